@@ -1,0 +1,101 @@
+# Each target sets itself up on a new machine: it makes .venv and installs what it needs, again only when
+# pyproject.toml or constraints.txt has changed. PYTHON=python3.12 chooses the interpreter of a new .venv.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+OLDEST := 5.4
+OLDER := $(OLDEST) 5.5 5.6
+MATRIX_TESTS := tests/integration/test_outcomes.py tests/integration/test_outcomes_of_workers.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-oldest check bench matrix outcomes
+
+help:
+	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
+	@echo "make test    all tests, on a real Redis and RabbitMQ (installed by apt where absent, as root)"
+	@echo "make check   ruff and mypy"
+	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
+	@echo "make outcomes  docs/outcomes.md, from the rows that the tests run"
+	@echo "make bench   what the agent costs a task"
+	@echo "make soak    a worker for 3 minutes, or SOAK_MINUTES=180: what it takes does not grow"
+
+demo: $(VENV)/.installed-server
+	@$(BIN)/python -m examples.celery_app.demo $(ARGS)
+
+test: $(VENV)/.installed-dev $(if $(ARGS),,test-oldest)
+	@sh scripts/servers.sh
+	@echo "test: pytest $(ARGS)"
+	@$(BIN)/pytest $(ARGS)
+
+# The oldest Celery that is supported, where it differs most from the newest.
+test-oldest: .venv-celery-$(OLDEST)/.installed
+	@sh scripts/servers.sh
+	@echo "test: celery $(OLDEST)"
+	@.venv-celery-$(OLDEST)/bin/pytest -q -p no:cacheprovider tests/integration/test_outcomes.py -k redis-prefork
+
+check: $(VENV)/.installed-dev
+	@echo "check: ruff check"
+	@$(BIN)/ruff check --quiet
+	@echo "check: ruff format --check"
+	@$(BIN)/ruff format --check --quiet
+	@echo "check: mypy"
+	@$(BIN)/mypy
+
+# Each older Celery has a venv of its own: 5.4 and 5.5 with the kombu and billiard of their time, 5.6 with the newest.
+matrix: $(VENV)/.installed-dev $(OLDER:%=.venv-celery-%/.installed)
+	@sh scripts/servers.sh
+	@failed=; for python in $(OLDER:%=.venv-celery-%) $(VENV); do \
+		echo "matrix: $$($$python/bin/celery --version)"; \
+		MATRIX=full $$python/bin/pytest $(MATRIX_TESTS) $(ARGS) || failed="$$failed $$python"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "matrix: failed:$$failed" >&2; exit 1; fi
+
+.venv-celery-%/.installed: pyproject.toml constraints.txt tests/matrix/celery-%.txt | $(BIN)/pip
+	@echo "setup: installing celery $* into .venv-celery-$*"
+	@test -x .venv-celery-$*/bin/pip || $(BIN)/python -m venv .venv-celery-$*
+	@awk -F== 'NR == FNR { own[$$1]; print; next } !($$1 in own)' tests/matrix/celery-$*.txt constraints.txt \
+		> .venv-celery-$*/constraints.txt
+	@.venv-celery-$*/bin/python -m pip --disable-pip-version-check -qq install \
+		-c .venv-celery-$*/constraints.txt -e '.[dev]'
+	@touch $@
+
+outcomes: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.integration.outcomes.document
+
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+SOAK_MINUTES ?= 3
+
+soak: $(VENV)/.installed-dev
+	@sh scripts/servers.sh
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m tests.soak
+
+# Debian keeps venv in a package of its own, without which a .venv comes out with no pip in it.
+$(BIN)/pip:
+	@echo "setup: making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "setup: $(PYTHON) is missing or older than 3.10; choose another, for example: make PYTHON=python3.12" >&2; exit 1; }
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "setup: installing python3-venv by apt"; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv >/dev/null; \
+		else \
+			echo "setup: $(PYTHON) has no venv module; as root: apt-get install python3-venv" >&2; exit 1; \
+		fi; \
+	fi
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.installed-server: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "setup: installing sluice-agent[server] into $(VENV)"
+	@$(PIP) install -c constraints.txt -e '.[server]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "setup: installing sluice-agent[dev] into $(VENV)"
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed-server

@@ -1,0 +1,51 @@
+"""A broker that is a folder: kombu's filesystem transport, with messages that appear whole.
+
+kombu creates a message's file and then fills it, so a worker that looks at that very moment reads an empty message and
+stops. Here a message is written under another name and renamed when it is complete.
+"""
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from kombu.transport import filesystem
+
+
+class Channel(filesystem.Channel):
+    """kombu's channel, but for how a message is put down."""
+
+    def _put(self, queue: str, payload: dict[str, Any], **_options: Any) -> None:
+        folder = Path(self.data_folder_out)
+        name = f"{time.monotonic_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg"
+        draft = folder / f"{name}.draft"
+        draft.write_text(json.dumps(payload))
+        draft.rename(folder / name)
+
+
+class Transport(filesystem.Transport):
+    """Named by Celery's setting ``broker_transport``."""
+
+    Channel = Channel
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    """Celery's settings for a broker in ``folder``."""
+    messages, control, processed = (folder / name for name in ("messages", "control", "processed"))
+    for path in (messages, control, processed):
+        path.mkdir(mode=0o700, exist_ok=True)
+    return {
+        "broker_url": "filesystem://localhost",
+        "broker_transport": f"{__name__}:Transport",
+        "broker_transport_options": {
+            "data_folder_in": str(messages),
+            "data_folder_out": str(messages),
+            "control_folder": str(control),
+            "processed_folder": str(processed),
+            "store_processed": True,
+            "polling_interval": 0.05,
+        },
+        # Without an event loop, which needs a broker with sockets, Celery waits 10 s before it calls a process lost.
+        "worker_lost_wait": 1.0,
+    }

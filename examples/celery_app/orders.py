@@ -1,0 +1,94 @@
+"""From the order to the money. The cards are test cards, as payment providers hand them out."""
+
+import random
+import time
+
+from celery import Task, chain
+from celery.exceptions import Ignore, Reject
+
+from examples.celery_app import emails, premises
+from examples.celery_app.celery import app
+
+
+class CardDeclinedError(Exception):
+    """The bank says no. Asking again does not help."""
+
+
+class GatewayTimeoutError(Exception):
+    """The payment gateway did not answer in time. Asking again may help."""
+
+
+class OutOfStockError(Exception):
+    """There is less in the warehouse than was ordered."""
+
+
+@app.task(name="orders.place")
+def place(order: str, sku: str, card: str) -> None:
+    """Take an order: from here on the steps follow each other, and the first that fails ends them."""
+    steps = chain(
+        check_inventory.si(sku),
+        charge_card.si(order, card),
+        issue_invoice.si(order),
+        emails.send_receipt.si(order),
+    )
+    steps.apply_async()
+
+
+@app.task(name="orders.check_inventory")
+def check_inventory(sku: str) -> int:
+    """How many are left."""
+    time.sleep(random.uniform(0.005, 0.02))
+    if sku == "UMBRELLA-RED":
+        raise OutOfStockError(f"{sku}: 1 ordered, 0 in stock, next delivery in 6 days")
+    return random.randint(1, 40)
+
+
+@app.task(
+    name="orders.charge_card",
+    bind=True,
+    autoretry_for=(GatewayTimeoutError,),
+    retry_backoff=1,
+    retry_backoff_max=2,
+    retry_jitter=False,
+    max_retries=2,
+)
+def charge_card(self: Task, order: str, card: str) -> str:
+    """Charge the card, again after 1 and 2 s if the gateway does not answer."""
+    time.sleep(random.uniform(0.03, 0.12))
+    if card == "test_declined":
+        raise CardDeclinedError("card ending in 0002 declined: insufficient funds")
+    if card == "test_gateway_down" or (card == "test_slow_gateway" and self.request.retries == 0):
+        raise GatewayTimeoutError("no answer from the payment gateway within 100 ms")
+    return f"charge-{order}"
+
+
+@app.task(name="orders.issue_invoice")
+def issue_invoice(order: str) -> str:
+    """Issue the invoice of an order, once: a second request for the same order is ignored."""
+    if not premises.first_time("invoices", order):
+        raise Ignore
+    time.sleep(random.uniform(0.01, 0.03))
+    return f"invoice-{order}"
+
+
+@app.task(name="orders.cancel_unpaid")
+def cancel_unpaid(order: str) -> None:
+    """Cancel an order that nobody has paid. Published with a countdown, and revoked when the money comes."""
+    time.sleep(0.01)
+
+
+@app.task(name="orders.release_stale_carts")
+def release_stale_carts() -> int:
+    """Give back what lies in forgotten carts."""
+    time.sleep(0.02)
+    return random.randint(0, 5)
+
+
+@app.task(name="orders.deliver_webhook", acks_late=True)
+def deliver_webhook(delivery: str, signed: bool, partner_is_busy: bool = False) -> None:
+    """Tell a partner about an order: back into the queue while the partner is busy, never without a signature."""
+    if not signed:
+        raise Reject("the payload has no signature", requeue=False)
+    if partner_is_busy and premises.first_time("webhooks", delivery):
+        raise Reject("the partner is busy", requeue=True)
+    time.sleep(random.uniform(0.01, 0.04))

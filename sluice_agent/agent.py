@@ -1,0 +1,168 @@
+"""The one place where settings, journal, shipper and signals are put together, and where a fork is survived."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sluice_agent import signals
+from sluice_agent.errors import JournalUnavailableError
+from sluice_agent.log import complain, logger
+from sluice_agent.model import Event, EventType
+from sluice_agent.settings import Settings
+from sluice_agent.stats import Counts, Stats
+from sluice_agent.transport import accounts, cursor
+from sluice_agent.transport.folder import EVENTS, VITALS, open_folder
+from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.shippers import Shippers, destinations
+
+BeforeSend = Callable[[Event], Event | None]
+
+EXIT_BUDGET = 5.0  # seconds that a process which ends may spend on delivering
+
+_VITAL_TYPES = tuple(
+    f'{{"type":"{kind.value}"'.encode() for kind in (EventType.WORKER_HEARTBEAT, EventType.QUEUE_SNAPSHOT)
+)
+
+
+class Agent:
+    """What `install` makes. One to a process; a forked child goes on with the same one, as `after_fork` leaves it."""
+
+    def __init__(self, settings: Settings, before_send: BeforeSend | None, redact: signals.Redact | None) -> None:
+        self._settings = settings
+        self._before_send = before_send
+        self._journal = _journal(settings)
+        self._destinations = list(destinations(settings))
+        self._first = self._destinations[0]
+        self._shippers: Shippers | None = None
+        self._starting = threading.Lock()
+        has_a_key = settings.api_key is not None or settings.ackly_ingest_key is not None
+        self._may_ship = settings.ship == "auto" and has_a_key
+        self._is_forked = False
+        self._unjournaled = Counts()
+        self.report_progress = signals.connect(
+            connection_id=str(settings.connection),
+            emit=self.capture,
+            lost=self._drop,
+            ignore_tasks=settings.ignore_tasks,
+            capture_args=settings.capture_args,
+            redact=redact,
+            heartbeat_interval=settings.heartbeat_interval,
+            on_pool_process=self._note_pool_process,
+            on_worker_stop=self.shutdown,
+            losses=self.losses,
+        )
+        os.register_at_fork(after_in_child=self._after_fork)
+        atexit.register(self.shutdown)
+
+    def capture(self, event: bytes) -> None:
+        """Write `event`, a line of JSON, to the journal. Never blocks, never raises: what can't be kept is counted."""
+        if self._before_send is not None:
+            try:
+                changed = self._before_send(Event.model_validate_json(event))
+                line = changed.to_json() if changed is not None else b""
+            except Exception as error:  # noqa: BLE001 - the hook is the user's; what it would have hidden is not sent
+                complain("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
+                self._drop("before_send_error")
+                return
+            if not line:
+                self._drop("before_send")
+                return
+            event = line
+        if self._journal is None:
+            self._drop("journal_unavailable")
+            return
+        self._journal.append(event, VITALS if event.startswith(_VITAL_TYPES) else EVENTS)
+        if self._shippers is None and self._may_ship:
+            self._start_shippers(self._journal.folder)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that is in the journal now is settled, by whoever ships; False where `timeout` comes first."""
+        if self._journal is None:
+            return True
+        folder = self._journal.folder
+        if self._shippers is None and self._may_ship:
+            self._start_shippers(folder)
+        goal = accounts.sizes(folder)
+        deadline = time.monotonic() + timeout
+        while not all(accounts.is_settled(folder, name, goal) for name in self._destinations):
+            if time.monotonic() >= deadline:
+                return False
+            if self._shippers is not None:
+                self._shippers.nudge()
+            time.sleep(0.02)
+        return True
+
+    def shutdown(self, timeout: float = EXIT_BUDGET) -> None:
+        """Deliver what there is within `timeout` seconds, and leave the rest in the journal for the next process."""
+        if self._journal is not None:
+            self._journal.close()
+        shippers, self._shippers = self._shippers, None
+        if shippers is not None:
+            shippers.stop(timeout)
+
+    def stats(self) -> Stats:
+        """The accounts of the folder that this process writes to, and what this process could not write down."""
+        if self._journal is None:
+            return self._unjournaled.stats(pending=0)
+        folder = self._journal.folder
+        found = accounts.accounts(folder, cursor.load(cursor.cursor_path(folder, self._first)))
+        for reason, count in self._journal.unwritten.items():
+            found["dropped"][reason] = found["dropped"].get(reason, 0) + count
+            found["captured"] += count
+        return found
+
+    def losses(self) -> Mapping[str, int]:
+        """What was dropped in this folder so far, by reason, as far as it was shipped, and what is not written yet.
+
+        The totals and not what was added since: a report that is lost itself is made good by the next one.
+        """
+        if self._journal is None:
+            return self._unjournaled.dropped
+        place = cursor.load(cursor.cursor_path(self._journal.folder, self._first))
+        return place.counts.dropped + self._journal.unwritten
+
+    def _drop(self, reason: str) -> None:
+        if self._journal is not None:
+            self._journal.drop(reason)
+        else:
+            self._unjournaled.dropped[reason] += 1
+            self._unjournaled.taken += 1
+
+    def _start_shippers(self, folder: Path) -> None:
+        if not self._starting.acquire(blocking=False):
+            return  # another thread is at it, or this one is, and was interrupted by a signal handler that captures
+        try:
+            if self._shippers is None:
+                self._shippers = Shippers(self._settings, folder)
+                self._shippers.start()
+        finally:
+            self._starting.release()
+
+    def _note_pool_process(self) -> None:
+        """A pool's child never ships: a thread in it would get the signals that its main thread masks as it ends."""
+        if self._is_forked:  # a solo worker says the same of its one process, which does ship
+            self._may_ship = False
+
+    def _after_fork(self) -> None:
+        """In the child: nothing that is the parent's is used."""
+        self._starting = threading.Lock()
+        self._is_forked = True
+        if self._shippers is not None:
+            self._shippers.forget()
+            self._shippers = None
+        if self._journal is not None:
+            self._journal.forget()
+
+
+def _journal(settings: Settings) -> Journal | None:
+    try:
+        folder = open_folder(settings.state_dir, str(settings.connection))
+    except JournalUnavailableError as error:
+        logger.warning("sluice-agent is off: %s", error)
+        return None
+    return Journal(folder, settings.journal_max_bytes)

@@ -1,0 +1,59 @@
+"""``sluice-agent doctor``: everything that must be right before events can arrive."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain
+
+import click
+
+from sluice_agent.doctor.endpoints import check_ackly, check_sluice
+from sluice_agent.doctor.findings import Finding, Level, fault
+from sluice_agent.doctor.host import check_folder, check_settings
+from sluice_agent.errors import ConfigError
+from sluice_agent.settings import Settings
+
+
+@click.command()
+@click.option(
+    "--app", "-A", metavar="NAME", help="Look at this Celery app too, as in `celery -A NAME`: its broker and settings."
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs: one object a line.")
+def doctor(app: str | None, as_json: bool) -> None:
+    """Check the settings, the keys, the endpoints, the clock, the journal's folder, and a Celery app.
+
+    Says what to do about each thing that is not as it should be. No event is sent. Run it where the worker runs: as the
+    same user, in the same environment.
+
+    \b
+    Exit codes:
+      0  events can be captured and delivered; there may be warnings
+      1  there is a fault: they can't
+    """
+    findings = []
+    for finding in _findings(app):
+        findings.append(finding)
+        click.echo(json.dumps(asdict(finding)) if as_json else _line(finding))
+    sys.exit(1 if any(finding.level is Level.FAULT for finding in findings) else 0)
+
+
+def _findings(app: str | None) -> Iterator[Finding]:
+    try:
+        settings = Settings()
+    except ConfigError as error:
+        yield fault("settings", str(error), "mend it, and ask again")
+        return
+    checks = (check_settings, check_folder, check_sluice, check_ackly)
+    yield from chain.from_iterable(check(settings) for check in checks)
+    if app is not None:
+        from sluice_agent.doctor.celery_app import check_app  # noqa: PLC0415 - Celery is slow to import
+
+        yield from check_app(app)
+
+
+def _line(finding: Finding) -> str:
+    line = f"{finding.level.value:<8} {finding.subject:<9} {finding.found}"
+    return f"{line}\n{'':>18} → {finding.todo}" if finding.todo else line

@@ -1,0 +1,63 @@
+"""``sluice-agent job``: one job, with its history."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import click
+from pydantic import TypeAdapter
+
+from sluice_agent.commands.common import Sentence
+from sluice_agent.settings import Settings
+from sluice_agent.transport.http import HttpClient, UnreachableError
+
+_TIME = TypeAdapter(datetime)  # takes any number of digits, where Python 3.10 itself takes 3 or 6
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="The record as the server gives it.")
+def job(job_id: str, as_json: bool) -> None:
+    """Show one job of the server at SLUICE_API_URL: its states over time, and its error. ID: Sluice's or Celery's."""
+    settings = Settings()
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    address = f"{settings.api_url}/jobs/{quote(job_id, safe='')}"
+    client = HttpClient(address, {"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        answer = client.get()
+    except UnreachableError as error:
+        raise Sentence(f"{settings.api_url} can't be reached ({error}): is SLUICE_API_URL right?") from None
+    try:
+        record = json.loads(answer.body)
+    except ValueError:
+        record = None
+    if answer.status != 200:
+        raise Sentence(f"{answer.status} from {settings.api_url}: {_reason(record)}")
+    try:
+        text = _timeline(record)
+    except (LookupError, TypeError, ValueError):
+        raise Sentence(f"200 from {settings.api_url}, but no job: is SLUICE_API_URL right?") from None
+    click.echo(json.dumps(record, indent=2) if as_json else text)
+
+
+def _timeline(record: dict[str, Any]) -> str:
+    first = None
+    lines = [
+        f"{record['name']}  {record['externalId']}",
+        f"{record['state']}, attempt {record['attempt']}, queue {record['queue']}",
+    ]
+    for step in record["stateHistory"]:
+        moment = _TIME.validate_python(step["timestamp"])
+        first = first or moment
+        lines.append(f"  {step['timestamp']}  +{(moment - first).total_seconds():8.3f} s  {step['state']}")
+    lines += [record[field] for field in ("error", "stacktrace") if record.get(field)]
+    return "\n".join(lines)
+
+
+def _reason(answer: Any) -> str:
+    error = answer.get("error") if isinstance(answer, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    return str(message or "no reason given")

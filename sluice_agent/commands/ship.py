@@ -1,0 +1,43 @@
+"""``sluice-agent ship``: a shipper in a process of its own."""
+
+from __future__ import annotations
+
+import math
+import signal
+
+import click
+
+from sluice_agent.agent import EXIT_BUDGET
+from sluice_agent.commands.common import Sentence, journal_folder
+from sluice_agent.settings import Settings
+from sluice_agent.transport import cursor
+from sluice_agent.transport.accounts import accounts
+from sluice_agent.transport.shippers import Shippers, destinations
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Deliver what there is, and end: with 1 where something is left.")
+def ship(once: bool) -> None:
+    """Ship the journal of SLUICE_STATE_DIR: for workers that run with SLUICE_SHIP=never.
+
+    Runs until SIGTERM or SIGINT, then delivers what is left for up to 5 seconds. While another process ships the same
+    folder this one waits, and takes over when that one dies.
+    """
+    settings = Settings()
+    if settings.api_key is None and settings.ackly_ingest_key is None:
+        raise Sentence("SLUICE_API_KEY is not set: it must hold the ingest key, sk_…")
+    folder = journal_folder(settings)
+    shippers = Shippers(settings, folder)
+    if once:
+        shippers.deliver(math.inf)
+        left = {name: cursor.load(cursor.cursor_path(folder, name)) for name in destinations(settings)}
+        waiting = {name: accounts(folder, place)["pending"] for name, place in left.items()}
+        if any(waiting.values()):
+            told = ", ".join(f"{count:,} for {name}" for name, count in waiting.items() if count)
+            raise click.ClickException(f"events are left in {folder}: {told}; sluice-agent status says why")
+        return
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    shippers.start()
+    signal.sigwait(ends)
+    shippers.stop(EXIT_BUDGET)

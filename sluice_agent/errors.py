@@ -1,0 +1,20 @@
+"""Every exception that sluice-agent raises on purpose.
+
+    SluiceError
+    ├── ConfigError               a setting is missing or malformed; raised by ``install()`` and the commands
+    └── JournalUnavailableError   no folder can hold the journal; the agent catches it and goes off
+
+At run time nothing is raised into the host: faults are counted in `stats()` and logged at most once a minute.
+"""
+
+
+class SluiceError(Exception):
+    """The root of the tree: catch it to catch everything that sluice-agent raises."""
+
+
+class ConfigError(SluiceError):
+    """A setting is missing or malformed. The message names the variable, its value (a key never) and what is right."""
+
+
+class JournalUnavailableError(SluiceError):
+    """The journal's folder can't be used. The message says which folder, why, and what to do."""

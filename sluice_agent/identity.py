@@ -1,0 +1,57 @@
+"""Deduplication ids: two observers of one transition, such as a worker's signal and a broker's event, get the same id.
+
+An id is a pure function of what happened. The moment of observation and the observer are not in it. No Celery here.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+_DIGEST_BYTES = 16  # 128 bits: two of 10**12 ids are equal with a chance of 10**-15
+
+
+def job_event_id(
+    connection_id: str,
+    external_id: str,
+    state: str,
+    attempt: int,
+    *,
+    run: str = "",
+    progress: float | None = None,
+) -> str:
+    """The id of one transition of one job.
+
+    `run` separates real executions of one attempt, and only those: see `run_of`. It is empty for what happens before
+    any worker has the job. `progress` separates the reports of one execution, which all share the state `active`.
+    """
+    return transition_id(execution_id(connection_id, external_id, attempt, run), state, progress)
+
+
+def execution_id(connection_id: str, external_id: str, attempt: int, run: str = "") -> str:
+    """What the ids of all transitions of one execution begin with."""
+    return _digest(f"job\x1f{connection_id}\x1f{external_id}\x1f{attempt}\x1f{run}")
+
+
+def transition_id(execution: str, state: str, progress: float | None = None) -> str:
+    """The id of one transition of the execution whose `execution_id` is given."""
+    return f"{execution}.{state}" if progress is None else f"{execution}.{state}.{progress:.6f}"
+
+
+def run_of(hostname: str, pid: int, receipt: int, redelivered: bool) -> str:
+    """The name of one execution: who took the job, and for which time it was handed to that process.
+
+    `hostname` is the worker's node name, `pid` that of its main process, and `receipt` counts from 0 how often that
+    process has received this attempt of this job. `redelivered` says that the broker had handed it out before, which
+    tells a container that was started again (same name, same pid) from its predecessor. Broker events carry or imply
+    all four, so that a sidecar arrives at the same name.
+    """
+    return f"{hostname}/{pid}/{receipt}{'r' if redelivered else ''}"
+
+
+def worker_event_id(connection_id: str, external_id: str, state: str, pid: int, slot: int) -> str:
+    """The id of one word of a worker. `slot` is the wall clock divided by the time in which two such words are one."""
+    return _digest(f"worker\x1f{connection_id}\x1f{external_id}\x1f{state}\x1f{pid}\x1f{slot}")
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "backslashreplace"), digest_size=_DIGEST_BYTES).hexdigest()

@@ -1,0 +1,244 @@
+"""The unified model: what an event is on the wire, with every limit that the ingest contract sets.
+
+Nothing of Celery, of files or of HTTP may enter here. Names are snake_case in Python and camelCase on the wire; a field
+that is unknown is absent, never null. The model has two stances. An agent builds events from whatever its host hands
+it, so a text that is too long is cut with a mark and a text that is not valid UTF-8 is made valid: nothing is refused
+for that. A server reads what others send, so `Event.refusing()` accepts only what the contract allows.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo
+from pydantic import model_validator as validator_of_model
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError, PydanticSerializationError, to_json
+
+WireEvent = dict[str, Any]
+"""An event as it is sent: the documented fields by their wire names, nothing that is absent."""
+
+_Model = TypeVar("_Model", bound="_Wire")
+
+TIMESTAMP = (
+    r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?Z$"
+)
+
+Timestamp = Annotated[str, Field(pattern=TIMESTAMP)]  # RFC 3339 in UTC; \d would take any script's digits
+Count = Annotated[int, Field(ge=0, strict=True)]
+ShortText = Annotated[str, Field(min_length=1, max_length=255)]
+Identifier = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class EventType(str, Enum):
+    """What an event is about."""
+
+    JOB_STATE_CHANGE = "job_state_change"
+    WORKER_STATE_CHANGE = "worker_state_change"
+    WORKER_HEARTBEAT = "worker_heartbeat"
+    QUEUE_SNAPSHOT = "queue_snapshot"
+
+
+class JobState(str, Enum):
+    """The unified states of a job. `unknown`: the worker that ran it is gone and nobody knows the verdict."""
+
+    UNKNOWN = "unknown"
+    QUEUED = "queued"
+    SCHEDULED = "scheduled"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RETRYING = "retrying"
+    CANCELLED = "cancelled"
+
+
+class WorkerState(str, Enum):
+    """The states of a worker; `heartbeat` says only that it lives."""
+
+    ONLINE = "online"
+    BUSY = "busy"
+    IDLE = "idle"
+    OFFLINE = "offline"
+    HEARTBEAT = "heartbeat"
+
+
+class Framework(str, Enum):
+    """The frameworks that the contract knows; this agent speaks of Celery only."""
+
+    CELERY = "celery"
+    BULLMQ = "bullmq"
+    SIDEKIQ = "sidekiq"
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+    @validator_of_model(mode="wrap")
+    @classmethod
+    def _cut_what_is_too_long(
+        cls: type[_Model], data: Any, handler: ModelWrapValidatorHandler[_Model], info: ValidationInfo
+    ) -> _Model:
+        refusing = bool(info.context)
+        if refusing and isinstance(data, dict) and None in data.values():
+            raise PydanticCustomError("null", "a field without a value must be absent, not null")
+        try:
+            return handler(data)
+        except ValidationError:
+            if refusing or not isinstance(data, dict):
+                raise
+            return handler(_fitted(cls, data))
+
+
+class Job(_Wire):
+    """One transition of one job. Times are RFC 3339 in UTC; `attempt` counts from 1; `progress` runs from 0 to 1."""
+
+    external_id: Identifier
+    name: Annotated[str, Field(min_length=1, max_length=1024)]
+    queue: ShortText | None = None
+    state: JobState
+    previous_state: JobState | None = None
+    worker_id: Identifier | None = None
+    attempt: Annotated[int, Field(ge=1, strict=True)] | None = None
+    max_retries: Count | None = None
+    progress: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)] | None = None
+    error: Annotated[str, Field(max_length=10_000)] | None = None
+    stacktrace: Annotated[str, Field(max_length=50_000)] | None = None
+    created_at: Timestamp | None = None
+    started_at: Timestamp | None = None
+    completed_at: Timestamp | None = None
+    extensions: dict[str, Any] | None = None
+
+
+class Worker(_Wire):
+    """What a worker says of itself. `active_jobs` and `concurrency` count jobs; `metadata` holds pool and versions."""
+
+    external_id: Annotated[str, Field(min_length=1)]
+    hostname: Annotated[str, Field(min_length=1)]
+    pid: Count | None = None
+    state: WorkerState
+    concurrency: Count | None = None
+    active_jobs: Count | None = None
+    queues: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Queue(_Wire):
+    """How many jobs wait in a queue, and how many consumers take from it."""
+
+    name: ShortText
+    depth: Count
+    consumers: Count | None = None
+
+
+class Event(_Wire):
+    """One thing that happened, with exactly one of `job`, `worker` and `queue`.
+
+    `timestamp` is when it happened in the observed process, not when it was captured or sent.
+    """
+
+    type: EventType
+    timestamp: Timestamp
+    framework: Framework = Framework.CELERY
+    connection_id: Annotated[
+        str, Field(pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$")
+    ]
+    job: Job | None = None
+    worker: Worker | None = None
+    queue: Queue | None = None
+
+    @validator_of_model(mode="after")
+    def _has_one_subject(self) -> Event:
+        if (self.job is not None) + (self.worker is not None) + (self.queue is not None) != 1:
+            raise PydanticCustomError("subject", "an event has exactly one of job, worker and queue")
+        return self
+
+    @classmethod
+    def refusing(cls, data: Any) -> Event:
+        """The event in `data`, read as a server reads it: by its wire names and types, and nothing is mended.
+
+        Raises pydantic's `ValidationError`, which says what the contract does not allow.
+        """
+        return cls.model_validate(data, strict=False, by_alias=True, by_name=False, context={"refuse": True})
+
+    def to_wire(self) -> WireEvent:
+        """The event as it is sent."""
+        try:
+            return self.model_dump(mode="json", exclude_none=True)
+        except UnicodeEncodeError:  # a key that is not valid UTF-8, deep inside extensions
+            sound = type(self).model_validate(_valid_throughout(self.model_dump(exclude_none=True)))
+            return sound.model_dump(mode="json", exclude_none=True)
+
+    def to_json(self) -> bytes:
+        """The event as one line of UTF-8 JSON, without the newline."""
+        return encode(self.to_wire())
+
+
+def fitted(event: WireEvent) -> WireEvent:
+    """`event` with every text cut to its limit and made valid. Raises `ValidationError` where it is no event at all."""
+    return Event.model_validate(event).to_wire()
+
+
+def encode(event: Any) -> bytes:
+    """An event, or a part of one, as one line of UTF-8 JSON without the newline."""
+    try:
+        return to_json(event, inf_nan_mode="null")  # NaN is no JSON: it would have the whole batch refused
+    except PydanticSerializationError:  # a text that is not valid UTF-8, perhaps deep inside extensions
+        return to_json(_valid_throughout(event), inf_nan_mode="null")
+
+
+def made_valid(text: str) -> str:
+    """`text` with everything that UTF-8 can't carry (lone surrogates) written as a backslash escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def cut_to(text: str, limit: int, *, keep_end: bool = False) -> str:
+    """`text` in at most `limit` characters; what was cut is marked by ``…[N characters cut]``.
+
+    With `keep_end` the mark stands in the middle, so that both ends of a long traceback can be read.
+    """
+    if len(text) <= limit:
+        return text
+    room = limit - len(f"…[{len(text)} characters cut]")
+    tail = room // 2 if keep_end else 0
+    mark = f"…[{len(text) - room} characters cut]"
+    return text[: room - tail] + mark + (text[-tail:] if tail else "")
+
+
+@cache
+def limits(model: type[_Wire]) -> dict[str, int]:
+    """The longest text that each field of `model` takes, by its wire name, as the model's own schema has it."""
+    return {
+        name: variant["maxLength"]
+        for name, schema in model.model_json_schema()["properties"].items()
+        for variant in (schema, *schema.get("anyOf", ()))
+        if "maxLength" in variant
+    }
+
+
+def _fitted(model: type[_Wire], data: dict[str, Any]) -> dict[str, Any]:
+    longest = limits(model)
+    return {
+        key: cut_to(made_valid(value), longest.get(to_camel(key), len(value) * 10), keep_end=key == "stacktrace")
+        if isinstance(value, str)
+        else value
+        for key, value in data.items()
+    }
+
+
+def _valid_throughout(value: Any) -> Any:
+    if isinstance(value, str):
+        return made_valid(value)
+    if isinstance(value, dict):
+        return {_valid_throughout(key): _valid_throughout(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid_throughout(item) for item in value]
+    return value

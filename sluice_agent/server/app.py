@@ -1,0 +1,57 @@
+"""The API put together: one store, a router per subject, one format of errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from sluice_agent.server.edge import Edge
+from sluice_agent.server.faults import speak_errors
+from sluice_agent.server.health import health_router
+from sluice_agent.server.ingest import Terms, ingest_router
+from sluice_agent.server.jobs import jobs_router
+from sluice_agent.server.store import Store
+
+BODY_LIMIT = 5_000_000
+"""Bytes of a request's body, before and after decompression."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def create_app(
+    database: Path,
+    *,
+    api_key: str | None = None,
+    daily_limit: int | None = None,
+    body_limit: int = BODY_LIMIT,
+    now: Callable[[], datetime] = _utc_now,
+) -> FastAPI:
+    """The API under ``/api`` over the SQLite file `database`, which is made where it is absent.
+
+    `api_key` is the only key that ingest takes; without one it takes any that begins with ``sk_``. `daily_limit` counts
+    events in a UTC day of the clock `now`, over all connections. `body_limit` counts bytes.
+    Raises `ConfigError` if the file can't be used.
+    """
+    store = Store(database)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        store.close()
+
+    app = FastAPI(title="sluice-agent serve", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Edge)
+    speak_errors(app)
+    for router in (
+        ingest_router(store, Terms(api_key, body_limit, daily_limit, now)),
+        jobs_router(store),
+        health_router(store),
+    ):
+        app.include_router(router, prefix="/api")
+    return app

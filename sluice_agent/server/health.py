@@ -1,0 +1,26 @@
+"""``GET /api/health``: whether the server answers, which version it is, and how much it holds. It needs no key."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from sluice_agent.server.store import Store
+
+_COUNTS = "SELECT (SELECT coalesce(sum(events), 0) FROM usage), (SELECT count(*) FROM jobs)"
+
+
+def health_router(store: Store) -> APIRouter:
+    """The route that probes ask."""
+    router = APIRouter()
+    release = version("sluice-agent")
+
+    @router.get("/health")
+    def health() -> JSONResponse:
+        with store.reading() as reader:
+            events, jobs = reader.execute(_COUNTS).fetchone()
+        return JSONResponse({"status": "ok", "version": release, "counts": {"events": events, "jobs": jobs}})
+
+    return router

@@ -1,0 +1,84 @@
+"""``GET /api/jobs`` and ``GET /api/jobs/{id}``: what became of jobs.
+
+The vendor's API takes a dashboard's session cookie for reading. A local server has no sessions: on loopback, where it
+listens unless told otherwise, reading needs no key. On another address everyone who reaches it can read.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from sluice_agent.model import Framework, JobState
+from sluice_agent.server.faults import RefusedError
+from sluice_agent.server.listing import SortBy, SortOrder, page
+from sluice_agent.server.store import Store, stored_record
+
+_FIND = (
+    "SELECT connection_id, external_id FROM jobs WHERE id = ? OR external_id = ? ORDER BY id = ? DESC, changed_at DESC"
+)
+_RECENT = (
+    "SELECT summary FROM jobs WHERE connection_id = ? AND name = ? AND id != ? ORDER BY created_at DESC, id LIMIT 10"
+)
+_EXECUTION = ("id", "externalId", "state", "createdAt", "startedAt", "completedAt", "durationMs", "error")
+
+
+def jobs_router(store: Store) -> APIRouter:
+    """The routes that read jobs from `store`."""
+    router = APIRouter(prefix="/jobs")
+
+    @router.get("")
+    def jobs(
+        cursor: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 50,
+        search: str | None = None,
+        state: JobState | None = None,
+        queue: str | None = None,
+        worker: str | None = None,
+        connection_id: Annotated[UUID | None, Query(alias="connectionId")] = None,
+        framework: Framework | None = None,
+        sort_by: Annotated[SortBy, Query(alias="sortBy")] = SortBy.CREATED_AT,
+        sort_order: Annotated[SortOrder, Query(alias="sortOrder")] = SortOrder.DESC,
+    ) -> JSONResponse:
+        filters = {
+            "state": state.value if state else None,
+            "queue": queue,
+            "worker_id": worker,
+            "connection_id": str(connection_id) if connection_id else None,
+            "framework": framework.value if framework else None,
+        }
+        with store.reading() as reader:
+            found = page(
+                reader,
+                filters=filters,
+                search=search,
+                sort_by=sort_by,
+                sort_order=sort_order,
+                limit=limit,
+                cursor=cursor,
+            )
+        pagination = {"nextCursor": found.next_cursor, "limit": limit, "total": found.total}
+        return JSONResponse({"data": found.jobs, "pagination": pagination})
+
+    @router.get("/{job:path}")
+    def one_job(job: str) -> JSONResponse:
+        with store.reading() as reader:
+            return JSONResponse(_detail(reader, job))
+
+    return router
+
+
+def _detail(reader: sqlite3.Connection, job: str) -> dict[str, Any]:
+    """The record of the job with Sluice's id or, as users of Celery know no other, the framework's id `job`."""
+    found = reader.execute(_FIND, (job.lower(), job, job.lower())).fetchone()
+    if found is None:
+        raise RefusedError(404, "Job not found.")
+    record = stored_record(reader, *found)
+    others = reader.execute(_RECENT, (record["connectionId"], record["name"], record["id"]))
+    summaries = (json.loads(summary) for (summary,) in others)
+    return {**record, "recentExecutions": [{name: other[name] for name in _EXECUTION} for other in summaries]}

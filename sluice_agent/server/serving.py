@@ -1,0 +1,86 @@
+"""``sluice-agent serve``: the API on a socket, until a signal ends it."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.server.app import BODY_LIMIT, create_app
+
+_GRACE = 5  # seconds that requests under way have when a signal comes
+_log = logging.getLogger("sluice_agent.server")
+
+
+def announce(url: str) -> None:
+    """Says on stdout where the server listens, in the one line that scripts wait for."""
+    print(f"sluice-agent serve: listening on {url}", flush=True)
+
+
+def serve(
+    *,
+    database: Path,
+    host: str = "127.0.0.1",
+    port: int = 8787,
+    api_key: str | None = None,
+    daily_limit: int | None = None,
+    body_limit: int = BODY_LIMIT,
+    ready: Callable[[str], None] = announce,
+) -> None:
+    """Serves the API over the SQLite file `database` until SIGTERM or SIGINT, and then returns.
+
+    Port 0 takes a free one. `ready` is called once with the API's address, such as ``http://127.0.0.1:8787/api``, when
+    connections are accepted; without one the address is printed. The rest is as in `create_app`. On loopback reading
+    needs no key; on another host everyone who reaches it can read, which is logged.
+    Raises `ConfigError` if the address can't be listened on or the file can't be used.
+    """
+    with listening(host, port) as listener:
+        app = create_app(database, api_key=api_key, daily_limit=daily_limit, body_limit=body_limit)
+        address, real_port = listener.getsockname()[:2]
+        if not ipaddress.ip_address(address).is_loopback:
+            _log.warning("listening on %s: everyone who reaches it can read all jobs without a key", host)
+        shown = f"[{host}]" if ":" in host else host
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE)
+        _Server(config, lambda: ready(f"http://{shown}:{real_port}/api")).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 (a signal handler's signature)
+        """Ends the server; the second signal does not wait. Unlike uvicorn's, it does not raise the signal again."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host` and `port`; 0 takes a free one. Raises `ConfigError` if that can't be."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)  # asyncio sends at once only if the protocol is named
+    except OSError as error:
+        raise _unusable(host, port, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address[0], port, *address[2:]))  # getaddrinfo wraps a port that is too large
+        listener.listen()
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise _unusable(host, port, error) from error
+    return listener
+
+
+def _unusable(host: str, port: int, error: Exception) -> ConfigError:
+    return ConfigError(f"can't listen on {host}:{port} ({error}): choose another host or port")

@@ -1,0 +1,165 @@
+"""The one SQLite file: every event as it came, and of each job the row that lists are made from.
+
+All writing goes through one connection under one lock, a transaction per request; every reader opens a connection of
+its own and sees the last commit (write-ahead log). A commit survives the end of the process in any manner; a power cut
+may cost the last ones. Everything is kept: whoever wants less removes the file, with its ``-wal`` and ``-shm``, between
+two runs.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.server.intake import Arrival
+from sluice_agent.server.moments import instant
+from sluice_agent.server.record import Record, first_known, record_of
+
+_VERSION = 1  # of the schema, kept in the file's user_version
+_PATIENCE = 10.0  # seconds to wait for another process that writes to the same file
+
+_SCHEMA = f"""
+BEGIN;
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY, connection_id TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
+    event_id TEXT, body TEXT NOT NULL, UNIQUE (connection_id, event_id));
+CREATE INDEX IF NOT EXISTS events_by_subject ON events (connection_id, kind, subject);
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, connection_id TEXT NOT NULL, external_id TEXT NOT NULL, framework TEXT NOT NULL,
+    name TEXT NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL, worker_id TEXT NOT NULL, error TEXT NOT NULL,
+    created_at TEXT NOT NULL, changed_at TEXT NOT NULL, started_at TEXT NOT NULL, completed_at TEXT NOT NULL,
+    duration_ms INTEGER NOT NULL, summary TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS jobs_by_external_id ON jobs (external_id);
+CREATE INDEX IF NOT EXISTS jobs_by_creation ON jobs (created_at, id);
+CREATE INDEX IF NOT EXISTS jobs_by_name ON jobs (connection_id, name, created_at);
+CREATE TABLE IF NOT EXISTS usage (day TEXT PRIMARY KEY, events INTEGER NOT NULL);
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""
+
+_KNOWN = "SELECT 1 FROM events WHERE connection_id = ? AND event_id = ?"
+_ADD_EVENT = "INSERT INTO events (connection_id, kind, subject, event_id, body) VALUES (?, ?, ?, ?, ?)"
+_EVENTS_OF_JOB = "SELECT body FROM events WHERE connection_id = ? AND kind = 'job' AND subject = ?"
+_PUT_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_USED = "SELECT coalesce(max(events), 0) FROM usage WHERE day = ?"
+_USE = "INSERT INTO usage VALUES (?, ?) ON CONFLICT (day) DO UPDATE SET events = excluded.events"
+
+SUMMARY = (
+    "id", "externalId", "framework", "connectionId", "name", "queue", "state", "stateChangedAt", "createdAt",
+    "scheduledFor", "startedAt", "completedAt", "durationMs", "workerId", "error",
+)  # fmt: skip
+"""The fields of a record that a list of jobs shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of a batch, in events: taken, known before, and over the day's limit; and the day's use after it."""
+
+    accepted: int
+    skipped: int
+    truncated: int
+    used: int
+
+
+class Store:
+    """Owns the file at `path`, which is made where it is absent, readable by its owner only.
+
+    Raises `ConfigError` if the file can't be opened or is no database of this version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            self._writer = self._connect()
+            (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _VERSION):
+                raise ConfigError(f"{path} was made by another version of sluice-agent: choose another file")
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute("PRAGMA synchronous = NORMAL")
+            self._writer.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"{path} can't be used as a database ({error}): choose another file") from error
+
+    def add(self, arrivals: Sequence[Arrival], day: str, limit: int | None) -> Tally:
+        """Stores what is new among `arrivals`, in their order, up to `limit` events in that `day`; derives its jobs."""
+        with self._lock, self._transaction() as writer:
+            (used,) = writer.execute(_USED, (day,)).fetchone()
+            new = list(self._new_among(arrivals))
+            taken = new if limit is None else new[: max(0, limit - used)]
+            writer.executemany(_ADD_EVENT, ((e.connection_id, e.kind, e.subject, e.event_id, e.body) for e in taken))
+            jobs = dict.fromkeys((e.connection_id, e.subject) for e in taken if e.kind == "job")
+            writer.executemany(_PUT_JOB, (_row(stored_record(writer, *job)) for job in jobs))
+            writer.execute(_USE, (day, used + len(taken)))
+        return Tally(len(taken), len(arrivals) - len(new), len(new) - len(taken), used + len(taken))
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection for the queries of one request, which all see the same state of the file."""
+        with closing(self._connect()) as reader:
+            reader.execute("PRAGMA query_only = ON")
+            reader.execute("BEGIN")
+            yield reader
+
+    def close(self) -> None:
+        """Ends the writing. What was committed is in the file."""
+        with self._lock:
+            self._writer.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._writer
+            self._writer.execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise
+
+    def _new_among(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
+        seen: set[tuple[str, str]] = set()
+        for event in arrivals:
+            if event.event_id is not None:
+                key = event.connection_id, event.event_id
+                if key in seen or self._writer.execute(_KNOWN, key).fetchone():
+                    continue
+                seen.add(key)
+            yield event
+
+
+def stored_record(connection: sqlite3.Connection, connection_id: str, external_id: str) -> Record:
+    """The record of a job that has events, derived from them."""
+    return record_of(body for (body,) in connection.execute(_EVENTS_OF_JOB, (connection_id, external_id)))
+
+
+def _row(record: Record) -> tuple[str | int, ...]:
+    """The columns by which jobs are found and sorted, where the unknown is empty, and the summary that is shown."""
+    return (
+        record["id"],
+        record["connectionId"],
+        record["externalId"],
+        record["framework"],
+        record["name"],
+        record["queue"] or "",
+        record["state"],
+        record["workerId"] or "",
+        record["error"] or "",
+        first_known(record),
+        instant(record["stateChangedAt"]),
+        instant(record["startedAt"]) if record["startedAt"] else "",
+        instant(record["completedAt"]) if record["completedAt"] else "",
+        -1 if record["durationMs"] is None else record["durationMs"],
+        json.dumps({name: record[name] for name in SUMMARY}),
+    )

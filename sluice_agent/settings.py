@@ -1,0 +1,220 @@
+"""Every ``SLUICE_*`` and ``ACKLY_*`` variable: its default, its unit, its bounds, and why it is so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sluice_agent.errors import ConfigError
+
+PREFIX = "SLUICE_"
+DEFAULT_API_URL = "https://sluice.sh/api"
+DEFAULT_ACKLY_URL = "https://www.ackly.dev/api/ingest"
+NO_CONNECTION = UUID(int=0)
+
+Ending = Literal["completed", "failed", "cancelled"]
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """What the agent is told by its environment: field ``api_key`` is the variable ``SLUICE_API_KEY``, and so on.
+
+    Those of the second destination, Ackly, begin with ``ACKLY_``: ``ackly_url`` is the variable ``ACKLY_URL``. An
+    argument of the same name takes the place of a variable. An empty variable counts as unset.
+    Raises `ConfigError`, which names the variable, its value (a key never) and what is right.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+    api_key: SecretStr | None = None
+    """The ingest key, ``sk_…``. Without one the agent is off."""
+
+    connection_id: UUID | None = None
+    """The connection that the key belongs to, a UUID. Needed with a key."""
+
+    api_url: str = DEFAULT_API_URL
+    """Events are POSTed to ``{api_url}/ingest``."""
+
+    base_url: str | None = None
+    """The vendor's older name for the endpoint, without ``/api``. Read only where ``api_url`` is not set."""
+
+    enabled: bool = True
+    """``0`` switches the agent off, whatever else is set."""
+
+    state_dir: Path | None = None
+    """Where the journal lies. Unset: the first of the XDG state folder, the temporary folder and shared memory that can
+    be written."""
+
+    ship: Literal["auto", "never"] = "auto"
+    """``never``: this process only writes the journal; ``sluice-agent ship`` or another process sends it."""
+
+    flush_interval: Annotated[float, Field(ge=0.05, le=60, allow_inf_nan=False)] = 1.0
+    """Seconds between two looks at the journal, and so the longest that an event waits for its batch."""
+
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """The most events in one request."""
+
+    batch_bytes: Annotated[int, Field(ge=1_000, le=50_000_000)] = 1_000_000
+    """The most bytes in one request's body, before compression. An endpoint's 413 lowers it for as long as it lives."""
+
+    journal_max_bytes: Annotated[int, Field(ge=1_000_000)] = 268_435_456
+    """The most bytes that the journal's folder takes; then the oldest is dropped, and counted."""
+
+    daily_budget: Annotated[int | None, Field(ge=1)] = None
+    """The most events that are sent to Sluice in a UTC day from this journal; unset: any number. As it runs out,
+    heartbeats thin out first, then queue snapshots, then repeated progress. Job transitions wait for the next day."""
+
+    heartbeat_interval: Seconds = 5.0
+    """Seconds between two heartbeats of a worker; ``0``: none. Sluice shows a worker offline after 6 s of silence."""
+
+    queue_interval: Seconds = 10.0
+    """Seconds between two samples of a queue's depth."""
+
+    ignore_tasks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names of tasks that are not captured, comma-separated; ``*`` and ``?`` match as in file names."""
+
+    capture_args: bool = False
+    """``1``: arguments and results are sent, after redaction."""
+
+    health_addr: str | None = None
+    """``[host]:port`` where the sidecar answers probes."""
+
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    """The lowest level that the logger ``sluice_agent`` passes on."""
+
+    ackly_ingest_key: Annotated[SecretStr | None, Field(validation_alias="ACKLY_INGEST_KEY")] = None
+    """The ingest key of an Ackly source. With it, how jobs ended is told to Ackly too; without ``api_key``, only there.
+    """
+
+    ackly_url: Annotated[str, Field(validation_alias="ACKLY_URL")] = DEFAULT_ACKLY_URL
+    """Ackly's events are POSTed here, one a request."""
+
+    ackly_tasks: Annotated[tuple[str, ...], NoDecode, Field(validation_alias="ACKLY_TASKS")] = ("*",)
+    """Names of the tasks that Ackly hears of, comma-separated; ``*`` and ``?`` match as in file names."""
+
+    ackly_states: Annotated[tuple[Ending, ...], NoDecode, Field(validation_alias="ACKLY_STATES")] = ENDINGS
+    """The ends of jobs that Ackly hears of, comma-separated: ``completed``, ``failed``, ``cancelled``."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_sentence(error)) from None
+
+    @property
+    def active(self) -> bool:
+        """Whether to capture: switched on, and with a key, or with a connection where somebody else ships."""
+        has_a_key = self.api_key is not None or self.ackly_ingest_key is not None
+        return self.enabled and (has_a_key or (self.ship == "never" and self.connection_id is not None))
+
+    @property
+    def connection(self) -> UUID:
+        """The connection that events are made for and the journal is named after; zeros where only Ackly is told."""
+        return self.connection_id or NO_CONNECTION
+
+    @property
+    def ingest_url(self) -> str:
+        """Where events are POSTed."""
+        return f"{self.api_url}/ingest"
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            text = key.get_secret_value()
+            if not text.startswith("sk_") or not text.isascii() or not text.isprintable() or " " in text:
+                raise ValueError("an ingest key: it begins with sk_ and has no spaces")
+        return key
+
+    @field_validator("ackly_ingest_key")
+    @classmethod
+    def _is_a_key_of_ackly(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            text = key.get_secret_value()
+            if not text.isascii() or not text.isprintable() or " " in text or text.startswith("sk_"):
+                raise ValueError("the ingest key of an Ackly source: it has no spaces, and does not begin with sk_")
+        return key
+
+    @field_validator("api_url", "base_url", "ackly_url")
+    @classmethod
+    def _is_a_url(cls, url: str | None, about: ValidationInfo) -> str | None:
+        if url is None:
+            return None
+        example = DEFAULT_ACKLY_URL if about.field_name == "ackly_url" else DEFAULT_API_URL
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError(f"an address such as {example}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"an address such as {example}")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("an address with a port from 0 to 65535") from None
+        return url.rstrip("/")
+
+    @field_validator("ignore_tasks", "ackly_tasks", "ackly_states", mode="before")
+    @classmethod
+    def _are_listed(cls, names: Any) -> Any:
+        return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else names
+
+    @field_validator("log_level", "ship", mode="before")
+    @classmethod
+    def _in_any_case(cls, word: Any) -> Any:
+        return word.lower() if isinstance(word, str) else word
+
+    @field_validator("health_addr")
+    @classmethod
+    def _is_an_address(cls, address: str | None) -> str | None:
+        if address is not None:
+            port = address.rpartition(":")[2]
+            if ":" not in address or not port.isdecimal() or not 0 < int(port) < 65_536:
+                raise ValueError("[host]:port, such as :8081")
+        return address
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_name_of_the_endpoint(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("base_url") and not values.get("api_url"):
+            return {**values, "api_url": str(values["base_url"]).rstrip("/") + "/api"}
+        return values
+
+    @model_validator(mode="after")
+    def _key_has_a_connection(self) -> Settings:
+        if self.active and self.connection_id is None and self.api_key is not None:
+            raise ValueError(
+                f"{PREFIX}CONNECTION_ID is not set: with {PREFIX}API_KEY it must hold the UUID of the connection "
+                "that the key belongs to"
+            )
+        return self
+
+
+def _sentence(error: ValidationError) -> str:
+    faults = {str(fault["loc"][0]) if fault["loc"] else "": fault for fault in error.errors()}
+    if "base_url" in faults:  # the other was made of it
+        faults.pop("api_url", None)
+    return "; ".join(_fault(field, fault["type"], fault["msg"], fault.get("input")) for field, fault in faults.items())
+
+
+def _fault(field: str, kind: str, message: str, value: Any) -> str:
+    message = message.removeprefix("Value error, ")
+    if not field:
+        return message
+    variable = field if field.isupper() else PREFIX + field.upper()
+    is_secret = variable.endswith("_KEY") or "sk_" in str(value)  # a key may have been put into the wrong variable
+    shown = "its value" if is_secret else repr(value)
+    right = f"must be {message}" if kind == "value_error" else message[:1].lower() + message[1:]
+    return f"{variable} is malformed: {shown} {right.removeprefix('input ')}"

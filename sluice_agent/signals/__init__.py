@@ -1,0 +1,86 @@
+"""Celery's signals in our model. The only room that runs inside user tasks; it knows nothing of files and of HTTP.
+
+Handlers are connected at import, before any pool forks: one that is connected later never exists in the children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from celery import signals
+
+from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.progress import Progress
+from sluice_agent.signals.publishing import Publishing
+from sluice_agent.signals.redaction import redact as default_redact
+from sluice_agent.signals.redaction import unfailing
+from sluice_agent.signals.silence import Silence
+from sluice_agent.signals.told import Told
+from sluice_agent.signals.verdicts import Verdicts
+from sluice_agent.signals.watch import Redact, Watch, harmless, ignoring
+from sluice_agent.signals.workers import Workers
+
+__all__ = ["Redact", "connect"]
+
+
+def connect(
+    *,
+    connection_id: str,
+    emit: Callable[[bytes], None],
+    lost: Callable[[str], None],
+    ignore_tasks: tuple[str, ...] = (),
+    capture_args: bool = False,
+    redact: Redact | None = None,
+    heartbeat_interval: float = 5.0,
+    on_pool_process: Callable[[], None] = lambda: None,
+    on_worker_stop: Callable[[], None] = lambda: None,
+    losses: Callable[[], Mapping[str, int]] = dict,
+) -> Callable[[float], None]:
+    """Listen to every signal that tells of a job or a worker; what is heard goes to `emit`.
+
+    `lost` counts an event that could not be made. `losses` says what was dropped, by reason: each heartbeat tells it,
+    so that it gets through with the first that does. Returns what a running task calls with its progress (0 to 1).
+    """
+    watch = Watch(
+        emit=emit,
+        lost=lost,
+        connection_id=connection_id,
+        is_ignored=ignoring(ignore_tasks),
+        redact=unfailing(redact or default_redact) if capture_args else None,
+    )
+    publishing = Publishing(watch)
+    told = Told()
+    silence = Silence(watch, told)
+    execution = Execution(watch, silence)
+    verdicts = Verdicts(watch, execution, told)
+
+    def stop() -> None:
+        verdicts.shutting_down()
+        silence.tell_all()
+        on_worker_stop()
+
+    workers = Workers(watch, heartbeat_interval, on_pool_process, stop, losses)
+    progress = Progress(watch, execution)
+    progress.watch_update_state()
+    handlers: dict[Any, Callable[..., None]] = {
+        signals.before_task_publish: publishing.before_publish,
+        signals.after_task_publish: publishing.after_publish,
+        signals.beat_init: publishing.name_periodic_tasks,
+        signals.beat_embedded_init: publishing.name_periodic_tasks,
+        signals.task_prerun: execution.prerun,
+        signals.task_postrun: execution.postrun,
+        signals.task_received: verdicts.received,
+        signals.task_failure: verdicts.failure,
+        signals.task_retry: verdicts.retry,
+        signals.task_revoked: verdicts.revoked,
+        signals.task_unknown: verdicts.unknown,
+        signals.task_rejected: verdicts.malformed,
+        signals.worker_process_init: workers.process_init,
+        signals.worker_ready: workers.ready,
+        signals.worker_shutting_down: verdicts.shutting_down,
+        signals.worker_shutdown: workers.shutdown,
+    }
+    for signal, handler in handlers.items():
+        signal.connect(harmless(watch, handler), weak=False, dispatch_uid=f"sluice_agent.{signal.name}")
+    return progress.report

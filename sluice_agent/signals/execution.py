@@ -1,0 +1,128 @@
+"""Where tasks run: a prefork child, or the one process of the other pools. This code runs around every user task."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Ignore, Reject, Retry
+
+from sluice_agent.identity import run_of
+from sluice_agent.model import JobState
+from sluice_agent.signals.facts import facts_of
+from sluice_agent.signals.header import RUN, taken
+from sluice_agent.signals.outcome import Outcome, outcome_of
+from sluice_agent.signals.queues import queue_of
+from sluice_agent.signals.run import CARRIED, Run, run_here
+from sluice_agent.signals.silence import Silence
+from sluice_agent.signals.watch import Watch
+from sluice_agent.translation import JobEvents, timestamp
+
+_PROGRESS_EVERY = 1.0  # seconds between two progress events of one task
+_REPLACED = "Replaced by new task"  # how `Task.replace` says that this job goes on as another task of the same id
+
+_COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
+_IGNORED = Outcome(JobState.COMPLETED, "IGNORED")
+
+
+class Execution:
+    """`active`, progress, and every end that the executing process knows."""
+
+    def __init__(self, watch: Watch, silence: Silence) -> None:
+        self._watch = watch
+        self._silence = silence
+
+    def prerun(self, task: Task, **_: Any) -> None:
+        """Tell `active`."""
+        if self._watch.is_ignored(task.name):
+            return
+        request = vars(task.request)
+        note = taken(request)
+        hostname = request.get("hostname")
+        if RUN not in note:  # nobody has received it: an eager task, or a main process without the agent
+            note[RUN] = run_of(hostname or "", os.getpid(), 0, redelivered=False)
+        facts = facts_of(
+            request,
+            note,
+            name=task.name,
+            queue=queue_of(task.app, request.get("delivery_info")),
+            worker_id=hostname,
+            max_retries=task.max_retries,
+        )
+        now = timestamp(time.time())
+        run = request[CARRIED] = Run(JobEvents(self._watch.connection_id, facts), now, time.monotonic())
+        self._watch.emit(run.told.event(JobState.ACTIVE, "STARTED", now, started=now))
+
+    def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:
+        """Tell `failed`; False where this process is not the one that ran the job."""
+        run = run_here(sender, task_id)
+        if run is None:
+            return False
+        raised = sys.exc_info()[1] or exception  # Celery hands over a copy where the original can't be pickled
+        self._end(run, outcome_of(JobState.FAILED, "FAILURE", raised, einfo))
+        return True
+
+    def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **_: Any) -> bool:
+        """Tell `retrying`; False where this process is not the one that ran the job."""
+        run = run_here(sender, request.id)
+        if run is None or reason is None:
+            return False
+        self._end(run, outcome_of(JobState.RETRYING, "RETRY", reason, einfo), when=run.published_at)
+        return True
+
+    def postrun(self, task: Task, retval: Any = None, state: str | None = None, **_: Any) -> None:
+        """Tell `completed`, and the ends that have no signal of their own: Ignore, and Reject without requeue.
+
+        A job that ends without a state was stopped from outside, and the main process has the verdict; or nobody.
+        """
+        run = run_here(task)
+        if run is None:
+            return
+        if state == "SUCCESS":
+            redact = self._watch.redact
+            self._end(run, _COMPLETED, result=redact("result", retval) if redact else None)
+        elif state == "IGNORED" and not (isinstance(retval, Ignore) and _REPLACED in retval.args):
+            self._end(run, _IGNORED)
+        elif state == "REJECTED" and isinstance(retval, Reject) and not retval.requeue:
+            self._end(run, outcome_of(JobState.FAILED, state, retval, None))
+        else:
+            self._say_unsaid_progress(run)
+            if state is None:
+                self._silence.note(run, sys.exc_info()[1])
+
+    def progress(self, run: Run, fraction: float) -> None:
+        """Tell how far a job is: at most once a second, the last word always."""
+        now = time.monotonic()
+        run.unsaid_progress = min(max(fraction, 0.0), 1.0), timestamp(time.time())
+        if now - run.progress_at >= _PROGRESS_EVERY:
+            run.progress_at = now
+            self._say_unsaid_progress(run)
+
+    def _end(self, run: Run, outcome: Outcome, *, when: str | None = None, result: Any = None) -> None:
+        if run.has_ended and outcome.state is not JobState.FAILED:
+            return  # a failure after a success corrects it; nothing else follows an end
+        run.has_ended = True
+        self._say_unsaid_progress(run)
+        self._watch.emit(
+            run.told.event(
+                outcome.state,
+                outcome.celery_state,
+                when or timestamp(time.time()),
+                previous=JobState.ACTIVE,
+                started=run.started,
+                error=outcome.error,
+                stacktrace=outcome.stacktrace,
+                runtime=round(time.monotonic() - run.clock, 6),
+                eta=outcome.eta,
+                result=result,
+            )
+        )
+
+    def _say_unsaid_progress(self, run: Run) -> None:
+        unsaid, run.unsaid_progress = run.unsaid_progress, None
+        if unsaid is not None:
+            progress, when = unsaid
+            self._watch.emit(run.told.event(JobState.ACTIVE, "PROGRESS", when, started=run.started, progress=progress))

@@ -1,0 +1,66 @@
+"""From a task message's headers to the facts of a job, wherever the message is met: published, received or running."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN
+from sluice_agent.translation import JobFacts, timestamp_of
+
+_SELDOM = (  # headers that most tasks leave empty, their names in our extensions, and how they are written there
+    ("group", "groupId", str),
+    ("eta", "eta", timestamp_of),
+    ("expires", "expires", timestamp_of),
+    ("stamps", "stamps", dict),
+    ("is_eager", "eager", bool),
+    ("periodic_task_name", "periodicTask", str),  # django-celery-beat's
+)
+
+
+def facts_of(
+    headers: Mapping[str, Any],
+    note: Mapping[str, str],
+    *,
+    name: str,
+    queue: str | None,
+    worker_id: str | None = None,
+    max_retries: int | None = None,
+) -> JobFacts:
+    """The facts in `headers` (a message's, or a request made from them) and in `note`, our own header."""
+    get = headers.get
+    external_id = headers["id"]
+    extensions = {"rootId": get("root_id") or external_id}
+    parent_id = get("parent_id")
+    if parent_id and parent_id != external_id:  # Celery makes a job the parent of its own retry
+        extensions["parentId"] = parent_id
+    for header, extension, form in _SELDOM:
+        value = get(header)
+        if value:
+            extensions[extension] = form(value)
+    delivery = get("delivery_info")
+    priority = delivery.get("priority") if delivery else note.get(PRIORITY)
+    if isinstance(priority, str):  # from our own header, which somebody else may have written
+        priority = int(priority) if priority.isdecimal() else None
+    if priority is not None:
+        extensions["priority"] = priority
+    if delivery and delivery.get("redelivered"):
+        extensions["redelivered"] = True
+    if PERIODIC_TASK in note:
+        extensions["periodicTask"] = note[PERIODIC_TASK]
+    shadow = get("shadow")
+    if shadow and shadow != name:
+        extensions["taskName"] = name
+    nesting = get("replaced_task_nesting")
+    run = note.get(RUN, "")
+    return JobFacts(
+        external_id,
+        shadow or name,
+        (get("retries") or 0) + 1,
+        queue,
+        worker_id,
+        max_retries,
+        note.get(CREATED_AT),
+        f"{run}+{nesting}" if nesting else run,
+        extensions,
+    )

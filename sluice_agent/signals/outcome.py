@@ -1,0 +1,63 @@
+"""How a job ended, in words: the error as `Type: message`, and the traceback as Python prints it."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from celery.exceptions import Retry
+
+from sluice_agent.model import JobState
+from sluice_agent.translation import timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An end of an execution. `eta` is when a retry is to start."""
+
+    state: JobState
+    celery_state: str
+    error: str | None = None
+    stacktrace: str | None = None
+    eta: str | None = None
+
+
+def outcome_of(state: JobState, celery_state: str, exception: BaseException, einfo: Any) -> Outcome:
+    """The outcome that `exception` stands for; `einfo` is what Celery keeps of it."""
+    eta = None
+    cause = exception
+    if isinstance(exception, Retry):
+        eta = _eta(exception.when)
+        cause = exception.exc if isinstance(exception.exc, BaseException) else exception
+    kept = getattr(einfo, "traceback", None)
+    stacktrace = printed(exception) if exception.__traceback__ is not None else str(kept or "")
+    return Outcome(state, celery_state, error_text(cause), stacktrace or None, eta)
+
+
+def error_text(exception: BaseException) -> str:
+    """`Type: message`, also where the exception can't say its message."""
+    name = type(exception).__qualname__
+    try:
+        message = str(exception)
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+        message = "<exception str() failed>"
+    return f"{name}: {message}" if message else name
+
+
+def printed(exception: BaseException) -> str:
+    """The traceback as Python prints it, with the chain of causes."""
+    try:
+        return "".join(traceback.format_exception(exception))
+    except Exception:  # noqa: BLE001 - a user's __str__ or __repr__ may raise anything
+        return "".join(traceback.format_tb(exception.__traceback__)) + error_text(exception)
+
+
+def _eta(when: Any) -> str | None:
+    """When a retry is to start: Celery keeps a moment, or the seconds until then."""
+    if isinstance(when, (int, float)):
+        when = datetime.now(timezone.utc) + timedelta(seconds=when)
+    if not isinstance(when, datetime):
+        return None
+    return timestamp(when.replace(tzinfo=when.tzinfo or timezone.utc).timestamp())

@@ -1,0 +1,59 @@
+"""How a running task says how far it is: `sluice_agent.progress()`, and Celery's own convention."""
+
+from __future__ import annotations
+
+from functools import wraps
+from math import isnan
+from typing import Any
+
+from celery import Task
+from celery._state import get_current_task
+
+from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.run import run_here
+from sluice_agent.signals.watch import Watch, harmless
+
+_PATCHED = "_sluice_agent"
+
+
+class Progress:
+    """Finds the task that speaks, and hands its progress to its execution."""
+
+    def __init__(self, watch: Watch, execution: Execution) -> None:
+        self._execution = execution
+        self.report = harmless(watch, self._report)
+
+    def _report(self, fraction: float, task: Task | None = None) -> None:
+        """The task that runs here is `fraction` (0 to 1) done. Outside of a task this does nothing."""
+        task = task or get_current_task()
+        run = run_here(task, task.request.id) if task is not None else None
+        if run is not None and isinstance(fraction, (int, float)) and not isnan(fraction):
+            self._execution.progress(run, float(fraction))
+
+    def watch_update_state(self) -> None:
+        """Hear ``self.update_state(state="PROGRESS", meta={"current": 3, "total": 10})``. No signal tells of it."""
+        original = Task.update_state
+        if hasattr(original, _PATCHED):
+            return
+        report = self.report
+
+        @wraps(original)
+        def update_state(self: Task, *args: Any, **kwargs: Any) -> Any:
+            told = dict(zip(("task_id", "state", "meta"), args, strict=False)) | kwargs
+            answer = original(self, *args, **kwargs)
+            fraction = _fraction(told.get("meta")) if told.get("state") == "PROGRESS" else None
+            if fraction is not None and told.get("task_id") in (None, self.request.id):
+                report(fraction, self)
+            return answer
+
+        setattr(update_state, _PATCHED, True)
+        Task.update_state = update_state
+
+
+def _fraction(meta: Any) -> float | None:
+    if not isinstance(meta, dict):
+        return None
+    current, total = meta.get("current"), meta.get("total")
+    if isinstance(current, (int, float)) and isinstance(total, (int, float)) and total > 0:
+        return current / total
+    return None

@@ -1,0 +1,104 @@
+"""Runs that ended without a state, and of which Celery has said no more: told as failed, by whoever can be sure.
+
+`sys.exit()` in a task and, before Celery 5.7, the hard time limit of gevent end a run in this way. Everything here
+runs seldom.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import billiard
+import celery
+
+from sluice_agent.model import JobState
+from sluice_agent.signals.outcome import error_text, printed
+from sluice_agent.signals.run import Run
+from sluice_agent.signals.told import Told
+from sluice_agent.signals.watch import Watch, harmless
+from sluice_agent.translation import timestamp
+
+PATIENCE = 3.0  # seconds in which a verdict of Celery's follows a run that it stopped itself; it takes milliseconds
+
+# A pool child that billiard 4.3 ends tells its main process why, and Celery drops that: no other verdict will follow.
+_NOBODY_HEARS_AN_EXIT = celery.VERSION[:2] < (5, 7) and billiard.VERSION[:2] >= (4, 3)
+_ENDED_BY_SIGNAL = range(-255, -191)  # the exit codes with which billiard ends a child that gets a signal
+_REASON = "Celery has told no verdict"
+_VERDICTS = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.QUEUED)
+
+
+class Silence:
+    """Keeps the runs that may have ended in silence, in the process that would hear the verdict."""
+
+    def __init__(self, watch: Watch, told: Told) -> None:
+        self._watch = watch
+        self._told = told
+        self._waiting: list[tuple[float, Run, str, str, str]] = []
+        self._lock = threading.RLock()  # re-entrant: a worker may be stopped from an OS signal handler
+        self._is_listening = False
+        self._listen = harmless(watch, self._tell_overdue)
+
+    def note(self, run: Run, raised: BaseException | None) -> None:
+        """`run` has ended by `raised`, which is no exception that Celery handles."""
+        if raised is None or run.has_ended:
+            return
+        ended = time.monotonic(), run, timestamp(time.time()), error_text(raised), printed(raised)
+        if "eager" in run.told.facts.extensions:
+            self._tell(*ended)
+        elif f"/{os.getpid()}/" in run.told.facts.run:  # the process that received the job: it hears every verdict
+            self._wait(ended)
+        elif _NOBODY_HEARS_AN_EXIT and isinstance(raised, SystemExit) and raised.code not in _ENDED_BY_SIGNAL:
+            self._tell(*ended)
+
+    def tell_all(self) -> None:
+        """The worker is about to end, so no verdict will follow."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for ended in waiting:
+            self._tell(*ended)
+
+    def _wait(self, ended: tuple[float, Run, str, str, str]) -> None:
+        with self._lock:
+            self._waiting.append(ended)
+            if self._is_listening:
+                return
+            self._is_listening = True
+        self._start_listening()
+
+    def _start_listening(self) -> None:
+        timer = threading.Timer(PATIENCE, self._listen)
+        timer.daemon = True
+        timer.start()
+
+    def _tell_overdue(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            overdue = [ended for ended in self._waiting if now - ended[0] >= PATIENCE]
+            self._waiting = [ended for ended in self._waiting if now - ended[0] < PATIENCE]
+            self._is_listening = bool(self._waiting)
+        if self._is_listening:
+            self._start_listening()
+        for ended in overdue:
+            self._tell(*ended)
+
+    def _tell(self, at: float, run: Run, when: str, error: str, stacktrace: str) -> None:
+        facts = run.told.facts
+        if run.has_ended or any(self._told.is_told(facts, state) for state in _VERDICTS):
+            return
+        run.has_ended = True
+        self._told.note(facts, JobState.FAILED)
+        self._watch.emit(
+            run.told.event(
+                JobState.FAILED,
+                "FAILURE",
+                when,
+                previous=JobState.ACTIVE,
+                started=run.started,
+                error=error,
+                stacktrace=stacktrace,
+                runtime=round(at - run.clock, 6),
+                reason=_REASON,
+            )
+        )

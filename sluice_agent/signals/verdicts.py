@@ -1,0 +1,225 @@
+"""What only a worker's main process knows: what it received, and how a job ended whose process could not say it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+from billiard.pool import ApplyResult
+from celery import Celery, Task
+from celery.exceptions import Reject, Retry
+
+from sluice_agent.identity import run_of
+from sluice_agent.model import JobState
+from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.facts import facts_of
+from sluice_agent.signals.header import CREATED_AT, HEADER, RUN, written
+from sluice_agent.signals.outcome import Outcome, outcome_of
+from sluice_agent.signals.publishing import waiting_state
+from sluice_agent.signals.queues import queue_of
+from sluice_agent.signals.recent import Recent
+from sluice_agent.signals.told import Told
+from sluice_agent.signals.watch import Watch, harmless
+from sluice_agent.translation import JobEvents, timestamp
+
+_REMEMBERED = 10_000  # jobs whose receipts are known for the case that they come again
+
+
+class Verdicts:
+    """`queued` where no producer has told it, `queued` again, and the ends that the main process announces."""
+
+    def __init__(self, watch: Watch, execution: Execution, told: Told) -> None:
+        self._watch = watch
+        self._execution = execution
+        self._requests: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._receipts: Recent[tuple[int, int]] = Recent(_REMEMBERED)
+        self._told = told
+        self._cut_off: list[tuple[ApplyResult, Callable[[], None]]] = []
+        self._tell_requeued = harmless(watch, self.requeued)  # called by Celery's own code, not by a signal
+
+    def received(self, request: Any, **_: Any) -> None:
+        """Name the execution that is about to begin, and tell `queued` where nobody has."""
+        if self._watch.is_ignored(request.type):
+            return
+        task = request.request_dict
+        note = written(task)
+        told_by_producer = CREATED_AT in note
+        redelivered = bool(request.delivery_info.get("redelivered"))
+        note[RUN] = run_of(request.hostname, os.getpid(), self._receipt(task), redelivered)
+        task[HEADER] = note
+        self._requests[request.id] = request
+        # No signal says that a message went back to its queue, so hear it where the worker sends it back.
+        request._on_reject = self._telling_requeue(
+            request._on_reject,
+            request.app,
+            task,
+            request.type,
+        )
+        if not told_by_producer:
+            told = self._about(request.app, task, {**note, RUN: ""}, request.type)
+            now = timestamp(time.time())
+            self._watch.emit(told.event(waiting_state(task, now), "PENDING", now))
+
+    def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any = None, **more: Any) -> None:
+        """Tell `failed`, whichever process noticed it."""
+        if self._execution.failure(sender=sender, task_id=task_id, exception=exception, einfo=einfo, **more):
+            return
+        if isinstance(exception, Reject):  # Celery 5.7 reports a rejection as a failure too; REJECTED has told it
+            return
+        task = self._task_of(sender, task_id)
+        if task is not None:
+            self._tell(sender.app, task, sender.name, outcome_of(JobState.FAILED, "FAILURE", exception, einfo))
+
+    def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **more: Any) -> None:
+        """Tell `retrying`. Without a reason Celery has cancelled the job as it lost its connection, or shuts down cold.
+
+        If the message is not acknowledged, it goes back to its queue; otherwise nobody will ever run it.
+        """
+        if self._execution.retry(sender=sender, request=request, reason=reason, einfo=einfo, **more):
+            return
+        task = vars(request)
+        if reason is None:
+            self._cancelled(sender, task, self._requests.get(request.id))
+        else:
+            self._tell(sender.app, task, sender.name, outcome_of(JobState.RETRYING, "RETRY", reason, einfo))
+
+    def _cancelled(self, task: Task, headers: Mapping[str, Any], received: Any) -> None:
+        if received is not None and not received.acknowledged:
+            self._tell(task.app, headers, task.name, Outcome(JobState.QUEUED, "RETRY"), requeued=True)
+            return
+
+        def tell() -> None:
+            end = Outcome(JobState.CANCELLED, "RETRY")
+            self._tell(task.app, headers, task.name, end, reason="cut off by a cold shutdown")
+
+        handle = getattr(received, "_apply_result", None)
+        result = handle and handle()
+        if isinstance(result, ApplyResult):  # its process may have ended the job, and told so, unheard by this one
+            self._cut_off.append((result, tell))
+        else:
+            tell()
+
+    def revoked(
+        self,
+        sender: Task,
+        request: Any,
+        terminated: bool = False,
+        signum: Any = None,
+        expired: bool = False,
+        **_: Any,
+    ) -> None:
+        """Tell `cancelled`."""
+        self._tell(
+            sender.app,
+            vars(request),
+            sender.name,
+            Outcome(JobState.CANCELLED, "REVOKED"),
+            terminated=terminated or None,
+            signum=None if signum is None else str(signum),
+            expired=expired or None,
+        )
+
+    def unknown(self, sender: Any, message: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002
+        """Tell `failed`: no worker here has such a task."""
+        task = {
+            **(message.headers or {}),
+            "id": id,
+            "hostname": sender.hostname,
+            "delivery_info": message.delivery_info,
+        }
+        error = Outcome(JobState.FAILED, "FAILURE", error=f"NotRegistered: {name!r}")
+        if "task" not in task and isinstance(message.payload, dict):  # task protocol 1
+            task = {**message.payload, **task}
+        self._tell(sender.app, task, name, error)
+
+    def malformed(self, sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
+        """Tell `failed`: the message is no task that Celery could run. One that has no id at all is counted as lost."""
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        try:
+            payload = message.payload
+        except Exception:  # noqa: BLE001 - what can't be read may be why it was turned away
+            payload = None
+        task = {**payload, **headers} if isinstance(payload, dict) else headers
+        external_id = task.get("id") or message.properties.get("correlation_id")
+        if not external_id:
+            self._watch.lost("malformed_message")
+            return
+        name = task.get("task")
+        self._tell(
+            sender.app,
+            {**task, "id": str(external_id), "hostname": sender.hostname, "delivery_info": message.delivery_info},
+            name if isinstance(name, str) else "",
+            Outcome(JobState.FAILED, "REJECTED", error=f"InvalidTaskError: {exc or 'the message names no task'}"),
+        )
+
+    def shutting_down(self, **_: Any) -> None:
+        """A cold shutdown has stopped its pool: tell `cancelled` of what it cut off, unless that had just ended."""
+        cut_off, self._cut_off = self._cut_off, []
+        for result, tell in cut_off:
+            if not (result.ready() and result.successful()):
+                tell()
+
+    def _receipt(self, task: Mapping[str, Any]) -> int:
+        """How often this process has received this attempt of this job before."""
+        attempt = task.get("retries") or 0
+        last, count = self._receipts.get(task["id"], (attempt, -1))
+        count = count + 1 if last == attempt else 0
+        self._receipts.put(task["id"], (attempt, count))
+        return count
+
+    def _telling_requeue(
+        self, on_reject: Callable[..., Any], app: Celery, task: dict[str, Any], name: str
+    ) -> Callable[..., Any]:
+        def rejecting(logger: Any, errors: Any, requeue: bool = False) -> Any:
+            if requeue:
+                self._tell_requeued(app, task, name)
+            return on_reject(logger, errors, requeue)
+
+        return rejecting
+
+    def requeued(self, app: Celery, task: dict[str, Any], name: str) -> None:
+        """Tell `queued` again: the message goes back to its queue."""
+        self._tell(app, task, name, Outcome(JobState.QUEUED, "REJECTED"), requeued=True)
+
+    def _tell(self, app: Celery, task: Mapping[str, Any], name: str, outcome: Outcome, **extensions: Any) -> None:
+        if self._watch.is_ignored(name):
+            return
+        told = self._about(app, task, written(task), name)
+        facts = told.facts
+        if self._told.is_told(facts, outcome.state):  # Celery 5.7 fires some verdicts twice
+            return
+        self._told.note(facts, outcome.state)
+        started = getattr(self._requests.get(facts.external_id), "time_start", None)
+        self._watch.emit(
+            told.event(
+                outcome.state,
+                outcome.celery_state,
+                timestamp(time.time()),
+                started=timestamp(started) if started else None,
+                error=outcome.error,
+                stacktrace=outcome.stacktrace,
+                eta=outcome.eta,
+                **extensions,
+            )
+        )
+
+    def _about(self, app: Celery, task: Mapping[str, Any], note: Mapping[str, str], name: str) -> JobEvents:
+        registered = app.tasks.get(name)
+        facts = facts_of(
+            task,
+            note,
+            name=name,
+            queue=queue_of(app, task.get("delivery_info")),
+            worker_id=task.get("hostname"),
+            max_retries=getattr(registered, "max_retries", None),
+        )
+        return JobEvents(self._watch.connection_id, facts)
+
+    def _task_of(self, sender: Task, task_id: str) -> Mapping[str, Any] | None:
+        if sender.request.id == task_id:
+            return dict(vars(sender.request))
+        request = self._requests.get(task_id)
+        return None if request is None else dict(request.request_dict)

@@ -1,0 +1,118 @@
+"""A worker's own life: online, a heartbeat from a thread of ours, busy and idle, offline."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import celery
+import kombu
+from celery.worker import state as worker_state
+
+from sluice_agent.log import complain
+from sluice_agent.model import WorkerState
+from sluice_agent.signals.watch import Watch
+from sluice_agent.translation import worker_event
+
+_LOOK_EVERY = 1.0  # seconds between two looks at the load; a worker that flickers faster is not told in between
+_POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
+
+
+class Workers:
+    """Speaks for the worker of this process.
+
+    `on_process` hears that a pool process begins, in that process; `on_stop` that the pool is gone. `losses` says what
+    was dropped so far, by reason, for the heartbeats.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        heartbeat_interval: float,
+        on_process: Callable[[], None],
+        on_stop: Callable[[], None],
+        losses: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._watch = watch
+        self._interval = heartbeat_interval
+        self._on_process = on_process
+        self._on_stop = on_stop
+        self._losses = losses
+        self._stopped = threading.Event()
+        self._consumer: Any = None
+        self._pid = 0
+        self._about: dict[str, Any] = {}
+
+    def process_init(self, **_: Any) -> None:
+        """A pool process begins, or the process of a solo worker."""
+        self._on_process()
+
+    def ready(self, sender: Any, **_: Any) -> None:
+        """The worker takes tasks: tell `online`, and begin to beat."""
+        self._consumer, self._pid = sender, os.getpid()
+        pool = type(sender.pool).__module__.rpartition(".")[2]
+        self._about["metadata"] = {
+            "pool": _POOLS.get(pool, pool),
+            "software": f"celery {celery.__version__}",
+            "kombu": kombu.__version__,
+            "python": platform.python_version(),
+            "system": sys.platform,
+            "agent": sys.modules["sluice_agent"].__version__,
+        }
+        self._look()
+        self._say(WorkerState.ONLINE)
+        self._stopped.clear()
+        threading.Thread(target=self._beat, name="sluice-heartbeat", daemon=True).start()
+
+    def shutdown(self, **_: Any) -> None:
+        """The worker has ended: tell `offline`."""
+        self._stopped.set()
+        if self._pid == os.getpid():
+            self._pid = 0
+            self._say(WorkerState.OFFLINE)
+        self._on_stop()
+
+    def _beat(self) -> None:
+        last_beat = time.monotonic()
+        was_busy = False
+        while not self._stopped.wait(min(_LOOK_EVERY, self._interval or _LOOK_EVERY)):
+            try:
+                self._look()
+                is_busy = len(worker_state.active_requests) > 0
+                if is_busy is not was_busy:
+                    self._say(WorkerState.BUSY if is_busy else WorkerState.IDLE, within=_LOOK_EVERY)
+                    was_busy = is_busy
+                now = time.monotonic()
+                if self._interval and now - last_beat >= self._interval:
+                    last_beat = now
+                    self._say(WorkerState.HEARTBEAT, within=self._interval)
+            except Exception as error:  # noqa: BLE001 - the next beat may do better
+                self._watch.lost("internal_error")
+                complain("heartbeat", "A heartbeat failed (%s: %s).", type(error).__name__, error)
+
+    def _look(self) -> None:
+        """See what an operator can change while the worker runs: its size, and the queues that it takes from."""
+        self._about["concurrency"] = self._consumer.pool.num_processes
+        self._about["queues"] = sorted(self._consumer.app.amqp.queues.consume_from)
+
+    def _say(self, state: WorkerState, **within: Any) -> None:
+        about = self._about
+        if state is WorkerState.HEARTBEAT and (dropped := dict(self._losses())):
+            about = {**about, "metadata": {**about["metadata"], "dropped": dropped}}
+        self._watch.emit(
+            worker_event(
+                self._watch.connection_id,
+                self._consumer.hostname,
+                os.getpid(),
+                state,
+                time.time(),
+                activeJobs=len(worker_state.active_requests),
+                **within,
+                **about,
+            )
+        )

@@ -1,0 +1,226 @@
+"""Celery's vocabulary in ours: one way from what is known of a job or a worker to an event, for every observer.
+
+Used by `signals` and `monitor` alike, so that the two tell the same transition in the same words and under the same
+id. Imports nothing of Celery: what an observer has read from a signal or a message comes in as plain values.
+
+A job's event is made as the line that will be sent, from parts that are written once for each attempt: this runs around
+every user task, where building and dumping the model would take several times as long (`make bench` shows both).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import lru_cache
+from json.encoder import encode_basestring as quoted
+from math import floor, isfinite
+from typing import Any
+
+from sluice_agent.identity import execution_id, transition_id, worker_event_id
+from sluice_agent.model import (
+    TIMESTAMP,
+    EventType,
+    Framework,
+    Job,
+    JobState,
+    WorkerState,
+    cut_to,
+    encode,
+    fitted,
+    limits,
+    made_valid,
+)
+
+_FINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+_UNNAMED = "unknown"
+_SHORTEST_LIMIT = 255  # characters: no text of the contract is allowed less
+_ONE_WORD = 30.0  # seconds in which a worker's going online or offline, seen by two observers, is one event
+
+
+@dataclass(slots=True)  # not frozen: that alone would cost a task a microsecond
+class JobFacts:
+    """What is true of every transition of one attempt of a job. `run` names the execution: see `identity.run_of`."""
+
+    external_id: str
+    name: str
+    attempt: int = 1
+    queue: str | None = None
+    worker_id: str | None = None
+    max_retries: int | None = None
+    created_at: str | None = None
+    run: str = ""
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+
+
+class JobEvents:
+    """Writes the events of one attempt of one job, each as the line of JSON that is sent."""
+
+    __slots__ = ("_extensions", "_frame", "_id", "facts")
+
+    def __init__(self, connection_id: str, facts: JobFacts) -> None:
+        self.facts = facts
+        self._id = execution_id(connection_id, facts.external_id, facts.attempt, facts.run)
+        external_id = facts.external_id
+        if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
+            external_id = _fitting("externalId", external_id)
+        frame = _frame(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)
+        created = f',"createdAt":"{facts.created_at}"' if facts.created_at else ""
+        self._frame = f'{frame},"externalId":{quoted(external_id)},"attempt":{facts.attempt}{created},"state":"'
+        self._extensions = _members(facts.extensions)
+
+    def event(
+        self,
+        state: JobState,
+        celery_state: str,
+        when: str,
+        *,
+        previous: JobState | None = None,
+        started: str | None = None,
+        error: str | None = None,
+        stacktrace: str | None = None,
+        progress: float | None = None,
+        **extensions: Any,
+    ) -> bytes:
+        """The transition to `state`, which Celery calls `celery_state`.
+
+        `when` and `started` are times as `timestamp` writes them. `extensions` are added to those of the facts; one
+        that is None is left out.
+        """
+        word = state._value_  # `value` is a property, and this runs around every task
+        text = f'{{"type":"job_state_change","timestamp":"{when}{self._frame}{word}"'
+        if previous is not None:
+            text += f',"previousState":"{previous._value_}"'
+        if started is not None:
+            text += f',"startedAt":"{started}"'
+        if state in _FINAL:
+            text += f',"completedAt":"{when}"'
+        if progress is not None:
+            text += f',"progress":{progress!r}'
+        if error is not None:
+            text += f',"error":{quoted(_fitting("error", error))}'
+        if stacktrace is not None:
+            text += f',"stacktrace":{quoted(_fitting("stacktrace", stacktrace))}'
+        event_id = transition_id(self._id, word, progress)
+        told = self._extensions
+        if not self.facts.extensions.keys().isdisjoint(extensions):  # a retry has an ETA, and its next one another
+            kept = self.facts.extensions.items()
+            told = _members({name: value for name, value in kept if extensions.get(name) is None})
+        text += f',"extensions":{{{told}"celeryState":"{celery_state}","eventId":"{event_id}"'
+        for name, value in extensions.items():
+            if value is not None:
+                text += f',"{name}":{_json(value)}'
+        return (text + "}}}").encode()
+
+
+def worker_event(
+    connection_id: str,
+    hostname: str,
+    pid: int,
+    state: WorkerState,
+    at: float,
+    *,
+    within: float = _ONE_WORD,
+    metadata: Mapping[str, Any],
+    **about: Any,
+) -> bytes:
+    """A word of the worker `hostname` (its node name) at `at`. Two such words `within` as many seconds are one event.
+
+    `about` are further fields of the contract's worker, by their wire names.
+    """
+    kind = EventType.WORKER_HEARTBEAT if state is WorkerState.HEARTBEAT else EventType.WORKER_STATE_CHANGE
+    event_id = worker_event_id(connection_id, hostname, state.value, pid, int(at / within))
+    event = fitted(
+        {
+            "type": kind.value,
+            "timestamp": timestamp(at),
+            "framework": Framework.CELERY.value,
+            "connectionId": connection_id,
+            "worker": {
+                "externalId": hostname,
+                "hostname": hostname.partition("@")[2] or hostname,
+                "pid": pid,
+                "state": state.value,
+                **about,
+                "metadata": {**metadata, "eventId": event_id},
+            },
+        }
+    )
+    return encode(event)
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds of the epoch as the contract writes a time: UTC, ISO 8601, with microseconds and ``Z``."""
+    global _second  # noqa: PLW0603 - one tuple, replaced as one: threads at worst compute it twice
+    whole = floor(seconds)
+    microseconds = round((seconds - whole) * 1e6)  # as datetime rounds, so that a time that travels stays what it is
+    if microseconds == 1_000_000:
+        whole, microseconds = whole + 1, 0
+    known, prefix = _second
+    if whole != known:
+        prefix = datetime.fromtimestamp(whole, timezone.utc).isoformat()[:-6]
+        _second = whole, prefix
+    return f"{prefix}.{microseconds:06d}Z"
+
+
+_second = (0, "1970-01-01T00:00:00")  # the second that was written last: most events share theirs with the one before
+
+
+def is_timestamp(text: str) -> bool:
+    """Whether `text` is a time as the contract writes it."""
+    return _is_timestamp(text) is not None
+
+
+_is_timestamp = re.compile(TIMESTAMP).fullmatch
+
+
+def timestamp_of(text: str | None) -> str | None:
+    """A time as Celery writes it (ISO 8601; without a zone it is UTC) as the contract does; None where it is none."""
+    moment = moment_of(text)
+    return None if moment is None else timestamp(moment)
+
+
+def moment_of(text: str | None) -> float | None:
+    """A time as Celery writes it, in seconds of the epoch; None where it is none."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except (ValueError, AttributeError):
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+
+
+def _fitting(field_name: str, text: str) -> str:
+    """`text` as the contract takes it in this field of a job."""
+    return cut_to(made_valid(text), limits(Job)[field_name], keep_end=field_name == "stacktrace")
+
+
+@lru_cache(maxsize=1024)
+def _frame(connection_id: str, name: str, queue: str | None, worker_id: str | None, max_retries: int | None) -> str:
+    """What the events of all jobs of one kind have in common, from the timestamp's end to within the job."""
+    text = f'","framework":"celery","connectionId":"{connection_id}","job":{{"name":'
+    text += quoted(_fitting("name", name or _UNNAMED))
+    if queue:
+        text += f',"queue":{quoted(_fitting("queue", queue))}'
+    if worker_id:
+        text += f',"workerId":{quoted(_fitting("workerId", worker_id))}'
+    return text if max_retries is None else f'{text},"maxRetries":{max_retries}'
+
+
+def _members(values: Mapping[str, Any]) -> str:
+    """The members of a JSON object, each followed by a comma."""
+    text = ""
+    for name, value in values.items():
+        if value is not None:
+            text += f'"{name}":{_json(value)},'
+    return text
+
+
+def _json(value: Any) -> str:
+    if type(value) is str and value.isascii():
+        return quoted(value)
+    if type(value) is int or (type(value) is float and isfinite(value)):
+        return repr(value)
+    return encode(value).decode()

@@ -1,0 +1,116 @@
+"""Ackly as a destination: one event a request for each job that has ended, with no detection of duplicates there."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+from sluice_agent.transport.answers import (
+    LONGEST_WAIT,
+    Settled,
+    TryAgain,
+    Unanswered,
+    Verdict,
+    hold,
+    judge,
+    object_in,
+    retry_after,
+    text_of,
+)
+from sluice_agent.transport.audience import Choice
+from sluice_agent.transport.http import Answer, HttpClient, UnreachableError
+
+_CREATED = 201
+_MONTHLY_LIMIT = 429
+_GATEWAY_TIMEOUT = 504
+_LONGEST_ERROR = 500  # characters of it in the message; `metadata` has it whole
+_TELLING = ("queue", "workerId", "attempt", "maxRetries", "error", "stacktrace")
+_EXTENSIONS = ("rootId", "parentId", "periodicTask", "celeryState", "terminated", "signum", "expired", "eventId")
+_VERBS = {"completed": "succeeded", "failed": "failed", "cancelled": "was cancelled"}
+
+
+class AcklyEndpoint:
+    """`POST {url}` with a kept connection. `choice` says the ends of which jobs are told."""
+
+    name = "ackly"
+
+    def __init__(self, url: str, ingest_key: str, choice: Choice) -> None:
+        self.choice: Choice | None = choice
+        self._http = HttpClient(url, {"Authorization": f"Bearer {ingest_key}"})
+        self.last_answer = ""
+        """The status and the body of the latest answer."""
+
+    def send(self, lines: list[bytes]) -> Verdict:
+        """Send the one event in `lines`, and say what became of it."""
+        [line] = lines
+        try:
+            answer = self._http.post(json.dumps(ackly_event(json.loads(line))).encode(), {})
+        except UnreachableError as error:
+            return Unanswered(str(error)) if error.may_have_arrived else TryAgain(str(error))
+        self.last_answer = text_of(answer)
+        return _verdict(answer, datetime.now(timezone.utc))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+
+def ackly_event(event: dict[str, Any]) -> dict[str, Any]:
+    """A job's end as Ackly takes it. Durations are milliseconds; what is not known is absent."""
+    job = event["job"]
+    extensions = job.get("extensions") or {}
+    metadata = {name: job[name] for name in _TELLING if name in job}
+    metadata |= {name: extensions[name] for name in _EXTENSIONS if name in extensions}
+    if "workerId" in metadata:
+        metadata["worker"] = metadata.pop("workerId")
+    told: dict[str, Any] = {
+        "status": _status(job),
+        "message": _message(job),
+        "eventType": job["name"],
+        "externalId": job["externalId"],
+        "metadata": metadata,
+    }
+    duration = _milliseconds(job.get("startedAt"), job.get("completedAt"))
+    if duration is not None:
+        told["durationMs"] = duration
+    return told
+
+
+def _status(job: dict[str, Any]) -> str:
+    """A job that completed in a later attempt is a partial success: something went wrong on the way."""
+    if job["state"] != "completed":
+        return "failure"
+    return "partial" if job.get("attempt", 1) > 1 else "success"
+
+
+def _message(job: dict[str, Any]) -> str:
+    attempt = job.get("attempt", 1)
+    message = f"{job['name']} {_VERBS.get(job['state'], job['state'])}"
+    if attempt > 1:
+        message += f" in attempt {attempt}"
+    error = job.get("error")
+    return f"{message}: {error[:_LONGEST_ERROR]}" if error else message
+
+
+def _milliseconds(start: str | None, end: str | None) -> float | None:
+    if start is None or end is None:
+        return None
+    began, ended = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (start, end))
+    return max(round((ended - began).total_seconds() * 1000, 3), 0.0)
+
+
+def _verdict(answer: Answer, now: datetime) -> Verdict:
+    """What is answered is never sent again unless the answer says that it was not taken."""
+    if answer.status == _CREATED:
+        return Settled(1, 0, 0)
+    if answer.status == _MONTHLY_LIMIT:
+        wait = retry_after(answer.headers.get("retry-after"), now) or LONGEST_WAIT
+        return TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=wait, exact=True)
+    if answer.status == _GATEWAY_TIMEOUT:
+        return Unanswered(text_of(answer)[:200])
+    if 200 <= answer.status < 300 and object_in(answer.body) is None:
+        return hold(f"{answer.status} with a body that is no JSON object: is ACKLY_URL right?")
+    if 200 <= answer.status < 300:
+        return Settled(1, 0, 0)
+    return judge(answer, 1, now)

@@ -1,0 +1,138 @@
+"""What an answer to a batch means for its events. Pure: no clock but the one passed in, no file, no connection."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from sluice_agent.transport.http import Answer
+
+LONGEST_WAIT = 3600.0  # seconds: an endpoint that says "in ten hours" is asked again within the hour
+_HOLD = 60.0  # seconds between two tries while the key or the address is wrong
+
+_TRY_AGAIN = frozenset({408, 425, 429})
+_TOO_LARGE = 413
+_REFUSED = frozenset({400, 422})
+_NOT_IMPLEMENTED = 501
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The endpoint has dealt with the whole batch."""
+
+    delivered: int
+    rejected: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """The same bytes again: after `wait` seconds at the least, with a backoff on top unless `wait` is `exact`."""
+
+    why: str
+    wait: float = 0.0
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The endpoint does not take a body of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something in the batch is not what the endpoint takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The event may have arrived, and the endpoint does not know duplicates: to send it again may double it."""
+
+    why: str
+
+
+Verdict = Settled | TryAgain | TooLarge | Refused | Unanswered
+
+
+def judge(answer: Answer, events: int, now: datetime) -> Verdict:
+    """What `answer` to a batch of `events` events means, at `now` (with a time zone)."""
+    status = answer.status
+    if 200 <= status < 300:
+        return _settle(answer, events, now)
+    why = f"{status} {_message(answer.body)}".rstrip()
+    if status == _TOO_LARGE:
+        return TooLarge()
+    if status in _REFUSED:
+        return Refused()
+    if status in _TRY_AGAIN or (status >= 500 and status != _NOT_IMPLEMENTED):
+        return TryAgain(why, wait=retry_after(answer.headers.get("retry-after"), now))
+    return hold(why)
+
+
+def retry_after(value: str | None, now: datetime) -> float:
+    """The wait that a ``Retry-After`` header asks for, in seconds or as a date: 0 to an hour, 0 if it is malformed."""
+    if not value:
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return 0.0
+        seconds = (date.replace(tzinfo=date.tzinfo or timezone.utc) - now).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else 0.0
+
+
+def hold(why: str) -> TryAgain:
+    """The verdict where a person must mend something: the same again, once a minute."""
+    return TryAgain(why, wait=_HOLD, exact=True)
+
+
+def object_in(body: bytes) -> dict[str, Any] | None:
+    """The JSON object that `body` holds, if it is one."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def text_of(answer: Answer) -> str:
+    """The status and the body, for people."""
+    return f"{answer.status} {answer.body.decode('utf-8', 'replace')}"
+
+
+def _settle(answer: Answer, events: int, now: datetime) -> Verdict:
+    if not answer.body.strip():
+        return Settled(events, 0, 0)
+    counts = object_in(answer.body)
+    if counts is None:  # a captive portal or a proxy: to take its 200 for a delivery would lose the batch quietly
+        return TryAgain(f"{answer.status} with a body that is no JSON object: is SLUICE_API_URL right?")
+    truncated = _count(counts, "truncated", events)
+    if truncated:
+        wait = retry_after(answer.headers.get("retry-after"), now) or _until_midnight(now)
+        return TryAgain(f"the daily limit is reached: {truncated} events wait until it resets", wait=wait, exact=True)
+    rejected = _count(counts, "rejected", events)
+    return Settled(events - rejected, rejected, min(_count(counts, "skipped", events), events - rejected))
+
+
+def _until_midnight(now: datetime) -> float:
+    """Seconds until the next day begins in UTC, which is when a daily limit resets; at most an hour."""
+    today = now.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    return min((today + timedelta(days=1) - now).total_seconds(), LONGEST_WAIT)
+
+
+def _count(counts: dict[str, Any], name: str, most: int) -> int:
+    value = counts.get(name, 0)
+    return min(max(value, 0), most) if isinstance(value, int) else 0
+
+
+def _message(body: bytes) -> str:
+    error = (object_in(body) or {}).get("error")
+    message = error.get("message") if isinstance(error, dict) else error
+    return str(message)[:200] if message else ""

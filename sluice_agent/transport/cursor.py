@@ -1,0 +1,107 @@
+"""A destination's place in the journal: how far it has read each file, and what became of what it read.
+
+Place and counts are one file, replaced as one, so that they agree at every moment and across crashes.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sluice_agent.log import complain
+from sluice_agent.stats import Counts
+from sluice_agent.transport.audience import Audience, Choice
+from sluice_agent.transport.folder import FORMAT, open_private
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Offsets in bytes by file name, the counts of everything before them, and the endpoint's last words.
+
+    `choice` is what the destination wants; None: everything. `unanswered` names the event whose answer was lost.
+    `spent` events of the daily budget are gone on the day `spent_on` (UTC), where there is a budget.
+    """
+
+    path: Path
+    offsets: dict[str, int] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    last_error: dict[str, Any] | None = None
+    last_delivery: str | None = None
+    choice: Choice | None = None
+    unanswered: str | None = None
+    spent_on: str = ""
+    spent: int = 0
+
+    @property
+    def destination(self) -> str:
+        """Whose cursor it is."""
+        return self.path.name.removeprefix("cursor-").partition(".")[0]
+
+    @property
+    def audience(self) -> Audience:
+        """The destination as the journal's reader."""
+        return Audience(self.destination, self.choice)
+
+    def save(self) -> None:
+        """Replace the file. Raises OSError where that can't be done: the old file then still holds."""
+        content = json.dumps(
+            {
+                "offsets": self.offsets,
+                "counts": self.counts.to_dict(),
+                "lastError": self.last_error,
+                "lastDelivery": self.last_delivery,
+                "choice": self.choice.to_dict() if self.choice else None,
+                "unanswered": self.unanswered,
+                "spentOn": self.spent_on,
+                "spent": self.spent,
+            }
+        ).encode()
+        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        descriptor = open_private(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(descriptor)
+        draft.replace(self.path)
+
+
+def cursor_path(folder: Path, destination: str) -> Path:
+    """Where the cursor of `destination` is kept."""
+    return folder / f"cursor-{destination}.{FORMAT}.json"
+
+
+def cursors_in(folder: Path) -> list[Cursor]:
+    """Every destination's cursor."""
+    return [load(path) for path in sorted(folder.glob(f"cursor-*.{FORMAT}.json"))]
+
+
+def load(path: Path) -> Cursor:
+    """The cursor in `path`; a fresh one where there is none, or where it can't be understood.
+
+    To read again from the beginning loses nothing: the endpoint skips what it has.
+    """
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return Cursor(
+            path,
+            {str(name): int(offset) for name, offset in saved["offsets"].items()},
+            Counts.from_dict(saved["counts"]),
+            saved["lastError"],
+            saved["lastDelivery"],
+            Choice.from_dict(saved["choice"]) if saved.get("choice") else None,
+            saved.get("unanswered"),
+            str(saved.get("spentOn", "")),
+            int(saved.get("spent", 0)),
+        )
+    except FileNotFoundError:
+        return Cursor(path)
+    except (OSError, RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:
+        complain(
+            "cursor", "The cursor %s can't be understood (%s): what is left in the journal is sent again.", path, error
+        )
+        return Cursor(path)

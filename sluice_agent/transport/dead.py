@@ -1,0 +1,111 @@
+"""Dead letters: what an endpoint refuses is kept beside the journal, with its answer, up to a size.
+
+Their events are counted as rejected, and stay so. One that is retried is captured once more: it goes into the journal
+as a new line, for the destination that refused it alone, so that the accounts add up at every moment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sluice_agent.errors import JournalUnavailableError
+from sluice_agent.transport.audience import Audience
+from sluice_agent.transport.folder import open_private
+from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.lock import try_lock
+
+DEAD = "dead"
+
+_MOST_BYTES = 16_000_000  # then the oldest letters go; their events stay counted as rejected
+_LONGEST_ANSWER = 10_000  # characters of it are kept
+_FIRST_DESTINATION = "sluice"  # whose letters are that do not say it
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """Events that `destination` refused at once, with its answer. Where it does not say which, the batch is here."""
+
+    id: str
+    destination: str
+    answer: str
+    events: list[dict[str, Any]]
+
+    @property
+    def at(self) -> datetime:
+        """When it was refused, in UTC."""
+        return datetime.fromtimestamp(int(self.id) / 1e9, timezone.utc)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The letter as a file and as a program reads it."""
+        return {"destination": self.destination, "answer": self.answer, "events": self.events}
+
+
+def bury(folder: Path, destination: str, lines: list[bytes], answer: str) -> None:
+    """Keep the events in `lines` with the `answer` that refused them. Raises OSError where that can't be done."""
+    dead = folder / DEAD
+    dead.mkdir(mode=0o700, exist_ok=True)
+    name = f"{time.time_ns():020d}"
+    letter = Letter(name, destination, answer[:_LONGEST_ANSWER], [json.loads(line) for line in lines])
+    descriptor = open_private(dead / f"{name}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(letter.to_dict(), file)
+    letters = sorted(dead.glob("*.json"), reverse=True)
+    kept = 0
+    for path in letters:
+        kept += path.stat().st_size
+        if kept > _MOST_BYTES and path != letters[0]:
+            path.unlink()
+
+
+def letters_in(folder: Path) -> list[Letter]:
+    """All dead letters, the oldest first. A file that is none is left out."""
+    found = (_read(path) for path in sorted((folder / DEAD).glob("*.json")))
+    return [letter for letter in found if letter is not None]
+
+
+def retry(folder: Path, letter: Letter, max_bytes: int) -> bool:
+    """Put the events of `letter` back into the journal, of at most `max_bytes`, and remove it; False if it is gone.
+
+    Raises `JournalUnavailableError` where the journal can't take them: the letter then stays.
+    """
+    path = folder / DEAD / f"{letter.id}.json"
+    try:
+        descriptor = open_private(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        if not try_lock(descriptor) or not os.fstat(descriptor).st_nlink:
+            return False  # another process retries it
+        _put_back(Journal(folder, max_bytes), letter)
+        path.unlink()
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _put_back(journal: Journal, letter: Letter) -> None:
+    addressee = Audience(letter.destination)
+    for event in letter.events:
+        journal.append(addressee.addressed(json.dumps(event, separators=(",", ":")).encode()))
+    unwritten = bool(journal.unwritten)
+    journal.close()
+    if unwritten:
+        raise JournalUnavailableError(
+            f"the journal in {journal.folder} is full or can't be written: the letter is kept"
+        )
+
+
+def _read(path: Path) -> Letter | None:
+    try:
+        held: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        int(path.stem)
+        return Letter(path.stem, held.get("destination", _FIRST_DESTINATION), held["answer"], list(held["events"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None

@@ -1,0 +1,117 @@
+"""The journal's folder: where it may lie, who may own it, and what its files are called."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sluice_agent.errors import JournalUnavailableError
+
+FORMAT = "v1"
+SUFFIX = f".{FORMAT}.ndjson"
+EVENTS = "events"
+VITALS = "vitals"  # heartbeats and queue snapshots: the first to go when the folder is full
+LANES = (EVENTS, VITALS)
+
+_PRIVATE_FOLDER = 0o700
+
+
+def open_folder(state_dir: Path | None, name: str) -> Path:
+    """The private folder `name` (a connection's id, for its journal) in the state folder, made where it is absent.
+
+    `state_dir` is the user's choice; without one it is the first candidate that can be written: the XDG state folder,
+    the temporary folder, shared memory. Raises `JournalUnavailableError`, which says why and what to do.
+    """
+    refusals = []
+    for candidate in [state_dir] if state_dir else _candidates():
+        try:
+            folder = candidate / name
+            candidate.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            if state_dir is None:  # its name can be guessed: whoever owns it could exchange what is in it
+                _must_be_ours(candidate)
+            folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
+            _must_be_ours(folder)
+            _must_be_writable(folder)
+        except OSError as error:
+            refusals.append(f"{candidate}: {error.strerror or error}")
+        except JournalUnavailableError as error:
+            refusals.append(str(error))
+        else:
+            return folder
+    raise JournalUnavailableError(
+        f"no folder can be used ({'; '.join(refusals)}): "
+        "set SLUICE_STATE_DIR to a folder that this user owns and can write"
+    )
+
+
+def journal_files(folder: Path, lane: str | None = None) -> list[str]:
+    """The names of the journal's files, the oldest first. A link, a folder or a pipe of such a name is none of them."""
+    mark = f"-{lane}-" if lane else "-"
+    try:
+        with os.scandir(folder) as entries:  # a Path for each would cost more than the listing
+            return sorted(
+                entry.name
+                for entry in entries
+                if entry.name.endswith(SUFFIX)
+                and mark in entry.name
+                and entry.name[0] != "."
+                and entry.is_file(follow_symlinks=False)
+            )
+    except FileNotFoundError:
+        return []
+
+
+def folder_bytes(folder: Path) -> int:
+    """How many bytes the journal's files take."""
+    total = 0
+    for name in journal_files(folder):
+        try:
+            total += (folder / name).stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file that only this user can read: never one behind a symbolic link, and not for a program it executes."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises OSError where `folder` is not ours any more: somebody may have removed it, and made another."""
+    try:
+        _must_be_ours(folder)
+    except JournalUnavailableError as error:
+        raise PermissionError(errno.EPERM, str(error)) from error
+
+
+def _candidates() -> Iterator[Path]:
+    state_home = os.environ.get("XDG_STATE_HOME")
+    if state_home and Path(state_home).is_absolute():
+        yield Path(state_home) / "sluice-agent"
+    else:
+        with contextlib.suppress(RuntimeError):  # a user without a home
+            yield Path.home() / ".local" / "state" / "sluice-agent"
+    for shared in (Path(tempfile.gettempdir()), Path("/dev/shm")):  # noqa: S108 - the last resorts; owned and 0700
+        yield shared / f"sluice-agent-{os.geteuid()}"
+
+
+def _must_be_ours(folder: Path) -> None:
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+        raise JournalUnavailableError(f"{folder} is a symbolic link or no folder")
+    if found.st_uid != os.geteuid():
+        raise JournalUnavailableError(f"{folder} belongs to user {found.st_uid}, this process runs as {os.geteuid()}")
+    if stat.S_IMODE(found.st_mode) != _PRIVATE_FOLDER:
+        folder.chmod(_PRIVATE_FOLDER)
+
+
+def _must_be_writable(folder: Path) -> None:
+    probe = folder / f".probe-{os.getpid()}"
+    os.close(open_private(probe, os.O_WRONLY | os.O_CREAT))  # it may be there: containers share numbers
+    probe.unlink(missing_ok=True)

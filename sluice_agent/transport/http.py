@@ -1,0 +1,104 @@
+"""The one file that speaks HTTP: a request becomes an `Answer` or `UnreachableError`. What it means others decide."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+THREAD_NAME = "sluice-shipper"
+
+_TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds without a byte
+_DEADLINE = 30.0  # seconds for a whole answer: one that drips in byte by byte never lets the timeout above run out
+_LONGEST_ANSWER = 1_000_000  # bytes
+_WORTH_COMPRESSING = 1_000  # bytes
+
+
+_NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)
+
+
+class UnreachableError(Exception):
+    """There was no whole answer. The request may have arrived only where `may_have_arrived` says so."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.may_have_arrived = isinstance(error, httpx.HTTPError) and not isinstance(error, _NEVER_LEFT)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the endpoint said. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient:
+    """A kept connection to one address. Proxies and certificates come from the usual environment variables."""
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self._url = url
+        self._headers = dict(headers)
+        self._client: httpx.Client | None = None
+        self._takes_gzip = False
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send `body`, compressed once the endpoint has said that it takes gzip. Raises `UnreachableError`."""
+        sent = {"Content-Type": "application/json", **headers}
+        if self._takes_gzip and len(body) >= _WORTH_COMPRESSING:
+            body, sent["Content-Encoding"] = gzip.compress(body, compresslevel=1, mtime=0), "gzip"
+        answer = self._exchange("POST", body, sent)
+        self._takes_gzip = "gzip" in answer.headers.get("accept-encoding", "").lower()
+        return answer
+
+    def get(self) -> Answer:
+        """Read the address. Raises `UnreachableError`."""
+        return self._exchange("GET", None, {})
+
+    def close(self) -> None:
+        """Close the connection; the next `post` opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _exchange(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        try:
+            return self._whole_answer(method, body, headers)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
+            # The last two: a proxy in the environment that httpx does not understand.
+            self.close()  # the next attempt resolves and connects anew
+            raise UnreachableError(error) from error
+
+    def _whole_answer(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        if self._client is None:
+            self._client = httpx.Client(headers=self._headers, timeout=_TIMEOUT, follow_redirects=False)
+        deadline = time.monotonic() + _DEADLINE
+        received = bytearray()
+        with self._client.stream(method, self._url, content=body, headers=headers) as response:
+            for chunk in response.iter_bytes():
+                received += chunk
+                if time.monotonic() > deadline or len(received) > _LONGEST_ANSWER:
+                    raise httpx.ReadError("the answer is too long or too slow")
+            return Answer(response.status_code, dict(response.headers), bytes(received))
+
+
+class _NotOurRequests(logging.Filter):
+    """Keeps the shipper's own requests out of the host's log; the host's requests stay in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.threadName or "").startswith(THREAD_NAME)
+
+
+_not_our_requests = _NotOurRequests()
+_LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "proxy", "socks")))
+
+
+def keep_out_of_the_hosts_log() -> None:
+    """httpx logs each request at level INFO, and more below: not in somebody else's worker, once a second."""
+    for name in _LOGGERS:  # each by its own name: a logger's filter does not see what its children are told
+        logging.getLogger(name).addFilter(_not_our_requests)

@@ -1,0 +1,76 @@
+"""One file of the journal while it is written: one writer, which holds its lock for as long as it lives."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from sluice_agent.transport.folder import SUFFIX, check_folder, open_private
+from sluice_agent.transport.lock import try_lock
+
+_LARGEST_FILE = 4_000_000  # bytes
+_SMALLEST_FILE = 16_000  # bytes
+_FILES_TO_A_FOLDER = 64  # a file is a sixty-fourth of the limit, so that giving one up gives up little
+_LARGEST_AGE = 60.0  # seconds: so that what was delivered from a long-lived process's file is given back
+_LOOK_EVERY = 1.0  # seconds between two looks at whether the file still has a name
+
+
+class Pen:
+    """An open file of one lane. Raises OSError where it can't be made or written."""
+
+    def __init__(self, folder: Path, lane: str, folder_limit: int, now: float) -> None:
+        self._limit = max(_SMALLEST_FILE, min(_LARGEST_FILE, folder_limit // _FILES_TO_A_FOLDER))
+        self._born = now
+        self._look_at = now + _LOOK_EVERY
+        self._size = 0
+        self._lines_since_look = 0
+        name = f"{time.time_ns():020d}-{lane}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_folder(folder)
+        # A reader must never meet the file unlocked while we live: it would take it for finished, and remove it.
+        hidden, self._path = folder / f".{name}", folder / name
+        self._descriptor = open_private(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+        try:
+            try_lock(self._descriptor)
+            hidden.rename(self._path)
+        except OSError:
+            os.close(self._descriptor)
+            raise
+
+    def write(self, line: bytes) -> None:
+        """Append `line` whole, or not at all."""
+        written = os.write(self._descriptor, line)
+        if written != len(line):
+            os.ftruncate(self._descriptor, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += written
+        self._lines_since_look += 1
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to ask `lines_without_a_file` and `is_worn`."""
+        return now >= self._look_at or self._size >= self._limit
+
+    def is_worn(self, now: float) -> bool:
+        """Whether the file is large or old enough to be finished."""
+        return self._size >= self._limit or now - self._born >= _LARGEST_AGE
+
+    def lines_without_a_file(self) -> int:
+        """How many lines were written since the last look, if somebody has removed the file meanwhile; else 0."""
+        lines, self._lines_since_look = self._lines_since_look, 0
+        self._look_at = time.monotonic() + _LOOK_EVERY
+        return 0 if os.fstat(self._descriptor).st_nlink else max(lines, 1)
+
+    def close(self) -> None:
+        """Finish the file. One that holds nothing is removed: a full disk would collect them."""
+        if not self._size:
+            with suppress(OSError):
+                self._path.unlink()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """In a forked child: close the copy. The file stays the parent's."""
+        os.close(self._descriptor)

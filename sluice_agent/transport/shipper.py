@@ -1,0 +1,283 @@
+"""The shipper: one thread that reads the journal, delivers it, and moves the cursor when the endpoint has answered.
+
+Each destination has its own, with a cursor and a lock, so that one that is down delays nothing in another. It runs in
+one process for each folder, the one that holds the lock; the others wait for that lock. It never raises, and while it
+waits it can always be woken by `stop`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
+
+from sluice_agent.log import complain, logger
+from sluice_agent.stats import Counts
+from sluice_agent.transport import cursor as cursors
+from sluice_agent.transport.answers import Settled, TooLarge, TryAgain, Unanswered, Verdict
+from sluice_agent.transport.audience import Choice
+from sluice_agent.transport.budget import NO_BUDGET, Budget
+from sluice_agent.transport.dead import bury
+from sluice_agent.transport.folder import VITALS, journal_files
+from sluice_agent.transport.http import THREAD_NAME, keep_out_of_the_hosts_log
+from sluice_agent.transport.lock import ShipLock
+from sluice_agent.transport.reader import Batch, next_batch
+from sluice_agent.transport.removal import remove_passed
+from sluice_agent.transport.retry import GivenUpError, Patience
+
+_TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that ships has died
+_AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
+
+
+class Destination(Protocol):
+    """Where events go. Each destination has a cursor of its own, under its name; `choice` is what it is told."""
+
+    name: str
+    last_answer: str
+    choice: Choice | None
+
+    def send(self, lines: list[bytes]) -> Verdict:
+        """Send the events in `lines`, and say what became of them. Never raises."""
+
+    def close(self) -> None:
+        """Close what `send` keeps open."""
+
+
+class Shipper:
+    """Ships one folder to one destination, from a thread of its own or, for a command, from the caller's."""
+
+    def __init__(
+        self,
+        folder: Path,
+        destination: Destination,
+        *,
+        interval: float,
+        most_lines: int,
+        most_bytes: int,
+        budget: Budget = NO_BUDGET,
+    ) -> None:
+        self._folder = folder
+        self._destination = destination
+        self._interval = interval
+        self._most_lines = most_lines
+        self._most_bytes = most_bytes
+        self._budget = budget
+        self._lock = ShipLock(folder, destination.name)
+        self._patience = Patience(self._note_failure)
+        self._cursor = cursors.Cursor(cursors.cursor_path(folder, destination.name))
+        self._batch = Batch()
+        self._thread: threading.Thread | None = None
+        self._mine = False
+        self._is_saved = True
+        self._deadline = 0.0
+
+    @property
+    def destination(self) -> str:
+        """The name of where this ships to."""
+        return self._destination.name
+
+    def start(self) -> None:
+        """Ship from a thread of this process."""
+        keep_out_of_the_hosts_log()
+        self._thread = threading.Thread(target=self.run, name=f"{THREAD_NAME}-{self.destination}", daemon=True)
+        self._thread.start()
+
+    def claim(self) -> None:
+        """Take the lock before any shipper runs: so none of them removes what waits for another."""
+        with suppress(OSError):  # it is tried again, and told, by the thread
+            self._has_the_lock()
+
+    def hurry(self, timeout: float) -> None:
+        """Deliver for `timeout` seconds at the most, and while that works; the rest stays in the journal."""
+        self._deadline = time.monotonic() + timeout
+        self._patience.hurry()
+
+    def stop(self, timeout: float) -> None:
+        """`hurry`, and wait until that is done or its time is over."""
+        self.hurry(timeout)
+        self.join(timeout)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread has ended, or for `timeout` seconds."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def nudge(self) -> None:
+        """Look at the journal now rather than at the next interval."""
+        self._patience.nudge()
+
+    def forget(self) -> None:
+        """In a forked child: the thread is not there, and the lock and the files on their way are the parent's."""
+        self._batch.release()
+        self._lock.release()
+
+    def run(self) -> None:
+        """Ship until `stop`, then what is left within its time."""
+        try:
+            while not self._patience.hurried:
+                self._guarded(self._turn)
+            self._guarded(self._drain)
+        finally:
+            self._destination.close()
+            self._lock.release()
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except GivenUpError:
+            pass
+        except Exception as error:  # noqa: BLE001 - a thread that dies would leave the journal to fill
+            subject = f"shipper {self.destination}"
+            complain(subject, "The shipper failed (%s: %s); it goes on.", type(error).__name__, error)
+            logger.debug("The shipper failed", exc_info=True)
+            self._patience.pause(_AFTER_A_FAULT)
+
+    def _turn(self) -> None:
+        if not self._has_the_lock():
+            self._patience.pause(_TAKE_OVER_EVERY)
+        elif not self._ship_a_batch():
+            self._remove_finished_files()
+            self._patience.pause(self._interval)
+
+    def _drain(self) -> None:
+        if self._has_the_lock():
+            while time.monotonic() < self._deadline and self._ship_a_batch():
+                pass
+            self._remove_finished_files()
+
+    def _has_the_lock(self) -> bool:
+        held, self._mine = self._mine, False
+        self._mine = self._lock.acquire()
+        if self._mine and not held:  # whoever had it before has moved the cursor
+            self._cursor = cursors.load(self._cursor.path)
+            self._cursor.choice = self._destination.choice
+            self._save()  # from now on files wait for this destination
+        return self._mine
+
+    def _ship_a_batch(self) -> bool:
+        """Ship what there is, and say whether there is more of it than a batch holds.
+
+        When the day's budget is gone only heartbeats and queue snapshots are read, and dropped; the rest waits.
+        """
+        place = self._cursor
+        left = self._budget.left(place)
+        audience = place.audience if left else place.audience.within(VITALS)
+        most_lines = min(self._most_lines, left or self._most_lines)
+        batch = self._batch = Batch()
+        try:
+            next_batch(self._folder, place.offsets, most_lines, self._most_bytes, audience, batch)
+            if batch:
+                lines, thinned = self._budget.thin(batch.lines, place)
+                counts = self._deliver(lines)
+                self._budget.spend(place, counts.delivered + counts.rejected)
+                counts.dropped.update(thinned)
+                self._settle(batch, counts)
+            return batch.is_full
+        finally:
+            batch.release()
+
+    def _settle(self, batch: Batch, counts: Counts) -> None:
+        counts.dropped.update(batch.dropped)
+        counts.taken = len(batch.lines) + batch.dropped.total()
+        counts.take_off(batch.evicted())
+        counts.skipped += batch.skipped
+        self._cursor.counts.add(counts)
+        self._cursor.offsets.update(batch.offsets)
+        self._cursor.unanswered = None
+        if counts.delivered or counts.rejected:
+            self._cursor.last_delivery = _now()
+            self._cursor.last_error = None
+        self._save()
+
+    def _save(self) -> None:
+        """Save the cursor, or leave that to the next turn: what is delivered on a full disk makes room there."""
+        self._is_saved = False
+        try:
+            self._cursor.save()
+        except OSError as error:
+            complain("cursor", "The cursor %s can't be saved (%s): it is tried again.", self._cursor.path, error)
+        else:
+            self._is_saved = True
+
+    def _deliver(self, lines: list[bytes]) -> Counts:
+        """Bring every event to an end: delivered, or refused and buried. Raises `GivenUpError`."""
+        if not lines:
+            return Counts()
+        verdict = self._patience.verdict(lambda: self._attempt(lines))
+        if isinstance(verdict, Unanswered):
+            return Counts(dropped=Counter(answer_lost=len(lines)))
+        if isinstance(verdict, Settled):
+            if verdict.rejected:
+                self._bury(lines)
+            return Counts(verdict.delivered, verdict.duplicates, verdict.rejected)
+        if len(lines) == 1:
+            self._bury(lines)
+            return Counts(rejected=1)
+        if isinstance(verdict, TooLarge):
+            self._most_bytes = max(min(self._most_bytes, sum(map(len, lines)) // 2), 1)
+        middle = len(lines) // 2
+        counts = self._deliver(lines[:middle])
+        counts.add(self._deliver(lines[middle:]))
+        return counts
+
+    def _attempt(self, lines: list[bytes]) -> Verdict:
+        """Send, but what may have arrived where duplicates are not known at most once more, across restarts too."""
+        verdict = self._destination.send(lines)
+        if not isinstance(verdict, Unanswered):
+            return verdict
+        mark = blake2b(b"\n".join(lines), digest_size=16).hexdigest()
+        what = "is dropped" if self._cursor.unanswered == mark else "is sent once more, and may be there twice"
+        complain(
+            f"{what} {self.destination}",
+            "An answer of %s was lost (%s): the event %s. This is counted.",
+            self.destination,
+            verdict.why,
+            what,
+        )
+        if self._cursor.unanswered == mark:
+            return verdict
+        self._cursor.unanswered = mark
+        self._cursor.counts.resent += 1
+        return TryAgain(verdict.why)
+
+    def _bury(self, lines: list[bytes]) -> None:
+        complain(
+            f"rejected {self.destination}",
+            "%s refused events: they are counted, and kept in %s.",
+            self.destination,
+            self._folder / "dead",
+        )
+        try:
+            bury(self._folder, self.destination, lines, self._destination.last_answer)
+        except (OSError, ValueError) as error:
+            complain("dead", "Refused events can't be kept: %s", error)
+
+    def _note_failure(self, failure: TryAgain) -> None:
+        complain(
+            f"delivery {self.destination}",
+            "Events can't be delivered to %s: %s. They wait in %s.",
+            self.destination,
+            failure.why,
+            self._folder,
+        )
+        self._cursor.last_error = {"at": _now(), "message": failure.why}
+        self._save()
+
+    def _remove_finished_files(self) -> None:
+        """Remove what every destination has passed, and forget the places in files that are gone."""
+        remove_passed(self._folder, self._cursor)
+        gone = self._cursor.offsets.keys() - set(journal_files(self._folder))
+        for name in gone:
+            del self._cursor.offsets[name]
+        if gone or not self._is_saved:
+            self._save()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,36 @@
+"""The Sluice endpoint as a destination: what a request to it looks like."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from hashlib import sha256
+
+from sluice_agent.transport.answers import TryAgain, Verdict, judge, text_of
+from sluice_agent.transport.audience import Choice
+from sluice_agent.transport.http import HttpClient, UnreachableError
+
+
+class SluiceEndpoint:
+    """`POST {api_url}/ingest` with a kept connection. Lines go out as they were written: nothing is parsed."""
+
+    name = "sluice"
+    choice: Choice | None = None
+
+    def __init__(self, ingest_url: str, api_key: str) -> None:
+        self._http = HttpClient(ingest_url, {"Authorization": f"Bearer {api_key}"})
+        self.last_answer = ""
+        """The status and the body of the latest answer."""
+
+    def send(self, lines: list[bytes]) -> Verdict:
+        """Send the events in `lines` as one request, and say what became of them."""
+        body = b'{"events":[' + b",".join(lines) + b"]}"
+        try:
+            answer = self._http.post(body, {"Idempotency-Key": sha256(body).hexdigest()})
+        except UnreachableError as error:
+            return TryAgain(str(error))
+        self.last_answer = text_of(answer)
+        return judge(answer, len(lines), datetime.now(timezone.utc))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()

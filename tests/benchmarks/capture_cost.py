@@ -1,0 +1,37 @@
+"""How long the pieces of a capture take inside the process: the figures behind the design."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import timeit
+import uuid
+from pathlib import Path
+
+from sluice_agent.model import Event, JobState
+from sluice_agent.translation import JobEvents, JobFacts, timestamp
+from sluice_agent.transport.journal import Journal
+
+_CALLS = 5_000
+
+
+def measure() -> list[tuple[str, float]]:
+    """What was timed, and the best of seven runs in microseconds a call."""
+    connection = str(uuid.uuid4())
+    facts = JobFacts(str(uuid.uuid4()), "shop.orders.charge", 1, "celery", "celery@host", 3, run="celery@host/1/0")
+    told = JobEvents(connection, facts)
+    now = timestamp(time.time())
+    line = told.event(JobState.COMPLETED, "SUCCESS", now, started=now)
+    fields = json.loads(line)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder), 1_000_000_000)
+        timed = [
+            (
+                "an event, as the agent makes it",
+                lambda: told.event(JobState.ACTIVE, "STARTED", now, started=now),
+            ),
+            ("the same through the pydantic model", lambda: Event(**fields).to_json()),
+            (f"an append of {len(line)} bytes to the journal", lambda: journal.append(line)),
+        ]
+        return [(what, min(timeit.repeat(call, number=_CALLS, repeat=7)) / _CALLS * 1e6) for what, call in timed]

@@ -1,0 +1,20 @@
+"""`python -m tests.faults.command …`: the command `sluice-agent …`, after the prelude.
+
+With TEST_COST=1 it says at its end how much processor time it took.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+
+from tests.faults import prelude
+
+if __name__ == "__main__":
+    prelude.begin()
+    if os.environ.get("TEST_COST") == "1":
+        atexit.register(lambda: print("processor seconds:", time.process_time()))
+    from sluice_agent.cli import main
+
+    main()

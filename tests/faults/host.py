@@ -1,0 +1,100 @@
+"""One host of a user: processes that capture, processes that ship, and the journal between them."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from sluice_agent.transport.folder import journal_files
+from sluice_agent.transport.lock import who_ships
+from tests.support.accounts import Report, assert_balanced, status_of
+from tests.support.brokers import Broker
+from tests.support.endpoint import Endpoint
+from tests.support.process import Process
+from tests.support.waiting import wait_until
+from tests.support.witness import FILE, events
+from tests.support.worker import python_env
+
+IN_MEMORY = Broker("memory", "memory://", "cache+memory://", {"task_default_queue": "nobody-takes"})
+NEVER = {"SLUICE_SHIP": "never"}
+
+
+class Host:
+    """Starts processes on one journal; `close` ends them."""
+
+    def __init__(self, folder: Path, endpoint: Endpoint, env: Mapping[str, str]) -> None:
+        self.endpoint = endpoint
+        self.env = python_env(IN_MEMORY, {FILE: str(folder / "witness"), "TEST_SHORT_WAITS": "1", **env})
+        self.journal = Path(self.env["SLUICE_STATE_DIR"]) / self.env["SLUICE_CONNECTION_ID"]
+        self._folder = folder
+        self._numbers = itertools.count()
+        self._started: list[Process] = []
+
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
+        """Start `python …` and go on."""
+        log = self._folder / f"process-{next(self._numbers)}.log"
+        process = Process([sys.executable, *arguments], log, {**self.env, **(env or {})})
+        self._started.append(process)
+        return process
+
+    def publishing(self, a_second: float = 0.0, env: Mapping[str, str] | None = None, count: int = 0) -> Process:
+        """A process that publishes until it is ended, or `count` tasks, and leaves the shipping to others."""
+        return self.start("-m", "tests.faults.publish", str(count), str(a_second), env={**NEVER, **(env or {})})
+
+    def publish(self, count: int, env: Mapping[str, str] | None = None) -> None:
+        """`count` events of a process that has ended."""
+        process = self.publishing(env=env, count=count)
+        assert process.wait() == 0, process.tail()
+
+    def ship(self, *options: str, env: Mapping[str, str] | None = None) -> Process:
+        """`sluice-agent ship`."""
+        return self.start("-m", "tests.faults.command", "ship", *options, env=env)
+
+    def ship_once(self, timeout: float = 20.0, env: Mapping[str, str] | None = None) -> Process:
+        """`sluice-agent ship --once`, which has ended."""
+        process = self.ship("--once", env=env)
+        assert process.wait(timeout) == 0, process.tail()
+        return process
+
+    def noted(self) -> int:
+        """How many events the witnesses have noted."""
+        return len(events(self.env) or [])
+
+    def files(self) -> list[str]:
+        """The journal's files."""
+        return journal_files(self.journal)
+
+    def files_of_the_dead(self) -> list[str]:
+        """Those whose process has ended."""
+        return [name for name in self.files() if not psutil.pid_exists(int(name.split("-")[2]))]
+
+    def shipper(self) -> int:
+        """The process that ships; 0 where there is none."""
+        holder = who_ships(self.journal, "sluice") or {}
+        return int(holder.get("pid", 0))
+
+    def status(self) -> Report:
+        """What `sluice-agent status --json` says."""
+        return status_of(self.env)
+
+    def balanced(self, *, killed: int = 0) -> Report:
+        """The accounts, which add up and agree with the endpoint and the witnesses."""
+        return assert_balanced(self.env, self.endpoint, killed=killed)
+
+    def settled(self, timeout: float = 20.0, *, killed: int = 0) -> Report:
+        """The same, when nothing waits any more."""
+        wait_until(lambda: self.status()["pending"] == 0, timeout, "something still waits", self.report)
+        return self.balanced(killed=killed)
+
+    def report(self) -> str:
+        """What a failure's reader wants to see."""
+        return "\n".join([str(self.status()), *(process.tail(20) for process in self._started[-3:])])
+
+    def close(self) -> None:
+        """End everybody."""
+        for process in self._started:
+            process.stop()

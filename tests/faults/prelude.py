@@ -1,0 +1,47 @@
+"""What the processes of these tests do before they begin: patches that stand for a fault, or make it pass sooner.
+
+TEST_WITNESS      a file: each event that the process captures is noted there
+TEST_SHORT_WAITS  1: what the transport waits for in minutes it waits for in fractions of a second
+TEST_CLOCK        a file: the wall clock goes wrong by the seconds that stand in it
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from tests.support import witness
+
+
+def begin() -> None:
+    """Do what the environment asks for."""
+    if os.environ.get("TEST_CLOCK"):
+        _shift_the_clock(Path(os.environ["TEST_CLOCK"]))
+    witness.begin()
+    if os.environ.get("TEST_SHORT_WAITS") == "1":
+        shorten_waits()
+
+
+def shorten_waits() -> None:
+    """Only the lengths change: who waits, for what and how often is as it is in production."""
+    import httpx
+    from tenacity import wait_random_exponential
+
+    from sluice_agent.transport import answers, http, retry, shipper
+
+    retry._full_jitter = wait_random_exponential(multiplier=0.05, max=0.2)
+    answers._HOLD = 0.2
+    answers.LONGEST_WAIT = 1.0
+    shipper._TAKE_OVER_EVERY = 0.1
+    shipper._AFTER_A_FAULT = 0.2
+    http._TIMEOUT = httpx.Timeout(1.0)
+    http._DEADLINE = 1.0
+
+
+def _shift_the_clock(file: Path) -> None:
+    """`time.time` and `time.time_ns` for all that this process imports from now on; the monotonic clock stays right."""
+    right, right_ns = time.time, time.time_ns
+    shift = lambda: float(file.read_text() or 0)  # noqa: E731 - one line says it
+    time.time = lambda: right() + shift()
+    time.time_ns = lambda: right_ns() + int(shift() * 1e9)

@@ -1,0 +1,32 @@
+"""`python -m tests.faults.publish COUNT [A_SECOND]`: a process that publishes so many tasks (0: until it is ended).
+
+To a broker in its own memory: nothing takes them, and nothing but the agent tells of them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from kombu.transport.memory import Channel
+
+from tests.faults.app import app, noop
+
+
+def main(count: int, a_second: float) -> None:
+    """Publish, and end as a script does."""
+    pause = 1 / a_second if a_second else 0.0
+    with app.producer_pool.acquire() as producer:
+        published = 0
+        while published < count or not count:
+            noop.apply_async(producer=producer)
+            published += 1
+            if published % 1_000 == 0:
+                for queue in Channel.queues.values():
+                    queue.queue.clear()
+            if pause:
+                time.sleep(pause)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)

@@ -1,0 +1,30 @@
+"""What a real process wrote, for the hosts of tests that need an event or forty rather than the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from tests.faults.host import IN_MEMORY, NEVER
+from tests.support.process import ROOT
+from tests.support.worker import python_env
+
+EVENTS = 40
+NAME = "00000000000000000002-events-1-00000000.v1.ndjson"
+
+
+def journal_file(folder: Path) -> Path:
+    """The one file of a process."""
+    [path] = folder.glob("*.ndjson")
+    return path
+
+
+def record(folder: Path) -> tuple[str, bytes]:
+    """The connection and the journal of a process that published `EVENTS` tasks and ended."""
+    connection = str(uuid.uuid4())
+    settings = {"SLUICE_CONNECTION_ID": connection, "SLUICE_STATE_DIR": str(folder), **NEVER}
+    command = [sys.executable, "-m", "tests.faults.publish", str(EVENTS)]
+    subprocess.run(command, cwd=ROOT, env=python_env(IN_MEMORY, settings), check=True)
+    return connection, journal_file(folder / connection).read_bytes()

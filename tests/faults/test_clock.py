@@ -1,0 +1,90 @@
+"""A wall clock that goes wrong by an hour, back and forth, while everything runs."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.host import Host
+from tests.support.accounts import assert_balanced
+from tests.support.endpoint import Endpoint
+from tests.support.misbehaviour import status, too_many
+from tests.support.producer import Producer
+from tests.support.waiting import wait_until
+from tests.support.witness import FILE
+from tests.support.worker import WorkerProcess
+
+HOUR = 3_600
+NAME = re.compile(r"\d{20}-(events|vitals)-\d+-[0-9a-f]{8}\.v1\.ndjson")
+
+
+@pytest.fixture
+def clock(tmp_path: Path, host: Host) -> Path:
+    """The file that says by how many seconds the clock of all that the host starts is wrong."""
+    file = tmp_path / "clock"
+    file.write_text("0")
+    host.env["TEST_CLOCK"] = str(file)
+    return file
+
+
+def put(clock: Path, seconds: float) -> None:
+    """Set the clock, in one step."""
+    draft = clock.with_suffix(".draft")
+    draft.write_text(str(seconds))
+    draft.replace(clock)
+
+
+def test_what_is_captured_while_the_clock_jumps_arrives(host: Host, clock: Path) -> None:
+    """Without it a virtual machine that was resumed, or a time server's correction, ends the delivery."""
+    publisher, shipper = host.publishing(a_second=200), host.ship()
+    for seconds in (0, HOUR, -HOUR, 24 * 30 * HOUR, 0, -HOUR / 2):
+        put(clock, seconds)
+        host.endpoint.script(status(503), too_many("1"))  # each waits by a deadline
+        goal = len(host.endpoint.events) + 100
+        wait_until(lambda goal=goal: len(host.endpoint.events) > goal, 15, "nothing arrives any more", host.report)
+        assert all(NAME.fullmatch(name) for name in host.files())
+    publisher.send(signal.SIGTERM)
+    publisher.wait()
+    wait_until(lambda: host.status()["pending"] == 0, 15, "something still waits", host.report)
+    shipper.send(signal.SIGTERM)
+    assert shipper.wait() == 0
+    host.settled(killed=1)
+
+
+def test_files_of_a_clock_that_went_back_are_delivered_and_given_back(host: Host, clock: Path) -> None:
+    """Without it a file that is older than the cursor's last is passed over, and stays for ever."""
+    for seconds in (0, -HOUR, HOUR, -2 * HOUR):
+        put(clock, seconds)
+        host.publish(5)
+        host.ship_once()
+    assert host.settled()["delivered"] == 20
+    assert host.files() == []
+
+
+def test_a_worker_lives_through_it(
+    endpoint: Endpoint,
+    start_worker: Callable[..., WorkerProcess],
+    producer: Callable[..., Producer],
+    host: Host,
+    clock: Path,
+) -> None:
+    """Without it the heartbeats of a worker stop for an hour, and it is shown as dead."""
+    noting = {FILE: host.env[FILE], "TEST_CLOCK": str(clock)}
+    worker = start_worker(app="tests.faults.app", env={**noting, "SLUICE_HEARTBEAT_INTERVAL": "0.2"})
+    sender = producer(agent=False)
+
+    def beats() -> int:
+        return len([event for event in list(endpoint.events) if event["type"] == "worker_heartbeat"])
+
+    for seconds in (HOUR, -HOUR, 0):
+        put(clock, seconds)
+        before = beats()
+        job = sender.send("add", 1, 2)
+        wait_until(lambda job=job: len(endpoint.jobs().get(job, [])) == 3, 15, "the job did not arrive", worker.tail)
+        wait_until(lambda before=before: beats() > before + 3, 15, "it does not beat any more", worker.tail)
+    assert worker.terminate().code == 0
+    assert assert_balanced(worker.env, endpoint)["pending"] == 0

@@ -1,0 +1,146 @@
+"""SIGKILL, to everybody, at any moment."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.faults.host import Host
+from tests.support.accounts import assert_balanced
+from tests.support.endpoint import Endpoint
+from tests.support.misbehaviour import Behaviour, hangs, lost_answer, ok, reset_mid_answer, status
+from tests.support.process import Process
+from tests.support.producer import Producer
+from tests.support.waiting import wait_until
+from tests.support.witness import FILE
+from tests.support.worker import WorkerProcess
+
+Repeats = Callable[[int, int], int]
+FOR_EVER = """
+    from tests.faults.app import app, noop
+    import time
+    with app.producer_pool.acquire() as producer:
+        while True:
+            noop.apply_async(producer=producer)
+            time.sleep(0.004)
+"""
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_what_killed_workers_had_seen_arrives(
+    endpoint: Endpoint,
+    start_worker: Callable[..., WorkerProcess],
+    producer: Callable[..., Producer],
+    host: Host,
+    repeats: Repeats,
+    seed: int,
+) -> None:
+    """Without it an out-of-memory kill leaves holes in what is known, just where somebody looks for its cause."""
+    chance = random.Random(seed)
+    noting = {name: host.env[name] for name in (FILE, "TEST_SHORT_WAITS")}
+    worker = start_worker(app="tests.faults.app", env=noting)
+    sender = producer(env={**noting, "SLUICE_SHIP": "never"}).start(FOR_EVER)
+    killed = 0
+    for number in range(repeats(8, 100)):
+        goal = len(endpoint.events) + chance.randrange(20, 120)
+        wait_until(lambda goal=goal: len(endpoint.events) > goal, 30, "nothing arrives any more", worker.tail)
+        if number % 4 == 3:
+            killed += 1 + len(worker.pids())  # its children go with it
+            worker.kill()
+            worker.start_again()
+        else:
+            children = wait_until(worker.pids, 10, "there are no children")
+            psutil.Process(chance.choice(children)).kill()
+            killed += 1
+    sender.stop()
+    killed += 1
+    assert worker.terminate().code == 0
+    assert_balanced(worker.env, endpoint, killed=killed)
+    assert host.ship_once().exit_code == 0
+    assert host.settled(killed=killed)["dropped"].keys() <= {"corrupt"}
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_what_killed_shippers_had_not_settled_is_shipped_by_the_next(host: Host, repeats: Repeats, seed: int) -> None:
+    """Without it a kill between the answer and the cursor loses a batch, or shows each of its jobs twice."""
+    chance = random.Random(seed)
+    publisher = host.publishing(a_second=300)
+    one, other = host.ship(), host.ship()
+    for _ in range(repeats(10, 100)):
+        before = host.endpoint.requests[-1:]
+        _stumble(host.endpoint, chance)
+        wait_until(lambda before=before: host.endpoint.requests[-1:] != before, 20, "nobody ships", host.report)
+        _wait_for_more(host, chance.randrange(3))
+        one, other = _kill_the_one_that_ships(host, one, other)
+    host.endpoint.release()
+    wait_until(lambda: host.status()["delivered"] > 0, 20, "nobody ships", host.report)
+    publisher.stop()
+    _end(one, other)
+    host.ship_once()
+    assert host.settled(killed=1)["dropped"].keys() <= {"corrupt"}
+
+
+def test_a_kill_between_the_answer_and_the_cursor_doubles_nothing(host: Host) -> None:
+    """Without it the one moment in which the endpoint knows more than the host shows every job of a batch twice."""
+    host.publish(700)
+    host.endpoint.script(ok, hangs(accepted=True))
+    shipper = host.ship()
+    wait_until(lambda: len(host.endpoint.events) == 700, 20, "nobody ships", host.report)
+    shipper.send(signal.SIGKILL)
+    shipper.wait()
+    host.endpoint.release()
+    assert host.balanced()["pending"] == 200
+    host.ship_once()
+    report = host.settled()
+    assert (report["delivered"], report["duplicates"]) == (700, 200)
+    assert [event["job"]["externalId"] for event in host.endpoint.duplicates] == [
+        event["job"]["externalId"] for event in host.endpoint.events[500:]
+    ]
+
+
+def test_killed_publishers_lose_nothing_that_they_had_told(host: Host, repeats: Repeats) -> None:
+    """Without it what a script had published when it was killed is unknown, and its file is kept for ever."""
+    chance = random.Random(2)
+    for _ in range(repeats(4, 30)):
+        noted = host.noted()
+        publisher = host.publishing()
+        goal = chance.randrange(1, 3_000)
+        wait_until(lambda noted=noted, goal=goal: host.noted() > noted + goal, 20, "nothing is published")
+        publisher.send(signal.SIGKILL)
+        publisher.wait()
+    killed = repeats(4, 30)
+    wait_until(lambda: host.ship_once() and host.status()["pending"] == 0, 60, "something still waits", host.report)
+    assert host.balanced(killed=killed)["dropped"].keys() <= {"corrupt"}
+    assert host.files() == []
+
+
+def _stumble(endpoint: Endpoint, chance: random.Random) -> None:
+    """The next request meets something that the shipper may not survive."""
+    ways: list[Behaviour] = [ok, hangs(accepted=True), hangs(), lost_answer, reset_mid_answer, status(503)]
+    endpoint.script(*chance.choices(ways, k=2))
+
+
+def _wait_for_more(host: Host, requests: int) -> None:
+    goal = len(host.endpoint.requests) + requests
+    wait_until(lambda: len(host.endpoint.requests) >= goal, 20, "nobody ships", host.report)
+
+
+def _kill_the_one_that_ships(host: Host, one: Process, other: Process) -> tuple[Process, Process]:
+    """Kill it, see the other take over, and start another in its place."""
+    pid = wait_until(host.shipper, 20, "nobody ships", host.report)
+    victim, heir = (one, other) if pid == one.pid else (other, one)
+    victim.send(signal.SIGKILL)
+    victim.wait()
+    wait_until(lambda: host.shipper() == heir.pid, 20, "nobody took over", host.report)
+    return heir, host.ship()
+
+
+def _end(*shippers: Process) -> None:
+    for shipper in shippers:
+        shipper.send(signal.SIGTERM)
+    for shipper in shippers:
+        assert shipper.wait() == 0

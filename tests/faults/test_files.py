@@ -1,0 +1,228 @@
+"""Files that are torn, zeroed, mixed up or not ours: passed, counted where that can be done, and never a loop."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.host import Host
+from tests.faults.recording import EVENTS, NAME, journal_file
+
+MOST_SECONDS = 3.0  # of processor time that a command may take over a folder of 20 kB
+
+
+def add(content: bytes) -> Callable[[Path], None]:
+    """More at the end of the file."""
+
+    def damage(folder: Path) -> None:
+        with journal_file(folder).open("ab") as file:
+            file.write(content)
+
+    return damage
+
+
+def insert(content: bytes) -> Callable[[Path], None]:
+    """More in the middle of the file, between two lines."""
+
+    def damage(folder: Path) -> None:
+        path = journal_file(folder)
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join([*lines[: EVENTS // 2], content, *lines[EVENTS // 2 :]]))
+
+    return damage
+
+
+def plant(name: str, content: bytes) -> Callable[[Path], None]:
+    """Another file in the folder."""
+
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return damage
+
+
+def plant_a_link(folder: Path) -> None:
+    """A journal file that is a link to somebody else's file."""
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.write_bytes(b"what is not ours\n")
+    (folder / "00000000000000000001-events-1-00000000.v1.ndjson").symlink_to(elsewhere)
+
+
+def plant_a_folder(folder: Path) -> None:
+    """A folder by the name of a journal file."""
+    (folder / "00000000000000000001-events-1-00000000.v1.ndjson").mkdir()
+
+
+def plant_a_pipe(folder: Path) -> None:
+    """A named pipe by the name of a journal file: to open it waits for a writer."""
+    os.mkfifo(folder / "00000000000000000001-events-1-00000000.v1.ndjson")
+
+
+TORN = b'{"type":"job_state_change","timestamp":"2026-01-01T00:0'
+NEW = "99999999999999999999-events-1-00000000.v1.ndjson"
+DAMAGES = {
+    "nothing": (lambda _: None, 0),
+    "a torn last line": (add(TORN), 1),
+    "a torn last line of zeros": (add(bytes(4_096)), 1),
+    "a file of zeros": (plant(NEW, bytes(8_192)), 1),
+    "a file of empty lines": (plant(NEW, b"\n" * 3), 3),
+    "an empty file": (plant(NEW, b""), 0),
+    "a line of binary rubbish": (insert(bytes(byte for byte in range(256) if byte != 10) + b"\n"), 1),
+    "a block of zeros between two lines": (insert(bytes(4_096) + b"\n"), 1),
+    "half a line in the middle": (insert(TORN + b"\n"), 1),
+    "a line of three megabytes": (insert(b"x" * 3_000_000 + b"\n"), 1),
+    "a note of losses that is no note": (insert(b'{"dropped":["many"]}\n'), 1),
+    "a file of an older version": (plant(NEW.replace("v1", "v0"), TORN + b"\n"), 0),
+    "a file of a newer version": (plant(NEW.replace("v1", "v2"), TORN + b"\n"), 0),
+    "a foreign file": (plant("notes.txt", b"do not read\n"), 0),
+    "a draft": (plant(f".{NEW}", TORN), 0),
+    "a link": (plant_a_link, 0),
+    "a folder": (plant_a_folder, 0),
+    "a pipe": (plant_a_pipe, 0),
+}
+"""What is done to a folder, and how many lines have to be counted as corrupt."""
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_counted_and_the_rest_delivered(recorded: Host, damage: str) -> None:
+    """Without it one power cut, or one file that is not ours, ends the delivery from that host for good."""
+    do, corrupt = DAMAGES[damage]
+    do(recorded.journal)
+    assert cost_of(recorded.ship_once().logs()) < MOST_SECONDS
+    report = recorded.balanced()
+    assert (report["delivered"], report["pending"], report["dropped"].get("corrupt", 0)) == (EVENTS, 0, corrupt)
+    assert len(recorded.endpoint.events) == EVENTS
+    assert [request.status for request in recorded.endpoint.requests] == [200]
+    assert recorded.files() == []
+
+
+def test_a_process_that_waits_for_its_events_is_not_kept_by_what_is_planted(host: Host) -> None:
+    """Without it a link that somebody planted makes every `flush()` of that user take all of its time."""
+    host.publish(1)
+    plant_a_link(host.journal)
+    code = "from tests.faults.app import noop; import sluice_agent; noop.delay(); assert sluice_agent.flush(15)"
+    assert host.start("-c", code).wait() == 0
+    assert host.settled()["delivered"] == 2
+
+
+def cursor_of(host: Host) -> Path:
+    """The cursor's file."""
+    return host.journal / "cursor-sluice.v1.json"
+
+
+def cut(host: Host) -> None:
+    """A cursor that was written half."""
+    content = cursor_of(host).read_bytes()
+    cursor_of(host).write_bytes(content[: len(content) // 2])
+
+
+def remove(host: Host) -> None:
+    """No cursor."""
+    cursor_of(host).unlink()
+
+
+def fill(content: bytes) -> Callable[[Host], None]:
+    """Another content."""
+    return lambda host: cursor_of(host).write_bytes(content) and None
+
+
+def past_the_end(host: Host) -> None:
+    """Offsets behind the end of the file."""
+    change(host, lambda saved: saved.update(offsets=dict.fromkeys(host.files(), 10**9)))
+
+
+def negative(host: Host) -> None:
+    """Offsets before the beginning."""
+    change(host, lambda saved: saved.update(offsets=dict.fromkeys(host.files(), -7)))
+
+
+def in_the_middle_of_a_line(host: Host) -> None:
+    """Offsets that no shipper has written."""
+    change(host, lambda saved: saved.update(offsets=dict.fromkeys(host.files(), 7)))
+
+
+def a_link(host: Host) -> None:
+    """A cursor that points elsewhere."""
+    elsewhere = host.journal.parent / "elsewhere"
+    elsewhere.write_bytes(b"{}")
+    cursor_of(host).unlink()
+    cursor_of(host).symlink_to(elsewhere)
+
+
+def a_folder(host: Host) -> None:
+    """A folder where the cursor should be."""
+    cursor_of(host).unlink()
+    cursor_of(host).mkdir()
+
+
+def unreadable_counts(host: Host) -> None:
+    """Counts of the wrong type."""
+    change(host, lambda saved: saved.update(counts={"delivered": "many"}))
+
+
+def change(host: Host, mend: Callable[[dict[str, Any]], None]) -> None:
+    saved = json.loads(cursor_of(host).read_text())
+    mend(saved)
+    cursor_of(host).write_text(json.dumps(saved))
+
+
+CURSORS: dict[str, Callable[[Host], None]] = {
+    "truncated": cut,
+    "missing": remove,
+    "empty": fill(b""),
+    "zeros": fill(bytes(512)),
+    "rubbish": fill(bytes(range(256))),
+    "another JSON": fill(b"[1, 2, 3]"),
+    "deep JSON": fill(b"[" * 100_000),
+    "counts of another type": unreadable_counts,
+    "past the end": past_the_end,
+    "negative": negative,
+    "in the middle of a line": in_the_middle_of_a_line,
+    "a link": a_link,
+    "a folder": a_folder,
+}
+
+
+@pytest.mark.parametrize("fault", CURSORS)
+def test_a_cursor_that_is_wrong_loses_nothing(recorded: Host, fault: str) -> None:
+    """Without it a disk that was full at the wrong moment makes the shipper skip what waits, or die at each start."""
+    path = recorded.journal / NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: EVENTS // 2]))
+    with path.open("ab") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)  # as the process holds it that goes on writing
+        recorded.ship_once()
+        assert len(recorded.endpoint.events) == EVENTS // 2
+        assert cursor_of(recorded).exists()
+        CURSORS[fault](recorded)
+        writer.write(b"".join(lines[EVENTS // 2 :]))
+    assert cost_of(recorded.ship_once().logs()) < MOST_SECONDS
+    report = recorded.balanced()
+    assert report["pending"] == 0
+    assert sum(report["dropped"].values()) == (fault == "in the middle of a line")
+    assert len(recorded.endpoint.events) == EVENTS
+    assert recorded.files() == []
+
+
+def test_what_another_version_wrote_stays_as_it_is(recorded: Host) -> None:
+    """Without it an upgrade deletes what the older version had still to send, which a downgrade would send."""
+    kept = recorded.journal / NAME.replace("v1", "v0")
+    shutil.copy(recorded.journal / NAME, kept)
+    cursor = recorded.journal / "cursor-sluice.v0.json"
+    cursor.write_text("{}")
+    recorded.ship_once()
+    assert recorded.balanced()["delivered"] == EVENTS == len(recorded.endpoint.events)
+    assert kept.exists()
+    assert cursor.exists()
+
+
+def cost_of(log: str) -> float:
+    """The processor time that a command says it took, in seconds."""
+    return float(log.rpartition("processor seconds: ")[2])

@@ -1,0 +1,185 @@
+"""A fork at the worst moment: while the shipper holds all that it ever holds, and while others write."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.host import Host
+from tests.support.accounts import assert_balanced
+from tests.support.endpoint import Endpoint
+from tests.support.producer import Producer
+from tests.support.waiting import wait_until
+from tests.support.witness import FILE
+from tests.support.worker import WorkerProcess
+
+FORKS_WHILE_IT_POSTS = """
+    import os, sys, threading
+    from tests.faults.app import app, noop
+    from sluice_agent.transport.http import HttpClient
+    import sluice_agent
+
+    post, posting, forked = HttpClient.post, threading.Event(), threading.Event()
+
+    def child():
+        app.send_task(noop.name)
+        delivered = sluice_agent.flush(15)
+        open(sys.argv[2], "w").close()
+        while not os.path.exists(sys.argv[3]):     # it lives as long as a pool's child
+            os.stat(sys.argv[2])
+            threading.Event().wait(0.05)
+        os._exit(0 if delivered else 1)
+
+    def post_and_fork(self, body, headers):
+        if not posting.is_set():
+            posting.set()
+            if sys.argv[1] == "the shipper's thread":
+                fork()
+            assert forked.wait(10)
+        return post(self, body, headers)
+
+    def fork():
+        global pid
+        pid = os.fork()
+        if pid == 0:
+            child()
+        forked.set()
+
+    HttpClient.post = post_and_fork
+    for _ in range(5):
+        noop.delay()
+    assert posting.wait(10)
+    if sys.argv[1] == "another thread":
+        fork()
+    assert forked.wait(10)
+    noop.delay()
+    assert sluice_agent.flush(15)
+    sluice_agent.shutdown()
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("forker", ["another thread", "the shipper's thread"])
+def test_a_child_that_is_forked_while_the_parent_ships(host: Host, forker: str) -> None:
+    """Without it a child hangs on a lock that nobody will release, or keeps its parent's files on the disk for ever.
+
+    The parent posts and holds its lock, its files and its connection. The child captures and waits for the delivery.
+    """
+    told, end = host.journal.parent / "told", host.journal.parent / "end"
+    host.publish(3)  # a finished file, which the shipper locks while it delivers it
+    parent = host.start("-c", textwrap.dedent(FORKS_WHILE_IT_POSTS), forker, str(told), str(end))
+    wait_until(told.exists, 30, "the child hangs", parent.tail)
+    left = "a file stays while the child lives"
+    wait_until(lambda: host.files_of_the_dead() == [], 10, left, lambda: (host.files(), parent.tail()))
+    end.touch()
+    assert parent.wait() == 0, parent.tail()
+    report = host.settled()
+    assert report["captured"] == 10 == len(host.endpoint.events)
+
+
+FORKS_WHILE_OTHERS_WRITE = """
+    import os, threading, time
+    from tests.faults.app import app, noop
+    from sluice_agent import _public
+
+    from sluice_agent.transport.pen import Pen
+
+    TEMPLATE = os.environ["TEMPLATE"]
+    over, write = threading.Event(), Pen.write
+
+    def write_slowly(self, line):       # on a disk that is busy: the journal's lock is nearly always held
+        time.sleep(0.003)
+        write(self, line)
+
+    Pen.write = write_slowly
+
+    def publish():
+        while not over.is_set():
+            app.send_task(noop.name)    # `noop` itself is another app's in a thread
+
+    threads = [threading.Thread(target=publish) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(40):
+        pid = os.fork()
+        if pid == 0:    # not by Celery: whether its own pools survive the fork is not ours to judge
+            _public._agent.capture(TEMPLATE.replace("NUMBER", f"child-{number}").encode())
+            os._exit(0)
+        deadline = time.monotonic() + 20
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            assert time.monotonic() < deadline, "the child hangs"
+            time.sleep(0.01)
+    assert all(thread.is_alive() for thread in threads)
+    over.set()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_children_that_are_forked_while_threads_capture(host: Host) -> None:
+    """Without it a web server with threads has one child in a hundred that hangs at its first event."""
+    job = {"externalId": "NUMBER", "name": "n", "state": "queued", "extensions": {"eventId": "NUMBER"}}
+    about = {"timestamp": "2026-01-01T00:00:00Z", "framework": "celery", "connectionId": host.journal.name}
+    template = json.dumps({"type": "job_state_change", **about, "job": job}, separators=(",", ":"))
+    parent = host.start("-c", textwrap.dedent(FORKS_WHILE_OTHERS_WRITE), env={"TEMPLATE": template})
+    assert parent.wait(60) == 0, parent.tail()
+    host.ship_once()
+    host.settled()
+    assert len([job for job in host.endpoint.jobs() if job.startswith("child-")]) == 40
+
+
+SIGNALS_WHILE_IT_STARTS = """
+    import os, signal, threading
+    from tests.faults.app import noop
+    from sluice_agent.transport.shippers import Shippers
+    import sluice_agent
+
+    signal.signal(signal.SIGUSR1, lambda *_: noop.delay())
+    make = Shippers.__init__
+
+    def make_under_fire(self, *arguments):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        make(self, *arguments)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    Shippers.__init__ = make_under_fire
+    noop.delay()
+    assert sluice_agent.flush(10)
+    sluice_agent.shutdown()
+    assert not [one for one in threading.enumerate() if one.name.startswith("sluice")]
+"""
+
+
+def test_a_signal_handler_that_publishes_while_the_shipper_starts(host: Host) -> None:
+    """Without it a process whose signal handler publishes hangs for good, once in a while, as it begins."""
+    process = host.start("-c", textwrap.dedent(SIGNALS_WHILE_IT_STARTS))
+    assert process.wait(20) == 0, process.tail()
+    assert host.settled()["captured"] == 3
+
+
+@pytest.mark.parametrize(("method", "pool"), [("fork", "prefork"), ("fork", "solo"), ("spawn", "solo")])
+def test_processes_that_a_task_starts(
+    endpoint: Endpoint,
+    start_worker: Callable[..., WorkerProcess],
+    producer: Callable[..., Producer],
+    host: Host,
+    method: str,
+    pool: str,
+) -> None:
+    """Without it what a task publishes from its own `multiprocessing` pool is unknown, or the task hangs.
+
+    In a prefork child `spawn` fails by itself: Celery's billiard has a key there that can't be pickled.
+    """
+    noting = {FILE: host.env[FILE]}
+    worker = start_worker(app="tests.faults.app", env=noting, concurrency=1, pool=pool)
+    sender = producer(env=noting)
+    code = f"from tests.faults.app import fan_out; print(*fan_out.delay({method!r}, 4).get(timeout=60))"
+    ids = sender.run(code).split()
+    assert len(set(ids)) == 4
+    done = ["queued", "active", "completed"]
+    wait_until(lambda: all(endpoint.states(job) == done for job in ids), 30, "a job is missing", worker.tail)
+    assert worker.terminate().code == 0
+    assert assert_balanced(worker.env, endpoint)["pending"] == 0

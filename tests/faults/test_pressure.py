@@ -1,0 +1,117 @@
+"""Twenty times more events than the endpoint takes: the host never waits, the disk does not fill, all is counted."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.host import Host
+from tests.support.endpoint import event_id_of
+from tests.support.misbehaviour import Behaviour
+from tests.support.serving import Exchange
+from tests.support.waiting import wait_until
+from tests.support.witness import events
+
+LIMIT = 4_000_000  # bytes
+BATCH = 50
+A_SECOND = 100  # events that the endpoint takes
+PRESSURE = 20
+
+PRESSES = """
+    import json, os, sys, time
+    from tests.faults.app import noop
+    from sluice_agent import _public
+    from sluice_agent.transport.journal import Journal
+
+    seconds, a_second, beat = float(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+    costs, append = [], Journal.append
+
+    def timed(self, *arguments):
+        begun = time.perf_counter()
+        append(self, *arguments)
+        costs.append(time.perf_counter() - begun)
+
+    Journal.append = timed
+    begun = time.monotonic()
+    while (passed := time.monotonic() - begun) < seconds:
+        noop.delay()
+        if len(costs) % 10 == 0:
+            _public._agent.capture(beat.replace("NUMBER", f"beat-{len(costs)}").encode())
+        time.sleep(max(len(costs) / a_second - passed, 0))
+    costs.sort()
+    shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "most": 1 - 1e-9}
+    print(json.dumps({name: costs[int(len(costs) * share)] * 1000 for name, share in shares.items()}), flush=True)
+"""
+
+
+def slow(a_second: float) -> Behaviour:
+    """Takes so many events a second, as one connection meets it."""
+
+    def behave(exchange: Exchange) -> bool:
+        time.sleep(len(exchange.request.events) / a_second)
+        return False
+
+    return behave
+
+
+@pytest.fixture
+def pressed(new_host: Callable[..., Host]) -> Host:
+    """A host with a small journal, before a slow endpoint."""
+    return new_host({"SLUICE_JOURNAL_MAX_BYTES": str(LIMIT), "SLUICE_BATCH_SIZE": str(BATCH), "TEST_SHORT_WAITS": "0"})
+
+
+def test_the_host_never_waits_and_all_is_counted(
+    pressed: Host, repeats: Callable[[int, int], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it an endpoint that is slow for an hour stops the tasks, fills the disk, or takes the newest events.
+
+    The process ships what it captures, as a producer does.
+    """
+    endpoint, seconds = pressed.endpoint, repeats(7, 60)
+    endpoint.standing(slow(A_SECOND))
+    presser = pressed.start("-c", textwrap.dedent(PRESSES), str(seconds), str(A_SECOND * PRESSURE), beat(pressed))
+    sizes: list[int] = []
+    while presser.running and "p99.9" not in presser.logs():
+        sizes.append(sum(path.lstat().st_size for path in pressed.journal.glob("[!.]*") if path.is_file()))
+        time.sleep(0.01)
+    taken = len(endpoint.events)
+    endpoint.standing()
+    assert presser.wait() == 0, presser.tail()
+    wait_until(lambda: pressed.ship_once() and not pressed.files(), 60, "files stay", pressed.report)
+    report = pressed.settled()
+
+    costs = json.loads(presser.logs().splitlines()[-1])
+    figures = ", ".join(f"{name} {cost:.3f} ms" for name, cost in costs.items())
+    with capsys.disabled():
+        print(f"\npressure: {report['captured']} events in {seconds} s, {taken} taken meanwhile, {report['dropped']}")
+        print(f"pressure: an append takes {figures}; the folder at most {max(sizes)} of {LIMIT} bytes")
+    assert costs["p99.9"] < 50
+    assert max(sizes) <= LIMIT
+    assert report["dropped"].keys() == {"journal_full"}
+
+    captured = events(pressed.env) or []
+    there = {event_id_of(event) for event in endpoint.events}
+    jobs = [one for one in captured if not one.startswith("beat-")]
+    beats = [one for one in captured if one.startswith("beat-")]
+    assert all(job in there for job in jobs[-3_000:])  # the newest fill half of the limit
+    lost_jobs, lost_beats = (sum(one not in there for one in kind) / len(kind) for kind in (jobs, beats))
+    assert lost_beats > lost_jobs > 0
+    with capsys.disabled():
+        print(f"pressure: {lost_beats:.0%} of the heartbeats went, and {lost_jobs:.0%} of the jobs' events")
+
+
+def beat(host: Host) -> str:
+    """A heartbeat; NUMBER stands for what is another in each."""
+    worker = {
+        "externalId": "NUMBER",
+        "hostname": "h",
+        "pid": 1,
+        "state": "heartbeat",
+        "metadata": {"eventId": "NUMBER"},
+    }
+    about = {"timestamp": "2026-01-01T00:00:00Z", "framework": "celery", "connectionId": host.journal.name}
+    return json.dumps({"type": "worker_heartbeat", **about, "worker": worker}, separators=(",", ":"))

@@ -1,0 +1,16 @@
+"""pytest in a process that gevent patches before anything else is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from gevent import monkey
+
+monkey.patch_all()
+os.environ["SLUICE_TEST_INSTALL"] = "0"  # `played` installs the agent, when it knows where to
+
+import pytest  # noqa: E402 - the point of this file
+
+if __name__ == "__main__":
+    sys.exit(pytest.main(sys.argv[1:]))

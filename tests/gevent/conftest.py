@@ -1,0 +1,55 @@
+"""Producer, worker, agent and endpoint in the one process of the test, all of it patched by gevent."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+from gevent import monkey
+
+from tests.integration.outcomes.app import app
+from tests.integration.outcomes.send import able
+from tests.integration.outcomes.stage import CONCURRENCY, LONGEST, Played, agent_env, all_told, played_by
+from tests.integration.outcomes.table import GEVENT, Outcome
+from tests.support.brokers import redis_broker
+from tests.support.endpoint import Endpoint
+from tests.support.fixtures import redis_server  # noqa: F401 - a fixture
+from tests.support.servers import RedisServer
+from tests.support.waiting import POLL_SECONDS
+
+
+def rows() -> list[Outcome]:
+    """What one process can play: nobody in it is without the agent."""
+    return [row for row in able(GEVENT, "redis") if not row.bare]
+
+
+@pytest.fixture(scope="session")
+def played(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:  # noqa: F811
+    """The whole table, played once in this process."""
+    assert monkey.is_module_patched("threading"), "run by: python -m tests.gevent"
+    import sluice_agent
+
+    endpoint = Endpoint()
+    broker = redis_broker(redis_server, {"task_default_queue": app.conf.task_default_queue})
+    os.environ |= {**broker.env(), **agent_env(endpoint, tmp_path_factory.mktemp("gevent"))}
+    os.environ["SLUICE_TEST_INSTALL"] = "1"  # for beat, which is a process of its own
+    app.conf.update(broker.settings())
+    sluice_agent.install()
+    try:
+        with (
+            start_worker(app, pool=GEVENT, concurrency=CONCURRENCY, perform_ping_check=False, hostname="gevent@test"),
+            ThreadPoolExecutor(CONCURRENCY) as threads,
+        ):
+            playable = sorted(rows(), key=lambda row: row.blocks)
+            ids = dict(zip([row.name for row in playable], threads.map(lambda row: row.send(), playable), strict=True))
+            deadline = time.monotonic() + LONGEST
+            while time.monotonic() < deadline and not all_told(endpoint, broker, GEVENT, ids):
+                time.sleep(POLL_SECONDS)
+        sluice_agent.flush(10)
+        yield played_by(endpoint, broker, GEVENT, ids, lambda *_: "")
+    finally:
+        endpoint.close()

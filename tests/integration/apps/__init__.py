@@ -1,0 +1,1 @@
+"""Celery apps that differ in how they bring in the agent."""

@@ -1,0 +1,107 @@
+"""docs/outcomes.md, from the rows that the tests run: `python -m tests.integration.outcomes.document` writes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.integration.outcomes.rows import ROWS
+from tests.integration.outcomes.table import ALL, POOLS, Outcome
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "outcomes.md"
+
+HEAD = """\
+# What is told of a job, whatever becomes of it
+
+Made by `make outcomes` from the rows that the tests run, each on real workers: prefork, threads, gevent, eventlet and
+solo pools; Redis, RabbitMQ (classic and quorum queues) and the filesystem; Celery 5.4, 5.5, 5.6 and 5.7. A walk holds
+where it stands, for all that no more specific walk names. `active/2` is the second attempt. "—": can't happen there, or
+would end the worker.
+
+| outcome | what happens | what is told | note |
+|---|---|---|---|
+"""
+
+TAIL = """
+## What holds of every event
+
+Name and queue, where the message has them; `createdAt`, where the producer has the agent; `workerId`, `attempt` and
+`startedAt` from `active` on; `completedAt` at the end; `error` as `Type: message`, and the traceback as Python prints
+it, causes included. `extensions` has `celeryState`, `rootId` and `eventId` always.
+
+## When Celery says nothing
+
+A run that ends by something that is no `Exception` (`sys.exit()`, a greenlet that is killed, gevent's hard limit before
+Celery 5.7) ends without a state, and in these cases no verdict follows:
+
+- threads, gevent, eventlet, solo: the worker's process has run the job itself and hears every verdict. If none comes
+  within 3 s, or before the worker ends, the job is told as `failed` with what ended it, and with `extensions.reason`.
+- prefork, `sys.exit()` before Celery 5.7 with billiard 4.3 or newer: Celery drops what the pool process reports. The
+  process itself tells `failed`, with `extensions.reason`. On other versions the main process tells Celery's own
+  verdict, `WorkerLostError`.
+- a task that is called eagerly: it is told at once.
+
+## A worker that ends
+
+- A warm shutdown, and a soft one that lasts long enough, change nothing: jobs end, and are told, as ever.
+- A cold shutdown cuts jobs off. One that is acknowledged will never run again: `cancelled`, with `celeryState` RETRY,
+  Celery's own word for it, and `extensions.reason` (prefork, from Celery 5.5 on; before, Celery says nothing). One that
+  is not acknowledged (`acks_late`) goes back to its queue, of which only Celery 5.5 says anything: with others it is
+  `active` until it is handed out again.
+- A worker that loses its broker goes on, and what its jobs come to is told. With
+  `worker_cancel_long_running_tasks_on_connection_loss`, what is cancelled is `queued` again.
+
+## What can't be told
+
+- A worker whose main process is killed says nothing of the jobs that it ran: they stay `active` until the broker hands
+  them out again (`acks_late`), or until a sidecar tells `unknown`.
+- A prefork process that dies before the pool has noted that it took a job: the pool hands the job to the next process
+  without a second receipt, so `active` is told twice under one id, and Sluice counts it once.
+- A message that Celery turns away as no task (`task_rejected`) is `failed` where it has any id; without one it is
+  counted as dropped, reason `malformed_message`. One whose body can't be decoded leaves no trace in any signal.
+- A message whose `expires` passes while RabbitMQ has it: RabbitMQ drops it, and nobody hears of it.
+- A chord whose header fails: the body is never sent, so nothing is told of it.
+- An ETA that is further away than the visibility timeout of Redis: Celery runs the job as often as Redis hands it out,
+  and each run is told.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return HEAD + "".join(f"{_line(row)}\n" for row in ROWS) + TAIL
+
+
+def _line(row: Outcome) -> str:
+    return f"| {row.name} | {row.what} | {_walks(row)} | {row.note} |"
+
+
+def _walks(row: Outcome) -> str:
+    """One walk for all, or each with those that it is for."""
+    places: dict[str | None, list[str]] = {}
+    for place, walk in row.walks.items():
+        places.setdefault(walk, []).append(place)
+    told = [(_named(row, found), walk) for walk, found in places.items() if walk is not None]
+    lines = [f"{walk}" if not name else f"{name}: {walk}" for name, walk in told]
+    if None in places:
+        lines.append(f"{_named(row, places[None])}: —")
+    return "<br>".join(lines)
+
+
+def _named(row: Outcome, places: list[str]) -> str:
+    if places == [ALL]:
+        return "" if len(row.walks) == 1 else "others"
+    names = [
+        re.sub(r"<([\d.]+)$", r" before \1", place.replace("@", " on ").strip()) for place in places if place != ALL
+    ]
+    if ALL in places:
+        names.append("others")
+    return ", ".join(sorted(names, key=lambda name: (name == "others", _rank(name))))
+
+
+def _rank(name: str) -> int:
+    return next((rank for rank, pool in enumerate(POOLS) if name.startswith(pool)), len(POOLS))
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")

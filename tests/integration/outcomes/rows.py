@@ -1,0 +1,8 @@
+"""The table. To add an outcome is to add a row to one of its halves."""
+
+from __future__ import annotations
+
+from tests.integration.outcomes.endings import ENDINGS
+from tests.integration.outcomes.publishings import PUBLISHINGS
+
+ROWS = (*ENDINGS, *PUBLISHINGS)

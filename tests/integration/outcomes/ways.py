@@ -1,0 +1,165 @@
+"""How rows are sent: each function here runs in a producer's process and returns the id of the row's job."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from tests.integration import tasks
+
+PATIENCE = 30.0
+"""Seconds until a way gives up; its row then fails."""
+
+BEAT_ENTRY = "every second"
+
+
+def call(task: Any, *args: Any, **options: Any) -> Callable[[], str]:
+    """Send the task as a user would."""
+    return lambda: str(task.apply_async(args, **options).id)
+
+
+def first_of(signature: Callable[[], Any]) -> Callable[[], str]:
+    """Send a canvas; the row is about its first job."""
+
+    def send() -> str:
+        result = signature().apply_async()
+        while result.parent is not None:
+            result = result.parent
+        return str((result.results or [result])[0].id if hasattr(result, "results") else result.id)
+
+    return send
+
+
+def last_of(signature: Callable[[], Any]) -> Callable[[], str]:
+    """Send a canvas; the row is about its last job."""
+    return lambda: str(signature().apply_async().id)
+
+
+def linked(task: Any, *args: Any, **callback: Any) -> Callable[[], str]:
+    """Send the task with `link` or `link_error`; the row is about the callback."""
+    ((option, signature),) = callback.items()
+
+    def send() -> str:
+        task_id = str(uuid.uuid4())
+        task.apply_async(args, **{option: signature.set(task_id=task_id)})
+        return task_id
+
+    return send
+
+
+def revoked_early() -> str:
+    """Revoke the job, wait until the worker knows it, then send it."""
+    task_id = str(uuid.uuid4())
+    _revoke(task_id)
+    tasks.add.apply_async((1, 2), task_id=task_id)
+    return task_id
+
+
+def revoked_while_held() -> str:
+    """Revoke a job that the worker holds for its ETA. For quorum queues the broker holds it, where nobody sees it."""
+    result = tasks.add.apply_async((1, 2), countdown=8)
+    if _conf().get("task_default_queue_type") != "quorum":
+        _wait_until(lambda: _is_held(result.id))
+    _revoke(result.id)
+    return str(result.id)
+
+
+def terminated(signal: str) -> Callable[[], str]:
+    """Revoke a running job with `terminate`."""
+
+    def send() -> str:
+        folder = _new_folder()
+        result = tasks.hold.delay(str(folder / "started"), str(folder / "never"), 4.0)
+        _wait_until((folder / "started").exists)
+        tasks.app.control.revoke(result.id, terminate=True, signal=signal)
+        return str(result.id)
+
+    return send
+
+
+def with_a_new_file(task: Any) -> Callable[[], str]:
+    """Send the task with a path where it may leave a mark in its first run, for its second to find."""
+    return lambda: str(task.delay(str(_new_folder() / "marker")).id)
+
+
+def by_beat() -> str:
+    """Let a real beat send the job; it tells us its id by a file."""
+    folder = _new_folder()
+    ids = folder / "ids"
+    entry = {"task": tasks.note_id.name, "schedule": 1, "args": [str(ids)]}
+    conf = {**_conf(), "beat_schedule": {BEAT_ENTRY: entry}}
+    command = [sys.executable, "-m", "celery", "-A", tasks.__name__, "beat", "--pidfile=", "-s", str(folder / "beat")]
+    beat = subprocess.Popen(command, env={**os.environ, "CELERY_CONF": json.dumps(conf)}, stderr=subprocess.DEVNULL)
+    try:
+        _wait_until(lambda: ids.exists() and len(ids.read_text().split()) > 1)  # then beat is done with the first
+    finally:
+        beat.terminate()
+        beat.wait(PATIENCE)
+    return ids.read_text().split()[0]
+
+
+def by_an_app_with(task: Any, *args: Any, **conf: Any) -> Callable[[], str]:
+    """Send the task from an app that has other settings."""
+
+    def send() -> str:
+        app = Celery(set_as_current=False, broker=os.environ["BROKER_URL"], backend=os.environ["RESULT_BACKEND"])
+        app.conf.update({**_conf(), **conf})
+        return str(app.tasks[task.name].apply_async(args).id)
+
+    return send
+
+
+def message(body: Any, headers: Mapping[str, Any] | None = None, **properties: Any) -> Callable[[], str]:
+    """Put a message into the queue that no Celery has made; ``ID`` in it stands for the job's id."""
+
+    def send() -> str:
+        task_id = str(uuid.uuid4())
+        made = json.loads(json.dumps([body, headers or {}, properties]).replace('"ID"', json.dumps(task_id)))
+        with tasks.app.producer_or_acquire() as producer:
+            producer.publish(
+                made[0], routing_key=tasks.app.conf.task_default_queue, exchange="", headers=made[1], **made[2]
+            )
+        return task_id
+
+    return send
+
+
+def _new_folder() -> Path:
+    """One that goes with the others of the test run."""
+    return Path(tempfile.mkdtemp(dir=os.environ["ROWS_FOLDER"]))
+
+
+def _conf() -> dict[str, Any]:
+    conf: dict[str, Any] = json.loads(os.environ.get("CELERY_CONF", "{}"))
+    return conf
+
+
+def _revoke(task_id: str) -> None:
+    """Until the worker knows it: a broadcast that comes before the worker listens is lost."""
+    _wait_until(lambda: tasks.app.control.revoke(task_id) or _is_known_as_revoked(task_id))
+
+
+def _is_known_as_revoked(task_id: str) -> bool:
+    replies = tasks.app.control.inspect(timeout=0.5).revoked() or {}
+    return any(task_id in known for known in replies.values())
+
+
+def _is_held(task_id: str) -> bool:
+    held = tasks.app.control.inspect(timeout=0.5).scheduled() or {}
+    return any(task_id == each["request"]["id"] for entries in held.values() for each in entries)
+
+
+def _wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)

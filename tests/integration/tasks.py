@@ -1,0 +1,298 @@
+"""The Celery app of the integration tests: one task for each way in which a task can end.
+
+Configured by the environment alone, as its processes are started by tests: BROKER_URL, RESULT_BACKEND, CELERY_CONF
+(more settings, as JSON). The agent is installed unless SLUICE_TEST_INSTALL is 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from celery import Celery, Task, shared_task
+from celery.exceptions import Ignore, Reject
+
+from tests.support import whole_messages
+from tests.support.waiting import POLL_SECONDS
+
+whole_messages.mend()
+
+app = Celery("tests.integration.tasks")
+app.conf.update(
+    broker_url=os.environ.get("BROKER_URL", "memory://"),
+    result_backend=os.environ.get("RESULT_BACKEND", "cache+memory://"),
+    broker_connection_retry_on_startup=True,
+    worker_hijack_root_logger=True,
+    **json.loads(os.environ.get("CELERY_CONF", "{}")),
+)
+
+if os.environ.get("SLUICE_TEST_INSTALL", "1") != "0":
+    import sluice_agent
+
+    if hasattr(sluice_agent, "install"):
+        sluice_agent.install()
+
+
+# Tasks that end well
+
+
+@shared_task
+def noop() -> None:
+    pass
+
+
+@shared_task
+def add(x: float, y: float) -> float:
+    return x + y
+
+
+@shared_task
+def tsum(numbers: list[float]) -> float:
+    """The body of a chord."""
+    return sum(numbers)
+
+
+@shared_task
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@shared_task
+def hold(started: str, release: str, timeout: float = 60.0) -> bool:
+    """Create the file `started`, then stay active until the file `release` exists: tests wait without guessing."""
+    Path(started).touch()
+    deadline = time.monotonic() + timeout
+    while not Path(release).exists() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return Path(release).exists()
+
+
+@shared_task(acks_late=True)
+def hold_late(started: str, release: str, timeout: float = 60.0) -> bool:
+    """`hold`, acknowledged when it has ended."""
+    return hold(started, release, timeout)
+
+
+@shared_task
+def mark(path: str, line: str = "ran") -> None:
+    """Append a line to a file: how often did this really run?"""
+    with Path(path).open("a") as file:
+        file.write(f"{line}\n")
+
+
+@shared_task
+def progress(steps: int) -> int:
+    import sluice_agent
+
+    for step in range(1, steps + 1):
+        sluice_agent.progress(step / steps)
+    return steps
+
+
+@shared_task(bind=True)
+def note_id(self: Task, path: str) -> None:
+    """Append the id of this job to a file: which jobs did beat send?"""
+    with Path(path).open("a") as file:
+        file.write(f"{self.request.id}\n")
+
+
+@shared_task(bind=True)
+def replace_self(self: Task) -> Any:
+    """Go on as `add`, under the same id."""
+    return self.replace(add.si(1, 2))
+
+
+@shared_task
+def handle_error(task_id: str) -> str:
+    """What `link_error` calls, in a job of its own since it takes no more than the id."""
+    return task_id
+
+
+@shared_task(bind=True)
+def progress_by_state(self: Task, steps: int) -> int:
+    """Celery's own convention."""
+    for step in range(1, steps + 1):
+        self.update_state(state="PROGRESS", meta={"current": step, "total": steps})
+    return steps
+
+
+@shared_task(bind=True)
+def strange_progress(self: Task) -> None:
+    import sluice_agent
+
+    for fraction in (float("nan"), float("inf"), -1, 2, "half", None):
+        sluice_agent.progress(fraction)  # type: ignore[arg-type]
+    for meta in (None, {}, {"current": 1, "total": 0}, {"current": "a", "total": []}, "text"):
+        self.update_state(state="PROGRESS", meta=meta)
+
+
+@shared_task
+def publish_children(count: int) -> list[str]:
+    return [noop.delay().id for _ in range(count)]
+
+
+@shared_task(bind=True)
+def headers_seen(self: Task) -> dict[str, Any]:
+    """The custom headers of the message, and what else of the agent a task can find on its request by its name."""
+    attributes = [name for name in vars(self.request) if name == "sluice_agent"]
+    return {"headers": self.request.headers, "attributes": attributes}
+
+
+# Tasks that raise
+
+
+@shared_task
+def fail(message: str = "on purpose") -> NoReturn:
+    raise ValueError(message)
+
+
+@shared_task
+def fail_with_cause() -> NoReturn:
+    try:
+        os.environ["NO_SUCH_VARIABLE"]
+    except KeyError as cause:
+        raise ValueError("outer") from cause
+
+
+@shared_task(bind=True, max_retries=100)
+def retry_then_succeed(self: Task, times: int, countdown: float = 0.0) -> int:
+    if self.request.retries < times:
+        raise self.retry(exc=ValueError(f"attempt {self.request.retries + 1}"), countdown=countdown)
+    return self.request.retries + 1
+
+
+@shared_task(bind=True, max_retries=2)
+def retry_exhausted(self: Task, countdown: float = 0.0) -> NoReturn:
+    """Three attempts, then the exception that was handed to `retry`."""
+    raise self.retry(exc=ValueError(f"attempt {self.request.retries + 1}"), countdown=countdown)
+
+
+@shared_task(bind=True, max_retries=2)
+def retry_exhausted_bare(self: Task) -> NoReturn:
+    """Three attempts, then MaxRetriesExceededError."""
+    raise self.retry(countdown=0)
+
+
+@shared_task(bind=True, autoretry_for=(ValueError,), max_retries=2, default_retry_delay=0)
+def autoretry_exhausted(self: Task) -> NoReturn:
+    raise ValueError(f"attempt {self.request.retries + 1}")
+
+
+class UnpicklableError(Exception):
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> NoReturn:
+        raise RuntimeError("__str__ on purpose")
+
+    __repr__ = __str__
+
+
+@shared_task
+def unpicklable_error() -> NoReturn:
+    raise UnpicklableError("holds a lock")
+
+
+@shared_task
+def unprintable_error() -> NoReturn:
+    raise UnprintableError
+
+
+@shared_task
+def big_error(characters: int) -> NoReturn:
+    raise ValueError("x" * characters)
+
+
+@shared_task
+def surrogate_error() -> NoReturn:
+    """What `os.fsdecode` makes of a file name that is not UTF-8."""
+    raise ValueError("no such file: \udcff\udcfe")
+
+
+@shared_task
+def unserialisable_result() -> Any:
+    return threading.Lock()
+
+
+# Tasks that end otherwise
+
+
+@shared_task
+def ignore() -> NoReturn:
+    raise Ignore
+
+
+@shared_task(bind=True, acks_late=True)
+def reject(self: Task, requeue: bool = False) -> str:
+    """Reject; if requeued, succeed the second time."""
+    if self.request.delivery_info.get("redelivered"):
+        return "redelivered"
+    raise Reject("on purpose", requeue=requeue)
+
+
+@shared_task(acks_late=True)
+def reject_once(path: str) -> str:
+    """Be rejected and requeued in the first run, leaving the file `path` behind, and succeed in the second."""
+    marker = Path(path)
+    if marker.exists():
+        return "second run"
+    marker.touch()
+    raise Reject("on purpose", requeue=True)
+
+
+@shared_task
+def exit_with(code: int = 1) -> NoReturn:
+    sys.exit(code)
+
+
+@shared_task
+def kill_self(number: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(5)
+
+
+@shared_task(acks_late=True)
+def kill_self_late() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(5)
+
+
+@shared_task(bind=True, acks_late=True, retry_on_worker_lost=True, default_retry_delay=0, max_retries=3)
+def kill_self_and_retry(self: Task) -> int:
+    """Die by SIGKILL in the first attempt; Celery 5.7 publishes the second."""
+    if not self.request.retries:
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return self.request.retries
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def kill_self_once(path: str) -> str:
+    """Die by SIGKILL in the first run, leaving the file `path` behind, and succeed in the second."""
+    marker = Path(path)
+    if marker.exists():
+        return "second run"
+    marker.touch()
+    time.sleep(0.5)  # the pool hands the job of a process that dies at once to the next, as if it had never begun
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+@shared_task(soft_time_limit=1)
+def soft_limited(seconds: float = 30.0) -> None:
+    time.sleep(seconds)
+
+
+@shared_task(time_limit=1)
+def hard_limited(seconds: float = 30.0) -> None:
+    time.sleep(seconds)

@@ -1,0 +1,172 @@
+"""What a newcomer's first minutes depend on: everything arrives, once, whatever becomes of the processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.accounts import assert_balanced
+from tests.support.endpoint import Endpoint
+from tests.support.misbehaviour import status
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+NOOPS = """
+    from tests.integration.tasks import app, noop
+    with app.producer_pool.acquire() as producer:
+        for _ in range({count}):
+            noop.apply_async(producer=producer)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "count"),
+    [
+        pytest.param([], 2_000, id="children that live"),
+        pytest.param(["--max-tasks-per-child=50"], 2_000, id="children of 50 tasks"),
+        pytest.param(["--max-tasks-per-child=1"], 200, id="children of one task"),
+    ],
+)
+def test_every_transition_of_every_task_arrives_exactly_once(
+    endpoint: Endpoint,
+    start_worker: Callable[..., WorkerProcess],
+    producer: Callable[..., object],
+    args: list[str],
+    count: int,
+) -> None:
+    """Without it a recycled pool child takes what it had seen with it, and jobs look stuck for ever."""
+    worker = start_worker(args=args)
+    producer().run(NOOPS.format(count=count))
+    wait_until(lambda: len(job_events(endpoint)) >= 3 * count, 90, "not every transition arrived", worker.tail)
+    assert worker.terminate().code == 0
+    told = Counter(event["job"]["state"] for event in job_events(endpoint))
+    assert told == {"queued": count, "active": count, "completed": count}
+    assert all(endpoint.states(job) == ["queued", "active", "completed"] for job in endpoint.jobs())
+    assert len(endpoint.jobs()) == count
+    assert endpoint.duplicates == []
+
+
+def test_what_a_killed_child_had_seen_arrives(
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., object]
+) -> None:
+    """Without it the job that an out-of-memory kill ended is the one of which nothing is known."""
+    worker = start_worker(concurrency=1)
+    sender = producer()
+    before = [sender.send("add", 1, 2) for _ in range(3)]
+    killed = sender.send("kill_self")
+    wait_until(lambda: "failed" in endpoint.states(killed), 20, "the killed job did not fail", worker.tail)
+    assert endpoint.states(killed) == ["queued", "active", "failed"]
+    last = endpoint.jobs()[killed][-1]["job"]
+    assert "WorkerLostError" in last["error"]
+    assert "signal 9 (SIGKILL)" in last["error"]
+    assert all(endpoint.states(job) == ["queued", "active", "completed"] for job in before)
+
+
+def test_an_endpoint_that_is_down_costs_nothing_but_time(
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., object]
+) -> None:
+    """Without it an outage of the monitoring stops the workers that it watches, or leaves a hole in what is known."""
+    endpoint.down()
+    worker = start_worker()
+    sender = producer()
+    code = "from tests.integration.tasks import add\nprint(sum(add.delay(i, 1).get(timeout=30) for i in range(100)))"
+    assert sender.run(code).splitlines()[-1] == "5050"
+    ending = worker.terminate()
+    assert ending.code == 0
+    assert ending.seconds < 10
+    report = assert_balanced(worker.env)
+    assert report["pending"] >= 300
+    assert report["delivered"] == 0
+    assert "ConnectError" in str(report["last_error"])
+
+    endpoint.up()
+    worker.start_again()
+    wait_until(lambda: len(endpoint.jobs()) == 100, 30, "the next start did not deliver", worker.tail)
+    assert worker.terminate().code == 0
+    assert all(endpoint.states(job) == ["queued", "active", "completed"] for job in endpoint.jobs())
+    assert assert_balanced(worker.env)["pending"] == 0
+
+
+def test_a_revoked_key_is_said_once_and_loses_nothing(
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., object]
+) -> None:
+    """Without it a key that was revoked floods the log, stops the worker, or throws events away."""
+    endpoint.standing(status(401))
+    worker = start_worker()
+    code = "from tests.integration.tasks import add\nprint([add.delay(i, 1).get(timeout=30) for i in range(20)])"
+    producer().run(code)
+    wait_until(lambda: len(endpoint.requests) >= 1, 10, "no request came")
+    assert worker.terminate().code == 0
+    assert len(complaints(worker)) == 1
+    assert "401" in complaints(worker)[0]
+    report = assert_balanced(worker.env)
+    assert report["pending"] >= 60
+
+
+@pytest.mark.parametrize("place", ["under a file", "a planted link"])
+def test_a_state_folder_that_cannot_be_used_switches_the_agent_off(
+    endpoint: Endpoint,
+    start_worker: Callable[..., WorkerProcess],
+    producer: Callable[..., object],
+    tmp_path: Path,
+    sluice_env: dict[str, str],
+    place: str,
+) -> None:
+    """Without it a read-only container does not start its worker, or writes the user's tasks where a link points."""
+    folder = tmp_path / "elsewhere"
+    if place == "under a file":
+        folder.write_text("a file")
+    else:
+        folder.mkdir()
+        (tmp_path / "target").mkdir()
+        (folder / sluice_env["SLUICE_CONNECTION_ID"]).symlink_to(tmp_path / "target")
+    worker = start_worker(env={"SLUICE_STATE_DIR": str(folder)})
+    code = """
+        import json, sluice_agent
+        from tests.integration.tasks import add
+        assert add.delay(1, 2).get(timeout=30) == 3
+        print(json.dumps(sluice_agent.stats()))
+    """
+    found = producer(env={"SLUICE_STATE_DIR": str(folder)}).run_json(code)
+    assert found == {
+        "captured": 1,
+        "delivered": 0,
+        "rejected": 0,
+        "dropped": {"journal_unavailable": 1},
+        "pending": 0,
+        "duplicates": 0,
+    }
+    assert worker.terminate().code == 0
+    assert len(complaints(worker)) == 1
+    assert "SLUICE_STATE_DIR" in complaints(worker)[0]
+    assert endpoint.events == []
+    assert not list((tmp_path / "target").glob("*")) if place != "under a file" else True
+
+
+def job_events(endpoint: Endpoint) -> list[dict[str, dict[str, str]]]:
+    """All that was told of jobs."""
+    return [event for event in list(endpoint.events) if "job" in event]
+
+
+def complaints(worker: WorkerProcess) -> list[str]:
+    """What the agent wrote into the worker's log."""
+    said = ("sluice-agent", "Events can't be delivered", "The journal", "The disk")
+    return [line for line in worker.logs().splitlines() if any(word in line for word in said)]
+
+
+@pytest.mark.parametrize("broker_name", ["redis", "filesystem"])
+def test_a_pool_child_has_one_thread(
+    start_worker: Callable[..., WorkerProcess], producer: Callable[..., object], broker_name: str
+) -> None:
+    """Without it a child that is terminated dies in a thread of ours, with the pool's lock in its hand, and all stops.
+
+    Without an event loop (the filesystem transport) Celery forks by another way, with other signals.
+    """
+    worker = start_worker(broker=broker_name)
+    code = "from tests.integration.tasks import add\nprint([add.delay(i, 1).get(timeout=30) for i in range(20)])"
+    producer(broker_name).run(code)
+    assert [psutil.Process(pid).num_threads() for pid in worker.pids()] == [1, 1]

@@ -1,0 +1,38 @@
+"""What was dropped is told where the jobs are, and can't be lost with the event that tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sluice_agent.transport.journal import Journal
+from tests.support.endpoint import Endpoint
+from tests.support.misbehaviour import rejects
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+
+def reports(endpoint: Endpoint) -> list[dict[str, int]]:
+    """What the heartbeats that got through say was dropped."""
+    told = [event["worker"] for event in list(endpoint.events) if event["type"] == "worker_heartbeat"]
+    return [worker["metadata"]["dropped"] for worker in told if "dropped" in worker["metadata"]]
+
+
+def test_losses_ride_on_heartbeats_until_they_have_got_through(
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], state_dir: Path, sluice_env: dict[str, str]
+) -> None:
+    """A dashboard with holes in it that says nothing of them is worse than none."""
+    journal = Journal(state_dir / sluice_env["SLUICE_CONNECTION_ID"], 64_000_000)
+    journal.drop("disk")
+    journal.drop("disk")
+    journal.drop("before_send")
+    journal.close()
+    lost = {"disk": 2, "before_send": 1}
+    endpoint.standing(rejects(lambda event: "dropped" in event.get("worker", {}).get("metadata", {})))
+    worker = start_worker(env={"SLUICE_HEARTBEAT_INTERVAL": "0.2"}, broker="filesystem", pool="solo")
+    wait_until(lambda: list(state_dir.glob("*/dead/*")), 20, "no report was refused", worker.tail)
+    assert reports(endpoint) == []
+    endpoint.standing()
+    wait_until(lambda: reports(endpoint), 20, "the losses are not told", worker.tail)
+    assert reports(endpoint)[0] == lost
+    assert worker.terminate().code == 0

@@ -1,0 +1,94 @@
+"""Every row of the table, on every pool and broker that is asked for: what is told of a job is what became of it.
+
+One worker plays all rows of a pool and broker at once. MATRIX=full asks for all pools on all brokers; without it the
+run has the combinations that differ most.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+
+import pytest
+
+from tests.integration.outcomes.rules import FINAL, broken
+from tests.integration.outcomes.send import able, version
+from tests.integration.outcomes.stage import Played, play
+from tests.integration.outcomes.table import EVENTLET, GEVENT, POOLS, PREFORK, SOLO, THREADS, Outcome
+from tests.support.brokers import BROKERS, filesystem_broker, rabbitmq_broker, redis_broker
+
+USUAL = (
+    *(("redis", pool) for pool in (PREFORK, THREADS, GEVENT, EVENTLET, SOLO)),
+    *(("rabbitmq", pool) for pool in (PREFORK, THREADS, GEVENT)),
+    ("rabbitmq-quorum", PREFORK),
+    ("filesystem", PREFORK),
+)
+FULL = tuple((broker, pool) for broker in BROKERS for pool in POOLS)
+ASKED_FOR = FULL if os.environ.get("MATRIX") == "full" else USUAL
+COMBINATIONS = [each for each in ASKED_FOR if version() >= (5, 5) or "quorum" not in each[0]]  # older Celery has none
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each row on each combination that can do it."""
+    if "row" in metafunc.fixturenames:
+        cases = [((broker, pool), row) for broker, pool in COMBINATIONS for row in able(pool, broker)]
+        ids = [f"{broker}-{pool}-{row.name}" for (broker, pool), row in cases]
+        metafunc.parametrize(("played", "row"), cases, indirect=["played"], ids=ids, scope="module")
+    else:
+        ids = [f"{broker}-{pool}" for broker, pool in COMBINATIONS]
+        metafunc.parametrize("played", COMBINATIONS, indirect=True, ids=ids, scope="module")
+
+
+@pytest.fixture(scope="module")
+def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """The whole table, played once on one broker and pool."""
+    broker, pool = request.param
+    folder = tmp_path_factory.mktemp(f"{broker}-{pool}")
+    if broker == "filesystem":
+        return play(filesystem_broker(folder / "broker"), pool, folder)
+    redis = request.getfixturevalue("redis_server")
+    if broker == "redis":
+        return play(redis_broker(redis), pool, folder)
+    rabbitmq = request.getfixturevalue("rabbitmq_server")
+    return play(rabbitmq_broker(rabbitmq, redis, quorum=broker == "rabbitmq-quorum"), pool, folder)
+
+
+def test_outcome(played: Played, row: Outcome) -> None:
+    """A user who looks at a job must see what became of it, in the words that help them."""
+    assert played.walk(row) == played.expected(row), played.log()
+    events = played.events[row.name]
+    assert broken(row, events, played.queue) == []
+    last = events[-1]["job"]
+    extensions = last["extensions"]
+    if row.error is not None:
+        assert re.fullmatch(row.error, last.get("error", ""), re.DOTALL), last.get("error", "")[:500]
+    if row.stacktrace is not None:
+        assert re.search(row.stacktrace, last.get("stacktrace", ""), re.DOTALL), last.get("stacktrace")
+    assert {name: last.get(name) for name in row.job} == dict(row.job)
+    for name, value in row.extensions.items():
+        if name == "redelivered" and played.broker == "filesystem":  # it does not mark what it hands out again
+            continue
+        assert name in extensions
+        assert value is ... or extensions[name] == value
+
+
+def test_every_job_ends(played: Played) -> None:
+    """A job beside the rows' own, such as a child or the body of a chord, that stays open alarms people for nothing."""
+    assert [events[-1]["job"] for events in played.others.values() if events[-1]["job"]["state"] not in FINAL] == []
+
+
+def test_nothing_breaks_the_contract(played: Played) -> None:
+    """An event that the endpoint refuses is lost."""
+    assert played.faults == []
+
+
+def test_no_transition_is_told_twice(played: Played) -> None:
+    """Each event costs a part of a daily allowance."""
+    allowed = {
+        event["job"]["externalId"]: row.duplicates
+        for row in able(played.pool, played.broker)
+        for event in played.events.get(row.name, [])
+    }
+    twice = Counter(event["job"]["externalId"] for event in played.duplicates if "job" in event)
+    assert [job for job, count in twice.items() if count > allowed.get(job, 0)] == []

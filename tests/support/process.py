@@ -1,0 +1,142 @@
+"""Processes that are started by tests, and certainly ended."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.support import reaper
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder from which the tests run."""
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on this loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Process:
+    """A command in a session of its own, its output in a file.
+
+    `stop()` asks and then kills, and leaves nobody of its session behind; should pytest die before, the reaper does.
+    """
+
+    def __init__(
+        self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    ) -> None:
+        self.command = list(command)
+        self.log = log
+        self._over = False
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                self.command,
+                cwd=cwd,
+                env=dict(env) if env is not None else None,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        _reap(f"+{self.pid}")
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal's number if one ended it."""
+        return self._popen.poll()
+
+    @property
+    def running(self) -> bool:
+        return self.exit_code is None
+
+    def logs(self) -> str:
+        """Everything it has written."""
+        return self.log.read_text(errors="replace")
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of what it has written, for failure messages."""
+        return f"--- the end of {self.log.name}:\n" + "\n".join(self.logs().splitlines()[-lines:])
+
+    def children(self) -> list[psutil.Process]:
+        """Direct and indirect children that are alive."""
+        try:
+            return [child for child in psutil.Process(self.pid).children(recursive=True) if _alive(child)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process itself, not to its children."""
+        if self.running:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 30.0) -> int:
+        """Its exit code; the test fails if it does not end in time."""
+        wait_until(lambda: not self.running, timeout, f"{self.command[0]} did not end", self.tail)
+        code = self.exit_code
+        assert code is not None
+        return code
+
+    def stop(self, grace: float = 0.0, number: int = signal.SIGTERM) -> None:
+        """End it and everybody that it started: with a signal if `grace` seconds are given, else at once."""
+        if self._over:
+            return  # its id may be somebody else's by now
+        left = self.children()
+        if grace and self.running:
+            self.send(number)
+            deadline = time.monotonic() + grace
+            while self.running and time.monotonic() < deadline:
+                time.sleep(0.02)
+        reaper.kill_session(self.pid)
+        self._popen.wait()
+        for child in left:  # those in sessions of their own end with it, or not
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        wait_until(lambda: not any(map(_alive, left)), 10, f"children of {self.command[0]} are left over")
+        _reap(f"-{self.pid}")
+        self._over = True
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Not gone, and not a zombie that nobody has waited for."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@functools.cache
+def _reaper() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-S", "-E", reaper.__file__], stdin=subprocess.PIPE, start_new_session=True, text=True
+    )
+
+
+def _reap(line: str) -> None:
+    stream = _reaper().stdin
+    assert stream is not None
+    stream.write(f"{line}\n")
+    stream.flush()

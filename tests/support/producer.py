@@ -1,0 +1,65 @@
+"""A real process that sends tasks, as a web application or a script would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.brokers import Broker
+from tests.support.process import ROOT, Process
+from tests.support.worker import python_env
+
+
+class Producer:
+    """Runs Python code, each time in a new process; `from tests.integration.tasks import add` brings app and agent."""
+
+    def __init__(self, folder: Path, broker: Broker, *, env: Mapping[str, str] | None = None) -> None:
+        self.broker = broker
+        self.env = python_env(broker, env)
+        self._folder = folder
+        self._started: list[Process] = []
+
+    def run(self, code: str, timeout: float = 60.0) -> str:
+        """What the code printed; the test fails, with its errors, if it exits with anything but 0."""
+        ended = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=ROOT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if ended.returncode != 0:
+            pytest.fail(f"the producer ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}", pytrace=False)
+        return ended.stdout.strip()
+
+    def run_json(self, code: str, timeout: float = 60.0) -> Any:
+        """The JSON in the last line that the code printed."""
+        return json.loads(self.run(code, timeout).splitlines()[-1])
+
+    def send(self, task: str, *args: Any, **kwargs: Any) -> str:
+        """Send one task of `tests.integration.tasks` by name and return its id."""
+        return self.run(
+            f"from tests.integration import tasks\nprint(tasks.{task}.apply_async({list(args)!r}, {kwargs!r}).id)"
+        ).splitlines()[-1]
+
+    def start(self, code: str) -> Process:
+        """Start the code and go on: for producers that are killed, or that live as long as the test."""
+        log = self._folder / f"producer-{uuid.uuid4().hex[:8]}.log"
+        process = Process([sys.executable, "-c", textwrap.dedent(code)], log, self.env)
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self._started:
+            process.stop()

@@ -1,0 +1,27 @@
+"""kombu's filesystem transport, mended for the tests: a message appears in its folder when all of it is written.
+
+As kombu has it (up to 5.7), a worker may take a file between its creation and its writing: the message is lost, and
+the worker ends with "Unrecoverable error: JSONDecodeError". Nothing of the agent can be tested on such ground.
+"""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from kombu.transport.filesystem import Channel
+from kombu.utils.json import dumps
+
+
+def mend() -> None:
+    """From now on, whatever this process publishes is whole."""
+    Channel._put = _put
+
+
+def _put(self: Channel, queue: str, payload: Any, **_: Any) -> None:
+    folder, unique = Path(self.data_folder_out), uuid.uuid4()
+    draft = folder / f"draft-{unique}"
+    draft.write_text(dumps(payload), encoding="utf-8")
+    draft.rename(folder / f"{round(monotonic() * 1000)}_{unique}.{queue}.msg")

@@ -1,0 +1,42 @@
+"""A witness of what a process captures, kept where no fault of a test reaches: one line an event, beside the journal.
+
+An event is noted when the agent has taken it. A process that is killed in between has captured one that was not noted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+FILE = "TEST_WITNESS"
+"""The variable that names the file; unset: nothing is noted."""
+
+_EVENT_ID = re.compile(rb'"eventId":"([^"]+)"')
+
+
+def begin() -> None:
+    """Note what this process captures from now on. Before `sluice_agent.install()`."""
+    if not os.environ.get(FILE):
+        return
+    from sluice_agent.agent import Agent
+
+    note = os.open(os.environ[FILE], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    capture = Agent.capture
+
+    def capture_and_note(self: Agent, event: bytes) -> None:
+        capture(self, event)
+        found = _EVENT_ID.search(event)
+        assert found is not None, event
+        os.write(note, found[1] + b"\n")
+
+    Agent.capture = capture_and_note  # type: ignore[method-assign]
+
+
+def events(env: Mapping[str, str]) -> list[str] | None:
+    """The ids of the events that were captured by the processes of `env`; None where there is no witness."""
+    if not env.get(FILE):
+        return None
+    file = Path(env[FILE])
+    return file.read_text().split() if file.exists() else []

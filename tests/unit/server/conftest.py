@@ -1,0 +1,49 @@
+"""A real server on a free loopback port, over a new file, and a client that speaks to it with a key."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from sluice_agent.server import create_app
+from sluice_agent.server.serving import listening
+
+Start = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a server with the given arguments of `create_app` and gives a client of it."""
+    running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
+
+    def started(**arguments: Any) -> httpx.Client:
+        listener = listening("127.0.0.1", 0)
+        app = create_app(tmp_path / f"{len(running)}.db", **arguments)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        client = httpx.Client(
+            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/api",
+            headers={"Authorization": "Bearer sk_test"},
+            timeout=30,
+        )
+        running.append((server, thread, client))
+        return client
+
+    yield started
+    for server, thread, client in running:
+        client.close()
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def client(start: Start) -> httpx.Client:
+    """A client of a server that takes any key and has no limits but its defaults."""
+    return start()

@@ -1,0 +1,41 @@
+"""Events as a client writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+CONNECTION = "550e8400-e29b-41d4-a716-446655440000"
+
+
+def at(seconds: float) -> str:
+    """A moment of one morning, `seconds` after ten o'clock."""
+    minutes, rest = divmod(seconds, 60)
+    return f"2026-02-27T10:{int(minutes):02}:{rest:06.3f}Z"
+
+
+def job_event(state: str, seconds: float, *, event_id: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A transition of the job ``job-1``; `fields` are fields of `job`, by their wire names."""
+    extensions = fields.pop("extensions", {}) | ({"eventId": event_id} if event_id else {})
+    job = {"externalId": "job-1", "name": "app.tasks.send_email", "state": state, **fields}
+    return {
+        "type": "job_state_change",
+        "timestamp": at(seconds),
+        "framework": "celery",
+        "connectionId": CONNECTION,
+        "job": job | ({"extensions": extensions} if extensions else {}),
+    }
+
+
+def told(client: httpx.Client, *events: Any) -> dict[str, Any]:
+    """What the server answers to a batch of `events`."""
+    response = client.post("/ingest", json={"events": events})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def counts(answer: dict[str, Any]) -> tuple[int, int, int, int]:
+    """Accepted, rejected, skipped and truncated."""
+    return answer["accepted"], answer["rejected"], answer["skipped"], answer["truncated"]

@@ -1,0 +1,98 @@
+"""The command's side: the address line, signals, the file, and faults at the start."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.server import create_app, serve
+from tests.unit.server.events import job_event
+
+HEADERS = {"Authorization": "Bearer sk_test"}
+PROGRAM = (
+    "import sys, pathlib; from sluice_agent.server import serve; serve(database=pathlib.Path(sys.argv[1]), port=0)"
+)
+
+
+@contextmanager
+def serving(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that serves `database`, and the address that it printed."""
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(database)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("sluice-agent serve: listening on http://127.0.0.1:")
+            yield process, line.split()[-1]
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_its_port_ends_by_signal_and_keeps_everything(tmp_path: Path, number: signal.Signals) -> None:
+    """Scripts could otherwise neither find the server nor stop it without losing what it holds."""
+    database = tmp_path / "new" / "sluice.db"
+    with serving(database) as (process, url), httpx.Client(headers=HEADERS) as client:
+        assert url.endswith("/api")
+        client.post(f"{url}/ingest", json={"events": [job_event("active", 0)]}).raise_for_status()
+        process.send_signal(number)
+        assert process.wait(20) == 0
+    assert database.stat().st_mode & 0o077 == 0
+    with serving(database) as (_, url):
+        assert httpx.get(f"{url}/jobs/job-1").json()["state"] == "active"
+
+
+def test_what_was_accepted_survives_a_kill(tmp_path: Path) -> None:
+    """An answer that says accepted would otherwise be a promise that a crash breaks."""
+    with serving(tmp_path / "s.db") as (process, url):
+        httpx.post(f"{url}/ingest", json={"events": [job_event("active", 0)]}, headers=HEADERS).raise_for_status()
+        process.kill()
+    with serving(tmp_path / "s.db") as (_, url):
+        assert httpx.get(f"{url}/jobs/job-1").status_code == 200
+
+
+def test_answers_on_an_open_connection_leave_at_once(tmp_path: Path) -> None:
+    """Every request but the first would otherwise wait 40 ms for an acknowledgement, a page of ten half a second."""
+    with serving(tmp_path / "s.db") as (_, url), httpx.Client() as client:
+        waits = []
+        for _ in range(31):
+            start = time.perf_counter()
+            client.get(f"{url}/health")
+            waits.append(time.perf_counter() - start)
+    assert statistics.median(waits) < 0.03
+
+
+def test_an_address_in_use_is_a_sentence(tmp_path: Path) -> None:
+    """Whoever starts a second server would otherwise get a stack trace."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"can't listen on 127\.0\.0\.1:{port} .*choose another"):
+            serve(database=tmp_path / "s.db", port=port)
+    with pytest.raises(ConfigError, match=r"can't listen on 127\.0\.0\.1:99999"):
+        serve(database=tmp_path / "s.db", port=99_999)
+
+
+def test_a_file_that_is_no_database_of_ours_is_a_sentence(tmp_path: Path) -> None:
+    """A mistyped path could otherwise destroy a file, or end in a stack trace."""
+    text = tmp_path / "notes.txt"
+    text.write_text("not a database at all " * 100)
+    with pytest.raises(ConfigError, match=r"notes\.txt can't be used as a database"):
+        create_app(text)
+    assert text.read_text().startswith("not a database")
+    with pytest.raises(ConfigError, match="can't be used as a database"):
+        create_app(tmp_path)
+    with sqlite3.connect(tmp_path / "newer.db") as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match="another version"):
+        create_app(tmp_path / "newer.db")

@@ -1,0 +1,196 @@
+"""The record as a function of a job's events: every case in which observers, clocks or networks disagree."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from sluice_agent.server.record import job_id, record_of
+from tests.unit.server.events import CONNECTION, at, job_event
+
+
+def derived(*events: dict[str, Any]) -> dict[str, Any]:
+    return record_of(json.dumps(event) for event in events)
+
+
+def history(*events: dict[str, Any]) -> list[str]:
+    return [entry["state"] for entry in derived(*events)["stateHistory"]]
+
+
+LIFE_WITH_EVERYTHING = [
+    job_event("queued", 0, createdAt=at(0), attempt=1, extensions={"rootId": "root", "parentId": "parent"}),
+    job_event("active", 1, startedAt=at(1), attempt=1, workerId="celery@a"),
+    job_event("active", 1.5, attempt=1, progress=0.25),
+    job_event("retrying", 2, attempt=1, error="ValueError: no"),
+    job_event("active", 3, startedAt=at(3), attempt=2, workerId="celery@b"),
+    job_event("active", 3.2, attempt=2, progress=0.5),
+    job_event("active", 3.1, attempt=2, progress=0.1),
+    job_event("active", 4, startedAt=at(4), attempt=2, extensions={"redelivered": True}, workerId="celery@c"),
+    job_event("active", 4.5, attempt=2, progress=0.75, startedAt=at(4), extensions={"redelivered": True}),
+    job_event("completed", 5, attempt=2, startedAt=at(4), completedAt=at(5)),
+    job_event("unknown", 6, attempt=2),
+    job_event("completed", 5, attempt=2, startedAt=at(4), completedAt=at(5)),
+]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_order_of_arrival_is_not_in_the_record(seed: int) -> None:
+    """Two users whose networks shuffle the same events differently would otherwise see two different jobs."""
+    shuffled = random.Random(seed).sample(LIFE_WITH_EVERYTHING, len(LIFE_WITH_EVERYTHING))
+    record = derived(*shuffled)
+    assert record == derived(*LIFE_WITH_EVERYTHING)
+    assert [entry["state"] for entry in record["stateHistory"]] == [
+        "queued", "active", "retrying", "active", "active", "completed",
+    ]  # fmt: skip
+    assert (record["attempt"], record["progress"], record["durationMs"]) == (2, 0.75, 1000)
+    assert (record["rootId"], record["parentId"], record["workerId"]) == ("root", "parent", "celery@c")
+    assert record["error"] is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_events_of_one_instant_follow_the_natural_order(seed: int) -> None:
+    """A task that takes less than a clock's tick would otherwise be shown as active for ever."""
+    events = [job_event(state, 1) for state in ("queued", "active", "completed")]
+    random.Random(seed).shuffle(events)
+    assert history(*events) == ["queued", "active", "completed"]
+
+
+def test_fractions_of_different_length_are_compared_as_numbers() -> None:
+    """A producer that writes no fraction would otherwise overtake a worker that writes milliseconds."""
+    first = job_event("queued", 0) | {"timestamp": "2026-02-27T10:00:00Z"}
+    second = job_event("active", 0) | {"timestamp": "2026-02-27T10:00:00.000001Z"}
+    assert history(second, first) == ["queued", "active"]
+    same = [job_event(state, 0) for state in ("queued", "active")]
+    same[0]["timestamp"], same[1]["timestamp"] = "2026-02-27T10:00:00.500Z", "2026-02-27T10:00:00.5Z"
+    assert history(*reversed(same)) == ["queued", "active"]
+
+
+@pytest.mark.parametrize("terminal", ["completed", "failed", "cancelled"])
+@pytest.mark.parametrize("late", ["queued", "scheduled", "active", "unknown"])
+def test_nothing_of_the_same_run_undoes_a_terminal_state(terminal: str, late: str) -> None:
+    """A finished job would otherwise look as if it ran, because some host's clock is ahead."""
+    events = job_event("active", 1, attempt=1), job_event(terminal, 2, attempt=1), job_event(late, 3, attempt=1)
+    assert history(*events) == ["active", terminal]
+
+
+def test_progress_reported_after_the_end_is_not_a_new_run() -> None:
+    """The last report of a chatty task would otherwise reopen it."""
+    start: dict[str, Any] = {"startedAt": at(1), "attempt": 1, "extensions": {"redelivered": True}}
+    events = (
+        job_event("active", 1, **start),
+        job_event("completed", 2, attempt=1),
+        job_event("active", 3, progress=0.9, **start),
+        job_event("active", 3, progress=0.9, attempt=1, extensions={"redelivered": True}),
+    )
+    assert history(*events) == ["active", "completed"]
+
+
+@pytest.mark.parametrize("first", ["completed", "failed", "cancelled", "retrying", "unknown"])
+def test_a_redelivery_is_a_new_run(first: str) -> None:
+    """A job that the broker hands out again would otherwise stay finished while it runs."""
+    again = job_event("active", 3, attempt=1, startedAt=at(3), extensions={"redelivered": True})
+    events = job_event("active", 1, attempt=1, startedAt=at(1)), job_event(first, 2, attempt=1, error="E: 1"), again
+    record = derived(*events)
+    assert (record["state"], record["startedAt"], record["error"]) == ("active", at(3), None)
+    assert (record["completedAt"], record["durationMs"]) == (None, None)
+
+
+def test_an_execution_that_started_after_the_end_is_a_new_run() -> None:
+    """Users who give their tasks fixed ids would otherwise never see the second execution run."""
+    events = (
+        job_event("completed", 2, startedAt=at(1), completedAt=at(2)),
+        job_event("active", 9, startedAt=at(9)),
+    )
+    assert history(*events) == ["completed", "active"]
+    assert derived(*events, job_event("failed", 11, startedAt=at(9)))["durationMs"] == 2000
+
+
+@pytest.mark.parametrize("before", ["failed", "retrying", "queued", "completed"])
+@pytest.mark.parametrize("state", ["queued", "active"])
+def test_a_new_attempt_follows_any_state(before: str, state: str) -> None:
+    """A retry would otherwise be invisible."""
+    record = derived(job_event(before, 1, attempt=1), job_event(state, 2, attempt=2))
+    assert (record["state"], record["attempt"], record["previousState"]) == (state, 2, before)
+
+
+def test_retries_without_attempt_numbers_are_seen() -> None:
+    """The jobs of a client that does not count attempts would otherwise stay at retrying."""
+    states = ["queued", "active", "retrying", "active", "completed"]
+    assert history(*(job_event(state, second) for second, state in enumerate(states))) == states
+
+
+def test_a_later_verdict_corrects_a_terminal_state() -> None:
+    """A job that was reported lost and then told its true end would otherwise keep the wrong one."""
+    failed = job_event("failed", 2, attempt=1, error="WorkerLostError: gone")
+    record = derived(job_event("completed", 3, attempt=1), failed)
+    assert (record["state"], record["previousState"], record["error"]) == ("completed", "failed", None)
+
+
+def test_the_next_attempt_may_be_published_before_the_retry_is_reported() -> None:
+    """Celery publishes first and reports later: the retry's error would otherwise vanish from the history."""
+    events = (
+        job_event("active", 1, attempt=1),
+        job_event("queued", 2, attempt=2),
+        job_event("retrying", 2.1, attempt=1),
+        job_event("active", 3, attempt=2),
+        job_event("completed", 4, attempt=2),
+    )
+    assert history(*events) == ["active", "queued", "retrying", "active", "completed"]
+
+
+def test_an_earlier_attempt_told_late_changes_nothing() -> None:
+    """A slow observer of the first attempt would otherwise end the second."""
+    assert derived(job_event("active", 2, attempt=2), job_event("failed", 3, attempt=1))["state"] == "active"
+
+
+def test_a_rejected_job_is_queued_again() -> None:
+    """A job that went back to its queue would otherwise look as if it still ran."""
+    requeued = job_event("queued", 2, attempt=1, extensions={"requeued": True})
+    assert history(job_event("active", 1, attempt=1), requeued) == ["active", "queued"]
+
+
+def test_a_producer_that_speaks_after_the_worker_is_filed_under_the_dispatch() -> None:
+    """A quick worker's jobs would otherwise lack the time at which they were queued."""
+    queued = job_event("queued", 1.01, createdAt=at(0.9), attempt=1)
+    record = derived(job_event("active", 1, attempt=1), job_event("completed", 2, attempt=1), queued)
+    assert record["stateHistory"][0] == {"state": "queued", "timestamp": at(0.9)}
+    assert record["state"] == "completed"
+
+
+def test_progress_adds_no_history() -> None:
+    """A task with a progress bar would otherwise bury its transitions under a thousand entries."""
+    reports = [job_event("active", 1 + n / 10, progress=n / 10, attempt=1) for n in range(1, 10)]
+    record = derived(job_event("active", 1, attempt=1), *reversed(reports))
+    assert ([entry["state"] for entry in record["stateHistory"]], record["progress"]) == (["active"], 0.9)
+
+
+def test_times_that_no_event_names_come_from_transitions() -> None:
+    """Durations would otherwise be missing for clients that send states only; the dispatch stays unknown."""
+    record = derived(job_event("queued", 0), job_event("active", 1), job_event("completed", 3.5))
+    assert (record["startedAt"], record["completedAt"], record["durationMs"]) == (at(1), at(3.5), 2500)
+    assert record["createdAt"] is None
+
+
+@pytest.mark.parametrize(
+    ("eta", "shown"),
+    [
+        (at(60), at(60)),
+        ("2026-02-27T12:00:00+02:00", "2026-02-27T10:00:00.000Z"),
+        ("2026-02-27T10:00:00.5", "2026-02-27T10:00:00.500Z"),
+        ("tomorrow", None),
+        (5, None),
+    ],
+)
+def test_the_eta_is_shown_in_utc(eta: object, shown: str | None) -> None:
+    """A job scheduled in a local time zone would otherwise be shown hours off."""
+    assert derived(job_event("scheduled", 0, extensions={"eta": eta}))["scheduledFor"] == shown
+
+
+def test_the_id_depends_on_connection_and_external_id_alone() -> None:
+    """Bookmarks of jobs would otherwise break when the file is made anew."""
+    assert derived(job_event("queued", 0))["id"] == job_id(CONNECTION, "job-1")
+    assert job_id(CONNECTION, "job-1") == "37b70ed7-f044-5bd0-b529-a62ac2213e41"
+    assert job_id(CONNECTION.upper(), "job-1") == job_id(CONNECTION, "job-1")

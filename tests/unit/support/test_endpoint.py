@@ -1,0 +1,159 @@
+"""The endpoint behaves, and misbehaves, as its script says."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support import misbehaviour
+from tests.support.endpoint import Endpoint
+
+CONNECTION = str(uuid.uuid4())
+KEY = {"Authorization": "Bearer sk_test"}
+
+
+def job_event(number: int, state: str = "queued", at: str = "2026-01-01T00:00:00Z") -> dict[str, Any]:
+    return {
+        "type": "job_state_change",
+        "timestamp": at,
+        "framework": "celery",
+        "connectionId": CONNECTION,
+        "job": {
+            "externalId": f"job-{number}",
+            "name": "app.add",
+            "state": state,
+            "attempt": 1,
+            "extensions": {"eventId": f"{number}-{state}"},
+        },
+    }
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    server = Endpoint()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(headers=KEY, timeout=5, trust_env=False) as opened:
+        yield opened
+
+
+def post(client: httpx.Client, endpoint: Endpoint, *events: dict[str, Any], **options: Any) -> httpx.Response:
+    return client.post(f"{endpoint.url}/ingest", json={"events": list(events)}, **options)
+
+
+def test_it_accepts_once_and_counts(endpoint: Endpoint, client: httpx.Client) -> None:
+    """Without deduplication by id the tests could not tell a second telling from a second event."""
+    answer = post(client, endpoint, job_event(1), job_event(2)).json()
+    assert (answer["accepted"], answer["skipped"], answer["rejected"], answer["truncated"]) == (2, 0, 0, 0)
+    assert post(client, endpoint, job_event(2), job_event(3)).json()["skipped"] == 1
+    assert sorted(endpoint.jobs()) == ["job-1", "job-2", "job-3"]
+    assert [event["job"]["externalId"] for event in endpoint.duplicates] == ["job-2"]
+    assert endpoint.faults == []
+
+
+def test_walks_are_sorted_by_time(endpoint: Endpoint, client: httpx.Client) -> None:
+    """Events may arrive in any order; a user reads a job's life by its timestamps."""
+    late, early = "2026-01-01T00:00:00.25Z", "2026-01-01T00:00:00.125Z"
+    post(client, endpoint, job_event(1, "completed", late), job_event(1, "active", early), job_event(1))
+    assert endpoint.walk("job-1") == [("queued", 1), ("active", 1), ("completed", 1)]
+
+
+def test_faults_and_keys_are_checked(endpoint: Endpoint, client: httpx.Client) -> None:
+    """An agent that breaks the contract must be seen even when nobody looks at the answers."""
+    broken = {**job_event(1), "timestamp": "2026-01-01T00:00:00+00:00"}
+    assert post(client, endpoint, broken).json()["rejected"] == 1
+    assert post(client, endpoint, headers={"Authorization": "Bearer sk_other"}).status_code == 401
+    assert client.post(f"{endpoint.url}/other").status_code == 404
+    assert client.post(f"{endpoint.url}/ingest", content=b"{", headers={"Content-Type": "application/json"}).is_error
+    found = "\n".join(endpoint.faults)
+    assert "not ISO 8601 with Z" in found
+    assert "not '/api/ingest'" in found
+    assert "body is not JSON" in found
+
+
+@pytest.mark.parametrize(
+    "behaviour", [misbehaviour.reset_before, misbehaviour.lost_answer, misbehaviour.reset_mid_answer]
+)
+def test_resets_reach_the_client(endpoint: Endpoint, client: httpx.Client, behaviour: misbehaviour.Behaviour) -> None:
+    """Lost answers are the hardest case for an agent that promises neither loss nor doubles."""
+    endpoint.script(behaviour)
+    with pytest.raises(httpx.TransportError):
+        post(client, endpoint, job_event(1))
+    accepted = behaviour is not misbehaviour.reset_before
+    assert len(endpoint.events) == accepted
+    assert endpoint.requests[0].status is None
+    assert post(client, endpoint, job_event(1)).json()["skipped"] == accepted
+
+
+def test_scripts_come_before_what_stands(endpoint: Endpoint, client: httpx.Client) -> None:
+    """A test scripts a fault for one request and relies on the next one being served."""
+    endpoint.standing(misbehaviour.status(500))
+    endpoint.script(misbehaviour.too_many("7"), misbehaviour.html(), misbehaviour.rubbish())
+    first = post(client, endpoint)
+    assert (first.status_code, first.headers["Retry-After"]) == (429, "7")
+    assert post(client, endpoint).headers["Content-Type"] == "text/html"
+    with pytest.raises(json.JSONDecodeError):
+        post(client, endpoint).json()
+    assert [post(client, endpoint).status_code for _ in range(2)] == [500, 500]
+    endpoint.standing()
+    assert post(client, endpoint, job_event(1)).json()["accepted"] == 1
+
+
+def test_limits_poison_and_counts(endpoint: Endpoint, client: httpx.Client) -> None:
+    """Batches are split and bisected against these answers; a wrong one would hide a lost event."""
+    endpoint.standing(
+        misbehaviour.limits(2000), misbehaviour.poisoned_by(lambda event: event["job"]["externalId"] == "job-66")
+    )
+    assert post(client, endpoint, *(job_event(number) for number in range(20))).status_code == 413
+    assert post(client, endpoint, job_event(66)).status_code == 400
+    assert post(client, endpoint, job_event(1)).status_code == 200
+    endpoint.standing(misbehaviour.rejects(lambda event: event["job"]["externalId"] == "job-2"))
+    assert post(client, endpoint, job_event(2), job_event(3)).json()["rejected"] == 1
+    endpoint.standing(misbehaviour.truncates(1))
+    assert post(client, endpoint, job_event(4), job_event(5)).json()["truncated"] == 1
+    assert sorted(endpoint.jobs()) == ["job-1", "job-3", "job-4"]
+
+
+def test_hanging_and_dripping(endpoint: Endpoint, client: httpx.Client) -> None:
+    """An endpoint that never answers is what stops agents whose deadlines are per read."""
+    endpoint.script(misbehaviour.hangs(), misbehaviour.drips(0.01))
+    with pytest.raises(httpx.ReadTimeout):
+        post(client, endpoint, job_event(1), timeout=0.2)
+    endpoint.release()
+    assert post(client, endpoint, job_event(1), timeout=0.2).json()["accepted"] == 1
+
+
+def test_down_refuses_and_up_serves_on_the_same_port(endpoint: Endpoint, client: httpx.Client) -> None:
+    """Outages are tested by real refusals on the port that the agent was given."""
+    port = endpoint.port
+    post(client, endpoint, job_event(1))
+    endpoint.down()
+    for _ in range(2):
+        with pytest.raises(httpx.TransportError):
+            post(client, endpoint, job_event(2))
+    with pytest.raises(httpx.ConnectError):
+        post(client, endpoint, job_event(2))
+    endpoint.up()
+    assert endpoint.port == port
+    assert post(client, endpoint, job_event(2)).json()["accepted"] == 1
+
+
+def test_gzip_only_when_announced(endpoint: Endpoint, client: httpx.Client) -> None:
+    """An agent that compresses without being asked to loses every event at a server that cannot decode."""
+    body = gzip.compress(json.dumps({"events": [job_event(1)]}).encode())
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    assert client.post(f"{endpoint.url}/ingest", content=body, headers=headers).status_code == 415
+    endpoint.takes_gzip = True
+    answer = client.post(f"{endpoint.url}/ingest", content=body, headers=headers)
+    assert answer.json()["accepted"] == 1
+    assert answer.headers["Accept-Encoding"] == "gzip"

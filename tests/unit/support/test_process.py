@@ -1,0 +1,42 @@
+"""Nothing that a test starts outlives it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from tests.support.process import ROOT, Process
+from tests.support.waiting import wait_until
+
+FAMILY = "sleep 600 & setsid sleep 601 & echo up; wait"
+
+
+def _alive(process: int) -> bool:
+    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+
+
+def test_stop_ends_the_whole_family(tmp_path: Path) -> None:
+    """Workers and servers left over by one test would take messages from the next."""
+    process = Process(["sh", "-c", FAMILY], tmp_path / "log")
+    wait_until(lambda: len(process.children()) == 2, message="the children did not start", context=process.tail)
+    family = [child.pid for child in process.children()]
+    process.stop()
+    wait_until(lambda: not any(map(_alive, family)), message="somebody is left over")
+
+
+def test_a_killed_test_run_leaves_nothing(tmp_path: Path) -> None:
+    """A run ended by SIGKILL tidies nothing up itself; servers would pile up on an engineer's machine."""
+    script = (
+        "import os, pathlib, sys; from tests.support.process import Process\n"
+        "started = Process(['sleep', '600'], pathlib.Path(sys.argv[1]))\n"
+        "print(started.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "log")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    wait_until(lambda: not _alive(int(ended.stdout)), message="the process outlived the test run")

@@ -1,0 +1,23 @@
+"""Waiting ends with the condition, and fails with what is needed to understand it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.support.waiting import wait_until
+
+
+def test_it_returns_the_first_truthy_value() -> None:
+    """Tests that wait longer than needed make the suite too slow to be run."""
+    looks = iter([None, 0, "found"])
+    started = time.monotonic()
+    assert wait_until(lambda: next(looks)) == "found"
+    assert time.monotonic() - started < 1
+
+
+def test_it_fails_with_message_and_context() -> None:
+    """A failure that does not say what was seen costs an engineer an afternoon."""
+    with pytest.raises(pytest.fail.Exception, match=r"(?s)no answer.*KeyError.*the log"):
+        wait_until(lambda: {}["missing"], timeout=0.05, message="no answer", context=lambda: "the log")

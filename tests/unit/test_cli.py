@@ -1,0 +1,322 @@
+"""The commands: what they print, how they end, and that whatever a user can mend is one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sluice_agent import __version__, log
+from sluice_agent.cli import main
+from sluice_agent.transport.journal import Journal
+from tests.support import misbehaviour
+from tests.support.endpoint import Endpoint
+from tests.support.process import Process
+from tests.support.waiting import wait_until
+from tests.unit.transport.lines import event
+
+CONNECTION = str(uuid.uuid4())
+RECORD = {
+    "externalId": "celery-id",
+    "name": "app.add",
+    "state": "failed",
+    "attempt": 2,
+    "queue": "celery",
+    "stateHistory": [
+        {"state": "queued", "timestamp": "2026-01-01T00:00:00Z"},
+        {"state": "active", "timestamp": "2026-01-01T00:00:00.5Z"},
+        {"state": "failed", "timestamp": "2026-01-01T00:01:00.25Z"},
+    ],
+    "error": "ValueError: no",
+    "stacktrace": "Traceback …",
+}
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the machine's own SLUICE_* variables, and no complaint of an earlier test."""
+    for name in [name for name in os.environ if name.startswith("SLUICE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(log, "_last_said", {})
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A fresh ingest endpoint."""
+    server = Endpoint()
+    yield server
+    server.close()
+    assert server.faults == []
+
+
+@pytest.fixture
+def env(endpoint: Endpoint, tmp_path: Path) -> dict[str, str]:
+    """What the workers of this host are told."""
+    return {
+        "SLUICE_API_KEY": "sk_test",
+        "SLUICE_CONNECTION_ID": CONNECTION,
+        "SLUICE_API_URL": endpoint.url,
+        "SLUICE_STATE_DIR": str(tmp_path),
+        "SLUICE_FLUSH_INTERVAL": "0.05",
+    }
+
+
+@pytest.fixture
+def run(env: dict[str, str]) -> Run:
+    """`run("status", SLUICE_SHIP="never")`: a command with the host's variables, and more; None takes one away."""
+    return lambda *args, **changes: CliRunner().invoke(main, args, env={**env, **changes})
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """The journal of this host."""
+    made = Journal(tmp_path / CONNECTION, 64_000_000)
+    yield made
+    made.close()
+
+
+class Api:
+    """A jobs API that gives one answer to every question."""
+
+    def __init__(self) -> None:
+        self.answer = (200, json.dumps(RECORD).encode())
+        self.asked: list[tuple[str, str | None]] = []
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                api.asked.append((self.path, self.headers.get("Authorization")))
+                status, body = api.answer
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                """The tests read `asked`."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/api"
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    """A jobs API that knows one job."""
+    made = Api()
+    threading.Thread(target=made.server.serve_forever, args=(0.01,), daemon=True).start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def sentence(result: Result) -> str:
+    """What a user is told who can mend it; anything else fails the test."""
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    [line] = result.output.splitlines()
+    return line
+
+
+def test_the_version_is_told(run: Run) -> None:
+    """Who reports a bug must be able to say of what."""
+    assert run("--version").output == f"sluice-agent, version {__version__}\n"
+
+
+def test_status_of_a_fresh_host(run: Run) -> None:
+    """Before anything was captured there is nothing wrong."""
+    result = run("status")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.output.splitlines()][:6] == [
+        "journal",
+        "captured",
+        "delivered",
+        "rejected",
+        "dropped",
+        "pending",
+    ]
+    assert "nobody" in result.output
+
+
+def test_status_fails_where_events_wait_and_nobody_ships(run: Run, journal: Journal) -> None:
+    """A probe that runs `status` must notice that the shipping container is gone."""
+    journal.append(event(0))
+    journal.drop("before_send")
+    result = run("status")
+    assert result.exit_code == 1
+    words = {line.split()[0]: " ".join(line.split()[1:]) for line in result.output.splitlines()}
+    assert words["captured"] == "2"
+    assert words["pending"].startswith("2 (")
+
+
+def test_status_shows_what_became_of_the_events(run: Run, journal: Journal, endpoint: Endpoint) -> None:
+    """The four figures are the promise that nothing is lost quietly: everyone must be able to read them."""
+    journal.append(event(0))
+    journal.append(event(1))
+    journal.drop("before_send")
+    journal.close()
+    endpoint.standing(misbehaviour.rejects(lambda one: one["job"]["externalId"] == "job-1"))
+    run("ship", "--once")
+    result = run("status")
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in result.output.splitlines()}
+    assert (lines["captured"], lines["delivered"], lines["rejected"]) == ("3", "1", "1")
+    assert lines["dropped"] == "1 (before_send 1)"
+    assert lines["pending"] == "0"
+
+
+def test_status_for_programs(run: Run, journal: Journal) -> None:
+    """A dashboard reads these names."""
+    journal.append(event(0))
+    result = run("status", "--json")
+    report = json.loads(result.output)
+    assert result.exit_code == 1
+    assert report.keys() >= {
+        *("captured", "delivered", "rejected", "dropped", "pending", "duplicates"),
+        *("folder", "bytes", "shipper", "last_delivery", "last_error"),
+    }
+    assert (report["captured"], report["pending"], report["shipper"]) == (1, 1, None)
+    assert report["bytes"] == len(event(0)) + 1
+    assert "sk_test" not in result.output
+
+
+def test_status_names_the_last_error(run: Run, journal: Journal, endpoint: Endpoint) -> None:
+    """Why events wait is the first thing that a user wants to know."""
+    journal.append(event(0))
+    endpoint.key = "sk_another"
+    run("ship", "--once")
+    result = run("status")
+    assert result.exit_code == 1
+    assert "401 no such key" in result.output
+
+
+@pytest.mark.parametrize("command", [("status",), ("ship",), ("ship", "--once")])
+def test_a_missing_connection_is_a_sentence(run: Run, command: tuple[str, ...]) -> None:
+    """Without it there is no telling whose journal is meant."""
+    changes = {} if command == ("status",) else {"SLUICE_API_KEY": "sk_test"}
+    result = run(*command, SLUICE_CONNECTION_ID=None, **{"SLUICE_API_KEY": None, **changes})
+    assert "SLUICE_CONNECTION_ID is not set" in sentence(result)
+
+
+def test_a_missing_key_is_a_sentence(run: Run) -> None:
+    """A container that ships and has no key would otherwise run for ever and do nothing."""
+    assert "SLUICE_API_KEY is not set" in sentence(run("ship", SLUICE_API_KEY=None))
+
+
+@pytest.mark.parametrize("command", [("status",), ("ship",), ("job", "id")])
+def test_a_malformed_setting_is_a_sentence(run: Run, command: tuple[str, ...]) -> None:
+    """A traceback says less than which variable to mend."""
+    assert sentence(run(*command, SLUICE_BATCH_SIZE="0")).startswith("Error: SLUICE_BATCH_SIZE is malformed: '0'")
+
+
+def test_a_folder_that_cannot_be_used_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    """The sidecar's user has no right to the volume: that must be said, with the folder."""
+    (tmp_path / "file").touch()
+    assert "set SLUICE_STATE_DIR" in sentence(run("status", SLUICE_STATE_DIR=str(tmp_path / "file")))
+
+
+def test_ship_once_delivers_what_there_is_and_ends(run: Run, journal: Journal, endpoint: Endpoint) -> None:
+    """A cron job or a last step of a deployment empties the journal."""
+    for number in range(1_200):
+        journal.append(event(number))
+    journal.close()
+    result = run("ship", "--once")
+    assert (result.exit_code, result.output) == (0, "")
+    assert len(endpoint.events) == 1_200
+
+
+def test_ship_ships_until_it_is_told_to_end(
+    env: dict[str, str], journal: Journal, endpoint: Endpoint, tmp_path: Path, run: Run
+) -> None:
+    """The container beside the workers: SIGTERM delivers what is left and ends it cleanly."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+    process = Process(
+        [sys.executable, "-m", "sluice_agent", "ship"],
+        tmp_path / "ship.log",
+        {**inherited, **env, "SLUICE_FLUSH_INTERVAL": "60"},
+    )
+    try:
+        wait_until(lambda: json.loads(run("status", "--json").output)["shipper"], context=process.tail)
+        assert json.loads(run("status", "--json").output)["shipper"]["pid"] == process.pid
+        journal.append(event(1))
+        process.send(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.stop()
+    assert list(endpoint.jobs()) == ["job-1"]
+    assert "sk_test" not in process.logs()
+    assert run("status").exit_code == 0
+
+
+def test_job_shows_what_happened_when(run: Run, api: Api) -> None:
+    """Where the time went, and the error, are what one looks a job up for."""
+    result = run("job", "celery-id", SLUICE_API_URL=api.url)
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "app.add  celery-id",
+        "failed, attempt 2, queue celery",
+        "  2026-01-01T00:00:00Z  +   0.000 s  queued",
+        "  2026-01-01T00:00:00.5Z  +   0.500 s  active",
+        "  2026-01-01T00:01:00.25Z  +  60.250 s  failed",
+        "ValueError: no",
+        "Traceback …",
+    ]
+    assert api.asked == [("/api/jobs/celery-id", "Bearer sk_test")]
+
+
+def test_job_for_programs(run: Run, api: Api) -> None:
+    """A script gets the record as the server gives it."""
+    assert json.loads(run("job", "--json", "celery-id", SLUICE_API_URL=api.url).output) == RECORD
+
+
+def test_job_asks_for_the_id_as_it_is(run: Run, api: Api) -> None:
+    """A job's id may hold anything: a slash or a question mark in it must not ask for something else."""
+    assert run("job", "a/b?c#d é", SLUICE_API_URL=api.url).exit_code == 0
+    assert api.asked[0][0] == "/api/jobs/a%2Fb%3Fc%23d%20%C3%A9"
+
+
+def test_a_job_that_nobody_knows_is_a_sentence(run: Run, endpoint: Endpoint) -> None:
+    """A typing error in the id is the user's to mend."""
+    endpoint.key = "sk_test"
+    assert sentence(run("job", "unknown")) == f"Error: 404 from {endpoint.url}: on purpose"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, b""),
+        (502, b"<html>"),
+        (404, b"[]"),
+        (404, b'{"error":"gone"}'),
+        (404, b'{"error":{}}'),
+        (200, b"<html>Please sign in</html>"),
+        (200, b"[]"),
+        (200, b"{}"),
+        (200, b'{"name":"a"}'),
+    ],
+)
+def test_an_answer_that_is_no_job_is_a_sentence(run: Run, api: Api, status: int, body: bytes) -> None:
+    """A wrong SLUICE_API_URL answers something: a traceback would not say that this is what it is."""
+    api.answer = (status, body)
+    said = sentence(run("job", "id", SLUICE_API_URL=api.url))
+    assert str(status) in said
+    assert api.url in said
+
+
+def test_a_server_that_cannot_be_reached_is_a_sentence(run: Run, endpoint: Endpoint) -> None:
+    """Whoever is offline must not read a traceback of httpx."""
+    endpoint.down()
+    said = sentence(run("job", "id"))
+    assert endpoint.url in said
+    assert "is SLUICE_API_URL right?" in said

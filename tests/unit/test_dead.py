@@ -1,0 +1,174 @@
+"""Dead letters: what an endpoint refused can be looked at, mended, and sent again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sluice_agent import log
+from sluice_agent.cli import main
+from sluice_agent.errors import JournalUnavailableError
+from sluice_agent.transport.dead import bury, letters_in, retry
+from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.report import report_on
+from tests.support.ackly import Ackly, refuses
+from tests.support.endpoint import Endpoint
+from tests.support.misbehaviour import poisoned_by
+from tests.unit.transport.lines import CONNECTION, event, job
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the machine's own variables, and no complaint of an earlier test."""
+    for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(log, "_last_said", {})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The journal of this host."""
+    path = tmp_path / CONNECTION
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A fresh ingest endpoint."""
+    server = Endpoint()
+    yield server
+    server.close()
+    assert server.faults == []
+
+
+@pytest.fixture
+def ackly() -> Iterator[Ackly]:
+    """A fresh Ackly."""
+    server = Ackly()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def run(endpoint: Endpoint, ackly: Ackly, tmp_path: Path, folder: Path) -> Run:
+    """`run("dead", "list")`: a command of this host, which must end well."""
+    env = {"SLUICE_API_KEY": "sk_test", "SLUICE_CONNECTION_ID": CONNECTION, "SLUICE_API_URL": endpoint.url}
+    env |= {"SLUICE_STATE_DIR": str(tmp_path), "SLUICE_FLUSH_INTERVAL": "0.05", **ackly.env}
+
+    def made(*args: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(main, args, env=env)
+        assert result.exit_code == code, result.output
+        return result
+
+    return made
+
+
+def write(folder: Path, *lines: bytes) -> None:
+    """Have the journal hold `lines`."""
+    journal = Journal(folder, 64_000_000)
+    for line in lines:
+        journal.append(line)
+    journal.close()
+
+
+def figures(folder: Path, name: str = "sluice") -> dict[str, Any]:
+    """The accounts, which must add up."""
+    found: dict[str, Any] = dict(report_on(folder, {"sluice": None, "ackly": None})["destinations"][name])
+    settled = found["delivered"] + found["rejected"] + sum(found["dropped"].values())
+    assert found["captured"] == settled + found["pending"]
+    return {name: found[name] for name in ("captured", "delivered", "rejected", "pending")}
+
+
+def test_what_was_refused_is_shown_and_sent_again(run: Run, folder: Path, endpoint: Endpoint) -> None:
+    """After the endpoint's bug is mended, what it refused meanwhile must not be lost to its users."""
+    endpoint.standing(poisoned_by(lambda one: one["job"]["externalId"] == "job-1"))
+    write(folder, event(0), event(1), event(2))
+    run("ship", "--once")
+    assert figures(folder) == {"captured": 3, "delivered": 2, "rejected": 1, "pending": 0}
+    [row] = run("dead", "list").output.splitlines()
+    letter_id, when, destination, count, answer = row.split(maxsplit=4)
+    assert (destination, count) == ("sluice", "1")
+    assert when.endswith("Z")
+    assert answer.startswith("400 ")
+    [told] = [json.loads(line) for line in run("dead", "list", "--json").output.splitlines()]
+    assert (told["id"], told["events"], told["destination"]) == (letter_id, 1, "sluice")
+    shown = json.loads(run("dead", "show", letter_id).output)
+    assert "one of the events is not valid" in shown["answer"]
+    assert shown["events"] == [json.loads(event(1))]
+
+    endpoint.standing()
+    assert "1 letters, 1 events" in run("dead", "retry", letter_id).output
+    assert figures(folder) == {"captured": 4, "delivered": 2, "rejected": 1, "pending": 1}
+    assert run("dead", "list").output == ""
+    run("ship", "--once")
+    assert [one["job"]["externalId"] for one in endpoint.events] == ["job-0", "job-2", "job-1"]
+    assert figures(folder) == {"captured": 4, "delivered": 3, "rejected": 1, "pending": 0}
+
+
+def test_a_retry_goes_to_the_one_that_refused(run: Run, folder: Path, ackly: Ackly, endpoint: Endpoint) -> None:
+    """Ackly knows no duplicates: a retry of what Sluice refused would be there a second time, and the other way."""
+    ackly.script(refuses(400))
+    write(folder, job(1, "completed"))
+    run("ship", "--once")
+    run("dead", "retry", "--all")
+    assert figures(folder, "ackly") == {"captured": 2, "delivered": 0, "rejected": 1, "pending": 1}
+    assert figures(folder) == {"captured": 1, "delivered": 1, "rejected": 0, "pending": 0}
+    run("ship", "--once")
+    assert [one["externalId"] for one in ackly.events] == ["job-1"]
+    assert len(endpoint.requests) == 1
+    assert figures(folder, "ackly") == {"captured": 2, "delivered": 1, "rejected": 1, "pending": 0}
+
+
+def test_a_letter_that_is_refused_again_is_there_again(run: Run, folder: Path, endpoint: Endpoint) -> None:
+    """Who retries too early must not lose the events by it."""
+    endpoint.standing(poisoned_by(lambda one: True))
+    write(folder, event(1))
+    run("ship", "--once")
+    run("dead", "retry", "--all")
+    run("ship", "--once")
+    [letter] = letters_in(folder)
+    assert letter.events == [json.loads(event(1))]
+    assert figures(folder) == {"captured": 2, "delivered": 0, "rejected": 2, "pending": 0}
+
+
+def test_a_letter_is_retried_by_one_process_at_a_time(folder: Path) -> None:
+    """Two operators, or a cron job that overlaps itself, would double what Ackly is told."""
+    bury(folder, "ackly", [job(1, "failed")], "400")
+    [letter] = letters_in(folder)
+    assert retry(folder, letter, 64_000_000)
+    assert not retry(folder, letter, 64_000_000)
+    assert figures(folder)["captured"] == 0
+
+
+def test_a_letter_stays_where_the_journal_cannot_take_it(folder: Path) -> None:
+    """On a full disk the letter is all that is left of its events."""
+    bury(folder, "sluice", [event(1, filler=50_000)] * 100, "400")
+    held = Journal(folder, 64_000_000)
+    held.append(event(2, filler=1_000_000))
+    [letter] = letters_in(folder)
+    with pytest.raises(JournalUnavailableError, match="the letter is kept"):
+        retry(folder, letter, 1_000_000)
+    held.close()
+    assert letters_in(folder) == [letter]
+
+
+def test_what_is_no_letter_is_passed_over(run: Run, folder: Path) -> None:
+    """A crash in the middle of writing one must not hide all the others."""
+    bury(folder, "sluice", [event(1)], "400 no")
+    (folder / "dead" / "00000000000000000001.json").write_text('{"answer": "4')
+    (folder / "dead" / "notes.json").write_text("{}")
+    (folder / "dead" / "00000000000000000002.json").write_text(json.dumps({"answer": "422", "events": []}))
+    assert [letter.answer for letter in letters_in(folder)] == ["422", "400 no"]
+    assert letters_in(folder)[0].destination == "sluice"
+    assert "no letter" in run("dead", "show", "7", code=2).output
+    assert "--all" in run("dead", "retry", code=2).output
+    assert "--all" in run("dead", "retry", "7", "--all", code=2).output

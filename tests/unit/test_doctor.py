@@ -1,0 +1,225 @@
+"""`sluice-agent doctor` finds what keeps events from arriving, and says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sluice_agent.cli import main
+from sluice_agent.doctor import host
+from tests.support.ackly import Ackly
+from tests.support.endpoint import Endpoint
+from tests.support.misbehaviour import html, status, too_many
+from tests.unit.transport.lines import CONNECTION
+
+Told = list[tuple[str, str, str, str]]
+WELL = {"accepted": 0, "rejected": 0, "skipped": 0, "truncated": 0}
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A fresh ingest endpoint."""
+    server = Endpoint()
+    yield server
+    server.close()
+    assert server.faults == []
+    assert server.events == []
+
+
+@pytest.fixture
+def ackly() -> Iterator[Ackly]:
+    """A fresh Ackly, which must be told nothing."""
+    server = Ackly()
+    yield server
+    server.close()
+    assert server.events == []
+
+
+@pytest.fixture(autouse=True)
+def env(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of this host, and none of the machine's own."""
+    for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
+        monkeypatch.delenv(name)
+    told = {"SLUICE_API_KEY": "sk_test", "SLUICE_CONNECTION_ID": CONNECTION, "SLUICE_API_URL": endpoint.url}
+    for name, value in {**told, "SLUICE_STATE_DIR": str(tmp_path), "SLUICE_JOURNAL_MAX_BYTES": "1000000"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def doctor(*args: str) -> Told:
+    """Level, subject, what was found, what to do; the exit code must agree with the levels, and the sheet with both."""
+    result = CliRunner().invoke(main, ["doctor", "--json", *args])
+    told = [tuple(json.loads(line).values()) for line in result.output.splitlines()]
+    assert result.exit_code == any(one[0] == "fault" for one in told), result.output
+    assert all(one[3] for one in told if one[0] in ("fault", "warning"))
+    assert "sk_test" not in result.output
+    return told
+
+
+def levels(told: Told, subject: str) -> list[str]:
+    """How bad it is with `subject`."""
+    return [one[0] for one in told if one[1] == subject]
+
+
+def test_all_is_well(ackly: Ackly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told of faults that are none stops asking; and asking must cost no event."""
+    for name, value in ackly.env.items():
+        monkeypatch.setenv(name, value)
+    told = doctor()
+    assert not [one for one in told if one[0] in ("fault", "warning")]
+    assert [levels(told, subject) for subject in ("folder", "sluice", "ackly")] == [["ok"], ["ok"], ["ok"]]
+    sheet = CliRunner().invoke(main, ["doctor"])
+    assert sheet.exit_code == 0
+    assert len([line for line in sheet.output.splitlines() if not line.startswith(" ")]) == len(told)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "level", "word"),
+    [
+        ("SLUICE_BATCH_SIZE", "0", "fault", "SLUICE_BATCH_SIZE"),
+        ("SLUICE_ENABLED", "0", "fault", "SLUICE_ENABLED"),
+        ("SLUICE_API_KEY", "", "fault", "SLUICE_API_KEY"),
+        ("SLUICE_HEARTBEAT_INTERVAL", "30", "warning", "offline"),
+        ("SLUICE_HEARTBEAT_INTERVAL", "0", "warning", "offline"),
+        ("SLUICE_SHIP", "never", "note", "sluice-agent ship"),
+    ],
+)
+def test_settings(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, level: str, word: str) -> None:
+    """An agent that is off, or that only writes, looks from outside like a network that is down."""
+    monkeypatch.setenv(variable, value)
+    [about] = [one for one in doctor() if one[1] == "settings" and one[0] == level and word in one[2] + one[3]]
+    assert about[3]
+
+
+@pytest.mark.parametrize(
+    ("behave", "level", "word"),
+    [
+        (status(401), "fault", "SLUICE_API_KEY"),
+        (status(404), "fault", "SLUICE_API_URL"),
+        (html(), "fault", "SLUICE_API_URL"),
+        (status(500), "fault", "mended"),
+        (too_many(), "warning", "wait"),
+        (status(400), "ok", ""),
+    ],
+)
+def test_what_the_endpoint_says(endpoint: Endpoint, behave: Callable[..., bool], level: str, word: str) -> None:
+    """A wrong key, a wrong address and an endpoint that is ill are mended by different people."""
+    endpoint.standing(behave)
+    [about] = [one for one in doctor() if one[1] == "sluice"]
+    assert about[0] == level
+    assert word in about[3]
+
+
+def test_an_endpoint_that_cannot_be_reached(endpoint: Endpoint) -> None:
+    """The commonest fault of all: a firewall, or an address of another cluster."""
+    endpoint.down()
+    [about] = [one for one in doctor() if one[1] == "sluice"]
+    assert about[0] == "fault"
+    assert "SLUICE_API_URL" in about[3]
+
+
+def test_a_wrong_key_of_ackly(ackly: Ackly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of a source that was deleted: events wait for ever, and nobody is told of failures."""
+    monkeypatch.setenv("ACKLY_INGEST_KEY", "another")
+    monkeypatch.setenv("ACKLY_URL", ackly.url)
+    [about] = [one for one in doctor() if one[1] == "ackly"]
+    assert about[0] == "fault"
+    assert "ACKLY_INGEST_KEY" in about[3]
+
+
+@pytest.mark.parametrize(
+    ("offset", "level", "word"),
+    [
+        (0, "ok", "agrees"),
+        (-3, "ok", "agrees"),
+        (-60, "fault", "ahead of"),
+        (60, "fault", "behind"),
+        (3600, "fault", ""),
+    ],
+)
+def test_a_clock_that_is_wrong(endpoint: Endpoint, offset: int, level: str, word: str) -> None:
+    """Jobs would seem to end before they begin, and live workers to be offline."""
+    date = formatdate(time.time() + offset, usegmt=True)
+    endpoint.standing(status(200, {"Date": date}, json.dumps(WELL)))
+    [about] = [one for one in doctor() if one[1] == "clock"]
+    assert about[0] == level
+    assert word in about[2]
+
+
+def test_a_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent switches itself off with one line in a log that nobody reads."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "file"))
+    assert levels(doctor(), "folder") == ["fault"]
+
+
+def test_a_disk_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the next outage of the endpoint the disk would be full before the journal is."""
+    usage = host.shutil.disk_usage("/")
+    monkeypatch.setattr(host.shutil, "disk_usage", lambda _: usage._replace(free=999_999))
+    assert levels(doctor(), "folder") == ["ok", "warning"]
+
+
+def an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **conf: object) -> str:
+    """The name of a module that makes a Celery app."""
+    name = f"app_{time.monotonic_ns()}"
+    settings = {"broker_url": "memory://", "worker_hijack_root_logger": True, **conf}
+    text = f"from celery import Celery\napp = Celery('{name}', set_as_current=False)\napp.conf.update(**{settings!r})\n"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("conf", "level", "word"),
+    [
+        ({}, "ok", "no other setting matters"),
+        ({"task_always_eager": True}, "warning", "task_always_eager"),
+        ({"task_acks_late": True}, "note", "task_reject_on_worker_lost"),
+        ({"task_time_limit": 30}, "note", "task_time_limit (30 s)"),
+        ({"worker_hijack_root_logger": False}, "note", "worker_hijack_root_logger"),
+        ({"task_protocol": 1}, "warning", "task_protocol"),
+        ({"worker_send_task_events": True}, "note", "worker_send_task_events"),
+    ],
+)
+def test_settings_of_celery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conf: dict[str, object], level: str, word: str
+) -> None:
+    """They decide what can be seen of a job, and a user has a right to know before the incident."""
+    told = doctor("--app", an_app(tmp_path, monkeypatch, **conf))
+    assert levels(told, "broker") == ["ok"]
+    assert [one[0] for one in told if one[1] == "celery" and word in one[2]] == [level]
+
+
+def test_a_broker_that_delivers_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Redis a countdown of two hours runs a task twice, and it looks like the agent's fault."""
+    down = {"broker_url": "redis://:secret@127.0.0.1:9/0", "broker_transport_options": {"visibility_timeout": 60}}
+    told = doctor("-A", an_app(tmp_path, monkeypatch, **down))
+    assert levels(told, "broker") == ["fault"]
+    assert "secret" not in str(told)
+    assert [one[0] for one in told if "visibility_timeout is 60 s" in one[2]] == ["note"]
+    told = doctor("-A", an_app(tmp_path, monkeypatch, **down, task_acks_late=True))
+    assert [one[0] for one in told if "visibility_timeout is 60 s" in one[2]] == ["warning"]
+
+
+def test_an_app_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any error in a user's module must become a finding, not a traceback of ours."""
+    assert levels(doctor("--app", "no_such_module"), "app") == ["fault"]
+    (tmp_path / "broken_app.py").write_text("raise SystemExit('no')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert levels(doctor("--app", "broken_app"), "app") == ["fault"]
+
+
+def test_an_app_without_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is set, and the two lines in the app are missing."""
+    monkeypatch.setattr("celery.signals.worker_ready.receivers", [])
+    name = an_app(tmp_path, monkeypatch)
+    assert levels(doctor("--app", name), "app") == ["warning"]
+    monkeypatch.setattr("celery.signals.worker_ready.receivers", [(("sluice_agent.worker_ready", None), None)])
+    assert levels(doctor("--app", name), "app") == ["ok"]

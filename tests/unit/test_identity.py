@@ -1,0 +1,70 @@
+"""Deduplication ids: what they depend on, and what not."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice_agent.identity import job_event_id, run_of, worker_event_id
+
+JOB = ("connection", "job-1", "active", 1)
+WORKER = ("connection", "celery@a", "online", 7, 3)
+any_text = st.text(st.characters(), max_size=20)  # lone surrogates included
+
+
+def test_an_id_is_the_same_in_every_process() -> None:
+    """Were it not, a worker's event and a sidecar's event of one transition would be shown and billed twice."""
+    code = f"from sluice_agent.identity import *; print(job_event_id(*{JOB!r}), worker_event_id(*{WORKER!r}))"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.split() == [job_event_id(*JOB), worker_event_id(*WORKER)]
+
+
+def test_ids_stay_what_they_were() -> None:
+    """Workers of two versions of the agent may watch one queue: another digest would double every event there."""
+    assert job_event_id(*JOB) == "ef4c5bdb24c3da03a4174e02a4978c3d.active"
+    assert worker_event_id(*WORKER) == "f92ef306ba019922469c0077ae16891a"
+
+
+def test_whatever_differs_in_a_transition_differs_in_its_id() -> None:
+    """Two transitions under one id would be one to the endpoint, and the second would be lost."""
+    ids = [
+        job_event_id(*JOB),
+        job_event_id("other", *JOB[1:]),
+        job_event_id("connection", "job-2", "active", 1),
+        job_event_id("connection", "job-1", "failed", 1),
+        job_event_id("connection", "job-1", "active", 2),
+        job_event_id(*JOB, run="w/1/0"),
+        job_event_id(*JOB, run="w/1/0r"),
+        job_event_id(*JOB, progress=0.0),
+        job_event_id(*JOB, progress=0.5),
+        worker_event_id(*WORKER),
+        worker_event_id(*WORKER[:4], 4),
+        worker_event_id("connection", "celery@a", "offline", 7, 3),
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+@given(any_text, any_text)
+def test_an_id_can_be_made_of_any_text(external_id: str, run: str) -> None:
+    """A job with a strange id would raise inside the user's task, and never be seen."""
+    made = job_event_id("connection", external_id, "active", 1, run=run)
+    assert re.fullmatch(r"[0-9a-f]{32}\.active", made)
+    assert made == job_event_id("connection", external_id, "active", 1, run=run)
+
+
+@given(any_text, any_text, any_text, any_text)
+def test_a_boundary_between_fields_can_not_be_moved(one: str, two: str, other: str, another: str) -> None:
+    """`ab`+`c` and `a`+`bc` are two jobs: under one id the second would be lost."""
+    plain = [text.replace("\x1f", "") for text in (one, two, other, another)]
+    same = plain[:2] == plain[2:]
+    assert (job_event_id(plain[0], plain[1], "active", 1) == job_event_id(plain[2], plain[3], "active", 1)) is same
+
+
+def test_a_run_is_named_by_its_four_facts() -> None:
+    """A sidecar spells the run as the worker does, or a redelivered job's second run is taken for its first."""
+    assert run_of("celery@a", 7, 0, redelivered=False) == "celery@a/7/0"
+    assert run_of("celery@a", 7, 2, redelivered=True) == "celery@a/7/2r"

@@ -1,0 +1,267 @@
+"""Every SLUICE_* variable: its default, its bounds, and what is said of a malformed one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import traceback
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.settings import Settings
+
+CONNECTION = str(uuid.uuid4())
+SECRET = "sk_live_do_not_show_me"
+ACKLY_SECRET = "do_not_show_me_00000000000000000000000000000000"
+KEY = {"SLUICE_API_KEY": SECRET, "SLUICE_CONNECTION_ID": CONNECTION}
+
+DEFAULTS = {
+    "api_key": None,
+    "connection_id": None,
+    "api_url": "https://sluice.sh/api",
+    "base_url": None,
+    "enabled": True,
+    "state_dir": None,
+    "ship": "auto",
+    "flush_interval": 1.0,
+    "batch_size": 500,
+    "batch_bytes": 1_000_000,
+    "journal_max_bytes": 268_435_456,
+    "daily_budget": None,
+    "heartbeat_interval": 5.0,
+    "queue_interval": 10.0,
+    "ignore_tasks": (),
+    "capture_args": False,
+    "health_addr": None,
+    "log_level": "info",
+    "ackly_ingest_key": None,
+    "ackly_url": "https://www.ackly.dev/api/ingest",
+    "ackly_tasks": ("*",),
+    "ackly_states": ("completed", "failed", "cancelled"),
+}
+READ = [
+    ("SLUICE_CONNECTION_ID", CONNECTION, uuid.UUID(CONNECTION)),
+    ("SLUICE_API_URL", "http://localhost:8787/api/", "http://localhost:8787/api"),
+    ("SLUICE_ENABLED", "0", False),
+    ("SLUICE_STATE_DIR", "/var/lib/x", Path("/var/lib/x")),
+    ("SLUICE_SHIP", "NEVER", "never"),
+    ("SLUICE_FLUSH_INTERVAL", "0.05", 0.05),
+    ("SLUICE_FLUSH_INTERVAL", "60", 60.0),
+    ("SLUICE_BATCH_SIZE", "1", 1),
+    ("SLUICE_BATCH_SIZE", "10000", 10_000),
+    ("SLUICE_BATCH_BYTES", "1000", 1_000),
+    ("SLUICE_BATCH_BYTES", "50000000", 50_000_000),
+    ("SLUICE_JOURNAL_MAX_BYTES", "1000000", 1_000_000),
+    ("SLUICE_DAILY_BUDGET", "10000", 10_000),
+    ("SLUICE_HEARTBEAT_INTERVAL", "0", 0.0),
+    ("SLUICE_QUEUE_INTERVAL", "86400", 86_400.0),
+    ("SLUICE_IGNORE_TASKS", " app.a* , ,app.b", ("app.a*", "app.b")),
+    ("SLUICE_CAPTURE_ARGS", "1", True),
+    ("SLUICE_HEALTH_ADDR", ":8081", ":8081"),
+    ("SLUICE_HEALTH_ADDR", "127.0.0.1:65535", "127.0.0.1:65535"),
+    ("SLUICE_LOG_LEVEL", "DEBUG", "debug"),
+    ("ACKLY_URL", "http://localhost:9000/in/", "http://localhost:9000/in"),
+    ("ACKLY_TASKS", "billing.*, app.nightly", ("billing.*", "app.nightly")),
+    ("ACKLY_STATES", "failed,cancelled", ("failed", "cancelled")),
+]
+REFUSED = [
+    ("SLUICE_CONNECTION_ID", "mine", "UUID"),
+    ("SLUICE_API_URL", "sluice.sh", "https://sluice.sh/api"),
+    ("SLUICE_API_URL", "ftp://sluice.sh", "https://sluice.sh/api"),
+    ("SLUICE_API_URL", "https://sluice.sh/api?x=1", "https://sluice.sh/api"),
+    ("SLUICE_API_URL", "https://sluice.sh:99999", "port from 0 to 65535"),
+    ("SLUICE_API_URL", "http://[::1", "https://sluice.sh/api"),
+    ("SLUICE_BASE_URL", "sluice.sh", "https://sluice.sh"),
+    ("SLUICE_ENABLED", "maybe", "boolean"),
+    ("SLUICE_SHIP", "sometimes", "'auto' or 'never'"),
+    ("SLUICE_FLUSH_INTERVAL", "0", "0.05"),
+    ("SLUICE_FLUSH_INTERVAL", "61", "60"),
+    ("SLUICE_FLUSH_INTERVAL", "nan", "finite"),
+    ("SLUICE_BATCH_SIZE", "0", "1"),
+    ("SLUICE_BATCH_SIZE", "10001", "10000"),
+    ("SLUICE_BATCH_SIZE", "many", "integer"),
+    ("SLUICE_BATCH_BYTES", "999", "1000"),
+    ("SLUICE_BATCH_BYTES", "50000001", "50000000"),
+    ("SLUICE_JOURNAL_MAX_BYTES", "999999", "1000000"),
+    ("SLUICE_DAILY_BUDGET", "0", "1"),
+    ("SLUICE_HEARTBEAT_INTERVAL", "-1", "0"),
+    ("SLUICE_HEARTBEAT_INTERVAL", "inf", "finite"),
+    ("SLUICE_QUEUE_INTERVAL", "86401", "86400"),
+    ("SLUICE_CAPTURE_ARGS", "some", "boolean"),
+    ("SLUICE_HEALTH_ADDR", "8081", "[host]:port"),
+    ("SLUICE_HEALTH_ADDR", ":70000", "[host]:port"),
+    ("SLUICE_LOG_LEVEL", "loud", "'info'"),
+    ("ACKLY_URL", "ackly.dev", "https://www.ackly.dev/api/ingest"),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the machine's own variables."""
+    for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
+        monkeypatch.delenv(name)
+
+
+def variable_of(field: str) -> str:
+    return field.upper() if field.startswith("ackly_") else f"SLUICE_{field.upper()}"
+
+
+def field_of(variable: str) -> str:
+    return variable.removeprefix("SLUICE_").lower()
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> str:
+    set_all(monkeypatch, variables)
+    with pytest.raises(ConfigError) as caught:
+        Settings()
+    return str(caught.value)
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    """Who sets nothing gets what the table of variables says."""
+    assert Settings().model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize(("variable", "text", "value"), READ)
+def test_a_variable_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, value: Any) -> None:
+    """A setting that is ignored is found out in production."""
+    monkeypatch.setenv(variable, text)
+    assert getattr(Settings(), field_of(variable)) == value
+
+
+def test_every_variable_is_read_in_some_test() -> None:
+    """A variable that no test sets could be renamed under its users."""
+    tested = {field_of(variable) for variable, _, _ in READ}
+    assert tested | {"api_key", "base_url", "ackly_ingest_key"} == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("variable", sorted(variable_of(name) for name in DEFAULTS))
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Compose files pass variables on as empty texts: a worker must start all the same."""
+    monkeypatch.setenv(variable, "")
+    assert Settings().model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize(("variable", "text", "right"), REFUSED)
+def test_a_malformed_variable_is_named_with_what_is_right(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, right: str
+) -> None:
+    """Whoever deploys must be able to mend the setting from the one line that the log shows."""
+    said = refusal(monkeypatch, {variable: text})
+    assert said.startswith(f"{variable} is malformed: {text!r} ")
+    assert right in said.removeprefix(f"{variable} is malformed: {text!r} ")
+
+
+def test_two_malformed_variables_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each deployment that shows only the next fault costs another deployment."""
+    said = refusal(monkeypatch, {"SLUICE_BATCH_SIZE": "0", "SLUICE_SHIP": "x"})
+    assert "SLUICE_BATCH_SIZE" in said
+    assert "SLUICE_SHIP" in said
+
+
+def test_the_older_name_of_the_endpoint_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes from the vendor's own SDK keeps SLUICE_BASE_URL, which has no /api; the newer name goes before it."""
+    set_all(monkeypatch, {"SLUICE_BASE_URL": "https://eu.sluice.sh/"})
+    assert Settings().ingest_url == "https://eu.sluice.sh/api/ingest"
+    set_all(monkeypatch, {"SLUICE_API_URL": "https://us.sluice.sh/api"})
+    assert Settings().ingest_url == "https://us.sluice.sh/api/ingest"
+
+
+def test_an_argument_takes_the_place_of_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`install(Settings(batch_size=…))` must not be overruled by the machine's environment."""
+    monkeypatch.setenv("SLUICE_BATCH_SIZE", "7")
+    assert Settings(batch_size=9).batch_size == 9
+
+
+@pytest.mark.parametrize(
+    ("variables", "active"),
+    [
+        ({}, False),
+        (KEY, True),
+        ({**KEY, "SLUICE_ENABLED": "0"}, False),
+        ({"SLUICE_CONNECTION_ID": CONNECTION}, False),
+        ({"SLUICE_CONNECTION_ID": CONNECTION, "SLUICE_SHIP": "never"}, True),
+        ({"SLUICE_SHIP": "never"}, False),
+        ({"ACKLY_INGEST_KEY": ACKLY_SECRET}, True),
+        ({"ACKLY_INGEST_KEY": ACKLY_SECRET, "SLUICE_ENABLED": "0"}, False),
+    ],
+)
+def test_when_the_agent_is_on(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], active: bool) -> None:
+    """A worker beside a shipping container has no key and captures; a laptop without a key does nothing."""
+    set_all(monkeypatch, variables)
+    assert Settings().active is active
+
+
+def test_a_key_without_its_connection_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event would be refused by the endpoint, one by one."""
+    said = refusal(monkeypatch, {"SLUICE_API_KEY": SECRET})
+    assert "SLUICE_CONNECTION_ID is not set" in said
+    assert SECRET not in said
+
+
+def test_ackly_alone_needs_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has no Sluice account has no connection either, and still gets a journal of a fixed name."""
+    set_all(monkeypatch, {"ACKLY_INGEST_KEY": ACKLY_SECRET})
+    assert Settings().connection == uuid.UUID(int=0)
+    set_all(monkeypatch, {"SLUICE_CONNECTION_ID": CONNECTION})
+    assert Settings().connection == uuid.UUID(CONNECTION)
+
+
+def test_an_end_that_ackly_cannot_be_told_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for `retrying` there would wait for events that never come."""
+    said = refusal(monkeypatch, {"ACKLY_STATES": "failed,retrying"})
+    assert said == "ACKLY_STATES is malformed: 'retrying' should be 'completed', 'failed' or 'cancelled'"
+
+
+def test_an_argument_takes_the_place_of_an_ackly_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`install(Settings(ackly_states=…))` must not be overruled by the machine's environment."""
+    set_all(monkeypatch, {"ACKLY_STATES": "completed", "ACKLY_INGEST_KEY": ACKLY_SECRET})
+    settings = Settings(ackly_states="failed", ackly_ingest_key="another")
+    assert settings.ackly_states == ("failed",)
+    assert settings.ackly_ingest_key is not None
+    assert settings.ackly_ingest_key.get_secret_value() == "another"
+
+
+def test_the_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings end up in logs and error trackers: a key in them is a key that must be revoked."""
+    set_all(monkeypatch, {**KEY, "ACKLY_INGEST_KEY": ACKLY_SECRET})
+    settings = Settings()
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == SECRET
+    shown = [repr(settings), str(settings), repr(settings.model_dump()), settings.model_dump_json()]
+    assert not [text for text in shown if "do_not_show_me" in text]
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLUICE_API_KEY": "live_do_not_show_me"},
+        {"SLUICE_API_KEY": SECRET + " with spaces"},
+        {"SLUICE_API_KEY": SECRET + "é"},
+        {**KEY, "SLUICE_BATCH_SIZE": "0"},
+        {"SLUICE_API_KEY": SECRET},
+        {"SLUICE_CONNECTION_ID": SECRET},
+        {"SLUICE_API_URL": SECRET},
+        {"ACKLY_INGEST_KEY": ACKLY_SECRET + " with spaces", "SLUICE_BATCH_SIZE": "0"},
+        {"ACKLY_INGEST_KEY": SECRET, "SLUICE_BATCH_SIZE": "0"},
+        {"ACKLY_URL": SECRET, "SLUICE_BATCH_SIZE": "0"},
+    ],
+)
+def test_the_key_is_in_no_error(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    """What is malformed is told in the host's log, even where the key was put into the wrong variable."""
+    set_all(monkeypatch, variables)
+    with pytest.raises(ConfigError) as caught:
+        Settings()
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert "do_not_show_me" not in shown
+    assert "SLUICE_" in shown

@@ -1,0 +1,144 @@
+"""`sluice-agent status` says what is wrong, in one screen, and a probe can rely on its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sluice_agent import log
+from sluice_agent.cli import main
+from sluice_agent.transport import report as reporting
+from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.lock import ShipLock
+from tests.support.ackly import Ackly, refuses
+from tests.support.endpoint import Endpoint
+from tests.unit.transport.lines import CONNECTION, event, job
+
+Status = Callable[[], tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the machine's own variables, and no complaint of an earlier test."""
+    for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(log, "_last_said", {})
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A fresh ingest endpoint."""
+    server = Endpoint()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def env(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The variables of this host."""
+    told = {"SLUICE_API_KEY": "sk_test", "SLUICE_CONNECTION_ID": CONNECTION, "SLUICE_API_URL": endpoint.url}
+    told |= {"SLUICE_STATE_DIR": str(tmp_path), "SLUICE_JOURNAL_MAX_BYTES": "1000000"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    return told
+
+
+@pytest.fixture
+def journal(env: dict[str, str], tmp_path: Path) -> Iterator[Journal]:
+    """The journal of this host, which takes more than the host's limit."""
+    made = Journal(tmp_path / CONNECTION, 64_000_000)
+    yield made
+    made.close()
+
+
+def problems() -> list[tuple[str, str | None]]:
+    """What `status --json` names; the exit code and the sheet must say the same."""
+    found = CliRunner().invoke(main, ["status", "--json"])
+    told = [(one["problem"], one["destination"]) for one in json.loads(found.output)["problems"]]
+    assert found.exit_code == bool(told)
+    plain = CliRunner().invoke(main, ["status"])
+    assert plain.exit_code == bool(told)
+    assert all(any(line.startswith(f"{name} ") for line in plain.output.splitlines()) for name, _ in told)
+    return told
+
+
+def ship(*, leaving: bool = False) -> None:
+    """Try to deliver what there is; whether something is left is said by the exit code."""
+    assert CliRunner().invoke(main, ["ship", "--once"]).exit_code == leaving
+
+
+def test_a_dead_shipper_is_named(journal: Journal, tmp_path: Path) -> None:
+    """The container that ships is gone: nothing arrives, and nothing says so where the events would be seen."""
+    assert problems() == []
+    journal.append(event(1))
+    assert problems() == [("no_shipper", "sluice")]
+    lock = ShipLock(tmp_path / CONNECTION, "sluice")
+    lock.acquire()
+    assert problems() == []
+    lock.release()
+
+
+def test_a_wrong_key_is_named(journal: Journal, endpoint: Endpoint) -> None:
+    """A key that was revoked is mended in a minute by whoever knows of it."""
+    journal.append(event(1))
+    endpoint.key = "sk_another"
+    ship(leaving=True)
+    assert ("key_refused", "sluice") in problems()
+    endpoint.key = "sk_test"
+    ship()
+    assert problems() == []
+
+
+def test_a_stuck_endpoint_is_named(journal: Journal, endpoint: Endpoint) -> None:
+    """An address that nobody answers at looks, from the worker, like a quiet day."""
+    journal.append(event(1))
+    endpoint.down()
+    ship(leaving=True)
+    assert ("undeliverable", "sluice") in problems()
+
+
+def test_a_full_folder_is_named(journal: Journal) -> None:
+    """From here on the oldest events are lost: that is the last moment to do something."""
+    journal.append(event(1, filler=890_000))
+    assert ("folder_full", None) in problems()
+
+
+def test_a_full_disk_is_named(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs fill disks, too, and then every event is lost."""
+    usage = reporting.shutil.disk_usage("/")
+    monkeypatch.setattr(reporting.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    assert problems() == [("disk_full", None)]
+
+
+def test_the_second_destination_is_looked_at_too(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sluice is well, so nobody looks: and for weeks nobody is told of failures in Ackly."""
+    ackly = Ackly()
+    for name, value in ackly.env.items():
+        monkeypatch.setenv(name, value)
+    ackly.standing(refuses(401))
+    journal.append(job(1, "failed"))
+    journal.append(event(2))
+    ship(leaving=True)
+    assert problems() == [("no_shipper", "ackly"), ("key_refused", "ackly")]
+    told = json.loads(CliRunner().invoke(main, ["status", "--json"]).output)
+    assert (told["captured"], told["pending"]) == (2, 0)
+    assert (told["destinations"]["ackly"]["captured"], told["destinations"]["ackly"]["pending"]) == (1, 1)
+    lines = CliRunner().invoke(main, ["status"]).output.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("destination")] == ["sluice", "ackly"]
+    ackly.close()
+    monkeypatch.delenv("ACKLY_INGEST_KEY")  # switched off on purpose: no probe must wake anybody for that
+    assert problems() == []
+
+
+def test_the_exit_codes_are_documented() -> None:
+    """Whoever writes a probe must not have to read the source."""
+    text = CliRunner().invoke(main, ["status", "--help"]).output
+    names = ("no_shipper", "key_refused", "undeliverable", "folder_full", "disk_full")
+    assert all(name in text for name in names)
+    assert [line.split()[0] for line in text.splitlines() if line.strip()[:1].isdigit()] == ["0", "1", "2"]

@@ -1,0 +1,76 @@
+"""Who may import whom: the walls of the house, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sluice_agent
+
+ROOT = Path(sluice_agent.__file__).parent
+PACKAGE = sluice_agent.__name__
+GROUND = {"errors", "identity", "log", "model", "stats"}
+OBSERVERS = {"header", "identity", "log", "model", "translation"}
+EVERYTHING = {path.stem for path in ROOT.iterdir()}
+
+MAY_IMPORT = {
+    **{name: set() for name in GROUND},
+    "settings": GROUND,
+    "header": set(),
+    "translation": {"identity", "model"},
+    "transport": {*GROUND, "settings"},
+    "signals": OBSERVERS,
+    "monitor": OBSERVERS,
+    "server": {"errors", "model"},
+    "agent": EVERYTHING - {"cli", "commands", "doctor", "server", "_public", "__init__"},
+    "_public": EVERYTHING - {"cli", "commands", "doctor", "server", "transport", "__init__"},
+    "__init__": EVERYTHING - {"cli", "commands", "doctor", "server", "transport", "signals", "monitor"},
+    "auto": {"__init__"},
+    "doctor": {*GROUND, "settings", "transport"},
+    "commands": EVERYTHING - {"cli"},
+    "cli": EVERYTHING,
+    "__main__": {"cli"},
+}
+OWNERS = {  # where a library of others may be imported
+    **dict.fromkeys(("celery", "kombu", "billiard"), ("signals", "monitor", "doctor/celery_app.py")),
+    "httpx": ("transport/http.py",),
+    "tenacity": ("transport/retry.py",),
+    "fastapi": ("server",),
+    "uvicorn": ("server",),
+    "pydantic_settings": ("settings.py",),
+}
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+
+def imported_by(file: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}, line {node.lineno}: imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(module: str) -> str:
+    """`sluice_agent.transport.lock` is in `transport`; a name of the public face is in `__init__`."""
+    inner = module.split(".")[1:2]
+    return inner[0] if inner and inner[0] in EVERYTHING else "__init__"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_imports_only_what_its_room_may(file: str) -> None:
+    """Without the walls a change to one room would break the others, and the agent's cost be anybody's guess."""
+    room = Path(file).parts[0].removesuffix(".py")
+    ours = {room_of(name) for name in imported_by(file) if name.split(".")[0] == PACKAGE}
+    assert ours - {room} <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_library_is_imported_only_where_it_belongs(file: str) -> None:
+    """A transport that imports Celery could not be run beside the workers; a second HTTP client is a second truth."""
+    for name in imported_by(file):
+        owners = OWNERS.get(name.split(".")[0])
+        assert owners is None or file.startswith(owners), f"{name} is imported by {file}"

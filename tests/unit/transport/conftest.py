@@ -1,0 +1,93 @@
+"""What the transport's tests share: a journal's folder, an endpoint, and complaints that are heard in every test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice_agent import log
+from sluice_agent.settings import Settings
+from sluice_agent.transport.shipper import Shipper
+from sluice_agent.transport.shippers import Shippers
+from sluice_agent.transport.sluice import SluiceEndpoint
+from tests.support.ackly import Ackly
+from tests.support.endpoint import Endpoint
+from tests.unit.transport.lines import CONNECTION
+
+
+@pytest.fixture(autouse=True)
+def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A complaint of an earlier test silences none of this one's."""
+    monkeypatch.setattr(log, "_last_said", {})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A journal's folder."""
+    path = tmp_path / "journal"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A fresh ingest endpoint. When the test is over, nothing that it was sent may have broken the contract."""
+    server = Endpoint()
+    yield server
+    server.close()
+    assert server.faults == []
+
+
+@pytest.fixture
+def ship(folder: Path, endpoint: Endpoint) -> Iterator[Callable[..., Shipper]]:
+    """`ship(most_lines=…)`: a shipper of the folder that has started; all are stopped with the test."""
+    shippers: list[Shipper] = []
+
+    def start(**options: Any) -> Shipper:
+        chosen = {"interval": 0.02, "most_lines": 500, "most_bytes": 1_000_000, **options}
+        shippers.append(shipper := Shipper(folder, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), **chosen))
+        shipper.start()
+        return shipper
+
+    yield start
+    endpoint.release()
+    for shipper in shippers:
+        shipper.stop(0)
+
+
+@pytest.fixture
+def ackly() -> Iterator[Ackly]:
+    """A fresh Ackly. When the test is over, nothing that it was sent may have broken its contract."""
+    server = Ackly()
+    yield server
+    server.close()
+    assert server.faults == []
+
+
+@pytest.fixture
+def start(folder: Path, ackly: Ackly, endpoint: Endpoint) -> Iterator[Callable[..., Shippers]]:
+    """`start(ackly_states=…)`: the shippers to both; all are stopped with the test."""
+    started: list[Shippers] = []
+
+    def make(begin: bool = True, **more: Any) -> Shippers:
+        told: dict[str, Any] = {
+            "api_key": "sk_test",
+            "api_url": endpoint.url,
+            "connection_id": uuid.UUID(CONNECTION),
+            "ackly_ingest_key": ackly.key,
+            "ackly_url": ackly.url,
+            "flush_interval": 0.05,
+        }
+        started.append(made := Shippers(Settings(**{**told, **more}), folder))
+        if begin:
+            made.start()
+        return made
+
+    yield make
+    endpoint.release()
+    for each in started:
+        each.stop(0)

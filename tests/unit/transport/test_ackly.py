@@ -1,0 +1,220 @@
+"""Ackly as the second destination: what it is told, how often, and that neither destination harms the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice_agent.transport.ackly import AcklyEndpoint, ackly_event
+from sluice_agent.transport.answers import Refused, Settled, TryAgain, Unanswered
+from sluice_agent.transport.audience import Choice
+from sluice_agent.transport.cursor import Cursor, cursor_path, load
+from sluice_agent.transport.folder import VITALS, journal_files
+from sluice_agent.transport.shippers import Shippers
+from tests.support.ackly import Ackly, created, lost_answer, refuses, reset_before
+from tests.support.endpoint import Endpoint
+from tests.support.waiting import wait_until
+from tests.unit.transport.lines import EVERY_END, heartbeat, job, report, write_file
+
+Start = Callable[..., Shippers]
+
+
+def told(ackly: Ackly) -> list[str]:
+    """What was ingested, in order."""
+    return [each["externalId"] for each in list(ackly.events)]
+
+
+@pytest.mark.parametrize(
+    ("state", "attempt", "status"),
+    [
+        ("completed", 1, "success"),
+        ("completed", 2, "partial"),
+        ("failed", 1, "failure"),
+        ("failed", 4, "failure"),
+        ("cancelled", 1, "failure"),
+    ],
+)
+def test_how_a_job_ended_becomes_a_status(state: str, attempt: int, status: str) -> None:
+    """A nightly job that only went through at the third try must not look as good as one that simply worked."""
+    assert ackly_event(json.loads(job(1, state, attempt=attempt)))["status"] == status
+
+
+def test_a_failure_is_told_whole() -> None:
+    """Whoever is woken by it sees which task, where, how long and why, without opening another tool."""
+    ended = job(
+        7,
+        "failed",
+        workerId="w@h",
+        attempt=3,
+        startedAt="2026-01-01T00:00:00.5Z",
+        completedAt="2026-01-01T00:00:02.000001Z",
+        error="ValueError: no such order",
+        extensions={"celeryState": "FAILURE", "args": "secret"},
+    )
+    assert ackly_event(json.loads(ended)) == {
+        "status": "failure",
+        "message": "app.add failed in attempt 3: ValueError: no such order",
+        "eventType": "app.add",
+        "externalId": "job-7",
+        "durationMs": 1500.001,
+        "metadata": {
+            "queue": "q",
+            "worker": "w@h",
+            "attempt": 3,
+            "error": "ValueError: no such order",
+            "rootId": "root",
+            "celeryState": "FAILURE",
+            "eventId": "failed-7",
+        },
+    }
+
+
+def test_a_job_that_never_began_has_no_duration() -> None:
+    """A revoked job that waited must not pass for one that took no time, nor a clock that was set back for magic."""
+    assert "durationMs" not in ackly_event(json.loads(job(1, "cancelled", completedAt="2026-01-01T00:00:00Z")))
+    times = {"startedAt": "2026-01-01T00:00:01Z", "completedAt": "2026-01-01T00:00:00Z"}
+    assert ackly_event(json.loads(job(1, "completed", **times)))["durationMs"] == 0
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "verdict"),
+    [
+        (created, Settled(1, 0, 0)),
+        (lambda handler, _: handler.answer(201, "rubbish"), Settled(1, 0, 0)),
+        (lambda handler, _: handler.answer(200, {"id": "x"}), Settled(1, 0, 0)),
+        (refuses(400), Refused()),
+        (refuses(429), TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=3600, exact=True)),
+        (refuses(429, {"Retry-After": "7"}), TryAgain("429: Ackly's monthly limit is reached, or its pace", 7, True)),
+        (refuses(503), TryAgain("503 on purpose")),
+        (refuses(404), TryAgain("404 on purpose", wait=60, exact=True)),
+    ],
+)
+def test_what_an_answer_means(ackly: Ackly, behaviour: Any, verdict: Any) -> None:
+    """What is sent again after an answer is there twice; what is not sent again after a refusal is lost."""
+    ackly.script(behaviour)
+    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    assert endpoint.send([job(1, "completed")]) == verdict
+    endpoint.close()
+
+
+def test_a_page_that_is_not_acklys_holds_everything(ackly: Ackly) -> None:
+    """A hotel's sign-in page answers 200 to everything: taken for a delivery, a night's events would be gone."""
+    ackly.script(lambda handler, _: handler.answer(200, "<html>"))
+    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    verdict = endpoint.send([job(1, "completed")])
+    assert isinstance(verdict, TryAgain)
+    assert verdict.wait == 60
+    assert "ACKLY_URL" in verdict.why
+    endpoint.close()
+
+
+@pytest.mark.parametrize("behaviour", [lost_answer, reset_before, refuses(504)])
+def test_an_answer_that_is_lost_is_told_from_a_refused_connection(ackly: Ackly, behaviour: Any) -> None:
+    """Only what may have arrived may be there twice: an outage of the network must not count as that."""
+    ackly.script(behaviour)
+    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    assert isinstance(endpoint.send([job(1, "completed")]), Unanswered)
+    endpoint.close()
+    nowhere = AcklyEndpoint("http://127.0.0.1:9/api/ingest", ackly.key, EVERY_END)
+    assert isinstance(nowhere.send([job(1, "completed")]), TryAgain)
+
+
+def test_only_ends_go_to_ackly_and_everything_to_sluice(
+    folder: Path, ackly: Ackly, endpoint: Endpoint, start: Start
+) -> None:
+    """Every event there counts against a monthly limit: starts, retries and heartbeats would use it up."""
+    states = ["queued", "active", "retrying", "completed", "failed", "cancelled"]
+    write_file(folder, *(job(number, state) for number, state in enumerate(states)))
+    write_file(folder, heartbeat(1), heartbeat(2), lane=VITALS)
+    start()
+    wait_until(lambda: not journal_files(folder), 10, "the files stay")
+    assert told(ackly) == ["job-3", "job-4", "job-5"]
+    assert len({arrival.port for arrival in ackly.requests}) == 1
+    assert len(endpoint.events) == 8
+    found = report(folder, "ackly")
+    assert (found["captured"], found["delivered"], found["pending"], found["skipped"]) == (3, 3, 0, 3)
+    assert report(folder, "sluice")["captured"] == 8
+
+
+def test_only_chosen_ends_of_chosen_tasks(folder: Path, ackly: Ackly, start: Start) -> None:
+    """Who asks for failures of the nightly jobs gets them and nothing else, and sees no others in its accounts."""
+    write_file(
+        folder,
+        job(1, "failed", "app.nightly.backup"),
+        job(2, "completed", "app.nightly.backup"),
+        job(3, "failed", "app.mail", extensions={"note": {"state": "failed", "name": "app.nightly"}}),
+        job(4, "cancelled", "app.report"),
+    )
+    choice = Choice(("failed", "cancelled"), ("app.nightly.*", "app.rep?rt"))
+    Cursor(cursor_path(folder, "ackly"), choice=choice).save()
+    assert report(folder, "ackly")["pending"] == 2
+    start(ackly_states="failed,cancelled", ackly_tasks="app.nightly.*,app.rep?rt")
+    wait_until(lambda: not journal_files(folder), 10, "the files stay")
+    assert told(ackly) == ["job-1", "job-4"]
+
+
+@pytest.mark.parametrize("first_answer", [lost_answer, reset_before])
+def test_after_a_lost_answer_it_is_sent_once_more(
+    folder: Path, ackly: Ackly, start: Start, caplog: pytest.LogCaptureFixture, first_answer: Any
+) -> None:
+    """Ackly knows no duplicates: the event may be there twice, never three times, and that is said and counted."""
+    ackly.script(first_answer)
+    write_file(folder, job(1, "completed"), job(2, "completed"))
+    start()
+    wait_until(lambda: report(folder, "ackly")["delivered"] == 2)
+    assert [arrival.event["externalId"] for arrival in ackly.requests] == ["job-1", "job-1", "job-2"]
+    assert report(folder, "ackly")["resent"] == 1
+    assert "may be there twice" in caplog.text
+
+
+def test_after_two_lost_answers_it_is_dropped(
+    folder: Path, ackly: Ackly, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that takes events and never answers would fill up with copies of one."""
+    ackly.script(lost_answer, lost_answer)
+    write_file(folder, job(1, "completed"), job(2, "completed"))
+    start()
+    wait_until(lambda: report(folder, "ackly")["delivered"] == 1)
+    assert told(ackly) == ["job-1", "job-1", "job-2"]
+    assert report(folder, "ackly")["dropped"] == {"answer_lost": 1}
+    assert "is dropped" in caplog.text
+
+
+def test_a_restart_does_not_forget_that_it_was_sent_once_more(folder: Path, ackly: Ackly, start: Start) -> None:
+    """A worker that crashes in a loop while Ackly is ill would add a copy at each start."""
+    ackly.standing(lost_answer)
+    write_file(folder, job(1, "completed"))
+    for resent, dropped in ((1, {}), (1, {"answer_lost": 1}), (1, {"answer_lost": 1})):
+        start(begin=False).deliver(10)  # once: whoever has to end does not try again
+        assert (report(folder, "ackly")["resent"], report(folder, "ackly")["dropped"]) == (resent, dropped)
+    assert len(ackly.requests) == 2
+
+
+def test_the_place_is_saved_after_each_event(folder: Path, ackly: Ackly, start: Start) -> None:
+    """After kill -9 everything since the last save is there twice: that must be one event at the most."""
+    seen: list[int] = []
+
+    def looking(handler: Any, event: dict[str, Any]) -> None:
+        seen.append(load(cursor_path(folder, "ackly")).counts.delivered)
+        created(handler, event)
+
+    ackly.standing(looking)
+    write_file(folder, *(job(number, "completed") for number in range(20)))
+    start()
+    wait_until(lambda: len(ackly.events) == 20)
+    assert seen == list(range(20))
+
+
+def test_a_refused_event_is_a_dead_letter(folder: Path, ackly: Ackly, start: Start) -> None:
+    """One event that Ackly does not take must not hold back those behind it, nor vanish."""
+    ackly.script(refuses(400))
+    write_file(folder, job(1, "completed"), job(2, "completed"))
+    start()
+    wait_until(lambda: report(folder, "ackly")["delivered"] == 1)
+    assert report(folder, "ackly")["rejected"] == 1
+    [letter] = (folder / "dead").iterdir()
+    assert "400" in letter.read_text()

@@ -1,0 +1,206 @@
+"""The daily budget: what a user pays for is spent on what happens to jobs, and what was left out is counted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice_agent.transport.answers import Settled, Verdict
+from sluice_agent.transport.budget import Budget, Kind, kind_of, may_go
+from sluice_agent.transport.folder import VITALS
+from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.report import report_on
+from sluice_agent.transport.shipper import Shipper
+from tests.unit.transport.lines import CONNECTION, heartbeat, job
+
+MIDNIGHT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+STEP = timedelta(minutes=5)
+DAY = 86_400  # seconds
+
+
+def worker(state: str) -> bytes:
+    """A worker's change of state."""
+    about = {"externalId": "w@h", "hostname": "h", "state": state, "metadata": {"eventId": state}}
+    wire = {"type": "worker_state_change", "timestamp": "2026-01-01T00:00:00Z", "framework": "celery"}
+    return json.dumps({**wire, "connectionId": CONNECTION, "worker": about}, separators=(",", ":")).encode()
+
+
+def queue(number: int) -> bytes:
+    """A queue snapshot."""
+    wire = {"type": "queue_snapshot", "timestamp": "2026-01-01T00:00:00Z", "framework": "celery"}
+    about = {"connectionId": CONNECTION, "queue": {"name": "q", "depth": number}}
+    return json.dumps({**wire, **about}, separators=(",", ":")).encode()
+
+
+def progress(number: int) -> bytes:
+    """A job says how far it is."""
+    return job(number, "active", progress=0.5, extensions={"celeryState": "PROGRESS"})
+
+
+class Taker:
+    """A destination that takes everything, by kind."""
+
+    name = "sluice"
+    last_answer = ""
+    choice = None
+
+    def __init__(self) -> None:
+        self.taken: Counter[Kind] = Counter()
+        self.requests = 0
+
+    def send(self, lines: list[bytes]) -> Verdict:
+        self.requests += 1
+        self.taken.update(map(kind_of, lines))
+        return Settled(len(lines), 0, 0)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Host:
+    """A worker's host whose clock the test turns. Each `ship` is a process of its own."""
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self.folder = folder
+        self.budget = budget
+        self.now = MIDNIGHT
+        self.journal = Journal(folder, 64_000_000)
+        self.taker = Taker()
+
+    def write(self, *lines: bytes) -> None:
+        for line in lines:
+            self.journal.append(line, VITALS if kind_of(line) in (Kind.HEARTBEAT, Kind.QUEUE) else "events")
+
+    def ship(self) -> None:
+        budget = Budget(self.budget, lambda: self.now)
+        shipper = Shipper(self.folder, self.taker, interval=1, most_lines=500, most_bytes=1_000_000, budget=budget)
+        shipper.hurry(30)
+        shipper.run()
+
+    def figures(self) -> dict[str, Any]:
+        """The accounts, which must add up."""
+        found: dict[str, Any] = dict(report_on(self.folder, {"sluice": None}))
+        settled = found["delivered"] + found["rejected"] + sum(found["dropped"].values())
+        assert found["captured"] == settled + found["pending"]
+        return found
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[Host]:
+    """A host with a budget of 10,000 events a day."""
+    made = Host(folder, 10_000)
+    yield made
+    made.journal.close()
+
+
+def test_the_day_of_a_worker_within_ten_thousand_events(host: Host) -> None:
+    """Heartbeats alone would use up the free plan by early afternoon, and every job after that would be unseen."""
+    captured: Counter[Kind] = Counter()
+    for step in range(DAY // int(STEP.total_seconds())):
+        beats, snapshots = 60, 30  # every 5 s, every 10 s
+        jobs = [job(step * 100 + number, state) for number in range(4) for state in ("queued", "active", "completed")]
+        lines = [*map(heartbeat, range(beats)), *map(queue, range(snapshots)), *map(progress, range(20)), *jobs]
+        captured.update(map(kind_of, lines))
+        host.write(*lines)
+        host.now = MIDNIGHT + STEP * step
+        host.ship()
+    taken, found = host.taker.taken, host.figures()
+    assert captured == {Kind.HEARTBEAT: 17_280, Kind.QUEUE: 8_640, Kind.PROGRESS: 5_760, Kind.TRANSITION: 3_456}
+    assert taken.total() <= 10_000
+    assert found["spent"] == {"day": "2026-01-01", "events": taken.total()}
+    assert found["dropped"] == {
+        kind.reason: captured[kind] - taken[kind] for kind in (Kind.HEARTBEAT, Kind.QUEUE, Kind.PROGRESS)
+    }
+    part = [taken[kind] / captured[kind] for kind in Kind]
+    assert 0 < part[0] < part[1] < part[2] < part[3] == 1
+    assert found["pending"] == 0
+
+
+def test_an_idle_worker_is_seen_all_day(host: Host) -> None:
+    """A quiet day's heartbeats must last until midnight rather than stop at noon."""
+    gaps = []
+    for step in range(288):
+        host.write(*map(heartbeat, range(60)))
+        before = host.taker.taken.total()
+        host.now = MIDNIGHT + STEP * step
+        host.ship()
+        gaps.append(host.taker.taken.total() - before)
+    assert min(gaps) > 0
+    assert 5_000 < sum(gaps) <= 6_000
+
+
+def test_a_small_budget_is_not_thinned_without_need(host: Host) -> None:
+    """Who stays far below the limit must see every heartbeat, also just after midnight."""
+    for step in range(288):
+        host.now = MIDNIGHT + STEP * step
+        host.write(heartbeat(step), queue(step), progress(step), job(step, "completed"))
+        host.ship()
+    assert host.figures()["dropped"] == {}
+    assert host.taker.taken.total() == 4 * 288
+
+
+def test_transitions_wait_for_the_next_day_and_are_never_dropped(host: Host) -> None:
+    """The budget is the user's wish to pay no more today, not to know less."""
+    host.budget = 100
+    host.now = MIDNIGHT + timedelta(hours=12)
+    host.write(*(job(number, "completed") for number in range(250)))
+    for _ in range(3):
+        host.write(heartbeat(1), queue(1))
+        host.ship()
+    assert host.taker.taken == {Kind.TRANSITION: 100}
+    found = host.figures()
+    assert found["pending"] == 150
+    assert found["dropped"] == {"budget_heartbeat": 3, "budget_queue": 3}
+    assert found["spent"] == {"day": "2026-01-01", "events": 100}
+    assert found["last_error"] is None
+    for day in (1, 2):
+        host.now = MIDNIGHT + timedelta(days=day)
+        host.ship()
+        assert host.taker.taken[Kind.TRANSITION] == min(100 + day * 100, 250)
+    assert host.figures()["dropped"] == {"budget_heartbeat": 3, "budget_queue": 3}
+
+
+def test_a_spent_budget_makes_no_request(host: Host) -> None:
+    """An endpoint whose daily limit is reached must not be asked every second until midnight."""
+    host.budget = 1
+    host.write(job(1, "queued"), job(1, "active"), heartbeat(1))
+    for _ in range(5):
+        host.ship()
+    assert host.taker.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (heartbeat(1), Kind.HEARTBEAT),
+        (worker("busy"), Kind.HEARTBEAT),
+        (worker("idle"), Kind.HEARTBEAT),
+        (worker("online"), Kind.TRANSITION),
+        (worker("offline"), Kind.TRANSITION),
+        (queue(1), Kind.QUEUE),
+        (progress(1), Kind.PROGRESS),
+        (job(1, "active"), Kind.TRANSITION),
+        (job(1, "failed", error='"celeryState":"PROGRESS"'), Kind.TRANSITION),
+        (job(1, "completed", progress=1.0), Kind.TRANSITION),
+    ],
+)
+def test_what_is_thinned(line: bytes, kind: Kind) -> None:
+    """A verdict that is taken for a heartbeat would be thrown away."""
+    assert kind_of(line) is kind
+
+
+@given(st.integers(0, 20_000), st.integers(1, 20_000), st.floats(0, 1))
+def test_heartbeats_go_first_and_transitions_last(spent: int, budget: int, fraction: float) -> None:
+    """Nothing may be left out while something that matters less still goes; and nothing goes beyond the budget."""
+    goes = [may_go(spent, budget, fraction, kind) for kind in Kind]
+    assert goes == sorted(goes)
+    assert not any(goes) or spent < budget
+    assert goes[-1] is (spent < budget)

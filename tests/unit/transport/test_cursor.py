@@ -1,0 +1,77 @@
+"""A destination's place: it survives everything, or the journal is read again."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sluice_agent.stats import Counts
+from sluice_agent.transport.cursor import Cursor, cursor_path, cursors_in, load
+
+COUNTS = Counts(delivered=5, duplicates=2, rejected=1, dropped=Counter(disk=3))
+
+
+def a_cursor(folder: Path, offset: int = 10) -> Cursor:
+    path = cursor_path(folder, "sluice")
+    return Cursor(path, {"a.v1.ndjson": offset}, COUNTS, {"at": "now", "message": "503"}, "2026-01-01T00:00:00Z")
+
+
+def test_a_cursor_comes_back_as_it_was_saved(folder: Path) -> None:
+    """A worker that is deployed anew goes on where the last one stopped, with the same figures."""
+    saved = a_cursor(folder)
+    saved.save()
+    assert load(saved.path) == saved
+    assert cursors_in(folder) == [saved]
+
+
+def test_where_there_is_none_a_fresh_one_begins(folder: Path) -> None:
+    """The first start on a host reads everything that is there."""
+    path = cursor_path(folder, "sluice")
+    assert load(path) == Cursor(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 100, b"\xff", b"{", b"[]", b"null", b"{}", b'{"offsets":[],"counts":{}}', b'{"offsets":{"a":"x"}}'],
+)
+def test_one_that_cannot_be_understood_is_begun_anew(
+    folder: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a power cut the file may hold zeros: the shipper sends again, and says so, rather than stop."""
+    path = cursor_path(folder, "sluice")
+    path.write_bytes(content)
+    assert load(path) == Cursor(path)
+    assert "can't be understood" in caplog.text
+
+
+def test_a_cursor_is_private_and_leaves_no_draft(folder: Path) -> None:
+    """The last error may quote what the endpoint said of a task."""
+    saved = a_cursor(folder)
+    saved.save()
+    assert [path.name for path in folder.iterdir()] == [saved.path.name]
+    assert saved.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_save_that_fails_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk must not cost the counts of everything that was ever delivered."""
+    a_cursor(folder, 10).save()
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, text: real(descriptor, text[:20]))
+        with pytest.raises(OSError, match="No space left"):
+            a_cursor(folder, 20).save()
+    assert load(cursor_path(folder, "sluice")).offsets == {"a.v1.ndjson": 10}
+
+
+def test_a_planted_link_is_not_followed(folder: Path) -> None:
+    """Who can write into the folder must not be able to have another file of this user overwritten."""
+    victim = folder.parent / "victim"
+    victim.write_text("precious")
+    saved = a_cursor(folder)
+    (folder / f".{saved.path.name}.{os.getpid()}").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        saved.save()
+    assert victim.read_text() == "precious"

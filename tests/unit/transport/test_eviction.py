@@ -1,0 +1,134 @@
+"""What goes when the folder is full, and that it is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sluice_agent.transport.cursor import Cursor, cursor_path
+from sluice_agent.transport.eviction import room_for_more
+from sluice_agent.transport.folder import EVENTS, VITALS, folder_bytes, journal_files
+from sluice_agent.transport.journal import Journal
+from tests.unit.transport.lines import event, figures, write_file
+
+LIMIT = 1_000_000
+
+
+def fill(folder: Path, *lanes: str) -> list[str]:
+    """Files of 100 kB with ten events each, the oldest first."""
+    return [write_file(folder, *(event(n, filler=9_700) for n in range(10)), lane=lane) for lane in lanes]
+
+
+def make_room(folder: Path) -> list[int]:
+    """What was said to be dropped."""
+    said: list[int] = []
+    assert room_for_more(folder, LIMIT, lambda losses: said.append(*losses.values()))
+    return said
+
+
+@pytest.fixture
+def journal(folder: Path) -> Iterator[Journal]:
+    """A journal that this process writes."""
+    made = Journal(folder, LIMIT)
+    yield made
+    made.close()
+
+
+def test_nothing_goes_while_there_is_room(folder: Path) -> None:
+    """Events that could have been kept through a longer outage must be kept."""
+    names = fill(folder, *[EVENTS] * 8)
+    assert make_room(folder) == []
+    assert journal_files(folder) == names
+
+
+def test_the_oldest_go_first_and_no_more_than_needed(folder: Path) -> None:
+    """After an outage, what happened last is what a user looks at first."""
+    names = fill(folder, *[EVENTS] * 10)
+    assert make_room(folder) == [10, 10, 10]
+    assert journal_files(folder) == names[3:]
+
+
+def test_heartbeats_go_before_events(folder: Path) -> None:
+    """Only the newest heartbeat matters: to lose a job's verdict for an old one would be a bad trade."""
+    fill(folder, EVENTS, VITALS, EVENTS, EVENTS, VITALS, EVENTS, EVENTS, EVENTS, VITALS, EVENTS)
+    make_room(folder)
+    assert len(journal_files(folder, EVENTS)) == 7
+    assert journal_files(folder, VITALS) == []
+
+
+def test_only_what_was_not_delivered_is_counted(folder: Path) -> None:
+    """A file that was half delivered costs its other half."""
+    first, second, *_ = fill(folder, *[EVENTS] * 10)
+    place = Cursor(cursor_path(folder, "sluice"))
+    place.offsets = {first: (folder / first).stat().st_size, second: (folder / second).stat().st_size // 10 * 4}
+    place.save()
+    assert make_room(folder) == [6, 10]
+
+
+def test_a_torn_end_and_what_was_lost_before_are_counted_too(folder: Path) -> None:
+    """An event that was counted once must not vanish from the accounts."""
+    loss = b'{"dropped":{"disk": 5}}'
+    write_file(folder, loss, *(event(n, filler=29_000) for n in range(9)), torn=event(9)[:-1])
+    fill(folder, *[EVENTS] * 7)
+    before = figures(folder)["captured"]
+    said = make_room(folder)
+    assert said == [5 + 9 + 1]
+    assert figures(folder)["captured"] + sum(said) == before
+
+
+def test_what_is_being_written_stays(folder: Path, journal: Journal) -> None:
+    """A file that is removed under its writer takes all that is appended to it along."""
+    for number in range(2):
+        journal.append(event(number), VITALS)
+    [live] = journal_files(folder)
+    fill(folder, *[EVENTS] * 10)
+    make_room(folder)
+    assert live in journal_files(folder)
+
+
+@pytest.mark.parametrize("lane", [EVENTS, VITALS])
+def test_the_limit_holds_and_nothing_is_lost_quietly(folder: Path, journal: Journal, lane: str) -> None:
+    """The endpoint is away for a day: the host's disk must not fill, and the accounts say what is gone."""
+    largest = 0
+    for number in range(3_000):
+        journal.append(event(number, filler=500), lane)
+        if number % 20 == 0:
+            largest = max(largest, folder_bytes(folder))
+    journal.close()
+    assert LIMIT // 2 < largest <= LIMIT
+    found = figures(folder)
+    assert found["captured"] == 3_000
+    assert folder_bytes(folder) <= LIMIT
+    waiting = sum((folder / name).read_bytes().count(b'"type"') for name in journal_files(folder))
+    assert 500 < waiting < 2_500
+    assert journal.unwritten == {}
+
+
+def test_a_folder_that_is_full_of_live_files_takes_no_more(folder: Path) -> None:
+    """More workers than the limit has room for: none of them may go beyond it, and each counts what it drops."""
+    others = [Journal(folder, LIMIT) for _ in range(56)]
+    for other in others:
+        other.append(event(0, filler=15_800))
+    last = Journal(folder, LIMIT)
+    for number in range(300):
+        last._refusing_until = 0.0  # as if a second had passed
+        last.append(event(number, filler=1_000))
+    assert folder_bytes(folder) <= LIMIT
+    assert last.unwritten["journal_full"] == 300
+    for each in (*others, last):
+        each.close()
+
+
+def test_one_writer_at_a_time_makes_room(folder: Path) -> None:
+    """Thirty children that all notice the full folder must not each evict a quarter of it."""
+    fill(folder, *[EVENTS] * 10)
+    nested: list[bool] = []
+
+    def while_evicting(events: int) -> None:
+        nested.append(room_for_more(folder, LIMIT, lambda _: nested.append(True)))
+
+    room_for_more(folder, LIMIT, while_evicting)
+    assert nested[0] is False
+    assert len(journal_files(folder)) == 7

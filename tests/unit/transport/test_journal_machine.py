@@ -1,0 +1,166 @@
+"""Journal, reader, eviction and shipper in any order that misfortune can think of: no event is lost quietly."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from sluice_agent.transport import journal as journals
+from sluice_agent.transport import pen, retry
+from sluice_agent.transport.answers import Refused, Settled, TooLarge, TryAgain, Verdict
+from sluice_agent.transport.folder import EVENTS, VITALS, folder_bytes, journal_files
+from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.shipper import Shipper
+from tests.unit.transport.lines import event, figures, numbers_in, without_ceremony
+
+LIMIT = 300_000
+WRITERS = 3
+POISON = 7  # each seventh event is refused
+
+
+class Destination:
+    """In memory: takes everything, unless it is told to misbehave."""
+
+    name = "sluice"
+    last_answer = "400 on purpose"
+    choice = None
+
+    def __init__(self) -> None:
+        self.taken: set[int] = set()
+        self.script: list[str] = []
+
+    def send(self, lines: list[bytes]) -> Verdict:
+        numbers = numbers_in(lines)
+        trouble = self.script.pop() if self.script else ""
+        if trouble == "down":
+            return TryAgain("down")
+        if trouble == "too large" and len(lines) > 1:
+            return TooLarge()
+        if any(number % POISON == 0 for number in numbers):
+            return Refused()
+        known = len(self.taken.intersection(numbers))
+        self.taken.update(numbers)
+        return TryAgain("the answer is lost") if trouble == "lost answer" else Settled(len(lines), 0, known)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def no_space_left(writing: pen.Pen, line: bytes) -> None:
+    raise OSError(errno.ENOSPC, "on purpose")
+
+
+class JournalMachine(RuleBasedStateMachine):
+    """Three writers and a shipper, each of which may die at any moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.destination = Destination()
+        self.writers = [Journal(self.folder, LIMIT) for _ in range(WRITERS)]
+        self.shipper = self.new_shipper()
+        self.captured = 0  # the model: every number below this one was captured,
+        self.died = 0  # and so many of them were only counted in the memory of a process that was killed
+
+    def new_shipper(self) -> Shipper:
+        return Shipper(self.folder, self.destination, interval=0, most_lines=50, most_bytes=20_000)
+
+    @rule(writer=st.integers(0, WRITERS - 1), lane=st.sampled_from([EVENTS, VITALS]), size=st.integers(0, 400))
+    def append(self, writer: int, lane: str, size: int) -> None:
+        self.writers[writer].append(event(self.captured, filler=size), lane)
+        self.captured += 1
+
+    @rule(writer=st.integers(0, WRITERS - 1), count=st.integers(50, 200))
+    def append_much(self, writer: int, count: int) -> None:
+        for _ in range(count):
+            self.append(writer, EVENTS, 300)
+
+    @rule(writer=st.integers(0, WRITERS - 1), lane=st.sampled_from([EVENTS, VITALS]))
+    def append_to_a_full_disk(self, writer: int, lane: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pen.Pen, "write", no_space_left)
+            self.append(writer, lane, 0)
+
+    @rule(writer=st.integers(0, WRITERS - 1))
+    def drop(self, writer: int) -> None:
+        self.writers[writer].drop("before_send")
+        self.captured += 1
+
+    @rule(writer=st.integers(0, WRITERS - 1))
+    def close(self, writer: int) -> None:
+        self.writers[writer].close()
+
+    @rule(writer=st.integers(0, WRITERS - 1), torn=st.booleans())
+    def die(self, writer: int, torn: bool) -> None:
+        """SIGKILL, perhaps in the middle of a line. What it could only count in memory dies with it."""
+        dead = self.writers[writer]
+        self.died += dead.unwritten.total()
+        for lane, one in dead._pens.items():
+            if torn and lane == EVENTS:
+                line = event(self.captured)
+                os.write(one._descriptor, line[: len(line) // 2])
+                self.captured += 1
+            without_ceremony(one._descriptor)
+        self.writers[writer] = Journal(self.folder, LIMIT)
+
+    @rule(script=st.lists(st.sampled_from(["", "down", "lost answer", "too large"]), max_size=4))
+    def ship_a_batch(self, script: list[str]) -> None:
+        self.destination.script = script
+        self.shipper._turn()
+
+    @rule(script=st.lists(st.sampled_from(["", "lost answer"]), max_size=2))
+    def ship_and_die(self, script: list[str]) -> None:
+        """The endpoint fails until the shipper is killed in its backoff; the next one begins with the saved cursor."""
+        self.destination.script = ["down", *script]
+        self.shipper.stop(0)
+        self.shipper._guarded(self.shipper._turn)
+        self.restart()
+
+    @rule()
+    def restart(self) -> None:
+        self.shipper._lock.release()
+        self.shipper = self.new_shipper()
+
+    @invariant()
+    def accounts_add_up(self) -> None:
+        in_memory = sum(writer.unwritten.total() for writer in self.writers) + self.died
+        assert figures(self.folder)["captured"] + in_memory == self.captured
+
+    @invariant()
+    def the_limit_holds(self) -> None:
+        assert folder_bytes(self.folder) <= LIMIT
+
+    def teardown(self) -> None:
+        for writer in self.writers:
+            writer.close()
+        lost = self.died + sum(writer.unwritten.total() for writer in self.writers)
+        self.destination.script = []
+        while journal_files(self.folder):
+            self.shipper._turn()
+        found = figures(self.folder)
+        missing = set(range(self.captured)) - self.destination.taken
+        self.shipper._lock.release()
+        shutil.rmtree(self.folder)
+        assert found["pending"] == 0
+        assert found["captured"] + lost == self.captured
+        assert len(missing) <= found["rejected"] + sum(found["dropped"].values()) + lost
+        assert len(self.destination.taken) >= found["delivered"] - found["duplicates"]
+
+
+def test_no_event_is_lost_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens in whatever order: an event is delivered, or the user can read that it was not, and why."""
+    monkeypatch.setattr(journals, "_PAUSE", 0.0)
+    monkeypatch.setattr(pen, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(pen, "_SMALLEST_FILE", 1)
+    monkeypatch.setattr(retry, "_full_jitter", lambda state: 0.0)
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        JournalMachine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)
+    )
