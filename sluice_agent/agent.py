@@ -53,6 +53,7 @@ class Agent:
             redact=redact,
             heartbeat_interval=settings.heartbeat_interval,
             on_pool_process=self._note_pool_process,
+            on_pool_process_stop=self._finish_pool_process,
             on_worker_stop=self.shutdown,
             losses=self.losses,
         )
@@ -147,6 +148,11 @@ class Agent:
         """A pool's child never ships: a thread in it would get the signals that its main thread masks as it ends."""
         if self._is_forked:  # a solo worker says the same of its one process, which does ship
             self._may_ship = False
+
+    def _finish_pool_process(self) -> None:
+        """What a pool's child lost and could not write down is written now or never: it has no other end."""
+        if self._journal is not None:
+            self._journal.close()
 
     def _after_fork(self) -> None:
         """In the child: nothing that is the parent's is used."""

@@ -34,6 +34,7 @@ def connect(
     redact: Redact | None = None,
     heartbeat_interval: float = 5.0,
     on_pool_process: Callable[[], None] = lambda: None,
+    on_pool_process_stop: Callable[[], None] = lambda: None,
     on_worker_stop: Callable[[], None] = lambda: None,
     losses: Callable[[], Mapping[str, int]] = dict,
 ) -> Callable[[float], None]:
@@ -60,7 +61,7 @@ def connect(
         silence.tell_all()
         on_worker_stop()
 
-    workers = Workers(watch, heartbeat_interval, on_pool_process, stop, losses)
+    workers = Workers(watch, heartbeat_interval, on_pool_process, on_pool_process_stop, stop, losses)
     progress = Progress(watch, execution)
     progress.watch_update_state()
     handlers: dict[Any, Callable[..., None]] = {
@@ -77,6 +78,7 @@ def connect(
         signals.task_unknown: verdicts.unknown,
         signals.task_rejected: verdicts.malformed,
         signals.worker_process_init: workers.process_init,
+        signals.worker_process_shutdown: workers.process_shutdown,
         signals.worker_ready: workers.ready,
         signals.worker_shutting_down: verdicts.shutting_down,
         signals.worker_shutdown: workers.shutdown,

@@ -26,8 +26,8 @@ _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the comm
 class Workers:
     """Speaks for the worker of this process.
 
-    `on_process` hears that a pool process begins, in that process; `on_stop` that the pool is gone. `losses` says what
-    was dropped so far, by reason, for the heartbeats.
+    `on_process` hears that a pool process begins, and `on_process_stop` that it ends, both in that process; `on_stop`
+    that the pool is gone. `losses` says what was dropped so far, by reason, for the heartbeats.
     """
 
     def __init__(
@@ -35,12 +35,14 @@ class Workers:
         watch: Watch,
         heartbeat_interval: float,
         on_process: Callable[[], None],
+        on_process_stop: Callable[[], None],
         on_stop: Callable[[], None],
         losses: Callable[[], Mapping[str, int]],
     ) -> None:
         self._watch = watch
         self._interval = heartbeat_interval
         self._on_process = on_process
+        self._on_process_stop = on_process_stop
         self._on_stop = on_stop
         self._losses = losses
         self._stopped = threading.Event()
@@ -51,6 +53,10 @@ class Workers:
     def process_init(self, **_: Any) -> None:
         """A pool process begins, or the process of a solo worker."""
         self._on_process()
+
+    def process_shutdown(self, **_: Any) -> None:
+        """A pool process ends: recycled, or with its worker. It leaves by `os._exit`, so this is its last word."""
+        self._on_process_stop()
 
     def ready(self, sender: Any, **_: Any) -> None:
         """The worker takes tasks: tell `online`, and begin to beat."""

@@ -159,7 +159,6 @@ def test_a_process_that_ends_as_soon_as_there_is_room_counts_what_it_lost(
     assert (report["delivered"], report["dropped"]) == (1, {"disk": 1})
 
 
-@pytest.mark.xfail(reason="a pool child that ends does not close its journal: nothing hears worker_process_shutdown")
 def test_a_child_that_ends_counts_what_it_lost(
     endpoint: Endpoint, start: Callable[..., WorkerProcess], sender: Producer, disk: Callable[..., Disk], tmp_path: Path
 ) -> None:
