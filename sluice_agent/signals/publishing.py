@@ -65,7 +65,13 @@ class Publishing:
         redact = self._watch.redact
         arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}
         self._watch.emit(
-            JobEvents(self._watch.connection_id, facts).event(waiting_state(task, when), "PENDING", when, **arguments)
+            JobEvents(self._watch.connection_id, facts).event(
+                waiting_state(task, when),
+                "PENDING",
+                when,
+                requeued=True if run else None,  # a job that publishes itself waits again, now as what replaces it
+                **arguments,
+            )
         )
 
     def name_periodic_tasks(self, sender: Any, **_: Any) -> None:

@@ -118,7 +118,7 @@ class Verdicts:
             sender.name,
             Outcome(JobState.CANCELLED, "REVOKED"),
             terminated=terminated or None,
-            signum=None if signum is None else str(signum),
+            signum=None if signum is None else f"{signum:d}" if isinstance(signum, int) else str(signum),
             expired=expired or None,
         )
 
