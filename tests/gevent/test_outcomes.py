@@ -10,6 +10,7 @@ from tests.integration.test_outcomes import (  # noqa: F401 - they run here a se
     test_no_transition_is_told_twice,
     test_nothing_breaks_the_contract,
     test_outcome,
+    test_the_rules_hold_of_every_job,
 )
 
 

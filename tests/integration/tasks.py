@@ -138,6 +138,12 @@ def publish_children(count: int) -> list[str]:
     return [noop.delay().id for _ in range(count)]
 
 
+@shared_task
+def publish_child(task_id: str) -> None:
+    """Publish a task under an id that is known before."""
+    noop.apply_async(task_id=task_id)
+
+
 @shared_task(bind=True)
 def headers_seen(self: Task) -> dict[str, Any]:
     """The custom headers of the message, and what else of the agent a task can find on its request by its name."""

@@ -6,7 +6,7 @@ from celery import chain
 
 from tests.integration import tasks
 from tests.integration.outcomes.table import ALL, EVENTLET, GEVENT, PREFORK, SOLO, THREADS, Outcome
-from tests.integration.outcomes.ways import call, first_of, terminated, with_a_new_file
+from tests.integration.outcomes.ways import call, first_of, last_of, terminated, with_a_new_file
 
 PREFORK_ONLY: dict[str, str | None] = {THREADS: None, SOLO: None, GEVENT: None, EVENTLET: None}
 TERMINATED: dict[str, str | None] = {
@@ -25,7 +25,8 @@ ENDINGS = (
         call(tasks.fail_with_cause),
         {ALL: "queued active failed"},
         error="ValueError: outer",
-        stacktrace=r"KeyError: 'NO_SUCH_VARIABLE'.*The above exception was the direct cause .*ValueError: outer",
+        stacktrace=r"^Traceback .*KeyError: 'NO_SUCH_VARIABLE'\n\n"
+        r"The above exception was the direct cause .*\nValueError: outer$",
     ),
     Outcome(
         "retry to success",
@@ -38,6 +39,7 @@ ENDINGS = (
         "`self.retry(countdown=…)` twice, then returns",
         call(tasks.retry_then_succeed, 2, 1.0),
         {ALL: "queued active retrying active/2 retrying/2 active/3 completed/3"},
+        of_state={"retrying": {"celeryState": "RETRY", "eta": ..., "runtime": ...}},
     ),
     Outcome(
         "retry exhausted",
@@ -67,6 +69,13 @@ ENDINGS = (
         {ALL: "queued active retrying active/2 completed/2"},
     ),
     Outcome(
+        "chain after a retry",
+        "the last of a chain whose first is retried",
+        last_of(lambda: chain(tasks.retry_then_succeed.s(1), tasks.noop.si())),
+        {ALL: "queued active completed"},
+        extensions={"parentId": ...},
+    ),
+    Outcome(
         "ignore",
         "`raise Ignore`",
         call(tasks.ignore),
@@ -87,12 +96,14 @@ ENDINGS = (
         with_a_new_file(tasks.reject_once),
         {ALL: "queued active queued active completed"},
         extensions={"redelivered": True},
+        of_state={"queued": {"requeued": True, "celeryState": "REJECTED"}, "active": {"redelivered": True}},
     ),
     Outcome(
         "terminated by SIGTERM",
         "revoked with `terminate` while it runs",
         terminated("SIGTERM"),
         TERMINATED,
+        of_state={"cancelled": {"celeryState": "REVOKED", "terminated": True, "signum": "15"}},
         blocks=True,
     ),
     Outcome(
@@ -100,6 +111,7 @@ ENDINGS = (
         "revoked with `terminate` and `signal='SIGKILL'` while it runs",
         terminated("SIGKILL"),
         TERMINATED,
+        of_state={"cancelled": {"celeryState": "REVOKED", "terminated": True, "signum": "9"}},
         blocks=True,
     ),
     Outcome(
@@ -107,6 +119,8 @@ ENDINGS = (
         "runs beyond its soft time limit",
         call(tasks.soft_limited, 2.5),
         {PREFORK: "queued active failed", ALL: "queued active completed"},
+        error=r"SoftTimeLimitExceeded: .*",
+        note="Other pools know no soft limit.",
         blocks=True,
     ),
     Outcome(
@@ -114,6 +128,7 @@ ENDINGS = (
         "runs beyond its hard time limit",
         call(tasks.hard_limited, 2.5),
         {PREFORK: "queued active failed", ALL: "queued active completed", GEVENT: "queued active failed"},
+        error=r"TimeLimitExceeded: .*1.*|Timeout: 1 second",
         note="Before 5.7 gevent tells no verdict: we do, with `extensions.reason`. Other pools know no hard limit.",
         blocks=True,
     ),
@@ -152,6 +167,7 @@ ENDINGS = (
             **PREFORK_ONLY,
         },
         extensions={"redelivered": True},
+        of_state={"queued": {"requeued": True, "celeryState": "REJECTED"}, "active": {"redelivered": True}},
         note="Before Celery 5.6 a pool on filesystem that has lost processes may never run it again.",
     ),
     Outcome(

@@ -19,6 +19,7 @@ from tests.integration.outcomes.ways import (
     last_of,
     linked,
     message,
+    published_by_a_task,
     revoked_early,
     revoked_while_held,
 )
@@ -45,6 +46,7 @@ PUBLISHINGS = (
         call(tasks.add, 1, 2, countdown=1),
         {ALL: "scheduled active completed"},
         extensions={"eta": ...},
+        of_state={"scheduled": {"eta": ..., "celeryState": "PENDING"}},
     ),
     Outcome(
         "eta",
@@ -52,6 +54,7 @@ PUBLISHINGS = (
         lambda: str(tasks.add.apply_async((1, 2), eta=datetime.now(timezone.utc) + timedelta(seconds=2)).id),
         {ALL: "scheduled active completed"},
         extensions={"eta": ...},
+        of_state={"scheduled": {"eta": ..., "celeryState": "PENDING"}},
     ),
     Outcome(
         "expired",
@@ -68,12 +71,25 @@ PUBLISHINGS = (
         {ALL: "scheduled cancelled"},
         extensions={"expired": True, "celeryState": "REVOKED"},
     ),
-    Outcome("revoked while queued", "revoked before it is received", revoked_early, {ALL: "queued cancelled"}),
+    Outcome(
+        "revoked while queued",
+        "revoked before it is received",
+        revoked_early,
+        {ALL: "queued cancelled"},
+        extensions={"celeryState": "REVOKED"},
+    ),
     Outcome(
         "publishes tasks",
         "a task that publishes two others",
         call(tasks.publish_children, 2),
         {ALL: "queued active completed"},
+    ),
+    Outcome(
+        "published by a task",
+        "what another task publishes",
+        published_by_a_task,
+        {ALL: "queued active completed"},
+        extensions={"parentId": ..., "rootId": ...},
     ),
     Outcome(
         "chain",
@@ -94,6 +110,7 @@ PUBLISHINGS = (
         "the body of a chord",
         last_of(lambda: chord([tasks.add.s(1, 1), tasks.add.s(2, 2)], tasks.tsum.s())),
         {ALL: "queued active completed"},
+        extensions={"parentId": ..., "rootId": ...},
     ),
     Outcome("progress", "reports progress", call(tasks.progress, 10), {ALL: "queued active completed"}),
     Outcome(
@@ -101,7 +118,8 @@ PUBLISHINGS = (
         "published with a priority",
         call(tasks.add, 1, 2, priority=3),
         {ALL: "queued active completed"},
-        extensions={"priority": ...},
+        extensions={"priority": 3},
+        of_state={"queued": {"priority": 3}},
     ),
     Outcome(
         "shadow name",
@@ -147,6 +165,7 @@ PUBLISHINGS = (
         call(tasks.replace_self),
         {ALL: "queued active queued active completed"},
         job={"name": tasks.add.name},
+        of_state={"queued": {"requeued": True}},
         note="The job goes on as another task under the same id.",
     ),
     Outcome(
@@ -162,6 +181,7 @@ PUBLISHINGS = (
         by_beat,
         {ALL: "queued active completed"},
         extensions={"periodicTask": BEAT_ENTRY},
+        of_state={"queued": {"periodicTask": BEAT_ENTRY}},
     ),
     Outcome(
         "custom queue",
@@ -195,6 +215,25 @@ PUBLISHINGS = (
         note="Nothing is published, so there is no queue and no `createdAt`.",
     ),
     Outcome(
+        "eager, raises",
+        "`task_always_eager`: raises where it is called",
+        by_an_app_with(tasks.fail, "eager", task_always_eager=True),
+        {ALL: "active failed"},
+        error="ValueError: eager",
+        extensions={"eager": True},
+        dated=False,
+        queue=None,
+    ),
+    Outcome(
+        "eager, retried",
+        "`task_always_eager`: `self.retry` once, then returns, all of it where it is called",
+        by_an_app_with(tasks.retry_then_succeed, 1, task_always_eager=True),
+        {ALL: "active retrying active/2 completed/2"},
+        extensions={"eager": True},
+        dated=False,
+        queue=None,
+    ),
+    Outcome(
         "producer without the agent",
         "published where nobody watches; the worker tells `queued`",
         call(tasks.add, 1, 2),
@@ -221,6 +260,7 @@ PUBLISHINGS = (
         {ALL: "failed"},
         error="InvalidTaskError: .*",
         extensions={"celeryState": "REJECTED"},
+        traced=False,
         dated=False,
         named=False,
     ),
@@ -232,6 +272,7 @@ PUBLISHINGS = (
         error="InvalidTaskError: .*ETA.*",
         job={"name": tasks.add.name},
         extensions={"celeryState": "REJECTED"},
+        traced=False,
         dated=False,
     ),
     Outcome(
@@ -242,6 +283,7 @@ PUBLISHINGS = (
         error="InvalidTaskError: .*",
         job={"name": tasks.add.name},
         extensions={"celeryState": "REJECTED"},
+        traced=False,
         dated=False,
     ),
     Outcome(
@@ -250,8 +292,14 @@ PUBLISHINGS = (
         lambda: str(tasks.app.send_task("no.such.task").id),
         {ALL: "queued failed"},
         error=r"NotRegistered: 'no.such.task'",
+        traced=False,
     ),
     Outcome(
-        "revoked while held", "revoked while it waits for its ETA", revoked_while_held, {ALL: "scheduled cancelled"}
+        "revoked while held",
+        "revoked while it waits for its ETA",
+        revoked_while_held,
+        {ALL: "scheduled cancelled"},
+        extensions={"celeryState": "REVOKED"},
+        note="It is told when the ETA comes: until then Celery holds it.",
     ),
 )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from sluice_agent.server.moments import instant
+from sluice_agent.server.walk import Step, walked
 from tests.integration.outcomes.table import Outcome
 from tests.support.endpoint import time_key
 
 WAITING = ("queued", "scheduled")
 FINAL = ("completed", "failed", "cancelled")
 
+_EXTENSIONS = {"scheduled": ["eta"], "retrying": ["eta"], "completed": ["runtime"]}
 _TYPE_AND_MESSAGE = re.compile(r"[A-Za-z_][\w.]*(: .*)?", re.DOTALL)
 _PRINTED = re.compile(r"Traceback \(most recent call last\):\n  File .*\n\S", re.DOTALL)
 
@@ -27,6 +31,7 @@ def broken(row: Outcome, events: list[Event], queue: str) -> list[str]:
     found += ["two events have one id"] if len(set(ids)) != len(ids) else []
     queues = {event["job"].get("queue") for event in events}
     found += [f"queues are {queues}, not {queue!r}"] if row.queue is not None and queues != {queue + row.queue} else []
+    found += _walk_faults(events)
     created = {event["job"].get("createdAt") for event in events}
     found += [f"createdAt varies: {sorted(map(str, created))}"] if row.dated and len(created) > 1 else []
     return found
@@ -34,25 +39,41 @@ def broken(row: Outcome, events: list[Event], queue: str) -> list[str]:
 
 def _faults(row: Outcome, job: Event) -> Iterator[str]:
     state, extensions = job["state"], job.get("extensions", {})
-    if row.named:
-        yield from () if job.get("name", "unknown") != "unknown" else ("no name",)
-    yield from (f"no extensions.{name}" for name in ("celeryState", "rootId", "eventId") if not extensions.get(name))
-    if "attempt" not in job:
-        yield "no attempt"
-    if row.dated and "createdAt" not in job:
-        yield "no createdAt"
-    if state not in WAITING and "workerId" not in job:
-        yield "no workerId"
-    if state in ("active", "completed", "retrying") and "startedAt" not in job:
-        yield "no startedAt"
-    if state in FINAL and "completedAt" not in job:
-        yield "no completedAt"
+    if row.named and job.get("name", "unknown") == "unknown":
+        yield "no name"
+    yield from (f"no {name}" for name in _asked_for(row, state) if name not in job)
+    told = ["celeryState", "rootId", "eventId", *_EXTENSIONS.get(state, ())]
+    yield from (f"no extensions.{name}" for name in told if extensions.get(name) is None)
     if state not in FINAL and "completedAt" in job:
         yield "completedAt, and it has not ended"
     if state in ("failed", "retrying") and not _TYPE_AND_MESSAGE.fullmatch(job.get("error", "")):
         yield f"error is {job.get('error')!r}, not `Type: message`"
     if "stacktrace" in job and not _PRINTED.search(job["stacktrace"]):
         yield f"the stacktrace is not as Python prints it: {job['stacktrace'][:300]!r}"
+
+
+def _asked_for(row: Outcome, state: str) -> Iterator[str]:
+    """The fields that a job in `state` must have."""
+    yield "attempt"
+    if row.dated:
+        yield "createdAt"
+    if state not in WAITING:
+        yield "workerId"
+    if state in ("active", "completed", "retrying"):
+        yield "startedAt"
+    if state in FINAL:
+        yield "completedAt"
+    if state == "retrying" or (state == "failed" and row.traced):
+        yield "stacktrace"
+
+
+def _walk_faults(events: list[Event]) -> Iterator[str]:
+    """What a server that admits nothing but legal walks would not take, or would end with."""
+    steps = [Step(event, event["job"], instant(event["timestamp"]), json.dumps(event)) for event in events]
+    walk, aside = walked(sorted(steps, key=lambda step: step.order))
+    yield from (f"{_step(step.event)} is no legal step" for step in aside)
+    if walk and walk[-1].state != events[-1]["job"]["state"]:
+        yield f"a server ends with {walk[-1].state}, not {events[-1]['job']['state']}"
 
 
 def _step(event: Event) -> str:

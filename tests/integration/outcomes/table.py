@@ -31,11 +31,13 @@ class Outcome:
     send: Callable[[], str]
     walks: Mapping[str, str | None]
     error: str | None = None
-    """A pattern that the last error matches."""
+    """A pattern that the error matches, in the walks that end with `failed`."""
     stacktrace: str | None = None
     """A pattern that is found in the last stacktrace."""
     extensions: Mapping[str, Any] = field(default_factory=dict)
     """What the last event's extensions hold at the least; ``...`` stands for any value."""
+    of_state: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The same of the last event that tells this state, in the walks that have it."""
     job: Mapping[str, Any] = field(default_factory=dict)
     """What the last event's job holds at the least."""
     note: str = ""
@@ -44,6 +46,8 @@ class Outcome:
     """Holds a worker that runs one job at a time for seconds: sent after all that need an answer soon."""
     bare: bool = False
     """Sent by a producer that does not have the agent."""
+    traced: bool = True
+    """Whether anything was raised in Python: without it a failed job has no stacktrace."""
     dated: bool = True
     """Whether anybody knows when the job was created."""
     queue: str | None = ""

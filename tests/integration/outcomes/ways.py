@@ -57,6 +57,13 @@ def linked(task: Any, *args: Any, **callback: Any) -> Callable[[], str]:
     return send
 
 
+def published_by_a_task() -> str:
+    """Send a task that publishes another one; the row is about that other one."""
+    task_id = str(uuid.uuid4())
+    tasks.publish_child.delay(task_id)
+    return task_id
+
+
 def revoked_early() -> str:
     """Revoke the job, wait until the worker knows it, then send it."""
     task_id = str(uuid.uuid4())
