@@ -63,23 +63,29 @@ class Agent:
     def capture(self, event: bytes) -> None:
         """Write `event`, a line of JSON, to the journal. Never blocks, never raises: what can't be kept is counted."""
         if self._before_send is not None:
-            try:
-                changed = self._before_send(Event.model_validate_json(event))
-                line = changed.to_json() if changed is not None else b""
-            except Exception as error:  # noqa: BLE001 - the hook is the user's; what it would have hidden is not sent
-                complain("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
-                self._drop("before_send_error")
+            event = self._passed(self._before_send, event)
+            if not event:
                 return
-            if not line:
-                self._drop("before_send")
-                return
-            event = line
-        if self._journal is None:
+        journal = self._journal
+        if journal is None:
             self._drop("journal_unavailable")
             return
-        self._journal.append(event, VITALS if event.startswith(_VITAL_TYPES) else EVENTS)
+        journal.append(event, VITALS if event.startswith(_VITAL_TYPES) else EVENTS)
         if self._shippers is None and self._may_ship:
-            self._start_shippers(self._journal.folder)
+            self._start_shippers(journal.folder)
+
+    def _passed(self, before_send: BeforeSend, event: bytes) -> bytes:
+        """What the user's hook makes of `event`; nothing where it drops it, or raises, which is counted."""
+        try:
+            changed = before_send(Event.model_validate_json(event))
+            line = changed.to_json() if changed is not None else b""
+        except Exception as error:  # noqa: BLE001 - the hook is the user's; what it would have hidden is not sent
+            complain("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
+            self._drop("before_send_error")
+            return b""
+        if not line:
+            self._drop("before_send")
+        return line
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that is in the journal now is settled, by whoever ships; False where `timeout` comes first."""

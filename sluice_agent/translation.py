@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from math import floor, isfinite
+from time import time_ns
 from typing import Any
 
 from sluice_agent.identity import execution_id, transition_id, worker_event_id
@@ -33,7 +34,7 @@ from sluice_agent.model import (
     made_valid,
 )
 
-_FINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+_FINAL = frozenset(state.value for state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED))
 _UNNAMED = "unknown"
 _SHORTEST_LIMIT = 255  # characters: no text of the contract is allowed less
 _ONE_WORD = 30.0  # seconds in which a worker's going online or offline, seen by two observers, is one event
@@ -94,7 +95,7 @@ class JobEvents:
             text += f',"previousState":"{previous._value_}"'
         if started is not None:
             text += f',"startedAt":"{started}"'
-        if state in _FINAL:
+        if word in _FINAL:
             text += f',"completedAt":"{when}"'
         if progress is not None:
             text += f',"progress":{progress!r}'
@@ -102,16 +103,14 @@ class JobEvents:
             text += f',"error":{quoted(_fitting("error", error))}'
         if stacktrace is not None:
             text += f',"stacktrace":{quoted(_fitting("stacktrace", stacktrace))}'
-        event_id = transition_id(self._id, word, progress)
         told = self._extensions
-        if not self.facts.extensions.keys().isdisjoint(extensions):  # a retry has an ETA, and its next one another
-            kept = self.facts.extensions.items()
-            told = _members({name: value for name, value in kept if extensions.get(name) is None})
-        text += f',"extensions":{{{told}"celeryState":"{celery_state}","eventId":"{event_id}"'
-        for name, value in extensions.items():
-            if value is not None:
-                text += f',"{name}":{_json(value)}'
-        return (text + "}}}").encode()
+        if extensions:
+            kept = self.facts.extensions
+            if not kept.keys().isdisjoint(extensions):  # a retry has an ETA, and its next one another
+                told = _members({name: value for name, value in kept.items() if extensions.get(name) is None})
+            told += _members(extensions)
+        event_id = transition_id(self._id, word, progress)
+        return f'{text},"extensions":{{{told}"celeryState":"{celery_state}","eventId":"{event_id}"}}}}}}'.encode()
 
 
 def worker_event(
@@ -152,19 +151,24 @@ def worker_event(
 
 def timestamp(seconds: float) -> str:
     """Seconds of the epoch as the contract writes a time: UTC, ISO 8601, with microseconds and ``Z``."""
-    global _second  # noqa: PLW0603 - one tuple, replaced as one: threads at worst compute it twice
     whole = floor(seconds)
     microseconds = round((seconds - whole) * 1e6)  # as datetime rounds, so that a time that travels stays what it is
     if microseconds == 1_000_000:
         whole, microseconds = whole + 1, 0
-    known, prefix = _second
-    if whole != known:
-        prefix = datetime.fromtimestamp(whole, timezone.utc).isoformat()[:-6]
-        _second = whole, prefix
-    return f"{prefix}.{microseconds:06d}Z"
+    return f"{_second(whole)}.{microseconds:06d}Z"
 
 
-_second = (0, "1970-01-01T00:00:00")  # the second that was written last: most events share theirs with the one before
+def now() -> str:
+    """This moment, as `timestamp` writes it."""
+    nanoseconds = time_ns()
+    whole = nanoseconds // 1_000_000_000
+    return f"{_second(whole)}.{nanoseconds // 1_000 % 1_000_000:06d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(whole: int) -> str:
+    """A moment up to its second, which most events share with the one before."""
+    return datetime.fromtimestamp(whole, timezone.utc).isoformat()[:-6]
 
 
 def is_timestamp(text: str) -> bool:
@@ -213,14 +217,10 @@ def _members(values: Mapping[str, Any]) -> str:
     """The members of a JSON object, each followed by a comma."""
     text = ""
     for name, value in values.items():
-        if value is not None:
-            text += f'"{name}":{_json(value)},'
+        if type(value) is str and value.isascii():
+            text += f'"{name}":{quoted(value)},'
+        elif type(value) is int or (type(value) is float and isfinite(value)):
+            text += f'"{name}":{value!r},'
+        elif value is not None:
+            text += f'"{name}":{encode(value).decode()},'
     return text
-
-
-def _json(value: Any) -> str:
-    if type(value) is str and value.isascii():
-        return quoted(value)
-    if type(value) is int or (type(value) is float and isfinite(value)):
-        return repr(value)
-    return encode(value).decode()

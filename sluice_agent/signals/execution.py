@@ -19,7 +19,7 @@ from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.run import CARRIED, Run, run_here
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.watch import Watch
-from sluice_agent.translation import JobEvents, timestamp
+from sluice_agent.translation import JobEvents, now
 
 _PROGRESS_EVERY = 1.0  # seconds between two progress events of one task
 _REPLACED = "Replaced by new task"  # how `Task.replace` says that this job goes on as another task of the same id
@@ -52,9 +52,10 @@ class Execution:
             worker_id=hostname,
             max_retries=task.max_retries,
         )
-        now = timestamp(time.time())
-        run = request[CARRIED] = Run(JobEvents(self._watch.connection_id, facts), now, time.monotonic())
-        self._watch.emit(run.told.event(JobState.ACTIVE, "STARTED", now, started=now))
+        started = now()
+        told = JobEvents(self._watch.connection_id, facts)
+        request[CARRIED] = Run(told, started, time.monotonic())
+        self._watch.emit(told.event(JobState.ACTIVE, "STARTED", started, started=started))
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:
         """Tell `failed`; False where this process is not the one that ran the job."""
@@ -95,10 +96,10 @@ class Execution:
 
     def progress(self, run: Run, fraction: float) -> None:
         """Tell how far a job is: at most once a second, the last word always."""
-        now = time.monotonic()
-        run.unsaid_progress = min(max(fraction, 0.0), 1.0), timestamp(time.time())
-        if now - run.progress_at >= _PROGRESS_EVERY:
-            run.progress_at = now
+        clock = time.monotonic()
+        run.unsaid_progress = min(max(fraction, 0.0), 1.0), now()
+        if clock - run.progress_at >= _PROGRESS_EVERY:
+            run.progress_at = clock
             self._say_unsaid_progress(run)
 
     def _end(self, run: Run, outcome: Outcome, *, when: str | None = None, result: Any = None) -> None:
@@ -110,7 +111,7 @@ class Execution:
             run.told.event(
                 outcome.state,
                 outcome.celery_state,
-                when or timestamp(time.time()),
+                when or now(),
                 previous=JobState.ACTIVE,
                 started=run.started,
                 error=outcome.error,

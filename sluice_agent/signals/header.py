@@ -24,8 +24,8 @@ def written(headers: Mapping[str, Any]) -> dict[str, str]:
     note = headers.get(HEADER)
     if note is None:  # task protocol 1 keeps a message's headers apart from the task's
         beside = headers.get("headers")
-        note = beside.get(HEADER) if isinstance(beside, Mapping) else None
-    if not isinstance(note, Mapping):
+        note = beside.get(HEADER) if isinstance(beside, dict) else None
+    if not isinstance(note, dict):
         return {}
     known = {key: value for key, value in note.items() if isinstance(value, str)}
     if CREATED_AT in known and not is_timestamp(known[CREATED_AT]):
@@ -37,9 +37,10 @@ def taken(request: MutableMapping[str, Any]) -> dict[str, str]:
     """What our header says, after taking it away from a task's request, where the task could meet it."""
     note = request.pop(HEADER, None)
     custom = request.get("headers")
-    beside = custom.pop(HEADER, None) if isinstance(custom, dict) else None
-    if custom == {}:
-        request["headers"] = None
-    if isinstance(note, dict) and RUN in note:  # from our own main process, which has looked at it
+    if isinstance(custom, dict):
+        beside = custom.pop(HEADER, None)
+        note = note or beside
+        request["headers"] = custom or None
+    if type(note) is dict and RUN in note:  # from our own main process, which has looked at it
         return note
-    return written({HEADER: note or beside})
+    return written({HEADER: note})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import wraps
@@ -15,9 +14,9 @@ from sluice_agent.model import JobState
 from sluice_agent.signals.facts import facts_of
 from sluice_agent.signals.header import CREATED_AT, HEADER, PERIODIC_TASK, PRIORITY, written
 from sluice_agent.signals.queues import queue_of
-from sluice_agent.signals.run import run_here
+from sluice_agent.signals.run import Run, run_here
 from sluice_agent.signals.watch import Watch
-from sluice_agent.translation import JobEvents, timestamp, timestamp_of
+from sluice_agent.translation import JobEvents, now, timestamp_of
 
 _periodic_task: ContextVar[str | None] = ContextVar("sluice_agent_periodic_task", default=None)
 
@@ -40,14 +39,14 @@ class Publishing:
         task = _task_headers(body, headers)
         if headers is None or "id" not in task or self._watch.is_ignored(sender):
             return
-        now = timestamp(time.time())
-        run = run_here(get_current_task(), task["id"])
-        if run is not None:  # the job publishes itself: a retry, or what it is replaced by
-            run.published_at = now
+        when = now()
+        run = _run_that_goes_on(task)
+        if run is not None:
+            run.published_at = when
             created_at = run.told.facts.created_at
         else:  # a header that is there already: the main process publishes a retry for a child that it lost
             created_at = written(headers).get(CREATED_AT)
-        note = headers[HEADER] = {CREATED_AT: created_at or now}
+        note = headers[HEADER] = {CREATED_AT: created_at or when}
         if (priority := (properties or {}).get("priority")) is not None:
             note[PRIORITY] = str(priority)
         if periodic := _periodic_task.get():
@@ -59,7 +58,7 @@ class Publishing:
         note = written(headers or {})
         if CREATED_AT not in note or task.get("retries"):
             return
-        run = run_here(get_current_task(), task["id"])
+        run = _run_that_goes_on(task)
         when = (run and run.published_at) or note[CREATED_AT]
         facts = facts_of(task, note, name=sender, queue=queue_of(current_app, delivery))
         redact = self._watch.redact
@@ -92,8 +91,15 @@ class Publishing:
 
 def waiting_state(task: Mapping[str, Any], when: str) -> JobState:
     """The state of a job that waits, at the time `when`."""
-    eta = timestamp_of(task.get("eta"))
-    return JobState.QUEUED if eta is None or eta <= when else JobState.SCHEDULED
+    eta = task.get("eta") and timestamp_of(task["eta"])
+    return JobState.SCHEDULED if eta and eta > when else JobState.QUEUED
+
+
+def _run_that_goes_on(task: Mapping[str, Any]) -> Run | None:
+    """The execution that publishes its own job: as its retry, or as what it is replaced by."""
+    if task.get("retries") or task.get("replaced_task_nesting", True):  # task protocol 1 does not count the latter
+        return run_here(get_current_task(), task["id"])
+    return None
 
 
 def _task_headers(body: Any, headers: dict[str, Any] | None) -> dict[str, Any]:

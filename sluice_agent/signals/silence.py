@@ -18,7 +18,7 @@ from sluice_agent.signals.outcome import error_text, printed
 from sluice_agent.signals.run import Run
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.watch import Watch, harmless
-from sluice_agent.translation import timestamp
+from sluice_agent.translation import now
 
 PATIENCE = 3.0  # seconds in which a verdict of Celery's follows a run that it stopped itself; it takes milliseconds
 
@@ -44,7 +44,7 @@ class Silence:
         """`run` has ended by `raised`, which is no exception that Celery handles."""
         if raised is None or run.has_ended:
             return
-        ended = time.monotonic(), run, timestamp(time.time()), error_text(raised), printed(raised)
+        ended = time.monotonic(), run, now(), error_text(raised), printed(raised)
         if "eager" in run.told.facts.extensions:
             self._tell(*ended)
         elif f"/{os.getpid()}/" in run.told.facts.run:  # the process that received the job: it hears every verdict
@@ -73,10 +73,10 @@ class Silence:
         timer.start()
 
     def _tell_overdue(self) -> None:
-        now = time.monotonic()
+        clock = time.monotonic()
         with self._lock:
-            overdue = [ended for ended in self._waiting if now - ended[0] >= PATIENCE]
-            self._waiting = [ended for ended in self._waiting if now - ended[0] < PATIENCE]
+            overdue = [ended for ended in self._waiting if clock - ended[0] >= PATIENCE]
+            self._waiting = [ended for ended in self._waiting if clock - ended[0] < PATIENCE]
             self._is_listening = bool(self._waiting)
         if self._is_listening:
             self._start_listening()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
@@ -23,7 +22,7 @@ from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.recent import Recent
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.watch import Watch, harmless
-from sluice_agent.translation import JobEvents, timestamp
+from sluice_agent.translation import JobEvents, now, timestamp
 
 _REMEMBERED = 10_000  # jobs whose receipts are known for the case that they come again
 
@@ -60,8 +59,8 @@ class Verdicts:
         )
         if not told_by_producer:
             told = self._about(request.app, task, {**note, RUN: ""}, request.type)
-            now = timestamp(time.time())
-            self._watch.emit(told.event(waiting_state(task, now), "PENDING", now))
+            when = now()
+            self._watch.emit(told.event(waiting_state(task, when), "PENDING", when))
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any = None, **more: Any) -> None:
         """Tell `failed`, whichever process noticed it."""
@@ -197,7 +196,7 @@ class Verdicts:
             told.event(
                 outcome.state,
                 outcome.celery_state,
-                timestamp(time.time()),
+                now(),
                 started=timestamp(started) if started else None,
                 error=outcome.error,
                 stacktrace=outcome.stacktrace,

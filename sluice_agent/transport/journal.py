@@ -71,7 +71,7 @@ class Journal:
             return False
         try:
             pen = self._pens.get(lane)
-            if pen is None or pen.is_due(now):
+            if pen is None or now >= pen.due_at:
                 pen = self._next_pen(lane, now)
             if pen is None:
                 return False

@@ -25,7 +25,8 @@ class Pen:
     def __init__(self, folder: Path, lane: str, folder_limit: int, now: float) -> None:
         self._limit = max(_SMALLEST_FILE, min(_LARGEST_FILE, folder_limit // _FILES_TO_A_FOLDER))
         self._born = now
-        self._look_at = now + _LOOK_EVERY
+        self.due_at = now + _LOOK_EVERY
+        """When, by the monotonic clock, it is time to ask `lines_without_a_file` and `is_worn`."""
         self._size = 0
         self._lines_since_look = 0
         name = f"{time.time_ns():020d}-{lane}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
@@ -49,10 +50,8 @@ class Pen:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._size += written
         self._lines_since_look += 1
-
-    def is_due(self, now: float) -> bool:
-        """Whether it is time to ask `lines_without_a_file` and `is_worn`."""
-        return now >= self._look_at or self._size >= self._limit
+        if self._size >= self._limit:
+            self.due_at = 0.0
 
     def is_worn(self, now: float) -> bool:
         """Whether the file is large or old enough to be finished."""
@@ -61,7 +60,7 @@ class Pen:
     def lines_without_a_file(self) -> int:
         """How many lines were written since the last look, if somebody has removed the file meanwhile; else 0."""
         lines, self._lines_since_look = self._lines_since_look, 0
-        self._look_at = time.monotonic() + _LOOK_EVERY
+        self.due_at = time.monotonic() + _LOOK_EVERY
         return 0 if os.fstat(self._descriptor).st_nlink else max(lines, 1)
 
     def close(self) -> None:
