@@ -1,0 +1,150 @@
+"""The thread that looks at the queues: elected, at every interval, and back after every fault."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from celery import Celery
+
+from sluice_agent.log import complain
+from sluice_agent.monitor.queues.brokers import election_of, gauge_of, opened
+from sluice_agent.monitor.queues.consumers import consumers
+from sluice_agent.monitor.queues.depth import Depth, Gauge
+from sluice_agent.monitor.queues.election import LOOK_EVERY, Alone
+from sluice_agent.monitor.queues.snapshot import queue_event
+
+ELECTION = "sluice-agent-queues-{}"  # what the election is called on the broker: one for each Sluice connection
+_ASK_EVERY = 60.0  # seconds between two questions to all workers
+_LONGEST_PAUSE = 15.0  # seconds after a fault: with the election's term, somebody is back within half a minute
+
+
+class QueueSampler:
+    """Tells the depth of the queues every `interval` seconds, if this agent is the one that was elected.
+
+    `names` says which queues; those that workers take from, that are bound to the app's exchanges, or that hold jobs
+    for quorum queues are found as well. `consumers` says how many workers take from each, where the broker can't (None:
+    nobody knows yet); without it, all workers are asked once a minute. `owner` is what the broker shows as the leader.
+    `management_url` is that of RabbitMQ's management API. Where the broker can't hold an election, this agent samples
+    all the same unless it `must_be_elected`. Raises nothing; what goes wrong is logged once a minute.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        connection_id: str,
+        emit: Callable[[bytes], None],
+        lost: Callable[[str], None],
+        interval: float,
+        names: Callable[[], Collection[str]],
+        owner: str = "",
+        management_url: str | None = None,
+        consumers: Callable[[], Mapping[str, int] | None] | None = None,
+        must_be_elected: bool = False,
+    ) -> None:
+        self._app = app
+        self._connection_id = connection_id
+        self._emit = emit
+        self._lost = lost
+        self._interval = interval
+        self._names = names
+        self._owner = owner or f"{socket.gethostname()}/{os.getpid()}"
+        self._management_url = management_url
+        self._consumers = consumers
+        self._must_be_elected = must_be_elected
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failures = 0
+        self._taken_from: Mapping[str, int] | None = None
+        self._asked = 0.0
+        self.depths: Mapping[str, Depth] = {}
+        """The latest sample, by queue; empty while another agent leads."""
+
+    def start(self) -> None:
+        """Begin. An interval of 0 means that nothing is to be sampled."""
+        if self._interval and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="sluice-queues", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """End, and let another agent lead; waits for `timeout` seconds at the most."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with opened(self._app, self._failures) as connection:
+                    self._sample_on(connection)
+            except Exception as error:  # noqa: BLE001 - brokers fail in many ways, and the next try may do better
+                what = "The queues' depths can't be read from the broker, and are tried again (%s: %s)."
+                complain("queues", what, type(error).__name__, error)
+            self.depths = {}
+            self._failures += 1
+            longest = min(2.0**self._failures, _LONGEST_PAUSE)
+            self._stopped.wait(random.uniform(longest / 2, longest))  # noqa: S311 - so that not all come back as one
+
+    def _sample_on(self, connection: Any) -> None:
+        gauge = gauge_of(self._app, connection, self._management_url)
+        election = election_of(connection, ELECTION.format(self._connection_id), self._owner)
+        if election is None:
+            if self._must_be_elected:
+                complain("election", "No agent can be elected on this broker, so this worker samples no queues.")
+                self._stopped.wait()
+                return
+            election = Alone()
+        due = 0.0
+        try:
+            while not self._stopped.is_set():
+                leads = election.leads()
+                self._failures = 0
+                if not leads:
+                    self.depths = {}
+                elif time.monotonic() >= due:
+                    due = time.monotonic() + self._interval
+                    self._sample(gauge, connection)
+                pause = min(LOOK_EVERY, due - time.monotonic()) if leads else LOOK_EVERY
+                election.wait(max(pause, 0.0), self._stopped)
+        finally:
+            with suppress(Exception):  # a lost connection has resigned for us
+                election.resign()
+
+    def _sample(self, gauge: Gauge, connection: Any) -> None:
+        taken_from = self._workers_by_queue(connection)
+        asked_for = {*self._names(), *(taken_from or ())}
+        found = gauge.depths(asked_for)
+        at = time.time()
+        told: dict[str, Depth] = {}
+        for name, depth in found.items():
+            if name not in asked_for and not depth.ready and name not in self.depths:
+                continue  # that it is empty is news only where it was not
+            if depth.consumers is None and taken_from is not None:
+                depth = replace(depth, consumers=taken_from.get(name, 0))  # noqa: PLW2901 - the same, and more
+            if name in asked_for or depth.ready:
+                told[name] = depth
+            self._tell(name, depth, at)
+        self.depths = told
+
+    def _tell(self, name: str, depth: Depth, at: float) -> None:
+        try:
+            self._emit(queue_event(self._connection_id, name, depth.ready, depth.consumers, at))
+        except Exception as error:  # noqa: BLE001 - one queue's strange name must not hide the others
+            self._lost("internal_error")
+            complain("snapshot", "A queue can't be told (%s: %s).", type(error).__name__, error)
+
+    def _workers_by_queue(self, connection: Any) -> Mapping[str, int] | None:
+        if self._consumers is not None:
+            return self._consumers()
+        if time.monotonic() - self._asked >= _ASK_EVERY or not self._asked:
+            self._asked = time.monotonic()
+            self._taken_from = consumers(self._app, connection)
+        return self._taken_from
