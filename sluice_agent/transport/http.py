@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -14,6 +15,8 @@ THREAD_NAME = "sluice-shipper"
 
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds without a byte
 _DEADLINE = 30.0  # seconds for a whole answer: one that drips in byte by byte never lets the timeout above run out
+_OPENED = (".connect_tcp.complete", ".start_tls.complete")  # what httpx tells of a connection that it makes
+_SENT = ".receive_response_headers.started"  # ... and when a request has left
 _LONGEST_ANSWER = 1_000_000  # bytes
 _WORTH_COMPRESSING = 1_000  # bytes
 
@@ -46,6 +49,7 @@ class HttpClient:
         self._headers = dict(headers)
         self._client: httpx.Client | None = None
         self._takes_gzip = False
+        self._deadline = 0.0
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send `body`, compressed once the endpoint has said that it takes gzip. Raises `UnreachableError`."""
@@ -77,14 +81,35 @@ class HttpClient:
     def _whole_answer(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         if self._client is None:
             self._client = httpx.Client(headers=self._headers, timeout=_TIMEOUT, follow_redirects=False)
-        deadline = time.monotonic() + _DEADLINE
+        self._deadline = time.monotonic() + _DEADLINE
         received = bytearray()
-        with self._client.stream(method, self._url, content=body, headers=headers) as response:
+        watched = {"trace": self._watch}
+        with self._client.stream(method, self._url, content=body, headers=headers, extensions=watched) as response:
             for chunk in response.iter_bytes():
                 received += chunk
-                if time.monotonic() > deadline or len(received) > _LONGEST_ANSWER:
-                    raise httpx.ReadError("the answer is too long or too slow")
+                if len(received) > _LONGEST_ANSWER:
+                    raise httpx.ReadError("the answer is too long")
             return Answer(response.status_code, dict(response.headers), bytes(received))
+
+    def _watch(self, event: str, about: Mapping[str, Any]) -> None:
+        """What httpx tells while a request is under way: the answer's time begins when the request has left."""
+        if event.endswith(_SENT):
+            self._deadline = time.monotonic() + _DEADLINE
+        elif event.endswith(_OPENED):
+            self._keep_in_time(about["return_value"])
+
+    def _keep_in_time(self, connection: Any) -> None:
+        """Let no read of `connection` end after the deadline: httpx's own timeout begins anew with each byte."""
+        read = connection.read
+
+        def read_in_time(most_bytes: int, timeout: float | None = None) -> bytes:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise httpx.ReadTimeout("the answer is too slow")
+            content: bytes = read(most_bytes, left if timeout is None else min(timeout, left))
+            return content
+
+        connection.read = read_in_time
 
 
 class _NotOurRequests(logging.Filter):

@@ -24,6 +24,7 @@ from tests.support.endpoint import Endpoint, event_id_of
 from tests.support.misbehaviour import (
     Behaviour,
     drips,
+    drips_headers,
     hangs,
     html,
     limits,
@@ -100,6 +101,7 @@ CASES: dict[str, Case] = {
     "never answers": Case((hangs(),)),
     "accepts and never answers": Case((hangs(accepted=True),), duplicates=EVENTS),
     "slow by the byte": Case((drips(0.05),), duplicates=EVENTS),
+    "headers slow by the byte, without an end": Case((drips_headers(0.05),), duplicates=EVENTS),
     "200 with rubbish": Case((rubbish(),)),
     "200 with another JSON": Case((rubbish("[1, 2, 3]"),)),
     "200 with HTML": Case((html(),)),

@@ -99,6 +99,17 @@ def drips(seconds_per_byte: float = 0.02) -> Behaviour:
     return behave
 
 
+def drips_headers(seconds_per_byte: float = 0.02) -> Behaviour:
+    """The events are accepted and the answer is one header that comes byte by byte, without an end."""
+
+    def behave(exchange: Exchange) -> bool:
+        exchange.accept()
+        exchange.send_headers_without_an_end(seconds_per_byte)
+        return True
+
+    return behave
+
+
 def limits(most_bytes: int) -> Behaviour:
     """413 for bodies above a size that nobody told the client."""
 

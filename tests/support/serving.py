@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from tests.support.misbehaviour import error_body
@@ -71,6 +72,15 @@ class Exchange:
             self._handler.wfile.write(bytes([byte]))
             time.sleep(seconds_per_byte)
         self.request.status = code
+
+    def send_headers_without_an_end(self, seconds_per_byte: float) -> None:
+        """Send a status and a header byte by byte, until the client hangs up or has had five hundred."""
+        head = b"HTTP/1.1 200 Answer\r\nX-Filler: "
+        with suppress(OSError):
+            for byte in chain(head, repeat(ord("x"), 500)):
+                self._handler.wfile.write(bytes([byte]))
+                time.sleep(seconds_per_byte)
+        self._handler.close_connection = True
 
     def reset(self) -> None:
         """End the connection with an RST."""
