@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "translation": {"identity", "model"},
     "transport": {*GROUND, "settings"},
     "signals": OBSERVERS,
-    "health": GROUND,
+    "health": {*GROUND, "monitor", "transport"},
     "monitor": OBSERVERS,
     "server": {"errors", "model"},
     "agent": EVERYTHING - {"cli", "commands", "doctor", "server", "_public", "__init__"},

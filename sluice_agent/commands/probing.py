@@ -1,0 +1,37 @@
+"""What the commands that run for long say to probes: the report of `status`, and whether the monitor hears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sluice_agent.commands.status import problems_of
+from sluice_agent.health import Health, HealthServer, serve_health
+from sluice_agent.monitor.state import MonitorState
+from sluice_agent.settings import Settings
+from sluice_agent.transport.report import report_on
+from sluice_agent.transport.shippers import destinations
+
+
+def serve_probes(
+    settings: Settings, folder: Path, state: Callable[[], MonitorState] | None = None
+) -> HealthServer | None:
+    """Serve `SLUICE_HEALTH_ADDR` for the journal in `folder` and the monitor whose `state` it is, until stopped.
+
+    None where the variable is not set. Raises `ConfigError` where nothing can listen there.
+    """
+    if settings.health_addr is None:
+        return None
+    return serve_health(settings.health_addr, lambda: health_of(settings, folder, state() if state else None))
+
+
+def health_of(settings: Settings, folder: Path, state: MonitorState | None) -> Health:
+    """Health as of now. It is ready where `status` finds nothing wrong, and a monitor hears its broker."""
+    named = destinations(settings)
+    report = report_on(folder, named)
+    found = problems_of(report, named, settings.journal_max_bytes)
+    problems = {"_".join(filter(None, (one.problem, one.destination))): one.what for one in found}
+    if state is not None and not state.connected:
+        silence = f"the broker's events have not been heard for {state.silent_seconds:.0f} s"
+        problems["receiver_deaf"] = f"{silence}: is it up, and is its address right?"
+    return Health(report=report, problems=problems, most_bytes=settings.journal_max_bytes, monitor=state)
