@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.support.misbehaviour import status
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
+FORKS = 2_000 if os.environ.get("FAULTS") == "long" else 200
 NOOPS = """
     from tests.integration.tasks import app, noop
     with app.producer_pool.acquire() as producer:
@@ -28,7 +30,7 @@ NOOPS = """
     [
         pytest.param([], 2_000, id="children that live"),
         pytest.param(["--max-tasks-per-child=50"], 2_000, id="children of 50 tasks"),
-        pytest.param(["--max-tasks-per-child=1"], 200, id="children of one task"),
+        pytest.param(["--max-tasks-per-child=1"], FORKS, id="children of one task"),
     ],
 )
 def test_every_transition_of_every_task_arrives_exactly_once(
@@ -41,7 +43,7 @@ def test_every_transition_of_every_task_arrives_exactly_once(
     """Without it a recycled pool child takes what it had seen with it, and jobs look stuck for ever."""
     worker = start_worker(args=args)
     producer().run(NOOPS.format(count=count))
-    wait_until(lambda: len(job_events(endpoint)) >= 3 * count, 90, "not every transition arrived", worker.tail)
+    wait_until(lambda: len(job_events(endpoint)) >= 3 * count, 300, "not every transition arrived", worker.tail)
     assert worker.terminate().code == 0
     told = Counter(event["job"]["state"] for event in job_events(endpoint))
     assert told == {"queued": count, "active": count, "completed": count}
