@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import signals
 
+from sluice_agent.ignoring import ignoring
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.publishing import Publishing
@@ -18,7 +19,7 @@ from sluice_agent.signals.redaction import unfailing
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.verdicts import Verdicts
-from sluice_agent.signals.watch import Redact, Watch, harmless, ignoring
+from sluice_agent.signals.watch import Redact, Watch, harmless
 from sluice_agent.signals.workers import Workers
 
 __all__ = ["Redact", "connect"]

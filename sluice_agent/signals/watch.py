@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import translate
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any, ParamSpec
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -31,14 +29,6 @@ class Watch:
     is_ignored: Callable[[str], bool]
     redact: Redact | None
     """Arguments and results pass through it; None: they are not captured."""
-
-
-def ignoring(globs: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether a task's name matches one of `globs`."""
-    if not globs:
-        return lambda _: False
-    matches = re.compile("|".join(translate(glob) for glob in globs)).match
-    return lru_cache(maxsize=4096)(lambda name: matches(name) is not None)
 
 
 def harmless(watch: Watch, handler: Callable[P, None]) -> Callable[P, None]:

@@ -13,13 +13,14 @@ import sluice_agent
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
 GROUND = {"errors", "identity", "log", "model", "stats"}
-OBSERVERS = {"header", "identity", "log", "model", "translation"}
+OBSERVERS = {"header", "identity", "ignoring", "log", "model", "translation"}
 EVERYTHING = {path.stem for path in ROOT.iterdir()}
 
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "settings": GROUND,
     "header": set(),
+    "ignoring": set(),
     "translation": {"identity", "model"},
     "transport": {*GROUND, "settings"},
     "signals": OBSERVERS,

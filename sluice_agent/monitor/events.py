@@ -1,0 +1,100 @@
+"""What a broker event says, read with care: anything may be missing from it, and some of it is not what it seems.
+
+An event's `timestamp` is the sender's clock in seconds of the epoch. Celery's own receiver shifts it by the difference
+of the zones, which makes it wrong; as it comes off the wire it is right.
+"""
+
+from __future__ import annotations
+
+import re
+from ast import literal_eval
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+_EARLIEST = 1_000_000_000.0  # seconds of the epoch: no Celery is as old
+_LATEST = 100_000_000_000.0
+_LONGEST_REPR = 20_000  # characters of an exception's repr that are worth parsing
+_REPR = re.compile(r"([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
+_LAST_WORDS = re.compile(r"^(?:[A-Za-z_][\w<>]*\.)*([A-Za-z_]\w*)(: .*|:?$)", re.MULTILINE)
+_FRAME = re.compile(r"^  File .*\n(?:    .*\n)*", re.MULTILINE)
+_TRACEBACK = "Traceback (most recent call last):\n"
+
+Event = Mapping[str, Any]
+
+
+def moment(event: Event, now: float) -> float:
+    """When it happened, in seconds of the epoch; `now` where it does not say."""
+    at = event.get("timestamp")
+    return float(at) if isinstance(at, (int, float)) and _EARLIEST < at < _LATEST else now
+
+
+def text(event: Event, name: str) -> str | None:
+    """A text that is there and not empty."""
+    value = event.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def count(value: Any) -> int | None:
+    """A number of things."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def seconds(value: Any) -> float | None:
+    """A length of time."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and isfinite(value) and value >= 0 else None
+
+
+def error_of(event: Event) -> tuple[str, str | None]:
+    """How a run failed, as `Type: message`, and the traceback as Python prints it, if there is one.
+
+    `exception` is the repr of the error, or of what Celery had wrapped it in; the traceback ends with its name and what
+    it says of itself, which a repr does not tell.
+    """
+    shown = text(event, "exception") or ""
+    traceback = text(event, "traceback")
+    if traceback is not None and not traceback.startswith(_TRACEBACK):
+        traceback = None
+    found = _REPR.fullmatch(shown)
+    last = _last_words(traceback) if traceback else None
+    if last is not None and (found is None or found[1] == last[0] or found[1] == "ExceptionWithTraceback"):
+        return _joined(*last), traceback
+    if found is None:
+        return shown or "unknown", traceback
+    return _joined(found[1], _message(found[2])), traceback
+
+
+def cause_of(event: Event) -> tuple[str, str | None]:
+    """Why a run is retried: the same, but the traceback is that of Celery's own `Retry`, which names no cause."""
+    error, traceback = error_of(event)
+    found = _REPR.fullmatch(text(event, "exception") or "")
+    return (_joined(found[1], _message(found[2])) if found else error), traceback
+
+
+def _last_words(traceback: str) -> tuple[str, str] | None:
+    """The type and the message with which `traceback` ends."""
+    end = traceback.rfind(_TRACEBACK)
+    frames_end = end + len(_TRACEBACK)
+    for frame in _FRAME.finditer(traceback, frames_end):
+        frames_end = frame.end()
+    words = _LAST_WORDS.search(traceback, frames_end)
+    if words is None:
+        return None
+    return words[1], traceback[words.start(2) : len(traceback)].removeprefix(":").strip()
+
+
+def _message(arguments: str) -> str:
+    """What an exception with these arguments says, if it says it as most do."""
+    if len(arguments) > _LONGEST_REPR:
+        return arguments
+    values: tuple[object, ...]
+    try:
+        values = literal_eval(f"({arguments.rstrip(',')},)") if arguments.strip() else ()
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return arguments
+    return "" if not values else str(values if len(values) > 1 else values[0])
+
+
+def _joined(name: str, message: str) -> str:
+    return f"{name}: {message}" if message else name

@@ -1,0 +1,132 @@
+"""What is known of the tasks that were seen last: broker events after `task-received` carry no more than an id.
+
+Bounded by a number of tasks. One that is known by all its events takes about BYTES_PER_TASK bytes
+(tests/unit/monitor/test_memory.py measures it).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sluice_agent.identity import run_of
+from sluice_agent.model import JobState
+
+BYTES_PER_TASK = 1_000
+"""Bytes of memory for each task that is remembered, as measured, rounded up."""
+
+_MOST_RUNS = 8  # runs of one task that are told apart: more are the redeliveries of a broken set-up
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One execution of one attempt of a task by one worker process, or the receipt of one that is to begin."""
+
+    hostname: str
+    pid: int
+    attempt: int
+    receipt: int
+    redelivered: bool
+    nesting: int
+    received: float | None = None
+    started: float | None = None
+    state: JobState | None = None
+    """What was told of it last; None: that it was received."""
+
+    @property
+    def name(self) -> str:
+        """What separates it from other executions: see `identity.run_of`."""
+        name = run_of(self.hostname, self.pid, self.receipt, self.redelivered)
+        return f"{name}+{self.nesting}" if self.nesting else name
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its end is still to come, as far as anybody knows."""
+        return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.UNKNOWN
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """The last message of a task on one side of the broker: a hash of its name and arguments, and which attempt."""
+
+    kind: int
+    attempt: int
+    nesting: int = 0
+    """How often the task has replaced itself by another one of the same id."""
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """What is known of one task; times are seconds of the epoch."""
+
+    name: str = ""
+    queue: str | None = None
+    attempt: int = 1
+    """The last one that was published or received."""
+    root_id: str | None = None
+    """None where it is the task's own id."""
+    parent_id: str | None = None
+    eta: str | None = None
+    expires: str | None = None
+    priority: int | None = None
+    created: float | None = None
+    sent: Seen | None = None
+    """What was published last, as its producer told it."""
+    taken: Seen | None = None
+    """The same as the worker that received it told it: of a task with two names these two say one each."""
+    published_again: bool = False
+    """Whether it was published once more under its id after it had ended."""
+    told_waiting: int = -1
+    """The nesting for which it was told that the task waits to be run for the first time."""
+    runs: tuple[Run, ...] = ()
+    """Oldest first."""
+
+    @property
+    def nesting(self) -> int:
+        """How often it has replaced itself by another task of the same id."""
+        return max(self.sent.nesting if self.sent else 0, self.taken.nesting if self.taken else 0)
+
+    def runs_at(self, hostname: str, pid: int) -> list[Run]:
+        """Those of one worker process, oldest first."""
+        return [run for run in self.runs if run.pid == pid and run.hostname == hostname]
+
+    def begin(self, hostname: str, pid: int, *, redelivered: bool | None = None) -> Run:
+        """Another run of the present attempt. Whether the broker had handed it out before follows from the others."""
+        attempt, nesting = self.attempt, self.nesting
+        earlier = [run for run in self.runs if run.attempt == attempt]
+        same = [run for run in earlier if run.pid == pid and run.hostname == hostname]
+        if redelivered is None:
+            redelivered = not self.published_again and any(run.nesting == nesting for run in earlier)
+        self.published_again = False
+        receipt = same[-1].receipt + 1 if same else 0
+        run = Run(hostname, pid, attempt, receipt, redelivered, nesting)
+        self.runs = (*self.runs[1 - _MOST_RUNS :], run)
+        return run
+
+
+class Memory:
+    """The tasks by their ids; the one that was not heard of for longest is forgotten first: `on_forget` hears of it."""
+
+    def __init__(self, most: int, on_forget: Callable[[str, Task], None]) -> None:
+        self.most = most
+        self._on_forget = on_forget
+        self._tasks: OrderedDict[str, Task] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def get(self, external_id: str) -> Task | None:
+        """The task, if it is known."""
+        return self._tasks.get(external_id)
+
+    def known(self, external_id: str) -> Task:
+        """The task, which is the last to be forgotten from now on; a new one where it is not known."""
+        task = self._tasks.get(external_id)
+        if task is not None:
+            self._tasks.move_to_end(external_id)
+            return task
+        if len(self._tasks) >= self.most:
+            self._on_forget(*self._tasks.popitem(last=False))
+        task = self._tasks[external_id] = Task()
+        return task

@@ -1,0 +1,145 @@
+"""Broker events in our model, under the ids that the workers' own agents give to the same transitions.
+
+Pure: no connection, no thread, no clock. It is called from one thread, with one event at a time; what it has to say
+goes to `emit`, as the line that is sent.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sluice_agent.ignoring import ignoring
+from sluice_agent.log import complain, logger
+from sluice_agent.monitor.jobs import Jobs, QueueOf, Redact
+from sluice_agent.monitor.later import Later
+from sluice_agent.monitor.memory import Run
+from sluice_agent.monitor.workers import Workers, WorkerView
+
+_OTHER = "other"  # under which events of other types than Celery's own are counted
+
+
+class Observer:
+    """What is known of a cluster from its events, and what is told of it.
+
+    `lost` counts, by reason, an event that could not be understood. Arguments and results (as the texts that events
+    carry) are told only with `redact`, and through it. `remember` is a number of tasks. `queue_of` says which queue an
+    exchange and a routing key lead to. A worker's heartbeat is told once in `heartbeat_interval` seconds; 0: never.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection_id: str,
+        emit: Callable[[bytes], None],
+        lost: Callable[[str], None],
+        ignore_tasks: tuple[str, ...] = (),
+        redact: Redact | None = None,
+        remember: int = 100_000,
+        queue_of: QueueOf | None = None,
+        heartbeat_interval: float = 5.0,
+    ) -> None:
+        self._drop = lost
+        self._later = Later()
+        self._workers = Workers(
+            connection_id=connection_id,
+            emit=emit,
+            later=self._later,
+            heartbeat_interval=heartbeat_interval,
+            lost=self._lost_run,
+        )
+        self._jobs = Jobs(
+            connection_id=connection_id,
+            emit=emit,
+            is_ignored=ignoring(ignore_tasks),
+            redact=redact,
+            remember=remember,
+            queue_of=queue_of,
+            workers=self._workers,
+            later=self._later,
+        )
+        self.event_counts: Counter[str] = Counter()
+        """How many events were taken, by their types."""
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """One event as it came off the wire. It never raises: what can't be understood is counted."""
+        try:
+            kind = event["type"]
+            handle = self._jobs.handlers.get(kind)
+            if handle is not None:
+                self.event_counts[kind] += 1
+                handle(event["uuid"], event)
+                return
+            hear = self._workers.handlers.get(kind)
+            self.event_counts[kind if hear else _OTHER] += 1
+            if hear is not None:
+                hear(self._workers.at(event), event)
+        except Exception as error:  # noqa: BLE001 - events come from anybody who can reach the broker
+            self._lose(error)
+
+    def learned(self, worker: str, what: str, reply: Any) -> None:
+        """A worker's answer to an inspection: `what` is active, reserved, scheduled, stats or active_queues."""
+        view = self._workers.named(worker)
+        if view is None:
+            return
+        try:
+            if what == "stats":
+                self._workers.learn_stats(view, reply)
+            elif what == "active_queues":
+                self._workers.learn_queues(view, reply)
+            else:
+                self._learn_tasks(view, what, reply)
+        except Exception as error:  # noqa: BLE001 - a worker of any version may answer
+            self._lose(error)
+
+    def tick(self, now: float) -> None:
+        """It is `now`, in seconds of the epoch. To be called about once a second."""
+        try:
+            self._later.wind(now)
+            self._workers.tick(now)
+        except Exception as error:  # noqa: BLE001 - the next look may do better
+            self._lose(error)
+
+    def reconnected(self, now: float, gap_seconds: float) -> None:
+        """After `gap_seconds` of deafness events arrive again: some may be missing."""
+        logger.info("The monitor listens again after %.1f s; what it may have missed is asked for.", gap_seconds)
+        self._later.now = now
+        self._workers.reconnected(now)
+
+    def unasked(self) -> list[str]:
+        """The workers that are to be asked now: new ones, those that have returned, and all after a gap."""
+        return self._workers.unasked()
+
+    @property
+    def remembered(self) -> int:
+        """How many tasks are remembered."""
+        return len(self._jobs.memory)
+
+    def workers(self) -> Mapping[str, WorkerView]:
+        """The workers that are online, by their names."""
+        return self._workers.online()
+
+    def queues(self) -> set[str]:
+        """The queues that workers take from, or that tasks were seen in."""
+        return self._jobs.seen_queues.union(*(view.queues for view in self._workers.online().values()))
+
+    def _learn_tasks(self, view: WorkerView, what: str, reply: Any) -> None:
+        if not isinstance(reply, list):
+            return
+        found = set()
+        for entry in reply:
+            request = entry.get("request") if what == "scheduled" else entry
+            if isinstance(request, Mapping):
+                found.add(self._jobs.inspected(view, request, is_active=what == "active", eta=entry.get("eta")))
+        if what == "active":
+            self._workers.learn_running(view, {external_id for external_id in found if external_id})
+
+    def _lost_run(self, external_id: str, run: Run, at: float, reason: str) -> None:
+        self._jobs.lost(external_id, run, at, reason)
+
+    def _lose(self, error: Exception) -> None:
+        self._drop("malformed_event")
+        complain("event", "An event could not be understood (%s: %s); it is counted.", type(error).__name__, error)
+        logger.debug("An event could not be understood", exc_info=sys.exc_info())

@@ -1,0 +1,293 @@
+"""Worker events in our model: online, a heartbeat, busy and idle, offline, whether a worker says so or falls silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from sys import intern
+from typing import Any
+
+from sluice_agent.model import WorkerState
+from sluice_agent.monitor.events import Event, count, moment, seconds, text
+from sluice_agent.monitor.later import Later
+from sluice_agent.monitor.memory import Run
+from sluice_agent.translation import worker_event
+
+SPEAKER = "sluice_agent"
+"""The field of a worker's events in which its agent, if it has one, names the connection that it speaks to."""
+
+_MISSED = 3  # heartbeats in a row
+_LATENESS = 1.0  # seconds that a heartbeat may be late, as the clock here is wound once a second
+_USUAL_FREQUENCY = 2.0  # seconds between two heartbeats of a worker that has not said otherwise
+_DEAFNESS = 5.0  # seconds without a look at the clock, after which the silence may have been ours
+_FAREWELL = 15.0  # seconds after `worker-offline` in which the last word on a task may come
+_KEPT = 60.0  # seconds for which a worker that has gone is known
+_IDLE = 1.0  # seconds in which two words of busy, or of idle, are one
+_POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
+_NO_WORD = "it ended, and no event said how: Celery says nothing of a task that raises Ignore"
+
+Lost = Callable[[str, Run, float, str], None]
+
+
+@dataclass(slots=True, eq=False)
+class WorkerView:
+    """One worker process as its events show it. `heard` is our wall clock, in seconds of the epoch."""
+
+    hostname: str
+    pid: int
+    heard: float
+    frequency: float | None = None
+    """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
+    is_online: bool = False
+    is_busy: bool = False
+    speaks: bool = False
+    """Whether it has an agent of its own for the same connection: then it tells of itself, and knows better."""
+    active: int | None = None
+    pool: str | None = None
+    concurrency: int | None = None
+    queues: tuple[str, ...] = ()
+    software: str | None = None
+    system: str | None = None
+    is_asked: bool = False
+    running: dict[str, Run] = field(default_factory=dict)
+    idle_since: float | None = None
+    """The time of the first of the last heartbeats that all said that no task runs."""
+    beat_slot: int = -1
+
+    @property
+    def only_queue(self) -> str | None:
+        """The queue that all its tasks come from, if there is but one."""
+        return self.queues[0] if len(self.queues) == 1 else None
+
+
+class Workers:
+    """Tells what the workers do. `lost` hears of a run whose worker has gone, or that ended without a word."""
+
+    def __init__(
+        self,
+        *,
+        connection_id: str,
+        emit: Callable[[bytes], None],
+        later: Later,
+        heartbeat_interval: float,
+        lost: Lost,
+    ) -> None:
+        self._connection_id = connection_id
+        self._emit = emit
+        self._later = later
+        self._interval = heartbeat_interval
+        self._lost = lost
+        self._views: dict[tuple[str, int], WorkerView] = {}
+        self._named: dict[str, WorkerView] = {}
+        self._heard_all_since = 0.0
+        self._looked = 0.0
+        self.handlers: Mapping[str, Callable[[WorkerView, Event], None]] = {
+            "worker-online": self._online,
+            "worker-heartbeat": self._heartbeat,
+            "worker-offline": self._offline,
+        }
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def at(self, event: Event) -> WorkerView:
+        """The worker process that sent `event`."""
+        hostname, pid = text(event, "hostname") or "unknown", count(event.get("pid")) or 0
+        view = self._views.get((hostname, pid))
+        if view is None:
+            hostname = intern(hostname)
+            view = self._views[hostname, pid] = WorkerView(hostname, pid, self._later.now)
+            self._named.setdefault(hostname, view)
+        return view
+
+    def named(self, hostname: str) -> WorkerView | None:
+        """The worker of this name that was heard of last."""
+        return self._named.get(hostname)
+
+    def online(self) -> Mapping[str, WorkerView]:
+        """The workers that are online, by their names."""
+        return {name: view for name, view in self._named.items() if view.is_online}
+
+    def unasked(self) -> list[str]:
+        """The names of those that are new, or have returned, since this was called last."""
+        found = [view for view in self._named.values() if view.is_online and not view.is_asked]
+        for view in found:
+            view.is_asked = True
+        return [view.hostname for view in found]
+
+    def ended(self, external_id: str, run: Run) -> None:
+        """`run` is over."""
+        view = self._views.get((run.hostname, run.pid))
+        if view is not None and view.running.get(external_id) is run:
+            del view.running[external_id]
+
+    def reconnected(self, now: float) -> None:
+        """Events may be missing up to `now`: nobody has missed a heartbeat, and everybody is to be asked again."""
+        self._heard_all_since = now
+        for view in self._views.values():
+            view.heard = max(view.heard, now)
+            view.idle_since = None
+            view.is_asked = False
+
+    def tick(self, now: float) -> None:
+        """Look who has missed three heartbeats, and forget who has gone."""
+        if not 0 <= now - self._looked <= _DEAFNESS:  # this process was stopped, or the clock was set
+            for view in self._views.values():
+                view.heard = now
+        self._looked = now
+        for view in list(self._views.values()):
+            silence = now - view.heard
+            if view.is_online and view.frequency and silence > _MISSED * view.frequency + _LATENESS:
+                self._gone(view, now, reason=f"no heartbeat for {silence:.0f} s")
+                self._abandon(view, f"its worker {view.hostname} is lost: no heartbeat for {silence:.0f} s")
+            elif not view.is_online and silence > _KEPT and not view.running:
+                del self._views[view.hostname, view.pid]
+                if self._named.get(view.hostname) is view:
+                    del self._named[view.hostname]
+
+    # What events say
+
+    def _online(self, view: WorkerView, event: Event) -> None:
+        at = moment(event, self._later.now)
+        for other in self._namesakes(view):
+            if other.is_online:  # its process was replaced before anybody missed it
+                other.is_online = False
+                self._abandon(other, f"its worker {view.hostname} was started anew")
+        self._hear(view, event, at)
+
+    def _heartbeat(self, view: WorkerView, event: Event) -> None:
+        at = moment(event, self._later.now)
+        self._hear(view, event, at)
+        active = count(event.get("active"))
+        if active is not None:
+            view.active = active
+            self._see_load(view, active, at)
+        slot = int(at / self._interval) if self._interval else view.beat_slot
+        if slot != view.beat_slot:
+            view.beat_slot = slot
+            self._say(view, WorkerState.HEARTBEAT, at, within=self._interval)
+
+    def _offline(self, view: WorkerView, event: Event) -> None:
+        is_news = view.is_online or view.frequency is None
+        self._hear(view, event, None)
+        if is_news:
+            self._gone(view, moment(event, self._later.now))
+        runs = dict(view.running)
+
+        def tell_the_rest() -> None:
+            if not view.is_online:
+                for external_id, run in runs.items():
+                    if view.running.pop(external_id, None) is run and not view.speaks:
+                        self._lost(external_id, run, self._later.now, f"its worker {view.hostname} has gone offline")
+
+        if runs:
+            self._later.call(_FAREWELL, tell_the_rest)
+
+    def _hear(self, view: WorkerView, event: Event, online_at: float | None) -> None:
+        view.heard = self._later.now
+        frequency = seconds(event.get("freq"))
+        if frequency and ("active" in event or view.frequency is None):  # an answer to `heartbeat` names another one
+            view.frequency = frequency if "active" in event else _USUAL_FREQUENCY
+        version = text(event, "sw_ver")
+        if version is not None:
+            view.software = intern(f"celery {version}")
+        system = text(event, "sw_sys")
+        if system is not None:
+            view.system = intern(system.lower())
+        view.speaks = event.get(SPEAKER) == self._connection_id if SPEAKER in event or version else view.speaks
+        if online_at is not None and not view.is_online:
+            view.is_online, view.is_asked = True, False
+            view.idle_since = None
+            self._named[view.hostname] = view
+            self._say(view, WorkerState.ONLINE, online_at)
+
+    def _see_load(self, view: WorkerView, active: int, at: float) -> None:
+        if bool(active) is not view.is_busy:
+            view.is_busy = bool(active)
+            self._say(view, WorkerState.BUSY if active else WorkerState.IDLE, at, within=_IDLE)
+        if active:
+            view.idle_since = None
+        elif view.idle_since is None:
+            view.idle_since = at
+        elif view.running:
+            # Two heartbeats ago nothing ran any more: all that was said of what ran before has arrived since.
+            ended = [(key, run) for key, run in view.running.items() if (run.started or 0.0) < view.idle_since]
+            for external_id, run in ended:
+                del view.running[external_id]
+                if not view.speaks:
+                    self._lost(external_id, run, at, _NO_WORD)
+
+    # What inspection says
+
+    def learn_stats(self, view: WorkerView, reply: Mapping[str, Any]) -> None:
+        """The answer to `inspect stats`."""
+        pool = reply.get("pool")
+        if isinstance(pool, Mapping):
+            module = (text(pool, "implementation") or "").partition(":")[0].rpartition(".")[2]
+            view.pool = intern(_POOLS.get(module, module)) or None
+            view.concurrency = count(pool.get("max-concurrency"))
+
+    def learn_queues(self, view: WorkerView, reply: Any) -> None:
+        """The answer to `inspect active_queues`."""
+        names = (
+            {text(queue, "name") for queue in reply if isinstance(queue, Mapping)} if isinstance(reply, list) else ()
+        )
+        view.queues = tuple(sorted(intern(name) for name in names if name))
+
+    def learn_running(self, view: WorkerView, external_ids: set[str]) -> None:
+        """The answer to `inspect active`: what we have for running and is not there has ended while we were deaf."""
+        for external_id, run in list(view.running.items()):
+            if external_id in external_ids or (run.started or 0.0) >= self._heard_all_since:
+                continue
+
+            def tell(external_id: str = external_id, run: Run = run) -> None:
+                if view.running.pop(external_id, None) is run and not view.speaks:
+                    reason = "it ended while the monitor had lost its connection"
+                    self._lost(external_id, run, self._later.now, reason)
+
+            self._later.call(_DEAFNESS, tell)  # its end may be on its way
+
+    # How it is told
+
+    def _namesakes(self, view: WorkerView) -> list[WorkerView]:
+        named = self._named.get(view.hostname)
+        if named is None or named is view:
+            return []
+        return [other for other in self._views.values() if other.hostname == view.hostname and other is not view]
+
+    def _gone(self, view: WorkerView, at: float, reason: str | None = None) -> None:
+        """Tell `offline`, unless another process has taken over the worker's name."""
+        view.is_online = view.is_busy = False
+        view.active = 0
+        if not any(other.is_online for other in self._namesakes(view)):
+            self._say(view, WorkerState.OFFLINE, at, reason=reason)
+
+    def _abandon(self, view: WorkerView, reason: str) -> None:
+        """Nobody will tell what became of the runs of `view`."""
+        runs, view.running = view.running, {}
+        for external_id, run in runs.items():
+            self._lost(external_id, run, self._later.now, reason)
+
+    def _say(self, view: WorkerView, state: WorkerState, at: float, reason: str | None = None, **within: float) -> None:
+        if view.speaks and reason is None:
+            return
+        about = {
+            "pool": view.pool,
+            "software": view.software,
+            "system": view.system,
+            "reason": reason,
+        }
+        self._emit(
+            worker_event(
+                self._connection_id,
+                view.hostname,
+                view.pid,
+                state,
+                at,
+                metadata={name: value for name, value in about.items() if value is not None},
+                activeJobs=view.active,
+                concurrency=view.concurrency,
+                queues=list(view.queues) or None,
+                **within,
+            )
+        )
