@@ -80,8 +80,12 @@ class Settings(BaseSettings):
     heartbeat_interval: Seconds = 5.0
     """Seconds between two heartbeats of a worker; ``0``: none. Sluice shows a worker offline after 6 s of silence."""
 
+    queues: bool = False
+    """``1``: a worker samples the depth of queues, if it is the one of all agents that the broker elects. A sidecar does
+    so without being told."""
+
     queue_interval: Seconds = 10.0
-    """Seconds between two samples of a queue's depth."""
+    """Seconds between two samples of a queue's depth; ``0``: none."""
 
     ignore_tasks: Annotated[tuple[str, ...], NoDecode] = ()
     """Names of tasks that are not captured, comma-separated; ``*`` and ``?`` match as in file names."""
@@ -90,7 +94,7 @@ class Settings(BaseSettings):
     """``1``: arguments and results are sent, after redaction."""
 
     health_addr: str | None = None
-    """``[host]:port`` where the sidecar answers probes."""
+    """``[host]:port`` where a sidecar answers probes: ``/healthz``, ``/readyz`` and ``/metrics``."""
 
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The lowest level that the logger ``sluice_agent`` passes on."""

@@ -19,7 +19,7 @@ from sluice_agent.monitor.queues.virtual import VirtualGauge
 _AMQP, _REDIS, _SQS = "amqp", "redis", "sqs"  # kombu's names of the kinds of transport
 _PATIENCE = 10.0  # seconds for one answer, where the user has set no other: a half-open connection must not hang us
 _TIMEOUTS = {
-    _AMQP: ("connect_timeout", "read_timeout", "write_timeout"),
+    _AMQP: ("read_timeout", "write_timeout"),  # that of connecting is broker_connection_timeout
     _REDIS: ("socket_connect_timeout", "socket_timeout"),
 }
 

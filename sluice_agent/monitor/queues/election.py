@@ -101,7 +101,9 @@ class RabbitMQElection:
             auto_delete=False,
             arguments={"x-single-active-consumer": True, "x-max-length": 1, "x-expires": _IDLE_QUEUE},
         )
-        token = self._channel.prepare_message(owner, properties={"delivery_mode": 1})
+        token = self._channel.prepare_message(
+            owner, content_type="text/plain", content_encoding="utf-8", properties={"delivery_mode": 1}
+        )
         self._channel.basic_publish(token, routing_key=name)
         self._channel.basic_consume(name, callback=self._take)
         self._drain(_NAP)
@@ -115,9 +117,9 @@ class RabbitMQElection:
         return self._leads
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
-        """Wait, and keep the connection alive."""
-        deadline = time.monotonic() + seconds
-        while not stopped.is_set() and (left := deadline - time.monotonic()) > 0:
+        """Wait, and keep the connection alive. It is over at once where the token comes meanwhile."""
+        deadline, led = time.monotonic() + seconds, self._leads
+        while not stopped.is_set() and self._leads is led and (left := deadline - time.monotonic()) > 0:
             self._drain(min(left, _NAP))
             self._connection.heartbeat_check()
 

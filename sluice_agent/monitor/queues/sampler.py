@@ -102,7 +102,7 @@ class QueueSampler:
                 self._stopped.wait()
                 return
             election = Alone()
-        due = 0.0
+        due = time.monotonic()
         try:
             while not self._stopped.is_set():
                 leads = election.leads()
@@ -110,8 +110,9 @@ class QueueSampler:
                 if not leads:
                     self.depths = {}
                 elif time.monotonic() >= due:
-                    due = time.monotonic() + self._interval
                     self._sample(gauge, connection)
+                    missed = (time.monotonic() - due) // self._interval
+                    due += (missed + 1) * self._interval
                 pause = min(LOOK_EVERY, due - time.monotonic()) if leads else LOOK_EVERY
                 election.wait(max(pause, 0.0), self._stopped)
         finally:
