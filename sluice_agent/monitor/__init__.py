@@ -5,6 +5,104 @@ Imports Celery and kombu, and nothing of the transport or the settings: it is gi
 
 from __future__ import annotations
 
-from sluice_agent.monitor.state import MonitorState
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
-__all__ = ["MonitorState"]
+from celery import Celery
+
+from sluice_agent.monitor.durable import Durable, DurableQueue
+from sluice_agent.monitor.inspector import Inspector
+from sluice_agent.monitor.observer import Observer
+from sluice_agent.monitor.queues import QueueSampler
+from sluice_agent.monitor.receiver import Receiver
+from sluice_agent.monitor.state import MonitorState
+from sluice_agent.monitor.subscription import Transient
+
+__all__ = ["DurableQueue", "Monitor", "MonitorState"]
+
+
+class Monitor:
+    """Receiver, observer, inspector and queue sampler of one broker, put together.
+
+    `emit` takes an event, as the line that is sent; `lost` counts one that could not be made, by reason. `queues` are
+    names that are sampled beside those that are found. `durable` is the queue that collects events while nobody
+    listens; None: a queue that lives as long as its connection.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        connection_id: str,
+        emit: Callable[[bytes], None],
+        lost: Callable[[str], None],
+        ignore_tasks: tuple[str, ...] = (),
+        redact: Callable[[str, Any], Any] | None = None,
+        remember: int = 100_000,
+        heartbeat_interval: float = 5.0,
+        enable_events: bool = True,
+        durable: DurableQueue | None = None,
+        queue_interval: float = 10.0,
+        queues: tuple[str, ...] = (),
+        owner: str = "",
+        management_url: str | None = None,
+    ) -> None:
+        self._extra_queues = frozenset(queues)
+        self._observer = Observer(
+            connection_id=connection_id,
+            emit=emit,
+            lost=lost,
+            ignore_tasks=ignore_tasks,
+            redact=redact,
+            remember=remember,
+            heartbeat_interval=heartbeat_interval,
+        )
+        self._inspector = Inspector(app, enable_events=enable_events)
+        subscription = Durable(app, durable) if durable else Transient(app)
+        self._receiver = Receiver(app, self._observer, self._inspector, subscription, lost)
+        self._sampler = QueueSampler(
+            app,
+            connection_id=connection_id,
+            emit=emit,
+            lost=lost,
+            interval=queue_interval,
+            names=self._queue_names,
+            owner=owner,
+            management_url=management_url,
+        )
+
+    def start(self) -> None:
+        """Begin, in threads of its own. Returns at once, whether the broker can be reached or not."""
+        self._inspector.start()
+        self._receiver.start()
+        self._sampler.start()
+
+    def stop(self, timeout: float) -> None:
+        """End within `timeout` seconds: what was read from the broker is told first."""
+        deadline = time.monotonic() + timeout
+        self._receiver.stop(timeout)
+        self._sampler.stop(max(deadline - time.monotonic(), 0.0))
+        self._inspector.stop(max(deadline - time.monotonic(), 0.0))
+
+    def state(self) -> MonitorState:
+        """How it goes."""
+        receiver = self._receiver
+        depths: Mapping[str, Any] = self._sampler.depths
+        return MonitorState(
+            connected=receiver.is_connected,
+            connections=receiver.connections,
+            gaps=receiver.gaps,
+            gap_seconds=receiver.gap_seconds,
+            silent_seconds=receiver.silent_seconds,
+            read_ahead_bytes=receiver.read_ahead_bytes,
+            lag_seconds=receiver.lag_seconds,
+            undecodable=receiver.undecodable,
+            events=dict(self._observer.event_counts),
+            remembered=self._observer.remembered,
+            workers=len(self._observer.workers()),
+            depths=depths,
+        )
+
+    def _queue_names(self) -> Collection[str]:
+        return self._extra_queues | self._observer.queues()

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from botocore.exceptions import ClientError
-from kombu.transport.SQS import (  # type: ignore[attr-defined]
+from kombu.transport.SQS import (
     DoesNotExistQueueException,
     UndefinedQueueException,
 )

@@ -1,0 +1,106 @@
+"""A named queue on RabbitMQ that collects events whether anybody listens or not, shared by any number of sidecars.
+
+It is a quorum queue, so that it outlives the broker's restart, and it has one active consumer: the events of a job make
+sense in their order and to one observer. The broker chooses that one, and when it goes the next goes on where it was.
+An event is acknowledged when it has its line in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from kombu import Connection, Consumer, Message, Queue
+
+from sluice_agent.monitor.subscription import event_exchange
+
+_PREFETCH = 1_000  # messages on their way; a message holds up to 24 events
+_MOST_KNOWN = 20 * _PREFETCH
+
+
+@dataclass(frozen=True, slots=True)
+class DurableQueue:
+    """What to call the queue, and what it may grow to while nobody listens; then the oldest messages go first."""
+
+    name: str
+    most_messages: int = 1_000_000
+    keep_seconds: float = 86_400.0
+
+
+class Durable:
+    """The subscription to a `DurableQueue`. What was taken and could not be acknowledged is not taken again."""
+
+    survives = True
+    most_ahead = 16_000_000
+
+    def __init__(self, app: Celery, queue: DurableQueue) -> None:
+        self._app = app
+        self._queue = queue
+        self._consumer: Consumer | None = None
+        self._channel: Any = None
+        self._tag = 0  # of the last message that was taken
+        self._unsettled: list[int] = []  # the hashes of the bodies that were taken and not acknowledged yet
+        self._known: set[int] = set()  # the same of connections that went: the broker hands these messages out again
+
+    def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
+        """Declare the queue where it is absent, and consume it once this replica is the active one."""
+        if len(self._known) > _MOST_KNOWN:
+            self._known = set()
+        self._known.update(self._unsettled)
+        self._unsettled = []
+        queue = Queue(
+            self._queue.name,
+            exchange=event_exchange(self._app, connection),
+            routing_key="#",
+            durable=True,
+            auto_delete=False,
+            queue_arguments={
+                "x-queue-type": "quorum",
+                "x-single-active-consumer": True,
+                "x-overflow": "drop-head",
+            },
+            max_length=self._queue.most_messages,
+            message_ttl=self._queue.keep_seconds,
+        )
+        self._channel = channel = connection.channel()
+        self._consumer = Consumer(channel, [queue], on_message=on_message, accept=None, prefetch_count=_PREFETCH)
+        self._consumer.consume()
+        return channel
+
+    def mark(self, message: Message) -> tuple[Any, bool]:
+        """Redelivered messages that this process took before are not new."""
+        digest = hash(message.body)
+        is_known = bool(message.delivery_info.get("redelivered")) and digest in self._known
+        if is_known:
+            self._known.discard(digest)
+        return (message.delivery_tag, digest), not is_known
+
+    def note_taken(self, mark: Any) -> None:
+        """To be acknowledged."""
+        self._tag, digest = mark
+        self._unsettled.append(digest)
+
+    def settle(self) -> None:
+        """Acknowledge everything up to what was taken last."""
+        if self._unsettled:
+            self._channel.basic_ack(self._tag, multiple=True)
+            self._unsettled = []
+
+    def close(self) -> None:
+        """The queue stays, and collects."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.cancel()
+
+
+def refusal(app: Celery) -> str | None:
+    """Why this app's broker can't have a durable queue of events, and what to do instead; None where it can."""
+    driver = app.connection_for_read().transport.driver_type
+    if driver == "amqp":
+        return None
+    return (
+        f"--durable needs RabbitMQ, and this broker is {driver}, which keeps no event that nobody takes: to lose "
+        "nothing here, let the workers tell it themselves: sluice_agent.install(), or `-I sluice_agent.auto`"
+    )

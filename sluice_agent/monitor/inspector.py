@@ -1,0 +1,136 @@
+"""Asks workers what events do not say, and to send events at all: in a thread of its own, never in a loop.
+
+A worker is asked once, and again when it returns; all of them are asked when a connection begins, since events may have
+been missed before. What they answer goes back to whoever calls the observer, by a queue.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from celery import Celery
+from kombu import Connection
+
+from sluice_agent.log import complain, logger
+
+QUESTIONS = ("stats", "active_queues", "active", "reserved", "scheduled")
+_ANSWER_SECONDS = 1.0  # Celery's own default: a worker that is so busy that it takes longer is known by its events
+_MOST_AT_ONCE = 200  # workers in one question
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one worker answered."""
+
+    worker: str
+    what: str
+    reply: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Everybody has been asked for the connection of this number; all answers are before this in the queue."""
+
+    connection: int
+
+
+class Inspector:
+    """Its answers wait in `answers`. Never raises; each round has a connection of its own, which ends with it."""
+
+    def __init__(self, app: Celery, *, enable_events: bool) -> None:
+        self.answers: SimpleQueue[Answer | Asked] = SimpleQueue()
+        self._app = app
+        self._enable_events = enable_events
+        self._requests: SimpleQueue[int | frozenset[str] | None] = SimpleQueue()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="sluice-inspector", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """End; a round that is on its way is not waited for longer than `timeout` seconds."""
+        self._stopped.set()
+        self._requests.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def ask_all(self, connection: int) -> None:
+        """Ask everybody, as connection number `connection` has just begun."""
+        self._requests.put(connection)
+
+    def ask(self, workers: Collection[str]) -> None:
+        """Ask these, which have just appeared."""
+        self._requests.put(frozenset(workers))
+
+    def _run(self) -> None:
+        while (request := self._requests.get()) is not None and not self._stopped.is_set():
+            try:
+                self._round(request)
+            except Exception as error:  # noqa: BLE001 - each transport has errors of its own, and workers answer anything
+                complain("inspect", "Workers can't be asked (%s: %s).", type(error).__name__, error)
+            if isinstance(request, int):
+                self.answers.put(Asked(request))
+
+    def _round(self, request: int | frozenset[str]) -> None:
+        with self._app.connection_for_write() as connection:
+            connection.ensure_connection(
+                max_retries=1, interval_start=0, timeout=self._app.conf.broker_connection_timeout
+            )
+            if isinstance(request, int):
+                self._tell_to_send(None, connection)
+                everybody = self._put("stats", None, connection)
+                self._put_all(sorted(everybody), QUESTIONS[1:], connection)
+            else:
+                self._tell_to_send(sorted(request), connection)
+                self._put_all(sorted(request), QUESTIONS, connection)
+
+    def _tell_to_send(self, workers: list[str] | None, connection: Connection) -> None:
+        if not self._enable_events:
+            return
+        self._app.control.enable_events(destination=workers, connection=connection)
+        if workers is None:
+            logger.info("All workers are told to send events of their tasks (--no-enable-events: they are not)")
+        else:
+            logger.info("Told to send events of their tasks: %d workers, such as %s", len(workers), workers[0])
+
+    def _put_all(self, workers: list[str], questions: Collection[str], connection: Connection) -> None:
+        for some in _chunks(workers):
+            for what in questions:
+                if self._stopped.is_set():
+                    return
+                self._put(what, some, connection)
+
+    def _put(self, what: str, workers: list[str] | None, connection: Connection) -> Collection[str]:
+        """Ask, and pass on what was answered; who did."""
+        asked = self._app.control.inspect(
+            destination=workers,
+            timeout=_ANSWER_SECONDS,
+            limit=len(workers) if workers else None,
+            connection=connection,
+        )
+        answers: dict[str, Any] = getattr(asked, what)() or {}
+        for worker, reply in answers.items():
+            if not (isinstance(reply, dict) and reply.keys() == {"error"}):
+                self.answers.put(Answer(worker, what, reply))
+        return answers.keys()
+
+
+def _chunks(workers: list[str]) -> Iterator[list[str]]:
+    for first in range(0, len(workers), _MOST_AT_ONCE):
+        yield workers[first : first + _MOST_AT_ONCE]
+
+
+def drain(answers: SimpleQueue[Answer | Asked]) -> Iterator[Answer | Asked]:
+    """What has come so far."""
+    try:
+        while True:
+            yield answers.get_nowait()
+    except Empty:
+        return

@@ -1,0 +1,264 @@
+"""The thread that receives events: it owns the connection, and everything that the observer hears is told to it here.
+
+It reads before it decodes (`backlog`), and goes on after whatever happens: a broker that is away, a connection that is
+silent, credentials that are refused, an event that is none.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from kombu import Connection, Message
+
+from sluice_agent.log import complain, logger
+from sluice_agent.monitor.backlog import Backlog, Raw, events_in
+from sluice_agent.monitor.inspector import Answer, Inspector, drain
+from sluice_agent.monitor.probe import HEARTBEAT, PING_AFTER, probe_of
+
+if TYPE_CHECKING:
+    from sluice_agent.monitor.observer import Observer
+    from sluice_agent.monitor.subscription import Subscription
+
+_IDLE = 0.25  # seconds that one look at an idle connection takes, and so a stop at the most
+_SLICE = 0.005  # seconds of decoding between two looks at the socket
+_TICK_EVERY = 1.0
+_PROBE_EVERY = 2.0
+_DEAF_AFTER = 20.0  # seconds without any sign of life until the connection is given up
+_CONNECT_SECONDS = 4.0
+_FIRST_PAUSE = 0.2  # seconds between two attempts to connect, at first
+_LONGEST_PAUSE = 3.0  # at last: whoever restarts a broker sees us back at once
+_GOOD_AFTER = 5.0  # seconds that a connection must live to be called a success: then pauses begin with the first again
+_HOLD = 4.0  # seconds that events wait for what workers know of the jobs that they are about
+_STANDBY = 10.0  # seconds without a message after which another replica has been the active one, and memory is stale
+
+_KEEPALIVE = {"socket_keepalive": True, "socket_connect_timeout": _CONNECT_SECONDS, "health_check_interval": PING_AFTER}
+
+
+class DeafError(ConnectionError):
+    """The connection stands, and nothing comes: not even the answer to a probe."""
+
+
+class Receiver:
+    """Tells `observer` every event of the broker, from one thread. `lost` counts, by reason, what was no event."""
+
+    def __init__(
+        self,
+        app: Celery,
+        observer: Observer,
+        inspector: Inspector,
+        subscription: Subscription,
+        lost: Callable[[str], None],
+    ) -> None:
+        self._app = app
+        self._observer = observer
+        self._inspector = inspector
+        self._subscription = subscription
+        self._lost = lost
+        self._accept = {app.conf.event_serializer, "json"}
+        self._backlog = Backlog()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._heard_at = 0.0  # the monotonic clock at the last sign of life
+        self._message_at = 0.0
+        self._deaf_since: float | None = None
+        self._hold_until = 0.0
+        self._tick_at = 0.0
+        self._answered: set[str] = set()
+        self.is_connected = False
+        self.connections = 0
+        self.gaps = 0
+        self.gap_seconds = 0.0
+        self.lag_seconds = 0.0
+        self.undecodable = 0
+
+    @property
+    def read_ahead_bytes(self) -> int:
+        """What is read and not yet decoded."""
+        return self._backlog.bytes
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since the last sign of life."""
+        return time.monotonic() - self._heard_at if self._heard_at else 0.0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="sluice-receiver", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """End: what has been read is told first. Waits for `timeout` seconds at the most."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopped.is_set():
+            connected_at = None
+            try:
+                with self._connect(failures) as connection:
+                    connected_at = time.monotonic()
+                    self._listen(connection)
+            except Exception as error:  # noqa: BLE001 - each transport has errors of its own, and each may pass
+                self._note_failure(connection_was_there=connected_at is not None, error=error)
+            finally:
+                self._disconnected()
+            if connected_at is not None and time.monotonic() - connected_at >= _GOOD_AFTER:
+                failures = 0
+            failures += 1
+            pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
+            self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._decode(float("inf"))
+
+    def _connect(self, failures: int) -> Connection:
+        """A new connection to the broker, or to the next of several after each failure."""
+        connection: Connection = self._app.connection_for_read(
+            heartbeat=HEARTBEAT, connect_timeout=_CONNECT_SECONDS, transport_options=_KEEPALIVE
+        )
+        for _ in range(failures):
+            connection.maybe_switch_next()
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=_CONNECT_SECONDS)
+        except BaseException:
+            connection.release()
+            raise
+        return connection
+
+    def _listen(self, connection: Connection) -> None:
+        """Subscribe, and take what comes until the end or a fault."""
+        channel = self._subscription.open(connection, self._read)
+        self._drain(connection, 0)  # kombu subscribes to Redis as it first looks for messages
+        probe = probe_of(connection, channel)
+        now = probe_at = self._heard_at = self._message_at = time.monotonic()
+        self._connected(connection, now)
+        while not self._stopped.is_set():
+            if self._read_ahead(connection):
+                self._heard_at = time.monotonic()
+            self._hear_answers()
+            if time.monotonic() >= self._hold_until or self._backlog.bytes > self._subscription.most_ahead:
+                self._decode(time.monotonic() + _SLICE)
+            self._subscription.settle()
+            now = time.monotonic()
+            if now >= probe_at:
+                probe_at = now + _PROBE_EVERY
+                if probe.is_alive():
+                    self._heard_at = now
+                elif now - self._heard_at > _DEAF_AFTER:
+                    raise DeafError(f"no sign of life for {now - self._heard_at:.0f} s")
+            if now >= self._tick_at:
+                self._tick_at = now + _TICK_EVERY
+                self._tick()
+        self._read_ahead(connection)
+        self._decode(float("inf"))
+        self._subscription.settle()
+        self._subscription.close()
+
+    def _read_ahead(self, connection: Connection) -> bool:
+        """Read all that has come, as long as there is room; waits for something only where nothing is to be decoded."""
+        found = False
+        waits = not self._backlog and not self._stopped.is_set()
+        while self._backlog.bytes <= self._subscription.most_ahead:
+            if not self._drain(connection, _IDLE if waits else 0):
+                break
+            found, waits = True, False
+        return found
+
+    def _drain(self, connection: Connection, timeout: float) -> bool:
+        """Let kombu read what has come; whether anything had."""
+        try:
+            connection.drain_events(timeout=timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    def _read(self, message: Message) -> None:
+        mark, is_new = self._subscription.mark(message)
+        if self._subscription.survives and time.monotonic() - self._message_at > _STANDBY:
+            self._ask_all()
+        self._message_at = time.monotonic()
+        body = message.body if is_new else b"[]"
+        if isinstance(body, str):
+            body = body.encode()
+        self._backlog.add(Raw(body, message.content_type, message.content_encoding, mark, time.time()))
+
+    def _decode(self, until: float) -> None:
+        """Tell the observer what was read, oldest first, until the monotonic clock says `until`."""
+        take = self._observer.take
+        while self._backlog:
+            message = self._backlog.take()
+            try:
+                for event in events_in(message, self._accept):
+                    take(event)
+            except Exception as error:  # noqa: BLE001 - anybody may publish anything to the event exchange
+                self.undecodable += 1
+                self._lost("undecodable")
+                complain("undecodable", "A message is no event (%s: %s); it is counted.", type(error).__name__, error)
+            self._subscription.note_taken(message.mark)
+            self.lag_seconds = max(time.time() - message.read_at, 0.0)
+            if time.monotonic() >= until:
+                break
+        else:
+            self.lag_seconds = 0.0
+
+    def _hear_answers(self) -> None:
+        for answer in drain(self._inspector.answers):
+            if isinstance(answer, Answer):
+                self._answered.add(answer.worker)
+                self._guarded(self._observer.learned, answer.worker, answer.what, answer.reply)
+            elif answer.connection == self.connections:
+                self._hold_until = 0.0
+
+    def _tick(self) -> None:
+        """Let the observer look at the time: not later than what it has heard, or it would miss what still waits."""
+        self._guarded(self._observer.tick, time.time() - self.lag_seconds)
+        if time.monotonic() < self._hold_until:
+            return
+        unasked = set(self._observer.unasked()) - self._answered
+        self._answered = set()
+        if unasked:
+            self._inspector.ask(unasked)
+
+    def _ask_all(self) -> None:
+        self._hold_until = time.monotonic() + _HOLD
+        self._answered = set()
+        self._inspector.ask_all(self.connections)
+
+    def _connected(self, connection: Connection, now: float) -> None:
+        self.is_connected = True
+        self.connections += 1
+        if self._deaf_since is not None:
+            gap = now - self._deaf_since
+            self._deaf_since = None
+            self.gaps += 1
+            self.gap_seconds += gap
+            self._guarded(self._observer.reconnected, time.time(), gap)
+        else:
+            logger.info("Listening to the events of %s", connection.as_uri())
+        self._ask_all()
+
+    def _disconnected(self) -> None:
+        if self.is_connected:
+            self.is_connected = False
+            self._deaf_since = self._heard_at
+        if self._subscription.survives:
+            self._backlog.clear()
+
+    def _note_failure(self, *, connection_was_there: bool, error: Exception) -> None:
+        what = "The connection to the broker is lost" if connection_was_there else "The broker can't be reached"
+        complain("broker", "%s (%s: %s); it is tried again.", what, type(error).__name__, error)
+        logger.debug(what, exc_info=sys.exc_info())
+
+    def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001 - one fault must not end the capture
+            self._lost("internal_error")
+            complain("observer", "The observer failed (%s: %s); it goes on.", type(error).__name__, error)
+            logger.debug("The observer failed", exc_info=sys.exc_info())
