@@ -37,6 +37,12 @@ def install(
         logger.info("sluice-agent is off: %s", why)
         return
     _agent = Agent(settings, before_send, redact)
+    _agent.listen()
+
+
+def installed() -> Agent | None:
+    """The agent of this process, where `install` has made one."""
+    return _agent
 
 
 def flush(timeout: float = EXIT_BUDGET) -> bool:

@@ -44,21 +44,27 @@ class Agent:
         self._may_ship = settings.ship == "auto" and has_a_key
         self._is_forked = False
         self._unjournaled = Counts()
+        self.redact = redact
+        self.report_progress: Callable[[float], None] = lambda _: None
+        os.register_at_fork(after_in_child=self._after_fork)
+        atexit.register(self.shutdown)
+
+    def listen(self) -> None:
+        """Capture what happens in this process and its children. A monitor does not: it is told by the broker."""
+        settings = self._settings
         self.report_progress = signals.connect(
             connection_id=str(settings.connection),
             emit=self.capture,
-            lost=self._drop,
+            lost=self.drop,
             ignore_tasks=settings.ignore_tasks,
             capture_args=settings.capture_args,
-            redact=redact,
+            redact=self.redact,
             heartbeat_interval=settings.heartbeat_interval,
             on_pool_process=self._note_pool_process,
             on_pool_process_stop=self._finish_pool_process,
             on_worker_stop=self.shutdown,
             losses=self.losses,
         )
-        os.register_at_fork(after_in_child=self._after_fork)
-        atexit.register(self.shutdown)
 
     def capture(self, event: bytes) -> None:
         """Write `event`, a line of JSON, to the journal. Never blocks, never raises: what can't be kept is counted."""
@@ -68,7 +74,7 @@ class Agent:
                 return
         journal = self._journal
         if journal is None:
-            self._drop("journal_unavailable")
+            self.drop("journal_unavailable")
             return
         journal.append(event, VITALS if event.startswith(_VITAL_TYPES) else EVENTS)
         if self._shippers is None and self._may_ship:
@@ -81,11 +87,21 @@ class Agent:
             line = changed.to_json() if changed is not None else b""
         except Exception as error:  # noqa: BLE001 - the hook is the user's; what it would have hidden is not sent
             complain("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
-            self._drop("before_send_error")
+            self.drop("before_send_error")
             return b""
         if not line:
-            self._drop("before_send")
+            self.drop("before_send")
         return line
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the journal lies; None where none can be kept."""
+        return self._journal.folder if self._journal is not None else None
+
+    def ship(self) -> None:
+        """Begin to ship what others left in the journal, before there is anything to capture."""
+        if self._journal is not None and self._shippers is None and self._may_ship:
+            self._start_shippers(self._journal.folder)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that is in the journal now is settled, by whoever ships; False where `timeout` comes first."""
@@ -133,7 +149,8 @@ class Agent:
         place = cursor.load(cursor.cursor_path(self._journal.folder, self._first))
         return place.counts.dropped + self._journal.unwritten
 
-    def _drop(self, reason: str) -> None:
+    def drop(self, reason: str) -> None:
+        """Count an event that was captured and will not be sent."""
         if self._journal is not None:
             self._journal.drop(reason)
         else:
