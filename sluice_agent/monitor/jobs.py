@@ -198,6 +198,7 @@ class Jobs:
         """Nobody knows what became of `run`, at least for now."""
         task = self.memory.get(external_id)
         if task is not None and run.state is JobState.ACTIVE:
+            at = max(at, run.started or 0.0)  # by the worker's clock, which may be ahead of ours
             self._tell(external_id, task, run, JobState.UNKNOWN, "STARTED", at, reason=reason)
 
     def inspected(

@@ -117,6 +117,11 @@ class Observer:
         """How many tasks are remembered."""
         return len(self._jobs.memory)
 
+    @property
+    def known_workers(self) -> int:
+        """How many worker processes are known, those included that went a short while ago."""
+        return len(self._workers)
+
     def workers(self) -> Mapping[str, WorkerView]:
         """The workers that are online, by their names."""
         return self._workers.online()

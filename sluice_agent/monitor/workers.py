@@ -92,11 +92,10 @@ class Workers:
 
     def at(self, event: Event) -> WorkerView:
         """The worker process that sent `event`."""
-        hostname, pid = text(event, "hostname") or "unknown", count(event.get("pid")) or 0
-        view = self._views.get((hostname, pid))
+        view = self._views.get((event.get("hostname"), event.get("pid")))  # type: ignore[arg-type]
         if view is None:
-            hostname = intern(hostname)
-            view = self._views[hostname, pid] = WorkerView(hostname, pid, self._later.now)
+            hostname, pid = intern(text(event, "hostname") or "unknown"), count(event.get("pid")) or 0
+            view = self._views.setdefault((hostname, pid), WorkerView(hostname, pid, self._later.now))
             self._named.setdefault(hostname, view)
         return view
 
@@ -139,7 +138,7 @@ class Workers:
             silence = now - view.heard
             if view.is_online and view.frequency and silence > _MISSED * view.frequency + _LATENESS:
                 self._gone(view, now, reason=f"no heartbeat for {silence:.0f} s")
-                self._abandon(view, f"its worker {view.hostname} is lost: no heartbeat for {silence:.0f} s")
+                self._abandon(view, now, f"its worker {view.hostname} is lost: no heartbeat for {silence:.0f} s")
             elif not view.is_online and silence > _KEPT and not view.running:
                 del self._views[view.hostname, view.pid]
                 if self._named.get(view.hostname) is view:
@@ -152,7 +151,7 @@ class Workers:
         for other in self._namesakes(view):
             if other.is_online:  # its process was replaced before anybody missed it
                 other.is_online = False
-                self._abandon(other, f"its worker {view.hostname} was started anew")
+                self._abandon(other, at, f"its worker {view.hostname} was started anew")
         self._hear(view, event, at)
 
     def _heartbeat(self, view: WorkerView, event: Event) -> None:
@@ -262,11 +261,11 @@ class Workers:
         if not any(other.is_online for other in self._namesakes(view)):
             self._say(view, WorkerState.OFFLINE, at, reason=reason)
 
-    def _abandon(self, view: WorkerView, reason: str) -> None:
+    def _abandon(self, view: WorkerView, at: float, reason: str) -> None:
         """Nobody will tell what became of the runs of `view`."""
         runs, view.running = view.running, {}
         for external_id, run in runs.items():
-            self._lost(external_id, run, self._later.now, reason)
+            self._lost(external_id, run, at, reason)
 
     def _say(self, view: WorkerView, state: WorkerState, at: float, reason: str | None = None, **within: float) -> None:
         if view.speaks and reason is None:

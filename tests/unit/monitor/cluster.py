@@ -1,0 +1,97 @@
+"""A cluster that exists in its events alone, and what an observer of it has told."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from sluice_agent.monitor.observer import Observer
+from tests.support.endpoint import event_id_of
+from tests.support.wire import faults
+
+CONNECTION = "550e8400-e29b-41d4-a716-446655440000"
+START = 1_790_000_000.0
+WORKER, PID = "celery@one", 11
+
+Event = dict[str, Any]
+
+
+class Cluster:
+    """Events with a clock that goes on by a millisecond with each, so that their order is that of their times."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = START
+        self.told: list[Event] = []
+        self.lost: Counter[str] = Counter()
+        self.observer = Observer(connection_id=CONNECTION, emit=self._emit, lost=self._lose, **options)
+        self.observer.tick(self.now)
+
+    def _emit(self, line: bytes) -> None:
+        event = json.loads(line)
+        assert faults(event) == []
+        self.told.append(event)
+
+    def _lose(self, reason: str) -> None:
+        self.lost[reason] += 1
+
+    # What happens
+
+    def event(self, kind: str, hostname: str = WORKER, pid: int = PID, **fields: Any) -> Event:
+        """An event as it comes off the wire, not yet taken."""
+        self.now += 0.001
+        made = {"type": kind, "hostname": hostname, "pid": pid, "utcoffset": -9, "clock": 1, "timestamp": self.now}
+        return {**made, **fields}
+
+    def take(self, kind: str, *where: Any, **fields: Any) -> None:
+        """An event is sent and taken."""
+        self.observer.take(self.event(kind, *where, **fields))
+
+    def task(self, kind: str, external_id: str = "job-1", *where: Any, **fields: Any) -> None:
+        """An event of a task; `task-received` and `task-sent` are completed by what Celery always says."""
+        message = {"name": "app.add", "args": "(1, 2)", "kwargs": "{}", "root_id": external_id, "parent_id": None}
+        usual = {**message, "retries": 0, "eta": None, "expires": None} if kind in ("received", "sent") else {}
+        self.take(f"task-{kind}", *where, uuid=external_id, **{**usual, **fields})
+
+    def run(self, *kinds: str, external_id: str = "job-1") -> None:
+        """A task's events, one after another, that need no more than their names."""
+        usual = {"succeeded": {"result": "3", "runtime": 0.001}, "failed": {"exception": "ValueError('boom')"}}
+        for kind in kinds:
+            self.task(kind, external_id, **usual.get(kind, {}))
+
+    def beat(self, *where: Any, active: int = 0, **fields: Any) -> None:
+        """A heartbeat."""
+        usual = {"freq": 2.0, "active": active, "sw_ver": "5.7.0", "sw_sys": "Linux"}
+        self.take("worker-heartbeat", *where, **{**usual, **fields})
+
+    def wait(self, seconds: float, *, beating: tuple[str, int] | None = None, active: int = 0) -> None:
+        """The clock goes on, second by second, with a heartbeat of `beating` every other second."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 1.0
+            self.observer.tick(self.now)
+            if beating and int(self.now) % 2:
+                self.beat(*beating, active=active)
+
+    # What was told
+
+    def jobs(self, external_id: str = "job-1") -> list[Event]:
+        """What was told of a job, sorted by time."""
+        found = [event for event in self.told if event.get("job", {}).get("externalId") == external_id]
+        return sorted(found, key=lambda event: str(event["timestamp"]))
+
+    def walk(self, external_id: str = "job-1") -> str:
+        """A job's states; a later attempt's has its number."""
+        steps = [event["job"] for event in self.jobs(external_id)]
+        return " ".join(f"{job['state']}{'/' + str(job['attempt']) if job['attempt'] > 1 else ''}" for job in steps)
+
+    def ids(self, external_id: str = "job-1") -> list[str | None]:
+        """The deduplication ids of what was told of a job."""
+        return [event_id_of(event) for event in self.jobs(external_id)]
+
+    def words(self, hostname: str = WORKER, *, beats: bool = False) -> str:
+        """What was told of a worker, in order; heartbeats are left out."""
+        found = [
+            event["worker"]["state"] for event in self.told if event.get("worker", {}).get("externalId") == hostname
+        ]
+        return " ".join(state for state in found if beats or state != "heartbeat")

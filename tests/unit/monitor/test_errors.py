@@ -1,0 +1,98 @@
+"""The error of a job, read from what an event has of it: a repr and a printed traceback."""
+
+from __future__ import annotations
+
+import traceback
+from typing import NoReturn
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice_agent.monitor.events import cause_of, error_of
+
+HEAD = 'Traceback (most recent call last):\n  File "a.py", line 1, in task\n    raise Error\n'
+CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+
+
+def raised(exception: BaseException) -> str:
+    """The traceback of `exception`, as Celery sends it."""
+
+    def task() -> NoReturn:
+        raise exception
+
+    try:
+        task()
+    except BaseException as error:  # noqa: BLE001 - whatever it is
+        return "".join(traceback.format_exception(error))
+
+
+class OddlyPrintedError(Exception):
+    """Its message is not its argument."""
+
+    def __str__(self) -> str:
+        return f"code {self.args[0]}:\n  see the manual\nfor more"
+
+
+@pytest.mark.parametrize(
+    ("exception", "expected"),
+    [
+        (ValueError("boom"), "ValueError: boom"),
+        (ValueError(), "ValueError"),
+        (ValueError("two\nlines: of it"), "ValueError: two\nlines: of it"),
+        (ValueError("a", 2), "ValueError: ('a', 2)"),
+        (KeyError("key"), "KeyError: 'key'"),
+        (OSError(2, "No such file"), "FileNotFoundError: [Errno 2] No such file"),
+        (OddlyPrintedError(7), "OddlyPrintedError: code 7:\n  see the manual\nfor more"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+)
+def test_an_error_that_is_printed(exception: BaseException, expected: str) -> None:
+    """The words that a user searches for are those in the worker's log."""
+    event = {"exception": repr(exception), "traceback": raised(exception)}
+    assert error_of(event) == (expected, event["traceback"])
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=40))
+def test_any_message(message: str) -> None:
+    """Whatever a message looks like, it is told as it is, but for the space around it."""
+    error = ValueError(message)
+    found, _ = error_of({"exception": repr(error), "traceback": raised(error)})
+    assert found.partition(":")[2].strip() == message.strip()
+
+
+@pytest.mark.parametrize("shown", ["ExceptionWithTraceback()", "<Unrepresentable <class 'app.Odd'>: ...>", "", None])
+def test_a_wrapper_for_an_exception(shown: str | None) -> None:
+    """Celery puts its own wrapper in the place of the error; the traceback names it."""
+    lost = "Worker exited prematurely: signal 9 (SIGKILL) Job: 1."
+    event = {"exception": shown, "traceback": f"{HEAD}billiard.exceptions.WorkerLostError: {lost}\n"}
+    assert error_of(event)[0] == f"WorkerLostError: {lost}"
+
+
+def test_an_error_with_a_cause() -> None:
+    """The error is the last one; the causes stand in the traceback."""
+    event = {"exception": "ValueError('outer')", "traceback": f"{HEAD}KeyError: 'x'\n{CAUSE}{HEAD}ValueError: outer\n"}
+    assert error_of(event)[0] == "ValueError: outer"
+
+
+def test_an_error_that_could_not_be_pickled() -> None:
+    """The traceback names the wrapper, and the repr the error."""
+    wrapper = "celery.utils.serialization.UnpickleableExceptionWrapper: LockError('holds a lock')"
+    event = {"exception": "LockError('holds a lock')", "traceback": f"{HEAD}{wrapper}\n"}
+    assert error_of(event)[0] == "LockError: holds a lock"
+
+
+def test_without_a_traceback() -> None:
+    """An unknown task, and tracebacks that a user has switched off."""
+    assert error_of({"exception": "NotRegistered('no.such')"}) == ("NotRegistered: no.such", None)
+    assert error_of({"exception": "Odd(<object at 0x1>, 2)"}) == ("Odd: <object at 0x1>, 2", None)
+    assert error_of({"exception": "no repr at all", "traceback": "nor a traceback"}) == ("no repr at all", None)
+    assert error_of({}) == ("unknown", None)
+
+
+def test_why_a_job_is_retried() -> None:
+    """The traceback is that of Celery's own `Retry`, and the repr names the cause, if there is one."""
+    retry = f"{HEAD}celery.exceptions.Retry: Retry in 3s: ValueError('attempt 1')\n"
+    assert cause_of({"exception": "ValueError('attempt 1')", "traceback": retry}) == ("ValueError: attempt 1", retry)
+    bare = f"{HEAD}celery.exceptions.Retry: Retry in 0s\n"
+    assert cause_of({"exception": "None", "traceback": bare}) == ("Retry: Retry in 0s", bare)

@@ -1,0 +1,309 @@
+"""What is told of jobs, from events in the orders and with the errors that Celery has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sluice_agent.identity import job_event_id, run_of
+from tests.unit.monitor.cluster import CONNECTION, PID, WORKER, Cluster
+
+RUN = run_of(WORKER, PID, 0, redelivered=False)
+AGAIN = run_of(WORKER, PID, 1, redelivered=True)
+BEGUN = ("received", "started")
+OTHER = ("celery@two", 22)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """One worker, of which nothing is known yet."""
+    return Cluster()
+
+
+def id_of(state: str, attempt: int = 1, run: str = RUN) -> str:
+    """The id that the worker's own agent gives to this transition of ``job-1``."""
+    return job_event_id(CONNECTION, "job-1", state, attempt, run=run)
+
+
+def test_a_job_that_succeeds(cluster: Cluster) -> None:
+    """The plainest of jobs, with the ids of the agents: another id would show every job twice."""
+    cluster.run(*BEGUN, "succeeded")
+    assert cluster.walk() == "queued active completed"
+    assert cluster.ids() == [id_of("queued", run=""), id_of("active"), id_of("completed")]
+    last = cluster.jobs()[-1]["job"]
+    assert (last["name"], last["workerId"], last["previousState"]) == ("app.add", WORKER, "active")
+    assert last["startedAt"] < last["completedAt"]
+    assert last["extensions"]["runtime"] == 0.001
+
+
+def test_sent_after_received(cluster: Cluster) -> None:
+    """A producer's word takes another way than a worker's, and comes late: the job must not wait once more."""
+    cluster.run(*BEGUN)
+    cluster.task("sent", "job-1", "gen7@host", 7, queue="q", exchange="", routing_key="q")
+    cluster.run("succeeded")
+    assert cluster.walk() == "queued active completed"
+    assert cluster.jobs()[-1]["job"]["queue"] == "q"
+    assert "createdAt" in cluster.jobs()[-1]["job"]
+
+
+def test_sent_before_received(cluster: Cluster) -> None:
+    """A job waits from the moment it was published, and its queue and that moment are known of each state."""
+    cluster.task("sent", "job-1", "gen7@host", 7, queue="q", exchange="", routing_key="q")
+    cluster.run(*BEGUN, "succeeded")
+    assert cluster.walk() == "queued active completed"
+    assert {job["job"]["queue"] for job in cluster.jobs()} == {"q"}
+    assert len({job["job"]["createdAt"] for job in cluster.jobs()}) == 1
+    assert cluster.observer.queues() == {"q"}
+
+
+@pytest.mark.parametrize("kind", ["sent", "received"])
+def test_scheduled(cluster: Cluster, kind: str) -> None:
+    """A job that is held for its ETA is not late."""
+    cluster.task(kind, eta="2100-01-01T00:00:00+00:00")
+    assert cluster.walk() == "scheduled"
+    assert cluster.jobs()[0]["job"]["extensions"]["eta"] == "2100-01-01T00:00:00.000000Z"
+
+
+def test_an_eta_that_passed_in_the_queue(cluster: Cluster) -> None:
+    """The producer said `scheduled`; `queued` beside it would be a second event of the one publication."""
+    cluster.task("received", eta="2001-01-01T00:00:00+00:00")
+    assert cluster.walk() == "scheduled"
+
+
+def test_retries(cluster: Cluster) -> None:
+    """Each attempt is told under its own number, although only `task-received` names it."""
+    for attempt in range(2):
+        cluster.task("received", retries=attempt)
+        cluster.run("started")
+        cluster.task("retried", exception=f"ValueError('attempt {attempt + 1}')", traceback="")
+    cluster.task("received", retries=2)
+    cluster.run("started", "failed")
+    assert cluster.walk() == "queued active retrying active/2 retrying/2 active/3 failed/3"
+    assert cluster.ids()[3:5] == [id_of("active", 2), id_of("retrying", 2)]
+    assert cluster.jobs()[2]["job"]["error"] == "ValueError: attempt 1"
+
+
+def test_retried_after_the_next_attempt_was_received(cluster: Cluster) -> None:
+    """The pool process publishes the retry before its worker hears of it; told in that order it would not be legal."""
+    cluster.run(*BEGUN)
+    cluster.task("received", "job-1", *OTHER, retries=1)
+    cluster.task("started", "job-1", *OTHER)
+    cluster.task("retried", exception="ValueError('no')", traceback="")
+    cluster.task("succeeded", "job-1", *OTHER, result="3", runtime=0.1)
+    assert cluster.walk() == "queued active retrying active/2 completed/2"
+
+
+def test_both_attempts_in_one_worker(cluster: Cluster) -> None:
+    """Of two attempts that look active at once, the earlier is the one that is retried."""
+    cluster.run(*BEGUN)
+    cluster.task("received", retries=1)
+    cluster.run("started")
+    cluster.task("retried", exception="ValueError('no')", traceback="")
+    cluster.run("succeeded")
+    assert cluster.walk() == "queued active retrying active/2 completed/2"
+
+
+def test_requeued(cluster: Cluster) -> None:
+    """A second run of one attempt is another run, under the id that its agent gives it."""
+    cluster.run(*BEGUN)
+    cluster.task("rejected", requeue=True)
+    cluster.run(*BEGUN, "succeeded")
+    assert cluster.walk() == "queued active queued active completed"
+    assert cluster.ids()[2:] == [id_of("queued"), id_of("active", run=AGAIN), id_of("completed", run=AGAIN)]
+    assert cluster.jobs()[-1]["job"]["extensions"]["redelivered"] is True
+
+
+def test_redelivered_to_another_worker(cluster: Cluster) -> None:
+    """What a killed worker had in hand runs again elsewhere."""
+    cluster.run(*BEGUN)
+    cluster.task("received", "job-1", *OTHER)
+    cluster.task("started", "job-1", *OTHER)
+    assert cluster.ids()[-1] == id_of("active", run=run_of(*OTHER, 0, redelivered=True))
+
+
+def test_replaced(cluster: Cluster) -> None:
+    """`self.replace` goes on under the same id: as another task, and as no redelivery of the same one."""
+    cluster.run(*BEGUN)
+    cluster.task("received", name="app.other")
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "queued active queued active completed"
+    run = run_of(WORKER, PID, 1, redelivered=False) + "+1"
+    assert cluster.ids()[2:] == [id_of("queued", run="+1"), id_of("active", run=run), id_of("completed", run=run)]
+    assert cluster.jobs()[-1]["job"]["name"] == "app.other"
+
+
+@pytest.mark.parametrize("order", ["sent first", "received first"])
+def test_replaced_as_its_producer_tells_it_too(cluster: Cluster, order: str) -> None:
+    """Two observers on the two sides of the broker count one replacement, in whichever order they are heard."""
+    cluster.task("sent", queue="q")
+    cluster.run(*BEGUN)
+    for kind in ("sent", "received") if order == "sent first" else ("received", "sent"):
+        cluster.task(kind, name="app.other")
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "queued active queued active completed"
+
+
+def test_a_task_with_two_names(cluster: Cluster) -> None:
+    """Its producer says the one, its worker the other: it has not replaced itself."""
+    cluster.task("sent", name="app.add")
+    cluster.task("received", name="sum of two")
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "queued active completed"
+
+
+def test_failed_then_rejected(cluster: Cluster) -> None:
+    """Celery 5.7 tells a rejection as a failure first: one verdict."""
+    cluster.run(*BEGUN)
+    cluster.task("failed", exception="reject requeue=False: no", traceback=f"{TRACEBACK}celery.exceptions.Reject: no\n")
+    cluster.task("rejected", requeue=False)
+    cluster.wait(5)
+    assert cluster.walk() == "queued active failed"
+    assert cluster.jobs()[-1]["job"]["error"] == "Reject: no"
+    assert cluster.jobs()[-1]["job"]["extensions"]["celeryState"] == "REJECTED"
+
+
+def test_rejected_alone(cluster: Cluster) -> None:
+    """Before Celery 5.7 nothing else says that the job has ended."""
+    cluster.run(*BEGUN)
+    cluster.task("rejected", requeue=False)
+    assert cluster.walk() == "queued active"
+    cluster.wait(5)
+    assert cluster.walk() == "queued active failed"
+
+
+def test_rejected_before_failed(cluster: Cluster) -> None:
+    """With `acks_on_failure_or_timeout=False` the message goes first, and the error that users look for follows."""
+    cluster.run(*BEGUN)
+    cluster.task("rejected", requeue=False)
+    cluster.run("failed")
+    cluster.wait(5)
+    assert cluster.walk() == "queued active failed"
+    assert cluster.jobs()[-1]["job"]["error"] == "ValueError: boom"
+
+
+def test_failed_twice(cluster: Cluster) -> None:
+    """Celery 5.7 announces a hard time limit twice."""
+    cluster.run(*BEGUN, "failed", "failed")
+    assert cluster.walk() == "queued active failed"
+
+
+def test_succeeded_after_revoked(cluster: Cluster) -> None:
+    """A greenlet that is terminated `succeeds` with nothing: the job stays cancelled."""
+    cluster.run(*BEGUN)
+    cluster.task("revoked", terminated=True, signum=15, expired=False)
+    cluster.task("succeeded", result=None, runtime=None)
+    assert cluster.walk() == "queued active cancelled"
+    extensions = cluster.jobs()[-1]["job"]["extensions"]
+    assert (extensions["terminated"], extensions["signum"]) == (True, "15")
+    assert "expired" not in extensions
+
+
+def test_failed_after_succeeded(cluster: Cluster) -> None:
+    """A verdict that corrects an earlier one is told."""
+    cluster.run(*BEGUN, "succeeded", "failed")
+    assert cluster.walk() == "queued active completed failed"
+
+
+def test_revoked_before_it_was_received(cluster: Cluster) -> None:
+    """A worker that turns a job away has not begun to run it: the id is that of no run."""
+    cluster.task("revoked", terminated=False, signum=None, expired=True)
+    assert cluster.walk() == "cancelled"
+    assert cluster.ids() == [id_of("cancelled", run="")]
+    assert cluster.jobs()[0]["job"]["name"] == "unknown"
+    assert cluster.jobs()[0]["job"]["extensions"]["expired"] is True
+
+
+def test_an_unknown_task(cluster: Cluster) -> None:
+    """No worker has it: failed, before any run."""
+    cluster.task("sent", name="no.such", queue="q")
+    cluster.task("failed", exception="NotRegistered('no.such')")
+    assert cluster.walk() == "queued failed"
+    assert cluster.ids()[-1] == id_of("failed", run="")
+    assert cluster.jobs()[-1]["job"]["error"] == "NotRegistered: 'no.such'"
+
+
+def test_a_process_that_died_before_it_was_noted(cluster: Cluster) -> None:
+    """The pool hands the job to the next process, and says a second time that it started."""
+    cluster.run(*BEGUN, "started", "succeeded")
+    assert cluster.walk() == "queued active completed"
+
+
+def test_never_seen_before(cluster: Cluster) -> None:
+    """A monitor that starts later tells what it hears: the state, and what is known."""
+    cluster.task("succeeded", result="3", runtime=2.0)
+    assert cluster.walk() == "completed"
+    job = cluster.jobs()[0]["job"]
+    assert (job["name"], job["attempt"], job["workerId"]) == ("unknown", 1, WORKER)
+    assert "startedAt" in job
+
+
+@pytest.mark.parametrize("acknowledged", [True, False, None])
+def test_cut_off_by_a_cold_shutdown(cluster: Cluster, acknowledged: bool | None) -> None:
+    """Whether the job will ever run again depends on when it is acknowledged, which a worker says only if asked."""
+    cluster.beat(active=1)
+    cluster.run(*BEGUN)
+    if acknowledged is not None:
+        request = {"id": "job-1", "name": "app.add", "time_start": cluster.now, "acknowledged": acknowledged}
+        cluster.observer.learned(WORKER, "active", [request])
+    cluster.take("worker-offline", active=1)
+    cluster.task("cancelled")
+    end = {True: "cancelled", False: "queued", None: "unknown"}[acknowledged]
+    assert cluster.walk() == f"queued active {end}"
+    cluster.wait(60)
+    assert cluster.walk() == f"queued active {end}"
+
+
+def test_ignored_tasks() -> None:
+    """A task that its user does not want to hear of is silent from its first event to its last."""
+    cluster = Cluster(ignore_tasks=("app.*",))
+    cluster.run(*BEGUN, "succeeded")
+    cluster.task("sent", "job-2", name="other.task")
+    assert cluster.walk() == ""
+    assert cluster.walk("job-2") == "queued"
+
+
+def test_arguments_are_told_only_through_the_hook(cluster: Cluster) -> None:
+    """An event carries the arguments of every task, whoever may read the endpoint."""
+    cluster.run(*BEGUN, "succeeded")
+    assert all(not {"args", "result"} & set(event["job"]["extensions"]) for event in cluster.jobs())
+    asked = Cluster(redact=lambda name, value: f"{name} of {len(value)} characters")
+    asked.run(*BEGUN, "succeeded")
+    assert asked.jobs()[0]["job"]["extensions"]["args"] == "args of 6 characters"
+    assert asked.jobs()[-1]["job"]["extensions"]["result"] == "result of 1 characters"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        ["no", "event"],
+        {"type": "task-received"},
+        {"type": "task-started", "uuid": ["no", "text"]},
+        {"type": "task-succeeded", "uuid": 7, "hostname": 3, "pid": "x"},
+        {"type": "worker-heartbeat", "hostname": {"a": 1}, "pid": 1},
+    ],
+)
+def test_malformed_events_are_counted(cluster: Cluster, event: Any) -> None:
+    """Whoever can reach the broker can send anything; one raising event must not end the monitoring of a cluster."""
+    cluster.observer.take(event)
+    assert cluster.lost["malformed_event"] == 1
+    cluster.run(*BEGUN)
+    assert cluster.walk() == "queued active"
+
+
+def test_strange_values(cluster: Cluster) -> None:
+    """Fields of the wrong kind are left out, and the rest is told."""
+    cluster.task("received", retries="two", eta=5, name=None, root_id=[], parent_id=1.5)
+    cluster.task("started", timestamp="yesterday")
+    cluster.task("succeeded", runtime=float("nan"), result=object())
+    assert [event["job"]["state"] for event in cluster.told] == ["queued", "active", "completed"]
+
+
+def test_the_clock_of_the_sender_is_told_as_it_is(cluster: Cluster) -> None:
+    """Celery's own receiver moves it by the zones' difference, which would show a job hours away."""
+    cluster.task("received", timestamp=1_790_000_000.5)
+    assert cluster.jobs()[0]["timestamp"] == "2026-09-21T14:13:20.500000Z"
+
+
+TRACEBACK = 'Traceback (most recent call last):\n  File "app.py", line 1, in task\n    raise\n'

@@ -1,0 +1,289 @@
+"""What is told of workers: those that say what they do, and those that fall silent."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice_agent.monitor.workers import SPEAKER
+from tests.unit.monitor.cluster import CONNECTION, PID, START, WORKER, Cluster
+
+ONE = (WORKER, PID)
+TWO = ("celery@two", 22)
+STATS = {
+    "pid": PID,
+    "pool": {"implementation": "celery.concurrency.thread:TaskPool", "max-concurrency": 8},
+}
+QUEUES = [{"name": "mail", "routing_key": "mail"}]
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """One worker, of which nothing is known yet."""
+    return Cluster()
+
+
+def test_a_worker_comes_and_goes(cluster: Cluster) -> None:
+    """From `worker-online` to `worker-offline`."""
+    cluster.take("worker-online", freq=2.0, active=0, sw_ver="5.7.0", sw_sys="Linux")
+    cluster.beat(active=2)
+    cluster.beat(active=0)
+    cluster.take("worker-offline", freq=2.0, active=0)
+    cluster.take("worker-offline", freq=2.0, active=0)
+    assert cluster.words() == "online busy idle offline"
+    assert cluster.told[1]["worker"]["activeJobs"] == 2
+    assert cluster.told[0]["worker"]["metadata"]["software"] == "celery 5.7.0"
+    assert cluster.observer.workers() == {}
+
+
+def test_a_worker_that_was_there_before(cluster: Cluster) -> None:
+    """A monitor that starts later hears of a worker by its heartbeat."""
+    cluster.beat()
+    cluster.beat()
+    assert cluster.words() == "online"
+
+
+def test_heartbeats_are_told_once_in_the_interval(cluster: Cluster) -> None:
+    """A worker beats every 2 s, and each event counts against a daily allowance."""
+    cluster.wait(61, beating=ONE)
+    assert 11 <= cluster.words(beats=True).split().count("heartbeat") <= 13
+    silent = Cluster(heartbeat_interval=0)
+    silent.wait(61, beating=ONE)
+    assert silent.words(beats=True) == "online"
+
+
+def test_three_missed_heartbeats(cluster: Cluster) -> None:
+    """A worker whose host has died says nothing: it must not look alive."""
+    cluster.wait(10, beating=ONE)
+    cluster.wait(5)
+    assert cluster.words() == "online"
+    cluster.wait(5)
+    assert cluster.words() == "online offline"
+    assert cluster.told[-1]["worker"]["metadata"]["reason"] == "no heartbeat for 7 s"
+    cluster.beat()
+    assert cluster.words() == "online offline online"
+
+
+def test_the_interval_is_the_workers_own(cluster: Cluster) -> None:
+    """`--heartbeat-interval=30`: its silence of 80 s is no death."""
+    cluster.beat(freq=30.0)
+    cluster.wait(80)
+    assert cluster.words() == "online"
+    cluster.wait(20)
+    assert cluster.words() == "online offline"
+
+
+def test_an_answer_to_a_wakeup_names_another_interval(cluster: Cluster) -> None:
+    """The heartbeat that a worker sends when it is asked for one says 5 s, whatever its own interval is."""
+    cluster.beat(freq=2.0)
+    cluster.take("worker-heartbeat", freq=5, sw_ver="5.7.0")
+    cluster.wait(9)
+    assert cluster.words() == "online offline"
+
+
+def test_what_a_lost_worker_ran(cluster: Cluster) -> None:
+    """Nobody knows the verdict; when the job runs again, its state is right again."""
+    cluster.beat(active=1)
+    cluster.run("received", "started")
+    cluster.run("received", external_id="job-2")
+    cluster.wait(10)
+    assert cluster.walk() == "queued active unknown"
+    assert cluster.jobs()[-1]["job"]["extensions"]["reason"].startswith("its worker celery@one is lost: no heartbeat")
+    assert cluster.walk("job-2") == "queued"  # it waits in the broker
+    cluster.task("received", "job-1", *TWO)
+    cluster.task("started", "job-1", *TWO)
+    cluster.task("succeeded", "job-1", *TWO, runtime=0.1)
+    assert cluster.walk() == "queued active unknown active completed"
+
+
+def test_a_lost_worker_that_was_not_lost(cluster: Cluster) -> None:
+    """It was cut off for a while: what it tells afterwards is right."""
+    cluster.beat(active=1)
+    cluster.run("received", "started")
+    cluster.wait(10)
+    cluster.run("succeeded")
+    assert cluster.walk() == "queued active unknown completed"
+
+
+def test_a_process_that_was_replaced_at_once(cluster: Cluster) -> None:
+    """Killed and started again within its heartbeats' time: the worker is there, what it ran is not."""
+    cluster.beat(active=1)
+    cluster.run("received", "started")
+    cluster.take("worker-online", WORKER, 12, freq=2.0, active=0)
+    cluster.wait(20, beating=(WORKER, 12))
+    assert cluster.words() == "online busy online"
+    assert cluster.walk() == "queued active unknown"
+    assert cluster.observer.workers()[WORKER].pid == 12
+
+
+def test_two_workers_of_one_name(cluster: Cluster) -> None:
+    """A mistake that Celery only warns of must not flood the endpoint with words of going and coming."""
+    cluster.wait(10, beating=ONE)
+    for _ in range(10):
+        cluster.wait(2, beating=(WORKER, 12))
+        cluster.wait(2, beating=ONE)
+    assert cluster.words() == "online online"
+
+
+def test_a_warm_shutdown(cluster: Cluster) -> None:
+    """`worker-offline` comes before the last word on what the worker still runs."""
+    cluster.beat(active=1)
+    cluster.run("received", "started")
+    cluster.take("worker-offline", freq=2.0, active=1)
+    cluster.wait(5)
+    cluster.run("succeeded")
+    cluster.wait(60)
+    assert cluster.walk() == "queued active completed"
+
+
+def test_a_shutdown_without_a_last_word(cluster: Cluster) -> None:
+    """A job does not stay active when its worker has said goodbye."""
+    cluster.beat(active=1)
+    cluster.run("received", "started")
+    cluster.take("worker-offline", freq=2.0, active=1)
+    cluster.wait(60)
+    assert cluster.walk() == "queued active unknown"
+
+
+def test_a_worker_that_reconnects_to_its_broker(cluster: Cluster) -> None:
+    """It says goodbye and comes back while its jobs run on."""
+    cluster.beat(active=1)
+    cluster.run("received", "started")
+    cluster.take("worker-offline", freq=2.0, active=1)
+    cluster.take("worker-online", freq=2.0, active=1)
+    for _ in range(15):
+        cluster.wait(2)
+        cluster.beat(active=1)
+    cluster.run("succeeded")
+    assert cluster.walk() == "queued active completed"
+
+
+def test_a_task_that_ends_without_an_event(cluster: Cluster) -> None:
+    """Celery says nothing when a task raises Ignore; its worker's heartbeats say that nothing runs any more."""
+    cluster.run("received", "started")
+    cluster.beat(active=0)
+    assert cluster.walk() == "queued active"  # the task's end may be on its way
+    cluster.beat(active=0)
+    assert cluster.walk() == "queued active unknown"
+
+
+def test_a_task_that_starts_between_heartbeats(cluster: Cluster) -> None:
+    """It began after the worker had counted what runs."""
+    cluster.beat(active=0)
+    cluster.run("received", "started")
+    cluster.beat(active=0)
+    cluster.beat(active=0)
+    assert cluster.walk() == "queued active"
+
+
+def test_a_worker_with_an_agent_of_its_own(cluster: Cluster) -> None:
+    """It tells of itself, and knows what became of its jobs: only its death is ours to tell."""
+    agent = {SPEAKER: CONNECTION}
+    cluster.take("worker-online", freq=2.0, active=0, sw_ver="5.7.0", **agent)
+    cluster.run("received", "started")
+    cluster.beat(active=0, **agent)
+    cluster.beat(active=0, **agent)
+    cluster.run("received", "started", external_id="job-2")
+    cluster.beat(active=1, **agent)
+    assert cluster.walk() == "queued active"
+    assert cluster.words(beats=True) == ""
+    cluster.wait(20)
+    assert cluster.words() == "offline"
+    assert cluster.walk("job-2") == "queued active unknown"
+
+
+def test_the_agent_of_somebody_else(cluster: Cluster) -> None:
+    """An agent that speaks to another account tells nothing to ours."""
+    cluster.beat(**{SPEAKER: "550e8400-e29b-41d4-a716-000000000000"})
+    assert cluster.words() == "online"
+
+
+def test_what_workers_say_when_they_are_asked(cluster: Cluster) -> None:
+    """Pool, size and queues are in no event."""
+    cluster.beat()
+    assert cluster.observer.unasked() == [WORKER]
+    assert cluster.observer.unasked() == []
+    cluster.observer.learned(WORKER, "stats", STATS)
+    cluster.observer.learned(WORKER, "active_queues", QUEUES)
+    cluster.observer.learned("celery@nobody", "stats", STATS)
+    cluster.wait(10, beating=ONE)
+    said = cluster.told[-1]["worker"]
+    assert (said["concurrency"], said["queues"], said["metadata"]["pool"]) == (8, ["mail"], "threads")
+    assert cluster.observer.queues() == {"mail"}
+    cluster.run("received")
+    assert cluster.jobs()[0]["job"]["queue"] == "mail"  # it can have come from nowhere else
+
+
+@pytest.mark.parametrize("what", ["stats", "active_queues", "active", "reserved", "scheduled"])
+@pytest.mark.parametrize("reply", [None, [], {}, [None], [[]], [{"id": 5}], {"pool": 7}, [{"name": None}], "text", 5])
+def test_strange_answers(cluster: Cluster, what: str, reply: object) -> None:
+    """A worker of any version, or somebody else, may answer."""
+    cluster.beat()
+    cluster.observer.learned(WORKER, what, reply)
+    cluster.run("received", "started", "succeeded")
+    assert cluster.walk() == "queued active completed"
+
+
+def test_those_that_return_are_asked_again(cluster: Cluster) -> None:
+    """Its pool may be another one by now."""
+    cluster.beat()
+    cluster.observer.unasked()
+    cluster.wait(10)
+    cluster.beat()
+    assert cluster.observer.unasked() == [WORKER]
+
+
+def test_a_gap(cluster: Cluster) -> None:
+    """While the monitor had no connection nobody missed a heartbeat, and some jobs ended unheard."""
+    cluster.beat(active=2)
+    cluster.run("received", "started")
+    cluster.run("received", "started", external_id="job-2")
+    cluster.observer.unasked()
+    cluster.now += 30
+    cluster.observer.reconnected(cluster.now, 30.0)
+    cluster.observer.tick(cluster.now)
+    assert cluster.words() == "online busy"
+    assert cluster.observer.unasked() == [WORKER]
+    cluster.beat(active=2)
+    running = {"id": "job-2", "name": "app.add", "time_start": START, "acknowledged": True}
+    missed = {"id": "job-3", "name": "app.missed", "time_start": cluster.now, "acknowledged": True}
+    cluster.observer.learned(WORKER, "active", [running, missed])
+    assert cluster.walk() == "queued active"  # its end may be on its way
+    cluster.wait(10, beating=ONE, active=2)
+    assert cluster.walk() == "queued active unknown"
+    assert cluster.walk("job-2") == "queued active"
+    assert cluster.walk("job-3") == "active"
+    assert cluster.jobs("job-3")[0]["job"]["name"] == "app.missed"
+
+
+def test_what_waits_in_a_worker_is_learned(cluster: Cluster) -> None:
+    """Jobs that a worker had taken before the monitor came have a name and a queue when they start."""
+    cluster.beat()
+    info = {"name": "app.add", "delivery_info": {"exchange": "", "routing_key": "mail", "redelivered": False}}
+    cluster.observer.learned(WORKER, "reserved", [{"id": "job-1", **info}])
+    eta = {"eta": "2100-01-01T00:00:00+00:00", "priority": 6, "request": {"id": "job-2", **info}}
+    cluster.observer.learned(WORKER, "scheduled", [eta])
+    cluster.run("started")
+    assert cluster.walk() == "queued active"
+    assert cluster.walk("job-2") == "scheduled"
+    assert {(event["job"]["name"], event["job"]["queue"]) for event in cluster.jobs()} == {("app.add", "mail")}
+
+
+def test_a_monitor_that_was_stopped(cluster: Cluster) -> None:
+    """SIGSTOP, a laptop that sleeps, a clock that is set: it is not the workers that were silent."""
+    cluster.wait(4, beating=ONE)
+    for jump in (3_600, -7_200):
+        cluster.now += jump
+        cluster.observer.tick(cluster.now)
+        cluster.wait(4, beating=ONE)
+    assert cluster.words() == "online"
+
+
+def test_pods_do_not_pile_up(cluster: Cluster) -> None:
+    """Each deployment brings names that never come back."""
+    for number in range(500):
+        cluster.beat(f"celery@pod-{number}", 1)
+        cluster.task("received", f"job-{number}", f"celery@pod-{number}", 1)
+    assert len(cluster.observer.workers()) == 500
+    cluster.wait(120)
+    assert len(cluster.observer.workers()) == 0
+    assert cluster.observer.known_workers == 0
