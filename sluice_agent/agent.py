@@ -43,6 +43,7 @@ class Agent:
         has_a_key = settings.api_key is not None or settings.ackly_ingest_key is not None
         self._may_ship = settings.ship == "auto" and has_a_key
         self._is_forked = False
+        self._is_worker = False
         self._unjournaled = Counts()
         self.redact = redact
         self.report_progress: Callable[[float], None] = lambda _: None
@@ -62,6 +63,7 @@ class Agent:
             heartbeat_interval=settings.heartbeat_interval,
             on_pool_process=self._note_pool_process,
             on_pool_process_stop=self._finish_pool_process,
+            on_worker_start=self._note_worker,
             on_worker_stop=self.shutdown,
             losses=self.losses,
         )
@@ -163,9 +165,17 @@ class Agent:
         try:
             if self._shippers is None:
                 self._shippers = Shippers(self._settings, folder)
+                if self._is_worker:
+                    self._shippers.precede()
                 self._shippers.start()
         finally:
             self._starting.release()
+
+    def _note_worker(self) -> None:
+        """A worker's main process ships before any other: it lives as long as there is something to tell."""
+        self._is_worker = True
+        if self._shippers is not None:
+            self._shippers.precede()
 
     def _note_pool_process(self) -> None:
         """A pool's child never ships: a thread in it would get the signals that its main thread masks as it ends."""
@@ -181,6 +191,7 @@ class Agent:
         """In the child: nothing that is the parent's is used."""
         self._starting = threading.Lock()
         self._is_forked = True
+        self._is_worker = False
         if self._shippers is not None:
             self._shippers.forget()
             self._shippers = None

@@ -38,6 +38,7 @@ def ship(once: bool) -> None:
         return
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    shippers.precede()
     shippers.start()
     signal.sigwait(ends)
     shippers.stop(EXIT_BUDGET)

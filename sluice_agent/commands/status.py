@@ -11,10 +11,13 @@ import click
 
 from sluice_agent.commands.common import journal_folder
 from sluice_agent.settings import Settings
+from sluice_agent.transport.answers import LONGEST_WAIT
 from sluice_agent.transport.eviction import HIGH_WATER
 from sluice_agent.transport.report import DestinationReport, Report, report_on
 from sluice_agent.transport.shippers import destinations
 
+_STILL = 120.0  # seconds: longer than any request takes, and than the longest SLUICE_FLUSH_INTERVAL
+_STILL_IN_A_WAIT = 2 * LONGEST_WAIT  # ... or than an endpoint that fails may have it wait
 _SCARCE = 16_000_000  # bytes left on the disk: four of the journal's largest files
 _KEYS = {"sluice": "SLUICE_API_KEY", "ackly": "ACKLY_INGEST_KEY"}
 _ADDRESSES = {"sluice": "SLUICE_API_URL", "ackly": "ACKLY_URL"}
@@ -40,6 +43,7 @@ def status(as_json: bool) -> None:
       0  nothing is wrong
       1  something is: the last lines say what, and what to do; with --json it is in "problems", by these names:
          no_shipper     events wait, and no process ships them
+         shipper_stuck  events wait, and the process that ships them does not move
          key_refused    events wait, because the endpoint refuses the key
          undeliverable  events wait, because the endpoint can't be reached or does not take them
          folder_full    the journal is at its limit: the oldest events are being dropped
@@ -85,6 +89,9 @@ def _stuck(name: str, one: DestinationReport) -> Iterator[Problem]:
     if one["shipper"] is None:
         what = f"{waiting} and nobody ships: is a worker, or `sluice-agent ship`, running with {_KEYS[name]}?"
         yield Problem("no_shipper", name, what)
+    elif one["silent_for"] > (_STILL if error is None else _STILL_IN_A_WAIT):
+        what = f"{waiting}, and {_named(one['shipper'])}, which ships, has not moved for {one['silent_for']:,.0f} s"
+        yield Problem("shipper_stuck", name, f"{what}: is it stopped? Another takes over when it ends")
     if error is not None and error["message"].startswith(("401", "403")):
         yield Problem("key_refused", name, f"{waiting}, which refuses {_KEYS[name]}: is it right, and not revoked?")
     elif error is not None:
@@ -99,7 +106,7 @@ def _block(one: DestinationReport, size: int) -> list[str]:
         ("rejected", f"{one['rejected']:,}"),
         ("dropped", f"{sum(one['dropped'].values()):,}" + _reasons(one["dropped"])),
         ("pending", f"{one['pending']:,}" + _aside(size, "bytes")),
-        ("shipped by", f"process {shipper.get('pid')} on {shipper.get('hostname')}" if shipper else "nobody"),
+        ("shipped by", _named(shipper) if shipper else "nobody"),
         ("last delivery", one["last_delivery"] or "never"),
         ("last error", f"{error['message']} ({error['at']})" if error else "none"),
     ]
@@ -108,6 +115,10 @@ def _block(one: DestinationReport, size: int) -> list[str]:
     if one["resent"]:
         rows.append(("sent twice", f"{one['resent']:,}: an answer was lost, and they may be there twice"))
     return [_row(*row) for row in rows]
+
+
+def _named(shipper: Mapping[str, object]) -> str:
+    return f"process {shipper.get('pid')} on {shipper.get('hostname')}"
 
 
 def _row(name: str, value: str) -> str:

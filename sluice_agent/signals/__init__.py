@@ -36,6 +36,7 @@ def connect(
     heartbeat_interval: float = 5.0,
     on_pool_process: Callable[[], None] = lambda: None,
     on_pool_process_stop: Callable[[], None] = lambda: None,
+    on_worker_start: Callable[[], None] = lambda: None,
     on_worker_stop: Callable[[], None] = lambda: None,
     losses: Callable[[], Mapping[str, int]] = dict,
 ) -> Callable[[float], None]:
@@ -62,7 +63,7 @@ def connect(
         silence.tell_all()
         on_worker_stop()
 
-    workers = Workers(watch, heartbeat_interval, on_pool_process, on_pool_process_stop, stop, losses)
+    workers = Workers(watch, heartbeat_interval, on_pool_process, on_pool_process_stop, on_worker_start, stop, losses)
     progress = Progress(watch, execution)
     progress.watch_update_state()
     handlers: dict[Any, Callable[..., None]] = {

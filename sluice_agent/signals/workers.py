@@ -26,8 +26,9 @@ _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the comm
 class Workers:
     """Speaks for the worker of this process.
 
-    `on_process` hears that a pool process begins, and `on_process_stop` that it ends, both in that process; `on_stop`
-    that the pool is gone. `losses` says what was dropped so far, by reason, for the heartbeats.
+    `on_process` hears that a pool process begins, and `on_process_stop` that it ends, both in that process; `on_start`
+    that the worker is about to tell that it is online, and `on_stop` that the pool is gone. `losses` says what was
+    dropped so far, by reason, for the heartbeats.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Workers:
         heartbeat_interval: float,
         on_process: Callable[[], None],
         on_process_stop: Callable[[], None],
+        on_start: Callable[[], None],
         on_stop: Callable[[], None],
         losses: Callable[[], Mapping[str, int]],
     ) -> None:
@@ -43,6 +45,7 @@ class Workers:
         self._interval = heartbeat_interval
         self._on_process = on_process
         self._on_process_stop = on_process_stop
+        self._on_start = on_start
         self._on_stop = on_stop
         self._losses = losses
         self._stopped = threading.Event()
@@ -70,6 +73,7 @@ class Workers:
             "system": sys.platform,
             "agent": sys.modules["sluice_agent"].__version__,
         }
+        self._on_start()
         self._look()
         self._say(WorkerState.ONLINE)
         self._stopped.clear()

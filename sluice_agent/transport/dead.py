@@ -17,9 +17,9 @@ from typing import Any
 
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.audience import Audience
+from sluice_agent.transport.flock import try_lock
 from sluice_agent.transport.folder import open_private
 from sluice_agent.transport.journal import Journal
-from sluice_agent.transport.lock import try_lock
 
 DEAD = "dead"
 

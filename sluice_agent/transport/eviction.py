@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sluice_agent.transport.accounts import sizes
 from sluice_agent.transport.cursor import cursors_in
+from sluice_agent.transport.flock import try_lock
 from sluice_agent.transport.folder import EVENTS, VITALS, folder_bytes, journal_files, open_private
-from sluice_agent.transport.lock import try_lock
 from sluice_agent.transport.reader import count_beyond, finished
 
 _ROOM_LOCK = "room.lock"

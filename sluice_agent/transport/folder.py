@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sluice_agent.errors import JournalUnavailableError
+from sluice_agent.transport.flock import try_lock
 
 FORMAT = "v1"
 SUFFIX = f".{FORMAT}.ndjson"
@@ -36,7 +37,7 @@ def open_folder(state_dir: Path | None, name: str) -> Path:
                 _must_be_ours(candidate)
             folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
             _must_be_ours(folder)
-            _must_be_writable(folder)
+            _must_be_usable(folder)
         except OSError as error:
             refusals.append(f"{candidate}: {error.strerror or error}")
         except JournalUnavailableError as error:
@@ -111,7 +112,12 @@ def _must_be_ours(folder: Path) -> None:
         folder.chmod(_PRIVATE_FOLDER)
 
 
-def _must_be_writable(folder: Path) -> None:
+def _must_be_usable(folder: Path) -> None:
+    """Files can be made in it, and locked: some network file systems can't, and then nobody would ever ship."""
     probe = folder / f".probe-{os.getpid()}"
-    os.close(open_private(probe, os.O_WRONLY | os.O_CREAT))  # it may be there: containers share numbers
-    probe.unlink(missing_ok=True)
+    descriptor = open_private(probe, os.O_WRONLY | os.O_CREAT)  # it may be there: containers share numbers
+    try:
+        try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+        probe.unlink(missing_ok=True)

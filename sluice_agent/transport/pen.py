@@ -9,8 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from sluice_agent.transport.flock import try_lock
 from sluice_agent.transport.folder import SUFFIX, check_folder, open_private
-from sluice_agent.transport.lock import try_lock
 
 _LARGEST_FILE = 4_000_000  # bytes
 _SMALLEST_FILE = 16_000  # bytes

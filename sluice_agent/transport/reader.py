@@ -18,8 +18,8 @@ from pathlib import Path
 
 from sluice_agent.stats import Counts
 from sluice_agent.transport.audience import ADDRESS_PREFIX, EVERYBODY, Audience
+from sluice_agent.transport.flock import try_lock
 from sluice_agent.transport.folder import journal_files, open_private
-from sluice_agent.transport.lock import try_lock
 
 LOSS_PREFIX = b'{"dropped":'
 _EVENT_PREFIX = b'{"type":"'
@@ -105,7 +105,7 @@ def next_batch(
             continue  # removed meanwhile, or planted by somebody else
         before = Counts(len(batch.lines), dropped=batch.dropped.copy())
         # The lock before reading: nothing can be added to what we then see. Shared, as other destinations read too.
-        is_finished = try_lock(descriptor, shared=True)
+        is_finished = _is_finished(descriptor)
         more = _fill(
             batch, descriptor, name, offsets.get(name, 0), most_lines, most_bytes, audience, is_finished=is_finished
         )
@@ -130,7 +130,7 @@ def count_beyond(path: Path, offset: int, *, is_finished: bool = False, audience
         return 0
     found = Batch()
     try:
-        is_finished = is_finished or try_lock(descriptor, shared=True)
+        is_finished = is_finished or _is_finished(descriptor)
         _fill(found, descriptor, path.name, offset, sys.maxsize, sys.maxsize, audience, is_finished=is_finished)
     finally:
         os.close(descriptor)
@@ -149,6 +149,14 @@ def finished(path: Path) -> Iterator[int | None]:
         yield os.fstat(descriptor).st_size if try_lock(descriptor) else None
     finally:
         os.close(descriptor)
+
+
+def _is_finished(descriptor: int) -> bool:
+    """Whether the writer of an open file is gone. Where nothing can be locked nobody knows."""
+    try:
+        return try_lock(descriptor, shared=True)
+    except OSError:
+        return False
 
 
 def _fill(

@@ -12,7 +12,7 @@ from sluice_agent.transport import accounts
 from sluice_agent.transport.audience import Choice
 from sluice_agent.transport.cursor import Cursor, cursor_path, cursors_in
 from sluice_agent.transport.folder import folder_bytes
-from sluice_agent.transport.lock import who_ships
+from sluice_agent.transport.lock import silence, who_ships
 
 
 class DestinationReport(Stats):
@@ -21,12 +21,13 @@ class DestinationReport(Stats):
     `skipped` events are those that it does not choose to be told: they are in none of its accounts. `resent` is how
     many were sent a second time because the answer was lost. `spent` says how many `events` of the daily budget went on
     the `day` (UTC); None: there is no budget. `last_error` is the error since the last delivery: None while deliveries
-    succeed.
+    succeed. `silent_for` is how many seconds ago the one that ships has last moved.
     """
 
     skipped: int
     resent: int
     shipper: dict[str, Any] | None
+    silent_for: float
     spent: dict[str, Any] | None
     last_delivery: str | None
     last_error: dict[str, Any] | None
@@ -65,6 +66,7 @@ def _report(folder: Path, place: Cursor) -> DestinationReport:
         resent=place.counts.resent,
         spent={"day": place.spent_on, "events": place.spent} if place.spent_on else None,
         shipper=who_ships(folder, place.destination),
+        silent_for=round(silence(folder, place.destination), 1),
         last_delivery=place.last_delivery,
         last_error=place.last_error,
     )

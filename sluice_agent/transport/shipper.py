@@ -32,6 +32,8 @@ from sluice_agent.transport.removal import remove_passed
 from sluice_agent.transport.retry import GivenUpError, Patience
 
 _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that ships has died
+_COURTESY = 10.0  # seconds that a process stands back for one that precedes it: five looks of that one
+_COURTESY_EVERY = 60.0  # seconds at the least between two times: one that asks and takes nothing hangs
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
 
 
@@ -74,6 +76,7 @@ class Shipper:
         self._batch = Batch()
         self._thread: threading.Thread | None = None
         self._mine = False
+        self._stood_back_at = -_COURTESY_EVERY
         self._is_saved = True
         self._deadline = 0.0
 
@@ -87,6 +90,10 @@ class Shipper:
         keep_out_of_the_hosts_log()
         self._thread = threading.Thread(target=self.run, name=f"{THREAD_NAME}-{self.destination}", daemon=True)
         self._thread.start()
+
+    def precede(self) -> None:
+        """Ask for the lock where a process holds it that does not precede, a script's or a web server's."""
+        self._lock.precedes = True
 
     def claim(self) -> None:
         """Take the lock before any shipper runs: so none of them removes what waits for another."""
@@ -141,9 +148,21 @@ class Shipper:
     def _turn(self) -> None:
         if not self._has_the_lock():
             self._patience.pause(_TAKE_OVER_EVERY)
+        elif self._stands_back():
+            pass
         elif not self._ship_a_batch():
             self._remove_finished_files()
             self._patience.pause(self._interval)
+
+    def _stands_back(self) -> bool:
+        """Leave the lock to a process that precedes this one and asks for it, for long enough that it sees that."""
+        now = time.monotonic()
+        if now - self._stood_back_at < _COURTESY_EVERY or not self._lock.is_wanted():
+            return False
+        self._stood_back_at = now
+        self._mine = False
+        self._lock.release()
+        return True
 
     def _drain(self) -> None:
         if self._has_the_lock():
@@ -153,7 +172,8 @@ class Shipper:
 
     def _has_the_lock(self) -> bool:
         held, self._mine = self._mine, False
-        self._mine = self._lock.acquire()
+        self._mine = time.monotonic() - self._stood_back_at >= _COURTESY and self._lock.acquire()
+        self._lock.sign()
         if self._mine and not held:  # whoever had it before has moved the cursor
             self._cursor = cursors.load(self._cursor.path)
             self._cursor.choice = self._destination.choice
@@ -229,6 +249,7 @@ class Shipper:
     def _attempt(self, lines: list[bytes]) -> Verdict:
         """Send, but what may have arrived where duplicates are not known at most once more, across restarts too."""
         verdict = self._destination.send(lines)
+        self._lock.sign()
         if not isinstance(verdict, Unanswered):
             return verdict
         mark = blake2b(b"\n".join(lines), digest_size=16).hexdigest()
@@ -268,6 +289,8 @@ class Shipper:
         )
         self._cursor.last_error = {"at": _now(), "message": failure.why}
         self._save()
+        if self._stands_back():  # perhaps the one that asks gets through
+            raise GivenUpError
 
     def _remove_finished_files(self) -> None:
         """Remove what every destination has passed, and forget the places in files that are gone."""

@@ -64,6 +64,11 @@ class Shippers:
             )
         )
 
+    def precede(self) -> None:
+        """Take the lock over from processes that don't precede: this one is the worker's, or there to ship."""
+        for each in self._all:
+            each.precede()
+
     def start(self) -> None:
         """Ship from threads of this process."""
         for each in self._all:

@@ -3,10 +3,13 @@
 TEST_WITNESS      a file: each event that the process captures is noted there
 TEST_SHORT_WAITS  1: what the transport waits for in minutes it waits for in fractions of a second
 TEST_CLOCK        a file: the wall clock goes wrong by the seconds that stand in it
+TEST_NO_LOCKS     1: the file system can't lock, as some that come over a network
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -18,6 +21,8 @@ def begin() -> None:
     """Do what the environment asks for."""
     if os.environ.get("TEST_CLOCK"):
         _shift_the_clock(Path(os.environ["TEST_CLOCK"]))
+    if os.environ.get("TEST_NO_LOCKS") == "1":
+        _refuse_locks()
     witness.begin()
     if os.environ.get("TEST_SHORT_WAITS") == "1":
         shorten_waits()
@@ -34,9 +39,18 @@ def shorten_waits() -> None:
     answers._HOLD = 0.2
     answers.LONGEST_WAIT = 1.0
     shipper._TAKE_OVER_EVERY = 0.1
+    shipper._COURTESY = 0.5
+    shipper._COURTESY_EVERY = 3.0
     shipper._AFTER_A_FAULT = 0.2
     http._TIMEOUT = httpx.Timeout(1.0)
     http._DEADLINE = 1.0
+
+
+def _refuse_locks() -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    fcntl.flock = refuse
 
 
 def _shift_the_clock(file: Path) -> None:

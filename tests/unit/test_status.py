@@ -139,6 +139,6 @@ def test_the_second_destination_is_looked_at_too(journal: Journal, monkeypatch: 
 def test_the_exit_codes_are_documented() -> None:
     """Whoever writes a probe must not have to read the source."""
     text = CliRunner().invoke(main, ["status", "--help"]).output
-    names = ("no_shipper", "key_refused", "undeliverable", "folder_full", "disk_full")
+    names = ("no_shipper", "shipper_stuck", "key_refused", "undeliverable", "folder_full", "disk_full")
     assert all(name in text for name in names)
     assert [line.split()[0] for line in text.splitlines() if line.strip()[:1].isdigit()] == ["0", "1", "2"]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from sluice_agent.transport.lock import ShipLock, ship_lock, who_ships
+from sluice_agent.errors import JournalUnavailableError
+from sluice_agent.transport.folder import open_folder
+from sluice_agent.transport.lock import ShipLock, ship_lock, silence, who_ships
 from tests.support.process import ROOT
+from tests.unit.transport.lines import without_ceremony
 
 HOLD = """
 import sys
@@ -115,4 +121,79 @@ def test_a_holder_that_has_not_signed_is_a_holder(folder: Path, content: bytes) 
     assert lock.acquire()
     ship_lock(folder, "sluice").write_bytes(content)
     assert who_ships(folder, "sluice") == {}
+    lock.release()
+
+
+def test_one_that_takes_precedence_asks_and_is_handed_the_lock(folder: Path) -> None:
+    """A script that runs for a day would keep the lock of a worker, and take it along when it ends."""
+    script, worker, another_worker = (ShipLock(folder, "sluice") for _ in range(3))
+    worker.precedes = another_worker.precedes = True
+    assert script.acquire()
+    assert not script.is_wanted()
+    assert not worker.acquire()
+    assert script.is_wanted()
+    script.release()
+    assert worker.acquire()
+    assert not another_worker.acquire()
+    assert not worker.is_wanted()  # one that precedes stands back for nobody
+    assert script.is_wanted()
+    another_worker.release()
+    assert not script.is_wanted()
+    worker.release()
+
+
+def test_who_asks_and_dies_asks_no_more(folder: Path) -> None:
+    """A worker that was killed while it waited would have the others stand back for ever."""
+    lock = ShipLock(folder, "sluice")
+    assert lock.acquire()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        lock.release()
+        asking = ShipLock(folder, "sluice")
+        asking.precedes = True
+        asking.acquire()
+        os.write(writer, b".")
+        signal.pause()
+    os.read(reader, 1)
+    assert lock.is_wanted()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not lock.is_wanted()
+    lock.release()
+    without_ceremony(reader, writer)
+
+
+def test_one_that_ships_shows_that_it_moves(folder: Path) -> None:
+    """A process that was stopped holds its lock: nobody would see that nothing moves."""
+    lock = ShipLock(folder, "sluice")
+    assert silence(folder, "sluice") == 0
+    assert lock.acquire()
+    long_ago = time.time() - 1_000
+    os.utime(ship_lock(folder, "sluice"), (long_ago, long_ago))
+    assert silence(folder, "sluice") == pytest.approx(1_000, abs=5)
+    lock.sign()
+    assert silence(folder, "sluice") < 5
+    lock.release()
+
+
+def test_where_nothing_can_be_locked_that_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On some network file systems nobody would ship, and nobody would know why."""
+    lock = ShipLock(folder, "sluice")
+    assert lock.acquire()
+    lock.release()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for _ in range(2):
+        with pytest.raises(OSError, match="needs flock"):
+            lock.acquire()
+    assert who_ships(folder, "sluice") is None
+    with pytest.raises(JournalUnavailableError, match="needs flock"):
+        open_folder(folder, "journal")
+    assert not list((folder / "journal").iterdir())
+    monkeypatch.undo()
+    assert lock.acquire()
     lock.release()
