@@ -11,6 +11,7 @@ from sluice_agent.commands.common import Sentence
 from sluice_agent.commands.dead import dead
 from sluice_agent.commands.doctor import doctor
 from sluice_agent.commands.job import job
+from sluice_agent.commands.monitor import monitor
 from sluice_agent.commands.serve import serve
 from sluice_agent.commands.ship import ship
 from sluice_agent.commands.status import status
@@ -34,5 +35,5 @@ def main() -> None:
     """
 
 
-for command in (serve, ship, status, doctor, dead, job):
+for command in (serve, monitor, ship, status, doctor, dead, job):
     main.add_command(command)

@@ -6,7 +6,8 @@ Imports Celery and kombu, and nothing of the transport or the settings: it is gi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import Celery
@@ -60,16 +61,20 @@ class Monitor:
         )
         self._inspector = Inspector(app, enable_events=enable_events)
         subscription = Durable(app, durable) if durable else Transient(app)
-        self._receiver = Receiver(app, self._observer, self._inspector, subscription, lost)
+        self._receiver = Receiver(app, self._observer, self._inspector, subscription, lost, self._look)
+        self._workers = 0
+        self._seen_queues: frozenset[str] = frozenset()
+        self._consumers: Mapping[str, int] | None = None
         self._sampler = QueueSampler(
             app,
             connection_id=connection_id,
             emit=emit,
             lost=lost,
             interval=queue_interval,
-            names=self._queue_names,
+            names=lambda: self._extra_queues | self._seen_queues,
             owner=owner,
             management_url=management_url,
+            consumers=lambda: self._consumers,
         )
 
     def start(self) -> None:
@@ -100,9 +105,14 @@ class Monitor:
             undecodable=receiver.undecodable,
             events=dict(self._observer.event_counts),
             remembered=self._observer.remembered,
-            workers=len(self._observer.workers()),
+            workers=self._workers,
             depths=depths,
         )
 
-    def _queue_names(self) -> Collection[str]:
-        return self._extra_queues | self._observer.queues()
+    def _look(self) -> None:
+        """In the receiver's thread, the only one that may ask the observer: keep what other threads ask for."""
+        workers = self._observer.workers()
+        self._workers = len(workers)
+        self._seen_queues = frozenset(self._observer.queues())
+        taken_from = Counter(queue for worker in workers.values() for queue in worker.queues)
+        self._consumers = taken_from or None

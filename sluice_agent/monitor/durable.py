@@ -25,8 +25,8 @@ class DurableQueue:
     """What to call the queue, and what it may grow to while nobody listens; then the oldest messages go first."""
 
     name: str
-    most_messages: int = 1_000_000
-    keep_seconds: float = 86_400.0
+    most_messages: int
+    keep_seconds: float
 
 
 class Durable:

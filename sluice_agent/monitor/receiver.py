@@ -45,7 +45,10 @@ class DeafError(ConnectionError):
 
 
 class Receiver:
-    """Tells `observer` every event of the broker, from one thread. `lost` counts, by reason, what was no event."""
+    """Tells `observer` every event of the broker, from one thread. `lost` counts, by reason, what was no event.
+
+    `on_tick` is called in that thread about once a second.
+    """
 
     def __init__(
         self,
@@ -54,7 +57,9 @@ class Receiver:
         inspector: Inspector,
         subscription: Subscription,
         lost: Callable[[str], None],
+        on_tick: Callable[[], None],
     ) -> None:
+        self._on_tick = on_tick
         self._app = app
         self._observer = observer
         self._inspector = inspector
@@ -218,12 +223,13 @@ class Receiver:
     def _tick(self) -> None:
         """Let the observer look at the time: not later than what it has heard, or it would miss what still waits."""
         self._guarded(self._observer.tick, time.time() - self.lag_seconds)
+        self._guarded(self._on_tick)
         if time.monotonic() < self._hold_until:
             return
-        unasked = set(self._observer.unasked()) - self._answered
-        self._answered = set()
-        if unasked:
-            self._inspector.ask(unasked)
+        unasked = set(self._observer.unasked())
+        if unasked - self._answered:
+            self._inspector.ask(unasked - self._answered)
+        self._answered -= unasked  # one that comes up again has been away
 
     def _ask_all(self) -> None:
         self._hold_until = time.monotonic() + _HOLD
