@@ -14,43 +14,32 @@ from sluice_agent.model import JobState
 from sluice_agent.monitor.events import Event, cause_of, count, error_of, moment, seconds, text
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Memory, Run, Seen, Task
+from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.workers import Workers, WorkerView
-from sluice_agent.translation import JobEvents, JobFacts, moment_of, timestamp, timestamp_of
+from sluice_agent.translation import moment_of
 
 _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
 _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _CUT_OFF = "cut off by a cold shutdown"
 _CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
 
-Redact = Callable[[str, Any], Any]
 QueueOf = Callable[[str, str], str | None]
 
 
 class Jobs:
-    """Tells what becomes of each task. `now` is read from `later`, whose clock the observer winds."""
+    """Tells what becomes of each task that events speak of. The time is that of `later`, which the observer winds."""
 
     def __init__(
-        self,
-        *,
-        connection_id: str,
-        emit: Callable[[bytes], None],
-        is_ignored: Callable[[str], bool],
-        redact: Redact | None,
-        remember: int,
-        queue_of: QueueOf | None,
-        workers: Workers,
-        later: Later,
+        self, *, telling: Telling, remember: int, queue_of: QueueOf | None, workers: Workers, later: Later
     ) -> None:
-        self._connection_id = connection_id
-        self._emit = emit
-        self._is_ignored = is_ignored
-        self._redact = redact
+        self._telling = telling
         self._queue_of = queue_of
         self._workers = workers
         self._later = later
-        self._acks_late: dict[str, bool] = {}
         self.memory = Memory(remember, self._forget)
         self.seen_queues: set[str] = set()
+        self.acks_late: dict[str, bool] = {}
+        """Whether a task is acknowledged after it has run, by its name, as far as a worker has said so."""
         self.handlers: Mapping[str, Callable[[str, Event], None]] = {
             "task-sent": self._sent,
             "task-received": self._received,
@@ -71,7 +60,7 @@ class Jobs:
         attempt = (count(event.get("retries")) or 0) + 1
         task.sent = _seen(task.sent, attempt, event)
         self._retire(external_id, task)
-        task.queue = self._queue(event) or task.queue
+        task.queue = self.queue_named(event) or task.queue
         if attempt == 1 and task.created is None:
             task.created = at
         last = task.runs[-1] if task.runs else None
@@ -80,9 +69,9 @@ class Jobs:
         if attempt < task.attempt and not task.sent.nesting:
             return  # it comes late: the worker has said more since
         self._learn_message(task, event, attempt)
-        if attempt == 1 and not self._is_ignored(task.name):
+        if attempt == 1:
             state = JobState.SCHEDULED if (moment_of(task.eta) or 0.0) > at else JobState.QUEUED
-            self._tell_waiting(external_id, task, state, at, event)
+            self._telling.waiting(external_id, task, state, at, event)
 
     def _received(self, external_id: str, event: Event) -> None:
         task = self.memory.known(external_id)
@@ -93,11 +82,12 @@ class Jobs:
         self._retire(external_id, task)
         self._learn_message(task, event, attempt)
         task.queue = task.queue or worker.only_queue
-        task.begin(worker.hostname, worker.pid).received = at
-        if attempt == 1 and not self._is_ignored(task.name):
+        run = task.hearsay_at(worker.hostname, worker.pid) or task.begin(worker.hostname, worker.pid)
+        run.attempt, run.nesting, run.received, run.is_hearsay = attempt, task.nesting, at, False
+        if attempt == 1:
             # When it was published it was to start later, even if that moment has come while it waited.
             state = JobState.SCHEDULED if task.eta else JobState.QUEUED
-            self._tell_waiting(external_id, task, state, at, event)
+            self._telling.waiting(external_id, task, state, at, event)
 
     def _started(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
@@ -107,12 +97,7 @@ class Jobs:
             if any(run.state is JobState.ACTIVE for run in runs):
                 return  # a prefork process died before the pool noted that it took the job; the next one took it
             run = task.begin(worker.hostname, worker.pid)
-        self._begin(external_id, task, run, worker, at)
-
-    def _begin(self, external_id: str, task: Task, run: Run, worker: WorkerView, at: float) -> None:
-        run.started = at
-        worker.running[external_id] = run
-        self._tell(external_id, task, run, JobState.ACTIVE, "STARTED", at)
+        self.begin(external_id, task, run, worker, at)
 
     def _succeeded(self, external_id: str, event: Event) -> None:
         runtime = seconds(event.get("runtime"))
@@ -120,7 +105,7 @@ class Jobs:
         run = self._run_that_ends(task, worker)
         if run.started is None and runtime is not None:
             run.started = at - runtime
-        result = self._redact("result", event.get("result")) if self._redact else None
+        result = self._telling.result(event.get("result"))
         self._end(external_id, task, run, JobState.COMPLETED, "SUCCESS", at, runtime=runtime, result=result)
 
     def _failed(self, external_id: str, event: Event) -> None:
@@ -131,7 +116,7 @@ class Jobs:
         if error.startswith("NotRegistered") and not task.runs_at(worker.hostname, worker.pid):
             task.name = task.name or error.partition(": ")[2]
             error = f"NotRegistered: {task.name!r}"
-            self._tell(external_id, task, None, JobState.FAILED, "FAILURE", at, worker=worker, error=error)
+            self._telling.turned_away(external_id, task, worker.hostname, JobState.FAILED, "FAILURE", at, error=error)
             return
         run = self._run_that_ends(task, worker)
         self._end(external_id, task, run, JobState.FAILED, celery_state, at, **about)
@@ -162,7 +147,7 @@ class Jobs:
         if live:
             self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **about)
         elif not runs or runs[-1].state is not JobState.CANCELLED:  # turned away before it was received
-            self._tell(external_id, task, None, JobState.CANCELLED, "REVOKED", at, worker=worker, **about)
+            self._telling.turned_away(external_id, task, worker.hostname, JobState.CANCELLED, "REVOKED", at, **about)
 
     def _rejected(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
@@ -170,7 +155,7 @@ class Jobs:
         if event.get("requeue") is True:
             if run.state is not JobState.QUEUED:
                 worker.running.pop(external_id, None)
-                self._tell(external_id, task, run, JobState.QUEUED, "REJECTED", at, requeued=True)
+                self._telling.run(external_id, task, run, JobState.QUEUED, "REJECTED", at, requeued=True)
         elif run.is_live:
 
             def tell() -> None:
@@ -184,57 +169,42 @@ class Jobs:
         worker.running.pop(external_id, None)
         if not run.is_live or worker.speaks:
             return
-        acks_late = self._acks_late.get(task.name)
+        acks_late = self.acks_late.get(task.name)
         if acks_late is None:
-            self._tell(external_id, task, run, JobState.UNKNOWN, "RETRY", at, reason=_CUT_OFF_SOMEHOW)
+            self._telling.run(external_id, task, run, JobState.UNKNOWN, "RETRY", at, reason=_CUT_OFF_SOMEHOW)
         elif acks_late:
-            self._tell(external_id, task, run, JobState.QUEUED, "RETRY", at, requeued=True)
+            self._telling.run(external_id, task, run, JobState.QUEUED, "RETRY", at, requeued=True)
         else:
             self._end(external_id, task, run, JobState.CANCELLED, "RETRY", at, reason=_CUT_OFF)
 
-    # What else is learned
+    # What else is heard
+
+    def begin(self, external_id: str, task: Task, run: Run, worker: WorkerView, at: float) -> None:
+        """`run` has begun."""
+        run.started = at
+        run.is_hearsay = False
+        worker.running[external_id] = run
+        self._telling.run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
 
     def lost(self, external_id: str, run: Run, at: float, reason: str) -> None:
         """Nobody knows what became of `run`, at least for now."""
         task = self.memory.get(external_id)
         if task is not None and run.state is JobState.ACTIVE:
             at = max(at, run.started or 0.0)  # by the worker's clock, which may be ahead of ours
-            self._tell(external_id, task, run, JobState.UNKNOWN, "STARTED", at, reason=reason)
+            self._telling.run(external_id, task, run, JobState.UNKNOWN, "STARTED", at, reason=reason)
 
-    def inspected(
-        self, worker: WorkerView, request: Mapping[str, Any], *, is_active: bool, eta: Any = None
-    ) -> str | None:
-        """A task that `worker` says it has; returns its id. One that was not known is told as what it is."""
-        external_id = text(request, "id")
-        if external_id is None:
-            return None
-        task = self.memory.known(external_id)
-        delivery = request.get("delivery_info")
-        delivery = delivery if isinstance(delivery, Mapping) else {}
-        task.name = task.name or intern(text(request, "name") or "")
-        task.queue = task.queue or self._queue(delivery) or worker.only_queue
-        task.eta = task.eta or (eta if isinstance(eta, str) else None)
-        task.priority = count(delivery.get("priority")) if task.priority is None else task.priority
-        runs = task.runs_at(worker.hostname, worker.pid)
-        run = (
-            runs[-1] if runs else task.begin(worker.hostname, worker.pid, redelivered=bool(delivery.get("redelivered")))
-        )
-        started = seconds(request.get("time_start"))
-        if not is_active or started is None:
-            if not runs and task.attempt == 1 and not self._is_ignored(task.name):
-                state = JobState.SCHEDULED if task.eta else JobState.QUEUED
-                self._tell_waiting(external_id, task, state, self._later.now, {})
-            return external_id
-        if len(self._acks_late) < self.memory.most:
-            self._acks_late[task.name] = request.get("acknowledged") is False
-        if run.state is None:
-            self._begin(external_id, task, run, worker, started)
-        elif run.state is JobState.UNKNOWN:  # it has been told to be active, and that would be the same word again
-            run.state = JobState.ACTIVE
-            worker.running[external_id] = run
-        return external_id
+    def queue_named(self, delivery: Mapping[str, Any]) -> str | None:
+        """The queue that an event or a delivery names, or implies."""
+        queue = text(delivery, "queue")
+        exchange, routing_key = delivery.get("exchange"), text(delivery, "routing_key")
+        if queue is None and isinstance(exchange, str) and routing_key is not None:
+            queue = routing_key if not exchange else self._queue_of(exchange, routing_key) if self._queue_of else None
+        if queue is not None:
+            queue = intern(queue)
+            self.seen_queues.add(queue)
+        return queue
 
-    # How it is told
+    # What follows from it
 
     def _about(self, external_id: str, event: Event) -> tuple[Task, WorkerView, float]:
         return self.memory.known(external_id), self._workers.at(event), moment(event, self._later.now)
@@ -252,70 +222,11 @@ class Jobs:
         self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **about: Any
     ) -> None:
         """Tell that `run` has ended, unless it had: Celery announces some verdicts twice, and some after another."""
+        if run.is_hearsay and run.state is None and run.started is not None:
+            self.begin(external_id, task, run, self._workers.at_run(run), run.started)
         self._workers.ended(external_id, run)
         if run.is_live or (run.state is JobState.COMPLETED and state is JobState.FAILED):
-            self._tell(external_id, task, run, state, celery_state, at, **about)
-
-    def _tell_waiting(self, external_id: str, task: Task, state: JobState, at: float, event: Event) -> None:
-        if task.told_waiting >= task.nesting:
-            return
-        task.told_waiting = task.nesting
-        redact = self._redact
-        arguments = {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else {}
-        facts = self._facts(external_id, task, None, f"+{task.nesting}" if task.nesting else "")
-        told = JobEvents(self._connection_id, facts)
-        self._emit(told.event(state, "PENDING", timestamp(at), requeued=True if task.nesting else None, **arguments))
-
-    def _tell(
-        self,
-        external_id: str,
-        task: Task,
-        run: Run | None,
-        state: JobState,
-        celery_state: str,
-        at: float,
-        *,
-        worker: WorkerView | None = None,
-        **about: Any,
-    ) -> None:
-        """Tell the state of a run, or of a task that `worker` has turned away before any run."""
-        if run is not None:
-            has_begun = run.state is JobState.ACTIVE
-            run.state = state
-        if self._is_ignored(task.name):
-            return
-        when = timestamp(at)
-        if run is None:
-            facts = self._facts(external_id, task, worker.hostname if worker else None, "")
-            self._emit(JobEvents(self._connection_id, facts).event(state, celery_state, when, **about))
-            return
-        facts = self._facts(external_id, task, run.hostname, run.name, run)
-        started = when if state is JobState.ACTIVE else timestamp(run.started) if run.started else None
-        previous = JobState.ACTIVE if has_begun and state is not JobState.ACTIVE else None
-        told = JobEvents(self._connection_id, facts)
-        self._emit(told.event(state, celery_state, when, previous=previous, started=started, **about))
-
-    def _facts(
-        self, external_id: str, task: Task, worker_id: str | None, name: str, run: Run | None = None
-    ) -> JobFacts:
-        extensions: dict[str, Any] = {"rootId": task.root_id or external_id}
-        if task.parent_id:
-            extensions["parentId"] = task.parent_id
-        if task.eta:
-            extensions["eta"] = timestamp_of(task.eta)
-        if task.expires:
-            extensions["expires"] = timestamp_of(task.expires)
-        if task.priority is not None:
-            extensions["priority"] = task.priority
-        attempt = 1
-        if run is not None:
-            attempt = run.attempt
-            if run.redelivered:
-                extensions["redelivered"] = True
-        elif worker_id is not None:
-            attempt = task.attempt
-        created = timestamp(task.created) if task.created else None
-        return JobFacts(external_id, task.name, attempt, task.queue, worker_id, None, created, name, extensions)
+            self._telling.run(external_id, task, run, state, celery_state, at, **about)
 
     def _learn_message(self, task: Task, event: Event, attempt: int) -> None:
         task.attempt = attempt
@@ -326,17 +237,6 @@ class Jobs:
         if parent_id != external_id:  # Celery makes a job the parent of its own retry
             task.parent_id = parent_id
         task.eta, task.expires = text(event, "eta"), text(event, "expires")
-
-    def _queue(self, delivery: Mapping[str, Any]) -> str | None:
-        """The queue that an event or a delivery names, or implies."""
-        queue = text(delivery, "queue")
-        exchange, routing_key = delivery.get("exchange"), text(delivery, "routing_key")
-        if queue is None and isinstance(exchange, str) and routing_key is not None:
-            queue = routing_key if not exchange else self._queue_of(exchange, routing_key) if self._queue_of else None
-        if queue is not None:
-            queue = intern(queue)
-            self.seen_queues.add(queue)
-        return queue
 
     def _retire(self, external_id: str, task: Task) -> None:
         """A run that has replaced its task by another one has ended, and no event says so."""

@@ -33,6 +33,8 @@ class Run:
     started: float | None = None
     state: JobState | None = None
     """What was told of it last; None: that it was received."""
+    is_hearsay: bool = False
+    """Whether it is known from an inspection alone, which does not say which attempt it is: events may still come."""
 
     @property
     def name(self) -> str:
@@ -90,6 +92,10 @@ class Task:
     def runs_at(self, hostname: str, pid: int) -> list[Run]:
         """Those of one worker process, oldest first."""
         return [run for run in self.runs if run.pid == pid and run.hostname == hostname]
+
+    def hearsay_at(self, hostname: str, pid: int) -> Run | None:
+        """A run of that process that no event has told of so far."""
+        return next((run for run in self.runs_at(hostname, pid) if run.is_hearsay and run.state is None), None)
 
     def begin(self, hostname: str, pid: int, *, redelivered: bool | None = None) -> Run:
         """Another run of the present attempt. Whether the broker had handed it out before follows from the others."""

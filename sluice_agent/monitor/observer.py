@@ -13,9 +13,11 @@ from typing import Any
 
 from sluice_agent.ignoring import ignoring
 from sluice_agent.log import complain, logger
-from sluice_agent.monitor.jobs import Jobs, QueueOf, Redact
+from sluice_agent.monitor.inspection import Inspection
+from sluice_agent.monitor.jobs import Jobs, QueueOf
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Run
+from sluice_agent.monitor.telling import Redact, Telling
 from sluice_agent.monitor.workers import Workers, WorkerView
 
 _OTHER = "other"  # under which events of other types than Celery's own are counted
@@ -50,16 +52,11 @@ class Observer:
             heartbeat_interval=heartbeat_interval,
             lost=self._lost_run,
         )
+        telling = Telling(connection_id, emit, ignoring(ignore_tasks), redact)
         self._jobs = Jobs(
-            connection_id=connection_id,
-            emit=emit,
-            is_ignored=ignoring(ignore_tasks),
-            redact=redact,
-            remember=remember,
-            queue_of=queue_of,
-            workers=self._workers,
-            later=self._later,
+            telling=telling, remember=remember, queue_of=queue_of, workers=self._workers, later=self._later
         )
+        self._inspection = Inspection(jobs=self._jobs, workers=self._workers, telling=telling, later=self._later)
         self.event_counts: Counter[str] = Counter()
         """How many events were taken, by their types."""
 
@@ -81,16 +78,8 @@ class Observer:
 
     def learned(self, worker: str, what: str, reply: Any) -> None:
         """A worker's answer to an inspection: `what` is active, reserved, scheduled, stats or active_queues."""
-        view = self._workers.named(worker)
-        if view is None:
-            return
         try:
-            if what == "stats":
-                self._workers.learn_stats(view, reply)
-            elif what == "active_queues":
-                self._workers.learn_queues(view, reply)
-            else:
-                self._learn_tasks(view, what, reply)
+            self._inspection.learned(worker, what, reply)
         except Exception as error:  # noqa: BLE001 - a worker of any version may answer
             self._lose(error)
 
@@ -129,17 +118,6 @@ class Observer:
     def queues(self) -> set[str]:
         """The queues that workers take from, or that tasks were seen in."""
         return self._jobs.seen_queues.union(*(view.queues for view in self._workers.online().values()))
-
-    def _learn_tasks(self, view: WorkerView, what: str, reply: Any) -> None:
-        if not isinstance(reply, list):
-            return
-        found = set()
-        for entry in reply:
-            request = entry.get("request") if what == "scheduled" else entry
-            if isinstance(request, Mapping):
-                found.add(self._jobs.inspected(view, request, is_active=what == "active", eta=entry.get("eta")))
-        if what == "active":
-            self._workers.learn_running(view, {external_id for external_id in found if external_id})
 
     def _lost_run(self, external_id: str, run: Run, at: float, reason: str) -> None:
         self._jobs.lost(external_id, run, at, reason)

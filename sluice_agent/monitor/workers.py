@@ -21,6 +21,7 @@ _LATENESS = 1.0  # seconds that a heartbeat may be late, as the clock here is wo
 _USUAL_FREQUENCY = 2.0  # seconds between two heartbeats of a worker that has not said otherwise
 _DEAFNESS = 5.0  # seconds without a look at the clock, after which the silence may have been ours
 _FAREWELL = 15.0  # seconds after `worker-offline` in which the last word on a task may come
+_BUSY_SOLO = 3_600.0  # seconds: a solo worker says nothing while it runs a task
 _KEPT = 60.0  # seconds for which a worker that has gone is known
 _IDLE = 1.0  # seconds in which two words of busy, or of idle, are one
 _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
@@ -53,6 +54,12 @@ class WorkerView:
     idle_since: float | None = None
     """The time of the first of the last heartbeats that all said that no task runs."""
     beat_slot: int = -1
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds it may be silent without being lost."""
+        missed = _MISSED * (self.frequency or _USUAL_FREQUENCY) + _LATENESS
+        return max(missed, _BUSY_SOLO) if self.pool == "solo" and self.running else missed
 
     @property
     def only_queue(self) -> str | None:
@@ -97,7 +104,12 @@ class Workers:
             hostname, pid = intern(text(event, "hostname") or "unknown"), count(event.get("pid")) or 0
             view = self._views.setdefault((hostname, pid), WorkerView(hostname, pid, self._later.now))
             self._named.setdefault(hostname, view)
+        view.heard = self._later.now
         return view
+
+    def at_run(self, run: Run) -> WorkerView:
+        """The worker process of `run`."""
+        return self.at({"hostname": run.hostname, "pid": run.pid})
 
     def named(self, hostname: str) -> WorkerView | None:
         """The worker of this name that was heard of last."""
@@ -136,7 +148,7 @@ class Workers:
         self._looked = now
         for view in list(self._views.values()):
             silence = now - view.heard
-            if view.is_online and view.frequency and silence > _MISSED * view.frequency + _LATENESS:
+            if view.is_online and view.frequency and silence > view.patience:
                 self._gone(view, now, reason=f"no heartbeat for {silence:.0f} s")
                 self._abandon(view, now, f"its worker {view.hostname} is lost: no heartbeat for {silence:.0f} s")
             elif not view.is_online and silence > _KEPT and not view.running:
@@ -183,7 +195,6 @@ class Workers:
             self._later.call(_FAREWELL, tell_the_rest)
 
     def _hear(self, view: WorkerView, event: Event, online_at: float | None) -> None:
-        view.heard = self._later.now
         frequency = seconds(event.get("freq"))
         if frequency and ("active" in event or view.frequency is None):  # an answer to `heartbeat` names another one
             view.frequency = frequency if "active" in event else _USUAL_FREQUENCY

@@ -263,9 +263,50 @@ def test_what_waits_in_a_worker_is_learned(cluster: Cluster) -> None:
     eta = {"eta": "2100-01-01T00:00:00+00:00", "priority": 6, "request": {"id": "job-2", **info}}
     cluster.observer.learned(WORKER, "scheduled", [eta])
     cluster.run("started")
-    assert cluster.walk() == "queued active"
+    cluster.wait(10, beating=ONE, active=1)
+    assert cluster.walk() == "active"
     assert cluster.walk("job-2") == "scheduled"
     assert {(event["job"]["name"], event["job"]["queue"]) for event in cluster.jobs()} == {("app.add", "mail")}
+
+
+def test_an_answer_that_comes_before_the_events_it_knows_of(cluster: Cluster) -> None:
+    """Events wait until everybody has answered, so an answer tells of jobs whose events are still to be read."""
+    info = {"name": "app.add", "acknowledged": True}
+    cluster.observer.learned(WORKER, "stats", STATS)
+    cluster.observer.learned(WORKER, "reserved", [{"id": "job-1", **info}])
+    cluster.observer.learned(WORKER, "active", [{"id": f"job-{n}", "time_start": START, **info} for n in (2, 3)])
+    cluster.beat(active=2)
+    cluster.task("received", "job-1", retries=2)
+    cluster.task("received", "job-2")
+    cluster.run("started", external_id="job-2")
+    cluster.run("started", "succeeded")
+    cluster.run("succeeded", external_id="job-2")
+    cluster.run("succeeded", external_id="job-3")
+    cluster.wait(10, beating=ONE)
+    assert cluster.walk("job-1") == "active/3 completed/3"
+    assert cluster.walk("job-2") == "queued active completed"
+    assert cluster.walk("job-3") == "active completed"
+    assert cluster.jobs("job-2")[-1]["job"]["extensions"].get("redelivered") is None
+
+
+def test_a_solo_worker_that_is_busy(cluster: Cluster) -> None:
+    """It can't send a heartbeat while it runs a task; that does not make its task lost."""
+    cluster.beat()
+    cluster.observer.learned(WORKER, "stats", {**STATS, "pool": {"implementation": "celery.concurrency.solo:TaskPool"}})
+    cluster.run("received", "started")
+    cluster.wait(600)
+    cluster.run("succeeded")
+    assert cluster.walk() == "queued active completed"
+    assert cluster.words() == "online"
+
+
+def test_a_task_event_is_a_sign_of_life(cluster: Cluster) -> None:
+    """A worker may be too busy for a heartbeat."""
+    cluster.beat()
+    for number in range(20):
+        cluster.wait(1)
+        cluster.run("received", external_id=f"job-{number}")
+    assert cluster.words() == "online"
 
 
 def test_a_monitor_that_was_stopped(cluster: Cluster) -> None:

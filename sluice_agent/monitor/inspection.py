@@ -1,0 +1,85 @@
+"""What workers answer when they are asked: what they are, and which tasks they have, of which events may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from sys import intern
+from typing import Any
+
+from sluice_agent.model import JobState
+from sluice_agent.monitor.events import count, seconds, text
+from sluice_agent.monitor.jobs import Jobs
+from sluice_agent.monitor.later import Later
+from sluice_agent.monitor.memory import Run, Task
+from sluice_agent.monitor.telling import Telling
+from sluice_agent.monitor.workers import Workers, WorkerView
+
+_PATIENCE = 5.0  # seconds in which an event, which says more, may come of a task that an answer tells of
+
+
+class Inspection:
+    """Learns from answers. An answer that comes while events wait to be read must not tell a task a second time."""
+
+    def __init__(self, *, jobs: Jobs, workers: Workers, telling: Telling, later: Later) -> None:
+        self._jobs = jobs
+        self._workers = workers
+        self._telling = telling
+        self._later = later
+
+    def learned(self, worker: str, what: str, reply: Any) -> None:
+        """The answer of `worker`: `what` is active, reserved, scheduled, stats or active_queues."""
+        if what == "stats":
+            if isinstance(reply, Mapping):
+                self._workers.learn_stats(self._workers.at({"hostname": worker, "pid": reply.get("pid")}), reply)
+            return
+        view = self._workers.named(worker)
+        if view is None or not isinstance(reply, list):
+            return
+        if what == "active_queues":
+            self._workers.learn_queues(view, reply)
+            return
+        found = set()
+        for entry in reply:
+            request = entry.get("request") if what == "scheduled" else entry
+            if isinstance(request, Mapping) and (external_id := text(request, "id")) is not None:
+                found.add(external_id)
+                self._task(view, external_id, request, is_active=what == "active", eta=text(entry, "eta"))
+        if what == "active":
+            self._workers.learn_running(view, found)
+
+    def _task(
+        self, view: WorkerView, external_id: str, request: Mapping[str, Any], *, is_active: bool, eta: str | None
+    ) -> None:
+        task = self._jobs.memory.known(external_id)
+        delivery = request.get("delivery_info")
+        delivery = delivery if isinstance(delivery, Mapping) else {}
+        task.name = task.name or intern(text(request, "name") or "")
+        task.queue = task.queue or self._jobs.queue_named(delivery) or view.only_queue
+        task.eta = task.eta or eta
+        task.priority = count(delivery.get("priority")) if task.priority is None else task.priority
+        runs = task.runs_at(view.hostname, view.pid)
+        if runs:
+            run = runs[-1]
+        else:
+            run = task.begin(view.hostname, view.pid, redelivered=delivery.get("redelivered") is True)
+            run.is_hearsay = True
+            at = self._later.now
+            self._later.call(_PATIENCE, lambda: self._tell(external_id, task, run, view, at))
+        if not is_active:
+            return
+        if len(self._jobs.acks_late) < self._jobs.memory.most:
+            self._jobs.acks_late[task.name] = request.get("acknowledged") is False
+        if run.state is None and run.started is None:
+            run.started = seconds(request.get("time_start"))
+        elif run.state is JobState.UNKNOWN:  # it has been told to be active, and that would be the same word again
+            run.state = JobState.ACTIVE
+            view.running[external_id] = run
+
+    def _tell(self, external_id: str, task: Task, run: Run, view: WorkerView, at: float) -> None:
+        """No event has told of `run`: it began before we listened."""
+        if not run.is_hearsay or run.state is not None or self._jobs.memory.get(external_id) is not task:
+            return
+        if run.started is not None:
+            self._jobs.begin(external_id, task, run, view, run.started)
+        elif task.attempt == 1:
+            self._telling.waiting(external_id, task, JobState.SCHEDULED if task.eta else JobState.QUEUED, at, {})

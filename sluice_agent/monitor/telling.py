@@ -1,0 +1,93 @@
+"""From what is remembered of a task to the line that is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sluice_agent.model import JobState
+from sluice_agent.monitor.events import Event
+from sluice_agent.monitor.memory import Run, Task
+from sluice_agent.translation import JobEvents, JobFacts, timestamp, timestamp_of
+
+Redact = Callable[[str, Any], Any]
+
+
+class Telling:
+    """Writes events to `emit`, but for the tasks that `is_ignored`; arguments and results only through `redact`."""
+
+    def __init__(
+        self,
+        connection_id: str,
+        emit: Callable[[bytes], None],
+        is_ignored: Callable[[str], bool],
+        redact: Redact | None,
+    ) -> None:
+        self._connection_id = connection_id
+        self._emit = emit
+        self._is_ignored = is_ignored
+        self._redact = redact
+
+    def waiting(self, external_id: str, task: Task, state: JobState, at: float, event: Event) -> None:
+        """Tell that a task waits for its first run: once, and once more for each task that it is replaced by."""
+        nesting = task.nesting
+        if task.told_waiting >= nesting or self._is_ignored(task.name):
+            return
+        task.told_waiting = nesting
+        redact = self._redact
+        arguments = {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else {}
+        told = self._about(external_id, task, run=f"+{nesting}" if nesting else "")
+        self._emit(told.event(state, "PENDING", timestamp(at), requeued=True if nesting else None, **arguments))
+
+    def turned_away(
+        self, external_id: str, task: Task, worker: str, state: JobState, celery_state: str, at: float, **about: Any
+    ) -> None:
+        """Tell what `worker` has made of a task that it did not begin to run."""
+        if self._is_ignored(task.name):
+            return
+        told = self._about(external_id, task, attempt=task.attempt, worker=worker)
+        self._emit(told.event(state, celery_state, timestamp(at), **about))
+
+    def run(
+        self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **about: Any
+    ) -> None:
+        """Tell the state of a run, and note it."""
+        previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
+        run.state = state
+        if self._is_ignored(task.name):
+            return
+        when = timestamp(at)
+        started = when if state is JobState.ACTIVE else timestamp(run.started) if run.started else None
+        told = self._about(
+            external_id, task, attempt=run.attempt, worker=run.hostname, run=run.name, redelivered=run.redelivered
+        )
+        self._emit(told.event(state, celery_state, when, previous=previous, started=started, **about))
+
+    def result(self, value: Any) -> Any:
+        """What is told of a result: nothing, or what the hook lets through."""
+        return self._redact("result", value) if self._redact else None
+
+    def _about(
+        self,
+        external_id: str,
+        task: Task,
+        *,
+        attempt: int = 1,
+        worker: str | None = None,
+        run: str = "",
+        redelivered: bool = False,
+    ) -> JobEvents:
+        extensions: dict[str, Any] = {"rootId": task.root_id or external_id}
+        if task.parent_id:
+            extensions["parentId"] = task.parent_id
+        if task.eta:
+            extensions["eta"] = timestamp_of(task.eta)
+        if task.expires:
+            extensions["expires"] = timestamp_of(task.expires)
+        if task.priority is not None:
+            extensions["priority"] = task.priority
+        if redelivered:
+            extensions["redelivered"] = True
+        created = timestamp(task.created) if task.created else None
+        facts = JobFacts(external_id, task.name, attempt, task.queue, worker, None, created, run, extensions)
+        return JobEvents(self._connection_id, facts)
