@@ -15,7 +15,7 @@ from typing import Any
 from sluice_agent.log import complain
 from sluice_agent.stats import Counts
 from sluice_agent.transport.audience import Audience, Choice
-from sluice_agent.transport.folder import FORMAT, open_private
+from sluice_agent.transport.folder import FORMAT, check_folder, open_private
 
 
 @dataclass(slots=True)
@@ -48,6 +48,7 @@ class Cursor:
 
     def save(self) -> None:
         """Replace the file. Raises OSError where that can't be done: the old file then still holds."""
+        check_folder(self.path.parent)
         content = json.dumps(
             {
                 "offsets": self.offsets,

@@ -18,7 +18,7 @@ from typing import Any
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.audience import Audience
 from sluice_agent.transport.flock import try_lock
-from sluice_agent.transport.folder import open_private
+from sluice_agent.transport.folder import check_folder, open_private
 from sluice_agent.transport.journal import Journal
 
 DEAD = "dead"
@@ -49,6 +49,7 @@ class Letter:
 
 def bury(folder: Path, destination: str, lines: list[bytes], answer: str) -> None:
     """Keep the events in `lines` with the `answer` that refused them. Raises OSError where that can't be done."""
+    check_folder(folder)
     dead = folder / DEAD
     dead.mkdir(mode=0o700, exist_ok=True)
     name = f"{time.time_ns():020d}"

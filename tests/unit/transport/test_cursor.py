@@ -10,6 +10,7 @@ import pytest
 
 from sluice_agent.stats import Counts
 from sluice_agent.transport.cursor import Cursor, cursor_path, cursors_in, load
+from sluice_agent.transport.dead import bury
 
 COUNTS = Counts(delivered=5, duplicates=2, rejected=1, dropped=Counter(disk=3))
 
@@ -75,3 +76,17 @@ def test_a_planted_link_is_not_followed(folder: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         saved.save()
     assert victim.read_text() == "precious"
+
+
+def test_it_is_not_saved_into_a_folder_that_is_not_ours_any_more(folder: Path, tmp_path: Path) -> None:
+    """The folder was removed while a batch was on its way, and a link to somebody else's was put in its place."""
+    place = Cursor(cursor_path(folder, "sluice"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder.rmdir()
+    folder.symlink_to(elsewhere)
+    with pytest.raises(PermissionError, match="symbolic link"):
+        place.save()
+    with pytest.raises(PermissionError, match="symbolic link"):
+        bury(folder, "sluice", [b'{"secret":1}'], "400")
+    assert not list(elsewhere.iterdir())
