@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sluice_agent import signals
 from sluice_agent.errors import JournalUnavailableError
@@ -20,9 +21,13 @@ from sluice_agent.transport.folder import EVENTS, VITALS, open_folder
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shippers import Shippers, destinations
 
+if TYPE_CHECKING:
+    from sluice_agent.monitor.queues import QueueSampler
+
 BeforeSend = Callable[[Event], Event | None]
 
 EXIT_BUDGET = 5.0  # seconds that a process which ends may spend on delivering
+_RESIGNATION = 1.0  # seconds of them that it may spend on letting another one sample the queues
 
 _VITAL_TYPES = tuple(
     f'{{"type":"{kind.value}"'.encode() for kind in (EventType.WORKER_HEARTBEAT, EventType.QUEUE_SNAPSHOT)
@@ -44,6 +49,7 @@ class Agent:
         self._may_ship = settings.ship == "auto" and has_a_key
         self._is_forked = False
         self._is_worker = False
+        self._sampler: QueueSampler | None = None
         self._unjournaled = Counts()
         self.redact = redact
         self.report_progress: Callable[[float], None] = lambda _: None
@@ -124,11 +130,14 @@ class Agent:
 
     def shutdown(self, timeout: float = EXIT_BUDGET) -> None:
         """Deliver what there is within `timeout` seconds, and leave the rest in the journal for the next process."""
+        deadline = time.monotonic() + timeout
+        if self._sampler is not None:
+            self._sampler.stop(min(timeout, _RESIGNATION))
         if self._journal is not None:
             self._journal.close()
         shippers, self._shippers = self._shippers, None
         if shippers is not None:
-            shippers.stop(timeout)
+            shippers.stop(max(deadline - time.monotonic(), 0.0))
 
     def stats(self) -> Stats:
         """The accounts of the folder that this process writes to, and what this process could not write down."""
@@ -171,11 +180,28 @@ class Agent:
         finally:
             self._starting.release()
 
-    def _note_worker(self) -> None:
+    def _note_worker(self, app: Any, hostname: str) -> None:
         """A worker's main process ships before any other: it lives as long as there is something to tell."""
         self._is_worker = True
         if self._shippers is not None:
             self._shippers.precede()
+        if self._settings.queues:
+            self._sample_queues(app, hostname)
+
+    def _sample_queues(self, app: Any, hostname: str) -> None:
+        from sluice_agent.monitor.queues import QueueSampler  # noqa: PLC0415 - for those who ask for it
+
+        self._sampler = QueueSampler(
+            app,
+            connection_id=str(self._settings.connection),
+            emit=self.capture,
+            lost=self.drop,
+            interval=self._settings.queue_interval,
+            names=lambda: list(app.amqp.queues),
+            owner=hostname,
+            must_be_elected=True,
+        )
+        self._sampler.start()
 
     def _note_pool_process(self) -> None:
         """A pool's child never ships: a thread in it would get the signals that its main thread masks as it ends."""
@@ -192,6 +218,7 @@ class Agent:
         self._starting = threading.Lock()
         self._is_forked = True
         self._is_worker = False
+        self._sampler = None
         if self._shippers is not None:
             self._shippers.forget()
             self._shippers = None

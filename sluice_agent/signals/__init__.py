@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from celery import signals
+from celery import Celery, signals
 
 from sluice_agent.ignoring import ignoring
 from sluice_agent.signals.execution import Execution
@@ -36,7 +36,7 @@ def connect(
     heartbeat_interval: float = 5.0,
     on_pool_process: Callable[[], None] = lambda: None,
     on_pool_process_stop: Callable[[], None] = lambda: None,
-    on_worker_start: Callable[[], None] = lambda: None,
+    on_worker_start: Callable[[Celery, str], None] = lambda _app, _hostname: None,
     on_worker_stop: Callable[[], None] = lambda: None,
     losses: Callable[[], Mapping[str, int]] = dict,
 ) -> Callable[[float], None]:

@@ -14,6 +14,7 @@ import celery
 import kombu
 from celery.worker import state as worker_state
 
+from sluice_agent import speaker
 from sluice_agent.log import complain
 from sluice_agent.model import WorkerState
 from sluice_agent.signals.watch import Watch
@@ -37,7 +38,7 @@ class Workers:
         heartbeat_interval: float,
         on_process: Callable[[], None],
         on_process_stop: Callable[[], None],
-        on_start: Callable[[], None],
+        on_start: Callable[[celery.Celery, str], None],
         on_stop: Callable[[], None],
         losses: Callable[[], Mapping[str, int]],
     ) -> None:
@@ -52,6 +53,7 @@ class Workers:
         self._consumer: Any = None
         self._pid = 0
         self._about: dict[str, Any] = {}
+        worker_state.SOFTWARE_INFO[speaker.FIELD] = watch.connection_id
 
     def process_init(self, **_: Any) -> None:
         """A pool process begins, or the process of a solo worker."""
@@ -73,7 +75,7 @@ class Workers:
             "system": sys.platform,
             "agent": sys.modules["sluice_agent"].__version__,
         }
-        self._on_start()
+        self._on_start(sender.app, sender.hostname)
         self._look()
         self._say(WorkerState.ONLINE)
         self._stopped.clear()

@@ -101,8 +101,9 @@ class RedisServer(Server):
     def url(self, database: int = 0) -> str:
         return f"redis://127.0.0.1:{self.port}/{database}"
 
-    def _spawn(self, log: Path) -> Process:
-        options = {
+    def options(self) -> dict[str, object]:
+        """What the server is started with, by the names of its configuration."""
+        return {
             "port": self.port,
             "bind": "127.0.0.1",
             "dir": self.folder,
@@ -111,8 +112,10 @@ class RedisServer(Server):
             "appendonly": "no",
             "daemonize": "no",
         }
+
+    def _spawn(self, log: Path) -> Process:
         command = [binary(self.name)]
-        for name, value in options.items():
+        for name, value in self.options().items():
             command += [f"--{name}", str(value)]
         return Process(command, log)
 
@@ -123,6 +126,9 @@ class RabbitMQServer(Server):
     name = "rabbitmq-server"
     start_seconds = 60.0
     stop_seconds = 20.0
+    plugins: tuple[str, ...] = ()
+    conf = ""
+    """More lines of its configuration."""
 
     def __init__(self, folder: Path) -> None:
         self.epmd_port = free_port()
@@ -166,8 +172,9 @@ class RabbitMQServer(Server):
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "log.console = true\nlog.console.level = info\nlog.file = false\n"
             "vm_memory_high_watermark.relative = 0.8\ndisk_free_limit.absolute = 10MB\n"
+            f"{self.conf}\n"
         )
-        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "enabled_plugins").write_text(f"[{','.join(self.plugins)}].\n")
         (self.folder / "env.conf").write_text("")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
         return {

@@ -1,0 +1,241 @@
+"""How deep a queue is, on each broker as people set it up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from celery import Celery
+from kombu import Queue
+
+from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
+from tests.support.kinds import (
+    ClusterRedisServer,
+    ManagedRabbitMQServer,
+    SentinelRedisServer,
+    TLSRedisServer,
+    conf_of,
+)
+from tests.support.sampled import sampled
+from tests.support.servers import RedisServer
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A server's own folder."""
+    return tmp_path / "server"
+
+
+@pytest.fixture
+def own_redis(folder: Path) -> Iterator[Callable[[type[RedisServer]], Broker]]:
+    """`own_redis(kind)`: a broker on a Redis of that kind, for this test alone."""
+    servers: list[RedisServer] = []
+
+    def start(kind: type[RedisServer]) -> Broker:
+        servers.append(server := kind(folder))
+        return Broker(
+            "redis", server.url(), "cache+memory://", {"task_default_queue": "jobs", **conf_of(server)}, server
+        )
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def send(app: Celery, count: int, **options: Any) -> None:
+    """Messages that no worker takes."""
+    for _ in range(count):
+        app.send_task("nobody.knows", **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"priority_steps": list(range(10))},
+        {"priority_steps": [0, 5], "sep": ":"},
+        {"global_keyprefix": "shop.", "sep": "-"},
+    ],
+    ids=["as-they-are", "ten-steps", "own-separator", "prefix"],
+)
+def test_redis_counts_every_priority(redis_server: RedisServer, options: dict[str, Any]) -> None:
+    """Without it a queue whose jobs have priorities looks empty, or counts another queue's jobs."""
+    broker = redis_broker(redis_server, {"broker_transport_options": options})
+    app = broker.app()
+    for priority in (0, 4, 9):
+        send(app, 3, priority=priority)
+    send(app, 1, queue="another")
+    with sampled(app, [broker.queue]) as told:
+        wait_until(lambda: told.depth(broker.queue) == 9, 10, f"told: {told.snapshots}")
+        send(app, 1, priority=9)
+        wait_until(lambda: told.depth(broker.queue) == 10)
+    app.close()
+
+
+@pytest.mark.parametrize("kind", [TLSRedisServer, SentinelRedisServer, ClusterRedisServer])
+def test_redis_is_found_wherever_it_is(own_redis: Callable[..., Broker], kind: type[RedisServer]) -> None:
+    """A production Redis is rarely a plain one: behind TLS, sentinels or in a cluster its queues must be seen too."""
+    broker = own_redis(kind)
+    app = broker.app()
+    send(app, 4)
+    with sampled(app, [broker.queue]) as told:
+        wait_until(lambda: told.depth(broker.queue) == 4, 15, f"told: {told.snapshots}")
+    app.close()
+
+
+def test_redis_queues_are_found_by_their_bindings(redis_server: RedisServer) -> None:
+    """Jobs that wait in a queue which no worker takes from any more are those that nobody misses in time."""
+    broker = redis_broker(redis_server)
+    app = broker.app()
+    exchange = app.amqp.queues[broker.queue].exchange
+    with app.connection_for_write() as connection:
+        for name in ("forgotten", "empty"):
+            Queue(name, exchange, routing_key=name)(connection.default_channel).declare()
+    send(app, 2, queue=Queue("forgotten", exchange, routing_key="forgotten"))
+    with sampled(app, [broker.queue]) as told:
+        wait_until(lambda: told.depth("forgotten") == 2, 10, f"told: {told.snapshots}")
+        assert told.latest("empty") is None  # every snapshot costs the user: that one would say nothing
+        with app.connection_for_write() as connection:
+            connection.default_channel.queue_purge("forgotten")
+        wait_until(lambda: told.depth("forgotten") == 0)
+        told.snapshots.clear()
+        wait_until(lambda: told.depth(broker.queue) == 0)
+        wait_until(lambda: len(told.snapshots) > 3)
+        assert told.latest("forgotten") is None
+    app.close()
+
+
+def test_consumers_of_a_redis_queue_are_the_workers_that_take_from_it(
+    start_worker: Callable[..., WorkerProcess], brokers: Callable[[str], Broker]
+) -> None:
+    """Redis doesn't know them. A queue that fills is one thing; one that nobody takes from is another."""
+    broker = brokers("redis")
+    for _ in range(2):
+        start_worker(broker=broker, agent=False)
+    start_worker(broker=broker, agent=False, args=("-Q", f"{broker.queue},mail"))
+    app = broker.app()
+    with sampled(app, [broker.queue, "unwanted"]) as told:
+        wait_until(lambda: told.latest(broker.queue), 10)
+        assert told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 3}
+        assert told.latest("mail") == {"name": "mail", "depth": 0, "consumers": 1}
+        assert told.latest("unwanted") == {"name": "unwanted", "depth": 0, "consumers": 0}
+    app.close()
+
+
+@pytest.mark.parametrize("name", ["rabbitmq", "rabbitmq-quorum"])
+def test_rabbitmq_tells_depth_and_consumers(
+    brokers: Callable[[str], Broker], start_worker: Callable[..., WorkerProcess], name: str
+) -> None:
+    """A missing queue must not hide the ones that are there: RabbitMQ closes the channel that asks for it."""
+    broker = brokers(name)
+    app = broker.app()
+    send(app, 5)
+    with sampled(app, ["missing", broker.queue, "missing-too"]) as told:
+        wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 5, "consumers": 0}, 15)
+        start_worker(broker=broker, agent=False)
+        wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 1}, 15)
+        assert {queue["name"] for queue in told.snapshots} == {broker.queue}
+    app.close()
+
+
+def test_rabbitmq_tells_what_waits_for_its_eta(
+    brokers: Callable[[str], Broker], start_worker: Callable[..., WorkerProcess]
+) -> None:
+    """With quorum queues a job with an ETA is in none of the user's queues: it would be nowhere."""
+    broker = brokers("rabbitmq-quorum")
+    start_worker(broker=broker, agent=False)  # a worker makes the queues of delayed delivery
+    app = broker.app()
+    send(app, 3, countdown=100)
+    with sampled(app, [broker.queue]) as told:
+        wait_until(lambda: told.depth("celery_delayed_6") == 3, 15, f"told: {told.snapshots}")
+        assert {queue["name"] for queue in told.snapshots} == {broker.queue, "celery_delayed_6"}
+    app.close()
+
+
+def test_rabbitmq_tells_what_is_not_acknowledged(
+    folder: Path, redis_server: RedisServer, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    """Jobs that workers have prefetched and don't get to are in no queue's depth: the management API knows them."""
+    server = ManagedRabbitMQServer(folder)
+    try:
+        broker = rabbitmq_broker(server, redis_server)
+        app = broker.app()
+        with app.connection_for_read() as connection:
+            queue = app.amqp.queues[broker.queue](connection.default_channel)
+            queue.declare()
+            send(app, 4)
+            wait_until(lambda: queue.get() is not None)  # one is taken, and not acknowledged
+            with sampled(app, [broker.queue], management_url=server.management_url) as told:
+                # The API's figures are up to 5 s old.
+                wait_until(lambda: told.sampler.depths[broker.queue].unacked == 1, 20)
+                assert told.depth(broker.queue) == 3
+            with sampled(app, [broker.queue], management_url="http://127.0.0.1:1") as told:
+                wait_until(lambda: told.depth(broker.queue) == 3, 10, "an API that is down hides the depth")
+        app.close()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
+def test_a_broker_that_comes_back_is_sampled_again(brokers: Callable[[str], Broker], name: str) -> None:
+    """Without it queues are invisible from the first restart of the broker on, until somebody restarts the sidecar."""
+    broker = brokers(name)
+    producer, app = broker.app(), broker.app()
+    send(producer, 2)
+    assert broker.server is not None
+    connections = _connections_to(broker.server.port)
+    with sampled(app, [broker.queue]) as told:
+        wait_until(lambda: told.depth(broker.queue) == 2, 15)
+        threads = threading.active_count()
+        try:
+            broker.server.kill()
+            wait_until(lambda: not told.sampler.depths, 20, "an old depth is shown as today's")
+            told.snapshots.clear()
+        finally:
+            broker.server.start()
+        send(producer, 7)
+        wait_until(lambda: (told.depth(broker.queue) or 0) >= 7, 30, f"told: {told.snapshots}")
+        assert threading.active_count() == threads
+    port = broker.server.port
+    wait_until(lambda: _connections_to(port) <= connections, 5, "a connection is left over")
+    producer.close()
+    app.close()
+
+
+def test_samples_come_at_the_interval(brokers: Callable[[str], Broker]) -> None:
+    """Every snapshot is an event that the user pays for."""
+    broker = brokers("redis")
+    app = broker.app()
+    with sampled(app, [broker.queue], 0.5, consumers=dict) as told:
+        wait_until(lambda: told.snapshots)
+        started = time.monotonic()
+        wait_until(lambda: len(told.snapshots) >= 5)
+        assert time.monotonic() - started >= 1.9
+        assert told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 0}
+    app.close()
+
+
+def test_a_folder_broker_is_counted_too(brokers: Callable[[str], Broker]) -> None:
+    """Any other broker of kombu's has a way to count; it holds no election, and knows no consumers."""
+    broker = brokers("filesystem")
+    app = broker.app()
+    send(app, 3)
+    with sampled(app, [broker.queue]) as told:
+        wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 3})
+    with sampled(app, [broker.queue], must_be_elected=True) as told, suppress(TimeoutError):
+        wait_until(lambda: told.sampler._failures == 0)
+        assert told.snapshots == []
+    app.close()
+
+
+def _connections_to(port: int) -> int:
+    every = psutil.Process().net_connections()
+    return sum(bool(one.raddr) and one.raddr.port == port and one.status == "ESTABLISHED" for one in every)

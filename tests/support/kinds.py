@@ -1,0 +1,127 @@
+"""The same servers as people run them: Redis behind TLS or sentinels or in a cluster, RabbitMQ with its management."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.support.process import Process, free_port, listens
+from tests.support.servers import RabbitMQServer, RedisServer, binary
+from tests.support.waiting import wait_until
+
+MASTER = "jobs"
+"""What the sentinel calls its Redis."""
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no `openssl` to make a certificate with")
+    made, key = folder / "redis.pem", folder / "redis.key"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return made, key
+
+
+class TLSRedisServer(RedisServer):
+    """A Redis that speaks TLS alone."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.certificate, self.key = certificate(folder)
+        super().__init__(folder)
+
+    def url(self, database: int = 0) -> str:
+        return f"rediss://127.0.0.1:{self.port}/{database}?ssl_cert_reqs=required&ssl_ca_certs={self.certificate}"
+
+    def options(self) -> dict[str, object]:
+        return {
+            **super().options(),
+            "port": 0,
+            "tls-port": self.port,
+            "tls-cert-file": self.certificate,
+            "tls-key-file": self.key,
+            "tls-auth-clients": "no",
+        }
+
+
+class ClusterRedisServer(RedisServer):
+    """A Redis cluster of one node with all slots. A command on keys of different slots is refused all the same."""
+
+    databases = 1
+
+    def start(self) -> None:
+        super().start()
+        client = redis.Redis(port=self.port)
+        client.execute_command("CLUSTER ADDSLOTSRANGE 0 16383")
+        wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", 10, "no cluster")
+        client.close()
+
+    def options(self) -> dict[str, object]:
+        return {**super().options(), "cluster-enabled": "yes", "cluster-port": free_port()}
+
+
+class SentinelRedisServer(RedisServer):
+    """A Redis, and one sentinel that watches it."""
+
+    sentinel: Process | None = None
+
+    def start(self) -> None:
+        super().start()
+        if self.sentinel is None:
+            self.sentinel_port = free_port()
+            conf = self.folder / "sentinel.conf"
+            conf.write_text(
+                f"port {self.sentinel_port}\nbind 127.0.0.1\ndir {self.folder}\n"
+                f"sentinel monitor {MASTER} 127.0.0.1 {self.port} 1\n"
+            )
+            command = [binary(self.name), str(conf), "--sentinel"]
+            self.sentinel = Process(command, self.folder / "sentinel.log")
+            wait_until(lambda: listens(self.sentinel_port), 10, "the sentinel did not start", self.sentinel.tail)
+
+    def url(self, database: int = 0) -> str:
+        return f"sentinel://127.0.0.1:{self.sentinel_port}/{database}"
+
+    def close(self) -> None:
+        super().close()
+        if self.sentinel is not None:
+            self.sentinel.stop()
+
+
+class ManagedRabbitMQServer(RabbitMQServer):
+    """A RabbitMQ with its management API."""
+
+    plugins = ("rabbitmq_management",)
+
+    def __init__(self, folder: Path) -> None:
+        self.management_port = free_port()
+        self.conf = f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management_port}"
+        super().__init__(folder)
+
+    @property
+    def management_url(self) -> str:
+        return f"http://127.0.0.1:{self.management_port}"
+
+    def serves(self) -> bool:
+        return super().serves() and listens(self.management_port)
+
+
+def conf_of(server: RedisServer) -> dict[str, Any]:
+    """The Celery settings that such a server needs beside its URL."""
+    if isinstance(server, SentinelRedisServer):
+        return {"broker_transport_options": {"master_name": MASTER}}
+    if isinstance(server, ClusterRedisServer):
+        return {"broker_transport_options": {"global_keyprefix": "{jobs}"}}
+    return {}
