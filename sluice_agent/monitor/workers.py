@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
+from sluice_agent import speaker
 from sluice_agent.model import WorkerState
 from sluice_agent.monitor.events import Event, count, moment, seconds, text
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Run
 from sluice_agent.translation import worker_event
-
-SPEAKER = "sluice_agent"
-"""The field of a worker's events in which its agent, if it has one, names the connection that it speaks to."""
 
 _MISSED = 3  # heartbeats in a row
 _LATENESS = 1.0  # seconds that a heartbeat may be late, as the clock here is wound once a second
@@ -204,7 +202,8 @@ class Workers:
         system = text(event, "sw_sys")
         if system is not None:
             view.system = intern(system.lower())
-        view.speaks = event.get(SPEAKER) == self._connection_id if SPEAKER in event or version else view.speaks
+        if version is not None:
+            view.speaks = event.get(speaker.FIELD) == self._connection_id
         if online_at is not None and not view.is_online:
             view.is_online, view.is_asked = True, False
             view.idle_since = None

@@ -47,7 +47,7 @@ def test_bytes_per_task() -> None:
         about = {"hostname": f"celery@{number % 20}", "pid": 1, "timestamp": START + number, "uuid": external_id}
         ids = {"root_id": root_id, "parent_id": parent_id}
         message = {**about, "name": f"app.task_{number % 50}", "args": f"({number},)", "retries": 0, **ids}
-        observer.take({**message, "type": "task-received", "eta": "2100-01-01T00:00:00.%06d" % number})
+        observer.take({**message, "type": "task-received", "eta": f"2100-01-01T00:00:00.{number:06}"})
         observer.take({**about, "type": "task-started"})
         observer.take({**about, "type": "task-succeeded", "runtime": 0.5})
     gc.collect()

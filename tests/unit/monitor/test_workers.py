@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice_agent.monitor.workers import SPEAKER
+from sluice_agent.speaker import FIELD
 from tests.unit.monitor.cluster import CONNECTION, PID, START, WORKER, Cluster
 
 ONE = (WORKER, PID)
@@ -177,7 +177,7 @@ def test_a_task_that_starts_between_heartbeats(cluster: Cluster) -> None:
 
 def test_a_worker_with_an_agent_of_its_own(cluster: Cluster) -> None:
     """It tells of itself, and knows what became of its jobs: only its death is ours to tell."""
-    agent = {SPEAKER: CONNECTION}
+    agent = {FIELD: CONNECTION}
     cluster.take("worker-online", freq=2.0, active=0, sw_ver="5.7.0", **agent)
     cluster.run("received", "started")
     cluster.beat(active=0, **agent)
@@ -193,7 +193,7 @@ def test_a_worker_with_an_agent_of_its_own(cluster: Cluster) -> None:
 
 def test_the_agent_of_somebody_else(cluster: Cluster) -> None:
     """An agent that speaks to another account tells nothing to ours."""
-    cluster.beat(**{SPEAKER: "550e8400-e29b-41d4-a716-000000000000"})
+    cluster.beat(**{FIELD: "550e8400-e29b-41d4-a716-000000000000"})
     assert cluster.words() == "online"
 
 
