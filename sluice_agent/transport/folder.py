@@ -67,6 +67,11 @@ def journal_files(folder: Path, lane: str | None = None) -> list[str]:
         return []
 
 
+def count_writers(folder: Path) -> int:
+    """How many have written files that are still there: processes, twice where they have heartbeats to tell."""
+    return len({tuple(name.split("-", 3)[1:3]) for name in journal_files(folder)})
+
+
 def folder_bytes(folder: Path) -> int:
     """How many bytes the journal's files take."""
     total = 0

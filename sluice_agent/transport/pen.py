@@ -10,11 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from sluice_agent.transport.flock import try_lock
-from sluice_agent.transport.folder import SUFFIX, check_folder, open_private
+from sluice_agent.transport.folder import SUFFIX, check_folder, count_writers, open_private
 
 _LARGEST_FILE = 4_000_000  # bytes
 _SMALLEST_FILE = 16_000  # bytes
 _FILES_TO_A_FOLDER = 64  # a file is a sixty-fourth of the limit, so that giving one up gives up little
+_FILES_TO_A_WRITER = 8  # what others write can't be evicted: an eighth of the limit is left for it, to share
+_MOST_WRITERS = 64  # that are reckoned with: the files that dead ones left look like many
 _LARGEST_AGE = 60.0  # seconds: so that what was delivered from a long-lived process's file is given back
 _LOOK_EVERY = 1.0  # seconds between two looks at whether the file still has a name
 
@@ -23,7 +25,9 @@ class Pen:
     """An open file of one lane. Raises OSError where it can't be made or written."""
 
     def __init__(self, folder: Path, lane: str, folder_limit: int, now: float) -> None:
-        self._limit = max(_SMALLEST_FILE, min(_LARGEST_FILE, folder_limit // _FILES_TO_A_FOLDER))
+        writers = min(count_writers(folder), _MOST_WRITERS)
+        share = folder_limit // max(_FILES_TO_A_FOLDER, _FILES_TO_A_WRITER * writers)
+        self._limit = max(_SMALLEST_FILE, min(_LARGEST_FILE, share))
         self._born = now
         self.due_at = now + _LOOK_EVERY
         """When, by the monotonic clock, it is time to ask `lines_without_a_file` and `is_worn`."""

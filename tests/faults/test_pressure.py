@@ -58,6 +58,50 @@ def slow(a_second: float) -> Behaviour:
     return behave
 
 
+MANY = 48
+MANY_WRITE = """
+    import json, os, sys, time
+    from pathlib import Path
+    from sluice_agent.transport.journal import Journal
+
+    folder, limit, many = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+
+    def write(number):
+        journal = Journal(folder, limit)
+        for _ in range(2 * limit // many // 400):
+            journal.append(b'{"type":"job_state_change","x":"' + b"x" * 365 + b'"}')
+            time.sleep(0.0005)
+        journal.close()
+        os._exit(0)
+
+    left = {pid for pid in (os.fork() or write(number) for number in range(many))}
+    most = 0
+    while left:
+        sizes = 0
+        for entry in os.scandir(folder):
+            try:
+                sizes += entry.stat().st_size
+            except FileNotFoundError:
+                pass
+        most = max(most, sizes)
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        left.discard(pid)
+        assert status == 0
+    print(json.dumps({"most": most}))
+"""
+
+
+def test_many_processes_together_keep_the_limit(pressed: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it a pool of many children fills the disk: nobody may evict a file that somebody still writes."""
+    pressed.journal.mkdir(mode=0o700)
+    process = pressed.start("-c", textwrap.dedent(MANY_WRITE), str(pressed.journal), str(LIMIT), str(MANY))
+    assert process.wait(60) == 0, process.tail()
+    most = json.loads(process.logs().splitlines()[-1])["most"]
+    with capsys.disabled():
+        print(f"\npressure: {MANY} processes wrote twice the limit; the folder took at most {most} of {LIMIT} bytes")
+    assert LIMIT / 2 < most <= LIMIT
+
+
 @pytest.fixture
 def pressed(new_host: Callable[..., Host]) -> Host:
     """A host with a small journal, before a slow endpoint."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,8 +19,9 @@ from sluice_agent.transport import pen, retry
 from sluice_agent.transport.answers import Refused, Settled, TooLarge, TryAgain, Verdict
 from sluice_agent.transport.folder import EVENTS, VITALS, folder_bytes, journal_files
 from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.reader import finished
 from sluice_agent.transport.shipper import Shipper
-from tests.unit.transport.lines import event, figures, numbers_in, without_ceremony
+from tests.unit.transport.lines import event, figures, numbers_in, without_ceremony, write_file
 
 LIMIT = 300_000
 WRITERS = 3
@@ -110,6 +112,26 @@ class JournalMachine(RuleBasedStateMachine):
                 self.captured += 1
             without_ceremony(one._descriptor)
         self.writers[writer] = Journal(self.folder, LIMIT)
+
+    @rule(chance=st.randoms(), rubbish=st.sampled_from([b"\0", b"\xff", b"{", b'{"type":"']))
+    def corrupt(self, chance: random.Random, rubbish: bytes) -> None:
+        """A bad disk: one event of a file that nobody writes becomes rubbish of the same length."""
+        for name in journal_files(self.folder):
+            with finished(self.folder / name) as size:
+                lines = (self.folder / name).read_bytes().splitlines(keepends=True) if size else []
+                events = [number for number, line in enumerate(lines) if line.startswith(b'{"type"')]
+                if not events:
+                    continue
+                number = chance.choice(events)
+                lines[number] = rubbish.ljust(len(lines[number]) - 1, b"?") + b"\n"
+                (self.folder / name).write_bytes(b"".join(lines))
+                return
+
+    @rule(rubbish=st.sampled_from([bytes(64), b"\xff\xfe", b'{"type":"job_state_change"', b"[]"]))
+    def plant(self, rubbish: bytes) -> None:
+        """A file that no writer of ours has written."""
+        write_file(self.folder, rubbish)
+        self.captured += 1
 
     @rule(script=st.lists(st.sampled_from(["", "down", "lost answer", "too large"]), max_size=4))
     def ship_a_batch(self, script: list[str]) -> None:
