@@ -20,6 +20,7 @@ from sluice_agent.log import complain, logger
 from sluice_agent.monitor.backlog import Backlog, Raw, events_in
 from sluice_agent.monitor.inspector import Answer, Inspector, drain
 from sluice_agent.monitor.probe import HEARTBEAT, PING_AFTER, probe_of
+from sluice_agent.monitor.subscription import spare_texts
 
 if TYPE_CHECKING:
     from sluice_agent.monitor.observer import Observer
@@ -140,6 +141,7 @@ class Receiver:
         """Subscribe, and take what comes until the end or a fault."""
         channel = self._subscription.open(connection, self._read)
         self._drain(connection, 0)  # kombu subscribes to Redis as it first looks for messages
+        spare_texts(channel)
         probe = probe_of(connection, channel)
         now = probe_at = self._heard_at = self._message_at = time.monotonic()
         self._connected(connection, now)

@@ -93,3 +93,15 @@ def event_exchange(app: Celery, connection: Connection) -> Exchange:
     """The exchange to which this cluster's workers publish events."""
     exchange: Exchange = get_exchange(connection, name=app.conf.event_exchange)
     return exchange
+
+
+def spare_texts(channel: Any) -> None:
+    """Keep redis-py from writing every message into a text for a log that is switched off: a fifth of an event's cost.
+
+    After the first look for messages, which makes the connection. Does nothing to other brokers, nor where redis-py has
+    no such log.
+    """
+    connection = getattr(channel.__dict__.get("subclient"), "connection", None)
+    set_handler = getattr(getattr(connection, "_parser", None), "set_pubsub_push_handler", None)
+    if set_handler is not None:
+        set_handler(lambda response: response)
