@@ -5,11 +5,12 @@ An id is a pure function of what happened. The moment of observation and the obs
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from hashlib import blake2b
 
 _DIGEST_BYTES = 16  # 128 bits: two of 10**12 ids are equal with a chance of 10**-15
-_LONGEST_PLAIN = 64  # characters of a job's id that go into ours as they are: Celery's own are UUIDs, of 36
+_is_plain = re.compile(r"[\w:@/+-]{1,64}", re.ASCII).fullmatch  # a job's id that goes into ours as it is; UUIDs do
 
 
 def job_event_id(
@@ -35,7 +36,7 @@ def execution_id(connection_id: str, external_id: str, attempt: int, run: str = 
     The job's id stands in it as it is, so that an event can be found by it, and so that no task pays for a digest: the
     rest is the same for many jobs.
     """
-    if len(external_id) > _LONGEST_PLAIN or not external_id.isascii() or not external_id.isprintable():
+    if not _is_plain(external_id):
         external_id = _digest(external_id)
     return f"{external_id}.{attempt}.{_place(connection_id, run)}"
 

@@ -62,13 +62,13 @@ class JobEvents:
 
     def __init__(self, connection_id: str, facts: JobFacts) -> None:
         self.facts = facts
-        self._id = execution_id(connection_id, facts.external_id, facts.attempt, facts.run)
-        external_id = facts.external_id
+        external_id, attempt = facts.external_id, facts.attempt
+        self._id = execution_id(connection_id, external_id, attempt, facts.run)
         if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
             external_id = _fitting("externalId", external_id)
         frame = _frame(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)
         created = f',"createdAt":"{facts.created_at}"' if facts.created_at else ""
-        self._frame = f'{frame},"externalId":{quoted(external_id)},"attempt":{facts.attempt}{created},"state":"'
+        self._frame = f'{frame},"externalId":{quoted(external_id)},"attempt":{attempt}{created},"state":"'
         self._extensions = _members(facts.extensions)
 
     def event(
@@ -82,21 +82,19 @@ class JobEvents:
         error: str | None = None,
         stacktrace: str | None = None,
         progress: float | None = None,
+        runtime: float | None = None,
         **extensions: Any,
     ) -> bytes:
         """The transition to `state`, which Celery calls `celery_state`.
 
-        `when` and `started` are times as `timestamp` writes them. `extensions` are added to those of the facts; one
-        that is None is left out.
+        `when` and `started` are times as `timestamp` writes them, `runtime` is in seconds. `extensions` are added to
+        those of the facts; one that is None is left out.
         """
         word = state._value_  # `value` is a property, and this runs around every task
-        text = f'{{"type":"job_state_change","timestamp":"{when}{self._frame}{word}"'
-        if previous is not None:
-            text += f',"previousState":"{previous._value_}"'
-        if started is not None:
-            text += f',"startedAt":"{started}"'
-        if word in _FINAL:
-            text += f',"completedAt":"{when}"'
+        before = f',"previousState":"{previous._value_}"' if previous is not None else ""
+        start = f',"startedAt":"{started}"' if started is not None else ""
+        end = f',"completedAt":"{when}"' if word in _FINAL else ""
+        text = f'{{"type":"job_state_change","timestamp":"{when}{self._frame}{word}"{before}{start}{end}'
         if progress is not None:
             text += f',"progress":{progress!r}'
         if error is not None:
@@ -109,6 +107,8 @@ class JobEvents:
             if not kept.keys().isdisjoint(extensions):  # a retry has an ETA, and its next one another
                 told = _members({name: value for name, value in kept.items() if extensions.get(name) is None})
             told += _members(extensions)
+        if runtime is not None:
+            told += f'"runtime":{runtime:.6f},'
         event_id = transition_id(self._id, word, progress)
         return f'{text},"extensions":{{{told}"celeryState":"{celery_state}","eventId":"{event_id}"}}}}}}'.encode()
 

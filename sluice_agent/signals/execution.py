@@ -71,7 +71,8 @@ class Execution:
         run = run_here(sender, request.id)
         if run is None or reason is None:
             return False
-        self._end(run, outcome_of(JobState.RETRYING, "RETRY", reason, einfo), when=run.published_at)
+        outcome = outcome_of(JobState.RETRYING, "RETRY", reason, einfo)
+        self._end(run, outcome, when=run.published_at, eta=outcome.eta)
         return True
 
     def postrun(self, task: Task, retval: Any = None, state: str | None = None, **_: Any) -> None:
@@ -84,7 +85,10 @@ class Execution:
             return
         if state == "SUCCESS":
             redact = self._watch.redact
-            self._end(run, _COMPLETED, result=redact("result", retval) if redact else None)
+            if redact is None:
+                self._end(run, _COMPLETED)
+            else:
+                self._end(run, _COMPLETED, result=redact("result", retval))
         elif state == "IGNORED" and not (isinstance(retval, Ignore) and _REPLACED in retval.args):
             self._end(run, _IGNORED)
         elif state == "REJECTED" and isinstance(retval, Reject) and not retval.requeue:
@@ -102,11 +106,12 @@ class Execution:
             run.progress_at = clock
             self._say_unsaid_progress(run)
 
-    def _end(self, run: Run, outcome: Outcome, *, when: str | None = None, result: Any = None) -> None:
+    def _end(self, run: Run, outcome: Outcome, *, when: str | None = None, **extensions: Any) -> None:
         if run.has_ended and outcome.state is not JobState.FAILED:
             return  # a failure after a success corrects it; nothing else follows an end
         run.has_ended = True
-        self._say_unsaid_progress(run)
+        if run.unsaid_progress is not None:
+            self._say_unsaid_progress(run)
         self._watch.emit(
             run.told.event(
                 outcome.state,
@@ -116,9 +121,8 @@ class Execution:
                 started=run.started,
                 error=outcome.error,
                 stacktrace=outcome.stacktrace,
-                runtime=round(time.monotonic() - run.clock, 6),
-                eta=outcome.eta,
-                result=result,
+                runtime=time.monotonic() - run.clock,
+                **extensions,
             )
         )
 

@@ -30,7 +30,7 @@ def facts_of(
     """The facts in `headers` (a message's, or a request made from them) and in `note`, our own header."""
     get = headers.get
     external_id = headers["id"]
-    extensions = {"rootId": get("root_id") or external_id}
+    extensions: dict[str, Any] = {"rootId": get("root_id") or external_id}
     parent_id = get("parent_id")
     if parent_id and parent_id != external_id:  # Celery makes a job the parent of its own retry
         extensions["parentId"] = parent_id

@@ -26,6 +26,7 @@ class Publishing:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
+        self._latest_note: dict[str, str] = {}
 
     def before_publish(
         self,
@@ -46,7 +47,7 @@ class Publishing:
             created_at = run.told.facts.created_at
         else:  # a header that is there already: the main process publishes a retry for a child that it lost
             created_at = written(headers).get(CREATED_AT)
-        note = headers[HEADER] = {CREATED_AT: created_at or when}
+        note = self._latest_note = headers[HEADER] = {CREATED_AT: created_at or when}
         if (priority := (properties or {}).get("priority")) is not None:
             note[PRIORITY] = str(priority)
         if periodic := _periodic_task.get():
@@ -55,7 +56,9 @@ class Publishing:
     def after_publish(self, sender: str, body: Any, headers: dict[str, Any] | None = None, **delivery: Any) -> None:
         """Tell `queued`, or `scheduled` where the job is not to start yet. A retry is told where it is raised."""
         task = _task_headers(body, headers)
-        note = written(headers or {})
+        note = headers and headers.get(HEADER)
+        if note is not self._latest_note:  # another thread has published meanwhile, or somebody else wrote it
+            note = written(headers or {})
         if CREATED_AT not in note or task.get("retries"):
             return
         run = _run_that_goes_on(task)

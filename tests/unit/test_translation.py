@@ -95,7 +95,7 @@ def test_an_event_tells_what_is_known_and_nothing_else() -> None:
     )
     event = json.loads(line)
     event_id = event["job"]["extensions"].pop("eventId")
-    assert re.fullmatch(r"[0-9a-f]{32}\.completed", event_id)
+    assert re.fullmatch(r"id\.2\.[0-9a-f]{32}\.completed", event_id)
     assert event == {
         "type": "job_state_change",
         "timestamp": "2026-01-01T00:00:00.250000Z",
