@@ -1,0 +1,149 @@
+"""However many agents run, one samples the queues; and when it is gone, another does."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+from sluice_agent.monitor.queues.election import TAKEOVER
+from sluice_agent.monitor.queues.sampler import ELECTION
+from tests.support.brokers import Broker
+from tests.support.endpoint import Endpoint
+from tests.support.sampled import sampled
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+INTERVAL = 0.5
+SAMPLING = {"SLUICE_QUEUES": "1", "SLUICE_QUEUE_INTERVAL": str(INTERVAL)}
+LATE = 30.0  # seconds in which another one must lead
+
+
+def moments(endpoint: Endpoint, queue: str) -> list[float]:
+    """When the queue was sampled."""
+    told = endpoint.queues().get(queue, [])
+    return [datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00")).timestamp() for event in told]
+
+
+@pytest.mark.parametrize(
+    ("broker_name", "pool"),
+    [
+        ("redis", "prefork"),
+        ("rabbitmq", "prefork"),
+        ("redis", "gevent"),
+        ("rabbitmq", "gevent"),
+        ("rabbitmq", "threads"),
+    ],
+)
+def test_one_worker_samples_and_another_takes_over(
+    endpoint: Endpoint,
+    brokers: Callable[[str], Broker],
+    start_worker: Callable[..., WorkerProcess],
+    broker_name: str,
+    pool: str,
+) -> None:
+    """Ten workers that all sample cost the user ten times the events; one that dies must not end it for good."""
+    broker = brokers(broker_name)
+    first = start_worker(broker=broker, pool=pool, env=SAMPLING)
+    wait_until(lambda: moments(endpoint, broker.queue), 20, "nobody samples", first.tail)
+    second = start_worker(broker=broker, pool=pool, env=SAMPLING)
+    seen = len(moments(endpoint, broker.queue))
+    wait_until(lambda: len(moments(endpoint, broker.queue)) >= seen + 10, 20, "nobody samples", first.tail)
+    times = moments(endpoint, broker.queue)[seen:]
+    assert times[-1] - times[0] > (len(times) - 1) * INTERVAL * 0.75, f"two sample: {times}"
+
+    first.kill()
+    died = time.time()
+    wait_until(lambda: moments(endpoint, broker.queue)[-1] > died + 1, LATE, "nobody has taken over", second.tail)
+    if broker_name == "rabbitmq":  # Redis learns of it when the workers are asked again
+        assert endpoint.queues()[broker.queue][-1]["queue"]["consumers"] == 1
+    assert second.terminate().code == 0
+    assert endpoint.duplicates == []
+
+
+@pytest.mark.parametrize("broker_name", ["redis", "rabbitmq"])
+def test_a_leader_that_stands_still_is_replaced(
+    brokers: Callable[[str], Broker], endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], broker_name: str
+) -> None:
+    """A process that hangs, or a machine that is cut off, says no goodbye: its connection stays open."""
+    broker = brokers(broker_name)
+    connection = str(uuid.uuid4())
+    env = {**SAMPLING, "SLUICE_CONNECTION_ID": connection}
+    worker = start_worker(broker=broker, pool="solo", env=env)
+    wait_until(lambda: moments(endpoint, broker.queue), 20, "nobody samples", worker.tail)
+    app = broker.app()
+    with sampled(app, [broker.queue], connection_id=connection, consumers=dict) as told:
+        worker.kill(signal.SIGSTOP)
+        stopped = time.monotonic()
+        try:
+            wait_until(lambda: told.snapshots, LATE + 5, "nobody has taken over")
+            took = time.monotonic() - stopped
+        finally:
+            worker.kill(signal.SIGCONT)
+        assert took <= LATE
+        seen = len(moments(endpoint, broker.queue))
+        told.snapshots.clear()
+        wait_until(lambda: len(told.snapshots) > 3, 10, "two lead in turns")
+        assert len(moments(endpoint, broker.queue)) <= seen + 1, "two lead at once"
+    app.close()
+
+
+def test_the_term_is_short_enough() -> None:
+    """The promise is half a minute."""
+    assert TAKEOVER < LATE
+
+
+@pytest.mark.parametrize("broker_name", ["redis", "rabbitmq"])
+def test_a_leader_that_ends_lets_another_lead_at_once(brokers: Callable[[str], Broker], broker_name: str) -> None:
+    """A deployment replaces the sidecar: the queues must not be dark for a term."""
+    broker = brokers(broker_name)
+    app = broker.app()
+    app.send_task("nobody.knows")
+    with sampled(app, [broker.queue], consumers=dict) as first:
+        wait_until(lambda: first.snapshots, 15)
+        with sampled(app, [broker.queue], consumers=dict) as second:
+            first.snapshots.clear()
+            wait_until(lambda: len(first.snapshots) > 5)
+            assert second.snapshots == []
+            assert second.sampler.depths == {}
+            first.sampler.stop(10)
+            wait_until(lambda: second.snapshots, 8, "the one that is left does not lead")
+    app.close()
+
+
+def test_another_sluice_connection_has_an_election_of_its_own(brokers: Callable[[str], Broker]) -> None:
+    """Two teams that share a broker each see their queues."""
+    broker = brokers("redis")
+    app = broker.app()
+    with (
+        sampled(app, [broker.queue], consumers=dict) as ours,
+        sampled(app, [broker.queue], consumers=dict, connection_id=str(uuid.uuid4())) as theirs,
+    ):
+        wait_until(lambda: ours.snapshots and theirs.snapshots)
+    app.close()
+
+
+def test_where_the_broker_refuses_an_election_only_a_sidecar_samples(
+    brokers: Callable[[str], Broker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A user without the right to make a queue must hear why nothing comes, and a hundred workers not all sample."""
+    broker = brokers("rabbitmq")
+    app = broker.app()
+    connection = str(uuid.uuid4())
+    with app.connection_for_write() as link:  # a queue of that name that is another's refuses as a missing right does
+        channel = link.channel()
+        channel.queue_declare(queue=ELECTION.format(connection), exclusive=True)
+        app.send_task("nobody.knows")
+        options = {"connection_id": connection, "consumers": dict}
+        with (
+            sampled(app, [broker.queue], must_be_elected=True, **options) as worker,
+            sampled(app, [broker.queue], **options) as sidecar,
+        ):
+            wait_until(lambda: len(sidecar.snapshots) > 3, 15)
+            assert worker.snapshots == []
+    assert "refuses the queue sluice-agent-queues-" in caplog.text
+    app.close()
