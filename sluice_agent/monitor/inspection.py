@@ -7,6 +7,7 @@ from sys import intern
 from typing import Any
 
 from sluice_agent.model import JobState
+from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.events import count, seconds, text
 from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
@@ -20,10 +21,11 @@ _PATIENCE = 5.0  # seconds in which an event, which says more, may come of a tas
 class Inspection:
     """Learns from answers. An answer that comes while events wait to be read must not tell a task a second time."""
 
-    def __init__(self, *, jobs: Jobs, workers: Workers, telling: Telling, later: Later) -> None:
+    def __init__(self, *, jobs: Jobs, workers: Workers, telling: Telling, bindings: Bindings, later: Later) -> None:
         self._jobs = jobs
         self._workers = workers
         self._telling = telling
+        self._bindings = bindings
         self._later = later
 
     def learned(self, worker: str, what: str, reply: Any) -> None:
@@ -36,7 +38,8 @@ class Inspection:
         if view is None or not isinstance(reply, list):
             return
         if what == "active_queues":
-            self._workers.learn_queues(view, reply)
+            names = {self._bindings.learn(queue) for queue in reply if isinstance(queue, Mapping)}
+            view.queues = tuple(sorted(name for name in names if name))
             return
         found = set()
         for entry in reply:
@@ -54,7 +57,7 @@ class Inspection:
         delivery = request.get("delivery_info")
         delivery = delivery if isinstance(delivery, Mapping) else {}
         task.name = task.name or intern(text(request, "name") or "")
-        task.queue = task.queue or self._jobs.queue_named(delivery) or view.only_queue
+        task.queue = task.queue or self._bindings.queue_of(delivery) or view.only_queue
         task.eta = task.eta or eta
         task.priority = count(delivery.get("priority")) if task.priority is None else task.priority
         runs = task.runs_at(view.hostname, view.pid)

@@ -11,6 +11,7 @@ from sys import intern
 from typing import Any
 
 from sluice_agent.model import JobState
+from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.events import Event, cause_of, count, error_of, moment, seconds, text
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Memory, Run, Seen, Task
@@ -23,21 +24,16 @@ _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _CUT_OFF = "cut off by a cold shutdown"
 _CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
 
-QueueOf = Callable[[str, str], str | None]
-
 
 class Jobs:
     """Tells what becomes of each task that events speak of. The time is that of `later`, which the observer winds."""
 
-    def __init__(
-        self, *, telling: Telling, remember: int, queue_of: QueueOf | None, workers: Workers, later: Later
-    ) -> None:
+    def __init__(self, *, telling: Telling, remember: int, bindings: Bindings, workers: Workers, later: Later) -> None:
         self._telling = telling
-        self._queue_of = queue_of
+        self._bindings = bindings
         self._workers = workers
         self._later = later
         self.memory = Memory(remember, self._forget)
-        self.seen_queues: set[str] = set()
         self.acks_late: dict[str, bool] = {}
         """Whether a task is acknowledged after it has run, by its name, as far as a worker has said so."""
         self.handlers: Mapping[str, Callable[[str, Event], None]] = {
@@ -60,7 +56,7 @@ class Jobs:
         attempt = (count(event.get("retries")) or 0) + 1
         task.sent = _seen(task.sent, attempt, event)
         self._retire(external_id, task)
-        task.queue = self.queue_named(event) or task.queue
+        task.queue = self._bindings.queue_of(event) or task.queue
         if attempt == 1 and task.created is None:
             task.created = at
         last = task.runs[-1] if task.runs else None
@@ -192,17 +188,6 @@ class Jobs:
         if task is not None and run.state is JobState.ACTIVE:
             at = max(at, run.started or 0.0)  # by the worker's clock, which may be ahead of ours
             self._telling.run(external_id, task, run, JobState.UNKNOWN, "STARTED", at, reason=reason)
-
-    def queue_named(self, delivery: Mapping[str, Any]) -> str | None:
-        """The queue that an event or a delivery names, or implies."""
-        queue = text(delivery, "queue")
-        exchange, routing_key = delivery.get("exchange"), text(delivery, "routing_key")
-        if queue is None and isinstance(exchange, str) and routing_key is not None:
-            queue = routing_key if not exchange else self._queue_of(exchange, routing_key) if self._queue_of else None
-        if queue is not None:
-            queue = intern(queue)
-            self.seen_queues.add(queue)
-        return queue
 
     # What follows from it
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from sluice_agent.ignoring import ignoring
 from sluice_agent.log import complain, logger
+from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.inspection import Inspection
-from sluice_agent.monitor.jobs import Jobs, QueueOf
+from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Run
 from sluice_agent.monitor.telling import Redact, Telling
@@ -27,8 +28,8 @@ class Observer:
     """What is known of a cluster from its events, and what is told of it.
 
     `lost` counts, by reason, an event that could not be understood. Arguments and results (as the texts that events
-    carry) are told only with `redact`, and through it. `remember` is a number of tasks. `queue_of` says which queue an
-    exchange and a routing key lead to. A worker's heartbeat is told once in `heartbeat_interval` seconds; 0: never.
+    carry) are told only with `redact`, and through it. `remember` is a number of tasks. A worker's heartbeat is told
+    once in `heartbeat_interval` seconds; 0: never.
     """
 
     def __init__(
@@ -40,7 +41,6 @@ class Observer:
         ignore_tasks: tuple[str, ...] = (),
         redact: Redact | None = None,
         remember: int = 100_000,
-        queue_of: QueueOf | None = None,
         heartbeat_interval: float = 5.0,
     ) -> None:
         self._drop = lost
@@ -52,11 +52,14 @@ class Observer:
             heartbeat_interval=heartbeat_interval,
             lost=self._lost_run,
         )
+        self._bindings = Bindings()
         telling = Telling(connection_id, emit, ignoring(ignore_tasks), redact)
         self._jobs = Jobs(
-            telling=telling, remember=remember, queue_of=queue_of, workers=self._workers, later=self._later
+            telling=telling, remember=remember, bindings=self._bindings, workers=self._workers, later=self._later
         )
-        self._inspection = Inspection(jobs=self._jobs, workers=self._workers, telling=telling, later=self._later)
+        self._inspection = Inspection(
+            jobs=self._jobs, workers=self._workers, telling=telling, bindings=self._bindings, later=self._later
+        )
         self.event_counts: Counter[str] = Counter()
         """How many events were taken, by their types."""
 
@@ -117,7 +120,7 @@ class Observer:
 
     def queues(self) -> set[str]:
         """The queues that workers take from, or that tasks were seen in."""
-        return self._jobs.seen_queues.union(*(view.queues for view in self._workers.online().values()))
+        return set(self._bindings.names)
 
     def _lost_run(self, external_id: str, run: Run, at: float, reason: str) -> None:
         self._jobs.lost(external_id, run, at, reason)

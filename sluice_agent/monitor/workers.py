@@ -236,13 +236,6 @@ class Workers:
             view.pool = intern(_POOLS.get(module, module)) or None
             view.concurrency = count(pool.get("max-concurrency"))
 
-    def learn_queues(self, view: WorkerView, reply: Any) -> None:
-        """The answer to `inspect active_queues`."""
-        names = (
-            {text(queue, "name") for queue in reply if isinstance(queue, Mapping)} if isinstance(reply, list) else ()
-        )
-        view.queues = tuple(sorted(intern(name) for name in names if name))
-
     def learn_running(self, view: WorkerView, external_ids: set[str]) -> None:
         """The answer to `inspect active`: what we have for running and is not there has ended while we were deaf."""
         for external_id, run in list(view.running.items()):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from celery import Celery
 
-_DELAYED = "celery_delayed_"  # the exchanges in which RabbitMQ holds a job for a quorum queue until its ETA
-_DELAY_BITS = 28  # words of a routing key that say, bit by bit, how many seconds
+from sluice_agent.routing import leads, undelayed
 
 
 def queue_of(app: Celery, delivery: Mapping[str, Any] | None) -> str | None:
@@ -27,25 +25,11 @@ def queue_of(app: Celery, delivery: Mapping[str, Any] | None) -> str | None:
 @lru_cache(maxsize=1024)
 def _bound_queue(app: Celery, exchange: str, routing_key: str) -> str:
     queues = app.amqp.queues
-    if exchange.startswith(_DELAYED):  # its own routing key follows that of the delay; its exchange is not known here
-        exchange, routing_key = "", routing_key.split(".", _DELAY_BITS)[-1]
+    exchange, routing_key = undelayed(exchange, routing_key)
     for name in sorted(queues, key=lambda name: name not in queues.consume_from):
         queue = queues[name]
         bindings = [queue, *(queue.bindings or ())]
-        if any(_leads(exchange, routing_key, each.exchange, each.routing_key) for each in bindings):
+        bound = [(each.exchange, each.routing_key or "") for each in bindings if each.exchange is not None]
+        if any(leads(exchange, routing_key, place.name, place.type, pattern) for place, pattern in bound):
             return str(name)
     return routing_key or exchange
-
-
-def _leads(exchange: str, routing_key: str, bound: Any, pattern: str | None) -> bool:
-    if bound is None or exchange not in ("", bound.name):
-        return False
-    if bound.type == "topic":
-        return _topic(pattern or "").fullmatch(routing_key) is not None
-    return bound.type in ("fanout", "headers") or pattern == routing_key
-
-
-def _topic(pattern: str) -> re.Pattern[str]:
-    """An AMQP topic: `*` is one word, `#` any number of them, with the dots between them."""
-    words = [{"*": r"[^.]+", "#": "#"}.get(word, re.escape(word)) for word in pattern.split(".")]
-    return re.compile(r"\.".join(words).replace(r"#\.", r"(.*\.)?").replace(r"\.#", r"(\..*)?").replace("#", ".*"))

@@ -13,7 +13,7 @@ import sluice_agent
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
 GROUND = {"errors", "identity", "log", "model", "stats"}
-OBSERVERS = {"header", "identity", "ignoring", "log", "model", "speaker", "translation"}
+OBSERVERS = {"header", "identity", "ignoring", "log", "model", "routing", "speaker", "translation"}
 EVERYTHING = {path.stem for path in ROOT.iterdir()}
 
 MAY_IMPORT = {
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "settings": GROUND,
     "header": set(),
     "ignoring": set(),
+    "routing": set(),
     "speaker": set(),
     "translation": {"identity", "model"},
     "transport": {*GROUND, "settings"},
