@@ -1,12 +1,14 @@
 #!/bin/sh
-# Installs the servers that the integration tests start for themselves: Redis and RabbitMQ.
-# Does nothing when both are there.
+# Installs the servers that the integration tests start for themselves, Redis and RabbitMQ; openssl, which makes them
+# certificates; and systemd, which checks the unit in examples/. Does nothing when all are there.
 set -eu
 
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
 missing=""
-for server in redis-server rabbitmq-server; do
-    command -v "$server" >/dev/null 2>&1 || missing="$missing $server"
+for package in redis-server rabbitmq-server openssl systemd; do
+    program=$package
+    [ "$package" != systemd ] || program=systemd-analyze
+    command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 

@@ -9,6 +9,7 @@ import click
 
 from sluice_agent.agent import EXIT_BUDGET
 from sluice_agent.commands.common import Sentence, journal_folder
+from sluice_agent.commands.probing import serve_probes
 from sluice_agent.settings import Settings
 from sluice_agent.transport import cursor
 from sluice_agent.transport.accounts import accounts
@@ -21,7 +22,7 @@ def ship(once: bool) -> None:
     """Ship the journal of SLUICE_STATE_DIR: for workers that run with SLUICE_SHIP=never.
 
     Runs until SIGTERM or SIGINT, then delivers what is left for up to 5 seconds. While another process ships the same
-    folder this one waits, and takes over when that one dies.
+    folder this one waits, and takes over when that one dies. SLUICE_HEALTH_ADDR serves /healthz, /readyz and /metrics.
     """
     settings = Settings()
     if settings.api_key is None and settings.ackly_ingest_key is None:
@@ -38,7 +39,10 @@ def ship(once: bool) -> None:
         return
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    probes = serve_probes(settings, folder)
     shippers.precede()
     shippers.start()
     signal.sigwait(ends)
     shippers.stop(EXIT_BUDGET)
+    if probes is not None:
+        probes.stop()

@@ -12,7 +12,7 @@ from sluice_agent.errors import ConfigError
 from sluice_agent.health.health import Health
 from sluice_agent.log import complain
 
-_FRESH = 2.0  # seconds that one look serves all who ask: it reads the journal
+_FRESH = 5.0  # seconds that one look serves all who ask: it reads what waits, 0.4 s for a full journal
 _TEXT = "text/plain; charset=utf-8"
 _PATIENCE = 10.0  # seconds for a client to send its request
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import sys
 import threading
@@ -25,7 +27,7 @@ from sluice_agent.transport.folder import open_folder
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shippers import Shippers
 from tests.support.endpoint import Endpoint
-from tests.support.process import free_port
+from tests.support.process import Process, free_port
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event
 
@@ -217,6 +219,20 @@ def test_a_process_that_only_ships_has_metrics_too(
     told = figures(ask("/metrics")[1])
     assert told["pending", "sluice"] == 0
     assert ("receiver_connected",) not in told
+
+
+def test_a_shipper_answers_probes(settings: Settings, journal: Journal, tmp_path: Path) -> None:
+    """The container beside a worker is restarted by whoever asks it: it must answer, and end when it is told to."""
+    port = int((settings.health_addr or "").rpartition(":")[2])
+    journal.append(event(1))
+    process = Process([sys.executable, "-m", "sluice_agent", "ship"], tmp_path / "ship.log", dict(os.environ))
+    try:
+        wait_until(lambda: figures(asking(port)("/metrics")[1])["delivered_total", "sluice"] == 1, 20, "", process.tail)
+        assert asking(port)("/readyz") == (200, "ok\n")
+        process.send(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.stop()
 
 
 def test_openmetrics_is_spoken_where_it_is_asked_for(
