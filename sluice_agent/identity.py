@@ -31,14 +31,14 @@ def job_event_id(
 
 
 def execution_id(connection_id: str, external_id: str, attempt: int, run: str = "") -> str:
-    """What the ids of all transitions of one execution begin with.
+    """What the ids of all transitions of one execution begin with: the state follows.
 
     The job's id stands in it as it is, so that an event can be found by it, and so that no task pays for a digest: the
     rest is the same for many jobs.
     """
     if not _is_plain(external_id):
         external_id = _digest(external_id)
-    return f"{external_id}.{attempt}.{_place(connection_id, run)}"
+    return f"{external_id}.{attempt}.{_place(connection_id, run)}."
 
 
 @lru_cache(maxsize=1024)
@@ -48,7 +48,7 @@ def _place(connection_id: str, run: str) -> str:
 
 def transition_id(execution: str, state: str, progress: float | None = None) -> str:
     """The id of one transition of the execution whose `execution_id` is given."""
-    return f"{execution}.{state}" if progress is None else f"{execution}.{state}.{progress:.6f}"
+    return execution + state if progress is None else f"{execution}{state}.{progress:.6f}"
 
 
 def run_of(hostname: str, pid: int, receipt: int, redelivered: bool) -> str:

@@ -109,7 +109,7 @@ class JobEvents:
             told += _members(extensions)
         if runtime is not None:
             told += f'"runtime":{runtime:.6f},'
-        event_id = transition_id(self._id, word, progress)
+        event_id = self._id + word if progress is None else transition_id(self._id, word, progress)
         return f'{text},"extensions":{{{told}"celeryState":"{celery_state}","eventId":"{event_id}"}}}}}}'.encode()
 
 
@@ -171,12 +171,8 @@ def _second(whole: int) -> str:
     return datetime.fromtimestamp(whole, timezone.utc).isoformat()[:-6]
 
 
-def is_timestamp(text: str) -> bool:
-    """Whether `text` is a time as the contract writes it."""
-    return _is_timestamp(text) is not None
-
-
-_is_timestamp = re.compile(TIMESTAMP).fullmatch
+is_timestamp = re.compile(TIMESTAMP).fullmatch
+"""Whether a text is a time as the contract writes it."""
 
 
 def timestamp_of(text: str | None) -> str | None:

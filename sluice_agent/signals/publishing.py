@@ -45,8 +45,10 @@ class Publishing:
         if run is not None:
             run.published_at = when
             created_at = run.told.facts.created_at
-        else:  # a header that is there already: the main process publishes a retry for a child that it lost
+        elif HEADER in headers:  # the main process publishes a retry for a child that it lost
             created_at = written(headers).get(CREATED_AT)
+        else:
+            created_at = None
         note = self._latest_note = headers[HEADER] = {CREATED_AT: created_at or when}
         if (priority := (properties or {}).get("priority")) is not None:
             note[PRIORITY] = str(priority)
