@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -44,6 +45,8 @@ class Inspector:
     def __init__(self, app: Celery, *, enable_events: bool) -> None:
         self.answers: SimpleQueue[Answer | Asked] = SimpleQueue()
         self._app = app
+        self._control = app.control.__class__(app)
+        self._control.mailbox.producer_pool = None  # else it publishes over connections that the app keeps open
         self._enable_events = enable_events
         self._requests: SimpleQueue[int | frozenset[str] | None] = SimpleQueue()
         self._stopped = threading.Event()
@@ -94,7 +97,7 @@ class Inspector:
     def _tell_to_send(self, workers: list[str] | None, connection: Connection) -> None:
         if not self._enable_events:
             return
-        self._app.control.enable_events(destination=workers, connection=connection)
+        self._control.enable_events(destination=workers, connection=connection)
         if workers is None:
             logger.info("All workers are told to send events of their tasks (--no-enable-events: they are not)")
         else:
@@ -109,17 +112,20 @@ class Inspector:
 
     def _put(self, what: str, workers: list[str] | None, connection: Connection) -> Collection[str]:
         """Ask, and pass on what was answered; who did."""
-        asked = self._app.control.inspect(
+        answers: list[dict[str, Any]] = self._control.broadcast(
+            what,
             destination=workers,
+            reply=True,
             timeout=_ANSWER_SECONDS,
             limit=len(workers) if workers else None,
             connection=connection,
         )
-        answers: dict[str, Any] = getattr(asked, what)() or {}
-        for worker, reply in answers.items():
+        answered = set()
+        for worker, reply in chain.from_iterable(answer.items() for answer in answers or ()):
             if not (isinstance(reply, dict) and reply.keys() == {"error"}):
+                answered.add(worker)
                 self.answers.put(Answer(worker, what, reply))
-        return answers.keys()
+        return answered
 
 
 def _chunks(workers: list[str]) -> Iterator[list[str]]:

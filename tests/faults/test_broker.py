@@ -1,0 +1,194 @@
+"""A monitor whose broker goes away, comes back, falls silent, moves, or changes its password."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+from celery import Celery
+from kombu import Exchange, Producer
+
+from tests.support.relay import Relay
+from tests.support.servers import RabbitMQServer, RedisServer, Server
+from tests.support.waiting import wait_until
+from tests.support.watching import publish, watching
+
+KINDS = {"redis": RedisServer, "rabbitmq": RabbitMQServer}
+BACK_WITHIN = 5.0  # seconds from the moment at which the broker serves again
+NOTICED_WITHIN = 30.0  # seconds of silence
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A broker of this test's own, which it may kill."""
+    made = KINDS[request.param](tmp_path / request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def redis_alone(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own."""
+    made = RedisServer(tmp_path / "alone")
+    yield made
+    made.close()
+
+
+def connections_to(port: int) -> int:
+    """How many connections this process has to a port of this machine."""
+    mine = psutil.Process().net_connections("tcp")
+    return sum(one.raddr.port == port for one in mine if one.raddr and one.status == psutil.CONN_ESTABLISHED)
+
+
+class Load:
+    """Publishes events all the time, whether the broker is there or not."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.01):
+            with suppress(Exception):  # the broker is away
+                publish(self._url, 8, "load@host")
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_a_broker_that_is_killed_ten_times_under_load(server: Server, repeats: Callable[[int, int], int]) -> None:
+    """Without it one restart of the broker ends the monitoring of a cluster, or each leaves a connection behind."""
+    before = set(threading.enumerate())
+    url = server.url()
+    with watching(url) as seen:
+        settled = len(set(threading.enumerate()) - before)
+        load = Load(url)
+        try:
+            for _ in range(10 if server.name == "redis-server" else repeats(3, 10)):
+                jobs = publish(url, 20)
+                wait_until(lambda jobs=jobs: seen.has_told(jobs), 15, "events were lost", seen.monitor.state)
+                server.kill()
+                wait_until(lambda: not seen.monitor.state().connected, 10, "the end was not noticed")
+                server.start()
+                seen.wait_until_connected(BACK_WITHIN)
+        finally:
+            load.stop()
+        jobs = publish(url, 20)
+        wait_until(lambda: seen.has_told(jobs), 15, "events were lost", seen.monitor.state)
+        assert all(len(seen.states(job)) == 3 for job in jobs)
+        assert seen.monitor.state().gaps == seen.monitor.state().connections - 1 > 0
+        assert seen.lost == {}
+        assert len(set(threading.enumerate()) - before) <= settled
+    wait_until(lambda: connections_to(server.port) == 0, 10, "connections are left over")
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_connection_that_is_silent_is_given_up(server: Server) -> None:
+    """Without it a firewall that forgets a connection ends the monitoring, and everything looks well."""
+    relay = Relay(server.port)
+    try:
+        url = server.url().replace(str(server.port), str(relay.port))
+        with watching(url) as seen:
+            jobs = publish(server.url(), 2)
+            wait_until(lambda: seen.has_told(jobs), 10, "nothing passes the relay", seen.monitor.state)
+            assert relay.freeze()
+            frozen_at = time.monotonic()
+            wait_until(lambda: seen.monitor.state().gaps, NOTICED_WITHIN + 5, "nobody noticed", seen.monitor.state)
+            assert time.monotonic() - frozen_at < NOTICED_WITHIN
+            jobs = publish(server.url(), 2)
+            wait_until(lambda: seen.has_told(jobs), 10, "nothing is heard again", seen.monitor.state)
+            assert seen.monitor.state().gap_seconds > 15
+    finally:
+        relay.close()
+
+
+def test_an_idle_connection_is_kept(server: Server) -> None:
+    """Without it each quiet hour is an hour of gaps."""
+    with watching(server.url()) as seen:
+        time.sleep(25)  # longer than silence is borne
+        assert seen.monitor.state().connections == 1
+        jobs = publish(server.url(), 2)
+        wait_until(lambda: seen.has_told(jobs), 10, "the connection was dead", seen.monitor.state)
+
+
+def test_a_subscriber_that_redis_cuts_off_says_so(redis_alone: RedisServer) -> None:
+    """Without it the events of a storm are missing, and nobody knows that they are."""
+    url = redis_alone.url()
+    with watching(url) as seen, redis.Redis.from_url(url) as client:
+        assert client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        wait_until(lambda: seen.monitor.state().gaps == 1, 10, "the gap is not counted", seen.monitor.state)
+        jobs = publish(url, 2)
+        wait_until(lambda: seen.has_told(jobs), 10, "nothing is heard again", seen.monitor.state)
+
+
+def test_the_next_broker_of_the_list_is_taken(redis_alone: RedisServer, tmp_path: Path) -> None:
+    """Without it a list of brokers is as good as its first."""
+    other = RedisServer(tmp_path / "other")
+    try:
+        other.stop()
+        with watching(f"{other.url()};{redis_alone.url()}") as seen:
+            jobs = publish(redis_alone.url(), 2)
+            wait_until(lambda: seen.has_told(jobs), 10, "the second broker is not heard", seen.monitor.state)
+            redis_alone.stop()
+            other.start()
+            wait_until(lambda: seen.monitor.state().gaps == 1, 20, "the first broker is not heard", seen.monitor.state)
+            jobs = publish(other.url(), 2)
+            wait_until(lambda: seen.has_told(jobs), 10, "the first broker is not heard", seen.monitor.state)
+    finally:
+        other.close()
+
+
+def test_credentials_that_change_are_read_again(redis_alone: RedisServer) -> None:
+    """Without it somebody has to restart the sidecar whenever a password is rotated."""
+    password = ["first"]
+    with redis.Redis.from_url(redis_alone.url()) as client:
+        client.config_set("requirepass", "first")
+        client.execute_command("AUTH", "first")
+
+        def address() -> str:
+            return f"redis://:{password[0]}@127.0.0.1:{redis_alone.port}/0"
+
+        with watching(address) as seen:
+            client.config_set("requirepass", "second")
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            wait_until(lambda: not seen.monitor.state().connected, 10, "it still listens")
+            password[0] = "second"
+            seen.wait_until_connected(10)
+            jobs = publish(address(), 2)
+            wait_until(lambda: seen.has_told(jobs), 10, "nothing is heard again", seen.monitor.state)
+
+
+def test_messages_that_are_no_events_are_counted(server: Server) -> None:
+    """Without it anybody who can publish to the event exchange ends the monitoring of the cluster."""
+    app = Celery("vandal", broker=server.url(), set_as_current=False)
+    with watching(server.url()) as seen:
+        with app.connection_for_write() as connection:
+            kind = "fanout" if connection.transport.driver_type == "redis" else "topic"
+            exchange = Exchange("celeryev", type=kind)
+            producer = Producer(connection, exchange)
+            for body, content_type in ((b"\x00\xff{", "application/json"), (b"x", "application/x-nothing")):
+                producer.publish(
+                    body,
+                    routing_key="task.sent",
+                    content_type=content_type,
+                    content_encoding="binary",
+                    declare=[exchange],
+                )
+            strange: list[Any] = [None, 7, "text", [], {}, {"type": None}, {"type": "task-received"}, [[1]]]
+            for event in strange:
+                producer.publish(event, routing_key="task.sent", declare=[exchange])
+        wait_until(lambda: seen.lost.total() >= len(strange), 10, "not all is counted", lambda: seen.lost)
+        assert seen.monitor.state().undecodable == seen.lost["undecodable"] == 2
+        jobs = publish(server.url(), 2)
+        wait_until(lambda: seen.has_told(jobs), 10, "the capture has ended", seen.monitor.state)
+        assert seen.monitor.state().connections == 1

@@ -1,0 +1,137 @@
+"""`sluice-agent monitor --durable NAME`: a queue on RabbitMQ that collects events whether anybody listens or not."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from sluice_agent.monitor import DurableQueue
+from tests.support.brokers import Broker
+from tests.support.endpoint import Endpoint
+from tests.support.process import ROOT
+from tests.support.servers import RabbitMQServer
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import wait_until
+from tests.support.watching import publish, watching
+from tests.support.worker import WorkerProcess, python_env
+
+DONE = ["queued", "active", "completed"]
+DURABLE = ("--durable", "sluice-test")
+
+
+@pytest.fixture
+def sidecar(
+    brokers: Callable[[str], Broker], sluice_env: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[..., Sidecar]]:
+    """`sidecar(*args)`: a sidecar on RabbitMQ, with a journal of its own; all are ended with the test."""
+    started: list[Sidecar] = []
+
+    def start(*args: str) -> Sidecar:
+        started.append(made := Sidecar(tmp_path, brokers("rabbitmq"), sluice_env, args))
+        return made
+
+    yield start
+    for each in started:
+        each.stop()
+    with brokers("rabbitmq").app().connection_for_write() as connection:
+        connection.default_channel.queue_delete(DURABLE[1])
+
+
+def send(broker: Broker, count: int) -> list[str]:
+    """Tasks that do nothing, sent by somebody without the agent; their ids."""
+    app = broker.app()
+    return [app.send_task("tests.integration.tasks.noop").id for _ in range(count)]
+
+
+def command(env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:
+    """A command of ours, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "sluice_agent", *args],
+        cwd=ROOT,
+        env=dict(env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def told_twice(endpoint: Endpoint) -> list[object]:
+    """Transitions that the endpoint takes for two."""
+    told = Counter((job, state) for job in endpoint.jobs() for state in endpoint.walk(job))
+    return [what for what, times in told.items() if times > 1]
+
+
+def are_told(endpoint: Endpoint, jobs: list[str]) -> bool:
+    """Whether the endpoint has the whole life of each job."""
+    return all(endpoint.states(job) == DONE for job in jobs)
+
+
+def test_nothing_is_lost_while_no_sidecar_runs(
+    endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess]
+) -> None:
+    """Without it a deployment of the sidecar is a hole in the history of every job that ran meanwhile."""
+    worker = start_worker(broker="rabbitmq", agent=False, args=["-E"])
+    first = sidecar(*DURABLE)
+    before = send(worker.broker, 50)
+    wait_until(lambda: are_told(endpoint, before), 20, "the sidecar does not tell", first.tail)
+    late = send(worker.broker, 100)  # some of it is on its way when the sidecar dies
+    first.process.send(signal.SIGKILL)
+    first.process.wait()
+    missed = send(worker.broker, 100)
+    wait_until(lambda: all(f"[{job}] succeeded" in worker.logs() for job in missed), 30, "no work is done", worker.tail)
+    second = sidecar(*DURABLE)
+    wait_until(lambda: are_told(endpoint, before + missed), 20, "events are missing", second.tail)
+    assert command(first.env, "ship", "--once").returncode == 0  # what the first had written
+    wait_until(lambda: are_told(endpoint, late), 20, "events are missing", second.tail)
+    names = {event["job"]["name"] for job in before + missed for event in endpoint.jobs()[job]}
+    assert names == {"tests.integration.tasks.noop"}
+    assert told_twice(endpoint) == []
+
+
+def test_a_standby_goes_on_where_the_active_one_was(
+    endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess]
+) -> None:
+    """Without it two sidecars tell halves of a job that neither understands, or one that dies takes events along."""
+    worker = start_worker(broker="rabbitmq", agent=False, args=["-E"])
+    first, second = sidecar(*DURABLE), sidecar(*DURABLE)
+    before = send(worker.broker, 50)
+    wait_until(lambda: are_told(endpoint, before), 20, "the active one does not tell", first.tail)
+    assert first.terminate() == 0
+    after = send(worker.broker, 50)
+    wait_until(lambda: are_told(endpoint, after), 20, "the standby does not tell", second.tail)
+    assert told_twice(endpoint) == []
+
+
+def test_what_was_told_is_not_told_again_when_the_broker_comes_back(tmp_path: Path) -> None:
+    """Without it each restart of the broker makes runs of jobs that never were."""
+    server = RabbitMQServer(tmp_path / "rabbitmq")
+    try:
+        with watching(server.url(), durable=DurableQueue("kept", 1_000, 600.0)) as seen:
+            jobs = publish(server.url(), 200)
+            wait_until(lambda: seen.has_told(jobs), 10, "events are missing", seen.monitor.state)
+            server.restart()
+            seen.wait_until_connected(10)
+            more = publish(server.url(), 20)
+            wait_until(lambda: seen.has_told(more), 20, "events are missing", seen.monitor.state)
+            assert [job for job in jobs + more if len(seen.states(job)) != 3] == []
+        assert seen.lost == {}
+    finally:
+        server.close()
+
+
+def test_on_redis_it_is_refused_with_what_to_do_instead(
+    brokers: Callable[[str], Broker], sluice_env: dict[str, str]
+) -> None:
+    """Without it somebody relies on a promise that Redis can't keep."""
+    broker = brokers("redis")
+    ended = command(python_env(broker, sluice_env), "monitor", "--broker", broker.url, *DURABLE)
+    assert ended.returncode == 2
+    assert "--durable needs RabbitMQ" in ended.stderr
+    assert "sluice_agent.auto" in ended.stderr

@@ -1,0 +1,172 @@
+"""The sidecar as its users start it: a process of its own beside a cluster whose workers know nothing of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.brokers import Broker
+from tests.support.endpoint import Endpoint
+from tests.support.misbehaviour import status
+from tests.support.process import ROOT, Process
+from tests.support.waiting import wait_until
+from tests.support.worker import APP, WorkerProcess, python_env
+
+MONITOR = ("-m", "sluice_agent", "monitor")
+CELERY = ("-m", "celery", "-A", APP, "sluice")
+DONE = ["queued", "active", "completed"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, sluice_env: dict[str, str]) -> Iterator[Callable[..., Process]]:
+    """`run(broker, *command, wrapper=…)`: a sidecar that listens; all are ended with the test."""
+    started: list[Process] = []
+
+    def start(
+        broker: Broker, *command: str, wrapper: tuple[str, ...] = (), env: dict[str, str] | None = None
+    ) -> Process:
+        settings = python_env(broker, {**sluice_env, "SLUICE_BROKER_URL": broker.url, **(env or {})})
+        log = tmp_path / f"sidecar-{len(started)}.log"
+        started.append(made := Process([*wrapper, sys.executable, *command], log, settings))
+
+        def listens() -> bool:
+            if not made.running:
+                pytest.fail(f"the sidecar ended with {made.exit_code}\n{made.tail()}", pytrace=False)
+            return "Listening to the events" in made.logs()
+
+        wait_until(listens, 40, "the sidecar does not listen", made.tail)
+        return made
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+def refused(env: dict[str, str], *args: str) -> str:
+    """What `sluice-agent monitor` says where it does not start."""
+    ended = subprocess.run(
+        [sys.executable, *MONITOR, *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2, ended.stderr
+    return ended.stderr
+
+
+@pytest.mark.parametrize("command", [MONITOR, CELERY], ids=["sluice-agent monitor", "celery sluice"])
+@pytest.mark.parametrize("broker_name", ["redis", "rabbitmq"])
+def test_a_cluster_is_told_without_a_change_to_it(
+    endpoint: Endpoint,
+    brokers: Callable[[str], Broker],
+    broker_name: str,
+    command: tuple[str, ...],
+    run: Callable[..., Process],
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    """The workers run without -E and without the agent: without it they would have to be changed, and started again."""
+    broker = brokers(broker_name)
+    worker = start_worker(broker=broker, agent=False)
+    sidecar = run(broker, *command, env={"SLUICE_QUEUE_INTERVAL": "0.5", "SLUICE_TEST_INSTALL": "0"})
+    wait_until(lambda: worker.hostname in endpoint.workers(), 20, "the worker is not told", sidecar.tail)
+    app = broker.app()
+    jobs = [app.send_task("tests.integration.tasks.add", (1, 2)).id for _ in range(20)]
+    wait_until(lambda: all(endpoint.states(job) == DONE for job in jobs), 20, "jobs are missing", sidecar.tail)
+    wait_until(lambda: broker.queue in endpoint.queues(), 20, "the queue is not told", sidecar.tail)
+    assert {event["job"]["name"] for job in jobs for event in endpoint.jobs()[job]} == {"tests.integration.tasks.add"}
+    assert endpoint.duplicates == []
+
+
+def test_an_instrumented_app_is_not_told_twice(
+    endpoint: Endpoint,
+    brokers: Callable[[str], Broker],
+    run: Callable[..., Process],
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    """`celery -A app sluice` imports an app that installs the agent: it must not speak for a worker that it is not."""
+    broker = brokers("redis")
+    worker = start_worker(broker=broker)
+    sidecar = run(broker, *CELERY)
+    jobs = [broker.app().send_task("tests.integration.tasks.add", (1, 2)).id for _ in range(5)]
+    wait_until(lambda: all(endpoint.states(job) == DONE for job in jobs), 20, "jobs are missing", sidecar.tail)
+    sidecar.send(signal.SIGTERM)
+    assert sidecar.wait() == 0
+    assert worker.terminate().code == 0
+    told = [
+        (event["worker"]["externalId"], event["worker"]["state"])
+        for events in endpoint.workers().values()
+        for event in events
+    ]
+    assert {name for name, _ in told} == {worker.hostname}
+    assert told.count((worker.hostname, "online")) == told.count((worker.hostname, "offline")) == 1
+
+
+def test_workers_that_must_not_be_told_to_send_events_are_not(
+    endpoint: Endpoint,
+    brokers: Callable[[str], Broker],
+    run: Callable[..., Process],
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    """Without it a sidecar that somebody tries on a production cluster loads its broker with every task's events."""
+    broker = brokers("redis")
+    worker = start_worker(broker=broker, agent=False)
+    sidecar = run(broker, *MONITOR, "--no-enable-events")
+    wait_until(lambda: worker.hostname in endpoint.workers(), 20, "the worker is not told", sidecar.tail)
+    job = broker.app().send_task("tests.integration.tasks.add", (1, 2)).id
+    wait_until(lambda: f"[{job}] succeeded" in worker.logs(), 20, "the task does not run", worker.tail)
+    sidecar.send(signal.SIGTERM)
+    assert sidecar.wait() == 0
+    assert endpoint.jobs() == {}
+
+
+def test_sigterm_drains_and_sighup_does_nothing(
+    endpoint: Endpoint,
+    brokers: Callable[[str], Broker],
+    run: Callable[..., Process],
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    """Without it each deployment of the sidecar costs what it was about to deliver."""
+    broker = brokers("redis")
+    start_worker(broker=broker, agent=False, args=["-E"])
+    sidecar = run(broker, *MONITOR, "--log-format", "json")
+    sidecar.send(signal.SIGHUP)
+    endpoint.standing(status(503))
+    jobs = [broker.app().send_task("tests.integration.tasks.add", (1, 2)).id for _ in range(20)]
+    wait_until(
+        lambda: endpoint.requests and jobs[-1].encode() in b"".join(one.body for one in endpoint.requests),
+        30,
+        "nothing is sent",
+    )
+    assert sidecar.running
+    endpoint.standing()
+    sidecar.send(signal.SIGTERM)
+    assert sidecar.wait(15) == 0
+    assert all(endpoint.states(job) == DONE for job in jobs)
+    lines = [json.loads(line) for line in sidecar.logs().splitlines()]
+    assert {"time", "level", "logger", "message"} <= lines[0].keys()
+    assert "Listening" in "".join(line["message"] for line in lines)
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs util-linux")
+def test_the_first_process_of_a_container_ends_when_told(
+    brokers: Callable[[str], Broker], run: Callable[..., Process]
+) -> None:
+    """The kernel keeps deadly signals from process 1 unless it asks for them: without it a pod is killed after 30 s."""
+    wrapper = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
+    sidecar = run(brokers("redis"), *MONITOR, wrapper=wrapper)
+    [inner] = sidecar.children()
+    inner.send_signal(signal.SIGTERM)
+    assert sidecar.wait(15) == 0
+
+
+def test_what_is_missing_is_said_in_a_sentence(brokers: Callable[[str], Broker], sluice_env: dict[str, str]) -> None:
+    """Without it a sidecar that can't work runs, or ends with a traceback."""
+    env = python_env(brokers("redis"), sluice_env)
+    assert "name the broker" in refused(env)
+    url = ("--broker", brokers("redis").url)
+    assert "SLUICE_API_KEY is not set" in refused({**env, "SLUICE_API_KEY": ""}, *url)
+    assert "--transport-options" in refused(env, *url, "--transport-options", "[1")

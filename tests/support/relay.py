@@ -1,0 +1,63 @@
+"""A TCP relay that can go deaf: its connections stand, and nothing passes through them any more."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+
+class Relay:
+    """Listens on a free loopback port and passes everything on to `port` on loopback."""
+
+    def __init__(self, port: int) -> None:
+        self._behind = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._pairs: list[_Pair] = []
+        threading.Thread(target=self._accept, name="relay", daemon=True).start()
+
+    def freeze(self) -> int:
+        """Nothing passes any more through the connections of now, and none of them is closed; how many they are."""
+        live = [pair for pair in self._pairs if not pair.is_over]
+        for pair in live:
+            pair.is_frozen = True
+        return len(live)
+
+    def close(self) -> None:
+        """Close all connections, and listen no more."""
+        self._listener.close()
+        for pair in self._pairs:
+            pair.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client = self._listener.accept()[0]
+                try:
+                    self._pairs.append(_Pair(client, socket.create_connection(("127.0.0.1", self._behind))))
+                except OSError:
+                    client.close()
+
+
+class _Pair:
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.is_frozen = self.is_over = False
+        self._ends = (client, server)
+        for source, target in ((client, server), (server, client)):
+            threading.Thread(target=self._pass_on, args=(source, target), name="relay", daemon=True).start()
+
+    def close(self) -> None:
+        self.is_over = True
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                if not self.is_frozen:
+                    target.sendall(data)
+        if not self.is_frozen:
+            self.close()

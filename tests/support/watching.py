@@ -1,0 +1,79 @@
+"""A monitor in the test's own process, and events that a worker might have published."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+
+from sluice_agent.monitor import Monitor
+from sluice_agent.monitor.app import BrokerApp
+from tests.support.waiting import wait_until
+
+TOLD = {"queued", "active", "completed"}
+
+
+class Watching:
+    """A `Monitor` of one broker, with what it has told so far."""
+
+    def __init__(self, address: Callable[[], str], **options: Any) -> None:
+        self.lost: Counter[str] = Counter()
+        self._states: dict[str, list[str]] = {}
+        self.monitor = Monitor(
+            BrokerApp(address, {}),
+            connection_id=str(uuid.uuid4()),
+            emit=self._note,
+            lost=lambda reason: self.lost.update([reason]),
+            **{"queue_interval": 0.0, **options},
+        )
+
+    def states(self, job: str) -> list[str]:
+        """What was told of a job, in its order."""
+        return self._states.get(job, [])
+
+    def has_told(self, jobs: list[str]) -> bool:
+        """Whether everything that `publish` says of these jobs was told."""
+        return all(set(self.states(job)) >= TOLD for job in jobs)
+
+    def wait_until_connected(self, timeout: float = 20.0) -> None:
+        """It listens."""
+        wait_until(lambda: self.monitor.state().connected, timeout, "the monitor is not connected", self.monitor.state)
+
+    def _note(self, line: bytes) -> None:
+        job = json.loads(line).get("job")
+        if job:
+            self._states.setdefault(job["externalId"], []).append(job["state"])
+
+
+@contextmanager
+def watching(address: str | Callable[[], str], **options: Any) -> Iterator[Watching]:
+    """A monitor that listens, until the end of the block."""
+    made = Watching(address if callable(address) else lambda: address, **options)
+    made.monitor.start()
+    try:
+        made.wait_until_connected()
+        yield made
+    finally:
+        made.monitor.stop(10)
+
+
+def publish(url: str, tasks: int, hostname: str = "simulated@host") -> list[str]:
+    """The events of tasks that end well, as a prefork worker sends them, over a connection of its own; their ids."""
+    app = Celery("simulated", broker=url, set_as_current=False)
+    jobs = [str(uuid.uuid4()) for _ in range(tasks)]
+    with (
+        app.connection_for_write() as connection,
+        app.events.Dispatcher(connection, hostname=hostname, buffer_group={"task"}) as dispatcher,
+    ):
+        dispatcher.send("worker-heartbeat", freq=2.0, active=0, processed=0, loadavg=(0, 0, 0))
+        for job in jobs:
+            dispatcher.send("task-received", uuid=job, name="simulated", args="()", kwargs="{}", retries=0)
+            dispatcher.send("task-started", uuid=job)
+            dispatcher.send("task-succeeded", uuid=job, result="None", runtime=0.01)
+        dispatcher.flush(groups={"task"})
+    return jobs
