@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +56,14 @@ class Host:
         """`sluice-agent ship`."""
         return self.start("-m", "tests.faults.command", "ship", *options, env=env)
 
+    def end(self, *shippers: Process) -> None:
+        """End `sluice-agent ship` as its user does: with SIGTERM, once it takes that, and with 0."""
+        for shipper in shippers:
+            wait_until(lambda shipper=shipper: _holds_back(shipper, signal.SIGTERM), 20, "it is not up", shipper.tail)
+            shipper.send(signal.SIGTERM)
+        for shipper in shippers:
+            assert shipper.wait() == 0, shipper.tail()
+
     def ship_once(self, timeout: float = 20.0, env: Mapping[str, str] | None = None) -> Process:
         """`sluice-agent ship --once`, which has ended."""
         process = self.ship("--once", env=env)
@@ -98,3 +108,10 @@ class Host:
         """End everybody."""
         for process in self._started:
             process.stop()
+
+
+def _holds_back(process: Process, number: int) -> bool:
+    """Whether a signal waits until it is asked for, rather than ends the process. In a thread that asks it is open."""
+    threads = Path(f"/proc/{process.pid}/task").glob("*/status")
+    held = re.findall(r"^SigBlk:\s*(\w+)$", "".join(thread.read_text() for thread in threads), re.MULTILINE)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in held)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
@@ -146,8 +145,7 @@ def waiting(host: Host) -> int:
 def delivered(host: Host, shipper: Process, timeout: float = 20.0) -> dict[str, Any]:
     """The accounts when nothing waits any more and the one that ships has ended well."""
     wait_until(lambda: not waiting(host), timeout, "something still waits", host.report)
-    shipper.send(signal.SIGTERM)
-    assert shipper.wait() == 0
+    host.end(shipper)
     return host.balanced()
 
 
