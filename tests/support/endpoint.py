@@ -133,6 +133,10 @@ class Endpoint:
         """The states of one job, sorted by timestamp."""
         return [state for state, _ in self.walk(external_id)]
 
+    def walks(self) -> dict[str, tuple[str, ...]]:
+        """The states of every job, sorted by timestamp, by the job's external id."""
+        return {job: tuple(event["job"]["state"] for event in events) for job, events in self.jobs().items()}
+
     def _grouped(self, payload: str, key: str) -> dict[str, list[Event]]:
         found: defaultdict[str, list[Event]] = defaultdict(list)
         with self._lock:

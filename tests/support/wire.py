@@ -28,6 +28,7 @@ PAYLOADS = ("job", "worker", "queue")
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(\.\d+)?Z", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def text(longest: int | None = None, *, empty: bool = False) -> Check:
@@ -200,7 +201,7 @@ def _object_faults(path: str, value: dict[str, Any], fields: Mapping[str, Check]
 def _text_faults(path: str, value: Any) -> Iterator[str]:
     """What no parser of valid UTF-8 JSON can hold: lone surrogates and numbers that are none, at any depth."""
     if isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if _SURROGATE.search(value):
             yield f"{path} holds a lone surrogate"
     elif isinstance(value, float):
         if not math.isfinite(value):
