@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,12 +22,21 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 """The folder from which the tests run."""
 
+_PORTS_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_chance = random.SystemRandom()  # nobody's seed: test runs side by side must not try the same ports
+
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port that nobody has now.
+
+    Below those that the kernel gives to clients: one of them could take it before the server that it is meant for.
+    """
+    first_of_clients = int(_PORTS_OF_CLIENTS.read_text().split()[0]) if _PORTS_OF_CLIENTS.exists() else 32_768
+    while True:
+        port = _chance.randrange(max(first_of_clients - 12_000, 1_024), first_of_clients)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> bool:
