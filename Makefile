@@ -29,7 +29,7 @@ demo: $(VENV)/.installed-server
 test: $(VENV)/.installed-dev $(if $(ARGS),,test-oldest)
 	@sh scripts/servers.sh
 	@echo "test: pytest $(ARGS)"
-	@$(BIN)/pytest $(ARGS)
+	@sh scripts/test.sh $(ARGS)
 
 # The oldest Celery that is supported, where it differs most from the newest.
 test-oldest: .venv-celery-$(OLDEST)/.installed

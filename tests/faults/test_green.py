@@ -59,6 +59,7 @@ CAPTURES = """
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_a_hub_is_not_stalled_and_nothing_is_left_over(
     host: Host, capsys: pytest.CaptureFixture[str], library: str

@@ -14,7 +14,7 @@ import pytest
 from sluice_agent.errors import ConfigError
 from sluice_agent.settings import Settings
 
-CONNECTION = str(uuid.uuid4())
+CONNECTION = "4976273a-73be-4853-963e-84be35660c96"
 SECRET = "sk_live_do_not_show_me"
 ACKLY_SECRET = "do_not_show_me_00000000000000000000000000000000"
 KEY = {"SLUICE_API_KEY": SECRET, "SLUICE_CONNECTION_ID": CONNECTION}

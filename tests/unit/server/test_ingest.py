@@ -211,7 +211,11 @@ def test_gzip_is_taken_and_announced(client: httpx.Client) -> None:
     assert client.get("/health").headers["accept-encoding"] == "gzip"
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b'{"events": []}')[:-9], gzip.compress(b"{}") + b"x"])
+@pytest.mark.parametrize(
+    "body",
+    [b"no gzip", gzip.compress(b'{"events": []}')[:-9], gzip.compress(b"{}") + b"x"],
+    ids=["no gzip", "cut off", "with more behind it"],
+)
 def test_broken_gzip_is_refused(client: httpx.Client, body: bytes) -> None:
     """A body cut in transit would otherwise be a crash."""
     refusal(_post(client, body), 400, "VALIDATION_ERROR")
