@@ -17,7 +17,7 @@ from sluice_agent.model import Event, EventType
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts, Stats
 from sluice_agent.transport import accounts, cursor
-from sluice_agent.transport.folder import EVENTS, VITALS, open_folder
+from sluice_agent.transport.folder import EVENTS, VITALS, file_sizes, open_folder
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shippers import Shippers, destinations
 
@@ -118,7 +118,7 @@ class Agent:
         folder = self._journal.folder
         if self._shippers is None and self._may_ship:
             self._start_shippers(folder)
-        goal = accounts.sizes(folder)
+        goal = file_sizes(folder)
         deadline = time.monotonic() + timeout
         while not all(accounts.is_settled(folder, name, goal) for name in self._destinations):
             if time.monotonic() >= deadline:

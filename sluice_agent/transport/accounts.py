@@ -33,17 +33,6 @@ def accounts(folder: Path, place: cursor.Cursor) -> Stats:
     return found
 
 
-def sizes(folder: Path) -> dict[str, int]:
-    """How long each file is now, in bytes."""
-    found = {}
-    for name in journal_files(folder):
-        try:
-            found[name] = (folder / name).stat().st_size
-        except FileNotFoundError:
-            continue
-    return found
-
-
 def is_settled(folder: Path, destination: str, goal: Mapping[str, int]) -> bool:
     """Whether the cursor of `destination` has passed the sizes in `goal`. A file that is gone was passed."""
     place = cursor.load(cursor.cursor_path(folder, destination))

@@ -8,13 +8,12 @@ shipper lives.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sluice_agent.transport.accounts import sizes
-from sluice_agent.transport.cursor import cursors_in
+from sluice_agent.transport.cursor import Cursor, cursors_in, load
 from sluice_agent.transport.flock import try_lock
-from sluice_agent.transport.folder import EVENTS, VITALS, folder_bytes, journal_files, open_private
+from sluice_agent.transport.folder import VITALS, file_sizes, folder_bytes, open_private
 from sluice_agent.transport.reader import count_beyond, finished
 
 _ROOM_LOCK = "room.lock"
@@ -40,43 +39,41 @@ def room_for_more(folder: Path, limit: int, on_dropped: Callable[[Losses], None]
 
 
 def _evict(folder: Path, target: float, on_dropped: Callable[[Losses], None]) -> None:
-    size = folder_bytes(folder)
-    for name in _by_worth(folder):
+    sizes, places = file_sizes(folder), cursors_in(folder)
+    size = sum(sizes.values())
+    for name in _by_worth(sizes, places):
         if size <= target:
             return
         with finished(folder / name) as file_size:
             if file_size is None:
                 continue
-            losses = _losses(folder, name)
+            losses = _losses(folder, name, [load(place.path) for place in places])
             if losses:
                 on_dropped(losses)
             (folder / name).unlink(missing_ok=True)
             size -= file_size
 
 
-def _by_worth(folder: Path) -> list[str]:
-    """The journal's files, those first that can be spared best."""
-    cursors, length = cursors_in(folder), sizes(folder)
+def _by_worth(sizes: Mapping[str, int], places: Sequence[Cursor]) -> list[str]:
+    """The journal's files, those first that can be spared best: then heartbeats before events, and the oldest."""
 
     def somebody_has_read(name: str) -> bool:
-        read = (each.offsets.get(name, 0) for each in cursors if each.audience.reads(name))
-        return any(offset >= length.get(name, 0) for offset in read)
+        read = (each.offsets.get(name, 0) for each in places if each.audience.reads(name))
+        return any(offset >= sizes[name] for offset in read)
 
-    names = [*journal_files(folder, VITALS), *journal_files(folder, EVENTS)]
-    return sorted(names, key=lambda name: not somebody_has_read(name))
+    return sorted(sizes, key=lambda name: (not somebody_has_read(name), f"-{VITALS}-" not in name, name))
 
 
-def _losses(folder: Path, name: str) -> Losses:
-    """What is lost with the finished file `name`."""
-    cursors = cursors_in(folder)
-    if not cursors:
+def _losses(folder: Path, name: str, places: Sequence[Cursor]) -> Losses:
+    """What is lost with the finished file `name`; `places` as they are now that nobody is delivering it."""
+    if not places:
         lost = {"": count_beyond(folder / name, 0, is_finished=True)}
     else:
         lost = {
             each.destination: count_beyond(
                 folder / name, each.offsets.get(name, 0), is_finished=True, audience=each.audience
             )
-            for each in cursors
+            for each in places
             if each.audience.reads(name)
         }
     return {destination: events for destination, events in lost.items() if events}

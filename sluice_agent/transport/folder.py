@@ -53,18 +53,7 @@ def open_folder(state_dir: Path | None, name: str) -> Path:
 def journal_files(folder: Path, lane: str | None = None) -> list[str]:
     """The names of the journal's files, the oldest first. A link, a folder or a pipe of such a name is none of them."""
     mark = f"-{lane}-" if lane else "-"
-    try:
-        with os.scandir(folder) as entries:  # a Path for each would cost more than the listing
-            return sorted(
-                entry.name
-                for entry in entries
-                if entry.name.endswith(SUFFIX)
-                and mark in entry.name
-                and entry.name[0] != "."
-                and entry.is_file(follow_symlinks=False)
-            )
-    except FileNotFoundError:
-        return []
+    return sorted(entry.name for entry in _entries(folder) if mark in entry.name)
 
 
 def count_writers(folder: Path) -> int:
@@ -74,13 +63,16 @@ def count_writers(folder: Path) -> int:
 
 def folder_bytes(folder: Path) -> int:
     """How many bytes the journal's files take."""
-    total = 0
-    for name in journal_files(folder):
-        try:
-            total += (folder / name).stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
+    return sum(file_sizes(folder).values())
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """How long each of the journal's files is now, in bytes, the oldest first."""
+    found = {}
+    for entry in _entries(folder):
+        with contextlib.suppress(FileNotFoundError):
+            found[entry.name] = entry.stat(follow_symlinks=False).st_size
+    return dict(sorted(found.items()))
 
 
 def open_private(path: Path, flags: int) -> int:
@@ -94,6 +86,18 @@ def check_folder(folder: Path) -> None:
         _must_be_ours(folder)
     except JournalUnavailableError as error:
         raise PermissionError(errno.EPERM, str(error)) from error
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """The journal's files as the folder lists them: a Path for each would cost more than the listing."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.endswith(SUFFIX) and name[0] != "." and "-" in name and entry.is_file(follow_symlinks=False):
+                    yield entry
+    except FileNotFoundError:
+        return
 
 
 def _candidates() -> Iterator[Path]:

@@ -28,23 +28,27 @@ PRESSES = """
     from sluice_agent.transport.journal import Journal
 
     seconds, a_second, beat = float(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-    costs, append = [], Journal.append
+    costs, work, append = [], [], Journal.append
 
     def timed(self, *arguments):
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.thread_time()
         append(self, *arguments)
+        work.append(time.thread_time() - worked)
         costs.append(time.perf_counter() - begun)
 
     Journal.append = timed
     begun = time.monotonic()
-    while (passed := time.monotonic() - begun) < seconds:
+    while len(costs) < seconds * a_second:
         noop.delay()
         if len(costs) % 10 == 0:
             _public._agent.capture(beat.replace("NUMBER", f"beat-{len(costs)}").encode())
-        time.sleep(max(len(costs) / a_second - passed, 0))
-    costs.sort()
+        time.sleep(max(len(costs) / a_second - (time.monotonic() - begun), 0))
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "most": 1 - 1e-9}
-    print(json.dumps({name: costs[int(len(costs) * share)] * 1000 for name, share in shares.items()}), flush=True)
+    told = {}
+    for kind, times in (("", costs), (" of work", work)):
+        times.sort()
+        told |= {name + kind: times[int(len(times) * share)] * 1000 for name, share in shares.items()}
+    print(json.dumps(told), flush=True)
 """
 
 
@@ -124,15 +128,16 @@ def test_the_host_never_waits_and_all_is_counted(
         time.sleep(0.01)
     taken = len(endpoint.events)
     endpoint.standing()
-    assert presser.wait() == 0, presser.tail()
+    assert presser.wait(60) == 0, presser.tail()
     wait_until(lambda: pressed.ship_once() and not pressed.files(), 60, "files stay", pressed.report)
     report = pressed.settled()
 
     costs = json.loads(presser.logs().splitlines()[-1])
     figures = ", ".join(f"{name} {cost:.3f} ms" for name, cost in costs.items())
     with capsys.disabled():
-        print(f"\npressure: {report['captured']} events in {seconds} s, {taken} taken meanwhile, {report['dropped']}")
+        print(f"\npressure: {report['captured']} events, {taken} taken meanwhile, {report['dropped']}")
         print(f"pressure: an append takes {figures}; the folder at most {max(sizes)} of {LIMIT} bytes")
+    assert costs["p99.9 of work"] < 1  # what else its time was is other processes on this machine
     assert costs["p99.9"] < 50
     assert max(sizes) <= LIMIT
     assert report["dropped"].keys() == {"journal_full"}

@@ -10,7 +10,7 @@ import pytest
 
 from sluice_agent.transport import accounts
 from sluice_agent.transport.answers import Refused, Settled, TryAgain, Verdict
-from sluice_agent.transport.folder import EVENTS, VITALS
+from sluice_agent.transport.folder import EVENTS, VITALS, file_sizes
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shipper import Shipper
 from tests.support.waiting import wait_until
@@ -99,7 +99,7 @@ def test_who_looks_while_events_are_delivered_sees_them_all(folder: Path, monkey
 def test_a_goal_is_reached_when_the_cursor_has_passed_it(folder: Path, ship: Callable[..., Shipper]) -> None:
     """`flush()` that returns too early loses the last events of a function that is frozen; too late, it holds it."""
     write_file(folder, event(0))
-    goal = accounts.sizes(folder)
+    goal = file_sizes(folder)
     assert not accounts.is_settled(folder, "sluice", goal)
     write_file(folder, event(1))
     assert not accounts.is_settled(folder, "sluice", goal)
