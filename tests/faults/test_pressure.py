@@ -112,6 +112,7 @@ def pressed(new_host: Callable[..., Host]) -> Host:
     return new_host({"SLUICE_JOURNAL_MAX_BYTES": str(LIMIT), "SLUICE_BATCH_SIZE": str(BATCH), "TEST_SHORT_WAITS": "0"})
 
 
+@pytest.mark.alone
 def test_the_host_never_waits_and_all_is_counted(
     pressed: Host, repeats: Callable[[int, int], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
