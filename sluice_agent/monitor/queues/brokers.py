@@ -71,9 +71,9 @@ def election_of(connection: Any, name: str, owner: str) -> Election | None:
 def _refusals(connection: Any) -> tuple[type[Exception], ...]:
     if connection.transport.driver_type != _SQS:
         return tuple(connection.channel_errors)
-    from botocore.exceptions import ClientError  # noqa: PLC0415 - who has no SQS has no boto3
+    from sluice_agent.monitor.queues.sqs import REFUSALS  # noqa: PLC0415 - who has no SQS has no boto3
 
-    return (ClientError,)
+    return REFUSALS
 
 
 def _management(connection: Any, url: str | None) -> Management | None:

@@ -15,6 +15,9 @@ from sluice_agent.log import complain
 from sluice_agent.monitor.queues.depth import Depth
 
 _READY, _UNACKED = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
+REFUSALS = (ClientError, UndefinedQueueException)
+"""What an account that may not do a thing, or an app that may only use the queues in its settings, answers."""
+
 _GONE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 
 
