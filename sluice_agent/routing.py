@@ -10,7 +10,7 @@ _DELAY_BITS = 28  # words of a routing key that say, bit by bit, how many second
 
 
 def undelayed(exchange: str, routing_key: str) -> tuple[str, str]:
-    """Where a message goes when its delay is over: to an exchange that is not known here, "", by its own routing key."""
+    """Where a message goes when its delay is over: to an exchange that nobody knows, "", by its own key."""
     if exchange.startswith(_DELAYED):
         return "", routing_key.split(".", _DELAY_BITS)[-1]
     return exchange, routing_key

@@ -11,7 +11,7 @@ from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.events import count, seconds, text
 from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
-from sluice_agent.monitor.memory import Run, Task
+from sluice_agent.monitor.memory import Held, Run, Task
 from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.workers import Workers, WorkerView
 
@@ -85,4 +85,5 @@ class Inspection:
         if run.started is not None:
             self._jobs.begin(external_id, task, run, view, run.started)
         elif task.attempt == 1:
-            self._telling.waiting(external_id, task, JobState.SCHEDULED if task.eta else JobState.QUEUED, at, {})
+            state = JobState.SCHEDULED if task.eta else JobState.QUEUED
+            self._telling.waiting(external_id, task, Held(at, task.name, state, 0, {}))

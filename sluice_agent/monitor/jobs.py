@@ -14,12 +14,13 @@ from sluice_agent.model import JobState
 from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.events import Event, cause_of, count, error_of, moment, seconds, text
 from sluice_agent.monitor.later import Later
-from sluice_agent.monitor.memory import Memory, Run, Seen, Task
+from sluice_agent.monitor.memory import Held, Memory, Run, Seen, Task
 from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.workers import Workers, WorkerView
 from sluice_agent.translation import moment_of
 
 _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
+_PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
 _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _CUT_OFF = "cut off by a cold shutdown"
 _CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
@@ -55,35 +56,36 @@ class Jobs:
         at = moment(event, self._later.now)
         attempt = (count(event.get("retries")) or 0) + 1
         task.sent = _seen(task.sent, attempt, event)
-        self._retire(external_id, task)
         task.queue = self._bindings.queue_of(event) or task.queue
         if attempt == 1 and task.created is None:
             task.created = at
         last = task.runs[-1] if task.runs else None
         if last is not None and last.state in _VERDICTS and last.started is not None and at > last.started:
             task.published_again = True
-        if attempt < task.attempt and not task.sent.nesting:
-            return  # it comes late: the worker has said more since
-        self._learn_message(task, event, attempt)
-        if attempt == 1:
-            state = JobState.SCHEDULED if (moment_of(task.eta) or 0.0) > at else JobState.QUEUED
-            self._telling.waiting(external_id, task, state, at, event)
+        task.attempt = max(task.attempt, attempt)
+        if task.taken is None:  # else its worker has said it, and may still speak of the attempt before
+            self._learn_message(task, event)
+        if attempt == 1 and task.told_waiting < task.sent.nesting:
+            self._release(external_id, task, at)
+            state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
+            name = text(event, "name") or task.name
+            task.held = held = Held(at, name, state, task.sent.nesting, self._telling.arguments(event))
+            self._later.call(_PUBLICATION_HOLDS, lambda: self._release(external_id, task, at, held))
 
     def _received(self, external_id: str, event: Event) -> None:
-        task = self.memory.known(external_id)
-        worker = self._workers.at(event)
-        at = moment(event, self._later.now)
-        attempt = (count(event.get("retries")) or 0) + 1
+        task, worker, at = self._about(external_id, event)
+        task.attempt = attempt = (count(event.get("retries")) or 0) + 1
         task.taken = _seen(task.taken, attempt, event)
         self._retire(external_id, task)
-        self._learn_message(task, event, attempt)
+        self._learn_message(task, event)
         task.queue = task.queue or worker.only_queue
         run = task.hearsay_at(worker.hostname, worker.pid) or task.begin(worker.hostname, worker.pid)
         run.attempt, run.nesting, run.received, run.is_hearsay = attempt, task.nesting, at, False
-        if attempt == 1:
+        if attempt == 1 and task.told_waiting < task.nesting:
             # When it was published it was to start later, even if that moment has come while it waited.
             state = JobState.SCHEDULED if task.eta else JobState.QUEUED
-            self._telling.waiting(external_id, task, state, at, event)
+            held = Held(at, task.name, state, task.nesting, self._telling.arguments(event))
+            self._telling.waiting(external_id, task, held)
 
     def _started(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
@@ -186,13 +188,29 @@ class Jobs:
         """Nobody knows what became of `run`, at least for now."""
         task = self.memory.get(external_id)
         if task is not None and run.state is JobState.ACTIVE:
+            if task.sent is not None and task.sent.nesting > run.nesting:
+                run.state = JobState.QUEUED  # it has replaced itself, and waits for a worker
+                return
             at = max(at, run.started or 0.0)  # by the worker's clock, which may be ahead of ours
             self._telling.run(external_id, task, run, JobState.UNKNOWN, "STARTED", at, reason=reason)
 
     # What follows from it
 
     def _about(self, external_id: str, event: Event) -> tuple[Task, WorkerView, float]:
-        return self.memory.known(external_id), self._workers.at(event), moment(event, self._later.now)
+        task, worker, at = self.memory.known(external_id), self._workers.at(event), moment(event, self._later.now)
+        if task.held is not None:
+            self._release(external_id, task, at)
+        return task, worker, at
+
+    def _release(self, external_id: str, task: Task, before: float, only: Held | None = None) -> None:
+        """Tell what its producer said: the task was published before a worker knew of it, whatever the clocks say."""
+        held = task.held
+        if held is None or only not in (None, held):
+            return
+        task.held = None
+        held.at = min(held.at, before)
+        task.created = min(task.created or held.at, held.at)
+        self._telling.waiting(external_id, task, held)
 
     def _run_that_ends(self, task: Task, worker: WorkerView) -> Run:
         """The run that a verdict of `worker` is about: one that is active, else one that is to begin, else the last."""
@@ -213,8 +231,7 @@ class Jobs:
         if run.is_live or (run.state is JobState.COMPLETED and state is JobState.FAILED):
             self._telling.run(external_id, task, run, state, celery_state, at, **about)
 
-    def _learn_message(self, task: Task, event: Event, attempt: int) -> None:
-        task.attempt = attempt
+    def _learn_message(self, task: Task, event: Event) -> None:
         task.name = intern(text(event, "name") or task.name)
         external_id = event["uuid"]
         root_id, parent_id = text(event, "root_id"), text(event, "parent_id")

@@ -7,8 +7,9 @@ Bounded by a number of tasks. One that is known by all its events takes about BY
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sluice_agent.identity import run_of
 from sluice_agent.model import JobState
@@ -59,6 +60,17 @@ class Seen:
 
 
 @dataclass(slots=True, eq=False)
+class Held:
+    """A publication: when, of which task, whether it waits for a time to come, and the arguments to be told."""
+
+    at: float
+    name: str
+    state: JobState
+    nesting: int
+    arguments: Mapping[str, Any]
+
+
+@dataclass(slots=True, eq=False)
 class Task:
     """What is known of one task; times are seconds of the epoch."""
 
@@ -79,6 +91,8 @@ class Task:
     """The same as the worker that received it told it: of a task with two names these two say one each."""
     published_again: bool = False
     """Whether it was published once more under its id after it had ended."""
+    held: Held | None = None
+    """What is still to be told of its publication."""
     told_waiting: int = -1
     """The nesting for which it was told that the task waits to be run for the first time."""
     runs: tuple[Run, ...] = ()
@@ -86,8 +100,8 @@ class Task:
 
     @property
     def nesting(self) -> int:
-        """How often it has replaced itself by another task of the same id."""
-        return max(self.sent.nesting if self.sent else 0, self.taken.nesting if self.taken else 0)
+        """How often it has replaced itself by another task of the same id, as far as workers have received that."""
+        return self.taken.nesting if self.taken else 0
 
     def runs_at(self, hostname: str, pid: int) -> list[Run]:
         """Those of one worker process, oldest first."""

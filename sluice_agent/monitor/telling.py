@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sluice_agent.model import JobState
 from sluice_agent.monitor.events import Event
-from sluice_agent.monitor.memory import Run, Task
+from sluice_agent.monitor.memory import Held, Run, Task
 from sluice_agent.translation import JobEvents, JobFacts, timestamp, timestamp_of
 
 Redact = Callable[[str, Any], Any]
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Telling:
@@ -28,16 +30,20 @@ class Telling:
         self._is_ignored = is_ignored
         self._redact = redact
 
-    def waiting(self, external_id: str, task: Task, state: JobState, at: float, event: Event) -> None:
+    def waiting(self, external_id: str, task: Task, held: Held) -> None:
         """Tell that a task waits for its first run: once, and once more for each task that it is replaced by."""
-        nesting = task.nesting
-        if task.told_waiting >= nesting or self._is_ignored(task.name):
+        nesting = held.nesting
+        if task.told_waiting >= nesting or self._is_ignored(held.name):
             return
         task.told_waiting = nesting
+        told = self._about(external_id, task, name=held.name, run=f"+{nesting}" if nesting else "")
+        when = timestamp(held.at)
+        self._emit(told.event(held.state, "PENDING", when, requeued=True if nesting else None, **held.arguments))
+
+    def arguments(self, event: Event) -> Mapping[str, Any]:
+        """What is told of a task's arguments: nothing, or what the hook lets through."""
         redact = self._redact
-        arguments = {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else {}
-        told = self._about(external_id, task, run=f"+{nesting}" if nesting else "")
-        self._emit(told.event(state, "PENDING", timestamp(at), requeued=True if nesting else None, **arguments))
+        return {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else _NOTHING
 
     def turned_away(
         self, external_id: str, task: Task, worker: str, state: JobState, celery_state: str, at: float, **about: Any
@@ -72,6 +78,7 @@ class Telling:
         external_id: str,
         task: Task,
         *,
+        name: str | None = None,
         attempt: int = 1,
         worker: str | None = None,
         run: str = "",
@@ -89,5 +96,5 @@ class Telling:
         if redelivered:
             extensions["redelivered"] = True
         created = timestamp(task.created) if task.created else None
-        facts = JobFacts(external_id, task.name, attempt, task.queue, worker, None, created, run, extensions)
+        facts = JobFacts(external_id, name or task.name, attempt, task.queue, worker, None, created, run, extensions)
         return JobEvents(self._connection_id, facts)

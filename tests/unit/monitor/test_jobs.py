@@ -57,10 +57,21 @@ def test_sent_before_received(cluster: Cluster) -> None:
     assert cluster.observer.queues() == {"q"}
 
 
+def test_sent_before_received_but_later_by_the_clock(cluster: Cluster) -> None:
+    """A producer makes its event when the message is on its way, and a fast worker may have begun by then."""
+    late = cluster.event("task-sent", "gen7@host", 7, uuid="job-1", name="app.add", retries=0, queue="q")
+    late["timestamp"] += 0.1
+    cluster.observer.take(late)
+    cluster.run(*BEGUN, "succeeded")
+    assert cluster.walk() == "queued active completed"
+    assert {job["job"]["queue"] for job in cluster.jobs()} == {"q"}
+
+
 @pytest.mark.parametrize("kind", ["sent", "received"])
 def test_scheduled(cluster: Cluster, kind: str) -> None:
     """A job that is held for its ETA is not late."""
     cluster.task(kind, eta="2100-01-01T00:00:00+00:00")
+    cluster.wait(2)
     assert cluster.walk() == "scheduled"
     assert cluster.jobs()[0]["job"]["extensions"]["eta"] == "2100-01-01T00:00:00.000000Z"
 
@@ -142,6 +153,21 @@ def test_replaced_as_its_producer_tells_it_too(cluster: Cluster, order: str) -> 
         cluster.task(kind, name="app.other")
     cluster.run("started", "succeeded")
     assert cluster.walk() == "queued active queued active completed"
+
+
+def test_a_replacement_that_is_published_before_its_predecessor_is_heard_of(cluster: Cluster) -> None:
+    """Workers send their events in batches, and what the pool process publishes overtakes them."""
+    cluster.task("sent", queue="q")
+    cluster.task("sent", name="app.other", queue="q")
+    cluster.run(*BEGUN)
+    cluster.beat(active=0)
+    cluster.beat(active=0)
+    cluster.task("received", name="app.other")
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "queued queued active active completed"  # by the clocks of this test
+    run = run_of(WORKER, PID, 1, redelivered=False) + "+1"
+    expected = [id_of("queued", run=""), id_of("queued", run="+1"), id_of("active"), id_of("active", run=run)]
+    assert cluster.ids()[:4] == expected
 
 
 def test_a_task_with_two_names(cluster: Cluster) -> None:
@@ -259,6 +285,7 @@ def test_ignored_tasks() -> None:
     cluster = Cluster(ignore_tasks=("app.*",))
     cluster.run(*BEGUN, "succeeded")
     cluster.task("sent", "job-2", name="other.task")
+    cluster.wait(2)
     assert cluster.walk() == ""
     assert cluster.walk("job-2") == "queued"
 
