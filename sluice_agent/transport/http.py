@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ class HttpClient:
         self._url = url
         self._headers = dict(headers)
         self._client: httpx.Client | None = None
+        self._tls: ssl.SSLContext | None = None  # to load certificates takes 20 ms, in which a hub stands still
         self._takes_gzip = False
         self._deadline = 0.0
 
@@ -80,7 +82,10 @@ class HttpClient:
 
     def _whole_answer(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         if self._client is None:
-            self._client = httpx.Client(headers=self._headers, timeout=_TIMEOUT, follow_redirects=False)
+            self._tls = self._tls or httpx.create_ssl_context()
+            self._client = httpx.Client(
+                headers=self._headers, timeout=_TIMEOUT, follow_redirects=False, verify=self._tls
+            )
         self._deadline = time.monotonic() + _DEADLINE
         received = bytearray()
         watched = {"trace": self._watch}
