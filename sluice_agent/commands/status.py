@@ -76,6 +76,8 @@ def problems_of(report: Report, named: Iterable[str], most_bytes: int) -> list[P
 def sheet(report: Report, problems: Sequence[Problem]) -> str:
     """The report for people: a block for each destination, and what is wrong."""
     lines = [_row("journal", report["folder"])]
+    if report["other_versions"]:
+        lines.append(_row("not read", f"{report['other_versions']:,} of another version's files"))
     for name, one in report["destinations"].items():
         lines += [_row("destination", name)] if len(report["destinations"]) > 1 else []
         lines += _block(one, report["bytes"])

@@ -61,6 +61,14 @@ def count_writers(folder: Path) -> int:
     return len({tuple(name.split("-", 3)[1:3]) for name in journal_files(folder)})
 
 
+def other_versions(folder: Path) -> list[str]:
+    """Files of the journal in another version's format: they stay as they are, and nobody here reads them."""
+    try:
+        return sorted(path.name for path in folder.glob("*.ndjson") if not path.name.endswith(SUFFIX))
+    except OSError:
+        return []
+
+
 def folder_bytes(folder: Path) -> int:
     """How many bytes the journal's files take."""
     return sum(file_sizes(folder).values())

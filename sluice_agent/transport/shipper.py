@@ -24,7 +24,7 @@ from sluice_agent.transport.answers import Settled, TooLarge, TryAgain, Unanswer
 from sluice_agent.transport.audience import Choice
 from sluice_agent.transport.budget import NO_BUDGET, Budget
 from sluice_agent.transport.dead import bury
-from sluice_agent.transport.folder import VITALS, journal_files
+from sluice_agent.transport.folder import VITALS, journal_files, other_versions
 from sluice_agent.transport.http import THREAD_NAME, keep_out_of_the_hosts_log
 from sluice_agent.transport.lock import ShipLock
 from sluice_agent.transport.reader import Batch, next_batch
@@ -178,6 +178,13 @@ class Shipper:
             self._cursor = cursors.load(self._cursor.path)
             self._cursor.choice = self._destination.choice
             self._save()  # from now on files wait for this destination
+            if others := other_versions(self._folder):
+                complain(
+                    "other versions",
+                    "%d of another version's files lie in %s: they are not read, and stay.",
+                    len(others),
+                    self._folder,
+                )
         return self._mine
 
     def _ship_a_batch(self) -> bool:

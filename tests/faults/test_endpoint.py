@@ -52,6 +52,7 @@ class Case:
     rejected: int = 0
     """How many of them; minus n: those that `one_in(n)` chooses."""
     duplicates: int = 0
+    """How many of them; minus n: those of the first n that `one_in(4)` leaves."""
     least_wait: float = 0.0
     """Seconds between the first request and the second."""
     requests: int | None = None
@@ -81,6 +82,16 @@ def rejects_and_truncates(keep: int) -> Behaviour:
     def behave(exchange: Exchange) -> bool:
         first = event_id_of(exchange.request.events[0])
         exchange.send(200, exchange.accept(reject=lambda event: event_id_of(event) == first, keep=keep))
+        return True
+
+    return behave
+
+
+def rejects_some_and_truncates(keep: int) -> Behaviour:
+    """200, with one event in four rejected, those that came before known, and those after `keep` not taken."""
+
+    def behave(exchange: Exchange) -> bool:
+        exchange.send(200, exchange.accept(reject=one_in(4), keep=keep))
         return True
 
     return behave
@@ -124,6 +135,14 @@ CASES: dict[str, Case] = {
     "the day's limit": Case((truncates(15),), duplicates=15, least_wait=1.0),
     "the day's limit, nothing taken": Case((truncates(0),), least_wait=1.0),
     "rejected and truncated": Case((rejects_and_truncates(10),), duplicates=9, least_wait=1.0),
+    "rejected, known and truncated": Case(
+        (rejects_some_and_truncates(15), rejects_some_and_truncates(30)),
+        (rejects(one_in(4)),),
+        rejected=-4,
+        duplicates=-30,
+        least_wait=1.0,
+        said={"can't be delivered": 1, "refused": 1},
+    ),
     "400 for some": Case((), (poisoned_by(one_in(9)),), rejected=-9, requests=-1, said={"refused": 1}),
     "422 for some": Case((), (poisoned_by(one_in(9), 422),), rejected=-9, requests=-1, said={"refused": 1}),
     "400 for all": Case((), (status(400),), rejected=EVENTS, requests=2 * EVENTS - 1, said={"refused": 1}),
@@ -159,7 +178,9 @@ def test_everything_is_brought_to_an_end(recorded: Host, name: str) -> None:
     report = delivered(recorded, shipper)
     rejected = case.rejected if case.rejected >= 0 else len(chosen(recorded, -case.rejected))
     assert report["rejected"] == rejected
-    assert (report["delivered"], report["duplicates"]) == (EVENTS - rejected, case.duplicates)
+    sent = recorded.endpoint.requests[-1].events[: max(-case.duplicates, 0)]
+    duplicates = case.duplicates if case.duplicates >= 0 else sum(not one_in(4)(event) for event in sent)
+    assert (report["delivered"], report["duplicates"]) == (EVENTS - rejected, duplicates)
     assert len(endpoint.events) == EVENTS - rejected
     requests = case.requests or len(case.script) + 1
     assert len(endpoint.requests) == requests if requests > 0 else len(endpoint.requests) <= 2 * EVENTS
@@ -239,6 +260,12 @@ def test_a_proxy_of_the_environment_is_used(recorded: Host, variable: str) -> No
     proxy.close()
 
 
+def test_hosts_that_need_no_proxy_are_asked_directly(recorded: Host) -> None:
+    """Without it an endpoint in one's own network is asked for at a proxy that does not know it."""
+    recorded.ship_once(env={"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"})
+    assert recorded.balanced()["delivered"] == EVENTS
+
+
 @pytest.fixture
 def secure_endpoint(tmp_path: Path) -> Iterator[Endpoint]:
     """An endpoint whose certificate nobody knows; it is in the file `certificate.pem`."""
@@ -284,3 +311,15 @@ def test_a_certificate_of_ones_own_is_refused_until_it_is_named(
     named = {"SSL_CERT_FILE": str(known / "certificate.pem"), "SSL_CERT_DIR": str(known)}
     recorded.ship_once(env={**address, "SSL_CERT_FILE": "", variable: named[variable]})
     assert recorded.balanced()["delivered"] == EVENTS == len(secure_endpoint.events)
+
+
+def test_a_secure_endpoint_is_reached_through_a_proxy(
+    recorded: Host, secure_endpoint: Endpoint, tmp_path: Path
+) -> None:
+    """Without it nothing leaves a company's network: its proxy passes on what it can't read, and must not read the key."""
+    proxy = Proxy(secure_endpoint.port)
+    way = {"SLUICE_API_URL": secure_endpoint.url, "NO_PROXY": "", "no_proxy": "", "HTTPS_PROXY": proxy.url}
+    recorded.ship_once(env={**way, "SSL_CERT_FILE": str(tmp_path / "certificate.pem")})
+    assert recorded.balanced()["delivered"] == EVENTS == len(secure_endpoint.events)
+    assert proxy.asked == [f"127.0.0.1:{secure_endpoint.port}"]
+    proxy.close()

@@ -217,8 +217,14 @@ def test_what_another_version_wrote_stays_as_it_is(recorded: Host) -> None:
     shutil.copy(recorded.journal / NAME, kept)
     cursor = recorded.journal / "cursor-sluice.v0.json"
     cursor.write_text("{}")
-    recorded.ship_once()
-    assert recorded.balanced()["delivered"] == EVENTS == len(recorded.endpoint.events)
+    shipper = recorded.ship_once()
+    assert shipper.logs().count("1 of another version's files") == 1
+    report = recorded.balanced()
+    assert report["delivered"] == EVENTS == len(recorded.endpoint.events)
+    assert report["other_versions"] == 1
+    sheet = recorded.start("-m", "tests.faults.command", "status")
+    assert sheet.wait() == 0
+    assert "not read       1 of" in sheet.logs()
     assert kept.exists()
     assert cursor.exists()
 

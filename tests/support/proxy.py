@@ -1,8 +1,10 @@
-"""A small forward proxy, as a company has one: it takes requests for any http:// host to the one behind it."""
+"""A small forward proxy, as a company has one: it takes requests for any host to the one behind it."""
 
 from __future__ import annotations
 
 import http.client
+import select
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -51,5 +53,24 @@ class _Forward(BaseHTTPRequestHandler):
         self.wfile.write(content)
         behind.close()
 
+    def do_CONNECT(self) -> None:
+        self.server.proxy.asked.append(self.path)
+        with socket.create_connection(("127.0.0.1", self.server.behind)) as behind:
+            self.send_response(200)
+            self.end_headers()
+            relay(self.connection, behind)
+        self.close_connection = True
+
     def log_message(self, *args: object) -> None:  # the tests read `asked`
         pass
+
+
+def relay(one: socket.socket, other: socket.socket) -> None:
+    """Pass on what either says, until one of them has ended."""
+    while True:
+        ready, _, _ = select.select([one, other], [], [])
+        for speaker in ready:
+            content = speaker.recv(65_536)
+            if not content:
+                return
+            (other if speaker is one else one).sendall(content)
