@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from celery import Celery
 from kombu import Queue
 
 from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
+from tests.support.endpoint import Endpoint
 from tests.support.kinds import (
     ClusterRedisServer,
     ManagedRabbitMQServer,
@@ -22,6 +24,8 @@ from tests.support.kinds import (
     TLSRedisServer,
     conf_of,
 )
+from tests.support.process import free_port
+from tests.support.producer import Producer
 from tests.support.sampled import sampled
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
@@ -208,6 +212,67 @@ def test_a_broker_that_comes_back_is_sampled_again(brokers: Callable[[str], Brok
     wait_until(lambda: _connections_to(port) <= connections, 5, "a connection is left over")
     producer.close()
     app.close()
+
+
+@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
+def test_a_broker_that_stands_still_is_noticed(brokers: Callable[[str], Broker], name: str) -> None:
+    """A connection that is open, and dead at its other end, is silent for ever: the last depth would stand as today's."""
+    broker = brokers(name)
+    app = broker.app()
+    send(app, 2)
+    assert broker.server is not None
+    with sampled(app, [broker.queue]) as told:
+        wait_until(lambda: told.depth(broker.queue) == 2, 15)
+        broker.server.kill(signal.SIGSTOP)
+        try:
+            wait_until(lambda: not told.sampler.depths, 20, "nobody notices")
+        finally:
+            broker.server.kill(signal.SIGCONT)
+        told.snapshots.clear()
+        wait_until(lambda: told.depth(broker.queue) == 2, 40, "it does not come back")
+    app.close()
+
+
+def test_the_next_broker_of_a_list_is_asked(redis_server: RedisServer) -> None:
+    """A failover list is there for the day on which the first is gone."""
+    broker = redis_broker(redis_server)
+    there = broker.app()
+    send(there, 3)
+    app = Celery(broker=f"redis://127.0.0.1:{free_port()}/0;{broker.url}", set_as_current=False)
+    with sampled(app, [broker.queue]) as told:
+        wait_until(lambda: told.depth(broker.queue) == 3, 20, f"told: {told.snapshots}")
+    there.close()
+    app.close()
+
+
+def test_a_worker_that_samples_forks_as_it_likes(
+    brokers: Callable[[str], Broker],
+    endpoint: Endpoint,
+    start_worker: Callable[..., WorkerProcess],
+    producer: Callable[..., Producer],
+) -> None:
+    """A thread with a connection stands beside a pool that forks all the time: a child must not get stuck by it."""
+    broker = brokers("redis")
+    env = {"SLUICE_QUEUES": "1", "SLUICE_QUEUE_INTERVAL": "0.01"}
+    worker = start_worker(broker=broker, env=env, args=("--max-tasks-per-child=1",))
+    ids = producer(broker).run_json(
+        """
+        import json
+        from tests.integration.tasks import add
+        print(json.dumps([add.delay(1, 2).id for _ in range(30)]))
+        """
+    )
+
+    def children_have_one_thread() -> bool:
+        return all(psutil.Process(pid).num_threads() == 1 for pid in worker.pids())
+
+    wait_until(lambda: endpoint.queues().get(broker.queue), 20, "nobody samples", worker.tail)
+    wait_until(children_have_one_thread)
+    wait_until(
+        lambda: all(endpoint.states(one)[-1:] == ["completed"] for one in ids), 90, "tasks are missing", worker.tail
+    )
+    assert worker.terminate().code == 0
+    assert "Traceback" not in worker.logs()
 
 
 def test_samples_come_at_the_interval(brokers: Callable[[str], Broker]) -> None:

@@ -88,7 +88,6 @@ class QueueSampler:
             except Exception as error:  # noqa: BLE001 - brokers fail in many ways, and the next try may do better
                 what = "The queues' depths can't be read from the broker, and are tried again (%s: %s)."
                 complain("queues", what, type(error).__name__, error)
-            self.depths = {}
             self._failures += 1
             longest = min(2.0**self._failures, _LONGEST_PAUSE)
             self._stopped.wait(random.uniform(longest / 2, longest))  # noqa: S311 - so that not all come back as one
@@ -115,9 +114,10 @@ class QueueSampler:
                     due += (missed + 1) * self._interval
                 pause = min(LOOK_EVERY, due - time.monotonic()) if leads else LOOK_EVERY
                 election.wait(max(pause, 0.0), self._stopped)
-        finally:
-            with suppress(Exception):  # a lost connection has resigned for us
+            with suppress(Exception):  # a connection that is lost by now has resigned for us
                 election.resign()
+        finally:
+            self.depths = {}
 
     def _sample(self, gauge: Gauge, connection: Any) -> None:
         taken_from = self._workers_by_queue(connection)
