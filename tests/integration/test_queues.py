@@ -216,7 +216,7 @@ def test_a_broker_that_comes_back_is_sampled_again(brokers: Callable[[str], Brok
 
 @pytest.mark.parametrize("name", ["redis", "rabbitmq"])
 def test_a_broker_that_stands_still_is_noticed(brokers: Callable[[str], Broker], name: str) -> None:
-    """A connection that is open, and dead at its other end, is silent for ever: the last depth would stand as today's."""
+    """A connection that is open, and dead at its other end, is silent: the last depth would stand for ever."""
     broker = brokers(name)
     app = broker.app()
     send(app, 2)
@@ -259,7 +259,7 @@ def test_a_worker_that_samples_forks_as_it_likes(
         """
         import json
         from tests.integration.tasks import add
-        print(json.dumps([add.delay(1, 2).id for _ in range(30)]))
+        print(json.dumps([add.delay(1, 2).id for _ in range(15)]))
         """
     )
 
