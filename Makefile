@@ -12,21 +12,22 @@ OLDER := $(OLDEST) 5.5 5.6
 MATRIX_TESTS := tests/integration/test_outcomes.py tests/integration/test_outcomes_of_workers.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest check bench matrix outcomes
+.PHONY: help demo test test-oldest test-gevent check bench matrix outcomes
 
 help:
 	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
 	@echo "make test    all tests, on a real Redis and RabbitMQ (installed by apt where absent, as root)"
+	@echo "make test-gevent  every outcome in one process that gevent has patched; part of make test"
 	@echo "make check   ruff and mypy"
 	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
 	@echo "make outcomes  docs/outcomes.md, from the rows that the tests run"
-	@echo "make bench   what the agent costs a task"
+	@echo "make bench   what the agent costs a task, and an event in the sidecar, with Flower beside it"
 	@echo "make soak    a worker for 3 minutes, or SOAK_MINUTES=180: what it takes does not grow"
 
 demo: $(VENV)/.installed-server
 	@$(BIN)/python -m examples.celery_app.demo $(ARGS)
 
-test: $(VENV)/.installed-dev $(if $(ARGS),,test-oldest)
+test: $(VENV)/.installed-dev $(if $(ARGS),,test-oldest test-gevent)
 	@sh scripts/servers.sh
 	@echo "test: pytest $(ARGS)"
 	@sh scripts/test.sh $(ARGS)
@@ -36,6 +37,12 @@ test-oldest: .venv-celery-$(OLDEST)/.installed
 	@sh scripts/servers.sh
 	@echo "test: celery $(OLDEST)"
 	@.venv-celery-$(OLDEST)/bin/pytest -q -p no:cacheprovider tests/integration/test_outcomes.py -k redis-prefork
+
+# Producer, worker, agent and endpoint in one process, all of it patched: not a process that pytest has begun unpatched.
+test-gevent: $(VENV)/.installed-dev
+	@sh scripts/servers.sh
+	@echo "test: gevent, monkey-patched"
+	@$(BIN)/python -m tests.gevent -q -p no:cacheprovider tests/gevent
 
 check: $(VENV)/.installed-dev
 	@echo "check: ruff check"
@@ -66,7 +73,7 @@ matrix: $(VENV)/.installed-dev $(OLDER:%=.venv-celery-%/.installed)
 outcomes: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.integration.outcomes.document
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-bench
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 SOAK_MINUTES ?= 3
@@ -93,6 +100,12 @@ $(BIN)/pip:
 $(VENV)/.installed-server: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "setup: installing sluice-agent[server] into $(VENV)"
 	@$(PIP) install -c constraints.txt -e '.[server]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	@sh scripts/servers.sh
+	@echo "setup: installing sluice-agent[bench] into $(VENV)"
+	@$(PIP) install -c constraints.txt -e '.[bench]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip

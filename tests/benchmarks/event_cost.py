@@ -1,0 +1,179 @@
+"""What an event costs a monitor, from the broker's socket on: ours, to the journal, and Flower, in one run.
+
+A dispatcher of Celery's own publishes the events of many tasks as fast as it can; both monitors get the same, one after
+the other, on the same broker. All threads of a monitor are counted, from before the first event to after the last.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+from tests.benchmarks.cpu import cpu_microseconds
+from tests.benchmarks.dispatch import EVENTS_A_TASK
+from tests.support.process import Process, free_port
+from tests.support.servers import RabbitMQServer, RedisServer
+from tests.support.waiting import wait_until
+
+BROKERS: dict[str, type[RedisServer | RabbitMQServer]] = {"rabbitmq": RabbitMQServer, "redis": RedisServer}
+_STARTS_WITHIN = 60.0  # seconds
+_SETTLES = 4.0  # seconds that a monitor which listens goes on with what it does at its start
+_GIVEN_UP = 5.0  # seconds without a further event: it has all that it will ever have
+
+
+@dataclass(frozen=True, slots=True)
+class EventCost:
+    """What one monitor took, and how many of the events it had in the end."""
+
+    published: int
+    arrived: int
+    microseconds: float
+    """Of processor time, for each event that arrived."""
+    seconds: float
+    """From the first event's publication to the last one's arrival."""
+    megabytes: float
+    """The most memory that it ever took."""
+
+
+class Contestant(ABC):
+    """A monitor that listens when the constructor returns."""
+
+    name: str
+
+    def __init__(self, folder: Path, url: str) -> None:
+        folder.mkdir()
+        self.process = self._start(folder, url)
+        wait_until(self._listens, _STARTS_WITHIN, f"{self.name} does not listen", self.process.tail)
+        time.sleep(_SETTLES)
+
+    def measure(self, url: str, tasks: int) -> EventCost:
+        """Publish, and wait until it has everything, or no more of it."""
+        pid = self.process.pid
+        before, started = cpu_microseconds(pid), time.perf_counter()
+        command = [sys.executable, "-m", "tests.benchmarks.dispatch", url, str(tasks)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        published, arrived, at = tasks * EVENTS_A_TASK, -1, time.perf_counter()
+        while arrived < published and time.perf_counter() - at < _GIVEN_UP:
+            now = self.arrived()
+            if now != arrived:
+                arrived, at = now, time.perf_counter()
+            time.sleep(0.2)
+        cost = (cpu_microseconds(pid) - before) / max(arrived, 1)
+        return EventCost(published, arrived, cost, at - started, _peak_megabytes(pid))
+
+    @abstractmethod
+    def arrived(self) -> int:
+        """How many task events it has."""
+
+    @abstractmethod
+    def _start(self, folder: Path, url: str) -> Process: ...
+
+    @abstractmethod
+    def _listens(self) -> bool: ...
+
+
+class Sidecar(Contestant):
+    """`sluice-agent monitor`, which writes each event to its journal; nobody ships it."""
+
+    name = "sluice-agent"
+
+    def _start(self, folder: Path, url: str) -> Process:
+        self._folder = folder
+        self._counted: dict[Path, tuple[int, int]] = {}
+        env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
+            "SLUICE_BROKER_URL": url,
+            "SLUICE_CONNECTION_ID": str(uuid.uuid4()),
+            "SLUICE_SHIP": "never",
+            "SLUICE_STATE_DIR": str(folder),
+        }
+        return Process([sys.executable, "-m", "sluice_agent", "monitor"], folder / "log", env)
+
+    def _listens(self) -> bool:
+        return "Listening to the events" in self.process.logs()
+
+    def arrived(self) -> int:
+        for path in self._folder.rglob("*-events-*.ndjson"):
+            offset, count = self._counted.get(path, (0, 0))
+            with path.open("rb") as file:
+                file.seek(offset)
+                new = file.read()
+            self._counted[path] = offset + len(new), count + new.count(b'{"type":"job_state_change"')
+        return sum(count for _, count in self._counted.values())
+
+
+class Flower(Contestant):
+    """Flower, which keeps what it hears in memory."""
+
+    name = "Flower"
+
+    def _start(self, folder: Path, url: str) -> Process:
+        self._port = free_port()
+        options = [f"--port={self._port}", "--address=127.0.0.1", f"--db={folder / 'flower.db'}"]
+        return Process([sys.executable, "-m", "celery", "--broker", url, "flower", *options], folder / "log")
+
+    def _listens(self) -> bool:
+        return bool(self._page() is not None)
+
+    def arrived(self) -> int:
+        counts = re.findall(r'^flower_events_total\{.*type="task-.*} (\S+)$', self._page() or "", re.MULTILINE)
+        return int(sum(map(float, counts)))
+
+    def _page(self) -> str | None:
+        with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=30) as answer:
+            text: str = answer.read().decode()
+        return text
+
+
+def measure(tasks: int, say: Callable[[str], None]) -> dict[tuple[str, str], EventCost]:
+    """What each monitor took, by broker and its name. Flower is left out where it is not installed."""
+    contestants: list[type[Contestant]] = [Sidecar]
+    if importlib.util.find_spec("flower") is not None:
+        contestants.append(Flower)
+    costs: dict[tuple[str, str], EventCost] = {}
+    for broker, server_class in BROKERS.items():
+        for contestant in contestants:
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                server = server_class(folder / broker)
+                try:
+                    costs[broker, contestant.name] = cost = _measured(contestant, folder, server.url(), tasks)
+                    say(row(broker, contestant.name, cost))
+                finally:
+                    server.close()
+    return costs
+
+
+def row(broker: str, name: str, cost: EventCost) -> str:
+    """One line of the table whose head is `HEAD`."""
+    return (
+        f"{broker:<10}{name:<14}{cost.arrived:>9,} of {cost.published:>9,}"
+        f"{cost.microseconds:>10.1f}{cost.megabytes:>8.0f}{cost.seconds:>9.1f}"
+    )
+
+
+HEAD = f"{'broker':<10}{'monitor':<14}{'arrived':>22}{'µs/event':>10}{'MB':>8}{'seconds':>9}"
+
+
+def _measured(contestant: type[Contestant], folder: Path, url: str, tasks: int) -> EventCost:
+    monitor = contestant(folder / "monitor", url)
+    try:
+        return monitor.measure(url, tasks)
+    finally:
+        monitor.process.stop(10)
+
+
+def _peak_megabytes(pid: int) -> float:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) * 1_024 / 1e6 if found else 0.0
