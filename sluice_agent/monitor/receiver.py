@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -38,7 +39,7 @@ _GOOD_AFTER = 5.0  # seconds that a connection must live to be called a success:
 _HOLD = 4.0  # seconds that events wait for what workers know of the jobs that they are about
 _STANDBY = 10.0  # seconds without a message after which another replica has been the active one, and memory is stale
 
-_KEEPALIVE = {"socket_keepalive": True, "socket_connect_timeout": _CONNECT_SECONDS, "health_check_interval": PING_AFTER}
+_REDIS = {"socket_keepalive": True, "socket_connect_timeout": _CONNECT_SECONDS, "socket_timeout": 10.0}
 
 
 class DeafError(ConnectionError):
@@ -107,16 +108,15 @@ class Receiver:
     def _run(self) -> None:
         failures = 0
         while not self._stopped.is_set():
-            connected_at = None
+            connection, begun = None, time.monotonic()
             try:
-                with self._connect(failures) as connection:
-                    connected_at = time.monotonic()
-                    self._listen(connection)
+                connection = self._connect(failures)
+                begun = time.monotonic()
+                self._listen(connection)
+                connection.release()
             except Exception as error:  # noqa: BLE001 - each transport has errors of its own, and each may pass
-                self._note_failure(connection_was_there=connected_at is not None, error=error)
-            finally:
-                self._disconnected()
-            if connected_at is not None and time.monotonic() - connected_at >= _GOOD_AFTER:
+                self._note_failure(connection, error)
+            if connection is not None and time.monotonic() - begun >= _GOOD_AFTER:
                 failures = 0
             failures += 1
             pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
@@ -125,8 +125,9 @@ class Receiver:
 
     def _connect(self, failures: int) -> Connection:
         """A new connection to the broker, or to the next of several after each failure."""
+        options = {**_REDIS, **self._app.conf.broker_transport_options, "health_check_interval": PING_AFTER}
         connection: Connection = self._app.connection_for_read(
-            heartbeat=HEARTBEAT, connect_timeout=_CONNECT_SECONDS, transport_options=_KEEPALIVE
+            heartbeat=HEARTBEAT, connect_timeout=_CONNECT_SECONDS, transport_options=options
         )
         for _ in range(failures):
             connection.maybe_switch_next()
@@ -166,6 +167,7 @@ class Receiver:
         self._decode(float("inf"))
         self._subscription.settle()
         self._subscription.close()
+        self.is_connected = False
 
     def _read_ahead(self, connection: Connection) -> bool:
         """Read all that has come, as long as there is room; waits for something only where nothing is to be decoded."""
@@ -251,17 +253,18 @@ class Receiver:
             logger.info("Listening to the events of %s", connection.as_uri())
         self._ask_all()
 
-    def _disconnected(self) -> None:
+    def _note_failure(self, connection: Connection | None, error: Exception) -> None:
         if self.is_connected:
             self.is_connected = False
             self._deaf_since = self._heard_at
         if self._subscription.survives:
             self._backlog.clear()
-
-    def _note_failure(self, *, connection_was_there: bool, error: Exception) -> None:
-        what = "The connection to the broker is lost" if connection_was_there else "The broker can't be reached"
+        what = "The broker can't be reached" if connection is None else "The connection to the broker is lost"
         complain("broker", "%s (%s: %s); it is tried again.", what, type(error).__name__, error)
         logger.debug(what, exc_info=sys.exc_info())
+        if connection is not None:
+            with suppress(Exception):
+                _drop(connection)
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
         try:
@@ -270,3 +273,11 @@ class Receiver:
             self._lost("internal_error")
             complain("observer", "The observer failed (%s: %s); it goes on.", type(error).__name__, error)
             logger.debug("The observer failed", exc_info=sys.exc_info())
+
+
+def _drop(connection: Connection) -> None:
+    """Close a connection that has failed: over AMQP without a farewell, to which nobody might ever answer."""
+    collect = getattr(connection._connection, "collect", None)  # the property would connect again
+    if collect is not None:
+        collect()
+    connection.release()
