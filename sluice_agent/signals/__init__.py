@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery, signals
 
 from sluice_agent.ignoring import ignoring
+from sluice_agent.signals.cut_off import CutOff
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.publishing import Publishing
@@ -57,9 +58,11 @@ def connect(
     silence = Silence(watch, told)
     execution = Execution(watch, silence)
     verdicts = Verdicts(watch, execution, told)
+    cut_off = CutOff(watch, verdicts.tell_of)
+    cut_off.watch_cancellations()
 
     def stop() -> None:
-        verdicts.shutting_down()
+        cut_off.worker_ended(in_greenlets=workers.in_greenlets)
         silence.tell_all()
         on_worker_stop()
 
@@ -82,7 +85,7 @@ def connect(
         signals.worker_process_init: workers.process_init,
         signals.worker_process_shutdown: workers.process_shutdown,
         signals.worker_ready: workers.ready,
-        signals.worker_shutting_down: verdicts.shutting_down,
+        signals.worker_shutting_down: cut_off.shutting_down,
         signals.worker_shutdown: workers.shutdown,
     }
     for signal, handler in handlers.items():

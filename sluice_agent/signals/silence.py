@@ -14,6 +14,7 @@ import billiard
 import celery
 
 from sluice_agent.model import JobState
+from sluice_agent.signals.cut_off import REASON as CUT_OFF
 from sluice_agent.signals.outcome import error_text, printed
 from sluice_agent.signals.run import Run
 from sluice_agent.signals.told import Told
@@ -26,6 +27,7 @@ PATIENCE = 3.0  # seconds in which a verdict of Celery's follows a run that it s
 _NOBODY_HEARS_AN_EXIT = celery.VERSION[:2] < (5, 7) and billiard.VERSION[:2] >= (4, 3)
 _ENDED_BY_SIGNAL = range(-255, -191)  # the exit codes with which billiard ends a child that gets a signal
 _REASON = "Celery has told no verdict"
+_KILLED_GREENLET = "GreenletExit"  # the error of a job whose greenlet a cold shutdown has killed
 _VERDICTS = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.QUEUED)
 
 
@@ -57,7 +59,7 @@ class Silence:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for ended in waiting:
-            self._tell(*ended)
+            self._tell(*ended, by_worker=True)
 
     def _wait(self, ended: tuple[float, Run, str, str, str]) -> None:
         with self._lock:
@@ -83,22 +85,24 @@ class Silence:
         for ended in overdue:
             self._tell(*ended)
 
-    def _tell(self, at: float, run: Run, when: str, error: str, stacktrace: str) -> None:
+    def _tell(self, at: float, run: Run, when: str, error: str, stacktrace: str, *, by_worker: bool = False) -> None:
         facts = run.told.facts
         if run.has_ended or any(self._told.is_told(facts, state) for state in _VERDICTS):
             return
         run.has_ended = True
-        self._told.note(facts, JobState.FAILED)
+        cut_off = by_worker and error == _KILLED_GREENLET
+        state = JobState.CANCELLED if cut_off else JobState.FAILED
+        self._told.note(facts, state)
         self._watch.emit(
             run.told.event(
-                JobState.FAILED,
-                "FAILURE",
+                state,
+                "STARTED" if cut_off else "FAILURE",
                 when,
                 previous=JobState.ACTIVE,
                 started=run.started,
-                error=error,
-                stacktrace=stacktrace,
-                runtime=at - run.clock,
-                reason=_REASON,
+                error=None if cut_off else error,
+                stacktrace=None if cut_off else stacktrace,
+                runtime=round(at - run.clock, 6),
+                reason=CUT_OFF if cut_off else _REASON,
             )
         )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from billiard.pool import ApplyResult
 from celery import Celery, Task
 from celery.exceptions import Reject, Retry
 
@@ -36,7 +35,6 @@ class Verdicts:
         self._requests: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._receipts: Recent[tuple[int, int]] = Recent(_REMEMBERED)
         self._told = told
-        self._cut_off: list[tuple[ApplyResult, Callable[[], None]]] = []
         self._tell_requeued = harmless(watch, self.requeued)  # called by Celery's own code, not by a signal
 
     def received(self, request: Any, **_: Any) -> None:
@@ -73,33 +71,10 @@ class Verdicts:
             self._tell(sender.app, task, sender.name, outcome_of(JobState.FAILED, "FAILURE", exception, einfo))
 
     def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **more: Any) -> None:
-        """Tell `retrying`. Without a reason Celery has cancelled the job as it lost its connection, or shuts down cold.
-
-        If the message is not acknowledged, it goes back to its queue; otherwise nobody will ever run it.
-        """
-        if self._execution.retry(sender=sender, request=request, reason=reason, einfo=einfo, **more):
+        """Tell `retrying`, whichever process noticed it. No reason: Celery has cancelled the job, see `CutOff`."""
+        if reason is None or self._execution.retry(sender=sender, request=request, reason=reason, einfo=einfo, **more):
             return
-        task = vars(request)
-        if reason is None:
-            self._cancelled(sender, task, self._requests.get(request.id))
-        else:
-            self._tell(sender.app, task, sender.name, outcome_of(JobState.RETRYING, "RETRY", reason, einfo))
-
-    def _cancelled(self, task: Task, headers: Mapping[str, Any], received: Any) -> None:
-        if received is not None and not received.acknowledged:
-            self._tell(task.app, headers, task.name, Outcome(JobState.QUEUED, "RETRY"), requeued=True)
-            return
-
-        def tell() -> None:
-            end = Outcome(JobState.CANCELLED, "RETRY")
-            self._tell(task.app, headers, task.name, end, reason="cut off by a cold shutdown")
-
-        handle = getattr(received, "_apply_result", None)
-        result = handle and handle()
-        if isinstance(result, ApplyResult):  # its process may have ended the job, and told so, unheard by this one
-            self._cut_off.append((result, tell))
-        else:
-            tell()
+        self._tell(sender.app, vars(request), sender.name, outcome_of(JobState.RETRYING, "RETRY", reason, einfo))
 
     def revoked(
         self,
@@ -154,13 +129,6 @@ class Verdicts:
             Outcome(JobState.FAILED, "REJECTED", error=f"InvalidTaskError: {exc or 'the message names no task'}"),
         )
 
-    def shutting_down(self, **_: Any) -> None:
-        """A cold shutdown has stopped its pool: tell `cancelled` of what it cut off, unless that had just ended."""
-        cut_off, self._cut_off = self._cut_off, []
-        for result, tell in cut_off:
-            if not (result.ready() and result.successful()):
-                tell()
-
     def _receipt(self, task: Mapping[str, Any]) -> int:
         """How often this process has received this attempt of this job before."""
         attempt = task.get("retries") or 0
@@ -182,6 +150,10 @@ class Verdicts:
     def requeued(self, app: Celery, task: dict[str, Any], name: str) -> None:
         """Tell `queued` again: the message goes back to its queue."""
         self._tell(app, task, name, Outcome(JobState.QUEUED, "REJECTED"), requeued=True)
+
+    def tell_of(self, request: Any, outcome: Outcome, **extensions: Any) -> None:
+        """Tell what became of a job that this process has received."""
+        self._tell(request.app, request.request_dict, request.type, outcome, **extensions)
 
     def _tell(self, app: Celery, task: Mapping[str, Any], name: str, outcome: Outcome, **extensions: Any) -> None:
         if self._watch.is_ignored(name):

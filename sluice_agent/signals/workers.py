@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import sys
@@ -17,7 +18,7 @@ from celery.worker import state as worker_state
 from sluice_agent import speaker
 from sluice_agent.log import complain
 from sluice_agent.model import WorkerState
-from sluice_agent.signals.watch import Watch
+from sluice_agent.signals.watch import Watch, harmless
 from sluice_agent.translation import worker_event
 
 _LOOK_EVERY = 1.0  # seconds between two looks at the load; a worker that flickers faster is not told in between
@@ -78,16 +79,23 @@ class Workers:
         self._on_start(sender.app, sender.hostname)
         self._look()
         self._say(WorkerState.ONLINE)
+        atexit.register(harmless(self._watch, self.shutdown))  # a cold shutdown has no signal
         self._stopped.clear()
         threading.Thread(target=self._beat, name="sluice-heartbeat", daemon=True).start()
 
     def shutdown(self, **_: Any) -> None:
-        """The worker has ended: tell `offline`."""
+        """The worker has ended: tell `offline`, once."""
+        if self._pid != os.getpid():
+            return
+        self._pid = 0
         self._stopped.set()
-        if self._pid == os.getpid():
-            self._pid = 0
-            self._say(WorkerState.OFFLINE)
+        self._say(WorkerState.OFFLINE)
         self._on_stop()
+
+    @property
+    def in_greenlets(self) -> bool:
+        """Whether this worker runs its jobs in greenlets."""
+        return bool(getattr(getattr(self._consumer, "pool", None), "is_green", False))
 
     def _beat(self) -> None:
         last_beat = time.monotonic()

@@ -1,0 +1,98 @@
+"""Jobs that are cut off: cancelled by Celery as it loses its broker or shuts down cold, or left behind as it ends.
+
+No signal tells all of them. Before Celery 5.5 a cold shutdown ends the pool without a word; from 5.6 on it is silent of
+jobs that are not acknowledged yet. All of this runs in a worker's main process, and seldom.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from billiard.pool import ApplyResult
+from celery.worker import state as worker_state
+from celery.worker.request import Request
+
+from sluice_agent.model import JobState
+from sluice_agent.signals.outcome import Outcome
+from sluice_agent.signals.watch import Watch, harmless
+
+_PATCHED = "_sluice_agent"
+REASON = "cut off by a cold shutdown"
+
+
+class CutOff:
+    """Tells `cancelled` of a job that nobody will ever run again, and `queued` of one that goes back to its queue.
+
+    `tell` is given a worker's request, an outcome and extensions, and tells each outcome of an execution once.
+    """
+
+    def __init__(self, watch: Watch, tell: Callable[..., None]) -> None:
+        self._watch = watch
+        self._tell = tell
+        self._cancelled_in_pool: list[tuple[ApplyResult, Request, str]] = []
+
+    def watch_cancellations(self) -> None:
+        """Hear each job that Celery cancels."""
+        original = Request._announce_cancelled
+        if hasattr(original, _PATCHED):
+            return
+        hear = harmless(self._watch, self._cancelled)
+
+        @wraps(original)
+        def announce_cancelled(request: Request, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(request, *args, **kwargs)
+            finally:  # it writes to the result backend, which may be away with the broker
+                says_retry = kwargs.get("emit_retry", args[0] if args else True)
+                hear(request, "RETRY" if says_retry else "STARTED")
+
+        setattr(announce_cancelled, _PATCHED, True)
+        Request._announce_cancelled = announce_cancelled
+
+    def shutting_down(self, **_: Any) -> None:
+        """A cold shutdown has stopped its pool: tell `cancelled` of what it cut off, unless that had just ended."""
+        cut_off, self._cancelled_in_pool = self._cancelled_in_pool, []
+        for result, request, celery_state in cut_off:
+            if not (result.ready() and result.successful()):
+                self._tell_cut_off(request, celery_state)
+
+    def worker_ended(self, *, in_greenlets: bool) -> None:
+        """Whatever this worker still calls active, and nobody runs any more, has been cut off.
+
+        Jobs that run `in_greenlets` end with their process; threads are waited for.
+        """
+        self.shutting_down()
+        for request in tuple(worker_state.active_requests):
+            if in_greenlets or not _lives(request.worker_pid):
+                self._tell_cut_off(request, "STARTED")
+
+    def _cancelled(self, request: Request, celery_state: str) -> None:
+        handle = request._apply_result
+        result = handle and handle()
+        in_process_of_its_own = isinstance(result, ApplyResult)
+        if not request.acknowledged and (in_process_of_its_own or celery_state == "RETRY"):
+            self._tell_cut_off(request, celery_state)
+        elif in_process_of_its_own:
+            # It may have ended the job, and told so, unheard by this process: see when the pool has stopped.
+            self._cancelled_in_pool.append((result, request, celery_state))
+        # Else it is a greenlet in a cold shutdown, which Celery acknowledges when it has killed it: see `Silence`.
+
+    def _tell_cut_off(self, request: Request, celery_state: str) -> None:
+        if request.acknowledged:
+            self._tell(request, Outcome(JobState.CANCELLED, celery_state), reason=REASON)
+        else:
+            self._tell(request, Outcome(JobState.QUEUED, celery_state), requeued=True)
+
+
+def _lives(pid: int | None) -> bool:
+    """Whether the process that ran a job lives."""
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
