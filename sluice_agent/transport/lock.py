@@ -13,6 +13,9 @@ from typing import Any
 from sluice_agent.transport.flock import try_lock
 from sluice_agent.transport.folder import check_folder, open_private
 
+_COURTESY = 10.0  # seconds that a process stands back for one that precedes it: five looks of that one
+_COURTESY_EVERY = 60.0  # seconds at the least between two times: one that asks and takes nothing hangs
+
 
 def ship_lock(folder: Path, destination: str) -> Path:
     """The file whose lock the process holds that ships to `destination`."""
@@ -27,21 +30,33 @@ def ship_wanted(folder: Path, destination: str) -> Path:
 class ShipLock:
     """The right to ship a folder to one destination, and to move its cursor. One process holds it at a time.
 
-    One that `precedes` asks for the lock while it waits for it. Others see that, by `is_wanted`, and stand back.
+    One that `precedes` asks for the lock while it waits for it. Others see that, and stand back.
     """
 
     def __init__(self, folder: Path, destination: str) -> None:
         self.precedes = False
+        self._stood_back_at = -_COURTESY_EVERY
         self._right = _LockFile(ship_lock(folder, destination))
         self._wish = _LockFile(ship_wanted(folder, destination))
 
     def acquire(self) -> bool:
-        """Take the lock, or keep it; False while another has it. Raises OSError where the folder is not ours."""
+        """Take the lock, or keep it; False while another has it, or may have it. Raises OSError where nobody can."""
+        if time.monotonic() - self._stood_back_at < _COURTESY:
+            return False
         if not self._right.acquire():
             if self.precedes:
                 self._wish.acquire()
             return False
         self._wish.release()
+        return True
+
+    def stands_back(self) -> bool:
+        """Let go where `is_wanted`, for long enough that the other one sees it; whether that was so."""
+        now = time.monotonic()
+        if now - self._stood_back_at < _COURTESY_EVERY or not self.is_wanted():
+            return False
+        self._stood_back_at = now
+        self._right.release()
         return True
 
     def is_wanted(self) -> bool:

@@ -32,8 +32,6 @@ from sluice_agent.transport.removal import remove_passed
 from sluice_agent.transport.retry import GivenUpError, Patience
 
 _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that ships has died
-_COURTESY = 10.0  # seconds that a process stands back for one that precedes it: five looks of that one
-_COURTESY_EVERY = 60.0  # seconds at the least between two times: one that asks and takes nothing hangs
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
 
 
@@ -76,7 +74,6 @@ class Shipper:
         self._batch = Batch()
         self._thread: threading.Thread | None = None
         self._mine = False
-        self._stood_back_at = -_COURTESY_EVERY
         self._is_saved = True
         self._deadline = 0.0
 
@@ -148,21 +145,9 @@ class Shipper:
     def _turn(self) -> None:
         if not self._has_the_lock():
             self._patience.pause(_TAKE_OVER_EVERY)
-        elif self._stands_back():
-            pass
-        elif not self._ship_a_batch():
+        elif not self._stands_back() and not self._ship_a_batch():
             self._remove_finished_files()
             self._patience.pause(self._interval)
-
-    def _stands_back(self) -> bool:
-        """Leave the lock to a process that precedes this one and asks for it, for long enough that it sees that."""
-        now = time.monotonic()
-        if now - self._stood_back_at < _COURTESY_EVERY or not self._lock.is_wanted():
-            return False
-        self._stood_back_at = now
-        self._mine = False
-        self._lock.release()
-        return True
 
     def _drain(self) -> None:
         if self._has_the_lock():
@@ -172,7 +157,7 @@ class Shipper:
 
     def _has_the_lock(self) -> bool:
         held, self._mine = self._mine, False
-        self._mine = time.monotonic() - self._stood_back_at >= _COURTESY and self._lock.acquire()
+        self._mine = self._lock.acquire()
         self._lock.sign()
         if self._mine and not held:  # whoever had it before has moved the cursor
             self._cursor = cursors.load(self._cursor.path)
@@ -186,6 +171,11 @@ class Shipper:
                     self._folder,
                 )
         return self._mine
+
+    def _stands_back(self) -> bool:
+        if self._lock.stands_back():
+            self._mine = False  # the cursor will have been moved
+        return not self._mine
 
     def _ship_a_batch(self) -> bool:
         """Ship what there is, and say whether there is more of it than a batch holds.

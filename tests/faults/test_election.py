@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from sluice_agent.commands.status import problems_of
 from sluice_agent.transport.lock import ship_lock
+from sluice_agent.transport.report import report_on
 from tests.faults.host import NEVER, Host
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import status
@@ -90,6 +92,7 @@ def test_a_shipper_that_stands_still_is_named(host: Host) -> None:
     assert _problems(host) == []
     _grow_old(host, 200)
     assert _problems(host) == ["shipper_stuck"]
+    assert host.start("-m", "sluice_agent", "status").wait() == 1
     shipper.send(signal.SIGCONT)
     assert host.settled()["delivered"] == 3
     assert _problems(host) == []
@@ -104,9 +107,10 @@ def test_a_file_system_without_locks_is_named(host: Host) -> None:
     assert publisher.wait() == 0, publisher.tail()
     assert publisher.logs().count("the journal needs flock") == 1
     assert "sluice-agent is off" in publisher.logs()
-    for command, code in (("status", 2), ("ship", 2), ("doctor", 1)):
-        process = host.start("-m", "tests.faults.command", command, env={"TEST_NO_LOCKS": "1"})
-        assert process.wait() == code, process.tail()
+    codes = {"status": 2, "ship": 2, "doctor": 1}
+    run = {name: host.start("-m", "tests.faults.command", name, env={"TEST_NO_LOCKS": "1"}) for name in codes}
+    for name, process in run.items():
+        assert process.wait() == codes[name], process.tail()
         assert "the journal needs flock" in process.logs()
         assert "SLUICE_STATE_DIR" in process.logs()
     assert host.files() == []
@@ -118,7 +122,8 @@ def _is_delivered(endpoint: Endpoint) -> None:
 
 
 def _problems(host: Host) -> list[str]:
-    return [each["problem"] for each in host.status()["problems"]]
+    found = problems_of(report_on(host.journal, {"sluice": None}), ["sluice"], 1_000_000)
+    return [each.problem for each in found]
 
 
 def _grow_old(host: Host, seconds: float) -> None:

@@ -313,10 +313,8 @@ def test_a_certificate_of_ones_own_is_refused_until_it_is_named(
     assert recorded.balanced()["delivered"] == EVENTS == len(secure_endpoint.events)
 
 
-def test_a_secure_endpoint_is_reached_through_a_proxy(
-    recorded: Host, secure_endpoint: Endpoint, tmp_path: Path
-) -> None:
-    """Without it nothing leaves a company's network: its proxy passes on what it can't read, and must not read the key."""
+def test_a_proxy_leads_to_a_secure_endpoint(recorded: Host, secure_endpoint: Endpoint, tmp_path: Path) -> None:
+    """Without it nothing leaves a company's network. Its proxy passes on what it can't read, and not the key."""
     proxy = Proxy(secure_endpoint.port)
     way = {"SLUICE_API_URL": secure_endpoint.url, "NO_PROXY": "", "no_proxy": "", "HTTPS_PROXY": proxy.url}
     recorded.ship_once(env={**way, "SSL_CERT_FILE": str(tmp_path / "certificate.pem")})
