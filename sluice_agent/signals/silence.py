@@ -102,7 +102,7 @@ class Silence:
                 started=run.started,
                 error=None if cut_off else error,
                 stacktrace=None if cut_off else stacktrace,
-                runtime=round(at - run.clock, 6),
+                runtime=at - run.clock,
                 reason=CUT_OFF if cut_off else _REASON,
             )
         )
