@@ -1,0 +1,98 @@
+"""What a running sidecar tells probes and Prometheus of a real cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.brokers import Broker
+from tests.support.endpoint import Endpoint
+from tests.support.process import free_port
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+
+class Probed(Sidecar):
+    """A sidecar that answers probes, and samples the broker's queue every half second."""
+
+    def __init__(self, folder: Path, broker: Broker, env: Mapping[str, str]) -> None:
+        self.port = free_port()
+        own = {"SLUICE_HEALTH_ADDR": f"127.0.0.1:{self.port}", "SLUICE_QUEUE_INTERVAL": "0.5"}
+        super().__init__(folder, broker, {**env, **own}, ("--queue", broker.queue))
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """The status and the body."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        connection.close()
+        return answer.status, body
+
+    def figure(self, name: str, *labels: str) -> float | None:
+        """One figure of /metrics; None where it is not there."""
+        for family in text_string_to_metric_families(self.ask("/metrics")[1]):
+            for sample in family.samples:
+                if sample.name == f"sluice_agent_{name}" and tuple(sample.labels.values()) == labels:
+                    return sample.value
+        return None
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path, brokers: Callable[[str], Broker], sluice_env: dict[str, str]) -> Iterator[Probed]:
+    """A sidecar on this test's Redis."""
+    started = Probed(tmp_path, brokers("redis"), sluice_env)
+    yield started
+    started.stop()
+
+
+def test_metrics_follow_the_cluster(
+    sidecar: Probed, brokers: Callable[[str], Broker], start_worker: Callable[..., WorkerProcess], endpoint: Endpoint
+) -> None:
+    """Who alerts on a queue's depth, or on events that are not delivered, needs figures that move with the cluster."""
+    broker = brokers("redis")
+    wait_until(lambda: sidecar.ask("/readyz") == (200, "ok\n"), 20, "it is not ready", sidecar.tail)
+    app = broker.app()
+    for _ in range(3):
+        app.send_task("tests.integration.tasks.add", (1, 2))
+    wait_until(lambda: sidecar.figure("queue_depth", broker.queue) == 3, 20, "", sidecar.tail)
+    start_worker(broker=broker, agent=False, args=("-E",))
+    wait_until(lambda: sidecar.figure("queue_depth", broker.queue) == 0, 20, "", sidecar.tail)
+    wait_until(lambda: sidecar.figure("events_total", "task-succeeded") == 3, 20, "", sidecar.tail)
+    wait_until(lambda: sidecar.figure("queue_consumers", broker.queue) == 1, 20, "", sidecar.tail)
+    wait_until(lambda: (sidecar.figure("delivered_total", "sluice") or 0) >= 9, 20, "", sidecar.tail)
+    assert sidecar.figure("workers") == 1
+    assert sidecar.figure("tasks_remembered") == 3
+    assert sidecar.figure("shipper_up", "sluice") == 1
+    assert endpoint.queues()[broker.queue]
+    app.close()
+
+
+def test_a_broker_that_is_gone_is_seen_by_the_probe(sidecar: Probed, brokers: Callable[[str], Broker]) -> None:
+    """A sidecar that hears nothing looks like a cluster that does nothing; and it must be ready again by itself."""
+    server = brokers("redis").server
+    assert server is not None
+    wait_until(lambda: sidecar.ask("/readyz")[0] == 200, 20, "it is not ready", sidecar.tail)
+    try:
+        server.kill()
+        wait_until(lambda: sidecar.ask("/readyz")[1].startswith("receiver_deaf"), 35, "", sidecar.tail)
+        assert sidecar.ask("/healthz")[0] == 200
+    finally:
+        server.start()
+    wait_until(lambda: sidecar.ask("/readyz")[0] == 200, 20, "it is not ready again", sidecar.tail)
+
+
+def test_an_endpoint_that_refuses_is_seen_by_the_probe(
+    sidecar: Probed, endpoint: Endpoint, brokers: Callable[[str], Broker]
+) -> None:
+    """A revoked key must be noticed before the journal is full."""
+    endpoint.key = "sk_another"
+    wait_until(lambda: "key_refused_sluice" in sidecar.ask("/readyz")[1], 30, "", sidecar.tail)
+    assert sidecar.ask("/healthz")[0] == 200
+    sidecar.stop()
+    endpoint.clear()  # requests with a wrong key are faults of any other test
