@@ -52,4 +52,5 @@ def played(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
         sluice_agent.flush(10)
         yield played_by(endpoint, broker, GEVENT, ids, lambda *_: "")
     finally:
+        sluice_agent.shutdown()
         endpoint.close()

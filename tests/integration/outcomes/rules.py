@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sluice_agent.server.moments import instant
@@ -35,6 +35,18 @@ def broken(row: Outcome, events: list[Event], queue: str) -> list[str]:
     created = {event["job"].get("createdAt") for event in events}
     found += [f"createdAt varies: {sorted(map(str, created))}"] if row.dated and len(created) > 1 else []
     return found
+
+
+def lacking(told: Event, expected: Mapping[str, Any], broker: str) -> list[str]:
+    """Where an event's extensions are not as expected; ``...`` stands for any value."""
+    extensions = told["job"].get("extensions", {})
+    if broker == "filesystem":  # it does not mark what it hands out again
+        expected = {name: value for name, value in expected.items() if name != "redelivered"}
+    return [
+        f"{_step(told)}: {name} is {extensions.get(name)!r}, not {value!r}"
+        for name, value in expected.items()
+        if name not in extensions or (value is not ... and extensions[name] != value)
+    ]
 
 
 def _faults(row: Outcome, job: Event) -> Iterator[str]:

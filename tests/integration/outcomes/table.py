@@ -59,18 +59,24 @@ class Outcome:
 
     def walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
         """The expected walk in `pool` under a Celery of `version`; None where that can't happen."""
-        text = self._text(pool, version, broker)
-        if text is None:
-            return None
-        steps = (step.partition("/") for step in text.split())
-        return tuple((state, int(attempt or 1)) for state, _, attempt in steps)
+        return walk_among(self.walks, pool, version, broker)
 
-    def _text(self, pool: str, version: Version, broker: str) -> str | None:
-        for place in (f"{pool}@{broker}", pool, f"@{broker}", ""):
-            for key, text in self.walks.items():
-                found = re.fullmatch(rf"{re.escape(place)}<(\d+)\.(\d+)", key)
-                if found and version < (int(found[1]), int(found[2])):
-                    return text
-            if (place or ALL) in self.walks:
-                return self.walks[place or ALL]
-        raise KeyError(f"{self.name}: no walk for {pool}")
+
+def walk_among(walks: Mapping[str, str | None], pool: str, version: Version, broker: str = "") -> Walk | None:
+    """The walk that the most specific key of `walks` names."""
+    text = _text(walks, pool, version, broker)
+    if text is None:
+        return None
+    steps = (step.partition("/") for step in text.split())
+    return tuple((state, int(attempt or 1)) for state, _, attempt in steps)
+
+
+def _text(walks: Mapping[str, str | None], pool: str, version: Version, broker: str) -> str | None:
+    for place in (f"{pool}@{broker}", pool, f"@{broker}", ""):
+        for key, text in walks.items():
+            found = re.fullmatch(rf"{re.escape(place)}<(\d+)\.(\d+)", key)
+            if found and version < (int(found[1]), int(found[2])):
+                return text
+        if (place or ALL) in walks:
+            return walks[place or ALL]
+    raise KeyError(f"no walk for {pool} on {broker}")

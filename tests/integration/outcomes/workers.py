@@ -1,0 +1,161 @@
+"""What becomes of a job in whose middle its worker ends, as rows: how the worker ends, and what is told of the job."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.integration.outcomes.held import Held, walk_of
+from tests.integration.outcomes.table import ALL, EVENTLET, GEVENT, PREFORK, SOLO, THREADS, Version, Walk, walk_among
+from tests.support.waiting import POLL_SECONDS, wait_until
+from tests.support.worker import WorkerProcess
+
+BEGUN = "queued active"
+ENDED = f"{BEGUN} completed"
+AGAIN = f"{BEGUN} queued active completed"
+TWICE = f"{BEGUN} active completed"
+
+CUT_OFF_SECONDS = 5.0
+"""A pool that cuts its jobs off has done so by then; one that waits for them waits until they are released."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One way in which a worker ends in the middle of a job, and what is told of the job by then.
+
+    `drive` gets the worker and the job, which is active. `walks` are as those of an `Outcome`.
+    """
+
+    name: str
+    what: str
+    drive: Callable[[WorkerProcess, Held], None]
+    walks: Mapping[str, str | None]
+    task: str = "hold"
+    conf: Mapping[str, Any] = field(default_factory=dict)
+    extensions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the extensions of a job's last event of a state hold: of an end, and of a state that it is in once more."""
+    note: str = ""
+
+    def walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
+        """The expected walk in `pool` under a Celery of `version`; None where Celery has no such end."""
+        return walk_among(self.walks, pool, version, broker)
+
+
+def warm(worker: WorkerProcess, job: Held) -> None:
+    """A shutdown that waits for the job."""
+    worker.kill(signal.SIGTERM)
+    wait_until(lambda: "Warm shutdown" in worker.logs(), 10, "no warm shutdown", worker.tail)
+    job.release()
+    worker.process.wait(30)
+
+
+def soft(worker: WorkerProcess, job: Held) -> None:
+    """A shutdown that waits for the job for a while, in which the job ends."""
+    worker.kill(signal.SIGQUIT)
+    wait_until(lambda: "Initiating Soft Shutdown" in worker.logs(), 10, "no soft shutdown", worker.tail)
+    job.release()
+    _wait_for_the_end(worker)
+
+
+def cold(worker: WorkerProcess, job: Held) -> None:
+    """A shutdown that does not wait for the job; a pool that does so none the less is not kept waiting for ever."""
+    worker.kill(signal.SIGQUIT)
+    _wait_for_the_end(worker)
+    job.release()
+    _wait_for_the_end(worker)
+
+
+def cold_and_again(worker: WorkerProcess, job: Held) -> None:
+    """A cold shutdown, and the same worker once more."""
+    cold(worker, job)
+    _start_again(worker, job)
+
+
+def killed_and_again(worker: WorkerProcess, job: Held) -> None:
+    """SIGKILL to the worker's main process, and the same worker once more."""
+    wait_until(lambda: job.walk() == BEGUN, 20, "not active", worker.tail)
+    worker.kill()
+    job.release()
+    _start_again(worker, job)
+
+
+ENDINGS_OF_WORKERS = (
+    Ending("warm shutdown", "SIGTERM; the job ends before the worker does", warm, {ALL: ENDED}),
+    Ending(
+        "soft shutdown",
+        "SIGQUIT with `worker_soft_shutdown_timeout`, in which the job ends",
+        soft,
+        {"<5.5": None, SOLO: f"{BEGUN} failed", ALL: ENDED},
+        conf={"worker_soft_shutdown_timeout": 3},
+        note="New in Celery 5.5. In a solo worker Celery's own signal handler raises NotImplementedError in the job.",
+    ),
+    Ending(
+        "soft shutdown, too long a job",
+        "SIGQUIT with `worker_soft_shutdown_timeout`, which the job exceeds",
+        cold,
+        {"<5.5": None, PREFORK: f"{BEGUN} cancelled", SOLO: f"{BEGUN} failed", ALL: ENDED},
+        conf={"worker_soft_shutdown_timeout": 1},
+        extensions={"cancelled": {"celeryState": "RETRY", "reason": ...}},
+        note="Threads, gevent and eventlet wait for the job all the same.",
+    ),
+    Ending(
+        "cold shutdown",
+        "SIGQUIT",
+        cold,
+        {"solo<5.5": ENDED, SOLO: f"{BEGUN} failed", THREADS: ENDED, ALL: f"{BEGUN} cancelled"},
+        extensions={"cancelled": {"reason": ...}},
+        note="Threads wait for the job. In a solo worker Celery's own signal handler raises in the job, from 5.5 on.",
+    ),
+    Ending(
+        "cold shutdown, acks_late",
+        "SIGQUIT; the worker is started again",
+        cold_and_again,
+        {
+            PREFORK: AGAIN,
+            "gevent<5.5": AGAIN,
+            GEVENT: f"{BEGUN} cancelled",
+            "eventlet<5.5": AGAIN,
+            EVENTLET: f"{BEGUN} cancelled",
+            "solo<5.5": ENDED,
+            SOLO: f"{BEGUN} failed",
+            "threads<5.5": f"{ENDED} active completed",
+            THREADS: ENDED,
+        },
+        task="hold_late",
+        extensions={"queued": {"requeued": True}, "active": {"redelivered": True}},
+        note="Celery acknowledges a greenlet that it has killed. Before 5.5 threads end too late to be acknowledged.",
+    ),
+    Ending(
+        "killed worker",
+        "SIGKILL to its main process; it is started again",
+        killed_and_again,
+        {ALL: BEGUN},
+        note="Nobody runs it again, and nobody knows what became of it, but a sidecar: `unknown`.",
+    ),
+    Ending(
+        "killed worker, acks_late",
+        "SIGKILL to its main process; it is started again",
+        killed_and_again,
+        {"@redis": BEGUN, "@filesystem": BEGUN, ALL: TWICE},
+        task="hold_late",
+        extensions={"active": {"redelivered": True}},
+        note="Redis hands it out again after its visibility timeout; a filesystem never.",
+    ),
+)
+
+
+def _wait_for_the_end(worker: WorkerProcess) -> None:
+    """Until the worker has ended, or time is up: a solo worker may go on, and a pool may wait for its job."""
+    deadline = time.monotonic() + CUT_OFF_SECONDS
+    while worker.running and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def _start_again(worker: WorkerProcess, job: Held) -> None:
+    """Start the worker again, and see that what it is sent is told: what was on its way is told by then as well."""
+    worker.start_again()
+    later = job.sender.send("add", 1, 2)
+    wait_until(lambda: walk_of(job.endpoint, later) == ENDED, 30, "the second worker is silent", worker.tail)
