@@ -22,10 +22,21 @@ import psutil
 from tests.support.accounts import assert_balanced
 from tests.support.brokers import redis_broker
 from tests.support.endpoint import Endpoint
-from tests.support.misbehaviour import hangs, html, lost_answer, ok, reset_mid_answer, status, too_many
+from tests.support.misbehaviour import (
+    Behaviour,
+    drips_headers,
+    hangs,
+    html,
+    lost_answer,
+    ok,
+    reset_mid_answer,
+    status,
+    too_many,
+)
 from tests.support.process import Process
 from tests.support.producer import Producer
 from tests.support.servers import RedisServer
+from tests.support.serving import Exchange
 from tests.support.waiting import wait_until
 from tests.support.witness import FILE
 from tests.support.worker import WorkerProcess
@@ -34,6 +45,18 @@ MINUTES = float(os.environ.get("SOAK_MINUTES", "3"))
 EVERY = max(2.0, MINUTES * 60 / 200)  # seconds between two samples
 WARM_UP = 0.2  # of the time, which is not judged
 FLAP = 15.0  # seconds at the most between two moods of the endpoint
+LONGEST_BACKOFF = 60.0  # seconds: so long may nothing be tried when the endpoint is well again
+WAYS: list[Behaviour] = [
+    status(500),
+    status(503),
+    too_many("1"),
+    html(),
+    lost_answer,
+    reset_mid_answer,
+    hangs(),
+    drips_headers(),
+    ok,
+]
 LIMIT = 4_000_000  # bytes of the journal: it is reached while the endpoint is away
 SENDS = """
     from tests.faults.app import app, noop
@@ -89,8 +112,10 @@ class Moods:
         if mood == "away":
             self._endpoint.down()
         elif mood == "wrong":
-            ways = [status(500), status(503), too_many("1"), html(), lost_answer, reset_mid_answer, hangs(), ok]
-            self._endpoint.script(*self._chance.choices(ways, k=5))
+            self._endpoint.standing(self._any_way)
+
+    def _any_way(self, exchange: Exchange) -> bool:
+        return self._chance.choice(WAYS)(exchange)
 
     def end(self) -> None:
         """Well, for good."""
@@ -167,7 +192,12 @@ def soak(folder: Path, redis: RedisServer, endpoint: Endpoint) -> list[str]:
             assert worker.running, worker.tail()
         moods.end()
         sender.stop()
-        wait_until(lambda: assert_balanced(worker.env)["pending"] == 0, 60, "something still waits", worker.tail)
+        wait_until(
+            lambda: assert_balanced(worker.env)["pending"] == 0,
+            2 * LONGEST_BACKOFF,
+            "something still waits",
+            worker.tail,
+        )
         assert worker.terminate().code == 0
         print(f"soak: {assert_balanced(worker.env, endpoint, killed=1)}")
     finally:
