@@ -93,6 +93,15 @@ def test_a_broker_that_is_killed_ten_times_under_load(server: Server, repeats: C
     assert set(threading.enumerate()) <= before
 
 
+def test_a_storm_of_events_is_heard_whole(server: Server) -> None:
+    """Without it a busy minute is the one that is missing: Redis cuts off whoever falls 32 MB behind."""
+    with watching(server.url()) as seen:
+        jobs = publish(server.url(), 20_000)
+        wait_until(lambda: seen.monitor.state().events.get("task-succeeded", 0) >= len(jobs), 60, "events are missing")
+        assert seen.has_told(jobs)
+        assert seen.monitor.state().connections == 1
+
+
 def test_a_connection_that_is_silent_is_given_up(server: Server) -> None:
     """Without it a firewall that forgets a connection ends the monitoring, and everything looks well."""
     relay = Relay(server.port)
