@@ -33,7 +33,8 @@ def assert_balanced(env: Mapping[str, str], endpoint: Endpoint | None = None, *,
 
     With an `endpoint` they are held against what is there, and against what the witnesses of the processes that
     captured have noted: each event is at the endpoint exactly once, or counted. `killed` processes may each have
-    written one event that they did not live to note.
+    written one event that they did not live to note, or have begun a job that another child then begins as if it were the
+    first: Celery hands it on so where the pool has not noted the child's beginning.
     """
     report = status_of(env)
     dropped = sum(report["dropped"].values())
@@ -46,7 +47,9 @@ def assert_balanced(env: Mapping[str, str], endpoint: Endpoint | None = None, *,
     noted = witness.events(env)
     if noted is None:
         return report
-    assert max(Counter(noted).values(), default=1) == 1, "one id for two events"
+    noted_twice = [one for one, times in Counter(noted).items() if times > 1]
+    assert len(noted_twice) <= killed, f"one id for two events: {noted_twice[:5]}"
+    assert all(one.endswith(".active") for one in noted_twice), f"one id for two events: {noted_twice[:5]}"
     there = {str(event_id_of(event)) for event in with_ids}
     missing, surplus = set(noted) - there, there - set(noted)
     counted = report["rejected"] + dropped + report["pending"]
