@@ -33,8 +33,8 @@ def assert_balanced(env: Mapping[str, str], endpoint: Endpoint | None = None, *,
 
     With an `endpoint` they are held against what is there, and against what the witnesses of the processes that
     captured have noted: each event is at the endpoint exactly once, or counted. `killed` processes may each have
-    written one event that they did not live to note, or have begun a job that another child then begins as if it were the
-    first: Celery hands it on so where the pool has not noted the child's beginning.
+    written one event that they did not live to note, or have begun a job that another child begins as if it were the
+    first: where the pool had not noted the beginning, Celery hands the job on.
     """
     report = status_of(env)
     dropped = sum(report["dropped"].values())
