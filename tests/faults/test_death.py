@@ -107,14 +107,14 @@ def test_a_kill_between_the_answer_and_the_cursor_doubles_nothing(host: Host) ->
 def test_killed_publishers_lose_nothing_that_they_had_told(host: Host, repeats: Repeats) -> None:
     """Without it what a script had published when it was killed is unknown, and its file is kept for ever."""
     chance = random.Random(2)
-    for _ in range(repeats(4, 30)):
+    for _ in range(repeats(4, 100)):
         noted = host.noted()
         publisher = host.publishing()
         goal = chance.randrange(1, 3_000)
         wait_until(lambda noted=noted, goal=goal: host.noted() > noted + goal, 20, "nothing is published")
         publisher.send(signal.SIGKILL)
         publisher.wait()
-    killed = repeats(4, 30)
+    killed = repeats(4, 100)
     wait_until(lambda: host.ship_once() and host.status()["pending"] == 0, 60, "something still waits", host.report)
     assert host.balanced(killed=killed)["dropped"].keys() <= {"corrupt"}
     assert host.files() == []
