@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -286,3 +287,29 @@ def test_a_folder_of_another_user_switches_the_agent_off(
     assert worker.logs().count("sluice-agent is off") == 1
     assert list(host.journal.iterdir()) == []
     assert endpoint.requests == []
+
+
+IS_NOBODY = f"""
+    import json, os
+    from tests.faults.app import noop
+    import sluice_agent
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+    sluice_agent.install()
+    noop.delay()
+    print(json.dumps(sluice_agent.stats()))
+"""
+
+
+def test_a_user_without_permission_is_told_once_and_works(host: Host) -> None:
+    """Without it a container whose volume is another user's does not start, or loses everything and says nothing."""
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    process = host.start("-c", textwrap.dedent(IS_NOBODY), env={"SLUICE_TEST_INSTALL": "0"})
+    assert process.wait() == 0, process.tail()
+    assert process.logs().count("sluice-agent is off") == 1
+    assert "Permission denied" in process.logs()
+    assert "SLUICE_STATE_DIR" in process.logs()
+    found = json.loads(process.logs().splitlines()[-1])
+    assert (found["captured"], found["dropped"]) == (1, {"journal_unavailable": 1})
+    assert not host.journal.exists()
