@@ -21,6 +21,7 @@ from sluice_agent.translation import moment_of
 
 _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
 _PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
+_MICROSECOND = 1e-6  # in seconds; what a timestamp can tell
 _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _CUT_OFF = "cut off by a cold shutdown"
 _CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
@@ -76,6 +77,7 @@ class Jobs:
         task, worker, at = self._about(external_id, event)
         task.attempt = attempt = (count(event.get("retries")) or 0) + 1
         task.taken = _seen(task.taken, attempt, event)
+        self._release(external_id, task, at)
         self._retire(external_id, task)
         self._learn_message(task, event)
         task.queue = task.queue or worker.only_queue
@@ -126,7 +128,7 @@ class Jobs:
         run = min(active, key=lambda run: run.attempt) if active else self._run_that_ends(task, worker)
         # The next attempt is published, and perhaps received, before this one is said to be retried.
         following = [other.received for other in task.runs if other.attempt == run.attempt + 1 and other.received]
-        at = min(at, *following) if following else at
+        at = max(min(at, *following), run.started or 0.0) if following else at
         task.attempt = max(task.attempt, run.attempt + 1)
         eta = task.eta if following else None
         about: dict[str, Any] = {"error": error, "stacktrace": stacktrace, "eta": eta}
@@ -179,10 +181,15 @@ class Jobs:
 
     def begin(self, external_id: str, task: Task, run: Run, worker: WorkerView, at: float) -> None:
         """`run` has begun."""
+        is_replaced = run.nesting < task.nesting
+        if is_replaced:  # a busy worker reads its broker before its pool
+            at = min(at, task.waiting_since - _MICROSECOND)
         run.started = at
         run.is_hearsay = False
         worker.running[external_id] = run
         self._telling.run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
+        if is_replaced:
+            self._retire(external_id, task)
 
     def lost(self, external_id: str, run: Run, at: float, reason: str) -> None:
         """Nobody knows what became of `run`, at least for now."""
@@ -198,7 +205,7 @@ class Jobs:
 
     def _about(self, external_id: str, event: Event) -> tuple[Task, WorkerView, float]:
         task, worker, at = self.memory.known(external_id), self._workers.at(event), moment(event, self._later.now)
-        if task.held is not None:
+        if task.held is not None and task.held.nesting <= task.nesting:
             self._release(external_id, task, at)
         return task, worker, at
 
@@ -244,7 +251,7 @@ class Jobs:
         """A run that has replaced its task by another one has ended, and no event says so."""
         nesting = task.nesting
         for run in task.runs:
-            if run.nesting < nesting and run.is_live:
+            if run.nesting < nesting and run.state in (JobState.ACTIVE, JobState.UNKNOWN):
                 run.state = JobState.QUEUED
                 self._workers.ended(external_id, run)
 

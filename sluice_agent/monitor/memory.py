@@ -6,7 +6,6 @@ Bounded by a number of tasks. One that is known by all its events takes about BY
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +94,8 @@ class Task:
     """What is still to be told of its publication."""
     told_waiting: int = -1
     """The nesting for which it was told that the task waits to be run for the first time."""
+    waiting_since: float = 0.0
+    """The time of that."""
     runs: tuple[Run, ...] = ()
     """Oldest first."""
 

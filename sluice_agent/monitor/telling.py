@@ -35,7 +35,7 @@ class Telling:
         nesting = held.nesting
         if task.told_waiting >= nesting or self._is_ignored(held.name):
             return
-        task.told_waiting = nesting
+        task.told_waiting, task.waiting_since = nesting, held.at
         told = self._about(external_id, task, name=held.name, run=f"+{nesting}" if nesting else "")
         when = timestamp(held.at)
         self._emit(told.event(held.state, "PENDING", when, requeued=True if nesting else None, **held.arguments))

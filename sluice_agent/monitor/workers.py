@@ -21,6 +21,8 @@ _DEAFNESS = 5.0  # seconds without a look at the clock, after which the silence 
 _FAREWELL = 15.0  # seconds after `worker-offline` in which the last word on a task may come
 _BUSY_SOLO = 3_600.0  # seconds: a solo worker says nothing while it runs a task
 _KEPT = 60.0  # seconds for which a worker that has gone is known
+_ANSWER_SECONDS = 5.0  # in which a worker answers, at first; then twice that, and so on
+_MOST_ASKED = 5  # times
 _IDLE = 1.0  # seconds in which two words of busy, or of idle, are one
 _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
 _NO_WORD = "it ended, and no event said how: Celery says nothing of a task that raises Ignore"
@@ -48,6 +50,9 @@ class WorkerView:
     software: str | None = None
     system: str | None = None
     is_asked: bool = False
+    times_asked: int = 0
+    """How often since it came; it is asked again, a few times, where it was too busy to answer."""
+    asked_at: float = 0.0
     running: dict[str, Run] = field(default_factory=dict)
     idle_since: float | None = None
     """The time of the first of the last heartbeats that all said that no task runs."""
@@ -58,6 +63,13 @@ class WorkerView:
         """For how many seconds it may be silent without being lost."""
         missed = _MISSED * (self.frequency or _USUAL_FREQUENCY) + _LATENESS
         return max(missed, _BUSY_SOLO) if self.pool == "solo" and self.running else missed
+
+    def is_to_be_asked(self, now: float) -> bool:
+        """Whether it was not asked yet, or has not answered."""
+        if not self.is_asked:
+            return True
+        wait = _ANSWER_SECONDS * 2**self.times_asked
+        return self.pool is None and self.times_asked < _MOST_ASKED and now - self.asked_at > wait
 
     @property
     def only_queue(self) -> str | None:
@@ -118,10 +130,12 @@ class Workers:
         return {name: view for name, view in self._named.items() if view.is_online}
 
     def unasked(self) -> list[str]:
-        """The names of those that are new, or have returned, since this was called last."""
-        found = [view for view in self._named.values() if view.is_online and not view.is_asked]
+        """The names of those that are new or have returned since this was called last, or that have not answered."""
+        now = self._later.now
+        found = [view for view in self._named.values() if view.is_online and view.is_to_be_asked(now)]
         for view in found:
-            view.is_asked = True
+            view.is_asked, view.asked_at = True, now
+            view.times_asked += 1
         return [view.hostname for view in found]
 
     def ended(self, external_id: str, run: Run) -> None:
@@ -136,7 +150,7 @@ class Workers:
         for view in self._views.values():
             view.heard = max(view.heard, now)
             view.idle_since = None
-            view.is_asked = False
+            view.is_asked, view.times_asked = False, 0
 
     def tick(self, now: float) -> None:
         """Look who has missed three heartbeats, and forget who has gone."""
@@ -205,7 +219,7 @@ class Workers:
         if version is not None:
             view.speaks = event.get(speaker.FIELD) == self._connection_id
         if online_at is not None and not view.is_online:
-            view.is_online, view.is_asked = True, False
+            view.is_online, view.is_asked, view.times_asked = True, False, 0
             view.idle_since = None
             self._named[view.hostname] = view
             self._say(view, WorkerState.ONLINE, online_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.integration.outcomes.rows import ROWS
@@ -18,8 +19,11 @@ solo pools; Redis, RabbitMQ (classic and quorum queues) and the filesystem; Cele
 where it stands, for all that no more specific walk names. `active/2` is the second attempt. "—": can't happen there, or
 would end the worker.
 
-| outcome | what happens | what is told | note |
-|---|---|---|---|
+The monitor's column is what the broker's events tell, where no worker has the agent (workers with `-E`, producers with
+`task_send_sent_event`; without the latter nobody tells of a job that no worker has received).
+
+| outcome | what happens | what is told | by a monitor alone | note |
+|---|---|---|---|---|
 """
 
 TAIL = """
@@ -54,7 +58,7 @@ Celery 5.7) ends without a state, and in these cases no verdict follows:
 ## What can't be told
 
 - A worker whose main process is killed says nothing of the jobs that it ran: they stay `active` until the broker hands
-  them out again (`acks_late`), or until a sidecar tells `unknown`.
+  them out again (`acks_late`), or until a monitor tells `unknown`.
 - A prefork process that dies before the pool has noted that it took a job: the pool hands the job to the next process
   without a second receipt, so `active` is told twice under one id, and Sluice counts it once.
 - A message that Celery turns away as no task (`task_rejected`) is `failed` where it has any id; without one it is
@@ -72,24 +76,27 @@ def page() -> str:
 
 
 def _line(row: Outcome) -> str:
-    return f"| {row.name} | {row.what} | {_walks(row)} | {row.note} |"
+    watched = _walks(row.watched)
+    if watched and ALL not in row.watched:
+        watched += "<br>others: the same"
+    return f"| {row.name} | {row.what} | {_walks(row.walks)} | {watched or 'the same'} | {row.note} |"
 
 
-def _walks(row: Outcome) -> str:
+def _walks(walks: Mapping[str, str | None]) -> str:
     """One walk for all, or each with those that it is for."""
     places: dict[str | None, list[str]] = {}
-    for place, walk in row.walks.items():
+    for place, walk in walks.items():
         places.setdefault(walk, []).append(place)
-    told = [(_named(row, found), walk) for walk, found in places.items() if walk is not None]
-    lines = [f"{walk}" if not name else f"{name}: {walk}" for name, walk in told]
+    told = [(_named(found, len(walks)), walk) for walk, found in places.items() if walk is not None]
+    lines = [f"{walk or 'nothing'}" if not name else f"{name}: {walk or 'nothing'}" for name, walk in told]
     if None in places:
-        lines.append(f"{_named(row, places[None])}: —")
+        lines.append(f"{_named(places[None], len(walks))}: —")
     return "<br>".join(lines)
 
 
-def _named(row: Outcome, places: list[str]) -> str:
+def _named(places: list[str], of: int) -> str:
     if places == [ALL]:
-        return "" if len(row.walks) == 1 else "others"
+        return "" if of == 1 else "others"
     names = [
         re.sub(r"<([\d.]+)$", r" before \1", place.replace("@", " on ").strip()) for place in places if place != ALL
     ]

@@ -25,6 +25,8 @@ from tests.integration.outcomes.ways import (
 )
 
 QUEUE = tasks.app.conf.task_default_queue
+NOTHING = {ALL: ""}
+"""No event tells of it."""
 
 
 class Stamping(StampingVisitor):
@@ -209,6 +211,7 @@ PUBLISHINGS = (
         "`task_always_eager`: runs where it is called",
         by_an_app_with(tasks.add, 1, 2, task_always_eager=True),
         {ALL: "active completed"},
+        watched=NOTHING,
         extensions={"eager": True},
         dated=False,
         queue=None,
@@ -219,6 +222,7 @@ PUBLISHINGS = (
         "`task_always_eager`: raises where it is called",
         by_an_app_with(tasks.fail, "eager", task_always_eager=True),
         {ALL: "active failed"},
+        watched=NOTHING,
         error="ValueError: eager",
         extensions={"eager": True},
         dated=False,
@@ -229,6 +233,7 @@ PUBLISHINGS = (
         "`task_always_eager`: `self.retry` once, then returns, all of it where it is called",
         by_an_app_with(tasks.retry_then_succeed, 1, task_always_eager=True),
         {ALL: "active retrying active/2 completed/2"},
+        watched=NOTHING,
         extensions={"eager": True},
         dated=False,
         queue=None,
@@ -258,6 +263,7 @@ PUBLISHINGS = (
         "a message that names no task, but has an id",
         message({"hello": "world"}, correlation_id="ID"),
         {ALL: "failed"},
+        watched=NOTHING,
         error="InvalidTaskError: .*",
         extensions={"celeryState": "REJECTED"},
         traced=False,
@@ -269,6 +275,7 @@ PUBLISHINGS = (
         "a message with an ETA that is no time",
         message([[1, 2], {}, {}], {"task": tasks.add.name, "id": "ID", "eta": "tomorrow"}),
         {ALL: "failed"},
+        watched=NOTHING,
         error="InvalidTaskError: .*ETA.*",
         job={"name": tasks.add.name},
         extensions={"celeryState": "REJECTED"},
@@ -280,6 +287,7 @@ PUBLISHINGS = (
         "a message of protocol 1 whose keyword arguments are a list",
         message({"task": tasks.add.name, "id": "ID", "args": [1, 2], "kwargs": []}),
         {ALL: "failed"},
+        watched=NOTHING,
         error="InvalidTaskError: .*",
         job={"name": tasks.add.name},
         extensions={"celeryState": "REJECTED"},

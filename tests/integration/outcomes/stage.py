@@ -17,6 +17,7 @@ from tests.integration.outcomes.send import WAVES, able, version
 from tests.integration.outcomes.table import Outcome, Walk
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
+from tests.support.fixtures import WITHOUT_AGENT
 from tests.support.producer import Producer
 from tests.support.waiting import POLL_SECONDS
 from tests.support.worker import WorkerProcess
@@ -60,12 +61,7 @@ def play(broker: Broker, pool: str, folder: Path) -> Played:
     env = agent_env(endpoint, folder)
     worker = WorkerProcess(folder, broker, app=APP, pool=pool, concurrency=CONCURRENCY, env=env)
     try:
-        ids: dict[str, str] = {}
-        for wave in WAVES:
-            env_of_wave = {**env, "SLUICE_TEST_INSTALL": "0"} if wave == "bare" else env
-            ids |= _send(worker, wave, env_of_wave, folder)
-        missing = {row.name for row in able(pool, broker.name)} - set(ids)
-        assert not missing, f"no wave has sent {missing}"
+        ids = send_all(worker, env, folder)
         deadline = time.monotonic() + LONGEST
         while time.monotonic() < deadline and not all_told(endpoint, broker, pool, ids):
             time.sleep(POLL_SECONDS)
@@ -74,6 +70,17 @@ def play(broker: Broker, pool: str, folder: Path) -> Played:
     finally:
         worker.teardown()
         endpoint.close()
+
+
+def send_all(worker: WorkerProcess, env: dict[str, str], folder: Path) -> dict[str, str]:
+    """Send every row that `worker` can do, from producers that have `env`; the jobs' ids by the rows' names."""
+    ids: dict[str, str] = {}
+    for wave in WAVES:
+        env_of_wave = {**env, **WITHOUT_AGENT} if wave == "bare" else env
+        ids |= _send(worker, wave, env_of_wave, folder)
+    missing = {row.name for row in able(worker.pool, worker.broker.name)} - set(ids)
+    assert not missing, f"no wave has sent {missing}"
+    return ids
 
 
 def played_by(endpoint: Endpoint, broker: Broker, pool: str, ids: dict[str, str], log: Callable[[], str]) -> Played:

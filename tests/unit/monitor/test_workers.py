@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from sluice_agent.speaker import FIELD
@@ -221,6 +223,19 @@ def test_strange_answers(cluster: Cluster, what: str, reply: object) -> None:
     cluster.observer.learned(WORKER, what, reply)
     cluster.run("received", "started", "succeeded")
     assert cluster.walk() == "queued active completed"
+
+
+def test_a_worker_that_is_too_busy_to_answer(cluster: Cluster) -> None:
+    """It is asked a few times more, with longer and longer pauses, and then left alone."""
+    asked = []
+    for second in range(600):
+        cluster.wait(1, beating=ONE)
+        if cluster.observer.unasked():
+            asked.append(second)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert len(asked) == 5
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= 10
 
 
 def test_those_that_return_are_asked_again(cluster: Cluster) -> None:

@@ -1,0 +1,85 @@
+"""The table of outcomes on a cluster where nobody has the agent: what a monitor can know, it tells, and it is right."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.integration.outcomes.rules import FINAL
+from tests.integration.outcomes.send import able
+from tests.integration.outcomes.table import GEVENT, PREFORK, THREADS, Outcome
+from tests.integration.outcomes.watched import Watched, play_watched
+from tests.support.brokers import rabbitmq_broker, redis_broker
+
+COMBINATIONS = [("redis", PREFORK), ("redis", THREADS), ("rabbitmq", PREFORK), ("rabbitmq", GEVENT)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each row on each combination that can do it."""
+    if "row" in metafunc.fixturenames:
+        cases = [((broker, pool), row) for broker, pool in COMBINATIONS for row in able(pool, broker)]
+        ids = [f"{broker}-{pool}-{row.name}" for (broker, pool), row in cases]
+        metafunc.parametrize(("watched", "row"), cases, indirect=["watched"], ids=ids, scope="module")
+    else:
+        metafunc.parametrize("watched", COMBINATIONS, indirect=True, ids="-".join, scope="module")
+
+
+@pytest.fixture(scope="module")
+def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    """The whole table, played once on one broker and pool."""
+    name, pool = request.param
+    redis = request.getfixturevalue("redis_server")
+    sent = {"task_send_sent_event": True}
+    broker = redis_broker(redis, sent)
+    if name == "rabbitmq":
+        broker = rabbitmq_broker(request.getfixturevalue("rabbitmq_server"), redis, conf=sent)
+    return play_watched(broker, pool, tmp_path_factory.mktemp(f"watched-{name}-{pool}"), agents=False)
+
+
+def test_outcome(watched: Watched, row: Outcome) -> None:
+    """Of a cluster that can't be changed a user must see what became of each job as well."""
+    played = watched.by_monitor
+    assert played.walk(row) == watched.expected(row), played.log()
+    for event in played.events[row.name]:
+        job = event["job"]
+        assert job["name"] != "unknown"
+        if "createdAt" in job:  # a worker's word may come before its producer's
+            assert row.queue is None or job["queue"] == played.queue + row.queue
+        assert job["extensions"].keys() >= {"celeryState", "rootId", "eventId"}
+    last = played.events[row.name][-1]["job"] if played.events[row.name] else {}
+    if row.error is not None and last.get("state") == "failed":
+        assert re.fullmatch(row.error, last["error"], re.DOTALL), last["error"][:500]
+    if row.stacktrace is not None:
+        assert re.search(row.stacktrace, last["stacktrace"], re.DOTALL), last["stacktrace"]
+
+
+def test_every_job_ends(watched: Watched) -> None:
+    """A job beside the rows' own, such as a child or the body of a chord, that stays open alarms people for nothing."""
+    last = [events[-1]["job"] for events in watched.by_monitor.others.values()]
+    assert [job for job in last if job["state"] not in FINAL] == []
+
+
+def test_nothing_breaks_the_contract(watched: Watched) -> None:
+    """An event that the endpoint refuses is lost."""
+    assert watched.by_monitor.faults == []
+
+
+def test_no_transition_is_told_twice(watched: Watched) -> None:
+    """Each event costs a part of a daily allowance."""
+    assert [event for event in watched.by_monitor.duplicates if "job" in event] == []
+
+
+def test_the_worker_is_told(watched: Watched) -> None:
+    """From its first heartbeat to its goodbye, with what it says of itself when it is asked."""
+    words = [event["worker"] for event in watched.workers if event["worker"]["state"] != "heartbeat"]
+    assert [word["state"] for word in words][:1] == ["online"]
+    assert [word["state"] for word in words][-1:] == ["offline"]
+    assert words[-1]["metadata"]["pool"] == watched.by_monitor.pool
+    assert words[-1]["concurrency"] > 1
+    assert watched.by_monitor.queue in words[-1]["queues"]
+
+
+def test_the_agents_are_silent(watched: Watched) -> None:
+    """Or this would not be a cluster without them."""
+    assert not any(watched.by_agents.events.values())
