@@ -6,6 +6,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 
 import pytest
@@ -103,15 +104,20 @@ def test_a_leader_that_ends_lets_another_lead_at_once(brokers: Callable[[str], B
     broker = brokers(broker_name)
     app = broker.app()
     app.send_task("nobody.knows")
-    with sampled(app, [broker.queue], consumers=dict) as first:
+    with ExitStack() as running:
+        first = running.enter_context(sampled(app, [broker.queue], consumers=dict))
         wait_until(lambda: first.snapshots, 15)
-        with sampled(app, [broker.queue], consumers=dict) as second:
-            first.snapshots.clear()
-            wait_until(lambda: len(first.snapshots) > 5)
-            assert second.snapshots == []
-            assert second.sampler.depths == {}
-            first.sampler.stop(10)
-            wait_until(lambda: second.snapshots, 8, "the one that is left does not lead")
+        others = [running.enter_context(sampled(app, [broker.queue], consumers=dict)) for _ in range(3)]
+        wait_until(lambda: all(other.sampler._failures == 0 for other in others))
+        first.snapshots.clear()
+        wait_until(lambda: len(first.snapshots) > 10)
+        assert [other.snapshots for other in others] == [[], [], []]
+        first.sampler.stop(10)
+        wait_until(lambda: sum(bool(other.snapshots) for other in others) == 1, 8, "none of those left leads")
+        leader = next(other for other in others if other.snapshots)
+        leader.snapshots.clear()
+        wait_until(lambda: len(leader.snapshots) > 10)
+        assert sum(bool(other.sampler.depths) for other in others) == 1
     app.close()
 
 

@@ -15,6 +15,8 @@ import pytest
 from celery import Celery
 from kombu import Queue
 
+from sluice_agent.monitor.queues import Depth
+from sluice_agent.monitor.queues.rabbitmq import RabbitMQGauge
 from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
 from tests.support.endpoint import Endpoint
 from tests.support.kinds import (
@@ -147,6 +149,19 @@ def test_rabbitmq_tells_depth_and_consumers(
         start_worker(broker=broker, agent=False)
         wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 1}, 15)
         assert {queue["name"] for queue in told.snapshots} == {broker.queue}
+    app.close()
+
+
+def test_missing_queues_cost_rabbitmq_no_channels(brokers: Callable[[str], Broker]) -> None:
+    """A connection has 2,047 channels. Where each missing queue took one, the sampling would end after some days."""
+    broker = brokers("rabbitmq")
+    app = broker.app()
+    send(app, 1)
+    with app.connection_for_read() as connection:
+        gauge = RabbitMQGauge(connection, None)
+        missing = [f"missing-{number}" for number in range(50)]
+        wait_until(lambda: gauge.depths([*missing, broker.queue]) == {broker.queue: Depth(1, consumers=0)})
+        assert len(connection.connection.channels) == 2  # the connection's own, and the gauge's
     app.close()
 
 

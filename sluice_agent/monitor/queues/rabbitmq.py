@@ -51,7 +51,8 @@ class RabbitMQGauge:
         try:
             answer = self._channel.queue_declare(queue=name, passive=True)
         except self._connection.channel_errors:  # not there, not ours to see, or another connection's alone
-            self._channel = None
+            if not self._channel.is_open:  # py-amqp opens it again by itself
+                self._channel = None
             put_off = min(put_off * 2, _ABSENT_LAST)
             self._absent[name] = (time.monotonic() + put_off, put_off)
             return None
