@@ -6,6 +6,7 @@ Bounded by a number of tasks. One that is known by all its events takes about BY
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
