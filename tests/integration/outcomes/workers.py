@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.integration.outcomes.held import Held, walk_of
-from tests.integration.outcomes.table import ALL, EVENTLET, GEVENT, PREFORK, SOLO, THREADS, Version, Walk, walk_among
+from tests.integration.outcomes.table import (
+    ALL,
+    EVENTLET,
+    GEVENT,
+    POOLS,
+    PREFORK,
+    SOLO,
+    THREADS,
+    Version,
+    Walk,
+    walk_among,
+)
 from tests.support.waiting import POLL_SECONDS, wait_until
 from tests.support.worker import WorkerProcess
 
@@ -17,6 +28,7 @@ BEGUN = "queued active"
 ENDED = f"{BEGUN} completed"
 AGAIN = f"{BEGUN} queued active completed"
 TWICE = f"{BEGUN} active completed"
+NOT_BEFORE_5_5: dict[str, str | None] = {f"{pool}<5.5": None for pool in POOLS}
 
 CUT_OFF_SECONDS = 5.0
 """A pool that cuts its jobs off has done so by then; one that waits for them waits until they are released."""
@@ -88,7 +100,7 @@ ENDINGS_OF_WORKERS = (
         "soft shutdown",
         "SIGQUIT with `worker_soft_shutdown_timeout`, in which the job ends",
         soft,
-        {"<5.5": None, SOLO: f"{BEGUN} failed", ALL: ENDED},
+        {**NOT_BEFORE_5_5, SOLO: f"{BEGUN} failed", ALL: ENDED},
         conf={"worker_soft_shutdown_timeout": 3},
         note="New in Celery 5.5. In a solo worker Celery's own signal handler raises NotImplementedError in the job.",
     ),
@@ -96,7 +108,7 @@ ENDINGS_OF_WORKERS = (
         "soft shutdown, too long a job",
         "SIGQUIT with `worker_soft_shutdown_timeout`, which the job exceeds",
         cold,
-        {"<5.5": None, PREFORK: f"{BEGUN} cancelled", SOLO: f"{BEGUN} failed", ALL: ENDED},
+        {**NOT_BEFORE_5_5, PREFORK: f"{BEGUN} cancelled", SOLO: f"{BEGUN} failed", ALL: ENDED},
         conf={"worker_soft_shutdown_timeout": 1},
         extensions={"cancelled": {"celeryState": "RETRY", "reason": ...}},
         note="Threads, gevent and eventlet wait for the job all the same.",
