@@ -14,6 +14,7 @@ from sluice_agent.transport.flock import try_lock
 from sluice_agent.transport.folder import check_folder, open_private
 
 _COURTESY = 10.0  # seconds that a process stands back for one that precedes it: five looks of that one
+_SIGN_EVERY = 10.0  # seconds: a host that has nothing to tell shall not write to its disk each second
 _COURTESY_EVERY = 60.0  # seconds at the least between two times: one that asks and takes nothing hangs
 
 
@@ -36,6 +37,7 @@ class ShipLock:
     def __init__(self, folder: Path, destination: str) -> None:
         self.precedes = False
         self._stood_back_at = -_COURTESY_EVERY
+        self._signed_at = -_SIGN_EVERY
         self._right = _LockFile(ship_lock(folder, destination))
         self._wish = _LockFile(ship_wanted(folder, destination))
 
@@ -65,7 +67,10 @@ class ShipLock:
 
     def sign(self) -> None:
         """Show that the holder lives and moves: see `silence`."""
-        self._right.touch()
+        now = time.monotonic()
+        if now - self._signed_at >= _SIGN_EVERY:
+            self._signed_at = now
+            self._right.touch()
 
     def release(self) -> None:
         """Let go. In a forked child this closes the copies only: its parent keeps what it holds."""

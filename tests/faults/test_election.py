@@ -48,17 +48,17 @@ def test_a_worker_ships_before_a_producer_and_gives_back_what_it_dies_with(
     """Without it a web server's process ships for the whole host, and its requests pay for that; or nobody ships."""
     endpoint.standing(*([status(503)] if mood == "away" else []))
     sender = producer(env=noting).start(PUBLISHES)
-    wait_until(lambda: host.shipper() == sender.pid and endpoint.requests, 20, "the producer does not ship")
+    wait_until(lambda: host.shipper() == sender.pid and endpoint.requests, 30, "the producer does not ship")
     worker = start_worker(app="tests.faults.app", env=noting)
-    wait_until(lambda: host.shipper() == worker.pid, 10, "the worker does not ship", worker.tail)
+    wait_until(lambda: host.shipper() == worker.pid, 30, "the worker does not ship", worker.tail)
     endpoint.standing()
     _is_delivered(endpoint)
     assert host.shipper() == worker.pid
     worker.kill()
-    wait_until(lambda: host.shipper() == sender.pid, 10, "the producer does not take over", host.report)
+    wait_until(lambda: host.shipper() == sender.pid, 30, "the producer does not take over", host.report)
     _is_delivered(endpoint)
     worker.start_again()
-    wait_until(lambda: host.shipper() == worker.pid, 10, "the worker does not ship again", worker.tail)
+    wait_until(lambda: host.shipper() == worker.pid, 30, "the worker does not ship again", worker.tail)
     sender.stop()
     assert worker.terminate().code == 0
     host.ship_once()
@@ -70,23 +70,23 @@ def test_a_producer_does_not_wait_for_ever_for_a_worker_that_is_stopped(
 ) -> None:
     """Without it a worker that hangs just as it asks for the lock ends the delivery of the whole host."""
     sender = producer(env=noting).start(PUBLISHES)
-    wait_until(lambda: host.shipper() == sender.pid, 20, "the producer does not ship")
+    wait_until(lambda: host.shipper() == sender.pid, 30, "the producer does not ship")
     sender.send(signal.SIGSTOP)
     worker = start_worker(app="tests.faults.app", env=noting)
     wanted = ship_lock(host.journal, "sluice").with_suffix(".wanted")
-    wait_until(wanted.exists, 10, "the worker does not ask", worker.tail)
+    wait_until(wanted.exists, 30, "the worker does not ask", worker.tail)
     worker.process.send(signal.SIGSTOP)
     sender.send(signal.SIGCONT)
     before = len(host.endpoint.events)
-    wait_until(lambda: len(host.endpoint.events) > before + 100, 20, "nobody ships", host.report)
+    wait_until(lambda: len(host.endpoint.events) > before + 100, 30, "nobody ships", host.report)
     worker.process.send(signal.SIGCONT)
-    wait_until(lambda: host.shipper() == worker.pid, 10, "the worker does not ship", worker.tail)
+    wait_until(lambda: host.shipper() == worker.pid, 30, "the worker does not ship", worker.tail)
 
 
 def test_a_shipper_that_stands_still_is_named(host: Host) -> None:
     """Without it a process that was stopped holds the lock, nothing arrives, and `status` says that all is well."""
     shipper = host.ship()
-    wait_until(lambda: host.shipper() == shipper.pid, 20, "nobody ships")
+    wait_until(lambda: host.shipper() == shipper.pid, 30, "nobody ships")
     shipper.send(signal.SIGSTOP)
     host.publish(3)
     assert _problems(host) == []
@@ -118,7 +118,7 @@ def test_a_file_system_without_locks_is_named(host: Host) -> None:
 
 def _is_delivered(endpoint: Endpoint) -> None:
     before = len(endpoint.events)
-    wait_until(lambda: len(endpoint.events) > before + 50, 20, "nothing arrives any more")
+    wait_until(lambda: len(endpoint.events) > before + 50, 30, "nothing arrives any more")
 
 
 def _problems(host: Host) -> list[str]:
