@@ -64,7 +64,10 @@ class Backlog:
 
 
 def events_in(message: Raw, accept: Collection[str]) -> Iterator[Any]:
-    """The events of a message: workers send them one by one or in lists. Raises what its serialiser raises."""
+    """The events of a message: workers send them one by one or in lists. Raises what its serialiser raises.
+
+    `accept` are content types, as kombu's `prepare_accept_content` has them.
+    """
     body = zlib.decompress(message.body) if message.is_packed else message.body
     if message.content_type == _JSON and _TYPED not in body:
         decoded = json.loads(body)

@@ -46,10 +46,7 @@ class Durable:
 
     def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
         """Declare the queue where it is absent, and consume it once this replica is the active one."""
-        if len(self._known) > _MOST_KNOWN:
-            self._known = set()
-        self._known.update(self._unsettled)
-        self._unsettled = []
+        self.lose()
         queue = Queue(
             self._queue.name,
             exchange=event_exchange(self._app, connection),
@@ -68,6 +65,13 @@ class Durable:
         self._consumer = Consumer(channel, [queue], on_message=on_message, accept=None, prefetch_count=_PREFETCH)
         self._consumer.consume()
         return channel
+
+    def lose(self) -> None:
+        """The connection went: what it brought, and was not acknowledged, is handed out again."""
+        if len(self._known) > _MOST_KNOWN:
+            self._known = set()
+        self._known.update(self._unsettled)
+        self._unsettled = []
 
     def mark(self, message: Message) -> tuple[Any, bool]:
         """Redelivered messages that this process took before are not new."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from kombu import Connection, Message
+from kombu.serialization import prepare_accept_content
 
 from sluice_agent.log import complain, logger
 from sluice_agent.monitor.backlog import Backlog, Raw, events_in
@@ -67,7 +68,7 @@ class Receiver:
         self._inspector = inspector
         self._subscription = subscription
         self._lost = lost
-        self._accept = {app.conf.event_serializer, "json"}
+        self._accept = prepare_accept_content({app.conf.event_serializer, "json"})
         self._backlog = Backlog()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None

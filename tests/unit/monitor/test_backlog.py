@@ -1,0 +1,51 @@
+"""What is read ahead of decoding."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from kombu.serialization import dumps, prepare_accept_content
+
+from sluice_agent.monitor.backlog import Backlog, Raw, events_in
+
+JSON = prepare_accept_content({"json"})
+EVENTS = [{"type": "task-started", "uuid": f"job-{number}", "hostname": "celery@one"} for number in range(24)]
+
+
+def raw(body: bytes, content_type: str = "application/json", encoding: str = "utf-8") -> Raw:
+    return Raw(body, content_type, encoding, None, 0.0)
+
+
+def test_a_storm_takes_a_fraction_of_its_size_and_loses_nothing() -> None:
+    """Without it the container is killed for its memory in the minute in which everybody looks."""
+    body, backlog = json.dumps(EVENTS).encode(), Backlog()
+    messages = 5_000_000 // len(body)
+    for _ in range(messages):
+        backlog.add(raw(body))
+    assert backlog.bytes < 2_000_000
+    assert len(backlog) == messages
+    while backlog:
+        assert list(events_in(backlog.take(), JSON)) == EVENTS
+    assert backlog.bytes == 0
+
+
+def test_any_serialiser_that_is_accepted_is_read() -> None:
+    """A cluster may have another `event_serializer` than JSON, and kombu's JSON has forms of its own."""
+    import datetime
+
+    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    content_type, encoding, body = dumps({"type": "task-sent", "eta": moment}, "json")
+    assert list(events_in(raw(body.encode(), content_type, encoding), JSON)) == [{"type": "task-sent", "eta": moment}]
+    content_type, encoding, body = dumps(EVENTS, "yaml")
+    assert (
+        list(events_in(raw(body.encode(), content_type, encoding), prepare_accept_content({"yaml", "json"}))) == EVENTS
+    )
+
+
+@pytest.mark.parametrize("serialiser", ["pickle", "yaml"])
+def test_a_serialiser_that_is_not_accepted_is_not(serialiser: str) -> None:
+    """A pickle runs whatever code its sender likes."""
+    content_type, encoding, body = dumps(EVENTS, serialiser)
+    with pytest.raises(Exception, match="Refusing"):
+        list(events_in(raw(body if isinstance(body, bytes) else body.encode(), content_type, encoding), JSON))
