@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from sluice_agent.transport.accounts import accounts
+from sluice_agent.transport.cursor import cursor_path, load
 from sluice_agent.transport.folder import journal_files
 from sluice_agent.transport.lock import who_ships
 from tests.support.accounts import Report, assert_balanced, status_of
@@ -91,13 +93,17 @@ class Host:
         """What `sluice-agent status --json` says."""
         return status_of(self.env)
 
+    def pending(self) -> int:
+        """How many events wait: what `status` says, without a process for each look."""
+        return accounts(self.journal, load(cursor_path(self.journal, "sluice")))["pending"]
+
     def balanced(self, *, killed: int = 0) -> Report:
         """The accounts, which add up and agree with the endpoint and the witnesses."""
         return assert_balanced(self.env, self.endpoint, killed=killed)
 
     def settled(self, timeout: float = 20.0, *, killed: int = 0) -> Report:
         """The same, when nothing waits any more."""
-        wait_until(lambda: self.status()["pending"] == 0, timeout, "something still waits", self.report)
+        wait_until(lambda: self.pending() == 0, timeout, "something still waits", self.report)
         return self.balanced(killed=killed)
 
     def report(self) -> str:

@@ -49,7 +49,7 @@ def test_what_is_captured_while_the_clock_jumps_arrives(host: Host, clock: Path)
         assert all(NAME.fullmatch(name) for name in host.files())
     publisher.send(signal.SIGTERM)
     publisher.wait()
-    wait_until(lambda: host.status()["pending"] == 0, 15, "something still waits", host.report)
+    wait_until(lambda: host.pending() == 0, 15, "something still waits", host.report)
     host.end(shipper)
     host.settled(killed=1)
 

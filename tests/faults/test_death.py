@@ -115,7 +115,7 @@ def test_killed_publishers_lose_nothing_that_they_had_told(host: Host, repeats: 
         publisher.send(signal.SIGKILL)
         publisher.wait()
     killed = repeats(4, 100)
-    wait_until(lambda: host.ship_once() and host.status()["pending"] == 0, 60, "something still waits", host.report)
+    wait_until(lambda: host.ship_once() and host.pending() == 0, 60, "something still waits", host.report)
     assert host.balanced(killed=killed)["dropped"].keys() <= {"corrupt"}
     assert host.files() == []
 

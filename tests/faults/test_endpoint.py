@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.transport import accounts
-from sluice_agent.transport.cursor import cursor_path, load
 from tests.faults.host import Host
 from tests.faults.recording import EVENTS
 from tests.support.endpoint import Endpoint, event_id_of
@@ -156,14 +154,9 @@ CASES: dict[str, Case] = {
 }
 
 
-def waiting(host: Host) -> int:
-    """How many events wait: what `status` says, without a process for each look."""
-    return accounts.accounts(host.journal, load(cursor_path(host.journal, "sluice")))["pending"]
-
-
 def delivered(host: Host, shipper: Process, timeout: float = 20.0) -> dict[str, Any]:
     """The accounts when nothing waits any more and the one that ships has ended well."""
-    wait_until(lambda: not waiting(host), timeout, "something still waits", host.report)
+    wait_until(lambda: not host.pending(), timeout, "something still waits", host.report)
     host.end(shipper)
     return host.balanced()
 

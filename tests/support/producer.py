@@ -27,7 +27,7 @@ class Producer:
         self._folder = folder
         self._started: list[Process] = []
 
-    def run(self, code: str, timeout: float = 60.0) -> str:
+    def run(self, code: str, timeout: float = 120.0) -> str:
         """What the code printed; the test fails, with its errors, if it exits with anything but 0."""
         ended = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code)],
@@ -43,7 +43,7 @@ class Producer:
             pytest.fail(f"the producer ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}", pytrace=False)
         return ended.stdout.strip()
 
-    def run_json(self, code: str, timeout: float = 60.0) -> Any:
+    def run_json(self, code: str, timeout: float = 120.0) -> Any:
         """The JSON in the last line that the code printed."""
         return json.loads(self.run(code, timeout).splitlines()[-1])
 

@@ -122,8 +122,8 @@ class WorkerProcess:
         if number == 9:
             self.process.wait()
 
-    def terminate(self, timeout: float = 30.0) -> Ending:
-        """A warm shutdown: SIGTERM, then wait for the end."""
+    def terminate(self, timeout: float = 60.0) -> Ending:
+        """A warm shutdown: SIGTERM, then wait for the end, which billiard's children may put off by half a minute."""
         started = time.monotonic()
         self.process.send(signal.SIGTERM)
         return Ending(self.process.wait(timeout), time.monotonic() - started)
@@ -166,7 +166,7 @@ class WorkerProcess:
     def reload(self) -> None:
         """Nothing is cached."""
 
-    def restart(self, timeout: float = 30.0) -> None:
+    def restart(self, timeout: float = 60.0) -> None:
         if self.running:
             self.terminate(timeout)
         self.start_again()
