@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from billiard.pool import ApplyResult
@@ -16,10 +15,10 @@ from celery.worker import state as worker_state
 from celery.worker.request import Request
 
 from sluice_agent.model import JobState
+from sluice_agent.signals.listening import listen
 from sluice_agent.signals.outcome import Outcome
 from sluice_agent.signals.watch import Watch, harmless
 
-_PATCHED = "_sluice_agent"
 REASON = "cut off by a cold shutdown"
 
 
@@ -36,21 +35,19 @@ class CutOff:
 
     def watch_cancellations(self) -> None:
         """Hear each job that Celery cancels."""
-        original = Request._announce_cancelled
-        if hasattr(original, _PATCHED):
-            return
         hear = harmless(self._watch, self._cancelled)
 
-        @wraps(original)
-        def announce_cancelled(request: Request, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return original(request, *args, **kwargs)
-            finally:  # it writes to the result backend, which may be away with the broker
-                says_retry = kwargs.get("emit_retry", args[0] if args else True)
-                hear(request, "RETRY" if says_retry else "STARTED")
+        def around(original: Callable[..., Any]) -> Callable[..., Any]:
+            def announce_cancelled(request: Request, *args: Any, **kwargs: Any) -> Any:
+                try:
+                    return original(request, *args, **kwargs)
+                finally:  # it writes to the result backend, which may be away with the broker
+                    says_retry = kwargs.get("emit_retry", args[0] if args else True)
+                    hear(request, "RETRY" if says_retry else "STARTED")
 
-        setattr(announce_cancelled, _PATCHED, True)
-        Request._announce_cancelled = announce_cancelled
+            return announce_cancelled
+
+        listen(Request, "_announce_cancelled", around)
 
     def shutting_down(self, **_: Any) -> None:
         """A cold shutdown has stopped its pool: tell `cancelled` of what it cut off, unless that had just ended."""
@@ -73,7 +70,8 @@ class CutOff:
         handle = request._apply_result
         result = handle and handle()
         in_process_of_its_own = isinstance(result, ApplyResult)
-        if not request.acknowledged and (in_process_of_its_own or celery_state == "RETRY"):
+        may_have_lost_broker = request.app.conf.worker_cancel_long_running_tasks_on_connection_loss
+        if not request.acknowledged and (in_process_of_its_own or may_have_lost_broker):
             self._tell_cut_off(request, celery_state)
         elif in_process_of_its_own:
             # It may have ended the job, and told so, unheard by this process: see when the pool has stopped.
