@@ -160,6 +160,10 @@ class Agent:
         place = cursor.load(cursor.cursor_path(self._journal.folder, self._first))
         return place.counts.dropped + self._journal.unwritten
 
+    def can_keep(self) -> bool:
+        """Whether what is captured now can be written down."""
+        return self._journal is not None and not self._journal.is_refusing
+
     def drop(self, reason: str) -> None:
         """Count an event that was captured and will not be sent."""
         if self._journal is not None:

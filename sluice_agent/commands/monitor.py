@@ -176,6 +176,7 @@ def watch(
         queue_interval=settings.queue_interval,
         queues=queues,
         management_url=management_url,
+        can_keep=agent.can_keep,
     )
     probes = serve_probes(settings, folder, watched.state)
     logger.info(

@@ -28,7 +28,8 @@ class Monitor:
 
     `emit` takes an event, as the line that is sent; `lost` counts one that could not be made, by reason. `queues` are
     names that are sampled beside those that are found. `durable` is the queue that collects events while nobody
-    listens; None: a queue that lives as long as its connection.
+    listens, and while `can_keep` says that nothing can be written down; None: a queue that lives as long as its
+    connection.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Monitor:
         queues: tuple[str, ...] = (),
         owner: str = "",
         management_url: str | None = None,
+        can_keep: Callable[[], bool] = lambda: True,
     ) -> None:
         self._extra_queues = frozenset(queues)
         self._observer = Observer(
@@ -61,7 +63,7 @@ class Monitor:
         )
         self._inspector = Inspector(app, enable_events=enable_events)
         subscription = Durable(app, durable) if durable else Transient(app)
-        self._receiver = Receiver(app, self._observer, self._inspector, subscription, lost, self._look)
+        self._receiver = Receiver(app, self._observer, self._inspector, subscription, lost, self._look, can_keep)
         self._workers = 0
         self._seen_queues: frozenset[str] = frozenset()
         self._consumers: Mapping[str, int] | None = None

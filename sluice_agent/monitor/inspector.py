@@ -73,13 +73,21 @@ class Inspector:
         self._requests.put(frozenset(workers))
 
     def _run(self) -> None:
-        while (request := self._requests.get()) is not None and not self._stopped.is_set():
+        while (request := self._next()) is not None and not self._stopped.is_set():
             try:
                 self._round(request)
             except Exception as error:  # noqa: BLE001 - each transport has errors of its own, and workers answer anything
                 complain("inspect", "Workers can't be asked (%s: %s).", type(error).__name__, error)
             if isinstance(request, int):
                 self.answers.put(Asked(request))
+
+    def _next(self) -> int | frozenset[str] | None:
+        """What is asked for, waiting for it; all workers that were named meanwhile are one request."""
+        request = self._requests.get()
+        while isinstance(request, frozenset) and not self._requests.empty():
+            following = self._requests.get()
+            request = request | following if isinstance(following, frozenset) else following  # everybody: these too
+        return request
 
     def _round(self, request: int | frozenset[str]) -> None:
         with self._app.connection_for_write() as connection:

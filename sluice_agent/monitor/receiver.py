@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sluice_agent.monitor.subscription import Subscription
 
 _IDLE = 0.25  # seconds that one look at an idle connection takes, and so a stop at the most
+_TELLING = 0.8  # of the time that a stop has, the part that may go on telling what was read
 _SLICE = 0.005  # seconds of decoding between two looks at the socket
 _TICK_EVERY = 1.0
 _PROBE_EVERY = 2.0
@@ -50,7 +51,8 @@ class DeafError(ConnectionError):
 class Receiver:
     """Tells `observer` every event of the broker, from one thread. `lost` counts, by reason, what was no event.
 
-    `on_tick` is called in that thread about once a second.
+    `on_tick` is called in that thread about once a second. `can_keep` says whether what is told now can be written
+    down: while it can't, events stay in a broker that keeps them.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class Receiver:
         subscription: Subscription,
         lost: Callable[[str], None],
         on_tick: Callable[[], None],
+        can_keep: Callable[[], bool],
     ) -> None:
+        self._can_keep = can_keep
         self._on_tick = on_tick
         self._app = app
         self._observer = observer
@@ -75,6 +79,7 @@ class Receiver:
         self._heard_at = 0.0  # the monotonic clock at the last sign of life
         self._message_at = 0.0
         self._deaf_since: float | None = None
+        self._stop_by = float("inf")
         self._hold_until = 0.0
         self._tick_at = 0.0
         self._answered: set[str] = set()
@@ -102,6 +107,7 @@ class Receiver:
 
     def stop(self, timeout: float) -> None:
         """End: what has been read is told first. Waits for `timeout` seconds at the most."""
+        self._stop_by = time.monotonic() + timeout * _TELLING
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -122,7 +128,6 @@ class Receiver:
             failures += 1
             pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
             self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-        self._decode(float("inf"))
 
     def _connect(self, failures: int) -> Connection:
         """A new connection to the broker, or to the next of several after each failure."""
@@ -148,10 +153,10 @@ class Receiver:
         now = probe_at = self._heard_at = self._message_at = time.monotonic()
         self._connected(connection, now)
         while not self._stopped.is_set():
-            if self._read_ahead(connection):
+            if self._read_ahead(connection, wait=0 if self._backlog and self._may_tell() else _IDLE):
                 self._heard_at = time.monotonic()
             self._hear_answers()
-            if time.monotonic() >= self._hold_until or self._backlog.bytes > self._subscription.most_ahead:
+            if self._may_tell():
                 self._decode(time.monotonic() + _SLICE)
             self._subscription.settle()
             now = time.monotonic()
@@ -164,21 +169,34 @@ class Receiver:
             if now >= self._tick_at:
                 self._tick_at = now + _TICK_EVERY
                 self._tick()
-        self._read_ahead(connection)
-        self._decode(float("inf"))
+        self._read_ahead(connection, wait=0)
+        self._finish()
         self._subscription.settle()
         self._subscription.close()
         self.is_connected = False
 
-    def _read_ahead(self, connection: Connection) -> bool:
-        """Read all that has come, as long as there is room; waits for something only where nothing is to be decoded."""
+    def _may_tell(self) -> bool:
+        """Not while workers are asked what events are about, nor what can't be written and the broker keeps for us."""
+        if self._subscription.survives and not self._can_keep():
+            return False
+        return time.monotonic() >= self._hold_until or self._backlog.bytes > self._subscription.most_ahead
+
+    def _read_ahead(self, connection: Connection, wait: float) -> bool:
+        """Read all that has come, as long as there is room, waiting `wait` seconds at most; whether anything had."""
+        if self._backlog.bytes > self._subscription.most_ahead:
+            self._stopped.wait(wait)
+            return False
         found = False
-        waits = not self._backlog and not self._stopped.is_set()
-        while self._backlog.bytes <= self._subscription.most_ahead:
-            if not self._drain(connection, _IDLE if waits else 0):
-                break
-            found, waits = True, False
+        while self._backlog.bytes <= self._subscription.most_ahead and self._drain(connection, wait):
+            found, wait = True, 0
         return found
+
+    def _finish(self) -> None:
+        """Tell what was read, as far as time allows; what the broker keeps for us it hands out again."""
+        if not self._subscription.survives:
+            self._decode(self._stop_by)
+            if self._backlog:
+                complain("unread", "There was no time to tell %d messages of the broker.", len(self._backlog))
 
     def _drain(self, connection: Connection, timeout: float) -> bool:
         """Let kombu read what has come; whether anything had."""
@@ -201,7 +219,7 @@ class Receiver:
     def _decode(self, until: float) -> None:
         """Tell the observer what was read, oldest first, until the monotonic clock says `until`."""
         take = self._observer.take
-        while self._backlog:
+        while self._backlog and time.monotonic() < until:
             message = self._backlog.take()
             try:
                 for event in events_in(message, self._accept):
@@ -212,9 +230,7 @@ class Receiver:
                 complain("undecodable", "A message is no event (%s: %s); it is counted.", type(error).__name__, error)
             self._subscription.note_taken(message.mark)
             self.lag_seconds = max(time.time() - message.read_at, 0.0)
-            if time.monotonic() >= until:
-                break
-        else:
+        if not self._backlog:
             self.lag_seconds = 0.0
 
     def _hear_answers(self) -> None:
@@ -260,6 +276,8 @@ class Receiver:
             self._deaf_since = self._heard_at
         if self._subscription.survives:
             self._backlog.clear()
+        else:
+            self._decode(float("inf"))  # nobody knows how long the broker is away
         what = "The broker can't be reached" if connection is None else "The connection to the broker is lost"
         complain("broker", "%s (%s: %s); it is tried again.", what, type(error).__name__, error)
         logger.debug(what, exc_info=sys.exc_info())

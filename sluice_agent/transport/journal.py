@@ -45,6 +45,11 @@ class Journal:
             if not self._write(line, lane):
                 self.unwritten[self._refusal] += 1
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether an `append` now would be in vain: the folder was full, or could not be written, a moment ago."""
+        return time.monotonic() < self._refusing_until
+
     def drop(self, reason: str) -> None:
         """Count an event that was captured and will not be sent."""
         with self._lock:

@@ -126,6 +126,22 @@ def test_what_was_told_is_not_told_again_when_the_broker_comes_back(tmp_path: Pa
         server.close()
 
 
+def test_what_cannot_be_written_stays_in_the_broker(rabbitmq_server: RabbitMQServer) -> None:
+    """Without it a full disk costs events that the broker would have kept."""
+    room = [True]
+    with watching(
+        rabbitmq_server.url(), durable=DurableQueue(DURABLE[1], 1_000, 600.0), can_keep=lambda: room[0]
+    ) as seen:
+        before = publish(rabbitmq_server.url(), 10)
+        wait_until(lambda: seen.has_told(before), 10, "events are missing", seen.monitor.state)
+        room[0] = False
+        meanwhile = publish(rabbitmq_server.url(), 500)
+        wait_until(lambda: seen.monitor.state().read_ahead_bytes > 10_000, 10, "nothing is read", seen.monitor.state)
+        assert not any(map(seen.states, meanwhile))
+        room[0] = True
+        wait_until(lambda: seen.has_told(meanwhile), 10, "events are missing", seen.monitor.state)
+
+
 def test_on_redis_it_is_refused_with_what_to_do_instead(
     brokers: Callable[[str], Broker], sluice_env: dict[str, str]
 ) -> None:
