@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from celery import Celery
 from kombu import Queue
 
 from sluice_agent.monitor.queues import Depth
+from sluice_agent.monitor.queues.consumers import consumers
 from sluice_agent.monitor.queues.rabbitmq import RabbitMQGauge
 from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
 from tests.support.endpoint import Endpoint
@@ -134,6 +136,24 @@ def test_consumers_of_a_redis_queue_are_the_workers_that_take_from_it(
         assert told.latest("mail") == {"name": "mail", "depth": 0, "consumers": 1}
         assert told.latest("unwanted") == {"name": "unwanted", "depth": 0, "consumers": 0}
     app.close()
+
+
+@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
+def test_asking_the_workers_leaves_nothing_behind(brokers: Callable[[str], Broker], name: str) -> None:
+    """It is asked once a minute for months: what kombu keeps of each time would be a worker's memory."""
+    app = brokers(name).app()
+
+    def objects_after_asking(times: int, connection: Any) -> int:
+        for _ in range(times):
+            assert consumers(app, connection) is None
+        gc.collect()
+        return len(gc.get_objects())
+
+    with app.connection_for_read() as connection:
+        before = objects_after_asking(3, connection)
+        after = objects_after_asking(6, connection)
+    app.close()
+    assert after - before < 200
 
 
 @pytest.mark.parametrize("name", ["rabbitmq", "rabbitmq-quorum"])

@@ -18,12 +18,9 @@ def consumers(app: Celery, connection: Any) -> Counter[str] | None:
     """
     if not app.conf.worker_enable_remote_control or "fanout" not in connection.transport.implements.exchange_type:
         return None
-    mailbox = Control(app).mailbox(connection)
-    del mailbox.producer_pool
-    channel = connection.channel()
-    try:
-        replies = mailbox.multi_call("active_queues", timeout=_PATIENCE, channel=channel)
-    finally:
-        channel.close()
+    with connection.clone() as own:  # kombu's Redis transport never forgets a channel of a connection that lasts
+        mailbox = Control(app).mailbox(own)
+        del mailbox.producer_pool
+        replies = mailbox.multi_call("active_queues", timeout=_PATIENCE, channel=own.default_channel)
     answers = [queues for reply in replies or () for queues in reply.values() if isinstance(queues, list)]
     return Counter(queue["name"] for queues in answers for queue in queues) if answers else None
