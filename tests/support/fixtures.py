@@ -73,7 +73,7 @@ def endpoint() -> Iterator[Endpoint]:
     server = Endpoint()
     yield server
     server.close()
-    assert server.faults == []
+    assert server.faults == [], server.faults[:5]
 
 
 @pytest.fixture

@@ -139,7 +139,11 @@ class IngestHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         endpoint = self.server.endpoint
         headers = {name.lower(): value for name, value in self.headers.items()}
-        raw = self.rfile.read(int(headers.get("content-length", 0)))
+        length = int(headers.get("content-length", 0))
+        raw = self.rfile.read(length)
+        if len(raw) < length:  # the client died while it sent
+            self.close_connection = True
+            return
         request = Request("POST", self.path, headers, raw)
         if not endpoint.is_up_on(self.server):
             self.reset()
