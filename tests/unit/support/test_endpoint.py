@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -157,3 +158,14 @@ def test_gzip_only_when_announced(endpoint: Endpoint, client: httpx.Client) -> N
     answer = client.post(f"{endpoint.url}/ingest", content=body, headers=headers)
     assert answer.json()["accepted"] == 1
     assert answer.headers["Accept-Encoding"] == "gzip"
+
+
+def test_half_a_request_is_none(endpoint: Endpoint, client: httpx.Client) -> None:
+    """A process that is killed while it sends has broken no contract."""
+    with socket.create_connection(("127.0.0.1", endpoint.port)) as killed:
+        killed.sendall(b'POST /api/ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{"events":[')
+        killed.shutdown(socket.SHUT_WR)
+        assert killed.recv(1) == b""
+    post(client, endpoint, job_event(1))
+    assert [request.status for request in endpoint.requests] == [200]
+    assert endpoint.faults == []
