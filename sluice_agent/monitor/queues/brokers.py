@@ -53,9 +53,11 @@ def gauge_of(app: Celery, connection: Any, management_url: str | None) -> Gauge:
 def election_of(connection: Any, name: str, owner: str) -> Election | None:
     """Where this agent stands. None: this broker holds no elections, or this user may not."""
     kind = connection.transport.driver_type
-    if kind == _REDIS:
-        return RedisElection(connection.default_channel.client, name, owner)
     try:
+        if kind == _REDIS:
+            election = RedisElection(connection.default_channel.client, name, owner)
+            election.leads()  # whether this user may is not known before
+            return election
         if kind == _AMQP:
             return RabbitMQElection(connection, name, owner)
         if kind == _SQS:
@@ -64,13 +66,18 @@ def election_of(connection: Any, name: str, owner: str) -> Election | None:
         if not isinstance(error, _refusals(connection)):
             raise
         why = f"{type(error).__name__}: {error}"
-        complain("election", "The broker refuses the queue %s, by which agents agree who samples (%s).", name, why)
+        complain("election", "The broker refuses %s, by which agents agree who samples (%s).", name, why)
     return None
 
 
 def _refusals(connection: Any) -> tuple[type[Exception], ...]:
-    if connection.transport.driver_type != _SQS:
+    kind = connection.transport.driver_type
+    if kind == _AMQP:
         return tuple(connection.channel_errors)
+    if kind == _REDIS:
+        from redis.exceptions import NoPermissionError  # noqa: PLC0415 - who has no Redis has no redis-py
+
+        return (NoPermissionError,)
     from sluice_agent.monitor.queues.sqs import REFUSALS  # noqa: PLC0415 - who has no SQS has no boto3
 
     return REFUSALS

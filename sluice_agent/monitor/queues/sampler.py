@@ -23,7 +23,8 @@ from sluice_agent.monitor.queues.snapshot import queue_event
 
 ELECTION = "sluice-agent-queues-{}"  # what the election is called on the broker: one for each Sluice connection
 _ASK_EVERY = 60.0  # seconds between two questions to all workers
-_LONGEST_PAUSE = 15.0  # seconds after a fault: with the election's term, somebody is back within half a minute
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds at the most after a fault, another, and so on
+_REFUSED_PAUSE = 900.0  # seconds until a worker asks again for a right that it was refused
 
 
 class QueueSampler:
@@ -82,24 +83,25 @@ class QueueSampler:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            refused = False
             try:
                 with opened(self._app, self._failures) as connection:
-                    self._sample_on(connection)
+                    refused = not self._sample_on(connection)
             except Exception as error:  # noqa: BLE001 - brokers fail in many ways, and the next try may do better
                 what = "The queues' depths can't be read from the broker, and are tried again (%s: %s)."
                 complain("queues", what, type(error).__name__, error)
             self._failures += 1
-            longest = min(2.0**self._failures, _LONGEST_PAUSE)
+            longest = _REFUSED_PAUSE if refused else _PAUSES[min(self._failures, len(_PAUSES)) - 1]
             self._stopped.wait(random.uniform(longest / 2, longest))  # noqa: S311 - so that not all come back as one
 
-    def _sample_on(self, connection: Any) -> None:
+    def _sample_on(self, connection: Any) -> bool:
+        """Sample until told to end; False where this agent may not."""
         gauge = gauge_of(self._app, connection, self._management_url)
         election = election_of(connection, ELECTION.format(self._connection_id), self._owner)
         if election is None:
             if self._must_be_elected:
-                complain("election", "No agent can be elected on this broker, so this worker samples no queues.")
-                self._stopped.wait()
-                return
+                complain("unelected", "No agent can be elected on this broker, so this worker samples no queues.")
+                return False
             election = Alone()
         due = time.monotonic()
         try:
@@ -116,6 +118,7 @@ class QueueSampler:
                 election.wait(max(pause, 0.0), self._stopped)
             with suppress(Exception):  # a connection that is lost by now has resigned for us
                 election.resign()
+            return True
         finally:
             self.depths = {}
 
