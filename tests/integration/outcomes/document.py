@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.integration.outcomes.rows import ROWS
 from tests.integration.outcomes.table import ALL, POOLS, Outcome
+from tests.integration.outcomes.workers import ENDINGS_OF_WORKERS, Ending
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "outcomes.md"
 
@@ -26,7 +27,7 @@ The monitor's column is what the broker's events tell, where no worker has the a
 |---|---|---|---|---|
 """
 
-TAIL = """
+MIDDLE = """
 ## What holds of every event
 
 Name and queue, where the message has them; `createdAt`, where the producer has the agent; `workerId`, `attempt` and
@@ -47,13 +48,20 @@ Celery 5.7) ends without a state, and in these cases no verdict follows:
 
 ## A worker that ends
 
-- A warm shutdown, and a soft one that lasts long enough, change nothing: jobs end, and are told, as ever.
-- A cold shutdown cuts jobs off. One that is acknowledged will never run again: `cancelled`, with `celeryState` RETRY,
-  Celery's own word for it, and `extensions.reason` (prefork, from Celery 5.5 on; before, Celery says nothing). One that
-  is not acknowledged (`acks_late`) goes back to its queue, of which only Celery 5.5 says anything: with others it is
-  `active` until it is handed out again.
-- A worker that loses its broker goes on, and what its jobs come to is told. With
-  `worker_cancel_long_running_tasks_on_connection_loss`, what is cancelled is `queued` again.
+It is in the middle of a job when it does. Each end is played on every pool with Redis, and with prefork on
+every broker.
+
+| end | what happens | what is told of the job | note |
+|---|---|---|---|
+"""
+
+TAIL = """
+`cancelled` has `extensions.reason` here, and `celeryState` is Celery's own word for it: RETRY, or STARTED where it says
+nothing. A job that went back to its queue is `queued` again with `extensions.requeued`.
+
+A worker that loses its broker goes on, and what its jobs come to is told. With
+`worker_cancel_long_running_tasks_on_connection_loss`, what is cancelled is `queued` again. Where the result backend is
+away as well, Celery from 5.6 on takes the loss of a result for a failure: `completed`, then `failed`.
 
 ## What can't be told
 
@@ -72,7 +80,11 @@ Celery 5.7) ends without a state, and in these cases no verdict follows:
 
 def page() -> str:
     """The whole page."""
-    return HEAD + "".join(f"{_line(row)}\n" for row in ROWS) + TAIL
+    jobs = "".join(f"{_line(row)}\n" for row in ROWS)
+    workers = "".join(
+        f"| {row.name} | {row.what}{_of(row)} | {_walks(row.walks)} | {row.note} |\n" for row in ENDINGS_OF_WORKERS
+    )
+    return HEAD + jobs + MIDDLE + workers + TAIL
 
 
 def _line(row: Outcome) -> str:
@@ -80,6 +92,10 @@ def _line(row: Outcome) -> str:
     if watched and ALL not in row.watched:
         watched += "<br>others: the same"
     return f"| {row.name} | {row.what} | {_walks(row.walks)} | {watched or 'the same'} | {row.note} |"
+
+
+def _of(row: Ending) -> str:
+    return "; the job has `acks_late`" if row.task == "hold_late" else ""
 
 
 def _walks(walks: Mapping[str, str | None]) -> str:
@@ -97,8 +113,11 @@ def _walks(walks: Mapping[str, str | None]) -> str:
 def _named(places: list[str], of: int) -> str:
     if places == [ALL]:
         return "" if of == 1 else "others"
+    for mark in {place.partition("<")[2] for place in places if "<" in place}:
+        if set(of_every_pool := [f"{pool}<{mark}" for pool in POOLS]) <= set(places):
+            places = [*(place for place in places if place not in of_every_pool), f"<{mark}"]
     names = [
-        re.sub(r"<([\d.]+)$", r" before \1", place.replace("@", " on ").strip()) for place in places if place != ALL
+        re.sub(r"<([\d.]+)$", r" before \1", place.replace("@", " on ")).strip() for place in places if place != ALL
     ]
     if ALL in places:
         names.append("others")

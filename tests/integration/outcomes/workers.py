@@ -145,7 +145,7 @@ ENDINGS_OF_WORKERS = (
         "SIGKILL to its main process; it is started again",
         killed_and_again,
         {ALL: BEGUN},
-        note="Nobody runs it again, and nobody knows what became of it, but a sidecar: `unknown`.",
+        note="Nobody runs it again, and nobody knows what became of it; a monitor tells `unknown`.",
     ),
     Ending(
         "killed worker, acks_late",
