@@ -58,6 +58,7 @@ def connect(
     silence = Silence(watch, told)
     execution = Execution(watch, silence)
     verdicts = Verdicts(watch, execution, told)
+    verdicts.watch_requeues()
     cut_off = CutOff(watch, verdicts.tell_of)
     cut_off.watch_cancellations()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import wraps
+from collections.abc import Callable
 from math import isnan
 from typing import Any
 
@@ -10,10 +10,9 @@ from celery import Task
 from celery._state import get_current_task
 
 from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.listening import listen
 from sluice_agent.signals.run import run_here
 from sluice_agent.signals.watch import Watch, harmless
-
-_PATCHED = "_sluice_agent"
 
 
 class Progress:
@@ -32,22 +31,20 @@ class Progress:
 
     def watch_update_state(self) -> None:
         """Hear ``self.update_state(state="PROGRESS", meta={"current": 3, "total": 10})``. No signal tells of it."""
-        original = Task.update_state
-        if hasattr(original, _PATCHED):
-            return
         report = self.report
 
-        @wraps(original)
-        def update_state(self: Task, *args: Any, **kwargs: Any) -> Any:
-            told = dict(zip(("task_id", "state", "meta"), args, strict=False)) | kwargs
-            answer = original(self, *args, **kwargs)
-            fraction = _fraction(told.get("meta")) if told.get("state") == "PROGRESS" else None
-            if fraction is not None and told.get("task_id") in (None, self.request.id):
-                report(fraction, self)
-            return answer
+        def around(original: Callable[..., Any]) -> Callable[..., Any]:
+            def update_state(self: Task, *args: Any, **kwargs: Any) -> Any:
+                told = dict(zip(("task_id", "state", "meta"), args, strict=False)) | kwargs
+                answer = original(self, *args, **kwargs)
+                fraction = _fraction(told.get("meta")) if told.get("state") == "PROGRESS" else None
+                if fraction is not None and told.get("task_id") in (None, self.request.id):
+                    report(fraction, self)
+                return answer
 
-        setattr(update_state, _PATCHED, True)
-        Task.update_state = update_state
+            return update_state
+
+        listen(Task, "update_state", around)
 
 
 def _fraction(meta: Any) -> float | None:

@@ -28,7 +28,6 @@ _NOBODY_HEARS_AN_EXIT = celery.VERSION[:2] < (5, 7) and billiard.VERSION[:2] >= 
 _ENDED_BY_SIGNAL = range(-255, -191)  # the exit codes with which billiard ends a child that gets a signal
 _REASON = "Celery has told no verdict"
 _KILLED_GREENLET = "GreenletExit"  # the error of a job whose greenlet a cold shutdown has killed
-_VERDICTS = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.QUEUED)
 
 
 class Silence:
@@ -87,7 +86,7 @@ class Silence:
 
     def _tell(self, at: float, run: Run, when: str, error: str, stacktrace: str, *, by_worker: bool = False) -> None:
         facts = run.told.facts
-        if run.has_ended or any(self._told.is_told(facts, state) for state in _VERDICTS):
+        if run.has_ended or self._told.has_verdict(facts):
             return
         run.has_ended = True
         cut_off = by_worker and error == _KILLED_GREENLET

@@ -7,6 +7,7 @@ from sluice_agent.signals.recent import Recent
 from sluice_agent.translation import JobFacts
 
 _REMEMBERED = 10_000  # verdicts
+_VERDICTS = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.QUEUED)
 
 
 class Told:
@@ -18,6 +19,10 @@ class Told:
     def is_told(self, facts: JobFacts, state: JobState) -> bool:
         """Whether this execution has been told to be in `state`."""
         return self._known.get(_key(facts, state), False)
+
+    def has_verdict(self, facts: JobFacts) -> bool:
+        """Whether this execution has been told to be over."""
+        return any(self.is_told(facts, state) for state in _VERDICTS)
 
     def note(self, facts: JobFacts, state: JobState) -> None:
         """This execution is told to be in `state`."""

@@ -9,12 +9,14 @@ from weakref import WeakValueDictionary
 
 from celery import Celery, Task
 from celery.exceptions import Reject, Retry
+from celery.worker.request import Request
 
 from sluice_agent.identity import run_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.facts import facts_of
 from sluice_agent.signals.header import CREATED_AT, HEADER, RUN, written
+from sluice_agent.signals.listening import listen
 from sluice_agent.signals.outcome import Outcome, outcome_of
 from sluice_agent.signals.publishing import waiting_state
 from sluice_agent.signals.queues import queue_of
@@ -35,7 +37,20 @@ class Verdicts:
         self._requests: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._receipts: Recent[tuple[int, int]] = Recent(_REMEMBERED)
         self._told = told
-        self._tell_requeued = harmless(watch, self.requeued)  # called by Celery's own code, not by a signal
+
+    def watch_requeues(self) -> None:
+        """Hear each message that goes back to its queue, where the worker sends it back: no signal says it."""
+        hear = harmless(self._watch, self.tell_of)
+
+        def around(original: Callable[..., Any]) -> Callable[..., Any]:
+            def reject(request: Request, requeue: bool = False) -> Any:
+                if requeue and not request.acknowledged:
+                    hear(request, Outcome(JobState.QUEUED, "REJECTED"), requeued=True)
+                return original(request, requeue)
+
+            return reject
+
+        listen(Request, "reject", around)
 
     def received(self, request: Any, **_: Any) -> None:
         """Name the execution that is about to begin, and tell `queued` where nobody has."""
@@ -48,13 +63,6 @@ class Verdicts:
         note[RUN] = run_of(request.hostname, os.getpid(), self._receipt(task), redelivered)
         task[HEADER] = note
         self._requests[request.id] = request
-        # No signal says that a message went back to its queue, so hear it where the worker sends it back.
-        request._on_reject = self._telling_requeue(
-            request._on_reject,
-            request.app,
-            task,
-            request.type,
-        )
         if not told_by_producer:
             told = self._about(request.app, task, {**note, RUN: ""}, request.type)
             when = now()
@@ -137,23 +145,11 @@ class Verdicts:
         self._receipts.put(task["id"], (attempt, count))
         return count
 
-    def _telling_requeue(
-        self, on_reject: Callable[..., Any], app: Celery, task: dict[str, Any], name: str
-    ) -> Callable[..., Any]:
-        def rejecting(logger: Any, errors: Any, requeue: bool = False) -> Any:
-            if requeue:
-                self._tell_requeued(app, task, name)
-            return on_reject(logger, errors, requeue)
-
-        return rejecting
-
-    def requeued(self, app: Celery, task: dict[str, Any], name: str) -> None:
-        """Tell `queued` again: the message goes back to its queue."""
-        self._tell(app, task, name, Outcome(JobState.QUEUED, "REJECTED"), requeued=True)
-
     def tell_of(self, request: Any, outcome: Outcome, **extensions: Any) -> None:
-        """Tell what became of a job that this process has received."""
-        self._tell(request.app, request.request_dict, request.type, outcome, **extensions)
+        """Tell what became of a job that this process has received, unless it is told to be over."""
+        task = request.request_dict
+        if not self._told.has_verdict(self._about(request.app, task, written(task), request.type).facts):
+            self._tell(request.app, task, request.type, outcome, **extensions)
 
     def _tell(self, app: Celery, task: Mapping[str, Any], name: str, outcome: Outcome, **extensions: Any) -> None:
         if self._watch.is_ignored(name):
