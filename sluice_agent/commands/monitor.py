@@ -24,6 +24,7 @@ from sluice_agent.log import logger
 from sluice_agent.monitor import DurableQueue, Monitor
 from sluice_agent.monitor.app import BrokerApp
 from sluice_agent.monitor.durable import refusal
+from sluice_agent.monitor.queues.management import Management
 from sluice_agent.settings import Settings
 from sluice_agent.signals.redaction import redact as default_redact
 from sluice_agent.signals.redaction import unfailing
@@ -31,6 +32,16 @@ from sluice_agent.signals.redaction import unfailing
 _COLLECT = (20_000, 20, 100)
 """How often garbage is looked for. What is remembered of tasks is much, and none of it refers back: to walk through it
 as often as Python does by default costs each event a tenth more."""
+
+
+def _checked(_context: click.Context, _option: click.Parameter, url: str | None) -> str | None:
+    if url is not None:
+        try:
+            Management(url, "/", "", "")
+        except ValueError as error:
+            raise Sentence(f"--management-url: {error}") from None
+    return url
+
 
 _OPTIONS = (
     click.option("--queue", "queues", multiple=True, metavar="NAME", help="Sample this queue too; may be repeated."),
@@ -67,7 +78,13 @@ _OPTIONS = (
         type=click.IntRange(1),
         help="How many tasks to remember, at about 1 kB each: most events carry no more than a task's id.",
     ),
-    click.option("--management-url", metavar="URL", help="RabbitMQ's management API, for unacknowledged messages."),
+    click.option(
+        "--management-url",
+        envvar="SLUICE_MANAGEMENT_URL",
+        metavar="URL",
+        callback=_checked,
+        help="RabbitMQ's management API, for the metric of unacknowledged messages.",
+    ),
     click.option(
         "--log-format",
         default="text",

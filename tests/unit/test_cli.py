@@ -220,6 +220,12 @@ def test_a_malformed_setting_is_a_sentence(run: Run, command: tuple[str, ...]) -
     assert sentence(run(*command, SLUICE_BATCH_SIZE="0")).startswith("Error: SLUICE_BATCH_SIZE is malformed: '0'")
 
 
+def test_a_management_address_that_is_none_is_a_sentence(run: Run) -> None:
+    """The monitor would run without what it was asked for, and say so where nobody reads."""
+    said = sentence(run("monitor", SLUICE_BROKER_URL="amqp://rabbitmq", SLUICE_MANAGEMENT_URL="rabbitmq:15672"))
+    assert said.startswith("Error: --management-url: ")
+
+
 def test_a_folder_that_cannot_be_used_is_a_sentence(run: Run, tmp_path: Path) -> None:
     """The sidecar's user has no right to the volume: that must be said, with the folder."""
     (tmp_path / "file").touch()

@@ -42,5 +42,9 @@ class Management:
             connection.close()
         if answer.status != 200:
             raise ValueError(f"{answer.status} {answer.reason}")
-        # A queue that has just been made has no figures yet.
-        return {queue["name"]: queue["messages_unacknowledged"] for queue in json.loads(body) if len(queue) > 1}
+        try:  # a queue that has just been made has no figures yet
+            return {
+                queue["name"]: int(queue["messages_unacknowledged"]) for queue in json.loads(body) if len(queue) > 1
+            }
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a list of queues: {error!r}") from None
