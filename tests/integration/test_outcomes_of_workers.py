@@ -16,7 +16,16 @@ from tests.integration.outcomes.rules import FINAL, broken, lacking
 from tests.integration.outcomes.send import version
 from tests.integration.outcomes.stage import folded
 from tests.integration.outcomes.table import GEVENT, POOLS, PREFORK, SOLO, Outcome
-from tests.integration.outcomes.workers import BEGUN, ENDED, ENDINGS_OF_WORKERS, Ending, killed_and_again
+from tests.integration.outcomes.workers import (
+    BEGUN,
+    ENDED,
+    ENDINGS_OF_WORKERS,
+    Ending,
+    cold,
+    killed_and_again,
+    soft,
+    warm,
+)
 from tests.support.brokers import BROKERS, rabbitmq_broker, redis_broker
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
@@ -61,6 +70,9 @@ def test_end_of_a_worker(
         of_state = [event for event in events if event["job"]["state"] == state]
         if of_state and (state in FINAL or len(of_state) > 1):
             assert lacking(of_state[-1], extensions, broker) == []
+    if row.drive in (warm, soft, cold) and not worker.running:  # a solo worker may outlive its cold shutdown
+        lives = endpoint.workers()[worker.hostname]
+        assert lives[-1]["worker"]["state"] == "offline"
     if row.drive is not killed_and_again:  # its last batch may go out again: nobody has noted the answer
         assert endpoint.duplicates == []
 
