@@ -8,6 +8,7 @@ from pathlib import Path
 from sluice_agent.transport.journal import Journal
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import rejects
+from tests.support.producer import Producer
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
@@ -36,3 +37,18 @@ def test_losses_ride_on_heartbeats_until_they_have_got_through(
     wait_until(lambda: reports(endpoint), 20, "the losses are not told", worker.tail)
     assert reports(endpoint)[0] == lost
     assert worker.terminate().code == 0
+
+
+def test_a_message_without_an_id_is_counted(
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
+) -> None:
+    """What Celery throws away can't be told of any job; that something was must not stay unknown as well."""
+    worker = start_worker(env={"SLUICE_HEARTBEAT_INTERVAL": "0.2"}, broker="filesystem", pool="solo")
+    producer("filesystem").run("""
+        from tests.integration.tasks import app
+        with app.producer_or_acquire() as producer:
+            producer.publish({"hello": "world"}, exchange="", routing_key=app.conf.task_default_queue)
+    """)
+    wait_until(lambda: reports(endpoint), 20, "the loss is not told", worker.tail)
+    assert reports(endpoint)[0] == {"malformed_message": 1}
+    assert endpoint.jobs() == {}
