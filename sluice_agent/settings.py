@@ -81,8 +81,8 @@ class Settings(BaseSettings):
     """Seconds between two heartbeats of a worker; ``0``: none. Sluice shows a worker offline after 6 s of silence."""
 
     queues: bool = False
-    """``1``: a worker samples the depth of queues, if it is the one of all agents that the broker elects. A sidecar does
-    so without being told."""
+    """``1``: a worker samples the depth of queues, if it is the one of all agents that the broker elects. A sidecar
+    does so without being told."""
 
     queue_interval: Seconds = 10.0
     """Seconds between two samples of a queue's depth; ``0``: none."""

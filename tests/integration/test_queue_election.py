@@ -44,10 +44,10 @@ def moments(endpoint: Endpoint, queue: str) -> list[float]:
     ("broker_name", "pool"),
     [
         ("redis", "prefork"),
-        ("rabbitmq", "prefork"),
-        ("redis", "gevent"),
+        ("redis", "eventlet"),
         ("rabbitmq", "gevent"),
         ("rabbitmq", "threads"),
+        ("rabbitmq", "solo"),
     ],
 )
 def test_one_worker_samples_and_another_takes_over(
