@@ -1,8 +1,9 @@
-"""The table. To add an outcome is to add a row to one of its halves."""
+"""The table. To add an outcome is to add a row to one of its parts."""
 
 from __future__ import annotations
 
+from tests.integration.outcomes.canvases import CANVASES
 from tests.integration.outcomes.endings import ENDINGS
 from tests.integration.outcomes.publishings import PUBLISHINGS
 
-ROWS = (*ENDINGS, *PUBLISHINGS)
+ROWS = (*ENDINGS, *PUBLISHINGS, *CANVASES)

@@ -1,0 +1,109 @@
+"""Jobs that belong together: what a task publishes, and Celery's canvases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import chain, chord, group
+from celery.canvas import StampingVisitor
+
+from tests.integration import tasks
+from tests.integration.outcomes.table import ALL, Outcome
+from tests.integration.outcomes.ways import call, first_of, last_of, linked, published_by_a_task
+
+
+class Stamping(StampingVisitor):
+    """Stamps every signature with a customer."""
+
+    def on_signature(self, sig: Any, **headers: Any) -> dict[str, str]:
+        return {"customer": "c-1"}
+
+
+def stamped(signature: Any) -> Any:
+    signature.stamp(Stamping())
+    return signature
+
+
+CANVASES = (
+    Outcome(
+        "publishes tasks",
+        "a task that publishes two others",
+        call(tasks.publish_children, 2),
+        {ALL: "queued active completed"},
+    ),
+    Outcome(
+        "published by a task",
+        "what another task publishes",
+        published_by_a_task,
+        {ALL: "queued active completed"},
+        extensions={"parentId": ..., "rootId": ...},
+    ),
+    Outcome(
+        "chain",
+        "the last of a chain",
+        last_of(lambda: chain(tasks.add.si(1, 2), tasks.add.s(3))),
+        {ALL: "queued active completed"},
+        extensions={"parentId": ..., "rootId": ...},
+    ),
+    Outcome(
+        "group",
+        "a member of a group",
+        first_of(lambda: group(tasks.add.s(1, 1), tasks.add.s(2, 2))),
+        {ALL: "queued active completed"},
+        extensions={"groupId": ...},
+    ),
+    Outcome(
+        "chord",
+        "the body of a chord",
+        last_of(lambda: chord([tasks.add.s(1, 1), tasks.add.s(2, 2)], tasks.tsum.s())),
+        {ALL: "queued active completed"},
+        extensions={"parentId": ..., "rootId": ...},
+    ),
+    Outcome(
+        "link",
+        "the callback of `link`",
+        linked(tasks.add, 1, 2, link=tasks.add.s(3)),
+        {ALL: "queued active completed"},
+        extensions={"parentId": ...},
+    ),
+    Outcome(
+        "link_error",
+        "the callback of `link_error`, which takes the failed job's id",
+        linked(tasks.fail, link_error=tasks.handle_error.s()),
+        {ALL: "queued active completed"},
+        extensions={"parentId": ...},
+        note="A callback that takes request, exception and traceback is called in the failing job and is no job.",
+    ),
+    Outcome(
+        "chord with a failing member",
+        "the member of a chord that raises",
+        first_of(lambda: chord([tasks.fail.s("member"), tasks.add.s(2, 2)], tasks.tsum.s())),
+        {ALL: "queued active failed"},
+        error="ValueError: member",
+        extensions={"groupId": ...},
+        note="The chord's body is never sent, so nothing is told of it.",
+    ),
+    Outcome(
+        "nested canvas",
+        "the last job of a chain that holds a group that holds a chain",
+        last_of(lambda: chain(group(tasks.add.s(1, 1), chain(tasks.add.s(2, 2), tasks.add.s(3))), tasks.tsum.s())),
+        {ALL: "queued active completed"},
+        extensions={"parentId": ...},
+    ),
+    Outcome(
+        "replace",
+        "`self.replace` by another task",
+        call(tasks.replace_self),
+        {ALL: "queued active queued active completed"},
+        job={"name": tasks.add.name},
+        of_state={"queued": {"requeued": True}},
+        note="The job goes on as another task under the same id.",
+    ),
+    Outcome(
+        "stamped headers",
+        "published with a stamp",
+        last_of(lambda: stamped(tasks.add.si(1, 2))),
+        {ALL: "queued active completed"},
+        extensions={"stamps": {"customer": "c-1"}},
+    ),
+)
