@@ -120,7 +120,7 @@ def test_a_leader_of_sqs_that_dies_is_replaced(app_with: Callable[..., Celery], 
     app.send_task("nobody.knows")
     connection = str(uuid.uuid4())
     url = sqs.create_queue(
-        QueueName=f"{ELECTION.format(connection)}.fifo", Attributes={"FifoQueue": "true", "VisibilityTimeout": "20"}
+        QueueName=f"{ELECTION.format(connection)}.fifo", Attributes={"FifoQueue": "true", "VisibilityTimeout": "18"}
     )["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="dead", MessageGroupId="leader", MessageDeduplicationId="1")
     assert sqs.receive_message(QueueUrl=url)["Messages"]  # whoever had it is gone

@@ -12,10 +12,10 @@ import time
 from typing import Any, Protocol
 from uuid import uuid4
 
-TERM = 20.0  # seconds that a leader leads without saying so again
+TERM = 18.0  # seconds that a leader leads without saying so again
 LOOK_EVERY = 6.0  # seconds between two words of a leader, and between two tries of the others
 TAKEOVER = TERM + LOOK_EVERY
-HEARTBEAT = 8.0  # seconds; RabbitMQ gives up a silent connection after two to three of them
+HEARTBEAT = 6.0  # seconds; RabbitMQ gives up a silent connection after two to three of them
 
 _NAP = 0.5  # seconds between two looks at whether to stop
 _HOLD = 600.0  # seconds; RabbitMQ closes the channel of a consumer that keeps a message for half an hour
