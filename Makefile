@@ -27,8 +27,9 @@ help:
 demo: $(VENV)/.installed-server
 	@$(BIN)/python -m examples.celery_app.demo $(ARGS)
 
-test: $(VENV)/.installed-dev $(if $(ARGS),,test-oldest test-gevent)
+test: $(VENV)/.installed-dev $(if $(ARGS),,.venv-celery-$(OLDEST)/.installed)
 	@sh scripts/servers.sh
+	@$(if $(ARGS),,$(MAKE) --no-print-directory -j2 --output-sync test-oldest test-gevent)
 	@echo "test: pytest $(ARGS)"
 	@sh scripts/test.sh $(ARGS)
 

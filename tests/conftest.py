@@ -1,14 +1,12 @@
 """Which tests pytest-xdist keeps together in one of its processes: those that share what is slow to start.
 
 Each of its processes has servers of its own and plays its own stages. Without this each would start a RabbitMQ, and
-play the same table as the others.
+play the same tables as the others.
 """
 
 from __future__ import annotations
 
 import pytest
-
-RABBITMQ = {"rabbitmq", "rabbitmq-quorum"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the tests' names
@@ -19,10 +17,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(test: pytest.Function) -> str:
-    """One for all that need RabbitMQ, one for each other stage; empty where a test may run anywhere."""
+    """One for each stage, but RabbitMQ's share theirs; one for what else needs RabbitMQ; empty: it may run anywhere."""
     params = test.callspec.params if hasattr(test, "callspec") else {}
-    stage: tuple[str, ...] = params.get("played", ())
-    words = {*stage, *(value for value in params.values() if isinstance(value, str))}
-    if "rabbitmq_server" in test.fixturenames or words & RABBITMQ:
-        return "rabbitmq"
-    return "-".join(stage)
+    for fixture, value in params.items():
+        if fixture in {"played", "watched"}:
+            broker, pool = value
+            return f"rabbitmq-{fixture}" if broker.startswith("rabbitmq") else f"{test.module.__name__}-{broker}-{pool}"
+    brokers = [value for value in params.values() if isinstance(value, str) and value.startswith("rabbitmq")]
+    return "rabbitmq" if brokers or "rabbitmq_server" in test.fixturenames else ""

@@ -74,6 +74,7 @@ def are_told(endpoint: Endpoint, jobs: list[str]) -> bool:
     return all(endpoint.states(job) == DONE for job in jobs)
 
 
+@pytest.mark.xdist_group("rabbitmq")
 def test_nothing_is_lost_while_no_sidecar_runs(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess]
 ) -> None:
@@ -96,6 +97,7 @@ def test_nothing_is_lost_while_no_sidecar_runs(
     assert told_twice(endpoint) == []
 
 
+@pytest.mark.xdist_group("rabbitmq")
 def test_a_standby_goes_on_where_the_active_one_was(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess]
 ) -> None:

@@ -172,6 +172,7 @@ def test_rabbitmq_tells_depth_and_consumers(
     app.close()
 
 
+@pytest.mark.xdist_group("rabbitmq")
 def test_missing_queues_cost_rabbitmq_no_channels(brokers: Callable[[str], Broker]) -> None:
     """A connection has 2,047 channels. Where each missing queue took one, the sampling would end after some days."""
     broker = brokers("rabbitmq")
@@ -185,6 +186,7 @@ def test_missing_queues_cost_rabbitmq_no_channels(brokers: Callable[[str], Broke
     app.close()
 
 
+@pytest.mark.xdist_group("rabbitmq")
 def test_rabbitmq_tells_what_waits_for_its_eta(
     brokers: Callable[[str], Broker], start_worker: Callable[..., WorkerProcess]
 ) -> None:
