@@ -29,7 +29,7 @@ class Bindings:
             return None
         bound = (queue, *(queue.get("bindings") or ()))
         bindings = tuple(binding for each in bound if isinstance(each, Mapping) for binding in _binding(each))
-        if self._bound.get(name) != bindings and len(self._bound) < _MOST:
+        if self._bound.get(name, ()) != bindings and len(self._bound) < _MOST:
             self._bound[name] = bindings
             self._found.clear()
         return name
