@@ -13,7 +13,8 @@ from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Held, Run, Task
 from sluice_agent.monitor.telling import Telling
-from sluice_agent.monitor.workers import Workers, WorkerView
+from sluice_agent.monitor.view import WorkerView
+from sluice_agent.monitor.workers import Workers
 
 _PATIENCE = 5.0  # seconds in which an event, which says more, may come of a task that an answer tells of
 

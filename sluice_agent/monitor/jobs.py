@@ -16,7 +16,8 @@ from sluice_agent.monitor.events import Event, cause_of, count, error_of, moment
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Held, Memory, Run, Seen, Task
 from sluice_agent.monitor.telling import Telling
-from sluice_agent.monitor.workers import Workers, WorkerView
+from sluice_agent.monitor.view import WorkerView
+from sluice_agent.monitor.workers import Workers
 from sluice_agent.translation import moment_of
 
 _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
@@ -146,7 +147,8 @@ class Jobs:
         live = [run for run in runs if run.is_live]
         if live:
             self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **about)
-        elif not runs or runs[-1].state is not JobState.CANCELLED:  # turned away before it was received
+        elif (not runs or runs[-1].state is not JobState.CANCELLED) and not _knows_less(task, worker):
+            # It was turned away before it was received.
             self._telling.turned_away(external_id, task, worker.hostname, JobState.CANCELLED, "REVOKED", at, **about)
 
     def _rejected(self, external_id: str, event: Event) -> None:
@@ -187,7 +189,10 @@ class Jobs:
         run.started = at
         run.is_hearsay = False
         worker.running[external_id] = run
-        self._telling.run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
+        if _knows_less(task, worker):
+            run.state = JobState.ACTIVE
+        else:
+            self._telling.run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
         if is_replaced:
             self._retire(external_id, task)
 
@@ -235,7 +240,9 @@ class Jobs:
         if run.is_hearsay and run.state is None and run.started is not None:
             self.begin(external_id, task, run, self._workers.at_run(run), run.started)
         self._workers.ended(external_id, run)
-        if run.is_live or (run.state is JobState.COMPLETED and state is JobState.FAILED):
+        if not task.name and _knows_less(task, self._workers.at_run(run)):
+            run.state = state
+        elif run.is_live or (run.state is JobState.COMPLETED and state is JobState.FAILED):
             self._telling.run(external_id, task, run, state, celery_state, at, **about)
 
     def _learn_message(self, task: Task, event: Event) -> None:
@@ -259,6 +266,11 @@ class Jobs:
         for run in task.runs:
             if run.state is JobState.ACTIVE:
                 self._workers.ended(external_id, run)
+
+
+def _knows_less(task: Task, worker: WorkerView) -> bool:
+    """Whether the worker's agent, which tells the same, is sure to know more: at the least the task's name."""
+    return not task.name and worker.speaks
 
 
 def _seen(last: Seen | None, attempt: int, event: Event) -> Seen:

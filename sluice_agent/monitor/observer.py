@@ -19,7 +19,8 @@ from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Run
 from sluice_agent.monitor.telling import Redact, Telling
-from sluice_agent.monitor.workers import Workers, WorkerView
+from sluice_agent.monitor.view import WorkerView
+from sluice_agent.monitor.workers import Workers
 
 _OTHER = "other"  # under which events of other types than Celery's own are counted
 

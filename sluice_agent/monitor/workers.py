@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
@@ -12,69 +11,17 @@ from sluice_agent.model import WorkerState
 from sluice_agent.monitor.events import Event, count, moment, seconds, text
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Run
+from sluice_agent.monitor.view import USUAL_FREQUENCY, WorkerView
 from sluice_agent.translation import worker_event
 
-_MISSED = 3  # heartbeats in a row
-_LATENESS = 1.0  # seconds that a heartbeat may be late, as the clock here is wound once a second
-_USUAL_FREQUENCY = 2.0  # seconds between two heartbeats of a worker that has not said otherwise
 _DEAFNESS = 5.0  # seconds without a look at the clock, after which the silence may have been ours
 _FAREWELL = 15.0  # seconds after `worker-offline` in which the last word on a task may come
-_BUSY_SOLO = 3_600.0  # seconds: a solo worker says nothing while it runs a task
 _KEPT = 60.0  # seconds for which a worker that has gone is known
-_ANSWER_SECONDS = 5.0  # in which a worker answers, at first; then twice that, and so on
-_MOST_ASKED = 5  # times
 _IDLE = 1.0  # seconds in which two words of busy, or of idle, are one
 _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
 _NO_WORD = "it ended, and no event said how: Celery says nothing of a task that raises Ignore"
 
 Lost = Callable[[str, Run, float, str], None]
-
-
-@dataclass(slots=True, eq=False)
-class WorkerView:
-    """One worker process as its events show it. `heard` is our wall clock, in seconds of the epoch."""
-
-    hostname: str
-    pid: int
-    heard: float
-    frequency: float | None = None
-    """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
-    is_online: bool = False
-    is_busy: bool = False
-    speaks: bool = False
-    """Whether it has an agent of its own for the same connection: then it tells of itself, and knows better."""
-    active: int | None = None
-    pool: str | None = None
-    concurrency: int | None = None
-    queues: tuple[str, ...] = ()
-    software: str | None = None
-    system: str | None = None
-    is_asked: bool = False
-    times_asked: int = 0
-    """How often since it came; it is asked again, a few times, where it was too busy to answer."""
-    asked_at: float = 0.0
-    running: dict[str, Run] = field(default_factory=dict)
-    idle_since: float | None = None
-    """The time of the first of the last heartbeats that all said that no task runs."""
-    beat_slot: int = -1
-
-    @property
-    def patience(self) -> float:
-        """For how many seconds it may be silent without being lost."""
-        missed = _MISSED * (self.frequency or _USUAL_FREQUENCY) + _LATENESS
-        return max(missed, _BUSY_SOLO) if self.pool == "solo" and self.running else missed
-
-    def is_to_be_asked(self, now: float) -> bool:
-        """Whether it was not asked yet, or has not answered."""
-        if not self.is_asked:
-            return True
-        wait = _ANSWER_SECONDS * 2**self.times_asked
-        return self.pool is None and self.times_asked < _MOST_ASKED and now - self.asked_at > wait
-
-    @property
-    def only_queue(self) -> str | None:
-        """The queue that all its tasks come from, if there is but one."""
-        return self.queues[0] if len(self.queues) == 1 else None
 
 
 class Workers:
@@ -209,7 +156,7 @@ class Workers:
     def _hear(self, view: WorkerView, event: Event, online_at: float | None) -> None:
         frequency = seconds(event.get("freq"))
         if frequency and ("active" in event or view.frequency is None):  # an answer to `heartbeat` names another one
-            view.frequency = frequency if "active" in event else _USUAL_FREQUENCY
+            view.frequency = frequency if "active" in event else USUAL_FREQUENCY
         version = text(event, "sw_ver")
         if version is not None:
             view.software = intern(f"celery {version}")

@@ -14,6 +14,7 @@ from tests.integration.outcomes.stage import (
     ROW_OF,
     Played,
     agent_env,
+    all_told,
     folded,
     played_by,
     send_all,
@@ -67,16 +68,24 @@ def play_watched(broker: Broker, pool: str, folder: Path, *, agents: bool) -> Wa
                 found = {}
                 for name, external_id in ids.items():
                     expected = ROW_OF[name].watched_walk(pool, version(), broker.name) or ()
-                    if not at_the_end or agents:  # nobody knows the verdict: at the latest when the worker has ended
+                    if not at_the_end:  # nobody knows the verdict: it is told when the worker has ended, if not before
                         expected = tuple(step for step in expected if step[0] != "unknown")
                     walk = folded(jobs.get(external_id, []))
                     if not set(expected[-1:]) <= set(walk):
                         found[name] = expected, walk
                 return found
 
-            wait_until(lambda: not missing(at_the_end=False), LONGEST, "not told", lambda: missing(at_the_end=False))
-            worker.process.stop(grace=20.0)
-            wait_until(lambda: not missing(at_the_end=True), LAST_WORDS, "not told", lambda: missing(at_the_end=True))
+            if agents:  # what they know, they tell themselves
+                wait_until(lambda: all_told(told, broker, pool, ids), LONGEST, "not told by the agents", worker.tail)
+                worker.process.stop(grace=20.0)
+            else:
+                wait_until(
+                    lambda: not missing(at_the_end=False), LONGEST, "not told", lambda: missing(at_the_end=False)
+                )
+                worker.process.stop(grace=20.0)
+                wait_until(
+                    lambda: not missing(at_the_end=True), LAST_WORDS, "not told", lambda: missing(at_the_end=True)
+                )
         finally:
             worker.teardown()
         assert sidecar.terminate() == 0, sidecar.tail()

@@ -193,6 +193,16 @@ def test_a_worker_with_an_agent_of_its_own(cluster: Cluster) -> None:
     assert cluster.walk("job-2") == "queued active unknown"
 
 
+def test_a_task_of_which_only_the_agent_knows_the_name(cluster: Cluster) -> None:
+    """Told first and without its name, it would stay nameless: the agent's own word would count as the second."""
+    cluster.beat(active=1, **{FIELD: CONNECTION})
+    cluster.run("started", "succeeded")
+    cluster.task("revoked", "job-2", terminated=False, signum=None, expired=True)
+    assert cluster.walk() == cluster.walk("job-2") == ""
+    cluster.run("received", "started", "succeeded", external_id="job-3")
+    assert cluster.walk("job-3") == "queued active completed"
+
+
 def test_the_agent_of_somebody_else(cluster: Cluster) -> None:
     """An agent that speaks to another account tells nothing to ours."""
     cluster.beat(**{FIELD: "550e8400-e29b-41d4-a716-000000000000"})

@@ -1,0 +1,63 @@
+"""One worker process, as a monitor knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sluice_agent.monitor.memory import Run
+
+USUAL_FREQUENCY = 2.0
+"""Seconds between two heartbeats of a worker that has not said otherwise."""
+
+_MISSED = 3  # heartbeats in a row
+_LATENESS = 1.0  # seconds that a heartbeat may be late, as the clock here is wound once a second
+_BUSY_SOLO = 3_600.0  # seconds: a solo worker says nothing while it runs a task
+_ANSWER_SECONDS = 5.0  # in which a worker answers, at first; then twice that, and so on
+_MOST_ASKED = 5  # times
+
+
+@dataclass(slots=True, eq=False)
+class WorkerView:
+    """One worker process as its events show it. `heard` is our wall clock, in seconds of the epoch."""
+
+    hostname: str
+    pid: int
+    heard: float
+    frequency: float | None = None
+    """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
+    is_online: bool = False
+    is_busy: bool = False
+    speaks: bool = False
+    """Whether it has an agent of its own for the same connection: then it tells of itself, and knows better."""
+    active: int | None = None
+    pool: str | None = None
+    concurrency: int | None = None
+    queues: tuple[str, ...] = ()
+    software: str | None = None
+    system: str | None = None
+    is_asked: bool = False
+    times_asked: int = 0
+    """How often since it came; it is asked again, a few times, where it was too busy to answer."""
+    asked_at: float = 0.0
+    running: dict[str, Run] = field(default_factory=dict)
+    idle_since: float | None = None
+    """The time of the first of the last heartbeats that all said that no task runs."""
+    beat_slot: int = -1
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds it may be silent without being lost."""
+        missed = _MISSED * (self.frequency or USUAL_FREQUENCY) + _LATENESS
+        return max(missed, _BUSY_SOLO) if self.pool == "solo" and self.running else missed
+
+    def is_to_be_asked(self, now: float) -> bool:
+        """Whether it was not asked yet, or has not answered."""
+        if not self.is_asked:
+            return True
+        wait = _ANSWER_SECONDS * 2**self.times_asked
+        return self.pool is None and self.times_asked < _MOST_ASKED and now - self.asked_at > wait
+
+    @property
+    def only_queue(self) -> str | None:
+        """The queue that all its tasks come from, if there is but one."""
+        return self.queues[0] if len(self.queues) == 1 else None
