@@ -183,17 +183,14 @@ class Jobs:
 
     def begin(self, external_id: str, task: Task, run: Run, worker: WorkerView, at: float) -> None:
         """`run` has begun."""
-        is_replaced = run.nesting < task.nesting
-        if is_replaced:  # a busy worker reads its broker before its pool
-            at = min(at, task.waiting_since - _MICROSECOND)
-        run.started = at
+        run.started = at = min(at, task.replaced_at(run.nesting) - _MICROSECOND)
         run.is_hearsay = False
         worker.running[external_id] = run
         if _knows_less(task, worker):
             run.state = JobState.ACTIVE
         else:
             self._telling.run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
-        if is_replaced:
+        if run.nesting < task.nesting:
             self._retire(external_id, task)
 
     def lost(self, external_id: str, run: Run, at: float, reason: str) -> None:

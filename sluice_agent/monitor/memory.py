@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from sluice_agent.identity import run_of
@@ -104,6 +105,12 @@ class Task:
     def nesting(self) -> int:
         """How often it has replaced itself by another task of the same id, as far as workers have received that."""
         return self.taken.nesting if self.taken else 0
+
+    def replaced_at(self, nesting: int) -> float:
+        """When a run of this nesting had replaced the task, though its worker has yet to say that it started."""
+        if self.held is not None and self.held.nesting > nesting:
+            return self.held.at
+        return self.waiting_since if self.told_waiting > nesting else inf
 
     def runs_at(self, hostname: str, pid: int) -> list[Run]:
         """Those of one worker process, oldest first."""

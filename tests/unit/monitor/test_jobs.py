@@ -187,6 +187,21 @@ def test_a_replacement_that_is_received_before_its_predecessor_is_said_to_have_s
     assert cluster.walk() == "queued active queued active completed"
 
 
+@pytest.mark.parametrize("seconds", [0, 2])
+def test_a_replacement_that_is_published_before_its_predecessor_is_said_to_have_started(
+    cluster: Cluster, seconds: int
+) -> None:
+    """A busy worker hears late that its pool has begun; the pool process has long published what replaces the task."""
+    cluster.run("received")
+    cluster.task("sent", queue="q")
+    cluster.task("sent", name="app.other", queue="q")
+    cluster.wait(seconds)
+    cluster.run("started")
+    cluster.task("received", name="app.other")
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "queued active queued active completed"
+
+
 def test_a_task_with_two_names(cluster: Cluster) -> None:
     """Its producer says the one, its worker the other: it has not replaced itself."""
     cluster.task("sent", name="app.add")
