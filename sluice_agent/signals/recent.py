@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Generic, TypeVar
 
 _Value = TypeVar("_Value")
@@ -12,7 +13,8 @@ class Recent(Generic[_Value]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._values: dict[str, _Value] = {}
+        # Not a dict: to find its oldest key it steps over every one that was removed before.
+        self._values: OrderedDict[str, _Value] = OrderedDict()
 
     def get(self, key: str, default: _Value) -> _Value:
         """The value of `key`, or `default` where it was never put or is forgotten."""
@@ -20,7 +22,7 @@ class Recent(Generic[_Value]):
 
     def put(self, key: str, value: _Value) -> None:
         """Remember `value`."""
-        self._values.pop(key, None)
         self._values[key] = value
+        self._values.move_to_end(key)
         if len(self._values) > self._most:
-            del self._values[next(iter(self._values))]
+            self._values.popitem(last=False)
