@@ -261,24 +261,28 @@ def exit_with(code: int = 1) -> NoReturn:
     sys.exit(code)
 
 
+def die() -> NoReturn:
+    """By SIGKILL; not at once: a job that the pool has not yet seen begin goes to its next process, as a new one."""
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
 @shared_task
-def kill_self(number: int = signal.SIGKILL) -> None:
-    os.kill(os.getpid(), number)
-    time.sleep(5)
+def kill_self() -> None:
+    die()
 
 
 @shared_task(acks_late=True)
 def kill_self_late() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(5)
+    die()
 
 
 @shared_task(bind=True, acks_late=True, retry_on_worker_lost=True, default_retry_delay=0, max_retries=3)
 def kill_self_and_retry(self: Task) -> int:
     """Die by SIGKILL in the first attempt; Celery 5.7 publishes the second."""
     if not self.request.retries:
-        time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGKILL)
+        die()
     return self.request.retries
 
 
@@ -289,9 +293,7 @@ def kill_self_once(path: str) -> str:
     if marker.exists():
         return "second run"
     marker.touch()
-    time.sleep(0.5)  # the pool hands the job of a process that dies at once to the next, as if it had never begun
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("unreachable")
+    die()
 
 
 @shared_task(soft_time_limit=1)
