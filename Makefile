@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 OLDEST := 5.4
 OLDER := $(OLDEST) 5.5 5.6
 MATRIX_TESTS := tests/integration/test_outcomes.py tests/integration/test_outcomes_of_workers.py
+MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/test_monitor_beside_agents.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-oldest test-gevent check bench matrix outcomes
@@ -60,6 +61,7 @@ matrix: $(VENV)/.installed-dev $(OLDER:%=.venv-celery-%/.installed)
 		echo "matrix: $$($$python/bin/celery --version)"; \
 		MATRIX=full $$python/bin/pytest $(MATRIX_TESTS) $(ARGS) || failed="$$failed $$python"; \
 	done; \
+	MATRIX=full $(BIN)/pytest $(MONITOR_TESTS) $(ARGS) || failed="$$failed the monitor's"; \
 	if [ -n "$$failed" ]; then echo "matrix: failed:$$failed" >&2; exit 1; fi
 
 .venv-celery-%/.installed: pyproject.toml constraints.txt tests/matrix/celery-%.txt | $(BIN)/pip

@@ -1,7 +1,11 @@
-"""The table of outcomes on a cluster where nobody has the agent: what a monitor can know, it tells, and it is right."""
+"""The table of outcomes on a cluster where nobody has the agent: what a monitor can know, it tells, and it is right.
+
+MATRIX=full asks for more brokers and pools.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -12,7 +16,9 @@ from tests.integration.outcomes.table import GEVENT, PREFORK, THREADS, Outcome
 from tests.integration.outcomes.watched import Watched, play_watched
 from tests.support.brokers import rabbitmq_broker, redis_broker
 
-COMBINATIONS = [("redis", PREFORK), ("redis", THREADS), ("rabbitmq", PREFORK), ("rabbitmq", GEVENT)]
+USUAL = [("redis", THREADS), ("rabbitmq", PREFORK)]
+FULL = [*USUAL, ("redis", PREFORK), ("rabbitmq", GEVENT)]
+COMBINATIONS = FULL if os.environ.get("MATRIX") == "full" else USUAL
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

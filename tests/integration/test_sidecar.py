@@ -128,6 +128,7 @@ def test_sigterm_drains_and_sighup_does_nothing(
     brokers: Callable[[str], Broker],
     run: Callable[..., Process],
     start_worker: Callable[..., WorkerProcess],
+    sluice_env: dict[str, str],
 ) -> None:
     """Without it each deployment of the sidecar costs what it was about to deliver."""
     broker = brokers("redis")
@@ -136,11 +137,15 @@ def test_sigterm_drains_and_sighup_does_nothing(
     sidecar.send(signal.SIGHUP)
     endpoint.standing(status(503))
     jobs = [broker.app().send_task("tests.integration.tasks.add", (1, 2)).id for _ in range(20)]
+    journal = Path(sluice_env["SLUICE_STATE_DIR"])
     wait_until(
-        lambda: endpoint.requests and jobs[-1].encode() in b"".join(one.body for one in endpoint.requests),
+        lambda: all(
+            any(f'{job}","attempt":1' in line and '"completed"' in line for line in _lines(journal)) for job in jobs
+        ),
         30,
-        "nothing is sent",
+        "the jobs are not in the journal",
     )
+    wait_until(lambda: endpoint.requests, 30, "nothing is sent")
     assert sidecar.running
     endpoint.standing()
     sidecar.send(signal.SIGTERM)
@@ -149,6 +154,10 @@ def test_sigterm_drains_and_sighup_does_nothing(
     lines = [json.loads(line) for line in sidecar.logs().splitlines()]
     assert {"time", "level", "logger", "message"} <= lines[0].keys()
     assert "Listening" in "".join(line["message"] for line in lines)
+
+
+def _lines(journal: Path) -> list[str]:
+    return "".join(file.read_text() for file in journal.rglob("*.ndjson")).splitlines()
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs util-linux")

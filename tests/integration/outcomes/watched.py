@@ -86,6 +86,11 @@ def play_watched(broker: Broker, pool: str, folder: Path, *, agents: bool) -> Wa
                 wait_until(
                     lambda: not missing(at_the_end=True), LAST_WORDS, "not told", lambda: missing(at_the_end=True)
                 )
+                wait_until(
+                    lambda: all(events[-1]["worker"]["state"] == "offline" for events in watched.workers().values()),
+                    LAST_WORDS,
+                    "a worker is still there",
+                )
         finally:
             worker.teardown()
         assert sidecar.terminate() == 0, sidecar.tail()

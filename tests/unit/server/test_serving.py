@@ -62,6 +62,7 @@ def test_what_was_accepted_survives_a_kill(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/jobs/job-1").status_code == 200
 
 
+@pytest.mark.alone
 def test_answers_on_an_open_connection_leave_at_once(tmp_path: Path) -> None:
     """Every request but the first would otherwise wait 40 ms for an acknowledgement, a page of ten half a second."""
     with serving(tmp_path / "s.db") as (_, url), httpx.Client() as client:
