@@ -79,6 +79,7 @@ def test_what_killed_shippers_had_not_settled_is_shipped_by_the_next(host: Host,
         wait_until(lambda before=before: host.endpoint.requests[-1:] != before, 20, "nobody ships", host.report)
         _wait_for_more(host, chance.randrange(3))
         one, other = _kill_the_one_that_ships(host, one, other)
+    host.endpoint.unscript()
     host.endpoint.release()
     wait_until(lambda: host.status()["delivered"] > 0, 20, "nobody ships", host.report)
     publisher.stop()

@@ -55,6 +55,11 @@ class Endpoint:
         with self._lock:
             self._script.extend(behaviours)
 
+    def unscript(self) -> None:
+        """Forget the behaviours that still wait for a request."""
+        with self._lock:
+            self._script.clear()
+
     def standing(self, *behaviours: Behaviour) -> None:
         """What answers when the script is empty: the first that deals with the request. None given: all is well."""
         with self._lock:

@@ -60,6 +60,8 @@ def play_watched(broker: Broker, pool: str, folder: Path, *, agents: bool) -> Wa
     try:
         worker = WorkerProcess(folder, broker, app=APP, pool=pool, concurrency=CONCURRENCY, env=sender_env, args=["-E"])
         try:
+            if not agents:  # which queue an exchange leads to is known when the worker has been asked for its own
+                wait_until(lambda: len(watched.queues()) > 1, LAST_WORDS, "the worker was not asked", sidecar.tail)
             ids = send_all(worker, sender_env, folder)
 
             def missing(*, at_the_end: bool) -> dict[str, tuple[Walk, Walk]]:
