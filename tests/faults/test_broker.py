@@ -17,7 +17,7 @@ from kombu import Exchange, Producer
 
 from tests.support.relay import Relay
 from tests.support.servers import RabbitMQServer, RedisServer, Server
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, within
 from tests.support.watching import publish, watching
 
 KINDS = {"redis": RedisServer, "rabbitmq": RabbitMQServer}
@@ -80,7 +80,7 @@ def test_a_broker_that_is_killed_ten_times_under_load(server: Server, repeats: C
                 server.kill()
                 wait_until(lambda: not seen.monitor.state().connected, 10, "the end was not noticed")
                 server.start()
-                seen.wait_until_connected(BACK_WITHIN)
+                within(BACK_WITHIN, lambda: seen.monitor.state().connected, "it is not back", seen.monitor.state)
         finally:
             load.stop()
         jobs = publish(url, 20)

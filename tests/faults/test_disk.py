@@ -221,8 +221,13 @@ def test_a_disk_that_goes_and_comes_back_loses_nothing(
 
 
 def remove(folder: Path) -> None:
-    """Somebody cleans up."""
-    shutil.rmtree(folder)
+    """Somebody cleans up, while the worker writes."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(folder)
+        return True
+
+    wait_until(is_gone, message="it is never empty for long enough")
 
 
 def plant_a_link(folder: Path) -> None:

@@ -81,30 +81,21 @@ def test_start_worker_and_producer_meet(
     assert sender.run_json(code) == 3
     ending = worker.terminate()
     assert ending.code == 0
-    assert ending.seconds < 10
+    assert ending.seconds < 30
 
 
 def test_tasks_end_as_their_names_say(start_worker: Callable[..., WorkerProcess], tmp_path: Path) -> None:
     """Tests that provoke an ending rely on Celery's own verdict being that ending."""
     worker = start_worker(agent=False, concurrency=4)
     app = worker.broker.app()
-    sent = {name: app.send_task(f"{APP}.{name}", args) for name, (args, _, _) in ENDINGS.items()}
-    lost = app.send_task(f"{APP}.kill_self_once", (str(tmp_path / "died"),))
+    for name, (args, state, text) in ENDINGS.items():  # one by one: a child that dies may have held another's task
+        result = app.send_task(f"{APP}.{name}", args)
+        wait_until(result.ready, 30, f"{name} did not end", worker.tail)
+        assert result.state == state, name
+        assert text in result_of(result), name
+    assert app.send_task(f"{APP}.kill_self_once", (str(tmp_path / "died"),)).get(timeout=60) == "second run"
     ignored = app.send_task(f"{APP}.ignore").id
-    ended = {name: (state_of(result), result_of(result)) for name, result in sent.items()}
-    wrong = {
-        name: ended[name]
-        for name, (_, state, text) in ENDINGS.items()
-        if ended[name][0] != state or text not in ended[name][1]
-    }
-    assert not wrong
-    assert lost.get(timeout=20) == "second run"
     wait_until(lambda: f"{APP}.ignore[{ignored}] ignored" in worker.logs(), message="not ignored", context=worker.tail)
-
-
-def state_of(result: AsyncResult) -> str:
-    wait_until(result.ready, 30, f"{result.id} did not end")
-    return result.state
 
 
 def result_of(result: AsyncResult) -> str:

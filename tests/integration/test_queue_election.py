@@ -20,7 +20,7 @@ from tests.support.brokers import Broker, redis_broker
 from tests.support.endpoint import Endpoint
 from tests.support.sampled import sampled
 from tests.support.servers import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, within
 from tests.support.worker import WorkerProcess
 
 INTERVAL = 0.5
@@ -69,7 +69,7 @@ def test_one_worker_samples_and_another_takes_over(
 
     first.kill()
     died = time.time()
-    wait_until(lambda: moments(endpoint, broker.queue)[-1] > died + 1, LATE, "nobody has taken over", second.tail)
+    within(LATE, lambda: moments(endpoint, broker.queue)[-1] > died + 1, "nobody has taken over", second.tail)
     if broker_name == "rabbitmq":  # Redis learns of it when the workers are asked again
         assert endpoint.queues()[broker.queue][-1]["queue"]["consumers"] == 1
     assert second.terminate().code == 0

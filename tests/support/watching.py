@@ -40,9 +40,9 @@ class Watching:
         """Whether everything that `publish` says of these jobs was told."""
         return all(set(self.states(job)) >= TOLD for job in jobs)
 
-    def wait_until_connected(self, timeout: float = 20.0) -> None:
+    def wait_until_connected(self) -> None:
         """It listens."""
-        wait_until(lambda: self.monitor.state().connected, timeout, "the monitor is not connected", self.monitor.state)
+        wait_until(lambda: self.monitor.state().connected, 20, "the monitor is not connected", self.monitor.state)
 
     def _note(self, line: bytes) -> None:
         job = json.loads(line).get("job")

@@ -14,10 +14,10 @@ def test_it_returns_the_first_truthy_value() -> None:
     looks = iter([None, 0, "found"])
     started = time.monotonic()
     assert wait_until(lambda: next(looks)) == "found"
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 def test_it_fails_with_message_and_context() -> None:
     """A failure that does not say what was seen costs an engineer an afternoon."""
     with pytest.raises(pytest.fail.Exception, match=r"(?s)no answer.*KeyError.*the log"):
-        wait_until(lambda: {}["missing"], timeout=0.05, message="no answer", context=lambda: "the log")
+        wait_until(lambda: {}["missing"], usually=0.05, message="no answer", context=lambda: "the log")
