@@ -6,8 +6,8 @@ import logging
 
 from sluice_agent.agent import EXIT_BUDGET, Agent, BeforeSend
 from sluice_agent.log import logger
+from sluice_agent.redaction import Redact
 from sluice_agent.settings import Settings
-from sluice_agent.signals import Redact
 from sluice_agent.stats import Counts, Stats
 
 _agent: Agent | None = None

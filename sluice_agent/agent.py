@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sluice_agent import signals
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.log import complain, logger
 from sluice_agent.model import Event, EventType
+from sluice_agent.redaction import Redact
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts, Stats
 from sluice_agent.transport import accounts, cursor
@@ -37,7 +37,7 @@ _VITAL_TYPES = tuple(
 class Agent:
     """What `install` makes. One to a process; a forked child goes on with the same one, as `after_fork` leaves it."""
 
-    def __init__(self, settings: Settings, before_send: BeforeSend | None, redact: signals.Redact | None) -> None:
+    def __init__(self, settings: Settings, before_send: BeforeSend | None, redact: Redact | None) -> None:
         self._settings = settings
         self._before_send = before_send
         self._journal = _journal(settings)
@@ -58,6 +58,8 @@ class Agent:
 
     def listen(self) -> None:
         """Capture what happens in this process and its children. A monitor does not: it is told by the broker."""
+        from sluice_agent import signals  # noqa: PLC0415 - brings Celery's worker along, 4 MB that a monitor need not hold
+
         settings = self._settings
         self.report_progress = signals.connect(
             connection_id=str(settings.connection),

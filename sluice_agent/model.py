@@ -26,6 +26,9 @@ TIMESTAMP = (
     r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?Z$"
 )
 
+UNNAMED = "unknown"
+"""The name of a job of which its observer knows none: the contract asks for one."""
+
 Timestamp = Annotated[str, Field(pattern=TIMESTAMP)]  # RFC 3339 in UTC; \d would take any script's digits
 Count = Annotated[int, Field(ge=0, strict=True)]
 ShortText = Annotated[str, Field(min_length=1, max_length=255)]

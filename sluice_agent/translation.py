@@ -22,6 +22,7 @@ from typing import Any
 from sluice_agent.identity import execution_id, transition_id, worker_event_id
 from sluice_agent.model import (
     TIMESTAMP,
+    UNNAMED,
     EventType,
     Framework,
     Job,
@@ -35,7 +36,6 @@ from sluice_agent.model import (
 )
 
 _FINAL = frozenset(state.value for state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED))
-_UNNAMED = "unknown"
 _SHORTEST_LIMIT = 255  # characters: no text of the contract is allowed less
 _ONE_WORD = 30.0  # seconds in which a worker's going online or offline, seen by two observers, is one event
 
@@ -201,7 +201,7 @@ def _fitting(field_name: str, text: str) -> str:
 def _frame(connection_id: str, name: str, queue: str | None, worker_id: str | None, max_retries: int | None) -> str:
     """What the events of all jobs of one kind have in common, from the timestamp's end to within the job."""
     text = f'","framework":"celery","connectionId":"{connection_id}","job":{{"name":'
-    text += quoted(_fitting("name", name or _UNNAMED))
+    text += quoted(_fitting("name", name or UNNAMED))
     if queue:
         text += f',"queue":{quoted(_fitting("queue", queue))}'
     if worker_id:

@@ -25,9 +25,9 @@ from sluice_agent.monitor import DurableQueue, Monitor
 from sluice_agent.monitor.app import BrokerApp
 from sluice_agent.monitor.durable import refusal
 from sluice_agent.monitor.queues.management import Management
+from sluice_agent.redaction import redact as default_redact
+from sluice_agent.redaction import unfailing
 from sluice_agent.settings import Settings
-from sluice_agent.signals.redaction import redact as default_redact
-from sluice_agent.signals.redaction import unfailing
 
 _COLLECT = (20_000, 20, 100)
 """How often garbage is looked for. What is remembered of tasks is much, and none of it refers back: to walk through it

@@ -18,9 +18,10 @@ from sluice_agent.monitor.inspection import Inspection
 from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Run
-from sluice_agent.monitor.telling import Redact, Telling
+from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.view import WorkerView
 from sluice_agent.monitor.workers import Workers
+from sluice_agent.redaction import Redact
 
 _OTHER = "other"  # under which events of other types than Celery's own are counted
 

@@ -8,9 +8,8 @@ from typing import Any
 from sluice_agent.model import JobState
 from sluice_agent.monitor.events import Event
 from sluice_agent.monitor.memory import Held, Run, Task
+from sluice_agent.redaction import Redact
 from sluice_agent.translation import JobEvents, JobFacts, timestamp, timestamp_of
-
-Redact = Callable[[str, Any], Any]
 
 _NOTHING: Mapping[str, Any] = {}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID, uuid5
 
+from sluice_agent.model import UNNAMED
 from sluice_agent.server.moments import in_utc, instant, milliseconds_between
 from sluice_agent.server.walk import Step, walked
 
@@ -23,7 +24,7 @@ def record_of(bodies: Iterable[str]) -> Record:
     """The record of the job that `bodies`, its events as they are stored, tell of. There is at least one.
 
     What describes the run (start, end, progress, error) is the latest run's; what describes the job is the latest word
-    of any event. A time that no event names is taken from the transition that it belongs to, except ``createdAt``:
+    of any event, where a name is better than none. A time that no event names is taken from the transition that it belongs to, except ``createdAt``:
     only its producer knows when a job was dispatched.
     """
     steps = sorted((_step(body) for body in bodies), key=lambda step: step.order)
@@ -33,6 +34,7 @@ def record_of(bodies: Iterable[str]) -> Record:
     extensions = {key: value for step in told for key, value in step.job.get("extensions", {}).items()}
     extensions.pop("eventId", None)
     created = min((step.job["createdAt"] for step in told if "createdAt" in step.job), key=instant, default=None)
+    names = [step.job["name"] for step in told if step.job["name"] != UNNAMED]
     last, event = walk[-1], told[-1].event
     started, completed = last.run.started_at, last.completed_at
     connection_id, external_id = event["connectionId"].lower(), latest["externalId"]

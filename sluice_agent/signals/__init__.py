@@ -11,19 +11,19 @@ from typing import Any
 from celery import Celery, signals
 
 from sluice_agent.ignoring import ignoring
+from sluice_agent.redaction import Redact, unfailing
+from sluice_agent.redaction import redact as default_redact
 from sluice_agent.signals.cut_off import CutOff
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.publishing import Publishing
-from sluice_agent.signals.redaction import redact as default_redact
-from sluice_agent.signals.redaction import unfailing
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.verdicts import Verdicts
-from sluice_agent.signals.watch import Redact, Watch, harmless
+from sluice_agent.signals.watch import Watch, harmless
 from sluice_agent.signals.workers import Workers
 
-__all__ = ["Redact", "connect"]
+__all__ = ["connect"]
 
 
 def connect(

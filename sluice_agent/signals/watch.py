@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import ParamSpec
 
 from celery.exceptions import SoftTimeLimitExceeded
 
 from sluice_agent.log import complain, logger
+from sluice_agent.redaction import Redact
 
-Redact = Callable[[str, Any], Any]
 P = ParamSpec("P")
 
 

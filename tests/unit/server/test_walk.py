@@ -174,6 +174,15 @@ def test_times_that_no_event_names_come_from_transitions() -> None:
     assert record["createdAt"] is None
 
 
+def test_a_name_is_better_than_none() -> None:
+    """A monitor that started in the middle of a job would otherwise take away the name that its producer told."""
+    queued, active = job_event("queued", 0, name="app.first"), job_event("active", 1, name="app.second")
+    ended = job_event("completed", 2, name="unknown")
+    assert derived(queued, ended)["name"] == "app.first"
+    assert derived(queued, active, ended)["name"] == "app.second"
+    assert derived(ended)["name"] == "unknown"
+
+
 @pytest.mark.parametrize(
     ("eta", "shown"),
     [

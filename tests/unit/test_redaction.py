@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_agent.model import encode
-from sluice_agent.signals.redaction import HIDDEN, redact, unfailing
+from sluice_agent.redaction import HIDDEN, redact, unfailing
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sluice_agent.log import complain
 from sluice_agent.model import encode
-from sluice_agent.signals.watch import Redact
+
+Redact = Callable[[str, Any], Any]
+"""Called with the name (args, kwargs or result) and the value; returns what may leave the process."""
 
 HIDDEN = "[redacted]"
 
