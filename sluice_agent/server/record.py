@@ -24,8 +24,8 @@ def record_of(bodies: Iterable[str]) -> Record:
     """The record of the job that `bodies`, its events as they are stored, tell of. There is at least one.
 
     What describes the run (start, end, progress, error) is the latest run's; what describes the job is the latest word
-    of any event, where a name is better than none. A time that no event names is taken from the transition that it belongs to, except ``createdAt``:
-    only its producer knows when a job was dispatched.
+    of any event, where a name is better than none. A time that no event names is taken from the transition that it
+    belongs to, except ``createdAt``: only its producer knows when a job was dispatched.
     """
     steps = sorted((_step(body) for body in bodies), key=lambda step: step.order)
     walk, aside = walked(steps)
@@ -43,7 +43,7 @@ def record_of(bodies: Iterable[str]) -> Record:
         "externalId": external_id,
         "framework": event["framework"],
         "connectionId": connection_id,
-        "name": latest["name"],
+        "name": names[-1] if names else UNNAMED,
         "queue": latest.get("queue"),
         "tags": _object(extensions.get("tags")),
         "state": last.state,
