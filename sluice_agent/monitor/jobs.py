@@ -14,7 +14,7 @@ from sluice_agent.model import JobState
 from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.events import Event, cause_of, count, error_of, moment, seconds, text
 from sluice_agent.monitor.later import Later
-from sluice_agent.monitor.memory import Held, Memory, Run, Seen, Task
+from sluice_agent.monitor.memory import Held, Memory, Run, Task, Turn, turn
 from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.view import WorkerView
 from sluice_agent.monitor.workers import Workers
@@ -22,6 +22,7 @@ from sluice_agent.translation import moment_of
 
 _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
 _PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
+_SMALL = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
 _MICROSECOND = 1e-6  # in seconds; what a timestamp can tell
 _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _CUT_OFF = "cut off by a cold shutdown"
@@ -57,11 +58,11 @@ class Jobs:
         task = self.memory.known(external_id)
         at = moment(event, self._later.now)
         attempt = (count(event.get("retries")) or 0) + 1
-        task.sent = _seen(task.sent, attempt, event)
+        task.sent, task.sent_kind = _seen(task.sent, task.sent_kind, attempt, event)
         task.queue = self._bindings.queue_of(event) or task.queue
         if attempt == 1 and task.created is None:
             task.created = at
-        last = task.runs[-1] if task.runs else None
+        last = task.last_run
         if last is not None and last.state in _VERDICTS and last.started is not None and at > last.started:
             task.published_again = True
         task.attempt = max(task.attempt, attempt)
@@ -77,7 +78,7 @@ class Jobs:
     def _received(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
         task.attempt = attempt = (count(event.get("retries")) or 0) + 1
-        task.taken = _seen(task.taken, attempt, event)
+        task.taken, task.taken_kind = _seen(task.taken, task.taken_kind, attempt, event)
         self._release(external_id, task, at)
         self._retire(external_id, task)
         self._learn_message(task, event)
@@ -270,10 +271,10 @@ def _knows_less(task: Task, worker: WorkerView) -> bool:
     return not task.name and worker.speaks
 
 
-def _seen(last: Seen | None, attempt: int, event: Event) -> Seen:
-    """A message as it is seen now. One that is no later attempt, and yet another task, has replaced the last one."""
-    kind = hash((event.get("name"), event.get("args"), event.get("kwargs")))
+def _seen(last: Turn | None, last_kind: int, attempt: int, event: Event) -> tuple[Turn, int]:
+    """A message as it is seen now, and what kind it is. Another kind for no later attempt has replaced the last one."""
+    kind = hash((event.get("name"), event.get("args"), event.get("kwargs"))) & _SMALL
     if last is None:
-        return Seen(kind, attempt)
-    replaces = kind != last.kind and attempt <= last.attempt
-    return Seen(kind, attempt, last.nesting + replaces)
+        return turn(attempt), kind
+    replaces = kind != last_kind and attempt <= last.attempt
+    return turn(attempt, last.nesting + replaces), kind

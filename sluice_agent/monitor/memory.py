@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from sluice_agent.identity import run_of
 from sluice_agent.model import JobState
@@ -37,6 +38,8 @@ class Run:
     """What was told of it last; None: that it was received."""
     is_hearsay: bool = False
     """Whether it is known from an inspection alone, which does not say which attempt it is: events may still come."""
+    earlier: Run | None = None
+    """The one before: a chain, as most tasks have one run, and a tuple around it takes half as much as itself."""
 
     @property
     def name(self) -> str:
@@ -50,14 +53,15 @@ class Run:
         return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.UNKNOWN
 
 
-@dataclass(slots=True, eq=False)
-class Seen:
-    """The last message of a task on one side of the broker: a hash of its name and arguments, and which attempt."""
+class Turn(NamedTuple):
+    """Which of a task's messages one is: for which attempt, and how often the task had replaced itself by then."""
 
-    kind: int
     attempt: int
     nesting: int = 0
-    """How often the task has replaced itself by another one of the same id."""
+
+
+turn = lru_cache(1_024)(Turn)
+"""The same `Turn` for all tasks: for most there is only one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,10 +90,13 @@ class Task:
     expires: str | None = None
     priority: int | None = None
     created: float | None = None
-    sent: Seen | None = None
+    sent: Turn | None = None
     """What was published last, as its producer told it."""
-    taken: Seen | None = None
-    """The same as the worker that received it told it: of a task with two names these two say one each."""
+    sent_kind: int = 0
+    """A hash of the name and the arguments of that."""
+    taken: Turn | None = None
+    """What was received last, as its worker told it: of a task with two names these two say one each."""
+    taken_kind: int = 0
     published_again: bool = False
     """Whether it was published once more under its id after it had ended."""
     held: Held | None = None
@@ -98,8 +105,18 @@ class Task:
     """The nesting for which it was told that the task waits to be run for the first time."""
     waiting_since: float = 0.0
     """The time of that."""
-    runs: tuple[Run, ...] = ()
-    """Oldest first."""
+    last_run: Run | None = None
+
+    @property
+    def runs(self) -> list[Run]:
+        """Oldest first."""
+        found = []
+        run = self.last_run
+        while run is not None:
+            found.append(run)
+            run = run.earlier
+        found.reverse()
+        return found
 
     @property
     def nesting(self) -> int:
@@ -123,14 +140,16 @@ class Task:
     def begin(self, hostname: str, pid: int, *, redelivered: bool | None = None) -> Run:
         """Another run of the present attempt. Whether the broker had handed it out before follows from the others."""
         attempt, nesting = self.attempt, self.nesting
-        earlier = [run for run in self.runs if run.attempt == attempt]
+        runs = self.runs
+        earlier = [run for run in runs if run.attempt == attempt]
         same = [run for run in earlier if run.pid == pid and run.hostname == hostname]
         if redelivered is None:
             redelivered = not self.published_again and any(run.nesting == nesting for run in earlier)
         self.published_again = False
         receipt = same[-1].receipt + 1 if same else 0
-        run = Run(hostname, pid, attempt, receipt, redelivered, nesting)
-        self.runs = (*self.runs[1 - _MOST_RUNS :], run)
+        if len(runs) == _MOST_RUNS:
+            runs[1].earlier = None
+        self.last_run = run = Run(hostname, pid, attempt, receipt, redelivered, nesting, earlier=self.last_run)
         return run
 
 
