@@ -6,12 +6,9 @@ import json
 import os
 import signal
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,6 +17,7 @@ from sluice_agent import __version__, log
 from sluice_agent.cli import main
 from sluice_agent.transport.journal import Journal
 from tests.support import misbehaviour
+from tests.support.api import Api
 from tests.support.endpoint import Endpoint
 from tests.support.process import Process
 from tests.support.waiting import wait_until
@@ -87,38 +85,12 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     made.close()
 
 
-class Api:
-    """A jobs API that gives one answer to every question."""
-
-    def __init__(self) -> None:
-        self.answer = (200, json.dumps(RECORD).encode())
-        self.asked: list[tuple[str, str | None]] = []
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                api.asked.append((self.path, self.headers.get("Authorization")))
-                status, body = api.answer
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: Any) -> None:
-                """The tests read `asked`."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/api"
-
-
 @pytest.fixture
 def api() -> Iterator[Api]:
     """A jobs API that knows one job."""
-    made = Api()
-    threading.Thread(target=made.server.serve_forever, args=(0.01,), daemon=True).start()
+    made = Api(json.dumps(RECORD).encode())
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.close()
 
 
 def sentence(result: Result) -> str:
@@ -267,7 +239,7 @@ def test_ship_ships_until_it_is_told_to_end(
 
 def test_job_shows_what_happened_when(run: Run, api: Api) -> None:
     """Where the time went, and the error, are what one looks a job up for."""
-    result = run("job", "celery-id", SLUICE_API_URL=api.url)
+    result = run("job", "celery-id", SLUICE_API_URL=f"{api.url}/api")
     assert result.exit_code == 0
     assert result.output.splitlines() == [
         "app.add  celery-id",
@@ -283,12 +255,12 @@ def test_job_shows_what_happened_when(run: Run, api: Api) -> None:
 
 def test_job_for_programs(run: Run, api: Api) -> None:
     """A script gets the record as the server gives it."""
-    assert json.loads(run("job", "--json", "celery-id", SLUICE_API_URL=api.url).output) == RECORD
+    assert json.loads(run("job", "--json", "celery-id", SLUICE_API_URL=f"{api.url}/api").output) == RECORD
 
 
 def test_job_asks_for_the_id_as_it_is(run: Run, api: Api) -> None:
     """A job's id may hold anything: a slash or a question mark in it must not ask for something else."""
-    assert run("job", "a/b?c#d é", SLUICE_API_URL=api.url).exit_code == 0
+    assert run("job", "a/b?c#d é", SLUICE_API_URL=f"{api.url}/api").exit_code == 0
     assert api.asked[0][0] == "/api/jobs/a%2Fb%3Fc%23d%20%C3%A9"
 
 
@@ -315,9 +287,9 @@ def test_a_job_that_nobody_knows_is_a_sentence(run: Run, endpoint: Endpoint) -> 
 def test_an_answer_that_is_no_job_is_a_sentence(run: Run, api: Api, status: int, body: bytes) -> None:
     """A wrong SLUICE_API_URL answers something: a traceback would not say that this is what it is."""
     api.answer = (status, body)
-    said = sentence(run("job", "id", SLUICE_API_URL=api.url))
+    said = sentence(run("job", "id", SLUICE_API_URL=f"{api.url}/api"))
     assert str(status) in said
-    assert api.url in said
+    assert f"{api.url}/api" in said
 
 
 def test_a_server_that_cannot_be_reached_is_a_sentence(run: Run, endpoint: Endpoint) -> None:
