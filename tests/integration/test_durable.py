@@ -125,7 +125,7 @@ def test_what_was_told_is_not_told_again_when_the_broker_comes_back(
                 wait_until(lambda: seen.has_told(jobs), 10, "events are missing", seen.monitor.state)
                 server.stop()
             server.start()
-            seen.wait_until_connected(10)
+            seen.wait_until_connected()
             more = publish(server.url(), 20)
             wait_until(lambda: seen.has_told(more), 20, "events are missing", seen.monitor.state)
             assert [job for job in jobs + more if len(seen.states(job)) != 3] == []
