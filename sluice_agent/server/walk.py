@@ -1,7 +1,8 @@
 """The walk of a job through its states: which of its transitions are legal, given that clocks and observers disagree.
 
 Nothing follows a terminal state of the same run but a verdict that corrects it. What follows otherwise is a new run: a
-higher attempt, a redelivery, or an execution that is known to have started after the other one had ended.
+higher attempt, a redelivery, an execution that is known to have started after the other one had ended, or another task
+that replaces this one, of which attempts are counted from 1 again.
 """
 
 from __future__ import annotations
@@ -140,8 +141,9 @@ def _repeats(last: Entry, step: Step, attempt: int) -> bool:
 
 def _follows(last: Entry, step: Step, attempt: int) -> bool:
     if attempt != last.attempt:
+        begins = attempt > last.attempt or (step.state in _WAITING and step.comes_back)
         # The next attempt is published before the one that asked for it is reported as retrying.
-        return attempt > last.attempt or (step.state == "retrying" and last.state in _WAITING)
+        return begins or (step.state == "retrying" and last.state in _WAITING)
     if step.state in _WAITING:
         return step.comes_back or last.state in (*_WAITING, "retrying", "unknown")
     if _begins_anew(last, step):

@@ -17,6 +17,7 @@ from sluice_agent.signals.cut_off import CutOff
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.publishing import Publishing
+from sluice_agent.signals.replacing import watch_replacements
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.verdicts import Verdicts
@@ -59,6 +60,7 @@ def connect(
     execution = Execution(watch, silence)
     verdicts = Verdicts(watch, execution, told)
     verdicts.watch_requeues()
+    watch_replacements(watch)
     cut_off = CutOff(watch, verdicts.tell_of)
     cut_off.watch_cancellations()
 

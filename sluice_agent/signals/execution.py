@@ -54,7 +54,7 @@ class Execution:
         )
         started = now()
         told = JobEvents(self._watch.connection_id, facts)
-        request[CARRIED] = Run(told, started, time.monotonic())
+        request[CARRIED] = Run(told, started, time.monotonic(), note)
         self._watch.emit(told.event(JobState.ACTIVE, "STARTED", started, started=started))
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:

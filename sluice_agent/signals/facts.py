@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN
+from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN, replacements
 from sluice_agent.translation import JobFacts, timestamp_of
 
 _SELDOM = (  # headers that most tasks leave empty, their names in our extensions, and how they are written there
@@ -51,7 +51,7 @@ def facts_of(
     shadow = get("shadow")
     if shadow and shadow != name:
         extensions["taskName"] = name
-    nesting = get("replaced_task_nesting")
+    replaced = replacements(headers, note)
     run = note.get(RUN, "")
     return JobFacts(
         external_id,
@@ -61,6 +61,6 @@ def facts_of(
         worker_id,
         max_retries,
         note.get(CREATED_AT),
-        f"{run}+{nesting}" if nesting else run,
+        f"{run}+{replaced}" if replaced else run,
         extensions,
     )

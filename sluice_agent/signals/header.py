@@ -1,7 +1,8 @@
 """The one message header of ours: from the producer to the worker, and from the worker's main process to its child.
 
 A producer writes when the job was created; that it is there says that the producer has told `queued`. The worker's main
-process adds the name of the execution to its own copy. The task never sees it.
+process adds the name of the execution to its own copy. The task never sees it. A task that goes on as another one
+leaves a note on that one, wherever it stands in what is published.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ HEADER = "sluice_agent"
 CREATED_AT = "createdAt"
 PERIODIC_TASK = "periodicTask"
 PRIORITY = "priority"
+PUBLISHED_AT = "publishedAt"
+"""When a replacement was published, which its job was created before; that it is there says that it has been told."""
+REPLACEMENTS = "replacements"
+"""How many tasks this one has replaced under its id. Celery's own count includes those of others in a chain."""
 RUN = "run"
+
+_TIMES = (CREATED_AT, PUBLISHED_AT)
 
 
 def written(headers: Mapping[str, Any]) -> dict[str, str]:
@@ -28,9 +35,19 @@ def written(headers: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(note, dict):
         return {}
     known = {key: value for key, value in note.items() if isinstance(value, str)}
-    if CREATED_AT in known and not is_timestamp(known[CREATED_AT]):
-        del known[CREATED_AT]
+    for name in _TIMES:
+        if name in known and not is_timestamp(known[name]):
+            del known[name]
+    if not known.get(REPLACEMENTS, "1").isdecimal():
+        del known[REPLACEMENTS]
     return known
+
+
+def replacements(headers: Mapping[str, Any], note: Mapping[str, str]) -> int:
+    """How often the job of a message has replaced its task by another one, by our `note`, or else by Celery's count."""
+    if REPLACEMENTS in note:
+        return int(note[REPLACEMENTS])
+    return 0 if CREATED_AT in note else headers.get("replaced_task_nesting") or 0
 
 
 def taken(request: MutableMapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,15 @@ from celery._state import get_current_task
 
 from sluice_agent.model import JobState
 from sluice_agent.signals.facts import facts_of
-from sluice_agent.signals.header import CREATED_AT, HEADER, PERIODIC_TASK, PRIORITY, written
+from sluice_agent.signals.header import (
+    CREATED_AT,
+    HEADER,
+    PERIODIC_TASK,
+    PRIORITY,
+    PUBLISHED_AT,
+    REPLACEMENTS,
+    written,
+)
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.run import Run, run_here
 from sluice_agent.signals.watch import Watch
@@ -41,15 +49,16 @@ class Publishing:
         if headers is None or "id" not in task or self._watch.is_ignored(sender):
             return
         when = now()
-        run = _run_that_goes_on(task)
+        run = _run_to_be_retried(task)
+        known: Mapping[str, str] = {}
         if run is not None:
             run.published_at = when
-            created_at = run.told.facts.created_at
-        elif HEADER in headers:  # the main process publishes a retry for a child that it lost
-            created_at = written(headers).get(CREATED_AT)
-        else:
-            created_at = None
-        note = self._latest_note = headers[HEADER] = {CREATED_AT: created_at or when}
+            known = run.note
+        elif HEADER in headers:  # what replaces a task, or the main process publishes a retry for a child that it lost
+            known = written(headers)
+        note = self._latest_note = headers[HEADER] = {CREATED_AT: known.get(CREATED_AT) or when}
+        if REPLACEMENTS in known:
+            note |= {REPLACEMENTS: known[REPLACEMENTS], PUBLISHED_AT: when}
         if (priority := (properties or {}).get("priority")) is not None:
             note[PRIORITY] = str(priority)
         if periodic := _periodic_task.get():
@@ -63,8 +72,7 @@ class Publishing:
             note = written(headers or {})
         if CREATED_AT not in note or task.get("retries"):
             return
-        run = _run_that_goes_on(task)
-        when = (run and run.published_at) or note[CREATED_AT]
+        when = note.get(PUBLISHED_AT) or note[CREATED_AT]
         facts = facts_of(task, note, name=sender, queue=queue_of(current_app, delivery))
         redact = self._watch.redact
         arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}
@@ -73,7 +81,7 @@ class Publishing:
                 waiting_state(task, when),
                 "PENDING",
                 when,
-                requeued=True if run else None,  # a job that publishes itself waits again, now as what replaces it
+                requeued=True if REPLACEMENTS in note else None,  # the job waits again, now as what replaces it
                 **arguments,
             )
         )
@@ -100,11 +108,9 @@ def waiting_state(task: Mapping[str, Any], when: str) -> JobState:
     return JobState.SCHEDULED if eta and eta > when else JobState.QUEUED
 
 
-def _run_that_goes_on(task: Mapping[str, Any]) -> Run | None:
-    """The execution that publishes its own job: as its retry, or as what it is replaced by."""
-    if task.get("retries") or task.get("replaced_task_nesting", True):  # task protocol 1 does not count the latter
-        return run_here(get_current_task(), task["id"])
-    return None
+def _run_to_be_retried(task: Mapping[str, Any]) -> Run | None:
+    """The execution that publishes its own job, as its retry."""
+    return run_here(get_current_task(), task["id"]) if task.get("retries") else None
 
 
 def _task_headers(body: Any, headers: dict[str, Any] | None) -> dict[str, Any]:

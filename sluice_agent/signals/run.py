@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from celery import Task
@@ -18,8 +19,10 @@ class Run:
     told: JobEvents
     started: str
     clock: float
+    note: Mapping[str, str]
+    """What our header said."""
     published_at: str | None = None
-    """When this job published itself again: as its retry, or as what replaces it."""
+    """When this job published itself again, as its retry."""
     progress_at: float = float("-inf")
     unsaid_progress: tuple[float, str] | None = None
     """How far, and when it was said: told later, it still belongs before an end that another process tells."""

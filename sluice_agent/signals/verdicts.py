@@ -15,7 +15,7 @@ from sluice_agent.identity import run_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.facts import facts_of
-from sluice_agent.signals.header import CREATED_AT, HEADER, RUN, written
+from sluice_agent.signals.header import CREATED_AT, HEADER, PUBLISHED_AT, REPLACEMENTS, RUN, written
 from sluice_agent.signals.listening import listen
 from sluice_agent.signals.outcome import Outcome, outcome_of
 from sluice_agent.signals.publishing import waiting_state
@@ -25,7 +25,7 @@ from sluice_agent.signals.told import Told
 from sluice_agent.signals.watch import Watch, harmless
 from sluice_agent.translation import JobEvents, now, timestamp
 
-_REMEMBERED = 10_000  # jobs whose receipts are known for the case that they come again
+_REMEMBERED = 10_000  # attempts of jobs whose receipts are known for the case that they come again
 
 
 class Verdicts:
@@ -35,7 +35,7 @@ class Verdicts:
         self._watch = watch
         self._execution = execution
         self._requests: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        self._receipts: Recent[tuple[int, int]] = Recent(_REMEMBERED)
+        self._receipts: Recent[int] = Recent(_REMEMBERED)
         self._told = told
 
     def watch_requeues(self) -> None:
@@ -58,7 +58,7 @@ class Verdicts:
             return
         task = request.request_dict
         note = written(task)
-        told_by_producer = CREATED_AT in note
+        told_by_producer = (PUBLISHED_AT if REPLACEMENTS in note else CREATED_AT) in note
         redelivered = bool(request.delivery_info.get("redelivered"))
         note[RUN] = run_of(request.hostname, os.getpid(), self._receipt(task), redelivered)
         task[HEADER] = note
@@ -66,7 +66,8 @@ class Verdicts:
         if not told_by_producer:
             told = self._about(request.app, task, {**note, RUN: ""}, request.type)
             when = now()
-            self._watch.emit(told.event(waiting_state(task, when), "PENDING", when))
+            requeued = True if REPLACEMENTS in note else None
+            self._watch.emit(told.event(waiting_state(task, when), "PENDING", when, requeued=requeued))
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any = None, **more: Any) -> None:
         """Tell `failed`, whichever process noticed it."""
@@ -139,10 +140,9 @@ class Verdicts:
 
     def _receipt(self, task: Mapping[str, Any]) -> int:
         """How often this process has received this attempt of this job before."""
-        attempt = task.get("retries") or 0
-        last, count = self._receipts.get(task["id"], (attempt, -1))
-        count = count + 1 if last == attempt else 0
-        self._receipts.put(task["id"], (attempt, count))
+        attempt = f"{task['id']} {task.get('retries') or 0}"
+        count = self._receipts.get(attempt, -1) + 1
+        self._receipts.put(attempt, count)
         return count
 
     def tell_of(self, request: Any, outcome: Outcome, **extensions: Any) -> None:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from celery import Celery, Task, shared_task
+from celery import Celery, Task, chain, group, shared_task
 from celery.exceptions import Ignore, Reject
 
 from tests.support import whole_messages
@@ -107,6 +107,32 @@ def note_id(self: Task, path: str) -> None:
 def replace_self(self: Task) -> Any:
     """Go on as `add`, under the same id."""
     return self.replace(add.si(1, 2))
+
+
+@shared_task(bind=True, max_retries=1)
+def retry_and_replace_self(self: Task) -> Any:
+    """Be retried once, then go on as another task under the same id."""
+    if not self.request.retries:
+        raise self.retry(exc=ValueError("attempt 1"), countdown=0)
+    return self.replace(add.si(1, 2))
+
+
+@shared_task(bind=True)
+def replace_self_by_one_that_retries(self: Task) -> Any:
+    """Go on as a task that is retried once, under the same id."""
+    return self.replace(retry_then_succeed.si(1))
+
+
+@shared_task(bind=True)
+def replace_self_by_chain(self: Task) -> Any:
+    """Go on as a chain, whose last task has the same id."""
+    return self.replace(chain(add.si(1, 2), add.s(3), add.s(4)))
+
+
+@shared_task(bind=True)
+def replace_self_by_group(self: Task) -> Any:
+    """Go on as a group, or rather as the task that collects its results under the same id."""
+    return self.replace(group(add.si(1, 2), add.si(3, 4)))
 
 
 @shared_task

@@ -154,6 +154,19 @@ def test_replaced(cluster: Cluster) -> None:
     assert cluster.jobs()[-1]["job"]["name"] == "app.other"
 
 
+def test_replaced_after_a_retry(cluster: Cluster) -> None:
+    """Attempts count from 1 again, in another run than the first attempt's."""
+    cluster.run(*BEGUN)
+    cluster.task("received", retries=1)
+    cluster.task("retried", exception="ValueError('no')", traceback="")
+    cluster.run("started")
+    cluster.task("received", name="app.other")
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "queued active retrying active/2 queued active completed"
+    run = run_of(WORKER, PID, 1, redelivered=False) + "+1"
+    assert cluster.ids()[4:] == [id_of("queued", run="+1"), id_of("active", run=run), id_of("completed", run=run)]
+
+
 @pytest.mark.parametrize("order", ["sent first", "received first"])
 def test_replaced_as_its_producer_tells_it_too(cluster: Cluster, order: str) -> None:
     """Two observers on the two sides of the broker count one replacement, in whichever order they are heard."""

@@ -152,6 +152,21 @@ def test_a_rejected_job_is_queued_again() -> None:
     assert history(job_event("active", 1, attempt=1), requeued) == ["active", "queued"]
 
 
+def test_a_replacement_counts_its_attempts_anew() -> None:
+    """A job that was retried and then replaced would otherwise stay at its last retry for ever."""
+    events = (
+        job_event("queued", 0, attempt=1),
+        job_event("active", 1, attempt=1),
+        job_event("retrying", 2, attempt=1),
+        job_event("active", 3, attempt=2),
+        job_event("queued", 4, attempt=1, extensions={"requeued": True}),
+        job_event("active", 5, attempt=1, startedAt=at(5)),
+        job_event("completed", 6, attempt=1, startedAt=at(5)),
+    )
+    assert history(*events) == ["queued", "active", "retrying", "active", "queued", "active", "completed"]
+    assert derived(*events)["attempt"] == 1
+
+
 def test_a_producer_that_speaks_after_the_worker_is_filed_under_the_dispatch() -> None:
     """A quick worker's jobs would otherwise lack the time at which they were queued."""
     queued = job_event("queued", 1.01, createdAt=at(0.9), attempt=1)
