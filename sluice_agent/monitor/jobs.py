@@ -86,6 +86,10 @@ class Jobs:
         run = task.hearsay_at(worker.hostname, worker.pid) or task.begin(worker.hostname, worker.pid)
         run.attempt, run.nesting, run.received, run.is_hearsay = attempt, task.nesting, at, False
         if attempt == 1 and task.told_waiting < task.nesting:
+            if worker.speaks and 0.0 < (moment_of(task.eta) or 0.0) <= at:
+                # It may have been past at the publication: the producer's agent knows, or else the worker's decides.
+                task.told_waiting, task.waiting_since = task.nesting, at
+                return
             # When it was published it was to start later, even if that moment has come while it waited.
             state = JobState.SCHEDULED if task.eta else JobState.QUEUED
             held = Held(at, task.name, state, task.nesting, self._telling.arguments(event))

@@ -78,7 +78,7 @@ class Publishing:
         arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}
         self._watch.emit(
             JobEvents(self._watch.connection_id, facts).event(
-                waiting_state(task, when),
+                _waiting_state(task, when),
                 "PENDING",
                 when,
                 requeued=True if REPLACEMENTS in note else None,  # the job waits again, now as what replaces it
@@ -102,7 +102,7 @@ class Publishing:
         scheduler.apply_async = apply_async
 
 
-def waiting_state(task: Mapping[str, Any], when: str) -> JobState:
+def _waiting_state(task: Mapping[str, Any], when: str) -> JobState:
     """The state of a job that waits, at the time `when`."""
     eta = task.get("eta") and timestamp_of(task["eta"])
     return JobState.SCHEDULED if eta and eta > when else JobState.QUEUED

@@ -18,12 +18,11 @@ from sluice_agent.signals.facts import facts_of
 from sluice_agent.signals.header import CREATED_AT, HEADER, PUBLISHED_AT, REPLACEMENTS, RUN, written
 from sluice_agent.signals.listening import listen
 from sluice_agent.signals.outcome import Outcome, outcome_of
-from sluice_agent.signals.publishing import waiting_state
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.recent import Recent
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.watch import Watch, harmless
-from sluice_agent.translation import JobEvents, now, timestamp
+from sluice_agent.translation import JobEvents, now, timestamp, timestamp_of
 
 _REMEMBERED = 10_000  # attempts of jobs whose receipts are known for the case that they come again
 
@@ -65,9 +64,10 @@ class Verdicts:
         self._requests[request.id] = request
         if not told_by_producer:
             told = self._about(request.app, task, {**note, RUN: ""}, request.type)
-            when = now()
+            # A monitor decides likewise: it was to start later, even if that moment has come while it waited.
+            state = JobState.SCHEDULED if timestamp_of(task.get("eta")) else JobState.QUEUED
             requeued = True if REPLACEMENTS in note else None
-            self._watch.emit(told.event(waiting_state(task, when), "PENDING", when, requeued=requeued))
+            self._watch.emit(told.event(state, "PENDING", now(), requeued=requeued))
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any = None, **more: Any) -> None:
         """Tell `failed`, whichever process noticed it."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,26 @@ def test_an_instrumented_app_is_not_told_twice(
     ]
     assert {name for name, _ in told} == {worker.hostname}
     assert told.count((worker.hostname, "online")) == told.count((worker.hostname, "offline")) == 1
+
+
+def test_an_eta_that_passes_before_a_worker_comes_is_told_once(
+    endpoint: Endpoint,
+    brokers: Callable[[str], Broker],
+    run: Callable[..., Process],
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    """The producer has no agent: monitor and worker, which see no more than the ETA, would say the one thing each."""
+    broker = brokers("redis")
+    sidecar = run(broker, *MONITOR)
+    eta = datetime.now(timezone.utc) + timedelta(seconds=0.5)
+    job = broker.app().send_task("tests.integration.tasks.add", (1, 2), eta=eta).id
+    wait_until(lambda: datetime.now(timezone.utc) > eta)
+    worker = start_worker(broker=broker, args=["-E"])
+    wait_until(lambda: "completed" in endpoint.states(job), 20, "the job does not run", worker.tail)
+    assert worker.terminate().code == 0
+    sidecar.send(signal.SIGTERM)
+    assert sidecar.wait() == 0
+    assert endpoint.states(job) == ["scheduled", "active", "completed"]
 
 
 def test_workers_that_must_not_be_told_to_send_events_are_not(

@@ -82,6 +82,17 @@ def test_an_eta_that_passed_in_the_queue(cluster: Cluster) -> None:
     assert cluster.walk() == "scheduled"
 
 
+def test_an_eta_that_passed_is_left_to_the_agents(cluster: Cluster) -> None:
+    """A producer that publishes with an ETA of now tells `queued`; `scheduled` beside it would be a second event."""
+    cluster.beat(sluice_agent=CONNECTION)
+    cluster.task("received", eta="2001-01-01T00:00:00+00:00")
+    cluster.task("sent", eta="2001-01-01T00:00:00+00:00")
+    cluster.wait(2)
+    assert cluster.walk() == ""
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "active completed"
+
+
 def test_retries(cluster: Cluster) -> None:
     """Each attempt is told under its own number, although only `task-received` names it."""
     for attempt in range(2):
