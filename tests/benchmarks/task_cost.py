@@ -22,7 +22,7 @@ from pathlib import Path
 import redis
 
 from tests.benchmarks.cpu import cpu_microseconds, tree
-from tests.support.endpoint import Endpoint
+from tests.benchmarks.endpoint import LightEndpoint
 from tests.support.servers import RedisServer
 
 BARE, AGENT, EVENTS = "bare", "sluice-agent", "Celery -E"
@@ -57,7 +57,7 @@ class Cost:
 class Contestant:
     """A worker and its producer, with a database of their own."""
 
-    def __init__(self, folder: Path, url: str, endpoint: Endpoint, pool: str, mode: str) -> None:
+    def __init__(self, folder: Path, url: str, endpoint: LightEndpoint, pool: str, mode: str) -> None:
         folder.mkdir(mode=0o700)
         self._client = redis.Redis.from_url(url)
         env = {
@@ -106,7 +106,7 @@ def measure(pools: list[str], tasks: int, rounds: int, say: Callable[[str], None
     costs: dict[tuple[str, str], Cost] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        server, endpoint = RedisServer(folder), Endpoint(key=None)
+        server, endpoint = RedisServer(folder), LightEndpoint()
         try:
             for base, pool in enumerate(pools):
                 turns = _take_turns(folder, server, endpoint, pool, base * len(MODES), tasks, rounds, say)
@@ -122,7 +122,7 @@ def measure(pools: list[str], tasks: int, rounds: int, say: Callable[[str], None
 def _take_turns(
     folder: Path,
     server: RedisServer,
-    endpoint: Endpoint,
+    endpoint: LightEndpoint,
     pool: str,
     first_database: int,
     tasks: int,
@@ -138,7 +138,6 @@ def _take_turns(
         for turn in range(rounds):
             for mode, contestant in contestants.items():
                 cost = contestant.run(tasks)
-                endpoint.clear()
                 seen[mode].append((cost.worker, cost.producer))
             row = "  ".join(f"{mode} {sum(costs[-1]):7.1f}" for mode, costs in seen.items())
             say(f"{pool:<8} round {turn + 1:>2}/{rounds}  {row}")
