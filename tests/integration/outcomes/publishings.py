@@ -146,6 +146,17 @@ PUBLISHINGS = (
         dated=False,
     ),
     Outcome(
+        "countdown, producer without the agent",
+        "published with a countdown where nobody watches; the worker tells `scheduled`",
+        call(tasks.add, 1, 2, countdown=1),
+        {ALL: "scheduled active completed"},
+        extensions={"eta": ...},
+        of_state={"scheduled": {"eta": ..., "celeryState": "PENDING"}},
+        bare=True,
+        dated=False,
+        note="Also where the ETA has passed before a worker receives it, as on quorum queues.",
+    ),
+    Outcome(
         "task protocol 1",
         "published with `task_protocol = 1`",
         by_an_app_with(tasks.add, 1, 2, task_protocol=1),
