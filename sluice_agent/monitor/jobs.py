@@ -131,11 +131,12 @@ class Jobs:
         task, worker, at = self._about(external_id, event)
         error, stacktrace = cause_of(event)
         active = [run for run in task.runs_at(worker.hostname, worker.pid) if run.state is JobState.ACTIVE]
-        run = min(active, key=lambda run: run.attempt) if active else self._run_that_ends(task, worker)
+        run = min(active, key=_turn) if active else self._run_that_ends(task, worker)
         # The next attempt is published, and perhaps received, before this one is said to be retried.
         following = [other.received for other in task.runs if other.attempt == run.attempt + 1 and other.received]
         at = max(min(at, *following), run.started or 0.0) if following else at
-        task.attempt = max(task.attempt, run.attempt + 1)
+        if run.nesting == task.nesting:
+            task.attempt = max(task.attempt, run.attempt + 1)
         eta = task.eta if following else None
         about: dict[str, Any] = {"error": error, "stacktrace": stacktrace, "eta": eta}
         self._end(external_id, task, run, JobState.RETRYING, "RETRY", at, **about)
@@ -232,7 +233,7 @@ class Jobs:
         for states in ((JobState.ACTIVE, JobState.UNKNOWN), (None,)):
             live = [run for run in runs if run.state in states]
             if live:
-                return max(live, key=lambda run: run.attempt)  # of equal attempts the first
+                return max(live, key=_turn)  # of equal ones the first
         return runs[-1] if runs else task.begin(worker.hostname, worker.pid)
 
     def _end(
@@ -257,10 +258,12 @@ class Jobs:
         task.eta, task.expires = text(event, "eta"), text(event, "expires")
 
     def _retire(self, external_id: str, task: Task) -> None:
-        """A run that has replaced its task by another one has ended, and no event says so."""
-        nesting = task.nesting
-        for run in task.runs:
-            if run.nesting < nesting and run.state in (JobState.ACTIVE, JobState.UNKNOWN):
+        """A run that has replaced its task by another one has ended, and no event says so: the last of its attempts."""
+        nesting, runs = task.nesting, task.runs
+        for run in runs:
+            if run.nesting >= nesting or run.state not in (JobState.ACTIVE, JobState.UNKNOWN):
+                continue
+            if not any(other.nesting == run.nesting and other.attempt > run.attempt for other in runs):
                 run.state = JobState.QUEUED
                 self._workers.ended(external_id, run)
 
@@ -273,6 +276,11 @@ class Jobs:
 def _knows_less(task: Task, worker: WorkerView) -> bool:
     """Whether the worker's agent, which tells the same, is sure to know more: at the least the task's name."""
     return not task.name and worker.speaks
+
+
+def _turn(run: Run) -> tuple[int, int]:
+    """Its place among the runs of a task that ends well: each replacement counts its attempts anew."""
+    return run.nesting, run.attempt
 
 
 def _seen(last: Turn | None, last_kind: int, attempt: int, event: Event) -> tuple[Turn, int]:

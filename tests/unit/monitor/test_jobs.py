@@ -178,6 +178,23 @@ def test_replaced_after_a_retry(cluster: Cluster) -> None:
     assert cluster.ids()[4:] == [id_of("queued", run="+1"), id_of("active", run=run), id_of("completed", run=run)]
 
 
+@pytest.mark.parametrize("last_words", [("retried", "started", "started"), ("started", "started", "retried")])
+def test_a_replacement_that_is_received_before_a_retry_is_heard_of(
+    cluster: Cluster, last_words: tuple[str, ...]
+) -> None:
+    """A busy worker reads its broker before its pool: the first attempt is retried, and not what replaces it."""
+    cluster.run(*BEGUN)
+    cluster.task("received", retries=1)
+    cluster.task("received", name="app.other")
+    for kind in last_words:
+        cluster.task(kind, **({"exception": "ValueError('no')", "traceback": ""} if kind == "retried" else {}))
+    cluster.run("succeeded")
+    assert cluster.walk() == "queued active retrying active/2 queued active completed"
+    run = run_of(WORKER, PID, 1, redelivered=False) + "+1"
+    assert cluster.ids()[2] == id_of("retrying")
+    assert cluster.ids()[4:] == [id_of("queued", run="+1"), id_of("active", run=run), id_of("completed", run=run)]
+
+
 @pytest.mark.parametrize("order", ["sent first", "received first"])
 def test_replaced_as_its_producer_tells_it_too(cluster: Cluster, order: str) -> None:
     """Two observers on the two sides of the broker count one replacement, in whichever order they are heard."""
