@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import billiard.pool
 from celery import Celery, Task, chain, group, shared_task
 from celery.exceptions import Ignore, Reject
 
@@ -37,6 +38,9 @@ if os.environ.get("SLUICE_TEST_INSTALL", "1") != "0":
 
     if hasattr(sluice_agent, "install"):
         sluice_agent.install()
+
+if os.environ.get("POOL_HANGS"):  # as billiard's does when a child has died with a lock that the others need
+    billiard.pool.Pool.join = lambda _: threading.Event().wait()
 
 
 # Tasks that end well
@@ -94,13 +98,6 @@ def progress(steps: int) -> int:
     for step in range(1, steps + 1):
         sluice_agent.progress(step / steps)
     return steps
-
-
-@shared_task(bind=True)
-def note_id(self: Task, path: str) -> None:
-    """Append the id of this job to a file: which jobs did beat send?"""
-    with Path(path).open("a") as file:
-        file.write(f"{self.request.id}\n")
 
 
 @shared_task(bind=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,8 @@ PATIENCE = 30.0
 HELD_SECONDS = 8
 """How far away the ETA is of a job that is to be revoked before it comes."""
 
-BEAT_ENTRY = "every second"
+BEAT_ENTRY = "every other second"
+_SENT_BY_BEAT = re.compile(r" sent\. id->(\S+)\n")
 
 
 def call(task: Any, *args: Any, **options: Any) -> Callable[[], str]:
@@ -105,19 +107,24 @@ def with_a_new_file(task: Any) -> Callable[[], str]:
 
 
 def by_beat() -> str:
-    """Let a real beat send the job; it tells us its id by a file."""
+    """Let a real beat send the job. It ends when it has said that it did: one that is killed meanwhile tells nobody."""
     folder = _new_folder()
-    ids = folder / "ids"
-    entry = {"task": tasks.note_id.name, "schedule": 1, "args": [str(ids)]}
-    conf = {**_conf(), "beat_schedule": {BEAT_ENTRY: entry}}
+    log = folder / "log"
+    conf = {**_conf(), "beat_schedule": {BEAT_ENTRY: {"task": tasks.noop.name, "schedule": 2}}}
     command = [sys.executable, "-m", "celery", "-A", tasks.__name__, "beat", "--pidfile=", "-s", str(folder / "beat")]
-    beat = subprocess.Popen(command, env={**os.environ, "CELERY_CONF": json.dumps(conf)}, stderr=subprocess.DEVNULL)
+    with log.open("wb") as output:
+        beat = subprocess.Popen(
+            [*command, "-l", "debug"], env={**os.environ, "CELERY_CONF": json.dumps(conf)}, stderr=output
+        )
     try:
-        _wait_until(lambda: ids.exists() and len(ids.read_text().split()) > 1)  # then beat is done with the first
+        _wait_until(lambda: _SENT_BY_BEAT.search(log.read_text()))
     finally:
         beat.terminate()
         beat.wait(PATIENCE)
-    return ids.read_text().split()[0]
+    sent = _SENT_BY_BEAT.search(log.read_text())
+    if sent is None:
+        raise AssertionError(f"beat has sent nothing\n{log.read_text()}")
+    return sent[1]
 
 
 def by_an_app_with(task: Any, *args: Any, **conf: Any) -> Callable[[], str]:
