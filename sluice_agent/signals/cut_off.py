@@ -7,6 +7,7 @@ jobs that are not acknowledged yet. All of this runs in a worker's main process,
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from sluice_agent.signals.watch import Watch, harmless
 
 REASON = "cut off by a cold shutdown"
 
+_POOL_STOPS_WITHIN = 5.0  # seconds; where a child dies with a lock that the others need, billiard's pool never does
+
 
 class CutOff:
     """Tells `cancelled` of a job that nobody will ever run again, and `queued` of one that goes back to its queue.
@@ -32,6 +35,7 @@ class CutOff:
         self._watch = watch
         self._tell = tell
         self._cancelled_in_pool: list[tuple[ApplyResult, Request, str]] = []
+        self._tell_of_the_dead = harmless(watch, self._pool_hangs)
 
     def watch_cancellations(self) -> None:
         """Hear each job that Celery cancels."""
@@ -51,10 +55,8 @@ class CutOff:
 
     def shutting_down(self, **_: Any) -> None:
         """A cold shutdown has stopped its pool: tell `cancelled` of what it cut off, unless that had just ended."""
-        cut_off, self._cancelled_in_pool = self._cancelled_in_pool, []
-        for result, request, celery_state in cut_off:
-            if not (result.ready() and result.successful()):
-                self._tell_cut_off(request, celery_state)
+        while self._cancelled_in_pool:
+            self._tell_unless_ended(*self._cancelled_in_pool.pop(0))
 
     def worker_ended(self, *, in_greenlets: bool) -> None:
         """Whatever this worker still calls active, and nobody runs any more, has been cut off.
@@ -75,8 +77,23 @@ class CutOff:
             self._tell_cut_off(request, celery_state)
         elif in_process_of_its_own:
             # It may have ended the job, and told so, unheard by this process: see when the pool has stopped.
+            if not self._cancelled_in_pool:
+                timer = threading.Timer(_POOL_STOPS_WITHIN, self._tell_of_the_dead)
+                timer.daemon = True
+                timer.start()
             self._cancelled_in_pool.append((result, request, celery_state))
         # Else it is a greenlet in a cold shutdown, which Celery acknowledges when it has killed it: see `Silence`.
+
+    def _pool_hangs(self) -> None:
+        """The pool should have stopped, and may never do so: what its dead processes ran has been cut off."""
+        for cancelled in tuple(self._cancelled_in_pool):
+            if not _lives(cancelled[1].worker_pid):
+                self._cancelled_in_pool.remove(cancelled)
+                self._tell_unless_ended(*cancelled)
+
+    def _tell_unless_ended(self, result: ApplyResult, request: Request, celery_state: str) -> None:
+        if not (result.ready() and result.successful()):
+            self._tell_cut_off(request, celery_state)
 
     def _tell_cut_off(self, request: Request, celery_state: str) -> None:
         if request.acknowledged:
@@ -86,10 +103,14 @@ class CutOff:
 
 
 def _lives(pid: int | None) -> bool:
-    """Whether the process that ran a job lives."""
+    """Whether the process that runs a job, this one or a child of it, lives; one that nobody has buried does not."""
+    if not pid or pid == os.getpid():
+        return True
     try:
-        os.kill(pid or 0, 0)
-    except ProcessLookupError:
+        if hasattr(os, "waitid"):  # macOS has it since Python 3.13
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        os.kill(pid, 0)
+    except (ChildProcessError, ProcessLookupError):
         return False
     except OSError:
         return True

@@ -1,0 +1,32 @@
+"""A cold shutdown that does not come to its end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.outcomes.held import Held
+from tests.integration.outcomes.workers import BEGUN
+from tests.support.endpoint import Endpoint
+from tests.support.producer import Producer
+from tests.support.worker import WorkerProcess
+
+
+@pytest.mark.parametrize("task", ["hold", "hold_late"])
+def test_a_pool_that_never_stops(
+    start_worker: Callable[..., WorkerProcess],
+    producer: Callable[..., Producer],
+    endpoint: Endpoint,
+    tmp_path: Path,
+    task: str,
+) -> None:
+    """Celery hangs there until somebody kills it, and then nobody can tell what became of the job."""
+    worker = start_worker(concurrency=1, env={"POOL_HANGS": "1"})
+    job = Held(producer(), tmp_path, endpoint, task)
+    worker.kill(signal.SIGQUIT)
+    end = "cancelled" if task == "hold" else "queued"
+    job.told(f"{BEGUN} {end}", "it is active for ever", worker.tail)
+    assert worker.running
