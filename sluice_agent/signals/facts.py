@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN, replacements
 from sluice_agent.translation import JobFacts, timestamp_of
 
-_SELDOM = (  # headers that most tasks leave empty, their names in our extensions, and how they are written there
-    ("group", "groupId", str),
-    ("eta", "eta", timestamp_of),
-    ("expires", "expires", timestamp_of),
-    ("stamps", "stamps", dict),
-    ("is_eager", "eager", bool),
-    ("periodic_task_name", "periodicTask", str),  # django-celery-beat's
-)
+_SELDOM: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    # headers that most tasks leave empty, their names in our extensions, and how they are written there
+    "group": ("groupId", str),
+    "eta": ("eta", timestamp_of),
+    "expires": ("expires", timestamp_of),
+    "stamps": ("stamps", dict),
+    "is_eager": ("eager", bool),
+    "periodic_task_name": ("periodicTask", str),  # django-celery-beat's
+}
 
 
 def facts_of(
@@ -34,10 +35,10 @@ def facts_of(
     parent_id = get("parent_id")
     if parent_id and parent_id != external_id:  # Celery makes a job the parent of its own retry
         extensions["parentId"] = parent_id
-    for header, extension, form in _SELDOM:
-        value = get(header)
-        if value:
-            extensions[extension] = form(value)
+    if any(map(get, _SELDOM)):
+        for header, (extension, form) in _SELDOM.items():
+            if value := get(header):
+                extensions[extension] = form(value)
     delivery = get("delivery_info")
     priority = delivery.get("priority") if delivery else note.get(PRIORITY)
     if isinstance(priority, str):  # from our own header, which somebody else may have written
