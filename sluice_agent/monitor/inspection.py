@@ -17,6 +17,8 @@ from sluice_agent.monitor.view import WorkerView
 from sluice_agent.monitor.workers import Workers
 
 _PATIENCE = 5.0  # seconds in which an event, which says more, may come of a task that an answer tells of
+_MOST_NAMES = 10_000  # of tasks: more are made up
+_ACKS_LATE = {"[acks_late=True]": True, "[acks_late=False]": False}
 
 
 class Inspection:
@@ -30,7 +32,7 @@ class Inspection:
         self._later = later
 
     def learned(self, worker: str, what: str, reply: Any) -> None:
-        """The answer of `worker`: `what` is active, reserved, scheduled, stats or active_queues."""
+        """The answer of `worker`: `what` is one of the inspector's QUESTIONS."""
         if what == "stats":
             if isinstance(reply, Mapping):
                 self._workers.learn_stats(self._workers.at({"hostname": worker, "pid": reply.get("pid")}), reply)
@@ -42,6 +44,10 @@ class Inspection:
             names = {self._bindings.learn(queue) for queue in reply if isinstance(queue, Mapping)}
             view.queues = tuple(sorted(name for name in names if name))
             return
+        if what == "registered":
+            for entry in (each for each in reply if isinstance(each, str)):
+                self._registered(entry)
+            return
         found = set()
         for entry in reply:
             request = entry.get("request") if what == "scheduled" else entry
@@ -50,6 +56,13 @@ class Inspection:
                 self._task(view, external_id, request, is_active=what == "active", eta=text(entry, "eta"))
         if what == "active":
             self._workers.learn_running(view, found)
+
+    def _registered(self, entry: str) -> None:
+        """One task as a worker has it: ``"app.add [acks_late=True]"``."""
+        name, _, about = entry.partition(" ")
+        acks_late = _ACKS_LATE.get(about)
+        if acks_late is not None and (name in self._jobs.acks_late or len(self._jobs.acks_late) < _MOST_NAMES):
+            self._jobs.acks_late[intern(name)] = acks_late
 
     def _task(
         self, view: WorkerView, external_id: str, request: Mapping[str, Any], *, is_active: bool, eta: str | None
@@ -71,8 +84,6 @@ class Inspection:
             self._later.call(_PATIENCE, lambda: self._tell(external_id, task, run, view, at))
         if not is_active:
             return
-        if len(self._jobs.acks_late) < self._jobs.memory.most:
-            self._jobs.acks_late[task.name] = request.get("acknowledged") is False
         if run.state is None and run.started is None:
             run.started = seconds(request.get("time_start"))
         elif run.state is JobState.UNKNOWN:  # it has been told to be active, and that would be the same word again

@@ -18,7 +18,8 @@ from kombu import Connection
 
 from sluice_agent.log import complain, logger
 
-QUESTIONS = ("stats", "active_queues", "active", "reserved", "scheduled")
+QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled")
+_ARGUMENTS = {"registered": {"taskinfoitems": ["acks_late"]}}
 _ANSWER_SECONDS = 1.0  # Celery's own default: a worker that is so busy that it takes longer is known by its events
 _MOST_AT_ONCE = 200  # workers in one question
 
@@ -122,6 +123,7 @@ class Inspector:
         """Ask, and pass on what was answered; who did."""
         answers: list[dict[str, Any]] = self._control.broadcast(
             what,
+            _ARGUMENTS.get(what),
             destination=workers,
             reply=True,
             timeout=_ANSWER_SECONDS,

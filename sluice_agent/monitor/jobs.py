@@ -23,6 +23,7 @@ from sluice_agent.translation import moment_of
 _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
 _PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
 _SMALL = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
+_CUTTING_OFF_HOLDS = 2.0  # seconds: what a shutdown cuts off may have just ended, and the pool says so as it stops
 _MICROSECOND = 1e-6  # in seconds; what a timestamp can tell
 _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _CUT_OFF = "cut off by a cold shutdown"
@@ -39,7 +40,7 @@ class Jobs:
         self._later = later
         self.memory = Memory(remember, self._forget)
         self.acks_late: dict[str, bool] = {}
-        """Whether a task is acknowledged after it has run, by its name, as far as a worker has said so."""
+        """Whether a task is acknowledged after it has run, by its name, as a worker has said."""
         self.handlers: Mapping[str, Callable[[str, Event], None]] = {
             "task-sent": self._sent,
             "task-received": self._received,
@@ -109,6 +110,9 @@ class Jobs:
         runtime = seconds(event.get("runtime"))
         task, worker, at = self._about(external_id, event)
         run = self._run_that_ends(task, worker)
+        if event.get("runtime", ...) is None:  # a greenlet that was killed: Celery has acknowledged it
+            self._end(external_id, task, run, JobState.CANCELLED, "STARTED", at, reason=_CUT_OFF)
+            return
         if run.started is None and runtime is not None:
             run.started = at - runtime
         result = self._telling.result(event.get("result"))
@@ -175,21 +179,17 @@ class Jobs:
         task, worker, at = self._about(external_id, event)
         run = self._run_that_ends(task, worker)
         worker.running.pop(external_id, None)
-        if not run.is_live or worker.speaks:
-            return
-        acks_late = self.acks_late.get(task.name)
-        if acks_late is None:
-            self._telling.run(external_id, task, run, JobState.UNKNOWN, "RETRY", at, reason=_CUT_OFF_SOMEHOW)
-        elif acks_late:
-            self._telling.run(external_id, task, run, JobState.QUEUED, "RETRY", at, requeued=True)
-        else:
-            self._end(external_id, task, run, JobState.CANCELLED, "RETRY", at, reason=_CUT_OFF)
+        if not worker.speaks:
+            self._later.call(_CUTTING_OFF_HOLDS, lambda: self._tell_cut_off(external_id, task, run, at))
 
     # What else is heard
 
     def begin(self, external_id: str, task: Task, run: Run, worker: WorkerView, at: float) -> None:
         """`run` has begun."""
-        run.started = at = min(at, task.replaced_at(run.nesting) - _MICROSECOND)
+        at = min(at, task.replaced_at(run.nesting) - _MICROSECOND)
+        if task.told_waiting == run.nesting:  # a solo worker may say so long after its producer's word was told
+            at = max(at, task.waiting_since + _MICROSECOND)
+        run.started = at
         run.is_hearsay = False
         worker.running[external_id] = run
         if _knows_less(task, worker):
@@ -206,7 +206,7 @@ class Jobs:
             if task.sent is not None and task.sent.nesting > run.nesting:
                 run.state = JobState.QUEUED  # it has replaced itself, and waits for a worker
                 return
-            at = max(at, run.started or 0.0)  # by the worker's clock, which may be ahead of ours
+            at = max(at, (run.started or 0.0) + _MICROSECOND)  # the worker's clock may be ahead of ours
             self._telling.run(external_id, task, run, JobState.UNKNOWN, "STARTED", at, reason=reason)
 
     # What follows from it
@@ -247,6 +247,18 @@ class Jobs:
             run.state = state
         elif run.is_live or (run.state is JobState.COMPLETED and state is JobState.FAILED):
             self._telling.run(external_id, task, run, state, celery_state, at, **about)
+
+    def _tell_cut_off(self, external_id: str, task: Task, run: Run, at: float) -> None:
+        """Tell what becomes of `run`, unless it had ended: whether it runs again depends on when it is acknowledged."""
+        if not run.is_live:
+            return
+        acks_late = self.acks_late.get(task.name)
+        if acks_late is None:
+            self._telling.run(external_id, task, run, JobState.UNKNOWN, "RETRY", at, reason=_CUT_OFF_SOMEHOW)
+        elif acks_late:
+            self._telling.run(external_id, task, run, JobState.QUEUED, "RETRY", at, requeued=True)
+        else:
+            self._end(external_id, task, run, JobState.CANCELLED, "RETRY", at, reason=_CUT_OFF)
 
     def _learn_message(self, task: Task, event: Event) -> None:
         task.name = intern(text(event, "name") or task.name)

@@ -82,7 +82,7 @@ class Observer:
             self._lose(error)
 
     def learned(self, worker: str, what: str, reply: Any) -> None:
-        """A worker's answer to an inspection: `what` is active, reserved, scheduled, stats or active_queues."""
+        """A worker's answer to an inspection: `what` is one of the inspector's QUESTIONS."""
         try:
             self._inspection.learned(worker, what, reply)
         except Exception as error:  # noqa: BLE001 - a worker of any version may answer

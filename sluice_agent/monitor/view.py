@@ -40,6 +40,8 @@ class WorkerView:
     """How often since it came; it is asked again, a few times, where it was too busy to answer."""
     asked_at: float = 0.0
     running: dict[str, Run] = field(default_factory=dict)
+    busy_at: float = 0.0
+    """The time of the last heartbeat that said that a task runs."""
     idle_since: float | None = None
     """The time of the first of the last heartbeats that all said that no task runs."""
     beat_slot: int = -1

@@ -18,6 +18,7 @@ _DEAFNESS = 5.0  # seconds without a look at the clock, after which the silence 
 _FAREWELL = 15.0  # seconds after `worker-offline` in which the last word on a task may come
 _KEPT = 60.0  # seconds for which a worker that has gone is known
 _IDLE = 1.0  # seconds in which two words of busy, or of idle, are one
+_WORDLESS = 4.0  # seconds in which nothing ran, after which no word comes on what ran before
 _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
 _NO_WORD = "it ended, and no event said how: Celery says nothing of a task that raises Ignore"
 
@@ -25,7 +26,10 @@ Lost = Callable[[str, Run, float, str], None]
 
 
 class Workers:
-    """Tells what the workers do. `lost` hears of a run whose worker has gone, or that ended without a word."""
+    """Tells what the workers do. `lost` hears of a run whose worker has gone, or that ended without a word.
+
+    It hears when the run was last known to go on: should its verdict come after all, that is later, and corrects it.
+    """
 
     def __init__(
         self,
@@ -109,7 +113,7 @@ class Workers:
             silence = now - view.heard
             if view.is_online and view.frequency and silence > view.patience:
                 self._gone(view, now, reason=f"no heartbeat for {silence:.0f} s")
-                self._abandon(view, now, f"its worker {view.hostname} is lost: no heartbeat for {silence:.0f} s")
+                self._abandon(view, f"its worker {view.hostname} is lost: no heartbeat for {silence:.0f} s")
             elif not view.is_online and silence > _KEPT and not view.running:
                 del self._views[view.hostname, view.pid]
                 if self._named.get(view.hostname) is view:
@@ -120,9 +124,10 @@ class Workers:
     def _online(self, view: WorkerView, event: Event) -> None:
         at = moment(event, self._later.now)
         for other in self._namesakes(view):
-            if other.is_online:  # its process was replaced before anybody missed it
+            # Its process was replaced before anybody missed it, or heard of it for the first time.
+            if other.is_online or other.frequency is None:
                 other.is_online = False
-                self._abandon(other, at, f"its worker {view.hostname} was started anew")
+                self._abandon(other, f"its worker {view.hostname} was started anew")
         self._hear(view, event, at)
 
     def _heartbeat(self, view: WorkerView, event: Event) -> None:
@@ -138,20 +143,23 @@ class Workers:
             self._say(view, WorkerState.HEARTBEAT, at, within=self._interval)
 
     def _offline(self, view: WorkerView, event: Event) -> None:
+        at = moment(event, self._later.now)
         is_news = view.is_online or view.frequency is None
         self._hear(view, event, None)
         if is_news:
-            self._gone(view, moment(event, self._later.now))
-        runs = dict(view.running)
+            self._gone(view, at)
 
         def tell_the_rest() -> None:
-            if not view.is_online:
-                for external_id, run in runs.items():
-                    if view.running.pop(external_id, None) is run and not view.speaks:
-                        self._lost(external_id, run, self._later.now, f"its worker {view.hostname} has gone offline")
+            if view.is_online:
+                return
+            # Some may have been heard of after this: a solo worker sends last what it has to say of its tasks.
+            begun = [(key, run) for key, run in view.running.items() if (run.started or 0.0) <= at]
+            for external_id, run in begun:
+                del view.running[external_id]
+                if not view.speaks:
+                    self._lost(external_id, run, view.heard, f"its worker {view.hostname} has gone offline")
 
-        if runs:
-            self._later.call(_FAREWELL, tell_the_rest)
+        self._later.call(_FAREWELL, tell_the_rest)
 
     def _hear(self, view: WorkerView, event: Event, online_at: float | None) -> None:
         frequency = seconds(event.get("freq"))
@@ -176,16 +184,15 @@ class Workers:
             view.is_busy = bool(active)
             self._say(view, WorkerState.BUSY if active else WorkerState.IDLE, at, within=_IDLE)
         if active:
-            view.idle_since = None
+            view.busy_at, view.idle_since = at, None
         elif view.idle_since is None:
             view.idle_since = at
-        elif view.running:
-            # Two heartbeats ago nothing ran any more: all that was said of what ran before has arrived since.
+        elif view.running and at - view.idle_since >= _WORDLESS:
             ended = [(key, run) for key, run in view.running.items() if (run.started or 0.0) < view.idle_since]
             for external_id, run in ended:
                 del view.running[external_id]
                 if not view.speaks:
-                    self._lost(external_id, run, at, _NO_WORD)
+                    self._lost(external_id, run, view.busy_at, _NO_WORD)
 
     # What inspection says
 
@@ -225,11 +232,11 @@ class Workers:
         if not any(other.is_online for other in self._namesakes(view)):
             self._say(view, WorkerState.OFFLINE, at, reason=reason)
 
-    def _abandon(self, view: WorkerView, at: float, reason: str) -> None:
+    def _abandon(self, view: WorkerView, reason: str) -> None:
         """Nobody will tell what became of the runs of `view`."""
         runs, view.running = view.running, {}
         for external_id, run in runs.items():
-            self._lost(external_id, run, at, reason)
+            self._lost(external_id, run, view.heard, reason)
 
     def _say(self, view: WorkerView, state: WorkerState, at: float, reason: str | None = None, **within: float) -> None:
         if view.speaks and reason is None:

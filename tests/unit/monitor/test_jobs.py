@@ -337,20 +337,46 @@ def test_never_seen_before(cluster: Cluster) -> None:
     assert "startedAt" in job
 
 
-@pytest.mark.parametrize("acknowledged", [True, False, None])
-def test_cut_off_by_a_cold_shutdown(cluster: Cluster, acknowledged: bool | None) -> None:
+@pytest.mark.parametrize(
+    ("registered", "end"),
+    [("app.add [acks_late=False]", "cancelled"), ("app.add [acks_late=True]", "queued"), ("app.add", "unknown")],
+)
+def test_cut_off_by_a_cold_shutdown(cluster: Cluster, registered: str, end: str) -> None:
     """Whether the job will ever run again depends on when it is acknowledged, which a worker says only if asked."""
     cluster.beat(active=1)
+    cluster.observer.learned(WORKER, "registered", [registered])
     cluster.run(*BEGUN)
-    if acknowledged is not None:
-        request = {"id": "job-1", "name": "app.add", "time_start": cluster.now, "acknowledged": acknowledged}
-        cluster.observer.learned(WORKER, "active", [request])
     cluster.take("worker-offline", active=1)
     cluster.task("cancelled")
-    end = {True: "cancelled", False: "queued", None: "unknown"}[acknowledged]
+    cluster.wait(3)
     assert cluster.walk() == f"queued active {end}"
     cluster.wait(60)
     assert cluster.walk() == f"queued active {end}"
+
+
+@pytest.mark.parametrize("registered", ["app.add [acks_late=False]", "app.add [acks_late=True]", "app.add"])
+def test_ended_as_it_was_cut_off(cluster: Cluster, registered: str) -> None:
+    """A shutdown says that it cuts off what has just ended as well: that job is not lost."""
+    cluster.beat(active=1)
+    cluster.observer.learned(WORKER, "registered", [registered])
+    cluster.run(*BEGUN)
+    cluster.task("cancelled")
+    cluster.run("succeeded")
+    cluster.wait(60)
+    assert cluster.walk() == "queued active completed"
+
+
+@pytest.mark.parametrize("kinds", [("cancelled", "succeeded"), ("succeeded", "cancelled"), ("succeeded",)])
+def test_a_greenlet_that_is_cut_off(cluster: Cluster, kinds: tuple[str, ...]) -> None:
+    """Celery takes its end for a success and acknowledges it, if late: it has done nothing, and will not run again."""
+    cluster.beat(active=1)
+    cluster.observer.learned(WORKER, "registered", ["app.add [acks_late=True]"])
+    cluster.run(*BEGUN)
+    for kind in kinds:
+        cluster.task(kind, **({"result": None, "runtime": None} if kind == "succeeded" else {}))
+    cluster.wait(60)
+    assert cluster.walk() == "queued active cancelled"
+    assert cluster.jobs()[-1]["job"]["extensions"]["reason"] == "cut off by a cold shutdown"
 
 
 def test_ignored_tasks() -> None:

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from sluice_agent.monitor.inspector import QUESTIONS
 from sluice_agent.speaker import FIELD
 from tests.unit.monitor.cluster import CONNECTION, PID, START, WORKER, Cluster
 
@@ -117,6 +118,14 @@ def test_a_process_that_was_replaced_at_once(cluster: Cluster) -> None:
     assert cluster.observer.workers()[WORKER].pid == 12
 
 
+def test_a_process_that_was_replaced_before_its_first_heartbeat(cluster: Cluster) -> None:
+    """It was killed as soon as it had begun: what it ran must not stay active."""
+    cluster.run("received", "started")
+    cluster.take("worker-online", WORKER, 99, freq=2.0, active=0)
+    assert cluster.walk() == "queued active unknown"
+    assert "was started anew" in cluster.jobs()[-1]["job"]["extensions"]["reason"]
+
+
 def test_two_workers_of_one_name(cluster: Cluster) -> None:
     """A mistake that Celery only warns of must not flood the endpoint with words of going and coming."""
     cluster.wait(10, beating=ONE)
@@ -146,6 +155,17 @@ def test_a_shutdown_without_a_last_word(cluster: Cluster) -> None:
     assert cluster.walk() == "queued active unknown"
 
 
+def test_a_shutdown_that_is_heard_of_before_its_job(cluster: Cluster) -> None:
+    """A solo worker says goodbye first, and then what it had to say of its job: that job must not stay active."""
+    cluster.beat()
+    began = [cluster.event(f"task-{kind}", uuid="job-1", name="app.add") for kind in ("received", "started")]
+    cluster.take("worker-offline", freq=2.0, active=0)
+    for event in began:
+        cluster.observer.take(event)
+    cluster.wait(60)
+    assert cluster.walk() == "queued active unknown"
+
+
 def test_a_worker_that_reconnects_to_its_broker(cluster: Cluster) -> None:
     """It says goodbye and comes back while its jobs run on."""
     cluster.beat(active=1)
@@ -163,9 +183,23 @@ def test_a_task_that_ends_without_an_event(cluster: Cluster) -> None:
     """Celery says nothing when a task raises Ignore; its worker's heartbeats say that nothing runs any more."""
     cluster.run("received", "started")
     cluster.beat(active=0)
+    cluster.wait(3, beating=ONE)
     assert cluster.walk() == "queued active"  # the task's end may be on its way
-    cluster.beat(active=0)
+    cluster.wait(3, beating=ONE)
     assert cluster.walk() == "queued active unknown"
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_verdict_that_was_on_its_way_for_long(cluster: Cluster, is_lost: bool) -> None:
+    """A shutdown lets heartbeats overtake it, as does a broker that is away: who reads by the time must end with it."""
+    cluster.beat(active=1)
+    cluster.run("received", "started")
+    cluster.beat(active=1)
+    verdict = cluster.event("task-succeeded", uuid="job-1", result="3", runtime=0.001)
+    cluster.wait(20, beating=None if is_lost else ONE)
+    assert cluster.walk() == "queued active unknown"
+    cluster.observer.take(verdict)
+    assert cluster.walk() == "queued active unknown completed"
 
 
 def test_a_task_that_starts_between_heartbeats(cluster: Cluster) -> None:
@@ -225,7 +259,7 @@ def test_what_workers_say_when_they_are_asked(cluster: Cluster) -> None:
     assert cluster.jobs()[0]["job"]["queue"] == "mail"  # it can have come from nowhere else
 
 
-@pytest.mark.parametrize("what", ["stats", "active_queues", "active", "reserved", "scheduled"])
+@pytest.mark.parametrize("what", QUESTIONS)
 @pytest.mark.parametrize("reply", [None, [], {}, [None], [[]], [{"id": 5}], {"pool": 7}, [{"name": None}], "text", 5])
 def test_strange_answers(cluster: Cluster, what: str, reply: object) -> None:
     """A worker of any version, or somebody else, may answer."""
