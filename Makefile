@@ -10,7 +10,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 OLDEST := 5.4
 OLDER := $(OLDEST) 5.5 5.6
 MATRIX_TESTS := tests/integration/test_outcomes.py tests/integration/test_outcomes_of_workers.py
-MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/test_monitor_beside_agents.py
+MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/test_monitor_outcomes_of_workers.py \
+	tests/integration/test_monitor_beside_agents.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-oldest test-gevent check bench matrix outcomes

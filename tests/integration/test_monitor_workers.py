@@ -1,16 +1,16 @@
-"""Workers without agents as a monitor sees them: many, killed, and shut down in the middle of a job."""
+"""Workers without agents as a monitor sees them: many, and one that is killed. `outcomes.workers` has the others."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.integration.outcomes.held import Held, walk_of
+from tests.integration.outcomes.held import Held
 from tests.support import heartbeats
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
@@ -27,20 +27,6 @@ GROWTH = 4 * MIB  # what an allocator may still take in that time
 
 Brokers = Callable[[str], Broker]
 MakeSidecar = Callable[..., Sidecar]
-
-
-@pytest.fixture
-def start_sidecar(sluice_env: dict[str, str], brokers: Brokers, tmp_path: Path) -> Iterator[MakeSidecar]:
-    """`start_sidecar(broker, **env)`: a monitor that listens; all are ended with the test."""
-    sidecars: list[Sidecar] = []
-
-    def start(broker: str = "redis", **env: str) -> Sidecar:
-        sidecars.append(sidecar := Sidecar(tmp_path, brokers(broker), {**sluice_env, **env}))
-        return sidecar
-
-    yield start
-    for sidecar in sidecars:
-        sidecar.stop()
 
 
 def states(endpoint: Endpoint) -> Counter[tuple[str, ...]]:
@@ -102,26 +88,3 @@ def test_a_killed_worker(
     job.told("queued active unknown active completed", context=worker.tail)
     assert words(endpoint, worker.hostname).count("online") == 2
     assert endpoint.duplicates == []
-
-
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_warm_shutdown(
-    start_sidecar: MakeSidecar,
-    start_worker: Callable[..., WorkerProcess],
-    producer: Callable[..., Producer],
-    endpoint: Endpoint,
-    tmp_path: Path,
-    pool: str,
-) -> None:
-    """A deployment waits for the jobs that run: they have ended, and are not lost."""
-    start_sidecar()
-    worker = start_worker(pool=pool, concurrency=1, args=["-E"], agent=False)
-    job = Held(producer(agent=False), tmp_path, endpoint)
-    job.told("queued active")
-    worker.kill("SIGTERM")
-    wait_until(lambda: "Warm shutdown" in worker.logs(), 10, "no warm shutdown", worker.tail)
-    job.release()
-    assert worker.process.wait(30) == 0
-    job.told("queued active completed", context=worker.tail)
-    wait_until(lambda: words(endpoint, worker.hostname)[-1] == "offline", 10, "not offline")
-    assert walk_of(endpoint, job.id) == "queued active completed"

@@ -12,16 +12,16 @@ import kombu
 import pytest
 
 from tests.integration.outcomes.held import Held, runs_of, walk_of
-from tests.integration.outcomes.rules import FINAL, broken, lacking
 from tests.integration.outcomes.send import version
 from tests.integration.outcomes.stage import folded
-from tests.integration.outcomes.table import GEVENT, POOLS, PREFORK, SOLO, Outcome
+from tests.integration.outcomes.table import GEVENT, POOLS, PREFORK, SOLO
 from tests.integration.outcomes.workers import (
     BEGUN,
     ENDED,
     ENDINGS_OF_WORKERS,
     Ending,
     cold,
+    faults,
     killed_and_again,
     soft,
     warm,
@@ -64,12 +64,7 @@ def test_end_of_a_worker(
     expected = row.walk(pool, version(), broker)
     told = lambda: folded(endpoint.jobs()[job.id]) == expected  # noqa: E731 - it is read here
     wait_until(told, 30, f"{row.name}: {expected}", lambda: f"{job.walk()}\n{worker.tail()}")
-    events = endpoint.jobs()[job.id]
-    assert broken(Outcome(row.name, row.what, str, {}), events, worker.broker.queue) == []
-    for state, extensions in row.extensions.items():
-        of_state = [event for event in events if event["job"]["state"] == state]
-        if of_state and (state in FINAL or len(of_state) > 1):
-            assert lacking(of_state[-1], extensions, broker) == []
+    assert faults(row, endpoint.jobs()[job.id], worker) == []
     if row.drive in (warm, soft, cold) and not worker.running:  # a solo worker may outlive its cold shutdown
         lives = endpoint.workers()[worker.hostname]
         assert lives[-1]["worker"]["state"] == "offline"

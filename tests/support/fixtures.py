@@ -16,6 +16,7 @@ from tests.support.brokers import Broker, filesystem_broker, rabbitmq_broker, re
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.servers import RabbitMQServer, RedisServer, Server
+from tests.support.sidecar import Sidecar
 from tests.support.worker import APP, WorkerProcess
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "rabbitmq_server",
     "redis_server",
     "sluice_env",
+    "start_sidecar",
     "start_worker",
     "state_dir",
 ]
@@ -137,6 +139,22 @@ def start_worker(
     yield start
     for worker in workers:
         worker.teardown()
+
+
+@pytest.fixture
+def start_sidecar(
+    sluice_env: dict[str, str], brokers: Callable[[str], Broker], tmp_path: Path
+) -> Iterator[Callable[..., Sidecar]]:
+    """`start_sidecar(broker, **env)`: a monitor that listens; all are ended with the test."""
+    sidecars: list[Sidecar] = []
+
+    def start(broker: str = "redis", **env: str) -> Sidecar:
+        sidecars.append(sidecar := Sidecar(tmp_path, brokers(broker), {**sluice_env, **env}))
+        return sidecar
+
+    yield start
+    for sidecar in sidecars:
+        sidecar.stop()
 
 
 @pytest.fixture

@@ -49,10 +49,10 @@ Celery 5.7) ends without a state, and in these cases no verdict follows:
 ## A worker that ends
 
 It is in the middle of a job when it does. Each end is played on every pool with Redis, and with prefork on
-every broker.
+every broker; the monitor's column on every pool with Redis, and with prefork on RabbitMQ, with Celery 5.7.
 
-| end | what happens | what is told of the job | note |
-|---|---|---|---|
+| end | what happens | what is told of the job | by a monitor alone | note |
+|---|---|---|---|---|
 """
 
 TAIL = """
@@ -82,20 +82,17 @@ def page() -> str:
     """The whole page."""
     jobs = "".join(f"{_line(row)}\n" for row in ROWS)
     workers = "".join(
-        f"| {row.name} | {row.what}{_of(row)} | {_walks(row.walks)} | {row.note} |\n" for row in ENDINGS_OF_WORKERS
+        f"{_line(row, about='; the job has `acks_late`' if row.task == 'hold_late' else '')}\n"
+        for row in ENDINGS_OF_WORKERS
     )
     return HEAD + jobs + MIDDLE + workers + TAIL
 
 
-def _line(row: Outcome) -> str:
+def _line(row: Outcome | Ending, about: str = "") -> str:
     watched = _walks(row.watched)
     if watched and ALL not in row.watched:
         watched += "<br>others: the same"
-    return f"| {row.name} | {row.what} | {_walks(row.walks)} | {watched or 'the same'} | {row.note} |"
-
-
-def _of(row: Ending) -> str:
-    return "; the job has `acks_late`" if row.task == "hold_late" else ""
+    return f"| {row.name} | {row.what}{about} | {_walks(row.walks)} | {watched or 'the same'} | {row.note} |"
 
 
 def _walks(walks: Mapping[str, str | None]) -> str:

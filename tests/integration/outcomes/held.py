@@ -12,9 +12,12 @@ from tests.support.waiting import wait_until
 
 
 class Held:
-    """A job that is active until it is released."""
+    """A job that is active until it is released. `begun` is what is told of it by then."""
 
-    def __init__(self, sender: Producer, folder: Path, endpoint: Endpoint, task: str = "hold") -> None:
+    def __init__(
+        self, sender: Producer, folder: Path, endpoint: Endpoint, task: str = "hold", begun: str = "queued active"
+    ) -> None:
+        self.begun = begun
         self.sender = sender
         self.endpoint = endpoint
         self._started, self._release = folder / "started", folder / "release"

@@ -16,8 +16,31 @@ Walk = tuple[Step, ...]
 Version = tuple[int, ...]
 
 
+class Told:
+    """What is told of a row's job, by pool, broker and Celery version."""
+
+    __slots__ = ()
+
+    walks: Mapping[str, str | None]
+    """What agents tell."""
+    watched: Mapping[str, str | None]
+    """What a monitor tells that has the broker's events alone, where that is not what agents tell; "": nothing."""
+
+    def walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
+        """The expected walk in `pool` under a Celery of `version`; None where that can't happen."""
+        return walk_among(self.walks, pool, version, broker)
+
+    def watched_walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
+        """The walk that a monitor tells, which has the broker's events alone."""
+        walk = self.walk(pool, version, broker)
+        try:
+            return walk if walk is None else walk_among(self.watched, pool, version, broker)
+        except KeyError:
+            return walk
+
+
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Told):
     """One way in which a job ends.
 
     `send` runs in a producer process that has the agent; it returns the job's id. `walks` says what is told, by pool,
@@ -55,21 +78,8 @@ class Outcome:
     named: bool = True
     """Whether the message says what is to run."""
     watched: Mapping[str, str | None] = field(default_factory=dict)
-    """What a monitor tells that has the broker's events alone, where that is not what agents tell; "": nothing."""
     duplicates: int = 0
     """How many of its events may arrive a second time, under the same id."""
-
-    def walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
-        """The expected walk in `pool` under a Celery of `version`; None where that can't happen."""
-        return walk_among(self.walks, pool, version, broker)
-
-    def watched_walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
-        """The walk that a monitor tells, which has the broker's events alone."""
-        walk = self.walk(pool, version, broker)
-        try:
-            return walk if walk is None else walk_among(self.watched, pool, version, broker)
-        except KeyError:
-            return walk
 
 
 def walk_among(walks: Mapping[str, str | None], pool: str, version: Version, broker: str = "") -> Walk | None:

@@ -9,18 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.integration.outcomes.held import Held, walk_of
-from tests.integration.outcomes.table import (
-    ALL,
-    EVENTLET,
-    GEVENT,
-    POOLS,
-    PREFORK,
-    SOLO,
-    THREADS,
-    Version,
-    Walk,
-    walk_among,
-)
+from tests.integration.outcomes.rules import FINAL, broken, lacking
+from tests.integration.outcomes.table import ALL, EVENTLET, GEVENT, POOLS, PREFORK, SOLO, THREADS, Outcome, Told
 from tests.support.waiting import POLL_SECONDS, wait_until
 from tests.support.worker import WorkerProcess
 
@@ -28,17 +18,19 @@ BEGUN = "queued active"
 ENDED = f"{BEGUN} completed"
 AGAIN = f"{BEGUN} queued active completed"
 TWICE = f"{BEGUN} active completed"
+LOST = f"{BEGUN} unknown"
 NOT_BEFORE_5_5: dict[str, str | None] = {f"{pool}<5.5": None for pool in POOLS}
+ENDS = (*FINAL, "unknown")
 
 CUT_OFF_SECONDS = 5.0
 """A pool that cuts its jobs off has done so by then; one that waits for them waits until they are released."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Told):
     """One way in which a worker ends in the middle of a job, and what is told of the job by then.
 
-    `drive` gets the worker and the job, which is active. `walks` are as those of an `Outcome`.
+    `drive` gets the worker and the job, which is active. `walks` and `watched` are as those of an `Outcome`.
     """
 
     name: str
@@ -50,10 +42,7 @@ class Ending:
     extensions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What the extensions of a job's last event of a state hold: of an end, and of a state that it is in once more."""
     note: str = ""
-
-    def walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
-        """The expected walk in `pool` under a Celery of `version`; None where Celery has no such end."""
-        return walk_among(self.walks, pool, version, broker)
+    watched: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def warm(worker: WorkerProcess, job: Held) -> None:
@@ -88,7 +77,7 @@ def cold_and_again(worker: WorkerProcess, job: Held) -> None:
 
 def killed_and_again(worker: WorkerProcess, job: Held) -> None:
     """SIGKILL to the worker's main process, and the same worker once more."""
-    wait_until(lambda: job.walk() == BEGUN, 20, "not active", worker.tail)
+    wait_until(lambda: job.walk() == job.begun, 20, "not active", worker.tail)
     worker.kill()
     job.release()
     _start_again(worker, job)
@@ -102,7 +91,9 @@ ENDINGS_OF_WORKERS = (
         soft,
         {**NOT_BEFORE_5_5, SOLO: f"{BEGUN} failed", ALL: ENDED},
         conf={"worker_soft_shutdown_timeout": 3},
-        note="New in Celery 5.5. In a solo worker Celery's own signal handler raises NotImplementedError in the job.",
+        note="New in Celery 5.5. In a solo worker Celery's own signal handler raises NotImplementedError in the job, "
+        "which ends the worker before it sends an event of that.",
+        watched={SOLO: LOST},
     ),
     Ending(
         "soft shutdown, too long a job",
@@ -110,16 +101,18 @@ ENDINGS_OF_WORKERS = (
         cold,
         {**NOT_BEFORE_5_5, PREFORK: f"{BEGUN} cancelled", SOLO: f"{BEGUN} failed", ALL: ENDED},
         conf={"worker_soft_shutdown_timeout": 1},
-        extensions={"cancelled": {"celeryState": "RETRY", "reason": ...}},
+        extensions={"cancelled": {"celeryState": "RETRY", "reason": ...}, "unknown": {"reason": ...}},
         note="Threads, gevent and eventlet wait for the job all the same.",
+        watched={SOLO: LOST},
     ),
     Ending(
         "cold shutdown",
         "SIGQUIT",
         cold,
         {"solo<5.5": ENDED, SOLO: f"{BEGUN} failed", THREADS: ENDED, ALL: f"{BEGUN} cancelled"},
-        extensions={"cancelled": {"reason": ...}},
+        extensions={"cancelled": {"reason": ...}, "unknown": {"reason": ...}},
         note="Threads wait for the job. In a solo worker Celery's own signal handler raises in the job, from 5.5 on.",
+        watched={"solo<5.5": ENDED, SOLO: LOST},
     ),
     Ending(
         "cold shutdown, acks_late",
@@ -137,15 +130,19 @@ ENDINGS_OF_WORKERS = (
             THREADS: ENDED,
         },
         task="hold_late",
-        extensions={"queued": {"requeued": True}, "active": {"redelivered": True}},
+        extensions={"queued": {"requeued": True}, "active": {"redelivered": True}, "unknown": {"reason": ...}},
         note="Celery acknowledges a greenlet that it has killed. Before 5.5 threads end too late to be acknowledged.",
+        watched={"solo<5.5": ENDED, SOLO: LOST},
     ),
     Ending(
         "killed worker",
         "SIGKILL to its main process; it is started again",
         killed_and_again,
         {ALL: BEGUN},
-        note="Nobody runs it again, and nobody knows what became of it; a monitor tells `unknown`.",
+        extensions={"unknown": {"reason": ...}},
+        note="Nobody runs it again, and nobody knows what became of it. A solo worker sends no event of a job before "
+        "the job has ended.",
+        watched={SOLO: "queued", ALL: LOST},
     ),
     Ending(
         "killed worker, acks_late",
@@ -153,10 +150,25 @@ ENDINGS_OF_WORKERS = (
         killed_and_again,
         {"@redis": BEGUN, "@filesystem": BEGUN, ALL: TWICE},
         task="hold_late",
-        extensions={"active": {"redelivered": True}},
+        extensions={"active": {"redelivered": True}, "unknown": {"reason": ...}},
         note="Redis hands it out again after its visibility timeout; a filesystem never.",
+        watched={"solo@redis": "queued", SOLO: ENDED, "@redis": LOST, ALL: f"{LOST} active completed"},
     ),
 )
+
+
+def faults(row: Ending, events: list[dict[str, Any]], worker: WorkerProcess, *, agents: bool = True) -> list[str]:
+    """What in `events`, all that was told of the job, breaks a rule or is not as `row` has it; in sentences.
+
+    Without agents a worker's word may come before its producer's, which knows when and where the job was published.
+    """
+    outcome = Outcome(row.name, row.what, str, {}, dated=agents, queue="" if agents else None)
+    found = broken(outcome, events, worker.broker.queue)
+    for state, extensions in row.extensions.items():
+        of_state = [event for event in events if event["job"]["state"] == state]
+        if of_state and (state in ENDS or len(of_state) > 1):
+            found += lacking(of_state[-1], extensions, worker.broker.name)
+    return found
 
 
 def _wait_for_the_end(worker: WorkerProcess) -> None:

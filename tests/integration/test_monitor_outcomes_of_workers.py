@@ -1,0 +1,64 @@
+"""What a monitor alone tells of the jobs of a worker that ends, where nobody has the agent.
+
+MATRIX=full asks for the other pools.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.outcomes.held import Held
+from tests.integration.outcomes.send import version
+from tests.integration.outcomes.stage import folded
+from tests.integration.outcomes.table import POOLS, PREFORK, SOLO
+from tests.integration.outcomes.workers import BEGUN, ENDINGS_OF_WORKERS, Ending, cold, faults, soft, warm
+from tests.support.endpoint import Endpoint
+from tests.support.producer import Producer
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+USUAL = [("redis", PREFORK), ("rabbitmq", PREFORK)]
+FULL = [*(("redis", pool) for pool in POOLS), ("rabbitmq", PREFORK)]
+CASES = [
+    pytest.param(row, broker, pool, id=f"{broker}-{pool}-{row.name}")
+    for broker, pool in (FULL if os.environ.get("MATRIX") == "full" else USUAL)
+    for row in ENDINGS_OF_WORKERS
+    if row.watched_walk(pool, version(), broker) is not None
+]
+
+SENT = {"task_send_sent_event": True}
+LAST_WORDS = 40.0
+"""Seconds until nothing more is told of a job; the monitor waits for 15 after a worker's farewell."""
+
+
+@pytest.mark.parametrize(("row", "broker", "pool"), CASES)
+def test_end_of_a_worker(
+    start_worker: Callable[..., WorkerProcess],
+    start_sidecar: Callable[..., Sidecar],
+    producer: Callable[..., Producer],
+    tmp_path: Path,
+    endpoint: Endpoint,
+    row: Ending,
+    broker: str,
+    pool: str,
+) -> None:
+    """Who can't change their workers deploys, scales down and runs out of memory as well, and must see what it cost."""
+    worker = start_worker(broker=broker, pool=pool, concurrency=1, conf=row.conf, args=["-E"], agent=False)
+    sidecar = start_sidecar(broker)
+    begun = "queued" if pool == SOLO else BEGUN  # a solo worker sends its events when the job has ended
+    job = Held(producer(broker, conf=SENT, agent=False), tmp_path, endpoint, row.task, begun)
+    job.told(begun, context=sidecar.tail)  # until the worker has been asked, the monitor tells nothing
+    row.drive(worker, job)
+    expected = row.watched_walk(pool, version(), broker)
+    told = lambda: folded(endpoint.jobs().get(job.id, [])) == expected  # noqa: E731 - it is read here
+    wait_until(told, LAST_WORDS, f"{row.name}: {expected}", lambda: f"{job.walk()}\n{worker.tail()}\n{sidecar.tail()}")
+    assert faults(row, endpoint.jobs()[job.id], worker, agents=False) == []
+    if row.drive in (warm, soft, cold) and not worker.running:  # a solo worker may outlive its cold shutdown
+        told_of = lambda: {event["worker"]["state"] for event in endpoint.workers()[worker.hostname]}  # noqa: E731
+        wait_until(lambda: "offline" in told_of(), 10, "not offline", sidecar.tail)
+    assert [event for event in endpoint.duplicates if "job" in event] == []
