@@ -186,10 +186,9 @@ class Jobs:
 
     def begin(self, external_id: str, task: Task, run: Run, worker: WorkerView, at: float) -> None:
         """`run` has begun."""
-        at = min(at, task.replaced_at(run.nesting) - _MICROSECOND)
         if task.told_waiting == run.nesting:  # a solo worker may say so long after its producer's word was told
             at = max(at, task.waiting_since + _MICROSECOND)
-        run.started = at
+        run.started = at = min(at, task.replaced_at(run.nesting) - _MICROSECOND)
         run.is_hearsay = False
         worker.running[external_id] = run
         if _knows_less(task, worker):

@@ -337,6 +337,17 @@ def test_never_seen_before(cluster: Cluster) -> None:
     assert "startedAt" in job
 
 
+def test_a_worker_that_says_late_that_it_began_early(cluster: Cluster) -> None:
+    """A solo worker tells of its job when that has ended: its producer's word, made a little later, was told by then."""
+    began = [cluster.event(f"task-{kind}", uuid="job-1", name="app.add") for kind in ("received", "started")]
+    cluster.task("sent")
+    cluster.wait(5)
+    for event in began:
+        cluster.observer.take(event)
+    cluster.run("succeeded")
+    assert cluster.walk() == "queued active completed"
+
+
 @pytest.mark.parametrize(
     ("registered", "end"),
     [("app.add [acks_late=False]", "cancelled"), ("app.add [acks_late=True]", "queued"), ("app.add", "unknown")],
