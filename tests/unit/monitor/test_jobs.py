@@ -338,7 +338,7 @@ def test_never_seen_before(cluster: Cluster) -> None:
 
 
 def test_a_worker_that_says_late_that_it_began_early(cluster: Cluster) -> None:
-    """A solo worker tells of its job when that has ended: its producer's word, made a little later, was told by then."""
+    """A solo worker tells of its job when that has ended: its producer's word, of a little later, was told by then."""
     began = [cluster.event(f"task-{kind}", uuid="job-1", name="app.add") for kind in ("received", "started")]
     cluster.task("sent")
     cluster.wait(5)
@@ -372,6 +372,7 @@ def test_ended_as_it_was_cut_off(cluster: Cluster, registered: str) -> None:
     cluster.observer.learned(WORKER, "registered", [registered])
     cluster.run(*BEGUN)
     cluster.task("cancelled")
+    cluster.wait(1)
     cluster.run("succeeded")
     cluster.wait(60)
     assert cluster.walk() == "queued active completed"
