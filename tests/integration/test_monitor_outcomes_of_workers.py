@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
 USUAL = [("redis", PREFORK), ("rabbitmq", PREFORK)]
-FULL = [*(("redis", pool) for pool in POOLS), ("rabbitmq", PREFORK)]
+FULL = [*(("redis", pool) for pool in POOLS), ("rabbitmq", PREFORK), ("rabbitmq", SOLO)]
 CASES = [
     pytest.param(row, broker, pool, id=f"{broker}-{pool}-{row.name}")
     for broker, pool in (FULL if os.environ.get("MATRIX") == "full" else USUAL)

@@ -38,7 +38,11 @@ MakeProducer = Callable[..., Producer]
 
 IS_FULL = os.environ.get("MATRIX") == "full"
 USUAL = [("redis", PREFORK), ("redis", GEVENT), ("rabbitmq", PREFORK)]
-FULL = [*(("redis", pool) for pool in POOLS), *((broker, PREFORK) for broker in BROKERS if broker != "redis")]
+FULL = [
+    *(("redis", pool) for pool in POOLS),
+    *((broker, PREFORK) for broker in BROKERS if broker != "redis"),
+    ("rabbitmq", SOLO),
+]
 CASES = [
     pytest.param(row, broker, pool, id=f"{broker}-{pool}-{row.name}")
     for broker, pool in (FULL if IS_FULL else USUAL)

@@ -48,8 +48,8 @@ Celery 5.7) ends without a state, and in these cases no verdict follows:
 
 ## A worker that ends
 
-It is in the middle of a job when it does. Each end is played on every pool with Redis, and with prefork on
-every broker; the monitor's column on every pool with Redis, and with prefork on RabbitMQ, with Celery 5.7.
+It is in the middle of a job when it does. Each end is played on every pool with Redis, with prefork on every broker,
+and with solo on RabbitMQ; the monitor's column on these pools with Redis and RabbitMQ, with Celery 5.7.
 
 | end | what happens | what is told of the job | by a monitor alone | note |
 |---|---|---|---|---|

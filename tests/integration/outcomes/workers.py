@@ -138,11 +138,11 @@ ENDINGS_OF_WORKERS = (
         "killed worker",
         "SIGKILL to its main process; it is started again",
         killed_and_again,
-        {ALL: BEGUN},
-        extensions={"unknown": {"reason": ...}},
-        note="Nobody runs it again, and nobody knows what became of it. A solo worker sends no event of a job before "
-        "the job has ended.",
-        watched={SOLO: "queued", ALL: LOST},
+        {"solo@rabbitmq": TWICE, ALL: BEGUN},
+        extensions={"active": {"redelivered": True}, "unknown": {"reason": ...}},
+        note="Nobody runs it again, and nobody knows what became of it. A solo worker sends nothing before the job has "
+        "ended: no event of it, and no acknowledgement, so that RabbitMQ hands it out again.",
+        watched={"solo@rabbitmq": ENDED, SOLO: "queued", ALL: LOST},
     ),
     Ending(
         "killed worker, acks_late",
