@@ -74,11 +74,11 @@ class Inspection:
         task.queue = task.queue or self._bindings.queue_of(delivery) or view.only_queue
         task.eta = task.eta or eta
         task.priority = count(delivery.get("priority")) if task.priority is None else task.priority
-        runs = task.runs_at(view.hostname, view.pid)
+        runs = task.runs_at(view.process)
         if runs:
             run = runs[-1]
         else:
-            run = task.begin(view.hostname, view.pid, redelivered=delivery.get("redelivered") is True)
+            run = task.begin(view.process, redelivered=delivery.get("redelivered") is True)
             run.is_hearsay = True
             at = self._later.now
             self._later.call(_PATIENCE, lambda: self._tell(external_id, task, run, view, at))

@@ -84,7 +84,7 @@ class Jobs:
         self._retire(external_id, task)
         self._learn_message(task, event)
         task.queue = task.queue or worker.only_queue
-        run = task.hearsay_at(worker.hostname, worker.pid) or task.begin(worker.hostname, worker.pid)
+        run = task.hearsay_at(worker.process) or task.begin(worker.process)
         run.attempt, run.nesting, run.received, run.is_hearsay = attempt, task.nesting, at, False
         if attempt == 1 and task.told_waiting < task.nesting:
             if worker.speaks and 0.0 < (moment_of(task.eta) or 0.0) <= at:
@@ -98,12 +98,12 @@ class Jobs:
 
     def _started(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
-        runs = task.runs_at(worker.hostname, worker.pid)
+        runs = task.runs_at(worker.process)
         run = next((run for run in runs if run.state is None), None)
         if run is None:
             if any(run.state is JobState.ACTIVE for run in runs):
                 return  # a prefork process died before the pool noted that it took the job; the next one took it
-            run = task.begin(worker.hostname, worker.pid)
+            run = task.begin(worker.process)
         self.begin(external_id, task, run, worker, at)
 
     def _succeeded(self, external_id: str, event: Event) -> None:
@@ -123,7 +123,7 @@ class Jobs:
         error, stacktrace = error_of(event)
         about: dict[str, Any] = {"error": error, "stacktrace": stacktrace}
         celery_state = "REJECTED" if error.startswith("Reject:") or error == "Reject" else "FAILURE"
-        if error.startswith("NotRegistered") and not task.runs_at(worker.hostname, worker.pid):
+        if error.startswith("NotRegistered") and not task.runs_at(worker.process):
             task.name = task.name or error.partition(": ")[2]
             error = f"NotRegistered: {task.name!r}"
             self._telling.turned_away(external_id, task, worker.hostname, JobState.FAILED, "FAILURE", at, error=error)
@@ -134,7 +134,7 @@ class Jobs:
     def _retried(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
         error, stacktrace = cause_of(event)
-        active = [run for run in task.runs_at(worker.hostname, worker.pid) if run.state is JobState.ACTIVE]
+        active = [run for run in task.runs_at(worker.process) if run.state is JobState.ACTIVE]
         run = min(active, key=_turn) if active else self._run_that_ends(task, worker)
         # The next attempt is published, and perhaps received, before this one is said to be retried.
         following = [other.received for other in task.runs if other.attempt == run.attempt + 1 and other.received]
@@ -153,7 +153,7 @@ class Jobs:
             "signum": None if signum is None else str(signum),
             "expired": event.get("expired") is True or None,
         }
-        runs = task.runs_at(worker.hostname, worker.pid)
+        runs = task.runs_at(worker.process)
         live = [run for run in runs if run.is_live]
         if live:
             self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **about)
@@ -228,12 +228,12 @@ class Jobs:
 
     def _run_that_ends(self, task: Task, worker: WorkerView) -> Run:
         """The run that a verdict of `worker` is about: one that is active, else one that is to begin, else the last."""
-        runs = task.runs_at(worker.hostname, worker.pid)
+        runs = task.runs_at(worker.process)
         for states in ((JobState.ACTIVE, JobState.UNKNOWN), (None,)):
             live = [run for run in runs if run.state in states]
             if live:
                 return max(live, key=_turn)  # of equal ones the first
-        return runs[-1] if runs else task.begin(worker.hostname, worker.pid)
+        return runs[-1] if runs else task.begin(worker.process)
 
     def _end(
         self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **about: Any

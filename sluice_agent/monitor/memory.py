@@ -22,12 +22,18 @@ BYTES_PER_TASK = 1_000
 _MOST_RUNS = 8  # runs of one task that are told apart: more are the redeliveries of a broken set-up
 
 
+class Process(NamedTuple):
+    """A worker's main process: its node name, and its number on its host."""
+
+    hostname: str
+    pid: int
+
+
 @dataclass(slots=True, eq=False)
 class Run:
     """One execution of one attempt of a task by one worker process, or the receipt of one that is to begin."""
 
-    hostname: str
-    pid: int
+    worker: Process
     attempt: int
     receipt: int
     redelivered: bool
@@ -44,7 +50,7 @@ class Run:
     @property
     def name(self) -> str:
         """What separates it from other executions: see `identity.run_of`."""
-        name = run_of(self.hostname, self.pid, self.receipt, self.redelivered)
+        name = run_of(*self.worker, self.receipt, self.redelivered)
         return f"{name}+{self.nesting}" if self.nesting else name
 
     @property
@@ -129,27 +135,27 @@ class Task:
             return self.held.at
         return self.waiting_since if self.told_waiting > nesting else inf
 
-    def runs_at(self, hostname: str, pid: int) -> list[Run]:
+    def runs_at(self, worker: Process) -> list[Run]:
         """Those of one worker process, oldest first."""
-        return [run for run in self.runs if run.pid == pid and run.hostname == hostname]
+        return [run for run in self.runs if run.worker == worker]
 
-    def hearsay_at(self, hostname: str, pid: int) -> Run | None:
+    def hearsay_at(self, worker: Process) -> Run | None:
         """A run of that process that no event has told of so far."""
-        return next((run for run in self.runs_at(hostname, pid) if run.is_hearsay and run.state is None), None)
+        return next((run for run in self.runs_at(worker) if run.is_hearsay and run.state is None), None)
 
-    def begin(self, hostname: str, pid: int, *, redelivered: bool | None = None) -> Run:
+    def begin(self, worker: Process, *, redelivered: bool | None = None) -> Run:
         """Another run of the present attempt. Whether the broker had handed it out before follows from the others."""
         attempt, nesting = self.attempt, self.nesting
         runs = self.runs
         earlier = [run for run in runs if run.attempt == attempt]
-        same = [run for run in earlier if run.pid == pid and run.hostname == hostname]
+        same = [run for run in earlier if run.worker == worker]
         if redelivered is None:
             redelivered = not self.published_again and any(run.nesting == nesting for run in earlier)
         self.published_again = False
         receipt = same[-1].receipt + 1 if same else 0
         if len(runs) == _MOST_RUNS:
             runs[1].earlier = None
-        self.last_run = run = Run(hostname, pid, attempt, receipt, redelivered, nesting, earlier=self.last_run)
+        self.last_run = run = Run(worker, attempt, receipt, redelivered, nesting, earlier=self.last_run)
         return run
 
 

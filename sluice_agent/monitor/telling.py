@@ -64,7 +64,12 @@ class Telling:
         when = timestamp(at)
         started = when if state is JobState.ACTIVE else timestamp(run.started) if run.started else None
         told = self._about(
-            external_id, task, attempt=run.attempt, worker=run.hostname, run=run.name, redelivered=run.redelivered
+            external_id,
+            task,
+            attempt=run.attempt,
+            worker=run.worker.hostname,
+            run=run.name,
+            redelivered=run.redelivered,
         )
         self._emit(told.event(state, celery_state, when, previous=previous, started=started, **about))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sluice_agent.monitor.memory import Run
+from sluice_agent.monitor.memory import Process, Run
 
 USUAL_FREQUENCY = 2.0
 """Seconds between two heartbeats of a worker that has not said otherwise."""
@@ -20,8 +20,7 @@ _MOST_ASKED = 5  # times
 class WorkerView:
     """One worker process as its events show it. `heard` is our wall clock, in seconds of the epoch."""
 
-    hostname: str
-    pid: int
+    process: Process
     heard: float
     frequency: float | None = None
     """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
@@ -45,6 +44,16 @@ class WorkerView:
     idle_since: float | None = None
     """The time of the first of the last heartbeats that all said that no task runs."""
     beat_slot: int = -1
+
+    @property
+    def hostname(self) -> str:
+        """Its node name."""
+        return self.process.hostname
+
+    @property
+    def pid(self) -> int:
+        """The number of its main process."""
+        return self.process.pid
 
     @property
     def patience(self) -> float:

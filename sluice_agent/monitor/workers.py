@@ -10,7 +10,7 @@ from sluice_agent import speaker
 from sluice_agent.model import WorkerState
 from sluice_agent.monitor.events import Event, count, moment, seconds, text
 from sluice_agent.monitor.later import Later
-from sluice_agent.monitor.memory import Run
+from sluice_agent.monitor.memory import Process, Run
 from sluice_agent.monitor.view import USUAL_FREQUENCY, WorkerView
 from sluice_agent.translation import worker_event
 
@@ -62,15 +62,15 @@ class Workers:
         """The worker process that sent `event`."""
         view = self._views.get((event.get("hostname"), event.get("pid")))  # type: ignore[arg-type]
         if view is None:
-            hostname, pid = intern(text(event, "hostname") or "unknown"), count(event.get("pid")) or 0
-            view = self._views.setdefault((hostname, pid), WorkerView(hostname, pid, self._later.now))
-            self._named.setdefault(hostname, view)
+            process = Process(intern(text(event, "hostname") or "unknown"), count(event.get("pid")) or 0)
+            view = self._views.setdefault(process, WorkerView(process, self._later.now))
+            self._named.setdefault(process.hostname, view)
         view.heard = self._later.now
         return view
 
     def at_run(self, run: Run) -> WorkerView:
         """The worker process of `run`."""
-        return self.at({"hostname": run.hostname, "pid": run.pid})
+        return self.at(run.worker._asdict())
 
     def named(self, hostname: str) -> WorkerView | None:
         """The worker of this name that was heard of last."""
@@ -91,7 +91,7 @@ class Workers:
 
     def ended(self, external_id: str, run: Run) -> None:
         """`run` is over."""
-        view = self._views.get((run.hostname, run.pid))
+        view = self._views.get(run.worker)
         if view is not None and view.running.get(external_id) is run:
             del view.running[external_id]
 
@@ -115,7 +115,7 @@ class Workers:
                 self._gone(view, now, reason=f"no heartbeat for {silence:.0f} s")
                 self._abandon(view, f"its worker {view.hostname} is lost: no heartbeat for {silence:.0f} s")
             elif not view.is_online and silence > _KEPT and not view.running:
-                del self._views[view.hostname, view.pid]
+                del self._views[view.process]
                 if self._named.get(view.hostname) is view:
                     del self._named[view.hostname]
 
