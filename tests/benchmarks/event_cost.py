@@ -104,7 +104,7 @@ class Sidecar(Contestant):
         return "Listening to the events" in self.process.logs()
 
     def arrived(self) -> int:
-        for path in self._folder.rglob("*-events-*.ndjson"):
+        for path in self._folder.rglob("[!.]*-events-*.ndjson"):
             offset, count = self._counted.get(path, (0, 0))
             with path.open("rb") as file:
                 file.seek(offset)
@@ -159,7 +159,7 @@ def row(broker: str, name: str, cost: EventCost) -> str:
     """One line of the table whose head is `HEAD`."""
     return (
         f"{broker:<10}{name:<14}{cost.arrived:>9,} of {cost.published:>9,}"
-        f"{cost.microseconds:>10.1f}{cost.megabytes:>8.0f}{cost.seconds:>9.1f}"
+        f"{cost.microseconds:>10.1f}{cost.megabytes:>8.1f}{cost.seconds:>9.1f}"
     )
 
 
