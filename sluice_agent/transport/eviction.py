@@ -18,40 +18,51 @@ from sluice_agent.transport.reader import count_beyond, finished
 
 _ROOM_LOCK = "room.lock"
 HIGH_WATER = 7 / 8  # of the limit: writers that rotate at the same moment must not pass the limit together
-_LOW_WATER = 3 / 4
+_AT_ONCE = 1_000_000  # bytes: small files go together, so that few appends wait for it, and of large ones one at a time
 
 
 Losses = Mapping[str, int]
 """How many events each destination loses: each had got to another place. Those of ``""`` are lost to everybody."""
 
 
-def room_for_more(folder: Path, limit: int, on_dropped: Callable[[Losses], None]) -> bool:
-    """Whether the folder may grow, after evicting what may go. `on_dropped` hears of each loss before it happens."""
-    if folder_bytes(folder) < limit * HIGH_WATER:
+def room_for_more(
+    folder: Path, limit: int, on_dropped: Callable[[Losses], None], sizes: Mapping[str, int] | None = None
+) -> bool:
+    """Whether the folder may grow, after evicting what may go. `on_dropped` hears of each loss before it happens.
+
+    `sizes` are those of the journal's files, where the caller has just looked at them.
+    """
+    high_water = limit * HIGH_WATER
+    sizes = file_sizes(folder) if sizes is None else sizes
+    if sum(sizes.values()) < high_water:
         return True
     descriptor = open_private(folder / _ROOM_LOCK, os.O_RDWR | os.O_CREAT)
     try:
-        if try_lock(descriptor):  # else another writer is at it
-            _evict(folder, limit * _LOW_WATER, on_dropped)
+        if not try_lock(descriptor):  # another writer is at it
+            return folder_bytes(folder) < high_water
+        at_once = max(limit / 64, min(limit / 8, _AT_ONCE))
+        return _evict(folder, sizes, high_water - at_once, on_dropped) < high_water
     finally:
         os.close(descriptor)
-    return folder_bytes(folder) < limit * HIGH_WATER
 
 
-def _evict(folder: Path, target: float, on_dropped: Callable[[Losses], None]) -> None:
-    sizes, places = file_sizes(folder), cursors_in(folder)
-    size = sum(sizes.values())
+def _evict(folder: Path, sizes: Mapping[str, int], target: float, on_dropped: Callable[[Losses], None]) -> int:
+    """Evict until no more than `target` bytes are left, or nothing may go; how many are left."""
+    places = cursors_in(folder)
+    left = sum(sizes.values())
     for name in _by_worth(sizes, places):
-        if size <= target:
-            return
-        with finished(folder / name) as file_size:
-            if file_size is None:
-                continue
-            losses = _losses(folder, name, [load(place.path) for place in places])
-            if losses:
-                on_dropped(losses)
-            (folder / name).unlink(missing_ok=True)
-            size -= file_size
+        if left <= target:
+            break
+        path = folder / name
+        with finished(path) as file_size:
+            if file_size is not None:
+                losses = _losses(folder, name, [load(place.path) for place in places])
+                if losses:
+                    on_dropped(losses)
+                path.unlink(missing_ok=True)
+        if file_size is not None or not path.exists():
+            left -= sizes[name]
+    return left
 
 
 def _by_worth(sizes: Mapping[str, int], places: Sequence[Cursor]) -> list[str]:

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sluice_agent.errors import JournalUnavailableError
@@ -56,9 +56,9 @@ def journal_files(folder: Path, lane: str | None = None) -> list[str]:
     return sorted(entry.name for entry in _entries(folder) if mark in entry.name)
 
 
-def count_writers(folder: Path) -> int:
-    """How many have written files that are still there: processes, twice where they have heartbeats to tell."""
-    return len({tuple(name.split("-", 3)[1:3]) for name in journal_files(folder)})
+def count_writers(names: Iterable[str]) -> int:
+    """How many have written these files of the journal: processes, twice where they have heartbeats to tell."""
+    return len({tuple(name.split("-", 3)[1:3]) for name in names})
 
 
 def other_versions(folder: Path) -> list[str]:

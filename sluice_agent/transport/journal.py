@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sluice_agent.log import complain
 from sluice_agent.transport.eviction import Losses, room_for_more
-from sluice_agent.transport.folder import EVENTS, LANES
+from sluice_agent.transport.folder import EVENTS, LANES, count_writers, file_sizes
 from sluice_agent.transport.pen import Pen
 from sluice_agent.transport.reader import LOSS_PREFIX
 
@@ -99,7 +99,8 @@ class Journal:
             elif not pen.is_worn(now):
                 return pen
             self._pens.pop(lane).close()
-        pen = self._pens[lane] = Pen(self.folder, lane, self._max_bytes, now)
+        sizes = file_sizes(self.folder)
+        pen = self._pens[lane] = Pen(self.folder, lane, self._max_bytes, count_writers(sizes), now)
 
         def note_evicted(losses: Losses) -> None:
             complain("journal", "The journal in %s is full: its oldest events are dropped and counted.", self.folder)
@@ -109,7 +110,7 @@ class Journal:
             except OSError:
                 self.unwritten["journal_full"] += max(losses.values())
 
-        if not room_for_more(self.folder, self._max_bytes, note_evicted):
+        if not room_for_more(self.folder, self._max_bytes, note_evicted, sizes):
             self._pens.pop(lane).close()
             self._refuse("journal_full", now)
             complain("journal", "The journal in %s is full: new events are dropped and counted.", self.folder)

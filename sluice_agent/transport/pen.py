@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sluice_agent.transport.flock import try_lock
-from sluice_agent.transport.folder import SUFFIX, check_folder, count_writers, open_private
+from sluice_agent.transport.folder import SUFFIX, check_folder, open_private
 
 _LARGEST_FILE = 4_000_000  # bytes
 _SMALLEST_FILE = 16_000  # bytes
@@ -24,9 +24,8 @@ _LOOK_EVERY = 1.0  # seconds between two looks at whether the file still has a n
 class Pen:
     """An open file of one lane. Raises OSError where it can't be made or written."""
 
-    def __init__(self, folder: Path, lane: str, folder_limit: int, now: float) -> None:
-        writers = min(count_writers(folder), _MOST_WRITERS)
-        share = folder_limit // max(_FILES_TO_A_FOLDER, _FILES_TO_A_WRITER * writers)
+    def __init__(self, folder: Path, lane: str, folder_limit: int, writers: int, now: float) -> None:
+        share = folder_limit // max(_FILES_TO_A_FOLDER, _FILES_TO_A_WRITER * min(writers, _MOST_WRITERS))
         self._limit = max(_SMALLEST_FILE, min(_LARGEST_FILE, share))
         self._born = now
         self.due_at = now + _LOOK_EVERY
