@@ -1,16 +1,26 @@
-"""The Celery app that is measured: one task that does nothing. BENCH_AGENT=1 instruments it."""
+"""The Celery app that is measured: one task that does nothing. BENCH_MODE says who watches it."""
 
 import os
 
-from celery import Celery
+from celery import Celery, signals
 
 app = Celery("bench", broker=os.environ.get("BROKER_URL", "memory://"))
 app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
 
-if os.environ.get("BENCH_AGENT") == "1":
-    import sluice_agent
+match os.environ.get("BENCH_MODE"):
+    case "sluice-agent":
+        import sluice_agent
 
-    sluice_agent.install()
+        sluice_agent.install()
+    case "signals":  # those that tell of a task's course, with somebody at each who does nothing
+        for signal in (
+            signals.before_task_publish,
+            signals.after_task_publish,
+            signals.task_received,
+            signals.task_prerun,
+            signals.task_postrun,
+        ):
+            signal.connect(lambda **_: None, weak=False)
 
 
 @app.task

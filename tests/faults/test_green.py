@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Callable
 
 import pytest
 
@@ -61,23 +62,24 @@ CAPTURES = """
 """
 
 
-STALLED, LATE = 5, 20  # milliseconds
+LATE = 20  # milliseconds
 TURNS = 3  # a stall of the agent's making is there in each; one that others on this machine caused is not
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_a_hub_is_not_stalled_and_nothing_is_left_over(
-    host: Host, capsys: pytest.CaptureFixture[str], library: str
+    host: Host, repeats: Callable[[int, int], int], capsys: pytest.CaptureFixture[str], library: str
 ) -> None:
     """Without it a pool of a thousand greenlets stands still while the agent waits for an answer, or never ends.
 
     A greenlet that ticks each millisecond measures how late it is, while others publish and the shipper meets an
-    endpoint that answers slowly, badly, or not at all.
+    endpoint that answers slowly, badly, or not at all. FAULTS=long is for a quiet machine, and has no mercy.
     """
+    stalled = repeats(15, 5)  # milliseconds
     code = textwrap.dedent({"gevent": GEVENT, "eventlet": EVENTLET}[library]) + textwrap.dedent(CAPTURES)
     counted, worked, late = 0, [], []
-    while not (worked and min(worked) < STALLED and min(late) < LATE) and len(worked) < TURNS:
+    while not (worked and min(worked) < stalled and min(late) < LATE) and len(worked) < TURNS:
         host.endpoint.script(status(503), drips(0.002), lost_answer, status(500))
         process = host.start("-c", code, "3", env={"SLUICE_FLUSH_INTERVAL": "0.1"})
         assert process.wait(60) == 0, process.tail()
@@ -90,7 +92,7 @@ def test_a_hub_is_not_stalled_and_nothing_is_left_over(
         counted += figures["count"]
         worked.append(figures["work"])
         late.append(figures["p95"])
-    assert min(worked) < STALLED
+    assert min(worked) < stalled
     assert min(late) < LATE  # it waits for nobody; the rest is what other processes take of this machine
     report = host.settled()
     assert report["captured"] == counted == report["delivered"]
