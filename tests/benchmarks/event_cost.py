@@ -108,7 +108,8 @@ class Sidecar(Contestant):
             offset, count = self._counted.get(path, (0, 0))
             with path.open("rb") as file:
                 file.seek(offset)
-                new = file.read()
+                read = file.read()
+            new = read[: read.rfind(b"\n") + 1]  # the last line may be under way
             self._counted[path] = offset + len(new), count + new.count(b'{"type":"job_state_change"')
         return sum(count for _, count in self._counted.values())
 
