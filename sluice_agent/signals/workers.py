@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import celery
@@ -117,7 +118,8 @@ class Workers:
 
     def _look(self) -> None:
         """See what an operator can change while the worker runs: its size, and the queues that it takes from."""
-        self._about["concurrency"] = self._consumer.pool.num_processes
+        with suppress(AttributeError):  # a pool that has just stopped has no size: the last one holds
+            self._about["concurrency"] = self._consumer.pool.num_processes
         self._about["queues"] = sorted(self._consumer.app.amqp.queues.consume_from)
 
     def _say(self, state: WorkerState, **within: Any) -> None:
