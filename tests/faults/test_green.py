@@ -76,7 +76,7 @@ def test_a_hub_is_not_stalled_and_nothing_is_left_over(
     A greenlet that ticks each millisecond measures how late it is, while others publish and the shipper meets an
     endpoint that answers slowly, badly, or not at all. FAULTS=long is for a quiet machine, and has no mercy.
     """
-    stalled = repeats(15, 5)  # milliseconds
+    stalled = repeats(20, 5)  # milliseconds
     code = textwrap.dedent({"gevent": GEVENT, "eventlet": EVENTLET}[library]) + textwrap.dedent(CAPTURES)
     counted, worked, late = 0, [], []
     while not (worked and min(worked) < stalled and min(late) < LATE) and len(worked) < TURNS:

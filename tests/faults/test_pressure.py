@@ -138,8 +138,8 @@ def test_the_host_never_waits_and_all_is_counted(
     with capsys.disabled():
         print(f"\npressure: {report['captured']} events, {taken} taken meanwhile, {report['dropped']}")
         print(f"pressure: an append takes {figures}; the folder at most {max(sizes)} of {LIMIT} bytes")
-    assert costs["p99.9 of work"] < repeats(3, 1)  # what else its time was is other processes on this machine
-    assert costs["p99.9"] < 50
+    assert costs["p99.9 of work"] < repeats(10, 1)  # what else its time was is other processes on this machine
+    assert costs["p99.9"] < 100
     assert max(sizes) <= LIMIT
     assert report["dropped"].keys() == {"journal_full"}
 
