@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from billiard.pool import ApplyResult
@@ -34,7 +34,7 @@ class CutOff:
     def __init__(self, watch: Watch, tell: Callable[..., None]) -> None:
         self._watch = watch
         self._tell = tell
-        self._cancelled_in_pool: list[tuple[ApplyResult, Request, str]] = []
+        self._cancelled_in_pool: dict[Request, tuple[ApplyResult, str]] = {}
         self._tell_of_the_dead = harmless(watch, self._pool_hangs)
 
     def watch_cancellations(self) -> None:
@@ -55,8 +55,7 @@ class CutOff:
 
     def shutting_down(self, **_: Any) -> None:
         """A cold shutdown has stopped its pool: tell `cancelled` of what it cut off, unless that had just ended."""
-        while self._cancelled_in_pool:
-            self._tell_unless_ended(*self._cancelled_in_pool.pop(0))
+        self._tell_unless_ended(tuple(self._cancelled_in_pool))
 
     def worker_ended(self, *, in_greenlets: bool) -> None:
         """Whatever this worker still calls active, and nobody runs any more, has been cut off.
@@ -78,22 +77,30 @@ class CutOff:
         elif in_process_of_its_own:
             # It may have ended the job, and told so, unheard by this process: see when the pool has stopped.
             if not self._cancelled_in_pool:
-                timer = threading.Timer(_POOL_STOPS_WITHIN, self._tell_of_the_dead)
-                timer.daemon = True
-                timer.start()
-            self._cancelled_in_pool.append((result, request, celery_state))
+                self._look_later()
+            self._cancelled_in_pool[request] = result, celery_state
         # Else it is a greenlet in a cold shutdown, which Celery acknowledges when it has killed it: see `Silence`.
+
+    def _look_later(self) -> None:
+        timer = threading.Timer(_POOL_STOPS_WITHIN, self._tell_of_the_dead)
+        timer.daemon = True
+        timer.start()
 
     def _pool_hangs(self) -> None:
         """The pool should have stopped, and may never do so: what its dead processes ran has been cut off."""
-        for cancelled in tuple(self._cancelled_in_pool):
-            if not _lives(cancelled[1].worker_pid):
-                self._cancelled_in_pool.remove(cancelled)
-                self._tell_unless_ended(*cancelled)
+        self._tell_unless_ended([each for each in tuple(self._cancelled_in_pool) if not _lives(each.worker_pid)])
+        if self._cancelled_in_pool:
+            self._look_later()
 
-    def _tell_unless_ended(self, result: ApplyResult, request: Request, celery_state: str) -> None:
-        if not (result.ready() and result.successful()):
-            self._tell_cut_off(request, celery_state)
+    def _tell_unless_ended(self, requests: Iterable[Request]) -> None:
+        """The worker may stop its pool at the very moment at which its time is over: whoever comes first tells."""
+        for request in requests:
+            cancelled = self._cancelled_in_pool.pop(request, None)
+            if cancelled is None:
+                continue
+            result, celery_state = cancelled
+            if not (result.ready() and result.successful()):
+                self._tell_cut_off(request, celery_state)
 
     def _tell_cut_off(self, request: Request, celery_state: str) -> None:
         if request.acknowledged:
