@@ -10,7 +10,7 @@ import pytest
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
 from tests.support.probed import Probed
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, within
 from tests.support.worker import WorkerProcess
 
 
@@ -51,7 +51,7 @@ def test_a_broker_that_is_gone_is_seen_by_the_probe(sidecar: Probed, brokers: Ca
     wait_until(lambda: sidecar.ask("/readyz")[0] == 200, 20, "it is not ready", sidecar.tail)
     try:
         server.kill()
-        wait_until(lambda: sidecar.ask("/readyz")[1].startswith("receiver_deaf"), 35, "", sidecar.tail)
+        within(35, lambda: sidecar.ask("/readyz")[1].startswith("receiver_deaf"), "it is not deaf", sidecar.tail)
         assert sidecar.ask("/healthz")[0] == 200
     finally:
         server.start()

@@ -122,7 +122,7 @@ def test_a_leader_that_ends_lets_another_lead_at_once(brokers: Callable[[str], B
         wait_until(lambda: len(first.snapshots) > 10)
         assert [other.snapshots for other in others] == [[], [], []]
         first.sampler.stop(10)
-        wait_until(lambda: sum(bool(other.snapshots) for other in others) == 1, 8, "none of those left leads")
+        within(8, lambda: sum(bool(other.snapshots) for other in others) == 1, "none of those left leads")
         leader = next(other for other in others if other.snapshots)
         leader.snapshots.clear()
         wait_until(lambda: len(leader.snapshots) > 10)

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from sluice_agent.monitor.queues.sampler import ELECTION
 from tests.support.sampled import sampled
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, within
 
 REGION = "eu-central-1"
 
@@ -125,4 +125,4 @@ def test_a_leader_of_sqs_that_dies_is_replaced(app_with: Callable[..., Celery], 
     sqs.send_message(QueueUrl=url, MessageBody="dead", MessageGroupId="leader", MessageDeduplicationId="1")
     assert sqs.receive_message(QueueUrl=url)["Messages"]  # whoever had it is gone
     with sampled(app, [app.conf.task_default_queue], connection_id=connection) as told:
-        wait_until(lambda: told.snapshots, 30, "nobody has taken over")
+        within(30, lambda: told.snapshots, "nobody has taken over")
