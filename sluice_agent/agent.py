@@ -58,7 +58,7 @@ class Agent:
 
     def listen(self) -> None:
         """Capture what happens in this process and its children. A monitor does not: it is told by the broker."""
-        from sluice_agent import signals  # noqa: PLC0415 - brings Celery's worker along, 4 MB that a monitor need not hold
+        from sluice_agent import signals  # noqa: PLC0415 - brings Celery's worker along, 2 MB that a monitor need not hold
 
         settings = self._settings
         self.report_progress = signals.connect(

@@ -10,7 +10,7 @@ _AN_EVENT = b'{"type":"'
 
 
 class LightEndpoint:
-    """Accepts every event. What it does for it takes a hundredth of what the worker does that it is to measure."""
+    """Accepts every event: it counts them, and reads no more of them than that."""
 
     def __init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)

@@ -85,6 +85,6 @@ def test_a_library_is_imported_only_where_it_belongs(file: str) -> None:
 
 
 def test_a_monitor_holds_no_worker() -> None:
-    """Celery's worker and the signals' handlers would take 4 MB more in each sidecar that stands beside a worker."""
+    """Celery's worker and the signals' handlers would take 2 MB more in each sidecar that stands beside a worker."""
     code = "import sys, sluice_agent.commands.monitor; print('celery.worker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
