@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN, replacements
+from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN, is_count, replacements
 from sluice_agent.translation import JobFacts, timestamp_of
 
 _SELDOM: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
@@ -42,7 +42,7 @@ def facts_of(
     delivery = get("delivery_info")
     priority = delivery.get("priority") if delivery else note.get(PRIORITY)
     if isinstance(priority, str):  # from our own header, which somebody else may have written
-        priority = int(priority) if priority.isdecimal() else None
+        priority = int(priority) if is_count(priority) else None
     if priority is not None:
         extensions["priority"] = priority
     if delivery and delivery.get("redelivered"):

@@ -7,6 +7,7 @@ leaves a note on that one, wherever it stands in what is published.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -23,7 +24,10 @@ REPLACEMENTS = "replacements"
 """How many tasks this one has replaced under its id. Celery's own count includes those of others in a chain."""
 RUN = "run"
 
-_TIMES = (CREATED_AT, PUBLISHED_AT)
+is_count = re.compile("[0-9]{1,9}").fullmatch
+"""Whether a text is a number as we write it: one of thousands of digits is more than Python makes a number of."""
+
+_FORMS = {CREATED_AT: is_timestamp, PUBLISHED_AT: is_timestamp, REPLACEMENTS: is_count}
 
 
 def written(headers: Mapping[str, Any]) -> dict[str, str]:
@@ -35,11 +39,9 @@ def written(headers: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(note, dict):
         return {}
     known = {key: value for key, value in note.items() if isinstance(value, str)}
-    for name in _TIMES:
-        if name in known and not is_timestamp(known[name]):
+    for name, is_right in _FORMS.items():
+        if name in known and not is_right(known[name]):
             del known[name]
-    if not known.get(REPLACEMENTS, "1").isdecimal():
-        del known[REPLACEMENTS]
     return known
 
 

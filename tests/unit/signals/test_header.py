@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sluice_agent.signals.facts import facts_of
 from sluice_agent.signals.header import HEADER, replacements, written
 
 WHEN = "2026-02-27T10:00:00.000000Z"
@@ -18,6 +19,7 @@ WHEN = "2026-02-27T10:00:00.000000Z"
         ({"createdAt": '"', "publishedAt": "today", "replacements": "2"}, {"replacements": "2"}),
         ({"createdAt": WHEN, "replacements": "-1"}, {"createdAt": WHEN}),
         ({"createdAt": WHEN, "replacements": "٣ or so"}, {"createdAt": WHEN}),
+        ({"createdAt": WHEN, "replacements": "9" * 5_000}, {"createdAt": WHEN}),
         ({"createdAt": 5, "replacements": 2}, {}),
         ("a text", {}),
         (None, {}),
@@ -35,3 +37,12 @@ def test_what_we_can_not_have_written_is_left_out(note: Any, known: dict[str, st
 def test_replacements_are_those_of_the_job_itself(note: dict[str, str], count: int) -> None:
     """Celery counts what follows in a chain as replaced too: by that a monitor would know it under another id."""
     assert replacements({"replaced_task_nesting": 1}, note) == count
+
+
+@pytest.mark.parametrize(("priority", "told"), [("3", 3), ("high", None), ("9" * 5_000, None)])
+def test_a_priority_that_is_no_number_costs_no_event(priority: str, told: int | None) -> None:
+    """Whoever publishes may write anything there: the job must be told all the same."""
+    ours = {"id": "1"}, {"priority": priority}
+    brokers = {"id": "1", "delivery_info": {"priority": priority}}, {}
+    for headers, note in (ours, brokers):
+        assert facts_of(headers, note, name="app.add", queue=None).extensions.get("priority") == told
