@@ -35,12 +35,13 @@ def redact(name: str, value: Any) -> Any:
     return HIDDEN if _SECRET_NAME.search(name) else _plain(value, _DEEPEST)
 
 
-def unfailing(hook: Redact) -> Redact:
-    """`hook`, but where it raises, or returns what is no JSON, nothing of the value is sent, and the event still is."""
+def unfailing(hook: Redact | None) -> Redact:
+    """`hook`, else `redact`, but where it raises or returns what is no JSON the value is hidden, and the event sent."""
+    chosen = hook or redact
 
     def redacted(name: str, value: Any) -> Any:
         try:
-            sent = hook(name, value)
+            sent = chosen(name, value)
             encode(sent)
         except Exception as error:  # noqa: BLE001 - the hook is the user's
             complain("redact", "redact raised %s: %s; the value is hidden.", type(error).__name__, error)

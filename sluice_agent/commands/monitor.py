@@ -25,7 +25,6 @@ from sluice_agent.monitor import DurableQueue, Monitor
 from sluice_agent.monitor.app import BrokerApp
 from sluice_agent.monitor.durable import refusal
 from sluice_agent.monitor.queues.management import Management
-from sluice_agent.redaction import redact as default_redact
 from sluice_agent.redaction import unfailing
 from sluice_agent.settings import Settings
 
@@ -185,7 +184,7 @@ def watch(
         emit=agent.capture,
         lost=agent.drop,
         ignore_tasks=settings.ignore_tasks,
-        redact=unfailing(agent.redact or default_redact) if settings.capture_args else None,
+        redact=unfailing(agent.redact) if settings.capture_args else None,
         remember=remember,
         heartbeat_interval=settings.heartbeat_interval,
         enable_events=enable_events,

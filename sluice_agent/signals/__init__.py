@@ -12,7 +12,6 @@ from celery import Celery, signals
 
 from sluice_agent.ignoring import ignoring
 from sluice_agent.redaction import Redact, unfailing
-from sluice_agent.redaction import redact as default_redact
 from sluice_agent.signals.cut_off import CutOff
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.progress import Progress
@@ -52,7 +51,7 @@ def connect(
         lost=lost,
         connection_id=connection_id,
         is_ignored=ignoring(ignore_tasks),
-        redact=unfailing(redact or default_redact) if capture_args else None,
+        redact=unfailing(redact) if capture_args else None,
     )
     publishing = Publishing(watch)
     told = Told()
