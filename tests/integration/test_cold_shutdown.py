@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.outcomes.held import Held
-from tests.integration.outcomes.workers import BEGUN
+from tests.integration.outcomes.held import BEGUN, Held
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.worker import WorkerProcess

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.outcomes.held import Held
+from tests.integration.outcomes.held import BEGUN, Held
 from tests.integration.outcomes.send import version
 from tests.integration.outcomes.stage import folded
 from tests.integration.outcomes.table import POOLS, PREFORK, SOLO
-from tests.integration.outcomes.workers import BEGUN, ENDINGS_OF_WORKERS, Ending, cold, faults, soft, warm
+from tests.integration.outcomes.workers import ENDINGS_OF_WORKERS, Ending, cold, faults, soft, warm
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.sidecar import Sidecar

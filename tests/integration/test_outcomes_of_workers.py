@@ -11,12 +11,11 @@ from pathlib import Path
 import kombu
 import pytest
 
-from tests.integration.outcomes.held import Held, runs_of, walk_of
+from tests.integration.outcomes.held import BEGUN, Held, runs_of, walk_of
 from tests.integration.outcomes.send import version
 from tests.integration.outcomes.stage import folded
 from tests.integration.outcomes.table import GEVENT, POOLS, PREFORK, SOLO
 from tests.integration.outcomes.workers import (
-    BEGUN,
     ENDED,
     ENDINGS_OF_WORKERS,
     Ending,

@@ -10,12 +10,14 @@ from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until
 
+BEGUN = "queued active"
+
 
 class Held:
     """A job that is active until it is released. `begun` is what is told of it by then."""
 
     def __init__(
-        self, sender: Producer, folder: Path, endpoint: Endpoint, task: str = "hold", begun: str = "queued active"
+        self, sender: Producer, folder: Path, endpoint: Endpoint, task: str = "hold", begun: str = BEGUN
     ) -> None:
         self.begun = begun
         self.sender = sender

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.outcomes.held import Held, walk_of
+from tests.integration.outcomes.held import BEGUN, Held, walk_of
 from tests.integration.outcomes.rules import FINAL, broken, lacking
 from tests.integration.outcomes.table import ALL, EVENTLET, GEVENT, POOLS, PREFORK, SOLO, THREADS, Outcome, Told
 from tests.support.waiting import POLL_SECONDS, wait_until
 from tests.support.worker import WorkerProcess
 
-BEGUN = "queued active"
 ENDED = f"{BEGUN} completed"
 AGAIN = f"{BEGUN} queued active completed"
 TWICE = f"{BEGUN} active completed"
