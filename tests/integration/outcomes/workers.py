@@ -54,7 +54,7 @@ def warm(worker: WorkerProcess, job: Held) -> None:
 
 def soft(worker: WorkerProcess, job: Held) -> None:
     """A shutdown that waits for the job for a while, in which the job ends."""
-    worker.kill(signal.SIGQUIT)
+    _kill_while_it_waits(worker, job, signal.SIGQUIT)
     wait_until(lambda: "Initiating Soft Shutdown" in worker.logs(), 10, "no soft shutdown", worker.tail)
     job.release()
     _wait_for_the_end(worker)
@@ -62,7 +62,7 @@ def soft(worker: WorkerProcess, job: Held) -> None:
 
 def cold(worker: WorkerProcess, job: Held) -> None:
     """A shutdown that does not wait for the job; a pool that does so none the less is not kept waiting for ever."""
-    worker.kill(signal.SIGQUIT)
+    _kill_while_it_waits(worker, job, signal.SIGQUIT)
     _wait_for_the_end(worker)
     job.release()
     _wait_for_the_end(worker)
@@ -76,8 +76,7 @@ def cold_and_again(worker: WorkerProcess, job: Held) -> None:
 
 def killed_and_again(worker: WorkerProcess, job: Held) -> None:
     """SIGKILL to the worker's main process, and the same worker once more."""
-    wait_until(lambda: job.walk() == job.begun, 20, "not active", worker.tail)
-    worker.kill()
+    _kill_while_it_waits(worker, job, signal.SIGKILL)
     job.release()
     _start_again(worker, job)
 
@@ -110,7 +109,8 @@ ENDINGS_OF_WORKERS = (
         cold,
         {"solo<5.5": ENDED, SOLO: f"{BEGUN} failed", THREADS: ENDED, ALL: f"{BEGUN} cancelled"},
         extensions={"cancelled": {"reason": ...}, "unknown": {"reason": ...}},
-        note="Threads wait for the job. In a solo worker Celery's own signal handler raises in the job, from 5.5 on.",
+        note="Threads wait for the job. From 5.5 on Celery's own signal handler raises in the job of a solo worker, "
+        "and in a greenlet that runs just then: such a job has failed.",
         watched={"solo<5.5": ENDED, SOLO: LOST},
     ),
     Ending(
@@ -168,6 +168,12 @@ def faults(row: Ending, events: list[dict[str, Any]], worker: WorkerProcess, *, 
         if of_state and (state in ENDS or len(of_state) > 1):
             found += lacking(of_state[-1], extensions, worker.broker.name)
     return found
+
+
+def _kill_while_it_waits(worker: WorkerProcess, job: Held, signum: int) -> None:
+    """Once the job is told to be active. In a greenlet that still ran, Celery's own handler would raise."""
+    wait_until(lambda: job.walk() == job.begun, 20, "not active", worker.tail)
+    worker.kill(signum)
 
 
 def _wait_for_the_end(worker: WorkerProcess) -> None:
