@@ -38,11 +38,11 @@ def written(headers: Mapping[str, Any]) -> dict[str, str]:
         note = beside.get(HEADER) if isinstance(beside, dict) else None
     if not isinstance(note, dict):
         return {}
-    known = {key: value for key, value in note.items() if isinstance(value, str)}
-    for name, is_right in _FORMS.items():
-        if name in known and not is_right(known[name]):
-            del known[name]
-    return known
+    return {
+        key: value
+        for key, value in note.items()
+        if isinstance(value, str) and (key not in _FORMS or _FORMS[key](value))
+    }
 
 
 def replacements(headers: Mapping[str, Any], note: Mapping[str, str]) -> int:

@@ -1,12 +1,13 @@
 """`python -m tests.faults.publish COUNT [A_SECOND]`: a process that publishes so many tasks (0: until it is ended).
 
-To a broker in its own memory: nothing takes them, and nothing but the agent tells of them.
+To a broker in its own memory: nothing takes them, and nothing but the agent tells of them. Their ids end in a number.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+import uuid
 
 from kombu.transport.memory import Channel
 
@@ -16,10 +17,11 @@ from tests.faults.app import app, noop
 def main(count: int, a_second: float) -> None:
     """Publish, and end as a script does."""
     pause = 1 / a_second if a_second else 0.0
+    name = uuid.uuid4()
     with app.producer_pool.acquire() as producer:
         published = 0
         while published < count or not count:
-            noop.apply_async(producer=producer)
+            noop.apply_async(producer=producer, task_id=f"{name}-{published}")
             published += 1
             if published % 1_000 == 0:
                 for queue in Channel.queues.values():

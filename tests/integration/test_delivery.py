@@ -157,7 +157,7 @@ def job_events(endpoint: Endpoint) -> list[dict[str, dict[str, str]]]:
 
 def complaints(worker: WorkerProcess) -> list[str]:
     """What the agent wrote into the worker's log."""
-    said = ("sluice-agent", "Events can't be delivered", "The journal", "The disk")
+    said = ("sluice-agent is off", "Events can't be delivered", "The journal", "The disk")
     return [line for line in worker.logs().splitlines() if any(word in line for word in said)]
 
 
