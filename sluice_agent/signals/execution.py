@@ -34,6 +34,8 @@ class Execution:
     def __init__(self, watch: Watch, silence: Silence) -> None:
         self._watch = watch
         self._silence = silence
+        self._succeeded: Run | None = None
+        """The last run that ended well here: where its result can't be stored, Celery says later that it has failed."""
 
     def prerun(self, task: Task, **_: Any) -> None:
         """Tell `active`."""
@@ -59,7 +61,7 @@ class Execution:
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:
         """Tell `failed`; False where this process is not the one that ran the job."""
-        run = run_here(sender, task_id)
+        run = run_here(sender, task_id) or self._run_that_had_succeeded(task_id)
         if run is None:
             return False
         raised = sys.exc_info()[1] or exception  # Celery hands over a copy where the original can't be pickled
@@ -84,6 +86,7 @@ class Execution:
         if run is None:
             return
         if state == "SUCCESS":
+            self._succeeded = run
             redact = self._watch.redact
             if redact is None:
                 self._end(run, _COMPLETED)
@@ -105,6 +108,13 @@ class Execution:
         if clock - run.progress_at >= _PROGRESS_EVERY:
             run.progress_at = clock
             self._say_unsaid_progress(run)
+
+    def _run_that_had_succeeded(self, external_id: str) -> Run | None:
+        run = self._succeeded
+        if run is None or run.told.facts.external_id != external_id:
+            return None
+        self._succeeded = None
+        return run
 
     def _end(self, run: Run, outcome: Outcome, *, when: str | None = None, **extensions: Any) -> None:
         if run.has_ended and outcome.state is not JobState.FAILED:

@@ -253,6 +253,18 @@ def unserialisable_result() -> Any:
     return threading.Lock()
 
 
+@shared_task(bind=True)
+def unstored_result(self: Task) -> None:
+    """The result backend is away when it is to take the result, and back when it is to take the failure of that."""
+    backend = self.backend
+
+    def fail_once(*_: Any, **__: Any) -> NoReturn:
+        del backend.mark_as_done
+        raise ConnectionError("the result backend is away")
+
+    backend.mark_as_done = fail_once
+
+
 # Tasks that end otherwise
 
 

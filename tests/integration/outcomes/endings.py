@@ -192,6 +192,15 @@ ENDINGS = (
         error=r"EncodeError: .*",
     ),
     Outcome(
+        "result that can't be stored",
+        "the result backend is away for a moment",
+        call(tasks.unstored_result),
+        {ALL: "queued active completed failed"},
+        error=r"ConnectionError: the result backend is away",
+        watched={ALL: "queued active failed"},
+        note="Celery says that the job has run, and then that it has failed: nobody gets its result.",
+    ),
+    Outcome(
         "exception that can't be pickled",
         "raises an error that holds a lock",
         call(tasks.unpicklable_error),
