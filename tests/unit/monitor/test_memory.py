@@ -6,7 +6,7 @@ import gc
 import tracemalloc
 import uuid
 
-from sluice_agent.monitor.memory import BYTES_PER_TASK
+from sluice_agent.monitor.memory import BYTES_PER_TASK, Process, Task
 from tests.unit.monitor.cluster import CONNECTION, START, Cluster, Observer
 
 TASKS = 1_000
@@ -33,6 +33,14 @@ def test_what_is_forgotten_runs_nowhere() -> None:
     for number in range(1_000):
         cluster.run("received", "started", external_id=f"job-{number}")
     assert len(cluster.observer.workers()["celery@one"].running) <= 10
+
+
+def test_a_task_that_comes_again_for_ever() -> None:
+    """A job that kills each worker that takes it must not take the monitor's memory as well, nor lose count."""
+    task, worker = Task(), Process("celery@one", 11)
+    for _ in range(1_000):
+        task.begin(worker)
+    assert [run.receipt for run in task.runs] == [*range(992, 1_000)]
 
 
 def test_bytes_per_task() -> None:
