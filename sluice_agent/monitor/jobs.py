@@ -15,7 +15,7 @@ from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.events import Event, cause_of, count, error_of, moment, seconds, text
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Held, Memory, Run, Task, Turn, turn
-from sluice_agent.monitor.telling import Telling
+from sluice_agent.monitor.telling import MICROSECOND, Telling
 from sluice_agent.monitor.view import WorkerView
 from sluice_agent.monitor.workers import Workers
 from sluice_agent.translation import moment_of
@@ -24,7 +24,6 @@ _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a reje
 _PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
 _SMALL = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
 _CUTTING_OFF_HOLDS = 2.0  # seconds: what a shutdown cuts off may have just ended, and the pool says so as it stops
-_MICROSECOND = 1e-6  # in seconds; what a timestamp can tell
 _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _CUT_OFF = "cut off by a cold shutdown"
 _CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
@@ -61,6 +60,8 @@ class Jobs:
         attempt = (count(event.get("retries")) or 0) + 1
         task.sent, task.sent_kind = _seen(task.sent, task.sent_kind, attempt, event)
         task.queue = self._bindings.queue_of(event) or task.queue
+        if task.told_waiting < 0 and task.waiting_since:  # a worker's word, that it turned the task away, was faster
+            at = min(at, task.waiting_since)
         if attempt == 1 and task.created is None:
             task.created = at
         last = task.last_run
@@ -187,8 +188,8 @@ class Jobs:
     def begin(self, external_id: str, task: Task, run: Run, worker: WorkerView, at: float) -> None:
         """`run` has begun."""
         if task.told_waiting == run.nesting:  # a solo worker may say so long after its producer's word was told
-            at = max(at, task.waiting_since + _MICROSECOND)
-        run.started = at = min(at, task.replaced_at(run.nesting) - _MICROSECOND)
+            at = max(at, task.waiting_since + MICROSECOND)
+        run.started = at = min(at, task.replaced_at(run.nesting) - MICROSECOND)
         run.is_hearsay = False
         worker.running[external_id] = run
         if _knows_less(task, worker):
@@ -205,7 +206,7 @@ class Jobs:
             if task.sent is not None and task.sent.nesting > run.nesting:
                 run.state = JobState.QUEUED  # it has replaced itself, and waits for a worker
                 return
-            at = max(at, (run.started or 0.0) + _MICROSECOND)  # the worker's clock may be ahead of ours
+            at = max(at, (run.started or 0.0) + MICROSECOND)  # the worker's clock may be ahead of ours
             self._telling.run(external_id, task, run, JobState.UNKNOWN, "STARTED", at, reason=reason)
 
     # What follows from it

@@ -110,7 +110,7 @@ class Task:
     told_waiting: int = -1
     """The nesting for which it was told that the task waits to be run for the first time."""
     waiting_since: float = 0.0
-    """The time of that."""
+    """The time of that; before it is told, a time at which the task had waited, or 0."""
     last_run: Run | None = None
 
     @property

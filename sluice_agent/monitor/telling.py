@@ -11,6 +11,7 @@ from sluice_agent.monitor.memory import Held, Run, Task
 from sluice_agent.redaction import Redact
 from sluice_agent.translation import JobEvents, JobFacts, timestamp, timestamp_of
 
+MICROSECOND = 1e-6  # in seconds; what a timestamp can tell
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -52,6 +53,8 @@ class Telling:
             return
         told = self._about(external_id, task, attempt=task.attempt, worker=worker)
         self._emit(told.event(state, celery_state, timestamp(at), **about))
+        if task.told_waiting < 0:
+            task.waiting_since = at - MICROSECOND
 
     def run(
         self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **about: Any

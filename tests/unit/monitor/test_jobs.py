@@ -322,6 +322,16 @@ def test_an_unknown_task(cluster: Cluster) -> None:
     assert cluster.jobs()[-1]["job"]["error"] == "NotRegistered: 'no.such'"
 
 
+@pytest.mark.parametrize("word", ["failed", "revoked"])
+def test_turned_away_before_its_producers_word_is_heard(cluster: Cluster, word: str) -> None:
+    """The job's last state must be its end, also where the worker was faster than the producer's event."""
+    about = {"exception": "NotRegistered('no.such')"} if word == "failed" else {"terminated": False, "expired": True}
+    cluster.task(word, **about)
+    cluster.task("sent", name="no.such", queue="q")
+    cluster.wait(2)
+    assert cluster.walk() == f"queued {'failed' if word == 'failed' else 'cancelled'}"
+
+
 def test_a_process_that_died_before_it_was_noted(cluster: Cluster) -> None:
     """The pool hands the job to the next process, and says a second time that it started."""
     cluster.run(*BEGUN, "started", "succeeded")
