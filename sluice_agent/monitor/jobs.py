@@ -75,7 +75,7 @@ class Jobs:
             state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
             name = text(event, "name") or task.name
             task.held = held = Held(at, name, state, task.sent.nesting, self._telling.arguments(event))
-            self._later.call(_PUBLICATION_HOLDS, lambda: self._release(external_id, task, at, held))
+            self._later.call(_PUBLICATION_HOLDS, lambda: self._release(external_id, task, at, held), is_known=True)
 
     def _received(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
@@ -127,7 +127,7 @@ class Jobs:
         if error.startswith("NotRegistered") and not task.runs_at(worker.process):
             task.name = task.name or error.partition(": ")[2]
             error = f"NotRegistered: {task.name!r}"
-            self._telling.turned_away(external_id, task, worker.hostname, JobState.FAILED, "FAILURE", at, error=error)
+            self._turned_away(external_id, task, worker, JobState.FAILED, "FAILURE", at, error=error)
             return
         run = self._run_that_ends(task, worker)
         self._end(external_id, task, run, JobState.FAILED, celery_state, at, **about)
@@ -136,7 +136,7 @@ class Jobs:
         task, worker, at = self._about(external_id, event)
         error, stacktrace = cause_of(event)
         active = [run for run in task.runs_at(worker.process) if run.state is JobState.ACTIVE]
-        run = min(active, key=_turn) if active else self._run_that_ends(task, worker)
+        run = min(active, key=lambda run: run.place) if active else self._run_that_ends(task, worker)
         # The next attempt is published, and perhaps received, before this one is said to be retried.
         following = [other.received for other in task.runs if other.attempt == run.attempt + 1 and other.received]
         at = max(min(at, *following), run.started or 0.0) if following else at
@@ -160,7 +160,7 @@ class Jobs:
             self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **about)
         elif (not runs or runs[-1].state is not JobState.CANCELLED) and not _knows_less(task, worker):
             # It was turned away before it was received.
-            self._telling.turned_away(external_id, task, worker.hostname, JobState.CANCELLED, "REVOKED", at, **about)
+            self._turned_away(external_id, task, worker, JobState.CANCELLED, "REVOKED", at, **about)
 
     def _rejected(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
@@ -174,14 +174,14 @@ class Jobs:
             def tell() -> None:
                 self._end(external_id, task, run, JobState.FAILED, "REJECTED", at, error="Reject")
 
-            self._later.call(_REJECTION_HOLDS, tell)
+            self._later.call(_REJECTION_HOLDS, tell, is_known=True)
 
     def _cancelled(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
         run = self._run_that_ends(task, worker)
         worker.running.pop(external_id, None)
         if not worker.speaks:
-            self._later.call(_CUTTING_OFF_HOLDS, lambda: self._tell_cut_off(external_id, task, run, at))
+            self._later.call(_CUTTING_OFF_HOLDS, lambda: self._tell_cut_off(external_id, task, run, at), is_known=True)
 
     # What else is heard
 
@@ -227,13 +227,36 @@ class Jobs:
         task.created = min(task.created or held.at, held.at)
         self._telling.waiting(external_id, task, held)
 
+    def _turned_away(
+        self,
+        external_id: str,
+        task: Task,
+        worker: WorkerView,
+        state: JobState,
+        celery_state: str,
+        at: float,
+        **about: Any,
+    ) -> None:
+        """Tell that `worker` will not run the task. Where nothing is known of it, its producer's word may follow."""
+
+        def tell() -> None:
+            self._release(external_id, task, at)
+            self._telling.turned_away(external_id, task, worker.hostname, state, celery_state, at, **about)
+
+        if task.told_waiting < 0:
+            task.waiting_since = at - MICROSECOND
+        if task.sent is None and task.taken is None:
+            self._later.call(_PUBLICATION_HOLDS, tell, is_known=True)
+        else:
+            tell()
+
     def _run_that_ends(self, task: Task, worker: WorkerView) -> Run:
         """The run that a verdict of `worker` is about: one that is active, else one that is to begin, else the last."""
         runs = task.runs_at(worker.process)
         for states in ((JobState.ACTIVE, JobState.UNKNOWN), (None,)):
             live = [run for run in runs if run.state in states]
             if live:
-                return max(live, key=_turn)  # of equal ones the first
+                return max(live, key=lambda run: run.place)  # of equal ones the first
         return runs[-1] if runs else task.begin(worker.process)
 
     def _end(
@@ -288,11 +311,6 @@ class Jobs:
 def _knows_less(task: Task, worker: WorkerView) -> bool:
     """Whether the worker's agent, which tells the same, is sure to know more: at the least the task's name."""
     return not task.name and worker.speaks
-
-
-def _turn(run: Run) -> tuple[int, int]:
-    """Its place among the runs of a task that ends well: each replacement counts its attempts anew."""
-    return run.nesting, run.attempt
 
 
 def _seen(last: Turn | None, last_kind: int, attempt: int, event: Event) -> tuple[Turn, int]:

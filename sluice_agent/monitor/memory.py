@@ -54,6 +54,11 @@ class Run:
         return f"{name}+{self.nesting}" if self.nesting else name
 
     @property
+    def place(self) -> tuple[int, int]:
+        """Its place among the runs of a task that ends well: each replacement counts its attempts anew."""
+        return self.nesting, self.attempt
+
+    @property
     def is_live(self) -> bool:
         """Whether its end is still to come, as far as anybody knows."""
         return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.UNKNOWN

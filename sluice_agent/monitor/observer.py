@@ -96,6 +96,13 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - the next look may do better
             self._lose(error)
 
+    def finish(self) -> None:
+        """No more events will come: what waits for one that says more is told as it is known."""
+        try:
+            self._later.finish()
+        except Exception as error:  # noqa: BLE001 - as in `tick`
+            self._lose(error)
+
     def reconnected(self, now: float, gap_seconds: float) -> None:
         """After `gap_seconds` of deafness events arrive again: some may be missing."""
         logger.info("The monitor listens again after %.1f s; what it may have missed is asked for.", gap_seconds)

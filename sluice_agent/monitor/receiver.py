@@ -128,6 +128,7 @@ class Receiver:
             failures += 1
             pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
             self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._finish()  # once more, for what was heard on a connection that is gone
 
     def _connect(self, failures: int) -> Connection:
         """A new connection to the broker, or to the next of several after each failure."""
@@ -197,6 +198,7 @@ class Receiver:
             self._decode(self._stop_by)
             if self._backlog:
                 complain("unread", "There was no time to tell %d messages of the broker.", len(self._backlog))
+        self._observer.finish()
 
     def _drain(self, connection: Connection, timeout: float) -> bool:
         """Let kombu read what has come; whether anything had."""

@@ -53,8 +53,6 @@ class Telling:
             return
         told = self._about(external_id, task, attempt=task.attempt, worker=worker)
         self._emit(told.event(state, celery_state, timestamp(at), **about))
-        if task.told_waiting < 0:
-            task.waiting_since = at - MICROSECOND
 
     def run(
         self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **about: Any

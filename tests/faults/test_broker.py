@@ -22,7 +22,7 @@ from tests.support.probed import Probed
 from tests.support.relay import Relay
 from tests.support.servers import RabbitMQServer, RedisServer, Server
 from tests.support.waiting import wait_until, within
-from tests.support.watching import publish, watching
+from tests.support.watching import publish, say, watching
 from tests.support.worker import WorkerProcess
 
 KINDS = {"redis": RedisServer, "rabbitmq": RabbitMQServer}
@@ -117,6 +117,19 @@ def test_a_storm_of_events_is_heard_whole(server: Server) -> None:
         wait_until(lambda: seen.monitor.state().events.get("task-succeeded", 0) >= len(jobs), 60, "events are missing")
         assert seen.has_told(jobs)
         assert seen.monitor.state().connections == 1
+
+
+@pytest.mark.parametrize("broker", ["there", "gone"])
+def test_what_was_heard_last_is_told_at_the_end(server: Server, broker: str) -> None:
+    """A publication waits a second for a faster worker's word: a deployment of the sidecar must not cost it."""
+    with watching(server.url()) as seen:
+        jobs = publish(server.url(), 1)
+        wait_until(lambda: seen.has_told(jobs), 10, "it does not tell", seen.monitor.state)
+        job = say(server.url(), "task-sent", name="simulated", queue="q", args="()", kwargs="{}", retries=0)
+        wait_until(lambda: seen.monitor.state().events.get("task-sent"), 10, "it is not heard", seen.monitor.state)
+        if broker == "gone":
+            server.kill()
+    assert seen.states(job) == ["queued"]
 
 
 def test_a_connection_that_is_silent_is_given_up(server: Server) -> None:

@@ -307,6 +307,7 @@ def test_failed_after_succeeded(cluster: Cluster) -> None:
 def test_revoked_before_it_was_received(cluster: Cluster) -> None:
     """A worker that turns a job away has not begun to run it: the id is that of no run."""
     cluster.task("revoked", terminated=False, signum=None, expired=True)
+    cluster.wait(2)
     assert cluster.walk() == "cancelled"
     assert cluster.ids() == [id_of("cancelled", run="")]
     assert cluster.jobs()[0]["job"]["name"] == "unknown"
@@ -330,6 +331,23 @@ def test_turned_away_before_its_producers_word_is_heard(cluster: Cluster, word: 
     cluster.task("sent", name="no.such", queue="q")
     cluster.wait(2)
     assert cluster.walk() == f"queued {'failed' if word == 'failed' else 'cancelled'}"
+    assert {job["job"]["name"] for job in cluster.jobs()} == {"no.such"}
+
+
+def test_a_monitor_that_ends_tells_what_it_knows(cluster: Cluster) -> None:
+    """Whoever deploys their sidecar must not pay with what it had heard a second before; what it guesses, others do."""
+    cluster.task("sent", "job-1", queue="q")
+    cluster.task("revoked", "job-2", terminated=False, signum=None, expired=True)
+    cluster.run(*BEGUN, external_id="job-3")
+    cluster.task("rejected", "job-3", requeue=False)
+    cluster.task("received", "job-4", *OTHER)
+    cluster.task("started", "job-4", *OTHER)
+    cluster.take("worker-offline", *OTHER)
+    cluster.observer.finish()
+    assert cluster.walk("job-1") == "queued"
+    assert cluster.walk("job-2") == "cancelled"
+    assert cluster.walk("job-3") == "queued active failed"
+    assert cluster.walk("job-4") == "queued active"
 
 
 def test_a_process_that_died_before_it_was_noted(cluster: Cluster) -> None:
