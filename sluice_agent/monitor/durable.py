@@ -7,6 +7,7 @@ An event is acknowledged when it has its line in the journal.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,8 @@ from kombu import Connection, Consumer, Message, Queue
 
 from sluice_agent.monitor.subscription import event_exchange
 
-_PREFETCH = 1_000  # messages on their way; a message holds up to 24 events
-_MOST_KNOWN = 20 * _PREFETCH
+_PREFETCH = 10_000  # messages on their way: those of two seconds, for which the observer may hold back what it hears
+_MOST_KNOWN = 2 * _PREFETCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Durable:
         self._queue = queue
         self._consumer: Consumer | None = None
         self._channel: Any = None
-        self._tag = 0  # of the last message that was taken
-        self._unsettled: list[int] = []  # the hashes of the bodies that were taken and not acknowledged yet
+        # What was taken and is not acknowledged yet: what was heard by then, the message's tag, its body's hash.
+        self._unsettled: deque[tuple[int, int, int]] = deque()
         self._known: set[int] = set()  # the same of connections that went: the broker hands these messages out again
 
     def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
@@ -70,8 +71,8 @@ class Durable:
         """The connection went: what it brought, and was not acknowledged, is handed out again."""
         if len(self._known) > _MOST_KNOWN:
             self._known = set()
-        self._known.update(self._unsettled)
-        self._unsettled = []
+        self._known.update(digest for _, _, digest in self._unsettled)
+        self._unsettled.clear()
 
     def mark(self, message: Message) -> tuple[Any, bool]:
         """Redelivered messages that this process took before are not new."""
@@ -81,16 +82,17 @@ class Durable:
             self._known.discard(digest)
         return (message.delivery_tag, digest), not is_known
 
-    def note_taken(self, mark: Any) -> None:
+    def note_taken(self, mark: Any, heard: int) -> None:
         """To be acknowledged."""
-        self._tag, digest = mark
-        self._unsettled.append(digest)
+        self._unsettled.append((heard, *mark))
 
-    def settle(self) -> None:
-        """Acknowledge everything up to what was taken last."""
-        if self._unsettled:
-            self._channel.basic_ack(self._tag, multiple=True)
-            self._unsettled = []
+    def settle(self, told_before: float) -> None:
+        """Acknowledge what has its lines, up to the first message that has not."""
+        tag = 0
+        while self._unsettled and self._unsettled[0][0] <= told_before:
+            _, tag, _ = self._unsettled.popleft()
+        if tag:
+            self._channel.basic_ack(tag, multiple=True)
 
     def close(self) -> None:
         """The queue stays, and collects."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import heapq
-import itertools
+from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
+
+_SET_BACK = (
+    60.0  # seconds: a clock that goes back further than by what is still to be heard has been set, and time goes on
+)
 
 
 class Later:
@@ -13,25 +18,40 @@ class Later:
     def __init__(self) -> None:
         self.now = 0.0
         """Wall clock, in seconds of the epoch, as it was wound last."""
-        self._calls: list[tuple[float, int, Callable[[], None], bool]] = []
-        self._order = itertools.count()
+        self.asked = 0
+        """How many calls were asked for so far: each has a number, from 0 on."""
+        self._calls: list[tuple[float, int, Callable[[], None]]] = []
+        self._known: OrderedDict[int, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def call(self, seconds: float, action: Callable[[], None], *, is_known: bool = False) -> None:
         """Call `action` in so many seconds; what it tells `is_known` where it only waits for a word that says more."""
-        heapq.heappush(self._calls, (self.now + seconds, next(self._order), action, is_known))
+        heapq.heappush(self._calls, (self.now + seconds, self.asked, action))
+        if is_known:
+            self._known[self.asked] = None
+        self.asked += 1
 
     def wind(self, now: float) -> None:
         """It is `now`: call what is due."""
+        if now < self.now - _SET_BACK:
+            self._calls = [(due + now - self.now, number, action) for due, number, action in self._calls]
         self.now = now
         while self._calls and self._calls[0][0] <= now:
-            heapq.heappop(self._calls)[2]()
+            _, number, action = heapq.heappop(self._calls)
+            self._known.pop(number, None)
+            action()
 
     def finish(self) -> None:
         """Nothing more will be heard: call what tells what is known. The rest are guesses from silence."""
-        calls, self._calls = sorted(self._calls), []
-        for _, _, action, is_known in calls:
-            if is_known:
+        calls, self._calls = sorted(self._calls, key=lambda call: call[:2]), []
+        known, self._known = self._known, OrderedDict()
+        for _, number, action in calls:
+            if number in known:
                 action()
+
+    @property
+    def oldest_known(self) -> float:
+        """The number of the oldest call that tells what is known and is still to come; infinite where there is none."""
+        return next(iter(self._known), inf)

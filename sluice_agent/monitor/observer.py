@@ -96,6 +96,16 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - the next look may do better
             self._lose(error)
 
+    @property
+    def heard(self) -> int:
+        """A number that grows with what is heard, and told later: see `told_before`."""
+        return self._later.asked
+
+    @property
+    def told_before(self) -> float:
+        """What was heard by the time at which `heard` was this number, or a smaller one, is told."""
+        return self._later.oldest_known
+
     def finish(self) -> None:
         """No more events will come: what waits for one that says more is told as it is known."""
         try:

@@ -159,7 +159,7 @@ class Receiver:
             self._hear_answers()
             if self._may_tell():
                 self._decode(time.monotonic() + _SLICE)
-            self._subscription.settle()
+            self._subscription.settle(self._observer.told_before)
             now = time.monotonic()
             if now >= probe_at:
                 probe_at = now + _PROBE_EVERY
@@ -172,7 +172,7 @@ class Receiver:
                 self._tick()
         self._read_ahead(connection, wait=0)
         self._finish()
-        self._subscription.settle()
+        self._subscription.settle(self._observer.told_before)
         self._subscription.close()
         self.is_connected = False
 
@@ -230,7 +230,7 @@ class Receiver:
                 self.undecodable += 1
                 self._lost("undecodable")
                 complain("undecodable", "A message is no event (%s: %s); it is counted.", type(error).__name__, error)
-            self._subscription.note_taken(message.mark)
+            self._subscription.note_taken(message.mark, self._observer.heard)
             self.lag_seconds = max(time.time() - message.read_at, 0.0)
         if not self._backlog:
             self.lag_seconds = 0.0

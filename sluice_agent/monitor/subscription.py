@@ -31,11 +31,11 @@ class Subscription(Protocol):
     def mark(self, message: Message) -> tuple[Any, bool]:
         """What `note_taken` has to be told of this message, and whether it is new: else its events have their lines."""
 
-    def note_taken(self, mark: Any) -> None:
-        """All events of the message that was marked so have their lines. In the order in which messages came."""
+    def note_taken(self, mark: Any, heard: int) -> None:
+        """The observer has all events of the message that was marked so. In the order in which messages came."""
 
-    def settle(self) -> None:
-        """Tell the broker what was taken since the last call."""
+    def settle(self, told_before: float) -> None:
+        """Tell the broker which messages have their lines: those that were taken when no more than this was `heard`."""
 
     def close(self) -> None:
         """Leave nothing behind in the broker that is of no use any more."""
@@ -75,10 +75,10 @@ class Transient:
         """Every message is new."""
         return None, True
 
-    def note_taken(self, mark: Any) -> None:
+    def note_taken(self, mark: Any, heard: int) -> None:
         """Nothing is to be acknowledged."""
 
-    def settle(self) -> None:
+    def settle(self, told_before: float) -> None:
         """Nothing is to be acknowledged."""
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from tests.support.process import ROOT
 from tests.support.servers import RabbitMQServer
 from tests.support.sidecar import Sidecar
 from tests.support.waiting import wait_until
-from tests.support.watching import publish, watching
+from tests.support.watching import publish, say, watching
 from tests.support.worker import WorkerProcess, python_env
 
 DONE = ["queued", "active", "completed"]
@@ -98,6 +98,26 @@ def test_nothing_is_lost_while_no_sidecar_runs(
 
 
 @pytest.mark.xdist_group("rabbitmq")
+def test_what_is_held_back_for_a_second_is_not_lost_with_the_sidecar(
+    endpoint: Endpoint, sidecar: Callable[..., Sidecar], brokers: Callable[[str], Broker]
+) -> None:
+    """A publication waits for a faster worker's word: until it is told, the broker must keep it."""
+    broker = brokers("rabbitmq")
+    first = sidecar(*DURABLE)
+    about = {"name": "simulated", "queue": "q", "args": "()", "kwargs": "{}", "retries": 0}
+    before = say(broker.url, "task-sent", **about)
+    wait_until(lambda: endpoint.states(before) == ["queued"], 20, "the sidecar does not tell", first.tail)
+    job = say(broker.url, "task-sent", **about)
+    with broker.app().connection_for_read() as connection:
+        queue = connection.default_channel.queue_declare
+        wait_until(lambda: queue(DURABLE[1], passive=True).message_count == 0, 10, "it is not read", first.tail)
+    first.process.send(signal.SIGKILL)
+    second = sidecar(*DURABLE)
+    wait_until(lambda: endpoint.states(job) == ["queued"], 20, "it is lost", second.tail)
+    assert told_twice(endpoint) == []
+
+
+@pytest.mark.xdist_group("rabbitmq")
 def test_a_standby_goes_on_where_the_active_one_was(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess]
 ) -> None:
@@ -120,7 +140,7 @@ def test_what_was_told_is_not_told_again_when_the_broker_comes_back(
     try:
         with watching(server.url(), durable=DurableQueue("kept", 1_000, 600.0)) as seen:
             with monkeypatch.context() as patch:
-                patch.setattr(Durable, "settle", lambda _: None)  # the broker goes before it hears of it
+                patch.setattr(Durable, "settle", lambda *_: None)  # the broker goes before it hears of it
                 jobs = publish(server.url(), 200)
                 wait_until(lambda: seen.has_told(jobs), 10, "events are missing", seen.monitor.state)
                 server.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,19 +35,30 @@ def test_nothing_is_acknowledged_before_it_is_taken() -> None:
     """An event that is acknowledged first is lost with the process."""
     subscription, channel = durable()
     marks = [subscription.mark(message(tag, b"%d" % tag))[0] for tag in (1, 2, 3)]
-    subscription.settle()
+    subscription.settle(inf)
     assert channel.acknowledged == []
-    subscription.note_taken(marks[0])
-    subscription.note_taken(marks[1])
-    subscription.settle()
-    subscription.settle()
+    subscription.note_taken(marks[0], 0)
+    subscription.note_taken(marks[1], 0)
+    subscription.settle(inf)
+    subscription.settle(inf)
     assert channel.acknowledged == [(2, True)]
+
+
+def test_nothing_is_acknowledged_before_it_is_told() -> None:
+    """What the observer holds back for a second is in no journal yet; messages are acknowledged in their order."""
+    subscription, channel = durable()
+    for tag, heard in ((1, 0), (2, 1), (3, 1), (4, 2)):
+        subscription.note_taken(subscription.mark(message(tag, b"%d" % tag))[0], heard)
+    subscription.settle(0)
+    subscription.settle(1)
+    subscription.settle(inf)
+    assert channel.acknowledged == [(1, True), (3, True), (4, True)]
 
 
 def test_what_was_taken_before_the_connection_went_is_not_new() -> None:
     """A task that is received twice has run twice: its events would be told under another id."""
     subscription, _ = durable()
-    subscription.note_taken(subscription.mark(message(1, b"told"))[0])
+    subscription.note_taken(subscription.mark(message(1, b"told"))[0], 0)
     subscription.mark(message(2, b"untold"))
     subscription.lose()
     assert not subscription.mark(message(1, b"told", redelivered=True))[1]
