@@ -7,9 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 
-_SET_BACK = (
-    60.0  # seconds: a clock that goes back further than by what is still to be heard has been set, and time goes on
-)
+_SET_BACK = 60.0  # seconds: a clock that goes back by more has been set, and time goes on
 
 
 class Later:
@@ -45,10 +43,10 @@ class Later:
 
     def finish(self) -> None:
         """Nothing more will be heard: call what tells what is known. The rest are guesses from silence."""
-        calls, self._calls = sorted(self._calls, key=lambda call: call[:2]), []
-        known, self._known = self._known, OrderedDict()
-        for _, number, action in calls:
-            if number in known:
+        while self._calls:
+            _, number, action = heapq.heappop(self._calls)
+            if number in self._known:
+                del self._known[number]
                 action()
 
     @property

@@ -108,10 +108,11 @@ class Observer:
 
     def finish(self) -> None:
         """No more events will come: what waits for one that says more is told as it is known."""
-        try:
-            self._later.finish()
-        except Exception as error:  # noqa: BLE001 - as in `tick`
-            self._lose(error)
+        while len(self._later):
+            try:
+                self._later.finish()
+            except Exception as error:  # noqa: BLE001 - the others shall be told
+                self._lose(error)
 
     def reconnected(self, now: float, gap_seconds: float) -> None:
         """After `gap_seconds` of deafness events arrive again: some may be missing."""

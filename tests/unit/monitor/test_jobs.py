@@ -350,6 +350,15 @@ def test_a_monitor_that_ends_tells_what_it_knows(cluster: Cluster) -> None:
     assert cluster.walk("job-4") == "queued active"
 
 
+def test_one_that_cannot_be_told_costs_no_other(cluster: Cluster) -> None:
+    """A fault of ours in one job's last word must not silence the rest of what a monitor knows as it ends."""
+    cluster.observer._later.call(0.5, lambda: 1 // 0, is_known=True)
+    cluster.task("sent", queue="q")
+    cluster.observer.finish()
+    assert cluster.walk() == "queued"
+    assert cluster.lost == {"malformed_event": 1}
+
+
 def test_a_process_that_died_before_it_was_noted(cluster: Cluster) -> None:
     """The pool hands the job to the next process, and says a second time that it started."""
     cluster.run(*BEGUN, "started", "succeeded")
