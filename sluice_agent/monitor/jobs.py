@@ -58,7 +58,15 @@ class Jobs:
         task = self.memory.known(external_id)
         at = moment(event, self._later.now)
         attempt = (count(event.get("retries")) or 0) + 1
-        task.sent, task.sent_kind = _seen(task.sent, task.sent_kind, attempt, event)
+        seen, kind = _seen(task.sent, task.sent_kind, attempt, event)
+        if task.sent is not None and seen.nesting > task.sent.nesting and _was_replaced(task, kind, at):
+            task.sent = seen  # what was heard before, whose kind stays noted, has replaced this one
+            task.created = min(task.created or at, at)
+            if task.held is not None:
+                first, task.held.nesting = task.held.nesting, seen.nesting
+                self._telling.waiting(external_id, task, self._publication(task, event, at, first))
+            return
+        task.sent, task.sent_kind = seen, kind
         task.queue = self._bindings.queue_of(event) or task.queue
         if task.told_waiting < 0 and task.waiting_since:  # a worker's word, that it turned the task away, was faster
             at = min(at, task.waiting_since)
@@ -72,10 +80,12 @@ class Jobs:
             self._learn_message(task, event)
         if attempt == 1 and task.told_waiting < task.sent.nesting:
             self._release(external_id, task, at)
-            state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
-            name = text(event, "name") or task.name
-            task.held = held = Held(at, name, state, task.sent.nesting, self._telling.arguments(event))
+            task.held = held = self._publication(task, event, at, task.sent.nesting)
             self._later.call(_PUBLICATION_HOLDS, lambda: self._release(external_id, task, at, held), is_known=True)
+
+    def _publication(self, task: Task, event: Event, at: float, nesting: int) -> Held:
+        state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
+        return Held(at, text(event, "name") or task.name, state, nesting, self._telling.arguments(event))
 
     def _received(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
@@ -311,6 +321,13 @@ class Jobs:
 def _knows_less(task: Task, worker: WorkerView) -> bool:
     """Whether the worker's agent, which tells the same, is sure to know more: at the least the task's name."""
     return not task.name and worker.speaks
+
+
+def _was_replaced(task: Task, kind: int, at: float) -> bool:
+    """Whether a publication that seems to replace the last one was before it: its producer is slower than a worker."""
+    if task.taken is not None:
+        return task.taken.nesting == 0 and kind == task.taken_kind
+    return task.held is not None and at < task.held.at
 
 
 def _seen(last: Turn | None, last_kind: int, attempt: int, event: Event) -> tuple[Turn, int]:

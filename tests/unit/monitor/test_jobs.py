@@ -228,6 +228,22 @@ def test_a_replacement_that_is_received_before_its_predecessor_is_said_to_have_s
     assert cluster.walk() == "queued active queued active completed"
 
 
+@pytest.mark.parametrize("heard", [(), ("received",), ("received", "started")])
+def test_a_producer_that_is_slower_than_a_replacement(cluster: Cluster, heard: tuple[str, ...]) -> None:
+    """A busy host's producer says what it has published when a worker has run it, and replaced it by another task."""
+    late = cluster.event("task-sent", uuid="job-1", name="app.add", args="(1, 2)", kwargs="{}", retries=0, queue="q")
+    cluster.run(*heard)
+    cluster.task("sent", name="app.other", queue="q")
+    cluster.observer.take(late)
+    cluster.run(*[kind for kind in BEGUN if kind not in heard])
+    cluster.task("received", name="app.other")
+    cluster.run("started", "succeeded")
+    cluster.wait(2)
+    assert cluster.walk() == "queued active queued active completed"
+    run = run_of(WORKER, PID, 1, redelivered=False) + "+1"
+    assert cluster.ids()[2:] == [id_of("queued", run="+1"), id_of("active", run=run), id_of("completed", run=run)]
+
+
 @pytest.mark.parametrize("seconds", [0, 2])
 def test_a_replacement_that_is_published_before_its_predecessor_is_said_to_have_started(
     cluster: Cluster, seconds: int
