@@ -83,10 +83,6 @@ class Jobs:
             task.held = held = self._publication(task, event, at, task.sent.nesting)
             self._later.call(_PUBLICATION_HOLDS, lambda: self._release(external_id, task, at, held), is_known=True)
 
-    def _publication(self, task: Task, event: Event, at: float, nesting: int) -> Held:
-        state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
-        return Held(at, text(event, "name") or task.name, state, nesting, self._telling.arguments(event))
-
     def _received(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
         task.attempt = attempt = (count(event.get("retries")) or 0) + 1
@@ -226,6 +222,11 @@ class Jobs:
         if task.held is not None and task.held.nesting <= task.nesting:
             self._release(external_id, task, at)
         return task, worker, at
+
+    def _publication(self, task: Task, event: Event, at: float, nesting: int) -> Held:
+        """What a producer says of the task that it has published at `at`."""
+        state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
+        return Held(at, text(event, "name") or task.name, state, nesting, self._telling.arguments(event))
 
     def _release(self, external_id: str, task: Task, before: float, only: Held | None = None) -> None:
         """Tell what its producer said: the task was published before a worker knew of it, whatever the clocks say."""

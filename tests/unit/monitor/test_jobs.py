@@ -350,6 +350,17 @@ def test_turned_away_before_its_producers_word_is_heard(cluster: Cluster, word: 
     assert {job["job"]["name"] for job in cluster.jobs()} == {"no.such"}
 
 
+@pytest.mark.parametrize("word", ["failed", "revoked"])
+def test_turned_away_long_before_its_producers_word_is_heard(cluster: Cluster, word: str) -> None:
+    """The end has been told by then, and must stay the last of the job's states."""
+    about = {"exception": "NotRegistered('no.such')"} if word == "failed" else {"terminated": False, "expired": True}
+    cluster.task(word, **about)
+    cluster.wait(2)
+    cluster.task("sent", name="no.such", queue="q")
+    cluster.wait(2)
+    assert cluster.walk() == f"queued {'failed' if word == 'failed' else 'cancelled'}"
+
+
 def test_a_monitor_that_ends_tells_what_it_knows(cluster: Cluster) -> None:
     """Whoever deploys their sidecar must not pay with what it had heard a second before; what it guesses, others do."""
     cluster.task("sent", "job-1", queue="q")
