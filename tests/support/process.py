@@ -24,18 +24,27 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _PORTS_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _chance = random.SystemRandom()  # nobody's seed: test runs side by side must not try the same ports
+_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A loopback port that nobody has now.
+    """A loopback port that nobody has now, and that no other call is given while this process lives.
 
-    Below those that the kernel gives to clients: one of them could take it before the server that it is meant for.
+    Below those that the kernel gives to clients: one of them could take it before the server that it is meant for,
+    which may need seconds until it listens. The claim does not listen, so that a server with SO_REUSEADDR (all of ours
+    set it) may bind beside it, and the next call, which asks without, may not.
     """
     first_of_clients = int(_PORTS_OF_CLIENTS.read_text().split()[0]) if _PORTS_OF_CLIENTS.exists() else 32_768
     while True:
         port = _chance.randrange(max(first_of_clients - 12_000, 1_024), first_of_clients)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+        else:
+            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _claims.append(claim)
             return port
 
 

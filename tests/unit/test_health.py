@@ -284,8 +284,7 @@ def test_the_address_is_that_of_the_settings(settings: Settings, journal: Journa
     with pytest.raises(ConfigError, match=f"SLUICE_HEALTH_ADDR is '{settings.health_addr}', and nothing can listen"):
         serve_probes(settings, journal.folder)
     server.stop()
-    with socket.socket() as again:  # the port is given back
-        again.bind(("127.0.0.1", server.port))
+    socket.create_server(("127.0.0.1", server.port)).close()  # the port is given back
 
 
 def test_without_an_address_nothing_listens(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
-from tests.support.process import ROOT, Process
+from tests.support.process import ROOT, Process, free_port, listens
 from tests.support.waiting import wait_until
 
 FAMILY = "sleep 600 & setsid sleep 601 & echo up; wait"
@@ -40,3 +42,15 @@ def test_a_killed_test_run_leaves_nothing(tmp_path: Path) -> None:
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     wait_until(lambda: not _alive(int(ended.stdout)), message="the process outlived the test run")
+
+
+def test_a_port_is_promised_once_until_its_server_listens() -> None:
+    """A RabbitMQ listens seconds after it was told its port: given to somebody else meanwhile, a test run fails."""
+    port = free_port()
+    assert not listens(port), "whoever wants a port that refuses gets one that accepts"
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    for _ in range(2):  # a server that is started again keeps its port
+        with socket.create_server(("127.0.0.1", port)):
+            assert listens(port)
+    assert not listens(port)
