@@ -7,24 +7,20 @@ as `signals`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from sys import intern
 from typing import Any
 
 from sluice_agent.model import JobState
 from sluice_agent.monitor.bindings import Bindings
-from sluice_agent.monitor.events import Event, cause_of, count, error_of, moment, seconds, text
+from sluice_agent.monitor.events import Event, cause_of, error_of, moment, seconds
 from sluice_agent.monitor.later import Later
-from sluice_agent.monitor.memory import Held, Memory, Run, Task, Turn, turn
+from sluice_agent.monitor.memory import Memory, Run, Task
+from sluice_agent.monitor.messages import Messages
 from sluice_agent.monitor.telling import MICROSECOND, Telling
 from sluice_agent.monitor.view import WorkerView
 from sluice_agent.monitor.workers import Workers
-from sluice_agent.translation import moment_of
 
 _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
-_PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
-_SMALL = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
 _CUTTING_OFF_HOLDS = 2.0  # seconds: what a shutdown cuts off may have just ended, and the pool says so as it stops
-_VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _CUT_OFF = "cut off by a cold shutdown"
 _CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
 
@@ -34,7 +30,7 @@ class Jobs:
 
     def __init__(self, *, telling: Telling, remember: int, bindings: Bindings, workers: Workers, later: Later) -> None:
         self._telling = telling
-        self._bindings = bindings
+        self._messages = Messages(telling=telling, bindings=bindings, later=later)
         self._workers = workers
         self._later = later
         self.memory = Memory(remember, self._forget)
@@ -55,53 +51,14 @@ class Jobs:
     # What events say
 
     def _sent(self, external_id: str, event: Event) -> None:
-        task = self.memory.known(external_id)
-        at = moment(event, self._later.now)
-        attempt = (count(event.get("retries")) or 0) + 1
-        seen, kind = _seen(task.sent, task.sent_kind, attempt, event)
-        if task.sent is not None and seen.nesting > task.sent.nesting and _was_replaced(task, kind, at):
-            task.sent = seen  # what was heard before, whose kind stays noted, has replaced this one
-            task.created = min(task.created or at, at)
-            if task.held is not None:
-                first, task.held.nesting = task.held.nesting, seen.nesting
-                self._telling.waiting(external_id, task, self._publication(task, event, at, first))
-            return
-        task.sent, task.sent_kind = seen, kind
-        task.queue = self._bindings.queue_of(event) or task.queue
-        if task.told_waiting < 0 and task.waiting_since:  # a worker's word, that it turned the task away, was faster
-            at = min(at, task.waiting_since)
-        if attempt == 1 and task.created is None:
-            task.created = at
-        last = task.last_run
-        if last is not None and last.state in _VERDICTS and last.started is not None and at > last.started:
-            task.published_again = True
-        task.attempt = max(task.attempt, attempt)
-        if task.taken is None:  # else its worker has said it, and may still speak of the attempt before
-            self._learn_message(task, event)
-        if attempt == 1 and task.told_waiting < task.sent.nesting:
-            self._release(external_id, task, at)
-            task.held = held = self._publication(task, event, at, task.sent.nesting)
-            self._later.call(_PUBLICATION_HOLDS, lambda: self._release(external_id, task, at, held), is_known=True)
+        self._messages.sent(external_id, self.memory.known(external_id), event)
 
     def _received(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
-        task.attempt = attempt = (count(event.get("retries")) or 0) + 1
-        task.taken, task.taken_kind = _seen(task.taken, task.taken_kind, attempt, event)
-        self._release(external_id, task, at)
+        self._messages.received(external_id, task, event, worker, at)
         self._retire(external_id, task)
-        self._learn_message(task, event)
-        task.queue = task.queue or worker.only_queue
         run = task.hearsay_at(worker.process) or task.begin(worker.process)
-        run.attempt, run.nesting, run.received, run.is_hearsay = attempt, task.nesting, at, False
-        if attempt == 1 and task.told_waiting < task.nesting:
-            if worker.speaks and 0.0 < (moment_of(task.eta) or 0.0) <= at:
-                # It may have been past at the publication: the producer's agent knows, or else the worker's decides.
-                task.told_waiting, task.waiting_since = task.nesting, at
-                return
-            # When it was published it was to start later, even if that moment has come while it waited.
-            state = JobState.SCHEDULED if task.eta else JobState.QUEUED
-            held = Held(at, task.name, state, task.nesting, self._telling.arguments(event))
-            self._telling.waiting(external_id, task, held)
+        run.attempt, run.nesting, run.received, run.is_hearsay = task.attempt, task.nesting, at, False
 
     def _started(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
@@ -133,7 +90,7 @@ class Jobs:
         if error.startswith("NotRegistered") and not task.runs_at(worker.process):
             task.name = task.name or error.partition(": ")[2]
             error = f"NotRegistered: {task.name!r}"
-            self._turned_away(external_id, task, worker, JobState.FAILED, "FAILURE", at, error=error)
+            self._messages.turned_away(external_id, task, worker, JobState.FAILED, "FAILURE", at, error=error)
             return
         run = self._run_that_ends(task, worker)
         self._end(external_id, task, run, JobState.FAILED, celery_state, at, **about)
@@ -166,7 +123,7 @@ class Jobs:
             self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **about)
         elif (not runs or runs[-1].state is not JobState.CANCELLED) and not _knows_less(task, worker):
             # It was turned away before it was received.
-            self._turned_away(external_id, task, worker, JobState.CANCELLED, "REVOKED", at, **about)
+            self._messages.turned_away(external_id, task, worker, JobState.CANCELLED, "REVOKED", at, **about)
 
     def _rejected(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
@@ -219,47 +176,8 @@ class Jobs:
 
     def _about(self, external_id: str, event: Event) -> tuple[Task, WorkerView, float]:
         task, worker, at = self.memory.known(external_id), self._workers.at(event), moment(event, self._later.now)
-        if task.held is not None and task.held.nesting <= task.nesting:
-            self._release(external_id, task, at)
+        self._messages.settle(external_id, task, at)
         return task, worker, at
-
-    def _publication(self, task: Task, event: Event, at: float, nesting: int) -> Held:
-        """What a producer says of the task that it has published at `at`."""
-        state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
-        return Held(at, text(event, "name") or task.name, state, nesting, self._telling.arguments(event))
-
-    def _release(self, external_id: str, task: Task, before: float, only: Held | None = None) -> None:
-        """Tell what its producer said: the task was published before a worker knew of it, whatever the clocks say."""
-        held = task.held
-        if held is None or only not in (None, held):
-            return
-        task.held = None
-        held.at = min(held.at, before)
-        task.created = min(task.created or held.at, held.at)
-        self._telling.waiting(external_id, task, held)
-
-    def _turned_away(
-        self,
-        external_id: str,
-        task: Task,
-        worker: WorkerView,
-        state: JobState,
-        celery_state: str,
-        at: float,
-        **about: Any,
-    ) -> None:
-        """Tell that `worker` will not run the task. Where nothing is known of it, its producer's word may follow."""
-
-        def tell() -> None:
-            self._release(external_id, task, at)
-            self._telling.turned_away(external_id, task, worker.hostname, state, celery_state, at, **about)
-
-        if task.told_waiting < 0:
-            task.waiting_since = at - MICROSECOND
-        if task.sent is None and task.taken is None:
-            self._later.call(_PUBLICATION_HOLDS, tell, is_known=True)
-        else:
-            tell()
 
     def _run_that_ends(self, task: Task, worker: WorkerView) -> Run:
         """The run that a verdict of `worker` is about: one that is active, else one that is to begin, else the last."""
@@ -294,15 +212,6 @@ class Jobs:
         else:
             self._end(external_id, task, run, JobState.CANCELLED, "RETRY", at, reason=_CUT_OFF)
 
-    def _learn_message(self, task: Task, event: Event) -> None:
-        task.name = intern(text(event, "name") or task.name)
-        external_id = event["uuid"]
-        root_id, parent_id = text(event, "root_id"), text(event, "parent_id")
-        task.root_id = root_id if root_id != external_id else None
-        if parent_id != external_id:  # Celery makes a job the parent of its own retry
-            task.parent_id = parent_id
-        task.eta, task.expires = text(event, "eta"), text(event, "expires")
-
     def _retire(self, external_id: str, task: Task) -> None:
         """A run that has replaced its task by another one has ended, and no event says so: the last of its attempts."""
         nesting, runs = task.nesting, task.runs
@@ -322,19 +231,3 @@ class Jobs:
 def _knows_less(task: Task, worker: WorkerView) -> bool:
     """Whether the worker's agent, which tells the same, is sure to know more: at the least the task's name."""
     return not task.name and worker.speaks
-
-
-def _was_replaced(task: Task, kind: int, at: float) -> bool:
-    """Whether a publication that seems to replace the last one was before it: its producer is slower than a worker."""
-    if task.taken is not None:
-        return task.taken.nesting == 0 and kind == task.taken_kind
-    return task.held is not None and at < task.held.at
-
-
-def _seen(last: Turn | None, last_kind: int, attempt: int, event: Event) -> tuple[Turn, int]:
-    """A message as it is seen now, and what kind it is. Another kind for no later attempt has replaced the last one."""
-    kind = hash((event.get("name"), event.get("args"), event.get("kwargs"))) & _SMALL
-    if last is None:
-        return turn(attempt), kind
-    replaces = kind != last_kind and attempt <= last.attempt
-    return turn(attempt, last.nesting + replaces), kind

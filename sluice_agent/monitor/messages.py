@@ -1,0 +1,144 @@
+"""What is said of a task's messages: that they were published, received, or turned away before anything ran."""
+
+from __future__ import annotations
+
+from sys import intern
+from typing import Any
+
+from sluice_agent.model import JobState
+from sluice_agent.monitor.bindings import Bindings
+from sluice_agent.monitor.events import Event, count, moment, text
+from sluice_agent.monitor.later import Later
+from sluice_agent.monitor.memory import Held, Task, Turn, turn
+from sluice_agent.monitor.telling import MICROSECOND, Telling
+from sluice_agent.monitor.view import WorkerView
+from sluice_agent.translation import moment_of
+
+_PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
+_SMALL = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
+_VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Messages:
+    """Tells that a task waits: by its producer's word, which is held for a moment, else by the worker's."""
+
+    def __init__(self, *, telling: Telling, bindings: Bindings, later: Later) -> None:
+        self._telling = telling
+        self._bindings = bindings
+        self._later = later
+
+    def sent(self, external_id: str, task: Task, event: Event) -> None:
+        """A producer has published the task, or what replaces it."""
+        at = moment(event, self._later.now)
+        attempt = (count(event.get("retries")) or 0) + 1
+        seen, kind = _seen(task.sent, task.sent_kind, attempt, event)
+        if task.sent is not None and seen.nesting > task.sent.nesting and _was_replaced(task, kind, at):
+            task.sent = seen  # what was heard before, whose kind stays noted, has replaced this one
+            task.created = min(task.created or at, at)
+            if task.held is not None:
+                first, task.held.nesting = task.held.nesting, seen.nesting
+                self._telling.waiting(external_id, task, self._publication(task, event, at, first))
+            return
+        task.sent, task.sent_kind = seen, kind
+        task.queue = self._bindings.queue_of(event) or task.queue
+        if task.told_waiting < 0 and task.waiting_since:  # a worker's word, that it turned the task away, was faster
+            at = min(at, task.waiting_since)
+        if attempt == 1 and task.created is None:
+            task.created = at
+        last = task.last_run
+        if last is not None and last.state in _VERDICTS and last.started is not None and at > last.started:
+            task.published_again = True
+        task.attempt = max(task.attempt, attempt)
+        if task.taken is None:  # else its worker has said it, and may still speak of the attempt before
+            _learn(task, event)
+        if attempt == 1 and task.told_waiting < task.sent.nesting:
+            self._release(external_id, task, at)
+            task.held = held = self._publication(task, event, at, task.sent.nesting)
+            self._later.call(_PUBLICATION_HOLDS, lambda: self._release(external_id, task, at, held), is_known=True)
+
+    def received(self, external_id: str, task: Task, event: Event, worker: WorkerView, at: float) -> None:
+        """`worker` has taken a message of the task from its queue."""
+        task.attempt = attempt = (count(event.get("retries")) or 0) + 1
+        task.taken, task.taken_kind = _seen(task.taken, task.taken_kind, attempt, event)
+        self._release(external_id, task, at)
+        _learn(task, event)
+        task.queue = task.queue or worker.only_queue
+        if attempt > 1 or task.told_waiting >= task.nesting:
+            return
+        if worker.speaks and 0.0 < (moment_of(task.eta) or 0.0) <= at:
+            # It may have been past at the publication: the producer's agent knows, or else the worker's decides.
+            task.told_waiting, task.waiting_since = task.nesting, at
+            return
+        # When it was published it was to start later, even if that moment has come while it waited.
+        state = JobState.SCHEDULED if task.eta else JobState.QUEUED
+        held = Held(at, task.name, state, task.nesting, self._telling.arguments(event))
+        self._telling.waiting(external_id, task, held)
+
+    def settle(self, external_id: str, task: Task, at: float) -> None:
+        """A worker speaks of the task: what a producer has said of the message that it has comes before."""
+        if task.held is not None and task.held.nesting <= task.nesting:
+            self._release(external_id, task, at)
+
+    def turned_away(
+        self,
+        external_id: str,
+        task: Task,
+        worker: WorkerView,
+        state: JobState,
+        celery_state: str,
+        at: float,
+        **about: Any,
+    ) -> None:
+        """`worker` will not run the task. Where nothing is known of it, its producer's word may follow."""
+
+        def tell() -> None:
+            self._release(external_id, task, at)
+            self._telling.turned_away(external_id, task, worker.hostname, state, celery_state, at, **about)
+
+        if task.told_waiting < 0:
+            task.waiting_since = at - MICROSECOND
+        if task.sent is None and task.taken is None:
+            self._later.call(_PUBLICATION_HOLDS, tell, is_known=True)
+        else:
+            tell()
+
+    def _publication(self, task: Task, event: Event, at: float, nesting: int) -> Held:
+        """What a producer says of the task that it has published at `at`."""
+        state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
+        return Held(at, text(event, "name") or task.name, state, nesting, self._telling.arguments(event))
+
+    def _release(self, external_id: str, task: Task, before: float, only: Held | None = None) -> None:
+        """Tell what its producer said: the task was published before a worker knew of it, whatever the clocks say."""
+        held = task.held
+        if held is None or only not in (None, held):
+            return
+        task.held = None
+        held.at = min(held.at, before)
+        task.created = min(task.created or held.at, held.at)
+        self._telling.waiting(external_id, task, held)
+
+
+def _learn(task: Task, event: Event) -> None:
+    task.name = intern(text(event, "name") or task.name)
+    external_id = event["uuid"]
+    root_id, parent_id = text(event, "root_id"), text(event, "parent_id")
+    task.root_id = root_id if root_id != external_id else None
+    if parent_id != external_id:  # Celery makes a job the parent of its own retry
+        task.parent_id = parent_id
+    task.eta, task.expires = text(event, "eta"), text(event, "expires")
+
+
+def _was_replaced(task: Task, kind: int, at: float) -> bool:
+    """Whether a publication that seems to replace the last one was before it: its producer is slower than a worker."""
+    if task.taken is not None:
+        return task.taken.nesting == 0 and kind == task.taken_kind
+    return task.held is not None and at < task.held.at
+
+
+def _seen(last: Turn | None, last_kind: int, attempt: int, event: Event) -> tuple[Turn, int]:
+    """A message as it is seen now, and what kind it is. Another kind for no later attempt has replaced the last one."""
+    kind = hash((event.get("name"), event.get("args"), event.get("kwargs"))) & _SMALL
+    if last is None:
+        return turn(attempt), kind
+    replaces = kind != last_kind and attempt <= last.attempt
+    return turn(attempt, last.nesting + replaces), kind
