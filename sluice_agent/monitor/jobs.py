@@ -59,6 +59,7 @@ class Jobs:
         self._retire(external_id, task)
         run = task.hearsay_at(worker.process) or task.begin(worker.process)
         run.attempt, run.nesting, run.received, run.is_hearsay = task.attempt, task.nesting, at, False
+        run.task_name = task.name
 
     def _started(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)

@@ -38,6 +38,8 @@ class Run:
     receipt: int
     redelivered: bool
     nesting: int
+    task_name: str = ""
+    """As it was received: the task may have been replaced by another before this run is said to have begun."""
     received: float | None = None
     started: float | None = None
     state: JobState | None = None

@@ -60,13 +60,15 @@ class Telling:
         """Tell the state of a run, and note it."""
         previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
         run.state = state
-        if self._is_ignored(task.name):
+        name = run.task_name or task.name
+        if self._is_ignored(name):
             return
         when = timestamp(at)
         started = when if state is JobState.ACTIVE else timestamp(run.started) if run.started else None
         told = self._about(
             external_id,
             task,
+            name=name,
             attempt=run.attempt,
             worker=run.worker.hostname,
             run=run.name,

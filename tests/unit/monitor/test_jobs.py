@@ -226,6 +226,8 @@ def test_a_replacement_that_is_received_before_its_predecessor_is_said_to_have_s
     cluster.task("received", name="app.other")
     cluster.run("started", "started", "succeeded")
     assert cluster.walk() == "queued active queued active completed"
+    names = [event["job"]["name"] for event in cluster.jobs()]
+    assert names == ["app.add", "app.add", "app.other", "app.other", "app.other"]
 
 
 @pytest.mark.parametrize("heard", [(), ("received",), ("received", "started")])
