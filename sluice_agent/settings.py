@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ PREFIX = "SLUICE_"
 DEFAULT_API_URL = "https://sluice.sh/api"
 DEFAULT_ACKLY_URL = "https://www.ackly.dev/api/ingest"
 NO_CONNECTION = UUID(int=0)
+_ADDRESS = re.compile(r"(?:\[[^\s/\[\]]+\]|[^\s/\[\]]*):([0-9]{1,5})")
 
 Ending = Literal["completed", "failed", "cancelled"]
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
@@ -55,8 +57,8 @@ class Settings(BaseSettings):
     """``0`` switches the agent off, whatever else is set."""
 
     state_dir: Path | None = None
-    """Where the journal lies. Unset: the first of the XDG state folder, the temporary folder and shared memory that can
-    be written."""
+    """Where the journal lies; ``~`` is the user's home. Unset: the first of the XDG state folder, the temporary folder
+    and shared memory that can be written."""
 
     ship: Literal["auto", "never"] = "auto"
     """``never``: this process only writes the journal; ``sluice-agent ship`` or another process sends it."""
@@ -134,6 +136,19 @@ class Settings(BaseSettings):
         """Where events are POSTed."""
         return f"{self.api_url}/ingest"
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_space_around(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value  # a secret's file ends with a newline
+
+    @field_validator("state_dir")
+    @classmethod
+    def _is_the_same_from_everywhere(cls, folder: Path | None) -> Path | None:
+        try:
+            return folder and folder.expanduser().absolute()  # the process may change its folder
+        except RuntimeError:
+            raise ValueError("a folder: there is no such user's home") from None
+
     @field_validator("api_key")
     @classmethod
     def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
@@ -162,8 +177,13 @@ class Settings(BaseSettings):
             parts = urlsplit(url)
         except ValueError:
             raise ValueError(f"an address such as {example}") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        host = parts.hostname
+        if parts.scheme not in ("http", "https") or not host or ".." in host or parts.query or parts.fragment:
             raise ValueError(f"an address such as {example}")
+        if not url.isprintable() or " " in url:
+            raise ValueError(f"an address such as {example}, without spaces")
+        if parts.username is not None:
+            raise ValueError(f"an address such as {example}, without user and password: what is sent names its key")
         try:
             _ = parts.port
         except ValueError:
@@ -172,8 +192,13 @@ class Settings(BaseSettings):
 
     @field_validator("ignore_tasks", "ackly_tasks", "ackly_states", mode="before")
     @classmethod
-    def _are_listed(cls, names: Any) -> Any:
-        return tuple(name.strip() for name in names.split(",") if name.strip()) if isinstance(names, str) else names
+    def _are_listed(cls, names: Any, about: ValidationInfo) -> Any:
+        if not isinstance(names, str):
+            return names
+        listed = tuple(name.strip() for name in names.split(",") if name.strip())
+        if not listed and about.field_name != "ignore_tasks":
+            raise ValueError("one at least, comma-separated; unset, it is all of them")
+        return listed
 
     @field_validator("log_level", "ship", mode="before")
     @classmethod
@@ -184,8 +209,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_an_address(cls, address: str | None) -> str | None:
         if address is not None:
-            port = address.rpartition(":")[2]
-            if ":" not in address or not port.isdecimal() or not 0 < int(port) < 65_536:
+            if not (found := _ADDRESS.fullmatch(address)) or not 0 < int(found[1]) < 65_536:
                 raise ValueError("[host]:port, such as :8081")
         return address
 
@@ -218,7 +242,8 @@ def _fault(field: str, kind: str, message: str, value: Any) -> str:
     if not field:
         return message
     variable = field if field.isupper() else PREFIX + field.upper()
-    is_secret = variable.endswith("_KEY") or "sk_" in str(value)  # a key may have been put into the wrong variable
+    # A key may have been put into the wrong variable, and an address may hold a password.
+    is_secret = variable.endswith("_KEY") or "sk_" in str(value) or "@" in str(value)
     shown = "its value" if is_secret else repr(value)
     right = f"must be {message}" if kind == "value_error" else message[:1].lower() + message[1:]
     return f"{variable} is malformed: {shown} {right.removeprefix('input ')}"
