@@ -208,9 +208,9 @@ class Settings(BaseSettings):
     @field_validator("health_addr")
     @classmethod
     def _is_an_address(cls, address: str | None) -> str | None:
-        if address is not None:
-            if not (found := _ADDRESS.fullmatch(address)) or not 0 < int(found[1]) < 65_536:
-                raise ValueError("[host]:port, such as :8081")
+        found = address and _ADDRESS.fullmatch(address)
+        if address and not (found and 0 < int(found[1]) < 65_536):
+            raise ValueError("[host]:port, such as :8081")
         return address
 
     @model_validator(mode="before")
