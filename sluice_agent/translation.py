@@ -38,6 +38,7 @@ from sluice_agent.model import (
 _FINAL = frozenset(state.value for state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED))
 _SHORTEST_LIMIT = 255  # characters: no text of the contract is allowed less
 _ONE_WORD = 30.0  # seconds in which a worker's going online or offline, seen by two observers, is one event
+_FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0  # those that can be written: years 1 to 9999
 
 
 @dataclass(slots=True)  # not frozen: that alone would cost a task a microsecond
@@ -189,7 +190,8 @@ def moment_of(text: str | None) -> float | None:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except (ValueError, AttributeError):
         return None
-    return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+    seconds = moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+    return min(max(seconds, _FIRST_MOMENT), _LAST_MOMENT)
 
 
 def _fitting(field_name: str, text: str) -> str:

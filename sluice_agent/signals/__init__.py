@@ -19,6 +19,7 @@ from sluice_agent.signals.publishing import Publishing
 from sluice_agent.signals.replacing import watch_replacements
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.told import Told
+from sluice_agent.signals.unstored import watch_unstored_ends
 from sluice_agent.signals.verdicts import Verdicts
 from sluice_agent.signals.watch import Watch, harmless
 from sluice_agent.signals.workers import Workers
@@ -59,6 +60,7 @@ def connect(
     execution = Execution(watch, silence)
     verdicts = Verdicts(watch, execution, told)
     verdicts.watch_requeues()
+    watch_unstored_ends(watch, verdicts.tell_of)
     watch_replacements(watch)
     cut_off = CutOff(watch, verdicts.tell_of)
     cut_off.watch_cancellations()
@@ -91,5 +93,11 @@ def connect(
         signals.worker_shutdown: workers.shutdown,
     }
     for signal, handler in handlers.items():
-        signal.connect(harmless(watch, handler), weak=False, dispatch_uid=f"sluice_agent.{signal.name}")
+        signal.connect(harmless(watch, handler), weak=False, dispatch_uid=_uid(signal))
+    # In a pool's child our word comes before what others do there as it begins: what they publish must not be shipped.
+    signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))
     return progress.report
+
+
+def _uid(signal: Any) -> str:
+    return f"sluice_agent.{signal.name}"

@@ -12,9 +12,9 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from sluice_agent.identity import run_of
 from sluice_agent.model import JobState
-from sluice_agent.signals.facts import facts_of
+from sluice_agent.signals.facts import facts_of, max_retries_of
 from sluice_agent.signals.header import RUN, taken
-from sluice_agent.signals.outcome import Outcome, outcome_of
+from sluice_agent.signals.outcome import Outcome, note_told, outcome_of, raised_by_task
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.run import CARRIED, Run, run_here
 from sluice_agent.signals.silence import Silence
@@ -52,7 +52,7 @@ class Execution:
             name=task.name,
             queue=queue_of(task.app, request.get("delivery_info")),
             worker_id=hostname,
-            max_retries=task.max_retries,
+            max_retries=max_retries_of(task),
         )
         started = now()
         told = JobEvents(self._watch.connection_id, facts)
@@ -78,7 +78,7 @@ class Execution:
         return True
 
     def postrun(self, task: Task, retval: Any = None, state: str | None = None, **_: Any) -> None:
-        """Tell `completed`, and the ends that have no signal of their own: Ignore, and Reject without requeue.
+        """Tell `completed`, and the ends that have no signal of their own: Ignore, and Reject for good.
 
         A job that ends without a state was stopped from outside, and the main process has the verdict; or nobody.
         """
@@ -94,20 +94,35 @@ class Execution:
                 self._end(run, _COMPLETED, result=redact("result", retval))
         elif state == "IGNORED" and not (isinstance(retval, Ignore) and _REPLACED in retval.args):
             self._end(run, _IGNORED)
-        elif state == "REJECTED" and isinstance(retval, Reject) and not retval.requeue:
+        elif state == "REJECTED" and isinstance(retval, Reject) and not (retval.requeue and _goes_back(task, run)):
             self._end(run, outcome_of(JobState.FAILED, state, retval, None))
         else:
             self._say_unsaid_progress(run)
             if state is None:
-                self._silence.note(run, sys.exc_info()[1])
+                self._ended_without_a_state(run, sys.exc_info()[1])
 
     def progress(self, run: Run, fraction: float) -> None:
         """Tell how far a job is: at most once a second, the last word always."""
         clock = time.monotonic()
-        run.unsaid_progress = min(max(fraction, 0.0), 1.0), now()
+        if run.has_ended:  # the task's own hooks run after that
+            return
+        run.unsaid_progress = float(fraction), now()
         if clock - run.progress_at >= _PROGRESS_EVERY:
             run.progress_at = clock
             self._say_unsaid_progress(run)
+
+    def _ended_without_a_state(self, run: Run, raised: BaseException | None) -> None:
+        if not isinstance(raised, Exception) or run.is_eager:
+            self._silence.note(run, raised)
+            return
+        # What a task raises Celery handles. It failed at that, as its result backend is away: here no signal follows.
+        cause = raised_by_task(raised)
+        if isinstance(cause, Retry):
+            outcome = outcome_of(JobState.RETRYING, "RETRY", cause, None)
+            self._end(run, outcome, when=run.published_at, eta=outcome.eta)
+        else:
+            self._end(run, outcome_of(JobState.FAILED, "FAILURE", cause, None))
+        note_told(raised)
 
     def _run_that_had_succeeded(self, external_id: str) -> Run | None:
         run = self._succeeded
@@ -141,3 +156,8 @@ class Execution:
         if unsaid is not None:
             progress, when = unsaid
             self._watch.emit(run.told.event(JobState.ACTIVE, "PROGRESS", when, started=run.started, progress=progress))
+
+
+def _goes_back(task: Task, run: Run) -> bool:
+    """Whether a message that is rejected now goes back to its queue: only one that is not acknowledged yet."""
+    return bool(task.acks_late) and not run.is_eager

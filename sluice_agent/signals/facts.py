@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celery import Task
+
 from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN, is_count, replacements
 from sluice_agent.translation import JobFacts, timestamp_of
 
@@ -13,7 +15,7 @@ _SELDOM: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "group": ("groupId", str),
     "eta": ("eta", timestamp_of),
     "expires": ("expires", timestamp_of),
-    "stamps": ("stamps", dict),
+    "stamps": ("stamps", lambda stamps: stamps if isinstance(stamps, dict) else None),
     "is_eager": ("eager", bool),
     "periodic_task_name": ("periodicTask", str),  # django-celery-beat's
 }
@@ -30,7 +32,7 @@ def facts_of(
 ) -> JobFacts:
     """The facts in `headers` (a message's, or a request made from them) and in `note`, our own header."""
     get = headers.get
-    external_id = headers["id"]
+    external_id = str(headers["id"])  # a caller's own may be a number or a UUID
     extensions: dict[str, Any] = {"rootId": get("root_id") or external_id}
     parent_id = get("parent_id")
     if parent_id and parent_id != external_id:  # Celery makes a job the parent of its own retry
@@ -65,3 +67,12 @@ def facts_of(
         f"{run}+{replaced}" if replaced else run,
         extensions,
     )
+
+
+def max_retries_of(task: Task | None) -> int | None:
+    """How often `task` is retried at the most; None: without end, or nobody knows."""
+    options = getattr(task, "retry_kwargs", None)  # of autoretry
+    most = options.get("max_retries") if options else None
+    if most is None:
+        most = getattr(task, "max_retries", None)
+    return most if type(most) is int and most >= 0 else None

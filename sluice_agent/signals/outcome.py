@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 from celery.exceptions import Retry
 
 from sluice_agent.model import JobState
-from sluice_agent.translation import timestamp
+from sluice_agent.translation import timestamp_of
+
+_TOLD = "_sluice_told"
+_LONGEST_CHAIN = 100  # exceptions, each raised while the next was dealt with: somebody may have made a circle of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,30 @@ def outcome_of(state: JobState, celery_state: str, exception: BaseException, ein
     return Outcome(state, celery_state, error_text(cause), stacktrace or None, eta)
 
 
+def raised_by_task(raised: BaseException) -> BaseException:
+    """What the task has raised, where Celery then raised `raised` as it dealt with that: one frame has seen both."""
+    seen_by = raised.__traceback__ and raised.__traceback__.tb_frame
+    cause = raised.__context__
+    for _ in range(_LONGEST_CHAIN):
+        if cause is None:
+            break
+        if cause.__traceback__ is not None and cause.__traceback__.tb_frame is seen_by:
+            return cause
+        cause = cause.__context__
+    return raised
+
+
+def note_told(raised: BaseException) -> None:
+    """Mark what Celery goes on to raise, here and in the main process, about a job whose end is told."""
+    with suppress(AttributeError):  # an exception that holds nothing but what it declares
+        setattr(raised, _TOLD, True)
+
+
+def is_told(raised: BaseException) -> bool:
+    """Whether the end of the job that `raised` is about was told where it ran."""
+    return hasattr(raised, _TOLD)
+
+
 def error_text(exception: BaseException) -> str:
     """`Type: message`, also where the exception can't say its message."""
     name = type(exception).__qualname__
@@ -57,7 +85,8 @@ def printed(exception: BaseException) -> str:
 def _eta(when: Any) -> str | None:
     """When a retry is to start: Celery keeps a moment, or the seconds until then."""
     if isinstance(when, (int, float)):
-        when = datetime.now(timezone.utc) + timedelta(seconds=when)
-    if not isinstance(when, datetime):
-        return None
-    return timestamp(when.replace(tzinfo=when.tzinfo or timezone.utc).timestamp())
+        try:
+            when = datetime.now(timezone.utc) + timedelta(seconds=when)
+        except (OverflowError, ValueError):
+            return None
+    return timestamp_of(when.isoformat()) if isinstance(when, datetime) else None

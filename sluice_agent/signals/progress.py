@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isnan
 from typing import Any
 
@@ -21,30 +21,33 @@ class Progress:
     def __init__(self, watch: Watch, execution: Execution) -> None:
         self._execution = execution
         self.report = harmless(watch, self._report)
+        self._hear = harmless(watch, self._state_updated)
 
     def _report(self, fraction: float, task: Task | None = None) -> None:
         """The task that runs here is `fraction` (0 to 1) done. Outside of a task this does nothing."""
         task = task or get_current_task()
         run = run_here(task, task.request.id) if task is not None else None
         if run is not None and isinstance(fraction, (int, float)) and not isnan(fraction):
-            self._execution.progress(run, float(fraction))
+            self._execution.progress(run, min(max(fraction, 0.0), 1.0))
 
     def watch_update_state(self) -> None:
         """Hear ``self.update_state(state="PROGRESS", meta={"current": 3, "total": 10})``. No signal tells of it."""
-        report = self.report
+        hear = self._hear
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
             def update_state(self: Task, *args: Any, **kwargs: Any) -> Any:
-                told = dict(zip(("task_id", "state", "meta"), args, strict=False)) | kwargs
                 answer = original(self, *args, **kwargs)
-                fraction = _fraction(told.get("meta")) if told.get("state") == "PROGRESS" else None
-                if fraction is not None and told.get("task_id") in (None, self.request.id):
-                    report(fraction, self)
+                hear(self, dict(zip(("task_id", "state", "meta"), args, strict=False)) | kwargs)
                 return answer
 
             return update_state
 
         listen(Task, "update_state", around)
+
+    def _state_updated(self, task: Task, told: Mapping[str, Any]) -> None:
+        fraction = _fraction(told.get("meta")) if told.get("state") == "PROGRESS" else None
+        if fraction is not None and told.get("task_id") in (None, task.request.id):
+            self._report(fraction, task)
 
 
 def _fraction(meta: Any) -> float | None:
@@ -52,5 +55,5 @@ def _fraction(meta: Any) -> float | None:
         return None
     current, total = meta.get("current"), meta.get("total")
     if isinstance(current, (int, float)) and isinstance(total, (int, float)) and total > 0:
-        return current / total
+        return current / total if current < total else 1.0  # numbers of any size: their ratio may be no float
     return None

@@ -28,6 +28,11 @@ class Run:
     """How far, and when it was said: told later, it still belongs before an end that another process tells."""
     has_ended: bool = False
 
+    @property
+    def is_eager(self) -> bool:
+        """Whether whoever called the task runs it."""
+        return "eager" in self.told.facts.extensions
+
 
 def run_here(task: Task | None, external_id: str | None = None) -> Run | None:
     """The execution that `task` is in the middle of, if it is of job `external_id` or that does not matter."""

@@ -46,7 +46,7 @@ class Silence:
         if raised is None or run.has_ended:
             return
         ended = time.monotonic(), run, now(), error_text(raised), printed(raised)
-        if "eager" in run.told.facts.extensions:
+        if run.is_eager:
             self._tell(*ended)
         elif f"/{os.getpid()}/" in run.told.facts.run:  # the process that received the job: it hears every verdict
             self._wait(ended)

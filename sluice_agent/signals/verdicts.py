@@ -14,10 +14,10 @@ from celery.worker.request import Request
 from sluice_agent.identity import run_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.execution import Execution
-from sluice_agent.signals.facts import facts_of
+from sluice_agent.signals.facts import facts_of, max_retries_of
 from sluice_agent.signals.header import CREATED_AT, HEADER, PUBLISHED_AT, REPLACEMENTS, RUN, written
 from sluice_agent.signals.listening import listen
-from sluice_agent.signals.outcome import Outcome, outcome_of
+from sluice_agent.signals.outcome import Outcome, is_told, outcome_of
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.recent import Recent
 from sluice_agent.signals.told import Told
@@ -73,8 +73,8 @@ class Verdicts:
         """Tell `failed`, whichever process noticed it."""
         if self._execution.failure(sender=sender, task_id=task_id, exception=exception, einfo=einfo, **more):
             return
-        if isinstance(exception, Reject):  # Celery 5.7 reports a rejection as a failure too; REJECTED has told it
-            return
+        if isinstance(exception, Reject) or is_told(exception):
+            return  # Celery 5.7 reports a rejection as a failure too; REJECTED has told it
         task = self._task_of(sender, task_id)
         if task is not None:
             self._tell(sender.app, task, sender.name, outcome_of(JobState.FAILED, "FAILURE", exception, einfo))
@@ -158,6 +158,8 @@ class Verdicts:
         facts = told.facts
         if self._told.is_told(facts, outcome.state):  # Celery 5.7 fires some verdicts twice
             return
+        if outcome.state is JobState.FAILED and self._told.is_told(facts, JobState.QUEUED):
+            return  # 5.7 says so of a job that it has put back at its time limit: it runs again
         self._told.note(facts, outcome.state)
         started = getattr(self._requests.get(facts.external_id), "time_start", None)
         self._watch.emit(
@@ -174,14 +176,13 @@ class Verdicts:
         )
 
     def _about(self, app: Celery, task: Mapping[str, Any], note: Mapping[str, str], name: str) -> JobEvents:
-        registered = app.tasks.get(name)
         facts = facts_of(
             task,
             note,
             name=name,
             queue=queue_of(app, task.get("delivery_info")),
             worker_id=task.get("hostname"),
-            max_retries=getattr(registered, "max_retries", None),
+            max_retries=max_retries_of(app.tasks.get(name)),
         )
         return JobEvents(self._watch.connection_id, facts)
 

@@ -6,6 +6,7 @@ Configured by the environment alone, as its processes are started by tests: BROK
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -150,10 +151,26 @@ def progress_by_state(self: Task, steps: int) -> int:
 def strange_progress(self: Task) -> None:
     import sluice_agent
 
-    for fraction in (float("nan"), float("inf"), -1, 2, "half", None):
+    for fraction in (float("nan"), float("inf"), -1, 2, 10**400, "half", None):
         sluice_agent.progress(fraction)  # type: ignore[arg-type]
-    for meta in (None, {}, {"current": 1, "total": 0}, {"current": "a", "total": []}, "text"):
+    for current, total in ((1, 0), ("a", []), (10**400, 1), (1, 10**400)):
+        self.update_state(state="PROGRESS", meta={"current": current, "total": total})
+    for meta in (None, {}, "text"):
         self.update_state(state="PROGRESS", meta=meta)
+
+
+class LateProgress(Task):
+    """Says how far it is when it has ended."""
+
+    def after_return(self, *_: Any) -> None:
+        import sluice_agent
+
+        sluice_agent.progress(0.9)
+
+
+@shared_task(base=LateProgress)
+def late_progress() -> NoReturn:
+    raise ValueError("boom")
 
 
 @shared_task
@@ -253,16 +270,33 @@ def unserialisable_result() -> Any:
     return threading.Lock()
 
 
+def _unable_once(backend: Any, method: str) -> None:
+    def fail_once(*_: Any, **__: Any) -> NoReturn:
+        delattr(backend, method)
+        raise ConnectionError("the result backend is away")
+
+    setattr(backend, method, fail_once)
+
+
 @shared_task(bind=True)
 def unstored_result(self: Task) -> None:
     """The result backend is away when it is to take the result, and back when it is to take the failure of that."""
-    backend = self.backend
+    _unable_once(self.backend, "mark_as_done")
 
-    def fail_once(*_: Any, **__: Any) -> NoReturn:
-        del backend.mark_as_done
-        raise ConnectionError("the result backend is away")
 
-    backend.mark_as_done = fail_once
+@shared_task(bind=True)
+def unstored_failure(self: Task) -> NoReturn:
+    """The result backend is away when it is to take the failure."""
+    _unable_once(self.backend, "mark_as_failure")
+    raise ValueError("boom")
+
+
+@shared_task(bind=True)
+def unstored_retry(self: Task) -> None:
+    """The result backend is away when it is to take the retry."""
+    if not self.request.retries:
+        _unable_once(self.backend, "mark_as_retry")
+        raise self.retry(exc=ValueError("boom"), countdown=0)
 
 
 # Tasks that end otherwise
@@ -279,6 +313,18 @@ def reject(self: Task, requeue: bool = False) -> str:
     if self.request.delivery_info.get("redelivered"):
         return "redelivered"
     raise Reject("on purpose", requeue=requeue)
+
+
+@shared_task
+def reject_too_late() -> NoReturn:
+    """Reject what was acknowledged before it ran."""
+    raise Reject("on purpose", requeue=True)
+
+
+@shared_task
+def cancelled() -> NoReturn:
+    """What a coroutine raises that is cancelled; Celery takes it for no exception of the task's."""
+    raise asyncio.CancelledError
 
 
 @shared_task(acks_late=True)

@@ -167,9 +167,10 @@ def test_a_pool_child_has_one_thread(
 ) -> None:
     """Without it a child that is terminated dies in a thread of ours, with the pool's lock in its hand, and all stops.
 
-    Without an event loop (the filesystem transport) Celery forks by another way, with other signals.
+    Without an event loop (the filesystem transport) Celery forks by another way, with other signals. The app publishes
+    in each child as it begins, from a hook that is older than ours.
     """
-    worker = start_worker(broker=broker_name)
+    worker = start_worker(broker=broker_name, app="tests.integration.apps.hasty", env={"SLUICE_TEST_INSTALL": "0"})
     code = """
         from tests.integration.tasks import add
         print([add.delay(i, 1).get(timeout=30, interval=0.05) for i in range(20)])

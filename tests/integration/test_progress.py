@@ -41,3 +41,14 @@ def test_what_is_no_fraction_does_no_harm(
     job = producer().send("strange_progress")
     wait_until(lambda: endpoint.states(job)[-1:] == ["completed"], 20, "the task did not end", worker.tail)
     assert set(told_of(endpoint, job)) <= {0.0, 1.0}
+
+
+def test_a_task_that_has_ended_makes_no_more_progress(
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
+) -> None:
+    """Without it a job that has failed is shown as active for ever, because its hooks still tell how far it was."""
+    worker = start_worker()
+    job = producer().send("late_progress")
+    wait_until(lambda: endpoint.states(job)[-1:] == ["failed"], 20, "the task did not end", worker.tail)
+    assert worker.terminate().code == 0
+    assert endpoint.states(job) == ["queued", "active", "failed"]

@@ -47,6 +47,13 @@ PUBLISHINGS = (
         note="RabbitMQ itself drops it, and nobody hears of it.",
     ),
     Outcome(
+        "never expires",
+        "published with the last `expires` that there is",
+        lambda: str(tasks.add.apply_async((1, 2), expires=datetime.max).id),
+        {ALL: "queued active completed"},
+        extensions={"expires": "9999-12-31T23:59:59.000000Z"},
+    ),
+    Outcome(
         "expired while held",
         "its `expires` passes while it waits for its ETA",
         call(tasks.add, 1, 2, countdown=3, expires=1),

@@ -1,0 +1,58 @@
+"""Ends of jobs that a worker's main process announces, and can't store: Celery then raises, and fires no signal.
+
+The result backend may be away, or can't take what the job has come to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker.request import Request
+
+from sluice_agent.model import JobState
+from sluice_agent.signals.listening import listen
+from sluice_agent.signals.outcome import Outcome, outcome_of
+from sluice_agent.signals.watch import Watch, harmless
+
+Tell = Callable[..., None]
+
+_FROM_OUTSIDE = (WorkerLostError, TimeLimitExceeded)  # all other exceptions a job's own process has met, and told
+
+
+def watch_unstored_ends(watch: Watch, tell: Tell) -> None:
+    """Hear them. `tell` is given a worker's request, an outcome and extensions, and tells each outcome once."""
+
+    def failed(request: Request, exc_info: Any, _: bool = True, return_ok: bool = False) -> None:
+        raised = exc_info.exception
+        raised = raised.exc if isinstance(raised, ExceptionWithTraceback) else raised
+        told_where_it_ran = return_ok or (isinstance(raised, Exception) and not isinstance(raised, _FROM_OUTSIDE))
+        if not told_where_it_ran:
+            tell(request, outcome_of(JobState.FAILED, "FAILURE", raised, exc_info))
+
+    def timed_out(request: Request, soft: bool, timeout: float) -> None:
+        if not soft:
+            tell(request, outcome_of(JobState.FAILED, "FAILURE", TimeLimitExceeded(timeout), None))
+
+    def revoked(request: Request, _: str, terminated: bool, signum: Any, expired: bool) -> None:
+        about = {"terminated": terminated or None, "expired": expired or None}
+        tell(request, Outcome(JobState.CANCELLED, "REVOKED"), signum=signum and str(signum), **about)
+
+    for method, hear in (("on_failure", failed), ("on_timeout", timed_out), ("_announce_revoked", revoked)):
+        listen(Request, method, _where_it_raises(harmless(watch, hear)))
+
+
+def _where_it_raises(hear: Tell) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def around(original: Callable[..., Any]) -> Callable[..., Any]:
+        def announce(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(*args, **kwargs)
+            except Exception:
+                hear(*args, **kwargs)
+                raise
+
+        return announce
+
+    return around

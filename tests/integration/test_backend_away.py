@@ -1,0 +1,44 @@
+"""A result backend that is away: what becomes of jobs is told all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.endpoint import Endpoint
+from tests.support.process import free_port
+from tests.support.producer import Producer
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+ENDS = {
+    "fail": "ValueError: ",
+    "kill_self": "WorkerLostError: ",
+    "hard_limited": "TimeLimitExceeded: ",
+    "autoretry_exhausted": "ValueError: attempt 3",
+}
+
+
+@pytest.fixture
+def worker(start_worker: Callable[..., WorkerProcess]) -> WorkerProcess:
+    """A worker of four processes with a Redis for its results that nobody has started."""
+    env = {"RESULT_BACKEND": f"redis://127.0.0.1:{free_port()}/0"}
+    conf = {"result_backend_transport_options": {"retry_policy": {"max_retries": 0}}}
+    return start_worker(concurrency=4, env=env, conf=conf)
+
+
+def test_a_failure_is_told_where_no_backend_takes_it(
+    endpoint: Endpoint, worker: WorkerProcess, producer: Callable[..., Producer]
+) -> None:
+    """Without it every job that fails while the result backend is away stays active for ever: no signal is fired."""
+    sender = producer(env={"RESULT_BACKEND": "disabled://"})
+    jobs = {task: sender.send(task) for task in ENDS}
+    for task, error in ENDS.items():
+        wait_until(lambda job=jobs[task]: endpoint.states(job)[-1:] == ["failed"], 30, f"{task} goes on", worker.tail)
+        told = endpoint.jobs()[jobs[task]]
+        assert told[-1]["job"]["error"].startswith(error)
+    states = endpoint.states(jobs["autoretry_exhausted"])
+    assert states == ["queued", *["active", "retrying"] * 2, "active", "failed"]
+    assert worker.terminate().code == 0
+    assert endpoint.duplicates == []
