@@ -10,9 +10,6 @@ import os
 import threading
 import time
 
-import billiard
-import celery
-
 from sluice_agent.model import JobState
 from sluice_agent.signals.cut_off import REASON as CUT_OFF
 from sluice_agent.signals.outcome import error_text, printed
@@ -23,9 +20,6 @@ from sluice_agent.translation import now
 
 PATIENCE = 3.0  # seconds in which a verdict of Celery's follows a run that it stopped itself; it takes milliseconds
 
-# A pool child that billiard 4.3 ends tells its main process why, and Celery drops that: no other verdict will follow.
-_NOBODY_HEARS_AN_EXIT = celery.VERSION[:2] < (5, 7) and billiard.VERSION[:2] >= (4, 3)
-_ENDED_BY_SIGNAL = range(-255, -191)  # the exit codes with which billiard ends a child that gets a signal
 _REASON = "Celery has told no verdict"
 _KILLED_GREENLET = "GreenletExit"  # the error of a job whose greenlet a cold shutdown has killed
 
@@ -50,8 +44,6 @@ class Silence:
             self._tell(*ended)
         elif f"/{os.getpid()}/" in run.told.facts.run:  # the process that received the job: it hears every verdict
             self._wait(ended)
-        elif _NOBODY_HEARS_AN_EXIT and isinstance(raised, SystemExit) and raised.code not in _ENDED_BY_SIGNAL:
-            self._tell(*ended)
 
     def tell_all(self) -> None:
         """The worker is about to end, so no verdict will follow."""

@@ -19,6 +19,7 @@ from sluice_agent.signals.watch import Watch, harmless
 
 Tell = Callable[..., None]
 
+_ENDED_BY_SIGNAL = range(-255, -191)  # the exit codes with which billiard ends a child that gets a signal
 _FROM_OUTSIDE = (WorkerLostError, TimeLimitExceeded)  # all other exceptions a job's own process has met, and told
 
 
@@ -29,7 +30,8 @@ def watch_unstored_ends(watch: Watch, tell: Tell) -> None:
         raised = exc_info.exception
         raised = raised.exc if isinstance(raised, ExceptionWithTraceback) else raised
         told_where_it_ran = return_ok or (isinstance(raised, Exception) and not isinstance(raised, _FROM_OUTSIDE))
-        if not told_where_it_ran:
+        is_stopped = isinstance(raised, SystemExit) and raised.code in _ENDED_BY_SIGNAL  # whoever did it says why
+        if not told_where_it_ran and not is_stopped:
             tell(request, outcome_of(JobState.FAILED, "FAILURE", raised, exc_info))
 
     def timed_out(request: Request, soft: bool, timeout: float) -> None:

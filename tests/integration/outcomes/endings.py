@@ -191,8 +191,8 @@ ENDINGS = (
         {SOLO: None, ALL: "queued active failed"},
         watched={"prefork<5.7": SILENT, PREFORK: "queued active failed", ALL: SILENT},
         error=r"SystemExit: 1|WorkerLostError: .*exitcode [01].*",
-        note="A solo worker ends. Threads, gevent, eventlet and, before 5.7, newer prefork pools tell no verdict: "
-        "we say so in `extensions.reason`, within 3 s.",
+        note="A solo worker ends. Threads, gevent and eventlet tell no verdict: we say so in `extensions.reason`, "
+        "within 3 s.",
     ),
     Outcome(
         "result that can't be serialised",
@@ -231,7 +231,7 @@ ENDINGS = (
         "raises `asyncio.CancelledError`",
         call(tasks.cancelled),
         {SOLO: None, ALL: "queued active failed"},
-        error=r"CancelledError.*",
+        error=r"CancelledError.*|WorkerLostError: .*",
         note="A solo worker ends.",
     ),
     Outcome(
