@@ -8,6 +8,7 @@ from typing import Any
 
 from sluice_agent.transport.answers import (
     LONGEST_WAIT,
+    Refused,
     Settled,
     TryAgain,
     Unanswered,
@@ -45,7 +46,12 @@ class AcklyEndpoint:
         """Send the one event in `lines`, and say what became of it."""
         [line] = lines
         try:
-            answer = self._http.post(json.dumps(ackly_event(json.loads(line))).encode(), {})
+            body = json.dumps(ackly_event(json.loads(line))).encode()
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            self.last_answer = f"not sent: it can't be told to Ackly ({type(error).__name__}: {error})"
+            return Refused()
+        try:
+            answer = self._http.post(body, {})
         except UnreachableError as error:
             return Unanswered(str(error)) if error.may_have_arrived else TryAgain(str(error))
         self.last_answer = text_of(answer)
@@ -57,7 +63,10 @@ class AcklyEndpoint:
 
 
 def ackly_event(event: dict[str, Any]) -> dict[str, Any]:
-    """A job's end as Ackly takes it. Durations are milliseconds; what is not known is absent."""
+    """A job's end as Ackly takes it. Durations are milliseconds; what is not known is absent.
+
+    Raises KeyError, TypeError or AttributeError where `event` is no job's.
+    """
     job = event["job"]
     extensions = job.get("extensions") or {}
     metadata = {name: job[name] for name in _TELLING if name in job}
@@ -68,9 +77,10 @@ def ackly_event(event: dict[str, Any]) -> dict[str, Any]:
         "status": _status(job),
         "message": _message(job),
         "eventType": job["name"],
-        "externalId": job["externalId"],
         "metadata": metadata,
     }
+    if "externalId" in job:
+        told["externalId"] = job["externalId"]
     duration = _milliseconds(job.get("startedAt"), job.get("completedAt"))
     if duration is not None:
         told["durationMs"] = duration
@@ -81,23 +91,32 @@ def _status(job: dict[str, Any]) -> str:
     """A job that completed in a later attempt is a partial success: something went wrong on the way."""
     if job["state"] != "completed":
         return "failure"
-    return "partial" if job.get("attempt", 1) > 1 else "success"
+    return "partial" if _attempt(job) > 1 else "success"
 
 
 def _message(job: dict[str, Any]) -> str:
-    attempt = job.get("attempt", 1)
+    attempt = _attempt(job)
     message = f"{job['name']} {_VERBS.get(job['state'], job['state'])}"
     if attempt > 1:
         message += f" in attempt {attempt}"
     error = job.get("error")
-    return f"{message}: {error[:_LONGEST_ERROR]}" if error else message
+    return f"{message}: {str(error)[:_LONGEST_ERROR]}" if error else message
 
 
-def _milliseconds(start: str | None, end: str | None) -> float | None:
+def _attempt(job: dict[str, Any]) -> int:
+    attempt = job.get("attempt")
+    return attempt if isinstance(attempt, int) else 1
+
+
+def _milliseconds(start: Any, end: Any) -> float | None:
     if start is None or end is None:
         return None
-    began, ended = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (start, end))
-    return max(round((ended - began).total_seconds() * 1000, 3), 0.0)
+    try:
+        began, ended = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (start, end))
+        seconds = (ended - began).total_seconds()
+    except (ValueError, TypeError, AttributeError):  # a leap second, or no time at all
+        return None
+    return max(round(seconds * 1000, 3), 0.0)
 
 
 def _verdict(answer: Answer, now: datetime) -> Verdict:

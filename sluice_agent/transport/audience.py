@@ -33,7 +33,7 @@ class Choice:
         try:
             job = json.loads(line)["job"]
             return job["state"] in self.states and _matching(self.tasks)(job["name"]) is not None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return False
 
     def to_dict(self) -> dict[str, Any]:

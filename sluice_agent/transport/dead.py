@@ -30,12 +30,15 @@ _FIRST_DESTINATION = "sluice"  # whose letters are that do not say it
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """Events that `destination` refused at once, with its answer. Where it does not say which, the batch is here."""
+    """Events that `destination` refused at once, with its answer. Where it does not say which, the batch is here.
+
+    A line that nobody can read as JSON is here as its text.
+    """
 
     id: str
     destination: str
     answer: str
-    events: list[dict[str, Any]]
+    events: list[Any]
 
     @property
     def at(self) -> datetime:
@@ -53,10 +56,11 @@ def bury(folder: Path, destination: str, lines: list[bytes], answer: str) -> Non
     dead = folder / DEAD
     dead.mkdir(mode=0o700, exist_ok=True)
     name = f"{time.time_ns():020d}"
-    letter = Letter(name, destination, answer[:_LONGEST_ANSWER], [json.loads(line) for line in lines])
+    letter = Letter(name, destination, answer[:_LONGEST_ANSWER], list(map(_readable, lines)))
+    content = json.dumps(letter.to_dict())
     descriptor = open_private(dead / f"{name}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(letter.to_dict(), file)
+        file.write(content)
     letters = sorted(dead.glob("*.json"), reverse=True)
     kept = 0
     for path in letters:
@@ -91,10 +95,26 @@ def retry(folder: Path, letter: Letter, max_bytes: int) -> bool:
     return True
 
 
+def _readable(line: bytes) -> Any:
+    """The event in `line`, or its text where that is no JSON, or nested so deeply that nobody could read it back."""
+    try:
+        event = json.loads(line)
+        json.dumps(event, indent=2)  # as it is shown: that goes less deep than reading does
+    except (ValueError, RecursionError):
+        return line.decode("utf-8", "surrogateescape")
+    return event
+
+
+def _line_of(event: Any) -> bytes:
+    if isinstance(event, str):
+        return event.encode("utf-8", "surrogateescape")
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
 def _put_back(journal: Journal, letter: Letter) -> None:
     addressee = Audience(letter.destination)
     for event in letter.events:
-        journal.append(addressee.addressed(json.dumps(event, separators=(",", ":")).encode()))
+        journal.append(addressee.addressed(_line_of(event)))
     unwritten = bool(journal.unwritten)
     journal.close()
     if unwritten:

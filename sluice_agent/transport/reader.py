@@ -232,7 +232,7 @@ def _losses_in(line: bytes, audience: Audience) -> Counter[str]:
             if said.get("for") not in (None, audience.destination):
                 return Counter()
             return Counter({str(reason): int(count) for reason, count in said["dropped"].items()})
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             pass
     return Counter(corrupt=1)
 

@@ -33,6 +33,7 @@ from sluice_agent.transport.retry import GivenUpError, Patience
 
 _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that ships has died
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
+_LONGEST_MESSAGE = 200  # characters of an error in the cursor
 
 
 class Destination(Protocol):
@@ -140,7 +141,15 @@ class Shipper:
             subject = f"shipper {self.destination}"
             complain(subject, "The shipper failed (%s: %s); it goes on.", type(error).__name__, error)
             logger.debug("The shipper failed", exc_info=True)
+            self._note_fault(error)
             self._patience.pause(_AFTER_A_FAULT)
+
+    def _note_fault(self, error: Exception) -> None:
+        if self._mine:  # else the cursor is another's
+            message = f"the shipper failed ({type(error).__name__}: {str(error)[:_LONGEST_MESSAGE]})"
+            self._cursor.last_error = {"at": _now(), "message": message}
+            with suppress(Exception):  # it may be the saving that fails
+                self._save()
 
     def _turn(self) -> None:
         if not self._has_the_lock():
@@ -157,9 +166,9 @@ class Shipper:
 
     def _has_the_lock(self) -> bool:
         held, self._mine = self._mine, False
-        self._mine = self._lock.acquire()
+        is_mine = self._lock.acquire()
         self._lock.sign()
-        if self._mine and not held:  # whoever had it before has moved the cursor
+        if is_mine and not held:  # whoever had it before has moved the cursor
             self._cursor = cursors.load(self._cursor.path)
             self._cursor.choice = self._destination.choice
             self._save()  # from now on files wait for this destination
@@ -170,7 +179,8 @@ class Shipper:
                     len(others),
                     self._folder,
                 )
-        return self._mine
+        self._mine = is_mine
+        return is_mine
 
     def _stands_back(self) -> bool:
         if self._lock.stands_back():
@@ -273,7 +283,7 @@ class Shipper:
         )
         try:
             bury(self._folder, self.destination, lines, self._destination.last_answer)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             complain("dead", "Refused events can't be kept: %s", error)
 
     def _note_failure(self, failure: TryAgain) -> None:

@@ -161,6 +161,19 @@ def test_a_letter_stays_where_the_journal_cannot_take_it(folder: Path) -> None:
     assert letters_in(folder) == [letter]
 
 
+@pytest.mark.parametrize(
+    "line", [b'{"type":"x","n":inf}', b'{"type":"x","deep":' + b"[" * 100_000 + b'\xff"}'], ids=["inf", "deep"]
+)
+def test_what_is_no_json_is_kept_as_it_is(folder: Path, line: bytes) -> None:
+    """What a bug of ours wrote is all that there is to find the bug by, and the event."""
+    bury(folder, "sluice", [line, event(1)], "400")
+    [letter] = letters_in(folder)
+    assert letter.events[1] == json.loads(event(1))
+    assert retry(folder, letter, 64_000_000)
+    [path] = folder.glob("*.ndjson")
+    assert path.read_bytes().splitlines()[0] == b'{"for":"sluice","event":' + line + b"}"
+
+
 def test_what_is_no_letter_is_passed_over(run: Run, folder: Path) -> None:
     """A crash in the middle of writing one must not hide all the others."""
     bury(folder, "sluice", [event(1)], "400 no")

@@ -81,6 +81,69 @@ def test_a_job_that_never_began_has_no_duration() -> None:
 
 
 @pytest.mark.parametrize(
+    "times",
+    [
+        {"startedAt": "2025-06-30T23:59:59Z", "completedAt": "2025-06-30T23:59:60Z"},
+        {"startedAt": "2026-01-01T00:00:00", "completedAt": "2026-01-01T00:00:00Z"},
+        {"startedAt": 7, "completedAt": "2026-01-01T00:00:00Z"},
+    ],
+)
+def test_a_duration_that_nobody_can_compute_is_left_out(times: dict[str, Any]) -> None:
+    """A leap second must not cost the failure that happened in it."""
+    assert "durationMs" not in ackly_event(json.loads(job(1, "failed", **times)))
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ({"attempt": "2"}, {"status": "success", "message": "app.add succeeded"}),
+        ({"error": 7}, {"message": "app.add succeeded: 7"}),
+        ({"extensions": None}, {"eventType": "app.add"}),
+    ],
+)
+def test_an_odd_event_is_told_as_well_as_it_can(odd: dict[str, Any], told: dict[str, Any]) -> None:
+    """One field that is not as it should be, and the job's end would be unheard of."""
+    line = json.loads(job(1, "completed"))
+    line["job"] |= odd
+    assert ackly_event(line).items() >= told.items()
+
+
+def test_an_event_without_an_id_is_told_without_one(ackly: Ackly) -> None:
+    """It happened all the same."""
+    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    line = b'{"type":"job_state_change","job":{"state":"completed","name":"a"}}'
+    assert endpoint.send([line]) == Settled(1, 0, 0)
+    assert [each["eventType"] for each in ackly.events] == ["a"]
+    endpoint.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"job_state_change","job":{"state":"completed"}}',
+        b'{"type":"job_state_change","job":7}',
+        b'{"type":"worker_heartbeat"}',
+        b'{"type":"job_state_change",,}',
+        b'{"type":"job_state_change","job":' + b"[" * 100_000 + b"}",
+    ],
+    ids=["no name", "no job", "no job's", "no JSON", "deep"],
+)
+def test_what_ackly_cannot_be_told_is_refused_with_the_reason(ackly: Ackly, line: bytes) -> None:
+    """A line that can't be told must not be tried for ever, in front of everything else."""
+    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    assert endpoint.send([line]) == Refused()
+    assert endpoint.last_answer.startswith("not sent: it can't be told")
+    assert not ackly.requests
+    endpoint.close()
+
+
+def test_a_choice_passes_over_what_is_nested_too_deeply() -> None:
+    """The one who chooses reads each line that may be meant: none may stop it."""
+    line = job(1, "completed")[:-1] + b',"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    assert not EVERY_END.wants(line)
+
+
+@pytest.mark.parametrize(
     ("behaviour", "verdict"),
     [
         (created, Settled(1, 0, 0)),

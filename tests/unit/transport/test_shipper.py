@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sluice_agent.transport import answers, retry, shipper
+from sluice_agent.transport.answers import Refused, Settled, Verdict
 from sluice_agent.transport.cursor import Cursor, cursor_path, load
 from sluice_agent.transport.eviction import room_for_more
 from sluice_agent.transport.folder import EVENTS, journal_files
@@ -475,3 +476,62 @@ def test_the_thread_ends_with_the_shipper(ship: Ship) -> None:
     assert made._thread is not None
     assert not made._thread.is_alive()
     assert made._thread not in threading.enumerate()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"dropped":{"disk":1e999}}',
+        b'{"dropped":' + b"[" * 100_000,
+        b'{"type":"job_state_change","job":{"state":"completed","nested":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+        b'{"type":"job_state_change","job":{"maxRetries":inf,"again":False}}',
+    ],
+    ids=["infinite", "deep loss", "deep event", "no JSON"],
+)
+def test_no_line_stops_a_destination(folder: Path, line: bytes) -> None:
+    """One line that nobody thought of, and nothing behind it would ever arrive."""
+
+    taken: list[bytes] = []
+
+    class Particular:
+        name = "sluice"
+        choice = None
+        last_answer = "400 on purpose"
+
+        def send(self, lines: list[bytes]) -> Verdict:
+            if line in lines:
+                return Refused()
+            taken.extend(lines)
+            return Settled(len(lines), 0, 0)
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    write_file(folder, event(0), line, event(2))
+    one = Shipper(folder, Particular(), interval=0.02, most_lines=9, most_bytes=999_999)
+    one.start()
+    wait_until(lambda: figures(folder)["pending"] == 0)
+    one.stop(5)
+    assert taken == [event(0), event(2)]
+    found = figures(folder)
+    assert (found["delivered"], found["rejected"] + sum(found["dropped"].values())) == (2, 1)
+
+
+def test_a_fault_is_seen_in_the_status(
+    ship: Ship, folder: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing arrives for hours, and whoever asks why is told that nothing is wrong."""
+
+    def faulty(*_: Any) -> None:
+        raise RuntimeError("on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shipper, "next_batch", faulty)
+        write_file(folder, event(0))
+        ship()
+        wait_until(lambda: load(cursor_path(folder, "sluice")).last_error)
+        found = load(cursor_path(folder, "sluice")).last_error
+        assert found is not None
+        assert found["message"] == "the shipper failed (RuntimeError: on purpose)"
+    wait_until(lambda: settled(folder, delivered=1))
+    assert load(cursor_path(folder, "sluice")).last_error is None
