@@ -24,6 +24,13 @@ class Stats(TypedDict):
     duplicates: int
 
 
+def whole(value: Any) -> int:
+    """`value`, which came from a file; raises TypeError where it is no whole number."""
+    if not isinstance(value, int):
+        raise TypeError(f"a whole number is {type(value).__name__}")
+    return value
+
+
 @dataclass(slots=True)
 class Counts:
     """What became of the events that a destination's cursor has passed."""
@@ -72,15 +79,15 @@ class Counts:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Counts:
-        """The counts in `values`; raises ValueError, TypeError or KeyError where they are none."""
+        """The counts in `values`; raises TypeError, KeyError or AttributeError where they are none."""
         return cls(
-            delivered=int(values["delivered"]),
-            duplicates=int(values["duplicates"]),
-            rejected=int(values["rejected"]),
-            dropped=Counter(values["dropped"]),
-            skipped=int(values["skipped"]),
-            taken=int(values["taken"]),
-            resent=int(values["resent"]),
+            delivered=whole(values["delivered"]),
+            duplicates=whole(values["duplicates"]),
+            rejected=whole(values["rejected"]),
+            dropped=Counter({reason: whole(count) for reason, count in values["dropped"].items()}),
+            skipped=whole(values["skipped"]),
+            taken=whole(values["taken"]),
+            resent=whole(values["resent"]),
         )
 
     def stats(self, pending: int) -> Stats:

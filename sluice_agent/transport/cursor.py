@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice_agent.log import complain
-from sluice_agent.stats import Counts
+from sluice_agent.stats import Counts, whole
 from sluice_agent.transport.audience import Audience, Choice
 from sluice_agent.transport.folder import FORMAT, check_folder, open_private
 
@@ -90,14 +90,14 @@ def load(path: Path) -> Cursor:
         saved = json.loads(path.read_text(encoding="utf-8"))
         return Cursor(
             path,
-            {str(name): int(offset) for name, offset in saved["offsets"].items()},
+            {name: whole(offset) for name, offset in saved["offsets"].items()},
             Counts.from_dict(saved["counts"]),
-            saved["lastError"],
-            saved["lastDelivery"],
+            _error(saved["lastError"]),
+            _text(saved["lastDelivery"]),
             Choice.from_dict(saved["choice"]) if saved.get("choice") else None,
-            saved.get("unanswered"),
+            _text(saved.get("unanswered")),
             str(saved.get("spentOn", "")),
-            int(saved.get("spent", 0)),
+            whole(saved.get("spent", 0)),
         )
     except FileNotFoundError:
         return Cursor(path)
@@ -106,3 +106,17 @@ def load(path: Path) -> Cursor:
             "cursor", "The cursor %s can't be understood (%s): what is left in the journal is sent again.", path, error
         )
         return Cursor(path)
+
+
+def _error(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if not all(isinstance(value[name], str) for name in ("at", "message")):
+        raise TypeError("an error is without a text")
+    return dict(value)
+
+
+def _text(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise TypeError(f"a text is {type(value).__name__}")
+    return value

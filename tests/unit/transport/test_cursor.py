@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sluice_agent.stats import Counts
 from sluice_agent.transport.cursor import Cursor, cursor_path, cursors_in, load
 from sluice_agent.transport.dead import bury
+from sluice_agent.transport.report import report_on
 
 COUNTS = Counts(delivered=5, duplicates=2, rejected=1, dropped=Counter(disk=3))
+INFINITE = math.inf  # in a file: 1e999
 
 
 def a_cursor(folder: Path, offset: int = 10) -> Cursor:
@@ -46,6 +51,33 @@ def test_one_that_cannot_be_understood_is_begun_anew(
     path.write_bytes(content)
     assert load(path) == Cursor(path)
     assert "can't be understood" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"offsets": {"a.v1.ndjson": INFINITE}},
+        {"offsets": {"a.v1.ndjson": "10"}},
+        {"spent": INFINITE},
+        {"lastError": "x"},
+        {"lastError": {"message": "503"}},
+        {"lastError": {"at": "now", "message": None}},
+        {"lastDelivery": 7},
+        *({"counts": {**COUNTS.to_dict(), **odd}} for odd in ({"delivered": INFINITE}, {"delivered": None})),
+        *({"counts": {**COUNTS.to_dict(), "dropped": dropped}} for dropped in ({"disk": "1"}, {"disk": None}, "disk")),
+    ],
+)
+def test_one_with_an_odd_value_is_begun_anew(
+    folder: Path, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever mends a cursor by hand must not have `flush()` raise, nor `status`, nor the shipper stand still."""
+    saved = a_cursor(folder)
+    saved.save()
+    content = {**json.loads(saved.path.read_text()), **odd}
+    saved.path.write_text(json.dumps(content).replace("Infinity", "1e999"))
+    assert load(saved.path) == Cursor(saved.path)
+    assert "can't be understood" in caplog.text
+    assert report_on(folder, {"sluice": None})["last_error"] is None
 
 
 def test_a_cursor_is_private_and_leaves_no_draft(folder: Path) -> None:
