@@ -24,7 +24,7 @@ from sluice_agent.transport.http import Answer, HttpClient, UnreachableError
 
 _CREATED = 201
 _MONTHLY_LIMIT = 429
-_GATEWAY_TIMEOUT = 504
+_GATEWAY_TIMEOUTS = frozenset({504, 524})  # the second is Cloudflare's
 _LONGEST_ERROR = 500  # characters of it in the message; `metadata` has it whole
 _TELLING = ("queue", "workerId", "attempt", "maxRetries", "error", "stacktrace")
 _EXTENSIONS = ("rootId", "parentId", "periodicTask", "celeryState", "terminated", "signum", "expired", "eventId")
@@ -35,6 +35,7 @@ class AcklyEndpoint:
     """`POST {url}` with a kept connection. `choice` says the ends of which jobs are told."""
 
     name = "ackly"
+    knows_duplicates = False
 
     def __init__(self, url: str, ingest_key: str, choice: Choice) -> None:
         self.choice: Choice | None = choice
@@ -126,7 +127,7 @@ def _verdict(answer: Answer, now: datetime) -> Verdict:
     if answer.status == _MONTHLY_LIMIT:
         wait = retry_after(answer.headers.get("retry-after"), now) or LONGEST_WAIT
         return TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=wait, exact=True)
-    if answer.status == _GATEWAY_TIMEOUT:
+    if answer.status in _GATEWAY_TIMEOUTS:
         return Unanswered(text_of(answer)[:200])
     if 200 <= answer.status < 300 and object_in(answer.body) is None:
         return hold(f"{answer.status} with a body that is no JSON object: is ACKLY_URL right?")

@@ -50,7 +50,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The event may have arrived, and the endpoint does not know duplicates: to send it again may double it."""
+    """The event may have been taken, and the endpoint does not know duplicates: to send it again may double it."""
 
     why: str
 

@@ -22,7 +22,8 @@ from sluice_agent.transport.folder import FORMAT, check_folder, open_private
 class Cursor:
     """Offsets in bytes by file name, the counts of everything before them, and the endpoint's last words.
 
-    `choice` is what the destination wants; None: everything. `unanswered` names the event whose answer was lost.
+    `choice` is what the destination wants; None: everything. `sendings` is how often an event was sent, by its
+    mark, of which nobody knows whether it was taken.
     `spent` events of the daily budget are gone on the day `spent_on` (UTC), where there is a budget.
     """
 
@@ -32,7 +33,7 @@ class Cursor:
     last_error: dict[str, Any] | None = None
     last_delivery: str | None = None
     choice: Choice | None = None
-    unanswered: str | None = None
+    sendings: dict[str, int] = field(default_factory=dict)
     spent_on: str = ""
     spent: int = 0
 
@@ -56,7 +57,7 @@ class Cursor:
                 "lastError": self.last_error,
                 "lastDelivery": self.last_delivery,
                 "choice": self.choice.to_dict() if self.choice else None,
-                "unanswered": self.unanswered,
+                "sendings": self.sendings,
                 "spentOn": self.spent_on,
                 "spent": self.spent,
             }
@@ -95,7 +96,7 @@ def load(path: Path) -> Cursor:
             _error(saved["lastError"]),
             _text(saved["lastDelivery"]),
             Choice.from_dict(saved["choice"]) if saved.get("choice") else None,
-            _text(saved.get("unanswered")),
+            {mark: whole(times) for mark, times in saved.get("sendings", {}).items()},
             str(saved.get("spentOn", "")),
             whole(saved.get("spent", 0)),
         )

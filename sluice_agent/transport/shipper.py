@@ -33,13 +33,19 @@ from sluice_agent.transport.retry import GivenUpError, Patience
 
 _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that ships has died
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
+_MOST_SENDINGS = 2  # of an event whose answer is lost, where duplicates are not known
+_MOST_MARKS = 16  # of such events in the cursor: those that were evicted meanwhile would stay
 _LONGEST_MESSAGE = 200  # characters of an error in the cursor
 
 
 class Destination(Protocol):
-    """Where events go. Each destination has a cursor of its own, under its name; `choice` is what it is told."""
+    """Where events go. Each destination has a cursor of its own, under its name; `choice` is what it is told.
+
+    One that does not know duplicates is sent one event at a time.
+    """
 
     name: str
+    knows_duplicates: bool
     last_answer: str
     choice: Choice | None
 
@@ -216,7 +222,8 @@ class Shipper:
         counts.skipped += batch.skipped
         self._cursor.counts.add(counts)
         self._cursor.offsets.update(batch.offsets)
-        self._cursor.unanswered = None
+        if self._cursor.sendings:
+            self._cursor.sendings.pop(_mark(batch.lines), None)
         if counts.delivered or counts.rejected:
             self._cursor.last_delivery = _now()
             self._cursor.last_error = None
@@ -254,25 +261,52 @@ class Shipper:
         return counts
 
     def _attempt(self, lines: list[bytes]) -> Verdict:
-        """Send, but what may have arrived where duplicates are not known at most once more, across restarts too."""
+        """Send, but where duplicates are not known what may have been taken at most once more.
+
+        Each time is noted in the cursor before it, so that this holds across restarts, and however a process ends.
+        """
+        if self._destination.knows_duplicates:
+            return self._send(lines)
+        before = self._cursor.sendings.get(_mark(lines), 0)
+        if before >= _MOST_SENDINGS:
+            self._say_lost("is dropped")
+            return Unanswered("the process that waited for the answer has ended")
+        if before:
+            self._say_lost("is sent once more, and may be there twice")
+        self._note_sendings(lines, before + 1)
+        self._cursor.counts.resent += bool(before)
+        self._save()
+        verdict = self._send(lines)
+        if isinstance(verdict, TryAgain):  # it was not taken; `_note_failure` saves that
+            self._note_sendings(lines, before)
+            self._cursor.counts.resent -= bool(before)
+        if isinstance(verdict, Unanswered):
+            if before + 1 < _MOST_SENDINGS:
+                return TryAgain(verdict.why)
+            self._say_lost("is dropped")
+        return verdict
+
+    def _send(self, lines: list[bytes]) -> Verdict:
         verdict = self._destination.send(lines)
         self._lock.sign()
-        if not isinstance(verdict, Unanswered):
-            return verdict
-        mark = blake2b(b"\n".join(lines), digest_size=16).hexdigest()
-        what = "is dropped" if self._cursor.unanswered == mark else "is sent once more, and may be there twice"
+        return verdict
+
+    def _note_sendings(self, lines: list[bytes], times: int) -> None:
+        """Note how often an event was sent, in the cursor that is saved next."""
+        sendings = self._cursor.sendings
+        sendings.pop(_mark(lines), None)
+        if times:
+            sendings[_mark(lines)] = times
+        while len(sendings) > _MOST_MARKS:
+            del sendings[next(iter(sendings))]
+
+    def _say_lost(self, what: str) -> None:
         complain(
             f"{what} {self.destination}",
-            "An answer of %s was lost (%s): the event %s. This is counted.",
+            "An answer of %s was lost: the event %s. This is counted.",
             self.destination,
-            verdict.why,
             what,
         )
-        if self._cursor.unanswered == mark:
-            return verdict
-        self._cursor.unanswered = mark
-        self._cursor.counts.resent += 1
-        return TryAgain(verdict.why)
 
     def _bury(self, lines: list[bytes]) -> None:
         complain(
@@ -307,6 +341,10 @@ class Shipper:
             del self._cursor.offsets[name]
         if gone or not self._is_saved:
             self._save()
+
+
+def _mark(lines: list[bytes]) -> str:
+    return blake2b(b"\n".join(lines), digest_size=16).hexdigest()
 
 
 def _now() -> str:

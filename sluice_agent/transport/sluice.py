@@ -14,6 +14,7 @@ class SluiceEndpoint:
     """`POST {api_url}/ingest` with a kept connection. Lines go out as they were written: nothing is parsed."""
 
     name = "sluice"
+    knows_duplicates = True
     choice: Choice | None = None
 
     def __init__(self, ingest_url: str, api_key: str) -> None:

@@ -21,6 +21,7 @@ class Moody:
     """A destination in memory that refuses, rejects, knows and fails at random."""
 
     name = "sluice"
+    knows_duplicates = True
     last_answer = "400 on purpose"
     choice = None
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from sluice_agent.transport.folder import VITALS, journal_files
 from sluice_agent.transport.shippers import Shippers
 from tests.support.ackly import Ackly, created, lost_answer, refuses, reset_before
 from tests.support.endpoint import Endpoint
+from tests.support.process import ROOT
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import EVERY_END, heartbeat, job, report, write_file
 
@@ -175,7 +179,7 @@ def test_a_page_that_is_not_acklys_holds_everything(ackly: Ackly) -> None:
     endpoint.close()
 
 
-@pytest.mark.parametrize("behaviour", [lost_answer, reset_before, refuses(504)])
+@pytest.mark.parametrize("behaviour", [lost_answer, reset_before, refuses(504), refuses(524)])
 def test_an_answer_that_is_lost_is_told_from_a_refused_connection(ackly: Ackly, behaviour: Any) -> None:
     """Only what may have arrived may be there twice: an outage of the network must not count as that."""
     ackly.script(behaviour)
@@ -251,10 +255,74 @@ def test_a_restart_does_not_forget_that_it_was_sent_once_more(folder: Path, ackl
     """A worker that crashes in a loop while Ackly is ill would add a copy at each start."""
     ackly.standing(lost_answer)
     write_file(folder, job(1, "completed"))
-    for resent, dropped in ((1, {}), (1, {"answer_lost": 1}), (1, {"answer_lost": 1})):
+    for resent, dropped in ((0, {}), (1, {"answer_lost": 1}), (1, {"answer_lost": 1})):
         start(begin=False).deliver(10)  # once: whoever has to end does not try again
         assert (report(folder, "ackly")["resent"], report(folder, "ackly")["dropped"]) == (resent, dropped)
     assert len(ackly.requests) == 2
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from sluice_agent.settings import Settings
+from sluice_agent.transport.shippers import Shippers
+Shippers(Settings(api_key=None, ackly_ingest_key=sys.argv[2], ackly_url=sys.argv[3]), Path(sys.argv[1])).deliver(60)
+"""
+
+
+def test_a_process_that_is_killed_in_a_request_leaves_a_note(folder: Path, ackly: Ackly) -> None:
+    """A worker that is restarted again and again while Ackly is slow would add a copy at each start."""
+    asked, over = threading.Semaphore(0), threading.Event()
+
+    def silent(handler: Any, event: dict[str, Any]) -> None:
+        handler.server.ackly.ingest(event)
+        asked.release()
+        over.wait()
+
+    def run(kill: bool) -> None:
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), ackly.key, ackly.url], cwd=ROOT)
+        if kill:
+            assert asked.acquire(timeout=60)
+            process.kill()
+        process.wait(60)
+
+    ackly.standing(silent)
+    write_file(folder, job(1, "completed"))
+    for resent in (0, 1):
+        run(kill=True)
+        assert report(folder, "ackly")["resent"] == resent
+    older = write_file(folder, job(2, "completed"))  # of a process that lives longer: it is read first
+    (folder / older).rename(folder / f"0{older}")
+    ackly.standing(created)
+    run(kill=False)
+    over.set()
+    assert told(ackly) == ["job-1", "job-1", "job-2"]
+    assert report(folder, "ackly")["dropped"] == {"answer_lost": 1}
+    assert report(folder, "ackly")["resent"] == 1
+    assert load(cursor_path(folder, "ackly")).sendings == {}
+
+
+@pytest.mark.parametrize("answer", [refuses(429, {"Retry-After": "1"}), refuses(503), refuses(401)])
+def test_what_was_not_taken_was_not_sent(folder: Path, ackly: Ackly, start: Start, answer: Any) -> None:
+    """An outage that lasts over several restarts must not use up the two times that an event is sent."""
+    ackly.standing(answer)
+    write_file(folder, job(1, "completed"))
+    for _ in range(3):
+        start(begin=False).deliver(10)
+        assert load(cursor_path(folder, "ackly")).sendings == {}
+    ackly.standing(created)
+    start(begin=False).deliver(10)
+    assert (report(folder, "ackly")["delivered"], report(folder, "ackly")["resent"]) == (1, 0)
+
+
+def test_what_was_not_taken_the_second_time_is_sent_once_more(folder: Path, ackly: Ackly, start: Start) -> None:
+    """Of the two times that it may be there one is left."""
+    ackly.script(lost_answer, refuses(503))
+    write_file(folder, job(1, "completed"))
+    start()
+    wait_until(lambda: report(folder, "ackly")["delivered"] == 1)
+    assert told(ackly) == ["job-1", "job-1"]
+    assert report(folder, "ackly")["resent"] == 1
 
 
 def test_the_place_is_saved_after_each_event(folder: Path, ackly: Ackly, start: Start) -> None:

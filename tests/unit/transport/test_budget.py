@@ -49,6 +49,7 @@ class Taker:
     """A destination that takes everything, by kind."""
 
     name = "sluice"
+    knows_duplicates = True
     last_answer = ""
     choice = None
 

@@ -32,6 +32,7 @@ class Destination:
     """In memory: takes everything, unless it is told to misbehave."""
 
     name = "sluice"
+    knows_duplicates = True
     last_answer = "400 on purpose"
     choice = None
 

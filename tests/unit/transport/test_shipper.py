@@ -495,6 +495,7 @@ def test_no_line_stops_a_destination(folder: Path, line: bytes) -> None:
 
     class Particular:
         name = "sluice"
+        knows_duplicates = True
         choice = None
         last_answer = "400 on purpose"
 
