@@ -15,6 +15,7 @@ from sluice_agent.transport.answers import (
     Verdict,
     hold,
     judge,
+    no_answer,
     object_in,
     retry_after,
     text_of,
@@ -22,6 +23,7 @@ from sluice_agent.transport.answers import (
 from sluice_agent.transport.audience import Choice
 from sluice_agent.transport.http import Answer, HttpClient, UnreachableError
 
+_ADDRESS = "ACKLY_URL"
 _CREATED = 201
 _MONTHLY_LIMIT = 429
 _GATEWAY_TIMEOUTS = frozenset({504, 524})  # the second is Cloudflare's
@@ -130,7 +132,5 @@ def _verdict(answer: Answer, now: datetime) -> Verdict:
     if answer.status in _GATEWAY_TIMEOUTS:
         return Unanswered(text_of(answer)[:200])
     if 200 <= answer.status < 300 and object_in(answer.body) is None:
-        return hold(f"{answer.status} with a body that is no JSON object: is ACKLY_URL right?")
-    if 200 <= answer.status < 300:
-        return Settled(1, 0, 0)
-    return judge(answer, 1, now)
+        return hold(no_answer(answer, _ADDRESS))
+    return judge(answer, 1, now, _ADDRESS)

@@ -58,16 +58,19 @@ class Unanswered:
 Verdict = Settled | TryAgain | TooLarge | Refused | Unanswered
 
 
-def judge(answer: Answer, events: int, now: datetime) -> Verdict:
-    """What `answer` to a batch of `events` events means, at `now` (with a time zone)."""
+def judge(answer: Answer, events: int, now: datetime, address: str = "SLUICE_API_URL") -> Verdict:
+    """What `answer` to a batch of `events` events means, at `now` (with a time zone).
+
+    `address` is the variable that holds where it was sent to.
+    """
     status = answer.status
     if 200 <= status < 300:
-        return _settle(answer, events, now)
+        return _settle(answer, events, now, address)
     why = f"{status} {_message(answer.body)}".rstrip()
     if status == _TOO_LARGE:
         return TooLarge()
     if status in _REFUSED:
-        return Refused()
+        return hold(no_answer(answer, address)) if answer.body.strip() and object_in(answer.body) is None else Refused()
     if status in _TRY_AGAIN or (status >= 500 and status != _NOT_IMPLEMENTED):
         return TryAgain(why, wait=retry_after(answer.headers.get("retry-after"), now))
     return hold(why)
@@ -93,6 +96,11 @@ def hold(why: str) -> TryAgain:
     return TryAgain(why, wait=_HOLD, exact=True)
 
 
+def no_answer(answer: Answer, address: str) -> str:
+    """What is wrong where a proxy, a firewall or a captive portal has answered in place of the endpoint."""
+    return f"{answer.status} with a body that is no JSON object: is {address} right?"
+
+
 def object_in(body: bytes) -> dict[str, Any] | None:
     """The JSON object that `body` holds, if it is one."""
     try:
@@ -107,12 +115,14 @@ def text_of(answer: Answer) -> str:
     return f"{answer.status} {answer.body.decode('utf-8', 'replace')}"
 
 
-def _settle(answer: Answer, events: int, now: datetime) -> Verdict:
+def _settle(answer: Answer, events: int, now: datetime, address: str) -> Verdict:
     if not answer.body.strip():
         return Settled(events, 0, 0)
     counts = object_in(answer.body)
-    if counts is None:  # a captive portal or a proxy: to take its 200 for a delivery would lose the batch quietly
-        return TryAgain(f"{answer.status} with a body that is no JSON object: is SLUICE_API_URL right?")
+    if counts is None:  # to take its 200 for a delivery would lose the batch quietly
+        return TryAgain(no_answer(answer, address))
+    if counts.get("error") and "accepted" not in counts:
+        return TryAgain(f"{answer.status} {_message(answer.body)}")
     truncated = _count(counts, "truncated", events)
     if truncated:
         wait = retry_after(answer.headers.get("retry-after"), now) or _until_midnight(now)

@@ -153,6 +153,7 @@ def test_a_choice_passes_over_what_is_nested_too_deeply() -> None:
         (created, Settled(1, 0, 0)),
         (lambda handler, _: handler.answer(201, "rubbish"), Settled(1, 0, 0)),
         (lambda handler, _: handler.answer(200, {"id": "x"}), Settled(1, 0, 0)),
+        (lambda handler, _: handler.answer(200, {"error": "later"}), TryAgain("200 later")),
         (refuses(400), Refused()),
         (refuses(429), TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=3600, exact=True)),
         (refuses(429, {"Retry-After": "7"}), TryAgain("429: Ackly's monthly limit is reached, or its pace", 7, True)),
@@ -168,9 +169,10 @@ def test_what_an_answer_means(ackly: Ackly, behaviour: Any, verdict: Any) -> Non
     endpoint.close()
 
 
-def test_a_page_that_is_not_acklys_holds_everything(ackly: Ackly) -> None:
+@pytest.mark.parametrize("status", [200, 400, 422])
+def test_a_page_that_is_not_acklys_holds_everything(ackly: Ackly, status: int) -> None:
     """A hotel's sign-in page answers 200 to everything: taken for a delivery, a night's events would be gone."""
-    ackly.script(lambda handler, _: handler.answer(200, "<html>"))
+    ackly.script(lambda handler, _: handler.answer(status, "<html>"))
     endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
     verdict = endpoint.send([job(1, "completed")])
     assert isinstance(verdict, TryAgain)

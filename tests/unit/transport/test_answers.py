@@ -52,6 +52,28 @@ def test_what_is_wrong_with_the_batch_is_told(status: int, meaning: Verdict) -> 
     assert verdict(status) == meaning
 
 
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("body", [b"<html>The plain HTTP request was sent to HTTPS port</html>", b"[]", b"\xff"])
+def test_a_refusal_that_is_not_the_endpoints_is_held(status: int, body: bytes) -> None:
+    """A wrong address, or a firewall with a page of its own, would have the whole backlog buried as refused."""
+    why = f"{status} with a body that is no JSON object: is SLUICE_API_URL right?"
+    assert verdict(status, body) == TryAgain(why, wait=HOLD, exact=True)
+
+
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"{}", b'{"error": "one event is not valid"}'])
+def test_a_refusal_of_the_endpoints_is_one(body: bytes) -> None:
+    """What the endpoint itself does not take must not hold back everything behind it."""
+    assert verdict(400, body) == Refused()
+
+
+def test_a_success_that_says_error_is_no_delivery() -> None:
+    """A gateway that answers 200 and says in the body that it failed would lose the batch quietly."""
+    assert verdict(200, {"error": {"message": "later"}}) == TryAgain("200 later")
+    assert verdict(200, {"error": True}) == TryAgain("200 True")
+    assert verdict(200, {"error": "one of them", "accepted": 10}) == Settled(10, 0, 0)
+    assert verdict(200, {"error": None}) == Settled(10, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("counts", "settled"),
     [
