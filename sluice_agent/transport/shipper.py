@@ -35,7 +35,7 @@ _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that 
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
 _MOST_SENDINGS = 2  # of an event whose answer is lost, where duplicates are not known
 _MOST_MARKS = 16  # of such events in the cursor: those that were evicted meanwhile would stay
-_LONGEST_MESSAGE = 200  # characters of an error in the cursor
+_LONGEST_MESSAGE = 300  # characters of an error in the cursor
 
 
 class Destination(Protocol):
@@ -152,8 +152,7 @@ class Shipper:
 
     def _note_fault(self, error: Exception) -> None:
         if self._mine:  # else the cursor is another's
-            message = f"the shipper failed ({type(error).__name__}: {str(error)[:_LONGEST_MESSAGE]})"
-            self._cursor.last_error = {"at": _now(), "message": message}
+            self._note_error(f"the shipper failed ({type(error).__name__}: {error})")
             with suppress(Exception):  # it may be the saving that fails
                 self._save()
 
@@ -224,9 +223,11 @@ class Shipper:
         self._cursor.offsets.update(batch.offsets)
         if self._cursor.sendings:
             self._cursor.sendings.pop(_mark(batch.lines), None)
-        if counts.delivered or counts.rejected:
+        if counts.delivered:
             self._cursor.last_delivery = _now()
             self._cursor.last_error = None
+        elif counts.rejected:
+            self._note_error(next(iter(self._destination.last_answer.splitlines()), ""))
         self._save()
 
     def _save(self) -> None:
@@ -328,10 +329,13 @@ class Shipper:
             failure.why,
             self._folder,
         )
-        self._cursor.last_error = {"at": _now(), "message": failure.why}
+        self._note_error(failure.why)
         self._save()
         if self._stands_back():  # perhaps the one that asks gets through
             raise GivenUpError
+
+    def _note_error(self, message: str) -> None:
+        self._cursor.last_error = {"at": _now(), "message": message[:_LONGEST_MESSAGE]}
 
     def _remove_finished_files(self) -> None:
         """Remove what every destination has passed, and forget the places in files that are gone."""

@@ -201,6 +201,23 @@ def test_what_the_endpoint_rejects_is_counted_and_kept(ship: Ship, folder: Path,
     assert json.loads(letter["answer"].partition(" ")[2])["rejected"] == 1
 
 
+def test_a_batch_that_was_refused_whole_is_seen_in_the_status(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+    """Nothing arrives any more, and the status would speak of a delivery a second ago, and of no error."""
+    endpoint.standing(misbehaviour.poisoned_by(lambda one: event_id_of(one) != "event-9"))
+    write_file(folder, event(0), event(1))
+    ship()
+    wait_until(lambda: settled(folder, rejected=2))
+    place = load(cursor_path(folder, "sluice"))
+    assert place.last_delivery is None
+    assert place.last_error is not None
+    assert place.last_error["message"].startswith("400 ")
+    write_file(folder, event(9))
+    wait_until(lambda: settled(folder, delivered=1, rejected=2))
+    place = load(cursor_path(folder, "sluice"))
+    assert place.last_delivery is not None
+    assert place.last_error is None
+
+
 def test_beyond_the_daily_limit_events_wait(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
     """The limit resets at midnight: what came in the evening must still be there."""
     endpoint.script(misbehaviour.truncates(4))
