@@ -113,7 +113,7 @@ def _block(one: DestinationReport, size: int) -> list[str]:
         ("last error", f"{error['message']} ({error['at']})" if error else "none"),
     ]
     if one["spent"]:
-        rows.append(("spent", f"{one['spent']['events']:,} of the budget of {one['spent']['day']} (UTC)"))
+        rows.append(("sent", f"{one['spent']['events']:,} on {one['spent']['day']} (UTC)"))
     if one["resent"]:
         rows.append(("sent twice", f"{one['resent']:,}: an answer was lost, and they may be there twice"))
     return [_row(*row) for row in rows]

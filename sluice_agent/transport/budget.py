@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 
 from sluice_agent.transport.cursor import Cursor
@@ -80,12 +80,8 @@ class Budget:
 
     def left(self, place: Cursor) -> int:
         """How many events may go out today."""
-        if self._most is None:
-            return sys.maxsize
-        today = self._now().date().isoformat()
-        if place.spent_on != today:
-            place.spent_on, place.spent = today, 0
-        return max(self._most - place.spent, 0)
+        self._begin_day(place)
+        return sys.maxsize if self._most is None else max(self._most - place.spent, 0)
 
     def thin(self, lines: list[bytes], place: Cursor) -> tuple[list[bytes], Counter[str]]:
         """The lines that go out now, and how many of the others are dropped, by reason."""
@@ -96,9 +92,16 @@ class Budget:
         return thin(lines, place.spent, self._most, (now - midnight).total_seconds() / 86_400)
 
     def spend(self, place: Cursor, events: int) -> None:
-        """Note that so many events went out."""
-        if self._most is not None:
-            place.spent += events
+        """Note that so many events went out just now; without a budget too, as others of the folder may have one."""
+        self._begin_day(place)
+        place.spent += events
+
+    def _begin_day(self, place: Cursor) -> None:
+        """Begin a day that is new. A clock that steps back over midnight begins none, one that was days ahead does."""
+        today = self._now().date()
+        tomorrow = today + timedelta(days=1)
+        if not today.isoformat() <= place.spent_on <= tomorrow.isoformat():
+            place.spent_on, place.spent = today.isoformat(), 0
 
 
 NO_BUDGET = Budget(None)

@@ -24,7 +24,7 @@ class Cursor:
 
     `choice` is what the destination wants; None: everything. `sendings` is how often an event was sent, by its
     mark, of which nobody knows whether it was taken.
-    `spent` events of the daily budget are gone on the day `spent_on` (UTC), where there is a budget.
+    `spent` events went out on the day `spent_on` (UTC), of its budget where there is one.
     """
 
     path: Path

@@ -19,9 +19,9 @@ class DestinationReport(Stats):
     """The accounts of one destination, its `shipper` (pid and hostname), the last delivery and the last error.
 
     `skipped` events are those that it does not choose to be told: they are in none of its accounts. `resent` is how
-    many were sent a second time because the answer was lost. `spent` says how many `events` of the daily budget went on
-    the `day` (UTC); None: there is no budget. `last_error` is the error since the last delivery: None while deliveries
-    succeed. `silent_for` is how many seconds ago the one that ships has last moved.
+    many were sent a second time because the answer was lost. `spent` says how many `events` went out on the `day`
+    (UTC), of its budget where there is one; None: none ever did. `last_error` is the error since the last delivery:
+    None while deliveries succeed. `silent_for` is how many seconds ago the one that ships has last moved.
     """
 
     skipped: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,11 @@ class Taker:
     def __init__(self) -> None:
         self.taken: Counter[Kind] = Counter()
         self.requests = 0
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def send(self, lines: list[bytes]) -> Verdict:
         self.requests += 1
+        self.meanwhile()
         self.taken.update(map(kind_of, lines))
         return Settled(len(lines), 0, 0)
 
@@ -71,7 +73,7 @@ class Host:
 
     def __init__(self, folder: Path, budget: int) -> None:
         self.folder = folder
-        self.budget = budget
+        self.budget: int | None = budget
         self.now = MIDNIGHT
         self.journal = Journal(folder, 64_000_000)
         self.taker = Taker()
@@ -176,6 +178,52 @@ def test_a_spent_budget_makes_no_request(host: Host) -> None:
     for _ in range(5):
         host.ship()
     assert host.taker.requests == 1
+
+
+def test_what_waits_over_midnight_is_the_new_days(host: Host) -> None:
+    """A backlog that goes out after an outage would be free, and the endpoint's own limit be hit before noon."""
+    host.now = MIDNIGHT + timedelta(hours=23)
+    host.write(job(1, "queued"))
+    host.taker.meanwhile = lambda: setattr(host, "now", MIDNIGHT + timedelta(hours=25))
+    host.ship()
+    assert host.figures()["spent"] == {"day": "2026-01-02", "events": 1}
+
+
+def test_a_clock_that_steps_over_midnight_and_back_gives_no_second_budget(host: Host) -> None:
+    """Two hosts that correct a clock in turn would double what the user pays for."""
+    host.budget = 10
+    host.write(*(job(number, "completed") for number in range(50)))
+    for minutes in (1, -1, 1, -1, 1):
+        host.now = MIDNIGHT + timedelta(minutes=minutes)
+        host.ship()
+    assert host.taker.taken.total() == 10
+    host.now = MIDNIGHT + timedelta(days=1)
+    host.ship()
+    assert host.taker.taken.total() == 20
+
+
+def test_a_clock_that_was_wrong_by_years_does_not_stop_the_budget(host: Host) -> None:
+    """A host that started with its clock in 2038 would send nothing until then."""
+    host.budget = 10
+    host.now = MIDNIGHT.replace(year=2038)
+    host.write(*(job(number, "completed") for number in range(50)))
+    host.ship()
+    host.now = MIDNIGHT
+    host.ship()
+    assert host.taker.taken.total() == 20
+    assert host.figures()["spent"] == {"day": "2026-01-01", "events": 10}
+
+
+def test_who_knows_of_no_budget_spends_it_too(host: Host) -> None:
+    """The budget is the journal's: a shipper without the variable would send a day's worth on top of it."""
+    host.write(*(job(number, "completed") for number in range(10)))
+    host.budget = None
+    host.ship()
+    host.budget = 10
+    host.write(job(11, "completed"))
+    host.ship()
+    assert host.taker.taken.total() == 10
+    assert host.figures()["pending"] == 1
 
 
 @pytest.mark.parametrize(
