@@ -7,6 +7,7 @@ import json
 import click
 
 from sluice_agent.commands.common import Sentence, journal_folder
+from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
 from sluice_agent.transport import dead as letters
 from sluice_agent.transport.dead import Letter
@@ -49,7 +50,8 @@ def retry(letter_ids: tuple[str, ...], every: bool) -> None:
     """Put the events of letters back into the journal, for whoever ships it, and remove the letters.
 
     They go to the destination that refused them, and to no other. In `sluice-agent status` they stay counted as
-    rejected and are captured once more, so the figures add up: captured grows by the events that are retried.
+    rejected and are captured once more, so the figures add up: captured grows by the events that are retried. Where the
+    journal has no room for a letter, it is kept, with those that were to follow, and the exit code is 1.
     """
     if bool(letter_ids) == every:
         raise Sentence("name the letters to retry, or --all: `sluice-agent dead list` shows their ids")
@@ -57,9 +59,18 @@ def retry(letter_ids: tuple[str, ...], every: bool) -> None:
     folder = journal_folder(settings)
     known = letters.letters_in(folder)
     chosen = known if every else [_found(letter_id, known) for letter_id in letter_ids]
-    back = [letter for letter in chosen if letters.retry(folder, letter, settings.journal_max_bytes)]
+    back, kept = [], ""
+    for letter in chosen:
+        try:
+            if letters.retry(folder, letter, settings.journal_max_bytes):
+                back.append(letter)
+        except JournalUnavailableError as error:
+            kept = str(error)
+            break
     events = sum(len(letter.events) for letter in back)
     click.echo(f"{len(back)} letters, {events} events: back in the journal")
+    if kept:
+        raise click.ClickException(f"{kept}, and those behind it: retry them when more is delivered")
 
 
 def _found(letter_id: str, known: list[Letter]) -> Letter:

@@ -17,8 +17,9 @@ from typing import Any
 
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.audience import Audience
+from sluice_agent.transport.eviction import HIGH_WATER
 from sluice_agent.transport.flock import try_lock
-from sluice_agent.transport.folder import check_folder, open_private
+from sluice_agent.transport.folder import check_folder, folder_bytes, open_private
 from sluice_agent.transport.journal import Journal
 
 DEAD = "dead"
@@ -88,7 +89,10 @@ def retry(folder: Path, letter: Letter, max_bytes: int) -> bool:
     try:
         if not try_lock(descriptor) or not os.fstat(descriptor).st_nlink:
             return False  # another process retries it
-        _put_back(Journal(folder, max_bytes), letter)
+        lines = [Audience(letter.destination).addressed(_line_of(event)) for event in letter.events]
+        if folder_bytes(folder) + sum(map(len, lines)) >= max_bytes * HIGH_WATER:  # else what waits there would go
+            raise JournalUnavailableError(f"the journal in {folder} has no room: the letter is kept")
+        _put_back(Journal(folder, max_bytes), lines)
         path.unlink()
     finally:
         os.close(descriptor)
@@ -111,10 +115,9 @@ def _line_of(event: Any) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode()
 
 
-def _put_back(journal: Journal, letter: Letter) -> None:
-    addressee = Audience(letter.destination)
-    for event in letter.events:
-        journal.append(addressee.addressed(_line_of(event)))
+def _put_back(journal: Journal, lines: list[bytes]) -> None:
+    for line in lines:
+        journal.append(line)
     unwritten = bool(journal.unwritten)
     journal.close()
     if unwritten:

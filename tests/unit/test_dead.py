@@ -64,8 +64,8 @@ def run(endpoint: Endpoint, ackly: Ackly, tmp_path: Path, folder: Path) -> Run:
     env = {"SLUICE_API_KEY": "sk_test", "SLUICE_CONNECTION_ID": CONNECTION, "SLUICE_API_URL": endpoint.url}
     env |= {"SLUICE_STATE_DIR": str(tmp_path), "SLUICE_FLUSH_INTERVAL": "0.05", **ackly.env}
 
-    def made(*args: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, args, env=env)
+    def made(*args: str, code: int = 0, **more: str) -> Result:
+        result = CliRunner().invoke(main, args, env={**env, **more})
         assert result.exit_code == code, result.output
         return result
 
@@ -172,6 +172,19 @@ def test_what_is_no_json_is_kept_as_it_is(folder: Path, line: bytes) -> None:
     assert retry(folder, letter, 64_000_000)
     [path] = folder.glob("*.ndjson")
     assert path.read_bytes().splitlines()[0] == b'{"for":"sluice","event":' + line + b"}"
+
+
+def test_a_retry_evicts_nothing(run: Run, folder: Path) -> None:
+    """Whoever sends old letters again must not pay for it with the events of this hour."""
+    for number in range(3):
+        bury(folder, "sluice", [event(number, filler=300_000)], "400")
+    write(folder, event(7, filler=300_000))
+    output = run("dead", "retry", "--all", code=1, SLUICE_JOURNAL_MAX_BYTES="1048576").output
+    assert "2 letters, 2 events: back in the journal" in output
+    assert "the letter is kept, and those behind it" in output
+    assert len(letters_in(folder)) == 1
+    assert figures(folder) == {"captured": 3, "delivered": 0, "rejected": 0, "pending": 3}
+    assert report_on(folder, {"sluice": None})["dropped"] == {}
 
 
 def test_what_is_no_letter_is_passed_over(run: Run, folder: Path) -> None:
