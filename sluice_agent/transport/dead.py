@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +26,7 @@ from sluice_agent.transport.journal import Journal
 
 DEAD = "dead"
 
+_NAME = re.compile(r"[0-9]{20}\.json")  # nanoseconds since 1970
 _MOST_BYTES = 16_000_000  # then the oldest letters go; their events stay counted as rejected
 _LONGEST_ANSWER = 10_000  # characters of it are kept
 _FIRST_DESTINATION = "sluice"  # whose letters are that do not say it
@@ -56,23 +59,21 @@ def bury(folder: Path, destination: str, lines: list[bytes], answer: str) -> Non
     check_folder(folder)
     dead = folder / DEAD
     dead.mkdir(mode=0o700, exist_ok=True)
-    name = f"{time.time_ns():020d}"
+    before = _files(dead)
+    newest = int(before[-1].stem) if before else 0  # the clock may have been set back: the order stays
+    name = f"{max(time.time_ns(), newest + 1):020d}"
     letter = Letter(name, destination, answer[:_LONGEST_ANSWER], list(map(_readable, lines)))
-    content = json.dumps(letter.to_dict())
-    descriptor = open_private(dead / f"{name}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
-    letters = sorted(dead.glob("*.json"), reverse=True)
-    kept = 0
-    for path in letters:
-        kept += path.stat().st_size
-        if kept > _MOST_BYTES and path != letters[0]:
-            path.unlink()
+    kept = _write(dead / f"{name}.json", json.dumps(letter.to_dict()).encode())
+    for path in reversed(before):
+        with suppress(FileNotFoundError):  # another destination's shipper is at it
+            kept += path.stat().st_size
+            if kept > _MOST_BYTES:
+                path.unlink()
 
 
 def letters_in(folder: Path) -> list[Letter]:
     """All dead letters, the oldest first. A file that is none is left out."""
-    found = (_read(path) for path in sorted((folder / DEAD).glob("*.json")))
+    found = map(_read, _files(folder / DEAD))
     return [letter for letter in found if letter is not None]
 
 
@@ -126,10 +127,34 @@ def _put_back(journal: Journal, lines: list[bytes]) -> None:
         )
 
 
+def _files(dead: Path) -> list[Path]:
+    """The letters' files, the oldest first. A link, a folder or a pipe of such a name is none of them."""
+    try:
+        with os.scandir(dead) as entries:
+            names = [
+                each.name for each in entries if _NAME.fullmatch(each.name) and each.is_file(follow_symlinks=False)
+            ]
+    except OSError:
+        return []
+    return [dead / name for name in sorted(names)]
+
+
+def _write(path: Path, content: bytes) -> int:
+    """Make a file of `content`, whole or not at all; its size in bytes."""
+    descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            return file.write(content)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
 def _read(path: Path) -> Letter | None:
     try:
         held: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        int(path.stem)
-        return Letter(path.stem, held.get("destination", _FIRST_DESTINATION), held["answer"], list(held["events"]))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        letter = Letter(path.stem, held.get("destination", _FIRST_DESTINATION), held["answer"], held["events"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+    kinds = ((letter.destination, str), (letter.answer, str), (letter.events, list))
+    return letter if all(isinstance(value, kind) for value, kind in kinds) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 from sluice_agent import log
 from sluice_agent.cli import main
 from sluice_agent.errors import JournalUnavailableError
+from sluice_agent.transport import dead
 from sluice_agent.transport.dead import bury, letters_in, retry
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.report import report_on
@@ -185,6 +187,60 @@ def test_a_retry_evicts_nothing(run: Run, folder: Path) -> None:
     assert len(letters_in(folder)) == 1
     assert figures(folder) == {"captured": 3, "delivered": 0, "rejected": 0, "pending": 3}
     assert report_on(folder, {"sluice": None})["dropped"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("00000000000000000001", '{"answer":"400","events":[' + "[" * 100_000),
+        ("00000000000000000001", '{"answer":null,"events":[]}'),
+        ("00000000000000000001", '{"destination":null,"answer":"400","events":[]}'),
+        ("00000000000000000001", '{"answer":"400","events":{"a":1}}'),
+        ("9" * 28, '{"answer":"400","events":[]}'),
+        ("-0000000000000000001", '{"answer":"400","events":[]}'),
+    ],
+    ids=["deep", "no answer", "no destination", "no list", "long name", "before 1970"],
+)
+def test_an_odd_letter_hides_no_other(run: Run, folder: Path, name: str, content: str) -> None:
+    """One file that somebody, or a bug, has left there, and nobody could look at the others."""
+    bury(folder, "sluice", [event(1)], "400 no")
+    (folder / "dead" / f"{name}.json").write_text(content)
+    [row] = run("dead", "list").output.splitlines()
+    assert row.endswith("400 no")
+
+
+def test_what_is_no_file_is_not_opened(run: Run, folder: Path) -> None:
+    """A pipe would be waited for until somebody writes into it: for ever."""
+    (folder / "dead").mkdir()
+    os.mkfifo(folder / "dead" / "00000000000000000001.json")
+    (folder / "dead" / "00000000000000000002.json").mkdir()
+    (folder / "dead" / "00000000000000000003.json").symlink_to(folder / "dead" / "00000000000000000001.json")
+    bury(folder, "sluice", [event(1)], "400 no")
+    assert len(run("dead", "list").output.splitlines()) == 1
+
+
+def test_a_letter_that_cannot_be_written_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk each refusal would leave a torn file, which nobody reads and which takes the last room."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdopen", full)
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            bury(folder, "sluice", [event(1)], "400")
+    assert not list((folder / "dead").iterdir())
+
+
+def test_with_the_clock_set_back_the_new_letter_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the letters' limit the oldest go: that must not be the one that was just written."""
+    monkeypatch.setattr(dead, "_MOST_BYTES", 5_000)
+    for number in range(3):
+        bury(folder, "sluice", [event(number, filler=2_000)], f"{number}")
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)
+    bury(folder, "sluice", [event(3, filler=2_000)], "3")
+    assert [letter.answer for letter in letters_in(folder)] == ["2", "3"]
 
 
 def test_what_is_no_letter_is_passed_over(run: Run, folder: Path) -> None:
