@@ -18,20 +18,25 @@ from sluice_agent.transport.reader import count_beyond, finished
 _SWITCHED_OFF_AFTER = 86_400.0  # seconds without a shipper: then a destination no longer holds the disk
 
 
-def remove_passed(folder: Path, mine: Cursor) -> None:
+def remove_passed(folder: Path, mine: Cursor, *, writes_off: bool = False) -> None:
     """Remove the finished files that the destinations have passed. `mine` is the cursor of the caller, as it is now.
 
     A destination counts while somebody ships to it, and for a day after. What one that was switched off had still to
-    read is counted as dropped, reason ``switched_off``, in its own accounts.
+    read is counted as dropped, reason ``switched_off``, in its own accounts, by a caller that `writes_off`: one that
+    has been up for long enough to know that nobody who ships there is about to start.
     """
     others = [each for each in cursors.cursors_in(folder) if each.path != mine.path]
     counting = [mine, *(each for each in others if _counts(each))]
     for name in journal_files(folder):
-        readers = [each for each in counting if each.audience.reads(name)]
         with finished(folder / name) as size:
-            if size is None or any(each.offsets.get(name, 0) < size for each in readers):
+            if size is None or not all(_has_passed(each, name, size) for each in counting):
                 continue
-            if all(each in counting or _write_off(folder, each, name, size) for each in others):
+            if all(
+                each in counting
+                or _has_passed(each, name, size)
+                or (writes_off and _write_off(folder, each, name, size))
+                for each in others
+            ):
                 (folder / name).unlink(missing_ok=True)
 
 
@@ -44,10 +49,12 @@ def _counts(place: Cursor) -> bool:
     return age < _SWITCHED_OFF_AFTER
 
 
+def _has_passed(place: Cursor, name: str, size: int) -> bool:
+    return not place.audience.reads(name) or place.offsets.get(name, 0) >= size
+
+
 def _write_off(folder: Path, place: Cursor, name: str, size: int) -> bool:
     """Count what `place` has not read of a file as dropped; False where somebody begins to ship to it just now."""
-    if not place.audience.reads(name) or place.offsets.get(name, 0) >= size:
-        return True
     lock = ShipLock(folder, place.destination)
     if not lock.acquire():
         return False

@@ -33,6 +33,7 @@ from sluice_agent.transport.retry import GivenUpError, Patience
 
 _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that ships has died
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
+_UP_FOR = 3600.0  # seconds that it holds the lock before it writes off a destination to which nobody ships
 _MOST_SENDINGS = 2  # of an event whose answer is lost, where duplicates are not known
 _MOST_MARKS = 16  # of such events in the cursor: those that were evicted meanwhile would stay
 _LONGEST_MESSAGE = 300  # characters of an error in the cursor
@@ -81,6 +82,7 @@ class Shipper:
         self._batch = Batch()
         self._thread: threading.Thread | None = None
         self._mine = False
+        self._held_since = 0.0
         self._is_saved = True
         self._deadline = 0.0
 
@@ -160,7 +162,7 @@ class Shipper:
         if not self._has_the_lock():
             self._patience.pause(_TAKE_OVER_EVERY)
         elif not self._stands_back() and not self._ship_a_batch():
-            self._remove_finished_files()
+            self._remove_finished_files(writes_off=time.monotonic() - self._held_since >= _UP_FOR)
             self._patience.pause(self._interval)
 
     def _drain(self) -> None:
@@ -176,6 +178,7 @@ class Shipper:
         if is_mine and not held:  # whoever had it before has moved the cursor
             self._cursor = cursors.load(self._cursor.path)
             self._cursor.choice = self._destination.choice
+            self._held_since = time.monotonic()
             self._save()  # from now on files wait for this destination
             if others := other_versions(self._folder):
                 complain(
@@ -337,9 +340,9 @@ class Shipper:
     def _note_error(self, message: str) -> None:
         self._cursor.last_error = {"at": _now(), "message": message[:_LONGEST_MESSAGE]}
 
-    def _remove_finished_files(self) -> None:
+    def _remove_finished_files(self, *, writes_off: bool = False) -> None:
         """Remove what every destination has passed, and forget the places in files that are gone."""
-        remove_passed(self._folder, self._cursor)
+        remove_passed(self._folder, self._cursor, writes_off=writes_off)
         gone = self._cursor.offsets.keys() - set(journal_files(self._folder))
         for name in gone:
             del self._cursor.offsets[name]

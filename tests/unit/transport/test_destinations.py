@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sluice_agent.settings import Settings
-from sluice_agent.transport import removal
+from sluice_agent.transport import removal, shipper
 from sluice_agent.transport.audience import Audience
 from sluice_agent.transport.cursor import Cursor, cursor_path, load
 from sluice_agent.transport.eviction import room_for_more
@@ -131,6 +131,14 @@ def test_a_switched_off_destination_does_not_fill_the_disk(
     sluice.stop(1)
     long_ago = time.time() - 90_000
     os.utime(place.path, (long_ago, long_ago))
+    again = start(ackly_ingest_key=None)
+    wait_until(lambda: again._all[0]._mine)
+    again.stop(5)
+    start(begin=False, ackly_ingest_key=None).deliver(5)
+    assert journal_files(folder), "the one that ships to Ackly may be about to start"
+    monkeypatch.setattr(shipper, "_UP_FOR", 0.0)
+    start(begin=False, ackly_ingest_key=None).deliver(5)
+    assert journal_files(folder), "a command sees one moment of a host"
     start(ackly_ingest_key=None)
     wait_until(lambda: not journal_files(folder), 10, "the files stay")
     assert report(folder, "ackly")["dropped"] == {"switched_off": 1}
