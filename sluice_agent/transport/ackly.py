@@ -27,6 +27,7 @@ _ADDRESS = "ACKLY_URL"
 _CREATED = 201
 _MONTHLY_LIMIT = 429
 _GATEWAY_TIMEOUTS = frozenset({504, 524})  # the second is Cloudflare's
+_SHORTEST_WAIT = 1.0  # seconds: one that is to come sooner backs off on top, or it would never let up
 _LONGEST_ERROR = 500  # characters of it in the message; `metadata` has it whole
 _TELLING = ("queue", "workerId", "attempt", "maxRetries", "error", "stacktrace")
 _EXTENSIONS = ("rootId", "parentId", "periodicTask", "celeryState", "terminated", "signum", "expired", "eventId")
@@ -127,8 +128,9 @@ def _verdict(answer: Answer, now: datetime) -> Verdict:
     if answer.status == _CREATED:
         return Settled(1, 0, 0)
     if answer.status == _MONTHLY_LIMIT:
-        wait = retry_after(answer.headers.get("retry-after"), now) or LONGEST_WAIT
-        return TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=wait, exact=True)
+        wait = retry_after(answer.headers.get("retry-after"), now)
+        wait = LONGEST_WAIT if wait is None else wait
+        return TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=wait, exact=wait >= _SHORTEST_WAIT)
     if answer.status in _GATEWAY_TIMEOUTS:
         return Unanswered(text_of(answer)[:200])
     if 200 <= answer.status < 300 and object_in(answer.body) is None:

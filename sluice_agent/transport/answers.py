@@ -72,23 +72,23 @@ def judge(answer: Answer, events: int, now: datetime, address: str = "SLUICE_API
     if status in _REFUSED:
         return hold(no_answer(answer, address)) if answer.body.strip() and object_in(answer.body) is None else Refused()
     if status in _TRY_AGAIN or (status >= 500 and status != _NOT_IMPLEMENTED):
-        return TryAgain(why, wait=retry_after(answer.headers.get("retry-after"), now))
+        return TryAgain(why, wait=retry_after(answer.headers.get("retry-after"), now) or 0.0)
     return hold(why)
 
 
-def retry_after(value: str | None, now: datetime) -> float:
-    """The wait that a ``Retry-After`` header asks for, in seconds or as a date: 0 to an hour, 0 if it is malformed."""
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """The wait that a ``Retry-After`` header asks for, in seconds or as a date: 0 to an hour; None: for none."""
     if not value:
-        return 0.0
+        return None
     try:
         seconds = float(value)
     except ValueError:
         try:
             date = parsedate_to_datetime(value)
         except (ValueError, OverflowError):
-            return 0.0
+            return None
         seconds = (date.replace(tzinfo=date.tzinfo or timezone.utc) - now).total_seconds()
-    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else 0.0
+    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else None
 
 
 def hold(why: str) -> TryAgain:

@@ -157,6 +157,18 @@ def test_a_choice_passes_over_what_is_nested_too_deeply() -> None:
         (refuses(400), Refused()),
         (refuses(429), TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=3600, exact=True)),
         (refuses(429, {"Retry-After": "7"}), TryAgain("429: Ackly's monthly limit is reached, or its pace", 7, True)),
+        *(
+            (refuses(429, {"Retry-After": soon}), TryAgain("429: Ackly's monthly limit is reached, or its pace"))
+            for soon in ("0", "-5", "Thu, 01 Jan 2025 12:00:00 GMT")
+        ),
+        (
+            refuses(429, {"Retry-After": "0.01"}),
+            TryAgain("429: Ackly's monthly limit is reached, or its pace", 0.01),
+        ),
+        (
+            refuses(429, {"Retry-After": "soon"}),
+            TryAgain("429: Ackly's monthly limit is reached, or its pace", 3600, True),
+        ),
         (refuses(503), TryAgain("503 on purpose")),
         (refuses(404), TryAgain("404 on purpose", wait=60, exact=True)),
     ],

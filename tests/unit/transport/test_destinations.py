@@ -37,7 +37,7 @@ def test_one_that_is_down_delays_nothing_in_the_other(
     folder: Path, ackly: Ackly, endpoint: Endpoint, start: Start
 ) -> None:
     """Ackly's monthly limit lasts for days: Sluice goes on, and Ackly is told everything when it is over."""
-    ackly.standing(refuses(429, {"Retry-After": "0.1"}))
+    ackly.standing(refuses(429, {"Retry-After": "1"}))
     journal = Journal(folder, 64_000_000)
     start()
     for number in range(50):
@@ -59,7 +59,7 @@ def test_one_that_is_down_delays_nothing_in_the_other(
 
 def test_a_full_folder_costs_the_one_that_lags(folder: Path, ackly: Ackly, endpoint: Endpoint, start: Start) -> None:
     """Ackly is down and its backlog fills the folder: Sluice, which is up, loses no event and no heartbeat by it."""
-    ackly.standing(refuses(429, {"Retry-After": "0.1"}))
+    ackly.standing(refuses(429, {"Retry-After": "1"}))
     journal = Journal(folder, 1_000_000)
     start()
     for number in range(2_000):
