@@ -21,7 +21,7 @@ _MOST_BYTES_READ = 1_000_000
 def destinations(settings: Settings) -> dict[str, Choice | None]:
     """Where events go, by name, and what is chosen for there; the first is the one that `stats()` speaks of."""
     tells_ackly = settings.ackly_ingest_key is not None
-    tells_sluice = settings.api_key is not None or settings.connection_id is not None or not tells_ackly
+    tells_sluice = settings.api_key is not None or not tells_ackly  # without any key another process ships there
     found: dict[str, Choice | None] = {SLUICE: None} if tells_sluice else {}
     return {**found, ACKLY: _choice(settings)} if tells_ackly else found
 

@@ -23,7 +23,7 @@ from sluice_agent.transport.shippers import Shippers, destinations
 from tests.support.ackly import Ackly, created, refuses
 from tests.support.endpoint import Endpoint
 from tests.support.waiting import wait_until
-from tests.unit.transport.lines import EVERY_END, event, heartbeat, job, report, write_file
+from tests.unit.transport.lines import CONNECTION, EVERY_END, event, heartbeat, job, report, write_file
 
 Start = Callable[..., Shippers]
 
@@ -167,6 +167,23 @@ def test_a_worker_may_tell_ackly_alone(folder: Path, ackly: Ackly, start: Start)
     assert told(ackly) == ["job-1"]
     assert destinations(Settings(ackly_ingest_key=ackly.key, **alone)) == {"ackly": EVERY_END}
     assert report_on(folder, {"ackly": EVERY_END})["destinations"].keys() == {"ackly"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"api_key": "sk_test", "connection_id": CONNECTION}, ["sluice"]),
+        ({"api_key": "sk_test", "connection_id": CONNECTION, "ackly_ingest_key": "k"}, ["sluice", "ackly"]),
+        ({"connection_id": CONNECTION, "ackly_ingest_key": "k"}, ["ackly"]),
+        ({"ackly_ingest_key": "k"}, ["ackly"]),
+        ({"connection_id": CONNECTION, "ship": "never"}, ["sluice"]),
+        ({}, ["sluice"]),
+    ],
+)
+def test_a_destination_is_one_that_somebody_ships_to(keys: dict[str, Any], named: list[str]) -> None:
+    """Apps that tell Ackly alone, each in a journal of its own: `flush()` and `status` would wait for Sluice."""
+    nothing = {"api_key": None, "connection_id": None, "ackly_ingest_key": None}
+    assert list(destinations(Settings(**{**nothing, **keys}))) == named
 
 
 def test_what_waits_is_right_before_anybody_has_shipped(folder: Path) -> None:
