@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,7 +22,7 @@ from sluice_agent.transport.answers import (
     text_of,
 )
 from sluice_agent.transport.audience import Choice
-from sluice_agent.transport.http import Answer, HttpClient, UnreachableError
+from sluice_agent.transport.http import Answer, HttpClient, UnreachableError, nothing
 
 _ADDRESS = "ACKLY_URL"
 _CREATED = 201
@@ -46,8 +47,8 @@ class AcklyEndpoint:
         self.last_answer = ""
         """The status and the body of the latest answer."""
 
-    def send(self, lines: list[bytes]) -> Verdict:
-        """Send the one event in `lines`, and say what became of it."""
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+        """Send the one event in `lines`, and say what became of it; `on_leaving` as in `HttpClient.post`."""
         [line] = lines
         try:
             body = json.dumps(ackly_event(json.loads(line))).encode()
@@ -55,7 +56,7 @@ class AcklyEndpoint:
             self.last_answer = f"not sent: it can't be told to Ackly ({type(error).__name__}: {error})"
             return Refused()
         try:
-            answer = self._http.post(body, {})
+            answer = self._http.post(body, {}, on_leaving)
         except UnreachableError as error:
             return Unanswered(str(error)) if error.may_have_arrived else TryAgain(str(error))
         self.last_answer = text_of(answer)

@@ -6,7 +6,7 @@ import gzip
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,17 @@ THREAD_NAME = "sluice-shipper"
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds without a byte
 _DEADLINE = 30.0  # seconds for a whole answer: one that drips in byte by byte never lets the timeout above run out
 _OPENED = (".connect_tcp.complete", ".start_tls.complete")  # what httpx tells of a connection that it makes
-_SENT = ".receive_response_headers.started"  # ... and when a request has left
+_LEAVES = ".send_request_headers.started"  # ... when a request leaves
+_SENT = ".receive_response_headers.started"  # ... and when it has left
 _LONGEST_ANSWER = 1_000_000  # bytes
 _WORTH_COMPRESSING = 1_000  # bytes
 
 
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)
+
+
+def nothing() -> None:
+    """What is called where nobody wants to know."""
 
 
 class UnreachableError(Exception):
@@ -52,9 +57,14 @@ class HttpClient:
         self._tls: ssl.SSLContext | None = None  # to load certificates takes 20 ms, in which a hub stands still
         self._takes_gzip = False
         self._deadline = 0.0
+        self._on_leaving: Callable[[], None] = nothing
 
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send `body`, compressed once the endpoint has said that it takes gzip. Raises `UnreachableError`."""
+    def post(self, body: bytes, headers: Mapping[str, str], on_leaving: Callable[[], None] = nothing) -> Answer:
+        """Send `body`, compressed once the endpoint has said that it takes gzip. Raises `UnreachableError`.
+
+        `on_leaving` is called when there is a connection: until then nothing can have arrived.
+        """
+        self._on_leaving = on_leaving
         sent = {"Content-Type": "application/json", **headers}
         if self._takes_gzip and len(body) >= _WORTH_COMPRESSING:
             body, sent["Content-Encoding"] = gzip.compress(body, compresslevel=1, mtime=0), "gzip"
@@ -100,6 +110,8 @@ class HttpClient:
         """What httpx tells while a request is under way: the answer's time begins when the request has left."""
         if event.endswith(_SENT):
             self._deadline = time.monotonic() + _DEADLINE
+        elif event.endswith(_LEAVES):
+            self._on_leaving()
         elif event.endswith(_OPENED):
             self._keep_in_time(about["return_value"])
 

@@ -25,7 +25,7 @@ from sluice_agent.transport.audience import Choice
 from sluice_agent.transport.budget import NO_BUDGET, Budget
 from sluice_agent.transport.dead import bury
 from sluice_agent.transport.folder import VITALS, journal_files, other_versions
-from sluice_agent.transport.http import THREAD_NAME, keep_out_of_the_hosts_log
+from sluice_agent.transport.http import THREAD_NAME, keep_out_of_the_hosts_log, nothing
 from sluice_agent.transport.lock import ShipLock
 from sluice_agent.transport.reader import Batch, next_batch
 from sluice_agent.transport.removal import remove_passed
@@ -50,8 +50,11 @@ class Destination(Protocol):
     last_answer: str
     choice: Choice | None
 
-    def send(self, lines: list[bytes]) -> Verdict:
-        """Send the events in `lines`, and say what became of them. Never raises."""
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+        """Send the events in `lines`, and say what became of them. Never raises.
+
+        `on_leaving` is called before the request leaves: until then nothing can have arrived.
+        """
 
     def close(self) -> None:
         """Close what `send` keeps open."""
@@ -265,44 +268,42 @@ class Shipper:
         return counts
 
     def _attempt(self, lines: list[bytes]) -> Verdict:
-        """Send, but where duplicates are not known what may have been taken at most once more.
+        knows = self._destination.knows_duplicates
+        verdict = self._destination.send(lines) if knows else self._send_at_most_twice(lines)
+        self._lock.sign()
+        return verdict
 
-        Each time is noted in the cursor before it, so that this holds across restarts, and however a process ends.
+    def _send_at_most_twice(self, lines: list[bytes]) -> Verdict:
+        """Send what the destination would not know again: once more at the most where it may have been taken.
+
+        Each time is noted in the cursor as it leaves, so that this holds across restarts, and however a process ends.
         """
-        if self._destination.knows_duplicates:
-            return self._send(lines)
         before = self._cursor.sendings.get(_mark(lines), 0)
         if before >= _MOST_SENDINGS:
             self._say_lost("is dropped")
             return Unanswered("the process that waited for the answer has ended")
         if before:
             self._say_lost("is sent once more, and may be there twice")
-        self._note_sendings(lines, before + 1)
-        self._cursor.counts.resent += bool(before)
-        self._save()
-        verdict = self._send(lines)
-        if isinstance(verdict, TryAgain):  # it was not taken; `_note_failure` saves that
-            self._note_sendings(lines, before)
-            self._cursor.counts.resent -= bool(before)
+        verdict = self._destination.send(lines, lambda: self._note_sendings(lines, before + 1))
+        if isinstance(verdict, TryAgain):
+            self._note_sendings(lines, before)  # it was not taken
         if isinstance(verdict, Unanswered):
             if before + 1 < _MOST_SENDINGS:
                 return TryAgain(verdict.why)
             self._say_lost("is dropped")
         return verdict
 
-    def _send(self, lines: list[bytes]) -> Verdict:
-        verdict = self._destination.send(lines)
-        self._lock.sign()
-        return verdict
-
     def _note_sendings(self, lines: list[bytes], times: int) -> None:
-        """Note how often an event was sent, in the cursor that is saved next."""
-        sendings = self._cursor.sendings
-        sendings.pop(_mark(lines), None)
+        """Note how often an event was sent of which nobody knows whether it was taken."""
+        sendings, mark = self._cursor.sendings, _mark(lines)
+        before = sendings.pop(mark, 0)
         if times:
-            sendings[_mark(lines)] = times
+            sendings[mark] = times
+        self._cursor.counts.resent += (times > 1) - (before > 1)
         while len(sendings) > _MOST_MARKS:
             del sendings[next(iter(sendings))]
+        if times > before:  # else `_note_failure` saves it
+            self._save()
 
     def _say_lost(self, what: str) -> None:
         complain(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 from hashlib import sha256
 
 from sluice_agent.transport.answers import TryAgain, Verdict, judge, text_of
 from sluice_agent.transport.audience import Choice
-from sluice_agent.transport.http import HttpClient, UnreachableError
+from sluice_agent.transport.http import HttpClient, UnreachableError, nothing
 
 
 class SluiceEndpoint:
@@ -22,11 +23,11 @@ class SluiceEndpoint:
         self.last_answer = ""
         """The status and the body of the latest answer."""
 
-    def send(self, lines: list[bytes]) -> Verdict:
-        """Send the events in `lines` as one request, and say what became of them."""
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+        """Send `lines` as one request, and say what became of them; `on_leaving` as in `HttpClient.post`."""
         body = b'{"events":[' + b",".join(lines) + b"]}"
         try:
-            answer = self._http.post(body, {"Idempotency-Key": sha256(body).hexdigest()})
+            answer = self._http.post(body, {"Idempotency-Key": sha256(body).hexdigest()}, on_leaving)
         except UnreachableError as error:
             return TryAgain(str(error))
         self.last_answer = text_of(answer)

@@ -204,6 +204,19 @@ def test_an_answer_that_is_lost_is_told_from_a_refused_connection(ackly: Ackly, 
     assert isinstance(nowhere.send([job(1, "completed")]), TryAgain)
 
 
+def test_only_what_leaves_is_said_to_leave(ackly: Ackly) -> None:
+    """A worker that is restarted while Ackly can't be reached must not use up the two times that an event is sent."""
+    said: list[int] = []
+    nowhere = AcklyEndpoint("http://127.0.0.1:9/api/ingest", ackly.key, EVERY_END)
+    nowhere.send([job(1, "completed")], lambda: said.append(len(ackly.requests)))
+    assert said == []
+    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    for _ in range(2):  # with a new connection, and with a kept one
+        endpoint.send([job(1, "completed")], lambda: said.append(len(ackly.requests)))
+    assert said == [0, 1]
+    endpoint.close()
+
+
 def test_only_ends_go_to_ackly_and_everything_to_sluice(
     folder: Path, ackly: Ackly, endpoint: Endpoint, start: Start
 ) -> None:
