@@ -1,7 +1,8 @@
 """Asks workers what events do not say, and to send events at all: in a thread of its own, never in a loop.
 
 A worker is asked once, and again when it returns; all of them are asked when a connection begins, since events may have
-been missed before. What they answer goes back to whoever calls the observer, by a queue.
+been missed before. What they answer goes back to whoever calls the observer, by a queue. So does what they say when
+they are told to send events: those that say nothing are told again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kombu import Connection
 from sluice_agent.log import complain, logger
 
 QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled")
+ENABLE = "enable_events"
 _ARGUMENTS = {"registered": {"taskinfoitems": ["acks_late"]}}
 _ANSWER_SECONDS = 1.0  # Celery's own default: a worker that is so busy that it takes longer is known by its events
 _MOST_AT_ONCE = 200  # workers in one question
@@ -40,16 +42,30 @@ class Asked:
     connection: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Workers that are to be asked, and that are to be told to send events."""
+
+    ask: frozenset[str] = frozenset()
+    enable: frozenset[str] = frozenset()
+
+    def __or__(self, other: _Names) -> _Names:
+        return _Names(self.ask | other.ask, self.enable | other.enable)
+
+
 class Inspector:
-    """Its answers wait in `answers`. Never raises; each round has a connection of its own, which ends with it."""
+    """Its answers wait in `answers`. Never raises; each round has a connection of its own, which ends with it.
+
+    `enables_events` says whether workers are told to send events at all.
+    """
 
     def __init__(self, app: Celery, *, enable_events: bool) -> None:
         self.answers: SimpleQueue[Answer | Asked] = SimpleQueue()
         self._app = app
         self._control = app.control.__class__(app)
         self._control.mailbox.producer_pool = None  # else it publishes over connections that the app keeps open
-        self._enable_events = enable_events
-        self._requests: SimpleQueue[int | frozenset[str] | None] = SimpleQueue()
+        self.enables_events = enable_events
+        self._requests: SimpleQueue[int | _Names | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -71,7 +87,11 @@ class Inspector:
 
     def ask(self, workers: Collection[str]) -> None:
         """Ask these, which have just appeared."""
-        self._requests.put(frozenset(workers))
+        self._requests.put(_Names(ask=frozenset(workers)))
+
+    def enable(self, workers: Collection[str]) -> None:
+        """Tell these to send events of their tasks. The answer of one that does is an `Answer` to `ENABLE`."""
+        self._requests.put(_Names(enable=frozenset(workers)))
 
     def _run(self) -> None:
         while (request := self._next()) is not None and not self._stopped.is_set():
@@ -82,39 +102,39 @@ class Inspector:
             if isinstance(request, int):
                 self.answers.put(Asked(request))
 
-    def _next(self) -> int | frozenset[str] | None:
+    def _next(self) -> int | _Names | None:
         """What is asked for, waiting for it; all workers that were named meanwhile are one request."""
         request = self._requests.get()
-        while isinstance(request, frozenset) and not self._requests.empty():
+        while isinstance(request, _Names) and not self._requests.empty():
             following = self._requests.get()
-            request = request | following if isinstance(following, frozenset) else following  # everybody: these too
+            request = request | following if isinstance(following, _Names) else following  # everybody: these too
         return request
 
-    def _round(self, request: int | frozenset[str]) -> None:
+    def _round(self, request: int | _Names) -> None:
         with self._app.connection_for_write() as connection:
             connection.ensure_connection(
                 max_retries=1, interval_start=0, timeout=self._app.conf.broker_connection_timeout
             )
             if isinstance(request, int):
-                self._tell_to_send(None, connection)
-                everybody = self._put("stats", None, connection)
-                self._put_all(sorted(everybody), QUESTIONS[1:], connection)
+                if self.enables_events:
+                    self._control.enable_events(connection=connection)  # at once; who has heard it is seen later
+                self._ask(None, connection)
             else:
-                self._tell_to_send(sorted(request), connection)
-                self._put_all(sorted(request), QUESTIONS, connection)
+                self._tell_to_send(sorted(request.enable), connection)
+                for some in _chunks(sorted(request.ask)):
+                    self._ask(some, connection)
 
-    def _tell_to_send(self, workers: list[str] | None, connection: Connection) -> None:
-        if not self._enable_events:
-            return
-        self._control.enable_events(destination=workers, connection=connection)
-        if workers is None:
-            logger.info("All workers are told to send events of their tasks (--no-enable-events: they are not)")
-        else:
-            logger.info("Told to send events of their tasks: %d workers, such as %s", len(workers), workers[0])
+    def _tell_to_send(self, workers: list[str], connection: Connection) -> None:
+        told = [worker for some in _chunks(workers) for worker in self._put(ENABLE, some, connection)]
+        if told:
+            what = "Told to send events of their tasks: %d workers, such as %s (--no-enable-events: they are not)"
+            logger.info(what, len(told), told[0])
 
-    def _put_all(self, workers: list[str], questions: Collection[str], connection: Connection) -> None:
-        for some in _chunks(workers):
-            for what in questions:
+    def _ask(self, workers: list[str] | None, connection: Connection) -> None:
+        """Put the first question, and the others to those that answer it: nobody is waited for twice."""
+        answered = sorted(self._put(QUESTIONS[0], workers, connection))
+        for some in _chunks(answered):
+            for what in QUESTIONS[1:]:
                 if self._stopped.is_set():
                     return
                 self._put(what, some, connection)

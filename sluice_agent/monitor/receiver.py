@@ -20,7 +20,8 @@ from kombu.serialization import prepare_accept_content
 
 from sluice_agent.log import complain, logger
 from sluice_agent.monitor.backlog import Backlog, Raw, events_in
-from sluice_agent.monitor.inspector import Answer, Inspector, drain
+from sluice_agent.monitor.enabling import Enabling
+from sluice_agent.monitor.inspector import ENABLE, Answer, Inspector, drain
 from sluice_agent.monitor.probe import HEARTBEAT, PING_AFTER, probe_of
 from sluice_agent.monitor.subscription import spare_texts
 
@@ -40,6 +41,8 @@ _LONGEST_PAUSE = 3.0  # at last: whoever restarts a broker sees us back at once
 _GOOD_AFTER = 5.0  # seconds that a connection must live to be called a success: then pauses begin with the first again
 _HOLD = 4.0  # seconds that events wait for what workers know of the jobs that they are about
 _STANDBY = 10.0  # seconds without a message after which another replica has been the active one, and memory is stale
+
+_ONLINE = "worker-online"
 
 _REDIS = {"socket_keepalive": True, "socket_connect_timeout": _CONNECT_SECONDS, "socket_timeout": 10.0}
 
@@ -82,7 +85,9 @@ class Receiver:
         self._stop_by = float("inf")
         self._hold_until = 0.0
         self._tick_at = 0.0
-        self._answered: set[str] = set()
+        self._enabling = Enabling()
+        self._is_asking_all = False
+        self._answered: set[str] = set()  # who has answered while all were asked, and has not come up yet
         self.is_connected = False
         self.connections = 0
         self.gaps = 0
@@ -226,6 +231,8 @@ class Receiver:
             try:
                 for event in events_in(message, self._accept):
                     take(event)
+                    if isinstance(event, dict) and event.get("type") == _ONLINE:
+                        self._started(str(event.get("hostname")))
             except Exception as error:  # noqa: BLE001 - anybody may publish anything to the event exchange
                 self.undecodable += 1
                 self._lost("undecodable")
@@ -237,18 +244,29 @@ class Receiver:
 
     def _hear_answers(self) -> None:
         for answer in drain(self._inspector.answers):
-            if isinstance(answer, Answer):
-                self._answered.add(answer.worker)
+            if isinstance(answer, Answer) and answer.what == ENABLE:
+                self._enabling.acknowledged(answer.worker)
+            elif isinstance(answer, Answer):
+                if self._is_asking_all:
+                    self._answered.add(answer.worker)
                 self._guarded(self._observer.learned, answer.worker, answer.what, answer.reply)
             elif answer.connection == self.connections:
                 self._hold_until = 0.0
+                self._is_asking_all = False
+
+    def _started(self, worker: str) -> None:
+        self._enabling.started(worker)
+        self._answered.discard(worker)
 
     def _tick(self) -> None:
         """Let the observer look at the time: not later than what it has heard, or it would miss what still waits."""
         self._guarded(self._observer.tick, time.time() - self.lag_seconds)
         self._guarded(self._on_tick)
-        if time.monotonic() < self._hold_until:
+        now = time.monotonic()
+        if now < self._hold_until:
             return
+        if self._inspector.enables_events and (untold := self._enabling.due(self._observer.workers(), now)):
+            self._inspector.enable(untold)
         unasked = set(self._observer.unasked())
         if unasked - self._answered:
             self._inspector.ask(unasked - self._answered)
@@ -256,7 +274,9 @@ class Receiver:
 
     def _ask_all(self) -> None:
         self._hold_until = time.monotonic() + _HOLD
+        self._is_asking_all = True
         self._answered = set()
+        self._enabling.forget()
         self._inspector.ask_all(self.connections)
 
     def _connected(self, connection: Connection, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -88,3 +89,31 @@ def test_a_killed_worker(
     job.told("queued active unknown active completed", context=worker.tail)
     assert words(endpoint, worker.hostname).count("online") == 2
     assert endpoint.duplicates == []
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_a_worker_without_events_is_told_to_send_them_each_time_it_starts(
+    start_sidecar: MakeSidecar,
+    start_worker: Callable[..., WorkerProcess],
+    brokers: Brokers,
+    endpoint: Endpoint,
+    broker: str,
+) -> None:
+    """It comes online before it hears, and under a name that has answered before: its jobs of ten seconds were lost."""
+    sidecar = start_sidecar(broker)
+    app = brokers(broker).app()
+    for starts, end in enumerate((WorkerProcess.terminate, WorkerProcess.kill, WorkerProcess.terminate), 1):
+        worker = start_worker(broker=broker, name="one@test", pool="solo", agent=False)
+        said = partial(_said_to_be_told, sidecar, starts)
+        wait_until(said, 8, "the worker is not told to send events", sidecar.tail)
+        job = app.send_task("tests.integration.tasks.add", (1, 2)).id
+        wait_until(partial(_is_told, endpoint, job), 20, "the job is not told", sidecar.tail)
+        end(worker)
+
+
+def _is_told(endpoint: Endpoint, job: str) -> bool:
+    return endpoint.states(job) == ["queued", "active", "completed"]
+
+
+def _said_to_be_told(sidecar: Sidecar, times: int) -> bool:
+    return sidecar.process.logs().count("Told to send events") >= times
