@@ -6,7 +6,7 @@ import json
 
 import click
 
-from sluice_agent.commands.common import Sentence, journal_folder
+from sluice_agent.commands.common import Sentence, place_of_journal
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
 from sluice_agent.transport import dead as letters
@@ -26,7 +26,7 @@ def dead() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs: one object a line.")
 def list_letters(as_json: bool) -> None:
     """List the letters, the oldest first: id, when, destination, number of events, the answer's first line."""
-    for letter in letters.letters_in(journal_folder(Settings())):
+    for letter in letters.letters_in(place_of_journal(Settings())):
         answer = next(iter(letter.answer.splitlines()), "")
         when = letter.at.strftime("%Y-%m-%dT%H:%M:%SZ")
         if as_json:
@@ -40,7 +40,7 @@ def list_letters(as_json: bool) -> None:
 @click.argument("letter_id", metavar="ID")
 def show(letter_id: str) -> None:
     """Show a letter as JSON: the whole answer, and the events."""
-    click.echo(json.dumps(_found(letter_id, letters.letters_in(journal_folder(Settings()))).to_dict(), indent=2))
+    click.echo(json.dumps(_found(letter_id, letters.letters_in(place_of_journal(Settings()))).to_dict(), indent=2))
 
 
 @dead.command()
@@ -56,7 +56,7 @@ def retry(letter_ids: tuple[str, ...], every: bool) -> None:
     if bool(letter_ids) == every:
         raise Sentence("name the letters to retry, or --all: `sluice-agent dead list` shows their ids")
     settings = Settings()
-    folder = journal_folder(settings)
+    folder = place_of_journal(settings)
     known = letters.letters_in(folder)
     chosen = known if every else [_found(letter_id, known) for letter_id in letter_ids]
     back, kept = [], ""

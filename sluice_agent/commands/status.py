@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from sluice_agent.commands.common import journal_folder
+from sluice_agent.commands.common import place_of_journal
 from sluice_agent.settings import Settings
 from sluice_agent.transport.answers import LONGEST_WAIT
 from sluice_agent.transport.eviction import HIGH_WATER
@@ -40,7 +40,7 @@ def status(as_json: bool) -> None:
 
     \b
     Exit codes, for probes:
-      0  nothing is wrong
+      0  nothing is wrong; so it is before the first event, when there is no journal yet ("exists" is false)
       1  something is: the last lines say what, and what to do; with --json it is in "problems", by these names:
          no_shipper     events wait, and no process ships them
          shipper_stuck  events wait, and the process that ships them does not move
@@ -52,7 +52,7 @@ def status(as_json: bool) -> None:
     """
     settings = Settings()
     named = destinations(settings)
-    report = report_on(journal_folder(settings), named)
+    report = report_on(place_of_journal(settings), named)
     problems = problems_of(report, named, settings.journal_max_bytes)
     if as_json:
         click.echo(json.dumps({**report, "problems": [asdict(problem) for problem in problems]}))
@@ -76,6 +76,9 @@ def problems_of(report: Report, named: Iterable[str], most_bytes: int) -> list[P
 def sheet(report: Report, problems: Sequence[Problem]) -> str:
     """The report for people: a block for each destination, and what is wrong."""
     lines = [_row("journal", report["folder"])]
+    if not report["exists"]:
+        lines[0] += " is not there yet: nothing has been captured"
+        return "\n".join([*lines, *(_row(problem.problem, problem.what) for problem in problems)])
     if report["other_versions"]:
         lines.append(_row("not read", f"{report['other_versions']:,} of another version's files"))
     for name, one in report["destinations"].items():

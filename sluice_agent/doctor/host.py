@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
-from sluice_agent.transport.folder import open_folder
+from sluice_agent.transport.folder import find_folder, nearest_existing, open_folder
 
 _OFFLINE_AFTER = 6.0  # seconds without a heartbeat: then Sluice shows a worker offline
 _FREE_PLAN = 10_000  # events a day
@@ -41,14 +41,18 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
 
 
 def check_folder(settings: Settings) -> Iterator[Finding]:
-    """Whether the journal's folder is there, ours, private, and has room."""
+    """Whether the journal's folder is ours, private, and has room. One that is not there yet is not made."""
     try:
-        folder = open_folder(settings.state_dir, str(settings.connection))
+        folder = find_folder(settings.state_dir, str(settings.connection))
+        is_there = folder.is_dir()
+        if is_there:
+            folder = open_folder(settings.state_dir, str(settings.connection))
     except JournalUnavailableError as error:
         yield fault("folder", str(error), "without a folder the agent switches itself off")
         return
-    yield ok("folder", f"{folder} can be written, and is this user's alone")
-    free = shutil.disk_usage(folder).free
+    is_well = "can be written, and is this user's alone" if is_there else "is not there yet, and this user can make it"
+    yield ok("folder", f"{folder} {is_well}")
+    free = shutil.disk_usage(nearest_existing(folder)).free
     if free < settings.journal_max_bytes:
         found = f"{free:,} bytes are free, and the journal may take {settings.journal_max_bytes:,}"
         yield warning("folder", found, "free some, set SLUICE_STATE_DIR elsewhere, or lower SLUICE_JOURNAL_MAX_BYTES")

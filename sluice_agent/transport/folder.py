@@ -34,20 +34,45 @@ def open_folder(state_dir: Path | None, name: str) -> Path:
             folder = candidate / name
             candidate.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
             if state_dir is None:  # its name can be guessed: whoever owns it could exchange what is in it
-                _must_be_ours(candidate)
+                _make_private(candidate)
             folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
-            _must_be_ours(folder)
+            _make_private(folder)
             _must_be_usable(folder)
-        except OSError as error:
-            refusals.append(f"{candidate}: {error.strerror or error}")
-        except JournalUnavailableError as error:
-            refusals.append(str(error))
+        except (OSError, JournalUnavailableError) as error:
+            refusals.append(_refusal(candidate, error))
         else:
             return folder
-    raise JournalUnavailableError(
-        f"no folder can be used ({'; '.join(refusals)}): "
-        "set SLUICE_STATE_DIR to a folder that this user owns and can write"
-    )
+    raise _unavailable(refusals)
+
+
+def find_folder(state_dir: Path | None, name: str) -> Path:
+    """The folder that `open_folder` has made, or would make: this makes and changes nothing, not even to try it.
+
+    Raises `JournalUnavailableError` where there is none that is ours, and none could be made.
+    """
+    refusals = []
+    would_be_made = None
+    for candidate in [state_dir] if state_dir else _candidates():
+        folder = candidate / name
+        try:
+            if state_dir is None and os.path.lexists(candidate):
+                _must_be_ours(candidate)
+            if os.path.lexists(folder):
+                _must_be_ours(folder)
+                return folder
+            _must_take_a_folder(nearest_existing(folder))
+        except (OSError, JournalUnavailableError) as error:
+            refusals.append(_refusal(candidate, error))
+        else:
+            would_be_made = would_be_made or folder
+    if would_be_made is None:
+        raise _unavailable(refusals)
+    return would_be_made
+
+
+def nearest_existing(path: Path) -> Path:
+    """`path`, or the nearest folder above it that is there."""
+    return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
 def journal_files(folder: Path, lane: str | None = None) -> list[str]:
@@ -91,7 +116,7 @@ def open_private(path: Path, flags: int) -> int:
 def check_folder(folder: Path) -> None:
     """Raises OSError where `folder` is not ours any more: somebody may have removed it, and made another."""
     try:
-        _must_be_ours(folder)
+        _make_private(folder)
     except JournalUnavailableError as error:
         raise PermissionError(errno.EPERM, str(error)) from error
 
@@ -125,8 +150,30 @@ def _must_be_ours(folder: Path) -> None:
         raise JournalUnavailableError(f"{folder} is a symbolic link or no folder")
     if found.st_uid != os.geteuid():
         raise JournalUnavailableError(f"{folder} belongs to user {found.st_uid}, this process runs as {os.geteuid()}")
-    if stat.S_IMODE(found.st_mode) != _PRIVATE_FOLDER:
+
+
+def _make_private(folder: Path) -> None:
+    _must_be_ours(folder)
+    if stat.S_IMODE(folder.lstat().st_mode) != _PRIVATE_FOLDER:
         folder.chmod(_PRIVATE_FOLDER)
+
+
+def _must_take_a_folder(parent: Path) -> None:
+    if not parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"this user can make no folder in {parent}")
+
+
+def _refusal(candidate: Path, error: Exception) -> str:
+    return f"{candidate}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+
+
+def _unavailable(refusals: list[str]) -> JournalUnavailableError:
+    return JournalUnavailableError(
+        f"no folder can be used ({'; '.join(refusals)}): "
+        "set SLUICE_STATE_DIR to a folder that this user owns and can write"
+    )
 
 
 def _must_be_usable(folder: Path) -> None:

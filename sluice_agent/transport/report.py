@@ -11,7 +11,7 @@ from sluice_agent.stats import Stats
 from sluice_agent.transport import accounts
 from sluice_agent.transport.audience import Choice
 from sluice_agent.transport.cursor import Cursor, cursor_path, cursors_in
-from sluice_agent.transport.folder import folder_bytes, other_versions
+from sluice_agent.transport.folder import folder_bytes, nearest_existing, other_versions
 from sluice_agent.transport.lock import silence, who_ships
 
 
@@ -36,11 +36,13 @@ class DestinationReport(Stats):
 class Report(DestinationReport):
     """The report on the first destination, `folder`, its `bytes`, and the reports on all `destinations` by name.
 
-    `disk_free` is how many bytes this user may still write there; `other_versions` how many files there are in another
-    version's format, which this one leaves alone.
+    `exists` says whether the folder is there: it is not before the first event. `disk_free` is how many bytes this user
+    may still write there; `other_versions` how many files there are in another version's format, which this one leaves
+    alone.
     """
 
     folder: str
+    exists: bool
     bytes: int
     disk_free: int
     other_versions: int
@@ -55,8 +57,9 @@ def report_on(folder: Path, choices: Mapping[str, Choice | None]) -> Report:
     return Report(
         **reports[next(iter(choices))],
         folder=str(folder),
+        exists=folder.is_dir(),
         bytes=folder_bytes(folder),
-        disk_free=shutil.disk_usage(folder).free,
+        disk_free=shutil.disk_usage(nearest_existing(folder)).free,
         other_versions=len(other_versions(folder)),
         destinations=reports,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -38,6 +39,8 @@ RECORD = {
     "error": "ValueError: no",
     "stacktrace": "Traceback …",
 }
+
+NOT_YET = "is not there yet: nothing has been captured"
 
 Run = Callable[..., Result]
 
@@ -106,19 +109,41 @@ def test_the_version_is_told(run: Run) -> None:
     assert run("--version").output == f"sluice-agent, version {__version__}\n"
 
 
-def test_status_of_a_fresh_host(run: Run) -> None:
-    """Before anything was captured there is nothing wrong."""
+def test_status_of_a_fresh_host(run: Run, tmp_path: Path) -> None:
+    """A pod is not ill before its first event; but zeros would hide that the folder's name is mistyped."""
     result = run("status")
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.output.splitlines()][:6] == [
-        "journal",
-        "captured",
-        "delivered",
-        "rejected",
-        "dropped",
-        "pending",
-    ]
-    assert "nobody" in result.output
+    assert result.output.split() == ["journal", str(tmp_path / CONNECTION), *NOT_YET.split()]
+    told = run("status", "--json")
+    assert told.exit_code == 0
+    report = json.loads(told.output)
+    assert (report["exists"], report["captured"], report["destinations"]["sluice"]["pending"]) == (False, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("dead", "list"), ("dead", "show", "1"), ("dead", "retry", "--all"), ("doctor",)]
+)
+def test_who_only_looks_makes_nothing(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Root looks before the first worker starts: the folder would be root's, and the agent in the worker off."""
+    run(*command, SLUICE_STATE_DIR=str(tmp_path / "state"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_of_a_folder_where_nothing_can_be_written(
+    run: Run, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that became read-only, or is full: that is when somebody looks."""
+    journal.append(event(0))
+    real = os.open
+
+    def no_new_files(path: object, flags: int, *more: object, **others: object) -> int:
+        if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, flags, *more, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", no_new_files)
+    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in run("status").output.splitlines()}
+    assert lines["captured"] == "1"
 
 
 def test_status_fails_where_events_wait_and_nobody_ships(run: Run, journal: Journal) -> None:

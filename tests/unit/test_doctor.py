@@ -159,6 +159,18 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monkey
     assert levels(doctor(), "folder") == ["fault"]
 
 
+def test_a_folder_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked before the first worker starts, and often as root: what it made, the worker could not use."""
+    monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "state"))
+    [about] = [one for one in doctor() if one[1] == "folder"]
+    assert about[0] == "ok"
+    assert "is not there yet" in about[2]
+    assert not (tmp_path / "state").exists()
+    (tmp_path / "state" / CONNECTION).mkdir(parents=True)
+    [about] = [one for one in doctor() if one[1] == "folder"]
+    assert "can be written" in about[2]
+
+
 def test_a_disk_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the next outage of the endpoint the disk would be full before the journal is."""
     usage = host.shutil.disk_usage("/")

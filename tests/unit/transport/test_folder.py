@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport import folder as folders
-from sluice_agent.transport.folder import journal_files, open_folder, open_private
+from sluice_agent.transport.folder import find_folder, journal_files, open_folder, open_private
 
 NAME = "connection"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
@@ -157,6 +158,33 @@ def test_what_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> None:
     open_folder(tmp_path, NAME)
     (tmp_path / NAME / f".probe-{os.getpid()}").touch()
     assert open_folder(tmp_path, NAME) == tmp_path / NAME
+
+
+def test_a_folder_is_found_where_it_would_be_opened(home: Path) -> None:
+    """Who looks elsewhere than the worker writes sees nothing; and looking makes nothing."""
+    default = home / ".local" / "state" / "sluice-agent"
+    for state_dir, expected in ((home / "a" / "b", home / "a" / "b"), (None, default)):
+        assert find_folder(state_dir, NAME) == expected / NAME
+        assert list(home.iterdir()) == []
+    (home / ".local").touch()
+    assert find_folder(None, NAME) == in_tmp(home) / NAME
+    assert not in_tmp(home).exists()
+    (home / ".local").unlink()
+    in_tmp(home).mkdir(mode=0o700)
+    (in_tmp(home) / NAME).mkdir(mode=0o755)
+    assert find_folder(None, NAME) == in_tmp(home) / NAME, "it is there, and the other one is not"
+    assert stat.S_IMODE((in_tmp(home) / NAME).stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("planted", [Path.touch, lambda path: path.symlink_to(path.parent / "file")])
+def test_a_folder_that_is_none_is_not_found(tmp_path: Path, planted: Callable[[Path], None]) -> None:
+    """What another user has planted is not read; nor is a place shown where no folder can be made."""
+    (tmp_path / "file").touch()
+    planted(tmp_path / NAME)
+    with pytest.raises(JournalUnavailableError, match="set SLUICE_STATE_DIR"):
+        find_folder(tmp_path, NAME)
+    with pytest.raises(JournalUnavailableError, match="set SLUICE_STATE_DIR"):
+        find_folder(tmp_path / NAME / "x" / "y", "z")
 
 
 def test_a_file_is_never_opened_through_a_link(tmp_path: Path) -> None:
