@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from itertools import chain
+from typing import Any
 
 import click
 
@@ -47,11 +47,21 @@ def _findings(app: str | None) -> Iterator[Finding]:
         yield fault("settings", str(error), "mend it, and ask again")
         return
     checks = (check_settings, check_folder, check_sluice, check_ackly)
-    yield from chain.from_iterable(check(settings) for check in checks)
+    for check in checks:
+        yield from _unfailing(check, settings)
     if app is not None:
         from sluice_agent.doctor.celery_app import check_app  # noqa: PLC0415 - Celery is slow to import
 
-        yield from check_app(app)
+        yield from _unfailing(check_app, app)
+
+
+def _unfailing(check: Callable[[Any], Iterator[Finding]], subject: Any) -> Iterator[Finding]:
+    """What a check finds; that it has failed, too, is a finding."""
+    try:
+        yield from check(subject)
+    except Exception as error:  # noqa: BLE001 - a user's app, and the machine, may hold anything
+        found = f"can't be looked at: {type(error).__name__}: {error}"
+        yield fault(check.__name__.removeprefix("check_"), found, "mend what it names, and ask again")
 
 
 def _line(finding: Finding) -> str:

@@ -22,11 +22,20 @@ def check_app(name: str) -> Iterator[Finding]:
         conf.broker_url  # noqa: B018 - settings are read at the first look: a fault in them shows here
     except (Exception, SystemExit) as error:  # noqa: BLE001 - importing a user's module may raise anything
         todo = f"`celery -A {name} report` must work in this folder and environment"
-        yield fault("app", f"{name} can't be loaded: {type(error).__name__}: {error}", todo)
+        yield fault("app", f"{name} can't be loaded: {_said(error)}", todo)
         return
     yield _installed(name)
-    yield _broker(app)
-    yield from _settings(conf, str(app.connection_for_read().transport_cls or ""))
+    try:
+        connection = app.connection_for_read(connect_timeout=_CONNECT_SECONDS)
+        transport = str(connection.transport_cls or "")
+    except Exception as error:  # noqa: BLE001 - each transport has errors of its own
+        why = _said(error) if isinstance(error, KeyError) else type(error).__name__  # others may hold the password
+        found = f"no connection can be made of broker_url and broker_transport_options ({why})"
+        yield fault("broker", found, "name a transport that is installed, a port, and the password percent-encoded")
+        transport = ""
+    else:
+        yield _broker(connection)
+    yield from _settings(conf, transport)
 
 
 def _installed(name: str) -> Finding:
@@ -36,12 +45,11 @@ def _installed(name: str) -> Finding:
     return warning("app", f"{name} does not install the agent, or the agent is off", todo)
 
 
-def _broker(app: Any) -> Finding:
-    connection = app.connection_for_read(connect_timeout=_CONNECT_SECONDS)
+def _broker(connection: Any) -> Finding:
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=_CONNECT_SECONDS)
     except Exception as error:  # noqa: BLE001 - each transport has errors of its own
-        found = f"{connection.as_uri()} can't be reached: {type(error).__name__}: {error}"
+        found = f"{connection.as_uri()} can't be reached: {_said(error)}"
         return fault("broker", found, "no worker can work either: see broker_url")
     finally:
         connection.release()
@@ -53,16 +61,18 @@ def _settings(conf: Any, transport: str) -> Iterator[Finding]:
         todo = "unset task_always_eager outside of tests"
         yield warning("celery", "task_always_eager: tasks run where they are sent, and no worker sees them", todo)
     yield from _redelivery(conf, transport)
+    for name in ("task_time_limit", "task_soft_time_limit", "task_protocol"):
+        yield from _malformed(name, conf[name])
     if conf.task_acks_late and not conf.task_reject_on_worker_lost:
         found = "task_acks_late without task_reject_on_worker_lost: a job whose process is killed ends as failed"
         yield note("celery", found, "set task_reject_on_worker_lost if such jobs shall run again")
-    if conf.task_time_limit and not conf.task_soft_time_limit:
+    if _is_number(conf.task_time_limit) and conf.task_time_limit and not conf.task_soft_time_limit:
         found = f"task_time_limit ({conf.task_time_limit:g} s) kills a pool process: its error has no traceback"
         yield note("celery", found, "set task_soft_time_limit a little below it")
     if not conf.worker_hijack_root_logger:
         found = "worker_hijack_root_logger is off: what the agent warns of is seen only if your logging shows it"
         yield note("celery", found, "give the logger sluice_agent a handler")
-    if conf.task_protocol < 2:
+    if _is_number(conf.task_protocol) and conf.task_protocol < 2:
         yield warning("celery", "task_protocol 1 carries no rootId, parentId or groupId", "set task_protocol to 2")
     if conf.worker_send_task_events or conf.task_send_sent_event:
         found = "worker_send_task_events or task_send_sent_event is on: the agent inside workers does not need it"
@@ -74,10 +84,31 @@ def _redelivery(conf: Any, transport: str) -> Iterator[Finding]:
     """What Redis and SQS deliver again when it is not acknowledged within a time."""
     if transport.lower() not in _VISIBILITY:
         return
-    seconds = (conf.broker_transport_options or {}).get("visibility_timeout", _VISIBILITY[transport.lower()])
+    seconds = dict(conf.broker_transport_options or {}).get("visibility_timeout", _VISIBILITY[transport.lower()])
+    if not _is_number(seconds):
+        yield _no_number("visibility_timeout", seconds)
+        return
     found = f"visibility_timeout is {seconds:g} s: a job that waits longer for its ETA or countdown runs more than once"
     todo = "set broker_transport_options visibility_timeout above the longest ETA, and the longest task"
-    if conf.task_acks_late and not (conf.task_time_limit and conf.task_time_limit < seconds):
+    limit = conf.task_time_limit if _is_number(conf.task_time_limit) else 0
+    if conf.task_acks_late and not 0 < limit < seconds:
         yield warning("celery", f"{found}; so does, with task_acks_late, one that takes longer", todo)
     else:
         yield note("celery", found, todo)
+
+
+def _malformed(name: str, value: Any) -> Iterator[Finding]:
+    if value is not None and not _is_number(value):
+        yield _no_number(name, value)
+
+
+def _no_number(name: str, value: Any) -> Finding:
+    return fault("celery", f"{name} is {value!r}, and Celery needs a number there", "set it to one, without quotes")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error.args[0] if isinstance(error, KeyError) and error.args else error}"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
 
 from sluice_agent.cli import main
+from sluice_agent.commands.doctor import _findings
 from sluice_agent.doctor import host
 from tests.support.ackly import Ackly
 from tests.support.endpoint import Endpoint
@@ -218,6 +221,40 @@ def test_a_broker_that_delivers_again(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [one[0] for one in told if "visibility_timeout is 60 s" in one[2]] == ["note"]
     told = doctor("-A", an_app(tmp_path, monkeypatch, **down, task_acks_late=True))
     assert [one[0] for one in told if "visibility_timeout is 60 s" in one[2]] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("conf", "subject", "word"),
+    [
+        ({"broker_url": "nosuch://:secret@x"}, "broker", "No such transport: nosuch"),
+        ({"broker_url": "redis://:secret/@x:6379/0"}, "broker", "broker_url"),
+        ({"broker_transport_options": {"visibility_timeout": "3600"}}, "celery", "visibility_timeout is '3600'"),
+        ({"broker_transport_options": {"visibility_timeout": None}}, "celery", "visibility_timeout is None"),
+        ({"broker_transport_options": [1]}, "broker", "broker_transport_options"),
+        ({"task_time_limit": "30", "task_acks_late": True}, "celery", "task_time_limit is '30'"),
+        ({"task_soft_time_limit": "30"}, "celery", "task_soft_time_limit is '30'"),
+        ({"task_protocol": "1"}, "celery", "task_protocol is '1'"),
+    ],
+)
+def test_a_setting_of_celery_that_is_malformed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conf: dict[str, object], subject: str, word: str
+) -> None:
+    """A number that came from the environment is a text: a traceback names neither it nor what else is wrong."""
+    told = doctor("-A", an_app(tmp_path, monkeypatch, **{"broker_url": "redis://127.0.0.1:9/0", **conf}))
+    assert [one[0] for one in told if one[1] == subject and word in one[2]] == ["fault"]
+    assert "secret" not in str(told)
+
+
+def test_a_check_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others' findings are what the user came for."""
+
+    def check_folder(_: object) -> NoReturn:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(sys.modules[_findings.__module__], "check_folder", check_folder)
+    told = doctor()
+    assert levels(told, "folder") == ["fault"]
+    assert levels(told, "sluice") == ["ok"]
 
 
 def test_an_app_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
