@@ -21,6 +21,7 @@ _STILL_IN_A_WAIT = 2 * LONGEST_WAIT  # ... or than an endpoint that fails may ha
 _SCARCE = 16_000_000  # bytes left on the disk: four of the journal's largest files
 _KEYS = {"sluice": "SLUICE_API_KEY", "ackly": "ACKLY_INGEST_KEY"}
 _ADDRESSES = {"sluice": "SLUICE_API_URL", "ackly": "ACKLY_URL"}
+_AT_ITS_LIMIT = ("429", "the daily limit")  # how the last error begins
 _WIDTH = 14  # characters of the first column
 
 
@@ -99,6 +100,8 @@ def _stuck(name: str, one: DestinationReport) -> Iterator[Problem]:
         yield Problem("shipper_stuck", name, f"{what}: is it stopped? Another takes over when it ends")
     if error is not None and error["message"].startswith(("401", "403")):
         yield Problem("key_refused", name, f"{waiting}, which refuses {_KEYS[name]}: is it right, and not revoked?")
+    elif error is not None and error["message"].startswith(_AT_ITS_LIMIT):
+        yield Problem("undeliverable", name, f"{waiting}, whose limit is reached: they are sent when it resets")
     elif error is not None:
         yield Problem("undeliverable", name, f"{waiting}, which takes none: is it up, and is {_ADDRESSES[name]} right?")
 

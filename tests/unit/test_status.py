@@ -17,7 +17,8 @@ from sluice_agent.transport import report as reporting
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.lock import ShipLock
 from tests.support.ackly import Ackly, refuses
-from tests.support.endpoint import Endpoint
+from tests.support.endpoint import Behaviour, Endpoint
+from tests.support.misbehaviour import too_many, truncates
 from tests.unit.transport.lines import CONNECTION, event, job
 
 Status = Callable[[], tuple[int, dict[str, Any]]]
@@ -101,6 +102,20 @@ def test_a_stuck_endpoint_is_named(journal: Journal, endpoint: Endpoint) -> None
     endpoint.down()
     ship(leaving=True)
     assert ("undeliverable", "sluice") in problems()
+
+
+@pytest.mark.parametrize("at_its_limit", [truncates(0), too_many()])
+def test_a_limit_that_is_reached_is_no_wrong_address(
+    journal: Journal, endpoint: Endpoint, at_its_limit: Behaviour
+) -> None:
+    """Somebody would look for a network that is down, each day until midnight."""
+    journal.append(event(1))
+    endpoint.standing(at_its_limit)
+    ship(leaving=True)
+    assert ("undeliverable", "sluice") in problems()
+    output = CliRunner().invoke(main, ["status"]).output
+    assert "whose limit is reached: they are sent when it resets" in output
+    assert "SLUICE_API_URL" not in output
 
 
 def test_a_full_folder_is_named(journal: Journal) -> None:
