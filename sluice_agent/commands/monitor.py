@@ -22,7 +22,7 @@ from sluice_agent.commands.logs import LogFormat, log_to_stderr
 from sluice_agent.commands.probing import serve_probes
 from sluice_agent.log import logger
 from sluice_agent.monitor import DurableQueue, Monitor
-from sluice_agent.monitor.app import BrokerApp
+from sluice_agent.monitor.app import AddressFile, BrokerApp, check_address
 from sluice_agent.monitor.durable import refusal
 from sluice_agent.monitor.queues.management import Management
 from sluice_agent.redaction import unfailing
@@ -42,11 +42,25 @@ def _checked(_context: click.Context, _option: click.Parameter, url: str | None)
     return url
 
 
+def _named(_context: click.Context, option: click.Parameter, value: Any) -> Any:
+    if value == "" or (isinstance(value, tuple) and "" in value):
+        raise Sentence(f"{option.opts[0]} must name a queue: it is empty")
+    return value
+
+
 _OPTIONS = (
-    click.option("--queue", "queues", multiple=True, metavar="NAME", help="Sample this queue too; may be repeated."),
+    click.option(
+        "--queue",
+        "queues",
+        multiple=True,
+        metavar="NAME",
+        callback=_named,
+        help="Sample this queue too; may be repeated.",
+    ),
     click.option(
         "--durable",
         metavar="NAME",
+        callback=_named,
         help="RabbitMQ: collect events in a durable queue of this name, which any number of sidecars share: one is "
         "active, the others stand by. No event is lost while none runs.",
     ),
@@ -129,9 +143,14 @@ def monitor(broker: str | None, broker_file: Path | None, transport_options: str
         raise Sentence("name the broker: --broker URL, SLUICE_BROKER_URL, or --broker-file FILE")
     try:
         known = json.loads(transport_options)
-        app = BrokerApp(lambda: _address(broker, broker_file), dict(known))
-    except (ValueError, TypeError):
-        raise Sentence(f"--transport-options must be a JSON object, not {transport_options!r}") from None
+    except ValueError:
+        known = None
+    if not isinstance(known, dict):
+        raise Sentence(f"--transport-options must be a JSON object, not {transport_options!r}")
+    try:
+        app = BrokerApp(_address(broker, broker_file), known)
+    except ValueError as error:
+        raise Sentence(str(error)) from None
     watch(app, **options)
 
 
@@ -211,5 +230,8 @@ def watch(
         probes.stop()
 
 
-def _address(broker: str | None, broker_file: Path | None) -> str:
-    return broker or (broker_file or Path()).read_text(encoding="utf-8").strip()
+def _address(broker: str | None, broker_file: Path | None) -> Callable[[], str]:
+    if broker_file is not None:
+        return AddressFile(broker_file)
+    check_address(broker or "")
+    return lambda: broker or ""

@@ -223,6 +223,36 @@ def test_a_management_address_that_is_none_is_a_sentence(run: Run) -> None:
     assert said.startswith("Error: --management-url: ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--broker", "foo://bar"], "No such transport: foo"),
+        (["--broker", "redis://h:notaport/0"], "malformed"),
+        (["--broker", "redis://:sec/ret@h:6379/0"], "percent-encoded"),
+        (["--broker", "redis://h;foo://bar"], "No such transport: foo"),
+        (["--broker", "redis://h", "--durable", ""], "--durable must name a queue"),
+        (["--broker", "redis://h", "--queue", "a", "--queue", ""], "--queue must name a queue"),
+        (["--broker", "redis://h", "--transport-options", "[]"], "--transport-options must be a JSON object"),
+    ],
+)
+def test_what_a_monitor_cannot_watch_is_a_sentence(run: Run, arguments: list[str], word: str) -> None:
+    """A typing error in a deployment must not be a traceback, nor a monitor that watches something else."""
+    said = sentence(run("monitor", *arguments))
+    assert word in said
+    assert "sec/" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "word"), [(b"", "is empty"), (b" \n", "is empty"), (b"redis://\xff", "UTF-8"), (b"foo://bar", "foo")]
+)
+def test_a_broker_file_without_an_address_is_a_sentence(run: Run, tmp_path: Path, content: bytes, word: str) -> None:
+    """A secret that is not filled in yet: the broker on localhost is not the one that was meant."""
+    (tmp_path / "broker").write_bytes(content)
+    said = sentence(run("monitor", "--broker-file", str(tmp_path / "broker")))
+    assert word in said
+    assert str(tmp_path / "broker") in said
+
+
 def test_a_folder_that_cannot_be_used_is_a_sentence(run: Run, tmp_path: Path) -> None:
     """The sidecar's user has no right to the volume: that must be said, with the folder."""
     (tmp_path / "file").touch()
