@@ -32,6 +32,10 @@ def health_of(settings: Settings, folder: Path, state: MonitorState | None) -> H
     found = problems_of(report, named, settings.journal_max_bytes)
     problems = {"_".join(filter(None, (one.problem, one.destination))): one.what for one in found}
     if state is not None and not state.connected:
-        silence = f"the broker's events have not been heard for {state.silent_seconds:.0f} s"
-        problems["receiver_deaf"] = f"{silence}: is it up, and is its address right?"
+        silence = (
+            f"the broker's events have not been heard for {state.silent_seconds:.0f} s"
+            if state.connections
+            else f"no connection to the broker's events was made since the start, {state.silent_seconds:.0f} s ago"
+        )
+        problems["receiver_deaf"] = f"{silence}: is it up, and is its address right? The log says why"
     return Health(report=report, problems=problems, most_bytes=settings.journal_max_bytes, monitor=state)

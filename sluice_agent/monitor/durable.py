@@ -19,6 +19,7 @@ from sluice_agent.monitor.subscription import event_exchange
 
 _PREFETCH = 10_000  # messages on their way: those of two seconds, for which the observer may hold back what it hears
 _MOST_KNOWN = 2 * _PREFETCH
+_PRECONDITION_FAILED = 406
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,16 @@ class DurableQueue:
     name: str
     most_messages: int
     keep_seconds: float
+
+
+class AnotherQueueError(Exception):
+    """A queue of that name is there, and is not what was asked for."""
+
+    def __init__(self, name: str, why: object) -> None:
+        super().__init__(
+            f"The queue {name} was made with other numbers, or for something else ({why}): name another "
+            "with --durable, give --durable-seconds and --durable-messages as they were, or delete the queue"
+        )
 
 
 class Durable:
@@ -46,7 +57,10 @@ class Durable:
         self._known: set[int] = set()  # the same of connections that went: the broker hands these messages out again
 
     def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
-        """Declare the queue where it is absent, and consume it once this replica is the active one."""
+        """Declare the queue where it is absent, and consume it once this replica is the active one.
+
+        Raises `AnotherQueueError` where it is there and has other arguments.
+        """
         self.lose()
         queue = Queue(
             self._queue.name,
@@ -63,8 +77,13 @@ class Durable:
             message_ttl=self._queue.keep_seconds,
         )
         self._channel = channel = connection.channel()
-        self._consumer = Consumer(channel, [queue], on_message=on_message, accept=None, prefetch_count=_PREFETCH)
-        self._consumer.consume()
+        try:
+            self._consumer = Consumer(channel, [queue], on_message=on_message, accept=None, prefetch_count=_PREFETCH)
+            self._consumer.consume()
+        except connection.channel_errors as error:
+            if getattr(error, "code", None) != _PRECONDITION_FAILED:
+                raise
+            raise AnotherQueueError(self._queue.name, error.reply_text) from error
         return channel
 
     def lose(self) -> None:

@@ -20,6 +20,7 @@ from kombu.serialization import prepare_accept_content
 
 from sluice_agent.log import complain, logger
 from sluice_agent.monitor.backlog import Backlog, Raw, events_in
+from sluice_agent.monitor.durable import AnotherQueueError
 from sluice_agent.monitor.enabling import Enabling
 from sluice_agent.monitor.inspector import ENABLE, Answer, Inspector, drain
 from sluice_agent.monitor.probe import HEARTBEAT, PING_AFTER, probe_of
@@ -80,6 +81,7 @@ class Receiver:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._heard_at = 0.0  # the monotonic clock at the last sign of life
+        self._started_at = time.monotonic()
         self._message_at = 0.0
         self._deaf_since: float | None = None
         self._stop_by = float("inf")
@@ -102,8 +104,8 @@ class Receiver:
 
     @property
     def silent_seconds(self) -> float:
-        """Since the last sign of life."""
-        return time.monotonic() - self._heard_at if self._heard_at else 0.0
+        """Since the last sign of life; where there was none, since the start."""
+        return time.monotonic() - (self._heard_at or self._started_at)
 
     def start(self) -> None:
         """Begin."""
@@ -300,12 +302,18 @@ class Receiver:
             self._backlog.clear()
         else:
             self._decode(float("inf"))  # nobody knows how long the broker is away
-        what = "The broker can't be reached" if connection is None else "The connection to the broker is lost"
-        complain("broker", "%s (%s: %s); it is tried again.", what, type(error).__name__, error)
-        logger.debug(what, exc_info=sys.exc_info())
+        if isinstance(error, AnotherQueueError):
+            complain("durable", "%s. Until then no event is heard.", error)
+        else:
+            self._complain_of_broker(connection, error)
         if connection is not None:
             with suppress(Exception):
                 _drop(connection)
+
+    def _complain_of_broker(self, connection: Connection | None, error: Exception) -> None:
+        what = "The broker can't be reached" if connection is None else "The connection to the broker is lost"
+        complain("broker", "%s (%s: %s); it is tried again.", what, type(error).__name__, error)
+        logger.debug(what, exc_info=sys.exc_info())
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
         try:

@@ -14,13 +14,13 @@ class MonitorState:
     connected: bool
     """Whether the receiver is subscribed to the broker's events, and the broker has answered lately."""
     connections: int
-    """How often the receiver connected; more than one: it was cut off in between."""
+    """How often the receiver connected; none: it has never heard; more than one: it was cut off in between."""
     gaps: int
     """How often it was deaf for a while after it had heard."""
     gap_seconds: float
     """For how long altogether. In durable mode the events of that time wait in the queue, else they are missing."""
     silent_seconds: float
-    """Since the broker's last sign of life: an event, or the answer to a probe."""
+    """Since the broker's last sign of life: an event, or the answer to a probe; else since the start."""
     read_ahead_bytes: int
     """What is read from the broker and not yet decoded."""
     lag_seconds: float

@@ -8,6 +8,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -15,7 +17,7 @@ from sluice_agent.monitor import DurableQueue
 from sluice_agent.monitor.durable import Durable
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
-from tests.support.process import ROOT
+from tests.support.process import ROOT, Process, free_port
 from tests.support.servers import RabbitMQServer
 from tests.support.sidecar import Sidecar
 from tests.support.waiting import wait_until
@@ -179,3 +181,27 @@ def test_on_redis_it_is_refused_with_what_to_do_instead(
     assert ended.returncode == 2
     assert "--durable needs RabbitMQ" in ended.stderr
     assert "sluice_agent.auto" in ended.stderr
+
+
+def test_a_queue_with_other_numbers(
+    brokers: Callable[[str], Broker], sidecar: Callable[..., Sidecar], sluice_env: dict[str, str], tmp_path: Path
+) -> None:
+    """RabbitMQ changes no queue: a connection that is lost for ever would not say that the option is the reason."""
+    sidecar(*DURABLE).terminate()
+    broker = brokers("rabbitmq")
+    port = free_port()
+    env = python_env(broker, {**sluice_env, "SLUICE_HEALTH_ADDR": f"127.0.0.1:{port}"})
+    args = ("-m", "sluice_agent", "monitor", "--broker", broker.url, *DURABLE, "--durable-seconds", "60")
+    other = Process([sys.executable, *args], tmp_path / "other.log", env)
+    try:
+        wait_until(lambda: "was made with other numbers" in other.logs(), 20, "nothing is said", other.tail)
+        assert "x-message-ttl" in other.logs()
+        assert "The connection to the broker is lost" not in other.logs()
+        with pytest.raises(HTTPError) as caught:
+            urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
+        assert "since the start" in caught.value.read().decode()
+        with broker.app().connection_for_write() as connection:
+            connection.default_channel.queue_delete(DURABLE[1])
+        wait_until(lambda: "Listening to the events" in other.logs(), 20, "it does not try again", other.tail)
+    finally:
+        other.stop()

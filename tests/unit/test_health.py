@@ -139,6 +139,12 @@ def test_a_deaf_receiver_is_not_ready(settings: Settings, journal: Journal, serv
     assert figures(ask("/metrics")[1])["problem", "receiver_deaf"] == 1
 
 
+def test_a_receiver_that_has_never_heard_says_so(settings: Settings, journal: Journal) -> None:
+    """A wrong password is looked for elsewhere than a broker that went away a moment ago."""
+    never = replace(HEARING, connected=False, connections=0, silent_seconds=90.0)
+    assert "since the start, 90 s ago" in health_of(settings, journal.folder, never).problems["receiver_deaf"]
+
+
 def test_an_endpoint_that_refuses_is_not_ready(
     settings: Settings, journal: Journal, endpoint: Endpoint, serve: Callable[..., Ask]
 ) -> None:
