@@ -166,6 +166,21 @@ def test_where_the_broker_refuses_an_election_only_a_sidecar_samples(
     app.close()
 
 
+@pytest.mark.xdist_group("rabbitmq")
+def test_a_login_that_is_refused_is_no_refusal_of_the_election(
+    brokers: Callable[[str], Broker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody would look for a missing right, and a worker wait a quarter of an hour with the password mended."""
+    broker = brokers("rabbitmq")
+    app = replace(broker, url=broker.url.replace("guest:guest@", "guest:wrong@")).app()
+    with sampled(app, [broker.queue], must_be_elected=True, consumers=dict) as worker:
+        wait_until(lambda: caplog.text, 20)
+        assert worker.snapshots == []
+    assert "can't be read from the broker, and are tried again (AccessRefused" in caplog.text
+    assert "refuses sluice-agent-queues-" not in caplog.text
+    app.close()
+
+
 def test_a_redis_user_who_may_not_make_the_key_is_told(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

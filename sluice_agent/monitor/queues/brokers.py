@@ -32,6 +32,7 @@ def opened(app: Celery, failures: int) -> Iterator[Any]:
             connection.maybe_switch_next()
         for option in _TIMEOUTS.get(connection.transport.driver_type, ()):
             connection.transport_options.setdefault(option, _PATIENCE)
+        connection.connect()  # before an election is held: a login that is refused is no refusal of that
         yield connection
 
 
