@@ -55,7 +55,7 @@ _OPTIONS = (
         multiple=True,
         metavar="NAME",
         callback=_named,
-        help="Sample this queue too; may be repeated.",
+        help="Sample this queue too, while this is the agent that was elected to sample; may be repeated.",
     ),
     click.option(
         "--durable",
