@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -36,6 +37,10 @@ class UnreachableError(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(f"{type(error).__name__}: {error}")
         self.may_have_arrived = isinstance(error, httpx.HTTPError) and not isinstance(error, _NEVER_LEFT)
+
+
+class CertificatesError(OSError):
+    """The certificates that the environment names can't be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class HttpClient:
 
     def _whole_answer(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         if self._client is None:
-            self._tls = self._tls or httpx.create_ssl_context()
+            self._tls = self._tls or _certificates()
             self._client = httpx.Client(
                 headers=self._headers, timeout=_TIMEOUT, follow_redirects=False, verify=self._tls
             )
@@ -127,6 +132,16 @@ class HttpClient:
             return content
 
         connection.read = read_in_time
+
+
+def _certificates() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        file = os.environ.get("SSL_CERT_FILE")
+        if not file:
+            raise
+        raise CertificatesError(f"SSL_CERT_FILE is {file!r}: {error.strerror or error}") from error
 
 
 class _NotOurRequests(logging.Filter):

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -154,6 +155,19 @@ def test_a_proxy_that_makes_no_sense_is_told_as_a_failure(
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(UnreachableError):
         client.post(BODY, {})
+
+
+@pytest.mark.parametrize(("content", "word"), [(None, "No such file"), ("none", "certificate")])
+def test_certificates_that_cannot_be_loaded_are_named(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, word: str
+) -> None:
+    """No such file or directory: nobody would guess that a variable of the image is meant."""
+    file = tmp_path / "certificates.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(UnreachableError, match=f"SSL_CERT_FILE is '{file}'.*{word}"):
+        client.post(SMALL, {})
 
 
 def test_a_redirect_is_not_followed(endpoint: Endpoint, client: HttpClient) -> None:
