@@ -184,24 +184,28 @@ def test_on_redis_it_is_refused_with_what_to_do_instead(
 
 
 def test_a_queue_with_other_numbers(
-    brokers: Callable[[str], Broker], sidecar: Callable[..., Sidecar], sluice_env: dict[str, str], tmp_path: Path
+    brokers: Callable[[str], Broker], sluice_env: dict[str, str], tmp_path: Path
 ) -> None:
     """RabbitMQ changes no queue: a connection that is lost for ever would not say that the option is the reason."""
-    sidecar(*DURABLE).terminate()
     broker = brokers("rabbitmq")
+    link = broker.app().connection_for_write()
+    channel = link.default_channel
+    name = f"events-of-{broker.queue}"
+    channel.queue_declare(name, durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
     port = free_port()
     env = python_env(broker, {**sluice_env, "SLUICE_HEALTH_ADDR": f"127.0.0.1:{port}"})
-    args = ("-m", "sluice_agent", "monitor", "--broker", broker.url, *DURABLE, "--durable-seconds", "60")
+    args = ("-m", "sluice_agent", "monitor", "--broker", broker.url, "--durable", name)
     other = Process([sys.executable, *args], tmp_path / "other.log", env)
     try:
         wait_until(lambda: "was made with other numbers" in other.logs(), 20, "nothing is said", other.tail)
-        assert "x-message-ttl" in other.logs()
+        assert "inequivalent arg" in other.logs()
         assert "The connection to the broker is lost" not in other.logs()
         with pytest.raises(HTTPError) as caught:
             urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
         assert "since the start" in caught.value.read().decode()
-        with broker.app().connection_for_write() as connection:
-            connection.default_channel.queue_delete(DURABLE[1])
+        channel.queue_delete(name)
         wait_until(lambda: "Listening to the events" in other.logs(), 20, "it does not try again", other.tail)
     finally:
         other.stop()
+        channel.queue_delete(name)
+        link.release()
