@@ -84,8 +84,10 @@ class Inspection:
             self._later.call(_PATIENCE, lambda: self._tell(external_id, task, run, view, at))
         if not is_active:
             return
+        started = seconds(request.get("time_start"))
         if run.state is None and run.started is None:
-            run.started = seconds(request.get("time_start"))
+            if started is not None and started >= (run.received or 0.0):  # else it is the attempt before that runs
+                run.started = started
         elif run.state is JobState.UNKNOWN:  # it has been told to be active, and that would be the same word again
             run.state = JobState.ACTIVE
             view.running[external_id] = run

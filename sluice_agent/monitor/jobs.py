@@ -21,6 +21,10 @@ from sluice_agent.monitor.workers import Workers
 
 _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
 _CUTTING_OFF_HOLDS = 2.0  # seconds: what a shutdown cuts off may have just ended, and the pool says so as it stops
+_CORRECTIONS = (
+    (JobState.COMPLETED, JobState.FAILED),
+    (JobState.RETRYING, JobState.COMPLETED),  # it was the attempt before, which began unheard, that was retried
+)
 _CUT_OFF = "cut off by a cold shutdown"
 _CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
 
@@ -57,14 +61,19 @@ class Jobs:
         task, worker, at = self._about(external_id, event)
         self._messages.received(external_id, task, event, worker, at)
         self._retire(external_id, task)
-        run = task.hearsay_at(worker.process) or task.begin(worker.process)
+        run = task.hearsay_at(worker.process, at) or task.begin(worker.process)
+        if task.attempt > 1:
+            for other in task.runs:  # one that began unheard asked for this attempt
+                if other.is_begun and other.received is None and other.nesting == task.nesting:
+                    other.attempt = max(other.attempt, task.attempt - 1)
         run.attempt, run.nesting, run.received, run.is_hearsay = task.attempt, task.nesting, at, False
         run.task_name = task.name
 
     def _started(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
         runs = task.runs_at(worker.process)
-        run = next((run for run in runs if run.state is None), None)
+        waiting = [run for run in runs if run.state is None]
+        run = next((run for run in waiting if not run.is_begun), waiting[0] if waiting else None)
         if run is None:
             if any(run.state is JobState.ACTIVE for run in runs):
                 return  # a prefork process died before the pool noted that it took the job; the next one took it
@@ -99,8 +108,7 @@ class Jobs:
     def _retried(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)
         error, stacktrace = cause_of(event)
-        active = [run for run in task.runs_at(worker.process) if run.state is JobState.ACTIVE]
-        run = min(active, key=lambda run: run.place) if active else self._run_that_ends(task, worker)
+        run = self._run_that_is_retried(task, worker, at)
         # The next attempt is published, and perhaps received, before this one is said to be retried.
         following = [other.received for other in task.runs if other.attempt == run.attempt + 1 and other.received]
         at = max(min(at, *following), run.started or 0.0) if following else at
@@ -189,6 +197,20 @@ class Jobs:
                 return max(live, key=lambda run: run.place)  # of equal ones the first
         return runs[-1] if runs else task.begin(worker.process)
 
+    def _run_that_is_retried(self, task: Task, worker: WorkerView, at: float) -> Run:
+        """The earliest run of `worker` that is under way: the next attempt may be so by now, or may have been received.
+
+        Where that is all that is known, the run that asked for it is one that began unheard.
+        """
+        runs = task.runs_at(worker.process)
+        begun = [run for run in runs if run.is_begun and (run.state is not None or (run.started or 0.0) <= at)]
+        if begun:
+            return min(begun, key=lambda run: run.place)
+        run = self._run_that_ends(task, worker)
+        is_next = run.state is None and (run.is_begun or (run.received is not None and run.attempt > 1))
+        is_heard = any(other.place == (run.nesting, run.attempt - 1) for other in task.runs)
+        return task.before(run) if is_next and not is_heard else run
+
     def _end(
         self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **about: Any
     ) -> None:
@@ -198,7 +220,7 @@ class Jobs:
         self._workers.ended(external_id, run)
         if not task.name and _knows_less(task, self._workers.at_run(run)):
             run.state = state
-        elif run.is_live or (run.state is JobState.COMPLETED and state is JobState.FAILED):
+        elif run.is_live or (run.state, state) in _CORRECTIONS:
             self._telling.run(external_id, task, run, state, celery_state, at, **about)
 
     def _tell_cut_off(self, external_id: str, task: Task, run: Run, at: float) -> None:

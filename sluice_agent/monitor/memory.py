@@ -61,6 +61,11 @@ class Run:
         return self.nesting, self.attempt
 
     @property
+    def is_begun(self) -> bool:
+        """Whether it is under way, as an event or an inspection has said."""
+        return self.state is JobState.ACTIVE or (self.state is None and self.is_hearsay and self.started is not None)
+
+    @property
     def is_live(self) -> bool:
         """Whether its end is still to come, as far as anybody knows."""
         return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.UNKNOWN
@@ -146,9 +151,10 @@ class Task:
         """Those of one worker process, oldest first."""
         return [run for run in self.runs if run.worker == worker]
 
-    def hearsay_at(self, worker: Process) -> Run | None:
-        """A run of that process that no event has told of so far."""
-        return next((run for run in self.runs_at(worker) if run.is_hearsay and run.state is None), None)
+    def hearsay_at(self, worker: Process, received: float) -> Run | None:
+        """A run of that process that no event has told of so far, and that may have been received at this time."""
+        hearsay = (run for run in self.runs_at(worker) if run.is_hearsay and run.state is None)
+        return next((run for run in hearsay if run.started is None or run.started >= received), None)
 
     def begin(self, worker: Process, *, redelivered: bool | None = None) -> Run:
         """Another run of the present attempt. Whether the broker had handed it out before follows from the others."""
@@ -160,10 +166,21 @@ class Task:
             redelivered = not self.published_again and any(run.nesting == nesting for run in earlier)
         self.published_again = False
         receipt = same[-1].receipt + 1 if same else 0
-        if len(runs) == _MOST_RUNS:
-            runs[1].earlier = None
+        self._limit(runs)
         self.last_run = run = Run(worker, attempt, receipt, redelivered, nesting, earlier=self.last_run)
         return run
+
+    def before(self, run: Run) -> Run:
+        """The run that asked for `run`, of which nothing else is known."""
+        self._limit(self.runs)
+        run.attempt = max(run.attempt, 2)
+        run.earlier = found = Run(run.worker, run.attempt - 1, 0, False, run.nesting, earlier=run.earlier)
+        return found
+
+    def _limit(self, runs: list[Run]) -> None:
+        """Make room for one more."""
+        if len(runs) >= _MOST_RUNS:
+            runs[-_MOST_RUNS + 1].earlier = None
 
 
 class Memory:

@@ -43,6 +43,17 @@ def test_a_task_that_comes_again_for_ever() -> None:
     assert [run.receipt for run in task.runs] == [*range(992, 1_000)]
 
 
+def test_a_task_of_which_every_other_attempt_is_heard() -> None:
+    """The runs that follow from others count against the same limit."""
+    cluster = Cluster()
+    for attempt in range(100):
+        cluster.task("received", retries=2 * attempt + 1)
+        cluster.task("retried", exception="ValueError('no')")
+    task = cluster.observer._jobs.memory.get("job-1")
+    assert task is not None
+    assert len(task.runs) == 8
+
+
 def test_bytes_per_task() -> None:
     """The figure that users plan a container's memory with."""
     observer = Observer(connection_id=CONNECTION, emit=lambda _: None, lost=lambda _: None, remember=TASKS)

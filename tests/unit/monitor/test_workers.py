@@ -336,7 +336,7 @@ def test_an_answer_that_comes_before_the_events_it_knows_of(cluster: Cluster) ->
     cluster.observer.learned(WORKER, "active", [{"id": f"job-{n}", "time_start": START, **info} for n in (2, 3)])
     cluster.beat(active=2)
     cluster.task("received", "job-1", retries=2)
-    cluster.task("received", "job-2")
+    cluster.task("received", "job-2", timestamp=START - 1)
     cluster.run("started", external_id="job-2")
     cluster.run("started", "succeeded")
     cluster.run("succeeded", external_id="job-2")

@@ -1,0 +1,124 @@
+"""A monitor that joins in mid-stream: it has heard nothing before, or workers have said what they run just then."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.monitor.cluster import PID, START, WORKER, Cluster, Event
+
+ORDERS = {
+    "received late": "received-1 started-1 retried-1 received-2 started-2 retried-2 received-3 started-3 succeeded-3",
+    "received early": "received-1 started-1 received-2 retried-1 started-2 received-3 retried-2 started-3 succeeded-3",
+}
+MESSAGE = {"name": "app.add", "args": "(1, 2)", "kwargs": "{}", "root_id": "job-1", "parent_id": None}
+ABOUT = {"retried": {"exception": "ValueError('no')"}, "succeeded": {"result": "3", "runtime": 0.005}}
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """One worker, of which nothing is known yet."""
+    return Cluster()
+
+
+def test_the_next_attempt_is_received_before_this_one_is_said_to_be_retried(cluster: Cluster) -> None:
+    """A monitor that hears no more than that must not take the next attempt for the one that is retried."""
+    cluster.task("received", retries=1)
+    cluster.task("retried", exception="ValueError('no')", traceback="")
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "retrying active/2 completed/2"
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("pause", [0.01, 10.0])
+@pytest.mark.parametrize("unheard", range(1, 9))
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_job_that_is_retried_twice(order: str, pause: float, unheard: int, is_told: bool) -> None:
+    """Whoever deploys a sidecar while jobs run sees no attempt that never was, and nothing under another's number."""
+    everything = events(ORDERS[order], pause)
+    known = played(everything, 0, is_told=False)
+    assert known.walk() == "queued active retrying active/2 retrying/2 active/3 completed/3"
+    joined = played(everything, unheard, is_told=is_told)
+    assert joined.jobs()[-1]["job"]["state"] == "completed"
+    if any(event["type"] == "task-received" for event in everything[unheard:]):
+        assert set(joined.ids()) <= set(known.ids())
+    else:  # nothing has said which attempt it is
+        assert all(step["job"]["attempt"] < 3 for step in joined.jobs())
+
+
+@pytest.mark.parametrize("unheard", range(8))
+def test_two_attempts_that_seem_to_run_at_once(unheard: int) -> None:
+    """A worker may say of an attempt that it is retried when the next runs: the job's end is told all the same."""
+    order = "received-1 started-1 received-2 started-2 retried-1 received-3 started-3 retried-2 succeeded-3"
+    joined = played(events(order, 0.01), unheard, is_told=False)
+    assert joined.jobs()[-1]["job"]["state"] == "completed"
+    assert all(step["job"]["attempt"] <= 3 for step in joined.jobs())
+
+
+def test_an_answer_that_comes_after_the_events_it_knows_of(cluster: Cluster) -> None:
+    """It tells of the attempt that runs, and not of the next one, which has been received since."""
+    cluster.beat(active=1)
+    cluster.task("received", retries=1)
+    cluster.observer.learned(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": START}])
+    cluster.task("retried", exception="ValueError('no')", traceback="")
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "retrying active/2 completed/2"
+
+
+def test_an_answer_that_comes_before_the_events_it_knows_of(cluster: Cluster) -> None:
+    """What is said to run by then is the next attempt, not the one that is retried."""
+    cluster.beat(active=1)
+    retried = cluster.event("task-retried", uuid="job-2", exception="ValueError('no')", traceback="")
+    started = cluster.event("task-started", uuid="job-2")
+    running = {"id": "job-2", "name": "app.add", "time_start": started["timestamp"]}
+    cluster.observer.learned(WORKER, "active", [running])
+    cluster.observer.take(retried)
+    cluster.observer.take(started)
+    cluster.run("succeeded", external_id="job-2")
+    assert cluster.walk("job-2") == "retrying active/2 completed/2"
+
+
+def events(order: str, pause: float) -> list[Event]:
+    """The job's events as they come off the wire, one after each `pause`."""
+    found = []
+    for number, word in enumerate(order.split(), 1):
+        kind, _, attempt = word.partition("-")
+        about = {**MESSAGE, "retries": int(attempt) - 1} if kind == "received" else ABOUT.get(kind, {})
+        at = {"hostname": WORKER, "pid": PID, "timestamp": START + number * pause}
+        found.append({"type": f"task-{kind}", "uuid": "job-1", **at, **about})
+    return found
+
+
+def played(everything: list[Event], unheard: int, *, is_told: bool) -> Cluster:
+    """What is told by a monitor that joins after so many events; it `is_told` what the worker runs then."""
+    cluster = Cluster()
+    cluster.now = everything[unheard]["timestamp"] - 0.001
+    cluster.observer.tick(cluster.now)
+    if is_told:
+        cluster.beat()
+        cluster.observer.learned(WORKER, "active", answers(everything[:unheard], "started"))
+        cluster.observer.learned(WORKER, "reserved", answers(everything[:unheard], "received"))
+    for event in everything[unheard:]:
+        while cluster.now + 1 < event["timestamp"]:
+            cluster.wait(1)
+            cluster.beat(active=1)
+        cluster.now = event["timestamp"]
+        cluster.observer.take(event)
+    cluster.wait(10)
+    return cluster
+
+
+def answers(heard: list[Event], last_word: str) -> list[Event]:
+    """What a worker says that it has when these are its events: the attempts of which this is the last word."""
+    attempts: dict[int, tuple[str, float]] = {}
+    for event in heard:
+        kind = event["type"].removeprefix("task-")
+        if kind == "retried":
+            del attempts[min(attempts)]
+        else:
+            attempt = event["retries"] + 1 if kind == "received" else max(attempts)
+            attempts[attempt] = kind, event["timestamp"]
+    return [
+        {"id": "job-1", "name": "app.add", "time_start": at if kind == "started" else None}
+        for kind, at in attempts.values()
+        if kind == last_word
+    ]
