@@ -18,6 +18,8 @@ _LONGEST_REPR = 20_000  # characters of an exception's repr that are worth parsi
 _REPR = re.compile(r"([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
 _LAST_WORDS = re.compile(r"^(?:[A-Za-z_][\w<>]*\.)*([A-Za-z_]\w*)(: .*|:?$)", re.MULTILINE)
 _FRAME = re.compile(r"^  File .*\n(?:    .*\n)*", re.MULTILINE)
+_RETRY, _ETA = "Retry(Retry(...), ", ", datetime.datetime("
+_DEEPEST_RETRY = 8  # of one retry in another that are worth parsing
 _TRACEBACK = "Traceback (most recent call last):\n"
 
 Event = Mapping[str, Any]
@@ -68,8 +70,21 @@ def error_of(event: Event) -> tuple[str, str | None]:
 def cause_of(event: Event) -> tuple[str, str | None]:
     """Why a run is retried: the same, but the traceback is that of Celery's own `Retry`, which names no cause."""
     error, traceback = error_of(event)
-    found = _REPR.fullmatch(text(event, "exception") or "")
+    found = _REPR.fullmatch(_unwrapped(text(event, "exception") or ""))
     return (_joined(found[1], _message(found[2])) if found else error), traceback
+
+
+def _unwrapped(shown: str) -> str:
+    """The repr of the cause, where `shown` is that of a `Retry` with its time, as all pools but prefork have it."""
+    for _ in range(_DEEPEST_RETRY):
+        if not (shown.startswith(_RETRY) and shown.endswith(")")):
+            break
+        inside = shown[len(_RETRY) : -1]
+        end = inside.rfind(_ETA if inside.endswith(")") else ", ")
+        if end < 0:
+            break
+        shown = inside[:end]
+    return shown
 
 
 def _last_words(traceback: str) -> tuple[str, str] | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from typing import NoReturn
+from datetime import datetime, timezone
+from typing import Any, NoReturn
 
 import pytest
+from celery.exceptions import Retry
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,3 +98,17 @@ def test_why_a_job_is_retried() -> None:
     assert cause_of({"exception": "ValueError('attempt 1')", "traceback": retry}) == ("ValueError: attempt 1", retry)
     bare = f"{HEAD}celery.exceptions.Retry: Retry in 0s\n"
     assert cause_of({"exception": "None", "traceback": bare}) == ("Retry: Retry in 0s", bare)
+
+
+@pytest.mark.parametrize("when", [None, 0.0, 30, datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)])
+def test_why_a_job_is_retried_in_the_workers_own_process(when: Any) -> None:
+    """In threads, say, Celery sends the repr of its `Retry` with the cause in it: users search for the cause."""
+    for cause in (ValueError("again"), ValueError("3), 4"), KeyError()):
+        expected, _ = cause_of({"exception": repr(cause)})
+        retry = Retry(exc=cause, when=when)
+        event = {"exception": repr(retry), "traceback": raised(retry)}
+        assert cause_of(event) == (expected, event["traceback"])
+        assert cause_of({"exception": repr(Retry(exc=retry, when=3))})[0] == expected
+    bare = Retry(when=when)
+    event = {"exception": repr(bare), "traceback": raised(bare)}
+    assert cause_of(event)[0] == f"Retry: {bare}"
