@@ -37,7 +37,7 @@ from sluice_agent.model import (
 
 _FINAL = frozenset(state.value for state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED))
 _SHORTEST_LIMIT = 255  # characters: no text of the contract is allowed less
-_ONE_WORD = 30.0  # seconds in which a worker's going online or offline, seen by two observers, is one event
+_ONE_WORD = 1.0  # seconds in which a worker goes online once, and offline: two observers have the moment from its event
 _FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0  # those that can be written: years 1 to 9999
 
 

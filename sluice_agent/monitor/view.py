@@ -18,10 +18,11 @@ _MOST_ASKED = 5  # times
 
 @dataclass(slots=True, eq=False)
 class WorkerView:
-    """One worker process as its events show it. `heard` is our wall clock, in seconds of the epoch."""
+    """One worker process as its events show it. `heard` is our wall clock, in seconds of the epoch, `said` its own."""
 
     process: Process
     heard: float
+    said: float
     frequency: float | None = None
     """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
     is_online: bool = False

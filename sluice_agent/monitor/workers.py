@@ -63,9 +63,11 @@ class Workers:
         view = self._views.get((event.get("hostname"), event.get("pid")))  # type: ignore[arg-type]
         if view is None:
             process = Process(intern(text(event, "hostname") or "unknown"), count(event.get("pid")) or 0)
-            view = self._views.setdefault(process, WorkerView(process, self._later.now))
+            now = self._later.now
+            view = self._views.setdefault(process, WorkerView(process, heard=now, said=now))
             self._named.setdefault(process.hostname, view)
         view.heard = self._later.now
+        view.said = moment(event, view.said)
         return view
 
     def at_run(self, run: Run) -> WorkerView:
@@ -112,7 +114,8 @@ class Workers:
         for view in list(self._views.values()):
             silence = now - view.heard
             if view.is_online and view.frequency and silence > view.patience:
-                self._gone(view, now, reason=f"no heartbeat for {silence:.0f} s")
+                # Dated by its own clock: whoever else has heard its last word says the same.
+                self._gone(view, view.said + view.patience, reason=f"no heartbeat for {silence:.0f} s")
                 self._abandon(view, f"its worker {view.hostname} is lost: no heartbeat for {silence:.0f} s")
             elif not view.is_online and silence > _KEPT and not view.running:
                 del self._views[view.process]

@@ -8,6 +8,7 @@ import pytest
 
 from sluice_agent.monitor.inspector import QUESTIONS
 from sluice_agent.speaker import FIELD
+from tests.support.endpoint import event_id_of
 from tests.unit.monitor.cluster import CONNECTION, PID, START, WORKER, Cluster
 
 ONE = (WORKER, PID)
@@ -52,6 +53,30 @@ def test_heartbeats_are_told_once_in_the_interval(cluster: Cluster) -> None:
     silent = Cluster(heartbeat_interval=0)
     silent.wait(61, beating=ONE)
     assert silent.words(beats=True) == "online"
+
+
+def test_a_worker_that_returns_within_seconds(cluster: Cluster) -> None:
+    """A broker that is started anew makes each worker go and come: an endpoint that drops repetitions must see both."""
+    for kind in ("online", "offline", "online"):
+        cluster.take(f"worker-{kind}", freq=2.0, active=0)
+        cluster.wait(2)
+    assert cluster.words() == "online offline online"
+    assert len({event_id_of(event) for event in cluster.told}) == 3
+
+
+def test_two_monitors_of_one_worker(cluster: Cluster) -> None:
+    """Two sidecars hear the same events, if not at the same time: an endpoint must see what is said twice."""
+    other = Cluster()
+    for kind in ("online", "offline", "online"):
+        event = cluster.event(f"worker-{kind}", freq=2.0, active=0)
+        cluster.observer.take(event)
+        cluster.wait(0.7)
+        other.wait(1.2)
+        other.observer.take(event)
+    cluster.wait(20)
+    other.wait(20)
+    assert cluster.words() == other.words() == "online offline online offline"
+    assert [event_id_of(event) for event in cluster.told] == [event_id_of(event) for event in other.told]
 
 
 def test_three_missed_heartbeats(cluster: Cluster) -> None:
