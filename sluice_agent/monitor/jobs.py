@@ -78,6 +78,7 @@ class Jobs:
             if any(run.state is JobState.ACTIVE for run in runs):
                 return  # a prefork process died before the pool noted that it took the job; the next one took it
             run = task.begin(worker.process)
+        run.is_hearsay = False
         self.begin(external_id, task, run, worker, at)
 
     def _succeeded(self, external_id: str, event: Event) -> None:
@@ -162,7 +163,6 @@ class Jobs:
         if task.told_waiting == run.nesting:  # a solo worker may say so long after its producer's word was told
             at = max(at, task.waiting_since + MICROSECOND)
         run.started = at = min(at, task.replaced_at(run.nesting) - MICROSECOND)
-        run.is_hearsay = False
         worker.running[external_id] = run
         if _knows_less(task, worker):
             run.state = JobState.ACTIVE
@@ -170,6 +170,12 @@ class Jobs:
             self._telling.run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
         if run.nesting < task.nesting:
             self._retire(external_id, task)
+
+    def forget_hearsay(self) -> None:
+        """What workers have said of their runs is too old to be held against them."""
+        for external_id, task in self.memory:
+            for run in task.forget_hearsay():
+                self._workers.ended(external_id, run)
 
     def lost(self, external_id: str, run: Run, at: float, reason: str) -> None:
         """Nobody knows what became of `run`, at least for now."""

@@ -7,7 +7,7 @@ Bounded by a number of tasks. One that is known by all its events takes about BY
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -45,7 +45,7 @@ class Run:
     state: JobState | None = None
     """What was told of it last; None: that it was received."""
     is_hearsay: bool = False
-    """Whether it is known from an inspection alone, which does not say which attempt it is: events may still come."""
+    """Whether it is known from an inspection alone, which does not say which attempt it is; its end is an event."""
     earlier: Run | None = None
     """The one before: a chain, as most tasks have one run, and a tuple around it takes half as much as itself."""
 
@@ -156,6 +156,19 @@ class Task:
         hearsay = (run for run in self.runs_at(worker) if run.is_hearsay and run.state is None)
         return next((run for run in hearsay if run.started is None or run.started >= received), None)
 
+    def forget_hearsay(self) -> list[Run]:
+        """Forget the runs that no event has told of, and that may have ended since; which these are."""
+        runs = self.runs
+        forgotten = [run for run in runs if run.is_hearsay and run.is_live]
+        if forgotten:
+            self.last_run = None
+            for run in runs:
+                if run in forgotten:
+                    run.is_hearsay = False
+                else:
+                    run.earlier, self.last_run = self.last_run, run
+        return forgotten
+
     def begin(self, worker: Process, *, redelivered: bool | None = None) -> Run:
         """Another run of the present attempt. Whether the broker had handed it out before follows from the others."""
         attempt, nesting = self.attempt, self.nesting
@@ -193,6 +206,9 @@ class Memory:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def __iter__(self) -> Iterator[tuple[str, Task]]:
+        return iter(self._tasks.items())
 
     def get(self, external_id: str) -> Task | None:
         """The task, if it is known."""

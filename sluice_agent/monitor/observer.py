@@ -120,6 +120,10 @@ class Observer:
         self._later.now = now
         self._workers.reconnected(now)
 
+    def took_over(self) -> None:
+        """Another monitor has heard what happened before, the ends of runs that workers have told us of among it."""
+        self._jobs.forget_hearsay()
+
     def unasked(self) -> list[str]:
         """The workers that are to be asked now: new ones, those that have returned, and all after a gap."""
         return self._workers.unasked()

@@ -41,7 +41,7 @@ _FIRST_PAUSE = 0.2  # seconds between two attempts to connect, at first
 _LONGEST_PAUSE = 3.0  # at last: whoever restarts a broker sees us back at once
 _GOOD_AFTER = 5.0  # seconds that a connection must live to be called a success: then pauses begin with the first again
 _HOLD = 4.0  # seconds that events wait for what workers know of the jobs that they are about
-_STANDBY = 10.0  # seconds without a message after which another replica has been the active one, and memory is stale
+_STANDBY = 10.0  # seconds without a message after which another replica may have been the active one; so at first
 
 _ONLINE = "worker-online"
 
@@ -158,7 +158,8 @@ class Receiver:
         self._drain(connection, 0)  # kombu subscribes to Redis as it first looks for messages
         spare_texts(channel)
         probe = probe_of(connection, channel)
-        now = probe_at = self._heard_at = self._message_at = time.monotonic()
+        now = probe_at = self._heard_at = time.monotonic()
+        self._message_at = float("-inf")
         self._connected(connection, now)
         while not self._stopped.is_set():
             if self._read_ahead(connection, wait=0 if self._backlog and self._may_tell() else _IDLE):
@@ -218,6 +219,7 @@ class Receiver:
     def _read(self, message: Message) -> None:
         mark, is_new = self._subscription.mark(message)
         if self._subscription.survives and time.monotonic() - self._message_at > _STANDBY:
+            self._guarded(self._observer.took_over)
             self._ask_all()
         self._message_at = time.monotonic()
         body = message.body if is_new else b"[]"

@@ -134,6 +134,26 @@ def test_a_standby_goes_on_where_the_active_one_was(
     assert told_twice(endpoint) == []
 
 
+@pytest.mark.xdist_group("rabbitmq")
+def test_a_standby_does_not_take_for_lost_what_ended_before(
+    endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess], tmp_path: Path
+) -> None:
+    """It has asked what runs, and the active one has told how that ended: each deployment would say `unknown` of it."""
+    worker = start_worker(broker="rabbitmq", agent=False, args=["-E"])
+    first = sidecar(*DURABLE)
+    release = tmp_path / "release"
+    job = worker.broker.app().send_task("tests.integration.tasks.hold", [str(tmp_path / "started"), str(release)]).id
+    wait_until(lambda: "active" in endpoint.states(job), 20, "the job does not begin", worker.tail)
+    second = sidecar(*DURABLE)
+    wait_until(lambda: any("job" in event for event in endpoint.duplicates), 20, "it does not ask", second.tail)
+    release.touch()
+    wait_until(lambda: are_told(endpoint, [job]), 20, "the active one does not tell", first.tail)
+    assert first.terminate() == 0
+    later = worker.broker.app().send_task("tests.integration.tasks.noop", countdown=10).id  # the worker is idle so long
+    wait_until(lambda: "completed" in endpoint.states(later), 30, "the standby does not tell", second.tail)
+    assert are_told(endpoint, [job])
+
+
 def test_what_was_told_is_not_told_again_when_the_broker_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

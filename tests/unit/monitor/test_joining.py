@@ -28,6 +28,25 @@ def test_the_next_attempt_is_received_before_this_one_is_said_to_be_retried(clus
     assert cluster.walk() == "retrying active/2 completed/2"
 
 
+@pytest.mark.parametrize("seconds", [1, 10])
+def test_a_standby_that_takes_over(cluster: Cluster, seconds: int) -> None:
+    """What ran when it asked has ended, as the one before has told: an idle worker is no sign that it was lost."""
+    running = [{"id": f"job-{n}", "name": "app.add", "time_start": START - 1} for n in (1, 2, 3)]
+    cluster.observer.learned(WORKER, "stats", {"pid": PID})
+    cluster.observer.learned(WORKER, "active", running)
+    cluster.wait(seconds)
+    before = cluster.walk()
+    cluster.observer.took_over()
+    cluster.observer.learned(WORKER, "active", running[1:])
+    cluster.wait(10, beating=(WORKER, PID), active=2)
+    cluster.run("succeeded", external_id="job-2")
+    cluster.wait(10, beating=(WORKER, PID))
+    assert cluster.walk() == before
+    assert set(cluster.walk("job-2").split()) == {"active", "completed"}
+    assert cluster.walk("job-3").split()[-1] == "unknown"  # this one was lost
+    assert len(set(cluster.ids("job-2"))) == 2
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("pause", [0.01, 10.0])
 @pytest.mark.parametrize("unheard", range(1, 9))
