@@ -223,7 +223,7 @@ class Jobs:
         """Tell that `run` has ended, unless it had: Celery announces some verdicts twice, and some after another."""
         if run.is_hearsay and run.state is None and run.started is not None:
             self.begin(external_id, task, run, self._workers.at_run(run), run.started)
-        self._workers.ended(external_id, run)
+        self._workers.ended(external_id, run, at)
         if not task.name and _knows_less(task, self._workers.at_run(run)):
             run.state = state
         elif run.is_live or (run.state, state) in _CORRECTIONS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sluice_agent.monitor.headcount import Headcount
 from sluice_agent.monitor.memory import Process, Run
 
 USUAL_FREQUENCY = 2.0
@@ -44,6 +45,8 @@ class WorkerView:
     """The time of the last heartbeat that said that a task runs."""
     idle_since: float | None = None
     """The time of the first of the last heartbeats that all said that no task runs."""
+    headcount: Headcount | None = None
+    """Of the runs that are under way: which of them are over by now, where it said that fewer run."""
     beat_slot: int = -1
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 from sluice_agent import speaker
 from sluice_agent.model import WorkerState
 from sluice_agent.monitor.events import Event, count, moment, seconds, text
+from sluice_agent.monitor.headcount import Headcount
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Process, Run
 from sluice_agent.monitor.view import USUAL_FREQUENCY, WorkerView
@@ -91,11 +92,18 @@ class Workers:
             view.times_asked += 1
         return [view.hostname for view in found]
 
-    def ended(self, external_id: str, run: Run) -> None:
-        """`run` is over."""
+    def ended(self, external_id: str, run: Run, at: float = 0.0) -> None:
+        """`run` is over, since `at` if an event says so."""
         view = self._views.get(run.worker)
-        if view is not None and view.running.get(external_id) is run:
-            del view.running[external_id]
+        if view is None:
+            return
+        _strike(view, external_id, run)
+        if view.headcount is not None:
+            view.headcount.ended(external_id, run, at)
+            if view.headcount.is_settled:
+                for each, other in view.headcount.over.items():
+                    _strike(view, each, other)
+                view.headcount = None
 
     def reconnected(self, now: float) -> None:
         """Events may be missing up to `now`: nobody has missed a heartbeat, and everybody is to be asked again."""
@@ -188,6 +196,10 @@ class Workers:
             self._say(view, WorkerState.BUSY if active else WorkerState.IDLE, at, within=_IDLE)
         if active:
             view.busy_at, view.idle_since = at, None
+            if view.speaks and view.headcount is None and len(view.running) > active:
+                began = {key: run for key, run in view.running.items() if (run.started or 0.0) <= at}
+                headcount = Headcount(at, active, began)
+                view.headcount = None if headcount.is_settled else headcount
         elif view.idle_since is None:
             view.idle_since = at
         elif view.running and at - view.idle_since >= _WORDLESS:
@@ -264,3 +276,8 @@ class Workers:
                 **within,
             )
         )
+
+
+def _strike(view: WorkerView, external_id: str, run: Run) -> None:
+    if view.running.get(external_id) is run:
+        del view.running[external_id]

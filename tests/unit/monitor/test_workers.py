@@ -252,6 +252,35 @@ def test_a_worker_with_an_agent_of_its_own(cluster: Cluster) -> None:
     assert cluster.walk("job-2") == "queued active unknown"
 
 
+def test_a_task_that_ended_before_its_busy_worker_was_killed(cluster: Cluster) -> None:
+    """Its agent has told how that ended, of which no event speaks: what it ran as it was killed is another task."""
+    agent = {FIELD: CONNECTION}
+    cluster.beat(active=0, **agent)
+    cluster.run("received", "started")
+    for number in range(2, 10):
+        cluster.run("received", "started", external_id=f"job-{number}")
+        cluster.beat(active=1, **agent)
+        if number < 9:
+            cluster.run("succeeded", external_id=f"job-{number}")
+    cluster.wait(20)
+    assert cluster.words() == "offline"
+    assert cluster.walk() == "queued active"
+    assert cluster.walk("job-9") == "queued active unknown"
+
+
+def test_an_end_that_is_heard_of_late_is_no_headcount(cluster: Cluster) -> None:
+    """It was over when the worker counted: the other one is what was counted, and must be told when it is killed."""
+    agent = {FIELD: CONNECTION}
+    cluster.run("received", "started")
+    cluster.run("received", "started", external_id="job-2")
+    late = cluster.event("task-succeeded", uuid="job-2", result="3", runtime=0.001)
+    cluster.beat(active=1, **agent)
+    cluster.observer.take(late)
+    cluster.wait(20)
+    assert cluster.walk() == "queued active unknown"
+    assert cluster.walk("job-2") == "queued active completed"
+
+
 def test_a_task_of_which_only_the_agent_knows_the_name(cluster: Cluster) -> None:
     """Told first and without its name, it would stay nameless: the agent's own word would count as the second."""
     cluster.beat(active=1, **{FIELD: CONNECTION})
