@@ -88,7 +88,7 @@ class Inspection:
         if run.state is None and run.started is None:
             if started is not None and started >= (run.received or 0.0):  # else it is the attempt before that runs
                 run.started = started
-        elif run.state is JobState.UNKNOWN:  # it has been told to be active, and that would be the same word again
+        elif run.state in (JobState.ACTIVE, JobState.UNKNOWN):  # it was told to be active: the same word once more
             run.state = JobState.ACTIVE
             view.running[external_id] = run
 

@@ -120,8 +120,13 @@ class Observer:
         self._later.now = now
         self._workers.reconnected(now)
 
-    def took_over(self) -> None:
+    def stand_by(self) -> None:
+        """Another monitor may hear what happens, until something is heard here: silence means nothing."""
+        self._workers.stand_by()
+
+    def took_over(self, now: float) -> None:
         """Another monitor has heard what happened before, the ends of runs that workers have told us of among it."""
+        self._workers.took_over(now)
         self._jobs.forget_hearsay()
 
     def unasked(self) -> list[str]:

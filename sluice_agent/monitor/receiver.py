@@ -219,7 +219,7 @@ class Receiver:
     def _read(self, message: Message) -> None:
         mark, is_new = self._subscription.mark(message)
         if self._subscription.survives and time.monotonic() - self._message_at > _STANDBY:
-            self._guarded(self._observer.took_over)
+            self._guarded(self._observer.took_over, time.time())
             self._ask_all()
         self._message_at = time.monotonic()
         body = message.body if is_new else b"[]"
@@ -294,6 +294,8 @@ class Receiver:
             self._guarded(self._observer.reconnected, time.time(), gap)
         else:
             logger.info("Listening to the events of %s", connection.as_uri())
+        if self._subscription.survives:
+            self._guarded(self._observer.stand_by)
         self._ask_all()
 
     def _note_failure(self, connection: Connection | None, error: Exception) -> None:

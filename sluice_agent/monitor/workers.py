@@ -50,6 +50,7 @@ class Workers:
         self._named: dict[str, WorkerView] = {}
         self._heard_all_since = 0.0
         self._looked = 0.0
+        self._stands_by = False
         self.handlers: Mapping[str, Callable[[WorkerView, Event], None]] = {
             "worker-online": self._online,
             "worker-heartbeat": self._heartbeat,
@@ -113,9 +114,20 @@ class Workers:
             view.idle_since = None
             view.is_asked, view.times_asked = False, 0
 
+    def stand_by(self) -> None:
+        """Another monitor may hear what happens, in place of us."""
+        self._stands_by = True
+
+    def took_over(self, now: float) -> None:
+        """It did until now, and has told how runs have ended: what has not, workers say when they are asked."""
+        if self._stands_by and now - self._heard_all_since > _DEAFNESS:
+            for view in self._views.values():
+                view.running.clear()
+        self._stands_by = False
+
     def tick(self, now: float) -> None:
         """Look who has missed three heartbeats, and forget who has gone."""
-        if not 0 <= now - self._looked <= _DEAFNESS:  # this process was stopped, or the clock was set
+        if self._stands_by or not 0 <= now - self._looked <= _DEAFNESS:  # this process was stopped, or the clock set
             for view in self._views.values():
                 view.heard = now
         self._looked = now
@@ -226,7 +238,7 @@ class Workers:
                 continue
 
             def tell(external_id: str = external_id, run: Run = run) -> None:
-                if view.running.pop(external_id, None) is run and not view.speaks:
+                if view.running.pop(external_id, None) is run and not (view.speaks or self._stands_by):
                     reason = "it ended while the monitor had lost its connection"
                     self._lost(external_id, run, self._later.now, reason)
 

@@ -36,7 +36,7 @@ def test_a_standby_that_takes_over(cluster: Cluster, seconds: int) -> None:
     cluster.observer.learned(WORKER, "active", running)
     cluster.wait(seconds)
     before = cluster.walk()
-    cluster.observer.took_over()
+    cluster.observer.took_over(cluster.now)
     cluster.observer.learned(WORKER, "active", running[1:])
     cluster.wait(10, beating=(WORKER, PID), active=2)
     cluster.run("succeeded", external_id="job-2")
@@ -45,6 +45,27 @@ def test_a_standby_that_takes_over(cluster: Cluster, seconds: int) -> None:
     assert set(cluster.walk("job-2").split()) == {"active", "completed"}
     assert cluster.walk("job-3").split()[-1] == "unknown"  # this one was lost
     assert len(set(cluster.ids("job-2"))) == 2
+
+
+def test_the_active_one_becomes_the_standby_and_takes_over_again(cluster: Cluster) -> None:
+    """While another hears the workers, their silence is no death; nor is what it has told of their jobs unknown."""
+    cluster.beat(active=3)
+    for number in (1, 2, 3):
+        cluster.run("received", "started", external_id=f"job-{number}")
+    cluster.observer.reconnected(cluster.now, 1.0)
+    cluster.observer.stand_by()
+    running = [{"id": f"job-{n}", "name": "app.add", "time_start": START} for n in (1, 2, 3)]
+    cluster.observer.learned(WORKER, "active", running[1:])
+    cluster.wait(30)
+    cluster.observer.took_over(cluster.now)
+    cluster.observer.learned(WORKER, "active", running[2:])
+    cluster.wait(10, beating=(WORKER, PID), active=1)
+    cluster.wait(10, beating=(WORKER, PID))
+    assert cluster.words().replace(" idle", "").replace(" busy", "") == "online"
+    assert cluster.walk("job-1") == cluster.walk("job-2") == "queued active"  # the other one has told the rest
+    assert cluster.walk("job-3") == "queued active unknown"
+    cluster.wait(20)
+    assert cluster.words().endswith("offline")
 
 
 @pytest.mark.parametrize("order", ORDERS)
