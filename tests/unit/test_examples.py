@@ -160,9 +160,10 @@ def test_the_agent_takes_what_systemd_gives_it(monkeypatch: pytest.MonkeyPatch) 
     understood(shlex.split(service["ExecStart"]))
     file = (UNIT.parent / "sluice-monitor.env").read_text().splitlines()
     lines = [line for line in file if line and not line.startswith("#")] + shlex.split(service["Environment"])
+    lines = [line.replace("%S", "/var/lib") for line in lines]
     settings = read_by_the_agent(dict(line.partition("=")[::2] for line in lines), monkeypatch)
     assert settings.active
-    assert str(settings.state_dir) == f"%S/{service['StateDirectory']}"
+    assert str(settings.state_dir) == f"/var/lib/{service['StateDirectory']}"
 
 
 def service_of(unit: str) -> configparser.SectionProxy:
