@@ -120,7 +120,7 @@ class Messages:
 
 def _learn(task: Task, event: Event) -> None:
     task.name = intern(text(event, "name") or task.name)
-    external_id = event["uuid"]
+    external_id = str(event["uuid"])
     root_id, parent_id = text(event, "root_id"), text(event, "parent_id")
     task.root_id = root_id if root_id != external_id else None
     if parent_id != external_id:  # Celery makes a job the parent of its own retry

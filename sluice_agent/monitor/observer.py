@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 from sluice_agent.ignoring import ignoring
 from sluice_agent.log import complain, logger
@@ -72,7 +73,8 @@ class Observer:
             handle = self._jobs.handlers.get(kind)
             if handle is not None:
                 self.event_counts[kind] += 1
-                handle(event["uuid"], event)
+                own = event["uuid"]
+                handle(str(own) if isinstance(own, UUID) else own, event)  # kombu's JSON brings a caller's own through
                 return
             hear = self._workers.handlers.get(kind)
             self.event_counts[kind if hear else _OTHER] += 1

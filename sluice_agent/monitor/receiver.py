@@ -20,10 +20,11 @@ from kombu.serialization import prepare_accept_content
 
 from sluice_agent.log import complain, logger
 from sluice_agent.monitor.backlog import Backlog, Raw, events_in
+from sluice_agent.monitor.connecting import connect, drop
 from sluice_agent.monitor.durable import AnotherQueueError
 from sluice_agent.monitor.enabling import Enabling
 from sluice_agent.monitor.inspector import ENABLE, Answer, Inspector, drain
-from sluice_agent.monitor.probe import HEARTBEAT, PING_AFTER, probe_of
+from sluice_agent.monitor.probe import probe_of
 from sluice_agent.monitor.subscription import spare_texts
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ _SLICE = 0.005  # seconds of decoding between two looks at the socket
 _TICK_EVERY = 1.0
 _PROBE_EVERY = 2.0
 _DEAF_AFTER = 20.0  # seconds without any sign of life until the connection is given up
-_CONNECT_SECONDS = 4.0
 _FIRST_PAUSE = 0.2  # seconds between two attempts to connect, at first
 _LONGEST_PAUSE = 3.0  # at last: whoever restarts a broker sees us back at once
 _GOOD_AFTER = 5.0  # seconds that a connection must live to be called a success: then pauses begin with the first again
@@ -44,8 +44,6 @@ _HOLD = 4.0  # seconds that events wait for what workers know of the jobs that t
 _STANDBY = 10.0  # seconds without a message after which another replica may have been the active one; so at first
 
 _ONLINE = "worker-online"
-
-_REDIS = {"socket_keepalive": True, "socket_connect_timeout": _CONNECT_SECONDS, "socket_timeout": 10.0}
 
 
 class DeafError(ConnectionError):
@@ -124,7 +122,7 @@ class Receiver:
         while not self._stopped.is_set():
             connection, begun = None, time.monotonic()
             try:
-                connection = self._connect(failures)
+                connection = connect(self._app, failures)
                 begun = time.monotonic()
                 self._listen(connection)
                 connection.release()
@@ -136,21 +134,6 @@ class Receiver:
             pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
             self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         self._finish()  # once more, for what was heard on a connection that is gone
-
-    def _connect(self, failures: int) -> Connection:
-        """A new connection to the broker, or to the next of several after each failure."""
-        options = {**_REDIS, **self._app.conf.broker_transport_options, "health_check_interval": PING_AFTER}
-        connection: Connection = self._app.connection_for_read(
-            heartbeat=HEARTBEAT, connect_timeout=_CONNECT_SECONDS, transport_options=options
-        )
-        for _ in range(failures):
-            connection.maybe_switch_next()
-        try:
-            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=_CONNECT_SECONDS)
-        except BaseException:
-            connection.release()
-            raise
-        return connection
 
     def _listen(self, connection: Connection) -> None:
         """Subscribe, and take what comes until the end or a fault."""
@@ -312,7 +295,7 @@ class Receiver:
             self._complain_of_broker(connection, error)
         if connection is not None:
             with suppress(Exception):
-                _drop(connection)
+                drop(connection)
 
     def _complain_of_broker(self, connection: Connection | None, error: Exception) -> None:
         what = "The broker can't be reached" if connection is None else "The connection to the broker is lost"
@@ -326,11 +309,3 @@ class Receiver:
             self._lost("internal_error")
             complain("observer", "The observer failed (%s: %s); it goes on.", type(error).__name__, error)
             logger.debug("The observer failed", exc_info=sys.exc_info())
-
-
-def _drop(connection: Connection) -> None:
-    """Close a connection that has failed: over AMQP without a farewell, to which nobody might ever answer."""
-    collect = getattr(connection._connection, "collect", None)  # the property would connect again
-    if collect is not None:
-        collect()
-    connection.release()

@@ -13,19 +13,18 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timezone
-from hashlib import blake2b
 from pathlib import Path
-from typing import Protocol
 
 from sluice_agent.log import complain, logger
 from sluice_agent.stats import Counts
 from sluice_agent.transport import cursor as cursors
+from sluice_agent.transport import sendings
 from sluice_agent.transport.answers import Settled, TooLarge, TryAgain, Unanswered, Verdict
-from sluice_agent.transport.audience import Choice
 from sluice_agent.transport.budget import NO_BUDGET, Budget
 from sluice_agent.transport.dead import bury
+from sluice_agent.transport.destination import Destination
 from sluice_agent.transport.folder import VITALS, journal_files, other_versions
-from sluice_agent.transport.http import THREAD_NAME, keep_out_of_the_hosts_log, nothing
+from sluice_agent.transport.http import THREAD_NAME, keep_out_of_the_hosts_log
 from sluice_agent.transport.lock import ShipLock
 from sluice_agent.transport.reader import Batch, next_batch
 from sluice_agent.transport.removal import remove_passed
@@ -34,30 +33,7 @@ from sluice_agent.transport.retry import GivenUpError, Patience
 _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that ships has died
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
 _UP_FOR = 3600.0  # seconds that it holds the lock before it writes off a destination to which nobody ships
-_MOST_SENDINGS = 2  # of an event whose answer is lost, where duplicates are not known
-_MOST_MARKS = 16  # of such events in the cursor: those that were evicted meanwhile would stay
 _LONGEST_MESSAGE = 300  # characters of an error in the cursor
-
-
-class Destination(Protocol):
-    """Where events go. Each destination has a cursor of its own, under its name; `choice` is what it is told.
-
-    One that does not know duplicates is sent one event at a time.
-    """
-
-    name: str
-    knows_duplicates: bool
-    last_answer: str
-    choice: Choice | None
-
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
-        """Send the events in `lines`, and say what became of them. Never raises.
-
-        `on_leaving` is called before the request leaves: until then nothing can have arrived.
-        """
-
-    def close(self) -> None:
-        """Close what `send` keeps open."""
 
 
 class Shipper:
@@ -227,8 +203,7 @@ class Shipper:
         counts.skipped += batch.skipped
         self._cursor.counts.add(counts)
         self._cursor.offsets.update(batch.offsets)
-        if self._cursor.sendings:
-            self._cursor.sendings.pop(_mark(batch.lines), None)
+        sendings.forget(batch.lines, self._cursor)
         if counts.delivered:
             self._cursor.last_delivery = _now()
             self._cursor.last_error = None
@@ -268,50 +243,12 @@ class Shipper:
         return counts
 
     def _attempt(self, lines: list[bytes]) -> Verdict:
-        knows = self._destination.knows_duplicates
-        verdict = self._destination.send(lines) if knows else self._send_at_most_twice(lines)
+        if self._destination.knows_duplicates:
+            verdict = self._destination.send(lines)
+        else:
+            verdict = sendings.at_most_twice(self._destination, lines, self._cursor, self._save)
         self._lock.sign()
         return verdict
-
-    def _send_at_most_twice(self, lines: list[bytes]) -> Verdict:
-        """Send what the destination would not know again: once more at the most where it may have been taken.
-
-        Each time is noted in the cursor as it leaves, so that this holds across restarts, and however a process ends.
-        """
-        before = self._cursor.sendings.get(_mark(lines), 0)
-        if before >= _MOST_SENDINGS:
-            self._say_lost("is dropped")
-            return Unanswered("the process that waited for the answer has ended")
-        if before:
-            self._say_lost("is sent once more, and may be there twice")
-        verdict = self._destination.send(lines, lambda: self._note_sendings(lines, before + 1))
-        if isinstance(verdict, TryAgain):
-            self._note_sendings(lines, before)  # it was not taken
-        if isinstance(verdict, Unanswered):
-            if before + 1 < _MOST_SENDINGS:
-                return TryAgain(verdict.why)
-            self._say_lost("is dropped")
-        return verdict
-
-    def _note_sendings(self, lines: list[bytes], times: int) -> None:
-        """Note how often an event was sent of which nobody knows whether it was taken."""
-        sendings, mark = self._cursor.sendings, _mark(lines)
-        before = sendings.pop(mark, 0)
-        if times:
-            sendings[mark] = times
-        self._cursor.counts.resent += (times > 1) - (before > 1)
-        while len(sendings) > _MOST_MARKS:
-            del sendings[next(iter(sendings))]
-        if times > before:  # else `_note_failure` saves it
-            self._save()
-
-    def _say_lost(self, what: str) -> None:
-        complain(
-            f"{what} {self.destination}",
-            "An answer of %s was lost: the event %s. This is counted.",
-            self.destination,
-            what,
-        )
 
     def _bury(self, lines: list[bytes]) -> None:
         complain(
@@ -349,10 +286,6 @@ class Shipper:
             del self._cursor.offsets[name]
         if gone or not self._is_saved:
             self._save()
-
-
-def _mark(lines: list[bytes]) -> str:
-    return blake2b(b"\n".join(lines), digest_size=16).hexdigest()
 
 
 def _now() -> str:

@@ -9,7 +9,8 @@ from sluice_agent.settings import Settings
 from sluice_agent.transport.ackly import AcklyEndpoint
 from sluice_agent.transport.audience import Choice
 from sluice_agent.transport.budget import NO_BUDGET, Budget
-from sluice_agent.transport.shipper import Destination, Shipper
+from sluice_agent.transport.destination import Destination
+from sluice_agent.transport.shipper import Shipper
 from sluice_agent.transport.sluice import SluiceEndpoint
 
 SLUICE, ACKLY = SluiceEndpoint.name, AcklyEndpoint.name

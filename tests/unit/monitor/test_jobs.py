@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -267,6 +268,15 @@ def test_a_task_with_two_names(cluster: Cluster) -> None:
     cluster.task("received", name="sum of two")
     cluster.run("started", "succeeded")
     assert cluster.walk() == "queued active completed"
+
+
+def test_an_id_that_is_no_text(cluster: Cluster) -> None:
+    """A caller's own may be a UUID, which kombu's JSON brings through as one: its events are all told."""
+    own: Any = uuid.uuid4()
+    for kind in ("received", "started", "succeeded"):
+        cluster.task(kind, own)
+    assert cluster.walk(str(own)) == "queued active completed"
+    assert not cluster.lost
 
 
 def test_failed_then_rejected(cluster: Cluster) -> None:

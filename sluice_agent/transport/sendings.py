@@ -1,0 +1,71 @@
+"""An event for a destination that does not know duplicates: sent once more at the most where it may have been taken.
+
+Each time is noted in the destination's cursor as the event leaves, so that this holds across restarts, and however a
+process ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+from sluice_agent.log import complain
+from sluice_agent.transport.answers import TryAgain, Unanswered, Verdict
+from sluice_agent.transport.cursor import Cursor
+from sluice_agent.transport.destination import Destination
+
+_MOST_SENDINGS = 2  # of an event whose answer is lost
+_MOST_MARKS = 16  # of such events in the cursor: those that were evicted meanwhile would stay
+
+
+def at_most_twice(destination: Destination, lines: list[bytes], place: Cursor, save: Callable[[], None]) -> Verdict:
+    """Send the event in `lines`, and note it in `place`, which `save` keeps."""
+    before = place.sendings.get(_mark(lines), 0)
+    if before >= _MOST_SENDINGS:
+        _say_lost(destination, "is dropped")
+        return Unanswered("the process that waited for the answer has ended")
+    if before:
+        _say_lost(destination, "is sent once more, and may be there twice")
+
+    def note_leaving() -> None:
+        _note(lines, place, before + 1)
+        save()
+
+    verdict = destination.send(lines, note_leaving)
+    if isinstance(verdict, TryAgain):
+        _note(lines, place, before)  # it was not taken; the shipper saves that with the failure
+    if isinstance(verdict, Unanswered):
+        if before + 1 < _MOST_SENDINGS:
+            return TryAgain(verdict.why)
+        _say_lost(destination, "is dropped")
+    return verdict
+
+
+def forget(lines: list[bytes], place: Cursor) -> None:
+    """What became of the event in `lines` is settled."""
+    if place.sendings:
+        place.sendings.pop(_mark(lines), None)
+
+
+def _note(lines: list[bytes], place: Cursor, times: int) -> None:
+    """Note how often an event was sent of which nobody knows whether it was taken."""
+    mark = _mark(lines)
+    before = place.sendings.pop(mark, 0)
+    if times:
+        place.sendings[mark] = times
+    place.counts.resent += (times > 1) - (before > 1)
+    while len(place.sendings) > _MOST_MARKS:
+        del place.sendings[next(iter(place.sendings))]
+
+
+def _say_lost(destination: Destination, what: str) -> None:
+    complain(
+        f"{what} {destination.name}",
+        "An answer of %s was lost: the event %s. This is counted.",
+        destination.name,
+        what,
+    )
+
+
+def _mark(lines: list[bytes]) -> str:
+    return blake2b(b"\n".join(lines), digest_size=16).hexdigest()
