@@ -59,6 +59,7 @@ def find_folder(state_dir: Path | None, name: str) -> Path:
                 _must_be_ours(candidate)
             if os.path.lexists(folder):
                 _must_be_ours(folder)
+                _must_lock(folder)
                 return folder
             _must_take_a_folder(nearest_existing(folder))
         except (OSError, JournalUnavailableError) as error:
@@ -174,6 +175,15 @@ def _unavailable(refusals: list[str]) -> JournalUnavailableError:
         f"no folder can be used ({'; '.join(refusals)}): "
         "set SLUICE_STATE_DIR to a folder that this user owns and can write"
     )
+
+
+def _must_lock(folder: Path) -> None:
+    """As far as that can be seen without a new file in it."""
+    descriptor = open_private(folder, os.O_RDONLY)
+    try:
+        try_lock(descriptor, shared=True)
+    finally:
+        os.close(descriptor)
 
 
 def _must_be_usable(folder: Path) -> None:

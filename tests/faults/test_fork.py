@@ -33,13 +33,13 @@ FORKS_WHILE_IT_POSTS = """
             threading.Event().wait(0.05)
         os._exit(0 if delivered else 1)
 
-    def post_and_fork(self, body, headers):
+    def post_and_fork(self, *request):
         if not posting.is_set():
             posting.set()
             if sys.argv[1] == "the shipper's thread":
                 fork()
             assert forked.wait(10)
-        return post(self, body, headers)
+        return post(self, *request)
 
     def fork():
         global pid

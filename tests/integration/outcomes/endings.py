@@ -224,6 +224,7 @@ ENDINGS = (
         call(tasks.unstored_retry),
         {ALL: "queued active retrying active/2 completed/2"},
         watched={ALL: "queued active failed active/2 completed/2"},
+        misreported=True,
         note="Celery fires no signal, and its event says that the job has failed.",
     ),
     Outcome(
