@@ -8,7 +8,8 @@ from email.utils import parsedate_to_datetime
 
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.settings import Settings
-from sluice_agent.transport.answers import object_in, text_of
+from sluice_agent.transport import sluice
+from sluice_agent.transport.answers import is_a_page, object_in, text_of
 from sluice_agent.transport.http import Answer, HttpClient, UnreachableError
 
 _SKEW = 5.0  # seconds: more, and a worker's heartbeats look old before they arrive
@@ -20,7 +21,7 @@ def check_sluice(settings: Settings) -> Iterator[Finding]:
     """Post no event at all: the cheapest request that says whether the key is right."""
     if settings.api_key is not None:
         key = settings.api_key.get_secret_value()
-        yield from _probe("sluice", settings.ingest_url, key, b'{"events":[]}', "SLUICE_API_KEY", "SLUICE_API_URL")
+        yield from _probe("sluice", settings.ingest_url, key, sluice.NO_EVENT, "SLUICE_API_KEY", "SLUICE_API_URL")
 
 
 def check_ackly(settings: Settings) -> Iterator[Finding]:
@@ -53,7 +54,8 @@ def _meaning(name: str, url: str, answer: Answer, key_variable: str, url_variabl
         return warning(name, f"{url} takes no more for now: {said}", "events wait in the journal until it does")
     if answer.status >= 500:
         return fault(name, f"{url} fails: {said}", "events wait in the journal until it is mended")
-    if answer.status in (400, 422) or (200 <= answer.status < 300 and object_in(answer.body) is not None):
+    is_taken = 200 <= answer.status < 300 and object_in(answer.body) is not None
+    if is_taken or (answer.status in (400, 422) and not is_a_page(answer)):
         return ok(name, f"{url} can be reached and takes the key")
     return fault(name, f"{url} answers like something else: {said}", f"is {url_variable} right?")
 

@@ -70,7 +70,7 @@ def judge(answer: Answer, events: int, now: datetime, address: str = "SLUICE_API
     if status == _TOO_LARGE:
         return TooLarge()
     if status in _REFUSED:
-        return hold(no_answer(answer, address)) if answer.body.strip() and object_in(answer.body) is None else Refused()
+        return hold(no_answer(answer, address)) if is_a_page(answer) else Refused()
     if status in _TRY_AGAIN or (status >= 500 and status != _NOT_IMPLEMENTED):
         return TryAgain(why, wait=retry_after(answer.headers.get("retry-after"), now) or 0.0)
     return hold(why)
@@ -108,6 +108,16 @@ def object_in(body: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def is_a_page(answer: Answer) -> bool:
+    """Whether it is one for people: no endpoint's own, but that of a proxy, a firewall or a captive portal."""
+    return bool(answer.body.strip()) and object_in(answer.body) is None
+
+
+def is_refused_by_a_page(answer: Answer) -> bool:
+    """Whether something that may not be the endpoint refuses what was sent."""
+    return answer.status in _REFUSED and is_a_page(answer)
 
 
 def text_of(answer: Answer) -> str:

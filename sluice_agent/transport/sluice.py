@@ -6,9 +6,12 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from hashlib import sha256
 
-from sluice_agent.transport.answers import TryAgain, Verdict, judge, text_of
+from sluice_agent.transport.answers import Refused, TryAgain, Verdict, is_a_page, is_refused_by_a_page, judge, text_of
 from sluice_agent.transport.audience import Choice
 from sluice_agent.transport.http import HttpClient, UnreachableError, nothing
+
+NO_EVENT = b'{"events":[]}'
+"""The smallest request that the endpoint takes."""
 
 
 class SluiceEndpoint:
@@ -31,7 +34,16 @@ class SluiceEndpoint:
         except UnreachableError as error:
             return TryAgain(str(error))
         self.last_answer = text_of(answer)
+        if is_refused_by_a_page(answer) and self._is_there_itself():
+            return Refused()
         return judge(answer, len(lines), datetime.now(timezone.utc))
+
+    def _is_there_itself(self) -> bool:
+        """Whether no event at all gets an answer of the endpoint's own: then a refusal is of the events."""
+        try:
+            return not is_a_page(self._http.post(NO_EVENT, {}))
+        except UnreachableError:
+            return False
 
     def close(self) -> None:
         """Close the connection."""

@@ -143,6 +143,10 @@ CASES: dict[str, Case] = {
     ),
     "400 for some": Case((), (poisoned_by(one_in(9)),), rejected=-9, requests=-1, said={"refused": 1}),
     "422 for some": Case((), (poisoned_by(one_in(9), 422),), rejected=-9, requests=-1, said={"refused": 1}),
+    "400 for some, by a firewall": Case(
+        (), (poisoned_by(one_in(9), page=b"<html>Forbidden"),), rejected=-9, requests=-1, said={"refused": 1}
+    ),
+    "400 for all, by a proxy": Case((html(400), html(400)), requests=3),
     "400 for all": Case((), (status(400),), rejected=EVENTS, requests=2 * EVENTS - 1, said={"refused": 1}),
     "413 with a limit that nobody knows": Case((), (limits(4_000),), requests=-1, said=SILENT),
     "413 for all": Case((), (limits(10),), rejected=EVENTS, requests=2 * EVENTS - 1, said={"refused": 1}),

@@ -122,13 +122,13 @@ def limits(most_bytes: int) -> Behaviour:
     return behave
 
 
-def poisoned_by(predicate: Callable[[dict[str, Any]], bool], code: int = 400) -> Behaviour:
-    """400 for the whole batch as soon as one of its events fits the predicate."""
+def poisoned_by(predicate: Callable[[dict[str, Any]], bool], code: int = 400, page: bytes | None = None) -> Behaviour:
+    """400 for the whole batch as soon as one of its events fits the predicate; with `page`, as a firewall says it."""
 
     def behave(exchange: Exchange) -> bool:
         if not any(predicate(event) for event in exchange.request.events):
             return False
-        exchange.send(code, error_body(code, "one of the events is not valid"))
+        exchange.send(code, page or error_body(code, "one of the events is not valid"))
         return True
 
     return behave
