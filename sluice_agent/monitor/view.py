@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sluice_agent.monitor.events import Event
 from sluice_agent.monitor.headcount import Headcount
 from sluice_agent.monitor.memory import Process, Run
 
@@ -19,11 +20,11 @@ _MOST_ASKED = 5  # times
 
 @dataclass(slots=True, eq=False)
 class WorkerView:
-    """One worker process as its events show it. `heard` is our wall clock, in seconds of the epoch, `said` its own."""
+    """One worker process as its events show it: `heard` is when, by our wall clock, the `last` one was taken."""
 
     process: Process
     heard: float
-    said: float
+    last: Event
     frequency: float | None = None
     """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
     is_online: bool = False
