@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -55,13 +54,12 @@ def raised_by_task(raised: BaseException) -> BaseException:
 
 def note_told(raised: BaseException) -> None:
     """Mark what Celery goes on to raise, here and in the main process, about a job whose end is told."""
-    with suppress(AttributeError):  # an exception that holds nothing but what it declares
-        setattr(raised, _TOLD, True)
+    vars(raised)[_TOLD] = True  # past whatever a class of somebody's does with attributes
 
 
 def is_told(raised: BaseException) -> bool:
     """Whether the end of the job that `raised` is about was told where it ran."""
-    return hasattr(raised, _TOLD)
+    return _TOLD in vars(raised)
 
 
 def error_text(exception: BaseException) -> str:
