@@ -191,8 +191,7 @@ class Jobs:
 
     def _about(self, external_id: str, event: Event) -> tuple[Task, WorkerView, float]:
         task, worker, at = self.memory.known(external_id), self._workers.at(event), moment(event, self._later.now)
-        if task.held is not None:
-            self._messages.settle(external_id, task, at)
+        self._messages.settle(external_id, task, at)
         return task, worker, at
 
     def _run_that_ends(self, task: Task, worker: WorkerView) -> Run:

@@ -74,7 +74,7 @@ class Observer:
             if handle is not None:
                 self.event_counts[kind] += 1
                 own = event["uuid"]
-                handle(str(own) if type(own) is UUID else own, event)  # kombu's JSON brings a caller's own through
+                handle(str(own) if isinstance(own, UUID) else own, event)  # kombu's JSON brings a caller's own through
                 return
             hear = self._workers.handlers.get(kind)
             self.event_counts[kind if hear else _OTHER] += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sluice_agent.monitor.events import Event
 from sluice_agent.monitor.headcount import Headcount
 from sluice_agent.monitor.memory import Process, Run
 
@@ -20,11 +19,11 @@ _MOST_ASKED = 5  # times
 
 @dataclass(slots=True, eq=False)
 class WorkerView:
-    """One worker process as its events show it: `heard` is when, by our wall clock, the `last` one was taken."""
+    """One worker process as its events show it. `heard` is our wall clock, in seconds of the epoch, `said` its own."""
 
     process: Process
     heard: float
-    last: Event
+    said: float
     frequency: float | None = None
     """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
     is_online: bool = False

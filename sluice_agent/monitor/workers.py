@@ -66,10 +66,10 @@ class Workers:
         if view is None:
             process = Process(intern(text(event, "hostname") or "unknown"), count(event.get("pid")) or 0)
             now = self._later.now
-            view = self._views.setdefault(process, WorkerView(process, heard=now, last=event))
+            view = self._views.setdefault(process, WorkerView(process, heard=now, said=now))
             self._named.setdefault(process.hostname, view)
         view.heard = self._later.now
-        view.last = event
+        view.said = moment(event, view.said)
         return view
 
     def at_run(self, run: Run) -> WorkerView:
@@ -135,8 +135,7 @@ class Workers:
             silence = now - view.heard
             if view.is_online and view.frequency and silence > view.patience:
                 # Dated by its own clock: whoever else has heard its last word says the same.
-                at = moment(view.last, view.heard) + view.patience
-                self._gone(view, at, reason=f"no heartbeat for {silence:.0f} s")
+                self._gone(view, view.said + view.patience, reason=f"no heartbeat for {silence:.0f} s")
                 self._abandon(view, f"its worker {view.hostname} is lost: no heartbeat for {silence:.0f} s")
             elif not view.is_online and silence > _KEPT and not view.running:
                 del self._views[view.process]

@@ -23,7 +23,7 @@ WORKER = "celery@one"
 
 def online(pid: int = 11) -> dict[str, WorkerView]:
     """One worker."""
-    return {WORKER: WorkerView(Process(WORKER, pid), 0.0, {})}
+    return {WORKER: WorkerView(Process(WORKER, pid), 0.0, 0.0)}
 
 
 def told_at(enabling: Enabling, seconds: int, start: int = 0) -> list[int]:
