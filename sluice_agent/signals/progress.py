@@ -55,5 +55,5 @@ def _fraction(meta: Any) -> float | None:
         return None
     current, total = meta.get("current"), meta.get("total")
     if isinstance(current, (int, float)) and isinstance(total, (int, float)) and total > 0:
-        return current / total if current < total else 1.0  # numbers of any size: their ratio may be no float
+        return max(min(current, total), 0) / total  # within 0 and 1 first: a ratio of large numbers is no float
     return None
