@@ -35,7 +35,7 @@ def facts_of(
     external_id = str(headers["id"])  # a caller's own may be a number or a UUID
     extensions: dict[str, Any] = {"rootId": get("root_id") or external_id}
     parent_id = get("parent_id")
-    if parent_id and parent_id != external_id:  # Celery makes a job the parent of its own retry
+    if parent_id and str(parent_id) != external_id:  # Celery makes a job the parent of its own retry
         extensions["parentId"] = parent_id
     if any(map(get, _SELDOM)):
         for header, (extension, form) in _SELDOM.items():

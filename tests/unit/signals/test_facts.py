@@ -23,7 +23,7 @@ app = Celery("facts", set_as_current=False)
 @pytest.mark.parametrize(
     ("headers", "told"),
     [
-        ({"id": OWN_ID, "root_id": OWN_ID, "parent_id": OWN_ID}, {"externalId": str(OWN_ID)}),
+        ({"id": OWN_ID, "root_id": OWN_ID, "parent_id": OWN_ID}, {"externalId": str(OWN_ID), "parentId": None}),
         ({"id": 123}, {"externalId": "123"}),
         ({"expires": datetime.max.isoformat()}, {"expires": "9999-12-31T23:59:59.000000Z"}),
         ({"eta": "0001-01-01T00:00:00+14:00"}, {"eta": "0001-01-01T00:00:00.000000Z"}),
