@@ -208,8 +208,10 @@ class Settings(BaseSettings):
     @field_validator("health_addr")
     @classmethod
     def _is_an_address(cls, address: str | None) -> str | None:
-        found = address and _ADDRESS.fullmatch(address)
-        if address and not (found and 0 < int(found[1]) < 65_536):
+        if address is None:
+            return None
+        found = _ADDRESS.fullmatch(address)
+        if not found or not 0 < int(found[1]) < 65_536:
             raise ValueError("[host]:port, such as :8081")
         return address
 

@@ -239,6 +239,12 @@ def test_an_end_that_ackly_cannot_be_told_is_named(monkeypatch: pytest.MonkeyPat
     assert said == "ACKLY_STATES is malformed: 'retrying' should be 'completed', 'failed' or 'cancelled'"
 
 
+def test_an_empty_argument_is_no_address() -> None:
+    """An empty variable counts as unset; an empty argument is a mistake in somebody's code."""
+    with pytest.raises(ConfigError, match="SLUICE_HEALTH_ADDR is malformed"):
+        Settings(health_addr="")
+
+
 def test_an_argument_takes_the_place_of_an_ackly_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """`install(Settings(ackly_states=…))` must not be overruled by the machine's environment."""
     set_all(monkeypatch, {"ACKLY_STATES": "completed", "ACKLY_INGEST_KEY": ACKLY_SECRET})
