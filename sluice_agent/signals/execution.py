@@ -73,8 +73,7 @@ class Execution:
         run = run_here(sender, request.id)
         if run is None or reason is None:
             return False
-        outcome = outcome_of(JobState.RETRYING, "RETRY", reason, einfo)
-        self._end(run, outcome, when=run.published_at, eta=outcome.eta)
+        self._end_in_retry(run, reason, einfo)
         return True
 
     def postrun(self, task: Task, retval: Any = None, state: str | None = None, **_: Any) -> None:
@@ -103,9 +102,9 @@ class Execution:
 
     def progress(self, run: Run, fraction: float) -> None:
         """Tell how far a job is: at most once a second, the last word always."""
-        clock = time.monotonic()
         if run.has_ended:  # the task's own hooks run after that
             return
+        clock = time.monotonic()
         run.unsaid_progress = float(fraction), now()
         if clock - run.progress_at >= _PROGRESS_EVERY:
             run.progress_at = clock
@@ -118,11 +117,14 @@ class Execution:
         # What a task raises Celery handles. It failed at that, as its result backend is away: here no signal follows.
         cause = raised_by_task(raised)
         if isinstance(cause, Retry):
-            outcome = outcome_of(JobState.RETRYING, "RETRY", cause, None)
-            self._end(run, outcome, when=run.published_at, eta=outcome.eta)
+            self._end_in_retry(run, cause, None)
         else:
             self._end(run, outcome_of(JobState.FAILED, "FAILURE", cause, None))
         note_told(raised)
+
+    def _end_in_retry(self, run: Run, reason: Retry, einfo: Any) -> None:
+        outcome = outcome_of(JobState.RETRYING, "RETRY", reason, einfo)
+        self._end(run, outcome, when=run.published_at, eta=outcome.eta)
 
     def _run_that_had_succeeded(self, external_id: str) -> Run | None:
         run = self._succeeded

@@ -20,7 +20,8 @@ _MOST_MARKS = 16  # of such events in the cursor: those that were evicted meanwh
 
 def at_most_twice(destination: Destination, lines: list[bytes], place: Cursor, save: Callable[[], None]) -> Verdict:
     """Send the event in `lines`, and note it in `place`, which `save` keeps."""
-    before = place.sendings.get(_mark(lines), 0)
+    mark = _mark(lines)
+    before = place.sendings.get(mark, 0)
     if before >= _MOST_SENDINGS:
         _say_lost(destination, "is dropped")
         return Unanswered("the process that waited for the answer has ended")
@@ -28,12 +29,12 @@ def at_most_twice(destination: Destination, lines: list[bytes], place: Cursor, s
         _say_lost(destination, "is sent once more, and may be there twice")
 
     def note_leaving() -> None:
-        _note(lines, place, before + 1)
+        _note(mark, place, before + 1)
         save()
 
     verdict = destination.send(lines, note_leaving)
     if isinstance(verdict, TryAgain):
-        _note(lines, place, before)  # it was not taken; the shipper saves that with the failure
+        _note(mark, place, before)  # it was not taken; the shipper saves that with the failure
     if isinstance(verdict, Unanswered):
         if before + 1 < _MOST_SENDINGS:
             return TryAgain(verdict.why)
@@ -47,9 +48,8 @@ def forget(lines: list[bytes], place: Cursor) -> None:
         place.sendings.pop(_mark(lines), None)
 
 
-def _note(lines: list[bytes], place: Cursor, times: int) -> None:
+def _note(mark: str, place: Cursor, times: int) -> None:
     """Note how often an event was sent of which nobody knows whether it was taken."""
-    mark = _mark(lines)
     before = place.sendings.pop(mark, 0)
     if times:
         place.sendings[mark] = times
