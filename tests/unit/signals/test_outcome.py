@@ -18,12 +18,20 @@ def store() -> None:
         raise ConnectionError("the result backend is away") from None
 
 
+def run(error: Exception) -> None:
+    """A task that meets one error, and raises another."""
+    try:
+        _ = {}["missing"]
+    except KeyError:
+        raise error  # noqa: B904 - with the first as its context, as Python has it
+
+
 def test_the_tasks_own_error_is_found_behind_that_of_the_backend() -> None:
     """Without it a night's failures all say that the result backend was away, and none what was wrong."""
     error = ValueError("boom")
     with pytest.raises(ConnectionError) as caught:  # noqa: PT012 - one frame sees both, as Celery's does
         try:
-            raise error
+            run(error)
         except ValueError:
             store()
     assert raised_by_task(caught.value) is error
