@@ -1,43 +1,85 @@
 """`make bench`: prints what the agent costs. ARGS="--tasks 2000 --rounds 1 --pools solo" for a quick look.
 
-ARGS="--parts events" measures only what an event costs the monitor; the parts are process, task and events.
+ARGS="--parts events" measures only what an event costs the monitor; the parts are process, tasks and events.
+ARGS="--compare REV" measures this checkout beside a commit; its parts are tasks, events and imports.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
 
-from tests.benchmarks import capture_cost, event_cost, task_cost
+from tests.benchmarks import capture_cost, event_cost, old_and_new, task_cost, versions
+from tests.benchmarks.comparison import Comparison, table
+
+_PARTS = ("process", "tasks", "events")
+_COMPARED_PARTS = ("tasks", "events", "imports")
 
 
 def main() -> None:
     """Measure, and print."""
     options = argparse.ArgumentParser(prog="make bench")
-    options.add_argument("--parts", default="process,task,events", help="what to measure, comma-separated")
+    options.add_argument("--parts", help="what to measure, comma-separated; all that there are")
     options.add_argument("--tasks", type=int, default=1_000, help="tasks in a turn")
     options.add_argument("--rounds", type=int, default=9, help="turns of each; the medians count")
     options.add_argument("--pools", default="prefork,solo", help="comma-separated")
     options.add_argument("--event-tasks", type=int, default=60_000, help="tasks whose events a monitor gets")
+    options.add_argument("--compare", metavar="REV", help="measure this checkout beside the package at this commit")
+    options.add_argument("--instances", type=int, default=3, help="workers of each version, with --compare")
     args = options.parse_args()
-    parts = args.parts.split(",")
+    known = _PARTS if args.compare is None else _COMPARED_PARTS
+    parts = args.parts.split(",") if args.parts else list(known)
+    if unknown := [part for part in parts if part not in known]:
+        options.error(f"--parts {','.join(unknown)}: there are {', '.join(known)}")
+    if args.compare is None:
+        _measure(args, parts)
+    elif args.instances < 2 or args.rounds < args.instances:
+        options.error("--compare needs two --instances, and a --rounds for each: their spread is the noise")
+    else:
+        try:
+            _compare(args, parts)
+        except ValueError as error:
+            options.error(str(error))
+
+
+def _measure(args: argparse.Namespace, parts: list[str]) -> None:
     if "process" in parts:
         print("Inside the process, the best of seven runs:")
         for what, microseconds in capture_cost.measure():
             print(f"  {microseconds:6.1f} µs  {what}")
-    if "task" in parts:
+    if "tasks" in parts:
         print(
             f"\nA no-op task on Redis, {args.tasks} tasks a turn, medians of {args.rounds} interleaved turns, "
             "in µs of CPU a task:"
         )
-        costs = task_cost.measure(args.pools.split(","), args.tasks, args.rounds, _say)
+        costs = task_cost.measure(args.pools.split(","), args.tasks, args.rounds, _progress)
         print("\n" + task_cost.report(costs))
     if "events" in parts:
         print(f"\nThe events of {args.event_tasks:,} tasks at full speed, from the broker on, in µs of CPU an event:")
-        _say(event_cost.HEAD)
-        event_cost.measure(args.event_tasks, _say)
+        _progress(event_cost.HEAD)
+        event_cost.measure(args.event_tasks, _progress)
 
 
-def _say(line: str) -> None:
+def _compare(args: argparse.Namespace, parts: list[str]) -> None:
+    sizes = old_and_new.Sizes(args.instances, args.rounds, args.tasks, args.event_tasks)
+    with tempfile.TemporaryDirectory() as directory:
+        pair = versions.old_and_new(args.compare, Path(directory))
+        print(f"Old: {pair[0].name}. New: {pair[1].name}. {args.instances} instances of each, {args.rounds} rounds.")
+        if "tasks" in parts:
+            _report(old_and_new.tasks(pair, args.pools.split(","), sizes, _progress), "µs of CPU a task")
+        if "events" in parts:
+            _report(old_and_new.events(pair, sizes, _progress), "µs of CPU an event")
+        if "imports" in parts:
+            _report(old_and_new.imports(pair, sizes), "ms of CPU")
+
+
+def _report(comparisons: Iterable[tuple[str, Comparison]], unit: str) -> None:
+    print("\n" + table(dict(comparisons), unit) + "\n", flush=True)
+
+
+def _progress(line: str) -> None:
     print(f"  {line}", flush=True)
 
 

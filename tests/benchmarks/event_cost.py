@@ -15,14 +15,14 @@ import tempfile
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
 from tests.benchmarks.cpu import cpu_microseconds
 from tests.benchmarks.dispatch import EVENTS_A_TASK
-from tests.support.process import Process, free_port
+from tests.support.process import ROOT, Process, free_port
 from tests.support.servers import RabbitMQServer, RedisServer
 from tests.support.waiting import wait_until
 
@@ -51,8 +51,11 @@ class Contestant(ABC):
 
     name: str
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` decides which version of the package is imported; None: this checkout's."""
         folder.mkdir()
+        self._environment = os.environ if environment is None else environment
+        self._cwd = ROOT if environment is None else folder
         self.process = self._start(folder, url)
         wait_until(self._listens, _STARTS_WITHIN, f"{self.name} does not listen", self.process.tail)
         time.sleep(_SETTLES)
@@ -92,13 +95,13 @@ class Sidecar(Contestant):
         self._folder = folder
         self._counted: dict[Path, tuple[int, int]] = {}
         env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
+            **{name: value for name, value in self._environment.items() if not name.startswith("SLUICE_")},
             "SLUICE_BROKER_URL": url,
             "SLUICE_CONNECTION_ID": str(uuid.uuid4()),
             "SLUICE_SHIP": "never",
             "SLUICE_STATE_DIR": str(folder),
         }
-        return Process([sys.executable, "-m", "sluice_agent", "monitor"], folder / "log", env)
+        return Process([sys.executable, "-m", "sluice_agent", "monitor"], folder / "log", env, self._cwd)
 
     def _listens(self) -> bool:
         return "Listening to the events" in self.process.logs()

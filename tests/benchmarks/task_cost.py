@@ -1,6 +1,6 @@
 """How much processor time a no-op task costs: bare, with the agent, and with Celery's own events (`-E`).
 
-And with somebody at Celery's signals who does nothing: less than that nobody can cost who listens to them.
+And with receivers at Celery's signals that do nothing: no program that uses the signals can cost less.
 
 All processes are counted: the worker's main process, its pool and its shipper, and the producer. Not counted are the
 broker and the endpoint. For each pool the workers live side by side and take turns, a second or two each, so that
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import redis
 
 from tests.benchmarks.cpu import cpu_microseconds, tree
 from tests.benchmarks.endpoint import LightEndpoint
+from tests.support.process import ROOT
 from tests.support.servers import RedisServer
 
 BARE, SIGNALS, AGENT, EVENTS = "bare", "signals", "sluice-agent", "Celery -E"
@@ -59,11 +60,20 @@ class Cost:
 class Contestant:
     """A worker and its producer, with a database of their own."""
 
-    def __init__(self, folder: Path, url: str, endpoint: LightEndpoint, pool: str, mode: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        endpoint: LightEndpoint,
+        pool: str,
+        mode: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` decides which version of the package is imported; None: this checkout's."""
         folder.mkdir(mode=0o700)
         self._client = redis.Redis.from_url(url)
         env = {
-            **os.environ,
+            **(os.environ if environment is None else environment),
             "BROKER_URL": url,
             "BENCH_MODE": mode,
             "SLUICE_API_KEY": "sk_bench",
@@ -74,10 +84,19 @@ class Contestant:
         command = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.app", "worker", "-P", pool, "-c", "2"]
         with (folder / "worker.log").open("wb") as log:
             self._worker = subprocess.Popen(
-                [*command, "-l", "warning", *(["-E"] if mode == EVENTS else [])], env=env, stdout=log, stderr=log
+                [*command, "-l", "warning", *(["-E"] if mode == EVENTS else [])],
+                cwd=ROOT if environment is None else folder,
+                env=env,
+                stdout=log,
+                stderr=log,
             )
         self._producer = subprocess.Popen(
-            [sys.executable, "-c", _PRODUCER], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _PRODUCER],
+            cwd=ROOT if environment is None else folder,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.run(_WARM_UP)
 
