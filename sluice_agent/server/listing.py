@@ -11,6 +11,7 @@ from typing import Any
 
 from sluice_agent.server.faults import RefusedError
 
+_INTEGERS = range(-(2**63), 2**63)  # what a column of SQLite holds
 _MALFORMED = [{"field": "cursor", "message": "not a nextCursor of a list with this sortBy and sortOrder"}]
 
 
@@ -102,8 +103,12 @@ def _position(cursor: str, sort_by: SortBy, sort_order: SortOrder) -> tuple[str 
     try:
         match json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))):
             case [by, order, (str() | int()) as value, str(job)] if (
-                by == sort_by.value and order == sort_order.value and isinstance(value, int) is number
+                by == sort_by.value
+                and order == sort_order.value
+                and isinstance(value, int) is number
+                and (not number or value in _INTEGERS)
             ):
+                f"{value}{job}".encode()  # SQLite takes no lone surrogate either
                 return value, job
     except (ValueError, RecursionError):
         pass
