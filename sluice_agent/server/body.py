@@ -10,6 +10,8 @@ from starlette.requests import ClientDisconnect
 from sluice_agent.server.faults import RefusedError
 
 _GZIP = 31  # zlib's window bits for a gzip member with its header and check sum
+_MOST_MEMBERS = 1_000  # of a gzip stream; 5 MB in the smallest that programs write, bgzip's of 64 kB, are 80
+_WINDOW = 65_536  # bytes that zlib is given at a time: it copies what is left of them at the end of each member
 
 
 async def received(request: Request, limit: int) -> bytes:
@@ -42,19 +44,29 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _inflated(body: bytes, limit: int) -> bytes:
-    inflated = b""
+    """`body`, a gzip stream, in time that grows with its size alone, whatever its members hold."""
+    inflated = bytearray()
+    members = read = 0
+    rest = b""  # of the window: what the last member left
     try:
-        while body:  # a gzip stream may have several members
+        while rest or read < len(body):
+            members += 1
+            if members > _MOST_MEMBERS:
+                raise RefusedError(400, f"The gzip stream has more than {_MOST_MEMBERS} members.")
             member = zlib.decompressobj(_GZIP)
-            inflated += member.decompress(body, limit + 1 - len(inflated))
-            if len(inflated) > limit:
-                raise _too_large(limit)
-            if not member.eof:
-                raise RefusedError(400, "The gzip stream ends too early.")
-            body = member.unused_data
+            while not member.eof:
+                if not rest:
+                    rest = body[read : read + _WINDOW]
+                    read += len(rest)
+                    if not rest:
+                        raise RefusedError(400, "The gzip stream ends too early.")
+                inflated += member.decompress(rest, limit + 1 - len(inflated))
+                if len(inflated) > limit:
+                    raise _too_large(limit)
+                rest = member.unused_data
     except zlib.error as error:
         raise RefusedError(400, f"The body is not gzip: {error}.") from None
-    return inflated
+    return bytes(inflated)
 
 
 def _too_large(limit: int) -> RefusedError:

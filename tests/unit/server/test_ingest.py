@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import time
 import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -219,6 +220,25 @@ def test_gzip_is_taken_and_announced(client: httpx.Client) -> None:
 def test_broken_gzip_is_refused(client: httpx.Client, body: bytes) -> None:
     """A body cut in transit would otherwise be a crash."""
     refusal(_post(client, body), 400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("member", [gzip.compress(b""), gzip.compress(b" ")], ids=["empty", "a byte each"])
+def test_gzip_in_crumbs_costs_no_more_than_its_size(client: httpx.Client, member: bytes) -> None:
+    """Ten seconds of a processor for 4 MB: a few such requests would otherwise stop the server."""
+    before = time.process_time()
+    refusal(_post(client, member * (4_000_000 // len(member))), 400, "VALIDATION_ERROR")
+    assert time.process_time() - before < 3  # seconds; half a second where nobody else computes
+
+
+@pytest.mark.parametrize("size", [100, 70_000])
+def test_gzip_of_many_members_is_taken(client: httpx.Client, size: int) -> None:
+    """Programs that compress in blocks, such as pigz and bgzip, would otherwise be refused."""
+    body = json.dumps(
+        {"events": [job_event("active", 0, error=random.Random(1).randbytes(4_000).hex())] * 100}
+    ).encode()
+    blocks = [body[start : start + size] for start in range(0, len(body), size)][-900:]
+    blocks.insert(0, body[: len(body) - sum(map(len, blocks))])
+    assert counts(_post(client, b"".join(map(gzip.compress, blocks))).json())[0] == 100
 
 
 def test_other_encodings_are_refused(client: httpx.Client) -> None:
