@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.edge import Edge
 from sluice_agent.server.faults import speak_errors
@@ -43,7 +44,7 @@ def create_app(
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
-        store.close()
+        await run_in_threadpool(store.close)  # which waits for what is being written; answers leave meanwhile
 
     app = FastAPI(title="sluice-agent serve", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Edge)

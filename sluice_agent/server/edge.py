@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluice_agent.server.faults import unforeseen
+from sluice_agent.server.faults import ending, unforeseen
 
 _log = logging.getLogger("sluice_agent.server")
 
@@ -15,7 +16,8 @@ _log = logging.getLogger("sluice_agent.server")
 class Edge:
     """Announces that requests may be compressed, and turns an exception that nobody expected into a logged 500.
 
-    Left to the framework, such an exception would also close the connection under the client's next request.
+    Left to the framework, such an exception would also close the connection under the client's next request. A request
+    that is cancelled, as the server ends before it does, is answered by 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -37,6 +39,9 @@ class Edge:
 
         try:
             await self._app(scope, receive, announcing)
+        except asyncio.CancelledError:
+            if not started:
+                await ending()(scope, receive, announcing)
         except Exception as error:
             if started:
                 raise

@@ -31,26 +31,32 @@ def speak_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RefusedError)
     def refused(_: Request, refusal: RefusedError) -> JSONResponse:
-        return _answer(refusal.status, refusal.message, refusal.details)
+        return answer(refusal.status, refusal.message, refusal.details)
 
     @app.exception_handler(HTTPException)
     def of_the_protocol(_: Request, error: HTTPException) -> JSONResponse:
-        return _answer(error.status_code, f"{error.detail}.", headers=error.headers)
+        return answer(error.status_code, f"{error.detail}.", headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
         details = [{"field": str(fault["loc"][-1]), "message": str(fault["msg"])} for fault in error.errors()]
-        return _answer(400, "A parameter is not allowed as it is.", details)
+        return answer(400, "A parameter is not allowed as it is.", details)
 
 
 def unforeseen() -> JSONResponse:
     """The answer where the server itself is at fault."""
-    return _answer(500, "The server failed; its log says why.")
+    return answer(500, "The server failed; its log says why.")
 
 
-def _answer(
+def ending() -> JSONResponse:
+    """The answer to a request for which there is no time any more."""
+    return answer(503, "The server ends.", headers={"Connection": "close"})
+
+
+def answer(
     status: int, message: str, details: Details | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
+    """An error as the API answers it."""
     code = _CODES.get(status) or HTTPStatus(status).phrase.upper().replace(" ", "_")
     error = {"code": code, "message": message, "docs_url": DOCS_URL}
     more = {"details": [dict(detail) for detail in details]} if details else {}

@@ -10,9 +10,11 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.app import BODY_LIMIT, create_app
+from sluice_agent.server.protocol import Protocol
 
 _GRACE = 5  # seconds that requests under way have when a signal comes
 _log = logging.getLogger("sluice_agent.server")
@@ -46,8 +48,19 @@ def serve(
         if not ipaddress.ip_address(address).is_loopback:
             _log.warning("listening on %s: everyone who reaches it can read all jobs without a key", host)
         shown = f"[{host}]" if ":" in host else host
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE)
-        _Server(config, lambda: ready(f"http://{shown}:{real_port}/api")).run(sockets=[listener])
+        _Server(configured(app), lambda: ready(f"http://{shown}:{real_port}/api")).run(sockets=[listener])
+
+
+def configured(app: FastAPI, protocol: type[Protocol] = Protocol) -> uvicorn.Config:
+    """How uvicorn serves `app`."""
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -58,6 +71,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests end; cancel those that are left. After a second signal uvicorn leaves that to asyncio, which
+        prints a stack trace for each."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            for task in self.server_state.tasks:
+                task.cancel()
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 (a signal handler's signature)
         """Ends the server; the second signal does not wait. Unlike uvicorn's, it does not raise the signal again."""

@@ -46,6 +46,7 @@ OWNERS = {  # where a library of others may be imported
     "tenacity": ("transport/retry.py",),
     "fastapi": ("server",),
     "uvicorn": ("server",),
+    "h11": ("server/protocol.py",),
     "prometheus_client": ("health",),
     "botocore": ("monitor/queues",),
     "pydantic_settings": ("settings.py",),

@@ -12,20 +12,21 @@ import pytest
 import uvicorn
 
 from sluice_agent.server import create_app
-from sluice_agent.server.serving import listening
+from sluice_agent.server.protocol import Protocol
+from sluice_agent.server.serving import configured, listening
 
 Start = Callable[..., httpx.Client]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a server with the given arguments of `create_app` and gives a client of it."""
+    """Starts a server with the given arguments of `create_app`, or a `protocol`, and gives a client of it."""
     running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
-    def started(**arguments: Any) -> httpx.Client:
+    def started(protocol: type[Protocol] = Protocol, **arguments: Any) -> httpx.Client:
         listener = listening("127.0.0.1", 0)
         app = create_app(tmp_path / f"{len(running)}.db", **arguments)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        server = uvicorn.Server(configured(app, protocol))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         client = httpx.Client(

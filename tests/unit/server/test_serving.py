@@ -29,7 +29,9 @@ PROGRAM = (
 @contextmanager
 def serving(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A process that serves `database`, and the address that it printed."""
-    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(database)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(database)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
