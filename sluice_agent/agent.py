@@ -74,6 +74,7 @@ class Agent:
             on_worker_start=self._note_worker,
             on_worker_stop=self.shutdown,
             losses=self.losses,
+            can_keep=self.can_keep,
         )
 
     def capture(self, event: bytes) -> None:

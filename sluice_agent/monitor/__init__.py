@@ -20,6 +20,8 @@ from sluice_agent.monitor.receiver import Receiver
 from sluice_agent.monitor.state import MonitorState
 from sluice_agent.monitor.subscription import Transient
 
+_AGENT_SECONDS = 5.0  # a worker shows its agent in its heartbeats, one in two seconds, and in an answer to `inspect`
+
 __all__ = ["DurableQueue", "Monitor", "MonitorState"]
 
 
@@ -60,6 +62,7 @@ class Monitor:
             redact=redact,
             remember=remember,
             heartbeat_interval=heartbeat_interval,
+            agent_seconds=_AGENT_SECONDS,
         )
         self._inspector = Inspector(app, enable_events=enable_events)
         subscription = Durable(app, durable) if durable else Transient(app)

@@ -100,4 +100,4 @@ class Inspection:
             self._jobs.begin(external_id, task, run, view, run.started)
         elif task.attempt == 1:
             state = JobState.SCHEDULED if task.eta else JobState.QUEUED
-            self._telling.waiting(external_id, task, Held(at, task.name, state, 0, {}))
+            self._telling.waiting(external_id, task, Held(at, task.name, state, 0, {}), view.process)

@@ -32,9 +32,18 @@ _CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it r
 class Jobs:
     """Tells what becomes of each task that events speak of. The time is that of `later`, which the observer winds."""
 
-    def __init__(self, *, telling: Telling, remember: int, bindings: Bindings, workers: Workers, later: Later) -> None:
+    def __init__(
+        self,
+        *,
+        connection_id: str,
+        telling: Telling,
+        remember: int,
+        bindings: Bindings,
+        workers: Workers,
+        later: Later,
+    ) -> None:
         self._telling = telling
-        self._messages = Messages(telling=telling, bindings=bindings, later=later)
+        self._messages = Messages(connection_id=connection_id, telling=telling, bindings=bindings, later=later)
         self._workers = workers
         self._later = later
         self.memory = Memory(remember, self._forget)
@@ -131,7 +140,7 @@ class Jobs:
         live = [run for run in runs if run.is_live]
         if live:
             self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **about)
-        elif (not runs or runs[-1].state is not JobState.CANCELLED) and not _knows_less(task, worker):
+        elif not runs or runs[-1].state is not JobState.CANCELLED:
             # It was turned away before it was received.
             self._messages.turned_away(external_id, task, worker, JobState.CANCELLED, "REVOKED", at, **about)
 
@@ -153,8 +162,7 @@ class Jobs:
         task, worker, at = self._about(external_id, event)
         run = self._run_that_ends(task, worker)
         worker.running.pop(external_id, None)
-        if not worker.speaks:
-            self._later.call(_CUTTING_OFF_HOLDS, lambda: self._tell_cut_off(external_id, task, run, at), is_known=True)
+        self._later.call(_CUTTING_OFF_HOLDS, lambda: self._tell_cut_off(external_id, task, run, at), is_known=True)
 
     # What else is heard
 
@@ -164,10 +172,7 @@ class Jobs:
             at = max(at, task.waiting_since + MICROSECOND)
         run.started = at = min(at, task.replaced_at(run.nesting) - MICROSECOND)
         worker.running[external_id] = run
-        if _knows_less(task, worker):
-            run.state = JobState.ACTIVE
-        else:
-            self._telling.run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
+        self._telling.run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
         if run.nesting < task.nesting:
             self._retire(external_id, task)
 
@@ -185,13 +190,13 @@ class Jobs:
                 run.state = JobState.QUEUED  # it has replaced itself, and waits for a worker
                 return
             at = max(at, (run.started or 0.0) + MICROSECOND)  # the worker's clock may be ahead of ours
-            self._telling.run(external_id, task, run, JobState.UNKNOWN, "STARTED", at, reason=reason)
+            self._telling.run(external_id, task, run, JobState.UNKNOWN, "STARTED", at, is_lost=True, reason=reason)
 
     # What follows from it
 
     def _about(self, external_id: str, event: Event) -> tuple[Task, WorkerView, float]:
         task, worker, at = self.memory.known(external_id), self._workers.at(event), moment(event, self._later.now)
-        self._messages.settle(external_id, task, at)
+        self._messages.settle(external_id, task, worker, at)
         return task, worker, at
 
     def _run_that_ends(self, task: Task, worker: WorkerView) -> Run:
@@ -224,9 +229,7 @@ class Jobs:
         if run.is_hearsay and run.state is None and run.started is not None:
             self.begin(external_id, task, run, self._workers.at_run(run), run.started)
         self._workers.ended(external_id, run, at)
-        if not task.name and _knows_less(task, self._workers.at_run(run)):
-            run.state = state
-        elif run.is_live or (run.state, state) in _CORRECTIONS:
+        if run.is_live or (run.state, state) in _CORRECTIONS:
             self._telling.run(external_id, task, run, state, celery_state, at, **about)
 
     def _tell_cut_off(self, external_id: str, task: Task, run: Run, at: float) -> None:
@@ -255,8 +258,3 @@ class Jobs:
         for run in task.runs:
             if run.state is JobState.ACTIVE:
                 self._workers.ended(external_id, run)
-
-
-def _knows_less(task: Task, worker: WorkerView) -> bool:
-    """Whether the worker's agent, which tells the same, is sure to know more: at the least the task's name."""
-    return not task.name and worker.speaks

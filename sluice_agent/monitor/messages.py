@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from sys import intern
 from typing import Any
 
+from sluice_agent import speaker
 from sluice_agent.model import JobState
 from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.events import Event, count, moment, text
@@ -22,10 +24,12 @@ _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 class Messages:
     """Tells that a task waits: by its producer's word, which is held for a moment, else by the worker's."""
 
-    def __init__(self, *, telling: Telling, bindings: Bindings, later: Later) -> None:
+    def __init__(self, *, connection_id: str, telling: Telling, bindings: Bindings, later: Later) -> None:
+        self._connection_id = connection_id
         self._telling = telling
         self._bindings = bindings
         self._later = later
+        self._marks_are_seen = False  # whether producers have agents, and send events that show it
 
     def sent(self, external_id: str, task: Task, event: Event) -> None:
         """A producer has published the task, or what replaces it."""
@@ -44,7 +48,7 @@ class Messages:
         if task.told_waiting < 0 and task.waiting_since:  # a worker's word, that it turned the task away, was faster
             at = min(at, task.waiting_since)
         if attempt == 1 and task.created is None:
-            task.created = at
+            task.created = self._reported_creation(event) or at
         last = task.last_run
         if last is not None and last.state in _VERDICTS and last.started is not None and at > last.started:
             task.published_again = True
@@ -53,6 +57,10 @@ class Messages:
             _learn(task, event)
         if attempt == 1 and task.told_waiting < task.sent.nesting:
             self._release(external_id, task, at)
+            if event.get(speaker.FIELD) == self._connection_id:  # its producer's agent has reported that it waits
+                self._marks_are_seen = True
+                task.told_waiting, task.waiting_since = task.sent.nesting, at
+                return
             task.held = held = self._publication(task, event, at, task.sent.nesting)
             self._later.call(_PUBLICATION_HOLDS, lambda: self._release(external_id, task, at, held), is_known=True)
 
@@ -60,24 +68,24 @@ class Messages:
         """`worker` has taken a message of the task from its queue."""
         task.attempt = attempt = (count(event.get("retries")) or 0) + 1
         task.taken, task.taken_kind = _seen(task.taken, task.taken_kind, attempt, event)
-        self._release(external_id, task, at)
+        self._release(external_id, task, at, by=worker)
         _learn(task, event)
         task.queue = task.queue or worker.only_queue
         if attempt > 1 or task.told_waiting >= task.nesting:
             return
-        if worker.speaks and 0.0 < (moment_of(task.eta) or 0.0) <= at:
-            # It may have been past at the publication: the producer's agent knows, or else the worker's decides.
-            task.told_waiting, task.waiting_since = task.nesting, at
-            return
         # When it was published it was to start later, even if that moment has come while it waited.
         state = JobState.SCHEDULED if task.eta else JobState.QUEUED
         held = Held(at, task.name, state, task.nesting, self._telling.arguments(event))
-        self._telling.waiting(external_id, task, held)
+        if self._marks_are_seen and task.sent is None:  # the event of its producer, and so a mark, may follow
+            tell = partial(self._telling.waiting, external_id, task, held, worker.process)
+            self._later.call(_PUBLICATION_HOLDS, tell, is_known=True)
+        else:
+            self._telling.waiting(external_id, task, held, worker.process)
 
-    def settle(self, external_id: str, task: Task, at: float) -> None:
+    def settle(self, external_id: str, task: Task, worker: WorkerView, at: float) -> None:
         """A worker speaks of the task: what a producer has said of the message that it has comes before."""
         if task.held is not None and task.held.nesting <= task.nesting:
-            self._release(external_id, task, at)
+            self._release(external_id, task, at, by=worker)
 
     def turned_away(
         self,
@@ -92,8 +100,8 @@ class Messages:
         """`worker` will not run the task. Where nothing is known of it, its producer's word may follow."""
 
         def tell() -> None:
-            self._release(external_id, task, at)
-            self._telling.turned_away(external_id, task, worker.hostname, state, celery_state, at, **about)
+            self._release(external_id, task, at, by=worker)
+            self._telling.turned_away(external_id, task, worker.process, state, celery_state, at, **about)
 
         if task.told_waiting < 0:
             task.waiting_since = at - MICROSECOND
@@ -102,20 +110,34 @@ class Messages:
         else:
             tell()
 
+    def _reported_creation(self, event: Event) -> float | None:
+        """The job's creation as its producer's agent has reported it."""
+        return moment_of(text(event, speaker.CREATED_AT)) if event.get(speaker.FIELD) == self._connection_id else None
+
     def _publication(self, task: Task, event: Event, at: float, nesting: int) -> Held:
         """What a producer says of the task that it has published at `at`."""
         state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
         return Held(at, text(event, "name") or task.name, state, nesting, self._telling.arguments(event))
 
-    def _release(self, external_id: str, task: Task, before: float, only: Held | None = None) -> None:
-        """Tell what its producer said: the task was published before a worker knew of it, whatever the clocks say."""
+    def _release(
+        self,
+        external_id: str,
+        task: Task,
+        before: float,
+        only: Held | None = None,
+        by: WorkerView | None = None,
+    ) -> None:
+        """Tell what its producer said: the task was published before a worker knew of it, whatever the clocks say.
+
+        `by` is that worker: its agent reports that the task has waited, where the producer has none.
+        """
         held = task.held
         if held is None or only not in (None, held):
             return
         task.held = None
         held.at = min(held.at, before)
         task.created = min(task.created or held.at, held.at)
-        self._telling.waiting(external_id, task, held)
+        self._telling.waiting(external_id, task, held, by.process if by else None)
 
 
 def _learn(task: Task, event: Event) -> None:

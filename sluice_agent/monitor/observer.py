@@ -32,7 +32,8 @@ class Observer:
 
     `lost` counts, by reason, an event that could not be understood. Arguments and results (as the texts that events
     carry) are told only with `redact`, and through it. `remember` is a number of tasks. A worker's heartbeat is told
-    once in `heartbeat_interval` seconds; 0: never.
+    once in `heartbeat_interval` seconds; 0: never. `agent_seconds` is how long it may take until a worker shows that
+    an agent of its own reports its jobs: what happens before is held for so long.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Observer:
         redact: Redact | None = None,
         remember: int = 100_000,
         heartbeat_interval: float = 5.0,
+        agent_seconds: float = 0.0,
     ) -> None:
         self._drop = lost
         self._later = Later()
@@ -54,11 +56,17 @@ class Observer:
             later=self._later,
             heartbeat_interval=heartbeat_interval,
             lost=self._lost_run,
+            agent_seconds=agent_seconds,
         )
         self._bindings = Bindings()
-        telling = Telling(connection_id, emit, ignoring(ignore_tasks), redact)
+        telling = Telling(connection_id, emit, self._workers.emit_for, ignoring(ignore_tasks), redact)
         self._jobs = Jobs(
-            telling=telling, remember=remember, bindings=self._bindings, workers=self._workers, later=self._later
+            connection_id=connection_id,
+            telling=telling,
+            remember=remember,
+            bindings=self._bindings,
+            workers=self._workers,
+            later=self._later,
         )
         self._inspection = Inspection(
             jobs=self._jobs, workers=self._workers, telling=telling, bindings=self._bindings, later=self._later

@@ -7,7 +7,7 @@ from typing import Any
 
 from sluice_agent.model import JobState
 from sluice_agent.monitor.events import Event
-from sluice_agent.monitor.memory import Held, Run, Task
+from sluice_agent.monitor.memory import Held, Process, Run, Task
 from sluice_agent.redaction import Redact
 from sluice_agent.translation import JobEvents, JobFacts, timestamp, timestamp_of
 
@@ -16,29 +16,41 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class Telling:
-    """Writes events to `emit`, but for the tasks that `is_ignored`; arguments and results only through `redact`."""
+    """Writes events to `emit`, but for the tasks that `is_ignored`; arguments and results only through `redact`.
+
+    `emit_for` takes those that a worker's agent may emit itself. It is given the worker's process, and is None where
+    the agent does.
+    """
 
     def __init__(
         self,
         connection_id: str,
         emit: Callable[[bytes], None],
+        emit_for: Callable[[Process], Callable[[bytes], None] | None],
         is_ignored: Callable[[str], bool],
         redact: Redact | None,
     ) -> None:
         self._connection_id = connection_id
         self._emit = emit
+        self._emit_for = emit_for
         self._is_ignored = is_ignored
         self._redact = redact
 
-    def waiting(self, external_id: str, task: Task, held: Held) -> None:
-        """Tell that a task waits for its first run: once, and once more for each task that it is replaced by."""
+    def waiting(self, external_id: str, task: Task, held: Held, by: Process | None = None) -> None:
+        """Report that a task waits for its first run: once, and once more for each task that it is replaced by.
+
+        `by` is the worker process that has received it, if any.
+        """
         nesting = held.nesting
         if task.told_waiting >= nesting or self._is_ignored(held.name):
             return
         task.told_waiting, task.waiting_since = nesting, held.at
+        emit = self._emit if by is None else self._emit_for(by)
+        if emit is None:
+            return
         told = self._about(external_id, task, name=held.name, run=f"+{nesting}" if nesting else "")
         when = timestamp(held.at)
-        self._emit(told.event(held.state, "PENDING", when, requeued=True if nesting else None, **held.arguments))
+        emit(told.event(held.state, "PENDING", when, requeued=True if nesting else None, **held.arguments))
 
     def arguments(self, event: Event) -> Mapping[str, Any]:
         """What is told of a task's arguments: nothing, or what the hook lets through."""
@@ -46,22 +58,33 @@ class Telling:
         return {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else _NOTHING
 
     def turned_away(
-        self, external_id: str, task: Task, worker: str, state: JobState, celery_state: str, at: float, **about: Any
+        self, external_id: str, task: Task, worker: Process, state: JobState, celery_state: str, at: float, **about: Any
     ) -> None:
         """Tell what `worker` has made of a task that it did not begin to run."""
-        if self._is_ignored(task.name):
+        emit = self._emit_for(worker)
+        if emit is None or self._is_ignored(task.name):
             return
-        told = self._about(external_id, task, attempt=task.attempt, worker=worker)
-        self._emit(told.event(state, celery_state, timestamp(at), **about))
+        told = self._about(external_id, task, attempt=task.attempt, worker=worker.hostname)
+        emit(told.event(state, celery_state, timestamp(at), **about))
 
     def run(
-        self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **about: Any
+        self,
+        external_id: str,
+        task: Task,
+        run: Run,
+        state: JobState,
+        celery_state: str,
+        at: float,
+        *,
+        is_lost: bool = False,
+        **about: Any,
     ) -> None:
-        """Tell the state of a run, and note it."""
+        """Report the state of a run, and note it. `is_lost`: its worker has gone, and with it an agent of its own."""
         previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
         run.state = state
+        emit = self._emit if is_lost else self._emit_for(run.worker)
         name = run.task_name or task.name
-        if self._is_ignored(name):
+        if emit is None or self._is_ignored(name):
             return
         when = timestamp(at)
         started = when if state is JobState.ACTIVE else timestamp(run.started) if run.started else None
@@ -74,7 +97,7 @@ class Telling:
             run=run.name,
             redelivered=run.redelivered,
         )
-        self._emit(told.event(state, celery_state, when, previous=previous, started=started, **about))
+        emit(told.event(state, celery_state, when, previous=previous, started=started, **about))
 
     def result(self, value: Any) -> Any:
         """What is told of a result: nothing, or what the hook lets through."""

@@ -15,6 +15,7 @@ _LATENESS = 1.0  # seconds that a heartbeat may be late, as the clock here is wo
 _BUSY_SOLO = 3_600.0  # seconds: a solo worker says nothing while it runs a task
 _ANSWER_SECONDS = 5.0  # in which a worker answers, at first; then twice that, and so on
 _MOST_ASKED = 5  # times
+_BEATLESS_SECONDS = 10.0  # between two questions to a worker without heartbeats, which may have been replaced
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +29,10 @@ class WorkerView:
     """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
     is_online: bool = False
     is_busy: bool = False
-    speaks: bool = False
-    """Whether it has an agent of its own for the same connection: then it tells of itself, and knows better."""
+    speaks: bool | None = None
+    """Whether an agent of its own reports it and its jobs to the same connection. None: not known yet."""
+    undecided: list[bytes] = field(default_factory=list)
+    """What is to be reported of its jobs in case that no agent does."""
     active: int | None = None
     pool: str | None = None
     concurrency: int | None = None
@@ -68,6 +71,8 @@ class WorkerView:
     def is_to_be_asked(self, now: float) -> bool:
         """Whether it was not asked yet, or has not answered."""
         if not self.is_asked:
+            return True
+        if self.frequency is None and self.heard - self.asked_at > _BEATLESS_SECONDS:
             return True
         wait = _ANSWER_SECONDS * 2**self.times_asked
         return self.pool is None and self.times_asked < _MOST_ASKED and now - self.asked_at > wait

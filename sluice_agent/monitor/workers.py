@@ -20,6 +20,7 @@ _FAREWELL = 15.0  # seconds after `worker-offline` in which the last word on a t
 _KEPT = 60.0  # seconds for which a worker that has gone is known
 _IDLE = 1.0  # seconds in which two words of busy, or of idle, are one
 _WORDLESS = 4.0  # seconds in which nothing ran, after which no word comes on what ran before
+_MOST_UNDECIDED = 10_000  # events of one worker: 5 MB
 _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
 _NO_WORD = "it ended, and no event said how: Celery says nothing of a task that raises Ignore"
 
@@ -30,6 +31,7 @@ class Workers:
     """Tells what the workers do. `lost` hears of a run whose worker has gone, or that ended without a word.
 
     It hears when the run was last known to go on: should its verdict come after all, that is later, and corrects it.
+    What happens to the jobs of a worker is held for `agent_seconds` while it is not known whether it has an agent.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Workers:
         later: Later,
         heartbeat_interval: float,
         lost: Lost,
+        agent_seconds: float = 0.0,
     ) -> None:
         self._connection_id = connection_id
         self._emit = emit
         self._later = later
         self._interval = heartbeat_interval
         self._lost = lost
+        self._agent_seconds = agent_seconds
         self._views: dict[tuple[str, int], WorkerView] = {}
         self._named: dict[str, WorkerView] = {}
         self._heard_all_since = 0.0
@@ -87,7 +91,9 @@ class Workers:
     def unasked(self) -> list[str]:
         """The names of those that are new or have returned since this was called last, or that have not answered."""
         now = self._later.now
-        found = [view for view in self._named.values() if view.is_online and view.is_to_be_asked(now)]
+        candidates = {id(view): view for view in self._named.values() if view.is_online or view.frequency is None}
+        candidates |= {id(view): view for view in self._views.values() if view.speaks is None}
+        found = [view for view in candidates.values() if view.is_to_be_asked(now)]
         for view in found:
             view.is_asked, view.asked_at = True, now
             view.times_asked += 1
@@ -195,7 +201,7 @@ class Workers:
         if system is not None:
             view.system = intern(system.lower())
         if version is not None:
-            view.speaks = event.get(speaker.FIELD) == self._connection_id
+            self._learn_agent(view, reports=event.get(speaker.FIELD) == self._connection_id)
         if online_at is not None and not view.is_online:
             view.is_online, view.is_asked, view.times_asked = True, False, 0
             view.idle_since = None
@@ -230,6 +236,40 @@ class Workers:
             module = (text(pool, "implementation") or "").partition(":")[0].rpartition(".")[2]
             view.pool = intern(_POOLS.get(module, module)) or None
             view.concurrency = count(pool.get("max-concurrency"))
+        agent = reply.get(speaker.FIELD)
+        if isinstance(agent, Mapping):
+            reports = agent.get(speaker.REPORTS) is True and agent.get(speaker.CONNECTION) == self._connection_id
+            self._learn_agent(view, reports=reports)
+        elif view.speaks is None or view.frequency is None:  # else its events have shown an agent that answers less
+            self._learn_agent(view, reports=False)
+
+    def _learn_agent(self, view: WorkerView, *, reports: bool) -> None:
+        """Whether an agent of its own `reports` what `view` does."""
+        view.speaks = reports
+        undecided, view.undecided = view.undecided, []
+        if not reports:
+            for line in undecided:
+                self._emit(line)
+
+    def emit_for(self, process: Process) -> Callable[[bytes], None] | None:
+        """What takes an event of a job of this worker process; None where its own agent emits it."""
+        view = self._views.get(process)
+        if view is None or view.speaks is False or (view.speaks is None and not self._agent_seconds):
+            return self._emit
+        return None if view.speaks else lambda line: self._hold(view, line)
+
+    def _hold(self, view: WorkerView, line: bytes) -> None:
+        """Keep `line` until it is known whether the agent of `view` emits it, or has had the time to say so."""
+
+        def decide() -> None:
+            if view.speaks is None:
+                self._learn_agent(view, reports=False)
+
+        if not view.undecided:
+            self._later.call(self._agent_seconds, decide, is_known=True)
+        view.undecided.append(line)
+        if len(view.undecided) >= _MOST_UNDECIDED:
+            decide()
 
     def learn_running(self, view: WorkerView, external_ids: set[str]) -> None:
         """The answer to `inspect active`: what we have for running and is not there has ended while we were deaf."""

@@ -41,11 +41,14 @@ def connect(
     on_worker_start: Callable[[Celery, str], None] = lambda _app, _hostname: None,
     on_worker_stop: Callable[[], None] = lambda: None,
     losses: Callable[[], Mapping[str, int]] = dict,
+    can_keep: Callable[[], bool] = lambda: True,
 ) -> Callable[[float], None]:
     """Listen to every signal that tells of a job or a worker; what is heard goes to `emit`.
 
     `lost` counts an event that could not be made. `losses` says what was dropped, by reason: each heartbeat tells it,
-    so that it gets through with the first that does. Returns what a running task calls with its progress (0 to 1).
+    so that it gets through with the first that does. `can_keep` says whether what is emitted now can be written down:
+    while it can't, a monitor on the same cluster is to report it. Returns what a running task calls with its progress
+    (0 to 1).
     """
     watch = Watch(
         emit=emit,
@@ -53,6 +56,7 @@ def connect(
         connection_id=connection_id,
         is_ignored=ignoring(ignore_tasks),
         redact=unfailing(redact) if capture_args else None,
+        can_keep=can_keep,
     )
     publishing = Publishing(watch)
     told = Told()

@@ -11,6 +11,7 @@ from celery import current_app
 from celery._state import get_current_task
 
 from sluice_agent.model import JobState
+from sluice_agent.signals.claims import note_reported
 from sluice_agent.signals.facts import facts_of
 from sluice_agent.signals.header import (
     CREATED_AT,
@@ -73,6 +74,7 @@ class Publishing:
         if CREATED_AT not in note or task.get("retries"):
             return
         when = note.get(PUBLISHED_AT) or note[CREATED_AT]
+        note_reported(task["id"], note[CREATED_AT])
         facts = facts_of(task, note, name=sender, queue=queue_of(current_app, delivery))
         redact = self._watch.redact
         arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}

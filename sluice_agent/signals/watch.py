@@ -29,6 +29,8 @@ class Watch:
     is_ignored: Callable[[str], bool]
     redact: Redact | None
     """Arguments and results pass through it; None: they are not captured."""
+    can_keep: Callable[[], bool] = lambda: True
+    """Whether what is emitted now can be written down."""
 
 
 def harmless(watch: Watch, handler: Callable[P, None]) -> Callable[P, None]:

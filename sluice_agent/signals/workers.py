@@ -16,9 +16,9 @@ import celery
 import kombu
 from celery.worker import state as worker_state
 
-from sluice_agent import speaker
 from sluice_agent.log import complain
 from sluice_agent.model import WorkerState
+from sluice_agent.signals.claims import Claims
 from sluice_agent.signals.watch import Watch, harmless
 from sluice_agent.translation import worker_event
 
@@ -55,7 +55,8 @@ class Workers:
         self._consumer: Any = None
         self._pid = 0
         self._about: dict[str, Any] = {}
-        worker_state.SOFTWARE_INFO[speaker.FIELD] = watch.connection_id
+        self._claims = Claims(watch)
+        self._claims.watch_events_and_stats()
 
     def process_init(self, **_: Any) -> None:
         """A pool process begins, or the process of a solo worker."""
@@ -103,6 +104,7 @@ class Workers:
         was_busy = False
         while not self._stopped.wait(min(_LOOK_EVERY, self._interval or _LOOK_EVERY)):
             try:
+                self._claims.renew()
                 self._look()
                 is_busy = len(worker_state.active_requests) > 0
                 if is_busy is not was_busy:

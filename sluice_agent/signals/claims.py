@@ -1,0 +1,77 @@
+"""How this process shows a monitor what it reports itself: in its events on the broker, and when a worker is asked.
+
+A claim is made only while events can be kept: what an agent can't report, a monitor is to report.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from celery.events.dispatcher import EventDispatcher
+from celery.worker import WorkController
+from celery.worker import state as worker_state
+
+from sluice_agent import speaker
+from sluice_agent.signals.listening import listen
+from sluice_agent.signals.watch import Watch, harmless
+
+_SENT = "task-sent"
+
+_reported: ContextVar[tuple[str, str]] = ContextVar("sluice_agent_reported", default=("", ""))
+
+
+class Claims:
+    """The marks on worker events, on `task-sent`, and in the answer to `inspect stats`."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self.renew()
+
+    def renew(self) -> None:
+        """Mark the worker events that follow, or stop to."""
+        worker_state.SOFTWARE_INFO[speaker.FIELD] = self._watch.connection_id if self._watch.can_keep() else None
+
+    def watch_events_and_stats(self) -> None:
+        """Add the marks where Celery makes the message."""
+        mark_sent = harmless(self._watch, self._mark_sent)
+        mark_stats = harmless(self._watch, self._mark_stats)
+
+        def around_publish(original: Callable[..., Any]) -> Callable[..., Any]:
+            def publish(dispatcher: EventDispatcher, type: str, fields: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: A002
+                if type == _SENT:
+                    mark_sent(fields)
+                return original(dispatcher, type, fields, *args, **kwargs)
+
+            return publish
+
+        def around_stats(original: Callable[..., Any]) -> Callable[..., Any]:
+            def stats(worker: WorkController) -> Any:
+                found = original(worker)
+                mark_stats(found)
+                return found
+
+            return stats
+
+        listen(EventDispatcher, "publish", around_publish)
+        listen(WorkController, "stats", around_stats)
+
+    def _mark_sent(self, fields: dict[str, Any]) -> None:
+        external_id, created_at = _reported.get()
+        if fields.get("uuid") == external_id and self._watch.can_keep():
+            fields[speaker.FIELD] = self._watch.connection_id
+            fields[speaker.CREATED_AT] = created_at
+
+    def _mark_stats(self, found: dict[str, Any]) -> None:
+        found[speaker.FIELD] = {
+            speaker.CONNECTION: self._watch.connection_id,
+            speaker.REPORTS: self._watch.can_keep(),
+            speaker.VERSION: sys.modules["sluice_agent"].__version__,
+        }
+
+
+def note_reported(external_id: str, created_at: str) -> None:
+    """It is reported that this job waits: the `task-sent` that this thread publishes next is about that."""
+    _reported.set((external_id, created_at))
