@@ -1,0 +1,85 @@
+"""Workers whose agents come, go, die and fail, with a monitor that has an endpoint of its own beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.outcomes.held import Held, walk_of
+from tests.support.endpoint import Endpoint
+from tests.support.producer import Producer
+from tests.support.sidecar import Sidecar
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+DONE = "queued active completed"
+COVERED_WITHIN = 10.0  # seconds, on a busy machine; the monitor asks a worker that it does not know within one
+
+StartWorker = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def watched() -> Iterator[Endpoint]:
+    """Where the monitor alone reports to."""
+    yield (made := Endpoint())
+    made.close()
+
+
+@pytest.fixture
+def sidecar(start_sidecar: Callable[..., Sidecar], watched: Endpoint) -> Sidecar:
+    """The monitor."""
+    return start_sidecar("redis", SLUICE_API_URL=watched.url)
+
+
+def is_done(endpoint: Endpoint, job: str) -> bool:
+    """Wait until all is reported of the job."""
+    return wait_until(
+        lambda: walk_of(endpoint, job) == DONE, COVERED_WITHIN, "not reported", lambda: walk_of(endpoint, job)
+    )
+
+
+@pytest.mark.parametrize("args", [["-E"], ["-E", "--without-heartbeat"]], ids=["heartbeats", "answers alone"])
+def test_a_worker_returns_without_its_agent(
+    start_worker: StartWorker,
+    producer: Callable[..., Producer],
+    sidecar: Sidecar,
+    endpoint: Endpoint,
+    watched: Endpoint,
+    args: list[str],
+) -> None:
+    """Its jobs are reported once while it has one, and go on to be reported when a deployment leaves it out."""
+    sender = producer("redis", agent=False)
+    first = start_worker(broker="redis", pool="threads", name="one@test", args=args, loglevel="DEBUG")
+    with_agent = sender.send("add", 1, 2)
+    assert is_done(endpoint, with_agent)
+    wait_until(lambda: "received method stats" in first.logs(), COVERED_WITHIN, "it was not asked", first.tail)
+    assert first.terminate().code == 0
+    start_worker(broker="redis", pool="threads", name="one@test", args=args, agent=False)
+    without = sender.send("add", 1, 2)
+    assert is_done(watched, without)
+    assert sidecar.terminate() == 0
+    assert watched.jobs().keys() == {without}
+
+
+def test_a_worker_that_is_killed_and_one_whose_agent_can_not_write(
+    start_worker: StartWorker,
+    producer: Callable[..., Producer],
+    sidecar: Sidecar,
+    endpoint: Endpoint,
+    watched: Endpoint,
+    tmp_path: Path,
+) -> None:
+    """Nobody else reports what became of a dead worker's job, nor anything of a worker that has no journal."""
+    worker = start_worker(broker="redis", pool="threads", concurrency=1, args=["-E"])
+    held = Held(producer("redis"), tmp_path, endpoint)
+    held.told("queued active")
+    worker.kill()
+    wait_until(lambda: walk_of(watched, held.id) == "unknown", 30, "its death is not reported", sidecar.tail)
+    assert watched.workers()[worker.hostname][-1]["worker"]["state"] == "offline"
+
+    (no_folder := tmp_path / "a file").touch()
+    start_worker(broker="redis", pool="threads", args=["-E"], env={"SLUICE_STATE_DIR": str(no_folder)})
+    job = producer("redis", agent=False).send("add", 1, 2)
+    assert is_done(watched, job)
