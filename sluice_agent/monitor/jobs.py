@@ -7,6 +7,7 @@ as `signals`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 from sluice_agent.model import JobState
@@ -15,7 +16,7 @@ from sluice_agent.monitor.events import Event, cause_of, error_of, moment, secon
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Memory, Run, Task
 from sluice_agent.monitor.messages import Messages
-from sluice_agent.monitor.telling import MICROSECOND, Telling
+from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.view import WorkerView
 from sluice_agent.monitor.workers import Workers
 
@@ -99,6 +100,8 @@ class Jobs:
             return
         if run.started is None and runtime is not None:
             run.started = at - runtime
+        elif run.started is not None and at < run.started:  # its worker's clock was set back meanwhile
+            at = run.started + (runtime or 0.0)
         result = self._telling.result(event.get("result"))
         self._end(external_id, task, run, JobState.COMPLETED, "SUCCESS", at, runtime=runtime, result=result)
 
@@ -121,7 +124,7 @@ class Jobs:
         run = self._run_that_is_retried(task, worker, at)
         # The next attempt is published, and perhaps received, before this one is said to be retried.
         following = [other.received for other in task.runs if other.attempt == run.attempt + 1 and other.received]
-        at = max(min(at, *following), run.started or 0.0) if following else at
+        at = min(at, *(received for received in following if received > (run.started or 0.0)), inf)
         if run.nesting == task.nesting:
             task.attempt = max(task.attempt, run.attempt + 1)
         eta = task.eta if following else None
@@ -168,9 +171,7 @@ class Jobs:
 
     def begin(self, external_id: str, task: Task, run: Run, worker: WorkerView, at: float) -> None:
         """`run` has begun."""
-        if task.told_waiting == run.nesting:  # a solo worker may say so long after its producer's word was told
-            at = max(at, task.waiting_since + MICROSECOND)
-        run.started = at = min(at, task.replaced_at(run.nesting) - MICROSECOND)
+        run.started = at
         worker.running[external_id] = run
         self._telling.run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
         if run.nesting < task.nesting:
@@ -189,7 +190,6 @@ class Jobs:
             if task.sent is not None and task.sent.nesting > run.nesting:
                 run.state = JobState.QUEUED  # it has replaced itself, and waits for a worker
                 return
-            at = max(at, (run.started or 0.0) + MICROSECOND)  # the worker's clock may be ahead of ours
             self._telling.run(external_id, task, run, JobState.UNKNOWN, "STARTED", at, is_lost=True, reason=reason)
 
     # What follows from it

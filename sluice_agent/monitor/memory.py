@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf
 from typing import Any, NamedTuple
 
 from sluice_agent.identity import run_of
@@ -44,6 +43,10 @@ class Run:
     started: float | None = None
     state: JobState | None = None
     """What was told of it last; None: that it was received."""
+    told_started: float = 0.0
+    """When it was reported to have started, which may be later than its worker's clock says; 0: not reported yet."""
+    told_at: float = 0.0
+    """The latest time that was reported of it; 0: none."""
     is_hearsay: bool = False
     """Whether it is known from an inspection alone, which does not say which attempt it is; its end is an event."""
     earlier: Run | None = None
@@ -140,12 +143,6 @@ class Task:
     def nesting(self) -> int:
         """How often it has replaced itself by another task of the same id, as far as workers have received that."""
         return self.taken.nesting if self.taken else 0
-
-    def replaced_at(self, nesting: int) -> float:
-        """When a run of this nesting had replaced the task, though its worker has yet to say that it started."""
-        if self.held is not None and self.held.nesting > nesting:
-            return self.held.at
-        return self.waiting_since if self.told_waiting > nesting else inf
 
     def runs_at(self, worker: Process) -> list[Run]:
         """Those of one worker process, oldest first."""

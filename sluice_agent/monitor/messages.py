@@ -12,7 +12,8 @@ from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.events import Event, count, moment, text
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Held, Task, Turn, turn
-from sluice_agent.monitor.telling import MICROSECOND, Telling
+from sluice_agent.monitor.order import MICROSECOND
+from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.view import WorkerView
 from sluice_agent.translation import moment_of
 

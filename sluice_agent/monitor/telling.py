@@ -8,10 +8,10 @@ from typing import Any
 from sluice_agent.model import JobState
 from sluice_agent.monitor.events import Event
 from sluice_agent.monitor.memory import Held, Process, Run, Task
+from sluice_agent.monitor.order import date, date_of_refusal, date_of_waiting, note
 from sluice_agent.redaction import Redact
 from sluice_agent.translation import JobEvents, JobFacts, timestamp, timestamp_of
 
-MICROSECOND = 1e-6  # in seconds; what a timestamp can tell
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -44,6 +44,9 @@ class Telling:
         nesting = held.nesting
         if task.told_waiting >= nesting or self._is_ignored(held.name):
             return
+        held.at = date_of_waiting(task, nesting, held.at)
+        if task.created is not None:
+            task.created = min(task.created, held.at)
         task.told_waiting, task.waiting_since = nesting, held.at
         emit = self._emit if by is None else self._emit_for(by)
         if emit is None:
@@ -65,7 +68,7 @@ class Telling:
         if emit is None or self._is_ignored(task.name):
             return
         told = self._about(external_id, task, attempt=task.attempt, worker=worker.hostname)
-        emit(told.event(state, celery_state, timestamp(at), **about))
+        emit(told.event(state, celery_state, timestamp(date_of_refusal(task, at)), **about))
 
     def run(
         self,
@@ -79,15 +82,20 @@ class Telling:
         is_lost: bool = False,
         **about: Any,
     ) -> None:
-        """Report the state of a run, and note it. `is_lost`: its worker has gone, and with it an agent of its own."""
+        """Report the state of a run, and note it. `is_lost`: its worker has gone, and with it an agent of its own.
+
+        `at` is by the clock of its worker.
+        """
         previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
         run.state = state
         emit = self._emit if is_lost else self._emit_for(run.worker)
         name = run.task_name or task.name
+        if emit is None:
+            note(run, state, at)
         if emit is None or self._is_ignored(name):
             return
-        when = timestamp(at)
-        started = when if state is JobState.ACTIVE else timestamp(run.started) if run.started else None
+        when = timestamp(date(task, run, state, at))
+        started = timestamp(run.told_started) if run.told_started else None
         told = self._about(
             external_id,
             task,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 from uuid import UUID, uuid5
@@ -27,7 +26,7 @@ def record_of(bodies: Iterable[str]) -> Record:
     of any event, where a name is better than none. A time that no event names is taken from the transition that it
     belongs to, except ``createdAt``: only its producer knows when a job was dispatched.
     """
-    steps = sorted((_step(body) for body in bodies), key=lambda step: step.order)
+    steps = sorted(map(Step.of, bodies), key=lambda step: step.order)
     walk, aside = walked(steps)
     told = [*aside, *(step for entry in walk for step in entry.steps)]
     latest = {key: value for step in told for key, value in step.job.items()}
@@ -72,11 +71,6 @@ def record_of(bodies: Iterable[str]) -> Record:
 def first_known(record: Record) -> str:
     """The instant at which the job came to be, as far as anyone knows: what lists of jobs are sorted by."""
     return min(instant(time) for time in (record["createdAt"], record["stateHistory"][0]["timestamp"]) if time)
-
-
-def _step(body: str) -> Step:
-    event = json.loads(body)
-    return Step(event, event["job"], instant(event["timestamp"]), body)
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ that replaces this one, of which attempts are counted from 1 again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,14 @@ class Step:
     job: dict[str, Any]
     at: str
     body: str
+
+    @classmethod
+    def of(cls, body: str) -> Step:
+        """The step that is told by `body`: at its time, but not before the start that it names."""
+        event = json.loads(body)
+        job = event["job"]
+        at = instant(event["timestamp"])
+        return cls(event, job, max(at, instant(job["startedAt"])) if "startedAt" in job else at, body)
 
     @property
     def state(self) -> str:
@@ -84,6 +93,11 @@ class Entry:
             return None
         return next((step.job["completedAt"] for step in self.steps if "completedAt" in step.job), self.timestamp)
 
+    @property
+    def is_redelivered(self) -> bool:
+        """Whether the broker had handed the job out before this run."""
+        return any(step.comes_back for step in self.steps)
+
     def latest(self, name: str) -> Any:
         """The field `name` of the job as this state was last told, or None."""
         return next((step.job[name] for step in reversed(self.steps) if name in step.job), None)
@@ -111,6 +125,8 @@ def walked(steps: Iterable[Step]) -> tuple[list[Entry], list[Step]]:
             walk.append(_entry(step, attempt, Run()))
         elif _repeats(last, step, attempt):
             last.take(step)
+        elif _is_dispatch(step) and walk[0].state not in _WAITING:
+            walk.insert(0, _entry(step, attempt, Run(), min(step.job["createdAt"], walk[0].timestamp, key=instant)))
         elif _follows(last, step, attempt):
             same_run = attempt == last.attempt and step.state not in _WAITING and not _begins_anew(last, step)
             walk.append(_entry(step, attempt, last.run if same_run else Run()))
@@ -132,7 +148,11 @@ def _begins_anew(last: Entry, step: Step) -> bool:
     """Whether `step`, of the same attempt, tells of another execution than the one that `last` belongs to."""
     if last.state in ("active", "unknown"):
         return step.state == "active" and step.comes_back and step.began > last.run.began
-    return last.state in (*_ENDED, "retrying") and step.state not in _WAITING and step.began > last.at
+    if last.state not in (*_ENDED, "retrying") or step.state in _WAITING:
+        return False
+    if last.is_redelivered and not step.comes_back and step.job.get("createdAt", "") == last.latest("createdAt"):
+        return False  # it is the run before, on a worker whose clock is ahead
+    return step.began > last.at and step.began != last.run.began  # a clock that is set back ends a run before its start
 
 
 def _repeats(last: Entry, step: Step, attempt: int) -> bool:
@@ -153,6 +173,13 @@ def _follows(last: Entry, step: Step, attempt: int) -> bool:
     if last.state in _ENDED:
         return step.state in _ENDED or (step.state == "retrying" and last.state == "failed")
     return True
+
+
+def _is_dispatch(step: Step) -> bool:
+    """Whether `step` tells of the job's first message: before all runs, even where its producer's clock is ahead."""
+    if step.state not in _WAITING or step.comes_back or step.job.get("attempt", 1) > 1:
+        return False
+    return "createdAt" in step.job and instant(step.job["createdAt"]) == step.at
 
 
 def _was_dispatched_before(first: Entry, step: Step) -> bool:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sluice_agent.server.moments import instant
 from sluice_agent.server.walk import Step, walked
 from tests.integration.outcomes.table import Outcome
 from tests.support.endpoint import time_key
@@ -81,7 +80,7 @@ def _asked_for(row: Outcome, state: str) -> Iterator[str]:
 
 def _walk_faults(events: list[Event]) -> Iterator[str]:
     """What a server that admits nothing but legal walks would not take, or would end with."""
-    steps = [Step(event, event["job"], instant(event["timestamp"]), json.dumps(event)) for event in events]
+    steps = [Step.of(json.dumps(event)) for event in events]
     walk, aside = walked(sorted(steps, key=lambda step: step.order))
     yield from (f"{_step(step.event)} is no legal step" for step in aside)
     if walk and walk[-1].state != events[-1]["job"]["state"]:

@@ -175,6 +175,41 @@ def test_a_producer_that_speaks_after_the_worker_is_filed_under_the_dispatch() -
     assert record["state"] == "completed"
 
 
+@pytest.mark.parametrize("dispatched", [1.2, 1.7, 5])
+@pytest.mark.parametrize("end", ["completed", "retrying"])
+def test_a_producer_whose_clock_is_ahead_still_dispatched_the_job(dispatched: float, end: str) -> None:
+    """The dispatch would otherwise vanish from the job's history, or seem to follow its retry."""
+    queued = job_event("queued", dispatched, createdAt=at(dispatched), attempt=1)
+    events = [job_event("active", 1, attempt=1, startedAt=at(1)), job_event(end, 1.5, attempt=1), queued]
+    if end == "retrying":
+        events += [job_event("active", 6, attempt=2), job_event("completed", 7, attempt=2)]
+    record = derived(*events)
+    assert record["stateHistory"][0] == {"state": "queued", "timestamp": at(1)}
+    assert history(*events) == ["queued", "active", end, *["active", "completed"] * (end == "retrying")]
+
+
+def test_a_worker_that_was_lost_and_whose_clock_is_ahead() -> None:
+    """A job that was handed to another worker, and ended there, would otherwise seem to run for ever."""
+    again: dict[str, Any] = {"startedAt": at(2), "createdAt": at(0), "extensions": {"redelivered": True}}
+    events = (
+        job_event("queued", 0, createdAt=at(0)),
+        job_event("active", 2, **again),
+        job_event("completed", 3, **again),
+        job_event("active", 6, startedAt=at(6), createdAt=at(0)),
+    )
+    assert history(*events) == ["queued", "active", "completed"]
+    assert history(*events[:3], job_event("active", 6, startedAt=at(6), createdAt=at(5)))[-1] == "active"
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
+def test_a_run_is_not_begun_anew_by_its_own_start(end: str) -> None:
+    """A worker whose clock is set back would otherwise have jobs that run for ever."""
+    events = job_event("active", 9, startedAt=at(9), attempt=1), job_event(end, 2, startedAt=at(9), attempt=1)
+    assert history(*events) == ["active", end]
+    told_again = job_event("active", 9.5, startedAt=at(9), attempt=1)
+    assert history(*events, told_again)[-1] == end
+
+
 def test_progress_adds_no_history() -> None:
     """A task with a progress bar would otherwise bury its transitions under a thousand entries."""
     reports = [job_event("active", 1 + n / 10, progress=n / 10, attempt=1) for n in range(1, 10)]

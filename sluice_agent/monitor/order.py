@@ -1,0 +1,97 @@
+"""The dates of what is reported of a task: in the order in which it happened, whatever the clocks say.
+
+Producers and workers have clocks of their own, which disagree and are set. Where their order contradicts that of a
+job's life, the later event is moved, and all that follows it as well: what was reported stands.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from sluice_agent.model import JobState
+from sluice_agent.monitor.memory import Run, Task
+
+MICROSECOND = 1e-6  # in seconds; what a timestamp can tell
+_ROOM = 4 * MICROSECOND  # for what may still be reported of the run before: that it is active, and how it ended
+_DIGITS = 6  # of a fraction of a second: moments that are rounded to them stay as far apart as they are
+_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+def date_of_waiting(task: Task, nesting: int, at: float) -> float:
+    """When the task, of this nesting, is reported to wait: after those that it has replaced, and before it runs."""
+    runs = [run for run in task.runs if run.told_at]
+    latest = max((run.told_at for run in runs if run.nesting < nesting), default=0.0)
+    if task.told_waiting >= 0:
+        latest = max(latest, task.waiting_since)
+    earliest = min((run.told_started or run.told_at for run in runs if run.nesting >= nesting), default=inf)
+    return round(min(max(at, latest + _ROOM), earliest - MICROSECOND), _DIGITS)
+
+
+def date_of_refusal(task: Task, at: float) -> float:
+    """When the task is reported to be turned away: after all that was reported of it."""
+    latest = max((run.told_at for run in task.runs), default=0.0)
+    if task.told_waiting >= 0:
+        latest = max(latest, task.waiting_since)
+    return round(max(at, latest + MICROSECOND), _DIGITS)
+
+
+def date(task: Task, run: Run, state: JobState, at: float) -> float:
+    """When `state` of `run` is reported to have begun; `at` is by its worker's clock. Notes it.
+
+    A run that is moved lasts as long as it did.
+    """
+    latest = _reported_before(task, run)
+    if run.started is not None and not run.told_started:
+        room = _ROOM if run.earlier is not None and run.earlier.is_live else MICROSECOND
+        end = _reported_after(task, run, same_attempt=False)
+        begun = min(max(run.started, latest + room), end - 2 * MICROSECOND)
+        run.told_started = latest = round(begun, _DIGITS)
+    if state is JobState.ACTIVE:
+        at = run.told_started
+    else:
+        if run.started is not None and state is not JobState.UNKNOWN:  # the time of that is by our own clock
+            at += run.told_started - run.started
+        at = max(at, latest + MICROSECOND)
+        if state not in _ENDS:  # another run, or the next attempt, has taken its place
+            same_attempt = state is not JobState.RETRYING
+            at = min(at, _reported_after(task, run, same_attempt=same_attempt) - MICROSECOND)
+    at = round(at, _DIGITS)
+    run.told_at = max(run.told_at, at)
+    return at
+
+
+def note(run: Run, state: JobState, at: float) -> None:
+    """Its worker's own agent reports `state` of `run`, by the same clock."""
+    run.told_at = max(run.told_at, at)
+    if state is JobState.ACTIVE:
+        run.told_started = at
+
+
+def _reported_before(task: Task, run: Run) -> float:
+    """The latest time that was reported of `run` and of what comes before it; 0 where nothing was."""
+    if task.told_waiting > run.nesting:
+        latest = task.created or 0.0
+    else:
+        latest = task.waiting_since if task.told_waiting >= 0 else 0.0
+    earlier: Run | None = run
+    while earlier is not None:
+        latest = max(latest, earlier.told_at)
+        earlier = earlier.earlier
+    return latest
+
+
+def _reported_after(task: Task, run: Run, *, same_attempt: bool) -> float:
+    """The earliest time that was reported of what comes after `run`; infinite where nothing was.
+
+    Another run of the same attempt counts if `same_attempt`: two may be under way at once.
+    """
+    if task.held is not None and task.held.nesting > run.nesting:
+        earliest = task.held.at
+    else:
+        earliest = task.waiting_since if task.told_waiting > run.nesting else inf
+    later = task.last_run
+    while later is not None and later is not run:
+        if later.told_at and (same_attempt or later.place > run.place):
+            earliest = min(earliest, later.told_started or later.told_at)
+        later = later.earlier
+    return earliest
