@@ -10,6 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 _DIGEST_BYTES = 16  # 128 bits: two of 10**12 ids are equal with a chance of 10**-15
+_UUID_LENGTH, _UUID_VERSION = 36, 14  # characters of a UUID as text, and the place of the one that says its version
 _is_plain = re.compile(r"[\w:@/+-]{1,64}", re.ASCII).fullmatch  # a job's id that goes into ours as it is; UUIDs do
 
 
@@ -24,8 +25,9 @@ def job_event_id(
 ) -> str:
     """The id of one transition of one job.
 
-    `run` separates real executions of one attempt, and only those: see `run_of`. It is empty for what happens before
-    any worker has the job. `progress` separates the reports of one execution, which all share the state `active`.
+    `run` separates real executions of one attempt, and only those: see `run_named` and `run_of`. Before any worker has
+    the job, it separates publications: see `publication_of`. `progress` separates the reports of one execution, which
+    all share the state `active`.
     """
     return transition_id(execution_id(connection_id, external_id, attempt, run), state, progress)
 
@@ -51,15 +53,34 @@ def transition_id(execution: str, state: str, progress: float | None = None) -> 
     return execution + state if progress is None else f"{execution}{state}.{progress:.6f}"
 
 
+def run_named(hostname: str, pid: int, life: str, number: int) -> str:
+    """The name of one execution, as the agent of its worker names it: no other execution ever has the same.
+
+    `hostname` is the worker's node name, `pid` that of its main process, `life` is random and made once by that
+    process, as a container that is started again has the same two, and `number` counts what it has taken.
+    """
+    return f"{hostname}/{pid}/{life}.{number}"
+
+
 def run_of(hostname: str, pid: int, receipt: int, redelivered: bool) -> str:
-    """The name of one execution: who took the job, and for which time it was handed to that process.
+    """The name of one execution, as a monitor names it: who took the job, and for which time that process was given it.
 
     `hostname` is the worker's node name, `pid` that of its main process, and `receipt` counts from 0 how often that
     process has received this attempt of this job. `redelivered` says that the broker had handed it out before, which
     tells a container that was started again (same name, same pid) from its predecessor. Broker events carry or imply
-    all four, so that a sidecar arrives at the same name.
+    all four, so that a monitor that is started again, or another one, arrives at the same name.
     """
     return f"{hostname}/{pid}/{receipt}{'r' if redelivered else ''}"
+
+
+def publication_of(external_id: str, when: str) -> str:
+    """What separates the publication of a job at `when` from others under its id: see `job_event_id`.
+
+    It is empty for an id that Celery has made, which is random. Who has only received such a job, and does not know
+    when it was published, then arrives at the same event id as its producer. An id of the caller's own may come again.
+    """
+    is_random = len(external_id) == _UUID_LENGTH and external_id[_UUID_VERSION] == "4"
+    return "" if is_random else f"@{when}"
 
 
 def worker_event_id(connection_id: str, external_id: str, state: str, pid: int, slot: int) -> str:

@@ -17,6 +17,7 @@ from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.publishing import Publishing
 from sluice_agent.signals.replacing import watch_replacements
+from sluice_agent.signals.run import RunNames
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.unstored import watch_unstored_ends
@@ -61,8 +62,9 @@ def connect(
     publishing = Publishing(watch)
     told = Told()
     silence = Silence(watch, told)
-    execution = Execution(watch, silence)
-    verdicts = Verdicts(watch, execution, told)
+    names = RunNames()
+    execution = Execution(watch, silence, names)
+    verdicts = Verdicts(watch, execution, told, names)
     verdicts.watch_requeues()
     watch_unstored_ends(watch, verdicts.tell_of)
     watch_replacements(watch)

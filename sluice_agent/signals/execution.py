@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
-from sluice_agent.identity import run_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.facts import facts_of, max_retries_of
 from sluice_agent.signals.header import RUN, taken
 from sluice_agent.signals.outcome import Outcome, note_told, outcome_of, raised_by_task
 from sluice_agent.signals.queues import queue_of
-from sluice_agent.signals.run import CARRIED, Run, run_here
+from sluice_agent.signals.run import CARRIED, Run, RunNames, run_here
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.watch import Watch
 from sluice_agent.translation import JobEvents, now
@@ -31,8 +29,9 @@ _IGNORED = Outcome(JobState.COMPLETED, "IGNORED")
 class Execution:
     """`active`, progress, and every end that the executing process knows."""
 
-    def __init__(self, watch: Watch, silence: Silence) -> None:
+    def __init__(self, watch: Watch, silence: Silence, names: RunNames) -> None:
         self._watch = watch
+        self._names = names
         self._silence = silence
         self._succeeded: Run | None = None
         """The last run that ended well here: where its result can't be stored, Celery says later that it has failed."""
@@ -45,7 +44,7 @@ class Execution:
         note = taken(request)
         hostname = request.get("hostname")
         if RUN not in note:  # nobody has received it: an eager task, or a main process without the agent
-            note[RUN] = run_of(hostname or "", os.getpid(), 0, redelivered=False)
+            note[RUN] = self._names.next(hostname or "")
         facts = facts_of(
             request,
             note,

@@ -10,6 +10,7 @@ from typing import Any
 from celery import current_app
 from celery._state import get_current_task
 
+from sluice_agent.identity import publication_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.claims import note_reported
 from sluice_agent.signals.facts import facts_of
@@ -20,6 +21,7 @@ from sluice_agent.signals.header import (
     PRIORITY,
     PUBLISHED_AT,
     REPLACEMENTS,
+    RUN,
     written,
 )
 from sluice_agent.signals.queues import queue_of
@@ -75,7 +77,8 @@ class Publishing:
             return
         when = note.get(PUBLISHED_AT) or note[CREATED_AT]
         note_reported(task["id"], note[CREATED_AT])
-        facts = facts_of(task, note, name=sender, queue=queue_of(current_app, delivery))
+        publication = {**note, RUN: publication_of(str(task["id"]), when)}
+        facts = facts_of(task, publication, name=sender, queue=queue_of(current_app, delivery))
         redact = self._watch.redact
         arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}
         self._watch.emit(

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
+from secrets import token_hex
 
 from celery import Task
 
+from sluice_agent.identity import run_named
 from sluice_agent.translation import JobEvents
 
 CARRIED = "_sluice_run"  # where a request carries its `Run`: it goes when the request goes
+_TOKEN_BYTES = 6  # two of a million processes of one name and number have the same token with a chance of 1 in 600
+
+
+class RunNames:
+    """Names the executions that this process takes, each once for all time."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._life = ""
+        self._numbers = count()
+
+    def next(self, hostname: str) -> str:
+        """A name that no other execution has or will have. `hostname` is the worker's node name."""
+        pid = os.getpid()
+        if pid != self._pid:  # also in a process that was forked without Python's hooks
+            self._life = token_hex(_TOKEN_BYTES)
+            self._pid = pid
+        return run_named(hostname, pid, self._life, next(self._numbers))
 
 
 @dataclass(slots=True)

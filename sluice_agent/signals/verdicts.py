@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
@@ -11,7 +10,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject, Retry
 from celery.worker.request import Request
 
-from sluice_agent.identity import run_of
+from sluice_agent.identity import publication_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.facts import facts_of, max_retries_of
@@ -19,22 +18,20 @@ from sluice_agent.signals.header import CREATED_AT, HEADER, PUBLISHED_AT, REPLAC
 from sluice_agent.signals.listening import listen
 from sluice_agent.signals.outcome import Outcome, is_told, outcome_of
 from sluice_agent.signals.queues import queue_of
-from sluice_agent.signals.recent import Recent
+from sluice_agent.signals.run import RunNames
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.watch import Watch, harmless
 from sluice_agent.translation import JobEvents, now, timestamp, timestamp_of
-
-_REMEMBERED = 10_000  # attempts of jobs whose receipts are known for the case that they come again
 
 
 class Verdicts:
     """`queued` where no producer has told it, `queued` again, and the ends that the main process announces."""
 
-    def __init__(self, watch: Watch, execution: Execution, told: Told) -> None:
+    def __init__(self, watch: Watch, execution: Execution, told: Told, names: RunNames) -> None:
         self._watch = watch
+        self._names = names
         self._execution = execution
         self._requests: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        self._receipts: Recent[int] = Recent(_REMEMBERED)
         self._told = told
 
     def watch_requeues(self) -> None:
@@ -58,12 +55,13 @@ class Verdicts:
         task = request.request_dict
         note = written(task)
         told_by_producer = (PUBLISHED_AT if REPLACEMENTS in note else CREATED_AT) in note
-        redelivered = bool(request.delivery_info.get("redelivered"))
-        note[RUN] = run_of(request.hostname, os.getpid(), self._receipt(task), redelivered)
+        note[RUN] = self._names.next(request.hostname)
         task[HEADER] = note
         self._requests[request.id] = request
         if not told_by_producer:
-            told = self._about(request.app, task, {**note, RUN: ""}, request.type)
+            # Nobody knows when it was published: an id that may come again is told apart by its execution.
+            publication = publication_of(str(request.id), note[RUN])
+            told = self._about(request.app, task, {**note, RUN: publication}, request.type)
             # A monitor decides likewise: it was to start later, even if that moment has come while it waited.
             state = JobState.SCHEDULED if timestamp_of(task.get("eta")) else JobState.QUEUED
             requeued = True if REPLACEMENTS in note else None
@@ -137,13 +135,6 @@ class Verdicts:
             name if isinstance(name, str) else "",
             Outcome(JobState.FAILED, "REJECTED", error=f"InvalidTaskError: {exc or 'the message names no task'}"),
         )
-
-    def _receipt(self, task: Mapping[str, Any]) -> int:
-        """How often this process has received this attempt of this job before."""
-        attempt = f"{task['id']} {task.get('retries') or 0}"
-        count = self._receipts.get(attempt, -1) + 1
-        self._receipts.put(attempt, count)
-        return count
 
     def tell_of(self, request: Any, outcome: Outcome, **extensions: Any) -> None:
         """Tell what became of a job that this process has received, unless it is told to be over."""

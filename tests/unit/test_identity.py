@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from uuid import NAMESPACE_DNS, uuid4, uuid5
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent.identity import job_event_id, run_of, worker_event_id
+from sluice_agent.identity import job_event_id, publication_of, run_named, run_of, worker_event_id
 
 JOB = ("connection", "job-1", "active", 1)
 WORKER = ("connection", "celery@a", "online", 7, 3)
@@ -68,3 +69,18 @@ def test_a_run_is_named_by_its_four_facts() -> None:
     """A sidecar spells the run as the worker does, or a redelivered job's second run is taken for its first."""
     assert run_of("celery@a", 7, 0, redelivered=False) == "celery@a/7/0"
     assert run_of("celery@a", 7, 2, redelivered=True) == "celery@a/7/2r"
+
+
+def test_a_run_has_a_name_of_its_own() -> None:
+    """A container that is started again has the same name and number: its runs would be taken for the ones before."""
+    facts = [("celery@a", 1, "life", 0), ("celery@a", 1, "life", 1), ("celery@a", 1, "next", 0), ("celery@b", 1, "", 0)]
+    assert len({run_named(*each) for each in facts}) == len(facts)
+
+
+def test_a_publication_is_told_apart_where_its_id_may_come_again() -> None:
+    """`nightly-report` waits each night; of an id of Celery's own, whoever receives it names the same event."""
+    monday, tuesday = "2026-11-23T03:00:00.000000Z", "2026-11-24T03:00:00.000000Z"
+    assert publication_of("nightly-report", monday) != publication_of("nightly-report", tuesday)
+    named = str(uuid5(NAMESPACE_DNS, "nightly-report"))
+    assert publication_of(named, monday) != publication_of(named, tuesday)
+    assert publication_of(str(uuid4()), monday) == ""
