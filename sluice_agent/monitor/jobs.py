@@ -65,7 +65,10 @@ class Jobs:
     # What events say
 
     def _sent(self, external_id: str, event: Event) -> None:
-        self._messages.sent(external_id, self.memory.known(external_id), event)
+        task = self.memory.known(external_id)
+        if task.is_over and not event.get("retries"):
+            task = self.memory.renew(external_id, f"@{moment(event, self._later.now):.6f}")
+        self._messages.sent(external_id, task, event)
 
     def _received(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)

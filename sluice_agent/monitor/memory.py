@@ -18,6 +18,7 @@ from sluice_agent.model import JobState
 BYTES_PER_TASK = 1_000
 """Bytes of memory for each task that is remembered, as measured, rounded up."""
 
+_VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _MOST_RUNS = 8  # runs of one task that are told apart: more are the redeliveries of a broken set-up
 
 
@@ -118,8 +119,8 @@ class Task:
     taken: Turn | None = None
     """What was received last, as its worker told it: of a task with two names these two say one each."""
     taken_kind: int = 0
-    published_again: bool = False
-    """Whether it was published once more under its id after it had ended."""
+    publication: str = ""
+    """What separates it from the ones before it under its id, which had ended; empty for the first."""
     held: Held | None = None
     """What is still to be told of its publication."""
     told_waiting: int = -1
@@ -138,6 +139,14 @@ class Task:
             run = run.earlier
         found.reverse()
         return found
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that was published under its id has ended, as far as is known."""
+        sent, last = self.sent, self.last_run
+        if sent is None or last is None or self.held is not None or (self.taken and self.taken.nesting > sent.nesting):
+            return False
+        return last.state in _VERDICTS and not any(run.is_live for run in self.runs)
 
     @property
     def nesting(self) -> int:
@@ -173,8 +182,7 @@ class Task:
         earlier = [run for run in runs if run.attempt == attempt]
         same = [run for run in earlier if run.worker == worker]
         if redelivered is None:
-            redelivered = not self.published_again and any(run.nesting == nesting for run in earlier)
-        self.published_again = False
+            redelivered = any(run.nesting == nesting for run in earlier)
         receipt = same[-1].receipt + 1 if same else 0
         self._limit(runs)
         self.last_run = run = Run(worker, attempt, receipt, redelivered, nesting, earlier=self.last_run)
@@ -210,6 +218,11 @@ class Memory:
     def get(self, external_id: str) -> Task | None:
         """The task, if it is known."""
         return self._tasks.get(external_id)
+
+    def renew(self, external_id: str, publication: str) -> Task:
+        """The task that is published under the id of one that is over, which is forgotten."""
+        task = self._tasks[external_id] = Task(publication=publication)
+        return task
 
     def known(self, external_id: str) -> Task:
         """The task, which is the last to be forgotten from now on; a new one where it is not known."""

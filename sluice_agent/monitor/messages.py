@@ -19,7 +19,6 @@ from sluice_agent.translation import moment_of
 
 _PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
 _SMALL = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
-_VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
 class Messages:
@@ -50,9 +49,6 @@ class Messages:
             at = min(at, task.waiting_since)
         if attempt == 1 and task.created is None:
             task.created = self._reported_creation(event) or at
-        last = task.last_run
-        if last is not None and last.state in _VERDICTS and last.started is not None and at > last.started:
-            task.published_again = True
         task.attempt = max(task.attempt, attempt)
         if task.taken is None:  # else its worker has said it, and may still speak of the attempt before
             _learn(task, event)

@@ -134,5 +134,6 @@ class Telling:
         if redelivered:
             extensions["redelivered"] = True
         created = timestamp(task.created) if task.created else None
+        run += task.publication
         facts = JobFacts(external_id, name or task.name, attempt, task.queue, worker, None, created, run, extensions)
         return JobEvents(self._connection_id, facts)

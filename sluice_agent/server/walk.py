@@ -165,7 +165,8 @@ def _follows(last: Entry, step: Step, attempt: int) -> bool:
         # The next attempt is published before the one that asked for it is reported as retrying.
         return begins or (step.state == "retrying" and last.state in _WAITING)
     if step.state in _WAITING:
-        return step.comes_back or last.state in (*_WAITING, "retrying", "unknown")
+        is_allowed = step.comes_back or last.state in (*_WAITING, "retrying", "unknown")
+        return is_allowed or (last.state in _ENDED and _is_dispatch(step) and step.at > last.at)
     if _begins_anew(last, step):
         return True
     if step.state == "active" and last.state == "retrying":

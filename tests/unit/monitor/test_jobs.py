@@ -521,3 +521,24 @@ def test_the_clock_of_the_sender_is_told_as_it_is(cluster: Cluster) -> None:
 
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "app.py", line 1, in task\n    raise\n'
+
+
+def test_an_id_that_is_used_again(cluster: Cluster) -> None:
+    """`nightly-report` is another job each night, with other arguments perhaps: none may be taken for the last one."""
+    for night in range(3):
+        cluster.task("sent", args=f"({night},)", queue="q")
+        cluster.task("received", args=f"({night},)")
+        cluster.run("started", "succeeded")
+        cluster.wait(60)
+    assert cluster.walk() == " ".join(["queued active completed"] * 3)
+    assert len(set(cluster.ids())) == 9
+    assert not any("redelivered" in event["job"]["extensions"] for event in cluster.jobs())
+    assert len({event["job"]["createdAt"] for event in cluster.jobs()}) == 3
+
+
+def test_a_producer_that_is_slower_than_its_job(cluster: Cluster) -> None:
+    """Its word of a job that has ended by then is no second publication."""
+    cluster.run(*BEGUN, "succeeded")
+    cluster.task("sent", queue="q")
+    cluster.wait(5)
+    assert cluster.walk() == "queued active completed"

@@ -253,3 +253,14 @@ def test_the_id_depends_on_connection_and_external_id_alone() -> None:
     assert derived(job_event("queued", 0))["id"] == job_id(CONNECTION, "job-1")
     assert job_id(CONNECTION, "job-1") == "37b70ed7-f044-5bd0-b529-a62ac2213e41"
     assert job_id(CONNECTION.upper(), "job-1") == job_id(CONNECTION, "job-1")
+
+
+def test_a_job_that_is_published_again_after_its_end() -> None:
+    """`nightly-report` waits again each night, and its page must not show the end of the last one until it runs."""
+    night = [
+        job_event("queued", 0, createdAt=at(0)),
+        job_event("active", 1, startedAt=at(1)),
+        job_event("completed", 2, startedAt=at(1), completedAt=at(2)),
+    ]
+    assert history(*night, job_event("queued", 3, createdAt=at(3))) == ["queued", "active", "completed", "queued"]
+    assert derived(*night, job_event("queued", 3, createdAt=at(3)))["state"] == "queued"
