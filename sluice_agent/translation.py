@@ -38,6 +38,7 @@ from sluice_agent.model import (
 _FINAL = frozenset(state.value for state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED))
 _SHORTEST_LIMIT = 255  # characters: no text of the contract is allowed less
 _ONE_WORD = 1.0  # seconds in which a worker goes online once, and offline: two observers have the moment from its event
+_EARLIEST = "2001"  # no job is as old: what comes before it is no time of the wall clock's
 _FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0  # those that can be written: years 1 to 9999
 
 
@@ -59,7 +60,7 @@ class JobFacts:
 class JobEvents:
     """Writes the events of one attempt of one job, each as the line of JSON that is sent."""
 
-    __slots__ = ("_extensions", "_frame", "_id", "facts")
+    __slots__ = ("_created", "_extensions", "_frame", "_id", "facts")
 
     def __init__(self, connection_id: str, facts: JobFacts) -> None:
         self.facts = facts
@@ -68,7 +69,8 @@ class JobEvents:
         if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
             external_id = _fitting("externalId", external_id)
         frame = _frame(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)
-        created = f',"createdAt":"{facts.created_at}"' if facts.created_at else ""
+        self._created = facts.created_at if facts.created_at and facts.created_at > _EARLIEST else ""
+        created = f',"createdAt":"{self._created}"' if self._created else ""
         self._frame = f'{frame},"externalId":{quoted(external_id)},"attempt":{attempt}{created},"state":"'
         self._extensions = _members(facts.extensions)
 
@@ -88,14 +90,17 @@ class JobEvents:
     ) -> bytes:
         """The transition to `state`, which Celery calls `celery_state`.
 
-        `when` and `started` are times as `timestamp` writes them, `runtime` is in seconds. `extensions` are added to
-        those of the facts; one that is None is left out.
+        `when` and `started` are times as `timestamp` writes them, `runtime` is in seconds. A start that is later than
+        the event is left out. `extensions` are added to those of the facts; one that is None is left out.
         """
         word = state._value_  # `value` is a property, and this runs around every task
         before = f',"previousState":"{previous._value_}"' if previous is not None else ""
-        start = f',"startedAt":"{started}"' if started is not None else ""
+        start = f',"startedAt":"{started}"' if started is not None and _EARLIEST < started <= when else ""
         end = f',"completedAt":"{when}"' if word in _FINAL else ""
-        text = f'{{"type":"job_state_change","timestamp":"{when}{self._frame}{word}"{before}{start}{end}'
+        frame = self._frame
+        if self._created > when:  # its producer's clock is ahead
+            frame = frame.replace(f'"createdAt":"{self._created}"', f'"createdAt":"{when}"')
+        text = f'{{"type":"job_state_change","timestamp":"{when}{frame}{word}"{before}{start}{end}'
         if progress is not None:
             text += f',"progress":{progress!r}'
         if error is not None:
@@ -161,7 +166,11 @@ def timestamp(seconds: float) -> str:
 
 def now() -> str:
     """This moment, as `timestamp` writes it."""
-    nanoseconds = time_ns()
+    return timestamp_of_ns(time_ns())
+
+
+def timestamp_of_ns(nanoseconds: int) -> str:
+    """Nanoseconds of the epoch, as `timestamp` writes a time."""
     whole = nanoseconds // 1_000_000_000
     return f"{_second(whole)}.{nanoseconds // 1_000 % 1_000_000:06d}Z"
 

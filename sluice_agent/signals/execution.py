@@ -17,7 +17,7 @@ from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.run import CARRIED, Run, RunNames, run_here
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.watch import Watch
-from sluice_agent.translation import JobEvents, now
+from sluice_agent.translation import JobEvents, timestamp_of_ns
 
 _PROGRESS_EVERY = 1.0  # seconds between two progress events of one task
 _REPLACED = "Replaced by new task"  # how `Task.replace` says that this job goes on as another task of the same id
@@ -53,9 +53,10 @@ class Execution:
             worker_id=hostname,
             max_retries=max_retries_of(task),
         )
-        started = now()
+        began, clock = time.time_ns(), time.monotonic()
+        started = timestamp_of_ns(began)
         told = JobEvents(self._watch.connection_id, facts)
-        request[CARRIED] = Run(told, started, time.monotonic(), note)
+        request[CARRIED] = Run(told, began, clock, started, note)
         self._watch.emit(told.event(JobState.ACTIVE, "STARTED", started, started=started))
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:
@@ -104,7 +105,7 @@ class Execution:
         if run.has_ended:  # the task's own hooks run after that
             return
         clock = time.monotonic()
-        run.unsaid_progress = float(fraction), now()
+        run.unsaid_progress = float(fraction), run.now()
         if clock - run.progress_at >= _PROGRESS_EVERY:
             run.progress_at = clock
             self._say_unsaid_progress(run)
@@ -138,16 +139,17 @@ class Execution:
         run.has_ended = True
         if run.unsaid_progress is not None:
             self._say_unsaid_progress(run)
+        runtime = time.monotonic() - run.clock
         self._watch.emit(
             run.told.event(
                 outcome.state,
                 outcome.celery_state,
-                when or now(),
+                when or run.after(runtime),
                 previous=JobState.ACTIVE,
                 started=run.started,
                 error=outcome.error,
                 stacktrace=outcome.stacktrace,
-                runtime=time.monotonic() - run.clock,
+                runtime=runtime,
                 **extensions,
             )
         )

@@ -55,7 +55,7 @@ class Publishing:
         run = _run_to_be_retried(task)
         known: Mapping[str, str] = {}
         if run is not None:
-            run.published_at = when
+            run.published_at = run.now()
             known = run.note
         elif HEADER in headers:  # what replaces a task, or the main process publishes a retry for a child that it lost
             known = written(headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -11,7 +12,7 @@ from secrets import token_hex
 from celery import Task
 
 from sluice_agent.identity import run_named
-from sluice_agent.translation import JobEvents
+from sluice_agent.translation import JobEvents, timestamp_of_ns
 
 CARRIED = "_sluice_run"  # where a request carries its `Run`: it goes when the request goes
 _TOKEN_BYTES = 6  # two of a million processes of one name and number have the same token with a chance of 1 in 600
@@ -39,8 +40,11 @@ class Run:
     """One execution of one attempt, in this process."""
 
     told: JobEvents
-    started: str
+    began: int
+    """By the wall clock, in nanoseconds of the epoch."""
     clock: float
+    """The monotonic clock at that moment."""
+    started: str
     note: Mapping[str, str]
     """What our header said."""
     published_at: str | None = None
@@ -49,6 +53,14 @@ class Run:
     unsaid_progress: tuple[float, str] | None = None
     """How far, and when it was said: told later, it still belongs before an end that another process tells."""
     has_ended: bool = False
+
+    def now(self) -> str:
+        """This moment by the wall clock as it was when the run began: it may have been set since."""
+        return self.after(time.monotonic() - self.clock)
+
+    def after(self, seconds: float) -> str:
+        """The moment when the run has taken so long."""
+        return timestamp_of_ns(self.began + int(seconds * 1e9))
 
     @property
     def is_eager(self) -> bool:

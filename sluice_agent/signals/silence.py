@@ -16,7 +16,6 @@ from sluice_agent.signals.outcome import error_text, printed
 from sluice_agent.signals.run import Run
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.watch import Watch, harmless
-from sluice_agent.translation import now
 
 PATIENCE = 3.0  # seconds in which a verdict of Celery's follows a run that it stopped itself; it takes milliseconds
 
@@ -39,7 +38,7 @@ class Silence:
         """`run` has ended by `raised`, which is no exception that Celery handles."""
         if raised is None or run.has_ended:
             return
-        ended = time.monotonic(), run, now(), error_text(raised), printed(raised)
+        ended = time.monotonic(), run, run.now(), error_text(raised), printed(raised)
         if run.is_eager:
             self._tell(*ended)
         elif f"/{os.getpid()}/" in run.told.facts.run:  # the process that received the job: it hears every verdict

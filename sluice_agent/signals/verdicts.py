@@ -12,6 +12,7 @@ from celery.worker.request import Request
 
 from sluice_agent.identity import publication_of
 from sluice_agent.model import JobState
+from sluice_agent.signals.clock import times_of
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.facts import facts_of, max_retries_of
 from sluice_agent.signals.header import CREATED_AT, HEADER, PUBLISHED_AT, REPLACEMENTS, RUN, written
@@ -21,7 +22,7 @@ from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.run import RunNames
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.watch import Watch, harmless
-from sluice_agent.translation import JobEvents, now, timestamp, timestamp_of
+from sluice_agent.translation import JobEvents, now, timestamp_of
 
 
 class Verdicts:
@@ -152,13 +153,13 @@ class Verdicts:
         if outcome.state is JobState.FAILED and self._told.is_told(facts, JobState.QUEUED):
             return  # 5.7 says so of a job that it has put back at its time limit: it runs again
         self._told.note(facts, outcome.state)
-        started = getattr(self._requests.get(facts.external_id), "time_start", None)
+        started, ended = times_of(self._requests.get(facts.external_id))
         self._watch.emit(
             told.event(
                 outcome.state,
                 outcome.celery_state,
-                now(),
-                started=timestamp(started) if started else None,
+                ended,
+                started=started,
                 error=outcome.error,
                 stacktrace=outcome.stacktrace,
                 eta=outcome.eta,

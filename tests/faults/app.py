@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from tests.faults import prelude
 
 prelude.begin()
 
+from sluice_agent import progress  # noqa: E402
 from tests.integration.tasks import app, noop, shared_task  # noqa: E402 - the agent is installed there
 
 __all__ = ["app", "noop"]
@@ -23,6 +27,17 @@ def fan_out(method: str, count: int) -> list[str]:
     pool.close()  # not `with`: that ends idle processes by SIGTERM, for which a fork of the worker has Celery's handler
     pool.join()
     return ids
+
+
+@shared_task(bind=True, max_retries=1)
+def set_clock(self: Any, file: str, seconds: float, *, retry: bool = False) -> None:
+    """The clock of the worker goes wrong by so many seconds while this runs; then it is retried, if asked to."""
+    if not self.request.retries:
+        progress(0.25)
+        Path(file).write_text(str(seconds))
+        progress(0.5)
+        if retry:
+            raise self.retry(countdown=0)
 
 
 def publish_one(_: int) -> str:

@@ -71,7 +71,7 @@ def test_a_worker_lives_through_it(
     host: Host,
     clock: Path,
 ) -> None:
-    """Without it the heartbeats of a worker stop for an hour, and it is shown as dead."""
+    """Without it a worker seems dead for an hour, and a job that ran meanwhile seems to end before it started."""
     noting = {FILE: host.env[FILE], "TEST_CLOCK": str(clock)}
     worker = start_worker(app="tests.faults.app", env={**noting, "SLUICE_HEARTBEAT_INTERVAL": "0.2"})
     sender = producer(agent=False)
@@ -85,5 +85,14 @@ def test_a_worker_lives_through_it(
         job = sender.send("add", 1, 2)
         wait_until(lambda job=job: len(endpoint.jobs().get(job, [])) == 3, 15, "the job did not arrive", worker.tail)
         wait_until(lambda before=before: beats() > before + 3, 15, "it does not beat any more", worker.tail)
+    for again, states in ((False, "queued active completed"), (True, "queued active retrying")):
+        put(clock, HOUR)
+        task = {"args": (str(clock), 0), "kwargs": {"retry": again}}
+        job = worker.broker.app().send_task("tests.faults.app.set_clock", **task).id
+        wait_until(lambda job=job: "completed" in endpoint.states(job), 15, "the job did not end", worker.tail)
+        first = [event for event in endpoint.jobs()[job] if event["job"]["attempt"] == 1]
+        assert " ".join(dict.fromkeys(event["job"]["state"] for event in first)) == states
+        assert len(first) == 5  # it has reported progress before and after
+        assert all(event["job"].get("startedAt", "") <= event["timestamp"] for event in first)
     assert worker.terminate().code == 0
     assert assert_balanced(worker.env, endpoint)["pending"] == 0

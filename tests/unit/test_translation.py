@@ -144,3 +144,20 @@ def test_what_an_event_says_takes_the_place_of_what_the_message_said() -> None:
     assert line.count(b'"eta"') == 1
     assert json.loads(line)["job"]["extensions"]["eta"] == "2026-01-02T00:00:00.000000Z"
     assert b'"eta":"2026-01-01' in told.event(JobState.COMPLETED, "SUCCESS", timestamp(AT), eta=None)
+
+
+@pytest.mark.parametrize("started", [AT + 1e-6, 3_591_000_000.0, 12_345.0])
+def test_a_start_that_can_be_none_is_left_out(started: float) -> None:
+    """A job that Celery gave to a process that had just gone was cancelled in 2026, and started in 2083."""
+    events = JobEvents(CONNECTION, JobFacts("id", "name"))
+    line = events.event(JobState.CANCELLED, "REVOKED", timestamp(AT), started=timestamp(started))
+    assert "startedAt" not in json.loads(line)["job"]
+
+
+@pytest.mark.parametrize(("created", "shown"), [(AT + 5, AT), (AT - 5, AT - 5), (AT, AT), (12_345.0, None)])
+def test_no_job_is_created_after_what_becomes_of_it(created: float, shown: float | None) -> None:
+    """A producer whose clock is ahead would have its jobs wait for less than no time."""
+    events = JobEvents(CONNECTION, JobFacts("id", 'a "createdAt" name', created_at=timestamp(created)))
+    job = json.loads(events.event(JobState.ACTIVE, "STARTED", timestamp(AT), started=timestamp(AT)))["job"]
+    assert job.get("createdAt") == (timestamp(shown) if shown else None)
+    assert job["startedAt"] == timestamp(AT)
