@@ -85,14 +85,16 @@ def test_a_worker_lives_through_it(
         job = sender.send("add", 1, 2)
         wait_until(lambda job=job: len(endpoint.jobs().get(job, [])) == 3, 15, "the job did not arrive", worker.tail)
         wait_until(lambda before=before: beats() > before + 3, 15, "it does not beat any more", worker.tail)
-    for again, states in ((False, "queued active completed"), (True, "queued active retrying")):
+    for again, states in (
+        (False, "queued active active active completed"),
+        (True, "queued active active active retrying"),
+    ):
         put(clock, HOUR)
         task = {"args": (str(clock), 0), "kwargs": {"retry": again}}
         job = worker.broker.app().send_task("tests.faults.app.set_clock", **task).id
         wait_until(lambda job=job: "completed" in endpoint.states(job), 15, "the job did not end", worker.tail)
         first = [event for event in endpoint.jobs()[job] if event["job"]["attempt"] == 1]
-        assert " ".join(dict.fromkeys(event["job"]["state"] for event in first)) == states
-        assert len(first) == 5  # it has reported progress before and after
-        assert all(event["job"].get("startedAt", "") <= event["timestamp"] for event in first)
+        assert " ".join(event["job"]["state"] for event in first) == states
+        assert all("startedAt" in event["job"] for event in first[1:])
     assert worker.terminate().code == 0
     assert assert_balanced(worker.env, endpoint)["pending"] == 0
