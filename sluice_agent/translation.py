@@ -145,7 +145,7 @@ def worker_event(
             "worker": {
                 "externalId": hostname,
                 "hostname": hostname.partition("@")[2] or hostname,
-                "pid": pid,
+                **({"pid": pid} if pid else {}),  # 0: of a worker that does not say it
                 "state": state.value,
                 **about,
                 "metadata": {**metadata, "eventId": event_id},

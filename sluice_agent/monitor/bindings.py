@@ -27,10 +27,11 @@ class Bindings:
         name = self._noted(text(queue, "name"))
         if name is None:
             return None
-        bound = (queue, *(queue.get("bindings") or ()))
-        bindings = tuple(binding for each in bound if isinstance(each, Mapping) for binding in _binding(each))
-        if self._bound.get(name, ()) != bindings and len(self._bound) < _MOST:
-            self._bound[name] = bindings
+        bindings = queue.get("bindings")
+        bound = [queue, *bindings] if isinstance(bindings, list) else [queue]
+        found = tuple(binding for each in bound if isinstance(each, Mapping) for binding in _binding(each))
+        if self._bound.get(name, ()) != found and len(self._bound) < _MOST:
+            self._bound[name] = found
             self._found.clear()
         return name
 

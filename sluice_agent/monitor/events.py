@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from ast import literal_eval
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any
+from uuid import UUID
 
 _EARLIEST = 1_000_000_000.0  # seconds of the epoch: no Celery is as old
 _LATEST = 100_000_000_000.0
+_AHEAD = 86_400.0  # seconds: a clock that is ahead of ours by more is broken, and what follows would be dated behind it
+_LONGEST = 1e9  # seconds: nothing lasts for 30 years
+_MOST = 2**31 - 1  # things that can be counted: what takes an event further counts in 32 bits
 _LONGEST_REPR = 20_000  # characters of an exception's repr that are worth parsing
 _REPR = re.compile(r"([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
 _LAST_WORDS = re.compile(r"^(?:[A-Za-z_][\w<>]*\.)*([A-Za-z_]\w*)(: .*|:?$)", re.MULTILINE)
@@ -25,10 +28,23 @@ _TRACEBACK = "Traceback (most recent call last):\n"
 Event = Mapping[str, Any]
 
 
+def external_id_of(value: Any) -> str | None:
+    """The id of a job, which a caller may have chosen: a number, or a UUID; None for anything else."""
+    if isinstance(value, str):
+        return value or None
+    return str(value) if isinstance(value, (int, float, UUID)) and not isinstance(value, bool) else None
+
+
 def moment(event: Event, now: float) -> float:
     """When it happened, in seconds of the epoch; `now` where it does not say."""
-    at = event.get("timestamp")
-    return float(at) if isinstance(at, (int, float)) and _EARLIEST < at < _LATEST else now
+    at = clock(event.get("timestamp"), now)
+    return now if at is None else at
+
+
+def clock(value: Any, now: float) -> float | None:
+    """A time of somebody's wall clock, in seconds of the epoch, if it can be one while ours says `now`."""
+    latest = now + _AHEAD if now > _EARLIEST else _LATEST
+    return float(value) if isinstance(value, (int, float)) and _EARLIEST < value < latest else None
 
 
 def text(event: Event, name: str) -> str | None:
@@ -39,13 +55,13 @@ def text(event: Event, name: str) -> str | None:
 
 def count(value: Any) -> int | None:
     """A number of things."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST else None
 
 
 def seconds(value: Any) -> float | None:
     """A length of time."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and isfinite(value) and value >= 0 else None
+    return float(value) if is_number and 0 <= value <= _LONGEST else None
 
 
 def error_of(event: Event) -> tuple[str, str | None]:
@@ -106,9 +122,9 @@ def _message(arguments: str) -> str:
     values: tuple[object, ...]
     try:
         values = literal_eval(f"({arguments.rstrip(',')},)") if arguments.strip() else ()
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return "" if not values else str(values if len(values) > 1 else values[0])
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return arguments
-    return "" if not values else str(values if len(values) > 1 else values[0])
 
 
 def _joined(name: str, message: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sluice_agent.model import JobState
 from sluice_agent.monitor.bindings import Bindings
-from sluice_agent.monitor.events import count, seconds, text
+from sluice_agent.monitor.events import clock, count, external_id_of, text
 from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Held, Run, Task
@@ -45,13 +45,17 @@ class Inspection:
             view.queues = tuple(sorted(name for name in names if name))
             return
         if what == "registered":
-            for entry in (each for each in reply if isinstance(each, str)):
-                self._registered(entry)
+            for name in (each for each in reply if isinstance(each, str)):
+                self._registered(name)
             return
+        self._has(view, what, [entry for entry in reply if isinstance(entry, Mapping)])
+
+    def _has(self, view: WorkerView, what: str, entries: list[Mapping[str, Any]]) -> None:
+        """The tasks that a worker says that it has: `what` is how."""
         found = set()
-        for entry in reply:
+        for entry in entries:
             request = entry.get("request") if what == "scheduled" else entry
-            if isinstance(request, Mapping) and (external_id := text(request, "id")) is not None:
+            if isinstance(request, Mapping) and (external_id := external_id_of(request.get("id"))) is not None:
                 found.add(external_id)
                 self._task(view, external_id, request, is_active=what == "active", eta=text(entry, "eta"))
         if what == "active":
@@ -84,7 +88,7 @@ class Inspection:
             self._later.call(_PATIENCE, lambda: self._tell(external_id, task, run, view, at))
         if not is_active:
             return
-        started = seconds(request.get("time_start"))
+        started = clock(request.get("time_start"), self._later.now)
         if run.state is None and run.started is None:
             if started is not None and started >= (run.received or 0.0):  # else it is the attempt before that runs
                 run.started = started

@@ -139,7 +139,7 @@ class Jobs:
         signum = event.get("signum")
         about = {
             "terminated": event.get("terminated") is True or None,
-            "signum": None if signum is None else str(signum),
+            "signum": str(signum) if isinstance(signum, (int, str)) else None,
             "expired": event.get("expired") is True or None,
         }
         runs = task.runs_at(worker.process)

@@ -10,11 +10,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import UUID
 
 from sluice_agent.ignoring import ignoring
 from sluice_agent.log import complain, logger
 from sluice_agent.monitor.bindings import Bindings
+from sluice_agent.monitor.events import external_id_of, text
 from sluice_agent.monitor.inspection import Inspection
 from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
@@ -81,12 +81,16 @@ class Observer:
             handle = self._jobs.handlers.get(kind)
             if handle is not None:
                 self.event_counts[kind] += 1
-                own = event["uuid"]
-                handle(str(own) if isinstance(own, UUID) else own, event)  # kombu's JSON brings a caller's own through
+                external_id = external_id_of(event.get("uuid"))
+                if external_id is None:
+                    raise ValueError("it names no job")  # noqa: TRY301 - it is counted here
+                handle(external_id, event)
                 return
             hear = self._workers.handlers.get(kind)
             self.event_counts[kind if hear else _OTHER] += 1
             if hear is not None:
+                if text(event, "hostname") is None:
+                    raise ValueError("it names no worker")  # noqa: TRY301 - it is counted here
                 hear(self._workers.at(event), event)
         except Exception as error:  # noqa: BLE001 - events come from anybody who can reach the broker
             self._lose(error)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sluice_agent import speaker
 from sluice_agent.model import WorkerState
-from sluice_agent.monitor.events import Event, count, moment, seconds, text
+from sluice_agent.monitor.events import Event, clock, count, moment, seconds, text
 from sluice_agent.monitor.headcount import Headcount
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Process, Run
@@ -66,14 +66,15 @@ class Workers:
 
     def at(self, event: Event) -> WorkerView:
         """The worker process that sent `event`."""
-        view = self._views.get((event.get("hostname"), event.get("pid")))  # type: ignore[arg-type]
+        hostname, pid = event.get("hostname"), event.get("pid")
+        view = self._views.get(Process(hostname, pid)) if isinstance(hostname, str) and isinstance(pid, int) else None
         if view is None:
             process = Process(intern(text(event, "hostname") or "unknown"), count(event.get("pid")) or 0)
             now = self._later.now
             view = self._views.setdefault(process, WorkerView(process, heard=now, said=now))
             self._named.setdefault(process.hostname, view)
         view.heard = self._later.now
-        view.said = moment(event, view.said)
+        view.said = clock(event.get("timestamp"), self._later.now) or view.said
         return view
 
     def at_run(self, run: Run) -> WorkerView:
