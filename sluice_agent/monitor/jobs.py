@@ -98,7 +98,9 @@ class Jobs:
         runtime = seconds(event.get("runtime"))
         task, worker, at = self._about(external_id, event)
         run = self._run_that_ends(task, worker)
-        if event.get("runtime", ...) is None:  # a greenlet that was killed: Celery has acknowledged it
+        if event.get("runtime", ...) is None and not isinstance(event.get("result"), str):
+            # A greenlet that was killed: Celery has acknowledged it. A stored result, of a process that was then lost,
+            # has no runtime either.
             self._end(external_id, task, run, JobState.CANCELLED, "STARTED", at, reason=_CUT_OFF)
             return
         if run.started is None and runtime is not None:

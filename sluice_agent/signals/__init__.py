@@ -14,6 +14,7 @@ from sluice_agent.ignoring import ignoring
 from sluice_agent.redaction import Redact, unfailing
 from sluice_agent.signals.cut_off import CutOff
 from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.lost_after_success import watch_stored_successes
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.publishing import Publishing
 from sluice_agent.signals.replacing import watch_replacements
@@ -67,6 +68,7 @@ def connect(
     verdicts = Verdicts(watch, execution, told, names)
     verdicts.watch_requeues()
     watch_unstored_ends(watch, verdicts.tell_of)
+    watch_stored_successes(watch, verdicts.tell_of)
     watch_replacements(watch)
     cut_off = CutOff(watch, verdicts.tell_of)
     cut_off.watch_cancellations()

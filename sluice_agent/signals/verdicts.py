@@ -143,7 +143,16 @@ class Verdicts:
         if not self._told.has_verdict(self._about(request.app, task, written(task), request.type).facts):
             self._tell(request.app, task, request.type, outcome, **extensions)
 
-    def _tell(self, app: Celery, task: Mapping[str, Any], name: str, outcome: Outcome, **extensions: Any) -> None:
+    def _tell(
+        self,
+        app: Celery,
+        task: Mapping[str, Any],
+        name: str,
+        outcome: Outcome,
+        *,
+        when: str | None = None,
+        **extensions: Any,
+    ) -> None:
         if self._watch.is_ignored(name):
             return
         told = self._about(app, task, written(task), name)
@@ -158,7 +167,7 @@ class Verdicts:
             told.event(
                 outcome.state,
                 outcome.celery_state,
-                ended,
+                when or ended,
                 started=started,
                 error=outcome.error,
                 stacktrace=outcome.stacktrace,

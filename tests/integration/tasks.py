@@ -377,6 +377,31 @@ def kill_self_once(path: str) -> str:
     die()
 
 
+class DiesAfterSuccess(Task):
+    """Its process gets SIGKILL when its result is stored, and its end not yet reported; once for each `path`."""
+
+    def on_success(self, retval: str, task_id: str, args: tuple[str], kwargs: object) -> None:
+        marker = Path(args[0])
+        if not marker.exists():
+            marker.touch()
+            die()
+
+
+@shared_task(base=DiesAfterSuccess)
+def killed_after_success(path: str) -> str:
+    return path
+
+
+@shared_task(base=DiesAfterSuccess, acks_late=True)
+def killed_after_success_late(path: str) -> str:
+    return path
+
+
+@shared_task(base=DiesAfterSuccess, acks_late=True, reject_on_worker_lost=True)
+def killed_after_success_requeued(path: str) -> str:
+    return path
+
+
 @shared_task(soft_time_limit=1)
 def soft_limited(seconds: float = 30.0) -> None:
     time.sleep(seconds)

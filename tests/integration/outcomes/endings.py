@@ -185,6 +185,33 @@ ENDINGS = (
         note="Before Celery 5.6 a pool on filesystem that has lost processes may never run it again.",
     ),
     Outcome(
+        "killed after success",
+        "returns, its result is stored, and its process gets SIGKILL in `on_success`",
+        with_a_new_file(tasks.killed_after_success),
+        {"prefork<5.7": "queued active failed", PREFORK: "queued active completed", **PREFORK_ONLY},
+        error=r"WorkerLostError: .*(signal 9 \(SIGKILL\)|exitcode 0) .*",
+        note="Before Celery 5.7 it is stored as failed.",
+    ),
+    Outcome(
+        "killed after success, acks_late",
+        "the same, with `acks_late`",
+        with_a_new_file(tasks.killed_after_success_late),
+        {"prefork<5.7": "queued active failed", PREFORK: "queued active completed", **PREFORK_ONLY},
+        error=r"WorkerLostError: .*(signal 9 \(SIGKILL\)|exitcode 0) .*",
+    ),
+    Outcome(
+        "killed after success, requeued",
+        "the same, with `acks_late` and `reject_on_worker_lost`",
+        with_a_new_file(tasks.killed_after_success_requeued),
+        {
+            "prefork@filesystem<5.6": None,
+            "prefork<5.7": "queued active queued active completed",
+            PREFORK: "queued active completed",
+            **PREFORK_ONLY,
+        },
+        note="Before Celery 5.7 it goes back to its queue, and runs again.",
+    ),
+    Outcome(
         "sys.exit",
         "calls `sys.exit(1)`",
         call(tasks.exit_with, 1),

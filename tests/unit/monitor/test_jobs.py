@@ -468,6 +468,14 @@ def test_a_greenlet_that_is_cut_off(cluster: Cluster, kinds: tuple[str, ...]) ->
     assert cluster.jobs()[-1]["job"]["extensions"]["reason"] == "cut off by a cold shutdown"
 
 
+@pytest.mark.parametrize("result", ["3", "None"])
+def test_a_process_that_was_lost_after_its_success(cluster: Cluster, result: str) -> None:
+    """Celery 5.7 has found the stored result, and knows no runtime: the job has completed."""
+    cluster.run(*BEGUN)
+    cluster.task("succeeded", result=result, runtime=None)
+    assert cluster.walk() == "queued active completed"
+
+
 def test_ignored_tasks() -> None:
     """A task that its user does not want to hear of is silent from its first event to its last."""
     cluster = Cluster(ignore_tasks=("app.*",))

@@ -1,0 +1,52 @@
+"""Jobs whose pool process is lost after their success was stored: they have completed, and Celery fires no signal.
+
+Celery 5.7 looks for the stored result before it calls such a job failed; older ones call it failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from celery.worker.request import Request
+
+from sluice_agent.model import JobState
+from sluice_agent.signals.listening import listen
+from sluice_agent.signals.outcome import Outcome
+from sluice_agent.signals.watch import Watch, harmless
+from sluice_agent.translation import moment_of, timestamp
+
+_LOOK = "_success_was_stored"
+_COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
+
+
+def watch_stored_successes(watch: Watch, report: Callable[..., None]) -> None:
+    """Report `completed` where Celery finds the success. `report` is given a request, an outcome and its date."""
+
+    def found(request: Request, meta: Mapping[str, Any]) -> None:
+        ended = moment_of(_text(meta.get("date_done")))
+        started = getattr(request, "time_start", None)
+        if ended is None or started is None or ended < started:  # or the clock was set back while it ran
+            report(request, _COMPLETED)
+        else:
+            report(request, _COMPLETED, when=timestamp(ended), runtime=ended - started)
+
+    find = harmless(watch, found)
+
+    def around(original: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        def success_was_stored(request: Request) -> Any:
+            meta = original(request)
+            if meta:
+                find(request, meta)
+            return meta
+
+        return success_was_stored
+
+    if hasattr(Request, _LOOK):
+        listen(Request, _LOOK, around)
+
+
+def _text(date: Any) -> str | None:
+    """A result's date, which a backend may keep as a date, as Celery writes it."""
+    return date.isoformat() if isinstance(date, datetime) else date
