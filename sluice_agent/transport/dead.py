@@ -20,7 +20,7 @@ from typing import Any
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.audience import Audience
 from sluice_agent.transport.eviction import HIGH_WATER
-from sluice_agent.transport.flock import try_lock
+from sluice_agent.transport.flock import close_locked, try_lock
 from sluice_agent.transport.folder import check_folder, folder_bytes, open_private
 from sluice_agent.transport.journal import Journal
 
@@ -96,7 +96,7 @@ def retry(folder: Path, letter: Letter, max_bytes: int) -> bool:
         _put_back(Journal(folder, max_bytes), lines)
         path.unlink()
     finally:
-        os.close(descriptor)
+        close_locked(descriptor)
     return True
 
 

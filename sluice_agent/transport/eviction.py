@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sluice_agent.transport.cursor import Cursor, cursors_in, load
-from sluice_agent.transport.flock import try_lock
+from sluice_agent.transport.flock import close_locked, try_lock
 from sluice_agent.transport.folder import VITALS, file_sizes, folder_bytes, open_private
 from sluice_agent.transport.reader import count_beyond, finished
 
@@ -43,7 +43,7 @@ def room_for_more(
         at_once = max(limit / 64, min(limit / 8, _AT_ONCE))
         return _evict(folder, sizes, high_water - at_once, on_dropped) < high_water
     finally:
-        os.close(descriptor)
+        close_locked(descriptor)
 
 
 def _evict(folder: Path, sizes: Mapping[str, int], target: float, on_dropped: Callable[[Losses], None]) -> int:

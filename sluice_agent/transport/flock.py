@@ -1,8 +1,15 @@
-"""`flock`: how processes agree, and how one knows that another has died. The kernel lets go when the holder dies."""
+"""`flock`: how processes agree, and how one knows that another has died. The kernel lets go when the holder dies.
+
+A lock belongs to the open file, and a child that is forked has a copy of that. Python's own fork closes the copies in
+the child (`os.register_at_fork`). One in C (uWSGI's) does not: so the process that took a lock releases it by name
+before it closes the file, and a child never does.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import os
+from contextlib import suppress
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
@@ -17,3 +24,14 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}, and the journal needs flock") from error
     return True
+
+
+def close_locked(descriptor: int, owner: int | None = None) -> None:
+    """Close an open file, and release its lock for all copies of it.
+
+    `owner` is the process that took the lock, where this may be another, a forked child: that one closes its copy only.
+    """
+    if owner is None or owner == os.getpid():
+        with suppress(OSError):  # where nothing can be locked nothing is
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sluice_agent.errors import JournalUnavailableError
-from sluice_agent.transport.flock import try_lock
+from sluice_agent.transport.flock import close_locked, try_lock
 
 FORMAT = "v1"
 SUFFIX = f".{FORMAT}.ndjson"
@@ -183,7 +183,7 @@ def _must_lock(folder: Path) -> None:
     try:
         try_lock(descriptor, shared=True)
     finally:
-        os.close(descriptor)
+        close_locked(descriptor)
 
 
 def _must_be_usable(folder: Path) -> None:
@@ -193,5 +193,5 @@ def _must_be_usable(folder: Path) -> None:
     try:
         try_lock(descriptor)
     finally:
-        os.close(descriptor)
+        close_locked(descriptor)
         probe.unlink(missing_ok=True)

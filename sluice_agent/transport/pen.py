@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from sluice_agent.transport.flock import try_lock
+from sluice_agent.transport.flock import close_locked, try_lock
 from sluice_agent.transport.folder import SUFFIX, check_folder, open_private
 
 _LARGEST_FILE = 4_000_000  # bytes
@@ -28,6 +28,7 @@ class Pen:
         share = folder_limit // max(_FILES_TO_A_FOLDER, _FILES_TO_A_WRITER * min(writers, _MOST_WRITERS))
         self._limit = max(_SMALLEST_FILE, min(_LARGEST_FILE, share))
         self._born = now
+        self._owner = os.getpid()
         self.due_at = now + _LOOK_EVERY
         """When, by the monotonic clock, it is time to ask `lines_without_a_file` and `is_worn`."""
         self._size = 0
@@ -74,5 +75,5 @@ class Pen:
         self.let_go()
 
     def let_go(self) -> None:
-        """In a forked child: close the copy. The file stays the parent's."""
-        os.close(self._descriptor)
+        """Close the file. In a forked child that is the copy: the file stays the parent's."""
+        close_locked(self._descriptor, self._owner)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sluice_agent.stats import Counts
 from sluice_agent.transport.audience import ADDRESS_PREFIX, EVERYBODY, Audience
-from sluice_agent.transport.flock import try_lock
+from sluice_agent.transport.flock import close_locked, try_lock
 from sluice_agent.transport.folder import journal_files, open_private
 
 LOSS_PREFIX = b'{"dropped":'
@@ -44,6 +44,7 @@ class Batch:
     is_full: bool = False
     """Whether there may be more to read at once."""
     _held: list[tuple[int, Counts]] = field(default_factory=list)
+    _owner: int = field(default_factory=os.getpid)
 
     def __bool__(self) -> bool:
         return bool(self.offsets)
@@ -64,7 +65,7 @@ class Batch:
 
     def close(self) -> None:
         """Let go of the file that was opened last."""
-        os.close(self._held.pop()[0])
+        close_locked(self._held.pop()[0], self._owner)
 
     def evicted(self) -> Counts:
         """What a writer has evicted, and counted as dropped, since this was read.
@@ -131,7 +132,7 @@ def count_beyond(path: Path, offset: int, *, is_finished: bool = False, audience
         is_finished = is_finished or _is_finished(descriptor)
         return sum(_count(run, audience) for run, _ in _runs(descriptor, offset, is_finished=is_finished))
     finally:
-        os.close(descriptor)
+        close_locked(descriptor)
 
 
 @contextmanager
@@ -145,7 +146,7 @@ def finished(path: Path) -> Iterator[int | None]:
     try:
         yield os.fstat(descriptor).st_size if try_lock(descriptor) else None
     finally:
-        os.close(descriptor)
+        close_locked(descriptor)
 
 
 def _is_finished(descriptor: int) -> bool:
