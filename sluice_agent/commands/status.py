@@ -11,16 +11,15 @@ import click
 
 from sluice_agent.commands.common import place_of_journal
 from sluice_agent.settings import Settings
-from sluice_agent.transport.answers import LONGEST_WAIT
 from sluice_agent.transport.eviction import HIGH_WATER
+from sluice_agent.transport.lock import STILL
 from sluice_agent.transport.report import DestinationReport, Report, report_on
 from sluice_agent.transport.shippers import destinations
 
-_STILL = 120.0  # seconds: longer than any request takes, and than the longest SLUICE_FLUSH_INTERVAL
-_STILL_IN_A_WAIT = 2 * LONGEST_WAIT  # ... or than an endpoint that fails may have it wait
 _SCARCE = 16_000_000  # bytes left on the disk: four of the journal's largest files
 _KEYS = {"sluice": "SLUICE_API_KEY", "ackly": "ACKLY_INGEST_KEY"}
 _ADDRESSES = {"sluice": "SLUICE_API_URL", "ackly": "ACKLY_URL"}
+_UWSGI = "(uWSGI: enable-threads.) Another process on this host takes over, where one is up"
 _AT_ITS_LIMIT = ("429", "the daily limit")  # how the last error begins
 _WIDTH = 14  # characters of the first column
 
@@ -95,9 +94,9 @@ def _stuck(name: str, one: DestinationReport) -> Iterator[Problem]:
     if one["shipper"] is None:
         what = f"{waiting} and nobody ships: is a worker, or `sluice-agent ship`, running with {_KEYS[name]}?"
         yield Problem("no_shipper", name, what)
-    elif one["silent_for"] > (_STILL if error is None else _STILL_IN_A_WAIT):
+    elif one["silent_for"] > STILL:
         what = f"{waiting}, and {_named(one['shipper'])}, which ships, has not moved for {one['silent_for']:,.0f} s"
-        yield Problem("shipper_stuck", name, f"{what}: is it stopped? Another takes over when it ends")
+        yield Problem("shipper_stuck", name, f"{what}: is it stopped, or does it run no threads? {_UWSGI}")
     if error is not None and error["message"].startswith(("401", "403")):
         yield Problem("key_refused", name, f"{waiting}, which refuses {_KEYS[name]}: is it right, and not revoked?")
     elif error is not None and error["message"].startswith(_AT_ITS_LIMIT):

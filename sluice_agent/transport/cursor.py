@@ -36,6 +36,7 @@ class Cursor:
     sendings: dict[str, int] = field(default_factory=dict)
     spent_on: str = ""
     spent: int = 0
+    _kept_as: os.stat_result | None = field(default=None, compare=False, repr=False)
 
     @property
     def destination(self) -> str:
@@ -67,9 +68,21 @@ class Cursor:
         try:
             if os.write(descriptor, content) != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            kept_as = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         draft.replace(self.path)
+        self._kept_as = kept_as
+
+    def is_kept(self) -> bool:
+        """Whether the file is the one that was saved last here.
+
+        A former shipper that stood still just before it saved may put its own there, once.
+        """
+        try:
+            return self._kept_as is not None and os.path.samestat(self._kept_as, self.path.stat())
+        except OSError:
+            return False
 
 
 def cursor_path(folder: Path, destination: str) -> Path:

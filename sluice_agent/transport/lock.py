@@ -1,20 +1,30 @@
-"""Election: which process ships a folder. First come, but one that takes precedence is handed the lock when it asks."""
+"""Election: which process ships a folder. First come, but one that takes precedence is handed the lock when it asks.
+
+The kernel takes the lock from a process that dies, and from no other. So a holder shows that it moves, by the time of
+its file (see `pulse`); where that stands still, one that waits puts a locked file of its own in the place of that one.
+The former holder sees it before the next thing that it sends or saves (`is_held`), and is one of those that wait.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sluice_agent.transport.flock import try_lock
+from sluice_agent.log import complain
+from sluice_agent.transport.flock import close_locked, try_lock
 from sluice_agent.transport.folder import check_folder, open_private
 
 _COURTESY = 10.0  # seconds that a process stands back for one that precedes it: five looks of that one
-_SIGN_EVERY = 10.0  # seconds: a host that has nothing to tell shall not write to its disk each second
+STILL = 10.0  # seconds without a sign of the holder: three are missing, which no busy machine explains
+_LONGEST_LOOK = 4.0  # seconds that one look counts at the most, two turns: while this process slept it saw nothing
+_SETTLING = 2.0  # seconds until one that replaced a file begins: it sees by then whether another did so after it
 _COURTESY_EVERY = 60.0  # seconds at the least between two times: one that asks and takes nothing hangs
 
 
@@ -31,30 +41,36 @@ def ship_wanted(folder: Path, destination: str) -> Path:
 class ShipLock:
     """The right to ship a folder to one destination, and to move its cursor. One process holds it at a time.
 
-    One that `precedes` asks for the lock while it waits for it. Others see that, and stand back.
+    One that `precedes` asks for the lock while it waits for it. Others see that, and stand back. `clock` is monotonic.
     """
 
-    def __init__(self, folder: Path, destination: str) -> None:
+    def __init__(self, folder: Path, destination: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.precedes = False
+        self._clock = clock
         self._stood_back_at = -_COURTESY_EVERY
-        self._signed_at = -_SIGN_EVERY
+        self._begins_at = 0.0
+        self._still_for = 0.0
+        self._looked_at = 0.0
+        self._last_sign: _Sign | None = None
         self._right = _LockFile(ship_lock(folder, destination))
         self._wish = _LockFile(ship_wanted(folder, destination))
 
     def acquire(self) -> bool:
         """Take the lock, or keep it; False while another has it, or may have it. Raises OSError where nobody can."""
-        if time.monotonic() - self._stood_back_at < _COURTESY:
+        now = self._clock()
+        if now - self._stood_back_at < _COURTESY or now < self._begins_at:
             return False
         if not self._right.acquire():
             if self.precedes:
                 self._wish.acquire()
+            self._replace_one_that_stands_still(now)
             return False
         self._wish.release()
         return True
 
     def stands_back(self) -> bool:
         """Let go where `is_wanted`, for long enough that the other one sees it; whether that was so."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._stood_back_at < _COURTESY_EVERY or not self.is_wanted():
             return False
         self._stood_back_at = now
@@ -65,17 +81,47 @@ class ShipLock:
         """Whether a process that takes precedence over this one waits for the lock."""
         return not self.precedes and _is_locked(self._wish.path)
 
+    @property
+    def generation(self) -> int:
+        """How often this process has taken the lock: another may have moved the cursor between two of them."""
+        return self._right.generation
+
+    def is_held(self) -> bool:
+        """Whether this process still has the lock: another may have replaced it while this one did not move."""
+        return self._right.is_current()
+
     def sign(self) -> None:
-        """Show that the holder lives and moves: see `silence`."""
-        now = time.monotonic()
-        if now - self._signed_at >= _SIGN_EVERY:
-            self._signed_at = now
-            self._right.touch()
+        """Show that the holder moves: see `silence`. For any thread."""
+        self._right.touch()
 
     def release(self) -> None:
         """Let go. In a forked child this closes the copies only: its parent keeps what it holds."""
         self._right.release()
         self._wish.release()
+
+    def _replace_one_that_stands_still(self, now: float) -> None:
+        """Measured by this process's own looks: no step of a clock and no sleep of the machine looks like it."""
+        sign = _sign_of(self._right.path)
+        if sign is None or sign != self._last_sign:
+            self._still_for, self._last_sign = 0.0, sign
+        else:
+            self._still_for += min(now - self._looked_at, _LONGEST_LOOK)
+        self._looked_at = now
+        if sign is None or self._still_for < STILL:
+            return
+        holder = _holder(self._right.path)
+        self._still_for = 0.0
+        if self._right.replace(sign):
+            self._begins_at = now + _SETTLING
+            complain(
+                f"still {self._right.path.name}",
+                "Process %s on %s ships the journal %s and has not moved for %g s: this process ships in its place. "
+                "Does it run Python threads? (uWSGI: enable-threads)",
+                holder.get("pid"),
+                holder.get("hostname"),
+                self._right.path.parent,
+                STILL,
+            )
 
 
 def who_ships(folder: Path, destination: str) -> dict[str, Any] | None:
@@ -83,15 +129,14 @@ def who_ships(folder: Path, destination: str) -> dict[str, Any] | None:
     path = ship_lock(folder, destination)
     if not _is_locked(path):
         return None
-    try:
-        holder = json.loads(path.read_bytes() or b"{}")
-    except (OSError, ValueError):
-        return {}
-    return holder if isinstance(holder, dict) else {}
+    return _holder(path)
 
 
 def silence(folder: Path, destination: str) -> float:
-    """How many seconds ago the process that ships has last moved. Only a sleeping or stopped one is silent for long."""
+    """How many seconds ago the process that ships has last moved. One whose threads run is silent for `STILL` at most.
+
+    By the wall clock, as there is one look: after a step of that it is wrong until the next sign.
+    """
     try:
         return max(time.time() - ship_lock(folder, destination).lstat().st_mtime, 0.0)
     except FileNotFoundError:
@@ -109,7 +154,39 @@ def _is_locked(path: Path) -> bool:
     except OSError:
         return False
     finally:
+        close_locked(descriptor)
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    """What a locked file says of who has locked it."""
+    try:
+        holder = json.loads(path.read_bytes() or b"{}")
+    except (OSError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+_Sign = tuple[int, int, int]
+"""Which file it is (device and inode), and the time of its last change, in nanoseconds."""
+
+
+def _sign_of(path: Path) -> _Sign | None:
+    """The sign as it is now, also on a network's file system, which looks when a file is opened."""
+    try:
+        descriptor = open_private(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        found = os.fstat(descriptor)
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+    finally:
         os.close(descriptor)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    """Which file an open one is."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 class _LockFile:
@@ -117,42 +194,91 @@ class _LockFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.generation = 0
         self._descriptor: int | None = None
+        self._identity: tuple[int, int] | None = None
+        self._owner = 0
 
     def acquire(self) -> bool:
-        if self._descriptor is not None and self._is_current():
+        if self.is_current():
             return True
         self.release()
         check_folder(self.path.parent)
-        # Kept before it is locked: a child that is forked just now must find it, or it would share the lock.
-        descriptor = self._descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT)
+        descriptor = self._open(self.path, os.O_RDWR | os.O_CREAT)
+        # Between the opening and the locking the file may have been removed, or another put in its place.
+        if not self._lock(descriptor) or not self.is_current():
+            self.release()
+            return False
+        self._note_holder(descriptor)
+        return True
+
+    def replace(self, sign: _Sign) -> bool:
+        """Put a file that this process has locked in the place of the one with `sign`; False where that has moved.
+
+        Two processes may do so at once: the later one has the lock, as `is_current` says.
+        """
+        self.release()
+        check_folder(self.path.parent)
+        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        try:
+            descriptor = self._open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            self._lock(descriptor)
+            self._note_holder(descriptor)
+            if _sign_of(self.path) == sign:
+                draft.replace(self.path)
+                return True
+        except OSError:
+            self.release()
+            draft.unlink(missing_ok=True)
+            raise
+        self.release()
+        draft.unlink(missing_ok=True)
+        return False
+
+    def touch(self) -> None:
+        """Not by the descriptor: the thread that ships may close it just now."""
+        held = self._identity
+        with suppress(OSError):  # a disk that became read-only
+            descriptor = open_private(self.path, os.O_RDONLY)
+            try:
+                if held is not None and held == _identity(descriptor):
+                    os.utime(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def release(self) -> None:
+        descriptor, self._descriptor, self._identity = self._descriptor, None, None
+        if descriptor is not None:
+            close_locked(descriptor, self._owner)
+
+    def is_current(self) -> bool:
+        """Whether a file is locked, and is still the one that others would lock."""
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
+        except OSError:
+            return False
+
+    def _open(self, path: Path, flags: int) -> int:
+        """Kept before it is locked: a child that is forked just now must find it, or it would share the lock."""
+        self._owner = os.getpid()
+        descriptor = self._descriptor = open_private(path, flags)
+        return descriptor
+
+    def _lock(self, descriptor: int) -> bool:
+        """Whether nobody else has the lock of the file that was opened. Raises OSError where nothing can be locked."""
         try:
             is_ours = try_lock(descriptor)
         except OSError:
             self.release()
             raise
-        if not is_ours:
-            self.release()
-            return False
+        if is_ours:
+            self._identity = _identity(descriptor)
+            self.generation += 1
+        return is_ours
+
+    def _note_holder(self, descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "hostname": socket.gethostname()}).encode(), 0)
-        return True
-
-    def touch(self) -> None:
-        if self._descriptor is not None:
-            with suppress(OSError):  # a disk that became read-only
-                os.utime(self._descriptor)
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def _is_current(self) -> bool:
-        """Whether the file that is locked is still the one that others would lock (a folder can be removed)."""
-        if self._descriptor is None:
-            return False
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
-        except FileNotFoundError:
-            return False
+        content = json.dumps({"pid": self._owner, "hostname": socket.gethostname()}).encode()
+        os.pwrite(descriptor, content, 0)

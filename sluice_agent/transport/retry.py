@@ -34,6 +34,8 @@ class Patience:
         self._hurry = threading.Event()
         self._awake = threading.Event()
         self._not_before = 0.0
+        self.waits = False
+        """Whether the one that tries waits just now, for a time that is known."""
 
     def hurry(self) -> None:
         """Wake the one that waits, and give up at its next failure."""
@@ -51,7 +53,7 @@ class Patience:
 
     def pause(self, seconds: float) -> None:
         """Wait, until somebody has a hurry or nudges."""
-        self._awake.wait(seconds)
+        self._wait(self._awake, seconds)
         if not self.hurried:
             self._awake.clear()
 
@@ -69,14 +71,21 @@ class Patience:
         return retrying(attempt)
 
     def _back_off(self, seconds: float) -> None:
-        self._hurry.wait(seconds)
+        self._wait(self._hurry, seconds)
         self._wait_as_asked()
 
     def _wait_as_asked(self) -> None:
         """What an endpoint asked for holds for every later attempt, a last one at shutdown included."""
         wait = self._not_before - time.monotonic()
-        if wait > 0 and self._hurry.wait(wait):
+        if wait > 0 and self._wait(self._hurry, wait):
             raise GivenUpError
+
+    def _wait(self, event: threading.Event, seconds: float) -> bool:
+        self.waits = True
+        try:
+            return event.wait(seconds)
+        finally:
+            self.waits = False
 
     def _report(self, state: RetryCallState) -> None:
         verdict = _result(state)

@@ -26,6 +26,7 @@ from sluice_agent.transport.destination import Destination
 from sluice_agent.transport.folder import VITALS, journal_files, other_versions
 from sluice_agent.transport.http import THREAD_NAME, keep_out_of_the_hosts_log
 from sluice_agent.transport.lock import ShipLock
+from sluice_agent.transport.pulse import SIGN_EVERY, Pulse
 from sluice_agent.transport.reader import Batch, next_batch
 from sluice_agent.transport.removal import remove_passed
 from sluice_agent.transport.retry import GivenUpError, Patience
@@ -33,6 +34,7 @@ from sluice_agent.transport.retry import GivenUpError, Patience
 _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that ships has died
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
 _UP_FOR = 3600.0  # seconds that it holds the lock before it writes off a destination to which nobody ships
+_LONGEST_STEP = 120.0  # seconds: longer than any request takes; a thread that does not move for longer is stuck
 _LONGEST_MESSAGE = 300  # characters of an error in the cursor
 
 
@@ -48,6 +50,7 @@ class Shipper:
         most_lines: int,
         most_bytes: int,
         budget: Budget = NO_BUDGET,
+        sign_every: float = SIGN_EVERY,
     ) -> None:
         self._folder = folder
         self._destination = destination
@@ -57,10 +60,13 @@ class Shipper:
         self._budget = budget
         self._lock = ShipLock(folder, destination.name)
         self._patience = Patience(self._note_failure)
+        self._pulse = Pulse(self._lock, self._moves, sign_every)
         self._cursor = cursors.Cursor(cursors.cursor_path(folder, destination.name))
         self._batch = Batch()
         self._thread: threading.Thread | None = None
         self._mine = False
+        self._generation = 0
+        self._moved_at = 0.0
         self._held_since = 0.0
         self._is_saved = True
         self._deadline = 0.0
@@ -82,7 +88,7 @@ class Shipper:
 
     def claim(self) -> None:
         """Take the lock before any shipper runs: so none of them removes what waits for another."""
-        with suppress(OSError):  # it is tried again, and told, by the thread
+        with suppress(OSError, GivenUpError):  # it is tried again, and told, by the thread
             self._has_the_lock()
 
     def hurry(self, timeout: float) -> None:
@@ -111,11 +117,13 @@ class Shipper:
 
     def run(self) -> None:
         """Ship until `stop`, then what is left within its time."""
+        self._pulse.start()
         try:
             while not self._patience.hurried:
                 self._guarded(self._turn)
             self._guarded(self._drain)
         finally:
+            self._pulse.stop()
             self._destination.close()
             self._lock.release()
 
@@ -137,7 +145,12 @@ class Shipper:
             with suppress(Exception):  # it may be the saving that fails
                 self._save()
 
+    def _moves(self) -> bool:
+        """Whether the thread that ships has moved lately, or waits."""
+        return self._patience.waits or time.monotonic() - self._moved_at < _LONGEST_STEP
+
     def _turn(self) -> None:
+        self._moved_at = time.monotonic()
         if not self._has_the_lock():
             self._patience.pause(_TAKE_OVER_EVERY)
         elif not self._stands_back() and not self._ship_a_batch():
@@ -151,11 +164,11 @@ class Shipper:
             self._remove_finished_files()
 
     def _has_the_lock(self) -> bool:
-        held, self._mine = self._mine, False
+        self._mine = False
         is_mine = self._lock.acquire()
-        self._lock.sign()
-        if is_mine and not held:  # whoever had it before has moved the cursor
-            self._cursor = cursors.load(self._cursor.path)
+        if is_mine and self._generation != self._lock.generation:  # whoever had it before has moved the cursor
+            if self._cursor.path.exists():  # else the folder was removed: what this process counted is all there is
+                self._cursor = cursors.load(self._cursor.path)
             self._cursor.choice = self._destination.choice
             self._held_since = time.monotonic()
             self._save()  # from now on files wait for this destination
@@ -166,8 +179,19 @@ class Shipper:
                     len(others),
                     self._folder,
                 )
+            self._generation = self._lock.generation
         self._mine = is_mine
         return is_mine
+
+    def _must_hold(self) -> None:
+        """The fence: what another process ships now is neither sent nor saved here. Raises `GivenUpError`.
+
+        What was on its way when this process stood still is known to nobody: the endpoint tells the double by its id.
+        """
+        if not self._lock.is_held():
+            self._mine = False
+            logger.info("Another process ships %s now: this one did not move for a while.", self._folder)
+            raise GivenUpError
 
     def _stands_back(self) -> bool:
         if self._lock.stands_back():
@@ -213,6 +237,7 @@ class Shipper:
 
     def _save(self) -> None:
         """Save the cursor, or leave that to the next turn: what is delivered on a full disk makes room there."""
+        self._must_hold()
         self._is_saved = False
         try:
             self._cursor.save()
@@ -243,14 +268,14 @@ class Shipper:
         return counts
 
     def _attempt(self, lines: list[bytes]) -> Verdict:
+        self._moved_at = time.monotonic()
+        self._must_hold()
         if self._destination.knows_duplicates:
-            verdict = self._destination.send(lines)
-        else:
-            verdict = sendings.at_most_twice(self._destination, lines, self._cursor, self._save)
-        self._lock.sign()
-        return verdict
+            return self._destination.send(lines, self._must_hold)
+        return sendings.at_most_twice(self._destination, lines, self._cursor, self._save)
 
     def _bury(self, lines: list[bytes]) -> None:
+        self._must_hold()
         complain(
             f"rejected {self.destination}",
             "%s refused events: they are counted, and kept in %s.",
@@ -280,11 +305,12 @@ class Shipper:
 
     def _remove_finished_files(self, *, writes_off: bool = False) -> None:
         """Remove what every destination has passed, and forget the places in files that are gone."""
+        self._must_hold()
         remove_passed(self._folder, self._cursor, writes_off=writes_off)
         gone = self._cursor.offsets.keys() - set(journal_files(self._folder))
         for name in gone:
             del self._cursor.offsets[name]
-        if gone or not self._is_saved:
+        if gone or not self._is_saved or not self._cursor.is_kept():
             self._save()
 
 

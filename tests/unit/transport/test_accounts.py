@@ -11,6 +11,7 @@ import pytest
 from sluice_agent.transport import accounts
 from sluice_agent.transport.answers import Refused, Settled, TryAgain, Verdict
 from sluice_agent.transport.folder import EVENTS, VITALS, file_sizes
+from sluice_agent.transport.http import nothing
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shipper import Shipper
 from tests.support.waiting import wait_until
@@ -28,7 +29,7 @@ class Moody:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
 
-    def send(self, lines: list[bytes]) -> Verdict:
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
         if any(number % 50 == 0 for number in numbers_in(lines)):
             return Refused()
         rejected = self.chance.randrange(len(lines) + 1)
@@ -45,7 +46,7 @@ class Patient(Moody):
     def __init__(self) -> None:
         super().__init__(random.Random(0))
 
-    def send(self, lines: list[bytes]) -> Verdict:
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
         return Settled(len(lines), 0, 0)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sluice_agent.transport.answers import Settled, Verdict
 from sluice_agent.transport.budget import Budget, Kind, kind_of, may_go
 from sluice_agent.transport.folder import VITALS
+from sluice_agent.transport.http import nothing
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.report import report_on
 from sluice_agent.transport.shipper import Shipper
@@ -58,7 +59,7 @@ class Taker:
         self.requests = 0
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def send(self, lines: list[bytes]) -> Verdict:
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
         self.requests += 1
         self.meanwhile()
         self.taken.update(map(kind_of, lines))

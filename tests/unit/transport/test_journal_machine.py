@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from sluice_agent.transport import journal as journals
 from sluice_agent.transport import pen, retry
 from sluice_agent.transport.answers import Refused, Settled, TooLarge, TryAgain, Verdict
 from sluice_agent.transport.folder import EVENTS, VITALS, folder_bytes, journal_files
+from sluice_agent.transport.http import nothing
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.reader import finished
 from sluice_agent.transport.shipper import Shipper
@@ -40,7 +42,7 @@ class Destination:
         self.taken: set[int] = set()
         self.script: list[str] = []
 
-    def send(self, lines: list[bytes]) -> Verdict:
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
         numbers = numbers_in(lines)
         trouble = self.script.pop() if self.script else ""
         if trouble == "down":

@@ -20,6 +20,7 @@ from sluice_agent.transport.answers import Refused, Settled, Verdict
 from sluice_agent.transport.cursor import Cursor, cursor_path, load
 from sluice_agent.transport.eviction import room_for_more
 from sluice_agent.transport.folder import EVENTS, journal_files
+from sluice_agent.transport.http import nothing
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shipper import Shipper
 from sluice_agent.transport.sluice import SluiceEndpoint
@@ -346,6 +347,7 @@ import sys, time
 from pathlib import Path
 from sluice_agent.transport.shipper import Shipper
 from sluice_agent.transport.sluice import SluiceEndpoint
+from sluice_agent.transport.http import nothing
 Shipper(Path(sys.argv[1]), SluiceEndpoint(sys.argv[2], "sk_test"), interval=0.02, most_lines=2, most_bytes=9999).run()
 """
     process = subprocess.Popen([sys.executable, "-c", code, str(folder), endpoint.url + "/ingest"], cwd=ROOT)
@@ -516,7 +518,7 @@ def test_no_line_stops_a_destination(folder: Path, line: bytes) -> None:
         choice = None
         last_answer = "400 on purpose"
 
-        def send(self, lines: list[bytes]) -> Verdict:
+        def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
             if line in lines:
                 return Refused()
             taken.extend(lines)

@@ -1,0 +1,268 @@
+"""A holder of the lock that does not move: the next process ships in its place, and the former sends nothing more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sluice_agent.transport.answers import Settled, Verdict
+from sluice_agent.transport.cursor import cursor_path, load
+from sluice_agent.transport.http import nothing
+from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.lock import STILL, ShipLock, ship_lock, who_ships
+from sluice_agent.transport.pulse import Pulse
+from sluice_agent.transport.shipper import Shipper
+from tests.support.waiting import wait_until
+from tests.unit.transport.lines import event, figures
+
+
+class Clock:
+    """A monotonic clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of the process that waits."""
+    return Clock()
+
+
+def waits(lock: ShipLock, clock: Clock, seconds: float) -> bool:
+    """Look for the lock every two seconds, as a shipper does; whether it is taken by the end."""
+    for _ in range(int(seconds / 2)):
+        clock.now += 2
+        if lock.acquire():
+            return True
+    return False
+
+
+@contextmanager
+def child_without_hooks() -> Iterator[None]:
+    """A child that lives, and has run nothing of ours since it was forked: as one that is forked in C."""
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_lock_that_is_released_is_free_whoever_has_a_copy(folder: Path) -> None:
+    """The children of a uWSGI master would keep its lock for as long as they live, and nothing would be delivered."""
+    holder, wanting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice")
+    wanting.precedes = True
+    assert holder.acquire()
+    assert not wanting.acquire()
+    with child_without_hooks():
+        holder.release()
+        assert who_ships(folder, "sluice") is None
+        assert wanting.acquire()
+        assert not holder.is_wanted()
+    wanting.release()
+
+
+def test_a_file_that_is_finished_is_free_whoever_has_a_copy(folder: Path) -> None:
+    """Each finished file of a uWSGI master would stay on the disk until its children end, and look unfinished."""
+    journal = Journal(folder, 64_000_000)
+    journal.append(event(1))
+    with child_without_hooks():
+        journal.close()
+        shipper = Shipper(folder, Taker(), interval=0, most_lines=9, most_bytes=9_999)
+        shipper._turn()  # delivers it, and holds what it delivers
+        shipper._turn()
+        assert not list(folder.glob("*.ndjson"))
+    shipper._lock.release()
+
+
+def test_a_holder_that_does_not_move_is_replaced(folder: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """The first uWSGI process without threads would end the delivery of the whole host for as long as it lives."""
+    holder, waiting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice", clock)
+    assert holder.acquire()
+    assert not waits(waiting, clock, STILL)
+    assert waits(waiting, clock, 6)
+    assert not holder.is_held()
+    assert not holder.acquire()
+    assert waiting.acquire()
+    [record] = caplog.records
+    assert f"Process {os.getpid()} on " in record.getMessage()
+    waiting.release()
+    assert holder.acquire()
+    holder.release()
+    assert {path.name for path in folder.iterdir()} == {"ship-sluice.lock"}
+
+
+def test_a_holder_that_moves_is_never_replaced(folder: Path, clock: Clock) -> None:
+    """Two processes would send the same, over and over, while both believe that they ship."""
+    holder, waiting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice", clock)
+    assert holder.acquire()
+    for _ in range(10):
+        assert not waits(waiting, clock, STILL)
+        holder.sign()
+    holder.release()
+
+
+def test_a_machine_that_slept_takes_the_lock_from_nobody(folder: Path, clock: Clock) -> None:
+    """A laptop that was closed for an hour, or containers that were stopped together: nobody could sign meanwhile."""
+    holder, waiting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice", clock)
+    assert holder.acquire()
+    assert not waits(waiting, clock, 4)
+    clock.now += 3_600
+    assert not waiting.acquire()
+    assert holder.is_held()
+    holder.release()
+
+
+def test_of_two_that_replace_at_once_one_ships(folder: Path, clock: Clock) -> None:
+    """The herd of a host whose shipper stands still would ship everything as often as there are processes."""
+    holder, *waiting = (ShipLock(folder, "sluice", clock) for _ in range(4))
+    assert holder.acquire()
+    for _ in range(20):
+        clock.now += 2
+        held = [lock.acquire() for lock in waiting]
+    assert sum(held) == 1
+    assert [lock.is_held() for lock in waiting] == held
+    for lock in (holder, *waiting):
+        lock.release()
+
+
+def test_who_no_longer_holds_does_not_sign(folder: Path, clock: Clock) -> None:
+    """A former holder would keep up the look of its successor, which may stand still in its turn."""
+    holder, waiting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice", clock)
+    assert holder.acquire()
+    assert waits(waiting, clock, STILL + 6)
+    os.utime(ship_lock(folder, "sluice"), (1, 1))
+    holder.sign()
+    assert ship_lock(folder, "sluice").stat().st_mtime == 1
+    waiting.sign()
+    assert ship_lock(folder, "sluice").stat().st_mtime > 1
+    waiting.release()
+
+
+def test_a_pulse_stops_with_the_thread_that_ships(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shipper that hangs would hold its lock for ever, and look as if all were well."""
+    signs: list[bool] = []
+    lock = ShipLock(folder, "sluice")
+    monkeypatch.setattr(lock, "sign", lambda: signs.append(True))
+    moves = threading.Event()
+    pulse = Pulse(lock, moves.is_set, every=0.01)
+    pulse.start()
+    assert not signs
+    moves.set()
+    wait_until(lambda: signs, message="it does not sign")
+    pulse.stop()
+
+
+class Taker:
+    """A destination that takes everything; `holds` makes its answer wait for `answers`."""
+
+    name = "sluice"
+    knows_duplicates = True
+    choice = None
+    last_answer = ""
+
+    def __init__(self, *, holds: bool = False) -> None:
+        self.taken: list[bytes] = []
+        self.asked, self.answers = threading.Event(), threading.Event()
+        self._holds = holds
+
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+        self.asked.set()
+        if self._holds:
+            self.answers.wait(30)
+        on_leaving()
+        self.taken += lines
+        return Settled(len(lines), 0, 0)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_former_holder_sends_nothing_and_saves_nothing(folder: Path, clock: Clock) -> None:
+    """It wakes in the middle of a batch: what the other has delivered would go out again, its accounts be undone."""
+    journal = Journal(folder, 64_000_000)
+    for number in range(3):
+        journal.append(event(number))
+    journal.close()
+    slow, quick = Taker(holds=True), Taker()
+    former = Shipper(folder, slow, interval=0.02, most_lines=2, most_bytes=9_999)
+    former.start()
+    slow.asked.wait(30)
+    waiting = ShipLock(folder, "sluice", clock)
+    assert waits(waiting, clock, STILL + 6)
+    waiting.release()  # the second shipper begins here: it would have to look for ten seconds
+    later = Shipper(folder, quick, interval=0.02, most_lines=2, most_bytes=9_999)
+    later.start()
+    wait_until(lambda: figures(folder)["pending"] == 0)
+    slow.answers.set()
+    former.stop(0)
+    former.join()
+    assert slow.taken == []
+    assert len(quick.taken) == 3
+    found = figures(folder)
+    assert (found["captured"], found["delivered"]) == (3, 3)
+    later.stop(5)
+
+
+def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(folder: Path) -> None:
+    """It stood still between its last look and the saving: the next process would begin where that one was."""
+    journal = Journal(folder, 64_000_000)
+    shipper = Shipper(folder, Taker(), interval=0, most_lines=9, most_bytes=9_999)
+    shipper._turn()
+    stale = load(cursor_path(folder, "sluice"))
+    journal.append(event(1))
+    journal.close()
+    shipper._turn()
+    stale.save()
+    assert load(stale.path).counts.delivered == 0
+    shipper._turn()
+    assert load(stale.path).counts.delivered == 1
+    shipper._lock.release()
+
+
+def test_one_that_was_replaced_goes_on_where_the_other_was(folder: Path, clock: Clock) -> None:
+    """What the other has delivered meanwhile would be delivered again, and counted as if it had never been."""
+    journal, taker = Journal(folder, 64_000_000), Taker()
+    former = Shipper(folder, taker, interval=0, most_lines=9, most_bytes=9_999)
+    former._turn()
+    waiting = ShipLock(folder, "sluice", clock)
+    assert waits(waiting, clock, STILL + 6)
+    waiting.release()
+    journal.append(event(1))
+    journal.close()
+    other = Shipper(folder, taker, interval=0, most_lines=9, most_bytes=9_999)
+    other._turn()
+    other._lock.release()
+    former._turn()
+    assert len(taker.taken) == 1
+    assert figures(folder)["delivered"] == 1
+    former._lock.release()
+
+
+def test_a_shipper_that_lives_signs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody sees move loses its lock every ten seconds, however well it ships."""
+    taker = Taker(holds=True)
+    shipper = Shipper(folder, taker, interval=0.02, most_lines=9, most_bytes=9_999, sign_every=0.05)
+    journal = Journal(folder, 64_000_000)
+    journal.append(event(1))
+    shipper.start()
+    taker.asked.wait(30)
+    long_ago = time.time() - 1_000
+    os.utime(ship_lock(folder, "sluice"), (long_ago, long_ago))
+    wait_until(lambda: ship_lock(folder, "sluice").stat().st_mtime > long_ago + 500, 5, "it does not sign as it waits")
+    taker.answers.set()
+    shipper.stop(5)
+    journal.close()
