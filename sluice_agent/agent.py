@@ -1,28 +1,23 @@
-"""The one place where settings, journal, shipper and signals are put together, and where a fork is survived."""
+"""The one place where settings, journal, shipper and signals are put together."""
 
 from __future__ import annotations
 
 import atexit
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sluice_agent.errors import JournalUnavailableError
-from sluice_agent.log import complain, logger
+from sluice_agent.log import complain
 from sluice_agent.model import Event, EventType
+from sluice_agent.process import Process
 from sluice_agent.redaction import Redact
 from sluice_agent.settings import Settings
-from sluice_agent.stats import Counts, Stats
+from sluice_agent.stats import Stats
 from sluice_agent.transport import accounts, cursor
-from sluice_agent.transport.folder import EVENTS, VITALS, file_sizes, open_folder
-from sluice_agent.transport.journal import Journal
-from sluice_agent.transport.shippers import Shippers, destinations
-
-if TYPE_CHECKING:
-    from sluice_agent.monitor.queues import QueueSampler
+from sluice_agent.transport.folder import EVENTS, VITALS, file_sizes
+from sluice_agent.transport.shippers import destinations
 
 BeforeSend = Callable[[Event], Event | None]
 
@@ -35,25 +30,17 @@ _VITAL_TYPES = tuple(
 
 
 class Agent:
-    """What `install` makes. One to a process; a forked child goes on with the same one, as `after_fork` leaves it."""
+    """What `install` makes. One to a process; a forked child goes on with the same one, and a `Process` of its own."""
 
     def __init__(self, settings: Settings, before_send: BeforeSend | None, redact: Redact | None) -> None:
         self._settings = settings
         self._before_send = before_send
-        self._journal = _journal(settings)
+        self._process = Process(settings)
         self._destinations = list(destinations(settings))
         self._first = self._destinations[0]
-        self._shippers: Shippers | None = None
-        self._starting = threading.Lock()
-        has_a_key = settings.api_key is not None or settings.ackly_ingest_key is not None
-        self._may_ship = settings.ship == "auto" and has_a_key
-        self._is_forked = False
-        self._is_worker = False
-        self._sampler: QueueSampler | None = None
-        self._unjournaled = Counts()
         self.redact = redact
         self.report_progress: Callable[[float], None] = lambda _: None
-        os.register_at_fork(after_in_child=self._after_fork)
+        os.register_at_fork(after_in_child=self._here)
         atexit.register(self.shutdown)
 
     def listen(self) -> None:
@@ -71,6 +58,7 @@ class Agent:
             heartbeat_interval=settings.heartbeat_interval,
             on_pool_process=self._note_pool_process,
             on_pool_process_stop=self._finish_pool_process,
+            on_worker_setup=self._open_journal,
             on_worker_start=self._note_worker,
             on_worker_stop=self.shutdown,
             losses=self.losses,
@@ -83,13 +71,21 @@ class Agent:
             event = self._passed(self._before_send, event)
             if not event:
                 return
-        journal = self._journal
+        process = self._here()
+        journal = process.journal
         if journal is None:
-            self.drop("journal_unavailable")
+            process.drop("journal_unavailable")
             return
         journal.append(event, VITALS if event.startswith(_VITAL_TYPES) else EVENTS)
-        if self._shippers is None and self._may_ship:
-            self._start_shippers(journal.folder)
+        if process.shippers is None and process.may_ship:
+            process.start_shippers()
+
+    def _here(self) -> Process:
+        """The state of this process as it is now: after a fork, or a change of user, it is another one."""
+        process = self._process
+        if not process.is_current():
+            process = self._process = process.successor()
+        return process
 
     def _passed(self, before_send: BeforeSend, event: bytes) -> bytes:
         """What the user's hook makes of `event`; nothing where it drops it, or raises, which is counted."""
@@ -107,48 +103,50 @@ class Agent:
     @property
     def folder(self) -> Path | None:
         """Where the journal lies; None where none can be kept."""
-        return self._journal.folder if self._journal is not None else None
+        journal = self._here().journal
+        return journal.folder if journal is not None else None
 
     def ship(self) -> None:
         """Begin to ship what others left in the journal, before there is anything to capture."""
-        if self._journal is not None and self._shippers is None and self._may_ship:
-            self._start_shippers(self._journal.folder)
+        self._here().start_shippers()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that is in the journal now is settled, by whoever ships; False where `timeout` comes first."""
-        if self._journal is None:
+        process = self._here()
+        if process.journal is None:
             return True
-        folder = self._journal.folder
-        if self._shippers is None and self._may_ship:
-            self._start_shippers(folder)
+        folder = process.journal.folder
+        process.start_shippers()
         goal = file_sizes(folder)
         deadline = time.monotonic() + timeout
         while not all(accounts.is_settled(folder, name, goal) for name in self._destinations):
             if time.monotonic() >= deadline:
                 return False
-            if self._shippers is not None:
-                self._shippers.nudge()
+            if process.shippers is not None:
+                process.shippers.nudge()
             time.sleep(0.02)
         return True
 
     def shutdown(self, timeout: float = EXIT_BUDGET) -> None:
         """Deliver what there is within `timeout` seconds, and leave the rest in the journal for the next process."""
         deadline = time.monotonic() + timeout
-        if self._sampler is not None:
-            self._sampler.stop(min(timeout, _RESIGNATION))
-        if self._journal is not None:
-            self._journal.close()
-        shippers, self._shippers = self._shippers, None
+        process = self._here()
+        if process.sampler is not None:
+            process.sampler.stop(min(timeout, _RESIGNATION))
+        if process.opened is not None:
+            process.opened.close()
+        shippers, process.shippers = process.shippers, None
         if shippers is not None:
             shippers.stop(max(deadline - time.monotonic(), 0.0))
 
     def stats(self) -> Stats:
         """The accounts of the folder that this process writes to, and what this process could not write down."""
-        if self._journal is None:
-            return self._unjournaled.stats(pending=0)
-        folder = self._journal.folder
+        process = self._here()
+        if process.journal is None:
+            return process.unjournaled.stats(pending=0)
+        folder = process.journal.folder
         found = accounts.accounts(folder, cursor.load(cursor.cursor_path(folder, self._first)))
-        for reason, count in self._journal.unwritten.items():
+        for reason, count in process.journal.unwritten.items():
             found["dropped"][reason] = found["dropped"].get(reason, 0) + count
             found["captured"] += count
         return found
@@ -158,47 +156,38 @@ class Agent:
 
         The totals and not what was added since: a report that is lost itself is made good by the next one.
         """
-        if self._journal is None:
-            return self._unjournaled.dropped
-        place = cursor.load(cursor.cursor_path(self._journal.folder, self._first))
-        return place.counts.dropped + self._journal.unwritten
+        process = self._here()
+        if process.journal is None:
+            return process.unjournaled.dropped
+        place = cursor.load(cursor.cursor_path(process.journal.folder, self._first))
+        return place.counts.dropped + process.journal.unwritten
 
     def can_keep(self) -> bool:
         """Whether what is captured now can be written down."""
-        return self._journal is not None and not self._journal.is_refusing
+        journal = self._here().journal
+        return journal is not None and not journal.is_refusing
 
     def drop(self, reason: str) -> None:
         """Count an event that was captured and will not be sent."""
-        if self._journal is not None:
-            self._journal.drop(reason)
-        else:
-            self._unjournaled.dropped[reason] += 1
-            self._unjournaled.taken += 1
+        self._here().drop(reason)
 
-    def _start_shippers(self, folder: Path) -> None:
-        if not self._starting.acquire(blocking=False):
-            return  # another thread is at it, or this one is, and was interrupted by a signal handler that captures
-        try:
-            if self._shippers is None:
-                self._shippers = Shippers(self._settings, folder)
-                if self._is_worker:
-                    self._shippers.precede()
-                self._shippers.start()
-        finally:
-            self._starting.release()
+    def _open_journal(self) -> None:
+        """A worker has dropped its privileges, and will fork: what there is to say of its folder is said once."""
+        self._here().journal  # noqa: B018 - opened by the first who asks
 
     def _note_worker(self, app: Any, hostname: str) -> None:
         """A worker's main process ships before any other: it lives as long as there is something to tell."""
-        self._is_worker = True
-        if self._shippers is not None:
-            self._shippers.precede()
+        process = self._here()
+        process.is_worker = True
+        if process.shippers is not None:
+            process.shippers.precede()
         if self._settings.queues:
             self._sample_queues(app, hostname)
 
     def _sample_queues(self, app: Any, hostname: str) -> None:
         from sluice_agent.monitor.queues import QueueSampler  # noqa: PLC0415 - for those who ask for it
 
-        self._sampler = QueueSampler(
+        sampler = self._here().sampler = QueueSampler(
             app,
             connection_id=str(self._settings.connection),
             emit=self.capture,
@@ -208,35 +197,16 @@ class Agent:
             owner=hostname,
             must_be_elected=True,
         )
-        self._sampler.start()
+        sampler.start()
 
     def _note_pool_process(self) -> None:
         """A pool's child never ships: a thread in it would get the signals that its main thread masks as it ends."""
-        if self._is_forked:  # a solo worker says the same of its one process, which does ship
-            self._may_ship = False
+        process = self._here()
+        if process.is_forked:  # a solo worker says the same of its one process, which does ship
+            process.may_ship = False
 
     def _finish_pool_process(self) -> None:
         """What a pool's child lost and could not write down is written now or never: it has no other end."""
-        if self._journal is not None:
-            self._journal.close()
-
-    def _after_fork(self) -> None:
-        """In the child: nothing that is the parent's is used."""
-        self._starting = threading.Lock()
-        self._is_forked = True
-        self._is_worker = False
-        self._sampler = None
-        if self._shippers is not None:
-            self._shippers.forget()
-            self._shippers = None
-        if self._journal is not None:
-            self._journal.forget()
-
-
-def _journal(settings: Settings) -> Journal | None:
-    try:
-        folder = open_folder(settings.state_dir, str(settings.connection))
-    except JournalUnavailableError as error:
-        logger.warning("sluice-agent is off: %s", error)
-        return None
-    return Journal(folder, settings.journal_max_bytes)
+        process = self._here()
+        if process.opened is not None:
+            process.opened.close()

@@ -40,6 +40,7 @@ def connect(
     heartbeat_interval: float = 5.0,
     on_pool_process: Callable[[], None] = lambda: None,
     on_pool_process_stop: Callable[[], None] = lambda: None,
+    on_worker_setup: Callable[[], None] = lambda: None,
     on_worker_start: Callable[[Celery, str], None] = lambda _app, _hostname: None,
     on_worker_stop: Callable[[], None] = lambda: None,
     losses: Callable[[], Mapping[str, int]] = dict,
@@ -78,7 +79,16 @@ def connect(
         silence.tell_all()
         on_worker_stop()
 
-    workers = Workers(watch, heartbeat_interval, on_pool_process, on_pool_process_stop, on_worker_start, stop, losses)
+    workers = Workers(
+        watch,
+        heartbeat_interval,
+        on_pool_process,
+        on_pool_process_stop,
+        on_worker_setup,
+        on_worker_start,
+        stop,
+        losses,
+    )
     progress = Progress(watch, execution)
     progress.watch_update_state()
     handlers: dict[Any, Callable[..., None]] = {
@@ -94,6 +104,7 @@ def connect(
         signals.task_revoked: verdicts.revoked,
         signals.task_unknown: verdicts.unknown,
         signals.task_rejected: verdicts.malformed,
+        signals.celeryd_after_setup: workers.set_up,
         signals.worker_process_init: workers.process_init,
         signals.worker_process_shutdown: workers.process_shutdown,
         signals.worker_ready: workers.ready,

@@ -29,7 +29,8 @@ _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the comm
 class Workers:
     """Speaks for the worker of this process.
 
-    `on_process` hears that a pool process begins, and `on_process_stop` that it ends, both in that process; `on_start`
+    `on_process` hears that a pool process begins, and `on_process_stop` that it ends, both in that process; `on_setup`
+    that the worker is about to start its pool, as the user that it is to run as; `on_start`
     that the worker is about to tell that it is online, and `on_stop` that the pool is gone. `losses` says what was
     dropped so far, by reason, for the heartbeats.
     """
@@ -40,6 +41,7 @@ class Workers:
         heartbeat_interval: float,
         on_process: Callable[[], None],
         on_process_stop: Callable[[], None],
+        on_setup: Callable[[], None],
         on_start: Callable[[celery.Celery, str], None],
         on_stop: Callable[[], None],
         losses: Callable[[], Mapping[str, int]],
@@ -48,6 +50,7 @@ class Workers:
         self._interval = heartbeat_interval
         self._on_process = on_process
         self._on_process_stop = on_process_stop
+        self._on_setup = on_setup
         self._on_start = on_start
         self._on_stop = on_stop
         self._losses = losses
@@ -57,6 +60,10 @@ class Workers:
         self._about: dict[str, Any] = {}
         self._claims = Claims(watch)
         self._claims.watch_events_and_stats()
+
+    def set_up(self, **_: Any) -> None:
+        """The worker is set up, its log too, and starts its pool."""
+        self._on_setup()
 
     def process_init(self, **_: Any) -> None:
         """A pool process begins, or the process of a solo worker."""

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "health": {*GROUND, "monitor", "transport"},
     "monitor": OBSERVERS,
     "server": {"errors", "model"},
+    "process": {*GROUND, "monitor", "settings", "transport"},
     "agent": EVERYTHING - {"cli", "commands", "doctor", "server", "_public", "__init__"},
     "_public": EVERYTHING - {"cli", "commands", "doctor", "server", "transport", "__init__"},
     "__init__": EVERYTHING - {"cli", "commands", "doctor", "server", "transport", "signals", "monitor"},
