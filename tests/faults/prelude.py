@@ -4,6 +4,7 @@ TEST_WITNESS      a file: each event that the process captures is noted there
 TEST_SHORT_WAITS  1: what the transport waits for in minutes it waits for in fractions of a second
 TEST_CLOCK        a file: the wall clock goes wrong by the seconds that stand in it
 TEST_NO_LOCKS     1: the file system can't lock, as some that come over a network
+TEST_PRIVILEGES   1: who becomes another user than root can still read the clone and its Python, wherever they lie
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import time
 from pathlib import Path
 
-from tests.support import witness
+from tests.support import privileges, witness
 
 
 def begin() -> None:
@@ -23,6 +24,8 @@ def begin() -> None:
         _shift_the_clock(Path(os.environ["TEST_CLOCK"]))
     if os.environ.get("TEST_NO_LOCKS") == "1":
         _refuse_locks()
+    if os.environ.get("TEST_PRIVILEGES") == "1":
+        privileges.keep_reading()
     witness.begin()
     if os.environ.get("TEST_SHORT_WAITS") == "1":
         shorten_waits()

@@ -310,7 +310,7 @@ def test_a_user_without_permission_is_told_once_and_works(host: Host) -> None:
     """Without it a container whose volume is another user's does not start, or loses everything and says nothing."""
     if os.geteuid():
         pytest.skip("only root can become somebody else")
-    process = host.start("-c", textwrap.dedent(IS_NOBODY), env={"SLUICE_TEST_INSTALL": "0"})
+    process = host.start("-c", textwrap.dedent(IS_NOBODY), env={"SLUICE_TEST_INSTALL": "0", "TEST_PRIVILEGES": "1"})
     assert process.wait() == 0, process.tail()
     assert process.logs().count("sluice-agent is off") == 1
     assert "Permission denied" in process.logs()

@@ -1,0 +1,97 @@
+"""A process that is not the user any more that it was when the agent was installed: `celery worker --uid`."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.faults.host import Host
+from tests.support.endpoint import Endpoint
+from tests.support.producer import Producer
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+NOBODY = 65_534
+PRIVILEGES = {"TEST_PRIVILEGES": "1"}
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder in which everybody may make folders, as in /tmp."""
+    place = tmp_path / "shared"
+    place.mkdir()
+    place.chmod(0o1777)
+    return place
+
+
+def test_a_worker_that_drops_its_privileges_is_seen(
+    endpoint: Endpoint,
+    start_worker: Callable[..., WorkerProcess],
+    producer: Callable[..., Producer],
+    tmp_path: Path,
+    shared: Path,
+) -> None:
+    """Without it every event of `celery worker --uid` is lost: the journal would be root's, as `install()` was."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    env = {"HOME": str(home), "XDG_STATE_HOME": "", "TMPDIR": str(shared), "SLUICE_STATE_DIR": "", **PRIVILEGES}
+    worker = start_worker(app="tests.faults.app", concurrency=1, env=env, args=["--uid", "nobody"])
+    job = producer(agent=False).run("from tests.integration.tasks import add; print(add.delay(1, 1).id)")
+    wait_until(lambda: endpoint.states(job)[-1:] == ["completed"], 20, "nothing arrives", worker.tail)
+    assert worker.terminate().code == 0
+    assert {place.name: place.stat().st_uid for place in shared.glob("sluice*")} == {f"sluice-agent-{NOBODY}": NOBODY}
+    assert list(home.iterdir()) == []
+    assert "sluice-agent is off" not in worker.logs()
+
+
+BECOMES_NOBODY = f"""
+    import json, os
+    from tests.faults.app import noop
+    import sluice_agent
+    if os.environ.get("BEFORE"):
+        noop.delay()
+        assert sluice_agent.flush(15)
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+    noop.delay()
+    assert sluice_agent.flush(15)
+    print(json.dumps(sluice_agent.stats()))
+"""
+
+
+@pytest.mark.parametrize("made", ["state", "journal"])
+def test_a_folder_that_was_made_for_the_user_is_used(
+    new_host: Callable[[Mapping[str, str]], Host], tmp_path: Path, made: str
+) -> None:
+    """Without it root makes its own folder there, and the user for whom the place was made is locked out for good."""
+    state = tmp_path / "made"
+    host = new_host({"SLUICE_STATE_DIR": str(state), **PRIVILEGES})
+    for place in [state, host.journal][: 2 if made == "journal" else 1]:
+        place.mkdir(mode=0o700)
+        os.chown(place, NOBODY, NOBODY)
+    process = host.start("-c", textwrap.dedent(BECOMES_NOBODY))
+    assert process.wait() == 0, process.tail()
+    assert host.journal.stat().st_uid == NOBODY
+    assert len(host.endpoint.events) == 1
+
+
+def test_a_process_that_captured_before_goes_on_as_the_user_that_it_has_become(
+    new_host: Callable[[Mapping[str, str]], Host], tmp_path: Path, shared: Path
+) -> None:
+    """Without it a server that publishes as it loads, and then drops its privileges, loses all that it publishes."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    places = {"HOME": str(home), "XDG_STATE_HOME": "", "TMPDIR": str(shared), "SLUICE_STATE_DIR": ""}
+    host = new_host({"SLUICE_STATE_DIR": str(shared), **PRIVILEGES})
+    process = host.start("-c", textwrap.dedent(BECOMES_NOBODY), env={"BEFORE": "1", **places})
+    assert process.wait() == 0, process.tail()
+    assert len(host.endpoint.events) == 2
+    assert process.logs().count(f"This process has become user {NOBODY}") == 1
+    assert "sluice-agent is off" not in process.logs()
+    assert [place.stat().st_uid for place in shared.glob("sluice-*")] == [NOBODY]
