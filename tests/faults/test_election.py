@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import textwrap
 import time
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ from tests.faults.host import NEVER, Host
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import status
 from tests.support.producer import Producer
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, within
 from tests.support.witness import FILE
 from tests.support.worker import WorkerProcess
 
@@ -98,6 +99,36 @@ def test_a_shipper_that_stands_still_is_named(host: Host) -> None:
     assert _problems(host) == []
     _grow_old(host, 200)  # as a wall clock that jumps makes it look
     assert _problems(host) == []
+
+
+KEEPS_THE_GIL = """
+    import ctypes, signal
+    from tests.faults.app import noop
+    import sluice_agent
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    noop.delay()
+    ctypes.PyDLL(None).pause()      # until the signal comes no thread of Python's runs, as in uWSGI without threads
+    noop.delay()
+    assert sluice_agent.flush(15)
+"""
+
+
+def test_a_holder_whose_threads_do_not_run_is_named_and_replaced(host: Host) -> None:
+    """Without it a web process without threads ends the delivery of the whole host, and `status` says all is well."""
+    holder = host.start("-c", textwrap.dedent(KEEPS_THE_GIL))
+    wait_until(lambda: host.shipper() == holder.pid, 30, "nobody ships", holder.tail)
+    host.publish(3)
+    within(15, lambda: _problems(host) == ["shipper_stuck"], "status says nothing")
+    shipper = host.ship()
+    wait_until(lambda: host.shipper() == shipper.pid, 15, "it does not take over", shipper.tail)
+    wait_until(lambda: host.settled()["delivered"] == 4, 20, "something is missing", host.report)
+    assert shipper.logs().count(f"Process {holder.pid} on ") == 1
+    assert _problems(host) == []
+    holder.send(signal.SIGUSR1)
+    assert holder.wait() == 0, holder.tail()
+    assert host.settled()["delivered"] == 5
+    assert host.shipper() == shipper.pid
+    host.end(shipper)
 
 
 def test_a_file_system_without_locks_is_named(host: Host) -> None:

@@ -80,6 +80,49 @@ def test_a_child_that_is_forked_while_the_parent_ships(host: Host, forker: str) 
     assert report["captured"] == 10 == len(host.endpoint.events)
 
 
+FORKS_IN_C = """
+    import ctypes, os, signal, sys
+    from tests.faults.app import app, noop
+    import sluice_agent
+
+    libc = ctypes.PyDLL(None)       # keeps the GIL, as uWSGI does when it forks
+    noop.delay()
+    assert sluice_agent.flush(15)
+    idle = libc.fork()
+    if idle == 0:
+        libc.pause()                # a web process that waits for its first request
+    busy = libc.fork()
+    if busy == 0:
+        for _ in range(3):
+            app.send_task(noop.name)
+        assert sluice_agent.flush(15)
+        sys.exit()                  # with what runs at exit
+    assert os.waitstatus_to_exitcode(os.waitpid(busy, 0)[1]) == 0
+    noop.delay()
+    print(idle, flush=True)
+    signal.pause()
+"""
+
+
+def test_children_that_are_forked_in_c(host: Host) -> None:
+    """Without it nothing of a host under uWSGI is delivered: its children keep the lock, and write into one file.
+
+    The parent ships when it forks. One child lives and does nothing, the other captures, and ends.
+    """
+    parent = host.start("-c", textwrap.dedent(FORKS_IN_C))
+    wait_until(lambda: len(host.endpoint.events) == 5, 30, "an event is missing", parent.tail)
+    wait_until(lambda: parent.logs().strip().isdigit(), 30, "the child has not ended well", parent.tail)
+    shipper = host.ship()
+    wait_until(lambda: host.shipper() == shipper.pid, 10, "it does not ship", shipper.tail)
+    host.publish(3)
+    assert host.settled()["captured"] == 8 == len(host.endpoint.events)
+    wait_until(lambda: host.files_of_the_dead() == [], 10, "files stay", host.files)
+    parent.stop()
+    wait_until(lambda: host.files() == [], 10, "files stay", host.files)
+    host.end(shipper)
+    assert host.endpoint.duplicates == []
+
+
 FORKS_WHILE_OTHERS_WRITE = """
     import os, threading, time
     from tests.faults.app import app, noop
