@@ -20,7 +20,7 @@ def test_a_heartbeat_that_meets_a_pool_which_has_stopped() -> None:
         emit=lambda _: None, lost=lost.append, connection_id=CONNECTION, is_ignored=lambda _: False, redact=None
     )
     nothing = lambda *_: None  # noqa: E731 - it stands for each of the callbacks
-    workers = Workers(watch, 5.0, nothing, nothing, nothing, nothing, dict)
+    workers = Workers(watch, 5.0, nothing, nothing, nothing, nothing, nothing, dict)
     pool = TaskPool(3)
     pool._pool = SimpleNamespace(_processes=3)
     workers._consumer = SimpleNamespace(pool=pool, app=Celery("app", set_as_current=False), hostname="one@host")
