@@ -133,8 +133,15 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="JSON",
     help="Celery's broker_transport_options, such as global_keyprefix.",
 )
+@click.option(
+    "--event-exchange",
+    metavar="NAME",
+    help="The cluster's event_exchange, where its app sets one: events come through no other.",
+)
 @_with_options
-def monitor(broker: str | None, broker_file: Path | None, transport_options: str, **options: Any) -> None:
+def monitor(
+    broker: str | None, broker_file: Path | None, transport_options: str, event_exchange: str | None, **options: Any
+) -> None:
     """Watch a cluster from outside, by its broker's events and queues. No app is needed.
 
     Runs until SIGTERM or SIGINT, then delivers what is left for up to 5 seconds.
@@ -148,7 +155,7 @@ def monitor(broker: str | None, broker_file: Path | None, transport_options: str
     if not isinstance(known, dict):
         raise Sentence(f"--transport-options must be a JSON object, not {transport_options!r}")
     try:
-        app = BrokerApp(_address(broker, broker_file), known)
+        app = BrokerApp(_address(broker, broker_file), known, event_exchange)
     except ValueError as error:
         raise Sentence(str(error)) from None
     watch(app, **options)

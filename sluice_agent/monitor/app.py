@@ -13,11 +13,18 @@ from sluice_agent.log import complain
 
 
 class BrokerApp(Celery):  # type: ignore[misc] # Celery is not typed
-    """Knows no more than its broker. `address` is asked at each connection: the credentials in it may have changed."""
+    """Knows no more than its broker. `address` is asked at each connection: the credentials in it may have changed.
 
-    def __init__(self, address: Callable[[], str], transport_options: Mapping[str, Any]) -> None:
+    `event_exchange` is where the cluster's workers publish their events, if that is not Celery's default.
+    """
+
+    def __init__(
+        self, address: Callable[[], str], transport_options: Mapping[str, Any], event_exchange: str | None = None
+    ) -> None:
         super().__init__("sluice", broker=address(), set_as_current=False, fixups=set())
         self.conf.broker_transport_options = dict(transport_options)
+        if event_exchange:
+            self.conf.event_exchange = event_exchange
         self._address = address
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:

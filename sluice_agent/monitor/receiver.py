@@ -43,7 +43,13 @@ _GOOD_AFTER = 5.0  # seconds that a connection must live to be called a success:
 _HOLD = 4.0  # seconds that events wait for what workers know of the jobs that they are about
 _STANDBY = 10.0  # seconds without a message after which another replica may have been the active one; so at first
 
+_EVENTLESS = 10.0  # seconds in which a worker that answers has sent several heartbeats
+
 _ONLINE = "worker-online"
+_NO_EVENTS = (
+    "Workers answer, but none of their events come through the exchange %s. If their app sets event_exchange: "
+    "sluice-agent monitor --event-exchange NAME, or celery -A app sluice, which knows it"
+)
 
 
 class DeafError(ConnectionError):
@@ -87,6 +93,7 @@ class Receiver:
         self._tick_at = 0.0
         self._enabling = Enabling()
         self._is_asking_all = False
+        self._is_eventless_after: float | None = None  # the monotonic clock, once a worker has answered
         self._answered: set[str] = set()  # who has answered while all were asked, and has not come up yet
         self.is_connected = False
         self.connections = 0
@@ -234,6 +241,7 @@ class Receiver:
             if isinstance(answer, Answer) and answer.what == ENABLE:
                 self._enabling.acknowledged(answer.worker)
             elif isinstance(answer, Answer):
+                self._is_eventless_after = self._is_eventless_after or time.monotonic() + _EVENTLESS
                 if self._is_asking_all:
                     self._answered.add(answer.worker)
                 self._guarded(self._observer.learned, answer.worker, answer.what, answer.reply)
@@ -250,6 +258,8 @@ class Receiver:
         self._guarded(self._observer.tick, time.time() - self.lag_seconds)
         self._guarded(self._on_tick)
         now = time.monotonic()
+        if self._message_at < 0 and not self._subscription.survives and now > (self._is_eventless_after or now):
+            complain("no_events", _NO_EVENTS, self._app.conf.event_exchange)
         if now < self._hold_until:
             return
         if self._inspector.enables_events and (untold := self._enabling.due(self._observer.workers(), now)):
@@ -268,6 +278,7 @@ class Receiver:
 
     def _connected(self, connection: Connection, now: float) -> None:
         self.is_connected = True
+        self._is_eventless_after = None
         self.connections += 1
         if self._deaf_since is not None:
             gap = now - self._deaf_since

@@ -144,6 +144,27 @@ def test_workers_that_must_not_be_told_to_send_events_are_not(
     assert endpoint.jobs() == {}
 
 
+def test_an_event_exchange_of_the_apps_own(
+    endpoint: Endpoint,
+    brokers: Callable[[str], Broker],
+    run: Callable[..., Process],
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    """A sidecar that listens elsewhere would hear nothing for ever, and say nothing of it."""
+    broker = brokers("redis").with_conf(event_exchange="own-events")
+    worker = start_worker(broker=broker, agent=False, args=["-E"])
+    deaf = run(broker, *MONITOR)
+    wait_until(lambda: "sluice-agent monitor --event-exchange" in deaf.logs(), 30, "it says nothing", deaf.tail)
+    assert endpoint.workers() == {}
+    deaf.stop()
+    for command in ((*MONITOR, "--event-exchange", "own-events"), CELERY):
+        sidecar = run(broker, *command, env={"SLUICE_TEST_INSTALL": "0"})
+        job = broker.app().send_task("tests.integration.tasks.add", (1, 2)).id
+        wait_until(lambda job=job: endpoint.states(job) == DONE, 20, "the job is not reported", sidecar.tail)
+        sidecar.stop()
+    assert worker.terminate().code == 0
+
+
 def test_sigterm_drains_and_sighup_does_nothing(
     endpoint: Endpoint,
     brokers: Callable[[str], Broker],
