@@ -185,15 +185,17 @@ is_timestamp = re.compile(TIMESTAMP).fullmatch
 """Whether a text is a time as the contract writes it."""
 
 
-def timestamp_of(text: str | None) -> str | None:
+def timestamp_of(text: str | datetime | None) -> str | None:
     """A time as Celery writes it (ISO 8601; without a zone it is UTC) as the contract does; None where it is none."""
     moment = moment_of(text)
     return None if moment is None else timestamp(moment)
 
 
-def moment_of(text: str | None) -> float | None:
+def moment_of(text: str | datetime | None) -> float | None:
     """A time as Celery writes it, in seconds of the epoch; None where it is none."""
-    if not text:
+    if isinstance(text, datetime):  # some serialisers bring one through
+        text = text.isoformat()
+    if not text or not isinstance(text, str):
         return None
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -10,6 +10,8 @@ from celery import Task
 from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN, is_count, replacements
 from sluice_agent.translation import JobFacts, timestamp_of
 
+_MOST_RETRIES = 2**31 - 1  # what takes an event further counts in 32 bits
+
 _SELDOM: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     # headers that most tasks leave empty, their names in our extensions, and how they are written there
     "group": ("groupId", str),
@@ -42,24 +44,25 @@ def facts_of(
             if value := get(header):
                 extensions[extension] = form(value)
     delivery = get("delivery_info")
-    priority = delivery.get("priority") if delivery else note.get(PRIORITY)
-    if isinstance(priority, str):  # from our own header, which somebody else may have written
-        priority = int(priority) if is_count(priority) else None
+    if isinstance(delivery, dict) and delivery:
+        priority = delivery.get("priority")
+        if delivery.get("redelivered"):
+            extensions["redelivered"] = True
+    else:
+        priority = note.get(PRIORITY)
     if priority is not None:
-        extensions["priority"] = priority
-    if delivery and delivery.get("redelivered"):
-        extensions["redelivered"] = True
+        extensions["priority"] = _priority(priority)
     if PERIODIC_TASK in note:
         extensions["periodicTask"] = note[PERIODIC_TASK]
     shadow = get("shadow")
-    if shadow and shadow != name:
-        extensions["taskName"] = name
+    if shadow and shadow != name and isinstance(shadow, str):
+        name, extensions["taskName"] = shadow, name
     replaced = replacements(headers, note)
     run = note.get(RUN, "")
     return JobFacts(
         external_id,
-        shadow or name,
-        (get("retries") or 0) + 1,
+        name,
+        _attempt(get("retries")),
         queue,
         worker_id,
         max_retries,
@@ -67,6 +70,17 @@ def facts_of(
         f"{run}+{replaced}" if replaced else run,
         extensions,
     )
+
+
+def _attempt(retries: Any) -> int:
+    return retries + 1 if type(retries) is int and 0 <= retries < _MOST_RETRIES else 1
+
+
+def _priority(value: Any) -> int | None:
+    """A number, or one in our own header; somebody else may have written either."""
+    if isinstance(value, str):
+        return int(value) if is_count(value) else None
+    return value if type(value) is int else None
 
 
 def max_retries_of(task: Task | None) -> int | None:

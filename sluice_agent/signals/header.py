@@ -49,7 +49,8 @@ def replacements(headers: Mapping[str, Any], note: Mapping[str, str]) -> int:
     """How often the job of a message has replaced its task by another one, by our `note`, or else by Celery's count."""
     if REPLACEMENTS in note:
         return int(note[REPLACEMENTS])
-    return 0 if CREATED_AT in note else headers.get("replaced_task_nesting") or 0
+    nesting = 0 if CREATED_AT in note else headers.get("replaced_task_nesting")
+    return nesting if type(nesting) is int and nesting > 0 else 0
 
 
 def taken(request: MutableMapping[str, Any]) -> dict[str, str]:

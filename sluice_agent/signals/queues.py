@@ -13,13 +13,15 @@ from sluice_agent.routing import leads, undelayed
 
 def queue_of(app: Celery, delivery: Mapping[str, Any] | None) -> str | None:
     """The queue that a message with this exchange and routing key is in, as the app's queues are bound."""
-    if not delivery:
+    if not isinstance(delivery, Mapping):
         return None
-    exchange = delivery.get("exchange")
+    exchange, routing_key = delivery.get("exchange"), delivery.get("routing_key")
+    if not isinstance(routing_key, str):  # another client may write anything
+        routing_key = ""
     name = getattr(exchange, "name", exchange)
     if not name:  # the default exchange: the routing key is the queue's name
-        return delivery.get("routing_key") or None
-    return _bound_queue(app, str(name), delivery.get("routing_key") or "")
+        return routing_key or None
+    return _bound_queue(app, str(name), routing_key)
 
 
 @lru_cache(maxsize=1024)

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sluice_agent.model import JobState
 from sluice_agent.signals.facts import facts_of, max_retries_of
+from sluice_agent.signals.header import written
+from sluice_agent.signals.queues import queue_of
 from sluice_agent.translation import JobEvents
 from tests.support.wire import faults
 
@@ -37,6 +41,27 @@ def test_what_celery_runs_is_told(headers: dict[str, Any], told: dict[str, Any])
     assert faults(event) == []
     job = {**event["job"].pop("extensions"), **event["job"]}
     assert {name: job.get(name) for name in told} == told
+
+
+HEADERS = (
+    *("root_id", "parent_id", "group", "eta", "expires", "stamps", "is_eager", "periodic_task_name", "delivery_info"),
+    *("shadow", "retries", "headers", "replaced_task_nesting", "sluice_agent"),
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.datetimes() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+deliveries = st.fixed_dictionaries({}, optional=dict.fromkeys(("exchange", "routing_key", "priority"), anything))
+
+
+@given(st.dictionaries(st.sampled_from(HEADERS), anything, max_size=4), deliveries | anything)
+def test_whatever_stands_in_a_header(headers: dict[str, Any], delivery: Any) -> None:
+    """Clients in other languages write what they like there, and Celery runs their jobs all the same."""
+    headers = {"delivery_info": delivery, **headers, "id": "job-1"}
+    facts = facts_of(headers, written(headers), name="app.add", queue=queue_of(app, delivery))
+    event = json.loads(JobEvents(CONNECTION, facts).event(JobState.QUEUED, "PENDING", "2026-02-27T10:00:00.000000Z"))
+    assert faults(event) == []
 
 
 @pytest.mark.parametrize(
