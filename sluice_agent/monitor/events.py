@@ -23,7 +23,9 @@ _LAST_WORDS = re.compile(r"^(?:[A-Za-z_][\w<>]*\.)*([A-Za-z_]\w*)(: .*|:?$)", re
 _FRAME = re.compile(r"^  File .*\n(?:    .*\n)*", re.MULTILINE)
 _RETRY, _ETA = "Retry(Retry(...), ", ", datetime.datetime("
 _DEEPEST_RETRY = 8  # of one retry in another that are worth parsing
-_TRACEBACK = "Traceback (most recent call last):\n"
+_HEAD = re.compile(r"^(  \+ Exception Group )?Traceback \(most recent call last\):\n", re.MULTILINE)
+_GROUP_MARGIN = "  | "  # before each line of a group's own traceback
+_GROUP_MEMBERS = "\n  +-"  # how the lines of its members begin
 
 Event = Mapping[str, Any]
 
@@ -72,7 +74,7 @@ def error_of(event: Event) -> tuple[str, str | None]:
     """
     shown = text(event, "exception") or ""
     traceback = text(event, "traceback")
-    if traceback is not None and not traceback.startswith(_TRACEBACK):
+    if traceback is not None and not _HEAD.search(traceback):
         traceback = None
     found = _REPR.fullmatch(shown)
     last = _last_words(traceback) if traceback else None
@@ -104,15 +106,20 @@ def _unwrapped(shown: str) -> str:
 
 
 def _last_words(traceback: str) -> tuple[str, str] | None:
-    """The type and the message with which `traceback` ends."""
-    end = traceback.rfind(_TRACEBACK)
-    frames_end = end + len(_TRACEBACK)
-    for frame in _FRAME.finditer(traceback, frames_end):
+    """The type and the message, with its notes, with which `traceback` ends; of a group, what it says of itself."""
+    *_, head = _HEAD.finditer(traceback)
+    own = traceback[head.end() :]
+    if head[1]:
+        lines = own.partition(_GROUP_MEMBERS)[0].split("\n")
+        own = "\n".join(line.removeprefix(_GROUP_MARGIN) for line in lines)
+    frames_end = 0
+    for frame in _FRAME.finditer(own):
         frames_end = frame.end()
-    words = _LAST_WORDS.search(traceback, frames_end)
+    words = _LAST_WORDS.search(own, frames_end)
     if words is None:
         return None
-    return words[1], traceback[words.start(2) : len(traceback)].removeprefix(":").strip()
+    message = own[words.start(2) :].rstrip()
+    return words[1], message if message.startswith("\n") else message.removeprefix(":").strip()
 
 
 def _message(arguments: str) -> str:
@@ -128,4 +135,6 @@ def _message(arguments: str) -> str:
 
 
 def _joined(name: str, message: str) -> str:
+    if message.startswith("\n"):  # notes alone
+        return name + message
     return f"{name}: {message}" if message else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -30,13 +31,15 @@ class Outcome:
 def outcome_of(state: JobState, celery_state: str, exception: BaseException, einfo: Any) -> Outcome:
     """The outcome that `exception` stands for; `einfo` is what Celery keeps of it."""
     eta = None
-    cause = exception
     if isinstance(exception, Retry):
         eta = _eta(exception.when)
         cause = exception.exc if isinstance(exception.exc, BaseException) else exception
+        error = error_text(cause)  # without its notes: Celery's event of a retry, which a monitor reads, has none
+    else:
+        error = error_with_notes(exception)
     kept = getattr(einfo, "traceback", None)
     stacktrace = printed(exception) if exception.__traceback__ is not None else str(kept or "")
-    return Outcome(state, celery_state, error_text(cause), stacktrace or None, eta)
+    return Outcome(state, celery_state, error, stacktrace or None, eta)
 
 
 def raised_by_task(raised: BaseException) -> BaseException:
@@ -70,6 +73,18 @@ def error_text(exception: BaseException) -> str:
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
         message = "<exception str() failed>"
     return f"{name}: {message}" if message else name
+
+
+def error_with_notes(exception: BaseException) -> str:
+    """The same with the notes that were added to the exception, as Python prints them."""
+    text = error_text(exception)
+    notes = getattr(exception, "__notes__", None) if sys.version_info >= (3, 11) else None
+    if not isinstance(notes, list):
+        return text
+    try:
+        return "\n".join([text, *map(str, notes)])
+    except Exception:  # noqa: BLE001 - a note may be anything
+        return text
 
 
 def printed(exception: BaseException) -> str:

@@ -7,6 +7,7 @@ Configured by the environment alone, as its processes are started by tests: BROK
 from __future__ import annotations
 
 import asyncio
+import builtins
 import json
 import os
 import signal
@@ -252,6 +253,17 @@ def unpicklable_error() -> NoReturn:
 @shared_task
 def unprintable_error() -> NoReturn:
     raise UnprintableError
+
+
+@shared_task
+def group_of_errors() -> NoReturn:
+    """Two errors in one, with a note."""
+    group = getattr(builtins, "ExceptionGroup", None)
+    if group is None:  # Python 3.10
+        raise RuntimeError("no groups")
+    error = group("several", [ValueError("one"), KeyError("two")])
+    error.add_note("see the manual")
+    raise error
 
 
 @shared_task

@@ -277,6 +277,14 @@ ENDINGS = (
         error=r"UnprintableError: .*str\(\) failed.*",
     ),
     Outcome(
+        "exception group with a note",
+        "raises an `ExceptionGroup` to which a note was added (Python 3.11 has both)",
+        call(tasks.group_of_errors),
+        {ALL: "queued active failed"},
+        error=r"ExceptionGroup: several \(2 sub-exceptions\)\nsee the manual|RuntimeError: no groups",
+        note="The note is a part of the error.",
+    ),
+    Outcome(
         "error of 1 MB",
         "raises an error with a long message",
         call(tasks.big_error, 1_000_000),

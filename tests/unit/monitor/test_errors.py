@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import traceback
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
@@ -11,7 +13,9 @@ from celery.exceptions import Retry
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice_agent.model import JobState
 from sluice_agent.monitor.events import cause_of, error_of
+from sluice_agent.signals.outcome import outcome_of
 
 HEAD = 'Traceback (most recent call last):\n  File "a.py", line 1, in task\n    raise Error\n'
 CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
@@ -112,3 +116,56 @@ def test_why_a_job_is_retried_in_the_workers_own_process(when: Any) -> None:
     bare = Retry(when=when)
     event = {"exception": repr(bare), "traceback": raised(bare)}
     assert cause_of(event)[0] == f"Retry: {bare}"
+
+
+def noted(exception: Exception, *notes: str) -> Exception:
+    """`exception` with these notes, where this Python has such."""
+    for note in notes:
+        if hasattr(exception, "add_note"):
+            exception.add_note(note)
+    return exception
+
+
+def of_a_group() -> Iterator[Exception]:
+    """What a job may raise that holds other exceptions."""
+    group = getattr(builtins, "ExceptionGroup", None)
+    if group is None:  # Python 3.10
+        return
+    inner = noted(ValueError("inner"), "of the inner one")
+    yield group("several", [inner, KeyError("x")])
+    yield noted(group("several\nof them", [inner, group("nested", [raised_here(inner)])]), "of all", "two\nlines")
+    yield caused_by(group("chained", [inner]), ValueError("before"))
+    yield caused_by(RuntimeError("outer"), raised_here(group("before", [raised_here(inner)])))
+
+
+def raised_here(exception: Exception) -> Exception:
+    """`exception`, with a traceback of its own."""
+    raised(exception)
+    return exception
+
+
+def caused_by(exception: Exception, cause: Exception) -> Exception:
+    """`exception`, raised from `cause`."""
+    exception.__cause__ = cause
+    return exception
+
+
+@pytest.mark.parametrize(
+    "exception",
+    [
+        noted(ValueError("boom"), "see the manual"),
+        noted(ValueError("two\nlines"), "and\ntwo", "and one"),
+        noted(KeyError("key"), ""),
+        noted(ValueError(), "all that is known"),
+        *of_a_group(),
+    ],
+)
+@pytest.mark.parametrize("pool", ["prefork", "others"])
+def test_a_monitor_and_an_agent_word_it_alike(exception: Exception, pool: str) -> None:
+    """Whoever looks for an error, or groups jobs by it, finds it whichever of the two has reported it."""
+    traceback = raised(exception)
+    shown = repr(exception) if pool == "prefork" else "ExceptionWithTraceback()"
+    error, stacktrace = error_of({"exception": shown, "traceback": traceback})
+    agents = outcome_of(JobState.FAILED, "FAILURE", exception, None)
+    assert (error, stacktrace) == (str(agents.error).strip(), traceback)
+    assert agents.stacktrace == traceback
