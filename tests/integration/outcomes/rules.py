@@ -16,7 +16,7 @@ FINAL = ("completed", "failed", "cancelled")
 
 _EXTENSIONS = {"scheduled": ["eta"], "retrying": ["eta"], "completed": ["runtime"]}
 _TYPE_AND_MESSAGE = re.compile(r"[A-Za-z_][\w.]*(: .*)?", re.DOTALL)
-_PRINTED = re.compile(r"Traceback \(most recent call last\):\n(?:  \| )?  File .*\n\S", re.DOTALL)
+_PRINTED = re.compile(r"Traceback \(most recent call last\):\n(  File .*\n\S|  \|   File .*\n  \+-)", re.DOTALL)
 
 Event = dict[str, Any]
 
