@@ -18,6 +18,7 @@ from celery import Celery
 from kombu import Connection
 
 from sluice_agent.log import complain, logger
+from sluice_agent.monitor.connecting import skip_dead_sentinels
 
 QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled")
 ENABLE = "enable_events"
@@ -112,6 +113,7 @@ class Inspector:
 
     def _round(self, request: int | _Names) -> None:
         with self._app.connection_for_write() as connection:
+            skip_dead_sentinels(connection)
             connection.ensure_connection(
                 max_retries=1, interval_start=0, timeout=self._app.conf.broker_connection_timeout
             )

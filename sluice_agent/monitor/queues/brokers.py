@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 
 from sluice_agent.log import complain
+from sluice_agent.monitor.connecting import skip_dead_sentinels
 from sluice_agent.monitor.queues.depth import Gauge
 from sluice_agent.monitor.queues.election import HEARTBEAT, Election, RabbitMQElection, RedisElection, SQSElection
 from sluice_agent.monitor.queues.management import Management
@@ -32,6 +33,7 @@ def opened(app: Celery, failures: int) -> Iterator[Any]:
             connection.maybe_switch_next()
         for option in _TIMEOUTS.get(connection.transport.driver_type, ()):
             connection.transport_options.setdefault(option, _PATIENCE)
+        skip_dead_sentinels(connection)
         connection.connect()  # before an election is held: a login that is refused is no refusal of that
         yield connection
 
