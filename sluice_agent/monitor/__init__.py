@@ -15,7 +15,7 @@ from celery import Celery
 from sluice_agent.monitor.durable import Durable, DurableQueue
 from sluice_agent.monitor.inspector import Inspector
 from sluice_agent.monitor.observer import Observer
-from sluice_agent.monitor.queues import QueueSampler
+from sluice_agent.monitor.queues import Consumers, QueueSampler
 from sluice_agent.monitor.receiver import Receiver
 from sluice_agent.monitor.state import MonitorState
 from sluice_agent.monitor.subscription import Transient
@@ -69,7 +69,7 @@ class Monitor:
         self._receiver = Receiver(app, self._observer, self._inspector, subscription, lost, self._look, can_keep)
         self._workers = 0
         self._seen_queues: frozenset[str] = frozenset()
-        self._consumers: Mapping[str, int] | None = None
+        self._consumers = Consumers()
         self._sampler = QueueSampler(
             app,
             connection_id=connection_id,
@@ -120,4 +120,5 @@ class Monitor:
         self._workers = len(workers)
         self._seen_queues = frozenset(self._observer.queues())
         taken_from = Counter(queue for worker in workers.values() for queue in worker.queues)
-        self._consumers = taken_from or None
+        are_all = self._receiver.has_met_everyone and all(worker.queues for worker in workers.values())
+        self._consumers = Consumers(taken_from, are_all)

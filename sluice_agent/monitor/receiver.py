@@ -44,6 +44,7 @@ _HOLD = 4.0  # seconds that events wait for what workers know of the jobs that t
 _STANDBY = 10.0  # seconds without a message after which another replica may have been the active one; so at first
 
 _EVENTLESS = 10.0  # seconds in which a worker that answers has sent several heartbeats
+_MEETING = 10.0  # seconds of listening in which each worker, whether it answers or not, sends some heartbeats
 
 _ONLINE = "worker-online"
 _NO_EVENTS = (
@@ -94,6 +95,7 @@ class Receiver:
         self._enabling = Enabling()
         self._is_asking_all = False
         self._is_eventless_after: float | None = None  # the monotonic clock, once a worker has answered
+        self._listening_since = 0.0
         self._answered: set[str] = set()  # who has answered while all were asked, and has not come up yet
         self.is_connected = False
         self.connections = 0
@@ -111,6 +113,13 @@ class Receiver:
     def silent_seconds(self) -> float:
         """Since the last sign of life; where there was none, since the start."""
         return time.monotonic() - (self._heard_at or self._started_at)
+
+    @property
+    def has_met_everyone(self) -> bool:
+        """Whether a worker that is not known by now is none, unless it is silent: solo, and busy since the start."""
+        is_new = time.monotonic() - self._listening_since < _MEETING
+        is_deaf = self._is_eventless_after is not None and self._message_at < 0
+        return self.is_connected and not self._is_asking_all and not is_new and not is_deaf
 
     def start(self) -> None:
         """Begin."""
@@ -279,6 +288,7 @@ class Receiver:
     def _connected(self, connection: Connection, now: float) -> None:
         self.is_connected = True
         self._is_eventless_after = None
+        self._listening_since = now
         self.connections += 1
         if self._deaf_since is not None:
             gap = now - self._deaf_since

@@ -99,8 +99,11 @@ def test_a_worker_without_events_is_told_to_send_them_each_time_it_starts(
     endpoint: Endpoint,
     broker: str,
 ) -> None:
-    """It comes online before it hears, and under a name that has answered before: its jobs of ten seconds were lost."""
-    sidecar = start_sidecar(broker)
+    """It comes online before it hears, and under a name that has answered before: its jobs of ten seconds were lost.
+
+    Nobody would be woken when the last worker has gone, where it is not said that none takes from its queue any more.
+    """
+    sidecar = start_sidecar(broker, SLUICE_QUEUE_INTERVAL="0.5")
     app = brokers(broker).app()
     for starts, end in enumerate((WorkerProcess.terminate, WorkerProcess.kill, WorkerProcess.terminate), 1):
         worker = start_worker(broker=broker, name="one@test", pool="solo", agent=False)
@@ -108,7 +111,14 @@ def test_a_worker_without_events_is_told_to_send_them_each_time_it_starts(
         wait_until(said, 8, "the worker is not told to send events", sidecar.tail)
         job = app.send_task("tests.integration.tasks.add", (1, 2)).id
         wait_until(partial(_is_told, endpoint, job), 20, "the job is not told", sidecar.tail)
+        queue = brokers(broker).queue
+        wait_until(partial(_is_taken_from_by, endpoint, queue, 1), 10, "nobody takes from the queue", sidecar.tail)
         end(worker)
+    wait_until(partial(_is_taken_from_by, endpoint, queue, 0), 15, "it is not said that nobody does", sidecar.tail)
+
+
+def _is_taken_from_by(endpoint: Endpoint, queue: str, workers: int) -> bool:
+    return bool(endpoint.queues()[queue][-1]["queue"]["consumers"] == workers)
 
 
 def _is_told(endpoint: Endpoint, job: str) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from celery import Celery
 from kombu import Queue
 
 from sluice_agent import log
+from sluice_agent.monitor.connecting import connect
 from sluice_agent.monitor.queues import Depth
-from sluice_agent.monitor.queues.consumers import consumers
+from sluice_agent.monitor.queues.consumers import Consumers, consumers
 from sluice_agent.monitor.queues.rabbitmq import RabbitMQGauge
 from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
 from tests.support.endpoint import Endpoint
@@ -32,7 +35,7 @@ from tests.support.process import free_port
 from tests.support.producer import Producer
 from tests.support.sampled import sampled
 from tests.support.servers import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_until, within
 from tests.support.worker import WorkerProcess
 
 
@@ -56,6 +59,11 @@ def own_redis(folder: Path) -> Iterator[Callable[[type[RedisServer]], Broker]]:
     yield start
     for server in servers:
         server.close()
+
+
+def nobody() -> Consumers:
+    """It is known that no worker runs."""
+    return Consumers(are_all=True)
 
 
 def send(app: Celery, count: int, **options: Any) -> None:
@@ -97,6 +105,22 @@ def test_redis_is_found_wherever_it_is(own_redis: Callable[..., Broker], kind: t
     with sampled(app, [broker.queue]) as told:
         wait_until(lambda: told.depth(broker.queue) == 4, 15, f"told: {told.snapshots}")
     app.close()
+
+
+@pytest.mark.parametrize("dead", ["refuses", "is silent"])
+def test_a_dead_sentinel_is_passed_over(own_redis: Callable[..., Broker], dead: str) -> None:
+    """Sentinels are there for the day on which a machine is gone, which is when queues and events must be seen."""
+    broker = own_redis(SentinelRedisServer)
+    with socket.create_server(("127.0.0.1", 0)) as first:  # it takes connections, and answers nothing
+        port = first.getsockname()[1] if dead == "is silent" else free_port()
+        app = replace(broker, url=f"sentinel://127.0.0.1:{port}/0;{broker.url}").app()
+        send(broker.app(), 2)
+        started = time.monotonic()
+        connect(app, 0).release()
+        assert time.monotonic() - started < 4
+        with sampled(app, [broker.queue]) as told:
+            within(15, lambda: told.depth(broker.queue) == 2, f"told: {told.snapshots}")
+        app.close()
 
 
 def test_redis_queues_are_found_by_their_bindings(redis_server: RedisServer) -> None:
@@ -145,7 +169,7 @@ def test_asking_the_workers_leaves_nothing_behind(brokers: Callable[[str], Broke
 
     def objects_after_asking(times: int, connection: Any) -> int:
         for _ in range(times):
-            assert consumers(app, connection) is None
+            assert consumers(app, connection) == Consumers()
         gc.collect()
         return len(gc.get_objects())
 
@@ -169,6 +193,38 @@ def test_rabbitmq_tells_depth_and_consumers(
         start_worker(broker=broker, agent=False)
         wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 1}, 15)
         assert told.latest("missing") is told.latest("missing-too") is None
+    app.close()
+
+
+@pytest.mark.xdist_group("rabbitmq")
+def test_a_queue_that_comes_later_is_seen_at_once(brokers: Callable[[str], Broker]) -> None:
+    """Whoever deploys workers after the sidecar would otherwise look at nothing for half a minute, or for longer."""
+    broker = brokers("rabbitmq")
+    app = broker.app()
+    now = 0.0
+    with app.connection_for_read() as connection:
+        gauge = RabbitMQGauge(connection, None, lambda: now)
+
+        def appears(name: str, seconds: float, taken_from: tuple[str, ...] = ()) -> bool:
+            nonlocal now
+            now += seconds
+            return name in gauge.depths([name], taken_from)
+
+        assert not appears(broker.queue, 0)
+        app.amqp.queues[broker.queue](connection.default_channel).declare()
+        assert appears(broker.queue, 10)
+        absent = Queue(f"{broker.queue}-later", durable=True)
+        for _ in range(360):
+            assert not appears(absent.name, 10)
+        absent(connection.default_channel).declare()
+        assert not appears(absent.name, 0)
+        assert appears(absent.name, 0, (absent.name,))  # a worker takes from it
+        absent(connection.default_channel).delete()
+        for _ in range(360):
+            assert not appears(absent.name, 10, (absent.name,))
+        absent(connection.default_channel).declare()
+        assert appears(absent.name, 60, (absent.name,))
+        absent(connection.default_channel).delete()
     app.close()
 
 
@@ -317,7 +373,7 @@ def test_samples_come_at_the_interval(brokers: Callable[[str], Broker]) -> None:
     """Every snapshot is an event that the user pays for."""
     broker = brokers("redis")
     app = broker.app()
-    with sampled(app, [broker.queue], 0.5, consumers=dict) as told:
+    with sampled(app, [broker.queue], 0.5, consumers=nobody) as told:
         wait_until(lambda: told.snapshots)
         started = time.monotonic()
         wait_until(lambda: len(told.snapshots) >= 5)

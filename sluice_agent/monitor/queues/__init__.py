@@ -6,7 +6,8 @@ sidecars and workers may run it. A file for each kind of broker; nothing of even
 
 from __future__ import annotations
 
+from sluice_agent.monitor.queues.consumers import Consumers
 from sluice_agent.monitor.queues.depth import Depth
 from sluice_agent.monitor.queues.sampler import QueueSampler
 
-__all__ = ["Depth", "QueueSampler"]
+__all__ = ["Consumers", "Depth", "QueueSampler"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
@@ -11,16 +13,28 @@ from celery.app.control import Control
 _PATIENCE = 1.0  # seconds without an answer, after which the ones that have come are all
 
 
-def consumers(app: Celery, connection: Any) -> Counter[str] | None:
-    """The number of workers by queue, from their answers to `active_queues`; None where none answered.
+@dataclass(frozen=True, slots=True)
+class Consumers:
+    """How many workers take from each queue, of those that are known; `are_all` says whether nobody is missing."""
+
+    by_queue: Mapping[str, int] = field(default_factory=dict)
+    are_all: bool = False
+
+    def of(self, queue: str) -> int | None:
+        """Their number; None where it is not known. That nobody takes from a queue is known only where all are."""
+        return self.by_queue.get(queue, 0 if self.are_all else None)
+
+
+def consumers(app: Celery, connection: Any) -> Consumers:
+    """Who takes from which queue, from the workers' answers to `active_queues`; where none answered, nobody knows.
 
     Uses nothing of the app's that another thread may hold: neither its pools nor its mailbox.
     """
     if not app.conf.worker_enable_remote_control or "fanout" not in connection.transport.implements.exchange_type:
-        return None
+        return Consumers()
     with connection.clone() as own:  # kombu's Redis transport never forgets a channel of a connection that lasts
         mailbox = Control(app).mailbox(own)
-        del mailbox.producer_pool
+        mailbox.producer_pool = None  # else the app's own is asked for, and a connection of it opened
         replies = mailbox.multi_call("active_queues", timeout=_PATIENCE, channel=own.default_channel)
     answers = [queues for reply in replies or () for queues in reply.values() if isinstance(queues, list)]
-    return Counter(queue["name"] for queues in answers for queue in queues) if answers else None
+    return Consumers(Counter(queue["name"] for queues in answers for queue in queues), are_all=bool(answers))

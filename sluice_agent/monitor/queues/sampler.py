@@ -16,7 +16,7 @@ from celery import Celery
 
 from sluice_agent.log import complain
 from sluice_agent.monitor.queues.brokers import election_of, gauge_of, opened
-from sluice_agent.monitor.queues.consumers import consumers
+from sluice_agent.monitor.queues.consumers import Consumers, consumers
 from sluice_agent.monitor.queues.depth import Depth, Gauge
 from sluice_agent.monitor.queues.election import LOOK_EVERY, Alone
 from sluice_agent.monitor.queues.snapshot import queue_event
@@ -31,10 +31,10 @@ class QueueSampler:
     """Tells the depth of the queues every `interval` seconds, if this agent is the one that was elected.
 
     `names` says which queues; those that workers take from, that are bound to the app's exchanges, or that hold jobs
-    for quorum queues are found as well. `consumers` says how many workers take from each, where the broker can't (None:
-    nobody knows yet); without it, all workers are asked once a minute. `owner` is what the broker shows as the leader.
-    `management_url` is that of RabbitMQ's management API. Where the broker can't hold an election, this agent samples
-    all the same unless it `must_be_elected`. Raises nothing; what goes wrong is logged once a minute.
+    for quorum queues are found as well. `consumers` says how many workers take from each, where the broker can't;
+    without it, all workers are asked once a minute. `owner` is what the broker shows as the leader. `management_url` is
+    that of RabbitMQ's management API. Where the broker can't hold an election, this agent samples all the same unless
+    it `must_be_elected`. Raises nothing; what goes wrong is logged once a minute.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class QueueSampler:
         names: Callable[[], Collection[str]],
         owner: str = "",
         management_url: str | None = None,
-        consumers: Callable[[], Mapping[str, int] | None] | None = None,
+        consumers: Callable[[], Consumers] | None = None,
         must_be_elected: bool = False,
     ) -> None:
         self._app = app
@@ -64,7 +64,7 @@ class QueueSampler:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._failures = 0
-        self._taken_from: Mapping[str, int] | None = None
+        self._taken_from = Consumers()
         self._asked = 0.0
         self.depths: Mapping[str, Depth] = {}
         """The latest sample, by queue; empty while another agent leads."""
@@ -124,15 +124,15 @@ class QueueSampler:
 
     def _sample(self, gauge: Gauge, connection: Any) -> None:
         taken_from = self._workers_by_queue(connection)
-        asked_for = {*self._names(), *(taken_from or ())}
-        found = gauge.depths(asked_for)
+        asked_for = {*self._names(), *taken_from.by_queue}
+        found = gauge.depths(asked_for, taken_from.by_queue)
         at = time.time()
         told: dict[str, Depth] = {}
         for name, depth in found.items():
             if name not in asked_for and not depth.ready and name not in self.depths:
                 continue  # that it is empty is news only where it was not
-            if depth.consumers is None and taken_from is not None:
-                depth = replace(depth, consumers=taken_from.get(name, 0))  # noqa: PLW2901 - the same, and more
+            if depth.consumers is None:
+                depth = replace(depth, consumers=taken_from.of(name))  # noqa: PLW2901 - the same, and more
             if name in asked_for or depth.ready:
                 told[name] = depth
             self._tell(name, depth, at)
@@ -145,7 +145,7 @@ class QueueSampler:
             self._lost("internal_error")
             complain("snapshot", "A queue can't be told (%s: %s).", type(error).__name__, error)
 
-    def _workers_by_queue(self, connection: Any) -> Mapping[str, int] | None:
+    def _workers_by_queue(self, connection: Any) -> Consumers:
         if self._consumers is not None:
             return self._consumers()
         if time.monotonic() - self._asked >= _ASK_EVERY or not self._asked:
