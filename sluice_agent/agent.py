@@ -54,6 +54,7 @@ class Agent:
             lost=self.drop,
             ignore_tasks=settings.ignore_tasks,
             capture_args=settings.capture_args,
+            message_header=settings.message_header,
             redact=self.redact,
             heartbeat_interval=settings.heartbeat_interval,
             on_pool_process=self._note_pool_process,

@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     capture_args: bool = False
     """``1``: arguments and results are sent, after redaction."""
 
+    message_header: bool = True
+    """``0``: messages that are published here do not get our header, ``sluice_agent``. Their workers then report
+    `queued` once more as they receive a job, and do not know when it was created."""
+
     health_addr: str | None = None
     """``[host]:port`` where a sidecar answers probes: ``/healthz``, ``/readyz`` and ``/metrics``."""
 

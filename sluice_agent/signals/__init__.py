@@ -14,9 +14,11 @@ from sluice_agent.ignoring import ignoring
 from sluice_agent.redaction import Redact, unfailing
 from sluice_agent.signals.cut_off import CutOff
 from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.handed import watch_handing
 from sluice_agent.signals.lost_after_success import watch_stored_successes
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.publishing import Publishing
+from sluice_agent.signals.received import Received
 from sluice_agent.signals.replacing import watch_replacements
 from sluice_agent.signals.run import RunNames
 from sluice_agent.signals.silence import Silence
@@ -36,6 +38,7 @@ def connect(
     lost: Callable[[str], None],
     ignore_tasks: tuple[str, ...] = (),
     capture_args: bool = False,
+    message_header: bool = True,
     redact: Redact | None = None,
     heartbeat_interval: float = 5.0,
     on_pool_process: Callable[[], None] = lambda: None,
@@ -61,12 +64,16 @@ def connect(
         redact=unfailing(redact) if capture_args else None,
         can_keep=can_keep,
     )
-    publishing = Publishing(watch)
+    received = Received()
+    received.watch(watch)
+    watch_handing(received.of_request)
+    publishing = Publishing(watch, message_header=message_header)
+    publishing.watch(received.of_request)
     told = Told()
     silence = Silence(watch, told)
     names = RunNames()
     execution = Execution(watch, silence, names)
-    verdicts = Verdicts(watch, execution, told, names)
+    verdicts = Verdicts(watch, execution, told, names, received)
     verdicts.watch_requeues()
     watch_unstored_ends(watch, verdicts.tell_of)
     watch_stored_successes(watch, verdicts.tell_of)
@@ -92,8 +99,6 @@ def connect(
     progress = Progress(watch, execution)
     progress.watch_update_state()
     handlers: dict[Any, Callable[..., None]] = {
-        signals.before_task_publish: publishing.before_publish,
-        signals.after_task_publish: publishing.after_publish,
         signals.beat_init: publishing.name_periodic_tasks,
         signals.beat_embedded_init: publishing.name_periodic_tasks,
         signals.task_prerun: execution.prerun,

@@ -11,10 +11,12 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from sluice_agent.model import JobState
 from sluice_agent.signals.facts import facts_of, max_retries_of
-from sluice_agent.signals.header import RUN, taken
+from sluice_agent.signals.handed import note_here
+from sluice_agent.signals.header import RUN
 from sluice_agent.signals.outcome import Outcome, note_told, outcome_of, raised_by_task
 from sluice_agent.signals.queues import queue_of
-from sluice_agent.signals.run import CARRIED, Run, RunNames, run_here
+from sluice_agent.signals.replacing import expected_here
+from sluice_agent.signals.run import Run, RunNames, begin, run_here
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.watch import Watch
 from sluice_agent.translation import JobEvents, timestamp_of_ns
@@ -41,7 +43,9 @@ class Execution:
         if self._watch.is_ignored(task.name):
             return
         request = vars(task.request)
-        note = taken(request)
+        note = note_here(task)
+        if not note and request.get("is_eager"):  # it was published nowhere
+            note = dict(expected_here({}).get(str(request["id"]), {}))
         hostname = request.get("hostname")
         if RUN not in note:  # nobody has received it: an eager task, or a main process without the agent
             note[RUN] = self._names.next(hostname or "")
@@ -56,7 +60,7 @@ class Execution:
         began, clock = time.time_ns(), time.monotonic()
         started = timestamp_of_ns(began)
         told = JobEvents(self._watch.connection_id, facts)
-        request[CARRIED] = Run(told, began, clock, started, note)
+        begin(task.request, Run(told, began, clock, started, note))
         self._watch.emit(told.event(JobState.ACTIVE, "STARTED", started, started=started))
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:

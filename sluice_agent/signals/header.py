@@ -1,14 +1,15 @@
 """The one message header of ours: from the producer to the worker, and from the worker's main process to its child.
 
-A producer writes when the job was created; that it is there says that the producer has told `queued`. The worker's main
-process adds the name of the execution to its own copy. The task never sees it. A task that goes on as another one
-leaves a note on that one, wherever it stands in what is published.
+A producer writes when the job was created; that it is there says that the producer has reported `queued`. The worker's
+main process takes it off the message, adds the name of the execution and hands both to its child, which takes them off
+as well: a task and every receiver meets nothing of it. See `received` and `handed`.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 from sluice_agent.translation import is_timestamp
@@ -23,6 +24,8 @@ PUBLISHED_AT = "publishedAt"
 REPLACEMENTS = "replacements"
 """How many tasks this one has replaced under its id. Celery's own count includes those of others in a chain."""
 RUN = "run"
+SUCCESSORS = "successors"
+"""The headers of jobs that are published later and elsewhere, by their ids, as JSON: see `replacing`."""
 
 is_count = re.compile("[0-9]{1,9}").fullmatch
 """Whether a text is a number as we write it: one of thousands of digits is more than Python makes a number of."""
@@ -53,14 +56,26 @@ def replacements(headers: Mapping[str, Any], note: Mapping[str, str]) -> int:
     return nesting if type(nesting) is int and nesting > 0 else 0
 
 
-def taken(request: MutableMapping[str, Any]) -> dict[str, str]:
-    """What our header says, after taking it away from a task's request, where the task could meet it."""
-    note = request.pop(HEADER, None)
-    custom = request.get("headers")
-    if isinstance(custom, dict):
-        beside = custom.pop(HEADER, None)
-        note = note or beside
-        request["headers"] = custom or None
+def successors(note: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The headers that `note` carries for others, by their ids."""
+    try:
+        carried = json.loads(note.get(SUCCESSORS, "{}"))
+    except ValueError:
+        return {}
+    if not isinstance(carried, dict):
+        return {}
+    return {external_id: written({HEADER: inner}) for external_id, inner in carried.items()}
+
+
+def taken(headers: dict[str, Any]) -> dict[str, str] | None:
+    """What our header says, after taking it out of `headers`; None where there is none."""
+    note = headers.pop(HEADER, None)
+    custom = headers.get("headers")
+    if type(custom) is dict and HEADER in custom:  # task protocol 1
+        headers["headers"] = {name: value for name, value in custom.items() if name != HEADER}
+        note = custom[HEADER] if note is None else note
+    if note is None:
+        return None
     if type(note) is dict and RUN in note:  # from our own main process, which has looked at it
         return note
     return written({HEADER: note})

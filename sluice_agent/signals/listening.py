@@ -10,9 +10,12 @@ _HEARD = "_sluice_agent"
 
 
 def listen(owner: type, method: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Put `around` of the method in the method's place. It is done once: a second agent hears nothing twice."""
-    original = getattr(owner, method)
-    if not hasattr(original, _HEARD):
+    """Put `around` of the method in the method's place, where this Celery has it.
+
+    It is done once: a second agent hears nothing twice.
+    """
+    original = getattr(owner, method, None)
+    if original is not None and not hasattr(original, _HEARD):
         listening = wraps(original)(around(original))
         setattr(listening, _HEARD, True)
         setattr(owner, method, listening)

@@ -1,95 +1,157 @@
-"""Where tasks are published: any process that calls one, a pool child that retries or continues a chain, and beat."""
+"""What is reported where tasks are published: any process that calls one, a pool child that retries or continues a
+chain, and beat.
+
+That a job waits is reported before its message goes, since our header in the message claims that it has been. Where the
+message then does not go, or nobody knows, that is reported too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
-from celery import current_app
+from celery import Task
 from celery._state import get_current_task
+from celery.worker.request import Request
 
 from sluice_agent.identity import publication_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.claims import note_reported
 from sluice_agent.signals.facts import facts_of
+from sluice_agent.signals.handed import note_here
 from sluice_agent.signals.header import (
     CREATED_AT,
-    HEADER,
     PERIODIC_TASK,
     PRIORITY,
     PUBLISHED_AT,
     REPLACEMENTS,
     RUN,
-    written,
+    SUCCESSORS,
 )
+from sluice_agent.signals.listening import listen
+from sluice_agent.signals.outcome import error_text
 from sluice_agent.signals.queues import queue_of
+from sluice_agent.signals.replacing import expected_here, leads_to
 from sluice_agent.signals.run import Run, run_here
+from sluice_agent.signals.senders import Publication, watch_senders
 from sluice_agent.signals.watch import Watch
 from sluice_agent.translation import JobEvents, now, timestamp_of
 
+NOT_PUBLISHED = "its producer failed or was interrupted while publishing it; nobody knows whether the broker has it"
+
 _periodic_task: ContextVar[str | None] = ContextVar("sluice_agent_periodic_task", default=None)
+_retried: ContextVar[tuple[str, Mapping[str, str]] | None] = ContextVar("sluice_agent_retried", default=None)
+"""The job that Celery's main process publishes again, for a child that it lost, and what our header said of it."""
 
 
 class Publishing:
-    """`queued` and `scheduled`, told once the broker has the message."""
+    """`queued` and `scheduled`, reported as the message goes to the broker."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, *, message_header: bool = True) -> None:
         self._watch = watch
-        self._latest_note: dict[str, str] = {}
+        self._message_header = message_header
 
-    def before_publish(
-        self,
-        sender: str,
-        body: Any,
-        headers: dict[str, Any] | None = None,
-        properties: Mapping[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
-        """Write into the message, where its worker finds it, when the job was created."""
+    def watch(self, note_of: Callable[[Any], Mapping[str, str] | None]) -> None:
+        """Know of each message. `note_of` says what our header said of a worker's request."""
+        watch_senders(self._watch, self.announce, self.failed)
+
+        def around(original: Callable[..., Any]) -> Callable[..., Any]:
+            def _retry_worker_lost(request: Request, *args: Any, **kwargs: Any) -> Any:
+                token = _retried.set((str(request.id), note_of(request) or {}))
+                try:
+                    return original(request, *args, **kwargs)
+                finally:
+                    _retried.reset(token)
+
+            return _retry_worker_lost
+
+        listen(Request, "_retry_worker_lost", around)  # new in Celery 5.7
+
+    def announce(self, publication: Publication, exchange: str, routing_key: str) -> None:
+        """Report `queued`, or `scheduled` where the job is not to start yet. A retry is reported where it is raised."""
+        publication.is_announced = True
+        headers, properties, body = publication.message[:3]
         task = _task_headers(body, headers)
-        if headers is None or "id" not in task or self._watch.is_ignored(sender):
+        if "id" not in task:
             return
-        when = now()
-        run = _run_to_be_retried(task)
-        known: Mapping[str, str] = {}
-        if run is not None:
-            run.published_at = run.now()
-            known = run.note
-        elif HEADER in headers:  # what replaces a task, or the main process publishes a retry for a child that it lost
-            known = written(headers)
-        note = self._latest_note = headers[HEADER] = {CREATED_AT: known.get(CREATED_AT) or when}
-        if REPLACEMENTS in known:
-            note |= {REPLACEMENTS: known[REPLACEMENTS], PUBLISHED_AT: when}
-        if (priority := (properties or {}).get("priority")) is not None:
+        external_id = str(task["id"])
+        current = get_current_task()
+        lost = _retried.get() or ("", {})
+        expected = expected_here(note_here(current) or lost[1])
+        note: dict[str, str] = {}
+        if not self._watch.is_ignored(publication.name):
+            when = now()
+            run = _run_to_be_retried(current, task)
+            known = run.note if run is not None else expected.get(external_id, {})
+            if lost[0] == external_id:
+                known = lost[1]
+            note = self._note(task, properties, known, when)
+            if run is not None:
+                publication.run = run
+                run.published_at, run.published_for = run.now(), timestamp_of(task.get("eta"))
+            elif lost[0] != external_id:
+                delivery = {"exchange": exchange, "routing_key": routing_key}
+                queue = queue_of(publication.app, delivery)
+                named = {**note, RUN: publication_of(external_id, when)}
+                facts = facts_of(task, named, name=publication.name, queue=queue)
+                note_reported(task["id"], note[CREATED_AT])
+                self._report(publication, JobEvents(self._watch.connection_id, facts), task, note, when)
+        carried = {
+            other: known
+            for other, known in expected.items()
+            if other != external_id and leads_to(publication.name, body, other)
+        }
+        if carried:
+            note[SUCCESSORS] = json.dumps(carried)
+        publication.note = note if self._message_header else None
+
+    def failed(self, publication: Publication, error: BaseException) -> None:
+        """Report `unknown`: the job was reported to wait, and its message may not have gone.
+
+        If it has, what the worker reports follows: so it belongs to the moment of publishing.
+        """
+        if publication.run is not None:
+            publication.run.published_at = None  # the run itself ends by this, as it will be reported
+        if publication.reported is not None:
+            events, when = publication.reported
+            self._watch.emit(
+                events.event(JobState.UNKNOWN, "PENDING", when, error=error_text(error), reason=NOT_PUBLISHED)
+            )
+
+    def _note(
+        self, task: Mapping[str, Any], properties: Mapping[str, Any], known: Mapping[str, str], when: str
+    ) -> dict[str, str]:
+        """Our header of a message. `known` is what it said when the job was published before."""
+        note = {CREATED_AT: known.get(CREATED_AT) or when}
+        replaced = known.get(REPLACEMENTS)
+        if not self._message_header:  # its worker has Celery's own count alone
+            replaced = task.get("replaced_task_nesting") and str(task["replaced_task_nesting"])
+        if replaced:
+            note |= {REPLACEMENTS: replaced, PUBLISHED_AT: when}
+        if (priority := properties.get("priority")) is not None:
             note[PRIORITY] = str(priority)
         if periodic := _periodic_task.get():
             note[PERIODIC_TASK] = periodic
+        return note
 
-    def after_publish(self, sender: str, body: Any, headers: dict[str, Any] | None = None, **delivery: Any) -> None:
-        """Tell `queued`, or `scheduled` where the job is not to start yet. A retry is told where it is raised."""
-        task = _task_headers(body, headers)
-        note = headers and headers.get(HEADER)
-        if note is not self._latest_note:  # another thread has published meanwhile, or somebody else wrote it
-            note = written(headers or {})
-        if CREATED_AT not in note or task.get("retries"):
-            return
-        when = note.get(PUBLISHED_AT) or note[CREATED_AT]
-        note_reported(task["id"], note[CREATED_AT])
-        publication = {**note, RUN: publication_of(str(task["id"]), when)}
-        facts = facts_of(task, publication, name=sender, queue=queue_of(current_app, delivery))
+    def _report(
+        self, publication: Publication, events: JobEvents, task: Mapping[str, Any], note: Mapping[str, str], when: str
+    ) -> None:
         redact = self._watch.redact
+        body = publication.message[2]
         arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}
-        self._watch.emit(
-            JobEvents(self._watch.connection_id, facts).event(
-                _waiting_state(task, when),
-                "PENDING",
-                when,
-                requeued=True if REPLACEMENTS in note else None,  # the job waits again, now as what replaces it
-                **arguments,
-            )
+        line = events.event(
+            _waiting_state(task, when),
+            "PENDING",
+            when,
+            requeued=True if REPLACEMENTS in note else None,  # the job waits again, now as what replaces it
+            **arguments,
         )
+        publication.reported = events, when
+        self._watch.emit(line)
 
     def name_periodic_tasks(self, sender: Any, **_: Any) -> None:
         """In beat: remember whose turn it is while its task is published. No signal says it."""
@@ -113,9 +175,11 @@ def _waiting_state(task: Mapping[str, Any], when: str) -> JobState:
     return JobState.SCHEDULED if eta and eta > when else JobState.QUEUED
 
 
-def _run_to_be_retried(task: Mapping[str, Any]) -> Run | None:
-    """The execution that publishes its own job, as its retry."""
-    return run_here(get_current_task(), task["id"]) if task.get("retries") else None
+def _run_to_be_retried(task: Task | None, message: Mapping[str, Any]) -> Run | None:
+    """The execution by `task` that publishes its own next attempt, and has yet to end."""
+    retries = message.get("retries") or 0
+    run = run_here(task, message["id"]) if retries else None
+    return run if run is not None and not run.has_ended and retries >= run.told.facts.attempt else None
 
 
 def _task_headers(body: Any, headers: dict[str, Any] | None) -> dict[str, Any]:

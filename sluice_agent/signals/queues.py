@@ -1,4 +1,7 @@
-"""Which queue a message is in. A message says its exchange and its routing key; the app's queues say the rest."""
+"""Which queue a message is in. A message says its exchange and its routing key; the app's queues say the rest.
+
+An app that has not read its settings is not asked: Celery would import what the host may never import.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def queue_of(app: Celery, delivery: Mapping[str, Any] | None) -> str | None:
     name = getattr(exchange, "name", exchange)
     if not name:  # the default exchange: the routing key is the queue's name
         return routing_key or None
-    return _bound_queue(app, str(name), routing_key)
+    return _bound_queue(app, str(name), routing_key) if app.configured else routing_key or str(name)
 
 
 @lru_cache(maxsize=1024)

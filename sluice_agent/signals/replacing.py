@@ -1,56 +1,86 @@
 """Where a task goes on as another one under its id: `Task.replace`, which no signal tells of.
 
-The other one is published at once, or later and elsewhere: as the last of a chain, or as what collects a group. So it
-carries a note of ours from where the task replaces itself to where it is published.
+The other one is published at once, or later and elsewhere: as the last of a chain, or as what collects a group. What is
+known of the job goes along: while the task replaces itself, in here; after that, in our header of each message that
+leads to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from celery import Task
 
-from sluice_agent.signals.header import CREATED_AT, HEADER, REPLACEMENTS, replacements
+from sluice_agent.signals.handed import note_here
+from sluice_agent.signals.header import CREATED_AT, REPLACEMENTS, replacements, successors
 from sluice_agent.signals.listening import listen
-from sluice_agent.signals.run import run_here
 from sluice_agent.signals.watch import Watch, harmless
+
+_replaced: ContextVar[Mapping[str, dict[str, str]] | None] = ContextVar("sluice_agent_replaced", default=None)
+
+_UNLOCKS_CHORD = "celery.chord_unlock"  # it has the chord's body among its arguments
 
 
 def watch_replacements(watch: Watch) -> None:
-    """Hear what each task is replaced by, before it is published."""
-    hear = harmless(watch, _leave_note)
+    """Know of each task that replaces itself while what replaces it is published."""
+    note = harmless(watch, _note)
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def on_replace(task: Task, sig: Any) -> Any:
-            hear(task, sig)
-            return original(task, sig)
+            replaced = dict(_replaced.get() or {})
+            note(task, replaced)
+            token = _replaced.set(replaced)
+            try:
+                return original(task, sig)
+            finally:
+                _replaced.reset(token)
 
         return on_replace
 
     listen(Task, "on_replace", around)
 
 
-def _leave_note(task: Task, sig: Any) -> None:
-    external_id = task.request.id
-    successor = _successor(sig, external_id)
-    if successor is None:
-        return
-    run = run_here(task, external_id)  # None: such tasks are ignored
-    known = run.note if run is not None else {}
-    note = {REPLACEMENTS: str(replacements(vars(task.request), known) + 1)}
+def expected_here(note: Mapping[str, str]) -> Mapping[str, dict[str, str]]:
+    """What is known of jobs that are published here, or from here on, in place of others.
+
+    `note` is what our header said of the task that runs here.
+    """
+    replaced = _replaced.get()
+    if replaced is None:
+        return successors(note) if note else {}
+    return {**successors(note), **replaced}
+
+
+def leads_to(name: str, body: Any, external_id: str) -> bool:
+    """Whether this message, of task `name`, leads to the one of another job: as a part of its chain or chord."""
+    if name == _UNLOCKS_CHORD:
+        return True
+    embedded = body[2] if isinstance(body, (tuple, list)) and len(body) > 2 else body  # task protocols 2 and 1
+    if not isinstance(embedded, Mapping):
+        return False
+    parts = (*(embedded.get("chain") or ()), embedded.get("chord"))
+    return any(_holds(part, external_id) for part in parts)
+
+
+def _note(task: Task, replaced: dict[str, dict[str, str]]) -> None:
+    known = note_here(task)  # it is empty of tasks that are ignored
+    note = replaced[str(task.request.id)] = {REPLACEMENTS: str(replacements(vars(task.request), known) + 1)}
     if CREATED_AT in known:
         note[CREATED_AT] = known[CREATED_AT]
-    options = successor["options"]
-    options["headers"] = {**(options.get("headers") or {}), HEADER: note}
 
 
-def _successor(sig: Mapping[str, Any], external_id: str) -> Any:
-    """The task within a signature that has the id; None where there is none."""
-    kind = sig.get("subtask_type")
-    if kind == "chord":
-        return _successor(sig["kwargs"]["body"], external_id)
-    if kind in ("chain", "group"):
-        found = (_successor(part, external_id) for part in sig["kwargs"]["tasks"])
-        return next((one for one in found if one is not None), None)
-    return sig if sig["options"].get("task_id") == external_id else None
+def _holds(sig: Any, external_id: str) -> bool:
+    """Whether a signature is of this job, or leads to it."""
+    if not isinstance(sig, Mapping):
+        return False
+    options, kwargs = sig.get("options") or {}, sig.get("kwargs") or {}
+    if str(options.get("task_id")) == external_id or _holds(options.get("chord"), external_id):
+        return True
+    match sig.get("subtask_type"):
+        case "chord":
+            return _holds(kwargs.get("body"), external_id)
+        case "chain" | "group":
+            return any(_holds(part, external_id) for part in kwargs.get("tasks") or ())
+    return False

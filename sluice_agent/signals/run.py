@@ -8,14 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
+from weakref import WeakKeyDictionary
 
 from celery import Task
+from celery.app.task import Context
 
 from sluice_agent.identity import run_named
 from sluice_agent.translation import JobEvents, timestamp_of_ns
 
-CARRIED = "_sluice_run"  # where a request carries its `Run`: it goes when the request goes
 _TOKEN_BYTES = 6  # two of a million processes of one name and number have the same token with a chance of 1 in 600
+
+_runs: WeakKeyDictionary[Context, Run] = WeakKeyDictionary()
+"""The `Run` of each request that is executed here. It goes when the request goes, and no task can meet it."""
 
 
 class RunNames:
@@ -49,6 +53,8 @@ class Run:
     """What our header said."""
     published_at: str | None = None
     """When this job published itself again, as its retry."""
+    published_for: str | None = None
+    """The ETA of that."""
     progress_at: float = float("-inf")
     unsaid_progress: tuple[float, str] | None = None
     """How far, and when it was said: told later, it still belongs before an end that another process tells."""
@@ -68,12 +74,16 @@ class Run:
         return "eager" in self.told.facts.extensions
 
 
-def run_here(task: Task | None, external_id: str | None = None) -> Run | None:
+def begin(request: Context, run: Run) -> None:
+    """`run` is the execution of `request`, from now on."""
+    _runs[request] = run
+
+
+def run_here(task: Task | None, external_id: object = None) -> Run | None:
     """The execution that `task` is in the middle of, if it is of job `external_id` or that does not matter."""
     if task is None:
         return None
-    request = task.request
-    if external_id is not None and request.id != external_id:
+    run = _runs.get(task.request)
+    if run is None or (external_id is not None and run.told.facts.external_id != str(external_id)):
         return None
-    run: Run | None = vars(request).get(CARRIED)
     return run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakValueDictionary
 
 from celery import Celery, Task
 from celery.exceptions import Reject, Retry
@@ -15,10 +14,11 @@ from sluice_agent.model import JobState
 from sluice_agent.signals.clock import times_of
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.facts import facts_of, max_retries_of
-from sluice_agent.signals.header import CREATED_AT, HEADER, PUBLISHED_AT, REPLACEMENTS, RUN, written
+from sluice_agent.signals.header import CREATED_AT, PUBLISHED_AT, REPLACEMENTS, RUN
 from sluice_agent.signals.listening import listen
 from sluice_agent.signals.outcome import Outcome, is_told, outcome_of
 from sluice_agent.signals.queues import queue_of
+from sluice_agent.signals.received import Received
 from sluice_agent.signals.run import RunNames
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.watch import Watch, harmless
@@ -28,11 +28,11 @@ from sluice_agent.translation import JobEvents, now, timestamp_of
 class Verdicts:
     """`queued` where no producer has told it, `queued` again, and the ends that the main process announces."""
 
-    def __init__(self, watch: Watch, execution: Execution, told: Told, names: RunNames) -> None:
+    def __init__(self, watch: Watch, execution: Execution, told: Told, names: RunNames, received: Received) -> None:
         self._watch = watch
         self._names = names
         self._execution = execution
-        self._requests: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._received = received
         self._told = told
 
     def watch_requeues(self) -> None:
@@ -54,11 +54,11 @@ class Verdicts:
         if self._watch.is_ignored(request.type):
             return
         task = request.request_dict
-        note = written(task)
+        note = self._received.of_request(request)
+        if note is None:  # no request of a worker's
+            return
         told_by_producer = (PUBLISHED_AT if REPLACEMENTS in note else CREATED_AT) in note
         note[RUN] = self._names.next(request.hostname)
-        task[HEADER] = note
-        self._requests[request.id] = request
         if not told_by_producer:
             # Nobody knows when it was published: an id that may come again is told apart by its execution.
             publication = publication_of(str(request.id), note[RUN])
@@ -74,15 +74,19 @@ class Verdicts:
             return
         if isinstance(exception, Reject) or is_told(exception):
             return  # Celery 5.7 reports a rejection as a failure too; REJECTED has told it
-        task = self._task_of(sender, task_id)
-        if task is not None:
-            self._tell(sender.app, task, sender.name, outcome_of(JobState.FAILED, "FAILURE", exception, einfo))
+        context = sender.request if sender.request.id == task_id else None
+        request = self._received.request(task_id, context)
+        task = vars(context) if context is not None else request and request.request_dict
+        if task:
+            outcome = outcome_of(JobState.FAILED, "FAILURE", exception, einfo)
+            self._tell(sender.app, task, self._received.of_request(request), sender.name, outcome)
 
     def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **more: Any) -> None:
         """Tell `retrying`, whichever process noticed it. No reason: Celery has cancelled the job, see `CutOff`."""
         if reason is None or self._execution.retry(sender=sender, request=request, reason=reason, einfo=einfo, **more):
             return
-        self._tell(sender.app, vars(request), sender.name, outcome_of(JobState.RETRYING, "RETRY", reason, einfo))
+        note = self._received.of_request(self._received.request(request.id, request))
+        self._tell(sender.app, vars(request), note, sender.name, outcome_of(JobState.RETRYING, "RETRY", reason, einfo))
 
     def revoked(
         self,
@@ -97,6 +101,7 @@ class Verdicts:
         self._tell(
             sender.app,
             vars(request),
+            self._received.of_request(self._received.request(request.id, request)),
             sender.name,
             Outcome(JobState.CANCELLED, "REVOKED"),
             terminated=terminated or None,
@@ -115,7 +120,7 @@ class Verdicts:
         error = Outcome(JobState.FAILED, "FAILURE", error=f"NotRegistered: {name!r}")
         if "task" not in task and isinstance(message.payload, dict):  # task protocol 1
             task = {**message.payload, **task}
-        self._tell(sender.app, task, name, error)
+        self._tell(sender.app, task, self._received.of_message(message), name, error)
 
     def malformed(self, sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
         """Tell `failed`: the message is no task that Celery could run. One that has no id at all is counted as lost."""
@@ -133,20 +138,22 @@ class Verdicts:
         self._tell(
             sender.app,
             {**task, "id": str(external_id), "hostname": sender.hostname, "delivery_info": message.delivery_info},
+            self._received.of_message(message),
             name if isinstance(name, str) else "",
             Outcome(JobState.FAILED, "REJECTED", error=f"InvalidTaskError: {exc or 'the message names no task'}"),
         )
 
     def tell_of(self, request: Any, outcome: Outcome, **extensions: Any) -> None:
         """Tell what became of a job that this process has received, unless it is told to be over."""
-        task = request.request_dict
-        if not self._told.has_verdict(self._about(request.app, task, written(task), request.type).facts):
-            self._tell(request.app, task, request.type, outcome, **extensions)
+        task, note = request.request_dict, self._received.of_request(request)
+        if not self._told.has_verdict(self._about(request.app, task, note or {}, request.type).facts):
+            self._tell(request.app, task, note, request.type, outcome, **extensions)
 
     def _tell(
         self,
         app: Celery,
         task: Mapping[str, Any],
+        note: Mapping[str, str] | None,
         name: str,
         outcome: Outcome,
         *,
@@ -155,14 +162,14 @@ class Verdicts:
     ) -> None:
         if self._watch.is_ignored(name):
             return
-        told = self._about(app, task, written(task), name)
+        told = self._about(app, task, note or {}, name)
         facts = told.facts
         if self._told.is_told(facts, outcome.state):  # Celery 5.7 fires some verdicts twice
             return
         if outcome.state is JobState.FAILED and self._told.is_told(facts, JobState.QUEUED):
             return  # 5.7 says so of a job that it has put back at its time limit: it runs again
         self._told.note(facts, outcome.state)
-        started, ended = times_of(self._requests.get(facts.external_id))
+        started, ended = times_of(self._received.request(facts.external_id))
         self._watch.emit(
             told.event(
                 outcome.state,
@@ -186,9 +193,3 @@ class Verdicts:
             max_retries=max_retries_of(app.tasks.get(name)),
         )
         return JobEvents(self._watch.connection_id, facts)
-
-    def _task_of(self, sender: Task, task_id: str) -> Mapping[str, Any] | None:
-        if sender.request.id == task_id:
-            return dict(vars(sender.request))
-        request = self._requests.get(task_id)
-        return None if request is None else dict(request.request_dict)

@@ -1,0 +1,53 @@
+"""What a worker's main process hands to the process that executes a task, past all that a task or a receiver can see.
+
+It travels in the request, as that is the one thing that every pool takes along: put into a copy at the last moment, and
+taken out before Celery makes of it what a task meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import Task
+from celery.app.task import Context
+from celery.concurrency.base import BasePool
+
+from sluice_agent.signals.header import HEADER, taken
+from sluice_agent.signals.listening import listen
+
+_REQUEST = 2  # its place among the arguments with which a worker has a pool execute a task
+
+_notes: WeakKeyDictionary[Context, dict[str, str]] = WeakKeyDictionary()
+"""What our header says of each request that is executed here, or is about to be."""
+
+
+def watch_handing(note_of: Callable[[Any], Mapping[str, str] | None]) -> None:
+    """Hand over what `note_of` says of a worker's request, and take it where the task's own request is made."""
+
+    def giving(original: Callable[..., Any]) -> Callable[..., Any]:
+        def apply_async(pool: BasePool, target: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            note = note_of(getattr(options.get("accept_callback"), "__self__", None))
+            if note and type(args) is tuple and len(args) > _REQUEST and type(args[_REQUEST]) is dict:
+                args = (*args[:_REQUEST], {**args[_REQUEST], HEADER: note}, *args[_REQUEST + 1 :])
+            return original(pool, target, args, kwargs, **options)
+
+        return apply_async
+
+    def taking(original: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(context: Context, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it takes the method's place
+            note = taken(args[0]) if args and type(args[0]) is dict else None
+            original(context, *args, **kwargs)
+            if note is not None:
+                _notes[context] = note
+
+        return __init__
+
+    listen(BasePool, "apply_async", giving)
+    listen(Context, "__init__", taking)
+
+
+def note_here(task: Task | None) -> dict[str, str]:
+    """What our header says of the request that `task` executes here; empty where there is none."""
+    return {} if task is None else _notes.get(task.request) or {}
