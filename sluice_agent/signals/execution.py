@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from celery import Task
@@ -140,6 +141,10 @@ class Execution:
     def _end(self, run: Run, outcome: Outcome, *, when: str | None = None, **extensions: Any) -> None:
         if run.has_ended and outcome.state is not JobState.FAILED:
             return  # a failure after a success corrects it; nothing else follows an end
+        if run.published_at is not None and not run.has_ended and outcome.state is not JobState.RETRYING:
+            # Its next attempt waits, or has begun by now: `retry(throw=False)`, or a `Retry` that the task has caught.
+            outcome, when = replace(outcome, state=JobState.RETRYING), run.published_at
+            extensions["eta"] = run.published_for or when
         run.has_ended = True
         if run.unsaid_progress is not None:
             self._say_unsaid_progress(run)

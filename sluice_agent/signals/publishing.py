@@ -30,6 +30,7 @@ from sluice_agent.signals.header import (
     REPLACEMENTS,
     RUN,
     SUCCESSORS,
+    replacements,
 )
 from sluice_agent.signals.listening import listen
 from sluice_agent.signals.outcome import error_text
@@ -127,8 +128,8 @@ class Publishing:
         """Our header of a message. `known` is what it said when the job was published before."""
         note = {CREATED_AT: known.get(CREATED_AT) or when}
         replaced = known.get(REPLACEMENTS)
-        if not self._message_header:  # its worker has Celery's own count alone
-            replaced = task.get("replaced_task_nesting") and str(task["replaced_task_nesting"])
+        if not self._message_header and (nesting := replacements(task, {})):  # its worker has Celery's own count alone
+            replaced = str(nesting)
         if replaced:
             note |= {REPLACEMENTS: replaced, PUBLISHED_AT: when}
         if (priority := properties.get("priority")) is not None:
@@ -177,8 +178,10 @@ def _waiting_state(task: Mapping[str, Any], when: str) -> JobState:
 
 def _run_to_be_retried(task: Task | None, message: Mapping[str, Any]) -> Run | None:
     """The execution by `task` that publishes its own next attempt, and has yet to end."""
-    retries = message.get("retries") or 0
-    run = run_here(task, message["id"]) if retries else None
+    retries = message.get("retries")
+    if not isinstance(retries, int) or not retries:
+        return None
+    run = run_here(task, message["id"])
     return run if run is not None and not run.has_ended and retries >= run.told.facts.attempt else None
 
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import billiard.pool
 from celery import Celery, Task, chain, group, shared_task
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, Retry
 
 from tests.support import whole_messages
 from tests.support.waiting import POLL_SECONDS
@@ -213,6 +213,30 @@ def retry_then_succeed(self: Task, times: int, countdown: float = 0.0) -> int:
     if self.request.retries < times:
         raise self.retry(exc=ValueError(f"attempt {self.request.retries + 1}"), countdown=countdown)
     return self.request.retries + 1
+
+
+@shared_task(bind=True)
+def retry_without_raising(self: Task) -> None:
+    """Publish the second attempt, and return."""
+    if not self.request.retries:
+        self.retry(countdown=0, throw=False)
+
+
+@shared_task(bind=True)
+def retry_swallowed(self: Task) -> None:
+    """Catch the `Retry` with which Celery is to learn of the second attempt, and fail."""
+    if not self.request.retries:
+        try:
+            self.retry(countdown=0)
+        except Retry:
+            raise ValueError("boom") from None
+
+
+@shared_task(bind=True)
+def publish_self_again(self: Task) -> None:
+    """Publish the second attempt by hand."""
+    if not self.request.retries:
+        self.apply_async(task_id=self.request.id, retries=1, countdown=1)
 
 
 @shared_task(bind=True, max_retries=2)

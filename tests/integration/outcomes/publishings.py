@@ -14,6 +14,7 @@ from tests.integration.outcomes.ways import (
     message,
     revoked_early,
     revoked_while_held,
+    to_no_broker,
 )
 
 QUEUE = tasks.app.conf.task_default_queue
@@ -37,6 +38,22 @@ PUBLISHINGS = (
         {ALL: "scheduled active completed"},
         extensions={"eta": ...},
         of_state={"scheduled": {"eta": ..., "celeryState": "PENDING"}},
+    ),
+    Outcome(
+        "published with retries",
+        "published with `retries=3`, as by somebody who runs a failed job again",
+        call(tasks.add, 1, 2, retries=3),
+        {ALL: "queued/4 active/4 completed/4"},
+        watched={ALL: "active/4 completed/4"},
+    ),
+    Outcome(
+        "broker away",
+        "its producer can't reach the broker",
+        to_no_broker(tasks.add, 1, 2),
+        {ALL: "queued unknown"},
+        watched=NOTHING,
+        extensions={"celeryState": "PENDING", "reason": ...},
+        note="Likewise where it is interrupted as it publishes; if the broker has the message, `active` follows.",
     ),
     Outcome(
         "expired",

@@ -52,30 +52,36 @@ def _faults(row: Outcome, job: Event) -> Iterator[str]:
     state, extensions = job["state"], job.get("extensions", {})
     if row.named and job.get("name", "unknown") == "unknown":
         yield "no name"
-    yield from (f"no {name}" for name in _asked_for(row, state) if name not in job)
+    yield from (f"no {name}" for name in _asked_for(row, job) if name not in job)
     told = ["celeryState", "rootId", "eventId", *_EXTENSIONS.get(state, ())]
     yield from (f"no extensions.{name}" for name in told if extensions.get(name) is None)
     if state not in FINAL and "completedAt" in job:
         yield "completedAt, and it has not ended"
-    if state in ("failed", "retrying") and not _TYPE_AND_MESSAGE.fullmatch(job.get("error", "")):
+    if _has_failed(job) and not _TYPE_AND_MESSAGE.fullmatch(job.get("error", "")):
         yield f"error is {job.get('error')!r}, not `Type: message`"
     if "stacktrace" in job and not _PRINTED.search(job["stacktrace"]):
         yield f"the stacktrace is not as Python prints it: {job['stacktrace'][:300]!r}"
 
 
-def _asked_for(row: Outcome, state: str) -> Iterator[str]:
-    """The fields that a job in `state` must have."""
+def _asked_for(row: Outcome, job: Event) -> Iterator[str]:
+    """The fields that a job must have."""
+    state = job["state"]
     yield "attempt"
     if row.dated:
         yield "createdAt"
-    if state not in WAITING:
+    if state not in (*WAITING, "unknown"):  # it is unknown whether any worker will ever have it
         yield "workerId"
     if state in ("active", "completed", "retrying"):
         yield "startedAt"
     if state in FINAL:
         yield "completedAt"
-    if state == "retrying" or (state == "failed" and row.traced):
+    if _has_failed(job) and (state == "retrying" or row.traced):
         yield "stacktrace"
+
+
+def _has_failed(job: Event) -> bool:
+    """Whether an attempt ended in a failure; one that ends well may have published the next all the same."""
+    return job["state"] in ("failed", "retrying") and job.get("extensions", {}).get("celeryState") != "SUCCESS"
 
 
 def _walk_faults(events: list[Event]) -> Iterator[str]:

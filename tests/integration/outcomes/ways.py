@@ -11,12 +11,14 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
 
 from tests.integration import tasks
+from tests.support.process import free_port
 
 PATIENCE = 30.0
 """Seconds until a way gives up; its row then fails."""
@@ -134,6 +136,22 @@ def by_an_app_with(task: Any, *args: Any, **conf: Any) -> Callable[[], str]:
         app = Celery(set_as_current=False, broker=os.environ["BROKER_URL"], backend=os.environ["RESULT_BACKEND"])
         app.conf.update({**_conf(), **conf})
         return str(app.tasks[task.name].apply_async(args).id)
+
+    return send
+
+
+def to_no_broker(task: Any, *args: Any) -> Callable[[], str]:
+    """Send the task to where no broker is."""
+
+    def send() -> str:
+        task_id = str(uuid.uuid4())
+        with closing(Celery(set_as_current=False, broker=f"redis://127.0.0.1:{free_port()}")) as app:
+            app.conf.update({**_conf(), "task_publish_retry": False, "broker_transport_options": {}})
+            try:
+                app.tasks[task.name].apply_async(args, task_id=task_id, ignore_result=True)
+            except app.tasks[task.name].OperationalError:
+                return task_id
+        raise AssertionError("there is a broker")
 
     return send
 
