@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sluice_agent.asynchronous import is_asynchronous
 from sluice_agent.log import complain
 from sluice_agent.model import Event, EventType
 from sluice_agent.process import Process
@@ -93,7 +94,10 @@ class Agent:
         try:
             changed = before_send(Event.model_validate_json(event))
             line = changed.to_json() if changed is not None else b""
-        except Exception as error:  # noqa: BLE001 - the hook is the user's; what it would have hidden is not sent
+        except Exception as error:
+            if is_asynchronous(error):
+                raise
+            # The hook is the user's. What it would have hidden is not sent.
             complain("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
             self.drop("before_send_error")
             return b""

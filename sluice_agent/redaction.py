@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sluice_agent.asynchronous import is_asynchronous
 from sluice_agent.log import complain
 from sluice_agent.model import encode
 
@@ -43,7 +44,9 @@ def unfailing(hook: Redact | None) -> Redact:
         try:
             sent = chosen(name, value)
             encode(sent)
-        except Exception as error:  # noqa: BLE001 - the hook is the user's
+        except Exception as error:
+            if is_asynchronous(error):
+                raise
             complain("redact", "redact raised %s: %s; the value is hidden.", type(error).__name__, error)
             return HIDDEN
         return sent

@@ -21,14 +21,17 @@ from sluice_agent.signals.publishing import Publishing
 from sluice_agent.signals.received import Received
 from sluice_agent.signals.replacing import watch_replacements
 from sluice_agent.signals.run import RunNames
+from sluice_agent.signals.sending import let_through
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.unstored import watch_unstored_ends
 from sluice_agent.signals.verdicts import Verdicts
-from sluice_agent.signals.watch import Watch, harmless
+from sluice_agent.signals.watch import Watch, guarded
 from sluice_agent.signals.workers import Workers
 
 __all__ = ["connect"]
+
+_OF_A_RUN = (signals.task_prerun, signals.task_postrun, signals.task_failure, signals.task_retry)
 
 
 def connect(
@@ -117,7 +120,10 @@ def connect(
         signals.worker_shutdown: workers.shutdown,
     }
     for signal, handler in handlers.items():
-        signal.connect(harmless(watch, handler), weak=False, dispatch_uid=_uid(signal))
+        receiver = guarded(watch, handler)
+        signal.connect(receiver, weak=False, dispatch_uid=_uid(signal))
+        if signal in _OF_A_RUN:
+            let_through(signal, receiver, raises=signal is signals.task_prerun)
     # In a pool's child our word comes before what others do there as it begins: what they publish must not be shipped.
     signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))
     return progress.report

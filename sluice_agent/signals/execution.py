@@ -44,6 +44,15 @@ class Execution:
         if self._watch.is_ignored(task.name):
             return
         request = vars(task.request)
+        run = run_here(task)
+        if run is None:
+            run = self._begin(task, request)
+            begin(task.request, run)
+        if not run.has_begun:
+            self._watch.emit(run.told.event(JobState.ACTIVE, "STARTED", run.started, started=run.started))
+            run.has_begun = True
+
+    def _begin(self, task: Task, request: dict[str, Any]) -> Run:
         note = note_here(task)
         if not note and request.get("is_eager"):  # it was published nowhere
             note = dict(expected_here({}).get(str(request["id"]), {}))
@@ -59,10 +68,8 @@ class Execution:
             max_retries=max_retries_of(task),
         )
         began, clock = time.time_ns(), time.monotonic()
-        started = timestamp_of_ns(began)
         told = JobEvents(self._watch.connection_id, facts)
-        begin(task.request, Run(told, began, clock, started, note))
-        self._watch.emit(told.event(JobState.ACTIVE, "STARTED", started, started=started))
+        return Run(told, began, clock, timestamp_of_ns(began), note)
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:
         """Tell `failed`; False where this process is not the one that ran the job."""
@@ -145,7 +152,6 @@ class Execution:
             # Its next attempt waits, or has begun by now: `retry(throw=False)`, or a `Retry` that the task has caught.
             outcome, when = replace(outcome, state=JobState.RETRYING), run.published_at
             extensions["eta"] = run.published_for or when
-        run.has_ended = True
         if run.unsaid_progress is not None:
             self._say_unsaid_progress(run)
         runtime = time.monotonic() - run.clock
@@ -162,12 +168,15 @@ class Execution:
                 **extensions,
             )
         )
+        run.has_ended = True
 
     def _say_unsaid_progress(self, run: Run) -> None:
-        unsaid, run.unsaid_progress = run.unsaid_progress, None
+        unsaid = run.unsaid_progress
         if unsaid is not None:
             progress, when = unsaid
             self._watch.emit(run.told.event(JobState.ACTIVE, "PROGRESS", when, started=run.started, progress=progress))
+            if run.unsaid_progress is unsaid:
+                run.unsaid_progress = None
 
 
 def _goes_back(task: Task, run: Run) -> bool:

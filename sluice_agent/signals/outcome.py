@@ -10,6 +10,7 @@ from typing import Any
 
 from celery.exceptions import Retry
 
+from sluice_agent.asynchronous import is_asynchronous
 from sluice_agent.model import JobState
 from sluice_agent.translation import timestamp_of
 
@@ -70,7 +71,9 @@ def error_text(exception: BaseException) -> str:
     name = type(exception).__qualname__
     try:
         message = str(exception)
-    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+    except Exception as error:
+        if is_asynchronous(error):
+            raise
         message = "<exception str() failed>"
     return f"{name}: {message}" if message else name
 
@@ -91,7 +94,9 @@ def printed(exception: BaseException) -> str:
     """The traceback as Python prints it, with the chain of causes."""
     try:
         return "".join(traceback.format_exception(exception))
-    except Exception:  # noqa: BLE001 - a user's __str__ or __repr__ may raise anything
+    except Exception as error:
+        if is_asynchronous(error):
+            raise
         return "".join(traceback.format_tb(exception.__traceback__)) + error_text(exception)
 
 

@@ -73,6 +73,8 @@ class Publishing:
 
     def announce(self, publication: Publication, exchange: str, routing_key: str) -> None:
         """Report `queued`, or `scheduled` where the job is not to start yet. A retry is reported where it is raised."""
+        if publication.is_announced:  # this was interrupted, and the message does not go
+            return
         publication.is_announced = True
         headers, properties, body = publication.message[:3]
         task = _task_headers(body, headers)

@@ -58,6 +58,8 @@ class Run:
     progress_at: float = float("-inf")
     unsaid_progress: tuple[float, str] | None = None
     """How far, and when it was said: told later, it still belongs before an end that another process tells."""
+    has_begun: bool = False
+    """Whether `active` is emitted. This and `has_ended` are set after it: what is interrupted between is done again."""
     has_ended: bool = False
 
     def now(self) -> str:

@@ -168,7 +168,6 @@ class Verdicts:
             return
         if outcome.state is JobState.FAILED and self._told.is_told(facts, JobState.QUEUED):
             return  # 5.7 says so of a job that it has put back at its time limit: it runs again
-        self._told.note(facts, outcome.state)
         started, ended = times_of(self._received.request(facts.external_id))
         self._watch.emit(
             told.event(
@@ -182,6 +181,7 @@ class Verdicts:
                 **extensions,
             )
         )
+        self._told.note(facts, outcome.state)
 
     def _about(self, app: Celery, task: Mapping[str, Any], note: Mapping[str, str], name: str) -> JobEvents:
         facts = facts_of(

@@ -11,6 +11,8 @@ import fcntl
 import os
 from contextlib import suppress
 
+from sluice_agent.asynchronous import is_asynchronous
+
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     """Take the lock of an open file if nobody else has it, or only others who share it.
@@ -22,6 +24,8 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
+        if is_asynchronous(error):
+            raise
         raise OSError(error.errno, f"{error.strerror}, and the journal needs flock") from error
     return True
 

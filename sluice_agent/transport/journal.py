@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from sluice_agent.asynchronous import is_asynchronous
 from sluice_agent.log import complain
 from sluice_agent.transport.eviction import Losses, room_for_more
 from sluice_agent.transport.folder import EVENTS, LANES, count_writers, file_sizes
@@ -82,6 +83,8 @@ class Journal:
                 return False
             pen.write(line + b"\n")
         except OSError as error:
+            if is_asynchronous(error):  # such as a TimeoutError of a signal handler's
+                raise
             self._put_away()
             self._refuse("disk", now)
             what = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"can't be written ({error})"
@@ -107,7 +110,9 @@ class Journal:
             lines = (_loss_line({"journal_full": events}, destination) for destination, events in losses.items())
             try:
                 pen.write(b"".join(line + b"\n" for line in lines))
-            except OSError:
+            except OSError as error:
+                if is_asynchronous(error):
+                    raise
                 self.unwritten["journal_full"] += max(losses.values())
 
         if not room_for_more(self.folder, self._max_bytes, note_evicted, sizes):

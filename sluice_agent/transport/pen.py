@@ -6,9 +6,9 @@ import errno
 import os
 import secrets
 import time
-from contextlib import suppress
 from pathlib import Path
 
+from sluice_agent.asynchronous import is_asynchronous
 from sluice_agent.transport.flock import close_locked, try_lock
 from sluice_agent.transport.folder import SUFFIX, check_folder, open_private
 
@@ -42,7 +42,7 @@ class Pen:
         try:
             try_lock(self._descriptor)
             hidden.rename(self._path)
-        except OSError:
+        except BaseException:
             os.close(self._descriptor)
             raise
 
@@ -50,7 +50,7 @@ class Pen:
         """Append `line` whole, or not at all."""
         written = os.write(self._descriptor, line)
         if written != len(line):
-            os.ftruncate(self._descriptor, self._size)
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._size += written
         self._lines_since_look += 1
@@ -70,8 +70,11 @@ class Pen:
     def close(self) -> None:
         """Finish the file. One that holds nothing is removed: a full disk would collect them."""
         if not self._size:
-            with suppress(OSError):
+            try:
                 self._path.unlink()
+            except OSError as error:
+                if is_asynchronous(error):
+                    raise
         self.let_go()
 
     def let_go(self) -> None:

@@ -443,6 +443,23 @@ def soft_limited(seconds: float = 30.0) -> None:
     time.sleep(seconds)
 
 
+def _too_long(*_: object) -> NoReturn:
+    raise TimeoutError("the task's own")
+
+
+@shared_task
+def limits_itself(seconds: float) -> None:
+    """It may be struck in our code, or beside it: most of the time is ours."""
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        while True:
+            sluice_agent.progress(0.5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @shared_task(time_limit=1)
 def hard_limited(seconds: float = 30.0) -> None:
     time.sleep(seconds)

@@ -14,18 +14,18 @@ import sluice_agent
 
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
-GROUND = {"errors", "identity", "log", "model", "stats"}
-OBSERVERS = {"identity", "ignoring", "log", "model", "redaction", "routing", "speaker", "translation"}
+GROUND = {"asynchronous", "errors", "identity", "log", "model", "stats"}
+OBSERVERS = {"asynchronous", "identity", "ignoring", "log", "model", "redaction", "routing", "speaker", "translation"}
 EVERYTHING = {path.stem for path in ROOT.iterdir()}
 
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "settings": GROUND,
     "ignoring": set(),
-    "redaction": {"log", "model"},
+    "redaction": {"asynchronous", "log", "model"},
     "routing": set(),
     "speaker": set(),
-    "translation": {"identity", "model"},
+    "translation": {"asynchronous", "identity", "model"},
     "transport": {*GROUND, "settings"},
     "signals": OBSERVERS,
     "health": {*GROUND, "monitor", "transport"},

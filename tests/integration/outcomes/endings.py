@@ -163,6 +163,13 @@ ENDINGS = (
         blocks=True,
     ),
     Outcome(
+        "a limit of its own",
+        "reports its progress until its SIGALRM handler raises",
+        call(tasks.limits_itself, 0.5),
+        {ALL: "queued active failed", THREADS: None, GEVENT: None, EVENTLET: None},
+        error=r"TimeoutError: the task's own",
+    ),
+    Outcome(
         "hard time limit",
         "runs beyond its hard time limit",
         call(tasks.hard_limited, 2.5),

@@ -1,0 +1,123 @@
+"""A process of its own, in which an exception strikes at every step that the agent takes: see `test_asynchronous`.
+
+Its argument says in what: `progress`, `publish` or `run`. It prints, as JSON, what comes of that at each step.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.dispatch import signal as dispatching
+
+import sluice_agent
+from sluice_agent import signals
+
+PLACES = (str(Path(sluice_agent.__file__).parent), dispatching.__file__)
+
+app = Celery("struck", broker="memory://", backend="cache+memory://", set_as_current=False)
+emitted: list[dict[str, Any]] = []
+dropped: Counter[str] = Counter()
+report_progress = signals.connect(
+    connection_id="550e8400-e29b-41d4-a716-446655440000",
+    emit=lambda line: emitted.append(json.loads(line)["job"]),
+    lost=lambda reason: dropped.update([reason]),
+)
+
+
+class TooLongError(TimeoutError):
+    """What the host's signal handler raises."""
+
+
+KINDS = {"own": TooLongError, "plain": TimeoutError, "celery": SoftTimeLimitExceeded}
+
+
+class Strike:
+    """Raises at the step `at`, from an OS signal handler, as a time limit does."""
+
+    def __init__(self, at: int, kind: type[Exception]) -> None:
+        self._left = at
+        self._kind = kind
+        self.has_struck = False
+
+    def __enter__(self) -> Strike:
+        signal.signal(signal.SIGALRM, self._handle)
+        sys.setprofile(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _trace(self, frame: FrameType, event: str, _argument: Any) -> None:
+        """Count what Python looks for signals at: where a function begins, and where one that is in C has returned."""
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(PLACES):
+            self._left -= 1
+            if self._left < 0 and not self.has_struck:
+                self.has_struck = True
+                signal.raise_signal(signal.SIGALRM)
+
+    def _handle(self, *_: Any) -> None:
+        raise self._kind("too long")
+
+
+@app.task(name="struck.task")
+def task() -> None:
+    report_progress(0.5)
+
+
+@app.task(name="struck.reporter")
+def reporter(at: int, kind: str) -> str:
+    emitted.clear()
+    return _outcome(at, kind, lambda: report_progress(0.25))
+
+
+def progress(at: int, kind: str) -> str:
+    """A task reports its progress."""
+    return str(reporter.apply((at, kind), throw=True).result)
+
+
+def publish(at: int, kind: str) -> str:
+    """A task is published."""
+    return _outcome(at, kind, task.apply_async)
+
+
+def run(at: int, kind: str) -> str:
+    """A task is run."""
+    return _outcome(at, kind, task.apply)
+
+
+def _outcome(at: int, kind: str, action: Callable[[], object]) -> str:
+    strike = Strike(at, KINDS[kind])
+    try:
+        with strike:
+            action()
+    except (TimeoutError, SoftTimeLimitExceeded):
+        return "raised"
+    return "swallowed" if strike.has_struck else "done"
+
+
+def sweep(action: Callable[[int, str], str], kind: str) -> list[dict[str, Any]]:
+    """What comes of `action` where an exception strikes at its first step, its second, and so on."""
+    found: list[dict[str, Any]] = []
+    while True:
+        emitted.clear()
+        dropped.clear()
+        became = action(len(found), kind)
+        found.append({"became": became, "events": [job["state"] for job in emitted], "dropped": dict(dropped)})
+        if became == "done":
+            return found
+
+
+if __name__ == "__main__":
+    logging.disable()
+    actions = {"progress": progress, "publish": publish, "run": run}
+    print(json.dumps({kind: sweep(actions[sys.argv[1]], kind) for kind in KINDS}))
