@@ -14,6 +14,7 @@ from sluice_agent.ignoring import ignoring
 from sluice_agent.redaction import Redact, unfailing
 from sluice_agent.signals.cut_off import CutOff
 from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.failing_hooks import watch_failing_hooks
 from sluice_agent.signals.handed import watch_handing
 from sluice_agent.signals.lost_after_success import watch_stored_successes
 from sluice_agent.signals.progress import Progress
@@ -81,6 +82,7 @@ def connect(
     watch_unstored_ends(watch, verdicts.tell_of)
     watch_stored_successes(watch, verdicts.tell_of)
     watch_replacements(watch)
+    watch_failing_hooks(watch)
     cut_off = CutOff(watch, verdicts.tell_of)
     cut_off.watch_cancellations()
 

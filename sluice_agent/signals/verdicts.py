@@ -70,10 +70,10 @@ class Verdicts:
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any = None, **more: Any) -> None:
         """Tell `failed`, whichever process noticed it."""
-        if self._execution.failure(sender=sender, task_id=task_id, exception=exception, einfo=einfo, **more):
-            return
         if isinstance(exception, Reject) or is_told(exception):
             return  # Celery 5.7 reports a rejection as a failure too; REJECTED has told it
+        if self._execution.failure(sender=sender, task_id=task_id, exception=exception, einfo=einfo, **more):
+            return
         context = sender.request if sender.request.id == task_id else None
         request = self._received.request(task_id, context)
         task = vars(context) if context is not None else request and request.request_dict

@@ -335,6 +335,27 @@ def unstored_retry(self: Task) -> None:
         raise self.retry(exc=ValueError("boom"), countdown=0)
 
 
+class _Notifying(Task):
+    """A task that reports to a chat which is away."""
+
+    def on_failure(self, *_: object) -> NoReturn:
+        raise ConnectionError("the chat is away")
+
+    def on_retry(self, *_: object) -> NoReturn:
+        raise ConnectionError("the chat is away")
+
+
+@shared_task(base=_Notifying)
+def on_failure_raises() -> NoReturn:
+    raise KeyError("the task's own")
+
+
+@shared_task(base=_Notifying, bind=True)
+def on_retry_raises(self: Task) -> None:
+    if not self.request.retries:
+        raise self.retry(exc=ValueError("boom"), countdown=0)
+
+
 # Tasks that end otherwise
 
 
@@ -452,9 +473,10 @@ def limits_itself(seconds: float) -> None:
     """It may be struck in our code, or beside it: most of the time is ours."""
     before = signal.signal(signal.SIGALRM, _too_long)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    begin = time.monotonic()
     try:
         while True:
-            sluice_agent.progress(0.5)
+            sluice_agent.progress((time.monotonic() - begin) / 60)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

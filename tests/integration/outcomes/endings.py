@@ -288,6 +288,23 @@ ENDINGS = (
         note="Celery fires no signal, and its event says that the job has failed.",
     ),
     Outcome(
+        "on_failure raises",
+        "raises, and so does the task's `on_failure`",
+        call(tasks.on_failure_raises),
+        {ALL: "queued active failed"},
+        error=r"KeyError: .*own.*|ConnectionError: the chat is away",
+        note="Agents report the task's own error; Celery's event has the hook's.",
+    ),
+    Outcome(
+        "on_retry raises",
+        "`self.retry()`, and the task's `on_retry` raises; then returns",
+        call(tasks.on_retry_raises),
+        {ALL: "queued active retrying active/2 completed/2"},
+        watched={ALL: "queued active failed active/2 completed/2"},
+        misreported=True,
+        note="Celery fires no signal, and its event says that the job has failed.",
+    ),
+    Outcome(
         "cancelled coroutine",
         "raises `asyncio.CancelledError`",
         call(tasks.cancelled),
