@@ -152,6 +152,8 @@ class Settings(BaseSettings):
             return folder and folder.expanduser().absolute()  # the process may change its folder
         except RuntimeError:
             raise ValueError("a folder: there is no such user's home") from None
+        except OSError:
+            raise ValueError("an absolute folder: the current one is gone") from None
 
     @field_validator("api_key")
     @classmethod

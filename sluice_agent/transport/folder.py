@@ -141,8 +141,10 @@ def _candidates() -> Iterator[Path]:
     else:
         with contextlib.suppress(RuntimeError):  # a user without a home
             yield Path.home() / ".local" / "state" / "sluice-agent"
-    for shared in (Path(tempfile.gettempdir()), Path("/dev/shm")):  # noqa: S108 - the last resorts; owned and 0700
-        yield shared / f"sluice-agent-{os.geteuid()}"
+    own = f"sluice-agent-{os.geteuid()}"
+    with contextlib.suppress(FileNotFoundError):  # a read-only root: Python finds no temporary folder
+        yield Path(tempfile.gettempdir()) / own
+    yield Path("/dev/shm") / own  # noqa: S108 - the last resort; owned and 0700
 
 
 def _must_be_ours(folder: Path) -> None:

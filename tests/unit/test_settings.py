@@ -291,3 +291,13 @@ def test_the_key_is_in_no_error(monkeypatch: pytest.MonkeyPatch, variables: dict
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
     assert "do_not_show_me" not in shown
     assert "SLUICE_" in shown
+
+
+def test_a_relative_folder_where_the_current_one_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment removes its old release under a process that lives: `install()` raises no FileNotFoundError."""
+    (tmp_path / "release").mkdir()
+    monkeypatch.chdir(tmp_path / "release")
+    (tmp_path / "release").rmdir()
+    monkeypatch.setenv("SLUICE_STATE_DIR", "x")
+    with pytest.raises(ConfigError, match="SLUICE_STATE_DIR is malformed: 'x' must be an absolute folder"):
+        Settings()

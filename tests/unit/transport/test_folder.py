@@ -132,6 +132,23 @@ def test_shared_memory_is_the_last_resort(home: Path, monkeypatch: pytest.Monkey
         give_back(found)
 
 
+@pytest.mark.parametrize("choose", [open_folder, find_folder])
+def test_without_a_temporary_folder_there_is_shared_memory(
+    home: Path, monkeypatch: pytest.MonkeyPatch, choose: Callable[[Path | None, str], Path]
+) -> None:
+    """On a read-only root Python has no temporary folder, and says so by an error: `install()` must not raise it."""
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    (home / ".local").touch()
+    found = choose(None, f"test-{os.getpid()}")
+    assert found.parent == Path(f"/dev/shm/sluice-agent-{os.geteuid()}")
+    if choose is open_folder:
+        give_back(found)
+
+
 @as_root
 def test_a_shared_place_that_somebody_else_has_taken_is_passed_over(home: Path) -> None:
     """The name in the temporary folder can be guessed: its owner could exchange our folder for a link of theirs."""
