@@ -24,10 +24,18 @@ class Stats(TypedDict):
     duplicates: int
 
 
+_MOST = 2**53  # what every reader of JSON and of metrics can hold
+
+
 def whole(value: Any) -> int:
-    """`value`, which came from a file; raises TypeError where it is no whole number."""
-    if not isinstance(value, int):
+    """`value`, a count or an offset from a file; raises TypeError or ValueError where it can be none.
+
+    What is on a disk may be corrupted, and a negative count would be taken off what is counted rightly.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"a whole number is {type(value).__name__}")
+    if not 0 <= value <= _MOST:
+        raise ValueError("a count is out of its range")
     return value
 
 
@@ -79,7 +87,7 @@ class Counts:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Counts:
-        """The counts in `values`; raises TypeError, KeyError or AttributeError where they are none."""
+        """The counts in `values`; raises TypeError, ValueError, KeyError or AttributeError where they are none."""
         return cls(
             delivered=whole(values["delivered"]),
             duplicates=whole(values["duplicates"]),

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sluice_agent.stats import Counts
+from sluice_agent.stats import Counts, whole
 from sluice_agent.transport.audience import ADDRESS_PREFIX, EVERYBODY, Audience
 from sluice_agent.transport.flock import close_locked, try_lock
 from sluice_agent.transport.folder import journal_files, open_private
@@ -232,8 +232,8 @@ def _losses_in(line: bytes, audience: Audience) -> Counter[str]:
             said = json.loads(line)
             if said.get("for") not in (None, audience.destination):
                 return Counter()
-            return Counter({str(reason): int(count) for reason, count in said["dropped"].items()})
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+            return Counter({str(reason): whole(count) for reason, count in said["dropped"].items()})
+        except (ValueError, TypeError, AttributeError, RecursionError):
             pass
     return Counter(corrupt=1)
 

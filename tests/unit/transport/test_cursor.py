@@ -58,13 +58,20 @@ def test_one_that_cannot_be_understood_is_begun_anew(
     [
         {"offsets": {"a.v1.ndjson": INFINITE}},
         {"offsets": {"a.v1.ndjson": "10"}},
+        {"offsets": {"a.v1.ndjson": -1}},
+        {"offsets": {"a.v1.ndjson": True}},
         {"spent": INFINITE},
+        {"spent": -5},
+        {"sendings": {"mark": -1}},
         {"lastError": "x"},
         {"lastError": {"message": "503"}},
         {"lastError": {"at": "now", "message": None}},
         {"lastDelivery": 7},
-        *({"counts": {**COUNTS.to_dict(), **odd}} for odd in ({"delivered": INFINITE}, {"delivered": None})),
-        *({"counts": {**COUNTS.to_dict(), "dropped": dropped}} for dropped in ({"disk": "1"}, {"disk": None}, "disk")),
+        *(
+            {"counts": {**COUNTS.to_dict(), **odd}}
+            for odd in ({"delivered": INFINITE}, {"taken": -2}, {"taken": 2**54})
+        ),
+        *({"counts": {**COUNTS.to_dict(), "dropped": dropped}} for dropped in ({"disk": "1"}, {"disk": -1}, "disk")),
     ],
 )
 def test_one_with_an_odd_value_is_begun_anew(
