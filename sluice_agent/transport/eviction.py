@@ -26,13 +26,18 @@ Losses = Mapping[str, int]
 
 
 def room_for_more(
-    folder: Path, limit: int, on_dropped: Callable[[Losses], None], sizes: Mapping[str, int] | None = None
+    folder: Path,
+    limit: int,
+    on_dropped: Callable[[Losses], None],
+    sizes: Mapping[str, int] | None = None,
+    more: int = 0,
 ) -> bool:
     """Whether the folder may grow, after evicting what may go. `on_dropped` hears of each loss before it happens.
 
-    `sizes` are those of the journal's files, where the caller has just looked at them.
+    `sizes` are those of the journal's files, where the caller has just looked at them. `more` is how many bytes a line
+    is longer than a file is meant to be.
     """
-    high_water = limit * HIGH_WATER
+    high_water = limit * HIGH_WATER - more
     sizes = file_sizes(folder) if sizes is None else sizes
     if sum(sizes.values()) < high_water:
         return True

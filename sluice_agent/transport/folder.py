@@ -84,7 +84,7 @@ def journal_files(folder: Path, lane: str | None = None) -> list[str]:
 
 def count_writers(names: Iterable[str]) -> int:
     """How many have written these files of the journal: processes, twice where they have heartbeats to tell."""
-    return len({tuple(name.split("-", 3)[1:3]) for name in names})
+    return len({tuple(name.split("-")[1:]) for name in names})
 
 
 def other_versions(folder: Path) -> list[str]:

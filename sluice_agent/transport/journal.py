@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import secrets
 import threading
 import time
 from collections import Counter
@@ -19,9 +20,10 @@ from sluice_agent.asynchronous import is_asynchronous
 from sluice_agent.log import complain
 from sluice_agent.transport.eviction import Losses, room_for_more
 from sluice_agent.transport.folder import EVENTS, LANES, count_writers, file_sizes
-from sluice_agent.transport.pen import Pen
+from sluice_agent.transport.pen import Pen, share
 from sluice_agent.transport.reader import LOSS_PREFIX
 
+_MANY = 64  # writers: as one asks who can't see whom it begins with
 _PAUSE = 1.0  # seconds until a folder that is full, or can't be written, is tried again
 
 
@@ -35,6 +37,7 @@ class Journal:
         self._max_bytes = max_bytes
         self._lock = threading.RLock()  # re-entrant: an OS signal handler may publish in the middle of an append
         self._pens: dict[str, Pen] = {}
+        self._writer = _mark()
         self._refusing_until = 0.0
         self._refusal = "disk"
 
@@ -68,6 +71,7 @@ class Journal:
         """In a forked child: the parent's files and its counts stay the parent's."""
         self._lock = threading.RLock()
         self.unwritten = Counter()
+        self._writer = _mark()
         while self._pens:
             self._pens.popitem()[1].let_go()
 
@@ -77,8 +81,8 @@ class Journal:
             return False
         try:
             pen = self._pens.get(lane)
-            if pen is None or now >= pen.due_at:
-                pen = self._next_pen(lane, now)
+            if pen is None or now >= pen.due_at or len(line) >= pen.room:
+                pen = self._next_pen(lane, now, len(line) + 1)
             if pen is None:
                 return False
             pen.write(line + b"\n")
@@ -92,18 +96,19 @@ class Journal:
             return False
         return True
 
-    def _next_pen(self, lane: str, now: float) -> Pen | None:
-        """The pen to go on with: the old one while it is good, else a new one; None while the folder is full."""
+    def _next_pen(self, lane: str, now: float, size: int) -> Pen | None:
+        """The pen for `size` bytes: the old one while it is good, else a new one; None while the folder is full."""
         pen = self._pens.get(lane)
         if pen is not None:
             lost = pen.lines_without_a_file()
             if lost:
                 self.unwritten["folder_removed"] += lost
-            elif not pen.is_worn(now):
+            elif not pen.is_worn(now, size):
                 return pen
             self._pens.pop(lane).close()
         sizes = file_sizes(self.folder)
-        pen = self._pens[lane] = Pen(self.folder, lane, self._max_bytes, count_writers(sizes), now)
+        limit = share(self._max_bytes, count_writers(sizes) if pen is not None else _MANY)
+        pen = self._pens[lane] = Pen(self.folder, lane, self._writer, limit, now)
 
         def note_evicted(losses: Losses) -> None:
             complain("journal", "The journal in %s is full: its oldest events are dropped and counted.", self.folder)
@@ -115,7 +120,7 @@ class Journal:
                     raise
                 self.unwritten["journal_full"] += max(losses.values())
 
-        if not room_for_more(self.folder, self._max_bytes, note_evicted, sizes):
+        if not room_for_more(self.folder, self._max_bytes, note_evicted, sizes, max(size - limit, 0)):
             self._pens.pop(lane).close()
             self._refuse("journal_full", now)
             complain("journal", "The journal in %s is full: new events are dropped and counted.", self.folder)
@@ -135,6 +140,11 @@ class Journal:
         for lane in LANES:
             if lane in self._pens:
                 self._pens.pop(lane).close()
+
+
+def _mark() -> str:
+    """What tells this writer's files from those of another whose process has the same number, in another container."""
+    return secrets.token_hex(4)
 
 
 def _loss_line(losses: Mapping[str, int], destination: str = "") -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import time
 from pathlib import Path
 
@@ -13,27 +12,36 @@ from sluice_agent.transport.flock import close_locked, try_lock
 from sluice_agent.transport.folder import SUFFIX, check_folder, open_private
 
 _LARGEST_FILE = 4_000_000  # bytes
-_SMALLEST_FILE = 16_000  # bytes
-_FILES_TO_A_FOLDER = 64  # a file is a sixty-fourth of the limit, so that giving one up gives up little
-_FILES_TO_A_WRITER = 8  # what others write can't be evicted: an eighth of the limit is left for it, to share
-_MOST_WRITERS = 64  # that are reckoned with: the files that dead ones left look like many
+# What others write can't be evicted: an eighth of the limit is left for it. Up to 8 writers take a 128th each, which
+# is a sixteenth, and 56 more a 1024th, which is less than another. A file that is given up is little of what there is.
+_FEW = 8  # writers
+_FILES_OF_FEW = 128
+_FILES_OF_MANY = 1024
 _LARGEST_AGE = 60.0  # seconds: so that what was delivered from a long-lived process's file is given back
 _LOOK_EVERY = 1.0  # seconds between two looks at whether the file still has a name
 
 
-class Pen:
-    """An open file of one lane. Raises OSError where it can't be made or written."""
+def share(folder_limit: int, writers: int) -> int:
+    """How many bytes of the folder's limit a file may take, where so many have files there, the one who asks included.
 
-    def __init__(self, folder: Path, lane: str, folder_limit: int, writers: int, now: float) -> None:
-        share = folder_limit // max(_FILES_TO_A_FOLDER, _FILES_TO_A_WRITER * min(writers, _MOST_WRITERS))
-        self._limit = max(_SMALLEST_FILE, min(_LARGEST_FILE, share))
+    Of those who ask at the same moment nobody sees the others: one that has no file yet asks as the last of many.
+    """
+    return min(_LARGEST_FILE, folder_limit // (_FILES_OF_FEW if writers <= _FEW else _FILES_OF_MANY))
+
+
+class Pen:
+    """An open file of one lane, of `limit` bytes; `writer` is in its name. Raises OSError where it can't be made."""
+
+    def __init__(self, folder: Path, lane: str, writer: str, limit: int, now: float) -> None:
+        self.room = limit
+        """Bytes that may still be written to it. The first line may be longer."""
         self._born = now
         self._owner = os.getpid()
         self.due_at = now + _LOOK_EVERY
         """When, by the monotonic clock, it is time to ask `lines_without_a_file` and `is_worn`."""
         self._size = 0
         self._lines_since_look = 0
-        name = f"{time.time_ns():020d}-{lane}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        name = f"{time.time_ns():020d}-{lane}-{os.getpid()}-{writer}{SUFFIX}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_folder(folder)
         # A reader must never meet the file unlocked while we live: it would take it for finished, and remove it.
@@ -47,19 +55,18 @@ class Pen:
             raise
 
     def write(self, line: bytes) -> None:
-        """Append `line` whole, or not at all."""
+        """Append `line` whole, or not at all. Raises OSError where that can't be done."""
         written = os.write(self._descriptor, line)
         if written != len(line):
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._size += written
+        self.room -= written
         self._lines_since_look += 1
-        if self._size >= self._limit:
-            self.due_at = 0.0
 
-    def is_worn(self, now: float) -> bool:
-        """Whether the file is large or old enough to be finished."""
-        return self._size >= self._limit or now - self._born >= _LARGEST_AGE
+    def is_worn(self, now: float, size: int) -> bool:
+        """Whether the file has no room for `size` bytes more, or is old enough to be finished."""
+        return (size > self.room and self._size > 0) or now - self._born >= _LARGEST_AGE
 
     def lines_without_a_file(self) -> int:
         """How many lines were written since the last look, if somebody has removed the file meanwhile; else 0."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sluice_agent.transport.cursor import Cursor, cursor_path
-from sluice_agent.transport.eviction import room_for_more
+from sluice_agent.transport.eviction import HIGH_WATER, room_for_more
 from sluice_agent.transport.folder import EVENTS, VITALS, folder_bytes, journal_files
 from sluice_agent.transport.journal import Journal
 from tests.unit.transport.lines import event, figures, write_file
@@ -108,9 +108,12 @@ def test_the_limit_holds_and_nothing_is_lost_quietly(folder: Path, journal: Jour
 
 def test_a_folder_that_is_full_of_live_files_takes_no_more(folder: Path) -> None:
     """More workers than the limit has room for: none of them may go beyond it, and each counts what it drops."""
-    others = [Journal(folder, LIMIT) for _ in range(56)]
+    others = [Journal(folder, LIMIT) for _ in range(50)]
     for other in others:
         other.append(event(0, filler=15_800))
+    while not others[-1].unwritten:
+        others.append(Journal(folder, LIMIT))
+        others[-1].append(event(0, filler=700))
     last = Journal(folder, LIMIT)
     for number in range(300):
         last._refusing_until = 0.0  # as if a second had passed
@@ -119,6 +122,34 @@ def test_a_folder_that_is_full_of_live_files_takes_no_more(folder: Path) -> None
     assert last.unwritten["journal_full"] == 300
     for each in (*others, last):
         each.close()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_writers_that_fill_their_files_at_once_keep_the_limit(folder: Path, turns: int) -> None:
+    """Of a pool's children each looks, finds room, and writes: together they would fill the disk.
+
+    All have looked before the first of them writes, in their first file or in a later one.
+    """
+    line = event(0, filler=100)
+    writers = [Journal(folder, LIMIT) for _ in range(64)]
+
+    def fill_files() -> None:
+        for writer in writers:
+            while writer._pens[EVENTS].room > len(line):
+                writer.append(line)
+
+    for writer in writers:
+        writer.append(line)
+    for _ in range(turns):
+        fill_files()
+        for writer in writers:
+            writer.append(line)  # the one that begins the next file
+    while folder_bytes(folder) < LIMIT * HIGH_WATER - 20_000:  # of one that is gone
+        write_file(folder, *[line] * 30)
+    fill_files()
+    assert LIMIT * HIGH_WATER - 20_000 < folder_bytes(folder) <= LIMIT
+    for writer in writers:
+        writer.close()
 
 
 def test_one_writer_at_a_time_makes_room(folder: Path) -> None:

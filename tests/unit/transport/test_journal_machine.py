@@ -184,7 +184,6 @@ def test_no_event_is_lost_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens in whatever order: an event is delivered, or the user can read that it was not, and why."""
     monkeypatch.setattr(journals, "_PAUSE", 0.0)
     monkeypatch.setattr(pen, "_LOOK_EVERY", 0.0)
-    monkeypatch.setattr(pen, "_SMALLEST_FILE", 1)
     monkeypatch.setattr(retry, "_full_jitter", lambda state: 0.0)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         JournalMachine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)

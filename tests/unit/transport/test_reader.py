@@ -105,7 +105,7 @@ def test_the_torn_end_of_a_live_writer_is_waited_for(folder: Path) -> None:
 @pytest.mark.parametrize(
     "rubbish",
     [b" ", b"", b"rubbish", b"\0" * 300_000, b'{"type":"x"', b"[]", b"\xff\xfe", b"null"]
-    + [b'{"dropped":{"disk":%s}}' % count for count in (b'"b"', b'"3"', b"-3", b"1.5", b"true", b"1e3", b"9" * 400)],
+    + [b'{"dropped":{"disk":%s}}' % count for count in (b'"b"', b'"3"', b"-3", b"1.5", b"true", b"1e3", b"9" * 20)],
 )
 def test_a_line_of_rubbish_is_counted_and_passed(folder: Path, rubbish: bytes) -> None:
     """After a power cut there are blocks of zeros in the file: the events around them must arrive."""
