@@ -14,6 +14,7 @@ from celery import Celery
 
 from sluice_agent.monitor.durable import Durable, DurableQueue
 from sluice_agent.monitor.inspector import Inspector
+from sluice_agent.monitor.missing import MISSING_SECONDS
 from sluice_agent.monitor.observer import Observer
 from sluice_agent.monitor.queues import Consumers, QueueSampler
 from sluice_agent.monitor.receiver import Receiver
@@ -23,6 +24,8 @@ from sluice_agent.monitor.subscription import Transient
 _AGENT_SECONDS = 5.0  # a worker shows its agent in its heartbeats, one in two seconds, and in an answer to `inspect`
 
 __all__ = ["DurableQueue", "Monitor", "MonitorState"]
+
+_MOST_LAG = 5.0  # seconds: an event that is older may wait to be read, and say that a worker has taken a job
 
 
 class Monitor:
@@ -52,6 +55,7 @@ class Monitor:
         owner: str = "",
         management_url: str | None = None,
         can_keep: Callable[[], bool] = lambda: True,
+        missing_seconds: float = MISSING_SECONDS,
     ) -> None:
         self._extra_queues = frozenset(queues)
         self._observer = Observer(
@@ -62,6 +66,7 @@ class Monitor:
             redact=redact,
             remember=remember,
             heartbeat_interval=heartbeat_interval,
+            missing_seconds=missing_seconds,
             agent_seconds=_AGENT_SECONDS,
         )
         self._inspector = Inspector(app, enable_events=enable_events)
@@ -69,6 +74,8 @@ class Monitor:
         self._receiver = Receiver(app, self._observer, self._inspector, subscription, lost, self._look, can_keep)
         self._workers = 0
         self._seen_queues: frozenset[str] = frozenset()
+        self._suspected_queues: frozenset[str] = frozenset()
+        self._suspected_at = 0.0
         self._consumers = Consumers()
         self._sampler = QueueSampler(
             app,
@@ -80,6 +87,7 @@ class Monitor:
             owner=owner,
             management_url=management_url,
             consumers=lambda: self._consumers,
+            suspected=lambda: self._suspected_queues,
         )
 
     def start(self) -> None:
@@ -119,6 +127,16 @@ class Monitor:
         workers = self._observer.workers()
         self._workers = len(workers)
         self._seen_queues = frozenset(self._observer.queues())
+        self._look_for_missing()
         taken_from = Counter(queue for worker in workers.values() for queue in worker.queues)
         are_all = self._receiver.has_met_everyone and all(worker.queues for worker in workers.values())
         self._consumers = Consumers(taken_from, are_all)
+
+    def _look_for_missing(self) -> None:
+        """Pass on which queues are to be looked at, and what was seen there since."""
+        seen_at, ready = self._sampler.ready
+        if self._suspected_queues and seen_at > self._suspected_at and self._receiver.lag_seconds < _MOST_LAG:
+            self._observer.seen_in_queues(ready)
+        suspected = frozenset(self._observer.suspected_queues)
+        if suspected != self._suspected_queues:
+            self._suspected_queues, self._suspected_at = suspected, time.monotonic()

@@ -44,6 +44,13 @@ class Bindings:
             return self._noted(routing_key)
         return self._led_to(exchange, routing_key) or self._noted(text(delivery, "queue"))
 
+    def is_sure_of(self, delivery: Mapping[str, Any]) -> bool:
+        """Whether `queue_of` is where the message was put, and not only what its producer names."""
+        exchange, routing_key = delivery.get("exchange"), text(delivery, "routing_key")
+        if not isinstance(exchange, str) or routing_key is None:
+            return False
+        return not exchange or routing_key == text(delivery, "queue") or self._led_to(exchange, routing_key) is not None
+
     def _led_to(self, exchange: str, routing_key: str) -> str | None:
         place = exchange, routing_key
         if place not in self._found:

@@ -12,24 +12,29 @@ from sluice_agent.monitor.events import clock, count, external_id_of, text
 from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Held, Run, Task
+from sluice_agent.monitor.missing import Missing
 from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.view import WorkerView
 from sluice_agent.monitor.workers import Workers
 
 _PATIENCE = 5.0  # seconds in which an event, which says more, may come of a task that an answer tells of
 _MOST_NAMES = 10_000  # of tasks: more are made up
+_LAST_QUESTION = "scheduled"  # of those that ask which tasks a worker has
 _ACKS_LATE = {"[acks_late=True]": True, "[acks_late=False]": False}
 
 
 class Inspection:
     """Learns from answers. An answer that comes while events wait to be read must not tell a task a second time."""
 
-    def __init__(self, *, jobs: Jobs, workers: Workers, telling: Telling, bindings: Bindings, later: Later) -> None:
+    def __init__(
+        self, *, jobs: Jobs, workers: Workers, telling: Telling, bindings: Bindings, later: Later, missing: Missing
+    ) -> None:
         self._jobs = jobs
         self._workers = workers
         self._telling = telling
         self._bindings = bindings
         self._later = later
+        self._missing = missing
 
     def learned(self, worker: str, what: str, reply: Any) -> None:
         """The answer of `worker`: `what` is one of the inspector's QUESTIONS."""
@@ -57,9 +62,12 @@ class Inspection:
             request = entry.get("request") if what == "scheduled" else entry
             if isinstance(request, Mapping) and (external_id := external_id_of(request.get("id"))) is not None:
                 found.add(external_id)
+                self._missing.found(external_id)
                 self._task(view, external_id, request, is_active=what == "active", eta=text(entry, "eta"))
         if what == "active":
             self._workers.learn_running(view, found)
+        elif what == _LAST_QUESTION:
+            view.answered_at = self._later.now
 
     def _registered(self, entry: str) -> None:
         """One task as a worker has it: ``"app.add [acks_late=True]"``."""
@@ -76,6 +84,7 @@ class Inspection:
         delivery = delivery if isinstance(delivery, Mapping) else {}
         task.name = task.name or intern(text(request, "name") or "")
         task.queue = task.queue or self._bindings.queue_of(delivery) or view.only_queue
+        task.is_placed = task.is_placed or self._bindings.is_sure_of(delivery)
         task.eta = task.eta or eta
         task.priority = count(delivery.get("priority")) if task.priority is None else task.priority
         runs = task.runs_at(view.process)

@@ -18,6 +18,7 @@ from sluice_agent.model import JobState
 BYTES_PER_TASK = 1_000
 """Bytes of memory for each task that is remembered, as measured, rounded up."""
 
+_WAITING_AGAIN = (JobState.QUEUED, JobState.RETRYING)
 _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _MOST_RUNS = 8  # runs of one task that are told apart: more are the redeliveries of a broken set-up
 
@@ -121,6 +122,10 @@ class Task:
     taken_kind: int = 0
     publication: str = ""
     """What separates it from the ones before it under its id, which had ended; empty for the first."""
+    is_placed: bool = False
+    """Whether it is sure that its message was put into its queue."""
+    is_missing: bool = False
+    """Whether it was reported that it is in its queue no more, and with no worker."""
     held: Held | None = None
     """What is still to be told of its publication."""
     told_waiting: int = -1
@@ -147,6 +152,14 @@ class Task:
         if sent is None or last is None or self.held is not None or (self.taken and self.taken.nesting > sent.nesting):
             return False
         return last.state in _VERDICTS and not any(run.is_live for run in self.runs)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was reported to wait in its queue, and no event says that a worker has taken it since."""
+        if self.told_waiting < 0 or not self.is_placed or self.is_missing or self.held is not None:
+            return False
+        last = self.last_run
+        return last is None or last.state in _WAITING_AGAIN or (last.state is None and last.is_hearsay)
 
     @property
     def nesting(self) -> int:

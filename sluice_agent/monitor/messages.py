@@ -45,6 +45,7 @@ class Messages:
             return
         task.sent, task.sent_kind = seen, kind
         task.queue = self._bindings.queue_of(event) or task.queue
+        task.is_placed = self._bindings.is_sure_of(event)
         if task.told_waiting < 0 and task.waiting_since:  # a worker's word, that it turned the task away, was faster
             at = min(at, task.waiting_since)
         if attempt == 1 and task.created is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sluice_agent.ignoring import ignoring
@@ -19,6 +19,7 @@ from sluice_agent.monitor.inspection import Inspection
 from sluice_agent.monitor.jobs import Jobs
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Run
+from sluice_agent.monitor.missing import MISSING_SECONDS, Missing
 from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.view import WorkerView
 from sluice_agent.monitor.workers import Workers
@@ -33,7 +34,8 @@ class Observer:
     `lost` counts, by reason, an event that could not be understood. Arguments and results (as the texts that events
     carry) are told only with `redact`, and through it. `remember` is a number of tasks. A worker's heartbeat is told
     once in `heartbeat_interval` seconds; 0: never. `agent_seconds` is how long it may take until a worker shows that
-    an agent of its own reports its jobs: what happens before is held for so long.
+    an agent of its own reports its jobs: what happens before is held for so long. A
+    job that has waited for `missing_seconds`, and is in no queue and with no worker, is reported as `unknown`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Observer:
         remember: int = 100_000,
         heartbeat_interval: float = 5.0,
         agent_seconds: float = 0.0,
+        missing_seconds: float = MISSING_SECONDS,
     ) -> None:
         self._drop = lost
         self._later = Later()
@@ -68,8 +71,16 @@ class Observer:
             workers=self._workers,
             later=self._later,
         )
+        self._missing = Missing(
+            memory=self._jobs.memory, workers=self._workers, telling=telling, later=self._later, seconds=missing_seconds
+        )
         self._inspection = Inspection(
-            jobs=self._jobs, workers=self._workers, telling=telling, bindings=self._bindings, later=self._later
+            jobs=self._jobs,
+            workers=self._workers,
+            telling=telling,
+            bindings=self._bindings,
+            later=self._later,
+            missing=self._missing,
         )
         self.event_counts: Counter[str] = Counter()
         """How many events were taken, by their types."""
@@ -107,6 +118,7 @@ class Observer:
         try:
             self._later.wind(now)
             self._workers.tick(now)
+            self._missing.look()
         except Exception as error:  # noqa: BLE001 - the next look may do better
             self._lose(error)
 
@@ -119,6 +131,18 @@ class Observer:
     def told_before(self) -> float:
         """What was heard by the time at which `heard` was this number, or a smaller one, is told."""
         return self._later.oldest_known
+
+    @property
+    def suspected_queues(self) -> Collection[str]:
+        """Queues of which it is to be known whether they are empty: jobs seem to wait there for long."""
+        return self._missing.queues
+
+    def seen_in_queues(self, ready: Mapping[str, int]) -> None:
+        """So many messages wait in each of the `suspected_queues`, as was seen after they were asked for."""
+        try:
+            self._missing.seen(ready)
+        except Exception as error:  # noqa: BLE001 - the next look may do better
+            self._lose(error)
 
     def finish(self) -> None:
         """No more events will come: what waits for one that says more is told as it is known."""

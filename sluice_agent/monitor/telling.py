@@ -70,6 +70,15 @@ class Telling:
         told = self._about(external_id, task, attempt=task.attempt, worker=worker.hostname)
         emit(told.event(state, celery_state, timestamp(date_of_refusal(task, at)), **about))
 
+    def missing(self, external_id: str, task: Task, at: float, reason: str) -> None:
+        """Report that nobody knows what became of a task that waited."""
+        task.is_missing = True
+        if self._is_ignored(task.name):
+            return
+        task.waiting_since = at = date_of_refusal(task, at)
+        told = self._about(external_id, task, attempt=task.attempt)
+        self._emit(told.event(JobState.UNKNOWN, "PENDING", timestamp(at), reason=reason))
+
     def run(
         self,
         external_id: str,

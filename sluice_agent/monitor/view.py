@@ -43,6 +43,8 @@ class WorkerView:
     times_asked: int = 0
     """How often since it came; it is asked again, a few times, where it was too busy to answer."""
     asked_at: float = 0.0
+    answered_at: float = 0.0
+    """When it said last which tasks it has, by our wall clock."""
     running: dict[str, Run] = field(default_factory=dict)
     busy_at: float = 0.0
     """The time of the last heartbeat that said that a task runs."""
@@ -76,6 +78,11 @@ class WorkerView:
             return True
         wait = _ANSWER_SECONDS * 2**self.times_asked
         return self.pool is None and self.times_asked < _MOST_ASKED and now - self.asked_at > wait
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether it answers nothing: some are made so."""
+        return self.pool is None and self.times_asked >= _MOST_ASKED
 
     @property
     def only_queue(self) -> str | None:

@@ -52,6 +52,7 @@ class Workers:
         self._agent_seconds = agent_seconds
         self._views: dict[tuple[str, int], WorkerView] = {}
         self._named: dict[str, WorkerView] = {}
+        self._queues_of_agents: set[str] = set()
         self._heard_all_since = 0.0
         self._looked = 0.0
         self._stands_by = False
@@ -99,6 +100,25 @@ class Workers:
             view.is_asked, view.asked_at = True, now
             view.times_asked += 1
         return [view.hostname for view in found]
+
+    def ask_again(self) -> None:
+        """Have all of them asked once more."""
+        for view in self._named.values():
+            view.is_asked = False
+
+    def have_answered(self, since: float) -> bool:
+        """Whether all that are online have said since then which tasks they have, but for those that never answer."""
+        return all(view.answered_at >= since or view.is_mute for view in self.online().values())
+
+    def may_be_reported(self, queue: str) -> bool:
+        """Whether the agent of a worker may report the jobs of this queue, also where it sends no events of them."""
+        is_open = any(view.speaks and not view.queues for view in self.online().values())  # from which one it takes
+        return is_open or queue in self._queues_of_agents
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether another monitor hears what happens, in place of this one."""
+        return self._stands_by
 
     def ended(self, external_id: str, run: Run, at: float = 0.0) -> None:
         """`run` is over, since `at` if an event says so."""
@@ -247,6 +267,8 @@ class Workers:
     def _learn_agent(self, view: WorkerView, *, reports: bool) -> None:
         """Whether an agent of its own `reports` what `view` does."""
         view.speaks = reports
+        if reports:
+            self._queues_of_agents.update(view.queues)
         undecided, view.undecided = view.undecided, []
         if not reports:
             for line in undecided:

@@ -34,7 +34,8 @@ class QueueSampler:
     for quorum queues are found as well. `consumers` says how many workers take from each, where the broker can't;
     without it, all workers are asked once a minute. `owner` is what the broker shows as the leader. `management_url` is
     that of RabbitMQ's management API. Where the broker can't hold an election, this agent samples all the same unless
-    it `must_be_elected`. Raises nothing; what goes wrong is logged once a minute.
+    it `must_be_elected`. `suspected` names queues that are looked at whoever
+    leads: see `ready`. Raises nothing; what goes wrong is logged once a minute.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class QueueSampler:
         owner: str = "",
         management_url: str | None = None,
         consumers: Callable[[], Consumers] | None = None,
+        suspected: Callable[[], Collection[str]] = tuple,
         must_be_elected: bool = False,
     ) -> None:
         self._app = app
@@ -60,6 +62,7 @@ class QueueSampler:
         self._owner = owner or f"{socket.gethostname()}/{os.getpid()}"
         self._management_url = management_url
         self._consumers = consumers
+        self._suspected = suspected
         self._must_be_elected = must_be_elected
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -68,6 +71,8 @@ class QueueSampler:
         self._asked = 0.0
         self.depths: Mapping[str, Depth] = {}
         """The latest sample, by queue; empty while another agent leads."""
+        self.ready: tuple[float, Mapping[str, int]] = 0.0, {}
+        """When the suspected queues were looked at last, by the monotonic clock, and how many jobs waited in each."""
 
     def start(self) -> None:
         """Begin. An interval of 0 means that nothing is to be sampled."""
@@ -114,6 +119,9 @@ class QueueSampler:
                     self._sample(gauge, connection)
                     missed = (time.monotonic() - due) // self._interval
                     due += (missed + 1) * self._interval
+                if suspected := self._suspected():
+                    began = time.monotonic()
+                    self.ready = began, {name: depth.ready for name, depth in gauge.depths(suspected).items()}
                 pause = min(LOOK_EVERY, due - time.monotonic()) if leads else LOOK_EVERY
                 election.wait(max(pause, 0.0), self._stopped)
             with suppress(Exception):  # a connection that is lost by now has resigned for us

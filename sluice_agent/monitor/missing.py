@@ -1,0 +1,89 @@
+"""Jobs that seem to wait for ever: they have left their queue, and no worker says what became of them.
+
+A worker that sends no events may have taken them, or the broker has thrown them away. Before a job is reported so, its
+queue was seen empty after it was published, and every worker has then been asked which jobs it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sluice_agent.monitor.later import Later
+from sluice_agent.monitor.memory import Memory, Task
+from sluice_agent.monitor.telling import Telling
+from sluice_agent.monitor.workers import Workers
+from sluice_agent.translation import moment_of
+
+MISSING_SECONDS = 30.0
+"""How long a job may wait in an empty queue: a worker that sends events says within seconds that it has taken it."""
+
+_LAST_WORDS = 5.0  # seconds in which an event of a job arrives that was on its way as its queue was seen empty
+_GIVE_UP = 90.0  # seconds until a look has failed: the broker is away, or a solo worker is busy; the next may do better
+
+
+class Missing:
+    """Looks for jobs that have waited for `seconds`, and as often, and reports them as `unknown`.
+
+    The time is that of `later`. To look at 100,000 tasks that are remembered takes 0.1 s.
+    """
+
+    def __init__(self, *, memory: Memory, workers: Workers, telling: Telling, later: Later, seconds: float) -> None:
+        self._seconds = seconds
+        self._memory = memory
+        self._workers = workers
+        self._telling = telling
+        self._later = later
+        self._looked_at = 0.0
+        self._suspects: dict[str, Task] = {}
+        self.queues: frozenset[str] = frozenset()
+        """The queues of which it is to be known whether they are empty."""
+        self._asked_at: float | None = None
+        """When workers were to be asked, as the suspects' queues were seen empty."""
+
+    def look(self) -> None:
+        """Go on. To be called about once a second."""
+        now = self._later.now
+        passed = now - self._looked_at
+        if self._workers.stands_by or not 0 <= passed < _GIVE_UP:  # another monitor hears what becomes of jobs
+            self._suspects, self.queues = {}, frozenset()
+        asked = self._asked_at
+        if not self._suspects:
+            if not 0 <= passed < self._seconds:
+                self._suspect(now)
+        elif asked is not None and now - asked >= _LAST_WORDS and self._workers.have_answered(asked):
+            self._report()
+
+    def seen(self, ready: Mapping[str, int]) -> None:
+        """So many messages wait in each of the `queues`, as was seen after they were asked for."""
+        if self.queues:
+            self.queues = frozenset()
+            self._suspects = {
+                external_id: task for external_id, task in self._suspects.items() if ready.get(task.queue or "") == 0
+            }
+            if self._suspects:
+                self._asked_at = self._later.now
+                self._workers.ask_again()
+
+    def found(self, external_id: str) -> None:
+        """A worker says that it has this job."""
+        self._suspects.pop(external_id, None)
+
+    def _suspect(self, now: float) -> None:
+        """Begin with all that has waited for long in a queue from which no agent takes."""
+        self._looked_at, self._asked_at = now, None
+        waiting = {key: task for key, task in self._memory if task.waits and _waits_since(task) + self._seconds < now}
+        queues = {task.queue for task in waiting.values() if task.queue}
+        self.queues = frozenset(queue for queue in queues if not self._workers.may_be_reported(queue))
+        self._suspects = {key: task for key, task in waiting.items() if task.queue in self.queues}
+
+    def _report(self) -> None:
+        suspects, self._suspects = self._suspects, {}
+        for external_id, task in suspects.items():
+            if task.waits and self._memory.get(external_id) is task:
+                reason = f"it has left its queue {task.queue}, and no worker says what became of it"
+                self._telling.missing(external_id, task, self._later.now, reason)
+
+
+def _waits_since(task: Task) -> float:
+    last = task.last_run
+    return max(task.waiting_since, last.told_at if last else 0.0, moment_of(task.eta) or 0.0)
