@@ -74,12 +74,12 @@ away as well, Celery from 5.6 on takes the loss of a result for a failure: `comp
 - What the broker throws away: a queue that is purged or deleted, the oldest messages of one with `x-max-length`, those
   whose `expires` or `x-message-ttl` passes while RabbitMQ has them, what no binding leads to any queue (unroutable). No
   signal and no event says so: the job stays `queued`. A monitor that hears of publications reports `unknown`, as below.
-- A job that is taken by a worker without the agent that sends no events (without `-E`, in the first second of its life,
-  before a monitor has told it to): nobody says what becomes of it. A monitor reports `unknown`, and why, once the job
-  has waited for 30 s, its queue was seen empty, and each worker that answers has been asked and does not have it. It does
-  not where it is not certain which queue the job went to, where an agent's worker takes from that queue, where a worker
-  that has answered before is too busy to, or with `SLUICE_QUEUE_INTERVAL=0`. With Redis this includes jobs that a worker
-  had reserved as it died: Redis hands them out again after the visibility timeout, and they are reported from then on.
+- A job that is taken by a worker without the agent that sends no events (without `-E`, in the first second of its
+  life, before a monitor has told it to): nobody says what becomes of it. A monitor reports `unknown`, and why, once
+  the job has waited for 30 s, its queue was seen empty, and no worker that answers has it. It does not where it is
+  not certain which queue the job went to, where an agent's worker takes from that queue, where a worker that has
+  answered before is too busy to, or with `SLUICE_QUEUE_INTERVAL=0`. With Redis this includes jobs that a worker had
+  reserved as it died: Redis hands them out again after the visibility timeout, and they are reported from then on.
 - A chord whose header fails: the body is never sent, so nothing is told of it.
 - An ETA that is further away than the visibility timeout of Redis: Celery runs the job as often as Redis hands it out,
   and each run is told.
