@@ -44,7 +44,13 @@ class Jobs:
         later: Later,
     ) -> None:
         self._telling = telling
-        self._messages = Messages(connection_id=connection_id, telling=telling, bindings=bindings, later=later)
+        self._messages = Messages(
+            connection_id=connection_id,
+            telling=telling,
+            bindings=bindings,
+            later=later,
+            is_reported=workers.is_reported,
+        )
         self._workers = workers
         self._later = later
         self.memory = Memory(remember, self._forget)

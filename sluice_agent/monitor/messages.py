@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from sys import intern
 from typing import Any
@@ -18,13 +19,26 @@ from sluice_agent.monitor.view import WorkerView
 from sluice_agent.translation import moment_of
 
 _PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
+_RECEIPT_HOLDS = 30.0  # seconds in which a worker's agent may receive the task, and report that it has waited
 _SMALL = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
 
 
 class Messages:
-    """Tells that a task waits: by its producer's word, which is held for a moment, else by the worker's."""
+    """Tells that a task waits: by its producer's word, which is held for a moment, else by the worker's.
 
-    def __init__(self, *, connection_id: str, telling: Telling, bindings: Bindings, later: Later) -> None:
+    `is_reported` says whether a worker whose agent reports what it receives takes from a queue: then it is held longer.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection_id: str,
+        telling: Telling,
+        bindings: Bindings,
+        later: Later,
+        is_reported: Callable[[str | None], bool],
+    ) -> None:
+        self._is_reported = is_reported
         self._connection_id = connection_id
         self._telling = telling
         self._bindings = bindings
@@ -60,7 +74,11 @@ class Messages:
                 task.told_waiting, task.waiting_since = task.sent.nesting, at
                 return
             task.held = held = self._publication(task, event, at, task.sent.nesting)
-            self._later.call(_PUBLICATION_HOLDS, lambda: self._release(external_id, task, at, held), is_known=True)
+            release = partial(self._release, external_id, task, at, held)
+            if self._is_reported(task.queue):
+                self._later.call(_RECEIPT_HOLDS, release)
+            else:
+                self._later.call(_PUBLICATION_HOLDS, release, is_known=True)
 
     def received(self, external_id: str, task: Task, event: Event, worker: WorkerView, at: float) -> None:
         """`worker` has taken a message of the task from its queue."""

@@ -60,6 +60,11 @@ class WorkerView:
         return self.process.hostname
 
     @property
+    def is_there(self) -> bool:
+        """Whether it has not gone, as far as is known: one that sends no heartbeats is never said to be online."""
+        return self.is_online or self.frequency is None
+
+    @property
     def pid(self) -> int:
         """The number of its main process."""
         return self.process.pid

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from sys import intern
 from typing import Any
 
-from sluice_agent import speaker
 from sluice_agent.model import WorkerState
+from sluice_agent.monitor.agents import Agents
 from sluice_agent.monitor.events import Event, clock, count, moment, seconds, text
 from sluice_agent.monitor.headcount import Headcount
 from sluice_agent.monitor.later import Later
@@ -20,7 +20,6 @@ _FAREWELL = 15.0  # seconds after `worker-offline` in which the last word on a t
 _KEPT = 60.0  # seconds for which a worker that has gone is known
 _IDLE = 1.0  # seconds in which two words of busy, or of idle, are one
 _WORDLESS = 4.0  # seconds in which nothing ran, after which no word comes on what ran before
-_MOST_UNDECIDED = 10_000  # events of one worker: 5 MB
 _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
 _NO_WORD = "it ended, and no event said how: Celery says nothing of a task that raises Ignore"
 
@@ -49,7 +48,8 @@ class Workers:
         self._later = later
         self._interval = heartbeat_interval
         self._lost = lost
-        self._agent_seconds = agent_seconds
+        self._agents = Agents(connection_id=connection_id, emit=emit, later=later, agent_seconds=agent_seconds)
+        self._reported_queues: frozenset[str] = frozenset()
         self._views: dict[tuple[str, int], WorkerView] = {}
         self._named: dict[str, WorkerView] = {}
         self._queues_of_agents: set[str] = set()
@@ -93,7 +93,7 @@ class Workers:
     def unasked(self) -> list[str]:
         """The names of those that are new or have returned since this was called last, or that have not answered."""
         now = self._later.now
-        candidates = {id(view): view for view in self._named.values() if view.is_online or view.frequency is None}
+        candidates = {id(view): view for view in self._named.values() if view.is_there}
         candidates |= {id(view): view for view in self._views.values() if view.speaks is None}
         found = [view for view in candidates.values() if view.is_to_be_asked(now)]
         for view in found:
@@ -158,6 +158,10 @@ class Workers:
             for view in self._views.values():
                 view.heard = now
         self._looked = now
+        self._reported_queues = frozenset(
+            queue for view in self._views.values() if view.speaks and view.is_there for queue in view.queues
+        )
+        self._queues_of_agents |= self._reported_queues
         for view in list(self._views.values()):
             silence = now - view.heard
             if view.is_online and view.frequency and silence > view.patience:
@@ -222,7 +226,7 @@ class Workers:
         if system is not None:
             view.system = intern(system.lower())
         if version is not None:
-            self._learn_agent(view, reports=event.get(speaker.FIELD) == self._connection_id)
+            self._agents.learn_event(view, event)
         if online_at is not None and not view.is_online:
             view.is_online, view.is_asked, view.times_asked = True, False, 0
             view.idle_since = None
@@ -257,42 +261,16 @@ class Workers:
             module = (text(pool, "implementation") or "").partition(":")[0].rpartition(".")[2]
             view.pool = intern(_POOLS.get(module, module)) or None
             view.concurrency = count(pool.get("max-concurrency"))
-        agent = reply.get(speaker.FIELD)
-        if isinstance(agent, Mapping):
-            reports = agent.get(speaker.REPORTS) is True and agent.get(speaker.CONNECTION) == self._connection_id
-            self._learn_agent(view, reports=reports)
-        elif view.speaks is None or view.frequency is None:  # else its events have shown an agent that answers less
-            self._learn_agent(view, reports=False)
-
-    def _learn_agent(self, view: WorkerView, *, reports: bool) -> None:
-        """Whether an agent of its own `reports` what `view` does."""
-        view.speaks = reports
-        if reports:
-            self._queues_of_agents.update(view.queues)
-        undecided, view.undecided = view.undecided, []
-        if not reports:
-            for line in undecided:
-                self._emit(line)
+        self._agents.learn_answer(view, reply)
 
     def emit_for(self, process: Process) -> Callable[[bytes], None] | None:
         """What takes an event of a job of this worker process; None where its own agent emits it."""
         view = self._views.get(process)
-        if view is None or view.speaks is False or (view.speaks is None and not self._agent_seconds):
-            return self._emit
-        return None if view.speaks else lambda line: self._hold(view, line)
+        return self._emit if view is None else self._agents.emit_for(view)
 
-    def _hold(self, view: WorkerView, line: bytes) -> None:
-        """Keep `line` until it is known whether the agent of `view` emits it, or has had the time to say so."""
-
-        def decide() -> None:
-            if view.speaks is None:
-                self._learn_agent(view, reports=False)
-
-        if not view.undecided:
-            self._later.call(self._agent_seconds, decide, is_known=True)
-        view.undecided.append(line)
-        if len(view.undecided) >= _MOST_UNDECIDED:
-            decide()
+    def is_reported(self, queue: str | None) -> bool:
+        """Whether a worker whose agent reports what it receives takes from `queue`."""
+        return queue in self._reported_queues
 
     def learn_running(self, view: WorkerView, external_ids: set[str]) -> None:
         """The answer to `inspect active`: what we have for running and is not there has ended while we were deaf."""

@@ -162,3 +162,21 @@ def test_a_producer_without_an_agent(cluster: Cluster) -> None:
     cluster.run("received", external_id="job-2")
     cluster.wait(2)
     assert (cluster.walk("job-1"), cluster.walk("job-2")) == ("queued", "")
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_backlog_in_front_of_agents(cluster: Cluster, taken: bool) -> None:
+    """Each job that waits for a few seconds would be reported to wait by both; one that nobody takes, by nobody."""
+    cluster.beat(**MARK)
+    cluster.observer.learned(WORKER, "active_queues", [{"name": "q", "routing_key": "q"}])
+    cluster.wait(1)
+    cluster.task("sent", queue="q", routing_key="q", exchange="")
+    for _ in range(20):
+        cluster.wait(1)
+        cluster.beat(**MARK)
+    if taken:
+        cluster.run(*WHOLE_RUN)
+    for _ in range(20):
+        cluster.wait(1)
+        cluster.beat(**MARK)
+    assert cluster.walk() == ("" if taken else "queued")
