@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from sluice_agent.asynchronous import is_asynchronous
+from sluice_agent.bounded import Limits, bounded
 from sluice_agent.log import complain
 from sluice_agent.model import encode
 
@@ -22,27 +23,35 @@ _SECRET_NAME = re.compile(
 )
 _SECRET_TEXT = re.compile(r"\b(?:bearer|basic)\s+[\w.~+/=-]{8,}|\b[sprw]k_\w{8,}|//[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
 _CARD_NUMBER = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
-_DEEPEST = 6
-_MOST_ITEMS = 50
-_LONGEST_TEXT = 1_000  # characters
+_KEPT = Limits(text=1_000, items=50, depth=6, total=20_000)
+_KEPT_OF_A_HOOK = Limits(text=10_000, items=1_000, depth=20, total=100_000)
+"""The user has chosen it, and a batch of events has a megabyte."""
 
 
 def redact(name: str, value: Any) -> Any:
     """The default hook: `value` as plain JSON, cut to size, secrets replaced. `name` is args, kwargs or result.
 
+    An object of a class of somebody's is shown by the name of that: its `__repr__` may take any time and memory.
+
     Hidden are values under a name that says password, token, secret, authorization, card number and the like, and in
     texts what looks like a card number, a bearer token, a key or the password of a URL.
     """
-    return HIDDEN if _SECRET_NAME.search(name) else _plain(value, _DEEPEST)
+    return HIDDEN if _SECRET_NAME.search(name) else bounded(value, _KEPT, finish=_without_secrets, hide=_hidden)
 
 
 def unfailing(hook: Redact | None) -> Redact:
-    """`hook`, else `redact`, but where it raises or returns what is no JSON the value is hidden, and the event sent."""
-    chosen = hook or redact
+    """`hook`, else `redact`, but where it raises or returns what is no JSON the value is hidden, and the event sent.
+
+    What a hook returns is cut where it is large.
+    """
+    if hook is None:
+        hook = redact
 
     def redacted(name: str, value: Any) -> Any:
         try:
-            sent = chosen(name, value)
+            sent = hook(name, value)
+            if hook is not redact:
+                sent = bounded(sent, _KEPT_OF_A_HOOK, name_others=False)
             encode(sent)
         except Exception as error:
             if is_asynchronous(error):
@@ -54,35 +63,11 @@ def unfailing(hook: Redact | None) -> Redact:
     return redacted
 
 
-def _plain(value: Any, depth: int) -> Any:
-    if value is None or isinstance(value, (bool, int, float)):
-        return value if not _is_card(str(value)) else HIDDEN
-    if isinstance(value, str):
-        return _text(value)
-    if depth == 0:
-        return "…"
-    if isinstance(value, Mapping):
-        return {str(key)[:100]: _entry(str(key), item, depth) for key, item in list(value.items())[:_MOST_ITEMS]}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, depth - 1) for item in list(value)[:_MOST_ITEMS]]
-    return _text(_shown(value))
+def _hidden(name: str) -> str | None:
+    return HIDDEN if _SECRET_NAME.search(name) else None
 
 
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything
-        return f"<{type(value).__name__} that can't be shown>"
-
-
-def _entry(key: str, value: Any, depth: int) -> Any:
-    return HIDDEN if _SECRET_NAME.search(key) else _plain(value, depth - 1)
-
-
-def _text(text: str) -> str:
-    text = (
-        text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…[{len(text) - _LONGEST_TEXT} characters cut]"
-    )
+def _without_secrets(text: str) -> str:
     text = _SECRET_TEXT.sub(HIDDEN, text)
     return _CARD_NUMBER.sub(lambda found: HIDDEN if _is_card(found[0]) else found[0], text)
 

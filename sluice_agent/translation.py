@@ -207,7 +207,9 @@ def moment_of(text: str | datetime | None) -> float | None:
 
 def _fitting(field_name: str, text: str) -> str:
     """`text` as the contract takes it in this field of a job."""
-    return cut_to(made_valid(text), limits(Job)[field_name], keep_end=field_name == "stacktrace")
+    limit, keep_end = limits(Job)[field_name], field_name == "stacktrace"
+    # Cut first: of a text of 100 MB no copy is made. What is not valid grows as it is made so.
+    return cut_to(made_valid(cut_to(text, limit, keep_end=keep_end)), limit, keep_end=keep_end)
 
 
 @lru_cache(maxsize=1024)

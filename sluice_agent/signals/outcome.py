@@ -11,10 +11,16 @@ from typing import Any
 from celery.exceptions import Retry
 
 from sluice_agent.asynchronous import is_asynchronous
+from sluice_agent.bounded import is_short, text_of
 from sluice_agent.model import JobState
 from sluice_agent.translation import timestamp_of
 
 _TOLD = "_sluice_told"
+_LARGEST_ARGUMENT = 20_000  # characters of an exception's argument: the contract takes half of that
+_MOST_ARGUMENTS = 50  # of an exception
+_MOST_FRAMES = 1_000  # of a traceback: Python's own limit, where nobody has raised it
+_GROWING = (str, bytes, bytearray, int, list, tuple, dict, set, frozenset)
+_IN_C = type(BaseException.__str__)
 _LONGEST_CHAIN = 100  # exceptions, each raised while the next was dealt with: somebody may have made a circle of them
 
 
@@ -69,6 +75,9 @@ def is_told(raised: BaseException) -> bool:
 def error_text(exception: BaseException) -> str:
     """`Type: message`, also where the exception can't say its message."""
     name = type(exception).__qualname__
+    if _is_large(exception):
+        shown = (text_of(value, _LARGEST_ARGUMENT) for value in exception.args[:_MOST_ARGUMENTS])
+        return f"{name}: " + ", ".join(f"{text}…[{cut} characters cut]" if cut else text for text, cut in shown)
     try:
         message = str(exception)
     except Exception as error:
@@ -85,19 +94,47 @@ def error_with_notes(exception: BaseException) -> str:
     if not isinstance(notes, list):
         return text
     try:
-        return "\n".join([text, *map(str, notes)])
-    except Exception:  # noqa: BLE001 - a note may be anything
-        return text
-
-
-def printed(exception: BaseException) -> str:
-    """The traceback as Python prints it, with the chain of causes."""
-    try:
-        return "".join(traceback.format_exception(exception))
+        return "\n".join([text, *(str(note)[:_LARGEST_ARGUMENT] for note in notes[:_MOST_ARGUMENTS])])
     except Exception as error:
         if is_asynchronous(error):
             raise
-        return "".join(traceback.format_tb(exception.__traceback__)) + error_text(exception)
+        return text  # a note may be anything
+
+
+def printed(exception: BaseException) -> str:
+    """The traceback as Python prints it, with the chain of causes; of a very long one, its end."""
+    try:
+        if not any(map(_is_large, _chain(exception))):
+            return "".join(traceback.format_exception(exception, limit=-_MOST_FRAMES))
+    except Exception as error:
+        if is_asynchronous(error):
+            raise
+        # A user's __str__ or __repr__ may raise anything.
+    return "".join(traceback.format_tb(exception.__traceback__, limit=-_MOST_FRAMES)) + error_text(exception)
+
+
+def _is_large(exception: BaseException) -> bool:
+    """Whether Python would print an exception with text that grows with its arguments beyond all use.
+
+    What a class of the user's makes of them Celery asks for too, several times.
+    """
+    if type(type(exception).__str__) is not _IN_C or isinstance(exception, UnicodeError):
+        return False
+    return len(exception.args) > _MOST_ARGUMENTS or not all(
+        is_short(value, _LARGEST_ARGUMENT) or type(value) not in _GROWING for value in exception.args
+    )
+
+
+def _chain(exception: BaseException) -> list[BaseException]:
+    """`exception`, and what it was raised from or while that was dealt with."""
+    found: list[BaseException] = []
+    link: BaseException | None = exception
+    while link is not None and len(found) < _LONGEST_CHAIN:
+        found.append(link)
+        within = getattr(link, "exceptions", None) if type(link).__name__.endswith("ExceptionGroup") else None
+        found += within[:_MOST_ARGUMENTS] if isinstance(within, tuple) else ()
+        link = link.__cause__ or link.__context__
+    return found
 
 
 def _eta(when: Any) -> str | None:

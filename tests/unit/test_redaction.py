@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections import deque
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,6 +14,10 @@ from hypothesis import strategies as st
 
 from sluice_agent.model import encode
 from sluice_agent.redaction import HIDDEN, redact, unfailing
+
+MANY: list[Any] = ["leaf"] * 50
+for _ in range(5):
+    MANY = [MANY] * 50
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
@@ -71,19 +78,42 @@ def test_large_values_are_cut() -> None:
     assert "[999000 characters cut]" in sent[0]
 
 
-def test_an_object_is_shown_by_its_repr_and_one_that_has_none_does_no_harm() -> None:
-    """Arguments are pickled objects in some projects, and their repr is the user's code."""
+def test_an_object_of_a_class_of_the_users_is_named_and_its_repr_is_not_called() -> None:
+    """Its repr is the user's code: of a set of query results it may be a query, of an image 100 MB."""
 
-    class Order:
+    class Order(list[int]):
         def __repr__(self) -> str:
-            return "<Order 7>"
+            raise AssertionError("it is called")
 
-    class Broken:
-        def __repr__(self) -> str:
-            raise RuntimeError("on purpose")
+        __iter__ = __len__ = __str__ = __repr__  # type: ignore[assignment]
 
-    assert redact("args", [Order()]) == ["<Order 7>"]
-    assert redact("args", [Broken()]) == ["<Broken that can't be shown>"]
+    class Image:
+        __repr__ = __str__ = __len__ = __iter__ = __class__ = property(Order.__repr__)  # type: ignore[assignment]
+
+    assert redact("args", [Order([7]), Image()]) == [[7], "<Image>"]
+    assert redact("kwargs", {Image(): {b"k": 1}}) == {"<Image>": {"b'k'": 1}}
+
+
+LONG = 20_000_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"x" * LONG, bytearray(LONG), "x" * LONG, 1 << (8 * LONG), {b"x" * LONG: "x" * LONG}, memoryview(b"x" * LONG),
+     {"x" * LONG}, ("x" * LONG,) * 100, range(10**12), deque(range(100_000)), Decimal("1" * 1_000_000), MANY],
+    ids=["bytes", "bytearray", "str", "int", "dict", "memoryview", "set", "tuple", "range", "deque", "decimal", "wide"],
+)  # fmt: skip
+@pytest.mark.parametrize("hook", [None, lambda _, value: value], ids=["default", "hook"])
+def test_the_memory_that_is_taken_does_not_grow_with_the_value(value: Any, hook: Any) -> None:
+    """A worker of 500 MB would be killed for a look at a value of 100 MB."""
+    tracemalloc.start()
+    try:
+        sent = unfailing(hook)("args", value)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+    assert len(encode(sent)) < 300_000
 
 
 def test_a_hook_that_fails_hides_the_value_and_loses_no_event() -> None:

@@ -14,15 +14,26 @@ import sluice_agent
 
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
-GROUND = {"asynchronous", "errors", "identity", "log", "model", "stats"}
-OBSERVERS = {"asynchronous", "identity", "ignoring", "log", "model", "redaction", "routing", "speaker", "translation"}
+GROUND = {"asynchronous", "bounded", "errors", "identity", "log", "model", "stats"}
+OBSERVERS = {
+    "asynchronous",
+    "bounded",
+    "identity",
+    "ignoring",
+    "log",
+    "model",
+    "redaction",
+    "routing",
+    "speaker",
+    "translation",
+}
 EVERYTHING = {path.stem for path in ROOT.iterdir()}
 
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "settings": GROUND,
     "ignoring": set(),
-    "redaction": {"asynchronous", "log", "model"},
+    "redaction": {"asynchronous", "bounded", "log", "model"},
     "routing": set(),
     "speaker": set(),
     "translation": {"asynchronous", "identity", "model"},

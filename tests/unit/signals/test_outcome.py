@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sluice_agent.signals.outcome import is_told, note_told, raised_by_task
+from sluice_agent.signals.outcome import error_text, is_told, note_told, printed, raised_by_task
 
 
 def store() -> None:
@@ -59,3 +60,24 @@ def test_only_what_was_marked_is_told() -> None:
     assert not is_told(error)
     note_told(error)
     assert is_told(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x" * 20_000_000), ValueError(b"x" * 20_000_000), KeyError({"body": "x" * 20_000_000})],
+    ids=["str", "bytes", "dict"],
+)
+def test_an_error_that_holds_much_costs_little(error: Exception) -> None:
+    """An error that quotes what it could not read would cost as much memory again, several times."""
+    with pytest.raises(type(error)) as caught:
+        run(error)
+    raised = caught.value
+    tracemalloc.start()
+    try:
+        texts = error_text(raised), printed(raised)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+    assert texts[0].startswith(type(error).__name__)
+    assert "in run" in texts[1]
