@@ -28,7 +28,9 @@ class Claims:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self.renew()
+        # Until a worker is set up nobody asks whether events can be kept: the folder is chosen by the user that it
+        # runs as, after this.
+        worker_state.SOFTWARE_INFO[speaker.FIELD] = watch.connection_id
 
     def renew(self) -> None:
         """Mark the worker events that follow, or stop to."""

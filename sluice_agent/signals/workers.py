@@ -64,6 +64,7 @@ class Workers:
     def set_up(self, **_: Any) -> None:
         """The worker is set up, its log too, and starts its pool."""
         self._on_setup()
+        self._claims.renew()
 
     def process_init(self, **_: Any) -> None:
         """A pool process begins, or the process of a solo worker."""

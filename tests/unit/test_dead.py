@@ -172,8 +172,8 @@ def test_what_is_no_json_is_kept_as_it_is(folder: Path, line: bytes) -> None:
     [letter] = letters_in(folder)
     assert letter.events[1] == json.loads(event(1))
     assert retry(folder, letter, 64_000_000)
-    [path] = folder.glob("*.ndjson")
-    assert path.read_bytes().splitlines()[0] == b'{"for":"sluice","event":' + line + b"}"
+    first, *_ = sorted(folder.glob("*.ndjson"))
+    assert first.read_bytes().splitlines()[0] == b'{"for":"sluice","event":' + line + b"}"
 
 
 def test_a_retry_evicts_nothing(run: Run, folder: Path) -> None:
