@@ -153,7 +153,9 @@ class Inspector:
             connection=connection,
         )
         answered = set()
-        for worker, reply in chain.from_iterable(answer.items() for answer in answers or ()):
+        for worker, reply in chain.from_iterable(
+            answer.items() for answer in answers or () if isinstance(answer, dict)
+        ):
             if not (isinstance(reply, dict) and reply.keys() == {"error"}):
                 answered.add(worker)
                 self.answers.put(Answer(worker, what, reply))

@@ -126,6 +126,8 @@ class Task:
     """Whether it is sure that its message was put into its queue."""
     is_missing: bool = False
     """Whether it was reported that it is in its queue no more, and with no worker."""
+    told_before: float = 0.0
+    """The latest time that was reported of those; 0: none."""
     held: Held | None = None
     """What is still to be told of its publication."""
     told_waiting: int = -1
@@ -152,6 +154,12 @@ class Task:
         if sent is None or last is None or self.held is not None or (self.taken and self.taken.nesting > sent.nesting):
             return False
         return last.state in _VERDICTS and not any(run.is_live for run in self.runs)
+
+    @property
+    def told_at(self) -> float:
+        """The latest time that was reported of it, or before it under its id; 0: none."""
+        latest = max((run.told_at for run in self.runs), default=0.0)
+        return max(latest, self.told_before, self.waiting_since if self.told_waiting >= 0 else 0.0)
 
     @property
     def waits(self) -> bool:
@@ -234,7 +242,8 @@ class Memory:
 
     def renew(self, external_id: str, publication: str) -> Task:
         """The task that is published under the id of one that is over, which is forgotten."""
-        task = self._tasks[external_id] = Task(publication=publication)
+        latest = self._tasks[external_id].told_at
+        task = self._tasks[external_id] = Task(publication=publication, told_before=latest)
         return task
 
     def known(self, external_id: str) -> Task:

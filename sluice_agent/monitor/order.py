@@ -21,18 +21,14 @@ def date_of_waiting(task: Task, nesting: int, at: float) -> float:
     """When the task, of this nesting, is reported to wait: after those that it has replaced, and before it runs."""
     runs = [run for run in task.runs if run.told_at]
     latest = max((run.told_at for run in runs if run.nesting < nesting), default=0.0)
-    if task.told_waiting >= 0:
-        latest = max(latest, task.waiting_since)
+    latest = max(latest, task.waiting_since if task.told_waiting >= 0 else task.told_before)
     earliest = min((run.told_started or run.told_at for run in runs if run.nesting >= nesting), default=inf)
     return round(min(max(at, latest + _ROOM), earliest - MICROSECOND), _DIGITS)
 
 
 def date_of_refusal(task: Task, at: float) -> float:
     """When the task is reported to be turned away: after all that was reported of it."""
-    latest = max((run.told_at for run in task.runs), default=0.0)
-    if task.told_waiting >= 0:
-        latest = max(latest, task.waiting_since)
-    return round(max(at, latest + MICROSECOND), _DIGITS)
+    return round(max(at, task.told_at + MICROSECOND), _DIGITS)
 
 
 def date(task: Task, run: Run, state: JobState, at: float) -> float:
@@ -72,7 +68,7 @@ def _reported_before(task: Task, run: Run) -> float:
     if task.told_waiting > run.nesting:
         latest = task.created or 0.0
     else:
-        latest = task.waiting_since if task.told_waiting >= 0 else 0.0
+        latest = task.waiting_since if task.told_waiting >= 0 else task.told_before
     earlier: Run | None = run
     while earlier is not None:
         latest = max(latest, earlier.told_at)

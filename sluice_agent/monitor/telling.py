@@ -45,8 +45,8 @@ class Telling:
         if task.told_waiting >= nesting or self._is_ignored(held.name):
             return
         held.at = date_of_waiting(task, nesting, held.at)
-        if task.created is not None:
-            task.created = min(task.created, held.at)
+        if task.created is not None:  # the first of its messages is what created it
+            task.created = min(task.created, held.at) if nesting else held.at
         task.told_waiting, task.waiting_since = nesting, held.at
         emit = self._emit if by is None else self._emit_for(by)
         if emit is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,5 +36,12 @@ def consumers(app: Celery, connection: Any) -> Consumers:
         mailbox = Control(app).mailbox(own)
         mailbox.producer_pool = None  # else the app's own is asked for, and a connection of it opened
         replies = mailbox.multi_call("active_queues", timeout=_PATIENCE, channel=own.default_channel)
-    answers = [queues for reply in replies or () for queues in reply.values() if isinstance(queues, list)]
-    return Consumers(Counter(queue["name"] for queues in answers for queue in queues), are_all=bool(answers))
+    return counted(replies or ())
+
+
+def counted(replies: Iterable[Any]) -> Consumers:
+    """The consumers in the workers' answers, of which each names one worker."""
+    said = [queues for reply in replies if isinstance(reply, dict) for queues in reply.values()]
+    answers = [queues for queues in said if isinstance(queues, list)]
+    names = [queue.get("name") for queues in answers for queue in queues if isinstance(queue, dict)]
+    return Consumers(Counter(name for name in names if isinstance(name, str)), are_all=bool(answers))

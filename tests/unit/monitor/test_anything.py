@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sluice_agent.monitor.queues.consumers import counted
 from tests.unit.monitor.cluster import CONNECTION, PID, START, WORKER, Cluster
 
 MESSAGE = {"name": "app.add", "args": "(1, 2)", "kwargs": "{}", "root_id": "r", "parent_id": "p", "retries": 0}
@@ -86,6 +87,15 @@ def test_no_answer_is_dropped_for_a_part(what: str, path: list[int], value: Any)
     cluster.observer.learned(WORKER, what, replaced(ANSWERS[what], path, value))
     cluster.wait(10)
     assert not cluster.lost
+
+
+@given(
+    st.lists(anything | st.dictionaries(st.just(WORKER), anything)), st.lists(st.integers(0, 9), max_size=4), anything
+)
+def test_no_worker_is_counted_wrong_for_a_part(replies: list[Any], path: list[int], value: Any) -> None:
+    """Whoever answers in a worker's name would otherwise end the samples of all queues."""
+    found = counted([*replies, {WORKER: replaced([{"name": "q"}, {"name": "r"}], path, value)}])
+    assert all(isinstance(name, str) for name in found.by_queue)
 
 
 def replaced(value: Any, path: list[int], by: Any) -> Any:

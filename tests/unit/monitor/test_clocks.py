@@ -46,6 +46,10 @@ LIVES = {
         "received-1 started-1 lost received-2 started-2 succeeded-2",
         "queued active unknown active completed",
     ),
+    "is published again": (
+        "received-1 started-1 succeeded-1 published received-2 started-2 failed-2",
+        "queued active completed queued active failed",
+    ),
     "is replaced": (
         "received-1 started-1 replaced received-2 started-2 succeeded-2",
         "queued active queued active completed",
@@ -77,10 +81,11 @@ def lived(life: str, skew: dict[tuple[str, int], float], pause: list[float]) -> 
         said.append(word)
         kind, _, number = word.partition("-")
         where = TWO if number == "2" else ONE
-        if kind == "again":
-            attempt += 1
-        elif kind == "replaced":
-            attempt, name = 0, "app.other"
+        if kind in ("again", "replaced", "published"):
+            attempt = attempt + 1 if kind == "again" else 0
+            name = "app.other" if kind == "replaced" else name
+            if kind == "published":
+                say("sent", PRODUCER, queue="q")
         elif kind == "lost":
             cluster.wait(20, beating=TWO, active=1)
         elif kind == "received":
