@@ -12,7 +12,7 @@ import click
 
 from sluice_agent.doctor.endpoints import check_ackly, check_sluice
 from sluice_agent.doctor.findings import Finding, Level, fault
-from sluice_agent.doctor.host import check_folder, check_settings
+from sluice_agent.doctor.host import check_folder, check_settings, check_shipper
 from sluice_agent.errors import ConfigError
 from sluice_agent.settings import Settings
 
@@ -46,7 +46,7 @@ def _findings(app: str | None) -> Iterator[Finding]:
     except ConfigError as error:
         yield fault("settings", str(error), "mend it, and ask again")
         return
-    checks = (check_settings, check_folder, check_sluice, check_ackly)
+    checks = (check_settings, check_folder, check_shipper, check_sluice, check_ackly)
     for check in checks:
         yield from _unfailing(check, settings)
     if app is not None:

@@ -1,18 +1,23 @@
-"""This host: the settings, and the folder where the journal lies."""
+"""This host: the settings, the folder where the journal lies, and the process that ships it."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
 from sluice_agent.transport.folder import find_folder, nearest_existing, open_folder
+from sluice_agent.transport.lock import STILL, silence, who_ships
+from sluice_agent.transport.shippers import destinations
 
 _OFFLINE_AFTER = 6.0  # seconds without a heartbeat: then Sluice shows a worker offline
 _FREE_PLAN = 10_000  # events a day
 _DAY = 86_400  # seconds
+_RUNS_THREADS = (2, 0, 27)  # the first version of uWSGI that does so by itself
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
@@ -59,3 +64,28 @@ def check_folder(settings: Settings) -> Iterator[Finding]:
     if settings.state_dir is None and folder.parts[1:2] in (("tmp",), ("dev",)):
         found = "it does not outlive a restart of the machine or the container"
         yield warning("folder", found, "set SLUICE_STATE_DIR to a folder or a volume that does")
+
+
+def check_shipper(settings: Settings) -> Iterator[Finding]:
+    """Whether the process that ships the journal moves, and what uWSGI needs, where it is installed."""
+    try:
+        folder = find_folder(settings.state_dir, str(settings.connection))
+    except JournalUnavailableError:
+        return  # said of the folder
+    for name in destinations(settings):
+        holder, silent_for = who_ships(folder, name), silence(folder, name)
+        if holder is not None and silent_for > STILL:
+            found = f"process {holder.get('pid')} ships to {name}, and has not moved for {silent_for:,.0f} s"
+            yield warning("shipper", found, "let it run threads (uWSGI: enable-threads), or run a worker beside it")
+    yield from _uwsgi()
+
+
+def _uwsgi() -> Iterator[Finding]:
+    for name in ("uwsgi", "pyuwsgi"):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+        if tuple(map(int, re.findall(r"[0-9]+", found)[:3])) < _RUNS_THREADS:
+            found = f"uWSGI {found} runs no Python threads by itself, and what its processes publish is sent from one"
+            yield warning("shipper", found, "set enable-threads, or run a worker or `sluice-agent ship` beside it")

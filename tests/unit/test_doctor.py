@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from sluice_agent.cli import main
 from sluice_agent.commands.doctor import _findings
 from sluice_agent.doctor import host
+from sluice_agent.transport.lock import ShipLock, ship_lock
 from tests.support.ackly import Ackly
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import html, status, too_many
@@ -272,3 +273,30 @@ def test_an_app_without_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert levels(doctor("--app", name), "app") == ["warning"]
     monkeypatch.setattr("celery.signals.worker_ready.receivers", [(("sluice_agent.worker_ready", None), None)])
     assert levels(doctor("--app", name), "app") == ["ok"]
+
+
+def test_a_shipper_that_stands_still_is_named(tmp_path: Path) -> None:
+    """Nothing of the host arrives, and each check of what this process can do itself says that all is well."""
+    (tmp_path / CONNECTION).mkdir(mode=0o700)
+    lock = ShipLock(tmp_path / CONNECTION, "sluice")
+    assert lock.acquire()
+    assert "shipper" not in {subject for _, subject, *_ in doctor()}
+    os.utime(ship_lock(tmp_path / CONNECTION, "sluice"), (1, 1))
+    [(level, _, found, todo)] = [told for told in doctor() if told[1] == "shipper"]
+    assert (level, f"process {os.getpid()} ships to sluice" in found) == ("warning", True)
+    assert "enable-threads" in todo
+    lock.release()
+
+
+@pytest.mark.parametrize(("version", "is_told"), [("2.0.26", True), ("2.0.27", False), ("2.1", False)])
+def test_a_uwsgi_that_runs_no_threads_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, is_told: bool
+) -> None:
+    """What a web process publishes would wait until it ends, or for as long as no worker is up."""
+    about = tmp_path / "packages" / f"uWSGI-{version}.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: uWSGI\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(about.parent)
+    told = [(found, todo) for _, subject, found, todo in doctor() if subject == "shipper"]
+    assert bool(told) is is_told
+    assert all(version in found and "enable-threads" in todo for found, todo in told)
