@@ -83,6 +83,14 @@ def publication_of(external_id: str, when: str) -> str:
     return "" if is_random else f"@{when}"
 
 
+def fitted_id(external_id: str, limit: int) -> str:
+    """A job's id in at most `limit` characters: of a longer one the beginning, and a digest of the whole."""
+    if len(external_id) <= limit:
+        return external_id
+    mark = f"~{_digest(external_id)}"
+    return external_id[: limit - len(mark)] + mark
+
+
 def worker_event_id(connection_id: str, external_id: str, state: str, pid: int, slot: int) -> str:
     """The id of one word of a worker. `slot` is the wall clock divided by the time in which two such words are one."""
     return _digest(f"worker\x1f{connection_id}\x1f{external_id}\x1f{state}\x1f{pid}\x1f{slot}")

@@ -12,14 +12,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from math import floor, isfinite
 from time import time_ns
 from typing import Any
 
-from sluice_agent.identity import execution_id, transition_id, worker_event_id
+from sluice_agent.asynchronous import is_asynchronous
+from sluice_agent.identity import execution_id, fitted_id, transition_id, worker_event_id
 from sluice_agent.model import (
     TIMESTAMP,
     UNNAMED,
@@ -39,6 +40,7 @@ _FINAL = frozenset(state.value for state in (JobState.COMPLETED, JobState.FAILED
 _SHORTEST_LIMIT = 255  # characters: no text of the contract is allowed less
 _ONE_WORD = 1.0  # seconds in which a worker goes online once, and offline: two observers have the moment from its event
 _EARLIEST = "2001"  # no job is as old: what comes before it is no time of the wall clock's
+_HOURS_OF_A_DAY = 24
 _FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0  # those that can be written: years 1 to 9999
 
 
@@ -67,7 +69,7 @@ class JobEvents:
         external_id, attempt = facts.external_id, facts.attempt
         self._id = execution_id(connection_id, external_id, attempt, facts.run)
         if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
-            external_id = _fitting("externalId", external_id)
+            external_id = job_id(external_id)
         frame = _frame(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)
         self._created = facts.created_at if facts.created_at and facts.created_at > _EARLIEST else ""
         created = f',"createdAt":"{self._created}"' if self._created else ""
@@ -181,6 +183,13 @@ def _second(whole: int) -> str:
     return datetime.fromtimestamp(whole, timezone.utc).isoformat()[:-6]
 
 
+_ISO_8601 = re.compile(
+    r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?"
+    r"(?:Z|([+-])(\d\d)(?::?(\d\d)(?::?(\d\d))?)?)?)?",
+    re.ASCII,
+).fullmatch
+"""What Celery takes for a time, on each Python: `datetime.fromisoformat` takes less of it before Python 3.11."""
+
 is_timestamp = re.compile(TIMESTAMP).fullmatch
 """Whether a text is a time as the contract writes it."""
 
@@ -197,12 +206,31 @@ def moment_of(text: str | datetime | None) -> float | None:
         text = text.isoformat()
     if not text or not isinstance(text, str):
         return None
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except (ValueError, AttributeError):
+    found = _ISO_8601(text.strip())
+    if found is None:
         return None
-    seconds = moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
-    return min(max(seconds, _FIRST_MOMENT), _LAST_MOMENT)
+    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
+    fraction, sign, *zone = found.groups()[6:]
+    hours, minutes, seconds = (int(part or 0) for part in zone)
+    ahead = timedelta(hours=hours, minutes=minutes, seconds=seconds) * (-1 if sign == "-" else 1)
+    days = 1 if hour == _HOURS_OF_A_DAY else 0  # 24:00 is the next day's 0:00
+    microsecond = int(f"{fraction or '':0<6}"[:6])
+    try:
+        zone_of_it = timezone(ahead)
+        moment = datetime(year, month, day, 0 if days else hour, minute, second, microsecond, zone_of_it)
+    except ValueError as error:
+        if is_asynchronous(error):
+            raise
+        return None
+    return min(max(moment.timestamp() + days * 86_400, _FIRST_MOMENT), _LAST_MOMENT)
+
+
+def job_id(value: Any) -> str:
+    """A job's id as the contract takes it: a caller's own may be a number, or of any length."""
+    text = str(value)
+    if len(text) <= _SHORTEST_LIMIT and text.isascii():
+        return text
+    return fitted_id(made_valid(text), limits(Job)["externalId"])
 
 
 def _fitting(field_name: str, text: str) -> str:

@@ -10,7 +10,7 @@ from sluice_agent.monitor.events import Event
 from sluice_agent.monitor.memory import Held, Process, Run, Task
 from sluice_agent.monitor.order import date, date_of_refusal, date_of_waiting, note
 from sluice_agent.redaction import Redact
-from sluice_agent.translation import JobEvents, JobFacts, timestamp, timestamp_of
+from sluice_agent.translation import JobEvents, JobFacts, job_id, timestamp, timestamp_of
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -131,9 +131,9 @@ class Telling:
         run: str = "",
         redelivered: bool = False,
     ) -> JobEvents:
-        extensions: dict[str, Any] = {"rootId": task.root_id or external_id}
+        extensions: dict[str, Any] = {"rootId": job_id(task.root_id or external_id)}
         if task.parent_id:
-            extensions["parentId"] = task.parent_id
+            extensions["parentId"] = job_id(task.parent_id)
         if task.eta:
             extensions["eta"] = timestamp_of(task.eta)
         if task.expires:

@@ -8,7 +8,7 @@ from typing import Any
 from celery import Task
 
 from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN, is_count, replacements
-from sluice_agent.translation import JobFacts, timestamp_of
+from sluice_agent.translation import JobFacts, job_id, timestamp_of
 
 _MOST_RETRIES = 2**31 - 1  # what takes an event further counts in 32 bits
 
@@ -35,10 +35,10 @@ def facts_of(
     """The facts in `headers` (a message's, or a request made from them) and in `note`, our own header."""
     get = headers.get
     external_id = str(headers["id"])  # a caller's own may be a number or a UUID
-    extensions: dict[str, Any] = {"rootId": get("root_id") or external_id}
+    extensions: dict[str, Any] = {"rootId": job_id(get("root_id") or external_id)}
     parent_id = get("parent_id")
     if parent_id and str(parent_id) != external_id:  # Celery makes a job the parent of its own retry
-        extensions["parentId"] = parent_id
+        extensions["parentId"] = job_id(parent_id)
     if any(map(get, _SELDOM)):
         for header, (extension, form) in _SELDOM.items():
             if value := get(header):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_agent.model import Event, JobState, WorkerState
-from sluice_agent.translation import JobEvents, JobFacts, moment_of, timestamp, timestamp_of, worker_event
+from sluice_agent.translation import JobEvents, JobFacts, job_id, moment_of, timestamp, timestamp_of, worker_event
 from tests.support.wire import faults
 
 CONNECTION = str(uuid.uuid4())
@@ -161,3 +161,39 @@ def test_no_job_is_created_after_what_becomes_of_it(created: float, shown: float
     job = json.loads(events.event(JobState.ACTIVE, "STARTED", timestamp(AT), started=timestamp(AT)))["job"]
     assert job.get("createdAt") == (timestamp(shown) if shown else None)
     assert job["startedAt"] == timestamp(AT)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-02-27T10:00:00.123456789Z", "2026-02-27T10:00:00.123456Z"),
+        ("2026-02-27T10:00:00+0000", "2026-02-27T10:00:00.000000Z"),
+        ("2026-02-27T10:00:00+01", "2026-02-27T09:00:00.000000Z"),
+        ("2026-02-27T10:00:00.5Z", "2026-02-27T10:00:00.500000Z"),
+        ("2026-02-27T10:00:00,25-01:30", "2026-02-27T11:30:00.250000Z"),
+        ("20260227T100000Z", "2026-02-27T10:00:00.000000Z"),
+        ("2026-02-27 10:00", "2026-02-27T10:00:00.000000Z"),
+        ("2026-02-27T24:00", "2026-02-28T00:00:00.000000Z"),
+        ("2026-02-27", "2026-02-27T00:00:00.000000Z"),
+        ("2026-02-30T10:00:00Z", None),
+        ("2026-02-27T25:00:00Z", None),
+        ("2026-02-27T10:00:00+99:00", None),
+        ("tomorrow", None),
+    ],
+)
+def test_a_time_is_read_as_celery_reads_it_on_every_python(text: str, moment: str | None) -> None:
+    """Other programs write ETAs in other ways; Celery waits for them, and so the job must be shown as scheduled."""
+    assert timestamp_of(text) == moment
+
+
+def test_ids_that_differ_at_their_end_are_two_jobs() -> None:
+    """A caller may derive ids from what a task is about; two jobs under one id would be one that starts again."""
+    first, second = "order:" * 200 + "1", "order:" * 200 + "2"
+    assert job_id(first) != job_id(second)
+    assert len(job_id(first)) == 512
+    assert job_id(first).startswith("order:order:")
+    events = [
+        json.loads(JobEvents(CONNECTION, JobFacts(an_id, "t")).event(JobState.QUEUED, "PENDING", timestamp(AT)))
+        for an_id in (first, second)
+    ]
+    assert len({event["job"]["externalId"] for event in events}) == 2
