@@ -22,6 +22,7 @@ MORE = "…"
 _LARGEST_INT = 256  # bits: more digits than anybody reads, and few enough for every reader of JSON
 _LARGEST_DECIMAL = 256  # bytes
 _LONGEST_KEY = 100  # characters
+_MOST_MEMBERS = 50  # of a collection that counts as short
 _SEQUENCES = (list, tuple, set, frozenset, deque)
 _SHORT = frozenset({NoneType, bool, int, float, complex, date, datetime, time, timedelta, UUID})
 # Their text is short, whatever they hold; but an int's, which is looked at before.
@@ -140,12 +141,22 @@ def text_of(value: Any, limit: int) -> tuple[str, int]:
     return text[:limit], 0
 
 
-def is_short(value: Any, limit: int) -> bool:
-    """Whether what `value` is printed as is sure to have no more than a few times `limit` characters."""
+def is_short(value: Any, limit: int, depth: int = 3) -> bool:
+    """Whether Python prints `value` with a few times `limit` characters at most, as far as it is of Python's own types.
+
+    Collections may be `depth` within each other.
+    """
     kind = type(value)
     if kind in (str, bytes, bytearray):
         return len(value) <= limit
-    return kind in _SHORT and (kind is not int or value.bit_length() <= _LARGEST_INT)
+    if kind is int:
+        return bool(value.bit_length() <= _LARGEST_INT)
+    if kind is not dict and kind not in _SEQUENCES:
+        return True
+    if not depth or len(value) > _MOST_MEMBERS:
+        return False
+    members = (*value, *value.values()) if kind is dict else tuple(value)
+    return all(is_short(member, limit, depth - 1) for member in members)
 
 
 def _name(kind: type) -> str:

@@ -14,7 +14,7 @@ from sluice_agent.model import JobState
 from sluice_agent.signals.facts import facts_of, max_retries_of
 from sluice_agent.signals.handed import note_here
 from sluice_agent.signals.header import RUN
-from sluice_agent.signals.outcome import Outcome, note_told, outcome_of, raised_by_task
+from sluice_agent.signals.outcome import Outcome, note_told, outcome_of, outcome_stored, raised_by_task
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.replacing import expected_here
 from sluice_agent.signals.run import Run, RunNames, begin, run_here
@@ -36,8 +36,10 @@ class Execution:
         self._watch = watch
         self._names = names
         self._silence = silence
-        self._succeeded: Run | None = None
-        """The last run that ended well here: where its result can't be stored, Celery says later that it has failed."""
+        self._succeeded: tuple[Run, int] | None = None
+        """The last run that ended well here and whose result can't be stored, and the id() of the error: Celery says
+        later that the job has failed.
+        """
 
     def prerun(self, task: Task, **_: Any) -> None:
         """Tell `active`."""
@@ -73,10 +75,10 @@ class Execution:
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:
         """Tell `failed`; False where this process is not the one that ran the job."""
-        run = run_here(sender, task_id) or self._run_that_had_succeeded(task_id)
+        raised = sys.exc_info()[1] or exception  # Celery hands over a copy where the original can't be pickled
+        run = run_here(sender, task_id) or self._run_that_had_succeeded(task_id, raised)
         if run is None:
             return False
-        raised = sys.exc_info()[1] or exception  # Celery hands over a copy where the original can't be pickled
         self._end(run, outcome_of(JobState.FAILED, "FAILURE", raised, einfo))
         return True
 
@@ -97,17 +99,20 @@ class Execution:
         if run is None:
             return
         if state == "SUCCESS":
-            self._succeeded = run
+            unstored = sys.exc_info()[1]
+            if unstored is not None:
+                self._succeeded = run, id(unstored)
             redact = self._watch.redact
             if redact is None:
                 self._end(run, _COMPLETED)
             else:
                 self._end(run, _COMPLETED, result=redact("result", retval))
         elif state == "IGNORED" and not (isinstance(retval, Ignore) and _REPLACED in retval.args):
-            self._end(run, _IGNORED)
+            self._end(run, (outcome_stored(*run.stored) if run.stored else None) or _IGNORED)
         elif state == "REJECTED" and isinstance(retval, Reject) and not (retval.requeue and _goes_back(task, run)):
             self._end(run, outcome_of(JobState.FAILED, state, retval, None))
         else:
+            run.stored = None
             self._say_unsaid_progress(run)
             if state is None:
                 self._ended_without_a_state(run, sys.exc_info()[1])
@@ -138,9 +143,10 @@ class Execution:
         outcome = outcome_of(JobState.RETRYING, "RETRY", reason, einfo)
         self._end(run, outcome, when=run.published_at, eta=outcome.eta)
 
-    def _run_that_had_succeeded(self, external_id: str) -> Run | None:
-        run = self._succeeded
-        if run is None or run.told.facts.external_id != external_id:
+    def _run_that_had_succeeded(self, external_id: str, raised: BaseException) -> Run | None:
+        """The run that ended well, and then by `raised`: by its id alone it might be another attempt's."""
+        run, error = self._succeeded or (None, 0)
+        if run is None or run.told.facts.external_id != str(external_id) or error != id(raised):
             return None
         self._succeeded = None
         return run
@@ -169,6 +175,7 @@ class Execution:
             )
         )
         run.has_ended = True
+        run.stored = None  # it may hold what holds the request, whose key this is kept by
 
     def _say_unsaid_progress(self, run: Run) -> None:
         unsaid = run.unsaid_progress

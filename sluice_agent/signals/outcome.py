@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 import traceback
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from celery.exceptions import Retry
+from celery.states import FAILURE, REVOKED
 
 from sluice_agent.asynchronous import is_asynchronous
 from sluice_agent.bounded import is_short, text_of
@@ -19,7 +21,7 @@ _TOLD = "_sluice_told"
 _LARGEST_ARGUMENT = 20_000  # characters of an exception's argument: the contract takes half of that
 _MOST_ARGUMENTS = 50  # of an exception
 _MOST_FRAMES = 1_000  # of a traceback: Python's own limit, where nobody has raised it
-_GROWING = (str, bytes, bytearray, int, list, tuple, dict, set, frozenset)
+_GROUP: Any = getattr(builtins, "BaseExceptionGroup", ())  # new in Python 3.11
 _IN_C = type(BaseException.__str__)
 _LONGEST_CHAIN = 100  # exceptions, each raised while the next was dealt with: somebody may have made a circle of them
 
@@ -47,6 +49,24 @@ def outcome_of(state: JobState, celery_state: str, exception: BaseException, ein
     kept = getattr(einfo, "traceback", None)
     stacktrace = printed(exception) if exception.__traceback__ is not None else str(kept or "")
     return Outcome(state, celery_state, error, stacktrace or None, eta)
+
+
+def outcome_stored(state: str, meta: Any) -> Outcome | None:
+    """The end that a task has stored for itself, before it raised `Ignore`; None where `state` is none.
+
+    `meta` is an exception, or as Celery would have it: ``{"exc_type": …, "exc_message": …}``, and the task's own.
+    """
+    if state == REVOKED:
+        return Outcome(JobState.CANCELLED, state)
+    if state != FAILURE:
+        return None
+    if isinstance(meta, BaseException):
+        return outcome_of(JobState.FAILED, state, meta, None)
+    kind, message = (meta.get("exc_type"), meta.get("exc_message")) if isinstance(meta, dict) else (None, meta)
+    parts = message[:_MOST_ARGUMENTS] if isinstance(message, (list, tuple)) else [message]
+    text = ", ".join(text_of(part, _LARGEST_ARGUMENT)[0] for part in parts if part is not None)
+    name = kind if isinstance(kind, str) and kind else "Failure"
+    return Outcome(JobState.FAILED, state, f"{name}: {text}" if text else name)
 
 
 def raised_by_task(raised: BaseException) -> BaseException:
@@ -110,7 +130,8 @@ def printed(exception: BaseException) -> str:
         if is_asynchronous(error):
             raise
         # A user's __str__ or __repr__ may raise anything.
-    return "".join(traceback.format_tb(exception.__traceback__, limit=-_MOST_FRAMES)) + error_text(exception)
+    frames = "".join(traceback.format_tb(exception.__traceback__, limit=-_MOST_FRAMES))
+    return f"Traceback (most recent call last):\n{frames}{error_text(exception)}\n"
 
 
 def _is_large(exception: BaseException) -> bool:
@@ -120,9 +141,8 @@ def _is_large(exception: BaseException) -> bool:
     """
     if type(type(exception).__str__) is not _IN_C or isinstance(exception, UnicodeError):
         return False
-    return len(exception.args) > _MOST_ARGUMENTS or not all(
-        is_short(value, _LARGEST_ARGUMENT) or type(value) not in _GROWING for value in exception.args
-    )
+    printed_ones = exception.args[:1] if isinstance(exception, _GROUP) else exception.args
+    return len(printed_ones) > _MOST_ARGUMENTS or not all(is_short(value, _LARGEST_ARGUMENT) for value in printed_ones)
 
 
 def _chain(exception: BaseException) -> list[BaseException]:
@@ -131,8 +151,7 @@ def _chain(exception: BaseException) -> list[BaseException]:
     link: BaseException | None = exception
     while link is not None and len(found) < _LONGEST_CHAIN:
         found.append(link)
-        within = getattr(link, "exceptions", None) if type(link).__name__.endswith("ExceptionGroup") else None
-        found += within[:_MOST_ARGUMENTS] if isinstance(within, tuple) else ()
+        found += link.exceptions[:_MOST_ARGUMENTS] if isinstance(link, _GROUP) else ()
         link = link.__cause__ or link.__context__
     return found
 

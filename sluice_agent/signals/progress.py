@@ -8,6 +8,8 @@ from typing import Any
 
 from celery import Task
 from celery._state import get_current_task
+from celery.backends.base import Backend
+from celery.states import FAILURE
 
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.listening import listen
@@ -22,6 +24,7 @@ class Progress:
         self._execution = execution
         self.report = harmless(watch, self._report)
         self._hear = harmless(watch, self._state_updated)
+        self._hear_failure = harmless(watch, self._failure_stored)
 
     def _report(self, fraction: float, task: Task | None = None) -> None:
         """The task that runs here is `fraction` (0 to 1) done. Outside of a task this does nothing."""
@@ -44,7 +47,30 @@ class Progress:
 
         listen(Task, "update_state", around)
 
+    def watch_mark_as_failure(self) -> None:
+        """Know of a failure that a task stores itself, before it raises `Ignore`. No signal tells of it."""
+        hear = self._hear_failure
+
+        def around(original: Callable[..., Any]) -> Callable[..., Any]:
+            def mark_as_failure(backend: Backend, task_id: Any, exc: Any, *args: Any, **kwargs: Any) -> Any:
+                answer = original(backend, task_id, exc, *args, **kwargs)
+                hear(task_id, exc)
+                return answer
+
+            return mark_as_failure
+
+        listen(Backend, "mark_as_failure", around)
+
+    def _failure_stored(self, task_id: Any, error: Any) -> None:
+        run = run_here(get_current_task(), task_id)
+        if run is not None:
+            run.stored = FAILURE, error
+
     def _state_updated(self, task: Task, told: Mapping[str, Any]) -> None:
+        run = run_here(task, told.get("task_id"))
+        state = told.get("state")
+        if run is not None and isinstance(state, str):
+            run.stored = state, told.get("meta")
         fraction = _fraction(told.get("meta")) if told.get("state") == "PROGRESS" else None
         if fraction is not None and told.get("task_id") in (None, task.request.id):
             self._report(fraction, task)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery import Task
@@ -58,6 +59,8 @@ class Run:
     progress_at: float = float("-inf")
     unsaid_progress: tuple[float, str] | None = None
     """How far, and when it was said: told later, it still belongs before an end that another process tells."""
+    stored: tuple[str, Any] | None = None
+    """The state that the task has stored for itself, and what with it: an exception, or the `meta` of a state."""
     has_begun: bool = False
     """Whether `active` is emitted. This and `has_ended` are set after it: what is interrupted between is done again."""
     has_ended: bool = False

@@ -359,6 +359,30 @@ def on_retry_raises(self: Task) -> None:
 # Tasks that end otherwise
 
 
+@shared_task(bind=True)
+def stores_its_failure(self: Task) -> NoReturn:
+    meta = {"exc_type": "ValueError", "exc_message": ["boom"], "order": 7}
+    self.update_state(state="FAILURE", meta=meta)
+    raise Ignore
+
+
+@shared_task(bind=True)
+def marks_its_failure(self: Task) -> NoReturn:
+    self.backend.mark_as_failure(self.request.id, ValueError("boom"))
+    raise Ignore
+
+
+@shared_task(bind=True)
+def stores_its_revocation(self: Task) -> NoReturn:
+    self.update_state(state="REVOKED", meta={"exc_type": "TaskRevokedError", "exc_message": ["not wanted"]})
+    raise Ignore
+
+
+@shared_task(bind=True)
+def clears_its_request(self: Task) -> None:
+    self.request.clear()
+
+
 @shared_task
 def ignore() -> NoReturn:
     raise Ignore

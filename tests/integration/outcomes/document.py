@@ -80,6 +80,8 @@ away as well, Celery from 5.6 on takes the loss of a result for a failure: `comp
   not certain which queue the job went to, where an agent's worker takes from that queue, where a worker that has
   answered before is too busy to, or with `SLUICE_QUEUE_INTERVAL=0`. With Redis this includes jobs that a worker had
   reserved as it died: Redis hands them out again after the visibility timeout, and they are reported from then on.
+- The later members of a chain whose first fails: Celery stores FAILURE for each, and publishes none, so nothing is
+  told of them.
 - A chord whose header fails: the body is never sent, so nothing is told of it.
 - An ETA that is further away than the visibility timeout of Redis: Celery runs the job as often as Redis hands it out,
   and each run is told.
