@@ -19,6 +19,7 @@ from sluice_agent.stats import Counts
 from sluice_agent.transport.folder import open_folder
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shippers import Shippers
+from sluice_agent.uwsgi import threads_run
 
 if TYPE_CHECKING:
     from sluice_agent.monitor.queues import QueueSampler
@@ -70,7 +71,7 @@ class Process:
     def start_shippers(self) -> None:
         """Ship from threads of this process, if it may; once."""
         journal = self.journal
-        if journal is None or not self.may_ship or not self._starting.acquire(blocking=False):
+        if journal is None or not self.may_ship or not threads_run() or not self._starting.acquire(blocking=False):
             return  # or another thread is at it, or this one is, and was interrupted by a signal handler that captures
         try:
             if self.shippers is None:

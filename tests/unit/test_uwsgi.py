@@ -1,0 +1,54 @@
+"""Under uWSGI a thread of ours is started only where it runs, and where it is in no fork."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sluice_agent import log
+from sluice_agent.uwsgi import threads_run
+
+
+@pytest.fixture(autouse=True)
+def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A complaint of an earlier test silences none of this one's."""
+    monkeypatch.setattr(log, "_last_said", {})
+
+
+def under(monkeypatch: pytest.MonkeyPatch, version: bytes, worker: int, master: int, **opt: Any) -> bool:
+    """What is found in a process that has uWSGI's module; checked by hand against 2.0.26 and 2.0.30."""
+    options = {name.replace("_", "-"): value for name, value in opt.items()}
+    uwsgi = SimpleNamespace(version=version, opt=options, worker_id=lambda: worker, masterpid=lambda: master)
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    return threads_run()
+
+
+def test_elsewhere_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing would be shipped by anybody."""
+    monkeypatch.delitem(sys.modules, "uwsgi", raising=False)
+    assert threads_run()
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(__name__="a stub for type checkers"))
+    assert threads_run()
+
+
+def test_none_is_started_before_the_fork(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A site that publishes as it loads would hang at its first request."""
+    assert not under(monkeypatch, b"2.0.30", 0, os.getpid())
+    assert not under(monkeypatch, b"2.0.30", 0, 0)  # without a master it forks as well
+    assert under(monkeypatch, b"2.0.30", 1, os.getppid())
+    assert under(monkeypatch, b"2.0.30", 0, os.getppid())  # a mule, or a spooler
+    assert caplog.records == []
+
+
+def test_without_threads_that_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The site's events would wait, and nobody would know why."""
+    assert not under(monkeypatch, b"2.0.26", 1, 1)
+    assert not under(monkeypatch, b"2.0.26", 1, 1)
+    assert ["enable-threads" in record.getMessage() for record in caplog.records] == [True]
+    assert under(monkeypatch, b"2.0.26", 1, 1, enable_threads=True)
+    assert under(monkeypatch, b"2.0.26", 1, 1, threads=b"4")
+    assert under(monkeypatch, b"2.0.26", 1, 1, gevent=b"100")
