@@ -12,12 +12,11 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from sluice_agent.model import JobState
 from sluice_agent.signals.facts import facts_of, max_retries_of
-from sluice_agent.signals.handed import note_here
 from sluice_agent.signals.header import RUN
 from sluice_agent.signals.outcome import Outcome, note_told, outcome_of, outcome_stored, raised_by_task
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.replacing import expected_here
-from sluice_agent.signals.run import Run, RunNames, begin, run_here
+from sluice_agent.signals.run import Run, RunNames, begin, note_here, run_here
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.watch import Watch
 from sluice_agent.translation import JobEvents, timestamp_of_ns
@@ -57,10 +56,10 @@ class Execution:
     def _begin(self, task: Task, request: dict[str, Any]) -> Run:
         note = note_here(task)
         if not note and request.get("is_eager"):  # it was published nowhere
-            note = dict(expected_here({}).get(str(request["id"]), {}))
+            note = expected_here({}).get(str(request["id"]), {})
         hostname = request.get("hostname")
         if RUN not in note:  # nobody has received it: an eager task, or a main process without the agent
-            note[RUN] = self._names.next(hostname or "")
+            note = {**note, RUN: self._names.next(hostname or "")}
         facts = facts_of(
             request,
             note,

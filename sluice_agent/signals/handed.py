@@ -8,22 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from celery import Task
 from celery.app.task import Context
 from celery.concurrency.base import BasePool
 
 from sluice_agent.signals.header import HEADER, taken
 from sluice_agent.signals.listening import listen
+from sluice_agent.signals.run import take_note
 
 _REQUEST = 2  # its place among the arguments with which a worker has a pool execute a task
 
-_notes: WeakKeyDictionary[Context, dict[str, str]] = WeakKeyDictionary()
-"""What our header says of each request that is executed here, or is about to be."""
 
-
-def watch_handing(note_of: Callable[[Any], Mapping[str, str] | None]) -> None:
+def watch_handing(note_of: Callable[[Any], Mapping[str, str]]) -> None:
     """Hand over what `note_of` says of a worker's request, and take it where the task's own request is made."""
 
     def giving(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,14 +36,9 @@ def watch_handing(note_of: Callable[[Any], Mapping[str, str] | None]) -> None:
             note = taken(args[0]) if args and type(args[0]) is dict else None
             original(context, *args, **kwargs)
             if note is not None:
-                _notes[context] = note
+                take_note(context, note)
 
         return __init__
 
     listen(BasePool, "apply_async", giving)
     listen(Context, "__init__", taking)
-
-
-def note_here(task: Task | None) -> dict[str, str]:
-    """What our header says of the request that `task` executes here; empty where there is none."""
-    return {} if task is None else _notes.get(task.request) or {}

@@ -21,7 +21,6 @@ from sluice_agent.identity import publication_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.claims import note_reported
 from sluice_agent.signals.facts import facts_of
-from sluice_agent.signals.handed import note_here
 from sluice_agent.signals.header import (
     CREATED_AT,
     PERIODIC_TASK,
@@ -36,7 +35,7 @@ from sluice_agent.signals.listening import listen
 from sluice_agent.signals.outcome import error_text
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.replacing import expected_here, leads_to
-from sluice_agent.signals.run import Run, run_here
+from sluice_agent.signals.run import Run, note_here, run_here
 from sluice_agent.signals.senders import Publication, watch_senders
 from sluice_agent.signals.watch import Watch
 from sluice_agent.translation import JobEvents, now, timestamp_of
@@ -55,13 +54,13 @@ class Publishing:
         self._watch = watch
         self._message_header = message_header
 
-    def watch(self, note_of: Callable[[Any], Mapping[str, str] | None]) -> None:
+    def watch(self, note_of: Callable[[Any], Mapping[str, str]]) -> None:
         """Know of each message. `note_of` says what our header said of a worker's request."""
         watch_senders(self._watch, self.announce, self.failed)
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
             def _retry_worker_lost(request: Request, *args: Any, **kwargs: Any) -> Any:
-                token = _retried.set((str(request.id), note_of(request) or {}))
+                token = _retried.set((str(request.id), note_of(request)))
                 try:
                     return original(request, *args, **kwargs)
                 finally:
@@ -102,13 +101,13 @@ class Publishing:
                 facts = facts_of(task, named, name=publication.name, queue=queue)
                 note_reported(task["id"], note[CREATED_AT])
                 self._report(publication, JobEvents(self._watch.connection_id, facts), task, note, when)
-        carried = {
-            other: known
-            for other, known in expected.items()
-            if other != external_id and leads_to(publication.name, body, other)
-        }
-        if carried:
-            note[SUCCESSORS] = json.dumps(carried)
+        if expected:
+            carried = {
+                other: known
+                for other, known in expected.items()
+                if other != external_id and leads_to(publication.name, body, other)
+            }
+            note |= {SUCCESSORS: json.dumps(carried)} if carried else {}
         publication.note = note if self._message_header else None
 
     def failed(self, publication: Publication, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""The messages and requests that a worker's main process has in hand: our header is taken off each and kept here.
+"""The messages that a worker's main process has in hand: our header is taken off each and kept here.
 
 So no receiver in this process meets it, in the message, the request, or what Celery makes of them.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
@@ -19,16 +19,17 @@ from sluice_agent.signals.watch import Watch, harmless
 
 
 class Received:
-    """What our header said, by message and by the request that the worker makes of it. Each goes with its key."""
+    """What our header said, by the request that the worker makes of a message. It goes when the request goes."""
 
     def __init__(self) -> None:
-        self._of_messages: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
-        self._of_requests: WeakKeyDictionary[Request, dict[str, str]] = WeakKeyDictionary()
+        self._notes: dict[ref[Request], dict[str, str]] = {}
         self._newest: WeakValueDictionary[str, Request] = WeakValueDictionary()
+        self._handled: tuple[Any, dict[str, str]] | None = None
+        """The message that the worker looks at now, and what our header of it said."""
 
     def watch(self, watch: Watch) -> None:
         """Take our header off each message before the worker looks at it, and back on where it is to be sent again."""
-        take, keep = harmless(watch, self._take), harmless(watch, self._keep)
+        take = harmless(watch, self._take)
 
         def handling(original: Callable[..., Any]) -> Callable[..., Any]:
             def create_task_handler(consumer: Consumer, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
@@ -36,55 +37,73 @@ class Received:
 
                 def on_task_received(message: Any) -> Any:
                     take(message)
-                    return handle(message)
+                    try:
+                        return handle(message)
+                    finally:
+                        self._handled = None
 
                 return on_task_received
 
             return create_task_handler
 
-        def making(original: Callable[..., Any]) -> Callable[..., Any]:
-            def __init__(request: Request, message: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - as above
-                original(request, message, *args, **kwargs)
-                keep(request, message)
-
-            return __init__
-
         def restoring(original: Callable[..., Any]) -> Callable[..., Any]:
             def serializable(message: VirtualMessage) -> Any:
-                made = original(message)
-                note = self._of_messages.get(message)
+                made, note = original(message), self._note_to_restore(message)
                 return {**made, "headers": {**made["headers"], HEADER: note}} if note else made
 
             return serializable
 
         listen(Consumer, "create_task_handler", handling)
-        listen(Request, "__init__", making)
-        listen(VirtualMessage, "serializable", restoring)  # the brokers that kombu itself puts a message back into
+        listen(VirtualMessage, "serializable", restoring)  # for brokers that kombu itself puts a message back into
+
+    def keep(self, request: Request) -> dict[str, str]:
+        """What our header said of the message that the worker has just made this request of, to be added to."""
+        handled = self._handled
+        note = handled[1] if handled is not None and handled[0] is request.message else {}
+        self._notes[ref(request, self._notes.pop)] = note
+        self._newest[str(request.id)] = request
+        return note
 
     def of_message(self, message: Any) -> dict[str, str]:
-        """What our header of this message said."""
-        return self._of_messages.get(message) or {}
+        """What our header said of the message that the worker looks at now."""
+        handled = self._handled
+        return handled[1] if handled is not None and handled[0] is message else {}
 
-    def of_request(self, request: Any) -> dict[str, str] | None:
-        """What our header of this request's message said, to be added to; None where it is no request of a worker's."""
-        return self._of_requests.get(request) if isinstance(request, Request) else None
+    def of_request(self, request: Any) -> dict[str, str]:
+        """What our header said of this request's message; empty where it is no request of a worker's."""
+        return (self._notes.get(ref(request)) or {}) if isinstance(request, Request) else {}
 
-    def request(self, external_id: object, context: Any = None) -> Request | None:
-        """The request of this job that was received last, or the one that `context` was made of."""
-        newest = self._newest.get(str(external_id))
-        if context is None or newest is None or vars(newest).get("_context") is context:
-            return newest
-        found = (request for request in tuple(self._of_requests) if vars(request).get("_context") is context)
-        return next(found, newest)
+    def of_context(self, context: Any) -> dict[str, str]:
+        """The same of the request that this is Celery's context of."""
+        newest = self.request(context.id)
+        if newest is not None and vars(newest).get("_context") is context:
+            return self.of_request(newest)
+        handled = self._handled
+        if handled is not None and handled[0].properties.get("correlation_id") == context.id:
+            return handled[1]  # the worker turns it away before it announces that it has received it
+        return self.of_request(self._find(lambda request: vars(request).get("_context") is context) or newest)
+
+    def request(self, external_id: object) -> Request | None:
+        """The request of this job that was received last."""
+        return self._newest.get(str(external_id))
 
     def _take(self, message: Any) -> None:
         headers = message.headers
         if type(headers) is dict and HEADER in headers:
             note = written(headers)
             note.pop(RUN, None)  # it is for us to name it
-            self._of_messages[message] = note
-            message.headers = {name: value for name, value in headers.items() if name != HEADER}
+            self._handled = message, note
+            clean = headers.copy()  # in memory, they are the producer's own
+            del clean[HEADER]
+            message.headers = clean
+        elif self._handled is None:
+            self._handled = message, {}
 
-    def _keep(self, request: Request, message: Any) -> None:
-        self._of_requests[request] = dict(self.of_message(message))
-        self._newest[str(request.id)] = request
+    def _note_to_restore(self, message: Any) -> dict[str, str]:
+        note = self.of_message(message) or self.of_request(self._find(lambda request: request.message is message))
+        return {name: value for name, value in note.items() if name != RUN}
+
+    def _find(self, is_it: Callable[[Request], bool]) -> Request | None:
+        """For what happens seldom: it looks at all that is in hand."""
+        held = (found() for found in tuple(self._notes))
+        return next((request for request in held if request is not None and is_it(request)), None)

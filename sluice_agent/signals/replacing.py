@@ -13,9 +13,9 @@ from typing import Any
 
 from celery import Task
 
-from sluice_agent.signals.handed import note_here
 from sluice_agent.signals.header import CREATED_AT, REPLACEMENTS, replacements, successors
 from sluice_agent.signals.listening import listen
+from sluice_agent.signals.run import note_here
 from sluice_agent.signals.watch import Watch, harmless
 
 _replaced: ContextVar[Mapping[str, dict[str, str]] | None] = ContextVar("sluice_agent_replaced", default=None)

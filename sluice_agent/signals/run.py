@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from celery import Task
 from celery.app.task import Context
@@ -19,8 +19,12 @@ from sluice_agent.translation import JobEvents, timestamp_of_ns
 
 _TOKEN_BYTES = 6  # two of a million processes of one name and number have the same token with a chance of 1 in 600
 
-_runs: WeakKeyDictionary[Context, Run] = WeakKeyDictionary()
-"""The `Run` of each request that is executed here. It goes when the request goes, and no task can meet it."""
+_known: dict[ref[Context], Run | dict[str, str]] = {}
+"""Of each request that is executed here its `Run`, or before it begins what our header says; no task can meet it.
+
+It goes when the request goes: the dictionary's own `pop` is what is called then, at half the cost of a
+`WeakKeyDictionary`, which calls back into Python.
+"""
 
 
 class RunNames:
@@ -79,16 +83,26 @@ class Run:
         return "eager" in self.told.facts.extensions
 
 
+def take_note(request: Context, note: dict[str, str]) -> None:
+    """`note` is what our header says of `request`, which is about to be executed here."""
+    _known[ref(request, _known.pop)] = note
+
+
 def begin(request: Context, run: Run) -> None:
     """`run` is the execution of `request`, from now on."""
-    _runs[request] = run
+    key = ref(request)
+    _known[key if key in _known else ref(request, _known.pop)] = run
+
+
+def note_here(task: Task | None) -> Mapping[str, str]:
+    """What our header says of the request that `task` executes here; empty where there is none."""
+    known = None if task is None else _known.get(ref(task.request))
+    return known.note if isinstance(known, Run) else known or {}
 
 
 def run_here(task: Task | None, external_id: object = None) -> Run | None:
     """The execution that `task` is in the middle of, if it is of job `external_id` or that does not matter."""
-    if task is None:
-        return None
-    run = _runs.get(task.request)
-    if run is None or (external_id is not None and run.told.facts.external_id != str(external_id)):
+    run = None if task is None else _known.get(ref(task.request))
+    if not isinstance(run, Run) or (external_id is not None and run.told.facts.external_id != str(external_id)):
         return None
     return run

@@ -51,12 +51,10 @@ class Verdicts:
 
     def received(self, request: Any, **_: Any) -> None:
         """Name the execution that is about to begin, and tell `queued` where nobody has."""
+        note = self._received.keep(request)
         if self._watch.is_ignored(request.type):
             return
         task = request.request_dict
-        note = self._received.of_request(request)
-        if note is None:  # no request of a worker's
-            return
         told_by_producer = (PUBLISHED_AT if REPLACEMENTS in note else CREATED_AT) in note
         note[RUN] = self._names.next(request.hostname)
         if not told_by_producer:
@@ -74,18 +72,18 @@ class Verdicts:
             return  # Celery 5.7 reports a rejection as a failure too; REJECTED has told it
         if self._execution.failure(sender=sender, task_id=task_id, exception=exception, einfo=einfo, **more):
             return
-        context = sender.request if sender.request.id == task_id else None
-        request = self._received.request(task_id, context)
-        task = vars(context) if context is not None else request and request.request_dict
-        if task:
-            outcome = outcome_of(JobState.FAILED, "FAILURE", exception, einfo)
-            self._tell(sender.app, task, self._received.of_request(request), sender.name, outcome)
+        outcome = outcome_of(JobState.FAILED, "FAILURE", exception, einfo)
+        if sender.request.id == task_id:
+            note = self._received.of_context(sender.request)
+            self._tell(sender.app, vars(sender.request), note, sender.name, outcome)
+        elif (request := self._received.request(task_id)) is not None:
+            self._tell(sender.app, request.request_dict, self._received.of_request(request), sender.name, outcome)
 
     def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **more: Any) -> None:
         """Tell `retrying`, whichever process noticed it. No reason: Celery has cancelled the job, see `CutOff`."""
         if reason is None or self._execution.retry(sender=sender, request=request, reason=reason, einfo=einfo, **more):
             return
-        note = self._received.of_request(self._received.request(request.id, request))
+        note = self._received.of_context(request)
         self._tell(sender.app, vars(request), note, sender.name, outcome_of(JobState.RETRYING, "RETRY", reason, einfo))
 
     def revoked(
@@ -101,7 +99,7 @@ class Verdicts:
         self._tell(
             sender.app,
             vars(request),
-            self._received.of_request(self._received.request(request.id, request)),
+            self._received.of_context(request),
             sender.name,
             Outcome(JobState.CANCELLED, "REVOKED"),
             terminated=terminated or None,
@@ -146,14 +144,14 @@ class Verdicts:
     def tell_of(self, request: Any, outcome: Outcome, **extensions: Any) -> None:
         """Tell what became of a job that this process has received, unless it is told to be over."""
         task, note = request.request_dict, self._received.of_request(request)
-        if not self._told.has_verdict(self._about(request.app, task, note or {}, request.type).facts):
+        if not self._told.has_verdict(self._about(request.app, task, note, request.type).facts):
             self._tell(request.app, task, note, request.type, outcome, **extensions)
 
     def _tell(
         self,
         app: Celery,
         task: Mapping[str, Any],
-        note: Mapping[str, str] | None,
+        note: Mapping[str, str],
         name: str,
         outcome: Outcome,
         *,
@@ -162,7 +160,7 @@ class Verdicts:
     ) -> None:
         if self._watch.is_ignored(name):
             return
-        told = self._about(app, task, note or {}, name)
+        told = self._about(app, task, note, name)
         facts = told.facts
         if self._told.is_told(facts, outcome.state):  # Celery 5.7 fires some verdicts twice
             return
