@@ -326,6 +326,7 @@ ENDINGS = (
         "raises, and so does the task's `on_failure`",
         call(tasks.on_failure_raises),
         {ALL: "queued active failed"},
+        watched={PREFORK: "queued active failed", ALL: SILENT},
         error=r"KeyError: .*own.*|ConnectionError: the chat is away",
         note="Agents report the task's own error; Celery's event has the hook's.",
     ),
