@@ -31,6 +31,7 @@ demo: $(VENV)/.installed-server
 
 test: $(VENV)/.installed-dev $(if $(ARGS),,.venv-celery-$(OLDEST)/.installed)
 	@sh scripts/servers.sh
+	@rm -f flaky-tests.txt
 	@$(if $(ARGS),,$(MAKE) --no-print-directory -j2 --output-sync test-oldest test-gevent)
 	@echo "test: pytest $(ARGS)"
 	@sh scripts/test.sh $(ARGS)
@@ -39,13 +40,13 @@ test: $(VENV)/.installed-dev $(if $(ARGS),,.venv-celery-$(OLDEST)/.installed)
 test-oldest: .venv-celery-$(OLDEST)/.installed
 	@sh scripts/servers.sh
 	@echo "test: celery $(OLDEST)"
-	@.venv-celery-$(OLDEST)/bin/pytest -q -p no:cacheprovider tests/integration/test_outcomes.py -k redis-prefork
+	@PYTEST=.venv-celery-$(OLDEST)/bin/pytest sh scripts/pytest.sh -q -p no:cacheprovider tests/integration/test_outcomes.py -k redis-prefork
 
 # Producer, worker, agent and endpoint in one process, all of it patched: not a process that pytest has begun unpatched.
 test-gevent: $(VENV)/.installed-dev
 	@sh scripts/servers.sh
 	@echo "test: gevent, monkey-patched"
-	@$(BIN)/python -m tests.gevent -q -p no:cacheprovider tests/gevent
+	@PYTEST="$(BIN)/python -m tests.gevent" sh scripts/pytest.sh -q -p no:cacheprovider tests/gevent
 
 check: $(VENV)/.installed-dev
 	@echo "check: ruff check"

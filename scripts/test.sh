@@ -3,13 +3,14 @@
 # Most wait for processes rather than compute, so there are more at a time than a small machine has processors.
 set -u
 
-pytest="$(dirname "$0")/../.venv/bin/pytest"
+scripts="$(dirname "$0")"
+export PYTEST="$scripts/../.venv/bin/pytest"
 nothing=5 # pytest's exit code where no test was chosen
 failed=""
 chosen=""
 
 some_of_them() {
-    "$pytest" "$@"
+    sh "$scripts/pytest.sh" "$@"
     case $? in
         0) chosen=yes ;;
         "$nothing") ;;
@@ -19,5 +20,6 @@ some_of_them() {
 
 some_of_them -n 4 --dist loadgroup -m "not alone" "$@"
 some_of_them -m alone "$@"
+[ ! -s flaky-tests.txt ] || sed 's/^/FLAKY /' flaky-tests.txt
 [ -z "$failed" ] || exit 1
 [ -n "$chosen" ] || exit "$nothing"

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.failures import pytest_runtest_logreport
+
+__all__ = ["pytest_collection_modifyitems", "pytest_runtest_logreport"]
+
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

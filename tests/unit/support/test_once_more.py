@@ -1,0 +1,81 @@
+"""In CI a test that fails is run once more, alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.failures import PATH, without_group
+from tests.support.process import ROOT
+
+TESTS = """
+import os, pathlib, pytest
+
+@pytest.mark.parametrize("name", ["a@b", "c"])
+@pytest.mark.xdist_group("group")
+def test_that_passes_the_second_time(name):
+    before = pathlib.Path(f"{name}.seen")
+    if not before.exists():
+        before.touch()
+        raise AssertionError("the first time")
+
+def test_that_fails():
+    assert "NEVER" not in os.environ
+
+def test_that_passes():
+    pass
+"""
+FLAKY = ["test_some.py::test_that_passes_the_second_time[a@b]", "test_some.py::test_that_passes_the_second_time[c]"]
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """scripts/pytest.sh in `folder`, over the tests above."""
+    (folder / "test_some.py").write_text(TESTS)
+    (folder / "conftest.py").write_text("from tests.support.failures import pytest_runtest_logreport\n")
+    ours = {name: value for name, value in os.environ.items() if name not in {PATH, "CI", "PYTEST_XDIST_WORKER"}}
+    env = {**ours, "PYTEST": f"{sys.executable} -m pytest -p xdist", "PYTHONPATH": str(ROOT), **environment}
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take longer than the tests
+    command = ["sh", str(ROOT / "scripts" / "pytest.sh"), *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("side_by_side", [(), ("-n", "2", "--dist", "loadgroup")], ids=["one", "two"])
+def test_a_test_that_passes_the_second_time_is_named_and_fails_nobody(
+    tmp_path: Path, side_by_side: tuple[str, ...]
+) -> None:
+    """A machine that is slow for a moment would otherwise reject a change that is right."""
+    result = run(tmp_path, *side_by_side, CI="true")
+    assert result.returncode == 0, result.stdout
+    assert (tmp_path / "flaky-tests.txt").read_text().splitlines() == FLAKY
+
+
+def test_a_test_that_fails_twice_fails_the_run(tmp_path: Path) -> None:
+    """A fault would otherwise pass as bad luck."""
+    result = run(tmp_path, CI="true", NEVER="1")
+    assert result.returncode == 1
+    assert result.stdout.count("FAILED test_some.py::test_that_fails") == 2
+    assert (tmp_path / "flaky-tests.txt").read_text().splitlines() == FLAKY
+
+
+def test_elsewhere_nothing_is_run_again(tmp_path: Path) -> None:
+    """Whoever writes a test would otherwise not learn that it fails now and then."""
+    assert run(tmp_path).returncode == 1
+    assert not (tmp_path / "flaky-tests.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "name"),
+    [
+        ("t.py::test[a]@redis", "t.py::test[a]"),
+        ("t.py::test@redis", "t.py::test"),
+        ("t.py::test[a@b]", "t.py::test[a@b]"),
+        ("a@b/t.py::test", "a@b/t.py::test"),
+    ],
+)
+def test_a_group_is_no_part_of_a_name(nodeid: str, name: str) -> None:
+    """A test with a group would otherwise not be found the second time."""
+    assert without_group(nodeid) == name
