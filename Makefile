@@ -14,7 +14,7 @@ MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/te
 	tests/integration/test_monitor_beside_agents.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-gevent check bench matrix outcomes
+.PHONY: help demo test test-oldest test-gevent check bench matrix outcomes celery-suite
 
 help:
 	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-gevent  every outcome in one process that gevent has patched; part of make test"
 	@echo "make check   ruff and mypy"
 	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
+	@echo "make celery-suite  Celery's own tests, without the agent and with it: outside CI, takes an hour"
 	@echo "make outcomes  docs/outcomes.md, from the rows that the tests run"
 	@echo "make bench   what the agent costs a task, and an event in the sidecar, with Flower beside it"
 	@echo "make soak    a worker for 3 minutes, or SOAK_MINUTES=180: what it takes does not grow"
@@ -73,6 +74,27 @@ matrix: $(VENV)/.installed-dev $(OLDER:%=.venv-celery-%/.installed)
 		> .venv-celery-$*/constraints.txt
 	@.venv-celery-$*/bin/python -m pip --disable-pip-version-check -qq install \
 		-c .venv-celery-$*/constraints.txt -e '.[dev]'
+	@touch $@
+
+# Celery's own tests are in its source distribution alone, whose requirements need a venv of their own. Those of
+# servers that nobody starts here are left out: what needs them skips itself.
+CELERY := 5.7.0
+SUITE := .celery-suite-$(CELERY)
+SUITE_EXTRAS := redis sqlalchemy pymemcache auth eventlet elasticsearch slmq
+
+celery-suite: $(VENV)/.installed-dev $(SUITE)/.installed
+	@sh scripts/servers.sh
+	@$(BIN)/python -m tests.celery_suite $(SUITE)/celery-$(CELERY) $(SUITE)/venv/bin/python $(ARGS)
+
+$(SUITE)/.installed: pyproject.toml | $(BIN)/pip
+	@echo "setup: installing the test suite of celery $(CELERY) into $(SUITE)"
+	@mkdir -p $(SUITE)
+	@$(PIP) download --no-binary :all: --no-deps -d $(SUITE) celery==$(CELERY)
+	@tar -xzf $(SUITE)/celery-$(CELERY).tar.gz -C $(SUITE)
+	@test -x $(SUITE)/venv/bin/pip || $(BIN)/python -m venv $(SUITE)/venv
+	@$(SUITE)/venv/bin/python -m pip --disable-pip-version-check -qq install celery==$(CELERY) 'fakeredis[lua]' -e . \
+		-r $(SUITE)/celery-$(CELERY)/requirements/test.txt \
+		$(SUITE_EXTRAS:%=-r $(SUITE)/celery-$(CELERY)/requirements/extras/%.txt)
 	@touch $@
 
 outcomes: $(VENV)/.installed-dev
