@@ -335,7 +335,7 @@ ENDINGS = (
         "`self.retry()`, and the task's `on_retry` raises; then returns",
         call(tasks.on_retry_raises),
         {ALL: "queued active retrying active/2 completed/2"},
-        watched={ALL: "queued active failed active/2 completed/2"},
+        watched={PREFORK: "queued active failed active/2 completed/2", ALL: "queued active active/2 completed/2"},
         misreported=True,
         note="Celery fires no signal, and its event says that the job has failed.",
     ),
