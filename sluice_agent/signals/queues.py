@@ -6,12 +6,17 @@ An app that has not read its settings is not asked: Celery would import what the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from celery import Celery
 
 from sluice_agent.routing import leads, undelayed
+
+_REMEMBERED = 1024  # exchanges and routing keys of one app whose queue is known; a topic's keys may be endless
+
+_found: WeakKeyDictionary[Celery, dict[tuple[str, str], str]] = WeakKeyDictionary()
+"""The queues that were found, by app: one that its host lets go of is not kept."""
 
 
 def queue_of(app: Celery, delivery: Mapping[str, Any] | None) -> str | None:
@@ -24,10 +29,18 @@ def queue_of(app: Celery, delivery: Mapping[str, Any] | None) -> str | None:
     name = getattr(exchange, "name", exchange)
     if not name:  # the default exchange: the routing key is the queue's name
         return routing_key or None
-    return _bound_queue(app, str(name), routing_key) if app.configured else routing_key or str(name)
+    if not app.configured:
+        return routing_key or str(name)
+    found = _found.setdefault(app, {})
+    place = str(name), routing_key
+    queue = found.get(place)
+    if queue is None:
+        if len(found) >= _REMEMBERED:
+            found.clear()
+        queue = found[place] = _bound_queue(app, *place)
+    return queue
 
 
-@lru_cache(maxsize=1024)
 def _bound_queue(app: Celery, exchange: str, routing_key: str) -> str:
     queues = app.amqp.queues
     exchange, routing_key = undelayed(exchange, routing_key)

@@ -80,6 +80,10 @@ away as well, Celery from 5.6 on takes the loss of a result for a failure: `comp
   not certain which queue the job went to, where an agent's worker takes from that queue, where a worker that has
   answered before is too busy to, or with `SLUICE_QUEUE_INTERVAL=0`. With Redis this includes jobs that a worker had
   reserved as it died: Redis hands them out again after the visibility timeout, and they are reported from then on.
+- A publication that fails or is interrupted where the producer does not have the agent: no event says so. With the
+  agent it is `unknown`, with `extensions.reason`; where the broker has the message, what its worker reports follows.
+- That an attempt has published the next one and raised no `Retry`, by a monitor alone: it reports the end that Celery
+  does, and does not report that a job waits which is published with `retries` for the first time.
 - The later members of a chain whose first fails: Celery stores FAILURE for each, and publishes none, so nothing is
   told of them.
 - A chord whose header fails: the body is never sent, so nothing is told of it.
