@@ -173,14 +173,17 @@ def _was_replaced(task: Task, kind: int, at: float) -> bool:
     return task.held is not None and at < task.held.at
 
 
-def _hashable(value: Any) -> str:
-    """Texts, as Celery sends them; another client may send the values themselves."""
-    return value if isinstance(value, str) else repr(value)
+def _kind(message: tuple[Any, ...]) -> int:
+    """A hash of texts, as Celery sends them; another client may send the values themselves."""
+    try:
+        return hash(message)
+    except TypeError:
+        return hash(repr(message))
 
 
 def _seen(last: Turn | None, last_kind: int, attempt: int, event: Event) -> tuple[Turn, int]:
     """A message as it is seen now, and what kind it is. Another kind for no later attempt has replaced the last one."""
-    kind = hash(tuple(_hashable(event.get(name)) for name in ("name", "args", "kwargs"))) & _SMALL
+    kind = _kind((event.get("name"), event.get("args"), event.get("kwargs"))) & _SMALL
     if last is None:
         return turn(attempt), kind
     replaces = kind != last_kind and attempt <= last.attempt

@@ -19,16 +19,18 @@ _ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 def date_of_waiting(task: Task, nesting: int, at: float) -> float:
     """When the task, of this nesting, is reported to wait: after those that it has replaced, and before it runs."""
+    latest = task.waiting_since if task.told_waiting >= 0 else task.told_before
+    if task.last_run is None:
+        return _behind(latest, at, _ROOM)
     runs = [run for run in task.runs if run.told_at]
-    latest = max((run.told_at for run in runs if run.nesting < nesting), default=0.0)
-    latest = max(latest, task.waiting_since if task.told_waiting >= 0 else task.told_before)
+    latest = max([latest, *(run.told_at for run in runs if run.nesting < nesting)])
     earliest = min((run.told_started or run.told_at for run in runs if run.nesting >= nesting), default=inf)
-    return round(min(max(at, latest + _ROOM), earliest - MICROSECOND), _DIGITS)
+    return min(_behind(latest, at, _ROOM), earliest - MICROSECOND)
 
 
 def date_of_refusal(task: Task, at: float) -> float:
     """When the task is reported to be turned away: after all that was reported of it."""
-    return round(max(at, task.told_at + MICROSECOND), _DIGITS)
+    return _behind(task.told_at, at)
 
 
 def date(task: Task, run: Run, state: JobState, at: float) -> float:
@@ -40,20 +42,25 @@ def date(task: Task, run: Run, state: JobState, at: float) -> float:
     if run.started is not None and not run.told_started:
         room = _ROOM if run.earlier is not None and run.earlier.is_live else MICROSECOND
         end = _reported_after(task, run, same_attempt=False)
-        begun = min(max(run.started, latest + room), end - 2 * MICROSECOND)
-        run.told_started = latest = round(begun, _DIGITS)
+        run.told_started = latest = min(_behind(latest, run.started, room), end - 2 * MICROSECOND)
     if state is JobState.ACTIVE:
         at = run.told_started
     else:
         if run.started is not None and state is not JobState.UNKNOWN:  # the time of that is by our own clock
             at += run.told_started - run.started
-        at = max(at, latest + MICROSECOND)
+        at = _behind(latest, at)
         if state not in _ENDS:  # another run, or the next attempt, has taken its place
             same_attempt = state is not JobState.RETRYING
             at = min(at, _reported_after(task, run, same_attempt=same_attempt) - MICROSECOND)
-    at = round(at, _DIGITS)
     run.told_at = max(run.told_at, at)
     return at
+
+
+def _behind(latest: float, at: float, room: float = MICROSECOND) -> float:
+    """`at`, or so much later than `latest`, as timestamps tell the two."""
+    if at > latest + 2 * room:
+        return at
+    return round(max(at, round(latest, _DIGITS) + room), _DIGITS)
 
 
 def note(run: Run, state: JobState, at: float) -> None:
@@ -81,6 +88,8 @@ def _reported_after(task: Task, run: Run, *, same_attempt: bool) -> float:
 
     Another run of the same attempt counts if `same_attempt`: two may be under way at once.
     """
+    if task.last_run is run and task.held is None and task.told_waiting <= run.nesting:
+        return inf
     if task.held is not None and task.held.nesting > run.nesting:
         earliest = task.held.at
     else:

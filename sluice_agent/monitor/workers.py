@@ -68,7 +68,7 @@ class Workers:
     def at(self, event: Event) -> WorkerView:
         """The worker process that sent `event`."""
         hostname, pid = event.get("hostname"), event.get("pid")
-        view = self._views.get(Process(hostname, pid)) if isinstance(hostname, str) and isinstance(pid, int) else None
+        view = self._views.get((hostname, pid)) if isinstance(hostname, str) and isinstance(pid, int) else None
         if view is None:
             process = Process(intern(text(event, "hostname") or "unknown"), count(event.get("pid")) or 0)
             now = self._later.now
