@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,13 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
 from sluice_agent.model import JobState
+from sluice_agent.signals.batches import jobs_in, outcome_in_batch
 from sluice_agent.signals.facts import facts_of, max_retries_of
 from sluice_agent.signals.header import RUN
-from sluice_agent.signals.outcome import Outcome, note_told, outcome_of, outcome_stored, raised_by_task
+from sluice_agent.signals.outcome import COMPLETED, Outcome, note_told, outcome_of, outcome_stored, raised_by_task
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.replacing import expected_here
-from sluice_agent.signals.run import Run, RunNames, begin, note_here, run_here
+from sluice_agent.signals.run import Run, RunNames, batch_here, begin, begin_batch, end_batch, note_here, run_here
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.watch import Watch
 from sluice_agent.translation import JobEvents, timestamp_of_ns
@@ -24,7 +26,6 @@ from sluice_agent.translation import JobEvents, timestamp_of_ns
 _PROGRESS_EVERY = 1.0  # seconds between two progress events of one task
 _REPLACED = "Replaced by new task"  # how `Task.replace` says that this job goes on as another task of the same id
 
-_COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
 _IGNORED = Outcome(JobState.COMPLETED, "IGNORED")
 
 
@@ -40,23 +41,35 @@ class Execution:
         later that the job has failed.
         """
 
-    def prerun(self, task: Task, **_: Any) -> None:
+    def prerun(self, task: Task, args: Any = (), **_: Any) -> None:
         """Tell `active`."""
         if self._watch.is_ignored(task.name):
             return
         request = vars(task.request)
+        if request.get("id") is None:  # no job's own: whoever calls the task in a way of its own may batch several
+            self._begin_batch(task, args)
+            return
         run = run_here(task)
         if run is None:
-            run = self._begin(task, request)
+            note = note_here(task)
+            if not note and request.get("is_eager"):  # it was published nowhere
+                note = expected_here({}).get(str(request["id"]), {})
+            run = self._run(task, request, note)
             begin(task.request, run)
+        self._tell_active(run)
+
+    def _begin_batch(self, task: Task, args: Any) -> None:
+        if not batch_here(task.request):
+            begin_batch(task.request, {str(job["id"]): self._run(task, job, {}) for job in jobs_in(args)})
+        for run in batch_here(task.request).values():
+            self._tell_active(run)
+
+    def _tell_active(self, run: Run) -> None:
         if not run.has_begun:
             self._watch.emit(run.told.event(JobState.ACTIVE, "STARTED", run.started, started=run.started))
             run.has_begun = True
 
-    def _begin(self, task: Task, request: dict[str, Any]) -> Run:
-        note = note_here(task)
-        if not note and request.get("is_eager"):  # it was published nowhere
-            note = expected_here({}).get(str(request["id"]), {})
+    def _run(self, task: Task, request: Mapping[str, Any], note: Mapping[str, str]) -> Run:
         hostname = request.get("hostname")
         if RUN not in note:  # nobody has received it: an eager task, or a main process without the agent
             note = {**note, RUN: self._names.next(hostname or "")}
@@ -96,6 +109,9 @@ class Execution:
         """
         run = run_here(task)
         if run is None:
+            for member in batch_here(task.request).values():
+                self._end(member, outcome_in_batch(member.stored, state))
+            end_batch(task.request)
             return
         if state == "SUCCESS":
             unstored = sys.exc_info()[1]
@@ -103,9 +119,9 @@ class Execution:
                 self._succeeded = run, id(unstored)
             redact = self._watch.redact
             if redact is None:
-                self._end(run, _COMPLETED)
+                self._end(run, COMPLETED)
             else:
-                self._end(run, _COMPLETED, result=redact("result", retval))
+                self._end(run, COMPLETED, result=redact("result", retval))
         elif state == "IGNORED" and not (isinstance(retval, Ignore) and _REPLACED in retval.args):
             self._end(run, (outcome_stored(*run.stored) if run.stored else None) or _IGNORED)
         elif state == "REJECTED" and isinstance(retval, Reject) and not (retval.requeue and _goes_back(task, run)):

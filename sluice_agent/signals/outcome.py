@@ -37,6 +37,9 @@ class Outcome:
     eta: str | None = None
 
 
+COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
+
+
 def outcome_of(state: JobState, celery_state: str, exception: BaseException, einfo: Any) -> Outcome:
     """The outcome that `exception` stands for; `einfo` is what Celery keeps of it."""
     eta = None

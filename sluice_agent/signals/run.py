@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
 from typing import Any
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 from celery import Task
 from celery.app.task import Context
@@ -25,6 +25,9 @@ _known: dict[ref[Context], Run | dict[str, str]] = {}
 It goes when the request goes: the dictionary's own `pop` is what is called then, at half the cost of a
 `WeakKeyDictionary`, which calls back into Python.
 """
+
+_batches: WeakKeyDictionary[Context, dict[str, Run]] = WeakKeyDictionary()
+"""The executions of each request that stands for several jobs, by their ids."""
 
 
 class RunNames:
@@ -100,9 +103,28 @@ def note_here(task: Task | None) -> Mapping[str, str]:
     return known.note if isinstance(known, Run) else known or {}
 
 
+def begin_batch(request: Context, runs: dict[str, Run]) -> None:
+    """`runs`, by the ids of their jobs, are the executions of `request`, which is no job's own."""
+    _batches[request] = runs
+
+
+def batch_here(request: Context) -> dict[str, Run]:
+    """The executions of `request`, by the ids of their jobs."""
+    return _batches.get(request, {})
+
+
+def end_batch(request: Context) -> None:
+    """The executions of `request` have ended with it."""
+    _batches.pop(request, None)
+
+
 def run_here(task: Task | None, external_id: object = None) -> Run | None:
     """The execution that `task` is in the middle of, if it is of job `external_id` or that does not matter."""
-    run = None if task is None else _known.get(ref(task.request))
-    if not isinstance(run, Run) or (external_id is not None and run.told.facts.external_id != str(external_id)):
+    if task is None:
+        return None
+    run = _known.get(ref(task.request))
+    if not isinstance(run, Run):
+        return batch_here(task.request).get(str(external_id)) if _batches else None
+    if external_id is not None and run.told.facts.external_id != str(external_id):
         return None
     return run

@@ -1,0 +1,83 @@
+"""A task that is called for several jobs at once, under a request that is none of theirs."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.app.task import Context
+
+from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.progress import Progress
+from sluice_agent.signals.run import RunNames
+from sluice_agent.signals.silence import Silence
+from sluice_agent.signals.told import Told
+from sluice_agent.signals.watch import Watch
+
+app = Celery("batches", set_as_current=False)
+
+
+@app.task(name="batches.count")
+def count(requests: Any) -> None: ...
+
+
+class Batch:
+    """The task as celery-batches calls it, and what is emitted meanwhile."""
+
+    def __init__(self, args: Any) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._args = args
+        watch = Watch(
+            emit=lambda line: self.events.append(json.loads(line)["job"]),
+            lost=pytest.fail,
+            connection_id="550e8400-e29b-41d4-a716-446655440000",
+            is_ignored=lambda _: False,
+            redact=None,
+        )
+        self.execution = Execution(watch, Silence(watch, Told()), RunNames())
+        self.progress = Progress(watch, self.execution)
+
+    def run(self, *failed: str, state: str = "SUCCESS") -> list[tuple[str, str]]:
+        """The states of the jobs, of which the task marks some as `failed`."""
+        count.request_stack.push(Context())
+        try:
+            self.execution.prerun(task=count, args=self._args)
+            for external_id in failed:
+                self.progress._state_updated(
+                    count, {"task_id": external_id, "state": "FAILURE", "meta": {"exc_message": ["boom"]}}
+                )
+            self.execution.postrun(task=count, state=state)
+        finally:
+            count.request_stack.pop()
+        return [(job["externalId"], job["state"]) for job in self.events]
+
+
+def member(external_id: Any) -> Any:
+    headers = {"id": external_id, "root_id": external_id, "task": "batches.count"}
+    return SimpleNamespace(id=external_id, request_dict=headers, delivery_info={"routing_key": "q"}, hostname="w@h")
+
+
+def test_each_job_of_a_batch_comes_to_its_end() -> None:
+    """They would look as if they waited for ever."""
+    batch = Batch(([member("a"), member(2)],))
+    assert batch.run() == [("a", "active"), ("2", "active"), ("a", "completed"), ("2", "completed")]
+    assert {(job["queue"], job["workerId"], job["name"]) for job in batch.events} == {("q", "w@h", "batches.count")}
+
+
+def test_a_job_of_a_batch_that_is_stored_as_failed_has_failed() -> None:
+    """A batch tells its jobs apart in the results that it stores, and nowhere else."""
+    batch = Batch(([member("a"), member("b")],))
+    assert batch.run("b")[2:] == [("a", "completed"), ("b", "failed")]
+    assert batch.events[-1]["error"] == "Failure: boom"
+    assert Batch(([member("a")],)).run(state="FAILURE")[1:] == [("a", "failed")]
+
+
+@pytest.mark.parametrize(
+    "args", [(), None, ([],), ([1, None, "x"],), ([SimpleNamespace(id=None, request_dict={})],), 5]
+)
+def test_a_request_that_is_none_does_no_harm(args: Any) -> None:
+    """Any strategy, pool or `Task.__call__` of somebody's may call a task in a way of its own."""
+    assert Batch(args).run() == []
