@@ -190,6 +190,8 @@ class Execution:
             )
         )
         run.has_ended = True
+        if outcome.state is not JobState.COMPLETED:
+            self._silence.has_verdict(run, outcome.state)
         run.stored = None  # it may hold what holds the request, whose key this is kept by
 
     def _say_unsaid_progress(self, run: Run) -> None:

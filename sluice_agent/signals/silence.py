@@ -34,6 +34,10 @@ class Silence:
         self._is_listening = False
         self._listen = harmless(watch, self._tell_overdue)
 
+    def has_verdict(self, run: Run, state: JobState) -> None:
+        """`run` is reported to have failed, or to be retried. Celery may go on to count it as active."""
+        self._told.note(run.told.facts, state)
+
     def note(self, run: Run, raised: BaseException | None) -> None:
         """`run` has ended by `raised`, which is no exception that Celery handles."""
         if raised is None or run.has_ended:
