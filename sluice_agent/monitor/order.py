@@ -25,7 +25,7 @@ def date_of_waiting(task: Task, nesting: int, at: float) -> float:
     runs = [run for run in task.runs if run.told_at]
     latest = max([latest, *(run.told_at for run in runs if run.nesting < nesting)])
     earliest = min((run.told_started or run.told_at for run in runs if run.nesting >= nesting), default=inf)
-    return min(_behind(latest, at, _ROOM), earliest - MICROSECOND)
+    return _before(earliest, _behind(latest, at, _ROOM))
 
 
 def date_of_refusal(task: Task, at: float) -> float:
@@ -42,7 +42,7 @@ def date(task: Task, run: Run, state: JobState, at: float) -> float:
     if run.started is not None and not run.told_started:
         room = _ROOM if run.earlier is not None and run.earlier.is_live else MICROSECOND
         end = _reported_after(task, run, same_attempt=False)
-        run.told_started = latest = min(_behind(latest, run.started, room), end - 2 * MICROSECOND)
+        run.told_started = latest = _before(end, _behind(latest, run.started, room), 2 * MICROSECOND)
     if state is JobState.ACTIVE:
         at = run.told_started
     else:
@@ -51,7 +51,7 @@ def date(task: Task, run: Run, state: JobState, at: float) -> float:
         at = _behind(latest, at)
         if state not in _ENDS:  # another run, or the next attempt, has taken its place
             same_attempt = state is not JobState.RETRYING
-            at = min(at, _reported_after(task, run, same_attempt=same_attempt) - MICROSECOND)
+            at = _before(_reported_after(task, run, same_attempt=same_attempt), at)
     run.told_at = max(run.told_at, at)
     return at
 
@@ -61,6 +61,13 @@ def _behind(latest: float, at: float, room: float = MICROSECOND) -> float:
     if at > latest + 2 * room:
         return at
     return round(max(at, round(latest, _DIGITS) + room), _DIGITS)
+
+
+def _before(earliest: float, at: float, room: float = MICROSECOND) -> float:
+    """`at`, or so much earlier than `earliest`, as timestamps tell the two."""
+    if at < earliest - 2 * room:
+        return at
+    return round(min(at, round(earliest, _DIGITS) - room), _DIGITS)
 
 
 def note(run: Run, state: JobState, at: float) -> None:
