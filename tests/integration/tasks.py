@@ -495,6 +495,8 @@ def _too_long(*_: object) -> NoReturn:
 @shared_task
 def limits_itself(seconds: float) -> None:
     """It may be struck in our code, or beside it: most of the time is ours."""
+    import sluice_agent
+
     before = signal.signal(signal.SIGALRM, _too_long)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     begin = time.monotonic()
