@@ -126,6 +126,8 @@ class Task:
     """Whether it is sure that its message was put into its queue."""
     is_missing: bool = False
     """Whether it was reported that it is in its queue no more, and with no worker."""
+    is_refused: bool = False
+    """Whether a worker has turned its message away for good: nothing of it waits or will run."""
     told_before: float = 0.0
     """The latest time that was reported of those; 0: none."""
     held: Held | None = None
@@ -151,9 +153,10 @@ class Task:
     def is_over(self) -> bool:
         """Whether all that was published under its id has ended, as far as is known."""
         sent, last = self.sent, self.last_run
-        if sent is None or last is None or self.held is not None or (self.taken and self.taken.nesting > sent.nesting):
+        if sent is None or self.held is not None or (self.taken and self.taken.nesting > sent.nesting):
             return False
-        return last.state in _VERDICTS and not any(run.is_live for run in self.runs)
+        has_ended = self.is_refused or (last is not None and last.state in _VERDICTS)
+        return has_ended and not any(run.is_live for run in self.runs)
 
     @property
     def told_at(self) -> float:
@@ -164,7 +167,7 @@ class Task:
     @property
     def waits(self) -> bool:
         """Whether it was reported to wait in its queue, and no event says that a worker has taken it since."""
-        if self.told_waiting < 0 or not self.is_placed or self.is_missing or self.held is not None:
+        if self.told_waiting < 0 or not self.is_placed or self.is_missing or self.is_refused or self.held is not None:
             return False
         last = self.last_run
         return last is None or last.state in _WAITING_AGAIN or (last.state is None and last.is_hearsay)

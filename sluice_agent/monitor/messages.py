@@ -117,6 +117,7 @@ class Messages:
 
         def tell() -> None:
             self._release(external_id, task, at, by=worker)
+            task.is_refused = True
             self._telling.turned_away(external_id, task, worker.process, state, celery_state, at, **about)
 
         if task.told_waiting < 0:

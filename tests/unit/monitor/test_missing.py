@@ -75,6 +75,28 @@ def test_a_retry_that_nobody_speaks_of(cluster: Cluster) -> None:
     assert cluster.walk() == "queued active retrying unknown/2"
 
 
+@pytest.mark.parametrize(
+    ("kind", "about", "end"),
+    [
+        ("revoked", {}, "cancelled"),
+        ("revoked", {"expired": True}, "cancelled"),
+        ("failed", {"exception": "NotRegistered('app.add')"}, "failed"),
+    ],
+)
+def test_a_job_that_a_worker_turned_away(cluster: Cluster, kind: str, about: dict[str, Any], end: str) -> None:
+    """No worker has it and its queue is empty, as it has ended; the next publication under its id is another job."""
+    cluster.task("sent", **ROUTE)
+    cluster.wait(2, beating=ONE)
+    cluster.task(kind, **about)
+    looked(cluster)
+    assert cluster.walk() == f"queued {end}"
+    cluster.task("sent", **ROUTE)
+    cluster.run("received", "started")
+    cluster.task("succeeded", runtime=1.0)
+    looked(cluster)
+    assert cluster.walk() == f"queued {end} queued active completed"
+
+
 @pytest.mark.parametrize("pause", [0, 100])
 def test_a_job_that_waits_in_its_queue(cluster: Cluster, pause: int) -> None:
     """A backlog of hours is no loss."""
