@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from celery import Task
+from celery.utils.functional import maybe_list
 
 from sluice_agent.signals.header import CREATED_AT, REPLACEMENTS, replacements, successors
 from sluice_agent.signals.listening import listen
@@ -54,13 +55,16 @@ def expected_here(note: Mapping[str, str]) -> Mapping[str, dict[str, str]]:
 
 
 def leads_to(name: str, body: Any, external_id: str) -> bool:
-    """Whether this message, of task `name`, leads to the one of another job: as a part of its chain or chord."""
+    """Whether this message, of task `name`, leads to the one of another job: as a part of its chain or chord.
+
+    Task protocol 1 has a chain as callbacks within each other.
+    """
     if name == _UNLOCKS_CHORD:
         return True
     embedded = body[2] if isinstance(body, (tuple, list)) and len(body) > 2 else body  # task protocols 2 and 1
     if not isinstance(embedded, Mapping):
         return False
-    parts = (*(embedded.get("chain") or ()), embedded.get("chord"))
+    parts = (*(embedded.get("chain") or ()), embedded.get("chord"), *maybe_list(embedded.get("callbacks") or ()))
     return any(_holds(part, external_id) for part in parts)
 
 
@@ -77,6 +81,8 @@ def _holds(sig: Any, external_id: str) -> bool:
         return False
     options, kwargs = sig.get("options") or {}, sig.get("kwargs") or {}
     if str(options.get("task_id")) == external_id or _holds(options.get("chord"), external_id):
+        return True
+    if any(_holds(part, external_id) for part in maybe_list(options.get("link") or ())):
         return True
     match sig.get("subtask_type"):
         case "chord":

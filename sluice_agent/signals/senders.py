@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
+from types import FunctionType
 from typing import Any
 
 from celery import Celery, _state
@@ -49,6 +50,16 @@ class Publication:
         headers: dict[str, Any] = self.message[0]
         return headers
 
+    def has(self, headers: Any) -> bool:
+        """Whether a message with these headers is this one: Celery's own event about it is published within as well.
+
+        A producer of the caller's may have copied them, to add some of its own.
+        """
+        own = self.headers
+        return headers is own or (isinstance(headers, dict) and "id" in own and headers.get("id") == own["id"])
+
+
+_WATCHED = "_sluice_agent_watched"
 
 _current: ContextVar[Publication | None] = ContextVar("sluice_agent_publication", default=None)
 
@@ -61,36 +72,36 @@ def watch_senders(
     """Call `announce` with exchange and routing key before a message goes, `failed` where an exception comes back."""
     _watch_publishing(harmless(watch, announce))
     _watch_task_senders(harmless(watch, failed))
-    for app in tuple(_state._get_active_apps()):
-        amqp = vars(app).get("amqp")
-        sender = amqp and vars(amqp).get("send_task_message")
-        if getattr(sender, "__module__", None) == AMQP.__module__:
-            del amqp.send_task_message  # made before us: Celery makes it again
 
 
 def _watch_task_senders(failed: Callable[[Publication, BaseException], None]) -> None:
+    def watched(amqp: AMQP, send: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(send)
+        def send_task_message(producer: Any, name: str, message: Any, *args: Any, **kwargs: Any) -> Any:
+            publication = Publication(amqp.app, name, message)
+            token = _current.set(publication)
+            try:
+                return send(producer, name, message, *args, **kwargs)
+            except BaseException as error:
+                if publication.is_announced and not publication.is_sent:
+                    failed(publication, error)
+                raise
+            finally:
+                _current.reset(token)
+
+        setattr(send_task_message, _WATCHED, True)
+        return send_task_message
+
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
-        def _create_task_sender(amqp: AMQP) -> Callable[..., Any]:
-            send = original(amqp)
-
-            @wraps(send)
-            def send_task_message(producer: Any, name: str, message: Any, *args: Any, **kwargs: Any) -> Any:
-                publication = Publication(amqp.app, name, message)
-                token = _current.set(publication)
-                try:
-                    return send(producer, name, message, *args, **kwargs)
-                except BaseException as error:
-                    if publication.is_announced and not publication.is_sent:
-                        failed(publication, error)
-                    raise
-                finally:
-                    _current.reset(token)
-
-            return send_task_message
-
-        return _create_task_sender
+        return lambda amqp: watched(amqp, original(amqp))
 
     listen(AMQP, "_create_task_sender", around)
+    for app in tuple(_state._get_active_apps()):
+        amqp = vars(app).get("amqp")
+        sender = amqp and vars(amqp).get("send_task_message")
+        # Made before us, and perhaps wrapped by somebody since.
+        if isinstance(sender, FunctionType) and not hasattr(sender, _WATCHED):
+            amqp.send_task_message = watched(amqp, sender)
 
 
 def _watch_publishing(announce: Callable[[Publication, str, str], None]) -> None:
@@ -102,8 +113,7 @@ def _watch_publishing(announce: Callable[[Publication, str, str], None]) -> None
 
         def _publish(producer: Producer, *args: Any, **kwargs: Any) -> Any:
             publication = _current.get()
-            # Celery's own event about the message is published in here as well: by its headers they are told apart.
-            if publication is None or len(args) <= key_at or args[headers_at] is not publication.headers:
+            if publication is None or len(args) <= key_at or not publication.has(args[headers_at]):
                 return original(producer, *args, **kwargs)
             if not publication.is_announced:
                 announce(publication, args[exchange_at], args[key_at])

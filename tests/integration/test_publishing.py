@@ -135,3 +135,48 @@ def test_a_sender_that_was_made_before_the_agent_is_watched_too(
     job = producer(env={"SLUICE_TEST_INSTALL": "0"}).run(code)
     wait_until(lambda: endpoint.states(job) == ["queued"], 20, "not reported", endpoint.walks)
     assert list(endpoint.jobs()) == [job]
+
+
+def test_what_somebody_has_wrapped_a_sender_in_before_the_agent_stays(
+    endpoint: Endpoint, producer: Callable[..., Producer]
+) -> None:
+    """Tracers wrap it likewise, as Celery's function: one that the agent takes off is the host's loss."""
+    code = """
+        import functools, os
+        from celery import Celery
+        app = Celery("early", broker=os.environ["BROKER_URL"])
+        send = app.amqp.send_task_message
+        @functools.wraps(send)
+        def traced(producer, name, *args, **kwargs):
+            print(name)
+            return send(producer, name, *args, **kwargs)
+        app.amqp.send_task_message = traced
+        import sluice_agent
+        sluice_agent.install()
+        print(app.send_task("late").id)
+        sluice_agent.flush()
+    """
+    name, job = producer(env={"SLUICE_TEST_INSTALL": "0"}).run(code).splitlines()
+    assert name == "late"
+    wait_until(lambda: endpoint.states(job) == ["queued"], 20, "not reported", endpoint.walks)
+
+
+def test_a_producer_that_copies_the_headers_is_watched_too(
+    endpoint: Endpoint, producer: Callable[..., Producer]
+) -> None:
+    """A caller's own may add headers. Its job would be missing while it waits, and nothing would count it."""
+    code = """
+        import sluice_agent
+        from kombu import Producer
+        from tests.integration.tasks import noop
+        class Tracing(Producer):
+            def publish(self, body, headers=None, **options):
+                return super().publish(body, headers={**headers, "trace": "1"}, **options)
+        noop.app.conf.task_send_sent_event = True
+        with noop.app.connection_for_write() as connection:
+            print(noop.apply_async(producer=Tracing(connection)).id)
+        sluice_agent.flush()
+    """
+    job = producer().run(code)
+    wait_until(lambda: endpoint.states(job) == ["queued"], 20, "not reported", endpoint.walks)
+    assert endpoint.jobs()[job][0]["job"]["queue"] != "celeryev"
