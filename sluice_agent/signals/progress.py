@@ -63,13 +63,13 @@ class Progress:
 
     def _failure_stored(self, task_id: Any, error: Any) -> None:
         run = run_here(get_current_task(), task_id)
-        if run is not None:
+        if run is not None and not run.has_ended:  # else it would be kept, and with it what it holds
             run.stored = FAILURE, error
 
     def _state_updated(self, task: Task, told: Mapping[str, Any]) -> None:
         run = run_here(task, told.get("task_id"))
         state = told.get("state")
-        if run is not None and isinstance(state, str):
+        if run is not None and not run.has_ended and isinstance(state, str):
             run.stored = state, told.get("meta")
         fraction = _fraction(told.get("meta")) if told.get("state") == "PROGRESS" else None
         if fraction is not None and told.get("task_id") in (None, task.request.id):

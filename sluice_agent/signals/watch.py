@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from threading import get_ident
 from typing import ParamSpec
 
 from sluice_agent.asynchronous import interrupted, is_ours
@@ -52,7 +52,7 @@ def guarded(watch: Watch, handler: Callable[P, None]) -> Callable[P, Interruptio
 
     @wraps(handler)
     def handled(*args: P.args, **kwargs: P.kwargs) -> Interruption | None:
-        thread = get_ident()
+        thread = threading.get_ident()  # a greenlet's, also where gevent or eventlet came after us
         depth = depths.get(thread, 0)
         if depth >= _DEEPEST:
             watch.lost("reentrant")

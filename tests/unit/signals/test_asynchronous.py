@@ -121,3 +121,27 @@ def test_a_handler_in_the_middle_of_itself_comes_to_an_end() -> None:
         signal.signal(signal.SIGALRM, before)
     assert depth == 2 * 3
     assert lost == ["reentrant"] * 2
+
+
+@pytest.mark.parametrize(
+    ("patching", "waiting"),
+    [
+        ("import gevent.monkey as m; m.patch_all(); from gevent import spawn", "join"),
+        ("import eventlet as m; m.monkey_patch(); from eventlet import spawn", "wait"),
+    ],
+)
+def test_greenlets_are_told_apart_where_threads_are_patched_after_us(patching: str, waiting: str) -> None:
+    """A hook that waits has others begin meanwhile: taken for one handler in the middle of itself, they are lost."""
+    code = f"""
+from sluice_agent.signals.watch import Watch, guarded
+{patching}
+import time
+lost = []
+watch = Watch(emit=None, lost=lost.append, connection_id="", is_ignored=None, redact=None)
+receive = guarded(watch, lambda: time.sleep(0.01))
+for greenlet in [spawn(receive) for _ in range(10)]:
+    greenlet.{waiting}()
+print(len(lost))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.strip() == "0"
