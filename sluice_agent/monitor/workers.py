@@ -177,6 +177,11 @@ class Workers:
 
     def _online(self, view: WorkerView, event: Event) -> None:
         at = moment(event, self._later.now)
+        if view.is_online and view.running and event.get("processed") == 0:
+            # A container's process that was killed and started again has the number of the one before. A worker that
+            # connects again, or is told to send events, says that it is online as well, but not that it ran nothing.
+            self._abandon(view, f"its worker {view.hostname} was started anew")
+            view.is_asked, view.times_asked = False, 0
         for other in self._namesakes(view):
             # Its process was replaced before anybody missed it, or heard of it for the first time.
             if other.is_online or other.frequency is None:

@@ -151,6 +151,20 @@ def test_a_process_that_was_replaced_before_its_first_heartbeat(cluster: Cluster
     assert "was started anew" in cluster.jobs()[-1]["job"]["extensions"]["reason"]
 
 
+@pytest.mark.parametrize("mark", [{}, {FIELD: CONNECTION}])
+def test_a_process_that_was_replaced_by_one_of_the_same_number(cluster: Cluster, mark: dict[str, str]) -> None:
+    """A container is started again within a second: its worker has the same host and is process 1 once more."""
+    cluster.take("worker-online", freq=2.0, active=0, processed=0, sw_ver="5.7.0", **mark)
+    cluster.run("sent", "received", "started")
+    cluster.take("worker-online", freq=2.0, active=1, processed=1, sw_ver="5.7.0", **mark)  # it has connected again
+    cluster.wait(2)
+    assert "unknown" not in cluster.walk()
+    cluster.take("worker-online", freq=2.0, active=0, processed=0, sw_ver="5.7.0", **mark)
+    assert cluster.walk().endswith("unknown")
+    assert "was started anew" in cluster.jobs()[-1]["job"]["extensions"]["reason"]
+    assert WORKER in cluster.observer.unasked()
+
+
 def test_two_workers_of_one_name(cluster: Cluster) -> None:
     """A mistake that Celery only warns of must not flood the endpoint with words of going and coming."""
     cluster.wait(10, beating=ONE)
