@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-_DELAYED = "celery_delayed_"  # the exchanges in which RabbitMQ holds a job for a quorum queue until its ETA
+DELAYED = "celery_delayed_"  # the exchanges in which RabbitMQ holds a job for a quorum queue until its ETA
 _DELAY_BITS = 28  # words of a routing key that say, bit by bit, how many seconds
 
 
 def undelayed(exchange: str, routing_key: str) -> tuple[str, str]:
     """Where a message goes when its delay is over: to an exchange that nobody knows, "", by its own key."""
-    if exchange.startswith(_DELAYED):
+    if exchange.startswith(DELAYED):
         return "", routing_key.split(".", _DELAY_BITS)[-1]
     return exchange, routing_key
 

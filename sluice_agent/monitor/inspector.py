@@ -45,13 +45,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Workers that are to be asked, and that are to be told to send events."""
+    """Workers that are to be asked, and that are to be told to send events; `everyone`: all that there are."""
 
     ask: frozenset[str] = frozenset()
     enable: frozenset[str] = frozenset()
+    everyone: bool = False
 
     def __or__(self, other: _Names) -> _Names:
-        return _Names(self.ask | other.ask, self.enable | other.enable)
+        return _Names(self.ask | other.ask, self.enable | other.enable, self.everyone or other.everyone)
 
 
 class Inspector:
@@ -90,6 +91,10 @@ class Inspector:
         """Ask these, which have just appeared."""
         self._requests.put(_Names(ask=frozenset(workers)))
 
+    def ask_strangers(self) -> None:
+        """Ask everybody, as there may be workers that have not appeared: they send no heartbeats, and no events."""
+        self._requests.put(_Names(everyone=True))
+
     def enable(self, workers: Collection[str]) -> None:
         """Tell these to send events of their tasks. The answer of one that does is an `Answer` to `ENABLE`."""
         self._requests.put(_Names(enable=frozenset(workers)))
@@ -117,7 +122,7 @@ class Inspector:
             connection.ensure_connection(
                 max_retries=1, interval_start=0, timeout=self._app.conf.broker_connection_timeout
             )
-            if isinstance(request, int):
+            if isinstance(request, int) or request.everyone:
                 if self.enables_events:
                     self._control.enable_events(connection=connection)  # at once; who has heard it is seen later
                 self._ask(None, connection)

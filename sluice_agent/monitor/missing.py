@@ -12,6 +12,7 @@ from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Memory, Task
 from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.workers import Workers
+from sluice_agent.routing import DELAYED
 from sluice_agent.translation import moment_of
 
 MISSING_SECONDS = 30.0
@@ -57,8 +58,13 @@ class Missing:
         """So many messages wait in each of the `queues`, as was seen after they were asked for."""
         if self.queues:
             self.queues = frozenset()
+            holds_retries = any(
+                count for name, count in ready.items() if name.startswith(DELAYED)
+            )  # whose ETA no event says
             self._suspects = {
-                external_id: task for external_id, task in self._suspects.items() if ready.get(task.queue or "") == 0
+                external_id: task
+                for external_id, task in self._suspects.items()
+                if ready.get(task.queue or "") == 0 and not (holds_retries and task.attempt > 1)
             }
             if self._suspects:
                 self._asked_at = self._later.now
@@ -79,7 +85,8 @@ class Missing:
     def _report(self) -> None:
         suspects, self._suspects = self._suspects, {}
         for external_id, task in suspects.items():
-            if task.waits and self._memory.get(external_id) is task:
+            is_reported = self._workers.may_be_reported(task.queue or "")  # by an agent that has answered since
+            if task.waits and self._memory.get(external_id) is task and not is_reported:
                 reason = f"it has left its queue {task.queue}, and no worker says what became of it"
                 self._telling.missing(external_id, task, self._later.now, reason)
 

@@ -171,6 +171,10 @@ class Observer:
         """The workers that are to be asked now: new ones, those that have returned, and all after a gap."""
         return self._workers.unasked()
 
+    def seeks_strangers(self) -> bool:
+        """Whether those are to be asked now of which nothing was ever heard, since this was called last."""
+        return self._workers.seeks_strangers()
+
     @property
     def remembered(self) -> int:
         """How many tasks are remembered."""

@@ -274,7 +274,9 @@ class Receiver:
         if self._inspector.enables_events and (untold := self._enabling.due(self._observer.workers(), now)):
             self._inspector.enable(untold)
         unasked = set(self._observer.unasked())
-        if unasked - self._answered:
+        if self._observer.seeks_strangers():
+            self._inspector.ask_strangers()
+        elif unasked - self._answered:
             self._inspector.ask(unasked - self._answered)
         self._answered -= unasked  # one that comes up again has been away
 

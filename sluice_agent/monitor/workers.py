@@ -56,6 +56,7 @@ class Workers:
         self._heard_all_since = 0.0
         self._looked = 0.0
         self._stands_by = False
+        self._seeks_strangers = False
         self.handlers: Mapping[str, Callable[[WorkerView, Event], None]] = {
             "worker-online": self._online,
             "worker-heartbeat": self._heartbeat,
@@ -102,9 +103,15 @@ class Workers:
         return [view.hostname for view in found]
 
     def ask_again(self) -> None:
-        """Have all of them asked once more."""
+        """Have all of them asked once more, and whoever else there is: see `seeks_strangers`."""
+        self._seeks_strangers = True
         for view in self._named.values():
             view.is_asked = False
+
+    def seeks_strangers(self) -> bool:
+        """Whether those of which nothing was ever heard are to be asked now: a worker may send nothing at all."""
+        sought, self._seeks_strangers = self._seeks_strangers, False
+        return sought
 
     def have_answered(self, since: float) -> bool:
         """Whether all that are online have said since then which tasks they have, but for those that never answer."""

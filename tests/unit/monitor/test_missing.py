@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sluice_agent.identity import job_event_id
+from sluice_agent.speaker import FIELD
 from tests.unit.monitor.cluster import CONNECTION, PID, START, WORKER, Cluster
 
 ROUTE = {"queue": "q", "exchange": "", "routing_key": "q"}
@@ -32,12 +33,12 @@ def answer(cluster: Cluster, **tasks: Any) -> None:
             cluster.observer.learned(WORKER, what, tasks.get(what, []))
 
 
-def looked(cluster: Cluster, ready: int = 0, **tasks: Any) -> None:
+def looked(cluster: Cluster, ready: int = 0, celery_delayed_6: int = 0, **tasks: Any) -> None:
     """Time goes on until long waits are looked into, with what is found then, and for as long again."""
     for _ in range(70):
         cluster.wait(1, beating=ONE)
         if cluster.observer.suspected_queues:
-            cluster.observer.seen_in_queues({"q": ready})
+            cluster.observer.seen_in_queues({"q": ready, "celery_delayed_6": celery_delayed_6})
         answer(cluster, **tasks)
 
 
@@ -73,6 +74,36 @@ def test_a_retry_that_nobody_speaks_of(cluster: Cluster) -> None:
     cluster.task("retried", exception="ValueError('no')", traceback="")
     looked(cluster)
     assert cluster.walk() == "queued active retrying unknown/2"
+
+
+def test_a_retry_that_waits_for_its_time(cluster: Cluster) -> None:
+    """RabbitMQ holds it for a quorum queue, which is empty meanwhile, and no event names its ETA."""
+    cluster.task("sent", **ROUTE)
+    cluster.run("received", "started")
+    cluster.task("retried", exception="ValueError('no')", traceback="")
+    looked(cluster, celery_delayed_6=1)
+    assert cluster.walk() == "queued active retrying"
+    looked(cluster)
+    assert cluster.walk() == "queued active retrying unknown/2"
+
+
+def test_a_worker_that_was_never_heard_of(cluster: Cluster) -> None:
+    """It sends no heartbeats and no events, and its agent reports the job: it shows only as everybody is asked."""
+    cluster.task("sent", **ROUTE)
+    sought = 0
+    for _ in range(70):
+        cluster.wait(1, beating=ONE)
+        if cluster.observer.suspected_queues:
+            assert not cluster.observer.seeks_strangers()
+            cluster.observer.seen_in_queues({"q": 0})
+        answer(cluster)
+        if cluster.observer.seeks_strangers():
+            sought += 1
+            agent = {"connectionId": CONNECTION, "reports": True}
+            cluster.observer.learned("celery@other", "stats", {"pid": 7, FIELD: agent})
+            cluster.observer.learned("celery@other", "active_queues", [QUEUE])
+    assert sought == 1
+    assert cluster.walk() == "queued"
 
 
 @pytest.mark.parametrize(
