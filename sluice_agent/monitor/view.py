@@ -17,6 +17,8 @@ _ANSWER_SECONDS = 5.0  # in which a worker answers, at first; then twice that, a
 _MOST_ASKED = 5  # times
 _BEATLESS_SECONDS = 10.0  # between two questions to a worker without heartbeats, which may have been replaced
 
+_EVENTLESS_SECONDS = 30.0  # between two questions to a worker that sends no events, as to which of its jobs go on
+
 
 @dataclass(slots=True, eq=False)
 class WorkerView:
@@ -29,6 +31,8 @@ class WorkerView:
     """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
     is_online: bool = False
     is_busy: bool = False
+    is_eventless: bool = True
+    """Whether no event of it was ever heard, but answers were: one without heartbeats and gossip can't send any."""
     speaks: bool | None = None
     """Whether an agent of its own reports it and its jobs to the same connection. None: not known yet."""
     undecided: list[bytes] = field(default_factory=list)
@@ -80,6 +84,8 @@ class WorkerView:
         if not self.is_asked:
             return True
         if self.frequency is None and self.heard - self.asked_at > _BEATLESS_SECONDS:
+            return True
+        if self.is_eventless and self.running and now - self.asked_at > _EVENTLESS_SECONDS:
             return True
         wait = _ANSWER_SECONDS * 2**self.times_asked
         return self.pool is None and self.times_asked < _MOST_ASKED and now - self.asked_at > wait

@@ -22,6 +22,7 @@ _IDLE = 1.0  # seconds in which two words of busy, or of idle, are one
 _WORDLESS = 4.0  # seconds in which nothing ran, after which no word comes on what ran before
 _POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
 _NO_WORD = "it ended, and no event said how: Celery says nothing of a task that raises Ignore"
+_WHILE_DEAF = "it ended while the monitor had lost its connection"
 
 Lost = Callable[[str, Run, float, str], None]
 
@@ -76,6 +77,7 @@ class Workers:
             view = self._views.setdefault(process, WorkerView(process, heard=now, said=now))
             self._named.setdefault(process.hostname, view)
         view.heard = self._later.now
+        view.is_eventless = view.is_eventless and "type" not in event
         view.said = clock(event.get("timestamp"), self._later.now) or view.said
         return view
 
@@ -285,15 +287,19 @@ class Workers:
         return queue in self._reported_queues
 
     def learn_running(self, view: WorkerView, external_ids: set[str]) -> None:
-        """The answer to `inspect active`: what we have for running and is not there has ended while we were deaf."""
+        """The answer to `inspect active`: what we have for running and is not there has ended while we were deaf.
+
+        To a worker that sends no events we always are.
+        """
+        why = "it ended, and its worker sends no events" if view.is_eventless else _WHILE_DEAF
         for external_id, run in list(view.running.items()):
-            if external_id in external_ids or (run.started or 0.0) >= self._heard_all_since:
+            was_deaf = view.is_eventless or (run.started or 0.0) < self._heard_all_since
+            if external_id in external_ids or not was_deaf:
                 continue
 
             def tell(external_id: str = external_id, run: Run = run) -> None:
                 if view.running.pop(external_id, None) is run and not (view.speaks or self._stands_by):
-                    reason = "it ended while the monitor had lost its connection"
-                    self._lost(external_id, run, self._later.now, reason)
+                    self._lost(external_id, run, self._later.now, why)
 
             self._later.call(_DEAFNESS, tell)  # its end may be on its way
 

@@ -165,6 +165,20 @@ def test_a_process_that_was_replaced_by_one_of_the_same_number(cluster: Cluster,
     assert WORKER in cluster.observer.unasked()
 
 
+def test_a_worker_that_sends_no_events(cluster: Cluster) -> None:
+    """One without heartbeats and gossip can't be told to: it only answers which tasks it has."""
+    running = [{"id": "job-1", "name": "app.add", "time_start": START, "delivery_info": {"routing_key": "mail"}}]
+    for _ in range(100):
+        if WORKER in cluster.observer.unasked() or cluster.now == START:
+            for what, reply in {"stats": STATS, "active_queues": QUEUES, "active": running}.items():
+                cluster.observer.learned(WORKER, what, reply)
+        cluster.wait(1)
+        if cluster.now > START + 50:
+            running = []
+    assert cluster.walk() == "active unknown"
+    assert cluster.jobs()[-1]["job"]["extensions"]["reason"] == "it ended, and its worker sends no events"
+
+
 def test_two_workers_of_one_name(cluster: Cluster) -> None:
     """A mistake that Celery only warns of must not flood the endpoint with words of going and coming."""
     cluster.wait(10, beating=ONE)
