@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice_agent.log import complain
-from sluice_agent.transport.flock import close_locked, try_lock
+from sluice_agent.transport.flock import close_locked, identity, try_lock
 from sluice_agent.transport.folder import check_folder, open_private
 
 _COURTESY = 10.0  # seconds that a process stands back for one that precedes it: five looks of that one
@@ -183,12 +183,6 @@ def _sign_of(path: Path) -> _Sign | None:
         os.close(descriptor)
 
 
-def _identity(descriptor: int) -> tuple[int, int]:
-    """Which file an open one is."""
-    found = os.fstat(descriptor)
-    return found.st_dev, found.st_ino
-
-
 class _LockFile:
     """A file that is there to be locked; it says who has locked it."""
 
@@ -197,6 +191,7 @@ class _LockFile:
         self.generation = 0
         self._descriptor: int | None = None
         self._identity: tuple[int, int] | None = None
+        self._opened: tuple[int, int] | None = None
         self._owner = 0
 
     def acquire(self) -> bool:
@@ -241,7 +236,7 @@ class _LockFile:
         with suppress(OSError):  # a disk that became read-only
             descriptor = open_private(self.path, os.O_RDONLY)
             try:
-                if held is not None and held == _identity(descriptor):
+                if held is not None and held == identity(descriptor):
                     os.utime(descriptor)
             finally:
                 os.close(descriptor)
@@ -249,7 +244,7 @@ class _LockFile:
     def release(self) -> None:
         descriptor, self._descriptor, self._identity = self._descriptor, None, None
         if descriptor is not None:
-            close_locked(descriptor, self._owner)
+            close_locked(descriptor, self._owner, self._opened)
 
     def is_current(self) -> bool:
         """Whether a file is locked, and is still the one that others would lock."""
@@ -262,8 +257,9 @@ class _LockFile:
 
     def _open(self, path: Path, flags: int) -> int:
         """Kept before it is locked: a child that is forked just now must find it, or it would share the lock."""
-        self._owner = os.getpid()
+        self._owner, self._opened = os.getpid(), None
         descriptor = self._descriptor = open_private(path, flags)
+        self._opened = identity(descriptor)
         return descriptor
 
     def _lock(self, descriptor: int) -> bool:
@@ -274,7 +270,7 @@ class _LockFile:
             self.release()
             raise
         if is_ours:
-            self._identity = _identity(descriptor)
+            self._identity = self._opened
             self.generation += 1
         return is_ours
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from sluice_agent.asynchronous import is_asynchronous
-from sluice_agent.transport.flock import close_locked, try_lock
+from sluice_agent.transport.flock import close_locked, identity, try_lock
 from sluice_agent.transport.folder import SUFFIX, check_folder, open_private
 
 _LARGEST_FILE = 4_000_000  # bytes
@@ -48,6 +48,7 @@ class Pen:
         hidden, self._path = folder / f".{name}", folder / name
         self._descriptor = open_private(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         try:
+            self._opened = identity(self._descriptor)
             try_lock(self._descriptor)
             hidden.rename(self._path)
         except BaseException:
@@ -86,4 +87,4 @@ class Pen:
 
     def let_go(self) -> None:
         """Close the file. In a forked child that is the copy: the file stays the parent's."""
-        close_locked(self._descriptor, self._owner)
+        close_locked(self._descriptor, self._owner, self._opened)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sluice_agent.stats import Counts, whole
 from sluice_agent.transport.audience import ADDRESS_PREFIX, EVERYBODY, Audience
-from sluice_agent.transport.flock import close_locked, try_lock
+from sluice_agent.transport.flock import close_locked, identity, try_lock
 from sluice_agent.transport.folder import journal_files, open_private
 
 LOSS_PREFIX = b'{"dropped":'
@@ -43,7 +43,7 @@ class Batch:
     """Events on the way that the destination does not choose."""
     is_full: bool = False
     """Whether there may be more to read at once."""
-    _held: list[tuple[int, Counts]] = field(default_factory=list)
+    _held: list[tuple[int, tuple[int, int], Counts]] = field(default_factory=list)
     _owner: int = field(default_factory=os.getpid)
 
     def __bool__(self) -> bool:
@@ -52,20 +52,21 @@ class Batch:
     def open(self, path: Path) -> int:
         """Open a file, and keep it open. Raises OSError where that can't be done."""
         descriptor = open_private(path, os.O_RDONLY)
-        self._held.append((descriptor, Counts()))
+        self._held.append((descriptor, identity(descriptor), Counts()))
         return descriptor
 
     def note(self, before: Counts) -> None:
         """Note what came of the file that was opened last; `before` is what the batch held without it."""
-        descriptor, _ = self._held.pop()
+        descriptor, opened, _ = self._held.pop()
         dropped = self.dropped.copy()
         dropped.subtract(before.dropped)
         lines = len(self.lines) - before.delivered
-        self._held.append((descriptor, Counts(lines, dropped=dropped, taken=lines + dropped.total())))
+        self._held.append((descriptor, opened, Counts(lines, dropped=dropped, taken=lines + dropped.total())))
 
     def close(self) -> None:
         """Let go of the file that was opened last."""
-        close_locked(self._held.pop()[0], self._owner)
+        descriptor, opened, _ = self._held.pop()
+        close_locked(descriptor, self._owner, opened)
 
     def evicted(self) -> Counts:
         """What a writer has evicted, and counted as dropped, since this was read.
@@ -73,7 +74,7 @@ class Batch:
         That happens to a file that was live when it was read, and was finished while its events were on their way.
         """
         gone = Counts()
-        for descriptor, counts in self._held:
+        for descriptor, _, counts in self._held:
             if not os.fstat(descriptor).st_nlink:
                 gone.add(counts)
         return gone

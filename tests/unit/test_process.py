@@ -13,6 +13,8 @@ import pytest
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
 from sluice_agent.transport.folder import EVENTS, journal_files
+from sluice_agent.transport.lock import ShipLock
+from sluice_agent.transport.reader import next_batch
 from tests.unit.transport.lines import CONNECTION, event, figures
 
 NOBODY = 65_534
@@ -81,6 +83,29 @@ def test_a_child_writes_a_file_of_its_own_and_counts_nothing_twice(process: Proc
     assert process.is_current()
     assert len(journal_files(tmp_path / CONNECTION)) == 2
     assert figures(tmp_path / CONNECTION)["captured"] == 2
+
+
+@pytest.mark.parametrize("opened", [0, 64])
+def test_a_child_that_has_closed_its_copies_closes_nothing_else(process: Process, opened: int) -> None:
+    """A daemon that forks and closes all in C would lose a socket of its own to us, or its first event to EBADF."""
+    append(process, 1)
+    assert process.journal is not None
+    folder = process.journal.folder
+    lock = ShipLock(folder, "sluice")
+    assert lock.acquire()
+    batch = next_batch(folder, {}, 9, 9_999)
+
+    def child() -> None:
+        os.closerange(3, 256)
+        own = [os.open(os.devnull, os.O_RDONLY) for _ in range(opened)]
+        lock.release()
+        batch.release()
+        process.successor()
+        assert all(os.path.samestat(os.fstat(each), Path(os.devnull).stat()) for each in own)
+
+    assert in_a_child(child) == 0
+    assert lock.is_held()
+    lock.release()
 
 
 def test_threads_that_ask_at_once_are_given_one_state(process: Process) -> None:
