@@ -7,17 +7,20 @@ from typing import Any
 
 from celery import Task
 
+from sluice_agent.bounded import Limits, bounded
+from sluice_agent.model import encode
 from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN, is_count, replacements
 from sluice_agent.translation import JobFacts, job_id, timestamp_of
 
+_KEPT = Limits(text=1_000, items=50, depth=6, total=10_000)
 _MOST_RETRIES = 2**31 - 1  # what takes an event further counts in 32 bits
 
 _SELDOM: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     # headers that most tasks leave empty, their names in our extensions, and how they are written there
-    "group": ("groupId", str),
+    "group": ("groupId", job_id),
     "eta": ("eta", timestamp_of),
     "expires": ("expires", timestamp_of),
-    "stamps": ("stamps", lambda stamps: stamps if isinstance(stamps, dict) else None),
+    "stamps": ("stamps", lambda stamps: _small(stamps) if isinstance(stamps, dict) else None),
     "is_eager": ("eager", bool),
     "periodic_task_name": ("periodicTask", str),  # django-celery-beat's
 }
@@ -74,6 +77,17 @@ def facts_of(
 
 def _attempt(retries: Any) -> int:
     return retries + 1 if type(retries) is int and 0 <= retries < _MOST_RETRIES else 1
+
+
+def _small(stamps: dict[Any, Any]) -> dict[str, Any]:
+    """`stamps` as they are, where they are small and plain: pickle takes anything along."""
+    try:
+        if len(encode(stamps)) <= _KEPT.total:
+            return stamps
+    except (TypeError, ValueError, RecursionError):
+        pass
+    kept: dict[str, Any] = bounded(stamps, _KEPT)
+    return kept
 
 
 def _priority(value: Any) -> int | None:

@@ -40,5 +40,13 @@ def watch_handing(note_of: Callable[[Any], Mapping[str, str]]) -> None:
 
         return __init__
 
+    def preparing(original: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(pool: BasePool, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it takes the method's place
+            original(pool, *args, **kwargs)
+            listen(type(pool), "apply_async", giving)  # a pool of somebody's may have its own
+
+        return __init__
+
+    listen(BasePool, "__init__", preparing)
     listen(BasePool, "apply_async", giving)
     listen(Context, "__init__", taking)

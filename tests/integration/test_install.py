@@ -111,3 +111,13 @@ def test_a_malformed_setting_stops_the_start_with_a_sentence(producer: Callable[
             print(type(error).__name__, error)
     """
     assert sender.run(code).startswith("ConfigError SLUICE_BATCH_SIZE is malformed: 'many'")
+
+
+def test_a_pool_of_somebodys_is_handed_what_the_producer_has_reported(
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
+) -> None:
+    """It may override what Celery's pools share: its jobs would then lack when they were created."""
+    worker = start_worker(pool="custom", env={"CELERY_CUSTOM_WORKER_POOL": "tests.integration.apps.own_pool:OwnPool"})
+    job = producer().send("add", 1, 2)
+    wait_until(lambda: endpoint.states(job) == DONE, 20, "the job did not arrive", worker.tail)
+    assert len({event["job"].get("createdAt") for event in endpoint.jobs()[job]}) == 1

@@ -32,6 +32,10 @@ app = Celery("facts", set_as_current=False)
         ({"expires": datetime.max.isoformat()}, {"expires": "9999-12-31T23:59:59.000000Z"}),
         ({"eta": "0001-01-01T00:00:00+14:00"}, {"eta": "0001-01-01T00:00:00.000000Z"}),
         ({"stamps": "x"}, {"stamps": None}),
+        ({"stamps": {"a": [1, "x"]}}, {"stamps": {"a": [1, "x"]}}),
+        ({"stamps": {"a": b"\xff"}}, {"stamps": {"a": "b'\\xff'"}}),
+        ({"stamps": {"a": app}}, {"stamps": {"a": "<Celery>"}}),
+        ({"stamps": {"a": "x" * 10**6}}, {"stamps": {"a": "x" * 1_000 + "…[999000 characters cut]"}}),
     ],
 )
 def test_what_celery_runs_is_told(headers: dict[str, Any], told: dict[str, Any]) -> None:
