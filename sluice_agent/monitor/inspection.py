@@ -101,6 +101,8 @@ class Inspection:
         if run.state is None and run.started is None:
             if started is not None and started >= (run.received or 0.0):  # else it is the attempt before that runs
                 run.started = started
+                if run.is_hearsay:  # it was with its worker before, and no event has said that it began
+                    self._later.call(_PATIENCE, lambda: self._tell(external_id, task, run, view, started))
         elif run.state in (JobState.ACTIVE, JobState.UNKNOWN):  # it was told to be active: the same word once more
             run.state = JobState.ACTIVE
             view.running[external_id] = run

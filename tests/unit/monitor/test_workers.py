@@ -167,15 +167,21 @@ def test_a_process_that_was_replaced_by_one_of_the_same_number(cluster: Cluster,
 
 def test_a_worker_that_sends_no_events(cluster: Cluster) -> None:
     """One without heartbeats and gossip can't be told to: it only answers which tasks it has."""
-    running = [{"id": "job-1", "name": "app.add", "time_start": START, "delivery_info": {"routing_key": "mail"}}]
-    for _ in range(100):
-        if WORKER in cluster.observer.unasked() or cluster.now == START:
-            for what, reply in {"stats": STATS, "active_queues": QUEUES, "active": running}.items():
+    first, second = (
+        {"id": name, "name": "app.add", "time_start": at, "delivery_info": {"routing_key": "mail"}}
+        for name, at in (("job-1", START), ("job-2", START + 40))
+    )
+    for _ in range(150):
+        passed = cluster.now - START
+        active = [first] if passed < 40 else [second] if passed < 100 else []
+        reserved = [{**second, "time_start": None}] if passed < 40 else []
+        if WORKER in cluster.observer.unasked() or not passed:
+            answers = {"stats": STATS, "active_queues": QUEUES, "active": active, "reserved": reserved}
+            for what, reply in answers.items():
                 cluster.observer.learned(WORKER, what, reply)
         cluster.wait(1)
-        if cluster.now > START + 50:
-            running = []
     assert cluster.walk() == "active unknown"
+    assert cluster.walk("job-2") == "queued active unknown"
     assert cluster.jobs()[-1]["job"]["extensions"]["reason"] == "it ended, and its worker sends no events"
 
 
