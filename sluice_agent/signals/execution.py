@@ -18,7 +18,7 @@ from sluice_agent.signals.header import RUN
 from sluice_agent.signals.outcome import COMPLETED, Outcome, note_told, outcome_of, outcome_stored, raised_by_task
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.replacing import expected_here
-from sluice_agent.signals.run import Run, RunNames, batch_here, begin, begin_batch, end_batch, note_here, run_here
+from sluice_agent.signals.run import Run, RunNames, batch_here, begin, begin_batch, end_batch, note_of, run_here, run_of
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.watch import Watch
 from sluice_agent.translation import JobEvents, timestamp_of_ns
@@ -45,17 +45,18 @@ class Execution:
         """Tell `active`."""
         if self._watch.is_ignored(task.name):
             return
-        request = vars(task.request)
+        context = task.request  # asked for once: Celery looks through its stack for it each time
+        request = vars(context)
         if request.get("id") is None:  # no job's own: whoever calls the task in a way of its own may batch several
             self._begin_batch(task, args)
             return
-        run = run_here(task)
+        run = run_of(context)
         if run is None:
-            note = note_here(task)
+            note = note_of(context)
             if not note and request.get("is_eager"):  # it was published nowhere
                 note = expected_here({}).get(str(request["id"]), {})
             run = self._run(task, request, note)
-            begin(task.request, run)
+            begin(context, run)
         self._tell_active(run)
 
     def _begin_batch(self, task: Task, args: Any) -> None:

@@ -99,8 +99,19 @@ def begin(request: Context, run: Run) -> None:
 
 def note_here(task: Task | None) -> Mapping[str, str]:
     """What our header says of the request that `task` executes here; empty where there is none."""
-    known = None if task is None else _known.get(ref(task.request))
+    return {} if task is None else note_of(task.request)
+
+
+def note_of(request: Context) -> Mapping[str, str]:
+    """What our header says of `request`, which is executed here; empty where there is none."""
+    known = _known.get(ref(request))
     return known.note if isinstance(known, Run) else known or {}
+
+
+def run_of(request: Context) -> Run | None:
+    """The execution of `request`, where it is one job's."""
+    run = _known.get(ref(request))
+    return run if isinstance(run, Run) else None
 
 
 def begin_batch(request: Context, runs: dict[str, Run]) -> None:
