@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from sluice_agent.uwsgi import threads_run
 
 if TYPE_CHECKING:
     from sluice_agent.monitor.queues import QueueSampler
+
+_AGAIN = 10.0  # seconds until threads that could not be started are tried again
 
 
 class Process:
@@ -41,6 +44,7 @@ class Process:
         self._pid, self._user = os.getpid(), os.geteuid()
         self._opened: dict[str, Journal | None] = {}  # empty until somebody writes; None: no folder can be used
         self._starting = threading.Lock()
+        self._starts_at = 0.0
         self._successors: dict[tuple[int, int], Process] = {}
 
     def is_current(self) -> bool:
@@ -71,14 +75,18 @@ class Process:
     def start_shippers(self) -> None:
         """Ship from threads of this process, if it may; once."""
         journal = self.journal
-        if journal is None or not self.may_ship or not threads_run() or not self._starting.acquire(blocking=False):
-            return  # or another thread is at it, or this one is, and was interrupted by a signal handler that captures
+        if journal is None or not self.may_ship or time.monotonic() < self._starts_at or not threads_run():
+            return
+        if not self._starting.acquire(blocking=False):
+            return  # another thread is at it, or this one is, and was interrupted by a signal handler that captures
         try:
             if self.shippers is None:
                 self.shippers = Shippers(self._settings, journal.folder)
                 if self.is_worker:
                     self.shippers.precede()
-                self.shippers.start()
+                if not self.shippers.start():
+                    self.shippers.stop(0)
+                    self.shippers, self._starts_at = None, time.monotonic() + _AGAIN
         finally:
             self._starting.release()
 

@@ -41,7 +41,8 @@ def ship(once: bool) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     probes = serve_probes(settings, folder)
     shippers.precede()
-    shippers.start()
+    if not shippers.start():
+        raise click.ClickException("no thread can be started to ship from: raise the limit of this user's processes")
     signal.sigwait(ends)
     shippers.stop(EXIT_BUDGET)
     if probes is not None:

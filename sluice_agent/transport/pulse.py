@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from sluice_agent.transport.http import THREAD_NAME
 from sluice_agent.transport.lock import ShipLock
@@ -25,8 +26,9 @@ class Pulse:
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Sign from a thread, until `stop`."""
-        threading.Thread(target=self._run, name=f"{THREAD_NAME}-pulse", daemon=True).start()
+        """Sign from a thread, until `stop`. Where there can be none another process may take over."""
+        with suppress(RuntimeError):  # a limit of threads, or an interpreter that ends
+            threading.Thread(target=self._run, name=f"{THREAD_NAME}-pulse", daemon=True).start()
 
     def stop(self) -> None:
         """End the thread; it is not waited for."""

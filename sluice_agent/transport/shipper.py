@@ -76,11 +76,18 @@ class Shipper:
         """The name of where this ships to."""
         return self._destination.name
 
-    def start(self) -> None:
-        """Ship from a thread of this process."""
+    def start(self) -> bool:
+        """Ship from a thread of this process; False where there can be none: the lock is then left to another."""
         keep_out_of_the_hosts_log()
-        self._thread = threading.Thread(target=self.run, name=f"{THREAD_NAME}-{self.destination}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self.run, name=f"{THREAD_NAME}-{self.destination}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # a limit of threads, or an interpreter that ends
+            complain("threads", "No thread can be started (%s): events wait in %s.", error, self._folder)
+            self._lock.release()
+            return False
+        self._thread = thread
+        return True
 
     def precede(self) -> None:
         """Ask for the lock where a process holds it that does not precede, a script's or a web server's."""

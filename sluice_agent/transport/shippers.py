@@ -70,12 +70,12 @@ class Shippers:
         for each in self._all:
             each.precede()
 
-    def start(self) -> None:
-        """Ship from threads of this process."""
+    def start(self) -> bool:
+        """Ship from threads of this process; False where one could not be started."""
         for each in self._all:
             each.claim()
-        for each in self._all:
-            each.start()
+        started = [each.start() for each in self._all]  # each of them: one may be the last for which there is room
+        return all(started)
 
     def stop(self, timeout: float) -> None:
         """Deliver for `timeout` seconds at the most, and while that works; the rest stays in the journal."""

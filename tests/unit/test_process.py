@@ -9,11 +9,12 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
 from sluice_agent.transport.folder import EVENTS, journal_files
-from sluice_agent.transport.lock import ShipLock
+from sluice_agent.transport.lock import ShipLock, who_ships
 from sluice_agent.transport.reader import next_batch
 from tests.unit.transport.lines import CONNECTION, event, figures
 
@@ -106,6 +107,28 @@ def test_a_child_that_has_closed_its_copies_closes_nothing_else(process: Process
     assert in_a_child(child) == 0
     assert lock.is_held()
     lock.release()
+
+
+def test_where_no_thread_can_be_started_the_lock_is_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a limit of threads each process would raise as it captures and as it ends, and ship nothing for its life."""
+    process = Process(Settings(connection_id=UUID(CONNECTION), state_dir=tmp_path, api_key=SecretStr("sk_field")))
+    append(process, 1)
+    assert process.journal is not None
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", no_thread)
+        process.start_shippers()
+    assert process.shippers is None
+    assert who_ships(process.journal.folder, "sluice") is None
+    process._starts_at = 0.0
+    process.start_shippers()
+    assert process.shippers is not None
+    process.shippers.stop(0)
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_threads_that_ask_at_once_are_given_one_state(process: Process) -> None:

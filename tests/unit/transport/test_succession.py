@@ -166,6 +166,25 @@ def test_a_pulse_stops_with_the_thread_that_ships(folder: Path, monkeypatch: pyt
     pulse.stop()
 
 
+def test_a_shipper_ships_without_a_pulse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a limit of threads, or as the interpreter ends, it would die with its lock, and nothing be delivered."""
+    start, taker = threading.Thread.start, Taker()
+
+    def start_no_pulse(thread: threading.Thread) -> None:
+        if thread.name.endswith("-pulse"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_no_pulse)
+    journal = Journal(folder, 64_000_000)
+    journal.append(event(1))
+    shipper = Shipper(folder, taker, interval=0.02, most_lines=9, most_bytes=9_999)
+    shipper.start()
+    shipper.stop(5)
+    journal.close()
+    assert len(taker.taken) == 1
+
+
 class Taker:
     """A destination that takes everything; `holds` makes its answer wait for `answers`."""
 
