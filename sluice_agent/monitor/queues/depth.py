@@ -23,9 +23,9 @@ class Depth:
 class Gauge(Protocol):
     """Asks one kind of broker, over a connection that is the sampler's own. Raises what the connection raises."""
 
-    def depths(self, names: Collection[str], taken_from: Collection[str] = ()) -> dict[str, Depth]:
+    def depths(self, names: Collection[str], taken_from: Collection[str] | None = None) -> dict[str, Depth]:
         """Those of `names` that exist, and what the broker has found to be theirs as well: see each gauge.
 
-        Workers take from `taken_from`, so those exist.
+        Workers take from `taken_from`, so those exist; None: nobody has looked who takes from what.
         """
         ...

@@ -33,12 +33,10 @@ class RabbitMQGauge:
         self._absent: dict[str, tuple[float, float]] = {}  # when to ask again, and how long that was put off
         self._taken_from: frozenset[str] = frozenset()
 
-    def depths(self, names: Collection[str], taken_from: Collection[str] = ()) -> dict[str, Depth]:
+    def depths(self, names: Collection[str], taken_from: Collection[str] | None = None) -> dict[str, Depth]:
         """The depth and the consumers of each queue that exists; with the management API also what is not acked."""
-        before, self._taken_from = self._taken_from, frozenset(taken_from)
-        if began := self._taken_from - before:
-            for name in (*began, _DELAYED[-1]):
-                self._absent.pop(name, None)  # it is there by now, or may be
+        if taken_from is not None:
+            self._ask_again_for(frozenset(taken_from))
         last = self._told(_DELAYED[-1])
         delayed = _DELAYED if last is not None else ()
         told = {name: depth for name in dict.fromkeys((*names, *delayed)) if (depth := self._told(name)) is not None}
@@ -50,6 +48,13 @@ class RabbitMQGauge:
             complain("management", "RabbitMQ's management API does not answer (%s: %s).", type(error).__name__, error)
             return told
         return {name: replace(depth, unacked=unacked.get(name)) for name, depth in told.items()}
+
+    def _ask_again_for(self, taken_from: frozenset[str]) -> None:
+        """Ask at once for the queues that workers have begun to take from: they are there by now, or may be."""
+        before, self._taken_from = self._taken_from, taken_from
+        if began := taken_from - before:
+            for name in (*began, _DELAYED[-1]):
+                self._absent.pop(name, None)
 
     def _told(self, name: str) -> Depth | None:
         until, put_off = self._absent.get(name, (0.0, _ABSENT_FIRST / 2))

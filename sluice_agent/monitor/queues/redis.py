@@ -24,7 +24,7 @@ class RedisGauge:
         self._bound: set[str] = set()
         self._looked = -_BINDINGS_LAST
 
-    def depths(self, names: Collection[str], taken_from: Collection[str] = ()) -> dict[str, Depth]:  # noqa: ARG002 (Gauge's)
+    def depths(self, names: Collection[str], taken_from: Collection[str] | None = None) -> dict[str, Depth]:  # noqa: ARG002 (Gauge's)
         """The depth of each queue, those that were found by their bindings too. A queue that is empty has no key."""
         self._look_at_bindings()
         every = sorted({*names, *self._bound})

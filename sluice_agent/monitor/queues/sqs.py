@@ -27,7 +27,7 @@ class SQSGauge:
     def __init__(self, channel: Any) -> None:
         self._channel = channel
 
-    def depths(self, names: Collection[str], taken_from: Collection[str] = ()) -> dict[str, Depth]:  # noqa: ARG002 (Gauge's)
+    def depths(self, names: Collection[str], taken_from: Collection[str] | None = None) -> dict[str, Depth]:  # noqa: ARG002 (Gauge's)
         """What each queue that exists holds: messages that are visible, and those that a worker has."""
         return {name: depth for name in names if (depth := self._told(name)) is not None}
 

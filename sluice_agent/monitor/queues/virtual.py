@@ -15,7 +15,7 @@ class VirtualGauge:
         self._connection = connection
         self._channel = connection.channel()
 
-    def depths(self, names: Collection[str], taken_from: Collection[str] = ()) -> dict[str, Depth]:  # noqa: ARG002 (Gauge's)
+    def depths(self, names: Collection[str], taken_from: Collection[str] | None = None) -> dict[str, Depth]:  # noqa: ARG002 (Gauge's)
         """What each queue that exists holds."""
         found = {}
         for name in names:
