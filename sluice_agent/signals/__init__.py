@@ -103,7 +103,7 @@ def connect(
     )
     progress = Progress(watch, execution)
     progress.watch_update_state()
-    progress.watch_mark_as_failure()
+    progress.watch_stored_ends()
     handlers: dict[Any, Callable[..., None]] = {
         signals.beat_init: publishing.name_periodic_tasks,
         signals.beat_embedded_init: publishing.name_periodic_tasks,

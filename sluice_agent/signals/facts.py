@@ -13,6 +13,7 @@ from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN
 from sluice_agent.translation import JobFacts, job_id, timestamp_of
 
 _KEPT = Limits(text=1_000, items=50, depth=6, total=10_000)
+_HIGHEST_PRIORITY = 2**31 - 1  # brokers take a few bits; an integer of thousands of digits can't even be printed
 _MOST_RETRIES = 2**31 - 1  # what takes an event further counts in 32 bits
 
 _SELDOM: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
@@ -54,7 +55,7 @@ def facts_of(
     else:
         priority = note.get(PRIORITY)
     if priority is not None:
-        extensions["priority"] = _priority(priority)
+        extensions["priority"] = priority_of(priority)
     if PERIODIC_TASK in note:
         extensions["periodicTask"] = note[PERIODIC_TASK]
     shadow = get("shadow")
@@ -90,11 +91,11 @@ def _small(stamps: dict[Any, Any]) -> dict[str, Any]:
     return kept
 
 
-def _priority(value: Any) -> int | None:
-    """A number, or one in our own header; somebody else may have written either."""
+def priority_of(value: Any) -> int | None:
+    """A message's priority, or that in our own header; somebody else may have written either, and anything."""
     if isinstance(value, str):
         return int(value) if is_count(value) else None
-    return value if type(value) is int else None
+    return value if type(value) is int and abs(value) <= _HIGHEST_PRIORITY else None
 
 
 def max_retries_of(task: Task | None) -> int | None:

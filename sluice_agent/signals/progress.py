@@ -9,7 +9,7 @@ from typing import Any
 from celery import Task
 from celery._state import get_current_task
 from celery.backends.base import Backend
-from celery.states import FAILURE
+from celery.states import FAILURE, REVOKED
 
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.listening import listen
@@ -24,7 +24,7 @@ class Progress:
         self._execution = execution
         self.report = harmless(watch, self._report)
         self._hear = harmless(watch, self._state_updated)
-        self._hear_failure = harmless(watch, self._failure_stored)
+        self._record_end = harmless(watch, self._end_stored)
 
     def _report(self, fraction: float, task: Task | None = None) -> None:
         """The task that runs here is `fraction` (0 to 1) done. Outside of a task this does nothing."""
@@ -47,24 +47,28 @@ class Progress:
 
         listen(Task, "update_state", around)
 
-    def watch_mark_as_failure(self) -> None:
-        """Know of a failure that a task stores itself, before it raises `Ignore`. No signal tells of it."""
-        hear = self._hear_failure
+    def watch_stored_ends(self) -> None:
+        """Know of an end that a task stores itself, before it raises `Ignore`. No signal reports it."""
+        record = self._record_end
 
-        def around(original: Callable[..., Any]) -> Callable[..., Any]:
-            def mark_as_failure(backend: Backend, task_id: Any, exc: Any, *args: Any, **kwargs: Any) -> Any:
-                answer = original(backend, task_id, exc, *args, **kwargs)
-                hear(task_id, exc)
-                return answer
+        def storing(state: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+            def around(original: Callable[..., Any]) -> Callable[..., Any]:
+                def mark(backend: Backend, task_id: Any, *args: Any, **kwargs: Any) -> Any:
+                    answer = original(backend, task_id, *args, **kwargs)
+                    record(task_id, state, args[0] if args else kwargs.get("exc"))
+                    return answer
 
-            return mark_as_failure
+                return mark
 
-        listen(Backend, "mark_as_failure", around)
+            return around
 
-    def _failure_stored(self, task_id: Any, error: Any) -> None:
+        listen(Backend, "mark_as_failure", storing(FAILURE))
+        listen(Backend, "mark_as_revoked", storing(REVOKED))
+
+    def _end_stored(self, task_id: Any, state: str, detail: Any) -> None:
         run = run_here(get_current_task(), task_id)
         if run is not None and not run.has_ended:  # else it would be kept, and with it what it holds
-            run.stored = FAILURE, error
+            run.stored = state, detail
 
     def _state_updated(self, task: Task, told: Mapping[str, Any]) -> None:
         run = run_here(task, told.get("task_id"))

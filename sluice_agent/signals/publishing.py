@@ -20,7 +20,7 @@ from celery.worker.request import Request
 from sluice_agent.identity import publication_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.claims import note_reported
-from sluice_agent.signals.facts import facts_of
+from sluice_agent.signals.facts import facts_of, priority_of
 from sluice_agent.signals.header import (
     CREATED_AT,
     PERIODIC_TASK,
@@ -133,7 +133,7 @@ class Publishing:
             replaced = str(nesting)
         if replaced:
             note |= {REPLACEMENTS: replaced, PUBLISHED_AT: when}
-        if (priority := properties.get("priority")) is not None:
+        if (priority := priority_of(properties.get("priority"))) is not None:
             note[PRIORITY] = str(priority)
         if periodic := _periodic_task.get():
             note[PERIODIC_TASK] = periodic

@@ -373,6 +373,12 @@ def marks_its_failure(self: Task) -> NoReturn:
 
 
 @shared_task(bind=True)
+def marks_its_revocation(self: Task) -> NoReturn:
+    self.backend.mark_as_revoked(self.request.id, "no longer needed")
+    raise Ignore
+
+
+@shared_task(bind=True)
 def stores_its_revocation(self: Task) -> NoReturn:
     self.update_state(state="REVOKED", meta={"exc_type": "TaskRevokedError", "exc_message": ["not wanted"]})
     raise Ignore

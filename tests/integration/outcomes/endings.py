@@ -132,6 +132,14 @@ ENDINGS = (
         traced=False,
     ),
     Outcome(
+        "revocation marked by itself",
+        "`backend.mark_as_revoked`, then `raise Ignore`",
+        call(tasks.marks_its_revocation),
+        {ALL: "queued active cancelled"},
+        watched={ALL: SILENT},
+        extensions={"celeryState": "REVOKED"},
+    ),
+    Outcome(
         "revocation of its own making",
         "stores REVOKED by `update_state`, then `raise Ignore`",
         call(tasks.stores_its_revocation),
