@@ -431,7 +431,7 @@ def exit_with(code: int = 1) -> NoReturn:
 
 def die() -> NoReturn:
     """By SIGKILL; not at once: a job that the pool has not yet seen begin goes to its next process, as a new one."""
-    time.sleep(0.5)
+    time.sleep(1.5)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("unreachable")
 
