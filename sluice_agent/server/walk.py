@@ -120,7 +120,7 @@ def walked(steps: Iterable[Step]) -> tuple[list[Entry], list[Step]]:
     aside: list[Step] = []
     for step in steps:
         last = walk[-1] if walk else None
-        attempt = step.job.get("attempt", last.attempt if last else 1)
+        attempt = step.job.get("attempt") or _attempt_after(last, step)
         if last is None:
             walk.append(_entry(step, attempt, Run()))
         elif _repeats(last, step, attempt):
@@ -135,6 +135,14 @@ def walked(steps: Iterable[Step]) -> tuple[list[Entry], list[Step]]:
         else:
             aside.append(step)
     return walk, aside
+
+
+def _attempt_after(last: Entry | None, step: Step) -> int:
+    """The attempt of a step that does not name it: the last one; after a retry the next, unless it waits or repeats."""
+    if last is None:
+        return 1
+    is_next = last.state == "retrying" and step.state not in (*_WAITING, "retrying") and not step.is_progress
+    return last.attempt + is_next
 
 
 def _entry(step: Step, attempt: int, run: Run, timestamp: str | None = None) -> Entry:

@@ -264,3 +264,26 @@ def test_a_job_that_is_published_again_after_its_end() -> None:
     ]
     assert history(*night, job_event("queued", 3, createdAt=at(3))) == ["queued", "active", "completed", "queued"]
     assert derived(*night, job_event("queued", 3, createdAt=at(3)))["state"] == "queued"
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
+def test_an_end_of_an_attempt_that_nobody_knows(end: str) -> None:
+    """A sidecar that is killed while a job is retried leaves the end to one that does not know how often it was."""
+    attempts = [
+        job_event("active", 1, attempt=1, startedAt=at(1)),
+        job_event("retrying", 2, attempt=1, startedAt=at(1)),
+        job_event("active", 3, attempt=2, startedAt=at(3)),
+    ]
+    events = (*attempts, job_event(end, 5, startedAt=at(3)))
+    assert history(*events) == ["active", "retrying", "active", end]
+    assert (derived(*events)["attempt"], derived(*events)["startedAt"]) == (2, at(3))
+    unstarted = (*attempts[:2], job_event(end, 5, startedAt=at(3)))
+    assert history(*unstarted) == ["active", "retrying", end]
+    assert (derived(*unstarted)["attempt"], derived(*unstarted)["startedAt"]) == (2, at(3))
+
+
+def test_a_start_of_an_attempt_that_nobody_knows() -> None:
+    """What runs after a retry is the next attempt; a late report of progress is of the one before."""
+    retried = job_event("active", 1, attempt=1), job_event("retrying", 2, attempt=1)
+    assert derived(*retried, job_event("active", 3))["attempt"] == 2
+    assert derived(*retried, job_event("active", 3, progress=0.5))["state"] == "retrying"
