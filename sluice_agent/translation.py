@@ -46,7 +46,10 @@ _FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0  # those that
 
 @dataclass(slots=True)  # not frozen: that alone would cost a task a microsecond
 class JobFacts:
-    """What is true of every transition of one attempt of a job. `run` names the execution: see `identity.run_of`."""
+    """What is true of every transition of one attempt of a job. `run` names the execution: see `identity.run_of`.
+
+    An attempt that is only assumed is in the ids, as most jobs have no other, and is not sent.
+    """
 
     external_id: str
     name: str
@@ -57,6 +60,7 @@ class JobFacts:
     created_at: str | None = None
     run: str = ""
     extensions: Mapping[str, Any] = field(default_factory=dict)
+    is_attempt_known: bool = True
 
 
 class JobEvents:
@@ -73,7 +77,8 @@ class JobEvents:
         frame = _frame(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)
         self._created = facts.created_at if facts.created_at and facts.created_at > _EARLIEST else ""
         created = f',"createdAt":"{self._created}"' if self._created else ""
-        self._frame = f'{frame},"externalId":{quoted(external_id)},"attempt":{attempt}{created},"state":"'
+        number = f',"attempt":{attempt}' if facts.is_attempt_known else ""
+        self._frame = f'{frame},"externalId":{quoted(external_id)}{number}{created},"state":"'
         self._extensions = _members(facts.extensions)
 
     def event(

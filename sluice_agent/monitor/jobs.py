@@ -84,9 +84,9 @@ class Jobs:
         if task.attempt > 1:
             for other in task.runs:  # one that began unheard asked for this attempt
                 if other.is_begun and other.received is None and other.nesting == task.nesting:
-                    other.attempt = max(other.attempt, task.attempt - 1)
+                    other.attempt, other.is_attempt_known = max(other.attempt, task.attempt - 1), True
         run.attempt, run.nesting, run.received, run.is_hearsay = task.attempt, task.nesting, at, False
-        run.task_name = task.name
+        run.task_name, run.is_attempt_known = task.name, True
 
     def _started(self, external_id: str, event: Event) -> None:
         task, worker, at = self._about(external_id, event)

@@ -51,6 +51,8 @@ class Run:
     """The latest time that was reported of it; 0: none."""
     is_hearsay: bool = False
     """Whether it is known from an inspection alone, which does not say which attempt it is; its end is an event."""
+    is_attempt_known: bool = True
+    """Whether an event has named its attempt, or that of a message that it was made of or has published."""
     earlier: Run | None = None
     """The one before: a chain, as most tasks have one run, and a tuple around it takes half as much as itself."""
 
@@ -177,6 +179,11 @@ class Task:
         """How often it has replaced itself by another task of the same id, as far as workers have received that."""
         return self.taken.nesting if self.taken else 0
 
+    @property
+    def is_attempt_known(self) -> bool:
+        """Whether an event has named an attempt of it: a monitor may have been started since."""
+        return self.sent is not None or self.taken is not None
+
     def runs_at(self, worker: Process) -> list[Run]:
         """Those of one worker process, oldest first."""
         return [run for run in self.runs if run.worker == worker]
@@ -209,7 +216,10 @@ class Task:
             redelivered = any(run.nesting == nesting for run in earlier)
         receipt = same[-1].receipt + 1 if same else 0
         self._limit(runs)
-        self.last_run = run = Run(worker, attempt, receipt, redelivered, nesting, earlier=self.last_run)
+        is_known = self.is_attempt_known
+        self.last_run = run = Run(
+            worker, attempt, receipt, redelivered, nesting, is_attempt_known=is_known, earlier=self.last_run
+        )
         return run
 
     def before(self, run: Run) -> Run:

@@ -110,6 +110,7 @@ class Telling:
             task,
             name=name,
             attempt=run.attempt,
+            is_attempt_known=run.is_attempt_known,
             worker=run.worker.hostname,
             run=run.name,
             redelivered=run.redelivered,
@@ -127,6 +128,7 @@ class Telling:
         *,
         name: str | None = None,
         attempt: int = 1,
+        is_attempt_known: bool | None = None,
         worker: str | None = None,
         run: str = "",
         redelivered: bool = False,
@@ -144,5 +146,7 @@ class Telling:
             extensions["redelivered"] = True
         created = timestamp(task.created) if task.created else None
         run += task.publication
-        facts = JobFacts(external_id, name or task.name, attempt, task.queue, worker, None, created, run, extensions)
+        is_known = task.is_attempt_known if is_attempt_known is None else is_attempt_known
+        name = name or task.name
+        facts = JobFacts(external_id, name, attempt, task.queue, worker, None, created, run, extensions, is_known)
         return JobEvents(self._connection_id, facts)

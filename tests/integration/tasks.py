@@ -215,6 +215,14 @@ def retry_then_succeed(self: Task, times: int, countdown: float = 0.0) -> int:
     return self.request.retries + 1
 
 
+@shared_task(bind=True, max_retries=1)
+def retry_and_hold(self: Task, started: str, release: str) -> bool:
+    """Be retried once; the second attempt is `hold`."""
+    if not self.request.retries:
+        raise self.retry(exc=ValueError("attempt 1"), countdown=0)
+    return hold(started, release)
+
+
 @shared_task(bind=True)
 def retry_without_raising(self: Task) -> None:
     """Publish the second attempt, and return."""

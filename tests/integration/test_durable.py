@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from sluice_agent.monitor import DurableQueue
 from sluice_agent.monitor.durable import Durable
+from sluice_agent.server.record import record_of
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
 from tests.support.process import ROOT, Process, free_port
@@ -117,6 +119,30 @@ def test_what_is_held_back_for_a_second_is_not_lost_with_the_sidecar(
     second = sidecar(*DURABLE)
     wait_until(lambda: endpoint.states(job) == ["queued"], 20, "it is lost", second.tail)
     assert told_twice(endpoint) == []
+
+
+@pytest.mark.xdist_group("rabbitmq")
+def test_a_job_that_was_retried_before_the_sidecar_was_killed(
+    endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess], tmp_path: Path
+) -> None:
+    """The next sidecar receives no more than its end: taken for that of another attempt, the job would run for ever."""
+    worker = start_worker(broker="rabbitmq", agent=False, args=["-E"])
+    first = sidecar(*DURABLE)
+    release = tmp_path / "release"
+    paths = [str(tmp_path / "started"), str(release)]
+    job = worker.broker.app().send_task("tests.integration.tasks.retry_and_hold", paths).id
+    wait_until(lambda: ("active", 2) in endpoint.walk(job), 20, "the second attempt does not begin", first.tail)
+    first.process.send(signal.SIGKILL)
+    first.process.wait()
+    second = sidecar(*DURABLE)
+    release.touch()
+    wait_until(lambda: "completed" in endpoint.states(job), 20, "its end is not reported", second.tail)
+    record = record_of(map(json.dumps, endpoint.jobs()[job]))
+    assert (record["state"], record["attempt"]) == ("completed", 2)
+    assert [entry["state"] for entry in record["stateHistory"]] == [
+        *("queued", "active", "retrying"),
+        *("active", "completed"),
+    ]
 
 
 @pytest.mark.xdist_group("rabbitmq")

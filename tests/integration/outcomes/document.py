@@ -82,8 +82,10 @@ away as well, Celery from 5.6 on takes the loss of a result for a failure: `comp
   reserved as it died: Redis hands them out again after the visibility timeout, and they are reported from then on.
   On RabbitMQ it includes jobs that a solo worker without heartbeats has reserved while it is too busy to answer.
 - What a monitor had reported before it was stopped or killed is not known to the next one: where no further event comes
-  of such a job (`Ignore`, an expiry on RabbitMQ), it stays as it was, and where a durable monitor takes over in the
-  middle of a job that is retried, the end may be reported as that of attempt 1.
+  of such a job (`Ignore`, an expiry on RabbitMQ), it stays as it was.
+- Which attempt it is, by a monitor that was started, or took over, after the attempt was received: no event names it
+  after that, and no worker does when it is asked. What is reported of it has no `attempt` then; a server takes it for
+  the last one that it knows of.
 - A publication that fails or is interrupted where the producer does not have the agent: no event says so. With the
   agent it is `unknown`, with `extensions.reason`; where the broker has the message, what its worker reports follows.
 - That an attempt has published the next one and raised no `Retry`, by a monitor alone: it reports the end that Celery

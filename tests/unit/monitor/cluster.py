@@ -49,7 +49,8 @@ class Cluster:
 
     def task(self, kind: str, external_id: str = "job-1", *where: Any, **fields: Any) -> None:
         """An event of a task; `task-received` and `task-sent` are completed by what Celery always says."""
-        message = {"name": "app.add", "args": "(1, 2)", "kwargs": "{}", "root_id": external_id, "parent_id": None}
+        parent_id = external_id if fields.get("retries") else None  # Celery makes a job the parent of its own retry
+        message = {"name": "app.add", "args": "(1, 2)", "kwargs": "{}", "root_id": external_id, "parent_id": parent_id}
         usual = {**message, "retries": 0, "eta": None, "expires": None} if kind in ("received", "sent") else {}
         self.take(f"task-{kind}", *where, uuid=external_id, **{**usual, **fields})
 
@@ -83,7 +84,7 @@ class Cluster:
     def walk(self, external_id: str = "job-1") -> str:
         """A job's states; a later attempt's has its number."""
         steps = [event["job"] for event in self.jobs(external_id)]
-        return " ".join(f"{job['state']}{'/' + str(job['attempt']) if job['attempt'] > 1 else ''}" for job in steps)
+        return " ".join(job["state"] + (f"/{job['attempt']}" if job.get("attempt", 1) > 1 else "") for job in steps)
 
     def ids(self, external_id: str = "job-1") -> list[str | None]:
         """The deduplication ids of what was told of a job."""
