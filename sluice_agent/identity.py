@@ -25,9 +25,9 @@ def job_event_id(
 ) -> str:
     """The id of one transition of one job.
 
-    `run` separates real executions of one attempt, and only those: see `run_named` and `run_of`. Before any worker has
-    the job, it separates publications: see `publication_of`. `progress` separates the reports of one execution, which
-    all share the state `active`.
+    `run` separates real executions of one attempt, and only those: see `run_named`, `run_in` and `run_of`. Before any
+    worker has the job, it separates publications: see `publication_of`. `progress` separates the reports of one
+    execution, which all share the state `active`.
     """
     return transition_id(execution_id(connection_id, external_id, attempt, run), state, progress)
 
@@ -54,12 +54,26 @@ def transition_id(execution: str, state: str, progress: float | None = None) -> 
 
 
 def run_named(hostname: str, pid: int, life: str, number: int) -> str:
-    """The name of one execution, as the agent of its worker names it: no other execution ever has the same.
+    """The name of what a worker has received, as its agent names it: nothing else that is received has the same.
 
     `hostname` is the worker's node name, `pid` that of its main process, `life` is random and made once by that
     process, as a container that is started again has the same two, and `number` counts what it has taken.
     """
     return f"{hostname}/{pid}/{life}.{number}"
+
+
+def is_named_by(run: str, pid: int) -> bool:
+    """Whether process `pid` is the one that has named `run`: see `run_named`."""
+    return f"/{pid}/" in run
+
+
+def run_in(run: str, process: str) -> str:
+    """The name of the execution of `run` in the pool's process of that number; empty: the worker's own, or not known.
+
+    Of what a worker has received once there may be two executions: where a pool process dies and the worker has not
+    read from it that it took the job, the pool gives the job to another one.
+    """
+    return f"{run} in {process}" if process else run
 
 
 def run_of(hostname: str, pid: int, receipt: int, redelivered: bool) -> str:

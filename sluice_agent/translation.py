@@ -20,7 +20,7 @@ from time import time_ns
 from typing import Any
 
 from sluice_agent.asynchronous import is_asynchronous
-from sluice_agent.identity import execution_id, fitted_id, transition_id, worker_event_id
+from sluice_agent.identity import execution_id, fitted_id, run_in, transition_id, worker_event_id
 from sluice_agent.model import (
     TIMESTAMP,
     UNNAMED,
@@ -46,9 +46,10 @@ _FIRST_MOMENT, _LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0  # those that
 
 @dataclass(slots=True)  # not frozen: that alone would cost a task a microsecond
 class JobFacts:
-    """What is true of every transition of one attempt of a job. `run` names the execution: see `identity.run_of`.
+    """What is true of every transition of one attempt of a job.
 
-    An attempt that is only assumed is in the ids, as most jobs have no other, and is not sent.
+    `run` and, in a pool's process, its number name the execution: see `identity.run_of` and `identity.run_in`. An
+    attempt that is only assumed is in the ids, as most jobs have no other, and is not sent.
     """
 
     external_id: str
@@ -61,6 +62,7 @@ class JobFacts:
     run: str = ""
     extensions: Mapping[str, Any] = field(default_factory=dict)
     is_attempt_known: bool = True
+    process: str = ""
 
 
 class JobEvents:
@@ -71,7 +73,7 @@ class JobEvents:
     def __init__(self, connection_id: str, facts: JobFacts) -> None:
         self.facts = facts
         external_id, attempt = facts.external_id, facts.attempt
-        self._id = execution_id(connection_id, external_id, attempt, facts.run)
+        self._id = execution_id(connection_id, external_id, attempt, run_in(facts.run, facts.process))
         if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
             external_id = job_id(external_id)
         frame = _frame(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)

@@ -68,7 +68,7 @@ def connect(
         redact=unfailing(redact) if capture_args else None,
         can_keep=can_keep,
     )
-    received = Received()
+    received = Received(in_greenlets=lambda: workers.in_greenlets)
     received.watch(watch)
     watch_handing(received.of_request)
     publishing = Publishing(watch, message_header=message_header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -11,10 +12,11 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
+from sluice_agent.identity import is_named_by
 from sluice_agent.model import JobState
 from sluice_agent.signals.batches import jobs_in, outcome_in_batch
 from sluice_agent.signals.facts import facts_of, max_retries_of
-from sluice_agent.signals.header import RUN
+from sluice_agent.signals.header import PROCESS, RUN
 from sluice_agent.signals.outcome import COMPLETED, Outcome, note_told, outcome_of, outcome_stored, raised_by_task
 from sluice_agent.signals.queues import queue_of
 from sluice_agent.signals.replacing import expected_here
@@ -74,6 +76,8 @@ class Execution:
         hostname = request.get("hostname")
         if RUN not in note:  # nobody has received it: an eager task, or a main process without the agent
             note = {**note, RUN: self._names.next(hostname or "")}
+        elif not is_named_by(note[RUN], os.getpid()):
+            note = {**note, PROCESS: str(os.getpid())}
         facts = facts_of(
             request,
             note,

@@ -9,7 +9,7 @@ from celery import Task
 
 from sluice_agent.bounded import Limits, bounded
 from sluice_agent.model import encode
-from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, RUN, is_count, replacements
+from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, PROCESS, RUN, is_count, replacements
 from sluice_agent.translation import JobFacts, job_id, timestamp_of
 
 _KEPT = Limits(text=1_000, items=50, depth=6, total=10_000)
@@ -73,6 +73,7 @@ def facts_of(
         note.get(CREATED_AT),
         f"{run}+{replaced}" if replaced else run,
         extensions,
+        process=note.get(PROCESS, ""),
     )
 
 

@@ -5,6 +5,7 @@ So no receiver in this process meets it, in the message, the request, or what Ce
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary, ref
@@ -13,15 +14,19 @@ from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.transport.virtual import Message as VirtualMessage
 
-from sluice_agent.signals.header import HEADER, RUN, written
+from sluice_agent.signals.header import HEADER, PROCESS, RUN, written
 from sluice_agent.signals.listening import listen
 from sluice_agent.signals.watch import Watch, harmless
 
 
 class Received:
-    """What our header said, by the request that the worker makes of a message. It goes when the request goes."""
+    """What our header said, by the request that the worker makes of a message. It goes when the request goes.
 
-    def __init__(self) -> None:
+    `in_greenlets` returns whether the worker runs its jobs in greenlets, to which Celery gives numbers of their own.
+    """
+
+    def __init__(self, in_greenlets: Callable[[], bool]) -> None:
+        self._in_greenlets = in_greenlets
         self._notes: dict[ref[Request], dict[str, str]] = {}
         self._newest: WeakValueDictionary[str, Request] = WeakValueDictionary()
         self._handled: tuple[Any, dict[str, str]] | None = None
@@ -70,8 +75,13 @@ class Received:
         return handled[1] if handled is not None and handled[0] is message else {}
 
     def of_request(self, request: Any) -> dict[str, str]:
-        """What our header said of this request's message; empty where it is no request of a worker's."""
-        return (self._notes.get(ref(request)) or {}) if isinstance(request, Request) else {}
+        """What our header said of this request's message, and which process of a pool has taken it; empty where it is
+        no request of a worker's.
+        """
+        note = (self._notes.get(ref(request)) or {}) if isinstance(request, Request) else {}
+        if RUN not in note or request.worker_pid in (None, os.getpid()) or self._in_greenlets():
+            return note
+        return {**note, PROCESS: str(request.worker_pid)}
 
     def of_context(self, context: Any) -> dict[str, str]:
         """The same of the request that this is Celery's context of."""
@@ -91,7 +101,8 @@ class Received:
         headers = message.headers
         if type(headers) is dict and HEADER in headers:
             note = written(headers)
-            note.pop(RUN, None)  # it is for us to name it
+            note.pop(RUN, None)  # it is for us to name it, and for the pool to say who takes it
+            note.pop(PROCESS, None)
             self._handled = message, note
             clean = headers.copy()  # in memory, they are the producer's own
             del clean[HEADER]
@@ -101,7 +112,7 @@ class Received:
 
     def _note_to_restore(self, message: Any) -> dict[str, str]:
         note = self.of_message(message) or self.of_request(self._find(lambda request: request.message is message))
-        return {name: value for name, value in note.items() if name != RUN}
+        return {name: value for name, value in note.items() if name not in (RUN, PROCESS)}
 
     def _find(self, is_it: Callable[[Request], bool]) -> Request | None:
         """For what happens seldom: it looks at all that is in hand."""

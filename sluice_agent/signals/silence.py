@@ -10,6 +10,7 @@ import os
 import threading
 import time
 
+from sluice_agent.identity import is_named_by
 from sluice_agent.model import JobState
 from sluice_agent.signals.cut_off import REASON as CUT_OFF
 from sluice_agent.signals.outcome import error_text, printed
@@ -45,7 +46,7 @@ class Silence:
         ended = time.monotonic(), run, run.now(), error_text(raised), printed(raised)
         if run.is_eager:
             self._tell(*ended)
-        elif f"/{os.getpid()}/" in run.told.facts.run:  # the process that received the job: it hears every verdict
+        elif is_named_by(run.told.facts.run, os.getpid()):  # the process that received the job: it hears every verdict
             self._wait(ended)
 
     def tell_all(self) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
+
+from billiard.process import current_process
+from celery.signals import task_failure
 
 from tests.faults import prelude
 
@@ -38,6 +43,18 @@ def set_clock(self: Any, file: str, seconds: float, *, retry: bool = False) -> N
         progress(0.5)
         if retry:
             raise self.retry(countdown=0)
+
+
+@shared_task
+def fail_and_die() -> None:
+    """Raise; once that is reported, the process is killed."""
+    raise ValueError("failed, and then its process was killed")
+
+
+@task_failure.connect(sender=fail_and_die)
+def _die(**_: Any) -> None:
+    if current_process().name != "MainProcess":
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def publish_one(_: int) -> str:

@@ -4,6 +4,7 @@ TEST_WITNESS      a file: each event that the process captures is noted there
 TEST_SHORT_WAITS  1: what the transport waits for in minutes it waits for in fractions of a second
 TEST_CLOCK        a file: the wall clock goes wrong by the seconds that stand in it
 TEST_NO_LOCKS     1: the file system can't lock, as some that come over a network
+TEST_SLOW_POOL    a file: while it is there, a pool that has found a dead process does not go on; `….looks` shows it
 TEST_PRIVILEGES   1: who becomes another user than root can still read the clone and its Python, wherever they lie
 """
 
@@ -26,6 +27,8 @@ def begin() -> None:
         _refuse_locks()
     if os.environ.get("TEST_PRIVILEGES") == "1":
         privileges.keep_reading()
+    if os.environ.get("TEST_SLOW_POOL"):
+        _slow_down_the_pool(Path(os.environ["TEST_SLOW_POOL"]))
     witness.begin()
     if os.environ.get("TEST_SHORT_WAITS") == "1":
         shorten_waits()
@@ -62,3 +65,19 @@ def _shift_the_clock(file: Path) -> None:
     shift = lambda: float(file.read_text() or 0)  # noqa: E731 - one line says it
     time.time = lambda: right() + shift()
     time.time_ns = lambda: right_ns() + int(shift() * 1e9)
+
+
+def _slow_down_the_pool(file: Path) -> None:
+    """What the main process of a busy machine's worker does in moments takes as long as the file is there."""
+    from celery.concurrency.asynpool import AsynPool
+
+    flush = AsynPool.process_flush_queues
+
+    def process_flush_queues(pool: AsynPool, process: object) -> None:
+        flush(pool, process)
+        if file.exists():
+            file.with_suffix(".looks").touch()
+        while file.exists():
+            time.sleep(0.01)
+
+    AsynPool.process_flush_queues = process_flush_queues

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -67,6 +68,46 @@ def test_what_killed_workers_had_seen_arrives(
     assert host.settled(killed=killed)["dropped"].keys() <= {"corrupt"}
 
 
+def test_a_job_that_two_pool_processes_run_has_two_runs(
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer], tmp_path: Path
+) -> None:
+    """Without it a job that Celery has run twice, as two processes died at once, is shown as having run once."""
+    slow = tmp_path / "slow"
+    worker = start_worker(app="tests.faults.app", env={"TEST_SLOW_POOL": str(slow)})
+    first, second = map(psutil.Process, wait_until(lambda: _pair(worker.pids()), 10, "there are no children"))
+    first.suspend()
+    second.suspend()
+    sender = producer()
+    jobs = [sender.send("noop"), sender.send("noop")]
+    wait_until(lambda: _written(worker) == 2, 20, "the pool does not hand them out", worker.tail)
+    first.resume()
+    ended = wait_until(lambda: [job for job in jobs if "completed" in endpoint.states(job)], 20, "none is run")
+    (job,) = set(jobs) - set(ended)
+    slow.touch()
+    first.kill()
+    wait_until(slow.with_suffix(".looks").exists, 20, "the pool does not see that it is dead", worker.tail)
+    second.resume()
+    wait_until(lambda: "completed" in endpoint.states(job), 20, "it is not run", worker.tail)
+    second.kill()
+    wait_until(lambda: second.status() == psutil.STATUS_ZOMBIE, 20, "it lives")
+    slow.unlink()
+    runs = ["active", "completed"]
+    wait_until(lambda: endpoint.states(job) == ["queued", *runs, *runs], 20, "no second run", endpoint.walks)
+    assert endpoint.duplicates == []
+    assert worker.terminate().code == 0
+
+
+def test_a_failure_that_two_processes_report_is_one(
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
+) -> None:
+    """Without it a process that is killed right after its job has failed makes that one failure two."""
+    worker = start_worker(app="tests.faults.app", conf={"worker_lost_wait": 0.1})
+    job = producer().run("from tests.faults.app import fail_and_die\nprint(fail_and_die.delay().id)").splitlines()[-1]
+    wait_until(lambda: len(endpoint.duplicates) == 1, 20, "its main process reports nothing", endpoint.walks)
+    assert endpoint.states(job) == ["queued", "active", "failed"]
+    assert worker.terminate().code == 0
+
+
 @pytest.mark.parametrize("seed", [1])
 def test_what_killed_shippers_had_not_settled_is_shipped_by_the_next(host: Host, repeats: Repeats, seed: int) -> None:
     """Without it a kill between the answer and the cursor loses a batch, or shows each of its jobs twice."""
@@ -120,6 +161,17 @@ def test_killed_publishers_lose_nothing_that_they_had_told(host: Host, repeats: 
     wait_until(lambda: host.ship_once(120) and host.pending() == 0, 60, "something still waits", host.report)
     assert host.balanced(killed=killed)["dropped"].keys() <= {"corrupt"}
     assert host.files() == []
+
+
+def _pair(children: list[int]) -> list[int]:
+    """Both processes of the pool, the one that was started first before the other; nothing while there is one."""
+    return children if len(children) == 2 else []
+
+
+def _written(worker: WorkerProcess) -> int:
+    """How many jobs the pool has written to its processes so far."""
+    answers = worker.broker.app().control.inspect([worker.hostname], timeout=1.0).stats()
+    return int(answers[worker.hostname]["pool"]["writes"]["total"])
 
 
 def _stumble(endpoint: Endpoint, chance: random.Random) -> None:

@@ -67,8 +67,8 @@ away as well, Celery from 5.6 on takes the loss of a result for a failure: `comp
 
 - A worker whose main process is killed says nothing of the jobs that it ran: they stay `active` until the broker hands
   them out again (`acks_late`), or until a monitor tells `unknown`.
-- A prefork process that dies before the pool has noted that it took a job: the pool hands the job to the next process
-  without a second receipt, so `active` is told twice under one id, and Sluice counts it once.
+- That a job runs twice as two prefork processes die at the same moment, by a monitor alone: the pool gives the job of
+  one to a third without a second receipt, and no event names a pool's process. The agent reports both runs.
 - A message that Celery turns away as no task (`task_rejected`) is `failed` where it has any id; without one it is
   counted as dropped, reason `malformed_message`. One whose body can't be decoded leaves no trace in any signal.
 - What the broker throws away: a queue that is purged or deleted, the oldest messages of one with `x-max-length`, those
