@@ -60,6 +60,11 @@ def count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST else None
 
 
+def attempt_of(event: Event) -> int:
+    """The attempt that the message is for, from 1 on, of an event that names it."""
+    return (count(event.get("retries")) or 0) + 1
+
+
 def seconds(value: Any) -> float | None:
     """A length of time."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -12,13 +12,14 @@ from typing import Any
 
 from sluice_agent.model import JobState
 from sluice_agent.monitor.bindings import Bindings
-from sluice_agent.monitor.events import Event, cause_of, error_of, moment, seconds
+from sluice_agent.monitor.events import Event, attempt_of, cause_of, error_of, moment, seconds
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Memory, Run, Task
-from sluice_agent.monitor.messages import Messages
+from sluice_agent.monitor.messages import Messages, is_another_publication
 from sluice_agent.monitor.telling import Telling
 from sluice_agent.monitor.view import WorkerView
 from sluice_agent.monitor.workers import Workers
+from sluice_agent.translation import timestamp, timestamp_of
 
 _REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
 _CUTTING_OFF_HOLDS = 2.0  # seconds: what a shutdown cuts off may have just ended, and the pool says so as it stops
@@ -26,6 +27,8 @@ _CORRECTIONS = (
     (JobState.COMPLETED, JobState.FAILED),
     (JobState.RETRYING, JobState.COMPLETED),  # it was the attempt before, which began unheard, that was retried
 )
+_ENDS_OF_ATTEMPTS = (JobState.COMPLETED, JobState.FAILED, JobState.RETRYING)
+"""The states in which a run ends by itself."""
 _CUT_OFF = "cut off by a cold shutdown"
 _CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
 
@@ -72,8 +75,8 @@ class Jobs:
 
     def _sent(self, external_id: str, event: Event) -> None:
         task = self.memory.known(external_id)
-        if task.is_over and not event.get("retries"):
-            task = self.memory.renew(external_id, f"@{moment(event, self._later.now):.6f}")
+        if task.is_over and is_another_publication(task, event):
+            task = self.memory.renew(external_id, attempt_of(event), moment(event, self._later.now))
         self._messages.sent(external_id, task, event)
 
     def _received(self, external_id: str, event: Event) -> None:
@@ -138,7 +141,7 @@ class Jobs:
         at = min(at, *(received for received in following if received > (run.started or 0.0)), inf)
         if run.nesting == task.nesting:
             task.attempt = max(task.attempt, run.attempt + 1)
-        eta = task.eta if following else None
+        eta = timestamp_of(task.eta) if following else None
         about: dict[str, Any] = {"error": error, "stacktrace": stacktrace, "eta": eta}
         self._end(external_id, task, run, JobState.RETRYING, "RETRY", at, **about)
 
@@ -240,6 +243,11 @@ class Jobs:
         if run.is_hearsay and run.state is None and run.started is not None:
             self.begin(external_id, task, run, self._workers.at_run(run), run.started)
         self._workers.ended(external_id, run, at)
+        if run.is_live and state in _ENDS_OF_ATTEMPTS and (successor := task.successor_of(run)) is not None:
+            # It has published the next attempt, with a `Retry` that Celery knows of or without: the job has not ended.
+            state = JobState.RETRYING
+            at = min(at, successor.at) if successor.at >= (run.started or 0.0) else at
+            about["eta"] = timestamp_of(successor.eta) or about.get("eta") or timestamp(at)
         if run.is_live or (run.state, state) in _CORRECTIONS:
             self._telling.run(external_id, task, run, state, celery_state, at, **about)
 

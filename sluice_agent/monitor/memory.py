@@ -77,6 +77,11 @@ class Run:
         """Whether its end is still to come, as far as anybody knows."""
         return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.UNKNOWN
 
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether a later attempt may be its own: it is under way, or was retried."""
+        return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.RETRYING
+
 
 class Turn(NamedTuple):
     """Which of a task's messages one is: for which attempt, and how often the task had replaced itself by then."""
@@ -98,6 +103,24 @@ class Held:
     state: JobState
     nesting: int
     arguments: Mapping[str, Any]
+    attempt: int = 1
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The place of the run that it waits for: see `Run.place`."""
+        return self.nesting, self.attempt
+
+
+@dataclass(slots=True, eq=False)
+class Successor:
+    """The message of a later attempt, which an attempt of the same task has published."""
+
+    attempt: int
+    nesting: int
+    at: float
+    eta: str | None
+    publisher: Run | None
+    """The run that has published it; None: not known yet."""
 
 
 @dataclass(slots=True, eq=False)
@@ -136,8 +159,12 @@ class Task:
     """What is still to be told of its publication."""
     told_waiting: int = -1
     """The nesting for which it was told that the task waits to be run for the first time."""
+    waiting_attempt: int = 1
+    """The attempt for which it was, which is a later one where its producer has published it with `retries`."""
     waiting_since: float = 0.0
     """The time of that; before it is told, a time at which the task had waited, or 0."""
+    successor: Successor | None = None
+    """The next attempt, as far as is known: the last message that the task has published under its own id."""
     last_run: Run | None = None
 
     @property
@@ -180,6 +207,40 @@ class Task:
         return self.taken.nesting if self.taken else 0
 
     @property
+    def waiting_place(self) -> tuple[int, int]:
+        """The place of the run that it was last reported to wait for: see `Run.place`."""
+        return self.told_waiting, self.waiting_attempt
+
+    def runs_before(self, attempt: int, at: float) -> list[Run]:
+        """Those of earlier attempts than that of which the message is seen at `at`, oldest first.
+
+        One that is known from an inspection alone may be that very attempt, unless it began before.
+        """
+        runs = [run for run in self.runs if run.attempt < attempt]
+        return [run for run in runs if run.is_attempt_known or (run.started is not None and run.started < at)]
+
+    def publishes(self, turn: Turn, at: float, eta: str | None) -> None:
+        """Record that a run of the task has published this message, a later attempt, at this time."""
+        runs = [run for run in self.runs_before(turn.attempt, at) if run.nesting == turn.nesting]
+        live = [run for run in runs if run.is_live] or runs
+        publisher = max(live, key=lambda run: (run.is_begun, run.attempt), default=None)
+        self.successor = Successor(turn.attempt, turn.nesting, at, eta, publisher)
+
+    def has_published(self, turn: Turn) -> bool:
+        """Whether it is recorded that a run of the task has published this message."""
+        found = self.successor
+        return found is not None and (found.attempt, found.nesting) == turn
+
+    def successor_of(self, run: Run) -> Successor | None:
+        """What `run`, which ends now, has published as the next attempt."""
+        found = self.successor
+        if found is None or found.nesting != run.nesting or found.attempt <= run.attempt:
+            return None
+        if found.publisher is None:
+            found.publisher = run
+        return found if found.publisher is run else None
+
+    @property
     def is_attempt_known(self) -> bool:
         """Whether an event has named an attempt of it: a monitor may have been started since."""
         return self.sent is not None or self.taken is not None
@@ -209,6 +270,8 @@ class Task:
     def begin(self, worker: Process, *, redelivered: bool | None = None) -> Run:
         """Another run of the present attempt. Whether the broker had handed it out before follows from the others."""
         attempt, nesting = self.attempt, self.nesting
+        if self.taken is None and self.successor is not None:  # that message is still to be received
+            attempt = self.successor.attempt - 1
         runs = self.runs
         earlier = [run for run in runs if run.attempt == attempt]
         same = [run for run in earlier if run.worker == worker]
@@ -253,10 +316,15 @@ class Memory:
         """The task, if it is known."""
         return self._tasks.get(external_id)
 
-    def renew(self, external_id: str, publication: str) -> Task:
-        """The task that is published under the id of one that is over, which is forgotten."""
-        latest = self._tasks[external_id].told_at
-        task = self._tasks[external_id] = Task(publication=publication, told_before=latest)
+    def renew(self, external_id: str, attempt: int, at: float) -> Task:
+        """The task that is published at `at` under the id of one that is over, which is forgotten.
+
+        Where it goes on with a later attempt, as no other has done, that number distinguishes it from the one before.
+        """
+        last = self._tasks[external_id]
+        is_distinct = attempt > last.attempt and not last.publication
+        publication = "" if is_distinct else f"@{at:.6f}"
+        task = self._tasks[external_id] = Task(publication=publication, told_before=last.told_at)
         return task
 
     def known(self, external_id: str) -> Task:

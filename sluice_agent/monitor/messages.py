@@ -10,7 +10,7 @@ from typing import Any
 from sluice_agent import speaker
 from sluice_agent.model import JobState
 from sluice_agent.monitor.bindings import Bindings
-from sluice_agent.monitor.events import Event, count, moment, text
+from sluice_agent.monitor.events import Event, attempt_of, moment, text
 from sluice_agent.monitor.later import Later
 from sluice_agent.monitor.memory import Held, Task, Turn, turn
 from sluice_agent.monitor.order import MICROSECOND
@@ -48,32 +48,35 @@ class Messages:
     def sent(self, external_id: str, task: Task, event: Event) -> None:
         """A producer has published the task, or what replaces it."""
         at = moment(event, self._later.now)
-        attempt = (count(event.get("retries")) or 0) + 1
+        attempt = attempt_of(event)
         seen, kind = _seen(task.sent, task.sent_kind, attempt, event)
         if task.sent is not None and seen.nesting > task.sent.nesting and _was_replaced(task, kind, at):
             task.sent = seen  # what was heard before, whose kind stays noted, has replaced this one
             task.created = min(task.created or at, at)
             if task.held is not None:
                 first, task.held.nesting = task.held.nesting, seen.nesting
-                self._telling.waiting(external_id, task, self._publication(task, event, at, first))
+                self._telling.waiting(external_id, task, self._publication(task, event, at, first, attempt))
             return
         task.sent, task.sent_kind = seen, kind
+        is_first = _is_first(task, attempt, event, at)
+        if attempt > 1 and not _is_from_outside(event):
+            task.publishes(seen, at, text(event, "eta"))
         task.queue = self._bindings.queue_of(event) or task.queue
         task.is_placed = self._bindings.is_sure_of(event)
         if task.told_waiting < 0 and task.waiting_since:  # a worker's word, that it turned the task away, was faster
             at = min(at, task.waiting_since)
-        if attempt == 1 and task.created is None:
+        if is_first and task.created is None:
             task.created = self._reported_creation(event) or at
         task.attempt = max(task.attempt, attempt)
         if task.taken is None:  # else its worker has said it, and may still speak of the attempt before
             _learn(task, event)
-        if attempt == 1 and task.told_waiting < task.sent.nesting:
+        if is_first and task.waiting_place < (seen.nesting, attempt):
             self._release(external_id, task, at)
             if event.get(speaker.FIELD) == self._connection_id:  # its producer's agent has reported that it waits
                 self._marks_are_seen = True
-                task.told_waiting, task.waiting_since = task.sent.nesting, at
+                task.told_waiting, task.waiting_attempt, task.waiting_since = seen.nesting, attempt, at
                 return
-            task.held = held = self._publication(task, event, at, task.sent.nesting)
+            task.held = held = self._publication(task, event, at, seen.nesting, attempt)
             release = partial(self._release, external_id, task, at, held)
             if self._is_reported(task.queue):
                 self._later.call(_RECEIPT_HOLDS, release)
@@ -82,16 +85,20 @@ class Messages:
 
     def received(self, external_id: str, task: Task, event: Event, worker: WorkerView, at: float) -> None:
         """`worker` has taken a message of the task from its queue."""
-        task.attempt = attempt = (count(event.get("retries")) or 0) + 1
-        task.taken, task.taken_kind = _seen(task.taken, task.taken_kind, attempt, event)
+        attempt = attempt_of(event)
+        is_first = _is_first(task, attempt, event, at)
+        task.attempt = attempt
+        task.taken, task.taken_kind = taken, _ = _seen(task.taken, task.taken_kind, attempt, event)
+        if attempt > 1 and not _is_from_outside(event) and not task.has_published(taken):
+            task.publishes(taken, at, text(event, "eta"))
         self._release(external_id, task, at, by=worker)
         _learn(task, event)
         task.queue = task.queue or worker.only_queue
-        if attempt > 1 or task.told_waiting >= task.nesting:
+        if not is_first or task.waiting_place >= (taken.nesting, attempt):
             return
         # When it was published it was to start later, even if that moment has come while it waited.
         state = JobState.SCHEDULED if task.eta else JobState.QUEUED
-        held = Held(at, task.name, state, task.nesting, self._telling.arguments(event))
+        held = Held(at, task.name, state, taken.nesting, self._telling.arguments(event), attempt)
         if self._marks_are_seen and task.sent is None:  # the event of its producer, and so a mark, may follow
             tell = partial(self._telling.waiting, external_id, task, held, worker.process)
             self._later.call(_PUBLICATION_HOLDS, tell, is_known=True)
@@ -131,10 +138,10 @@ class Messages:
         """The job's creation as its producer's agent has reported it."""
         return moment_of(text(event, speaker.CREATED_AT)) if event.get(speaker.FIELD) == self._connection_id else None
 
-    def _publication(self, task: Task, event: Event, at: float, nesting: int) -> Held:
+    def _publication(self, task: Task, event: Event, at: float, nesting: int, attempt: int) -> Held:
         """What a producer says of the task that it has published at `at`."""
         state = JobState.SCHEDULED if (moment_of(text(event, "eta")) or 0.0) > at else JobState.QUEUED
-        return Held(at, text(event, "name") or task.name, state, nesting, self._telling.arguments(event))
+        return Held(at, text(event, "name") or task.name, state, nesting, self._telling.arguments(event), attempt)
 
     def _release(
         self,
@@ -155,6 +162,32 @@ class Messages:
         held.at = min(held.at, before)
         task.created = min(task.created or held.at, held.at)
         self._telling.waiting(external_id, task, held, by.process if by else None)
+
+
+def is_another_publication(task: Task, event: Event) -> bool:
+    """Whether a producer that publishes a task that is over begins it anew: else it is a late event of what is over."""
+    attempt = attempt_of(event)
+    sent, taken = task.sent, task.taken
+    is_late = sent is not None and taken is not None and sent.attempt < attempt <= taken.attempt
+    return attempt == 1 or (_is_from_outside(event) and not is_late)
+
+
+def _is_from_outside(event: Event) -> bool:
+    """Whether no task has published this message: Celery makes a task the parent of all that it publishes.
+
+    So it is of its own retries, unless it has a parent already. Task protocol 1 has no parents, and no roots either.
+    """
+    return text(event, "root_id") is not None and event.get("parent_id") is None
+
+
+def _is_first(task: Task, attempt: int, event: Event, at: float) -> bool:
+    """Whether this is no retry, but a message that begins the job, or begins it anew, at this attempt.
+
+    A worker's main process publishes from outside what was to be retried when its process was lost.
+    """
+    if attempt == 1:
+        return True
+    return _is_from_outside(event) and not any(run.may_be_retried for run in task.runs_before(attempt, at))
 
 
 def _learn(task: Task, event: Event) -> None:

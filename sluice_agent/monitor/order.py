@@ -17,14 +17,14 @@ _DIGITS = 6  # of a fraction of a second: moments that are rounded to them stay 
 _ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
-def date_of_waiting(task: Task, nesting: int, at: float) -> float:
-    """When the task, of this nesting, is reported to wait: after those that it has replaced, and before it runs."""
+def date_of_waiting(task: Task, place: tuple[int, int], at: float) -> float:
+    """When the task is reported to wait for the run of this place: after all runs before, and before that one."""
     latest = task.waiting_since if task.told_waiting >= 0 else task.told_before
     if task.last_run is None:
         return _behind(latest, at, _ROOM)
     runs = [run for run in task.runs if run.told_at]
-    latest = max([latest, *(run.told_at for run in runs if run.nesting < nesting)])
-    earliest = min((run.told_started or run.told_at for run in runs if run.nesting >= nesting), default=inf)
+    latest = max([latest, *(run.told_at for run in runs if run.place < place)])
+    earliest = min((run.told_started or run.told_at for run in runs if run.place >= place), default=inf)
     return _before(earliest, _behind(latest, at, _ROOM))
 
 
@@ -79,7 +79,7 @@ def note(run: Run, state: JobState, at: float) -> None:
 
 def _reported_before(task: Task, run: Run) -> float:
     """The latest time that was reported of `run` and of what comes before it; 0 where nothing was."""
-    if task.told_waiting > run.nesting:
+    if task.waiting_place > run.place:
         latest = task.created or 0.0
     else:
         latest = task.waiting_since if task.told_waiting >= 0 else task.told_before
@@ -95,12 +95,12 @@ def _reported_after(task: Task, run: Run, *, same_attempt: bool) -> float:
 
     Another run of the same attempt counts if `same_attempt`: two may be under way at once.
     """
-    if task.last_run is run and task.held is None and task.told_waiting <= run.nesting:
+    if task.last_run is run and task.held is None and task.waiting_place <= run.place:
         return inf
-    if task.held is not None and task.held.nesting > run.nesting:
+    if task.held is not None and task.held.place > run.place:
         earliest = task.held.at
     else:
-        earliest = task.waiting_since if task.told_waiting > run.nesting else inf
+        earliest = task.waiting_since if task.waiting_place > run.place else inf
     later = task.last_run
     while later is not None and later is not run:
         if later.told_at and (same_attempt or later.place > run.place):

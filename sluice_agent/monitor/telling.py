@@ -39,19 +39,21 @@ class Telling:
     def waiting(self, external_id: str, task: Task, held: Held, by: Process | None = None) -> None:
         """Report that a task waits for its first run: once, and once more for each task that it is replaced by.
 
-        `by` is the worker process that has received it, if any.
+        And once more where somebody else publishes a later attempt of it. `by` is the worker process that has received
+        it, if any.
         """
         nesting = held.nesting
-        if task.told_waiting >= nesting or self._is_ignored(held.name):
+        if task.waiting_place >= held.place or self._is_ignored(held.name):
             return
-        held.at = date_of_waiting(task, nesting, held.at)
+        held.at = date_of_waiting(task, held.place, held.at)
         if task.created is not None:  # the first of its messages is what created it
             task.created = min(task.created, held.at) if nesting else held.at
-        task.told_waiting, task.waiting_since = nesting, held.at
+        task.told_waiting, task.waiting_attempt, task.waiting_since = nesting, held.attempt, held.at
         emit = self._emit if by is None else self._emit_for(by)
         if emit is None:
             return
-        told = self._about(external_id, task, name=held.name, run=f"+{nesting}" if nesting else "")
+        run = f"+{nesting}" if nesting else ""
+        told = self._about(external_id, task, name=held.name, attempt=held.attempt, run=run)
         when = timestamp(held.at)
         emit(told.event(held.state, "PENDING", when, requeued=True if nesting else None, **held.arguments))
 
@@ -127,7 +129,7 @@ class Telling:
         task: Task,
         *,
         name: str | None = None,
-        attempt: int = 1,
+        attempt: int,
         is_attempt_known: bool | None = None,
         worker: str | None = None,
         run: str = "",

@@ -88,8 +88,10 @@ away as well, Celery from 5.6 on takes the loss of a result for a failure: `comp
   the last one that it knows of.
 - A publication that fails or is interrupted where the producer does not have the agent: no event says so. With the
   agent it is `unknown`, with `extensions.reason`; where the broker has the message, what its worker reports follows.
-- That an attempt has published the next one and raised no `Retry`, by a monitor alone: it reports the end that Celery
-  does, and does not report that a job waits which is published with `retries` for the first time.
+- That an attempt has published the next one and raised no `Retry`, by a monitor alone, where the workers run without
+  `task_send_sent_event` and the next attempt is received after this one has ended: then it reports the end that Celery
+  does. Nor does a monitor report that a job waits which another task publishes with `retries`, or a client of task
+  protocol 1: events do not distinguish that from a retry.
 - The later members of a chain whose first fails: Celery stores FAILURE for each, and publishes none, so nothing is
   told of them.
 - A chord whose header fails: the body is never sent, so nothing is told of it.

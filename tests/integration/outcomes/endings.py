@@ -48,7 +48,6 @@ ENDINGS = (
         "`self.retry(throw=False)`, then returns",
         call(tasks.retry_without_raising),
         {ALL: "queued active retrying active/2 completed/2"},
-        watched={ALL: "queued active completed active/2 completed/2"},
         of_state={"retrying": {"eta": ..., "celeryState": "SUCCESS"}},
         note="Celery stores a success of the first attempt.",
     ),
@@ -57,7 +56,6 @@ ENDINGS = (
         "catches the `Retry`, then raises; the second attempt returns",
         call(tasks.retry_swallowed),
         {ALL: "queued active retrying active/2 completed/2"},
-        watched={ALL: "queued active failed active/2 completed/2"},
         of_state={"retrying": {"eta": ..., "celeryState": "FAILURE"}},
         note="Celery stores a failure of the first attempt.",
     ),
@@ -66,7 +64,6 @@ ENDINGS = (
         "publishes itself under its own id with `retries=1`, then returns",
         call(tasks.publish_self_again),
         {ALL: "queued active retrying active/2 completed/2"},
-        watched={ALL: "queued active completed active/2 completed/2"},
         of_state={"retrying": {"eta": ..., "celeryState": "SUCCESS"}},
     ),
     Outcome(
@@ -325,8 +322,6 @@ ENDINGS = (
         "`self.retry()`, and the result backend is away; then returns",
         call(tasks.unstored_retry),
         {ALL: "queued active retrying active/2 completed/2"},
-        watched={ALL: "queued active failed active/2 completed/2"},
-        misreported=True,
         note="Celery fires no signal, and its event says that the job has failed. It ends the loop of a solo worker.",
     ),
     Outcome(
@@ -343,8 +338,7 @@ ENDINGS = (
         "`self.retry()`, and the task's `on_retry` raises; then returns",
         call(tasks.on_retry_raises),
         {ALL: "queued active retrying active/2 completed/2", SOLO: None},
-        watched={PREFORK: "queued active failed active/2 completed/2", ALL: "queued active active/2 completed/2"},
-        misreported=True,
+        watched={PREFORK: "queued active retrying active/2 completed/2", ALL: "queued active active/2 completed/2"},
         note="Celery fires no signal, and its event says that the job has failed. It ends the loop of a solo worker.",
     ),
     Outcome(

@@ -78,8 +78,6 @@ class Outcome(Told):
     named: bool = True
     """Whether the message says what is to run."""
     watched: Mapping[str, str | None] = field(default_factory=dict)
-    misreported: bool = False
-    """Whether Celery's events tell an end that the job has not come to. A monitor has nothing else."""
     duplicates: int = 0
     """How many of its events may arrive a second time, under the same id."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sluice_agent.identity import job_event_id, run_of
+from sluice_agent.translation import timestamp
 from tests.unit.monitor.cluster import CONNECTION, PID, WORKER, Cluster
 
 RUN = run_of(WORKER, PID, 0, redelivered=False)
@@ -134,6 +135,136 @@ def test_both_attempts_in_one_worker(cluster: Cluster) -> None:
     cluster.run("started")
     cluster.task("retried", exception="ValueError('no')", traceback="")
     cluster.run("succeeded")
+    assert cluster.walk() == "queued active retrying active/2 completed/2"
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+@pytest.mark.parametrize("known_by", ["sent", "received"])
+def test_an_attempt_that_publishes_the_next_without_a_retry(cluster: Cluster, known_by: str, end: str) -> None:
+    """`retry(throw=False)`, a `Retry` that is caught, or an `apply_async` by hand: the job has not ended."""
+    cluster.run(*BEGUN)
+    cluster.task(known_by, retries=1, eta="2100-01-01T00:00:00+00:00")
+    published = cluster.now
+    cluster.run(end)
+    assert cluster.walk() == "queued active retrying"
+    event = cluster.jobs()[-1]
+    assert event["job"]["extensions"]["celeryState"] == {"succeeded": "SUCCESS", "failed": "FAILURE"}[end]
+    assert event["job"]["extensions"]["eta"] == "2100-01-01T00:00:00.000000Z"
+    assert event["timestamp"] == timestamp(published)
+    if known_by == "sent":
+        cluster.task("received", retries=1)
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "queued active retrying active/2 completed/2"
+    assert cluster.ids()[2:] == [id_of("retrying"), id_of("active", 2), id_of("completed", 2)]
+
+
+def test_every_attempt_publishes_the_next_without_a_retry(cluster: Cluster) -> None:
+    """A job that polls by publishing itself again ends once, with the attempt that does not."""
+    for attempt in range(3):
+        cluster.task("received", retries=attempt)
+        cluster.run("started")
+        if attempt < 2:
+            cluster.task("sent", retries=attempt + 1)
+        cluster.run("succeeded")
+    assert cluster.walk() == "queued active retrying active/2 retrying/2 active/3 completed/3"
+
+
+def test_published_again_before_the_attempt_is_reported_to_be_received(cluster: Cluster) -> None:
+    """A worker sends its events in batches, and what its pool process publishes overtakes them."""
+    cluster.task("sent", queue="q")
+    cluster.task("sent", retries=1, queue="q")
+    cluster.run(*BEGUN, "succeeded")
+    cluster.task("received", retries=1)
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "queued active retrying active/2 completed/2"
+
+
+def test_handed_out_again_after_it_was_retried(cluster: Cluster) -> None:
+    """The second run of the first attempt has published nothing: it has an end of its own."""
+    cluster.run(*BEGUN)
+    cluster.task("sent", retries=1)
+    cluster.task("retried", exception="ValueError('no')", traceback="")
+    cluster.run(*BEGUN, "succeeded")
+    assert cluster.walk() == "queued active retrying active completed"
+
+
+def test_terminated_after_it_has_published_the_next_attempt(cluster: Cluster) -> None:
+    """Somebody has ended this attempt: that is not what it came to by itself."""
+    cluster.run(*BEGUN)
+    cluster.task("sent", retries=1)
+    cluster.task("revoked", terminated=True, signum="SIGTERM", expired=False)
+    assert cluster.walk() == "queued active cancelled"
+
+
+@pytest.mark.parametrize("kinds", [("sent", "received"), ("received", "sent"), ("received",), ("sent",)])
+def test_published_with_retries(cluster: Cluster, kinds: tuple[str, ...]) -> None:
+    """Whoever runs a failed job again so must see that it waits, under the id that agents give to that."""
+    for kind in kinds:
+        cluster.task(kind, retries=3, parent_id=None)
+    cluster.wait(2)
+    if "received" in kinds:
+        cluster.run("started", "succeeded")
+        assert cluster.walk() == "queued/4 active/4 completed/4"
+        assert cluster.ids() == [id_of("queued", 4, run=""), id_of("active", 4), id_of("completed", 4)]
+    else:
+        assert cluster.walk() == "queued/4"
+    assert ("createdAt" in cluster.jobs()[0]["job"]) is (kinds[0] == "sent")
+
+
+def test_published_with_retries_by_a_producer_with_an_agent(cluster: Cluster) -> None:
+    """Its agent has reported that the job waits."""
+    cluster.task("sent", retries=3, parent_id=None, sluice_agent=CONNECTION)
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "active/4 completed/4"
+
+
+@pytest.mark.parametrize("kinds", [("sent", "received"), ("received", "sent")])
+@pytest.mark.parametrize("retries", [1, 3])
+def test_published_with_retries_after_its_end(cluster: Cluster, kinds: tuple[str, ...], retries: int) -> None:
+    """A failed job that somebody runs again, as its next attempt, waits until a worker takes it."""
+    cluster.task("sent", queue="q")
+    cluster.run(*BEGUN, "failed")
+    cluster.wait(60)
+    for kind in kinds:
+        cluster.task(kind, retries=retries, parent_id=None)
+    cluster.run("started", "succeeded")
+    cluster.wait(2)
+    attempt = retries + 1
+    assert cluster.walk() == f"queued active failed queued/{attempt} active/{attempt} completed/{attempt}"
+    assert cluster.ids()[3:] == [
+        id_of("queued", attempt, run=""),
+        id_of("active", attempt),
+        id_of("completed", attempt),
+    ]
+
+
+def test_published_with_retries_after_its_end_and_reported_late(cluster: Cluster) -> None:
+    """A producer's event of a job that has ended by then is no further publication."""
+    cluster.task("sent", queue="q")
+    cluster.run(*BEGUN, "failed")
+    cluster.task("received", retries=1, parent_id=None)
+    cluster.run("started", "succeeded")
+    cluster.task("sent", retries=1, parent_id=None)
+    cluster.wait(2)
+    assert cluster.walk() == "queued active failed queued/2 active/2 completed/2"
+
+
+@pytest.mark.parametrize("about", [{"parent_id": "job-0"}, {"root_id": None, "parent_id": None}])
+def test_an_attempt_of_which_nobody_knows_who_published_it(cluster: Cluster, about: dict[str, Any]) -> None:
+    """A retry of a job that another task has published, or of task protocol 1, does not wait for its first run."""
+    cluster.task("received", retries=1, **about)
+    cluster.task("retried", exception="ValueError('no')", traceback="")
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "retrying active/2 completed/2"
+
+
+def test_retried_by_its_main_process(cluster: Cluster) -> None:
+    """Celery 5.7 publishes a lost process's job again outside of any task: that is a retry, and no new job."""
+    cluster.run(*BEGUN)
+    cluster.task("sent", retries=1, parent_id=None)
+    cluster.task("received", retries=1, parent_id=None)
+    cluster.task("retried", exception="WorkerLostError('lost')", traceback="")
+    cluster.run("started", "succeeded")
     assert cluster.walk() == "queued active retrying active/2 completed/2"
 
 

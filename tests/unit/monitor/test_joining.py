@@ -96,6 +96,30 @@ def test_an_attempt_that_an_answer_knows_of(cluster: Cluster) -> None:
     assert cluster.walk() == "active retrying/2 active/3 completed/3"
 
 
+@pytest.mark.parametrize("kind", ["sent", "received"])
+@pytest.mark.parametrize("what", ["active", "reserved"])
+def test_an_answer_that_knows_of_a_job_that_is_published_with_retries(cluster: Cluster, what: str, kind: str) -> None:
+    """What the worker has is this very attempt, and none that has published it: that it has waited is reported."""
+    cluster.beat()
+    event = cluster.event(f"task-{kind}", uuid="job-1", **MESSAGE, parent_id=None, retries=3)
+    time_start = cluster.now + 0.001 if what == "active" else None
+    cluster.observer.learned(WORKER, what, [{"id": "job-1", "name": "app.add", "time_start": time_start}])
+    cluster.observer.take(event)
+    cluster.wait(2)
+    assert cluster.walk() == "queued/4"
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed", "retried"])
+def test_the_next_attempt_is_published_before_the_end_of_one_that_began_unheard(cluster: Cluster, end: str) -> None:
+    """What a pool process publishes names its own attempt as well."""
+    cluster.task("sent", retries=1)
+    cluster.task(end, exception="ValueError('no')", runtime=0.001, result="3")
+    cluster.task("received", retries=1)
+    cluster.run("started", "succeeded")
+    assert cluster.walk() == "retrying active/2 completed/2"
+    assert [event["job"]["attempt"] for event in cluster.jobs()] == [1, 2, 2]
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("pause", [0.01, 10.0])
 @pytest.mark.parametrize("unheard", range(1, 9))
