@@ -24,7 +24,7 @@ PATIENCE = 30.0
 """Seconds until a way gives up; its row then fails."""
 
 HELD_SECONDS = 8
-"""How far away the ETA is of a job that is to be revoked before it comes."""
+"""How far away the ETA is of a job that is to be revoked, or to expire, before it comes."""
 
 BEAT_ENTRY = "every other second"
 _SENT_BY_BEAT = re.compile(r" sent\. id->(\S+)\n")
