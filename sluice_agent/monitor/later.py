@@ -15,7 +15,7 @@ class Later:
 
     def __init__(self) -> None:
         self.now = 0.0
-        """Wall clock, in seconds of the epoch, as it was wound last."""
+        """Wall clock, in seconds of the epoch, as it was wound or advanced last."""
         self.asked = 0
         """How many calls were asked for so far: each has a number, from 0 on."""
         self._calls: list[tuple[float, int, Callable[[], None]]] = []
@@ -40,6 +40,10 @@ class Later:
             _, number, action = heapq.heappop(self._calls)
             self._known.pop(number, None)
             action()
+
+    def advance(self, now: float) -> None:
+        """It is `now`, or later: what is asked for next is due that much later. Nothing is called."""
+        self.now = max(self.now, now)
 
     def finish(self) -> None:
         """Nothing more will be heard: call what tells what is known. The rest are guesses from silence."""

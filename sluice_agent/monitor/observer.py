@@ -106,6 +106,12 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - events come from anybody who can reach the broker
             self._lose(error)
 
+    def advance(self, now: float) -> None:
+        """The events that are taken next were read at `now`, in seconds of the epoch: what waits for a later one does so
+        from then, not from the last tick.
+        """
+        self._later.advance(now)
+
     def learned(self, worker: str, what: str, reply: Any) -> None:
         """A worker's answer to an inspection: `what` is one of the inspector's QUESTIONS."""
         try:

@@ -231,6 +231,7 @@ class Receiver:
         take = self._observer.take
         while self._backlog and time.monotonic() < until:
             message = self._backlog.take()
+            self._observer.advance(message.read_at)
             try:
                 for event in events_in(message, self._accept):
                     take(event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from sluice_agent.monitor.later import Later
+from tests.unit.monitor.cluster import START, Cluster
 
 
 def test_a_clock_that_is_set_back_delays_nothing() -> None:
@@ -19,3 +20,14 @@ def test_a_clock_that_is_set_back_delays_nothing() -> None:
     assert (told, later.oldest_known) == (["first"], 1)
     later.wind(6_402.0)
     assert (told, later.oldest_known) == (["first", "second"], inf)
+
+
+def test_an_event_is_waited_for_from_the_moment_of_the_one_before() -> None:
+    """Without it a job that is published just before a tick is reported although its receipt follows at once."""
+    cluster = Cluster()
+    cluster.observer.advance(START + 0.9)
+    cluster.task("sent", queue="work")
+    cluster.observer.tick(START + 1.0)
+    assert cluster.told == []
+    cluster.observer.tick(START + 1.9)
+    assert cluster.walk() == "queued"
