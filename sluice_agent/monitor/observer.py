@@ -107,8 +107,9 @@ class Observer:
             self._lose(error)
 
     def advance(self, now: float) -> None:
-        """The events that are taken next were read at `now`, in seconds of the epoch: what waits for a later one does so
-        from then, not from the last tick.
+        """The events that are taken next were read at `now`, in seconds of the epoch.
+
+        What waits for a later event waits from then, not from the last tick.
         """
         self._later.advance(now)
 
