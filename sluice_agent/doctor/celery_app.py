@@ -9,6 +9,7 @@ from celery.app.utils import find_app
 from celery.signals import worker_ready
 
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
+from sluice_agent.shortfalls import SHORTFALLS, Shortfalls
 
 _CONNECT_SECONDS = 5.0
 _VISIBILITY = {"redis": 3600, "rediss": 3600, "sentinel": 3600, "sqs": 1800}  # seconds, by transport: kombu's defaults
@@ -25,6 +26,7 @@ def check_app(name: str) -> Iterator[Finding]:
         yield fault("app", f"{name} can't be loaded: {_said(error)}", todo)
         return
     yield _installed(name)
+    yield from unseen(SHORTFALLS)
     try:
         connection = app.connection_for_read(connect_timeout=_CONNECT_SECONDS)
         transport = str(connection.transport_cls or "")
@@ -43,6 +45,13 @@ def _installed(name: str) -> Finding:
         return ok("app", f"{name} installs the agent")
     todo = "call sluice_agent.install() where the app is made, or start its workers with `-I sluice_agent.auto`"
     return warning("app", f"{name} does not install the agent, or the agent is off", todo)
+
+
+def unseen(shortfalls: Shortfalls) -> Iterator[Finding]:
+    """What the agent, as the app has installed it, can't see of this Celery."""
+    for method, effect in shortfalls.found().items():
+        todo = "look for a newer sluice-agent; until then install a version of Celery and kombu that it was made for"
+        yield warning("celery", f"{method} is missing or differs in this version: {effect}", todo)
 
 
 def _broker(connection: Any) -> Finding:

@@ -12,6 +12,7 @@ from celery import Celery, signals
 
 from sluice_agent.ignoring import ignoring
 from sluice_agent.redaction import Redact, unfailing
+from sluice_agent.shortfalls import SHORTFALLS
 from sluice_agent.signals.cut_off import CutOff
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.failing_hooks import watch_failing_hooks
@@ -129,6 +130,7 @@ def connect(
             let_through(signal, receiver, raises=signal is signals.task_prerun)
     # In a pool's child our word comes before what others do there as it begins: what they publish must not be shipped.
     signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))
+    SHORTFALLS.log()
     return progress.report
 
 

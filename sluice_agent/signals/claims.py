@@ -42,31 +42,36 @@ class Claims:
         mark_stats = harmless(self._watch, self._mark_stats)
 
         def around_publish(original: Callable[..., Any]) -> Callable[..., Any]:
-            def publish(dispatcher: EventDispatcher, type: str, fields: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: A002
-                if type == _SENT:
-                    mark_sent(fields)
-                return original(dispatcher, type, fields, *args, **kwargs)
+            def publish(dispatcher: EventDispatcher, *args: Any, **kwargs: Any) -> Any:
+                event = {**dict(zip(("type", "fields"), args, strict=False)), **kwargs}
+                if event.get("type") == _SENT:
+                    mark_sent(event.get("fields"))
+                return original(dispatcher, *args, **kwargs)
 
             return publish
 
         def around_stats(original: Callable[..., Any]) -> Callable[..., Any]:
-            def stats(worker: WorkController) -> Any:
-                found = original(worker)
+            def stats(worker: WorkController, *args: Any, **kwargs: Any) -> Any:
+                found = original(worker, *args, **kwargs)
                 mark_stats(found)
                 return found
 
             return stats
 
-        listen(EventDispatcher, "publish", around_publish)
-        listen(WorkController, "stats", around_stats)
+        listen(
+            EventDispatcher, "publish", around_publish, without="a sidecar reports the jobs of this producer as well"
+        )
+        listen(WorkController, "stats", around_stats, without="a sidecar reports the jobs of this worker as well")
 
-    def _mark_sent(self, fields: dict[str, Any]) -> None:
+    def _mark_sent(self, fields: Any) -> None:
         external_id, created_at = _reported.get()
-        if fields.get("uuid") == external_id and self._watch.can_keep():
+        if type(fields) is dict and fields.get("uuid") == external_id and self._watch.can_keep():
             fields[speaker.FIELD] = self._watch.connection_id
             fields[speaker.CREATED_AT] = created_at
 
-    def _mark_stats(self, found: dict[str, Any]) -> None:
+    def _mark_stats(self, found: Any) -> None:
+        if type(found) is not dict:
+            return
         found[speaker.FIELD] = {
             speaker.CONNECTION: self._watch.connection_id,
             speaker.REPORTS: self._watch.can_keep(),

@@ -46,12 +46,17 @@ class CutOff:
                 try:
                     return original(request, *args, **kwargs)
                 finally:  # it writes to the result backend, which may be away with the broker
-                    says_retry = kwargs.get("emit_retry", args[0] if args else True)
-                    hear(request, "RETRY" if says_retry else "STARTED")
+                    emits_retry = kwargs.get("emit_retry", args[0] if args else True)
+                    hear(request, "RETRY" if emits_retry else "STARTED")
 
             return announce_cancelled
 
-        listen(Request, "_announce_cancelled", around)
+        listen(
+            Request,
+            "_announce_cancelled",
+            around,
+            without="a job that is cut off as its worker shuts down, or loses its broker, stays active",
+        )
 
     def shutting_down(self, **_: Any) -> None:
         """A cold shutdown has stopped its pool: tell `cancelled` of what it cut off, unless that had just ended."""

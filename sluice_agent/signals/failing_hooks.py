@@ -25,14 +25,14 @@ def watch_failing_hooks(watch: Watch) -> None:
             try:
                 return original(info, *args, **kwargs)
             except Exception as error:
-                mark(info.retval, error)
+                mark(getattr(info, "retval", None), error)
                 raise
 
         return handle_failure
 
-    listen(TraceInfo, "handle_failure", around)
+    listen(TraceInfo, "handle_failure", around, without="what `on_failure` raises is reported as another failure")
 
 
-def _mark(failure: BaseException, raised: BaseException) -> None:
-    if is_told(failure):
+def _mark(failure: Any, raised: BaseException) -> None:
+    if isinstance(failure, BaseException) and is_told(failure):
         note_told(raised)

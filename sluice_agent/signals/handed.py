@@ -17,17 +17,24 @@ from sluice_agent.signals.listening import listen
 from sluice_agent.signals.run import take_note
 
 _REQUEST = 2  # its place among the arguments with which a worker has a pool execute a task
+_ARGS = 1  # the place of those among what the pool itself is called with
+_WITHOUT = "the processes of a worker report one run under two ids"
 
 
 def watch_handing(note_of: Callable[[Any], Mapping[str, str]]) -> None:
     """Hand over what `note_of` says of a worker's request, and take it where the task's own request is made."""
 
     def giving(original: Callable[..., Any]) -> Callable[..., Any]:
-        def apply_async(pool: BasePool, target: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        def apply_async(pool: BasePool, *given: Any, **options: Any) -> Any:
             note = note_of(getattr(options.get("accept_callback"), "__self__", None))
+            args = options.get("args", given[_ARGS] if len(given) > _ARGS else None)
             if note and type(args) is tuple and len(args) > _REQUEST and type(args[_REQUEST]) is dict:
                 args = (*args[:_REQUEST], {**args[_REQUEST], HEADER: note}, *args[_REQUEST + 1 :])
-            return original(pool, target, args, kwargs, **options)
+                if "args" in options:
+                    options["args"] = args
+                else:
+                    given = (*given[:_ARGS], args, *given[_ARGS + 1 :])
+            return original(pool, *given, **options)
 
         return apply_async
 
@@ -43,10 +50,10 @@ def watch_handing(note_of: Callable[[Any], Mapping[str, str]]) -> None:
     def preparing(original: Callable[..., Any]) -> Callable[..., Any]:
         def __init__(pool: BasePool, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it takes the method's place
             original(pool, *args, **kwargs)
-            listen(type(pool), "apply_async", giving)  # a pool of somebody's may have its own
+            listen(type(pool), "apply_async", giving, without=_WITHOUT)  # a pool of somebody's may have its own
 
         return __init__
 
-    listen(BasePool, "__init__", preparing)
-    listen(BasePool, "apply_async", giving)
-    listen(Context, "__init__", taking)
+    listen(BasePool, "__init__", preparing, without=_WITHOUT)
+    listen(BasePool, "apply_async", giving, without=_WITHOUT)
+    listen(Context, "__init__", taking, without=_WITHOUT)

@@ -17,7 +17,6 @@ from sluice_agent.signals.outcome import Outcome
 from sluice_agent.signals.watch import Watch, harmless
 from sluice_agent.translation import moment_of, timestamp
 
-_LOOK = "_success_was_stored"
 _COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
 
 
@@ -34,17 +33,22 @@ def watch_stored_successes(watch: Watch, report: Callable[..., None]) -> None:
 
     find = harmless(watch, found)
 
-    def around(original: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        def success_was_stored(request: Request) -> Any:
-            meta = original(request)
+    def around(original: Callable[..., Any]) -> Callable[..., Any]:
+        def success_was_stored(request: Request, *args: Any, **kwargs: Any) -> Any:
+            meta = original(request, *args, **kwargs)
             if meta:
                 find(request, meta)
             return meta
 
         return success_was_stored
 
-    if hasattr(Request, _LOOK):
-        listen(Request, _LOOK, around)
+    listen(
+        Request,
+        "_success_was_stored",
+        around,
+        without="a job whose pool process is lost after its success was stored stays active",
+        is_new=True,  # in Celery 5.7
+    )
 
 
 def _text(date: Any) -> str | None:

@@ -45,7 +45,7 @@ class Progress:
 
             return update_state
 
-        listen(Task, "update_state", around)
+        listen(Task, "update_state", around, without="progress that a task stores by `update_state` is not reported")
 
     def watch_stored_ends(self) -> None:
         """Know of an end that a task stores itself, before it raises `Ignore`. No signal reports it."""
@@ -53,17 +53,19 @@ class Progress:
 
         def storing(state: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             def around(original: Callable[..., Any]) -> Callable[..., Any]:
-                def mark(backend: Backend, task_id: Any, *args: Any, **kwargs: Any) -> Any:
-                    answer = original(backend, task_id, *args, **kwargs)
-                    record(task_id, state, args[0] if args else kwargs.get("exc"))
+                def mark(backend: Backend, *args: Any, **kwargs: Any) -> Any:
+                    answer = original(backend, *args, **kwargs)
+                    named = {**dict(zip(("task_id", "exc"), args, strict=False)), **kwargs}
+                    record(named.get("task_id"), state, named.get("exc"))
                     return answer
 
                 return mark
 
             return around
 
-        listen(Backend, "mark_as_failure", storing(FAILURE))
-        listen(Backend, "mark_as_revoked", storing(REVOKED))
+        without = "an end that a task stores, before it raises `Ignore`, is reported as completed"
+        listen(Backend, "mark_as_failure", storing(FAILURE), without=without)
+        listen(Backend, "mark_as_revoked", storing(REVOKED), without=without)
 
     def _end_stored(self, task_id: Any, state: str, detail: Any) -> None:
         run = run_here(get_current_task(), task_id)

@@ -60,7 +60,7 @@ class Publishing:
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
             def _retry_worker_lost(request: Request, *args: Any, **kwargs: Any) -> Any:
-                token = _retried.set((str(request.id), note_of(request)))
+                token = _retried.set((str(getattr(request, "id", "")), note_of(request)))
                 try:
                     return original(request, *args, **kwargs)
                 finally:
@@ -68,7 +68,13 @@ class Publishing:
 
             return _retry_worker_lost
 
-        listen(Request, "_retry_worker_lost", around)  # new in Celery 5.7
+        listen(
+            Request,
+            "_retry_worker_lost",
+            around,
+            without="a job that is published again, as its pool process was lost, is reported as created anew",
+            is_new=True,  # in Celery 5.7
+        )
 
     def announce(self, publication: Publication, exchange: str, routing_key: str) -> None:
         """Report `queued`, or `scheduled` where the job is not to start yet. A retry is reported where it is raised."""
@@ -161,10 +167,11 @@ class Publishing:
         apply = scheduler.apply_async
 
         @wraps(apply)
-        def apply_async(entry: Any, *args: Any, **kwargs: Any) -> Any:
-            token = _periodic_task.set(str(entry.name))
+        def apply_async(*args: Any, **kwargs: Any) -> Any:
+            entry = kwargs.get("entry", args[0] if args else None)
+            token = _periodic_task.set(str(getattr(entry, "name", "")) or None)
             try:
-                return apply(entry, *args, **kwargs)
+                return apply(*args, **kwargs)
             finally:
                 _periodic_task.reset(token)
 

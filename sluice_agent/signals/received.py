@@ -40,10 +40,10 @@ class Received:
             def create_task_handler(consumer: Consumer, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
                 handle = original(consumer, *args, **kwargs)
 
-                def on_task_received(message: Any) -> Any:
+                def on_task_received(message: Any, *more: Any, **options: Any) -> Any:
                     take(message)
                     try:
-                        return handle(message)
+                        return handle(message, *more, **options)
                     finally:
                         self._handled = None
 
@@ -52,14 +52,28 @@ class Received:
             return create_task_handler
 
         def restoring(original: Callable[..., Any]) -> Callable[..., Any]:
-            def serializable(message: VirtualMessage) -> Any:
-                made, note = original(message), self._note_to_restore(message)
-                return {**made, "headers": {**made["headers"], HEADER: note}} if note else made
+            def serializable(message: VirtualMessage, *args: Any, **kwargs: Any) -> Any:
+                made = original(message, *args, **kwargs)
+                headers = made.get("headers") if isinstance(made, dict) else None
+                if not isinstance(headers, dict):
+                    return made
+                note = self._note_to_restore(message)
+                return {**made, "headers": {**headers, HEADER: note}} if note else made
 
             return serializable
 
-        listen(Consumer, "create_task_handler", handling)
-        listen(VirtualMessage, "serializable", restoring)  # for brokers that kombu itself puts a message back into
+        listen(
+            Consumer,
+            "create_task_handler",
+            handling,
+            without="tasks meet the agent's header, and a job is reported as queued once more as a worker receives it",
+        )
+        listen(
+            VirtualMessage,
+            "serializable",
+            restoring,  # for brokers that kombu itself puts a message back into
+            without="a job that a worker puts back as it ends is reported as created anew",
+        )
 
     def keep(self, request: Request) -> dict[str, str]:
         """What our header said of the message that the worker has just made this request of, to be added to."""
@@ -111,7 +125,9 @@ class Received:
             self._handled = message, {}
 
     def _note_to_restore(self, message: Any) -> dict[str, str]:
-        note = self.of_message(message) or self.of_request(self._find(lambda request: request.message is message))
+        note = self.of_message(message) or self.of_request(
+            self._find(lambda request: getattr(request, "message", None) is message)
+        )
         return {name: value for name, value in note.items() if name not in (RUN, PROCESS)}
 
     def _find(self, is_it: Callable[[Request], bool]) -> Request | None:

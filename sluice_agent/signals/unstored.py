@@ -43,7 +43,12 @@ def watch_unstored_ends(watch: Watch, tell: Tell) -> None:
         tell(request, Outcome(JobState.CANCELLED, "REVOKED"), signum=signum and str(signum), **about)
 
     for method, hear in (("on_failure", failed), ("on_timeout", timed_out), ("_announce_revoked", revoked)):
-        listen(Request, method, _where_it_raises(harmless(watch, hear)))
+        listen(
+            Request,
+            method,
+            _where_it_raises(harmless(watch, hear)),
+            without="an end that can't be stored, as the result backend is away, is not reported",
+        )
 
 
 def _where_it_raises(hear: Tell) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -40,14 +40,15 @@ class Verdicts:
         hear = harmless(self._watch, self.tell_of)
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
-            def reject(request: Request, requeue: bool = False) -> Any:
-                if requeue and not request.acknowledged:
+            def reject(request: Request, *args: Any, **kwargs: Any) -> Any:
+                goes_back = kwargs.get("requeue", args[0] if args else False)
+                if goes_back and not getattr(request, "acknowledged", True):
                     hear(request, Outcome(JobState.QUEUED, "REJECTED"), requeued=True)
-                return original(request, requeue)
+                return original(request, *args, **kwargs)
 
             return reject
 
-        listen(Request, "reject", around)
+        listen(Request, "reject", around, without="a job that goes back to its queue is not reported as queued again")
 
     def received(self, request: Any, **_: Any) -> None:
         """Name the execution that is about to begin, and tell `queued` where nobody has."""

@@ -17,6 +17,9 @@ from click.testing import CliRunner
 from sluice_agent.cli import main
 from sluice_agent.commands.doctor import _findings
 from sluice_agent.doctor import host
+from sluice_agent.doctor.celery_app import unseen
+from sluice_agent.doctor.findings import Level
+from sluice_agent.shortfalls import Shortfalls
 from sluice_agent.transport.lock import ShipLock, ship_lock
 from tests.support.ackly import Ackly
 from tests.support.endpoint import Endpoint
@@ -273,6 +276,18 @@ def test_an_app_without_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert levels(doctor("--app", name), "app") == ["warning"]
     monkeypatch.setattr("celery.signals.worker_ready.receivers", [(("sluice_agent.worker_ready", None), None)])
     assert levels(doctor("--app", name), "app") == ["ok"]
+
+
+def test_a_celery_that_the_agent_does_not_know_is_named() -> None:
+    """Jobs that are reported late, or not at all, would look like a fault of the network."""
+    shortfalls = Shortfalls()
+    assert list(unseen(shortfalls)) == []
+    shortfalls.add("Producer._publish", "jobs are reported late")
+    [finding] = unseen(shortfalls)
+    assert (finding.level, finding.subject) == (Level.WARNING, "celery")
+    assert finding.found.startswith("Producer._publish")
+    assert finding.found.endswith("jobs are reported late")
+    assert "kombu" in finding.todo
 
 
 def test_a_shipper_that_stands_still_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import sluice_agent
 
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
-GROUND = {"asynchronous", "bounded", "errors", "identity", "log", "model", "stats"}
+GROUND = {"asynchronous", "bounded", "errors", "identity", "log", "model", "shortfalls", "stats"}
 OBSERVERS = {
     "asynchronous",
     "bounded",
@@ -24,6 +24,7 @@ OBSERVERS = {
     "model",
     "redaction",
     "routing",
+    "shortfalls",
     "speaker",
     "translation",
 }
@@ -31,6 +32,7 @@ EVERYTHING = {path.stem for path in ROOT.iterdir()}
 
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
+    "shortfalls": {"log"},
     "settings": GROUND,
     "ignoring": set(),
     "redaction": {"asynchronous", "bounded", "log", "model"},
