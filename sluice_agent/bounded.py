@@ -1,6 +1,8 @@
 """Any value of a task's as a small one of plain JSON, at a cost that does not grow with the value.
 
-No method of a class of somebody's is called: its `__repr__` may take any time and memory, its length may be a query.
+No method of a class of somebody's is called, nor of the class of that: its `__repr__` may take any time and memory, its
+length may be a query. So classes are compared with `is`, and what Python looks up in a value or a class is asked of
+Python's own types. `in` would call the class's `__eq__`, an f-string the `__format__` of a name.
 """
 
 from __future__ import annotations
@@ -8,13 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
 from types import NoneType
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 MORE = "…"
 """What stands for all that is left out."""
@@ -24,8 +27,11 @@ _LARGEST_DECIMAL = 256  # bytes
 _LONGEST_KEY = 100  # characters
 _MOST_MEMBERS = 50  # of a collection that counts as short
 _SEQUENCES = (list, tuple, set, frozenset, deque)
-_SHORT = frozenset({NoneType, bool, int, float, complex, date, datetime, time, timedelta, UUID})
+_SHORT = (NoneType, bool, int, float, complex, date, timedelta)
 # Their text is short, whatever they hold; but an int's, which is looked at before.
+_LONGEST_ZONE = 100  # characters of a time zone's name
+_NAME_OF_CLASS = vars(type)["__name__"].__get__
+_DICT_OF_MEMBER = vars(Enum)["__dict__"].__get__
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +137,13 @@ def text_of(value: Any, limit: int) -> tuple[str, int]:
             most = limit // 4  # \x00 is four characters
             return repr(bytes(base.__getitem__(value, slice(most))))[:limit], max(base.__len__(value) - most, 0)
     if issubclass(kind, Enum):
-        text = f"{kind.__name__}.{value._name_}"
+        text = _member(value, kind)
     elif issubclass(kind, int) and int.bit_length(value) > _LARGEST_INT:
         text = f"<int of {int.bit_length(value)} bits>"
-    elif kind in _SHORT or (kind is Decimal and Decimal.__sizeof__(value) <= _LARGEST_DECIMAL):
+    elif _is_printed_short(value, kind):
         text = repr(value)
+    elif kind is datetime or kind is time:
+        text = _moment(value)
     else:
         text = _name(kind)
     return text[:limit], 0
@@ -147,11 +155,11 @@ def is_short(value: Any, limit: int, depth: int = 3) -> bool:
     Collections may be `depth` within each other.
     """
     kind = type(value)
-    if kind in (str, bytes, bytearray):
+    if _is_any(kind, (str, bytes, bytearray)):
         return len(value) <= limit
     if kind is int:
         return bool(value.bit_length() <= _LARGEST_INT)
-    if kind is not dict and kind not in _SEQUENCES:
+    if not _is_any(kind, (dict, *_SEQUENCES)):
         return True
     if not depth or len(value) > _MOST_MEMBERS:
         return False
@@ -159,5 +167,53 @@ def is_short(value: Any, limit: int, depth: int = 3) -> bool:
     return all(is_short(member, limit, depth - 1) for member in members)
 
 
+def _is_printed_short(value: Any, kind: type) -> bool:
+    """Whether Python itself prints `value`, and briefly."""
+    if kind is Decimal:
+        return bool(Decimal.__sizeof__(value) <= _LARGEST_DECIMAL)
+    if kind is UUID:
+        return type(value.int) is int
+    return _is_any(kind, _SHORT)
+
+
+def _is_any(kind: type, kinds: tuple[type, ...]) -> bool:
+    return any(kind is other for other in kinds)
+
+
+def _member(member: Enum, kind: type) -> str:
+    name = _DICT_OF_MEMBER(member).get("_name_")  # a combination of flags may have none
+    return f"{_class_name(kind)}.{_plain(name)}" if issubclass(type(name), str) else _name(kind)
+
+
+def _moment(value: datetime | time) -> str:
+    """A date and time, or a time of day, whose zone may be of a class of somebody's."""
+    zone = value.tzinfo
+    if zone is None or _is_plain(zone):
+        return repr(value)
+    return f"{repr(value.replace(tzinfo=None))[:-1]}, tzinfo={_name(type(zone))})"
+
+
+def _is_plain(zone: tzinfo) -> bool:
+    """Whether a time zone is Python's own, and so is what it is made of."""
+    if type(zone) is ZoneInfo:
+        parts: tuple[Any, ...] = (zone.key,)
+    elif type(zone) is timezone:
+        parts = vars(timezone)["__getinitargs__"](zone)  # the offset, and the name where it has one
+    else:
+        return False
+    return all(
+        part is None or type(part) is timedelta or (type(part) is str and len(part) <= _LONGEST_ZONE) for part in parts
+    )
+
+
 def _name(kind: type) -> str:
-    return f"<{kind.__name__}>"
+    return f"<{_class_name(kind)}>"
+
+
+def _class_name(kind: type) -> str:
+    return _plain(_NAME_OF_CLASS(kind))
+
+
+def _plain(text: str) -> str:
+    """A text as one of no class of somebody's."""
+    return str.__getitem__(text, slice(_LONGEST_KEY))
