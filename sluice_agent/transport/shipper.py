@@ -7,6 +7,7 @@ waits it can always be woken by `stop`.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ from sluice_agent.transport.answers import Settled, TooLarge, TryAgain, Unanswer
 from sluice_agent.transport.budget import NO_BUDGET, Budget
 from sluice_agent.transport.dead import bury
 from sluice_agent.transport.destination import Destination
-from sluice_agent.transport.folder import VITALS, journal_files, other_versions
+from sluice_agent.transport.folder import VITALS, check_folder, journal_files, other_versions
 from sluice_agent.transport.http import THREAD_NAME, keep_out_of_the_hosts_log
 from sluice_agent.transport.lock import ShipLock
 from sluice_agent.transport.pulse import SIGN_EVERY, Pulse
@@ -35,6 +36,7 @@ _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that 
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
 _UP_FOR = 3600.0  # seconds that it holds the lock before it writes off a destination to which nobody ships
 _LONGEST_STEP = 120.0  # seconds: longer than any request takes; a thread that does not move for longer is stuck
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # what is removed then makes room for the cursor
 _LONGEST_MESSAGE = 300  # characters of an error in the cursor
 
 
@@ -69,6 +71,7 @@ class Shipper:
         self._moved_at = 0.0
         self._held_since = 0.0
         self._is_saved = True
+        self._lacks_room = False
         self._deadline = 0.0
 
     @property
@@ -249,6 +252,7 @@ class Shipper:
         try:
             self._cursor.save()
         except OSError as error:
+            self._lacks_room = error.errno in _NO_ROOM
             complain("cursor", "The cursor %s can't be saved (%s): it is tried again.", self._cursor.path, error)
         else:
             self._is_saved = True
@@ -313,12 +317,27 @@ class Shipper:
     def _remove_finished_files(self, *, writes_off: bool = False) -> None:
         """Remove what every destination has passed, and forget the places in files that are gone."""
         self._must_hold()
+        if not self._may_remove():
+            return
         remove_passed(self._folder, self._cursor, writes_off=writes_off)
         gone = self._cursor.offsets.keys() - set(journal_files(self._folder))
         for name in gone:
             del self._cursor.offsets[name]
         if gone or not self._is_saved or not self._cursor.is_kept():
             self._save()
+
+    def _may_remove(self) -> bool:
+        """Whether what is removed stays accounted for: it is in the cursor, or will be once there is room for that.
+
+        A process that has become root again may remove the files of the user that it was, and must not save there.
+        """
+        try:
+            check_folder(self._folder)
+        except OSError:
+            return False
+        if not self._is_saved:
+            self._save()
+        return self._is_saved or self._lacks_room
 
 
 def _now() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import pytest
 from tests.faults.host import Host
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
+from tests.support.serving import Exchange
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
@@ -95,3 +97,58 @@ def test_a_process_that_captured_before_goes_on_as_the_user_that_it_has_become(
     assert process.logs().count(f"This process has become user {NOBODY}") == 1
     assert "sluice-agent is off" not in process.logs()
     assert [place.stat().st_uid for place in shared.glob("sluice-*")] == [NOBODY]
+
+
+TO_AND_FRO = f"""
+    import json, os, sys
+    from pathlib import Path
+    from tests.faults.app import noop
+    from tests.support.waiting import wait_until
+    import sluice_agent
+    from sluice_agent import _public
+    shared = Path(sys.argv[1])
+    os.seteuid({NOBODY})
+    noop.delay()
+    wait_until((shared / "is-on-its-way").exists, 20)
+    former = _public._agent._process.shippers
+    os.seteuid(0)
+    noop.delay()
+    (shared / "is-root").touch()
+    for shipper in former._all:
+        shipper.join()
+    assert sluice_agent.flush(15)
+    found = [sluice_agent.stats()]
+    os.seteuid({NOBODY})
+    noop.delay()
+    assert sluice_agent.flush(15)
+    print(json.dumps([*found, sluice_agent.stats()]))
+"""
+
+
+def test_a_process_that_is_another_user_for_a_while_keeps_the_accounts_of_both(
+    new_host: Callable[[Mapping[str, str]], Host], tmp_path: Path, shared: Path
+) -> None:
+    """What a server delivers for a user, just as it becomes root again, would be in nobody's accounts."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    places = {"HOME": str(home), "XDG_STATE_HOME": "", "TMPDIR": str(shared), "SLUICE_STATE_DIR": ""}
+    host = new_host({"SLUICE_STATE_DIR": str(shared), **PRIVILEGES})
+    endpoint = host.endpoint
+
+    def answers_later(exchange: Exchange) -> bool:
+        exchange.wait_for_release()
+        return False
+
+    endpoint.script(answers_later)
+    process = host.start("-c", textwrap.dedent(TO_AND_FRO), str(shared), env={"TEST_SHORT_WAITS": "0", **places})
+    wait_until(lambda: bool(endpoint.requests), 20, "nothing is sent", process.tail)
+    (shared / "is-on-its-way").touch()
+    wait_until((shared / "is-root").exists, 20, "it is not root again", process.tail)
+    endpoint.release()
+    assert process.wait() == 0, process.tail()
+    roots, users = json.loads(process.logs().splitlines()[-1])
+    assert (roots["captured"], roots["delivered"]) == (1, 1)
+    assert (users["captured"], users["delivered"]) == (2, 2), process.logs()
+    assert len(endpoint.jobs()) == 3
+    [folder] = shared.glob("sluice-agent-*")
+    assert {path.stat().st_uid for path in folder.rglob("*")} == {NOBODY}
