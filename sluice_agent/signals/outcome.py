@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from celery.exceptions import Retry
-from celery.states import FAILURE, REVOKED
+from celery.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
 
 from sluice_agent.asynchronous import is_asynchronous
 from sluice_agent.bounded import is_short, text_of
@@ -22,6 +22,15 @@ _LARGEST_ARGUMENT = 20_000  # characters of an exception's argument: the contrac
 _MOST_ARGUMENTS = 50  # of an exception
 _MOST_FRAMES = 1_000  # of a traceback: Python's own limit, where nobody has raised it
 _GROUP: Any = getattr(builtins, "BaseExceptionGroup", ())  # new in Python 3.11
+_ENDS = {
+    SUCCESS: JobState.COMPLETED,
+    FAILURE: JobState.FAILED,
+    RETRY: JobState.RETRYING,
+    REVOKED: JobState.CANCELLED,
+    REJECTED: JobState.FAILED,
+    IGNORED: JobState.COMPLETED,
+}
+"""What the states mean that a task may store for itself as its end."""
 _IN_C = type(BaseException.__str__)
 _LONGEST_CHAIN = 100  # exceptions, each raised while the next was dealt with: somebody may have made a circle of them
 
@@ -59,17 +68,18 @@ def outcome_stored(state: str, meta: Any) -> Outcome | None:
 
     `meta` is an exception, or as Celery would have it: ``{"exc_type": …, "exc_message": …}``, and the task's own.
     """
-    if state == REVOKED:
-        return Outcome(JobState.CANCELLED, state)
-    if state != FAILURE:
+    ended = _ENDS.get(state)
+    if ended is None:
         return None
+    if ended in (JobState.COMPLETED, JobState.CANCELLED):
+        return Outcome(ended, state)
     if isinstance(meta, BaseException):
-        return outcome_of(JobState.FAILED, state, meta, None)
+        return outcome_of(ended, state, meta, None)
     kind, message = (meta.get("exc_type"), meta.get("exc_message")) if isinstance(meta, dict) else (None, meta)
     parts = message[:_MOST_ARGUMENTS] if isinstance(message, (list, tuple)) else [message]
     text = ", ".join(text_of(part, _LARGEST_ARGUMENT)[0] for part in parts if part is not None)
     name = kind if isinstance(kind, str) and kind else "Failure"
-    return Outcome(JobState.FAILED, state, f"{name}: {text}" if text else name)
+    return Outcome(ended, state, f"{name}: {text}" if text else name)
 
 
 def raised_by_task(raised: BaseException) -> BaseException:

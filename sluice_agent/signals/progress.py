@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import isnan
 from typing import Any
 
 from celery import Task
 from celery._state import get_current_task
 from celery.backends.base import Backend
-from celery.states import FAILURE, REVOKED
 
 from sluice_agent.signals.execution import Execution
 from sluice_agent.signals.listening import listen
 from sluice_agent.signals.run import run_here
 from sluice_agent.signals.watch import Watch, harmless
+
+_WITHOUT = "an end that a task stores, before it raises `Ignore`, is reported as completed"
 
 
 class Progress:
@@ -51,25 +52,32 @@ class Progress:
         """Know of an end that a task stores itself, before it raises `Ignore`. No signal reports it."""
         record = self._record_end
 
-        def storing(state: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-            def around(original: Callable[..., Any]) -> Callable[..., Any]:
-                def mark(backend: Backend, *args: Any, **kwargs: Any) -> Any:
-                    answer = original(backend, *args, **kwargs)
-                    named = {**dict(zip(("task_id", "exc"), args, strict=False)), **kwargs}
-                    record(named.get("task_id"), state, named.get("exc"))
-                    return answer
+        def storing(original: Callable[..., Any]) -> Callable[..., Any]:
+            def store_result(backend: Backend, *args: Any, **kwargs: Any) -> Any:
+                answer = original(backend, *args, **kwargs)
+                named = {**dict(zip(("task_id", "result", "state"), args, strict=False)), **kwargs}
+                record(named.get("task_id"), named.get("state"), named.get("result"))
+                return answer
 
-                return mark
+            return store_result
 
-            return around
+        def preparing(original: Callable[..., Any]) -> Callable[..., Any]:
+            def __init__(backend: Backend, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it takes the method's place
+                original(backend, *args, **kwargs)
+                listen(type(backend), "store_result", storing, without=_WITHOUT)
 
-        without = "an end that a task stores, before it raises `Ignore`, is reported as completed"
-        listen(Backend, "mark_as_failure", storing(FAILURE), without=without)
-        listen(Backend, "mark_as_revoked", storing(REVOKED), without=without)
+            return __init__
 
-    def _end_stored(self, task_id: Any, state: str, detail: Any) -> None:
+        listen(Backend, "store_result", storing, without=_WITHOUT)
+        for backend in _kinds_of(Backend):  # several have a method of their own, as those that are imported later
+            listen(backend, "store_result", storing, without=_WITHOUT)
+        listen(Backend, "__init__", preparing, without=_WITHOUT)
+
+    def _end_stored(self, task_id: Any, state: Any, detail: Any) -> None:
         run = run_here(get_current_task(), task_id)
-        if run is not None and not run.has_ended:  # else it would be kept, and with it what it holds
+        if (
+            run is not None and not run.has_ended and isinstance(state, str)
+        ):  # else it would be kept, and with it what it holds
             run.stored = state, detail
 
     def _state_updated(self, task: Task, told: Mapping[str, Any]) -> None:
@@ -80,6 +88,13 @@ class Progress:
         fraction = _fraction(told.get("meta")) if told.get("state") == "PROGRESS" else None
         if fraction is not None and told.get("task_id") in (None, task.request.id):
             self._report(fraction, task)
+
+
+def _kinds_of(kind: type[Any]) -> Iterator[type[Any]]:
+    """All classes that stand on this one."""
+    for inner in kind.__subclasses__():
+        yield inner
+        yield from _kinds_of(inner)
 
 
 def _fraction(meta: Any) -> float | None:

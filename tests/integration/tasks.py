@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import billiard.pool
 from celery import Celery, Task, chain, group, shared_task
 from celery.exceptions import Ignore, Reject, Retry
+from celery.states import EXCEPTION_STATES
 
 from tests.support import whole_messages
 from tests.support.waiting import POLL_SECONDS
@@ -389,6 +390,18 @@ def marks_its_revocation(self: Task) -> NoReturn:
 @shared_task(bind=True)
 def stores_its_revocation(self: Task) -> NoReturn:
     self.update_state(state="REVOKED", meta={"exc_type": "TaskRevokedError", "exc_message": ["not wanted"]})
+    raise Ignore
+
+
+@shared_task(bind=True)
+def stores_its_state(self: Task, state: str) -> NoReturn:
+    self.backend.store_result(self.request.id, ValueError("boom") if state in EXCEPTION_STATES else 7, state)
+    raise Ignore
+
+
+@shared_task(bind=True)
+def marks_itself_done(self: Task) -> NoReturn:
+    self.backend.mark_as_done(self.request.id, 7)
     raise Ignore
 
 

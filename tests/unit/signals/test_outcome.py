@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.signals.outcome import error_text, is_told, note_told, printed, raised_by_task
+from sluice_agent.model import JobState
+from sluice_agent.signals.outcome import error_text, is_told, note_told, outcome_stored, printed, raised_by_task
 
 
 def store() -> None:
@@ -81,3 +82,29 @@ def test_an_error_that_holds_much_costs_little(error: Exception) -> None:
     assert peak < 4_000_000
     assert texts[0].startswith(type(error).__name__)
     assert "in run" in texts[1]
+
+
+@pytest.mark.parametrize(
+    ("state", "meta", "reported", "error"),
+    [
+        ("SUCCESS", 7, JobState.COMPLETED, None),
+        ("IGNORED", None, JobState.COMPLETED, None),
+        ("REVOKED", ValueError("boom"), JobState.CANCELLED, None),
+        ("FAILURE", ValueError("boom"), JobState.FAILED, "ValueError: boom"),
+        ("FAILURE", "boom", JobState.FAILED, "Failure: boom"),
+        ("REJECTED", {"exc_type": "KeyError", "exc_message": ["boom"]}, JobState.FAILED, "KeyError: boom"),
+        ("RETRY", ValueError("boom"), JobState.RETRYING, "ValueError: boom"),
+        ("RETRY", {"exc_type": "KeyError", "exc_message": ["boom"]}, JobState.RETRYING, "KeyError: boom"),
+    ],
+)
+def test_the_state_that_a_task_stores_is_reported(state: str, meta: Any, reported: JobState, error: str | None) -> None:
+    """Who stores FAILURE for a job, and looks for it among the failed ones, finds it completed."""
+    outcome = outcome_stored(state, meta)
+    assert outcome is not None
+    assert (outcome.state, outcome.celery_state, outcome.error) == (reported, state, error)
+
+
+@pytest.mark.parametrize("state", ["STARTED", "PROGRESS", "RECEIVED", "POSTPONED"])
+def test_a_state_that_is_no_end_is_none(state: str) -> None:
+    """A job whose progress was the last that it stored would be shown as what nobody knows."""
+    assert outcome_stored(state, {}) is None

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 from typing import Any
 from weakref import ref
 
@@ -16,6 +21,7 @@ from sluice_agent.signals.run import RunNames
 from sluice_agent.signals.silence import Silence
 from sluice_agent.signals.told import Told
 from sluice_agent.signals.watch import Watch
+from tests.support.process import ROOT
 
 app = Celery("stored", set_as_current=False)
 
@@ -50,3 +56,33 @@ def test_what_is_stored_as_a_run_is_over_keeps_no_request(state: str) -> None:
     del request
     gc.collect()
     assert gone() is None
+
+
+STORES = """
+    import sluice_agent
+    found = []
+    sluice_agent.install(before_send=lambda event: found.append(event.job.state.value))
+    from celery import Celery
+    from celery.exceptions import Ignore
+    app = Celery("shop", broker="memory://", backend=BACKEND, set_as_current=False)
+    def stores(self):
+        self.backend.store_result(self.request.id, ValueError("boom"), "FAILURE")
+        raise Ignore
+    app.task(stores, name="shop.stores", bind=True).apply()
+    print(found)
+"""
+
+
+@pytest.mark.parametrize("backend", ["cache+memory://", "rpc://", "disabled://"])
+def test_an_end_is_seen_on_each_backend(tmp_path: Path, backend: str) -> None:
+    """Some have a method of their own, and are imported after the agent: their jobs would be shown as completed."""
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
+        "SLUICE_API_KEY": "sk_test",
+        "SLUICE_CONNECTION_ID": "11111111-1111-4111-8111-111111111111",
+        "SLUICE_SHIP": "never",
+        "SLUICE_STATE_DIR": str(tmp_path),
+    }
+    code = textwrap.dedent(STORES).replace("BACKEND", repr(backend))
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert ended.stdout == "['active', 'failed']\n", ended.stderr
