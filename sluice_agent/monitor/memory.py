@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sluice_agent.identity import run_of
 from sluice_agent.model import JobState
 
-BYTES_PER_TASK = 1_000
+BYTES_PER_TASK = 1_050
 """Bytes of memory for each task that is remembered, as measured, rounded up."""
 
 _WAITING_AGAIN = (JobState.QUEUED, JobState.RETRYING)

@@ -10,6 +10,8 @@ from sluice_agent.model import UNNAMED
 from sluice_agent.server.moments import in_utc, instant, milliseconds_between
 from sluice_agent.server.walk import Step, walked
 
+_OF_A_STATE = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job
+
 Record = dict[str, Any]
 """The answer of ``GET /api/jobs/{id}`` without ``recentExecutions``: the documented fields, None where unknown."""
 
@@ -32,6 +34,11 @@ def record_of(bodies: Iterable[str]) -> Record:
     latest = {key: value for step in told for key, value in step.job.items()}
     extensions = {key: value for step in told for key, value in step.job.get("extensions", {}).items()}
     extensions.pop("eventId", None)
+    for name in _OF_A_STATE:  # what explains another state than the present one, or an event set aside, is not its own
+        extensions.pop(name, None)
+    for step in walk[-1].steps:
+        stated = step.job.get("extensions", {})
+        extensions |= {name: stated[name] for name in _OF_A_STATE if name in stated}
     created = min((step.job["createdAt"] for step in told if "createdAt" in step.job), key=instant, default=None)
     names = [step.job["name"] for step in told if step.job["name"] != UNNAMED]
     last, event = walk[-1], told[-1].event

@@ -78,6 +78,21 @@ def test_the_record_is_the_documented_one(client: httpx.Client) -> None:
     }
 
 
+@pytest.mark.parametrize("late", [6, 8])
+def test_the_record_explains_its_present_state_alone(client: httpx.Client, late: int) -> None:
+    """A monitor that doubted a job too soon, or too late, would leave "its worker is lost" on one that completed."""
+    doubt = {"reason": "no heartbeat for 7 s", "celeryState": "STARTED"}
+    told(
+        client,
+        job_event("active", 1, startedAt=at(1), event_id="1"),
+        job_event("unknown", late, extensions=doubt, event_id="2"),
+        job_event("completed", 7, startedAt=at(1), completedAt=at(7), event_id="3"),
+    )
+    record = client.get("/jobs/job-1").json()
+    assert record["state"] == "completed"
+    assert "reason" not in record["extensions"]
+
+
 def test_a_job_is_found_by_either_id(client: httpx.Client) -> None:
     """Users know only Celery's task id, which may be any text, and links hold Sluice's."""
     for external_id in ("job-1", "sync/user 5%"):
