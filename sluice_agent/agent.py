@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sluice_agent.asynchronous import is_asynchronous
+from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.log import complain
 from sluice_agent.model import Event, EventType
 from sluice_agent.process import Process
 from sluice_agent.redaction import Redact
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Stats
-from sluice_agent.transport import accounts, cursor
-from sluice_agent.transport.folder import EVENTS, VITALS, file_sizes
+from sluice_agent.transport.accounting import accounts, is_settled
+from sluice_agent.transport.cursor import cursor_path, load_cursor
+from sluice_agent.transport.directory import EVENTS, VITALS, file_sizes
 from sluice_agent.transport.shippers import destinations
 
 BeforeSend = Callable[[Event], Event | None]
@@ -52,7 +53,7 @@ class Agent:
         self.report_progress = signals.connect(
             connection_id=str(settings.connection),
             emit=self.capture,
-            lost=self.drop,
+            drop=self.drop,
             ignore_tasks=settings.ignore_tasks,
             capture_args=settings.capture_args,
             message_header=settings.message_header,
@@ -106,10 +107,10 @@ class Agent:
         return line
 
     @property
-    def folder(self) -> Path | None:
+    def directory(self) -> Path | None:
         """Where the journal lies; None where none can be kept."""
         journal = self._here().journal
-        return journal.folder if journal is not None else None
+        return journal.directory if journal is not None else None
 
     def ship(self) -> None:
         """Begin to ship what others left in the journal, before there is anything to capture."""
@@ -120,15 +121,15 @@ class Agent:
         process = self._here()
         if process.journal is None:
             return True
-        folder = process.journal.folder
+        directory = process.journal.directory
         process.start_shippers()
-        goal = file_sizes(folder)
+        goal = file_sizes(directory)
         deadline = time.monotonic() + timeout
-        while not all(accounts.is_settled(folder, name, goal) for name in self._destinations):
+        while not all(is_settled(directory, name, goal) for name in self._destinations):
             if time.monotonic() >= deadline:
                 return False
             if process.shippers is not None:
-                process.shippers.nudge()
+                process.shippers.wake()
             time.sleep(0.02)
         return True
 
@@ -149,8 +150,8 @@ class Agent:
         process = self._here()
         if process.journal is None:
             return process.unjournaled.stats(pending=0)
-        folder = process.journal.folder
-        found = accounts.accounts(folder, cursor.load(cursor.cursor_path(folder, self._first)))
+        directory = process.journal.directory
+        found = accounts(directory, load_cursor(cursor_path(directory, self._first)))
         for reason, count in process.journal.unwritten.items():
             found["dropped"][reason] = found["dropped"].get(reason, 0) + count
             found["captured"] += count
@@ -164,7 +165,7 @@ class Agent:
         process = self._here()
         if process.journal is None:
             return process.unjournaled.dropped
-        place = cursor.load(cursor.cursor_path(process.journal.folder, self._first))
+        place = load_cursor(cursor_path(process.journal.directory, self._first))
         return place.counts.dropped + process.journal.unwritten
 
     def can_keep(self) -> bool:
@@ -185,7 +186,7 @@ class Agent:
         process = self._here()
         process.is_worker = True
         if process.shippers is not None:
-            process.shippers.precede()
+            process.shippers.request_priority()
         if self._settings.queues:
             self._sample_queues(app, hostname)
 
@@ -196,7 +197,7 @@ class Agent:
             app,
             connection_id=str(self._settings.connection),
             emit=self.capture,
-            lost=self.drop,
+            drop=self.drop,
             interval=self._settings.queue_interval,
             names=lambda: list(app.amqp.queues),
             owner=hostname,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sluice_agent import __version__
-from sluice_agent.commands.common import Sentence
+from sluice_agent.commands.common import UserError
 from sluice_agent.commands.dead import dead
 from sluice_agent.commands.doctor import doctor
 from sluice_agent.commands.job import job
@@ -23,7 +23,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SluiceError as error:
-            raise Sentence(str(error)) from None
+            raise UserError(str(error)) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

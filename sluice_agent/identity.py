@@ -25,7 +25,7 @@ def job_event_id(
 ) -> str:
     """The id of one transition of one job.
 
-    `run` separates real executions of one attempt, and only those: see `run_named`, `run_in` and `run_of`. Before any
+    `run` separates real executions of one attempt, and only those: see `run_name`, `run_in` and `run_of`. Before any
     worker has the job, it separates publications: see `publication_of`. `progress` separates the reports of one
     execution, which all share the state `active`.
     """
@@ -40,11 +40,11 @@ def execution_id(connection_id: str, external_id: str, attempt: int, run: str = 
     """
     if not _is_plain(external_id):
         external_id = _digest(external_id)
-    return f"{external_id}.{attempt}.{_place(connection_id, run)}."
+    return f"{external_id}.{attempt}.{_scope(connection_id, run)}."
 
 
 @lru_cache(maxsize=1024)
-def _place(connection_id: str, run: str) -> str:
+def _scope(connection_id: str, run: str) -> str:
     return _digest(f"{connection_id}\x1f{run}")
 
 
@@ -53,7 +53,7 @@ def transition_id(execution: str, state: str, progress: float | None = None) -> 
     return execution + state if progress is None else f"{execution}{state}.{progress:.6f}"
 
 
-def run_named(hostname: str, pid: int, life: str, number: int) -> str:
+def run_name(hostname: str, pid: int, life: str, number: int) -> str:
     """The name of what a worker has received, as its agent names it: nothing else that is received has the same.
 
     `hostname` is the worker's node name, `pid` that of its main process, `life` is random and made once by that
@@ -63,7 +63,7 @@ def run_named(hostname: str, pid: int, life: str, number: int) -> str:
 
 
 def is_named_by(run: str, pid: int) -> bool:
-    """Whether process `pid` is the one that has named `run`: see `run_named`."""
+    """Whether process `pid` is the one that has named `run`: see `run_name`."""
     return f"/{pid}/" in run
 
 
@@ -97,7 +97,7 @@ def publication_of(external_id: str, when: str) -> str:
     return "" if is_random else f"@{when}"
 
 
-def fitted_id(external_id: str, limit: int) -> str:
+def truncated_id(external_id: str, limit: int) -> str:
     """A job's id in at most `limit` characters: of a longer one the beginning, and a digest of the whole."""
     if len(external_id) <= limit:
         return external_id

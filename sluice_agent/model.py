@@ -90,13 +90,13 @@ class _Wire(BaseModel):
     def _cut_what_is_too_long(
         cls: type[_Model], data: Any, handler: ModelWrapValidatorHandler[_Model], info: ValidationInfo
     ) -> _Model:
-        refusing = bool(info.context)
-        if refusing and isinstance(data, dict) and None in data.values():
+        parse_strict = bool(info.context)
+        if parse_strict and isinstance(data, dict) and None in data.values():
             raise PydanticCustomError("null", "a field without a value must be absent, not null")
         try:
             return handler(data)
         except ValidationError:
-            if refusing or not isinstance(data, dict):
+            if parse_strict or not isinstance(data, dict):
                 raise
             return handler(_fitted(cls, data))
 
@@ -165,7 +165,7 @@ class Event(_Wire):
         return self
 
     @classmethod
-    def refusing(cls, data: Any) -> Event:
+    def parse_strict(cls, data: Any) -> Event:
         """The event in `data`, read as a server reads it: by its wire names and types, and nothing is mended.
 
         Raises pydantic's `ValidationError`, which says what the contract does not allow.
@@ -185,7 +185,7 @@ class Event(_Wire):
         return encode(self.to_wire())
 
 
-def fitted(event: WireEvent) -> WireEvent:
+def truncated(event: WireEvent) -> WireEvent:
     """`event` with every text cut to its limit and made valid. Raises `ValidationError` where it is no event at all."""
     return Event.model_validate(event).to_wire()
 
@@ -198,7 +198,7 @@ def encode(event: Any) -> bytes:
         return to_json(_valid_throughout(event), inf_nan_mode="null")
 
 
-def made_valid(text: str) -> str:
+def to_valid_utf8(text: str) -> str:
     """`text` with everything that UTF-8 can't carry (lone surrogates) written as a backslash escape."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -230,7 +230,7 @@ def limits(model: type[_Wire]) -> dict[str, int]:
 def _fitted(model: type[_Wire], data: dict[str, Any]) -> dict[str, Any]:
     longest = limits(model)
     return {
-        key: cut_to(made_valid(value), longest.get(to_camel(key), len(value) * 10), keep_end=key == "stacktrace")
+        key: cut_to(to_valid_utf8(value), longest.get(to_camel(key), len(value) * 10), keep_end=key == "stacktrace")
         if isinstance(value, str)
         else value
         for key, value in data.items()
@@ -239,7 +239,7 @@ def _fitted(model: type[_Wire], data: dict[str, Any]) -> dict[str, Any]:
 
 def _valid_throughout(value: Any) -> Any:
     if isinstance(value, str):
-        return made_valid(value)
+        return to_valid_utf8(value)
     if isinstance(value, dict):
         return {_valid_throughout(key): _valid_throughout(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -17,7 +17,7 @@ from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.log import complain, logger
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts
-from sluice_agent.transport.folder import open_folder
+from sluice_agent.transport.directory import open_directory
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shippers import Shippers
 from sluice_agent.uwsgi import threads_run
@@ -81,9 +81,9 @@ class Process:
             return  # another thread is at it, or this one is, and was interrupted by a signal handler that captures
         try:
             if self.shippers is None:
-                self.shippers = Shippers(self._settings, journal.folder)
+                self.shippers = Shippers(self._settings, journal.directory)
                 if self.is_worker:
-                    self.shippers.precede()
+                    self.shippers.request_priority()
                 if not self.shippers.start():
                     self.shippers.stop(0)
                     self.shippers, self._starts_at = None, time.monotonic() + _AGAIN
@@ -96,17 +96,17 @@ class Process:
             self.journal.drop(reason)
         else:
             self.unjournaled.dropped[reason] += 1
-            self.unjournaled.taken += 1
+            self.unjournaled.read += 1
 
     def _open(self) -> Journal | None:
         settings = self._settings
         try:
-            folder = open_folder(settings.state_dir, str(settings.connection))
+            directory = open_directory(settings.state_dir, str(settings.connection))
         except JournalUnavailableError as error:
             if "journal" not in self._opened:
                 logger.warning("sluice-agent is off: %s", error)
             return self._opened.setdefault("journal", None)
-        made = Journal(folder, settings.journal_max_bytes)
+        made = Journal(directory, settings.journal_max_bytes)
         found = self._opened.setdefault("journal", made)  # a signal handler or another thread may have been faster
         if found is made:
             made.unwritten.update(self.unjournaled.dropped)
@@ -119,7 +119,7 @@ class Process:
         self.may_ship = former.may_ship
         self.is_forked = former.is_forked or is_child
         if self._user == former._user and "journal" in former._opened:
-            self._opened["journal"] = journal and Journal(journal.folder, self._settings.journal_max_bytes)
+            self._opened["journal"] = journal and Journal(journal.directory, self._settings.journal_max_bytes)
         if is_child:
             if former.shippers is not None:
                 former.shippers.forget()
@@ -137,8 +137,8 @@ class Process:
                 "This process has become user %d: its journal begins anew, in a folder of that user. What is left in "
                 "%s is delivered by a process of user %d.",
                 self._user,
-                journal.folder,
+                journal.directory,
                 former._user,
             )
         losses = former.unjournaled.dropped + (journal.unwritten if journal is not None else Counter())
-        self.unjournaled = Counts(dropped=losses, taken=losses.total())
+        self.unjournaled = Counts(dropped=losses, read=losses.total())

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sluice_agent.asynchronous import is_asynchronous
+from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.bounded import Limits, bounded
 from sluice_agent.log import complain
 from sluice_agent.model import encode

@@ -9,14 +9,14 @@ DELAYED = "celery_delayed_"  # the exchanges in which RabbitMQ holds a job for a
 _DELAY_BITS = 28  # words of a routing key that say, bit by bit, how many seconds
 
 
-def undelayed(exchange: str, routing_key: str) -> tuple[str, str]:
+def strip_delay(exchange: str, routing_key: str) -> tuple[str, str]:
     """Where a message goes when its delay is over: to an exchange that nobody knows, "", by its own key."""
     if exchange.startswith(DELAYED):
         return "", routing_key.split(".", _DELAY_BITS)[-1]
     return exchange, routing_key
 
 
-def leads(exchange: str, routing_key: str, bound: str, kind: str, pattern: str) -> bool:
+def binding_matches(exchange: str, routing_key: str, bound: str, kind: str, pattern: str) -> bool:
     """Whether a binding to the exchange `bound`, of this kind, takes a message; an `exchange` of "" may be any."""
     if exchange not in ("", bound):
         return False

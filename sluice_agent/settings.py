@@ -147,9 +147,9 @@ class Settings(BaseSettings):
 
     @field_validator("state_dir")
     @classmethod
-    def _is_the_same_from_everywhere(cls, folder: Path | None) -> Path | None:
+    def _is_the_same_from_everywhere(cls, directory: Path | None) -> Path | None:
         try:
-            return folder and folder.expanduser().absolute()  # the process may change its folder
+            return directory and directory.expanduser().absolute()  # the process may change its folder
         except RuntimeError:
             raise ValueError("a folder: there is no such user's home") from None
         except OSError:

@@ -27,7 +27,7 @@ class Stats(TypedDict):
 _MOST = 2**53  # what every reader of JSON and of metrics can hold
 
 
-def whole(value: Any) -> int:
+def checked_int(value: Any) -> int:
     """`value`, a count or an offset from a file; raises TypeError or ValueError where it can be none.
 
     What is on a disk may be corrupted, and a negative count would be taken off what is counted rightly.
@@ -49,7 +49,7 @@ class Counts:
     dropped: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
     """What the destination does not choose to be told: no part of its accounts."""
-    taken: int = 0
+    read: int = 0
     """Events as they were read, before anything became of them: to hold the other figures against."""
     resent: int = 0
     """Events that were sent a second time because the answer was lost: the endpoint may have them twice."""
@@ -61,17 +61,17 @@ class Counts:
         self.rejected += other.rejected
         self.dropped.update(other.dropped)
         self.skipped += other.skipped
-        self.taken += other.taken
+        self.read += other.read
         self.resent += other.resent
 
-    def take_off(self, other: Counts) -> None:
+    def subtract(self, other: Counts) -> None:
         """Take off the events and losses of `other`, which are accounted for elsewhere, whatever came of them here."""
         delivered = min(self.delivered, other.delivered)
         self.delivered -= delivered
         self.duplicates = min(self.duplicates, self.delivered)
         self.rejected -= min(self.rejected, other.delivered - delivered)
         self.dropped -= other.dropped
-        self.taken -= other.taken
+        self.read -= other.read
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as they are kept in a cursor's file."""
@@ -81,7 +81,7 @@ class Counts:
             "rejected": self.rejected,
             "dropped": dict(self.dropped),
             "skipped": self.skipped,
-            "taken": self.taken,
+            "taken": self.read,
             "resent": self.resent,
         }
 
@@ -89,19 +89,19 @@ class Counts:
     def from_dict(cls, values: Mapping[str, Any]) -> Counts:
         """The counts in `values`; raises TypeError, ValueError, KeyError or AttributeError where they are none."""
         return cls(
-            delivered=whole(values["delivered"]),
-            duplicates=whole(values["duplicates"]),
-            rejected=whole(values["rejected"]),
-            dropped=Counter({reason: whole(count) for reason, count in values["dropped"].items()}),
-            skipped=whole(values["skipped"]),
-            taken=whole(values["taken"]),
-            resent=whole(values["resent"]),
+            delivered=checked_int(values["delivered"]),
+            duplicates=checked_int(values["duplicates"]),
+            rejected=checked_int(values["rejected"]),
+            dropped=Counter({reason: checked_int(count) for reason, count in values["dropped"].items()}),
+            skipped=checked_int(values["skipped"]),
+            read=checked_int(values["taken"]),
+            resent=checked_int(values["resent"]),
         )
 
     def stats(self, pending: int) -> Stats:
         """These counts with what is still pending, as anyone can read them."""
         return Stats(
-            captured=self.taken + pending,
+            captured=self.read + pending,
             delivered=self.delivered,
             rejected=self.rejected,
             dropped=dict(self.dropped),

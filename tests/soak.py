@@ -165,27 +165,27 @@ def quietly(look: Callable[[], Sample]) -> Sample | None:
         return None
 
 
-def soak(folder: Path, redis: RedisServer, endpoint: Endpoint) -> list[str]:
+def soak(directory: Path, redis: RedisServer, endpoint: Endpoint) -> list[str]:
     """Run for `MINUTES`; what is wrong."""
     connection = str(uuid.uuid4())
     env = {
         "SLUICE_API_KEY": "sk_test",
         "SLUICE_CONNECTION_ID": connection,
         "SLUICE_API_URL": endpoint.url,
-        "SLUICE_STATE_DIR": str(folder),
+        "SLUICE_STATE_DIR": str(directory),
         "SLUICE_HEARTBEAT_INTERVAL": "1",
         "SLUICE_JOURNAL_MAX_BYTES": str(LIMIT),
-        FILE: str(folder / "witness"),
+        FILE: str(directory / "witness"),
     }
     broker = redis_broker(redis, {"task_ignore_result": True})
-    worker = WorkerProcess(folder, broker, app="tests.faults.app", env=env, args=["--max-tasks-per-child=500"])
-    sender: Process = Producer(folder, broker, env={**env, "SLUICE_SHIP": "never"}).start(SENDS)
+    worker = WorkerProcess(directory, broker, app="tests.faults.app", env=env, args=["--max-tasks-per-child=500"])
+    sender: Process = Producer(directory, broker, env={**env, "SLUICE_SHIP": "never"}).start(SENDS)
     moods, samples, begun = Moods(endpoint), [], time.monotonic()
     print(" ".join(f"{field.name:>16}" for field in fields(Sample)))
     try:
         while time.monotonic() - begun < MINUTES * 60:
             moods.turn()
-            if found := quietly(lambda: sample(worker, folder / connection, endpoint, begun)):
+            if found := quietly(lambda: sample(worker, directory / connection, endpoint, begun)):
                 samples.append(found)
                 print(" ".join(f"{value:>16}" for value in astuple(found)), flush=True)
             time.sleep(EVERY)
@@ -203,18 +203,18 @@ def soak(folder: Path, redis: RedisServer, endpoint: Endpoint) -> list[str]:
     finally:
         sender.stop()
         worker.teardown()
-    left = sorted(path.name for path in (folder / connection).iterdir())
+    left = sorted(path.name for path in (directory / connection).iterdir())
     return [*judged(samples), *endpoint.faults, *([f"files are left: {left}"] if len(left) > LEFT_OVER else [])]
 
 
 def main() -> None:
     """Exit with 1 where something has grown or is missing."""
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
-        folder = Path(name)
-        (folder / "redis").mkdir()
-        redis, endpoint = RedisServer(folder / "redis"), Endpoint()
+        directory = Path(name)
+        (directory / "redis").mkdir()
+        redis, endpoint = RedisServer(directory / "redis"), Endpoint()
         try:
-            faults = soak(folder, redis, endpoint)
+            faults = soak(directory, redis, endpoint)
         finally:
             endpoint.close()
             redis.close()

@@ -20,11 +20,11 @@ app = Celery("shop", include=[f"examples.celery_app.{room}" for room in ("emails
 if broker_url := os.environ.get("BROKER_URL"):
     app.conf.broker_url = broker_url
 else:
-    app.conf.update(folder_broker.settings(premises.folder("broker")))
+    app.conf.update(folder_broker.settings(premises.directory("broker")))
 
 shop = Exchange("shop")
 app.conf.update(
-    result_backend=os.environ.get("RESULT_BACKEND") or f"file://{premises.folder('results')}",
+    result_backend=os.environ.get("RESULT_BACKEND") or f"file://{premises.directory('results')}",
     result_expires=3600,
     result_chord_retry_interval=0.5,
     task_queues=[Queue(name, shop, routing_key=name) for name in ("orders", "emails", "images", "reports")],

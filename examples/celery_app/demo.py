@@ -64,7 +64,7 @@ curl -H 'Authorization: Bearer sk_demo' '{url}/jobs?state=failed'
 class Stage:
     """All that is up while the demo runs."""
 
-    folder: Path
+    directory: Path
     env: dict[str, str]
     api: httpx.Client
     server: Process
@@ -96,11 +96,11 @@ def main() -> int:
             return 130
 
 
-def run(folder: Path, broker: str | None, *, keep: bool) -> int:
+def run(directory: Path, broker: str | None, *, keep: bool) -> int:
     """Everything from the first process to the verdict."""
     began = time.monotonic()
     with ExitStack() as processes:
-        stage = set_up(folder, broker, processes)
+        stage = set_up(directory, broker, processes)
         watch(stage)
         if not keep:
             stage.worker.stop(WARM_SHUTDOWN)
@@ -116,20 +116,20 @@ def run(folder: Path, broker: str | None, *, keep: bool) -> int:
         return code
 
 
-def set_up(folder: Path, broker: str | None, processes: ExitStack) -> Stage:
+def set_up(directory: Path, broker: str | None, processes: ExitStack) -> Stage:
     """Start the local Sluice, the worker and the producer; they end with ``processes``."""
     env = environment(
         SLUICE_API_KEY=KEY,
         SLUICE_CONNECTION_ID=str(uuid.uuid4()),
-        SLUICE_STATE_DIR=str(folder / "journal"),
-        SHOP_FOLDER=str(folder / "shop"),
+        SLUICE_STATE_DIR=str(directory / "journal"),
+        SHOP_FOLDER=str(directory / "shop"),
         **({"BROKER_URL": broker} if broker else {}),
     )
 
     def start(name: str, *command: str) -> Process:
-        return processes.enter_context(started(name, command, env, folder))
+        return processes.enter_context(started(name, command, env, directory))
 
-    database = str(folder / "sluice.sqlite3")
+    database = str(directory / "sluice.sqlite3")
     server = start("server", str(SLUICE_AGENT), "serve", "--host", "127.0.0.1", "--port", "0", "--database", database)
     url = wait_for("the server to listen", lambda: LISTENING.search(server.words()), server, 20)[1]
     say(f"a local Sluice    {url}")
@@ -140,7 +140,7 @@ def set_up(folder: Path, broker: str | None, processes: ExitStack) -> Stage:
     say("a producer        a process that publishes jobs and is no worker\n")
     headers = {"Authorization": f"Bearer {KEY}"}
     api = processes.enter_context(httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=10))
-    return Stage(folder, env, api, server, worker, storefront)
+    return Stage(directory, env, api, server, worker, storefront)
 
 
 def watch(stage: Stage) -> None:
@@ -188,7 +188,7 @@ def judge(stage: Stage) -> int:
         more = [f"… and {len(wrong) - MOST_SHOWN} more"] if len(wrong) > MOST_SHOWN else []
         title = report.paint(f"Not as it should be ({len(wrong)}):", "failed")
         say("\n".join([title, *wrong[:MOST_SHOWN], *more]))
-        say(f"\n{tails(stage.folder)}")
+        say(f"\n{tails(stage.directory)}")
         return 1
     say(
         report.paint(

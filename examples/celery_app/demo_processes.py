@@ -69,9 +69,9 @@ class Process:
 
 
 @contextmanager
-def started(name: str, command: tuple[str, ...], env: dict[str, str], folder: Path) -> Iterator[Process]:
+def started(name: str, command: tuple[str, ...], env: dict[str, str], directory: Path) -> Iterator[Process]:
     """Run ``command``; what it writes to standard output is in ``folder/name.out``, the rest in ``folder/name.log``."""
-    log = folder / f"{name}.log"
+    log = directory / f"{name}.log"
     with log.open("wb") as errors, log.with_suffix(".out").open("wb") as out:
         popen = subprocess.Popen(  # noqa: S603 the commands are the demo's own
             command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True
@@ -109,10 +109,10 @@ def wait_for(what: str, look: Callable[[], Any], process: Process, patience: flo
     return found
 
 
-def tails(folder: Path, lines: int = 15) -> str:
+def tails(directory: Path, lines: int = 15) -> str:
     """The last lines of every log."""
     parts = []
-    for log in sorted(folder.glob("*.log")):
+    for log in sorted(directory.glob("*.log")):
         last = log.read_text(errors="replace").splitlines()[-lines:]
         parts += [f"--- {log.stem}, its last words", *last] if last else []
     return "\n".join(parts)

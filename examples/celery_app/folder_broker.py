@@ -17,11 +17,11 @@ class Channel(filesystem.Channel):
     """kombu's channel, but for how a message is put down."""
 
     def _put(self, queue: str, payload: dict[str, Any], **_options: Any) -> None:
-        folder = Path(self.data_folder_out)
+        directory = Path(self.data_folder_out)
         name = f"{time.monotonic_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg"
-        draft = folder / f"{name}.draft"
+        draft = directory / f"{name}.draft"
         draft.write_text(json.dumps(payload))
-        draft.rename(folder / name)
+        draft.rename(directory / name)
 
 
 class Transport(filesystem.Transport):
@@ -30,9 +30,9 @@ class Transport(filesystem.Transport):
     Channel = Channel
 
 
-def settings(folder: Path) -> dict[str, Any]:
+def settings(directory: Path) -> dict[str, Any]:
     """Celery's settings for a broker in ``folder``."""
-    messages, control, processed = (folder / name for name in ("messages", "control", "processed"))
+    messages, control, processed = (directory / name for name in ("messages", "control", "processed"))
     for path in (messages, control, processed):
         path.mkdir(mode=0o700, exist_ok=True)
     return {

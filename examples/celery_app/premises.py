@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 
-def folder(name: str) -> Path:
+def directory(name: str) -> Path:
     """The folder ``name`` of the shop, made if it is not there."""
     home = os.environ.get("SHOP_FOLDER") or Path(tempfile.gettempdir()) / f"sluice-example-shop-{os.getuid()}"
     path = Path(home) / name
@@ -16,7 +16,7 @@ def folder(name: str) -> Path:
 def first_time(name: str, key: str) -> bool:
     """Whether nobody has asked for this ``key`` before, in whichever process."""
     try:
-        (folder(name) / key).touch(exist_ok=False)
+        (directory(name) / key).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True

@@ -7,26 +7,28 @@ from pathlib import Path
 import click
 
 from sluice_agent.settings import Settings
-from sluice_agent.transport.folder import find_folder, open_folder
+from sluice_agent.transport.directory import find_directory, open_directory
 
 
-class Sentence(click.ClickException):
+class UserError(click.ClickException):
     """What a user can mend: one sentence, exit code 2."""
 
     exit_code = 2
 
 
-def journal_folder(settings: Settings) -> Path:
-    """The journal of the connection that `settings` name, made where it is absent. Raises `Sentence` without one."""
-    return open_folder(settings.state_dir, _connection(settings))
+def open_journal(settings: Settings) -> Path:
+    """The journal of the connection that `settings` name, made where it is absent. Raises `UserError` without one."""
+    return open_directory(settings.state_dir, _connection(settings))
 
 
-def place_of_journal(settings: Settings) -> Path:
+def find_journal(settings: Settings) -> Path:
     """Where that journal is, or would be made, for those who only look: root must not make it its own."""
-    return find_folder(settings.state_dir, _connection(settings))
+    return find_directory(settings.state_dir, _connection(settings))
 
 
 def _connection(settings: Settings) -> str:
     if settings.connection_id is None and settings.ackly_ingest_key is None:
-        raise Sentence("SLUICE_CONNECTION_ID is not set: it must hold the UUID of the connection whose journal this is")
+        raise UserError(
+            "SLUICE_CONNECTION_ID is not set: it must hold the UUID of the connection whose journal this is"
+        )
     return str(settings.connection)

@@ -6,11 +6,11 @@ import json
 
 import click
 
-from sluice_agent.commands.common import Sentence, place_of_journal
+from sluice_agent.commands.common import UserError, find_journal
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
-from sluice_agent.transport import dead as letters
-from sluice_agent.transport.dead import Letter
+from sluice_agent.transport import dead_letters as letters
+from sluice_agent.transport.dead_letters import Letter
 
 
 @click.group()
@@ -26,7 +26,7 @@ def dead() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs: one object a line.")
 def list_letters(as_json: bool) -> None:
     """List the letters, the oldest first: id, when, destination, number of events, the answer's first line."""
-    for letter in letters.letters_in(place_of_journal(Settings())):
+    for letter in letters.letters_in(find_journal(Settings())):
         answer = next(iter(letter.answer.splitlines()), "")
         when = letter.at.strftime("%Y-%m-%dT%H:%M:%SZ")
         if as_json:
@@ -40,7 +40,7 @@ def list_letters(as_json: bool) -> None:
 @click.argument("letter_id", metavar="ID")
 def show(letter_id: str) -> None:
     """Show a letter as JSON: the whole answer, and the events."""
-    click.echo(json.dumps(_found(letter_id, letters.letters_in(place_of_journal(Settings()))).to_dict(), indent=2))
+    click.echo(json.dumps(_found(letter_id, letters.letters_in(find_journal(Settings()))).to_dict(), indent=2))
 
 
 @dead.command()
@@ -54,15 +54,15 @@ def retry(letter_ids: tuple[str, ...], every: bool) -> None:
     journal has no room for a letter, it is kept, with those that were to follow, and the exit code is 1.
     """
     if bool(letter_ids) == every:
-        raise Sentence("name the letters to retry, or --all: `sluice-agent dead list` shows their ids")
+        raise UserError("name the letters to retry, or --all: `sluice-agent dead list` shows their ids")
     settings = Settings()
-    folder = place_of_journal(settings)
-    known = letters.letters_in(folder)
+    directory = find_journal(settings)
+    known = letters.letters_in(directory)
     chosen = known if every else [_found(letter_id, known) for letter_id in letter_ids]
     back, kept = [], ""
     for letter in chosen:
         try:
-            if letters.retry(folder, letter, settings.journal_max_bytes):
+            if letters.retry(directory, letter, settings.journal_max_bytes):
                 back.append(letter)
         except JournalUnavailableError as error:
             kept = str(error)
@@ -77,4 +77,4 @@ def _found(letter_id: str, known: list[Letter]) -> Letter:
     for letter in known:
         if letter.id == letter_id:
             return letter
-    raise Sentence(f"there is no letter {letter_id}: `sluice-agent dead list` shows those that are")
+    raise UserError(f"there is no letter {letter_id}: `sluice-agent dead list` shows those that are")

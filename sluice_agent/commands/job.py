@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 from pydantic import TypeAdapter
 
-from sluice_agent.commands.common import Sentence
+from sluice_agent.commands.common import UserError
 from sluice_agent.settings import Settings
 from sluice_agent.transport.http import HttpClient, UnreachableError
 
@@ -29,17 +29,17 @@ def job(job_id: str, as_json: bool) -> None:
     try:
         answer = client.get()
     except UnreachableError as error:
-        raise Sentence(f"{settings.api_url} can't be reached ({error}): is SLUICE_API_URL right?") from None
+        raise UserError(f"{settings.api_url} can't be reached ({error}): is SLUICE_API_URL right?") from None
     try:
         record = json.loads(answer.body)
     except ValueError:
         record = None
     if answer.status != 200:
-        raise Sentence(f"{answer.status} from {settings.api_url}: {_reason(record)}")
+        raise UserError(f"{answer.status} from {settings.api_url}: {_reason(record)}")
     try:
         text = _timeline(record)
     except (LookupError, TypeError, ValueError):
-        raise Sentence(f"200 from {settings.api_url}, but no job: is SLUICE_API_URL right?") from None
+        raise UserError(f"200 from {settings.api_url}, but no job: is SLUICE_API_URL right?") from None
     click.echo(json.dumps(record, indent=2) if as_json else text)
 
 

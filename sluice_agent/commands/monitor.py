@@ -17,13 +17,13 @@ import click
 
 from sluice_agent import __version__, _public
 from sluice_agent.agent import EXIT_BUDGET, Agent
-from sluice_agent.commands.common import Sentence, journal_folder
+from sluice_agent.commands.common import UserError, open_journal
 from sluice_agent.commands.logs import LogFormat, log_to_stderr
-from sluice_agent.commands.probing import serve_probes
+from sluice_agent.commands.probes import serve_probes
 from sluice_agent.log import logger
 from sluice_agent.monitor import DurableQueue, Monitor
-from sluice_agent.monitor.app import AddressFile, BrokerApp, check_address
-from sluice_agent.monitor.durable import refusal
+from sluice_agent.monitor.broker_app import AddressFile, BrokerApp, check_address
+from sluice_agent.monitor.durable import why_not_durable
 from sluice_agent.monitor.queues.management import Management
 from sluice_agent.redaction import unfailing
 from sluice_agent.settings import Settings
@@ -38,13 +38,13 @@ def _checked(_context: click.Context, _option: click.Parameter, url: str | None)
         try:
             Management(url, "/", "", "")
         except ValueError as error:
-            raise Sentence(f"--management-url: {error}") from None
+            raise UserError(f"--management-url: {error}") from None
     return url
 
 
 def _named(_context: click.Context, option: click.Parameter, value: Any) -> Any:
     if value == "" or (isinstance(value, tuple) and "" in value):
-        raise Sentence(f"{option.opts[0]} must name a queue: it is empty")
+        raise UserError(f"{option.opts[0]} must name a queue: it is empty")
     return value
 
 
@@ -147,18 +147,18 @@ def monitor(
     Runs until SIGTERM or SIGINT, then delivers what is left for up to 5 seconds.
     """
     if bool(broker) == bool(broker_file):
-        raise Sentence("name the broker: --broker URL, SLUICE_BROKER_URL, or --broker-file FILE")
+        raise UserError("name the broker: --broker URL, SLUICE_BROKER_URL, or --broker-file FILE")
     try:
         known = json.loads(transport_options)
     except ValueError:
         known = None
     if not isinstance(known, dict):
-        raise Sentence(f"--transport-options must be a JSON object, not {transport_options!r}")
+        raise UserError(f"--transport-options must be a JSON object, not {transport_options!r}")
     try:
         app = BrokerApp(_address(broker, broker_file), known, event_exchange)
     except ValueError as error:
-        raise Sentence(str(error)) from None
-    watch(app, **options)
+        raise UserError(str(error)) from None
+    run_monitor(app, **options)
 
 
 @click.command(name="sluice")
@@ -168,10 +168,10 @@ def celery_sluice(context: click.Context, /, **options: Any) -> None:
     """Watch this app's cluster from outside and tell a Sluice ingest endpoint, by its broker's events and queues."""
     app = context.obj.app
     options["queues"] = (*options["queues"], *app.amqp.queues)
-    watch(app, **options)
+    run_monitor(app, **options)
 
 
-def watch(
+def run_monitor(
     app: Any,
     *,
     queues: tuple[str, ...],
@@ -194,10 +194,10 @@ def watch(
             if settings.enabled
             else "SLUICE_ENABLED is 0"
         )
-        raise Sentence(why)
-    if durable and (why_not := refusal(app)):
-        raise Sentence(why_not)
-    folder = journal_folder(settings)
+        raise UserError(why)
+    if durable and (why_not := why_not_durable(app)):
+        raise UserError(why_not)
+    directory = open_journal(settings)
     log_to_stderr(log_format, settings.log_level)
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*ends, signal.SIGHUP})  # before any thread: they inherit it
@@ -208,7 +208,7 @@ def watch(
         app,
         connection_id=str(settings.connection),
         emit=agent.capture,
-        lost=agent.drop,
+        drop=agent.drop,
         ignore_tasks=settings.ignore_tasks,
         redact=unfailing(agent.redact) if settings.capture_args else None,
         remember=remember,
@@ -220,9 +220,9 @@ def watch(
         management_url=management_url,
         can_keep=agent.can_keep,
     )
-    probes = serve_probes(settings, folder, watched.state)
+    probes = serve_probes(settings, directory, watched.state)
     logger.info(
-        "sluice-agent %s watches %s; its journal is %s", __version__, app.connection_for_read().as_uri(), folder
+        "sluice-agent %s watches %s; its journal is %s", __version__, app.connection_for_read().as_uri(), directory
     )
     gc.freeze()  # what stands now stays
     gc.set_threshold(*_COLLECT)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from sluice_agent.commands.common import Sentence
+from sluice_agent.commands.common import UserError
 from sluice_agent.settings import Settings
-from sluice_agent.transport.folder import open_folder
+from sluice_agent.transport.directory import open_directory
 
 
 @click.command()
@@ -28,7 +28,7 @@ def serve(host: str, port: int, database: Path | None, api_key: str | None) -> N
     try:
         from sluice_agent import server  # noqa: PLC0415 - an extra: the other commands work without it
     except ImportError as error:
-        raise Sentence(f"serve needs its extra: pip install 'sluice-agent[server]' ({error})") from None
+        raise UserError(f"serve needs its extra: pip install 'sluice-agent[server]' ({error})") from None
     if database is None:
-        database = open_folder(Settings().state_dir, "server") / "sluice.db"
+        database = open_directory(Settings().state_dir, "server") / "sluice.db"
     server.serve(host=host, port=port, database=database, api_key=api_key)

@@ -8,11 +8,11 @@ import signal
 import click
 
 from sluice_agent.agent import EXIT_BUDGET
-from sluice_agent.commands.common import Sentence, journal_folder
-from sluice_agent.commands.probing import serve_probes
+from sluice_agent.commands.common import UserError, open_journal
+from sluice_agent.commands.probes import serve_probes
 from sluice_agent.settings import Settings
-from sluice_agent.transport import cursor
-from sluice_agent.transport.accounts import accounts
+from sluice_agent.transport.accounting import accounts
+from sluice_agent.transport.cursor import cursor_path, load_cursor
 from sluice_agent.transport.shippers import Shippers, destinations
 
 
@@ -26,21 +26,21 @@ def ship(once: bool) -> None:
     """
     settings = Settings()
     if settings.api_key is None and settings.ackly_ingest_key is None:
-        raise Sentence("SLUICE_API_KEY is not set: it must hold the ingest key, sk_…")
-    folder = journal_folder(settings)
-    shippers = Shippers(settings, folder)
+        raise UserError("SLUICE_API_KEY is not set: it must hold the ingest key, sk_…")
+    directory = open_journal(settings)
+    shippers = Shippers(settings, directory)
     if once:
         shippers.deliver(math.inf)
-        left = {name: cursor.load(cursor.cursor_path(folder, name)) for name in destinations(settings)}
-        waiting = {name: accounts(folder, place)["pending"] for name, place in left.items()}
+        left = {name: load_cursor(cursor_path(directory, name)) for name in destinations(settings)}
+        waiting = {name: accounts(directory, place)["pending"] for name, place in left.items()}
         if any(waiting.values()):
             told = ", ".join(f"{count:,} for {name}" for name, count in waiting.items() if count)
-            raise click.ClickException(f"events are left in {folder}: {told}; sluice-agent status says why")
+            raise click.ClickException(f"events are left in {directory}: {told}; sluice-agent status says why")
         return
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    probes = serve_probes(settings, folder)
-    shippers.precede()
+    probes = serve_probes(settings, directory)
+    shippers.request_priority()
     if not shippers.start():
         raise click.ClickException("no thread can be started to ship from: raise the limit of this user's processes")
     signal.sigwait(ends)

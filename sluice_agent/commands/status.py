@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import click
 
-from sluice_agent.commands.common import place_of_journal
+from sluice_agent.commands.common import find_journal
+from sluice_agent.health.problems import Problem, holder_text, problems_of
 from sluice_agent.settings import Settings
-from sluice_agent.transport.eviction import HIGH_WATER
-from sluice_agent.transport.lock import STILL
-from sluice_agent.transport.report import DestinationReport, Report, report_on
+from sluice_agent.transport.accounting import DestinationReport, Report, report_on
 from sluice_agent.transport.shippers import destinations
 
-_SCARCE = 16_000_000  # bytes left on the disk: four of the journal's largest files
-_KEYS = {"sluice": "SLUICE_API_KEY", "ackly": "ACKLY_INGEST_KEY"}
-_ADDRESSES = {"sluice": "SLUICE_API_URL", "ackly": "ACKLY_URL"}
-_UWSGI = "(uWSGI: enable-threads.) Another process on this host takes over, where one is up"
-_AT_ITS_LIMIT = ("429", "the daily limit")  # how the last error begins
 _WIDTH = 14  # characters of the first column
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is wrong: its name, the destination that it is about, if any, and what to do."""
-
-    problem: str
-    destination: str | None
-    what: str
 
 
 @click.command()
@@ -52,28 +37,16 @@ def status(as_json: bool) -> None:
     """
     settings = Settings()
     named = destinations(settings)
-    report = report_on(place_of_journal(settings), named)
+    report = report_on(find_journal(settings), named)
     problems = problems_of(report, named, settings.journal_max_bytes)
     if as_json:
         click.echo(json.dumps({**report, "problems": [asdict(problem) for problem in problems]}))
     else:
-        click.echo(sheet(report, problems))
+        click.echo(render(report, problems))
     sys.exit(1 if problems else 0)
 
 
-def problems_of(report: Report, named: Iterable[str], most_bytes: int) -> list[Problem]:
-    """What is wrong with the destinations `named` in the settings; `most_bytes` is the journal's limit."""
-    found = [problem for name in named for problem in _stuck(name, report["destinations"][name])]
-    if report["bytes"] >= most_bytes * HIGH_WATER:
-        what = f"{report['bytes']:,} of {most_bytes:,} bytes are in use, and the oldest events are dropped"
-        found.append(Problem("folder_full", None, f"{what}: mend the delivery, or raise SLUICE_JOURNAL_MAX_BYTES"))
-    if report["disk_free"] < _SCARCE:
-        what = f"{report['disk_free']:,} bytes are left on the journal's disk"
-        found.append(Problem("disk_full", None, f"{what}: free some, or move SLUICE_STATE_DIR"))
-    return found
-
-
-def sheet(report: Report, problems: Sequence[Problem]) -> str:
+def render(report: Report, problems: Sequence[Problem]) -> str:
     """The report for people: a block for each destination, and what is wrong."""
     lines = [_row("journal", report["folder"])]
     if not report["exists"]:
@@ -87,24 +60,6 @@ def sheet(report: Report, problems: Sequence[Problem]) -> str:
     return "\n".join([*lines, *(_row(problem.problem, problem.what) for problem in problems)])
 
 
-def _stuck(name: str, one: DestinationReport) -> Iterator[Problem]:
-    error, waiting = one["last_error"], f"{one['pending']:,} events wait for {name}"
-    if not one["pending"]:
-        return
-    if one["shipper"] is None:
-        what = f"{waiting} and nobody ships: is a worker, or `sluice-agent ship`, running with {_KEYS[name]}?"
-        yield Problem("no_shipper", name, what)
-    elif one["silent_for"] > STILL:
-        what = f"{waiting}, and {_named(one['shipper'])}, which ships, has not moved for {one['silent_for']:,.0f} s"
-        yield Problem("shipper_stuck", name, f"{what}: is it stopped, or does it run no threads? {_UWSGI}")
-    if error is not None and error["message"].startswith(("401", "403")):
-        yield Problem("key_refused", name, f"{waiting}, which refuses {_KEYS[name]}: is it right, and not revoked?")
-    elif error is not None and error["message"].startswith(_AT_ITS_LIMIT):
-        yield Problem("undeliverable", name, f"{waiting}, whose limit is reached: they are sent when it resets")
-    elif error is not None:
-        yield Problem("undeliverable", name, f"{waiting}, which takes none: is it up, and is {_ADDRESSES[name]} right?")
-
-
 def _block(one: DestinationReport, size: int) -> list[str]:
     shipper, error = one["shipper"], one["last_error"]
     rows = [
@@ -113,7 +68,7 @@ def _block(one: DestinationReport, size: int) -> list[str]:
         ("rejected", f"{one['rejected']:,}"),
         ("dropped", f"{sum(one['dropped'].values()):,}" + _reasons(one["dropped"])),
         ("pending", f"{one['pending']:,}" + _aside(size, "bytes")),
-        ("shipped by", _named(shipper) if shipper else "nobody"),
+        ("shipped by", holder_text(shipper) if shipper else "nobody"),
         ("last delivery", one["last_delivery"] or "never"),
         ("last error", f"{error['message']} ({error['at']})" if error else "none"),
     ]
@@ -122,10 +77,6 @@ def _block(one: DestinationReport, size: int) -> list[str]:
     if one["resent"]:
         rows.append(("sent twice", f"{one['resent']:,}: an answer was lost, and they may be there twice"))
     return [_row(*row) for row in rows]
-
-
-def _named(shipper: Mapping[str, object]) -> str:
-    return f"process {shipper.get('pid')} on {shipper.get('hostname')}"
 
 
 def _row(name: str, value: str) -> str:

@@ -9,8 +9,8 @@ from email.utils import parsedate_to_datetime
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.settings import Settings
 from sluice_agent.transport import sluice
-from sluice_agent.transport.answers import is_a_page, object_in, text_of
-from sluice_agent.transport.http import Answer, HttpClient, UnreachableError
+from sluice_agent.transport.http import HttpClient, Response, UnreachableError
+from sluice_agent.transport.responses import is_foreign_response, object_in, text_of
 
 _SKEW = 5.0  # seconds: more, and a worker's heartbeats look old before they arrive
 _DATE_STEP = 1.0  # seconds: a Date header knows no less
@@ -35,35 +35,35 @@ def _probe(name: str, url: str, key: str, body: bytes, key_variable: str, url_va
     client = HttpClient(url, {"Authorization": f"Bearer {key}"})
     before = time.time()
     try:
-        answer = client.post(body, {})
+        response = client.post(body, {})
     except UnreachableError as error:
         todo = f"is {url_variable} right, and may this host connect to it (proxy, firewall, certificates)?"
         yield fault(name, f"{url} can't be reached: {error}", todo)
         return
     finally:
         client.close()
-    yield _meaning(name, url, answer, key_variable, url_variable)
-    yield from _skew(name, answer, before, time.time())
+    yield _meaning(name, url, response, key_variable, url_variable)
+    yield from _skew(name, response, before, time.time())
 
 
-def _meaning(name: str, url: str, answer: Answer, key_variable: str, url_variable: str) -> Finding:
-    said = text_of(answer)[:_SHOWN]
-    if answer.status in (401, 403):
+def _meaning(name: str, url: str, response: Response, key_variable: str, url_variable: str) -> Finding:
+    said = text_of(response)[:_SHOWN]
+    if response.status in (401, 403):
         return fault(name, f"{url} refuses the key: {said}", f"set {key_variable} to a key that is valid there")
-    if answer.status == 429:
+    if response.status == 429:
         return warning(name, f"{url} takes no more for now: {said}", "events wait in the journal until it does")
-    if answer.status >= 500:
+    if response.status >= 500:
         return fault(name, f"{url} fails: {said}", "events wait in the journal until it is mended")
-    is_taken = 200 <= answer.status < 300 and object_in(answer.body) is not None
-    if is_taken or (answer.status in (400, 422) and not is_a_page(answer)):
+    is_taken = 200 <= response.status < 300 and object_in(response.body) is not None
+    if is_taken or (response.status in (400, 422) and not is_foreign_response(response)):
         return ok(name, f"{url} can be reached and takes the key")
     return fault(name, f"{url} answers like something else: {said}", f"is {url_variable} right?")
 
 
-def _skew(name: str, answer: Answer, before: float, after: float) -> Iterator[Finding]:
+def _skew(name: str, response: Response, before: float, after: float) -> Iterator[Finding]:
     """How far this clock is from the endpoint's: the answer was dated between the two moments given."""
     try:
-        theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
+        theirs = parsedate_to_datetime(response.headers["date"]).timestamp()
     except (KeyError, ValueError, OverflowError):
         yield note("clock", f"{name} does not say what time it is there")
         return

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
-from sluice_agent.transport.folder import find_folder, nearest_existing, open_folder
-from sluice_agent.transport.lock import STILL, silence, who_ships
+from sluice_agent.transport.directory import find_directory, nearest_existing, open_directory
+from sluice_agent.transport.lock import STALLED_SECONDS, seconds_since_touch, who_ships
 from sluice_agent.transport.shippers import destinations
 
 _OFFLINE_AFTER = 6.0  # seconds without a heartbeat: then Sluice shows a worker offline
@@ -48,20 +48,20 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
 def check_folder(settings: Settings) -> Iterator[Finding]:
     """Whether the journal's folder is ours, private, and has room. One that is not there yet is not made."""
     try:
-        folder = find_folder(settings.state_dir, str(settings.connection))
-        is_there = folder.is_dir()
+        directory = find_directory(settings.state_dir, str(settings.connection))
+        is_there = directory.is_dir()
         if is_there:
-            folder = open_folder(settings.state_dir, str(settings.connection))
+            directory = open_directory(settings.state_dir, str(settings.connection))
     except JournalUnavailableError as error:
         yield fault("folder", str(error), "without a folder the agent switches itself off")
         return
     is_well = "can be written, and is this user's alone" if is_there else "is not there yet, and this user can make it"
-    yield ok("folder", f"{folder} {is_well}")
-    free = shutil.disk_usage(nearest_existing(folder)).free
+    yield ok("folder", f"{directory} {is_well}")
+    free = shutil.disk_usage(nearest_existing(directory)).free
     if free < settings.journal_max_bytes:
         found = f"{free:,} bytes are free, and the journal may take {settings.journal_max_bytes:,}"
         yield warning("folder", found, "free some, set SLUICE_STATE_DIR elsewhere, or lower SLUICE_JOURNAL_MAX_BYTES")
-    if settings.state_dir is None and folder.parts[1:2] in (("tmp",), ("dev",)):
+    if settings.state_dir is None and directory.parts[1:2] in (("tmp",), ("dev",)):
         found = "it does not outlive a restart of the machine or the container"
         yield warning("folder", found, "set SLUICE_STATE_DIR to a folder or a volume that does")
 
@@ -69,12 +69,12 @@ def check_folder(settings: Settings) -> Iterator[Finding]:
 def check_shipper(settings: Settings) -> Iterator[Finding]:
     """Whether the process that ships the journal moves, and what uWSGI needs, where it is installed."""
     try:
-        folder = find_folder(settings.state_dir, str(settings.connection))
+        directory = find_directory(settings.state_dir, str(settings.connection))
     except JournalUnavailableError:
         return  # said of the folder
     for name in destinations(settings):
-        holder, silent_for = who_ships(folder, name), silence(folder, name)
-        if holder is not None and silent_for > STILL:
+        holder, silent_for = who_ships(directory, name), seconds_since_touch(directory, name)
+        if holder is not None and silent_for > STALLED_SECONDS:
             found = f"process {holder.get('pid')} ships to {name}, and has not moved for {silent_for:,.0f} s"
             yield warning("shipper", found, "let it run threads (uWSGI: enable-threads), or run a worker beside it")
     yield from _uwsgi()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluice_agent.health.health import Health
-from sluice_agent.health.serving import HealthServer, serve_health
+from sluice_agent.health.server import HealthServer, serve_health
+from sluice_agent.health.snapshot import Health
 
 __all__ = ["Health", "HealthServer", "serve_health"]

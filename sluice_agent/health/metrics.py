@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from sluice_agent.health.health import Health
-from sluice_agent.monitor.state import MonitorState
-from sluice_agent.transport.report import DestinationReport
+from sluice_agent.health.snapshot import Health
+from sluice_agent.transport.accounting import DestinationReport
+
+if TYPE_CHECKING:
+    from sluice_agent.monitor import MonitorState
 
 _PREFIX = "sluice_agent_"
 

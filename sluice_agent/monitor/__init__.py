@@ -8,24 +8,54 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 
+from sluice_agent.monitor.control_client import ControlClient
 from sluice_agent.monitor.durable import Durable, DurableQueue
-from sluice_agent.monitor.inspector import Inspector
-from sluice_agent.monitor.missing import MISSING_SECONDS
-from sluice_agent.monitor.observer import Observer
+from sluice_agent.monitor.missing_jobs import MISSING_SECONDS
 from sluice_agent.monitor.queues import Consumers, QueueSampler
 from sluice_agent.monitor.receiver import Receiver
-from sluice_agent.monitor.state import MonitorState
 from sluice_agent.monitor.subscription import Transient
+from sluice_agent.monitor.tracker import Tracker
 
 _AGENT_SECONDS = 5.0  # a worker shows its agent in its heartbeats, one in two seconds, and in an answer to `inspect`
 
 __all__ = ["DurableQueue", "Monitor", "MonitorState"]
 
 _MOST_LAG = 5.0  # seconds: an event that is older may wait to be read, and say that a worker has taken a job
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorState:
+    """A monitor at one moment. Counts are those since it started."""
+
+    connected: bool
+    """Whether the receiver is subscribed to the broker's events, and the broker has answered lately."""
+    connections: int
+    """How often the receiver connected; none: it has never heard; more than one: it was cut off in between."""
+    gaps: int
+    """How often it was deaf for a while after it had heard."""
+    gap_seconds: float
+    """For how long altogether. In durable mode the events of that time wait in the queue, else they are missing."""
+    silent_seconds: float
+    """Since the broker's last sign of life: an event, or the answer to a probe; else since the start."""
+    read_ahead_bytes: int
+    """What is read from the broker and not yet decoded."""
+    lag_seconds: float
+    """How long the last event waited between its reading and its line."""
+    undecodable: int
+    """Messages that were no events."""
+    events: Mapping[str, int]
+    """The events that came, by Celery's name of their type."""
+    remembered: int
+    """Jobs in the observer's memory."""
+    workers: int
+    """Workers that the observer knows."""
+    depths: Mapping[str, Any]
+    """The latest sample of each queue, as the queue sampler keeps it."""
 
 
 class Monitor:
@@ -43,7 +73,7 @@ class Monitor:
         *,
         connection_id: str,
         emit: Callable[[bytes], None],
-        lost: Callable[[str], None],
+        drop: Callable[[str], None],
         ignore_tasks: tuple[str, ...] = (),
         redact: Callable[[str, Any], Any] | None = None,
         remember: int = 100_000,
@@ -58,10 +88,10 @@ class Monitor:
         missing_seconds: float = MISSING_SECONDS,
     ) -> None:
         self._extra_queues = frozenset(queues)
-        self._observer = Observer(
+        self._tracker = Tracker(
             connection_id=connection_id,
             emit=emit,
-            lost=lost,
+            drop=drop,
             ignore_tasks=ignore_tasks,
             redact=redact,
             remember=remember,
@@ -69,9 +99,9 @@ class Monitor:
             missing_seconds=missing_seconds,
             agent_seconds=_AGENT_SECONDS,
         )
-        self._inspector = Inspector(app, enable_events=enable_events)
+        self._control_client = ControlClient(app, enable_events=enable_events)
         subscription = Durable(app, durable) if durable else Transient(app)
-        self._receiver = Receiver(app, self._observer, self._inspector, subscription, lost, self._look, can_keep)
+        self._receiver = Receiver(app, self._tracker, self._control_client, subscription, drop, self._look, can_keep)
         self._workers = 0
         self._seen_queues: frozenset[str] = frozenset()
         self._suspected_queues: frozenset[str] = frozenset()
@@ -81,7 +111,7 @@ class Monitor:
             app,
             connection_id=connection_id,
             emit=emit,
-            lost=lost,
+            drop=drop,
             interval=queue_interval,
             names=lambda: self._extra_queues | self._seen_queues,
             owner=owner,
@@ -92,7 +122,7 @@ class Monitor:
 
     def start(self) -> None:
         """Begin, in threads of its own. Returns at once, whether the broker can be reached or not."""
-        self._inspector.start()
+        self._control_client.start()
         self._receiver.start()
         self._sampler.start()
 
@@ -101,7 +131,7 @@ class Monitor:
         deadline = time.monotonic() + timeout
         self._receiver.stop(timeout)
         self._sampler.stop(max(deadline - time.monotonic(), 0.0))
-        self._inspector.stop(max(deadline - time.monotonic(), 0.0))
+        self._control_client.stop(max(deadline - time.monotonic(), 0.0))
 
     def state(self) -> MonitorState:
         """How it goes."""
@@ -116,17 +146,17 @@ class Monitor:
             read_ahead_bytes=receiver.read_ahead_bytes,
             lag_seconds=receiver.lag_seconds,
             undecodable=receiver.undecodable,
-            events=dict(self._observer.event_counts),
-            remembered=self._observer.remembered,
+            events=dict(self._tracker.event_counts),
+            remembered=self._tracker.remembered,
             workers=self._workers,
             depths=depths,
         )
 
     def _look(self) -> None:
         """In the receiver's thread, the only one that may ask the observer: keep what other threads ask for."""
-        workers = self._observer.workers()
+        workers = self._tracker.workers()
         self._workers = len(workers)
-        self._seen_queues = frozenset(self._observer.queues())
+        self._seen_queues = frozenset(self._tracker.queues())
         self._look_for_missing()
         taken_from = Counter(queue for worker in workers.values() for queue in worker.queues)
         are_all = self._receiver.has_met_everyone and all(worker.queues for worker in workers.values())
@@ -136,7 +166,7 @@ class Monitor:
         """Pass on which queues are to be looked at, and what was seen there since."""
         seen_at, ready = self._sampler.ready
         if self._suspected_queues and seen_at > self._suspected_at and self._receiver.lag_seconds < _MOST_LAG:
-            self._observer.seen_in_queues(ready)
-        suspected = frozenset(self._observer.suspected_queues)
+            self._tracker.seen_in_queues(ready)
+        suspected = frozenset(self._tracker.suspected_queues)
         if suspected != self._suspected_queues:
             self._suspected_queues, self._suspected_at = suspected, time.monotonic()

@@ -24,12 +24,12 @@ _TYPED = b"__type__"  # where kombu's JSON holds values that JSON has no form fo
 
 @dataclass(slots=True)
 class Raw:
-    """A message as it came. `mark` is the subscription's, `read_at` by the wall clock in seconds."""
+    """A message as it came. `token` is the subscription's, `read_at` by the wall clock in seconds."""
 
     body: bytes
     content_type: str
     content_encoding: str
-    mark: Any
+    token: Any
     read_at: float
     is_packed: bool = False
 
@@ -39,27 +39,27 @@ class Backlog:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._messages: deque[Raw] = deque()
+        self._publications: deque[Raw] = deque()
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self._publications)
 
     def add(self, message: Raw) -> None:
         """Behind the others."""
         if self.bytes > _PACK_BEYOND:
             message.body, message.is_packed = zlib.compress(message.body, _FASTEST), True
-        self._messages.append(message)
+        self._publications.append(message)
         self.bytes += len(message.body) + _OVERHEAD
 
     def take(self) -> Raw:
         """The oldest."""
-        message = self._messages.popleft()
+        message = self._publications.popleft()
         self.bytes -= len(message.body) + _OVERHEAD
         return message
 
     def clear(self) -> None:
         """Forget them: the broker hands them out again."""
-        self._messages.clear()
+        self._publications.clear()
         self.bytes = 0
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from sys import intern
 from typing import Any
 
-from sluice_agent.monitor.events import text
-from sluice_agent.routing import leads, undelayed
+from sluice_agent.monitor.parsing import get_text
+from sluice_agent.routing import binding_matches, strip_delay
 
 _MOST = 10_000  # queues, and places that messages are sent to, that are remembered
 _Binding = tuple[str, str, str]
@@ -24,7 +24,7 @@ class Bindings:
 
     def learn(self, queue: Mapping[str, Any]) -> str | None:
         """A queue as `inspect active_queues` describes it; returns its name."""
-        name = self._noted(text(queue, "name"))
+        name = self._noted(get_text(queue, "name"))
         if name is None:
             return None
         bindings = queue.get("bindings")
@@ -37,28 +37,34 @@ class Bindings:
 
     def queue_of(self, delivery: Mapping[str, Any]) -> str | None:
         """The queue that an event, or what a worker says of a delivery, leads to or at least names."""
-        exchange, routing_key = delivery.get("exchange"), text(delivery, "routing_key")
+        exchange, routing_key = delivery.get("exchange"), get_text(delivery, "routing_key")
         if not isinstance(exchange, str) or routing_key is None:
-            return self._noted(text(delivery, "queue"))
+            return self._noted(get_text(delivery, "queue"))
         if not exchange:  # the default exchange: the routing key is the queue's name
             return self._noted(routing_key)
-        return self._led_to(exchange, routing_key) or self._noted(text(delivery, "queue"))
+        return self._led_to(exchange, routing_key) or self._noted(get_text(delivery, "queue"))
 
     def is_sure_of(self, delivery: Mapping[str, Any]) -> bool:
         """Whether `queue_of` is where the message was put, and not only what its producer names."""
-        exchange, routing_key = delivery.get("exchange"), text(delivery, "routing_key")
+        exchange, routing_key = delivery.get("exchange"), get_text(delivery, "routing_key")
         if not isinstance(exchange, str) or routing_key is None:
             return False
-        return not exchange or routing_key == text(delivery, "queue") or self._led_to(exchange, routing_key) is not None
+        return (
+            not exchange
+            or routing_key == get_text(delivery, "queue")
+            or self._led_to(exchange, routing_key) is not None
+        )
 
     def _led_to(self, exchange: str, routing_key: str) -> str | None:
         place = exchange, routing_key
         if place not in self._found:
             if len(self._found) >= _MOST:
                 self._found.clear()
-            sent_to = undelayed(exchange, routing_key)
+            sent_to = strip_delay(exchange, routing_key)
             found = (
-                name for name, bindings in self._bound.items() if any(leads(*sent_to, *binding) for binding in bindings)
+                name
+                for name, bindings in self._bound.items()
+                if any(binding_matches(*sent_to, *binding) for binding in bindings)
             )
             self._found[place] = next(found, None)
         return self._found[place]
@@ -74,5 +80,5 @@ class Bindings:
 
 def _binding(bound: Mapping[str, Any]) -> Iterator[_Binding]:
     exchange = bound.get("exchange")
-    if isinstance(exchange, Mapping) and (name := text(exchange, "name")) is not None:
-        yield name, text(exchange, "type") or "direct", text(bound, "routing_key") or ""
+    if isinstance(exchange, Mapping) and (name := get_text(exchange, "name")) is not None:
+        yield name, get_text(exchange, "type") or "direct", get_text(bound, "routing_key") or ""

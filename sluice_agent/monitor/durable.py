@@ -44,7 +44,7 @@ class AnotherQueueError(Exception):
 class Durable:
     """The subscription to a `DurableQueue`. What was taken and could not be acknowledged is not taken again."""
 
-    survives = True
+    is_durable = True
     most_ahead = 16_000_000
 
     def __init__(self, app: Celery, queue: DurableQueue) -> None:
@@ -53,7 +53,7 @@ class Durable:
         self._consumer: Consumer | None = None
         self._channel: Any = None
         # What was taken and is not acknowledged yet: what was heard by then, the message's tag, its body's hash.
-        self._unsettled: deque[tuple[int, int, int]] = deque()
+        self._unacked: deque[tuple[int, int, int]] = deque()
         self._known: set[int] = set()  # the same of connections that went: the broker hands these messages out again
 
     def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
@@ -90,26 +90,26 @@ class Durable:
         """The connection went: what it brought, and was not acknowledged, is handed out again."""
         if len(self._known) > _MOST_KNOWN:
             self._known = set()
-        self._known.update(digest for _, _, digest in self._unsettled)
-        self._unsettled.clear()
+        self._known.update(digest for _, _, digest in self._unacked)
+        self._unacked.clear()
 
-    def mark(self, message: Message) -> tuple[Any, bool]:
+    def token(self, message: Message) -> tuple[Any, bool]:
         """Redelivered messages that this process took before are not new."""
         digest = hash(message.body)
-        is_known = bool(message.delivery_info.get("redelivered")) and digest in self._known
-        if is_known:
+        is_fact = bool(message.delivery_info.get("redelivered")) and digest in self._known
+        if is_fact:
             self._known.discard(digest)
-        return (message.delivery_tag, digest), not is_known
+        return (message.delivery_tag, digest), not is_fact
 
-    def note_taken(self, mark: Any, heard: int) -> None:
+    def mark_processed(self, token: Any, received_seq: int) -> None:
         """To be acknowledged."""
-        self._unsettled.append((heard, *mark))
+        self._unacked.append((received_seq, *token))
 
-    def settle(self, told_before: float) -> None:
+    def ack_through(self, ack_watermark: float) -> None:
         """Acknowledge what has its lines, up to the first message that has not."""
         tag = 0
-        while self._unsettled and self._unsettled[0][0] <= told_before:
-            _, tag, _ = self._unsettled.popleft()
+        while self._unacked and self._unacked[0][0] <= ack_watermark:
+            _, tag, _ = self._unacked.popleft()
         if tag:
             self._channel.basic_ack(tag, multiple=True)
 
@@ -120,7 +120,7 @@ class Durable:
             consumer.cancel()
 
 
-def refusal(app: Celery) -> str | None:
+def why_not_durable(app: Celery) -> str | None:
     """Why this app's broker can't have a durable queue of events, and what to do instead; None where it can."""
     driver = app.connection_for_read().transport.driver_type
     if driver == "amqp":

@@ -20,19 +20,17 @@ from kombu.serialization import prepare_accept_content
 
 from sluice_agent.log import complain, logger
 from sluice_agent.monitor.backlog import Backlog, Raw, events_in
-from sluice_agent.monitor.connecting import connect, drop
+from sluice_agent.monitor.connection import connect, drop, probe_of
+from sluice_agent.monitor.control_client import ENABLE, ControlClient, ControlReply, EnableBackoff, drain
 from sluice_agent.monitor.durable import AnotherQueueError
-from sluice_agent.monitor.enabling import Enabling
-from sluice_agent.monitor.inspector import ENABLE, Answer, Inspector, drain
-from sluice_agent.monitor.probe import probe_of
-from sluice_agent.monitor.subscription import spare_texts
+from sluice_agent.monitor.subscription import disable_push_log
 
 if TYPE_CHECKING:
-    from sluice_agent.monitor.observer import Observer
     from sluice_agent.monitor.subscription import Subscription
+    from sluice_agent.monitor.tracker import Tracker
 
 _IDLE = 0.25  # seconds that one look at an idle connection takes, and so a stop at the most
-_TELLING = 0.8  # of the time that a stop has, the part that may go on telling what was read
+_PROCESSING_SHARE = 0.8  # of the time that a stop has, the part that may go on telling what was read
 _SLICE = 0.005  # seconds of decoding between two looks at the socket
 _TICK_EVERY = 1.0
 _PROBE_EVERY = 2.0
@@ -40,7 +38,7 @@ _DEAF_AFTER = 20.0  # seconds without any sign of life until the connection is g
 _FIRST_PAUSE = 0.2  # seconds between two attempts to connect, at first
 _LONGEST_PAUSE = 3.0  # at last: whoever restarts a broker sees us back at once
 _GOOD_AFTER = 5.0  # seconds that a connection must live to be called a success: then pauses begin with the first again
-_HOLD = 4.0  # seconds that events wait for what workers know of the jobs that they are about
+_INSPECTION_SECONDS = 4.0  # seconds that events wait for what workers know of the jobs that they are about
 _STANDBY = 10.0  # seconds without a message after which another replica may have been the active one; so at first
 
 _EVENTLESS = 10.0  # seconds in which a worker that answers has sent several heartbeats
@@ -53,12 +51,12 @@ _NO_EVENTS = (
 )
 
 
-class DeafError(ConnectionError):
+class SilentConnectionError(ConnectionError):
     """The connection stands, and nothing comes: not even the answer to a probe."""
 
 
 class Receiver:
-    """Tells `observer` every event of the broker, from one thread. `lost` counts, by reason, what was no event.
+    """Tells `tracker` every event of the broker, from one thread. `lost` counts, by reason, what was no event.
 
     `on_tick` is called in that thread about once a second. `can_keep` says whether what is told now can be written
     down: while it can't, events stay in a broker that keeps them.
@@ -67,32 +65,32 @@ class Receiver:
     def __init__(
         self,
         app: Celery,
-        observer: Observer,
-        inspector: Inspector,
+        tracker: Tracker,
+        control_client: ControlClient,
         subscription: Subscription,
-        lost: Callable[[str], None],
+        drop: Callable[[str], None],
         on_tick: Callable[[], None],
         can_keep: Callable[[], bool],
     ) -> None:
         self._can_keep = can_keep
         self._on_tick = on_tick
         self._app = app
-        self._observer = observer
-        self._inspector = inspector
+        self._tracker = tracker
+        self._control_client = control_client
         self._subscription = subscription
-        self._lost = lost
+        self._drop = drop
         self._accept = prepare_accept_content({app.conf.event_serializer, "json"})
         self._backlog = Backlog()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._heard_at = 0.0  # the monotonic clock at the last sign of life
+        self._last_sign_at = 0.0  # the monotonic clock at the last sign of life
         self._started_at = time.monotonic()
         self._message_at = 0.0
-        self._deaf_since: float | None = None
+        self._disconnected_since: float | None = None
         self._stop_by = float("inf")
         self._hold_until = 0.0
         self._tick_at = 0.0
-        self._enabling = Enabling()
+        self._enable_backoff = EnableBackoff()
         self._is_asking_all = False
         self._is_eventless_after: float | None = None  # the monotonic clock, once a worker has answered
         self._listening_since = 0.0
@@ -112,7 +110,7 @@ class Receiver:
     @property
     def silent_seconds(self) -> float:
         """Since the last sign of life; where there was none, since the start."""
-        return time.monotonic() - (self._heard_at or self._started_at)
+        return time.monotonic() - (self._last_sign_at or self._started_at)
 
     @property
     def has_met_everyone(self) -> bool:
@@ -128,7 +126,7 @@ class Receiver:
 
     def stop(self, timeout: float) -> None:
         """End: what has been read is told first. Waits for `timeout` seconds at the most."""
-        self._stop_by = time.monotonic() + timeout * _TELLING
+        self._stop_by = time.monotonic() + timeout * _PROCESSING_SHARE
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(timeout)
@@ -155,37 +153,37 @@ class Receiver:
         """Subscribe, and take what comes until the end or a fault."""
         channel = self._subscription.open(connection, self._read)
         self._drain(connection, 0)  # kombu subscribes to Redis as it first looks for messages
-        spare_texts(channel)
+        disable_push_log(channel)
         probe = probe_of(connection, channel)
-        now = probe_at = self._heard_at = time.monotonic()
+        now = probe_at = self._last_sign_at = time.monotonic()
         self._message_at = float("-inf")
         self._connected(connection, now)
         while not self._stopped.is_set():
-            if self._read_ahead(connection, wait=0 if self._backlog and self._may_tell() else _IDLE):
-                self._heard_at = time.monotonic()
-            self._hear_answers()
-            if self._may_tell():
+            if self._read_ahead(connection, wait=0 if self._backlog and self._may_process() else _IDLE):
+                self._last_sign_at = time.monotonic()
+            self._take_replies()
+            if self._may_process():
                 self._decode(time.monotonic() + _SLICE)
-            self._subscription.settle(self._observer.told_before)
+            self._subscription.ack_through(self._tracker.ack_watermark)
             now = time.monotonic()
             if now >= probe_at:
                 probe_at = now + _PROBE_EVERY
                 if probe.is_alive():
-                    self._heard_at = now
-                elif now - self._heard_at > _DEAF_AFTER:
-                    raise DeafError(f"no sign of life for {now - self._heard_at:.0f} s")
+                    self._last_sign_at = now
+                elif now - self._last_sign_at > _DEAF_AFTER:
+                    raise SilentConnectionError(f"no sign of life for {now - self._last_sign_at:.0f} s")
             if now >= self._tick_at:
                 self._tick_at = now + _TICK_EVERY
                 self._tick()
         self._read_ahead(connection, wait=0)
         self._finish()
-        self._subscription.settle(self._observer.told_before)
+        self._subscription.ack_through(self._tracker.ack_watermark)
         self._subscription.close()
         self.is_connected = False
 
-    def _may_tell(self) -> bool:
+    def _may_process(self) -> bool:
         """Not while workers are asked what events are about, nor what can't be written and the broker keeps for us."""
-        if self._subscription.survives and not self._can_keep():
+        if self._subscription.is_durable and not self._can_keep():
             return False
         return time.monotonic() >= self._hold_until or self._backlog.bytes > self._subscription.most_ahead
 
@@ -201,11 +199,11 @@ class Receiver:
 
     def _finish(self) -> None:
         """Tell what was read, as far as time allows; what the broker keeps for us it hands out again."""
-        if not self._subscription.survives:
+        if not self._subscription.is_durable:
             self._decode(self._stop_by)
             if self._backlog:
                 complain("unread", "There was no time to tell %d messages of the broker.", len(self._backlog))
-        self._observer.finish()
+        self._tracker.finish()
 
     def _drain(self, connection: Connection, timeout: float) -> bool:
         """Let kombu read what has come; whether anything had."""
@@ -216,22 +214,22 @@ class Receiver:
         return True
 
     def _read(self, message: Message) -> None:
-        mark, is_new = self._subscription.mark(message)
-        if self._subscription.survives and time.monotonic() - self._message_at > _STANDBY:
-            self._guarded(self._observer.took_over, time.time())
+        token, is_new = self._subscription.token(message)
+        if self._subscription.is_durable and time.monotonic() - self._message_at > _STANDBY:
+            self._guarded(self._tracker.on_takeover, time.time())
             self._ask_all()
         self._message_at = time.monotonic()
         body = message.body if is_new else b"[]"
         if isinstance(body, str):
             body = body.encode()
-        self._backlog.add(Raw(body, message.content_type, message.content_encoding, mark, time.time()))
+        self._backlog.add(Raw(body, message.content_type, message.content_encoding, token, time.time()))
 
     def _decode(self, until: float) -> None:
         """Tell the observer what was read, oldest first, until the monotonic clock says `until`."""
-        take = self._observer.take
+        take = self._tracker.take
         while self._backlog and time.monotonic() < until:
             message = self._backlog.take()
-            self._observer.advance(message.read_at)
+            self._tracker.advance(message.read_at)
             try:
                 for event in events_in(message, self._accept):
                     take(event)
@@ -239,77 +237,77 @@ class Receiver:
                         self._started(str(event.get("hostname")))
             except Exception as error:  # noqa: BLE001 - anybody may publish anything to the event exchange
                 self.undecodable += 1
-                self._lost("undecodable")
+                self._drop("undecodable")
                 complain("undecodable", "A message is no event (%s: %s); it is counted.", type(error).__name__, error)
-            self._subscription.note_taken(message.mark, self._observer.heard)
+            self._subscription.mark_processed(message.token, self._tracker.received_seq)
             self.lag_seconds = max(time.time() - message.read_at, 0.0)
         if not self._backlog:
             self.lag_seconds = 0.0
 
-    def _hear_answers(self) -> None:
-        for answer in drain(self._inspector.answers):
-            if isinstance(answer, Answer) and answer.what == ENABLE:
-                self._enabling.acknowledged(answer.worker)
-            elif isinstance(answer, Answer):
+    def _take_replies(self) -> None:
+        for answer in drain(self._control_client.answers):
+            if isinstance(answer, ControlReply) and answer.what == ENABLE:
+                self._enable_backoff.acknowledged(answer.worker)
+            elif isinstance(answer, ControlReply):
                 self._is_eventless_after = self._is_eventless_after or time.monotonic() + _EVENTLESS
                 if self._is_asking_all:
                     self._answered.add(answer.worker)
-                self._guarded(self._observer.learned, answer.worker, answer.what, answer.reply)
+                self._guarded(self._tracker.on_reply, answer.worker, answer.what, answer.reply)
             elif answer.connection == self.connections:
                 self._hold_until = 0.0
                 self._is_asking_all = False
 
     def _started(self, worker: str) -> None:
-        self._enabling.started(worker)
+        self._enable_backoff.started(worker)
         self._answered.discard(worker)
 
     def _tick(self) -> None:
         """Let the observer look at the time: not later than what it has heard, or it would miss what still waits."""
-        self._guarded(self._observer.tick, time.time() - self.lag_seconds)
+        self._guarded(self._tracker.tick, time.time() - self.lag_seconds)
         self._guarded(self._on_tick)
         now = time.monotonic()
-        if self._message_at < 0 and not self._subscription.survives and now > (self._is_eventless_after or now):
+        if self._message_at < 0 and not self._subscription.is_durable and now > (self._is_eventless_after or now):
             complain("no_events", _NO_EVENTS, self._app.conf.event_exchange)
         if now < self._hold_until:
             return
-        if self._inspector.enables_events and (untold := self._enabling.due(self._observer.workers(), now)):
-            self._inspector.enable(untold)
-        unasked = set(self._observer.unasked())
-        if self._observer.seeks_strangers():
-            self._inspector.ask_strangers()
-        elif unasked - self._answered:
-            self._inspector.ask(unasked - self._answered)
-        self._answered -= unasked  # one that comes up again has been away
+        if self._control_client.enables_events and (untold := self._enable_backoff.due(self._tracker.workers(), now)):
+            self._control_client.enable(untold)
+        due_for_inspection = set(self._tracker.due_for_inspection())
+        if self._tracker.due_for_discovery():
+            self._control_client.discover()
+        elif due_for_inspection - self._answered:
+            self._control_client.ask(due_for_inspection - self._answered)
+        self._answered -= due_for_inspection  # one that comes up again has been away
 
     def _ask_all(self) -> None:
-        self._hold_until = time.monotonic() + _HOLD
+        self._hold_until = time.monotonic() + _INSPECTION_SECONDS
         self._is_asking_all = True
         self._answered = set()
-        self._enabling.forget()
-        self._inspector.ask_all(self.connections)
+        self._enable_backoff.forget()
+        self._control_client.ask_all(self.connections)
 
     def _connected(self, connection: Connection, now: float) -> None:
         self.is_connected = True
         self._is_eventless_after = None
         self._listening_since = now
         self.connections += 1
-        if self._deaf_since is not None:
-            gap = now - self._deaf_since
-            self._deaf_since = None
+        if self._disconnected_since is not None:
+            gap = now - self._disconnected_since
+            self._disconnected_since = None
             self.gaps += 1
             self.gap_seconds += gap
-            self._guarded(self._observer.reconnected, time.time(), gap)
+            self._guarded(self._tracker.reconnected, time.time(), gap)
         else:
             logger.info("Listening to the events of %s", connection.as_uri())
-        if self._subscription.survives:
-            self._guarded(self._observer.stand_by)
+        if self._subscription.is_durable:
+            self._guarded(self._tracker.enter_standby)
         self._ask_all()
 
     def _note_failure(self, connection: Connection | None, error: Exception) -> None:
         if self.is_connected:
             self.is_connected = False
-            self._deaf_since = self._heard_at
-        if self._subscription.survives:
+            self._disconnected_since = self._last_sign_at
+        if self._subscription.is_durable:
             self._backlog.clear()
         else:
             self._decode(float("inf"))  # nobody knows how long the broker is away
@@ -330,6 +328,6 @@ class Receiver:
         try:
             call(*arguments)
         except Exception as error:  # noqa: BLE001 - one fault must not end the capture
-            self._lost("internal_error")
+            self._drop("internal_error")
             complain("observer", "The observer failed (%s: %s); it goes on.", type(error).__name__, error)
             logger.debug("The observer failed", exc_info=sys.exc_info())

@@ -22,20 +22,20 @@ class Subscription(Protocol):
     most_ahead: int
     """The most bytes that may be read ahead of decoding: where the broker keeps what is not read, little will do."""
 
-    survives: bool
+    is_durable: bool
     """Whether the broker keeps what comes while nobody listens, and hands out again what was not settled."""
 
     def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
         """Subscribe, and return the channel on which messages come."""
 
-    def mark(self, message: Message) -> tuple[Any, bool]:
-        """What `note_taken` has to be told of this message, and whether it is new: else its events have their lines."""
+    def token(self, message: Message) -> tuple[Any, bool]:
+        """Return its acknowledgement token, and False for a redelivery that is already in the journal."""
 
-    def note_taken(self, mark: Any, heard: int) -> None:
+    def mark_processed(self, token: Any, received_seq: int) -> None:
         """The observer has all events of the message that was marked so. In the order in which messages came."""
 
-    def settle(self, told_before: float) -> None:
-        """Tell the broker which messages have their lines: those that were taken when no more than this was `heard`."""
+    def ack_through(self, ack_watermark: float) -> None:
+        """Acknowledge the messages that were processed up to this number of `Tracker.received_seq`."""
 
     def close(self) -> None:
         """Leave nothing behind in the broker that is of no use any more."""
@@ -44,7 +44,7 @@ class Subscription(Protocol):
 class Transient:
     """A queue of one's own that is fed while one listens, as Celery's own receivers have it: pub/sub on Redis."""
 
-    survives = False
+    is_durable = False
     most_ahead = 0
 
     def __init__(self, app: Celery) -> None:
@@ -71,14 +71,14 @@ class Transient:
         self._consumer.consume()
         return channel
 
-    def mark(self, message: Message) -> tuple[Any, bool]:  # noqa: ARG002 - there is nothing to acknowledge
+    def token(self, message: Message) -> tuple[Any, bool]:  # noqa: ARG002 - there is nothing to acknowledge
         """Every message is new."""
         return None, True
 
-    def note_taken(self, mark: Any, heard: int) -> None:
+    def mark_processed(self, token: Any, received_seq: int) -> None:
         """Nothing is to be acknowledged."""
 
-    def settle(self, told_before: float) -> None:
+    def ack_through(self, ack_watermark: float) -> None:
         """Nothing is to be acknowledged."""
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ def event_exchange(app: Celery, connection: Connection) -> Exchange:
     return exchange
 
 
-def spare_texts(channel: Any) -> None:
+def disable_push_log(channel: Any) -> None:
     """Keep redis-py from writing every message into a text for a log that is switched off: a fifth of an event's cost.
 
     After the first look for messages, which makes the connection. Does nothing to other brokers, nor where redis-py has

@@ -5,6 +5,6 @@ so over HTTP. Each subject of the API has a router in a file of its own.
 """
 
 from sluice_agent.server.app import create_app
-from sluice_agent.server.serving import serve
+from sluice_agent.server.runner import serve
 
 __all__ = ["create_app", "serve"]

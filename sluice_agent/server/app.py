@@ -10,11 +10,11 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from sluice_agent.server.edge import Edge
-from sluice_agent.server.faults import speak_errors
+from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.health import health_router
 from sluice_agent.server.ingest import Terms, ingest_router
 from sluice_agent.server.jobs import jobs_router
+from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.store import Store
 
 BODY_LIMIT = 5_000_000
@@ -47,8 +47,8 @@ def create_app(
         await run_in_threadpool(store.close)  # which waits for what is being written; answers leave meanwhile
 
     app = FastAPI(title="sluice-agent serve", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Edge)
-    speak_errors(app)
+    app.add_middleware(ServerMiddleware)
+    register_error_handlers(app)
     for router in (
         ingest_router(store, Terms(api_key, body_limit, daily_limit, now)),
         jobs_router(store),

@@ -13,10 +13,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from sluice_agent.server.body import decoded, received
-from sluice_agent.server.faults import RefusedError
-from sluice_agent.server.intake import Arrival, arrival, events_in, why_not
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.request_body import decoded, read_body
 from sluice_agent.server.store import Store
+from sluice_agent.server.validation import Arrival, arrival, parse_events, why_not
 
 _log = logging.getLogger("sluice_agent.server")
 
@@ -40,7 +40,7 @@ def ingest_router(store: Store, terms: Terms) -> APIRouter:
         _authorize(request.headers.get("authorization", ""), terms.api_key)
         _require_json(request.headers.get("content-type", "application/json"))
         encoding = request.headers.get("content-encoding", "")
-        body = await received(request, terms.body_limit)
+        body = await read_body(request, terms.body_limit)
         return JSONResponse(await run_in_threadpool(_taken, store, terms, body, encoding))
 
     return router
@@ -61,7 +61,7 @@ def _require_json(content_type: str) -> None:
 
 
 def _taken(store: Store, terms: Terms, body: bytes, encoding: str) -> dict[str, Any]:
-    events = events_in(decoded(body, encoding, terms.body_limit))
+    events = parse_events(decoded(body, encoding, terms.body_limit))
     arrivals = _allowed(events)
     day = terms.now().date().isoformat()
     tally = store.add(arrivals, day, terms.daily_limit)

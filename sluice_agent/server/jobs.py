@@ -15,8 +15,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from sluice_agent.model import Framework, JobState
-from sluice_agent.server.faults import RefusedError
-from sluice_agent.server.listing import SortBy, SortOrder, page
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.pagination import SortBy, SortOrder, page
 from sluice_agent.server.store import Store, stored_record
 
 _FIND = (

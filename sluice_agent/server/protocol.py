@@ -9,7 +9,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sluice_agent.server.faults import answer
+from sluice_agent.server.errors import answer
 
 
 @dataclass(frozen=True, slots=True)

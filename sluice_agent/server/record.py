@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from sluice_agent.model import UNNAMED
-from sluice_agent.server.moments import in_utc, instant, milliseconds_between
-from sluice_agent.server.walk import Step, walked
+from sluice_agent.server.history import Step, history_of
+from sluice_agent.server.timestamps import in_utc, instant, milliseconds_between
 
 _OF_A_STATE = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job
 
@@ -29,7 +29,7 @@ def record_of(bodies: Iterable[str]) -> Record:
     belongs to, except ``createdAt``: only its producer knows when a job was dispatched.
     """
     steps = sorted(map(Step.of, bodies), key=lambda step: step.order)
-    walk, aside = walked(steps)
+    walk, aside = history_of(steps)
     told = [*aside, *(step for entry in walk for step in entry.steps)]
     latest = {key: value for step in told for key, value in step.job.items()}
     extensions = {key: value for step in told for key, value in step.job.get("extensions", {}).items()}

@@ -17,9 +17,9 @@ from pathlib import Path
 from threading import Lock
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.intake import Arrival
-from sluice_agent.server.moments import instant
 from sluice_agent.server.record import Record, first_known, record_of
+from sluice_agent.server.timestamps import instant
+from sluice_agent.server.validation import Arrival
 
 _VERSION = 1  # of the schema, kept in the file's user_version
 _PATIENCE = 10.0  # seconds to wait for another process that writes to the same file

@@ -10,26 +10,26 @@ from typing import Any
 
 from celery import Celery, signals
 
-from sluice_agent.ignoring import ignoring
+from sluice_agent.globs import matcher
 from sluice_agent.redaction import Redact, unfailing
 from sluice_agent.shortfalls import SHORTFALLS
-from sluice_agent.signals.cut_off import CutOff
-from sluice_agent.signals.execution import Execution
-from sluice_agent.signals.failing_hooks import watch_failing_hooks
-from sluice_agent.signals.handed import watch_handing
-from sluice_agent.signals.lost_after_success import watch_stored_successes
+from sluice_agent.signals.backend_failures import patch_backend_failures
+from sluice_agent.signals.cold_shutdown import ColdShutdown
+from sluice_agent.signals.context import Sink, guarded_receiver
+from sluice_agent.signals.failing_hooks import patch_failing_hooks
+from sluice_agent.signals.handover import patch_handover
+from sluice_agent.signals.lost_after_success import patch_stored_successes
+from sluice_agent.signals.main_process import MainProcess
+from sluice_agent.signals.missing_verdicts import MissingVerdicts
+from sluice_agent.signals.producer import PublishingProcess
 from sluice_agent.signals.progress import Progress
-from sluice_agent.signals.publishing import Publishing
-from sluice_agent.signals.received import Received
-from sluice_agent.signals.replacing import watch_replacements
+from sluice_agent.signals.received_requests import ReceivedRequests
+from sluice_agent.signals.replacing import patch_replacements
+from sluice_agent.signals.reported import ReportedVerdicts
 from sluice_agent.signals.run import RunNames
-from sluice_agent.signals.sending import let_through
-from sluice_agent.signals.silence import Silence
-from sluice_agent.signals.told import Told
-from sluice_agent.signals.unstored import watch_unstored_ends
-from sluice_agent.signals.verdicts import Verdicts
-from sluice_agent.signals.watch import Watch, guarded
-from sluice_agent.signals.workers import Workers
+from sluice_agent.signals.signal_dispatch import pass_interruptions
+from sluice_agent.signals.task_process import TaskProcess
+from sluice_agent.signals.worker import WorkerProcess
 
 __all__ = ["connect"]
 
@@ -40,7 +40,7 @@ def connect(
     *,
     connection_id: str,
     emit: Callable[[bytes], None],
-    lost: Callable[[str], None],
+    drop: Callable[[str], None],
     ignore_tasks: tuple[str, ...] = (),
     capture_args: bool = False,
     message_header: bool = True,
@@ -56,44 +56,44 @@ def connect(
 ) -> Callable[[float], None]:
     """Listen to every signal that tells of a job or a worker; what is heard goes to `emit`.
 
-    `lost` counts an event that could not be made. `losses` says what was dropped, by reason: each heartbeat tells it,
+    `drop` counts an event that could not be made. `losses` says what was dropped, by reason: each heartbeat tells it,
     so that it gets through with the first that does. `can_keep` says whether what is emitted now can be written down:
     while it can't, a monitor on the same cluster is to report it. Returns what a running task calls with its progress
     (0 to 1).
     """
-    watch = Watch(
+    sink = Sink(
         emit=emit,
-        lost=lost,
+        drop=drop,
         connection_id=connection_id,
-        is_ignored=ignoring(ignore_tasks),
+        is_ignored=matcher(ignore_tasks),
         redact=unfailing(redact) if capture_args else None,
         can_keep=can_keep,
     )
-    received = Received(in_greenlets=lambda: workers.in_greenlets)
-    received.watch(watch)
-    watch_handing(received.of_request)
-    publishing = Publishing(watch, message_header=message_header)
-    publishing.watch(received.of_request)
-    told = Told()
-    silence = Silence(watch, told)
+    received = ReceivedRequests(in_greenlets=lambda: worker.in_greenlets)
+    received.patch(sink)
+    patch_handover(received.of_request)
+    publishing_process = PublishingProcess(sink, message_header=message_header)
+    publishing_process.patch(received.of_request)
+    reported = ReportedVerdicts()
+    missing_verdicts = MissingVerdicts(sink, reported)
     names = RunNames()
-    execution = Execution(watch, silence, names)
-    verdicts = Verdicts(watch, execution, told, names, received)
-    verdicts.watch_requeues()
-    watch_unstored_ends(watch, verdicts.tell_of)
-    watch_stored_successes(watch, verdicts.tell_of)
-    watch_replacements(watch)
-    watch_failing_hooks(watch)
-    cut_off = CutOff(watch, verdicts.tell_of)
-    cut_off.watch_cancellations()
+    task_process = TaskProcess(sink, missing_verdicts, names)
+    main_process = MainProcess(sink, task_process, reported, names, received)
+    main_process.patch_requeues()
+    patch_backend_failures(sink, main_process.report_once)
+    patch_stored_successes(sink, main_process.report_once)
+    patch_replacements(sink)
+    patch_failing_hooks(sink)
+    cold_shutdown = ColdShutdown(sink, main_process.report_once)
+    cold_shutdown.patch_cancellations()
 
     def stop() -> None:
-        cut_off.worker_ended(in_greenlets=workers.in_greenlets)
-        silence.tell_all()
+        cold_shutdown.worker_ended(in_greenlets=worker.in_greenlets)
+        missing_verdicts.report_all()
         on_worker_stop()
 
-    workers = Workers(
-        watch,
+    worker = WorkerProcess(
+        sink,
         heartbeat_interval,
         on_pool_process,
         on_pool_process_stop,
@@ -102,32 +102,32 @@ def connect(
         stop,
         losses,
     )
-    progress = Progress(watch, execution)
-    progress.watch_update_state()
-    progress.watch_stored_ends()
+    progress = Progress(sink, task_process)
+    progress.patch_update_state()
+    progress.patch_stored_ends()
     handlers: dict[Any, Callable[..., None]] = {
-        signals.beat_init: publishing.name_periodic_tasks,
-        signals.beat_embedded_init: publishing.name_periodic_tasks,
-        signals.task_prerun: execution.prerun,
-        signals.task_postrun: execution.postrun,
-        signals.task_received: verdicts.received,
-        signals.task_failure: verdicts.failure,
-        signals.task_retry: verdicts.retry,
-        signals.task_revoked: verdicts.revoked,
-        signals.task_unknown: verdicts.unknown,
-        signals.task_rejected: verdicts.malformed,
-        signals.celeryd_after_setup: workers.set_up,
-        signals.worker_process_init: workers.process_init,
-        signals.worker_process_shutdown: workers.process_shutdown,
-        signals.worker_ready: workers.ready,
-        signals.worker_shutting_down: cut_off.shutting_down,
-        signals.worker_shutdown: workers.shutdown,
+        signals.beat_init: publishing_process.name_periodic_tasks,
+        signals.beat_embedded_init: publishing_process.name_periodic_tasks,
+        signals.task_prerun: task_process.prerun,
+        signals.task_postrun: task_process.postrun,
+        signals.task_received: main_process.received,
+        signals.task_failure: main_process.failure,
+        signals.task_retry: main_process.retry,
+        signals.task_revoked: main_process.revoked,
+        signals.task_unknown: main_process.unknown,
+        signals.task_rejected: main_process.malformed,
+        signals.celeryd_after_setup: worker.set_up,
+        signals.worker_process_init: worker.process_init,
+        signals.worker_process_shutdown: worker.process_shutdown,
+        signals.worker_ready: worker.ready,
+        signals.worker_shutting_down: cold_shutdown.shutting_down,
+        signals.worker_shutdown: worker.shutdown,
     }
     for signal, handler in handlers.items():
-        receiver = guarded(watch, handler)
+        receiver = guarded_receiver(sink, handler)
         signal.connect(receiver, weak=False, dispatch_uid=_uid(signal))
         if signal in _OF_A_RUN:
-            let_through(signal, receiver, raises=signal is signals.task_prerun)
+            pass_interruptions(signal, receiver, raises=signal is signals.task_prerun)
     # In a pool's child our word comes before what others do there as it begins: what they publish must not be shipped.
     signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))
     SHORTFALLS.log()

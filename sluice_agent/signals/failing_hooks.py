@@ -11,14 +11,14 @@ from typing import Any
 
 from celery.app.trace import TraceInfo
 
-from sluice_agent.signals.listening import listen
-from sluice_agent.signals.outcome import is_told, note_told
-from sluice_agent.signals.watch import Watch, harmless
+from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.signals.outcome import is_reported, mark_reported
+from sluice_agent.signals.patching import patch_method
 
 
-def watch_failing_hooks(watch: Watch) -> None:
+def patch_failing_hooks(sink: Sink) -> None:
     """Mark each such exception as one whose job's end is reported."""
-    mark = harmless(watch, _mark)
+    mark = guarded(sink, _mark)
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def handle_failure(info: TraceInfo, *args: Any, **kwargs: Any) -> Any:
@@ -30,9 +30,9 @@ def watch_failing_hooks(watch: Watch) -> None:
 
         return handle_failure
 
-    listen(TraceInfo, "handle_failure", around, without="what `on_failure` raises is reported as another failure")
+    patch_method(TraceInfo, "handle_failure", around, without="what `on_failure` raises is reported as another failure")
 
 
 def _mark(failure: Any, raised: BaseException) -> None:
-    if isinstance(failure, BaseException) and is_told(failure):
-        note_told(raised)
+    if isinstance(failure, BaseException) and is_reported(failure):
+        mark_reported(raised)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sluice_agent.translation import is_timestamp
+from sluice_agent.timestamps import is_timestamp
 
 HEADER = "sluice_agent"
 
@@ -35,49 +35,49 @@ is_count = re.compile("[0-9]{1,9}").fullmatch
 _FORMS = {CREATED_AT: is_timestamp, PUBLISHED_AT: is_timestamp, REPLACEMENTS: is_count}
 
 
-def written(headers: Mapping[str, Any]) -> dict[str, str]:
+def read_header(headers: Mapping[str, Any]) -> dict[str, str]:
     """What our header says; empty where there is none, or where somebody else uses its name."""
-    note = headers.get(HEADER)
-    if note is None:  # task protocol 1 keeps a message's headers apart from the task's
+    agent_header = headers.get(HEADER)
+    if agent_header is None:  # task protocol 1 keeps a message's headers apart from the task's
         beside = headers.get("headers")
-        note = beside.get(HEADER) if isinstance(beside, dict) else None
-    if not isinstance(note, dict):
+        agent_header = beside.get(HEADER) if isinstance(beside, dict) else None
+    if not isinstance(agent_header, dict):
         return {}
     return {
         key: value
-        for key, value in note.items()
+        for key, value in agent_header.items()
         if isinstance(value, str) and (key not in _FORMS or _FORMS[key](value))
     }
 
 
-def replacements(headers: Mapping[str, Any], note: Mapping[str, str]) -> int:
-    """How often the job of a message has replaced its task by another one, by our `note`, or else by Celery's count."""
-    if REPLACEMENTS in note:
-        return int(note[REPLACEMENTS])
-    nesting = 0 if CREATED_AT in note else headers.get("replaced_task_nesting")
+def replacements(headers: Mapping[str, Any], agent_header: Mapping[str, str]) -> int:
+    """Return how often a job has replaced its task by another one, by our `agent_header`, or else by Celery's count."""
+    if REPLACEMENTS in agent_header:
+        return int(agent_header[REPLACEMENTS])
+    nesting = 0 if CREATED_AT in agent_header else headers.get("replaced_task_nesting")
     return nesting if type(nesting) is int and nesting > 0 else 0
 
 
-def successors(note: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """The headers that `note` carries for others, by their ids."""
+def successors(agent_header: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The headers that `agent_header` carries for others, by their ids."""
     try:
-        carried = json.loads(note.get(SUCCESSORS, "{}"))
+        carried = json.loads(agent_header.get(SUCCESSORS, "{}"))
     except ValueError:
         return {}
     if not isinstance(carried, dict):
         return {}
-    return {external_id: written({HEADER: inner}) for external_id, inner in carried.items()}
+    return {external_id: read_header({HEADER: inner}) for external_id, inner in carried.items()}
 
 
-def taken(headers: dict[str, Any]) -> dict[str, str] | None:
+def pop_header(headers: dict[str, Any]) -> dict[str, str] | None:
     """What our header says, after taking it out of `headers`; None where there is none."""
-    note = headers.pop(HEADER, None)
+    agent_header = headers.pop(HEADER, None)
     custom = headers.get("headers")
     if type(custom) is dict and HEADER in custom:  # task protocol 1
         headers["headers"] = {name: value for name, value in custom.items() if name != HEADER}
-        note = custom[HEADER] if note is None else note
-    if note is None:
+        agent_header = custom[HEADER] if agent_header is None else agent_header
+    if agent_header is None:
         return None
-    if type(note) is dict and RUN in note:  # from our own main process, which has looked at it
-        return note
-    return written({HEADER: note})
+    if type(agent_header) is dict and RUN in agent_header:  # from our own main process, which has looked at it
+        return agent_header
+    return read_header({HEADER: agent_header})

@@ -12,26 +12,26 @@ from typing import Any
 from celery.worker.request import Request
 
 from sluice_agent.model import JobState
-from sluice_agent.signals.listening import listen
+from sluice_agent.signals.context import Sink, guarded
 from sluice_agent.signals.outcome import Outcome
-from sluice_agent.signals.watch import Watch, harmless
-from sluice_agent.translation import moment_of, timestamp
+from sluice_agent.signals.patching import patch_method
+from sluice_agent.timestamps import seconds_from_iso, timestamp
 
 _COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
 
 
-def watch_stored_successes(watch: Watch, report: Callable[..., None]) -> None:
+def patch_stored_successes(sink: Sink, report: Callable[..., None]) -> None:
     """Report `completed` where Celery finds the success. `report` is given a request, an outcome and its date."""
 
     def found(request: Request, meta: Mapping[str, Any]) -> None:
-        ended = moment_of(_text(meta.get("date_done")))
+        ended = seconds_from_iso(_text(meta.get("date_done")))
         started = getattr(request, "time_start", None)
         if ended is None or started is None or ended < started:  # or the clock was set back while it ran
             report(request, _COMPLETED)
         else:
             report(request, _COMPLETED, when=timestamp(ended), runtime=ended - started)
 
-    find = harmless(watch, found)
+    find = guarded(sink, found)
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def success_was_stored(request: Request, *args: Any, **kwargs: Any) -> Any:
@@ -42,7 +42,7 @@ def watch_stored_successes(watch: Watch, report: Callable[..., None]) -> None:
 
         return success_was_stored
 
-    listen(
+    patch_method(
         Request,
         "_success_was_stored",
         around,

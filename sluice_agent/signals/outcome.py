@@ -12,12 +12,12 @@ from typing import Any
 from celery.exceptions import Retry
 from celery.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
 
-from sluice_agent.asynchronous import is_asynchronous
+from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.bounded import is_short, text_of
 from sluice_agent.model import JobState
-from sluice_agent.translation import timestamp_of
+from sluice_agent.timestamps import timestamp_from_iso
 
-_TOLD = "_sluice_told"
+_REPORTED = "_sluice_told"
 _LARGEST_ARGUMENT = 20_000  # characters of an exception's argument: the contract takes half of that
 _MOST_ARGUMENTS = 50  # of an exception
 _MOST_FRAMES = 1_000  # of a traceback: Python's own limit, where nobody has raised it
@@ -59,7 +59,7 @@ def outcome_of(state: JobState, celery_state: str, exception: BaseException, ein
     else:
         error = error_with_notes(exception)
     kept = getattr(einfo, "traceback", None)
-    stacktrace = printed(exception) if exception.__traceback__ is not None else str(kept or "")
+    stacktrace = format_traceback(exception) if exception.__traceback__ is not None else str(kept or "")
     return Outcome(state, celery_state, error, stacktrace or None, eta)
 
 
@@ -82,7 +82,7 @@ def outcome_stored(state: str, meta: Any) -> Outcome | None:
     return Outcome(ended, state, f"{name}: {text}" if text else name)
 
 
-def raised_by_task(raised: BaseException) -> BaseException:
+def original_exception(raised: BaseException) -> BaseException:
     """What the task has raised, where Celery then raised `raised` as it dealt with that: one frame has seen both."""
     seen_by = raised.__traceback__ and raised.__traceback__.tb_frame
     cause = raised.__context__
@@ -95,14 +95,14 @@ def raised_by_task(raised: BaseException) -> BaseException:
     return raised
 
 
-def note_told(raised: BaseException) -> None:
+def mark_reported(raised: BaseException) -> None:
     """Mark what Celery goes on to raise, here and in the main process, about a job whose end is told."""
-    vars(raised)[_TOLD] = True  # past whatever a class of somebody's does with attributes
+    vars(raised)[_REPORTED] = True  # past whatever a class of somebody's does with attributes
 
 
-def is_told(raised: BaseException) -> bool:
+def is_reported(raised: BaseException) -> bool:
     """Whether the end of the job that `raised` is about was told where it ran."""
-    return _TOLD in vars(raised)
+    return _REPORTED in vars(raised)
 
 
 def error_text(exception: BaseException) -> str:
@@ -127,14 +127,14 @@ def error_with_notes(exception: BaseException) -> str:
     if not isinstance(notes, list):
         return text
     try:
-        return "\n".join([text, *(str(note)[:_LARGEST_ARGUMENT] for note in notes[:_MOST_ARGUMENTS])])
+        return "\n".join([text, *(str(agent_header)[:_LARGEST_ARGUMENT] for agent_header in notes[:_MOST_ARGUMENTS])])
     except Exception as error:
         if is_asynchronous(error):
             raise
         return text  # a note may be anything
 
 
-def printed(exception: BaseException) -> str:
+def format_traceback(exception: BaseException) -> str:
     """The traceback as Python prints it, with the chain of causes; of a very long one, its end."""
     try:
         if not any(map(_is_large, _chain(exception))):
@@ -176,4 +176,4 @@ def _eta(when: Any) -> str | None:
             when = datetime.now(timezone.utc) + timedelta(seconds=when)
         except (OverflowError, ValueError):
             return None
-    return timestamp_of(when.isoformat()) if isinstance(when, datetime) else None
+    return timestamp_from_iso(when.isoformat()) if isinstance(when, datetime) else None

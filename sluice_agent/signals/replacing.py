@@ -14,24 +14,24 @@ from typing import Any
 from celery import Task
 from celery.utils.functional import maybe_list
 
+from sluice_agent.signals.context import Sink, guarded
 from sluice_agent.signals.header import CREATED_AT, REPLACEMENTS, replacements, successors
-from sluice_agent.signals.listening import listen
-from sluice_agent.signals.run import note_here
-from sluice_agent.signals.watch import Watch, harmless
+from sluice_agent.signals.patching import patch_method
+from sluice_agent.signals.run import current_agent_header
 
 _replaced: ContextVar[Mapping[str, dict[str, str]] | None] = ContextVar("sluice_agent_replaced", default=None)
 
 _UNLOCKS_CHORD = "celery.chord_unlock"  # it has the chord's body among its arguments
 
 
-def watch_replacements(watch: Watch) -> None:
+def patch_replacements(sink: Sink) -> None:
     """Know of each task that replaces itself while what replaces it is published."""
-    note = harmless(watch, _note)
+    agent_header = guarded(sink, _agent_header)
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def on_replace(task: Task, *args: Any, **kwargs: Any) -> Any:
             replaced = dict(_replaced.get() or {})
-            note(task, replaced)
+            agent_header(task, replaced)
             token = _replaced.set(replaced)
             try:
                 return original(task, *args, **kwargs)
@@ -40,18 +40,18 @@ def watch_replacements(watch: Watch) -> None:
 
         return on_replace
 
-    listen(Task, "on_replace", around, without="what replaces a task under its id is reported as created anew")
+    patch_method(Task, "on_replace", around, without="what replaces a task under its id is reported as created anew")
 
 
-def expected_here(note: Mapping[str, str]) -> Mapping[str, dict[str, str]]:
+def expected_successors(agent_header: Mapping[str, str]) -> Mapping[str, dict[str, str]]:
     """What is known of jobs that are published here, or from here on, in place of others.
 
-    `note` is what our header said of the task that runs here.
+    `agent_header` is what our header said of the task that runs here.
     """
     replaced = _replaced.get()
     if replaced is None:
-        return successors(note) if note else {}
-    return {**successors(note), **replaced}
+        return successors(agent_header) if agent_header else {}
+    return {**successors(agent_header), **replaced}
 
 
 def leads_to(name: str, body: Any, external_id: str) -> bool:
@@ -68,11 +68,11 @@ def leads_to(name: str, body: Any, external_id: str) -> bool:
     return any(_holds(part, external_id) for part in parts)
 
 
-def _note(task: Task, replaced: dict[str, dict[str, str]]) -> None:
-    known = note_here(task)  # it is empty of tasks that are ignored
-    note = replaced[str(task.request.id)] = {REPLACEMENTS: str(replacements(vars(task.request), known) + 1)}
+def _agent_header(task: Task, replaced: dict[str, dict[str, str]]) -> None:
+    known = current_agent_header(task)  # it is empty of tasks that are ignored
+    agent_header = replaced[str(task.request.id)] = {REPLACEMENTS: str(replacements(vars(task.request), known) + 1)}
     if CREATED_AT in known:
-        note[CREATED_AT] = known[CREATED_AT]
+        agent_header[CREATED_AT] = known[CREATED_AT]
 
 
 def _holds(sig: Any, external_id: str) -> bool:

@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary, ref
 from celery import Task
 from celery.app.task import Context
 
-from sluice_agent.identity import run_named
-from sluice_agent.translation import JobEvents, timestamp_of_ns
+from sluice_agent.encoding import JobEvents
+from sluice_agent.identity import run_name
+from sluice_agent.timestamps import timestamp_of_ns
 
 _TOKEN_BYTES = 6  # two of a million processes of one name and number have the same token with a chance of 1 in 600
 
@@ -44,27 +45,27 @@ class RunNames:
         if pid != self._pid:  # also in a process that was forked without Python's hooks
             self._life = token_hex(_TOKEN_BYTES)
             self._pid = pid
-        return run_named(hostname, pid, self._life, next(self._numbers))
+        return run_name(hostname, pid, self._life, next(self._numbers))
 
 
 @dataclass(slots=True)
 class Run:
     """One execution of one attempt, in this process."""
 
-    told: JobEvents
-    began: int
+    events: JobEvents
+    started_ns: int
     """By the wall clock, in nanoseconds of the epoch."""
-    clock: float
+    started_monotonic: float
     """The monotonic clock at that moment."""
     started: str
-    note: Mapping[str, str]
+    agent_header: Mapping[str, str]
     """What our header said."""
     published_at: str | None = None
     """When this job published itself again, as its retry."""
     published_for: str | None = None
     """The ETA of that."""
     progress_at: float = float("-inf")
-    unsaid_progress: tuple[float, str] | None = None
+    pending_progress: tuple[float, str] | None = None
     """How far, and when it was said: told later, it still belongs before an end that another process tells."""
     stored: tuple[str, Any] | None = None
     """The state that the task has stored for itself, and what with it: an exception, or the `meta` of a state."""
@@ -74,38 +75,38 @@ class Run:
 
     def now(self) -> str:
         """This moment by the wall clock as it was when the run began: it may have been set since."""
-        return self.after(time.monotonic() - self.clock)
+        return self.after(time.monotonic() - self.started_monotonic)
 
     def after(self, seconds: float) -> str:
         """The moment when the run has taken so long."""
-        return timestamp_of_ns(self.began + int(seconds * 1e9))
+        return timestamp_of_ns(self.started_ns + int(seconds * 1e9))
 
     @property
     def is_eager(self) -> bool:
         """Whether whoever called the task runs it."""
-        return "eager" in self.told.facts.extensions
+        return "eager" in self.events.facts.extensions
 
 
-def take_note(request: Context, note: dict[str, str]) -> None:
-    """`note` is what our header says of `request`, which is about to be executed here."""
-    _known[ref(request, _known.pop)] = note
+def keep_agent_header(request: Context, agent_header: dict[str, str]) -> None:
+    """`agent_header` is what our header says of `request`, which is about to be executed here."""
+    _known[ref(request, _known.pop)] = agent_header
 
 
-def begin(request: Context, run: Run) -> None:
+def begin_run(request: Context, run: Run) -> None:
     """`run` is the execution of `request`, from now on."""
     key = ref(request)
     _known[key if key in _known else ref(request, _known.pop)] = run
 
 
-def note_here(task: Task | None) -> Mapping[str, str]:
+def current_agent_header(task: Task | None) -> Mapping[str, str]:
     """What our header says of the request that `task` executes here; empty where there is none."""
-    return {} if task is None else note_of(task.request)
+    return {} if task is None else agent_header_of(task.request)
 
 
-def note_of(request: Context) -> Mapping[str, str]:
+def agent_header_of(request: Context) -> Mapping[str, str]:
     """What our header says of `request`, which is executed here; empty where there is none."""
     known = _known.get(ref(request))
-    return known.note if isinstance(known, Run) else known or {}
+    return known.agent_header if isinstance(known, Run) else known or {}
 
 
 def run_of(request: Context) -> Run | None:
@@ -119,7 +120,7 @@ def begin_batch(request: Context, runs: dict[str, Run]) -> None:
     _batches[request] = runs
 
 
-def batch_here(request: Context) -> dict[str, Run]:
+def current_batch(request: Context) -> dict[str, Run]:
     """The executions of `request`, by the ids of their jobs."""
     return _batches.get(request, {})
 
@@ -129,13 +130,13 @@ def end_batch(request: Context) -> None:
     _batches.pop(request, None)
 
 
-def run_here(task: Task | None, external_id: object = None) -> Run | None:
+def current_run(task: Task | None, external_id: object = None) -> Run | None:
     """The execution that `task` is in the middle of, if it is of job `external_id` or that does not matter."""
     if task is None:
         return None
     run = _known.get(ref(task.request))
     if not isinstance(run, Run):
-        return batch_here(task.request).get(str(external_id)) if _batches else None
-    if external_id is not None and run.told.facts.external_id != str(external_id):
+        return current_batch(task.request).get(str(external_id)) if _batches else None
+    if external_id is not None and run.events.facts.external_id != str(external_id):
         return None
     return run

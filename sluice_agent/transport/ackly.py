@@ -7,22 +7,22 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from sluice_agent.transport.answers import (
+from sluice_agent.transport.http import HttpClient, Response, UnreachableError, noop
+from sluice_agent.transport.responses import (
     LONGEST_WAIT,
     Refused,
     Settled,
     TryAgain,
     Unanswered,
     Verdict,
-    hold,
-    judge,
-    no_answer,
+    classify,
+    foreign_response_text,
     object_in,
     retry_after,
+    retry_every_minute,
     text_of,
 )
-from sluice_agent.transport.audience import Choice
-from sluice_agent.transport.http import Answer, HttpClient, UnreachableError, nothing
+from sluice_agent.transport.selector import JobFilter
 
 _ADDRESS = "ACKLY_URL"
 _CREATED = 201
@@ -36,31 +36,31 @@ _VERBS = {"completed": "succeeded", "failed": "failed", "cancelled": "was cancel
 
 
 class AcklyEndpoint:
-    """`POST {url}` with a kept connection. `choice` says the ends of which jobs are told."""
+    """`POST {url}` with a kept connection. `job_filter` says the ends of which jobs are told."""
 
     name = "ackly"
     knows_duplicates = False
 
-    def __init__(self, url: str, ingest_key: str, choice: Choice) -> None:
-        self.choice: Choice | None = choice
+    def __init__(self, url: str, ingest_key: str, job_filter: JobFilter) -> None:
+        self.job_filter: JobFilter | None = job_filter
         self._http = HttpClient(url, {"Authorization": f"Bearer {ingest_key}"})
-        self.last_answer = ""
+        self.last_response = ""
         """The status and the body of the latest answer."""
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
         """Send the one event in `lines`, and say what became of it; `on_leaving` as in `HttpClient.post`."""
         [line] = lines
         try:
             body = json.dumps(ackly_event(json.loads(line))).encode()
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            self.last_answer = f"not sent: it can't be told to Ackly ({type(error).__name__}: {error})"
+            self.last_response = f"not sent: it can't be told to Ackly ({type(error).__name__}: {error})"
             return Refused()
         try:
-            answer = self._http.post(body, {}, on_leaving)
+            response = self._http.post(body, {}, on_leaving)
         except UnreachableError as error:
             return Unanswered(str(error)) if error.may_have_arrived else TryAgain(str(error))
-        self.last_answer = text_of(answer)
-        return _verdict(answer, datetime.now(timezone.utc))
+        self.last_response = text_of(response)
+        return _verdict(response, datetime.now(timezone.utc))
 
     def close(self) -> None:
         """Close the connection."""
@@ -124,16 +124,16 @@ def _milliseconds(start: Any, end: Any) -> float | None:
     return max(round(seconds * 1000, 3), 0.0)
 
 
-def _verdict(answer: Answer, now: datetime) -> Verdict:
+def _verdict(response: Response, now: datetime) -> Verdict:
     """What is answered is never sent again unless the answer says that it was not taken."""
-    if answer.status == _CREATED:
+    if response.status == _CREATED:
         return Settled(1, 0, 0)
-    if answer.status == _MONTHLY_LIMIT:
-        wait = retry_after(answer.headers.get("retry-after"), now)
+    if response.status == _MONTHLY_LIMIT:
+        wait = retry_after(response.headers.get("retry-after"), now)
         wait = LONGEST_WAIT if wait is None else wait
         return TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=wait, exact=wait >= _SHORTEST_WAIT)
-    if answer.status in _GATEWAY_TIMEOUTS:
-        return Unanswered(text_of(answer)[:200])
-    if 200 <= answer.status < 300 and object_in(answer.body) is None:
-        return hold(no_answer(answer, _ADDRESS))
-    return judge(answer, 1, now, _ADDRESS)
+    if response.status in _GATEWAY_TIMEOUTS:
+        return Unanswered(text_of(response)[:200])
+    if 200 <= response.status < 300 and object_in(response.body) is None:
+        return retry_every_minute(foreign_response_text(response, _ADDRESS))
+    return classify(response, 1, now, _ADDRESS)

@@ -78,30 +78,30 @@ class Budget:
         self._most = most
         self._now = now
 
-    def left(self, place: Cursor) -> int:
+    def left(self, cursor: Cursor) -> int:
         """How many events may go out today."""
-        self._begin_day(place)
-        return sys.maxsize if self._most is None else max(self._most - place.spent, 0)
+        self._begin_day(cursor)
+        return sys.maxsize if self._most is None else max(self._most - cursor.spent, 0)
 
-    def thin(self, lines: list[bytes], place: Cursor) -> tuple[list[bytes], Counter[str]]:
+    def thin(self, lines: list[bytes], cursor: Cursor) -> tuple[list[bytes], Counter[str]]:
         """The lines that go out now, and how many of the others are dropped, by reason."""
         if self._most is None:
             return lines, Counter()
         now = self._now()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        return thin(lines, place.spent, self._most, (now - midnight).total_seconds() / 86_400)
+        return thin(lines, cursor.spent, self._most, (now - midnight).total_seconds() / 86_400)
 
-    def spend(self, place: Cursor, events: int) -> None:
+    def spend(self, cursor: Cursor, events: int) -> None:
         """Note that so many events went out just now; without a budget too, as others of the folder may have one."""
-        self._begin_day(place)
-        place.spent += events
+        self._begin_day(cursor)
+        cursor.spent += events
 
-    def _begin_day(self, place: Cursor) -> None:
+    def _begin_day(self, cursor: Cursor) -> None:
         """Begin a day that is new. A clock that steps back over midnight begins none, one that was days ahead does."""
         today = self._now().date()
         tomorrow = today + timedelta(days=1)
-        if not today.isoformat() <= place.spent_on <= tomorrow.isoformat():
-            place.spent_on, place.spent = today.isoformat(), 0
+        if not today.isoformat() <= cursor.spent_on <= tomorrow.isoformat():
+            cursor.spent_on, cursor.spent = today.isoformat(), 0
 
 
 NO_BUDGET = Budget(None)

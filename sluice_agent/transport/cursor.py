@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from sluice_agent.log import complain
-from sluice_agent.stats import Counts, whole
-from sluice_agent.transport.audience import Audience, Choice
-from sluice_agent.transport.folder import FORMAT, check_folder, open_private
+from sluice_agent.stats import Counts, checked_int
+from sluice_agent.transport.directory import FORMAT, check_directory, open_private
+from sluice_agent.transport.selector import JobFilter, Selector
 
 
 @dataclass(slots=True)
 class Cursor:
     """Offsets in bytes by file name, the counts of everything before them, and the endpoint's last words.
 
-    `choice` is what the destination wants; None: everything. `sendings` is how often an event was sent, by its
+    `job_filter` is what the destination wants; None: everything. `unconfirmed` is how often an event was sent, by its
     mark, of which nobody knows whether it was taken.
     `spent` events went out on the day `spent_on` (UTC), of its budget where there is one.
     """
@@ -32,8 +32,8 @@ class Cursor:
     counts: Counts = field(default_factory=Counts)
     last_error: dict[str, Any] | None = None
     last_delivery: str | None = None
-    choice: Choice | None = None
-    sendings: dict[str, int] = field(default_factory=dict)
+    job_filter: JobFilter | None = None
+    unconfirmed: dict[str, int] = field(default_factory=dict)
     spent_on: str = ""
     spent: int = 0
     _kept_as: os.stat_result | None = field(default=None, compare=False, repr=False)
@@ -44,21 +44,21 @@ class Cursor:
         return self.path.name.removeprefix("cursor-").partition(".")[0]
 
     @property
-    def audience(self) -> Audience:
+    def selector(self) -> Selector:
         """The destination as the journal's reader."""
-        return Audience(self.destination, self.choice)
+        return Selector(self.destination, self.job_filter)
 
     def save(self) -> None:
         """Replace the file. Raises OSError where that can't be done: the old file then still holds."""
-        check_folder(self.path.parent)
+        check_directory(self.path.parent)
         content = json.dumps(
             {
                 "offsets": self.offsets,
                 "counts": self.counts.to_dict(),
                 "lastError": self.last_error,
                 "lastDelivery": self.last_delivery,
-                "choice": self.choice.to_dict() if self.choice else None,
-                "sendings": self.sendings,
+                "choice": self.job_filter.to_dict() if self.job_filter else None,
+                "sendings": self.unconfirmed,
                 "spentOn": self.spent_on,
                 "spent": self.spent,
             }
@@ -85,17 +85,17 @@ class Cursor:
             return False
 
 
-def cursor_path(folder: Path, destination: str) -> Path:
+def cursor_path(directory: Path, destination: str) -> Path:
     """Where the cursor of `destination` is kept."""
-    return folder / f"cursor-{destination}.{FORMAT}.json"
+    return directory / f"cursor-{destination}.{FORMAT}.json"
 
 
-def cursors_in(folder: Path) -> list[Cursor]:
+def cursors_in(directory: Path) -> list[Cursor]:
     """Every destination's cursor."""
-    return [load(path) for path in sorted(folder.glob(f"cursor-*.{FORMAT}.json"))]
+    return [load_cursor(path) for path in sorted(directory.glob(f"cursor-*.{FORMAT}.json"))]
 
 
-def load(path: Path) -> Cursor:
+def load_cursor(path: Path) -> Cursor:
     """The cursor in `path`; a fresh one where there is none, or where it can't be understood.
 
     To read again from the beginning loses nothing: the endpoint skips what it has.
@@ -104,14 +104,14 @@ def load(path: Path) -> Cursor:
         saved = json.loads(path.read_text(encoding="utf-8"))
         return Cursor(
             path,
-            {name: whole(offset) for name, offset in saved["offsets"].items()},
+            {name: checked_int(offset) for name, offset in saved["offsets"].items()},
             Counts.from_dict(saved["counts"]),
             _error(saved["lastError"]),
             _text(saved["lastDelivery"]),
-            Choice.from_dict(saved["choice"]) if saved.get("choice") else None,
-            {mark: whole(times) for mark, times in saved.get("sendings", {}).items()},
+            JobFilter.from_dict(saved["choice"]) if saved.get("choice") else None,
+            {mark: checked_int(times) for mark, times in saved.get("sendings", {}).items()},
             str(saved.get("spentOn", "")),
-            whole(saved.get("spent", 0)),
+            checked_int(saved.get("spent", 0)),
         )
     except FileNotFoundError:
         return Cursor(path)

@@ -12,7 +12,7 @@ import fcntl
 import os
 from contextlib import suppress
 
-from sluice_agent.asynchronous import is_asynchronous
+from sluice_agent.async_exceptions import is_asynchronous
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:

@@ -1,4 +1,4 @@
-"""The one file that speaks HTTP: a request becomes an `Answer` or `UnreachableError`. What it means others decide."""
+"""The one file that speaks HTTP: a request becomes an `Response` or `UnreachableError`. What it means others decide."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORTH_COMPRESSING = 1_000  # bytes
 _NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
 
-def nothing() -> None:
+def noop() -> None:
     """What is called where nobody wants to know."""
 
 
@@ -44,7 +44,7 @@ class CertificatesError(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What the endpoint said. Header names are in lower case."""
 
     status: int
@@ -62,9 +62,9 @@ class HttpClient:
         self._tls: ssl.SSLContext | None = None  # to load certificates takes 20 ms, in which a hub stands still
         self._takes_gzip = False
         self._deadline = 0.0
-        self._on_leaving: Callable[[], None] = nothing
+        self._on_leaving: Callable[[], None] = noop
 
-    def post(self, body: bytes, headers: Mapping[str, str], on_leaving: Callable[[], None] = nothing) -> Answer:
+    def post(self, body: bytes, headers: Mapping[str, str], on_leaving: Callable[[], None] = noop) -> Response:
         """Send `body`, compressed once the endpoint has said that it takes gzip. Raises `UnreachableError`.
 
         `on_leaving` is called when there is a connection: until then nothing can have arrived.
@@ -73,11 +73,11 @@ class HttpClient:
         sent = {"Content-Type": "application/json", **headers}
         if self._takes_gzip and len(body) >= _WORTH_COMPRESSING:
             body, sent["Content-Encoding"] = gzip.compress(body, compresslevel=1, mtime=0), "gzip"
-        answer = self._exchange("POST", body, sent)
-        self._takes_gzip = "gzip" in answer.headers.get("accept-encoding", "").lower()
-        return answer
+        response = self._exchange("POST", body, sent)
+        self._takes_gzip = "gzip" in response.headers.get("accept-encoding", "").lower()
+        return response
 
-    def get(self) -> Answer:
+    def get(self) -> Response:
         """Read the address. Raises `UnreachableError`."""
         return self._exchange("GET", None, {})
 
@@ -87,15 +87,15 @@ class HttpClient:
             self._client.close()
             self._client = None
 
-    def _exchange(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def _exchange(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
         try:
-            return self._whole_answer(method, body, headers)
+            return self._read_response(method, body, headers)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
             # The last two: a proxy in the environment that httpx does not understand.
             self.close()  # the next attempt resolves and connects anew
             raise UnreachableError(error) from error
 
-    def _whole_answer(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def _read_response(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
         if self._client is None:
             self._tls = self._tls or _certificates()
             self._client = httpx.Client(
@@ -109,7 +109,7 @@ class HttpClient:
                 received += chunk
                 if len(received) > _LONGEST_ANSWER:
                     raise httpx.ReadError("the answer is too long")
-            return Answer(response.status_code, dict(response.headers), bytes(received))
+            return Response(response.status_code, dict(response.headers), bytes(received))
 
     def _watch(self, event: str, about: Mapping[str, Any]) -> None:
         """What httpx tells while a request is under way: the answer's time begins when the request has left."""

@@ -18,127 +18,127 @@ from pathlib import Path
 from typing import Any
 
 from sluice_agent.log import complain
+from sluice_agent.transport.directory import check_directory, open_private
 from sluice_agent.transport.flock import close_locked, identity, try_lock
-from sluice_agent.transport.folder import check_folder, open_private
 
 _COURTESY = 10.0  # seconds that a process stands back for one that precedes it: five looks of that one
-STILL = 10.0  # seconds without a sign of the holder: three are missing, which no busy machine explains
+STALLED_SECONDS = 10.0  # seconds without a sign of the holder: three are missing, which no busy machine explains
 _LONGEST_LOOK = 4.0  # seconds that one look counts at the most, two turns: while this process slept it saw nothing
 _SETTLING = 2.0  # seconds until one that replaced a file begins: it sees by then whether another did so after it
 _COURTESY_EVERY = 60.0  # seconds at the least between two times: one that asks and takes nothing hangs
 
 
-def ship_lock(folder: Path, destination: str) -> Path:
+def ship_lock(directory: Path, destination: str) -> Path:
     """The file whose lock the process holds that ships to `destination`."""
-    return folder / f"ship-{destination}.lock"
+    return directory / f"ship-{destination}.lock"
 
 
-def ship_wanted(folder: Path, destination: str) -> Path:
+def ship_wanted(directory: Path, destination: str) -> Path:
     """The file whose lock a process holds that takes precedence, while it waits for the other one."""
-    return folder / f"ship-{destination}.wanted"
+    return directory / f"ship-{destination}.wanted"
 
 
 class ShipLock:
     """The right to ship a folder to one destination, and to move its cursor. One process holds it at a time.
 
-    One that `precedes` asks for the lock while it waits for it. Others see that, and stand back. `clock` is monotonic.
+    One that `has_priority` asks for the lock while it waits; others see that, and yield. `clock` is monotonic.
     """
 
-    def __init__(self, folder: Path, destination: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self.precedes = False
+    def __init__(self, directory: Path, destination: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.has_priority = False
         self._clock = clock
-        self._stood_back_at = -_COURTESY_EVERY
+        self._yielded_at = -_COURTESY_EVERY
         self._begins_at = 0.0
-        self._still_for = 0.0
+        self._stalled_for = 0.0
         self._looked_at = 0.0
-        self._last_sign: _Sign | None = None
-        self._right = _LockFile(ship_lock(folder, destination))
-        self._wish = _LockFile(ship_wanted(folder, destination))
+        self._last_stamp: _Stamp | None = None
+        self._file = _LockFile(ship_lock(directory, destination))
+        self._request = _LockFile(ship_wanted(directory, destination))
 
     def acquire(self) -> bool:
         """Take the lock, or keep it; False while another has it, or may have it. Raises OSError where nobody can."""
         now = self._clock()
-        if now - self._stood_back_at < _COURTESY or now < self._begins_at:
+        if now - self._yielded_at < _COURTESY or now < self._begins_at:
             return False
-        if not self._right.acquire():
-            if self.precedes:
-                self._wish.acquire()
-            self._replace_one_that_stands_still(now)
+        if not self._file.acquire():
+            if self.has_priority:
+                self._request.acquire()
+            self._replace_stalled_holder(now)
             return False
-        self._wish.release()
+        self._request.release()
         return True
 
-    def stands_back(self) -> bool:
+    def yield_if_wanted(self) -> bool:
         """Let go where `is_wanted`, for long enough that the other one sees it; whether that was so."""
         now = self._clock()
-        if now - self._stood_back_at < _COURTESY_EVERY or not self.is_wanted():
+        if now - self._yielded_at < _COURTESY_EVERY or not self.is_wanted():
             return False
-        self._stood_back_at = now
-        self._right.release()
+        self._yielded_at = now
+        self._file.release()
         return True
 
     def is_wanted(self) -> bool:
         """Whether a process that takes precedence over this one waits for the lock."""
-        return not self.precedes and _is_locked(self._wish.path)
+        return not self.has_priority and _is_locked(self._request.path)
 
     @property
     def generation(self) -> int:
         """How often this process has taken the lock: another may have moved the cursor between two of them."""
-        return self._right.generation
+        return self._file.generation
 
     def is_held(self) -> bool:
         """Whether this process still has the lock: another may have replaced it while this one did not move."""
-        return self._right.is_current()
+        return self._file.is_current()
 
-    def sign(self) -> None:
-        """Show that the holder moves: see `silence`. For any thread."""
-        self._right.touch()
+    def touch(self) -> None:
+        """Show that the holder moves: see `seconds_since_touch`. For any thread."""
+        self._file.touch()
 
     def release(self) -> None:
         """Let go. In a forked child this closes the copies only: its parent keeps what it holds."""
-        self._right.release()
-        self._wish.release()
+        self._file.release()
+        self._request.release()
 
-    def _replace_one_that_stands_still(self, now: float) -> None:
+    def _replace_stalled_holder(self, now: float) -> None:
         """Measured by this process's own looks: no step of a clock and no sleep of the machine looks like it."""
-        sign = _sign_of(self._right.path)
-        if sign is None or sign != self._last_sign:
-            self._still_for, self._last_sign = 0.0, sign
+        stamp = _stamp_of(self._file.path)
+        if stamp is None or stamp != self._last_stamp:
+            self._stalled_for, self._last_stamp = 0.0, stamp
         else:
-            self._still_for += min(now - self._looked_at, _LONGEST_LOOK)
+            self._stalled_for += min(now - self._looked_at, _LONGEST_LOOK)
         self._looked_at = now
-        if sign is None or self._still_for < STILL:
+        if stamp is None or self._stalled_for < STALLED_SECONDS:
             return
-        holder = _holder(self._right.path)
-        self._still_for = 0.0
-        if self._right.replace(sign):
+        holder = _holder(self._file.path)
+        self._stalled_for = 0.0
+        if self._file.replace(stamp):
             self._begins_at = now + _SETTLING
             complain(
-                f"still {self._right.path.name}",
+                f"still {self._file.path.name}",
                 "Process %s on %s ships the journal %s and has not moved for %g s: this process ships in its place. "
                 "Does it run Python threads? (uWSGI: enable-threads)",
                 holder.get("pid"),
                 holder.get("hostname"),
-                self._right.path.parent,
-                STILL,
+                self._file.path.parent,
+                STALLED_SECONDS,
             )
 
 
-def who_ships(folder: Path, destination: str) -> dict[str, Any] | None:
+def who_ships(directory: Path, destination: str) -> dict[str, Any] | None:
     """The `pid` and `hostname` of the process that ships this folder to `destination`; None where there is none."""
-    path = ship_lock(folder, destination)
+    path = ship_lock(directory, destination)
     if not _is_locked(path):
         return None
     return _holder(path)
 
 
-def silence(folder: Path, destination: str) -> float:
-    """How many seconds ago the process that ships has last moved. One whose threads run is silent for `STILL` at most.
+def seconds_since_touch(directory: Path, destination: str) -> float:
+    """Return the seconds since the process that ships moved last: `STALLED_SECONDS` at most where its threads run.
 
     By the wall clock, as there is one look: after a step of that it is wrong until the next sign.
     """
     try:
-        return max(time.time() - ship_lock(folder, destination).lstat().st_mtime, 0.0)
+        return max(time.time() - ship_lock(directory, destination).lstat().st_mtime, 0.0)
     except FileNotFoundError:
         return 0.0
 
@@ -166,11 +166,11 @@ def _holder(path: Path) -> dict[str, Any]:
     return holder if isinstance(holder, dict) else {}
 
 
-_Sign = tuple[int, int, int]
+_Stamp = tuple[int, int, int]
 """Which file it is (device and inode), and the time of its last change, in nanoseconds."""
 
 
-def _sign_of(path: Path) -> _Sign | None:
+def _stamp_of(path: Path) -> _Stamp | None:
     """The sign as it is now, also on a network's file system, which looks when a file is opened."""
     try:
         descriptor = open_private(path, os.O_RDONLY)
@@ -198,7 +198,7 @@ class _LockFile:
         if self.is_current():
             return True
         self.release()
-        check_folder(self.path.parent)
+        check_directory(self.path.parent)
         descriptor = self._open(self.path, os.O_RDWR | os.O_CREAT)
         # Between the opening and the locking the file may have been removed, or another put in its place.
         if not self._lock(descriptor) or not self.is_current():
@@ -207,19 +207,19 @@ class _LockFile:
         self._note_holder(descriptor)
         return True
 
-    def replace(self, sign: _Sign) -> bool:
-        """Put a file that this process has locked in the place of the one with `sign`; False where that has moved.
+    def replace(self, stamp: _Stamp) -> bool:
+        """Put a file that this process has locked in the place of the one with `stamp`; False where that has moved.
 
         Two processes may do so at once: the later one has the lock, as `is_current` says.
         """
         self.release()
-        check_folder(self.path.parent)
+        check_directory(self.path.parent)
         draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             descriptor = self._open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             self._lock(descriptor)
             self._note_holder(descriptor)
-            if _sign_of(self.path) == sign:
+            if _stamp_of(self.path) == stamp:
                 draft.replace(self.path)
                 return True
         except OSError:

@@ -13,13 +13,13 @@ from contextlib import suppress
 from sluice_agent.transport.http import THREAD_NAME
 from sluice_agent.transport.lock import ShipLock
 
-SIGN_EVERY = 3.0  # seconds: a host that has nothing to tell shall not write to its disk each second
+TOUCH_EVERY = 3.0  # seconds: a host that has nothing to tell shall not write to its disk each second
 
 
 class Pulse:
     """Signs `lock` while this process holds it, and while `moves` says that the thread that ships is not stuck."""
 
-    def __init__(self, lock: ShipLock, moves: Callable[[], bool], every: float = SIGN_EVERY) -> None:
+    def __init__(self, lock: ShipLock, moves: Callable[[], bool], every: float = TOUCH_EVERY) -> None:
         self._lock = lock
         self._moves = moves
         self._every = every
@@ -37,4 +37,4 @@ class Pulse:
     def _run(self) -> None:
         while not self._over.wait(self._every):
             if self._moves():
-                self._lock.sign()
+                self._lock.touch()

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sluice_agent.stats import Counts, whole
-from sluice_agent.transport.audience import ADDRESS_PREFIX, EVERYBODY, Audience
+from sluice_agent.stats import Counts, checked_int
+from sluice_agent.transport.directory import journal_files, open_private
 from sluice_agent.transport.flock import close_locked, identity, try_lock
-from sluice_agent.transport.folder import journal_files, open_private
+from sluice_agent.transport.selector import ADDRESS_PREFIX, ALL, Selector
 
 LOSS_PREFIX = b'{"dropped":'
 _EVENT_PREFIX = b'{"type":"'
@@ -61,7 +61,7 @@ class Batch:
         dropped = self.dropped.copy()
         dropped.subtract(before.dropped)
         lines = len(self.lines) - before.delivered
-        self._held.append((descriptor, opened, Counts(lines, dropped=dropped, taken=lines + dropped.total())))
+        self._held.append((descriptor, opened, Counts(lines, dropped=dropped, read=lines + dropped.total())))
 
     def close(self) -> None:
         """Let go of the file that was opened last."""
@@ -86,29 +86,29 @@ class Batch:
 
 
 def next_batch(
-    folder: Path,
+    directory: Path,
     offsets: dict[str, int],
     most_lines: int,
     most_bytes: int,
-    audience: Audience = EVERYBODY,
+    selector: Selector = ALL,
     batch: Batch | None = None,
 ) -> Batch:
     """The oldest events beyond `offsets`: at most `most_lines` in `most_bytes`, or a single one that is larger.
 
-    Files without an event for `audience` are a batch of their own: it holds none of them while it waits to deliver.
+    Files without an event for `selector` are a batch of their own: it holds none of them while it waits to deliver.
     `batch` is an empty one to fill, for a caller that must be able to release it at any moment.
     """
     batch = Batch() if batch is None else batch
-    for name in journal_files(folder, audience.lane):
+    for name in journal_files(directory, selector.lane):
         try:
-            descriptor = batch.open(folder / name)
+            descriptor = batch.open(directory / name)
         except OSError:
             continue  # removed meanwhile, or planted by somebody else
         before = Counts(len(batch.lines), dropped=batch.dropped.copy())
         # The lock before reading: nothing can be added to what we then see. Shared, as other destinations read too.
         is_finished = _is_finished(descriptor)
         more = _fill(
-            batch, descriptor, name, offsets.get(name, 0), most_lines, most_bytes, audience, is_finished=is_finished
+            batch, descriptor, name, offsets.get(name, 0), most_lines, most_bytes, selector, is_finished=is_finished
         )
         if name in batch.offsets:
             batch.note(before)
@@ -120,8 +120,8 @@ def next_batch(
     return batch
 
 
-def count_beyond(path: Path, offset: int, *, is_finished: bool = False, audience: Audience = EVERYBODY) -> int:
-    """How many events for `audience` were captured beyond `offset`, those included that were noted as dropped.
+def count_beyond(path: Path, offset: int, *, is_finished: bool = False, selector: Selector = ALL) -> int:
+    """How many events for `selector` were captured beyond `offset`, those included that were noted as dropped.
 
     `is_finished` says that the caller knows the writer to be gone, because it holds the file's lock.
     """
@@ -131,7 +131,7 @@ def count_beyond(path: Path, offset: int, *, is_finished: bool = False, audience
         return 0
     try:
         is_finished = is_finished or _is_finished(descriptor)
-        return sum(_count(run, audience) for run, _ in _runs(descriptor, offset, is_finished=is_finished))
+        return sum(_count(run, selector) for run, _ in _runs(descriptor, offset, is_finished=is_finished))
     finally:
         close_locked(descriptor)
 
@@ -165,7 +165,7 @@ def _fill(
     offset: int,
     most_lines: int,
     most_bytes: int,
-    audience: Audience,
+    selector: Selector,
     *,
     is_finished: bool,
 ) -> bool:
@@ -173,24 +173,24 @@ def _fill(
     for run, start in _runs(descriptor, offset, is_finished=is_finished):
         lines = run.split(b"\n")
         lines.pop()  # what follows the last newline: nothing
-        taken = lines[: audience.reach(lines, most_lines - len(batch.lines))]
+        taken = lines[: selector.prefix_length(lines, most_lines - len(batch.lines))]
         size = sum(map(len, taken)) + len(taken)
         while taken and batch.bytes + size > most_bytes and (batch.lines or len(taken) > 1):
             size -= len(taken.pop()) + 1
         if taken:
-            _sort(batch, taken, run[:size], audience)
+            _sort(batch, taken, run[:size], selector)
             batch.offsets[name] = start + size
         if len(taken) < len(lines):
             return False
     return True
 
 
-def _count(run: bytes, audience: Audience) -> int:
+def _count(run: bytes, selector: Selector) -> int:
     lines = run.count(b"\n")
-    if audience.choice is None and _is_sound(run, lines):
+    if selector.job_filter is None and _is_sound(run, lines):
         return lines
     found = Batch()
-    _sort(found, run.split(b"\n")[:-1], run, audience)
+    _sort(found, run.split(b"\n")[:-1], run, selector)
     return len(found.lines) + found.dropped.total()
 
 
@@ -199,41 +199,41 @@ def _is_sound(run: bytes, lines: int) -> bool:
     return run.startswith(_EVENT_PREFIX) and run.endswith(b"}\n") and run.count(_BETWEEN_EVENTS) == lines - 1
 
 
-def _sort(batch: Batch, lines: list[bytes], run: bytes, audience: Audience) -> None:
+def _sort(batch: Batch, lines: list[bytes], run: bytes, selector: Selector) -> None:
     """Events to the batch, and the rest to what was dropped. `run` is the lines as they stand in the file."""
     sound = _is_sound(run, len(lines))
-    if sound and audience.choice is None:
+    if sound and selector.job_filter is None:
         batch.lines += lines
         batch.bytes += len(run)
         return
     for line in lines:
         if sound or _is_event(line):
-            if audience.wants(line):
+            if selector.wants(line):
                 batch.lines.append(line)
                 batch.bytes += len(line) + 1
             else:
                 batch.skipped += 1
-        elif line.startswith(audience.prefix) and _is_event(event := line[len(audience.prefix) : -1]):
+        elif line.startswith(selector.prefix) and _is_event(event := line[len(selector.prefix) : -1]):
             batch.lines.append(event)
             batch.bytes += len(event) + 1
-        elif line.startswith(ADDRESS_PREFIX) and not line.startswith(audience.prefix):
+        elif line.startswith(ADDRESS_PREFIX) and not line.startswith(selector.prefix):
             continue
         else:
-            batch.dropped.update(_losses_in(line, audience))
+            batch.dropped.update(_losses_in(line, selector))
 
 
 def _is_event(line: bytes) -> bool:
     return line.startswith(_EVENT_PREFIX) and line.endswith(b"}")
 
 
-def _losses_in(line: bytes, audience: Audience) -> Counter[str]:
+def _losses_in(line: bytes, selector: Selector) -> Counter[str]:
     """What a line that is no event says was dropped, by reason; a line that says nothing is a loss itself."""
     if line.startswith(LOSS_PREFIX):
         try:
             said = json.loads(line)
-            if said.get("for") not in (None, audience.destination):
+            if said.get("for") not in (None, selector.destination):
                 return Counter()
-            return Counter({str(reason): whole(count) for reason, count in said["dropped"].items()})
+            return Counter({str(reason): checked_int(count) for reason, count in said["dropped"].items()})
         except (ValueError, TypeError, AttributeError, RecursionError):
             pass
     return Counter(corrupt=1)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tenacity import RetryCallState, Retrying, retry_if_result, wait_random_exponential
 
-from sluice_agent.transport.answers import TryAgain, Verdict
+from sluice_agent.transport.responses import TryAgain, Verdict
 
 _FIRST_WAIT = 0.5  # seconds, at the most, before the second attempt
 _LONGEST_BACKOFF = 60.0  # seconds
@@ -22,39 +22,39 @@ class GivenUpError(Exception):
     """The shipper was told to stop while it tried; nothing is settled."""
 
 
-class Patience:
+class Retrier:
     """Tries until there is a verdict: full-jitter exponential backoff, never sooner than the endpoint asks.
 
-    After `hurry` the next failure is the last, and a wait that the endpoint asked for is given up, not cut short:
-    whoever is shutting down leaves the rest in the journal.
+    After `begin_shutdown` the next failure is the last, and a wait that the endpoint asked for is given up, not cut
+    short: a process that shuts down leaves the rest in the journal.
     """
 
     def __init__(self, on_failure: Callable[[TryAgain], None]) -> None:
         self._on_failure = on_failure
-        self._hurry = threading.Event()
+        self._shutdown = threading.Event()
         self._awake = threading.Event()
         self._not_before = 0.0
         self.waits = False
         """Whether the one that tries waits just now, for a time that is known."""
 
-    def hurry(self) -> None:
+    def begin_shutdown(self) -> None:
         """Wake the one that waits, and give up at its next failure."""
-        self._hurry.set()
+        self._shutdown.set()
         self._awake.set()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """End a `pause`, but no wait between two attempts."""
         self._awake.set()
 
     @property
-    def hurried(self) -> bool:
-        """Whether `hurry` was said."""
-        return self._hurry.is_set()
+    def is_shutting_down(self) -> bool:
+        """Whether `begin_shutdown` was said."""
+        return self._shutdown.is_set()
 
     def pause(self, seconds: float) -> None:
         """Wait, until somebody has a hurry or nudges."""
         self._wait(self._awake, seconds)
-        if not self.hurried:
+        if not self.is_shutting_down:
             self._awake.clear()
 
     def verdict(self, attempt: Callable[[], Verdict]) -> Verdict:
@@ -64,20 +64,20 @@ class Patience:
             retry=retry_if_result(lambda verdict: isinstance(verdict, TryAgain)),
             wait=_wait,
             sleep=self._back_off,
-            stop=lambda _: self.hurried,
+            stop=lambda _: self.is_shutting_down,
             before_sleep=self._report,
             retry_error_callback=self._give_up,
         )
         return retrying(attempt)
 
     def _back_off(self, seconds: float) -> None:
-        self._wait(self._hurry, seconds)
+        self._wait(self._shutdown, seconds)
         self._wait_as_asked()
 
     def _wait_as_asked(self) -> None:
         """What an endpoint asked for holds for every later attempt, a last one at shutdown included."""
         wait = self._not_before - time.monotonic()
-        if wait > 0 and self._wait(self._hurry, wait):
+        if wait > 0 and self._wait(self._shutdown, wait):
             raise GivenUpError
 
     def _wait(self, event: threading.Event, seconds: float) -> bool:

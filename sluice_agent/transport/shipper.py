@@ -18,19 +18,19 @@ from pathlib import Path
 
 from sluice_agent.log import complain, logger
 from sluice_agent.stats import Counts
-from sluice_agent.transport import cursor as cursors
-from sluice_agent.transport import sendings
-from sluice_agent.transport.answers import Settled, TooLarge, TryAgain, Unanswered, Verdict
+from sluice_agent.transport import unconfirmed
 from sluice_agent.transport.budget import NO_BUDGET, Budget
-from sluice_agent.transport.dead import bury
+from sluice_agent.transport.cursor import Cursor, cursor_path, load_cursor
+from sluice_agent.transport.dead_letters import add
 from sluice_agent.transport.destination import Destination
-from sluice_agent.transport.folder import VITALS, check_folder, journal_files, other_versions
+from sluice_agent.transport.directory import VITALS, check_directory, journal_files, other_versions
 from sluice_agent.transport.http import THREAD_NAME, keep_out_of_the_hosts_log
 from sluice_agent.transport.lock import ShipLock
-from sluice_agent.transport.pulse import SIGN_EVERY, Pulse
+from sluice_agent.transport.pulse import TOUCH_EVERY, Pulse
 from sluice_agent.transport.reader import Batch, next_batch
-from sluice_agent.transport.removal import remove_passed
-from sluice_agent.transport.retry import GivenUpError, Patience
+from sluice_agent.transport.responses import Settled, TooLarge, TryAgain, Unanswered, Verdict
+from sluice_agent.transport.retention import remove_passed
+from sluice_agent.transport.retry import GivenUpError, Retrier
 
 _TAKE_OVER_EVERY = 2.0  # seconds between two looks at whether the process that ships has died
 _AFTER_A_FAULT = 5.0  # seconds until a loop that failed for a reason nobody thought of goes on
@@ -45,28 +45,28 @@ class Shipper:
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         destination: Destination,
         *,
         interval: float,
         most_lines: int,
         most_bytes: int,
         budget: Budget = NO_BUDGET,
-        sign_every: float = SIGN_EVERY,
+        touch_every: float = TOUCH_EVERY,
     ) -> None:
-        self._folder = folder
+        self._directory = directory
         self._destination = destination
         self._interval = interval
         self._most_lines = most_lines
         self._most_bytes = most_bytes
         self._budget = budget
-        self._lock = ShipLock(folder, destination.name)
-        self._patience = Patience(self._note_failure)
-        self._pulse = Pulse(self._lock, self._moves, sign_every)
-        self._cursor = cursors.Cursor(cursors.cursor_path(folder, destination.name))
+        self._lock = ShipLock(directory, destination.name)
+        self._retrier = Retrier(self._note_failure)
+        self._pulse = Pulse(self._lock, self._moves, touch_every)
+        self._cursor = Cursor(cursor_path(directory, destination.name))
         self._batch = Batch()
         self._thread: threading.Thread | None = None
-        self._mine = False
+        self._holds_lock = False
         self._generation = 0
         self._moved_at = 0.0
         self._held_since = 0.0
@@ -86,29 +86,29 @@ class Shipper:
         try:
             thread.start()
         except RuntimeError as error:  # a limit of threads, or an interpreter that ends
-            complain("threads", "No thread can be started (%s): events wait in %s.", error, self._folder)
+            complain("threads", "No thread can be started (%s): events wait in %s.", error, self._directory)
             self._lock.release()
             return False
         self._thread = thread
         return True
 
-    def precede(self) -> None:
+    def request_priority(self) -> None:
         """Ask for the lock where a process holds it that does not precede, a script's or a web server's."""
-        self._lock.precedes = True
+        self._lock.has_priority = True
 
     def claim(self) -> None:
         """Take the lock before any shipper runs: so none of them removes what waits for another."""
         with suppress(OSError, GivenUpError):  # it is tried again, and told, by the thread
             self._has_the_lock()
 
-    def hurry(self, timeout: float) -> None:
+    def begin_shutdown(self, timeout: float) -> None:
         """Deliver for `timeout` seconds at the most, and while that works; the rest stays in the journal."""
         self._deadline = time.monotonic() + timeout
-        self._patience.hurry()
+        self._retrier.begin_shutdown()
 
     def stop(self, timeout: float) -> None:
-        """`hurry`, and wait until that is done or its time is over."""
-        self.hurry(timeout)
+        """`begin_shutdown`, and wait until that is done or its time is over."""
+        self.begin_shutdown(timeout)
         self.join(timeout)
 
     def join(self, timeout: float | None = None) -> None:
@@ -116,9 +116,9 @@ class Shipper:
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Look at the journal now rather than at the next interval."""
-        self._patience.nudge()
+        self._retrier.wake()
 
     def forget(self) -> None:
         """In a forked child: the thread is not there, and the lock and the files on their way are the parent's."""
@@ -129,8 +129,8 @@ class Shipper:
         """Ship until `stop`, then what is left within its time."""
         self._pulse.start()
         try:
-            while not self._patience.hurried:
-                self._guarded(self._turn)
+            while not self._retrier.is_shutting_down:
+                self._guarded(self._step)
             self._guarded(self._drain)
         finally:
             self._pulse.stop()
@@ -147,25 +147,25 @@ class Shipper:
             complain(subject, "The shipper failed (%s: %s); it goes on.", type(error).__name__, error)
             logger.debug("The shipper failed", exc_info=True)
             self._note_fault(error)
-            self._patience.pause(_AFTER_A_FAULT)
+            self._retrier.pause(_AFTER_A_FAULT)
 
     def _note_fault(self, error: Exception) -> None:
-        if self._mine:  # else the cursor is another's
+        if self._holds_lock:  # else the cursor is another's
             self._note_error(f"the shipper failed ({type(error).__name__}: {error})")
             with suppress(Exception):  # it may be the saving that fails
                 self._save()
 
     def _moves(self) -> bool:
         """Whether the thread that ships has moved lately, or waits."""
-        return self._patience.waits or time.monotonic() - self._moved_at < _LONGEST_STEP
+        return self._retrier.waits or time.monotonic() - self._moved_at < _LONGEST_STEP
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         self._moved_at = time.monotonic()
         if not self._has_the_lock():
-            self._patience.pause(_TAKE_OVER_EVERY)
-        elif not self._stands_back() and not self._ship_a_batch():
+            self._retrier.pause(_TAKE_OVER_EVERY)
+        elif not self._yield_if_wanted() and not self._ship_a_batch():
             self._remove_finished_files(writes_off=time.monotonic() - self._held_since >= _UP_FOR)
-            self._patience.pause(self._interval)
+            self._retrier.pause(self._interval)
 
     def _drain(self) -> None:
         if self._has_the_lock():
@@ -174,24 +174,24 @@ class Shipper:
             self._remove_finished_files()
 
     def _has_the_lock(self) -> bool:
-        self._mine = False
-        is_mine = self._lock.acquire()
-        if is_mine and self._generation != self._lock.generation:  # whoever had it before has moved the cursor
+        self._holds_lock = False
+        holds_lock = self._lock.acquire()
+        if holds_lock and self._generation != self._lock.generation:  # whoever had it before has moved the cursor
             if self._cursor.path.exists():  # else the folder was removed: what this process counted is all there is
-                self._cursor = cursors.load(self._cursor.path)
-            self._cursor.choice = self._destination.choice
+                self._cursor = load_cursor(self._cursor.path)
+            self._cursor.job_filter = self._destination.job_filter
             self._held_since = time.monotonic()
             self._save()  # from now on files wait for this destination
-            if others := other_versions(self._folder):
+            if others := other_versions(self._directory):
                 complain(
                     "other versions",
                     "%d of another version's files lie in %s: they are not read, and stay.",
                     len(others),
-                    self._folder,
+                    self._directory,
                 )
             self._generation = self._lock.generation
-        self._mine = is_mine
-        return is_mine
+        self._holds_lock = holds_lock
+        return holds_lock
 
     def _must_hold(self) -> None:
         """The fence: what another process ships now is neither sent nor saved here. Raises `GivenUpError`.
@@ -199,31 +199,31 @@ class Shipper:
         What was on its way when this process stood still is known to nobody: the endpoint tells the double by its id.
         """
         if not self._lock.is_held():
-            self._mine = False
-            logger.info("Another process ships %s now: this one did not move for a while.", self._folder)
+            self._holds_lock = False
+            logger.info("Another process ships %s now: this one did not move for a while.", self._directory)
             raise GivenUpError
 
-    def _stands_back(self) -> bool:
-        if self._lock.stands_back():
-            self._mine = False  # the cursor will have been moved
-        return not self._mine
+    def _yield_if_wanted(self) -> bool:
+        if self._lock.yield_if_wanted():
+            self._holds_lock = False  # the cursor will have been moved
+        return not self._holds_lock
 
     def _ship_a_batch(self) -> bool:
         """Ship what there is, and say whether there is more of it than a batch holds.
 
         When the day's budget is gone only heartbeats and queue snapshots are read, and dropped; the rest waits.
         """
-        place = self._cursor
-        left = self._budget.left(place)
-        audience = place.audience if left else place.audience.within(VITALS)
+        cursor = self._cursor
+        left = self._budget.left(cursor)
+        selector = cursor.selector if left else cursor.selector.within(VITALS)
         most_lines = min(self._most_lines, left or self._most_lines)
         batch = self._batch = Batch()
         try:
-            next_batch(self._folder, place.offsets, most_lines, self._most_bytes, audience, batch)
+            next_batch(self._directory, cursor.offsets, most_lines, self._most_bytes, selector, batch)
             if batch:
-                lines, thinned = self._budget.thin(batch.lines, place)
+                lines, thinned = self._budget.thin(batch.lines, cursor)
                 counts = self._deliver(lines)
-                self._budget.spend(place, counts.delivered + counts.rejected)
+                self._budget.spend(cursor, counts.delivered + counts.rejected)
                 counts.dropped.update(thinned)
                 self._settle(batch, counts)
             return batch.is_full
@@ -232,17 +232,17 @@ class Shipper:
 
     def _settle(self, batch: Batch, counts: Counts) -> None:
         counts.dropped.update(batch.dropped)
-        counts.taken = len(batch.lines) + batch.dropped.total()
-        counts.take_off(batch.evicted())
+        counts.read = len(batch.lines) + batch.dropped.total()
+        counts.subtract(batch.evicted())
         counts.skipped += batch.skipped
         self._cursor.counts.add(counts)
         self._cursor.offsets.update(batch.offsets)
-        sendings.forget(batch.lines, self._cursor)
+        unconfirmed.forget(batch.lines, self._cursor)
         if counts.delivered:
             self._cursor.last_delivery = _now()
             self._cursor.last_error = None
         elif counts.rejected:
-            self._note_error(next(iter(self._destination.last_answer.splitlines()), ""))
+            self._note_error(next(iter(self._destination.last_response.splitlines()), ""))
         self._save()
 
     def _save(self) -> None:
@@ -261,15 +261,15 @@ class Shipper:
         """Bring every event to an end: delivered, or refused and buried. Raises `GivenUpError`."""
         if not lines:
             return Counts()
-        verdict = self._patience.verdict(lambda: self._attempt(lines))
+        verdict = self._retrier.verdict(lambda: self._attempt(lines))
         if isinstance(verdict, Unanswered):
             return Counts(dropped=Counter(answer_lost=len(lines)))
         if isinstance(verdict, Settled):
             if verdict.rejected:
-                self._bury(lines)
+                self._add_dead_letter(lines)
             return Counts(verdict.delivered, verdict.duplicates, verdict.rejected)
         if len(lines) == 1:
-            self._bury(lines)
+            self._add_dead_letter(lines)
             return Counts(rejected=1)
         if isinstance(verdict, TooLarge):
             self._most_bytes = max(min(self._most_bytes, sum(map(len, lines)) // 2), 1)
@@ -283,18 +283,18 @@ class Shipper:
         self._must_hold()
         if self._destination.knows_duplicates:
             return self._destination.send(lines, self._must_hold)
-        return sendings.at_most_twice(self._destination, lines, self._cursor, self._save)
+        return unconfirmed.at_most_twice(self._destination, lines, self._cursor, self._save)
 
-    def _bury(self, lines: list[bytes]) -> None:
+    def _add_dead_letter(self, lines: list[bytes]) -> None:
         self._must_hold()
         complain(
             f"rejected {self.destination}",
             "%s refused events: they are counted, and kept in %s.",
             self.destination,
-            self._folder / "dead",
+            self._directory / "dead",
         )
         try:
-            bury(self._folder, self.destination, lines, self._destination.last_answer)
+            add(self._directory, self.destination, lines, self._destination.last_response)
         except (OSError, ValueError, RecursionError) as error:
             complain("dead", "Refused events can't be kept: %s", error)
 
@@ -304,11 +304,11 @@ class Shipper:
             "Events can't be delivered to %s: %s. They wait in %s.",
             self.destination,
             failure.why,
-            self._folder,
+            self._directory,
         )
         self._note_error(failure.why)
         self._save()
-        if self._stands_back():  # perhaps the one that asks gets through
+        if self._yield_if_wanted():  # perhaps the one that asks gets through
             raise GivenUpError
 
     def _note_error(self, message: str) -> None:
@@ -319,8 +319,8 @@ class Shipper:
         self._must_hold()
         if not self._may_remove():
             return
-        remove_passed(self._folder, self._cursor, writes_off=writes_off)
-        gone = self._cursor.offsets.keys() - set(journal_files(self._folder))
+        remove_passed(self._directory, self._cursor, writes_off=writes_off)
+        gone = self._cursor.offsets.keys() - set(journal_files(self._directory))
         for name in gone:
             del self._cursor.offsets[name]
         if gone or not self._is_saved or not self._cursor.is_kept():
@@ -332,7 +332,7 @@ class Shipper:
         A process that has become root again may remove the files of the user that it was, and must not save there.
         """
         try:
-            check_folder(self._folder)
+            check_directory(self._directory)
         except OSError:
             return False
         if not self._is_saved:

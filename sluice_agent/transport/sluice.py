@@ -6,9 +6,17 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from hashlib import sha256
 
-from sluice_agent.transport.answers import Refused, TryAgain, Verdict, is_a_page, is_refused_by_a_page, judge, text_of
-from sluice_agent.transport.audience import Choice
-from sluice_agent.transport.http import HttpClient, UnreachableError, nothing
+from sluice_agent.transport.http import HttpClient, UnreachableError, noop
+from sluice_agent.transport.responses import (
+    Refused,
+    TryAgain,
+    Verdict,
+    classify,
+    is_foreign_refusal,
+    is_foreign_response,
+    text_of,
+)
+from sluice_agent.transport.selector import JobFilter
 
 NO_EVENT = b'{"events":[]}'
 """The smallest request that the endpoint takes."""
@@ -19,29 +27,29 @@ class SluiceEndpoint:
 
     name = "sluice"
     knows_duplicates = True
-    choice: Choice | None = None
+    job_filter: JobFilter | None = None
 
     def __init__(self, ingest_url: str, api_key: str) -> None:
         self._http = HttpClient(ingest_url, {"Authorization": f"Bearer {api_key}"})
-        self.last_answer = ""
+        self.last_response = ""
         """The status and the body of the latest answer."""
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
         """Send `lines` as one request, and say what became of them; `on_leaving` as in `HttpClient.post`."""
         body = b'{"events":[' + b",".join(lines) + b"]}"
         try:
-            answer = self._http.post(body, {"Idempotency-Key": sha256(body).hexdigest()}, on_leaving)
+            response = self._http.post(body, {"Idempotency-Key": sha256(body).hexdigest()}, on_leaving)
         except UnreachableError as error:
             return TryAgain(str(error))
-        self.last_answer = text_of(answer)
-        if is_refused_by_a_page(answer) and self._is_there_itself():
+        self.last_response = text_of(response)
+        if is_foreign_refusal(response) and self._is_there_itself():
             return Refused()
-        return judge(answer, len(lines), datetime.now(timezone.utc))
+        return classify(response, len(lines), datetime.now(timezone.utc))
 
     def _is_there_itself(self) -> bool:
         """Whether no event at all gets an answer of the endpoint's own: then a refusal is of the events."""
         try:
-            return not is_a_page(self._http.post(NO_EVENT, {}))
+            return not is_foreign_response(self._http.post(NO_EVENT, {}))
         except UnreachableError:
             return False
 

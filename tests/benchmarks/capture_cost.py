@@ -9,8 +9,9 @@ import timeit
 import uuid
 from pathlib import Path
 
+from sluice_agent.encoding import JobEvents, JobFacts
 from sluice_agent.model import Event, JobState
-from sluice_agent.translation import JobEvents, JobFacts, timestamp
+from sluice_agent.timestamps import timestamp
 from sluice_agent.transport.journal import Journal
 
 _CALLS = 5_000
@@ -24,8 +25,8 @@ def measure() -> list[tuple[str, float]]:
     now = timestamp(time.time())
     line = told.event(JobState.COMPLETED, "SUCCESS", now, started=now)
     fields = json.loads(line)
-    with tempfile.TemporaryDirectory() as folder:
-        journal = Journal(Path(folder), 1_000_000_000)
+    with tempfile.TemporaryDirectory() as directory:
+        journal = Journal(Path(directory), 1_000_000_000)
         timed = [
             (
                 "an event, as the agent makes it",

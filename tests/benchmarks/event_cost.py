@@ -51,12 +51,12 @@ class Contestant(ABC):
 
     name: str
 
-    def __init__(self, folder: Path, url: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, url: str, environment: Mapping[str, str] | None = None) -> None:
         """`environment` decides which version of the package is imported; None: this checkout's."""
-        folder.mkdir()
+        directory.mkdir()
         self._environment = os.environ if environment is None else environment
-        self._cwd = ROOT if environment is None else folder
-        self.process = self._start(folder, url)
+        self._cwd = ROOT if environment is None else directory
+        self.process = self._start(directory, url)
         wait_until(self._listens, _STARTS_WITHIN, f"{self.name} does not listen", self.process.tail)
         time.sleep(_SETTLES)
 
@@ -80,7 +80,7 @@ class Contestant(ABC):
         """How many task events it has."""
 
     @abstractmethod
-    def _start(self, folder: Path, url: str) -> Process: ...
+    def _start(self, directory: Path, url: str) -> Process: ...
 
     @abstractmethod
     def _listens(self) -> bool: ...
@@ -91,23 +91,23 @@ class Sidecar(Contestant):
 
     name = "sluice-agent"
 
-    def _start(self, folder: Path, url: str) -> Process:
-        self._folder = folder
+    def _start(self, directory: Path, url: str) -> Process:
+        self._directory = directory
         self._counted: dict[Path, tuple[int, int]] = {}
         env = {
             **{name: value for name, value in self._environment.items() if not name.startswith("SLUICE_")},
             "SLUICE_BROKER_URL": url,
             "SLUICE_CONNECTION_ID": str(uuid.uuid4()),
             "SLUICE_SHIP": "never",
-            "SLUICE_STATE_DIR": str(folder),
+            "SLUICE_STATE_DIR": str(directory),
         }
-        return Process([sys.executable, "-m", "sluice_agent", "monitor"], folder / "log", env, self._cwd)
+        return Process([sys.executable, "-m", "sluice_agent", "monitor"], directory / "log", env, self._cwd)
 
     def _listens(self) -> bool:
         return "Listening to the events" in self.process.logs()
 
     def arrived(self) -> int:
-        for path in self._folder.rglob("[!.]*-events-*.ndjson"):
+        for path in self._directory.rglob("[!.]*-events-*.ndjson"):
             offset, count = self._counted.get(path, (0, 0))
             with path.open("rb") as file:
                 file.seek(offset)
@@ -122,10 +122,10 @@ class Flower(Contestant):
 
     name = "Flower"
 
-    def _start(self, folder: Path, url: str) -> Process:
+    def _start(self, directory: Path, url: str) -> Process:
         self._port = free_port()
-        options = [f"--port={self._port}", "--address=127.0.0.1", f"--db={folder / 'flower.db'}"]
-        return Process([sys.executable, "-m", "celery", "--broker", url, "flower", *options], folder / "log")
+        options = [f"--port={self._port}", "--address=127.0.0.1", f"--db={directory / 'flower.db'}"]
+        return Process([sys.executable, "-m", "celery", "--broker", url, "flower", *options], directory / "log")
 
     def _listens(self) -> bool:
         return bool(self._page() is not None)
@@ -149,10 +149,10 @@ def measure(tasks: int, say: Callable[[str], None]) -> dict[tuple[str, str], Eve
     for broker, server_class in BROKERS.items():
         for contestant in contestants:
             with tempfile.TemporaryDirectory() as name:
-                folder = Path(name)
-                server = server_class(folder / broker)
+                directory = Path(name)
+                server = server_class(directory / broker)
                 try:
-                    costs[broker, contestant.name] = cost = _measured(contestant, folder, server.url(), tasks)
+                    costs[broker, contestant.name] = cost = _measured(contestant, directory, server.url(), tasks)
                     say(row(broker, contestant.name, cost))
                 finally:
                     server.close()
@@ -170,8 +170,8 @@ def row(broker: str, name: str, cost: EventCost) -> str:
 HEAD = f"{'broker':<10}{'monitor':<14}{'arrived':>22}{'µs/event':>10}{'MB':>8}{'seconds':>9}"
 
 
-def _measured(contestant: type[Contestant], folder: Path, url: str, tasks: int) -> EventCost:
-    monitor = contestant(folder / "monitor", url)
+def _measured(contestant: type[Contestant], directory: Path, url: str, tasks: int) -> EventCost:
+    monitor = contestant(directory / "monitor", url)
     try:
         return monitor.measure(url, tasks)
     finally:

@@ -62,7 +62,7 @@ class Contestant:
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         url: str,
         endpoint: LightEndpoint,
         pool: str,
@@ -70,7 +70,7 @@ class Contestant:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """`environment` decides which version of the package is imported; None: this checkout's."""
-        folder.mkdir(mode=0o700)
+        directory.mkdir(mode=0o700)
         self._client = redis.Redis.from_url(url)
         env = {
             **(os.environ if environment is None else environment),
@@ -79,20 +79,20 @@ class Contestant:
             "SLUICE_API_KEY": "sk_bench",
             "SLUICE_CONNECTION_ID": str(uuid.uuid4()),
             "SLUICE_API_URL": endpoint.url,
-            "SLUICE_STATE_DIR": str(folder),
+            "SLUICE_STATE_DIR": str(directory),
         }
         command = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.app", "worker", "-P", pool, "-c", "2"]
-        with (folder / "worker.log").open("wb") as log:
+        with (directory / "worker.log").open("wb") as log:
             self._worker = subprocess.Popen(
                 [*command, "-l", "warning", *(["-E"] if mode == EVENTS else [])],
-                cwd=ROOT if environment is None else folder,
+                cwd=ROOT if environment is None else directory,
                 env=env,
                 stdout=log,
                 stderr=log,
             )
         self._producer = subprocess.Popen(
             [sys.executable, "-c", _PRODUCER],
-            cwd=ROOT if environment is None else folder,
+            cwd=ROOT if environment is None else directory,
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -126,11 +126,11 @@ def measure(pools: list[str], tasks: int, rounds: int, say: Callable[[str], None
     """The median cost by pool and mode."""
     costs: dict[tuple[str, str], Cost] = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        server, endpoint = RedisServer(folder), LightEndpoint()
+        directory = Path(name)
+        server, endpoint = RedisServer(directory), LightEndpoint()
         try:
             for base, pool in enumerate(pools):
-                turns = _take_turns(folder, server, endpoint, pool, base * len(MODES), tasks, rounds, say)
+                turns = _take_turns(directory, server, endpoint, pool, base * len(MODES), tasks, rounds, say)
                 for mode, seen in turns.items():
                     worker, producer = (statistics.median(part) for part in zip(*seen, strict=True))
                     costs[pool, mode] = Cost(worker, producer)
@@ -141,7 +141,7 @@ def measure(pools: list[str], tasks: int, rounds: int, say: Callable[[str], None
 
 
 def _take_turns(
-    folder: Path,
+    directory: Path,
     server: RedisServer,
     endpoint: LightEndpoint,
     pool: str,
@@ -151,7 +151,7 @@ def _take_turns(
     say: Callable[[str], None],
 ) -> dict[str, list[tuple[float, float]]]:
     contestants = {
-        mode: Contestant(folder / f"{pool}-{number}", server.url(first_database + number), endpoint, pool, mode)
+        mode: Contestant(directory / f"{pool}-{number}", server.url(first_database + number), endpoint, pool, mode)
         for number, mode in enumerate(MODES)
     }
     seen: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from sluice_agent.transport.accounts import accounts
-from sluice_agent.transport.cursor import cursor_path, load
-from sluice_agent.transport.folder import journal_files
+from sluice_agent.transport.accounting import accounts
+from sluice_agent.transport.cursor import cursor_path, load_cursor
+from sluice_agent.transport.directory import journal_files
 from sluice_agent.transport.lock import who_ships
 from tests.support.accounts import Report, assert_balanced, status_of
 from tests.support.brokers import Broker
@@ -30,17 +30,17 @@ NEVER = {"SLUICE_SHIP": "never"}
 class Host:
     """Starts processes on one journal; `close` ends them."""
 
-    def __init__(self, folder: Path, endpoint: Endpoint, env: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, endpoint: Endpoint, env: Mapping[str, str]) -> None:
         self.endpoint = endpoint
-        self.env = python_env(IN_MEMORY, {FILE: str(folder / "witness"), "TEST_SHORT_WAITS": "1", **env})
+        self.env = python_env(IN_MEMORY, {FILE: str(directory / "witness"), "TEST_SHORT_WAITS": "1", **env})
         self.journal = Path(self.env["SLUICE_STATE_DIR"]) / self.env["SLUICE_CONNECTION_ID"]
-        self._folder = folder
+        self._directory = directory
         self._numbers = itertools.count()
         self._started: list[Process] = []
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """Start `python …` and go on."""
-        log = self._folder / f"process-{next(self._numbers)}.log"
+        log = self._directory / f"process-{next(self._numbers)}.log"
         process = Process([sys.executable, *arguments], log, {**self.env, **(env or {})})
         self._started.append(process)
         return process
@@ -96,7 +96,7 @@ class Host:
 
     def pending(self) -> int:
         """How many events wait: what `status` says, without a process for each look."""
-        return accounts(self.journal, load(cursor_path(self.journal, "sluice")))["pending"]
+        return accounts(self.journal, load_cursor(cursor_path(self.journal, "sluice")))["pending"]
 
     def balanced(self, *, killed: int = 0) -> Report:
         """The accounts, which add up and agree with the endpoint and the witnesses."""

@@ -39,11 +39,11 @@ def shorten_waits() -> None:
     import httpx
     from tenacity import wait_random_exponential
 
-    from sluice_agent.transport import answers, http, lock, retry, shipper
+    from sluice_agent.transport import http, lock, responses, retry, shipper
 
     retry._full_jitter = wait_random_exponential(multiplier=0.05, max=0.2)
-    answers._HOLD = 0.2
-    answers.LONGEST_WAIT = 1.0
+    responses._MINUTE = 0.2
+    responses.LONGEST_WAIT = 1.0
     shipper._TAKE_OVER_EVERY = 0.1
     lock._COURTESY = 0.5
     lock._COURTESY_EVERY = 3.0

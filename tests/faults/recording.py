@@ -15,16 +15,16 @@ EVENTS = 40
 NAME = "00000000000000000002-events-1-00000000.v1.ndjson"
 
 
-def journal_file(folder: Path) -> Path:
+def journal_file(directory: Path) -> Path:
     """The one file of a process."""
-    [path] = folder.glob("*.ndjson")
+    [path] = directory.glob("*.ndjson")
     return path
 
 
-def record(folder: Path) -> tuple[str, bytes]:
+def record(directory: Path) -> tuple[str, bytes]:
     """The connection and the journal of a process that published `EVENTS` tasks and ended."""
     connection = str(uuid.uuid4())
-    settings = {"SLUICE_CONNECTION_ID": connection, "SLUICE_STATE_DIR": str(folder), **NEVER}
+    settings = {"SLUICE_CONNECTION_ID": connection, "SLUICE_STATE_DIR": str(directory), **NEVER}
     command = [sys.executable, "-m", "tests.faults.publish", str(EVENTS)]
     subprocess.run(command, cwd=ROOT, env=python_env(IN_MEMORY, settings), check=True)
-    return connection, journal_file(folder / connection).read_bytes()
+    return connection, journal_file(directory / connection).read_bytes()

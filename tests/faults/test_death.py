@@ -177,7 +177,7 @@ def _written(worker: WorkerProcess) -> int:
 def _stumble(endpoint: Endpoint, chance: random.Random) -> None:
     """The next request meets something that the shipper may not survive."""
     ways: list[Behaviour] = [ok, hangs(accepted=True), hangs(), lost_answer, reset_mid_answer, status(503)]
-    endpoint.script(*chance.choices(ways, k=2))
+    endpoint.script(*chance.job_filters(ways, k=2))
 
 
 def _wait_for_more(host: Host, requests: int) -> None:

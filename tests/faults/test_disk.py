@@ -220,31 +220,31 @@ def test_a_disk_that_goes_and_comes_back_loses_nothing(
     assert report["dropped"].keys() <= {"disk"}
 
 
-def remove(folder: Path) -> None:
+def remove(directory: Path) -> None:
     """Somebody cleans up, while the worker writes."""
 
     def is_gone() -> bool:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
         return True
 
     wait_until(is_gone, message="it is never empty for long enough")
 
 
-def plant_a_link(folder: Path) -> None:
+def plant_a_link(directory: Path) -> None:
     """Somebody cleans up, and somebody else puts a link there, to a folder that they can read."""
-    remove(folder)
-    folder.symlink_to(_elsewhere(folder))
+    remove(directory)
+    directory.symlink_to(_elsewhere(directory))
 
 
-def give_away(folder: Path) -> None:
+def give_away(directory: Path) -> None:
     """The folder becomes another user's."""
-    remove(folder)
-    folder.mkdir()
-    os.chown(folder, NOBODY, NOBODY)
+    remove(directory)
+    directory.mkdir()
+    os.chown(directory, NOBODY, NOBODY)
 
 
-def _elsewhere(folder: Path) -> Path:
-    place = folder.parent.with_name("elsewhere")
+def _elsewhere(directory: Path) -> Path:
+    place = directory.parent.with_name("elsewhere")
     place.mkdir(exist_ok=True)
     return place
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from sluice_agent.commands.status import problems_of
+from sluice_agent.health.problems import problems_of
+from sluice_agent.transport.accounting import report_on
 from sluice_agent.transport.lock import ship_lock
-from sluice_agent.transport.report import report_on
 from tests.faults.host import NEVER, Host
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import status

@@ -21,8 +21,8 @@ MOST_SECONDS = 3.0  # of processor time that a command may take over a folder of
 def add(content: bytes) -> Callable[[Path], None]:
     """More at the end of the file."""
 
-    def damage(folder: Path) -> None:
-        with journal_file(folder).open("ab") as file:
+    def damage(directory: Path) -> None:
+        with journal_file(directory).open("ab") as file:
             file.write(content)
 
     return damage
@@ -31,8 +31,8 @@ def add(content: bytes) -> Callable[[Path], None]:
 def insert(content: bytes) -> Callable[[Path], None]:
     """More in the middle of the file, between two lines."""
 
-    def damage(folder: Path) -> None:
-        path = journal_file(folder)
+    def damage(directory: Path) -> None:
+        path = journal_file(directory)
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join([*lines[: EVENTS // 2], content, *lines[EVENTS // 2 :]]))
 
@@ -42,27 +42,27 @@ def insert(content: bytes) -> Callable[[Path], None]:
 def plant(name: str, content: bytes) -> Callable[[Path], None]:
     """Another file in the folder."""
 
-    def damage(folder: Path) -> None:
-        (folder / name).write_bytes(content)
+    def damage(directory: Path) -> None:
+        (directory / name).write_bytes(content)
 
     return damage
 
 
-def plant_a_link(folder: Path) -> None:
+def plant_a_link(directory: Path) -> None:
     """A journal file that is a link to somebody else's file."""
-    elsewhere = folder.parent / "elsewhere"
+    elsewhere = directory.parent / "elsewhere"
     elsewhere.write_bytes(b"what is not ours\n")
-    (folder / "00000000000000000001-events-1-00000000.v1.ndjson").symlink_to(elsewhere)
+    (directory / "00000000000000000001-events-1-00000000.v1.ndjson").symlink_to(elsewhere)
 
 
-def plant_a_folder(folder: Path) -> None:
+def plant_a_folder(directory: Path) -> None:
     """A folder by the name of a journal file."""
-    (folder / "00000000000000000001-events-1-00000000.v1.ndjson").mkdir()
+    (directory / "00000000000000000001-events-1-00000000.v1.ndjson").mkdir()
 
 
-def plant_a_pipe(folder: Path) -> None:
+def plant_a_pipe(directory: Path) -> None:
     """A named pipe by the name of a journal file: to open it waits for a writer."""
-    os.mkfifo(folder / "00000000000000000001-events-1-00000000.v1.ndjson")
+    os.mkfifo(directory / "00000000000000000001-events-1-00000000.v1.ndjson")
 
 
 TORN = b'{"type":"job_state_change","timestamp":"2026-01-01T00:0'

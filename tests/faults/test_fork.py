@@ -128,7 +128,7 @@ FORKS_WHILE_OTHERS_WRITE = """
     from tests.faults.app import app, noop
     from sluice_agent import _public
 
-    from sluice_agent.transport.pen import Pen
+    from sluice_agent.transport.segment import Pen
 
     TEMPLATE = os.environ["TEMPLATE"]
     over, write = threading.Event(), Pen.write

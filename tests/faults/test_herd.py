@@ -10,15 +10,15 @@ from itertools import pairwise
 import pytest
 
 from sluice_agent.transport import retry
-from sluice_agent.transport.answers import Settled, TryAgain, Verdict
-from sluice_agent.transport.retry import Patience
+from sluice_agent.transport.responses import Settled, TryAgain, Verdict
+from sluice_agent.transport.retry import Retrier
 
 WORKERS = 100
 MOST_AT_ONCE = WORKERS // 10  # attempts in any one second, once the endpoint has been away for long
 
 
 class Fleet:
-    """Workers on a clock that jumps: each runs its own `Patience` to its end, on its own line of time."""
+    """Workers on a clock that jumps: each runs its own `Retrier` to its end, on its own line of time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -27,8 +27,8 @@ class Fleet:
 
     def run(self, back_at: float, refusal: TryAgain) -> float:
         """One worker, which begins within the first second and is refused until `back_at`; when it got through."""
-        patience = Patience(lambda _: None)
-        patience._hurry.wait = self._wait  # type: ignore[method-assign, assignment]
+        patience = Retrier(lambda _: None)
+        patience._shutdown.wait = self._wait  # type: ignore[method-assign, assignment]
         self.now = random.random() if refusal.wait < 10 else 0.0
 
         def attempt() -> Verdict:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sluice_agent.transport.folder import folder_bytes
+from sluice_agent.transport.directory import directory_bytes
 from tests.faults.host import Host
 from tests.support.endpoint import event_id_of
 from tests.support.misbehaviour import Behaviour
@@ -126,7 +126,7 @@ def test_the_host_never_waits_and_all_is_counted(
     presser = pressed.start("-c", textwrap.dedent(PRESSES), str(seconds), str(A_SECOND * PRESSURE), beat(pressed))
     sizes: list[int] = []
     while presser.running and "p99.9" not in presser.logs():
-        sizes.append(folder_bytes(pressed.journal))
+        sizes.append(directory_bytes(pressed.journal))
         time.sleep(0.01)
     taken = len(endpoint.events)
     endpoint.standing()

@@ -150,5 +150,5 @@ def test_a_process_that_is_another_user_for_a_while_keeps_the_accounts_of_both(
     assert (roots["captured"], roots["delivered"]) == (1, 1)
     assert (users["captured"], users["delivered"]) == (2, 2), process.logs()
     assert len(endpoint.jobs()) == 3
-    [folder] = shared.glob("sluice-agent-*")
-    assert {path.stat().st_uid for path in folder.rglob("*")} == {NOBODY}
+    [directory] = shared.glob("sluice-agent-*")
+    assert {path.stat().st_uid for path in directory.rglob("*")} == {NOBODY}

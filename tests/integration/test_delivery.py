@@ -120,21 +120,21 @@ def test_a_state_folder_that_cannot_be_used_switches_the_agent_off(
     place: str,
 ) -> None:
     """Without it a read-only container does not start its worker, or writes the user's tasks where a link points."""
-    folder = tmp_path / "elsewhere"
+    directory = tmp_path / "elsewhere"
     if place == "under a file":
-        folder.write_text("a file")
+        directory.write_text("a file")
     else:
-        folder.mkdir()
+        directory.mkdir()
         (tmp_path / "target").mkdir()
-        (folder / sluice_env["SLUICE_CONNECTION_ID"]).symlink_to(tmp_path / "target")
-    worker = start_worker(env={"SLUICE_STATE_DIR": str(folder)})
+        (directory / sluice_env["SLUICE_CONNECTION_ID"]).symlink_to(tmp_path / "target")
+    worker = start_worker(env={"SLUICE_STATE_DIR": str(directory)})
     code = """
         import json, sluice_agent
         from tests.integration.tasks import add
         assert add.delay(1, 2).get(timeout=30) == 3
         print(json.dumps(sluice_agent.stats()))
     """
-    found = producer(env={"SLUICE_STATE_DIR": str(folder)}).run_json(code)
+    found = producer(env={"SLUICE_STATE_DIR": str(directory)}).run_json(code)
     assert found == {
         "captured": 1,
         "delivered": 0,

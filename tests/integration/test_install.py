@@ -92,11 +92,10 @@ def test_without_a_key_nothing_is_done_and_that_is_said_once(
     start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
     """Without it a developer's machine, where no key is set, is full of errors or can't start its worker."""
-    nothing = dict.fromkeys(("SLUICE_API_KEY", "SLUICE_CONNECTION_ID", "SLUICE_STATE_DIR"), "")
-    worker = start_worker(env={**nothing, "XDG_STATE_HOME": os.devnull})
+    noop = dict.fromkeys(("SLUICE_API_KEY", "SLUICE_CONNECTION_ID", "SLUICE_STATE_DIR"), "")
+    worker = start_worker(env={**noop, "XDG_STATE_HOME": os.devnull})
     assert (
-        producer(env=nothing).run("from tests.integration.tasks import add; print(add.delay(1, 2).get(timeout=20))")
-        == "3"
+        producer(env=noop).run("from tests.integration.tasks import add; print(add.delay(1, 2).get(timeout=20))") == "3"
     )
     assert worker.terminate().code == 0
 

@@ -28,14 +28,14 @@ def test_losses_ride_on_heartbeats_until_they_have_got_through(
     journal.drop("disk")
     journal.drop("before_send")
     journal.close()
-    lost = {"disk": 2, "before_send": 1}
+    drop = {"disk": 2, "before_send": 1}
     endpoint.standing(rejects(lambda event: "dropped" in event.get("worker", {}).get("metadata", {})))
     worker = start_worker(env={"SLUICE_HEARTBEAT_INTERVAL": "0.2"}, broker="filesystem", pool="solo")
     wait_until(lambda: list(state_dir.glob("*/dead/*")), 20, "no report was refused", worker.tail)
     assert reports(endpoint) == []
     endpoint.standing()
     wait_until(lambda: reports(endpoint), 20, "the losses are not told", worker.tail)
-    assert reports(endpoint)[0] == lost
+    assert reports(endpoint)[0] == drop
     assert worker.terminate().code == 0
 
 

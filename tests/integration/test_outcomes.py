@@ -45,14 +45,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Played:
     """The whole table, played once on one broker and pool."""
     broker, pool = request.param
-    folder = tmp_path_factory.mktemp(f"{broker}-{pool}")
+    directory = tmp_path_factory.mktemp(f"{broker}-{pool}")
     if broker == "filesystem":
-        return play(filesystem_broker(folder / "broker"), pool, folder)
+        return play(filesystem_broker(directory / "broker"), pool, directory)
     redis = request.getfixturevalue("redis_server")
     if broker == "redis":
-        return play(redis_broker(redis), pool, folder)
+        return play(redis_broker(redis), pool, directory)
     rabbitmq = request.getfixturevalue("rabbitmq_server")
-    return play(rabbitmq_broker(rabbitmq, redis, quorum=broker == "rabbitmq-quorum"), pool, folder)
+    return play(rabbitmq_broker(rabbitmq, redis, quorum=broker == "rabbitmq-quorum"), pool, directory)
 
 
 def test_outcome(played: Played, row: Outcome) -> None:

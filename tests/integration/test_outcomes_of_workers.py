@@ -154,14 +154,14 @@ def test_expired_without_a_worker(
     wait_until(lambda: walk_of(endpoint, expired) == told, 10, told, lambda: walk_of(endpoint, expired))
 
 
-@pytest.mark.parametrize("folder", ["one", "two"])
+@pytest.mark.parametrize("directory", ["one", "two"])
 def test_two_workers(
-    start_worker: StartWorker, producer: MakeProducer, endpoint: Endpoint, tmp_path: Path, folder: str
+    start_worker: StartWorker, producer: MakeProducer, endpoint: Endpoint, tmp_path: Path, directory: str
 ) -> None:
     """Workers on one host, in one state folder or in two, tell each job once and under the name of who ran it."""
     other = tmp_path / "other"
     other.mkdir(mode=0o700)
-    envs = ({}, {"SLUICE_STATE_DIR": str(other)} if folder == "two" else {})
+    envs = ({}, {"SLUICE_STATE_DIR": str(other)} if directory == "two" else {})
     one_by_one = {"worker_prefetch_multiplier": 1}
     workers = [start_worker(concurrency=1, env=env, conf=one_by_one) for env in envs]
     sender = producer()

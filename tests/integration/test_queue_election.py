@@ -14,9 +14,8 @@ import pytest
 import redis
 
 from sluice_agent import log
-from sluice_agent.monitor.queues.consumers import Consumers
 from sluice_agent.monitor.queues.election import TAKEOVER
-from sluice_agent.monitor.queues.sampler import ELECTION
+from sluice_agent.monitor.queues.sampler import ELECTION, Consumers
 from tests.support.brokers import Broker, redis_broker
 from tests.support.endpoint import Endpoint
 from tests.support.sampled import sampled

@@ -18,10 +18,10 @@ from celery import Celery
 from kombu import Queue
 
 from sluice_agent import log
-from sluice_agent.monitor.connecting import connect
-from sluice_agent.monitor.queues import Depth
-from sluice_agent.monitor.queues.consumers import Consumers, consumers
-from sluice_agent.monitor.queues.rabbitmq import RabbitMQGauge
+from sluice_agent.monitor.connection import connect
+from sluice_agent.monitor.queues import QueueDepth
+from sluice_agent.monitor.queues.readers import RabbitMQQueueReader
+from sluice_agent.monitor.queues.sampler import Consumers, consumers
 from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
 from tests.support.endpoint import Endpoint
 from tests.support.kinds import (
@@ -40,18 +40,18 @@ from tests.support.worker import WorkerProcess
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """A server's own folder."""
     return tmp_path / "server"
 
 
 @pytest.fixture
-def own_redis(folder: Path) -> Iterator[Callable[[type[RedisServer]], Broker]]:
+def own_redis(directory: Path) -> Iterator[Callable[[type[RedisServer]], Broker]]:
     """`own_redis(kind)`: a broker on a Redis of that kind, for this test alone."""
     servers: list[RedisServer] = []
 
     def start(kind: type[RedisServer]) -> Broker:
-        servers.append(server := kind(folder))
+        servers.append(server := kind(directory))
         return Broker(
             "redis", server.url(), "cache+memory://", {"task_default_queue": "jobs", **conf_of(server)}, server
         )
@@ -203,12 +203,12 @@ def test_a_queue_that_comes_later_is_seen_at_once(brokers: Callable[[str], Broke
     app = broker.app()
     now = 0.0
     with app.connection_for_read() as connection:
-        gauge = RabbitMQGauge(connection, None, lambda: now)
+        reader = RabbitMQQueueReader(connection, None, lambda: now)
 
         def appears(name: str, seconds: float, taken_from: tuple[str, ...] = ()) -> bool:
             nonlocal now
             now += seconds
-            return name in gauge.depths([name], taken_from)
+            return name in reader.depths([name], taken_from)
 
         assert not appears(broker.queue, 0)
         app.amqp.queues[broker.queue](connection.default_channel).declare()
@@ -223,7 +223,7 @@ def test_a_queue_that_comes_later_is_seen_at_once(brokers: Callable[[str], Broke
         for _ in range(360):
             assert not appears(absent.name, 10, (absent.name,))
         absent(connection.default_channel).declare()
-        gauge.depths([broker.queue])  # a look at one queue says nothing of who takes from the others
+        reader.depths([broker.queue])  # a look at one queue says nothing of who takes from the others
         assert not appears(absent.name, 0, (absent.name,))
         assert appears(absent.name, 60, (absent.name,))
         absent(connection.default_channel).delete()
@@ -237,10 +237,10 @@ def test_missing_queues_cost_rabbitmq_no_channels(brokers: Callable[[str], Broke
     app = broker.app()
     send(app, 1)
     with app.connection_for_read() as connection:
-        gauge = RabbitMQGauge(connection, None)
+        reader = RabbitMQQueueReader(connection, None)
         missing = [f"missing-{number}" for number in range(50)]
-        wait_until(lambda: gauge.depths([*missing, broker.queue])[broker.queue] == Depth(1, consumers=0))
-        assert gauge.depths(missing).keys().isdisjoint(missing)
+        wait_until(lambda: reader.depths([*missing, broker.queue])[broker.queue] == QueueDepth(1, consumers=0))
+        assert reader.depths(missing).keys().isdisjoint(missing)
         assert len(connection.connection.channels) == 2  # the connection's own, and the gauge's
     app.close()
 
@@ -261,10 +261,10 @@ def test_rabbitmq_tells_what_waits_for_its_eta(
 
 
 def test_rabbitmq_tells_what_is_not_acknowledged(
-    folder: Path, redis_server: RedisServer, start_worker: Callable[..., WorkerProcess]
+    directory: Path, redis_server: RedisServer, start_worker: Callable[..., WorkerProcess]
 ) -> None:
     """Jobs that workers have prefetched and don't get to are in no queue's depth: the management API knows them."""
-    server = ManagedRabbitMQServer(folder)
+    server = ManagedRabbitMQServer(directory)
     try:
         broker = rabbitmq_broker(server, redis_server)
         app = broker.app()

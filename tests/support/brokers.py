@@ -73,9 +73,9 @@ def rabbitmq_broker(
     return Broker(name, server.url(), results.url(next(_databases)), settings, server)
 
 
-def filesystem_broker(folder: Path, conf: Mapping[str, Any] | None = None) -> Broker:
+def filesystem_broker(directory: Path, conf: Mapping[str, Any] | None = None) -> Broker:
     """Messages and results in folders; no server at all."""
-    places = {name: folder / name for name in ("messages", "processed", "control", "results")}
+    places = {name: directory / name for name in ("messages", "processed", "control", "results")}
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
     options = {

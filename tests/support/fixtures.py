@@ -81,9 +81,9 @@ def endpoint() -> Iterator[Endpoint]:
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
     """Where this test's journal lies."""
-    folder = tmp_path / "state"
-    folder.mkdir(mode=0o700)
-    return folder
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 @pytest.fixture
@@ -196,11 +196,11 @@ def _env(request: pytest.FixtureRequest, env: Mapping[str, str] | None, *, agent
 _servers: pytest.StashKey[dict[type[Server], Server]] = pytest.StashKey()
 
 
-def _shared(config: pytest.Config, kind: type[S], folders: pytest.TempPathFactory) -> S:
+def _shared(config: pytest.Config, kind: type[S], directories: pytest.TempPathFactory) -> S:
     """The run's one server of a kind, which ends with the run."""
     running = config.stash.setdefault(_servers, {})
     if kind not in running:
-        server = kind(folders.mktemp(kind.name))
+        server = kind(directories.mktemp(kind.name))
         config.add_cleanup(server.close)
         running[kind] = server
     found = running[kind]

@@ -18,12 +18,12 @@ MASTER = "jobs"
 """What the sentinel calls its Redis."""
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
+def certificate(directory: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that vouches for itself, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no `openssl` to make a certificate with")
-    made, key = folder / "redis.pem", folder / "redis.key"
+    made, key = directory / "redis.pem", directory / "redis.key"
     subprocess.run(
         [
             *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
@@ -38,10 +38,10 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 class TLSRedisServer(RedisServer):
     """A Redis that speaks TLS alone."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.certificate, self.key = certificate(folder)
-        super().__init__(folder)
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.certificate, self.key = certificate(directory)
+        super().__init__(directory)
 
     def url(self, database: int = 0) -> str:
         return f"rediss://127.0.0.1:{self.port}/{database}?ssl_cert_reqs=required&ssl_ca_certs={self.certificate}"
@@ -82,13 +82,13 @@ class SentinelRedisServer(RedisServer):
         super().start()
         if self.sentinel is None:
             self.sentinel_port = free_port()
-            conf = self.folder / "sentinel.conf"
+            conf = self.directory / "sentinel.conf"
             conf.write_text(
-                f"port {self.sentinel_port}\nbind 127.0.0.1\ndir {self.folder}\n"
+                f"port {self.sentinel_port}\nbind 127.0.0.1\ndir {self.directory}\n"
                 f"sentinel monitor {MASTER} 127.0.0.1 {self.port} 1\n"
             )
             command = [binary(self.name), str(conf), "--sentinel"]
-            self.sentinel = Process(command, self.folder / "sentinel.log")
+            self.sentinel = Process(command, self.directory / "sentinel.log")
             wait_until(lambda: listens(self.sentinel_port), 10, "the sentinel did not start", self.sentinel.tail)
 
     def url(self, database: int = 0) -> str:
@@ -105,10 +105,10 @@ class ManagedRabbitMQServer(RabbitMQServer):
 
     plugins = ("rabbitmq_management",)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         self.management_port = free_port()
         self.conf = f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management_port}"
-        super().__init__(folder)
+        super().__init__(directory)
 
     @property
     def management_url(self) -> str:

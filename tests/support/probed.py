@@ -16,10 +16,10 @@ from tests.support.sidecar import Sidecar
 class Probed(Sidecar):
     """A sidecar that answers probes, and samples the broker's queue every half second."""
 
-    def __init__(self, folder: Path, broker: Broker, env: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, broker: Broker, env: Mapping[str, str]) -> None:
         self.port = free_port()
         own = {"SLUICE_HEALTH_ADDR": f"127.0.0.1:{self.port}", "SLUICE_QUEUE_INTERVAL": "0.5"}
-        super().__init__(folder, broker, {**env, **own}, ("--queue", broker.queue))
+        super().__init__(directory, broker, {**env, **own}, ("--queue", broker.queue))
 
     def ask(self, path: str) -> tuple[int, str]:
         """The status and the body."""

@@ -21,10 +21,10 @@ from tests.support.worker import python_env
 class Producer:
     """Runs Python code, each time in a new process; `from tests.integration.tasks import add` brings app and agent."""
 
-    def __init__(self, folder: Path, broker: Broker, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, broker: Broker, *, env: Mapping[str, str] | None = None) -> None:
         self.broker = broker
         self.env = python_env(broker, env)
-        self._folder = folder
+        self._directory = directory
         self._started: list[Process] = []
 
     def run(self, code: str, timeout: float = 120.0) -> str:
@@ -55,7 +55,7 @@ class Producer:
 
     def start(self, code: str) -> Process:
         """Start the code and go on: for producers that are killed, or that live as long as the test."""
-        log = self._folder / f"producer-{uuid.uuid4().hex[:8]}.log"
+        log = self._directory / f"producer-{uuid.uuid4().hex[:8]}.log"
         process = Process([sys.executable, "-c", textwrap.dedent(code)], log, self.env)
         self._started.append(process)
         return process

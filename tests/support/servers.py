@@ -31,9 +31,9 @@ class Server:
     start_seconds: float
     stop_seconds: float
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.process: Process | None = None
         self.start()
@@ -46,7 +46,7 @@ class Server:
         """Start on the same port as before and wait until it serves."""
         if self.running:
             return
-        self.process = process = self._spawn(self.folder / f"{self.name}.log")
+        self.process = process = self._spawn(self.directory / f"{self.name}.log")
 
         def serves() -> bool:
             if not process.running:
@@ -106,7 +106,7 @@ class RedisServer(Server):
         return {
             "port": self.port,
             "bind": "127.0.0.1",
-            "dir": self.folder,
+            "dir": self.directory,
             "databases": self.databases,
             "save": "",
             "appendonly": "no",
@@ -130,11 +130,11 @@ class RabbitMQServer(Server):
     conf = ""
     """More lines of its configuration."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         self.epmd_port = free_port()
         self.dist_port = free_port()
         self.epmd: Process | None = None
-        super().__init__(folder)
+        super().__init__(directory)
 
     def url(self, vhost: str = "/") -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{vhost}"
@@ -162,38 +162,38 @@ class RabbitMQServer(Server):
         env = self._environment()
         if self.epmd is None or not self.epmd.running:
             command = [binary("epmd"), "-port", str(self.epmd_port), "-address", "127.0.0.1"]
-            self.epmd = epmd = Process(command, self.folder / "epmd.log")
+            self.epmd = epmd = Process(command, self.directory / "epmd.log")
             wait_until(lambda: listens(self.epmd_port), 10, "epmd did not start", epmd.tail)
-        return Process([program], log, env, self.folder)
+        return Process([program], log, env, self.directory)
 
     def _environment(self) -> dict[str, str]:
         """Everything that the node would otherwise share with an installed one."""
-        (self.folder / "rabbitmq.conf").write_text(
+        (self.directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "log.console = true\nlog.console.level = info\nlog.file = false\n"
             "vm_memory_high_watermark.relative = 0.8\ndisk_free_limit.absolute = 10MB\n"
             f"{self.conf}\n"
         )
-        (self.folder / "enabled_plugins").write_text(f"[{','.join(self.plugins)}].\n")
-        (self.folder / "env.conf").write_text("")
+        (self.directory / "enabled_plugins").write_text(f"[{','.join(self.plugins)}].\n")
+        (self.directory / "env.conf").write_text("")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
         return {
             **inherited,
-            "HOME": str(self.folder),
+            "HOME": str(self.directory),
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": f"sluice{self.port}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(self.dist_port),
-            "RABBITMQ_CONF_ENV_FILE": str(self.folder / "env.conf"),
-            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
-            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.directory / "env.conf"),
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "log"),
             "RABBITMQ_LOGS": "-",
-            "RABBITMQ_PID_FILE": str(self.folder / "rabbitmq.pid"),
-            "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "config"),
+            "RABBITMQ_PID_FILE": str(self.directory / "rabbitmq.pid"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(self.directory / "config"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false "
                 "+sbwt none +sbwtdcpu none +sbwtdio none"  # idle schedulers sleep: the machine is small

@@ -19,9 +19,9 @@ from tests.support.worker import python_env
 class Sidecar:
     """A monitor that listens when the constructor returns; with a journal of its own."""
 
-    def __init__(self, folder: Path, broker: Broker, env: Mapping[str, str], args: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, broker: Broker, env: Mapping[str, str], args: Sequence[str] = ()) -> None:
         name = f"sidecar-{uuid.uuid4().hex[:8]}"
-        state = folder / name
+        state = directory / name
         state.mkdir(mode=0o700)
         self.env = python_env(broker, {**env, "SLUICE_STATE_DIR": str(state)})
         options = json.dumps(broker.conf.get("broker_transport_options", {}))
@@ -30,7 +30,7 @@ class Sidecar:
                 *(sys.executable, "-m", "sluice_agent", "monitor"),
                 *("--broker", broker.url, "--transport-options", options, *args),
             ],
-            folder / f"{name}.log",
+            directory / f"{name}.log",
             self.env,
         )
         wait_until(self._listens, 40, "the monitor does not listen", self.tail)

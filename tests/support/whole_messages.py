@@ -21,7 +21,7 @@ def mend() -> None:
 
 
 def _put(self: Channel, queue: str, payload: Any, **_: Any) -> None:
-    folder, unique = Path(self.data_folder_out), uuid.uuid4()
-    draft = folder / f"draft-{unique}"
+    directory, unique = Path(self.data_folder_out), uuid.uuid4()
+    draft = directory / f"draft-{unique}"
     draft.write_text(dumps(payload), encoding="utf-8")
-    draft.rename(folder / f"{round(monotonic() * 1000)}_{unique}.{queue}.msg")
+    draft.rename(directory / f"{round(monotonic() * 1000)}_{unique}.{queue}.msg")

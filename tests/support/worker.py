@@ -55,7 +55,7 @@ class WorkerProcess:
 
     def __init__(
         self,
-        folder: Path,
+        directory: Path,
         broker: Broker,
         *,
         app: str = APP,
@@ -78,7 +78,7 @@ class WorkerProcess:
             *(sys.executable, "-m", "celery", "-A", app, "worker", "-n", self.hostname, "-P", pool),
             *("-c", str(concurrency), "-l", loglevel, "--without-mingle", "--without-gossip", *args),
         ]
-        self.log = folder / f"{self.hostname}.log"
+        self.log = directory / f"{self.hostname}.log"
         self.process = Process(self.command, self.log, self.env)
         self._logged_before = 0
         if wait:

@@ -17,13 +17,13 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from sluice_agent.commands.probing import health_of, serve_probes
+from sluice_agent.commands.probes import health_of, serve_probes
 from sluice_agent.errors import ConfigError
 from sluice_agent.health import Health, HealthServer, serve_health
-from sluice_agent.monitor.queues import Depth
-from sluice_agent.monitor.state import MonitorState
+from sluice_agent.monitor import MonitorState
+from sluice_agent.monitor.queues import QueueDepth
 from sluice_agent.settings import Settings
-from sluice_agent.transport.folder import open_folder
+from sluice_agent.transport.directory import open_directory
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shippers import Shippers
 from tests.support.endpoint import Endpoint
@@ -44,7 +44,7 @@ HEARING = MonitorState(
     events={"task-received": 7, "worker-heartbeat": 2},
     remembered=6,
     workers=2,
-    depths={"celery": Depth(12, consumers=2, unacked=4), 'odd "name"\n': Depth(0)},
+    depths={"celery": QueueDepth(12, consumers=2, unacked=4), 'odd "name"\n': QueueDepth(0)},
 )
 
 Ask = Callable[..., tuple[int, str]]
@@ -76,7 +76,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint, tmp_path: Path
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     """The sidecar's journal."""
-    made = Journal(open_folder(tmp_path, str(CONNECTION)), 64_000_000)
+    made = Journal(open_directory(tmp_path, str(CONNECTION)), 64_000_000)
     yield made
     made.close()
 
@@ -122,7 +122,7 @@ def test_a_sidecar_that_hears_and_delivers_is_ready(
     settings: Settings, journal: Journal, serve: Callable[..., Ask]
 ) -> None:
     """A probe that fails without a reason has the sidecar restarted for ever."""
-    ask = serve(lambda: health_of(settings, journal.folder, HEARING))
+    ask = serve(lambda: health_of(settings, journal.directory, HEARING))
     assert ask("/healthz") == (200, "ok\n")
     assert ask("/readyz") == (200, "ok\n")
     assert ask("/readyz", "HEAD") == (200, "")
@@ -131,7 +131,7 @@ def test_a_sidecar_that_hears_and_delivers_is_ready(
 
 def test_a_deaf_receiver_is_not_ready(settings: Settings, journal: Journal, serve: Callable[..., Ask]) -> None:
     """A sidecar that hears nothing looks exactly like a cluster that does nothing. It lives: no restart would help."""
-    ask = serve(lambda: health_of(settings, journal.folder, replace(HEARING, connected=False, silent_seconds=41.0)))
+    ask = serve(lambda: health_of(settings, journal.directory, replace(HEARING, connected=False, silent_seconds=41.0)))
     status, body = ask("/readyz")
     assert status == 503
     assert body.startswith("receiver_deaf: the broker's events have not been heard for 41 s")
@@ -142,7 +142,7 @@ def test_a_deaf_receiver_is_not_ready(settings: Settings, journal: Journal, serv
 def test_a_receiver_that_has_never_heard_says_so(settings: Settings, journal: Journal) -> None:
     """A wrong password is looked for elsewhere than a broker that went away a moment ago."""
     never = replace(HEARING, connected=False, connections=0, silent_seconds=90.0)
-    assert "since the start, 90 s ago" in health_of(settings, journal.folder, never).problems["receiver_deaf"]
+    assert "since the start, 90 s ago" in health_of(settings, journal.directory, never).problems["receiver_deaf"]
 
 
 def test_an_endpoint_that_refuses_is_not_ready(
@@ -151,12 +151,12 @@ def test_an_endpoint_that_refuses_is_not_ready(
     """A revoked key stops every delivery: somebody must be told before the journal is full."""
     journal.append(event(1))
     endpoint.key = "sk_another"
-    shippers = Shippers(settings, journal.folder)
+    shippers = Shippers(settings, journal.directory)
     shippers.start()
     try:
         wait_until(lambda: endpoint.requests)
-        wait_until(lambda: "key_refused_sluice" in health_of(settings, journal.folder, HEARING).problems)
-        ask = serve(lambda: health_of(settings, journal.folder, HEARING))
+        wait_until(lambda: "key_refused_sluice" in health_of(settings, journal.directory, HEARING).problems)
+        ask = serve(lambda: health_of(settings, journal.directory, HEARING))
         status, body = ask("/readyz")
         assert status == 503
         assert "key_refused_sluice: 1 events wait for sluice, which refuses SLUICE_API_KEY" in body
@@ -173,7 +173,7 @@ def test_a_full_folder_is_not_ready(
     monkeypatch.setenv("SLUICE_JOURNAL_MAX_BYTES", "1000000")
     for number in range(6_000):
         journal.append(event(number))
-    assert "folder_full: " in serve(lambda: health_of(Settings(), journal.folder, HEARING))("/readyz")[1]
+    assert "folder_full: " in serve(lambda: health_of(Settings(), journal.directory, HEARING))("/readyz")[1]
 
 
 def test_metrics_tell_the_whole_account(
@@ -183,10 +183,10 @@ def test_metrics_tell_the_whole_account(
     for number in range(5):
         journal.append(event(number))
     journal.drop("disk")
-    shippers = Shippers(settings, journal.folder)
+    shippers = Shippers(settings, journal.directory)
     shippers.deliver(10)
     journal.append(event(6))
-    told = figures(serve(lambda: health_of(settings, journal.folder, HEARING))("/metrics")[1])
+    told = figures(serve(lambda: health_of(settings, journal.directory, HEARING))("/metrics")[1])
     expected = {
         ("captured_total", "sluice"): 7,
         ("delivered_total", "sluice"): 5,
@@ -220,7 +220,7 @@ def test_a_process_that_only_ships_has_metrics_too(
     settings: Settings, journal: Journal, serve: Callable[..., Ask]
 ) -> None:
     """`sluice-agent ship` has no receiver to be deaf."""
-    ask = serve(lambda: health_of(settings, journal.folder, None))
+    ask = serve(lambda: health_of(settings, journal.directory, None))
     assert ask("/readyz") == (200, "ok\n")
     told = figures(ask("/metrics")[1])
     assert told["pending", "sluice"] == 0
@@ -245,7 +245,7 @@ def test_openmetrics_is_spoken_where_it_is_asked_for(
     settings: Settings, journal: Journal, serve: Callable[..., Ask]
 ) -> None:
     """Prometheus asks for it first; a page that is neither format is no page."""
-    ask = serve(lambda: health_of(settings, journal.folder, HEARING))
+    ask = serve(lambda: health_of(settings, journal.directory, HEARING))
     page = ask("/metrics", Accept="application/openmetrics-text; version=1.0.0")[1]
     assert page.endswith("# EOF\n")
     assert "sluice_agent_delivered" in {family.name for family in openmetrics(page)}
@@ -257,7 +257,7 @@ def test_many_probes_cost_one_look(settings: Settings, journal: Journal, serve: 
 
     def probe() -> Health:
         looks.append(1)
-        return health_of(settings, journal.folder, HEARING)
+        return health_of(settings, journal.directory, HEARING)
 
     ask = serve(probe)
     threads = [threading.Thread(target=ask, args=("/readyz",)) for _ in range(10)]
@@ -283,12 +283,12 @@ def test_a_look_that_fails_is_told(serve: Callable[..., Ask]) -> None:
 
 def test_the_address_is_that_of_the_settings(settings: Settings, journal: Journal) -> None:
     """A probe asks where the deployment says."""
-    server = serve_probes(settings, journal.folder, lambda: HEARING)
+    server = serve_probes(settings, journal.directory, lambda: HEARING)
     assert server is not None
     assert settings.health_addr == f"127.0.0.1:{server.port}"
     assert asking(server.port)("/readyz") == (200, "ok\n")
     with pytest.raises(ConfigError, match=f"SLUICE_HEALTH_ADDR is '{settings.health_addr}', and nothing can listen"):
-        serve_probes(settings, journal.folder)
+        serve_probes(settings, journal.directory)
     server.stop()
     socket.create_server(("127.0.0.1", server.port)).close()  # the port is given back
 
@@ -298,13 +298,13 @@ def test_without_an_address_nothing_listens(
 ) -> None:
     """A port that nobody asked for is a finding in somebody's audit."""
     monkeypatch.delenv("SLUICE_HEALTH_ADDR")
-    assert serve_probes(Settings(), journal.folder) is None
+    assert serve_probes(Settings(), journal.directory) is None
 
 
 def test_ipv6_is_an_address_too(settings: Settings, journal: Journal) -> None:
     """In a cluster that has only that, probes come by it."""
     try:
-        server = serve_health("[::1]:0", lambda: health_of(settings, journal.folder, None))
+        server = serve_health("[::1]:0", lambda: health_of(settings, journal.directory, None))
     except ConfigError:
         pytest.skip("this machine has no IPv6")
     assert asking(server.port, "::1")("/healthz") == (200, "ok\n")
@@ -318,4 +318,4 @@ def test_without_prometheus_client_one_is_told_what_to_install(
     monkeypatch.delitem(sys.modules, "sluice_agent.health.metrics", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ConfigError, match=r"pip install 'sluice-agent\[monitor\]'"):
-        serve_probes(settings, journal.folder)
+        serve_probes(settings, journal.directory)

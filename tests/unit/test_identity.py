@@ -15,7 +15,7 @@ from sluice_agent.identity import (
     job_event_id,
     publication_of,
     run_in,
-    run_named,
+    run_name,
     run_of,
     worker_event_id,
 )
@@ -82,12 +82,12 @@ def test_a_run_is_named_by_its_four_facts() -> None:
 def test_a_run_has_a_name_of_its_own() -> None:
     """A container that is started again has the same name and number: its runs would be taken for the ones before."""
     facts = [("celery@a", 1, "life", 0), ("celery@a", 1, "life", 1), ("celery@a", 1, "next", 0), ("celery@b", 1, "", 0)]
-    assert len({run_named(*each) for each in facts}) == len(facts)
+    assert len({run_name(*each) for each in facts}) == len(facts)
 
 
 def test_a_run_belongs_to_the_process_that_executes_it() -> None:
     """A pool may give one receipt to two processes: under one id the end of the second run would be lost."""
-    run = run_named("celery@a", 12, "life", 0)
+    run = run_name("celery@a", 12, "life", 0)
     assert len({run_in(run, ""), run_in(run, "123"), run_in(run, "124")}) == 3
     assert run_in(run, "") == run
     assert is_named_by(run, 12)

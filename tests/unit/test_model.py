@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sluice_agent.model import Event, Job, Queue, Worker, cut_to, encode, fitted
+from sluice_agent.model import Event, Job, Queue, Worker, cut_to, encode, truncated
 from tests.support.wire import body_faults, faults
 
 AT = "2026-01-01T00:00:00.000000Z"
@@ -113,14 +113,14 @@ def test_a_cut_text_says_how_much_is_missing(text: str, limit: int, keep_end: bo
 
 def test_a_long_traceback_keeps_both_ends() -> None:
     """The error's own line stands at the end of a traceback, the task's call at its beginning."""
-    cut = fitted(event(stacktrace="BEGIN" + "x" * 60_000 + "END"))["job"]["stacktrace"]
+    cut = truncated(event(stacktrace="BEGIN" + "x" * 60_000 + "END"))["job"]["stacktrace"]
     assert cut.startswith("BEGIN")
     assert cut.endswith("END")
 
 
 def test_a_lone_surrogate_is_written_out() -> None:
     """A text that UTF-8 can't carry would otherwise cost the event."""
-    wire = fitted(event(name="a\ud800b"))
+    wire = truncated(event(name="a\ud800b"))
     assert wire["job"]["name"] == "a\\ud800b"
 
 
@@ -144,11 +144,11 @@ def test_the_wire_has_camel_case_and_no_null() -> None:
 def test_what_is_no_event_at_all_is_not_made_one() -> None:
     """An event without an id can't be repaired: to send it would have it refused, to invent one would mislead."""
     with pytest.raises(ValidationError):
-        fitted(event(externalId=""))
+        truncated(event(externalId=""))
     with pytest.raises(ValidationError):
-        fitted({**event(), "worker": WORKER})
+        truncated({**event(), "worker": WORKER})
     with pytest.raises(ValidationError):
-        fitted({name: value for name, value in event().items() if name != "job"})
+        truncated({name: value for name, value in event().items() if name != "job"})
 
 
 BAD = {
@@ -182,11 +182,11 @@ def test_a_server_refuses_what_the_contract_does_not_allow(bad: Any) -> None:
     """A local Sluice that mends what the vendor refuses would let a fault through to production."""
     assert faults(bad)
     with pytest.raises(ValidationError):
-        Event.refusing(bad)
+        Event.parse_strict(bad)
 
 
 @pytest.mark.parametrize("good", [event(), event("worker", queues=["a"], metadata={"x": None}), event("queue")])
 def test_a_server_takes_what_the_contract_allows(good: dict[str, Any]) -> None:
     """A local Sluice that refuses a sound event shows a fault where there is none."""
     assert faults(good) == []
-    assert Event.refusing(good).to_wire().keys() == good.keys()
+    assert Event.parse_strict(good).to_wire().keys() == good.keys()

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
-from sluice_agent.transport.folder import EVENTS, journal_files
+from sluice_agent.transport.directory import EVENTS, journal_files
 from sluice_agent.transport.lock import ShipLock, who_ships
 from sluice_agent.transport.reader import next_batch
 from tests.unit.transport.lines import CONNECTION, event, figures
@@ -91,10 +91,10 @@ def test_a_child_that_has_closed_its_copies_closes_nothing_else(process: Process
     """A daemon that forks and closes all in C would lose a socket of its own to us, or its first event to EBADF."""
     append(process, 1)
     assert process.journal is not None
-    folder = process.journal.folder
-    lock = ShipLock(folder, "sluice")
+    directory = process.journal.directory
+    lock = ShipLock(directory, "sluice")
     assert lock.acquire()
-    batch = next_batch(folder, {}, 9, 9_999)
+    batch = next_batch(directory, {}, 9, 9_999)
 
     def child() -> None:
         os.closerange(3, 256)
@@ -120,7 +120,7 @@ def test_where_no_thread_can_be_started_the_lock_is_left_to_others(
         full.setattr(threading.Thread, "start", no_thread)
         process.start_shippers()
     assert process.shippers is None
-    assert who_ships(process.journal.folder, "sluice") is None
+    assert who_ships(process.journal.directory, "sluice") is None
     process._starts_at = 0.0
     process.start_shippers()
     assert process.shippers is not None

@@ -78,8 +78,8 @@ def env(endpoint: Endpoint, tmp_path: Path) -> dict[str, str]:
 class Nursery:
     """A process that has imported everything and forks a child for each case: a new interpreter takes half a second."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.process = subprocess.Popen([sys.executable, "-c", NURSERY], cwd=ROOT, stdin=-1, stdout=-1, text=True)
 
     def run(self, code: str, env: dict[str, str]) -> tuple[int, str, str]:
@@ -87,7 +87,7 @@ class Nursery:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
-        paths = [self.folder / "out", self.folder / "err"]
+        paths = [self.directory / "out", self.directory / "err"]
         case = {"code": PRELUDE + code, "env": {**inherited, **env}, "paths": list(map(str, paths))}
         self.process.stdin.write(json.dumps(case) + "\n")
         self.process.stdin.flush()

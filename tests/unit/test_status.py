@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from sluice_agent import log
 from sluice_agent.cli import main
-from sluice_agent.transport import report as reporting
+from sluice_agent.transport import accounting
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.lock import ShipLock
 from tests.support.ackly import Ackly, refuses
@@ -126,8 +126,8 @@ def test_a_full_folder_is_named(journal: Journal) -> None:
 
 def test_a_full_disk_is_named(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other programs fill disks, too, and then every event is lost."""
-    usage = reporting.shutil.disk_usage("/")
-    monkeypatch.setattr(reporting.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    usage = accounting.shutil.disk_usage("/")
+    monkeypatch.setattr(accounting.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
     assert problems() == [("disk_full", None)]
 
 

@@ -14,19 +14,20 @@ import sluice_agent
 
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
-GROUND = {"asynchronous", "bounded", "errors", "identity", "log", "model", "shortfalls", "stats"}
+GROUND = {"async_exceptions", "bounded", "errors", "identity", "log", "model", "shortfalls", "stats"}
 OBSERVERS = {
-    "asynchronous",
+    "async_exceptions",
     "bounded",
     "identity",
-    "ignoring",
+    "globs",
     "log",
     "model",
     "redaction",
     "routing",
     "shortfalls",
-    "speaker",
-    "translation",
+    "agent_fields",
+    "encoding",
+    "timestamps",
 }
 EVERYTHING = {path.stem for path in ROOT.iterdir()}
 
@@ -34,12 +35,13 @@ MAY_IMPORT = {
     **{name: set() for name in GROUND},
     "shortfalls": {"log"},
     "settings": GROUND,
-    "ignoring": set(),
-    "redaction": {"asynchronous", "bounded", "log", "model"},
+    "globs": set(),
+    "redaction": {"async_exceptions", "bounded", "log", "model"},
     "routing": set(),
-    "speaker": set(),
-    "translation": {"asynchronous", "identity", "model"},
-    "transport": {*GROUND, "settings"},
+    "agent_fields": set(),
+    "encoding": {"identity", "model", "timestamps"},
+    "timestamps": {"async_exceptions", "model"},
+    "transport": {*GROUND, "globs", "settings"},
     "signals": OBSERVERS,
     "health": {*GROUND, "monitor", "transport"},
     "monitor": OBSERVERS,

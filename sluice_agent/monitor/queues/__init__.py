@@ -6,8 +6,7 @@ sidecars and workers may run it. A file for each kind of broker; nothing of even
 
 from __future__ import annotations
 
-from sluice_agent.monitor.queues.consumers import Consumers
-from sluice_agent.monitor.queues.depth import Depth
-from sluice_agent.monitor.queues.sampler import QueueSampler
+from sluice_agent.monitor.queues.readers import QueueDepth
+from sluice_agent.monitor.queues.sampler import Consumers, QueueSampler
 
-__all__ = ["Consumers", "Depth", "QueueSampler"]
+__all__ = ["Consumers", "QueueDepth", "QueueSampler"]

@@ -38,7 +38,7 @@ class Election(Protocol):
         ...
 
 
-class Alone:
+class NoElection:
     """The standing of an agent on a broker that can't hold an election: it leads."""
 
     def leads(self) -> bool:
@@ -53,7 +53,7 @@ class Alone:
         """There is nobody else."""
 
 
-class RedisElection(Alone):
+class RedisElection(NoElection):
     """A key that the leader renews, and that expires with it. It takes no two keys, so a cluster can hold it."""
 
     def __init__(self, client: Any, name: str, owner: str) -> None:
@@ -142,7 +142,7 @@ class RabbitMQElection:
             return
 
 
-class SQSElection(Alone):
+class SQSElection(NoElection):
     """A message that one receiver at a time sees, in a FIFO queue of its own: whoever has received it leads."""
 
     def __init__(self, channel: Any, name: str, owner: str) -> None:
@@ -175,8 +175,8 @@ class SQSElection(Alone):
             self._receipt = None
 
     def _received(self) -> str | None:
-        told = self._client.receive_message(QueueUrl=self._url, MaxNumberOfMessages=1).get("Messages", [])
-        return str(told[0]["ReceiptHandle"]) if told else None
+        found = self._client.receive_message(QueueUrl=self._url, MaxNumberOfMessages=1).get("Messages", [])
+        return str(found[0]["ReceiptHandle"]) if found else None
 
     def _kept(self, seconds: int) -> bool:
         from botocore.exceptions import ClientError  # noqa: PLC0415 - who has no SQS has no botocore
@@ -191,5 +191,5 @@ class SQSElection(Alone):
 
     def _is_empty(self) -> bool:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        told = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)["Attributes"]
-        return not any(int(told[name]) for name in names)
+        found = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=names)["Attributes"]
+        return not any(int(found[name]) for name in names)

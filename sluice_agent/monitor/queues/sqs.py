@@ -12,7 +12,7 @@ from kombu.transport.SQS import (
 )
 
 from sluice_agent.log import complain
-from sluice_agent.monitor.queues.depth import Depth
+from sluice_agent.monitor.queues.readers import QueueDepth
 
 _READY, _UNACKED = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
 REFUSALS = (ClientError, UndefinedQueueException)
@@ -21,22 +21,22 @@ REFUSALS = (ClientError, UndefinedQueueException)
 _GONE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
 
 
-class SQSGauge:
+class SQSQueueReader:
     """Tells the queues that were asked for. Kombu's channel knows their prefix, region, account and predefined URLs."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
 
-    def depths(self, names: Collection[str], taken_from: Collection[str] | None = None) -> dict[str, Depth]:  # noqa: ARG002 (Gauge's)
+    def depths(self, names: Collection[str], taken_from: Collection[str] | None = None) -> dict[str, QueueDepth]:  # noqa: ARG002 (Gauge's)
         """What each queue that exists holds: messages that are visible, and those that a worker has."""
         return {name: depth for name in names if (depth := self._told(name)) is not None}
 
-    def _told(self, name: str) -> Depth | None:
+    def _told(self, name: str) -> QueueDepth | None:
         own_name = self._channel.canonical_queue_name(name)
         try:
             url = self._channel._resolve_queue_url(name)  # `_size` would make a queue that is not there
             client = self._channel.sqs(queue=own_name)
-            told = client.get_queue_attributes(QueueUrl=url, AttributeNames=[_READY, _UNACKED])["Attributes"]
+            found = client.get_queue_attributes(QueueUrl=url, AttributeNames=[_READY, _UNACKED])["Attributes"]
         except (DoesNotExistQueueException, UndefinedQueueException):
             return None
         except ClientError as error:
@@ -45,4 +45,4 @@ class SQSGauge:
                 complain("sqs", "SQS does not tell how deep %s is (%s): allow sqs:GetQueueAttributes.", name, code)
             self._channel._queue_cache.pop(own_name, None)  # it may come back elsewhere
             return None
-        return Depth(int(told[_READY]), unacked=int(told[_UNACKED]))
+        return QueueDepth(int(found[_READY]), unacked=int(found[_UNACKED]))

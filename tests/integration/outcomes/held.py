@@ -17,12 +17,12 @@ class Held:
     """A job that is active until it is released. `begun` is what is told of it by then."""
 
     def __init__(
-        self, sender: Producer, folder: Path, endpoint: Endpoint, task: str = "hold", begun: str = BEGUN
+        self, sender: Producer, directory: Path, endpoint: Endpoint, task: str = "hold", begun: str = BEGUN
     ) -> None:
         self.begun = begun
         self.sender = sender
         self.endpoint = endpoint
-        self._started, self._release = folder / "started", folder / "release"
+        self._started, self._release = directory / "started", directory / "release"
         self.id = sender.send(task, str(self._started), str(self._release))
         wait_until(self._started.exists, 20, f"{task} did not start")
 

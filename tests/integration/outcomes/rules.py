@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sluice_agent.server.walk import Step, walked
+from sluice_agent.server.history import Step, history_of
 from tests.integration.outcomes.table import Outcome
 from tests.support.endpoint import time_key
 
@@ -87,7 +87,7 @@ def _has_failed(job: Event) -> bool:
 def _walk_faults(events: list[Event]) -> Iterator[str]:
     """What a server that admits nothing but legal walks would not take, or would end with."""
     steps = [Step.of(json.dumps(event)) for event in events]
-    walk, aside = walked(sorted(steps, key=lambda step: step.order))
+    walk, aside = history_of(sorted(steps, key=lambda step: step.order))
     yield from (f"{_step(step.event)} is no legal step" for step in aside)
     if walk and walk[-1].state != events[-1]["job"]["state"]:
         yield f"a server ends with {walk[-1].state}, not {events[-1]['job']['state']}"

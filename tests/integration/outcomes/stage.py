@@ -55,13 +55,13 @@ class Played:
         return folded(self.events.get(row.name, []))
 
 
-def play(broker: Broker, pool: str, folder: Path) -> Played:
+def play(broker: Broker, pool: str, directory: Path) -> Played:
     """Send every row that `pool` can do, wait until each is told as expected or time is up, and end the worker."""
     endpoint = Endpoint()
-    env = agent_env(endpoint, folder)
-    worker = WorkerProcess(folder, broker, app=APP, pool=pool, concurrency=CONCURRENCY, env=env)
+    env = agent_env(endpoint, directory)
+    worker = WorkerProcess(directory, broker, app=APP, pool=pool, concurrency=CONCURRENCY, env=env)
     try:
-        ids = send_all(worker, env, folder)
+        ids = send_all(worker, env, directory)
         deadline = time.monotonic() + LONGEST
         while time.monotonic() < deadline and not all_told(endpoint, broker, pool, ids):
             time.sleep(POLL_SECONDS)
@@ -72,12 +72,12 @@ def play(broker: Broker, pool: str, folder: Path) -> Played:
         endpoint.close()
 
 
-def send_all(worker: WorkerProcess, env: dict[str, str], folder: Path) -> dict[str, str]:
+def send_all(worker: WorkerProcess, env: dict[str, str], directory: Path) -> dict[str, str]:
     """Send every row that `worker` can do, from producers that have `env`; the jobs' ids by the rows' names."""
     ids: dict[str, str] = {}
     for wave in WAVES:
         env_of_wave = {**env, **WITHOUT_AGENT} if wave == "bare" else env
-        ids |= _send(worker, wave, env_of_wave, folder)
+        ids |= _send(worker, wave, env_of_wave, directory)
     missing = {row.name for row in able(worker.pool, worker.broker.name)} - set(ids)
     assert not missing, f"no wave has sent {missing}"
     return ids
@@ -90,9 +90,9 @@ def played_by(endpoint: Endpoint, broker: Broker, pool: str, ids: dict[str, str]
     return Played(broker.name, pool, broker.queue, events, told, endpoint.duplicates, endpoint.faults, log)
 
 
-def agent_env(endpoint: Endpoint, folder: Path) -> dict[str, str]:
+def agent_env(endpoint: Endpoint, directory: Path) -> dict[str, str]:
     """The agent's settings for one play, and where rows may leave files."""
-    state = folder / "state"
+    state = directory / "state"
     state.mkdir(mode=0o700, exist_ok=True)
     return {
         "SLUICE_API_KEY": "sk_test",
@@ -101,7 +101,7 @@ def agent_env(endpoint: Endpoint, folder: Path) -> dict[str, str]:
         "SLUICE_STATE_DIR": str(state),
         "SLUICE_FLUSH_INTERVAL": "0.1",
         "SLUICE_HEARTBEAT_INTERVAL": "0",
-        "ROWS_FOLDER": str(folder),
+        "ROWS_FOLDER": str(directory),
     }
 
 
@@ -112,8 +112,8 @@ def folded(events: list[Event]) -> Walk:
     )
 
 
-def _send(worker: WorkerProcess, wave: str, env: dict[str, str], folder: Path) -> dict[str, str]:
-    sender = Producer(folder, worker.broker, env=env).start(
+def _send(worker: WorkerProcess, wave: str, env: dict[str, str], directory: Path) -> dict[str, str]:
+    sender = Producer(directory, worker.broker, env=env).start(
         f"import sys; sys.argv[1:] = {[worker.pool, worker.broker.name, wave]!r}\n"
         "from tests.integration.outcomes.send import main; main()"
     )

@@ -50,19 +50,21 @@ class Watched:
         return row.watched_walk(self.by_monitor.pool, version(), self.by_monitor.broker)
 
 
-def play_watched(broker: Broker, pool: str, folder: Path, *, agents: bool) -> Watched:
+def play_watched(broker: Broker, pool: str, directory: Path, *, agents: bool) -> Watched:
     """Play the table on a worker that sends events, with or without agents, until the monitor has told what it can."""
     endpoints = told, watched = Endpoint(), Endpoint()
-    env = agent_env(told, folder)
+    env = agent_env(told, directory)
     sender_env = env if agents else {**env, **WITHOUT_AGENT}
     queue_interval = {"SLUICE_QUEUE_INTERVAL": str(QUEUE_SECONDS)}
-    sidecar = Sidecar(folder, broker, {**env, **queue_interval, "SLUICE_API_URL": watched.url})
+    sidecar = Sidecar(directory, broker, {**env, **queue_interval, "SLUICE_API_URL": watched.url})
     try:
-        worker = WorkerProcess(folder, broker, app=APP, pool=pool, concurrency=CONCURRENCY, env=sender_env, args=["-E"])
+        worker = WorkerProcess(
+            directory, broker, app=APP, pool=pool, concurrency=CONCURRENCY, env=sender_env, args=["-E"]
+        )
         try:
             if not agents:  # which queue an exchange leads to is known when the worker has been asked for its own
                 wait_until(lambda: len(watched.queues()) > 1, LAST_WORDS, "the worker was not asked", sidecar.tail)
-            ids = send_all(worker, sender_env, folder)
+            ids = send_all(worker, sender_env, directory)
 
             def missing(*, at_the_end: bool) -> dict[str, tuple[Walk, Walk]]:
                 """The rows of which the last word is not told, and how they are told."""

@@ -94,9 +94,9 @@ def terminated(signal: str) -> Callable[[], str]:
     """Revoke a running job with `terminate`."""
 
     def send() -> str:
-        folder = _new_folder()
-        result = tasks.hold.delay(str(folder / "started"), str(folder / "never"), 4.0)
-        _wait_until((folder / "started").exists)
+        directory = _new_folder()
+        result = tasks.hold.delay(str(directory / "started"), str(directory / "never"), 4.0)
+        _wait_until((directory / "started").exists)
         tasks.app.control.revoke(result.id, terminate=True, signal=signal)
         return str(result.id)
 
@@ -110,10 +110,20 @@ def with_a_new_file(task: Any) -> Callable[[], str]:
 
 def by_beat() -> str:
     """Let a real beat send the job. It ends when it has said that it did: one that is killed meanwhile tells nobody."""
-    folder = _new_folder()
-    log = folder / "log"
+    directory = _new_folder()
+    log = directory / "log"
     conf = {**_conf(), "beat_schedule": {BEAT_ENTRY: {"task": tasks.noop.name, "schedule": 2}}}
-    command = [sys.executable, "-m", "celery", "-A", tasks.__name__, "beat", "--pidfile=", "-s", str(folder / "beat")]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        tasks.__name__,
+        "beat",
+        "--pidfile=",
+        "-s",
+        str(directory / "beat"),
+    ]
     with log.open("wb") as output:
         beat = subprocess.Popen(
             [*command, "-l", "debug"], env={**os.environ, "CELERY_CONF": json.dumps(conf)}, stderr=output

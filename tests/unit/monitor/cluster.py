@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from sluice_agent.monitor.observer import Observer
+from sluice_agent.monitor.tracker import Tracker
 from tests.support.endpoint import event_id_of
 from tests.support.wire import faults
 
@@ -24,7 +24,7 @@ class Cluster:
         self.now = START
         self.told: list[Event] = []
         self.lost: Counter[str] = Counter()
-        self.observer = Observer(connection_id=CONNECTION, emit=self._emit, lost=self._lose, **options)
+        self.observer = Tracker(connection_id=CONNECTION, emit=self._emit, drop=self._lose, **options)
         self.observer.tick(self.now)
 
     def _emit(self, line: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sluice_agent.monitor.queues.consumers import counted
+from sluice_agent.monitor.queues.sampler import counted
 from tests.unit.monitor.cluster import CONNECTION, PID, START, WORKER, Cluster
 
 MESSAGE = {"name": "app.add", "args": "(1, 2)", "kwargs": "{}", "root_id": "r", "parent_id": "p", "retries": 0}
@@ -84,7 +84,7 @@ def test_no_answer_is_dropped_for_a_part(what: str, path: list[int], value: Any)
     """Workers of any version answer, and others on the broker may do so in their name."""
     cluster = Cluster()
     cluster.beat(sluice_agent=CONNECTION)
-    cluster.observer.learned(WORKER, what, replaced(ANSWERS[what], path, value))
+    cluster.observer.on_reply(WORKER, what, replaced(ANSWERS[what], path, value))
     cluster.wait(10)
     assert not cluster.lost
 
@@ -117,7 +117,7 @@ def test_a_start_that_an_answer_makes_up(time_start: Any) -> None:
     """Celery says of a job that was given to a process that had gone that it started in 2083."""
     cluster = Cluster()
     cluster.beat(active=1)
-    cluster.observer.learned(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": time_start}])
+    cluster.observer.on_reply(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": time_start}])
     cluster.wait(10, beating=(WORKER, PID), active=1)
     assert {event["timestamp"][:4] for event in cluster.jobs()} == {"2026"}
 

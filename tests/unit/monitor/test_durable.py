@@ -34,34 +34,34 @@ def message(tag: int, body: bytes, *, redelivered: bool = False) -> Any:
 def test_nothing_is_acknowledged_before_it_is_taken() -> None:
     """An event that is acknowledged first is lost with the process."""
     subscription, channel = durable()
-    marks = [subscription.mark(message(tag, b"%d" % tag))[0] for tag in (1, 2, 3)]
-    subscription.settle(inf)
+    marks = [subscription.token(message(tag, b"%d" % tag))[0] for tag in (1, 2, 3)]
+    subscription.ack_through(inf)
     assert channel.acknowledged == []
-    subscription.note_taken(marks[0], 0)
-    subscription.note_taken(marks[1], 0)
-    subscription.settle(inf)
-    subscription.settle(inf)
+    subscription.mark_processed(marks[0], 0)
+    subscription.mark_processed(marks[1], 0)
+    subscription.ack_through(inf)
+    subscription.ack_through(inf)
     assert channel.acknowledged == [(2, True)]
 
 
 def test_nothing_is_acknowledged_before_it_is_told() -> None:
     """What the observer holds back for a second is in no journal yet; messages are acknowledged in their order."""
     subscription, channel = durable()
-    for tag, heard in ((1, 0), (2, 1), (3, 1), (4, 2)):
-        subscription.note_taken(subscription.mark(message(tag, b"%d" % tag))[0], heard)
-    subscription.settle(0)
-    subscription.settle(1)
-    subscription.settle(inf)
+    for tag, received_seq in ((1, 0), (2, 1), (3, 1), (4, 2)):
+        subscription.mark_processed(subscription.token(message(tag, b"%d" % tag))[0], received_seq)
+    subscription.ack_through(0)
+    subscription.ack_through(1)
+    subscription.ack_through(inf)
     assert channel.acknowledged == [(1, True), (3, True), (4, True)]
 
 
 def test_what_was_taken_before_the_connection_went_is_not_new() -> None:
     """A task that is received twice has run twice: its events would be told under another id."""
     subscription, _ = durable()
-    subscription.note_taken(subscription.mark(message(1, b"told"))[0], 0)
-    subscription.mark(message(2, b"untold"))
+    subscription.mark_processed(subscription.token(message(1, b"told"))[0], 0)
+    subscription.token(message(2, b"untold"))
     subscription.lose()
-    assert not subscription.mark(message(1, b"told", redelivered=True))[1]
-    assert subscription.mark(message(2, b"untold", redelivered=True))[1]
-    assert subscription.mark(message(3, b"told"))[1], "the same words again are another message"
-    assert subscription.mark(message(4, b"told", redelivered=True))[1], "one redelivery is expected, not any number"
+    assert not subscription.token(message(1, b"told", redelivered=True))[1]
+    assert subscription.token(message(2, b"untold", redelivered=True))[1]
+    assert subscription.token(message(3, b"told"))[1], "the same words again are another message"
+    assert subscription.token(message(4, b"told", redelivered=True))[1], "one redelivery is expected, not any number"

@@ -10,38 +10,37 @@ import pytest
 from celery import Celery
 
 from sluice_agent.monitor.backlog import Raw
-from sluice_agent.monitor.enabling import Enabling
-from sluice_agent.monitor.inspector import ENABLE, Answer, Asked, Inspector
-from sluice_agent.monitor.memory import Process
+from sluice_agent.monitor.control_client import ENABLE, ControlClient, ControlReply, EnableBackoff, RoundFinished
 from sluice_agent.monitor.receiver import Receiver
 from sluice_agent.monitor.subscription import Transient
-from sluice_agent.monitor.view import WorkerView
+from sluice_agent.monitor.task_store import Process
+from sluice_agent.monitor.tracked_worker import TrackedWorker
 from tests.unit.monitor.cluster import Cluster
 
 WORKER = "celery@one"
 
 
-def online(pid: int = 11) -> dict[str, WorkerView]:
+def online(pid: int = 11) -> dict[str, TrackedWorker]:
     """One worker."""
-    return {WORKER: WorkerView(Process(WORKER, pid), 0.0, 0.0)}
+    return {WORKER: TrackedWorker(Process(WORKER, pid), 0.0, 0.0)}
 
 
-def told_at(enabling: Enabling, seconds: int, start: int = 0) -> list[int]:
+def reported_at(enabling: EnableBackoff, seconds: int, start: int = 0) -> list[int]:
     """The seconds at which the worker is told, looking once a second."""
     return [second for second in range(start, start + seconds) if enabling.due(online(), second)]
 
 
 def test_a_worker_is_told_until_it_says_that_it_does() -> None:
     """It comes online a second before it hears anything: what it was told by then is lost, and so would its jobs be."""
-    enabling = Enabling()
-    assert told_at(enabling, 130) == [0, 1, 3, 7, 15, 31, 61, 91, 121]
+    enabling = EnableBackoff()
+    assert reported_at(enabling, 130) == [0, 1, 3, 7, 15, 31, 61, 91, 121]
     enabling.acknowledged(WORKER)
-    assert told_at(enabling, 100, 130) == []
+    assert reported_at(enabling, 100, 130) == []
 
 
 def test_a_worker_that_returns_is_told_again() -> None:
     """Another process of that name knows nothing of what the one before it was told."""
-    enabling = Enabling()
+    enabling = EnableBackoff()
     for number, again in enumerate(
         (
             lambda: None,
@@ -57,7 +56,7 @@ def test_a_worker_that_returns_is_told_again() -> None:
     assert list(enabling.due(online(pid=12), 9)) == [WORKER]
 
 
-class Asking(Inspector):
+class Asking(ControlClient):
     """An inspector that keeps what it is asked for."""
 
     def __init__(self) -> None:
@@ -78,8 +77,8 @@ class Listening(Receiver):
     def __init__(self) -> None:
         self.inspector = Asking()
         app = Celery("app", set_as_current=False)
-        observer = Cluster().observer
-        super().__init__(app, observer, self.inspector, Transient(app), lambda _: None, lambda: None, lambda: True)
+        tracker = Cluster().observer
+        super().__init__(app, tracker, self.inspector, Transient(app), lambda _: None, lambda: None, lambda: True)
 
     def hears(self, kind: str, pid: int = 11) -> None:
         event = {"type": kind, "hostname": WORKER, "pid": pid, "timestamp": time.time(), "freq": 2.0, "active": 0}
@@ -88,12 +87,12 @@ class Listening(Receiver):
         self._decode(float("inf"))
 
     def answers(self, what: str, reply: Any) -> None:
-        self.inspector.answers.put(Answer(WORKER, what, reply))
-        self._hear_answers()
+        self.inspector.answers.put(ControlReply(WORKER, what, reply))
+        self._take_replies()
 
     def all_were_asked(self) -> None:
-        self.inspector.answers.put(Asked(self.connections))
-        self._hear_answers()
+        self.inspector.answers.put(RoundFinished(self.connections))
+        self._take_replies()
 
     def tick(self) -> tuple[list[str], list[str]]:
         """Who is asked, and who is told to send events, at this look."""
@@ -126,7 +125,7 @@ def test_answers_to_other_questions_are_no_acknowledgement() -> None:
     receiver.hears("worker-heartbeat")
     assert receiver.tick() == ([], [WORKER])
     receiver.answers(ENABLE, {"ok": "task events already enabled"})
-    assert receiver._enabling.due(receiver._observer.workers(), time.monotonic() + 3_600) == []
+    assert receiver._enable_backoff.due(receiver._tracker.workers(), time.monotonic() + 3_600) == []
 
 
 def test_a_worker_that_starts_while_all_are_asked_is_asked_itself() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_agent.model import JobState
-from sluice_agent.monitor.events import cause_of, error_of
+from sluice_agent.monitor.parsing import cause_of, error_of
 from sluice_agent.signals.outcome import outcome_of
 
 HEAD = 'Traceback (most recent call last):\n  File "a.py", line 1, in task\n    raise Error\n'
@@ -70,9 +70,9 @@ def test_any_message(message: str) -> None:
 @pytest.mark.parametrize("shown", ["ExceptionWithTraceback()", "<Unrepresentable <class 'app.Odd'>: ...>", "", None])
 def test_a_wrapper_for_an_exception(shown: str | None) -> None:
     """Celery puts its own wrapper in the place of the error; the traceback names it."""
-    lost = "Worker exited prematurely: signal 9 (SIGKILL) Job: 1."
-    event = {"exception": shown, "traceback": f"{HEAD}billiard.exceptions.WorkerLostError: {lost}\n"}
-    assert error_of(event)[0] == f"WorkerLostError: {lost}"
+    drop = "Worker exited prematurely: signal 9 (SIGKILL) Job: 1."
+    event = {"exception": shown, "traceback": f"{HEAD}billiard.exceptions.WorkerLostError: {drop}\n"}
+    assert error_of(event)[0] == f"WorkerLostError: {drop}"
 
 
 def test_an_error_with_a_cause() -> None:

@@ -13,7 +13,7 @@ import uvicorn
 
 from sluice_agent.server import create_app
 from sluice_agent.server.protocol import Protocol
-from sluice_agent.server.serving import configured, listening
+from sluice_agent.server.runner import configured, listening
 
 Start = Callable[..., httpx.Client]
 

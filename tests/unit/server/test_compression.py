@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sluice_agent.server import ingest
-from sluice_agent.transport.answers import Settled
+from sluice_agent.transport.responses import Settled
 from sluice_agent.transport.sluice import SluiceEndpoint
 from tests.unit.transport.lines import event
 

@@ -21,7 +21,7 @@ from sluice_agent.server.protocol import Deadlines, Protocol
 from tests.support.waiting import wait_until, within
 from tests.unit.server.conftest import Start
 from tests.unit.server.events import job_event, told
-from tests.unit.server.test_serving import serving
+from tests.unit.server.test_runner import serving
 
 INGEST = b"POST /api/ingest HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test\r\nContent-Length: 1000\r\n"
 LONG = 60.0  # seconds: a deadline that no test waits for

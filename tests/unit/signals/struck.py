@@ -30,7 +30,7 @@ dropped: Counter[str] = Counter()
 report_progress = signals.connect(
     connection_id="550e8400-e29b-41d4-a716-446655440000",
     emit=lambda line: emitted.append(json.loads(line)["job"]),
-    lost=lambda reason: dropped.update([reason]),
+    drop=lambda reason: dropped.update([reason]),
 )
 
 

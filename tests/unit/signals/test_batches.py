@@ -10,12 +10,12 @@ import pytest
 from celery import Celery
 from celery.app.task import Context
 
-from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.context import Sink
+from sluice_agent.signals.missing_verdicts import MissingVerdicts
 from sluice_agent.signals.progress import Progress
+from sluice_agent.signals.reported import ReportedVerdicts
 from sluice_agent.signals.run import RunNames
-from sluice_agent.signals.silence import Silence
-from sluice_agent.signals.told import Told
-from sluice_agent.signals.watch import Watch
+from sluice_agent.signals.task_process import TaskProcess
 
 app = Celery("batches", set_as_current=False)
 
@@ -30,15 +30,15 @@ class Batch:
     def __init__(self, args: Any) -> None:
         self.events: list[dict[str, Any]] = []
         self._args = args
-        watch = Watch(
+        sink = Sink(
             emit=lambda line: self.events.append(json.loads(line)["job"]),
-            lost=pytest.fail,
+            drop=pytest.fail,
             connection_id="550e8400-e29b-41d4-a716-446655440000",
             is_ignored=lambda _: False,
             redact=None,
         )
-        self.execution = Execution(watch, Silence(watch, Told()), RunNames())
-        self.progress = Progress(watch, self.execution)
+        self.execution = TaskProcess(sink, MissingVerdicts(sink, ReportedVerdicts()), RunNames())
+        self.progress = Progress(sink, self.execution)
 
     def run(self, *failed: str, state: str = "SUCCESS") -> list[tuple[str, str]]:
         """The states of the jobs, of which the task marks some as `failed`."""

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.signals.facts import facts_of
-from sluice_agent.signals.header import HEADER, replacements, written
+from sluice_agent.signals.header import HEADER, read_header, replacements
+from sluice_agent.signals.message import facts_of
 
 WHEN = "2026-02-27T10:00:00.000000Z"
 
 
 @pytest.mark.parametrize(
-    ("note", "known"),
+    ("agent_header", "known"),
     [
         ({"createdAt": WHEN, "publishedAt": WHEN, "replacements": "2"},) * 2,
         ({"createdAt": '"', "publishedAt": "today", "replacements": "2"}, {"replacements": "2"}),
@@ -25,18 +25,18 @@ WHEN = "2026-02-27T10:00:00.000000Z"
         (None, {}),
     ],
 )
-def test_what_we_can_not_have_written_is_left_out(note: Any, known: dict[str, str]) -> None:
+def test_what_we_can_not_have_written_is_left_out(agent_header: Any, known: dict[str, str]) -> None:
     """A time goes into an event as it is: what is none would make the event one that nobody can read."""
-    assert written({HEADER: note}) == known
+    assert read_header({HEADER: agent_header}) == known
 
 
 @pytest.mark.parametrize(
-    ("note", "count"),
+    ("agent_header", "count"),
     [({"createdAt": WHEN, "replacements": "2"}, 2), ({"replacements": "2"}, 2), ({"createdAt": WHEN}, 0), ({}, 1)],
 )
-def test_replacements_are_those_of_the_job_itself(note: dict[str, str], count: int) -> None:
+def test_replacements_are_those_of_the_job_itself(agent_header: dict[str, str], count: int) -> None:
     """Celery counts what follows in a chain as replaced too: by that a monitor would know it under another id."""
-    assert replacements({"replaced_task_nesting": 1}, note) == count
+    assert replacements({"replaced_task_nesting": 1}, agent_header) == count
 
 
 @pytest.mark.parametrize(
@@ -46,5 +46,5 @@ def test_a_priority_that_is_no_number_costs_no_event(priority: Any, told: int | 
     """Whoever publishes may write anything there: the job must be told all the same."""
     ours = {"id": "1"}, {"priority": priority}
     brokers = {"id": "1", "delivery_info": {"priority": priority}}, {}
-    for headers, note in (ours, brokers):
-        assert facts_of(headers, note, name="app.add", queue=None).extensions.get("priority") == told
+    for headers, agent_header in (ours, brokers):
+        assert facts_of(headers, agent_header, name="app.add", queue=None).extensions.get("priority") == told

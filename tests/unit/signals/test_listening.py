@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sluice_agent.shortfalls import Shortfalls
-from sluice_agent.signals.listening import listen
+from sluice_agent.signals.patching import patch_method
 from tests.support.process import ROOT
 
 
@@ -65,7 +65,7 @@ def test_a_method_that_cannot_be_listened_to_stays_as_it_is(
 ) -> None:
     """A Celery that is newer than the agent would raise in `install()`, and no worker of the user's would start."""
     before, shortfalls = vars(owner).get(method), Shortfalls()
-    listen(owner, method, around, without="nothing is reported", shortfalls=shortfalls)
+    patch_method(owner, method, around, without="nothing is reported", shortfalls=shortfalls)
     assert vars(owner).get(method) is before
     assert shortfalls.found() == {f"{owner.__name__}.{method}": "nothing is reported"}
 
@@ -73,7 +73,7 @@ def test_a_method_that_cannot_be_listened_to_stays_as_it_is(
 def test_a_method_that_older_versions_do_not_have_is_not_missed() -> None:
     """With a Celery that is supported the log would complain of what is no fault."""
     shortfalls = Shortfalls()
-    listen(_Celery, "new", doubled, without="nothing is reported", is_new=True, shortfalls=shortfalls)
+    patch_method(_Celery, "new", doubled, without="nothing is reported", is_new=True, shortfalls=shortfalls)
     assert shortfalls.found() == {}
 
 

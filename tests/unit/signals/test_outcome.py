@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from sluice_agent.model import JobState
-from sluice_agent.signals.outcome import error_text, is_told, note_told, outcome_stored, printed, raised_by_task
+from sluice_agent.signals.outcome import (
+    error_text,
+    format_traceback,
+    is_reported,
+    mark_reported,
+    original_exception,
+    outcome_stored,
+)
 
 
 def store() -> None:
@@ -36,16 +43,16 @@ def test_the_tasks_own_error_is_found_behind_that_of_the_backend() -> None:
             run(error)
         except ValueError:
             store()
-    assert raised_by_task(caught.value) is error
+    assert original_exception(caught.value) is error
 
 
 def test_what_nobody_raised_before_is_itself_the_cause() -> None:
     """A backend that fails before the task runs has no other error to tell."""
     alone = ConnectionError("the result backend is away")
-    assert raised_by_task(alone) is alone
+    assert original_exception(alone) is alone
     alone.__context__ = other = ValueError("of somebody else")
     other.__context__ = alone  # a circle
-    assert raised_by_task(alone) is alone
+    assert original_exception(alone) is alone
 
 
 class EveryAttributeError(Exception):
@@ -58,9 +65,9 @@ class EveryAttributeError(Exception):
 def test_only_what_was_marked_is_told() -> None:
     """Without it the failures of a client whose errors have every attribute are told by nobody."""
     error = EveryAttributeError()
-    assert not is_told(error)
-    note_told(error)
-    assert is_told(error)
+    assert not is_reported(error)
+    mark_reported(error)
+    assert is_reported(error)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,7 @@ def test_an_error_that_holds_much_costs_little(error: Exception) -> None:
     raised = caught.value
     tracemalloc.start()
     try:
-        texts = error_text(raised), printed(raised)
+        texts = error_text(raised), format_traceback(raised)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -15,12 +15,12 @@ import pytest
 from celery import Celery
 from celery.app.task import Context
 
-from sluice_agent.signals.execution import Execution
+from sluice_agent.signals.context import Sink
+from sluice_agent.signals.missing_verdicts import MissingVerdicts
 from sluice_agent.signals.progress import Progress
+from sluice_agent.signals.reported import ReportedVerdicts
 from sluice_agent.signals.run import RunNames
-from sluice_agent.signals.silence import Silence
-from sluice_agent.signals.told import Told
-from sluice_agent.signals.watch import Watch
+from sluice_agent.signals.task_process import TaskProcess
 from tests.support.process import ROOT
 
 app = Celery("stored", set_as_current=False)
@@ -41,15 +41,15 @@ def count() -> None: ...
 @pytest.mark.parametrize("state", ["SUCCESS", "IGNORED"])
 def test_what_is_stored_as_a_run_is_over_keeps_no_request(state: str) -> None:
     """A receiver of `task_postrun` that stores the exception: a worker would grow with each of its jobs."""
-    watch = Watch(emit=lambda _: None, lost=pytest.fail, connection_id="", is_ignored=lambda _: False, redact=None)
-    execution = Execution(watch, Silence(watch, Told()), RunNames())
-    progress = Progress(watch, execution)
+    sink = Sink(emit=lambda _: None, drop=pytest.fail, connection_id="", is_ignored=lambda _: False, redact=None)
+    task_process = TaskProcess(sink, MissingVerdicts(sink, ReportedVerdicts()), RunNames())
+    progress = Progress(sink, task_process)
     request = Context(id="job", is_eager=True)
     gone = ref(request)
     count.request_stack.push(request)
     try:
-        execution.prerun(task=count)
-        execution.postrun(task=count, state=state)
+        task_process.prerun(task=count)
+        task_process.postrun(task=count, state=state)
         progress._state_updated(count, {"state": "FAILURE", "meta": HoldingError(request)})
     finally:
         count.request_stack.pop()

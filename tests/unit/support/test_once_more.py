@@ -32,15 +32,15 @@ def test_that_passes():
 FLAKY = ["test_some.py::test_that_passes_the_second_time[a@b]", "test_some.py::test_that_passes_the_second_time[c]"]
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """scripts/pytest.sh in `folder`, over the tests above."""
-    (folder / "test_some.py").write_text(TESTS)
-    (folder / "conftest.py").write_text("from tests.support.failures import pytest_runtest_logreport\n")
+def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """scripts/pytest.sh in `directory`, over the tests above."""
+    (directory / "test_some.py").write_text(TESTS)
+    (directory / "conftest.py").write_text("from tests.support.failures import pytest_runtest_logreport\n")
     ours = {name: value for name, value in os.environ.items() if name not in {PATH, "CI", "PYTEST_XDIST_WORKER"}}
     env = {**ours, "PYTEST": f"{sys.executable} -m pytest -p xdist", "PYTHONPATH": str(ROOT), **environment}
     env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take longer than the tests
     command = ["sh", str(ROOT / "scripts" / "pytest.sh"), *arguments]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("side_by_side", [(), ("-n", "2", "--dist", "loadgroup")], ids=["one", "two"])

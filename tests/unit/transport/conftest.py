@@ -26,7 +26,7 @@ def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """A journal's folder."""
     path = tmp_path / "journal"
     path.mkdir(mode=0o700)
@@ -43,13 +43,13 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 @pytest.fixture
-def ship(folder: Path, endpoint: Endpoint) -> Iterator[Callable[..., Shipper]]:
+def ship(directory: Path, endpoint: Endpoint) -> Iterator[Callable[..., Shipper]]:
     """`ship(most_lines=…)`: a shipper of the folder that has started; all are stopped with the test."""
     shippers: list[Shipper] = []
 
     def start(**options: Any) -> Shipper:
         chosen = {"interval": 0.02, "most_lines": 500, "most_bytes": 1_000_000, **options}
-        shippers.append(shipper := Shipper(folder, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), **chosen))
+        shippers.append(shipper := Shipper(directory, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), **chosen))
         shipper.start()
         return shipper
 
@@ -69,7 +69,7 @@ def ackly() -> Iterator[Ackly]:
 
 
 @pytest.fixture
-def start(folder: Path, ackly: Ackly, endpoint: Endpoint) -> Iterator[Callable[..., Shippers]]:
+def start(directory: Path, ackly: Ackly, endpoint: Endpoint) -> Iterator[Callable[..., Shippers]]:
     """`start(ackly_states=…)`: the shippers to both; all are stopped with the test."""
     started: list[Shippers] = []
 
@@ -82,7 +82,7 @@ def start(folder: Path, ackly: Ackly, endpoint: Endpoint) -> Iterator[Callable[.
             "ackly_url": ackly.url,
             "flush_interval": 0.05,
         }
-        started.append(made := Shippers(Settings(**{**told, **more}), folder))
+        started.append(made := Shippers(Settings(**{**told, **more}), directory))
         if begin:
             made.start()
         return made

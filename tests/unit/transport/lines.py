@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sluice_agent.stats import Stats
-from sluice_agent.transport import cursor
-from sluice_agent.transport.accounts import accounts
-from sluice_agent.transport.audience import Choice
-from sluice_agent.transport.folder import EVENTS, SUFFIX
-from sluice_agent.transport.report import report_on
+from sluice_agent.transport.accounting import accounts, report_on
+from sluice_agent.transport.cursor import cursor_path, load_cursor
+from sluice_agent.transport.directory import EVENTS, SUFFIX
+from sluice_agent.transport.selector import JobFilter
 
 CONNECTION = str(uuid.UUID(int=7))  # the same in all processes of a test run: tests are named after lines
-EVERY_END = Choice(("completed", "failed", "cancelled"), ("*",))
+EVERY_END = JobFilter(("completed", "failed", "cancelled"), ("*",))
 _numbers = itertools.count()
 
 
@@ -61,23 +60,23 @@ def name_of_a_file(lane: str = EVENTS) -> str:
     return f"{next(_numbers):020d}-{lane}-1-00000000{SUFFIX}"
 
 
-def write_file(folder: Path, *lines: bytes, torn: bytes = b"", lane: str = EVENTS) -> str:
+def write_file(directory: Path, *lines: bytes, torn: bytes = b"", lane: str = EVENTS) -> str:
     """A file of a writer that is gone, with a half-written last line; its name."""
     name = name_of_a_file(lane)
-    hidden = folder / f".{name}"  # a shipper must not meet the file while it is written
+    hidden = directory / f".{name}"  # a shipper must not meet the file while it is written
     hidden.write_bytes(b"".join(line + b"\n" for line in lines) + torn)
-    hidden.rename(folder / name)
+    hidden.rename(directory / name)
     return name
 
 
-def figures(folder: Path) -> Stats:
+def figures(directory: Path) -> Stats:
     """The accounts of a folder."""
-    return accounts(folder, cursor.load(cursor.cursor_path(folder, "sluice")))
+    return accounts(directory, load_cursor(cursor_path(directory, "sluice")))
 
 
-def report(folder: Path, name: str) -> dict[str, Any]:
+def report(directory: Path, name: str) -> dict[str, Any]:
     """What `status --json` says of a destination, after its accounts were found to add up."""
-    found: dict[str, Any] = dict(report_on(folder, {"sluice": None, "ackly": None})["destinations"][name])
+    found: dict[str, Any] = dict(report_on(directory, {"sluice": None, "ackly": None})["destinations"][name])
     settled = found["delivered"] + found["rejected"] + sum(found["dropped"].values())
     assert found["captured"] == settled + found["pending"]
     return found

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from sluice_agent.transport.ackly import AcklyEndpoint, ackly_event
-from sluice_agent.transport.answers import Refused, Settled, TryAgain, Unanswered
-from sluice_agent.transport.audience import Choice
-from sluice_agent.transport.cursor import Cursor, cursor_path, load
-from sluice_agent.transport.folder import VITALS, journal_files
+from sluice_agent.transport.cursor import Cursor, cursor_path, load_cursor
+from sluice_agent.transport.directory import VITALS, journal_files
+from sluice_agent.transport.responses import Refused, Settled, TryAgain, Unanswered
+from sluice_agent.transport.selector import JobFilter
 from sluice_agent.transport.shippers import Shippers
 from tests.support.ackly import Ackly, created, lost_answer, refuses, reset_before
 from tests.support.endpoint import Endpoint
@@ -136,7 +136,7 @@ def test_what_ackly_cannot_be_told_is_refused_with_the_reason(ackly: Ackly, line
     """A line that can't be told must not be tried for ever, in front of everything else."""
     endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
     assert endpoint.send([line]) == Refused()
-    assert endpoint.last_answer.startswith("not sent: it can't be told")
+    assert endpoint.last_response.startswith("not sent: it can't be told")
     assert not ackly.requests
     endpoint.close()
 
@@ -218,73 +218,73 @@ def test_only_what_leaves_is_said_to_leave(ackly: Ackly) -> None:
 
 
 def test_only_ends_go_to_ackly_and_everything_to_sluice(
-    folder: Path, ackly: Ackly, endpoint: Endpoint, start: Start
+    directory: Path, ackly: Ackly, endpoint: Endpoint, start: Start
 ) -> None:
     """Every event there counts against a monthly limit: starts, retries and heartbeats would use it up."""
     states = ["queued", "active", "retrying", "completed", "failed", "cancelled"]
-    write_file(folder, *(job(number, state) for number, state in enumerate(states)))
-    write_file(folder, heartbeat(1), heartbeat(2), lane=VITALS)
+    write_file(directory, *(job(number, state) for number, state in enumerate(states)))
+    write_file(directory, heartbeat(1), heartbeat(2), lane=VITALS)
     start()
-    wait_until(lambda: not journal_files(folder), 10, "the files stay")
+    wait_until(lambda: not journal_files(directory), 10, "the files stay")
     assert told(ackly) == ["job-3", "job-4", "job-5"]
     assert len({arrival.port for arrival in ackly.requests}) == 1
     assert len(endpoint.events) == 8
-    found = report(folder, "ackly")
+    found = report(directory, "ackly")
     assert (found["captured"], found["delivered"], found["pending"], found["skipped"]) == (3, 3, 0, 3)
-    assert report(folder, "sluice")["captured"] == 8
+    assert report(directory, "sluice")["captured"] == 8
 
 
-def test_only_chosen_ends_of_chosen_tasks(folder: Path, ackly: Ackly, start: Start) -> None:
+def test_only_chosen_ends_of_chosen_tasks(directory: Path, ackly: Ackly, start: Start) -> None:
     """Who asks for failures of the nightly jobs gets them and nothing else, and sees no others in its accounts."""
     write_file(
-        folder,
+        directory,
         job(1, "failed", "app.nightly.backup"),
         job(2, "completed", "app.nightly.backup"),
         job(3, "failed", "app.mail", extensions={"note": {"state": "failed", "name": "app.nightly"}}),
         job(4, "cancelled", "app.report"),
     )
-    choice = Choice(("failed", "cancelled"), ("app.nightly.*", "app.rep?rt"))
-    Cursor(cursor_path(folder, "ackly"), choice=choice).save()
-    assert report(folder, "ackly")["pending"] == 2
+    job_filter = JobFilter(("failed", "cancelled"), ("app.nightly.*", "app.rep?rt"))
+    Cursor(cursor_path(directory, "ackly"), job_filter=job_filter).save()
+    assert report(directory, "ackly")["pending"] == 2
     start(ackly_states="failed,cancelled", ackly_tasks="app.nightly.*,app.rep?rt")
-    wait_until(lambda: not journal_files(folder), 10, "the files stay")
+    wait_until(lambda: not journal_files(directory), 10, "the files stay")
     assert told(ackly) == ["job-1", "job-4"]
 
 
 @pytest.mark.parametrize("first_answer", [lost_answer, reset_before])
 def test_after_a_lost_answer_it_is_sent_once_more(
-    folder: Path, ackly: Ackly, start: Start, caplog: pytest.LogCaptureFixture, first_answer: Any
+    directory: Path, ackly: Ackly, start: Start, caplog: pytest.LogCaptureFixture, first_answer: Any
 ) -> None:
     """Ackly knows no duplicates: the event may be there twice, never three times, and that is said and counted."""
     ackly.script(first_answer)
-    write_file(folder, job(1, "completed"), job(2, "completed"))
+    write_file(directory, job(1, "completed"), job(2, "completed"))
     start()
-    wait_until(lambda: report(folder, "ackly")["delivered"] == 2)
+    wait_until(lambda: report(directory, "ackly")["delivered"] == 2)
     assert [arrival.event["externalId"] for arrival in ackly.requests] == ["job-1", "job-1", "job-2"]
-    assert report(folder, "ackly")["resent"] == 1
+    assert report(directory, "ackly")["resent"] == 1
     assert "may be there twice" in caplog.text
 
 
 def test_after_two_lost_answers_it_is_dropped(
-    folder: Path, ackly: Ackly, start: Start, caplog: pytest.LogCaptureFixture
+    directory: Path, ackly: Ackly, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server that takes events and never answers would fill up with copies of one."""
     ackly.script(lost_answer, lost_answer)
-    write_file(folder, job(1, "completed"), job(2, "completed"))
+    write_file(directory, job(1, "completed"), job(2, "completed"))
     start()
-    wait_until(lambda: report(folder, "ackly")["delivered"] == 1)
+    wait_until(lambda: report(directory, "ackly")["delivered"] == 1)
     assert told(ackly) == ["job-1", "job-1", "job-2"]
-    assert report(folder, "ackly")["dropped"] == {"answer_lost": 1}
+    assert report(directory, "ackly")["dropped"] == {"answer_lost": 1}
     assert "is dropped" in caplog.text
 
 
-def test_a_restart_does_not_forget_that_it_was_sent_once_more(folder: Path, ackly: Ackly, start: Start) -> None:
+def test_a_restart_does_not_forget_that_it_was_sent_once_more(directory: Path, ackly: Ackly, start: Start) -> None:
     """A worker that crashes in a loop while Ackly is ill would add a copy at each start."""
     ackly.standing(lost_answer)
-    write_file(folder, job(1, "completed"))
+    write_file(directory, job(1, "completed"))
     for resent, dropped in ((0, {}), (1, {"answer_lost": 1}), (1, {"answer_lost": 1})):
         start(begin=False).deliver(10)  # once: whoever has to end does not try again
-        assert (report(folder, "ackly")["resent"], report(folder, "ackly")["dropped"]) == (resent, dropped)
+        assert (report(directory, "ackly")["resent"], report(directory, "ackly")["dropped"]) == (resent, dropped)
     assert len(ackly.requests) == 2
 
 
@@ -297,7 +297,7 @@ Shippers(Settings(api_key=None, ackly_ingest_key=sys.argv[2], ackly_url=sys.argv
 """
 
 
-def test_a_process_that_is_killed_in_a_request_leaves_a_note(folder: Path, ackly: Ackly) -> None:
+def test_a_process_that_is_killed_in_a_request_leaves_a_note(directory: Path, ackly: Ackly) -> None:
     """A worker that is restarted again and again while Ackly is slow would add a copy at each start."""
     asked, over = threading.Semaphore(0), threading.Event()
 
@@ -307,72 +307,72 @@ def test_a_process_that_is_killed_in_a_request_leaves_a_note(folder: Path, ackly
         over.wait()
 
     def run(kill: bool) -> None:
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), ackly.key, ackly.url], cwd=ROOT)
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(directory), ackly.key, ackly.url], cwd=ROOT)
         if kill:
             assert asked.acquire(timeout=60)
             process.kill()
         process.wait(60)
 
     ackly.standing(silent)
-    write_file(folder, job(1, "completed"))
+    write_file(directory, job(1, "completed"))
     for resent in (0, 1):
         run(kill=True)
-        assert report(folder, "ackly")["resent"] == resent
-    older = write_file(folder, job(2, "completed"))  # of a process that lives longer: it is read first
-    (folder / older).rename(folder / f"0{older}")
+        assert report(directory, "ackly")["resent"] == resent
+    older = write_file(directory, job(2, "completed"))  # of a process that lives longer: it is read first
+    (directory / older).rename(directory / f"0{older}")
     ackly.standing(created)
     run(kill=False)
     over.set()
     assert told(ackly) == ["job-1", "job-1", "job-2"]
-    assert report(folder, "ackly")["dropped"] == {"answer_lost": 1}
-    assert report(folder, "ackly")["resent"] == 1
-    assert load(cursor_path(folder, "ackly")).sendings == {}
+    assert report(directory, "ackly")["dropped"] == {"answer_lost": 1}
+    assert report(directory, "ackly")["resent"] == 1
+    assert load_cursor(cursor_path(directory, "ackly")).unconfirmed == {}
 
 
 @pytest.mark.parametrize("answer", [refuses(429, {"Retry-After": "1"}), refuses(503), refuses(401)])
-def test_what_was_not_taken_was_not_sent(folder: Path, ackly: Ackly, start: Start, answer: Any) -> None:
+def test_what_was_not_taken_was_not_sent(directory: Path, ackly: Ackly, start: Start, answer: Any) -> None:
     """An outage that lasts over several restarts must not use up the two times that an event is sent."""
     ackly.standing(answer)
-    write_file(folder, job(1, "completed"))
+    write_file(directory, job(1, "completed"))
     for _ in range(3):
         start(begin=False).deliver(10)
-        assert load(cursor_path(folder, "ackly")).sendings == {}
+        assert load_cursor(cursor_path(directory, "ackly")).unconfirmed == {}
     ackly.standing(created)
     start(begin=False).deliver(10)
-    assert (report(folder, "ackly")["delivered"], report(folder, "ackly")["resent"]) == (1, 0)
+    assert (report(directory, "ackly")["delivered"], report(directory, "ackly")["resent"]) == (1, 0)
 
 
-def test_what_was_not_taken_the_second_time_is_sent_once_more(folder: Path, ackly: Ackly, start: Start) -> None:
+def test_what_was_not_taken_the_second_time_is_sent_once_more(directory: Path, ackly: Ackly, start: Start) -> None:
     """Of the two times that it may be there one is left."""
     ackly.script(lost_answer, refuses(503))
-    write_file(folder, job(1, "completed"))
+    write_file(directory, job(1, "completed"))
     start()
-    wait_until(lambda: report(folder, "ackly")["delivered"] == 1)
+    wait_until(lambda: report(directory, "ackly")["delivered"] == 1)
     assert told(ackly) == ["job-1", "job-1"]
-    assert report(folder, "ackly")["resent"] == 1
+    assert report(directory, "ackly")["resent"] == 1
 
 
-def test_the_place_is_saved_after_each_event(folder: Path, ackly: Ackly, start: Start) -> None:
+def test_the_place_is_saved_after_each_event(directory: Path, ackly: Ackly, start: Start) -> None:
     """After kill -9 everything since the last save is there twice: that must be one event at the most."""
     seen: list[int] = []
 
     def looking(handler: Any, event: dict[str, Any]) -> None:
-        seen.append(load(cursor_path(folder, "ackly")).counts.delivered)
+        seen.append(load_cursor(cursor_path(directory, "ackly")).counts.delivered)
         created(handler, event)
 
     ackly.standing(looking)
-    write_file(folder, *(job(number, "completed") for number in range(20)))
+    write_file(directory, *(job(number, "completed") for number in range(20)))
     start()
     wait_until(lambda: len(ackly.events) == 20)
     assert seen == list(range(20))
 
 
-def test_a_refused_event_is_a_dead_letter(folder: Path, ackly: Ackly, start: Start) -> None:
+def test_a_refused_event_is_a_dead_letter(directory: Path, ackly: Ackly, start: Start) -> None:
     """One event that Ackly does not take must not hold back those behind it, nor vanish."""
     ackly.script(refuses(400))
-    write_file(folder, job(1, "completed"), job(2, "completed"))
+    write_file(directory, job(1, "completed"), job(2, "completed"))
     start()
-    wait_until(lambda: report(folder, "ackly")["delivered"] == 1)
-    assert report(folder, "ackly")["rejected"] == 1
-    [letter] = (folder / "dead").iterdir()
+    wait_until(lambda: report(directory, "ackly")["delivered"] == 1)
+    assert report(directory, "ackly")["rejected"] == 1
+    [letter] = (directory / "dead").iterdir()
     assert "400" in letter.read_text()

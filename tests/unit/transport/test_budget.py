@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent.transport.answers import Settled, Verdict
+from sluice_agent.transport.accounting import report_on
 from sluice_agent.transport.budget import Budget, Kind, kind_of, may_go
-from sluice_agent.transport.folder import VITALS
-from sluice_agent.transport.http import nothing
+from sluice_agent.transport.directory import VITALS
+from sluice_agent.transport.http import noop
 from sluice_agent.transport.journal import Journal
-from sluice_agent.transport.report import report_on
+from sluice_agent.transport.responses import Settled, Verdict
 from sluice_agent.transport.shipper import Shipper
 from tests.unit.transport.lines import CONNECTION, heartbeat, job
 
@@ -51,18 +51,18 @@ class Taker:
 
     name = "sluice"
     knows_duplicates = True
-    last_answer = ""
-    choice = None
+    last_response = ""
+    job_filter = None
 
     def __init__(self) -> None:
-        self.taken: Counter[Kind] = Counter()
+        self.read: Counter[Kind] = Counter()
         self.requests = 0
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
         self.requests += 1
         self.meanwhile()
-        self.taken.update(map(kind_of, lines))
+        self.read.update(map(kind_of, lines))
         return Settled(len(lines), 0, 0)
 
     def close(self) -> None:
@@ -72,11 +72,11 @@ class Taker:
 class Host:
     """A worker's host whose clock the test turns. Each `ship` is a process of its own."""
 
-    def __init__(self, folder: Path, budget: int) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path, budget: int) -> None:
+        self.directory = directory
         self.budget: int | None = budget
         self.now = MIDNIGHT
-        self.journal = Journal(folder, 64_000_000)
+        self.journal = Journal(directory, 64_000_000)
         self.taker = Taker()
 
     def write(self, *lines: bytes) -> None:
@@ -85,22 +85,22 @@ class Host:
 
     def ship(self) -> None:
         budget = Budget(self.budget, lambda: self.now)
-        shipper = Shipper(self.folder, self.taker, interval=1, most_lines=500, most_bytes=1_000_000, budget=budget)
-        shipper.hurry(30)
+        shipper = Shipper(self.directory, self.taker, interval=1, most_lines=500, most_bytes=1_000_000, budget=budget)
+        shipper.begin_shutdown(30)
         shipper.run()
 
     def figures(self) -> dict[str, Any]:
         """The accounts, which must add up."""
-        found: dict[str, Any] = dict(report_on(self.folder, {"sluice": None}))
+        found: dict[str, Any] = dict(report_on(self.directory, {"sluice": None}))
         settled = found["delivered"] + found["rejected"] + sum(found["dropped"].values())
         assert found["captured"] == settled + found["pending"]
         return found
 
 
 @pytest.fixture
-def host(folder: Path) -> Iterator[Host]:
+def host(directory: Path) -> Iterator[Host]:
     """A host with a budget of 10,000 events a day."""
-    made = Host(folder, 10_000)
+    made = Host(directory, 10_000)
     yield made
     made.journal.close()
 
@@ -116,7 +116,7 @@ def test_the_day_of_a_worker_within_ten_thousand_events(host: Host) -> None:
         host.write(*lines)
         host.now = MIDNIGHT + STEP * step
         host.ship()
-    taken, found = host.taker.taken, host.figures()
+    taken, found = host.taker.read, host.figures()
     assert captured == {Kind.HEARTBEAT: 17_280, Kind.QUEUE: 8_640, Kind.PROGRESS: 5_760, Kind.TRANSITION: 3_456}
     assert taken.total() <= 10_000
     assert found["spent"] == {"day": "2026-01-01", "events": taken.total()}
@@ -133,10 +133,10 @@ def test_an_idle_worker_is_seen_all_day(host: Host) -> None:
     gaps = []
     for step in range(288):
         host.write(*map(heartbeat, range(60)))
-        before = host.taker.taken.total()
+        before = host.taker.read.total()
         host.now = MIDNIGHT + STEP * step
         host.ship()
-        gaps.append(host.taker.taken.total() - before)
+        gaps.append(host.taker.read.total() - before)
     assert min(gaps) > 0
     assert 5_000 < sum(gaps) <= 6_000
 
@@ -148,7 +148,7 @@ def test_a_small_budget_is_not_thinned_without_need(host: Host) -> None:
         host.write(heartbeat(step), queue(step), progress(step), job(step, "completed"))
         host.ship()
     assert host.figures()["dropped"] == {}
-    assert host.taker.taken.total() == 4 * 288
+    assert host.taker.read.total() == 4 * 288
 
 
 def test_transitions_wait_for_the_next_day_and_are_never_dropped(host: Host) -> None:
@@ -159,7 +159,7 @@ def test_transitions_wait_for_the_next_day_and_are_never_dropped(host: Host) -> 
     for _ in range(3):
         host.write(heartbeat(1), queue(1))
         host.ship()
-    assert host.taker.taken == {Kind.TRANSITION: 100}
+    assert host.taker.read == {Kind.TRANSITION: 100}
     found = host.figures()
     assert found["pending"] == 150
     assert found["dropped"] == {"budget_heartbeat": 3, "budget_queue": 3}
@@ -168,7 +168,7 @@ def test_transitions_wait_for_the_next_day_and_are_never_dropped(host: Host) -> 
     for day in (1, 2):
         host.now = MIDNIGHT + timedelta(days=day)
         host.ship()
-        assert host.taker.taken[Kind.TRANSITION] == min(100 + day * 100, 250)
+        assert host.taker.read[Kind.TRANSITION] == min(100 + day * 100, 250)
     assert host.figures()["dropped"] == {"budget_heartbeat": 3, "budget_queue": 3}
 
 
@@ -197,10 +197,10 @@ def test_a_clock_that_steps_over_midnight_and_back_gives_no_second_budget(host: 
     for minutes in (1, -1, 1, -1, 1):
         host.now = MIDNIGHT + timedelta(minutes=minutes)
         host.ship()
-    assert host.taker.taken.total() == 10
+    assert host.taker.read.total() == 10
     host.now = MIDNIGHT + timedelta(days=1)
     host.ship()
-    assert host.taker.taken.total() == 20
+    assert host.taker.read.total() == 20
 
 
 def test_a_clock_that_was_wrong_by_years_does_not_stop_the_budget(host: Host) -> None:
@@ -211,7 +211,7 @@ def test_a_clock_that_was_wrong_by_years_does_not_stop_the_budget(host: Host) ->
     host.ship()
     host.now = MIDNIGHT
     host.ship()
-    assert host.taker.taken.total() == 20
+    assert host.taker.read.total() == 20
     assert host.figures()["spent"] == {"day": "2026-01-01", "events": 10}
 
 
@@ -223,7 +223,7 @@ def test_who_knows_of_no_budget_spends_it_too(host: Host) -> None:
     host.budget = 10
     host.write(job(11, "completed"))
     host.ship()
-    assert host.taker.taken.total() == 10
+    assert host.taker.read.total() == 10
     assert host.figures()["pending"] == 1
 
 

@@ -12,31 +12,31 @@ from typing import Any
 import pytest
 
 from sluice_agent.stats import Counts
-from sluice_agent.transport.cursor import Cursor, cursor_path, cursors_in, load
-from sluice_agent.transport.dead import bury
-from sluice_agent.transport.report import report_on
+from sluice_agent.transport.accounting import report_on
+from sluice_agent.transport.cursor import Cursor, cursor_path, cursors_in, load_cursor
+from sluice_agent.transport.dead_letters import add
 
 COUNTS = Counts(delivered=5, duplicates=2, rejected=1, dropped=Counter(disk=3))
 INFINITE = math.inf  # in a file: 1e999
 
 
-def a_cursor(folder: Path, offset: int = 10) -> Cursor:
-    path = cursor_path(folder, "sluice")
+def a_cursor(directory: Path, offset: int = 10) -> Cursor:
+    path = cursor_path(directory, "sluice")
     return Cursor(path, {"a.v1.ndjson": offset}, COUNTS, {"at": "now", "message": "503"}, "2026-01-01T00:00:00Z")
 
 
-def test_a_cursor_comes_back_as_it_was_saved(folder: Path) -> None:
+def test_a_cursor_comes_back_as_it_was_saved(directory: Path) -> None:
     """A worker that is deployed anew goes on where the last one stopped, with the same figures."""
-    saved = a_cursor(folder)
+    saved = a_cursor(directory)
     saved.save()
-    assert load(saved.path) == saved
-    assert cursors_in(folder) == [saved]
+    assert load_cursor(saved.path) == saved
+    assert cursors_in(directory) == [saved]
 
 
-def test_where_there_is_none_a_fresh_one_begins(folder: Path) -> None:
+def test_where_there_is_none_a_fresh_one_begins(directory: Path) -> None:
     """The first start on a host reads everything that is there."""
-    path = cursor_path(folder, "sluice")
-    assert load(path) == Cursor(path)
+    path = cursor_path(directory, "sluice")
+    assert load_cursor(path) == Cursor(path)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def test_where_there_is_none_a_fresh_one_begins(folder: Path) -> None:
     [b"", b"\0" * 100, b"\xff", b"{", b"[]", b"null", b"{}", b'{"offsets":[],"counts":{}}', b'{"offsets":{"a":"x"}}'],
 )
 def test_one_that_cannot_be_understood_is_begun_anew(
-    folder: Path, content: bytes, caplog: pytest.LogCaptureFixture
+    directory: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After a power cut the file may hold zeros: the shipper sends again, and says so, rather than stop."""
-    path = cursor_path(folder, "sluice")
+    path = cursor_path(directory, "sluice")
     path.write_bytes(content)
-    assert load(path) == Cursor(path)
+    assert load_cursor(path) == Cursor(path)
     assert "can't be understood" in caplog.text
 
 
@@ -75,57 +75,57 @@ def test_one_that_cannot_be_understood_is_begun_anew(
     ],
 )
 def test_one_with_an_odd_value_is_begun_anew(
-    folder: Path, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
+    directory: Path, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever mends a cursor by hand must not have `flush()` raise, nor `status`, nor the shipper stand still."""
-    saved = a_cursor(folder)
+    saved = a_cursor(directory)
     saved.save()
     content = {**json.loads(saved.path.read_text()), **odd}
     saved.path.write_text(json.dumps(content).replace("Infinity", "1e999"))
-    assert load(saved.path) == Cursor(saved.path)
+    assert load_cursor(saved.path) == Cursor(saved.path)
     assert "can't be understood" in caplog.text
-    assert report_on(folder, {"sluice": None})["last_error"] is None
+    assert report_on(directory, {"sluice": None})["last_error"] is None
 
 
-def test_a_cursor_is_private_and_leaves_no_draft(folder: Path) -> None:
+def test_a_cursor_is_private_and_leaves_no_draft(directory: Path) -> None:
     """The last error may quote what the endpoint said of a task."""
-    saved = a_cursor(folder)
+    saved = a_cursor(directory)
     saved.save()
-    assert [path.name for path in folder.iterdir()] == [saved.path.name]
+    assert [path.name for path in directory.iterdir()] == [saved.path.name]
     assert saved.path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_save_that_fails_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_fails_leaves_the_old_one(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk must not cost the counts of everything that was ever delivered."""
-    a_cursor(folder, 10).save()
+    a_cursor(directory, 10).save()
     real = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda descriptor, text: real(descriptor, text[:20]))
         with pytest.raises(OSError, match="No space left"):
-            a_cursor(folder, 20).save()
-    assert load(cursor_path(folder, "sluice")).offsets == {"a.v1.ndjson": 10}
+            a_cursor(directory, 20).save()
+    assert load_cursor(cursor_path(directory, "sluice")).offsets == {"a.v1.ndjson": 10}
 
 
-def test_a_planted_link_is_not_followed(folder: Path) -> None:
+def test_a_planted_link_is_not_followed(directory: Path) -> None:
     """Who can write into the folder must not be able to have another file of this user overwritten."""
-    victim = folder.parent / "victim"
+    victim = directory.parent / "victim"
     victim.write_text("precious")
-    saved = a_cursor(folder)
-    (folder / f".{saved.path.name}.{os.getpid()}").symlink_to(victim)
+    saved = a_cursor(directory)
+    (directory / f".{saved.path.name}.{os.getpid()}").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic links"):
         saved.save()
     assert victim.read_text() == "precious"
 
 
-def test_it_is_not_saved_into_a_folder_that_is_not_ours_any_more(folder: Path, tmp_path: Path) -> None:
+def test_it_is_not_saved_into_a_folder_that_is_not_ours_any_more(directory: Path, tmp_path: Path) -> None:
     """The folder was removed while a batch was on its way, and a link to somebody else's was put in its place."""
-    place = Cursor(cursor_path(folder, "sluice"))
+    cursor = Cursor(cursor_path(directory, "sluice"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    folder.rmdir()
-    folder.symlink_to(elsewhere)
+    directory.rmdir()
+    directory.symlink_to(elsewhere)
     with pytest.raises(PermissionError, match="symbolic link"):
-        place.save()
+        cursor.save()
     with pytest.raises(PermissionError, match="symbolic link"):
-        bury(folder, "sluice", [b'{"secret":1}'], "400")
+        add(directory, "sluice", [b'{"secret":1}'], "400")
     assert not list(elsewhere.iterdir())

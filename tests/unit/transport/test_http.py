@@ -179,11 +179,11 @@ def test_a_redirect_is_not_followed(endpoint: Endpoint, client: HttpClient) -> N
 
 
 def test_the_shippers_requests_stay_out_of_the_hosts_log(
-    ship: Callable[..., Shipper], folder: object, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+    ship: Callable[..., Shipper], directory: object, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A host that logs at DEBUG would find ten lines of ours in its log every second; its own must stay."""
     with caplog.at_level(logging.DEBUG):
-        write_file(folder, event(1))  # type: ignore[arg-type]
+        write_file(directory, event(1))  # type: ignore[arg-type]
         ship()
         wait_until(lambda: endpoint.events)
         httpx.get(endpoint.url)

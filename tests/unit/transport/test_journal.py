@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from sluice_agent.transport import journal as journals
-from sluice_agent.transport import pen
-from sluice_agent.transport.folder import EVENTS, VITALS, journal_files
+from sluice_agent.transport import segment
+from sluice_agent.transport.directory import EVENTS, VITALS, journal_files
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.reader import finished, next_batch
 from tests.support.waiting import wait_until
@@ -26,8 +26,8 @@ from tests.unit.transport.lines import event, figures, numbers_in
 LIMIT = 64_000_000
 
 
-def written(folder: Path) -> list[int]:
-    batch = next_batch(folder, {}, 1_000_000, 1_000_000_000)
+def written(directory: Path) -> list[int]:
+    batch = next_batch(directory, {}, 1_000_000, 1_000_000_000)
     batch.release()
     return numbers_in(batch.lines)
 
@@ -51,9 +51,9 @@ def in_a_fork(do: Callable[[], None]) -> int:
 
 
 @pytest.fixture
-def journal(folder: Path) -> Iterator[Journal]:
+def journal(directory: Path) -> Iterator[Journal]:
     """A journal that this process writes."""
-    made = Journal(folder, LIMIT)
+    made = Journal(directory, LIMIT)
     yield made
     made.close()
 
@@ -63,72 +63,72 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 kB."""
     if os.geteuid() != 0:
         pytest.skip("a small tmpfs can only be mounted by root")
-    place = tmp_path / "disk"
-    place.mkdir()
+    cursor = tmp_path / "disk"
+    cursor.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", place],
+        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", cursor],
         check=False,
         capture_output=True,
         text=True,
     )
     if mounted.returncode != 0:
         pytest.skip(f"tmpfs can't be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    yield cursor
+    subprocess.run(["umount", cursor], check=True)
 
 
-def test_lines_are_there_at_once_and_in_order(journal: Journal, folder: Path) -> None:
+def test_lines_are_there_at_once_and_in_order(journal: Journal, directory: Path) -> None:
     """A worker that is killed right after a task ended must have told so."""
     for number in range(100):
         journal.append(event(number))
-    assert written(folder) == list(range(100))
+    assert written(directory) == list(range(100))
 
 
-def test_each_lane_has_files_of_its_own(journal: Journal, folder: Path) -> None:
+def test_each_lane_has_files_of_its_own(journal: Journal, directory: Path) -> None:
     """Heartbeats in the events' files could not be given up before them."""
     journal.append(event(0))
     journal.append(event(1), VITALS)
-    assert [len(journal_files(folder, lane)) for lane in (EVENTS, VITALS)] == [1, 1]
+    assert [len(journal_files(directory, lane)) for lane in (EVENTS, VITALS)] == [1, 1]
 
 
-def test_files_are_private(journal: Journal, folder: Path) -> None:
+def test_files_are_private(journal: Journal, directory: Path) -> None:
     """Errors and arguments of tasks are nobody else's business on a shared host."""
     journal.append(event(0))
-    assert [(folder / name).stat().st_mode & 0o777 for name in journal_files(folder)] == [0o600]
+    assert [(directory / name).stat().st_mode & 0o777 for name in journal_files(directory)] == [0o600]
 
 
-def test_a_large_file_is_finished_and_another_begun(folder: Path) -> None:
+def test_a_large_file_is_finished_and_another_begun(directory: Path) -> None:
     """Without rotation nothing that was delivered would ever be given back while the worker lives."""
-    journal = Journal(folder, 1_000_000)
+    journal = Journal(directory, 1_000_000)
     for number in range(300):
         journal.append(event(number, filler=200))
-    *done, current = journal_files(folder)
+    *done, current = journal_files(directory)
     assert len(done) >= 5
-    assert [is_live(folder / name) for name in (*done, current)] == [False] * len(done) + [True]
-    assert max((folder / name).stat().st_size for name in done) < 17_000
-    assert written(folder) == list(range(300))
+    assert [is_live(directory / name) for name in (*done, current)] == [False] * len(done) + [True]
+    assert max((directory / name).stat().st_size for name in done) < 17_000
+    assert written(directory) == list(range(300))
     journal.close()
 
 
-def test_an_old_file_is_finished(journal: Journal, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_file_is_finished(journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker with little to tell would otherwise keep what was delivered for as long as it lives."""
-    monkeypatch.setattr(pen, "_LARGEST_AGE", 0.0)
-    monkeypatch.setattr(pen, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(segment, "_LARGEST_AGE", 0.0)
+    monkeypatch.setattr(segment, "_LOOK_EVERY", 0.0)
     journal.append(event(0))
     journal.append(event(1))
-    assert len(journal_files(folder)) == 2
+    assert len(journal_files(directory)) == 2
 
 
-def test_close_finishes_the_files_and_append_begins_new_ones(journal: Journal, folder: Path) -> None:
+def test_close_finishes_the_files_and_append_begins_new_ones(journal: Journal, directory: Path) -> None:
     """What is told after a shutdown, by another atexit hook for instance, is told all the same."""
     journal.append(event(0))
     journal.close()
-    assert [is_live(folder / name) for name in journal_files(folder)] == [False]
+    assert [is_live(directory / name) for name in journal_files(directory)] == [False]
     journal.append(event(1))
-    assert written(folder) == [0, 1]
+    assert written(directory) == [0, 1]
 
 
-def test_a_forked_child_writes_to_a_file_of_its_own(journal: Journal, folder: Path) -> None:
+def test_a_forked_child_writes_to_a_file_of_its_own(journal: Journal, directory: Path) -> None:
     """Two writers of one file would tear each other's lines when it is cut back."""
     journal.append(event(0))
 
@@ -138,23 +138,23 @@ def test_a_forked_child_writes_to_a_file_of_its_own(journal: Journal, folder: Pa
 
     assert in_a_fork(child) == 0
     journal.append(event(2))
-    assert sorted(written(folder)) == [0, 1, 2]
-    assert len(journal_files(folder)) == 2
+    assert sorted(written(directory)) == [0, 1, 2]
+    assert len(journal_files(directory)) == 2
 
 
-def test_a_child_that_ends_does_not_unlock_its_parents_file(journal: Journal, folder: Path) -> None:
+def test_a_child_that_ends_does_not_unlock_its_parents_file(journal: Journal, directory: Path) -> None:
     """The parent's file would be taken for finished and removed, and all that is appended to it lost."""
     journal.append(event(0))
-    [name] = journal_files(folder)
+    [name] = journal_files(directory)
     assert in_a_fork(journal.forget) == 0
     assert in_a_fork(journal.close) == 0
-    assert is_live(folder / name)
+    assert is_live(directory / name)
 
 
-def test_a_child_that_lives_does_not_keep_its_parents_file(journal: Journal, folder: Path) -> None:
+def test_a_child_that_lives_does_not_keep_its_parents_file(journal: Journal, directory: Path) -> None:
     """A finished file that seems live is never removed: the folder would fill."""
     journal.append(event(0))
-    [name] = journal_files(folder)
+    [name] = journal_files(directory)
     ready, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -164,7 +164,7 @@ def test_a_child_that_lives_does_not_keep_its_parents_file(journal: Journal, fol
     try:
         os.read(ready, 1)
         journal.close()
-        assert not is_live(folder / name)
+        assert not is_live(directory / name)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -172,7 +172,7 @@ def test_a_child_that_lives_does_not_keep_its_parents_file(journal: Journal, fol
         os.close(tell)
 
 
-def test_a_child_is_forked_while_another_thread_appends(journal: Journal, folder: Path) -> None:
+def test_a_child_is_forked_while_another_thread_appends(journal: Journal, directory: Path) -> None:
     """A lock that is held at the fork would stop the child's first task for ever."""
     over = threading.Event()
 
@@ -192,10 +192,10 @@ def test_a_child_is_forked_while_another_thread_appends(journal: Journal, folder
     finally:
         over.set()
         thread.join()
-    assert written(folder).count(1) == 20
+    assert written(directory).count(1) == 20
 
 
-def test_a_childs_counts_are_not_its_parents(journal: Journal, folder: Path) -> None:
+def test_a_childs_counts_are_not_its_parents(journal: Journal, directory: Path) -> None:
     """A loss that the parent could not write down yet would be counted once more by every child."""
     journal.unwritten["journal_full"] = 5
 
@@ -204,10 +204,10 @@ def test_a_childs_counts_are_not_its_parents(journal: Journal, folder: Path) -> 
         journal.append(event(1))
 
     assert in_a_fork(child) == 0
-    assert figures(folder)["captured"] == 1
+    assert figures(directory)["captured"] == 1
 
 
-def test_threads_do_not_tear_each_others_lines(journal: Journal, folder: Path) -> None:
+def test_threads_do_not_tear_each_others_lines(journal: Journal, directory: Path) -> None:
     """A pool of threads appends at once: a torn line is two lost events."""
     threads = [
         threading.Thread(target=lambda at: [journal.append(event(at + n, filler=n)) for n in range(100)], args=(start,))
@@ -217,42 +217,44 @@ def test_threads_do_not_tear_each_others_lines(journal: Journal, folder: Path) -
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(written(folder)) == list(range(800))
+    assert sorted(written(directory)) == list(range(800))
 
 
-def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: Journal, folder: Path) -> None:
+def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: Journal, directory: Path) -> None:
     """A signal handler of the host that publishes a task must not stop the worker."""
     journal.append(event(0))
-    inner, outer = event(1), journal._pens[EVENTS].write
+    inner, outer = event(1), journal._segments[EVENTS].write
 
     def interrupted(line: bytes) -> None:
-        journal._pens[EVENTS].write = outer  # type: ignore[method-assign]
+        journal._segments[EVENTS].write = outer  # type: ignore[method-assign]
         journal.append(inner)
         outer(line)
 
-    journal._pens[EVENTS].write = interrupted  # type: ignore[method-assign]
+    journal._segments[EVENTS].write = interrupted  # type: ignore[method-assign]
     journal.append(event(2))
-    assert sorted(written(folder)) == [0, 1, 2]
+    assert sorted(written(directory)) == [0, 1, 2]
 
 
-def test_a_drop_is_written_down(journal: Journal, folder: Path) -> None:
+def test_a_drop_is_written_down(journal: Journal, directory: Path) -> None:
     """What `before_send` drops is part of the accounts that another process reads."""
     journal.drop("before_send")
     journal.drop("before_send")
-    batch = next_batch(folder, {}, 500, 1_000_000)
+    batch = next_batch(directory, {}, 500, 1_000_000)
     batch.release()
     assert (batch.lines, batch.dropped) == ([], {"before_send": 2})
 
 
-def test_a_folder_that_is_removed_comes_back(journal: Journal, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_removed_comes_back(
+    journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody cleans up the temporary folder: the worker goes on, and says what is gone."""
-    monkeypatch.setattr(pen, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(segment, "_LOOK_EVERY", 0.0)
     journal.append(event(0))
-    shutil.rmtree(folder)
+    shutil.rmtree(directory)
     journal.append(event(1))
     journal.append(event(2))
-    assert written(folder) == [1, 2]
-    assert figures(folder)["captured"] == 3
+    assert written(directory) == [1, 2]
+    assert figures(directory)["captured"] == 3
 
 
 def test_a_full_disk_is_survived_and_counted(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +291,7 @@ def test_a_full_disk_costs_the_host_next_to_nothing(tiny_disk: Path) -> None:
     assert journal.unwritten.total() == 2_001
 
 
-def test_a_short_write_leaves_no_torn_line(journal: Journal, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_write_leaves_no_torn_line(journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk fills up within a line: its beginning is taken back, so that the next line is not lost with it."""
     journal.append(event(0))
     real = os.write
@@ -297,7 +299,7 @@ def test_a_short_write_leaves_no_torn_line(journal: Journal, folder: Path, monke
         patch.setattr(os, "write", lambda descriptor, line: real(descriptor, line[: len(line) // 2]))
         journal.append(event(1))
     assert journal.unwritten == {"disk": 1}
-    assert b"".join((folder / name).read_bytes() for name in journal_files(folder)) == event(0) + b"\n"
+    assert b"".join((directory / name).read_bytes() for name in journal_files(directory)) == event(0) + b"\n"
 
 
 def test_nothing_is_raised_where_nothing_can_be_written(tmp_path: Path) -> None:
@@ -310,8 +312,8 @@ def test_nothing_is_raised_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert journal.unwritten == {"disk": 1, "before_send": 1}
 
 
-def test_a_loss_line_is_readable_by_eye(journal: Journal, folder: Path) -> None:
+def test_a_loss_line_is_readable_by_eye(journal: Journal, directory: Path) -> None:
     """Whoever looks into the journal must be able to see what was dropped, and why."""
     journal.drop("before_send")
-    [name] = journal_files(folder)
-    assert json.loads((folder / name).read_bytes()) == {"dropped": {"before_send": 1}}
+    [name] = journal_files(directory)
+    assert json.loads((directory / name).read_bytes()) == {"dropped": {"before_send": 1}}

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from sluice_agent.transport import journal as journals
-from sluice_agent.transport import pen, retry
-from sluice_agent.transport.answers import Refused, Settled, TooLarge, TryAgain, Verdict
-from sluice_agent.transport.folder import EVENTS, VITALS, folder_bytes, journal_files
-from sluice_agent.transport.http import nothing
+from sluice_agent.transport import retry, segment
+from sluice_agent.transport.directory import EVENTS, VITALS, directory_bytes, journal_files
+from sluice_agent.transport.http import noop
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.reader import finished
+from sluice_agent.transport.responses import Refused, Settled, TooLarge, TryAgain, Verdict
 from sluice_agent.transport.shipper import Shipper
 from tests.unit.transport.lines import event, figures, numbers_in, without_ceremony, write_file
 
@@ -35,14 +35,14 @@ class Destination:
 
     name = "sluice"
     knows_duplicates = True
-    last_answer = "400 on purpose"
-    choice = None
+    last_response = "400 on purpose"
+    job_filter = None
 
     def __init__(self) -> None:
-        self.taken: set[int] = set()
+        self.read: set[int] = set()
         self.script: list[str] = []
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
         numbers = numbers_in(lines)
         trouble = self.script.pop() if self.script else ""
         if trouble == "down":
@@ -51,15 +51,15 @@ class Destination:
             return TooLarge()
         if any(number % POISON == 0 for number in numbers):
             return Refused()
-        known = len(self.taken.intersection(numbers))
-        self.taken.update(numbers)
+        known = len(self.read.intersection(numbers))
+        self.read.update(numbers)
         return TryAgain("the answer is lost") if trouble == "lost answer" else Settled(len(lines), 0, known)
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-def no_space_left(writing: pen.Pen, line: bytes) -> None:
+def no_space_left(writing: segment.SegmentWriter, line: bytes) -> None:
     raise OSError(errno.ENOSPC, "on purpose")
 
 
@@ -68,15 +68,15 @@ class JournalMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
+        self.directory = Path(tempfile.mkdtemp())
         self.destination = Destination()
-        self.writers = [Journal(self.folder, LIMIT) for _ in range(WRITERS)]
+        self.writers = [Journal(self.directory, LIMIT) for _ in range(WRITERS)]
         self.shipper = self.new_shipper()
         self.captured = 0  # the model: every number below this one was captured,
         self.died = 0  # and so many of them were only counted in the memory of a process that was killed
 
     def new_shipper(self) -> Shipper:
-        return Shipper(self.folder, self.destination, interval=0, most_lines=50, most_bytes=20_000)
+        return Shipper(self.directory, self.destination, interval=0, most_lines=50, most_bytes=20_000)
 
     @rule(writer=st.integers(0, WRITERS - 1), lane=st.sampled_from([EVENTS, VITALS]), size=st.integers(0, 400))
     def append(self, writer: int, lane: str, size: int) -> None:
@@ -91,7 +91,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(writer=st.integers(0, WRITERS - 1), lane=st.sampled_from([EVENTS, VITALS]))
     def append_to_a_full_disk(self, writer: int, lane: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pen.Pen, "write", no_space_left)
+            patch.setattr(segment.SegmentWriter, "write", no_space_left)
             self.append(writer, lane, 0)
 
     @rule(writer=st.integers(0, WRITERS - 1))
@@ -108,45 +108,45 @@ class JournalMachine(RuleBasedStateMachine):
         """SIGKILL, perhaps in the middle of a line. What it could only count in memory dies with it."""
         dead = self.writers[writer]
         self.died += dead.unwritten.total()
-        for lane, one in dead._pens.items():
+        for lane, one in dead._segments.items():
             if torn and lane == EVENTS:
                 line = event(self.captured)
                 os.write(one._descriptor, line[: len(line) // 2])
                 self.captured += 1
             without_ceremony(one._descriptor)
-        self.writers[writer] = Journal(self.folder, LIMIT)
+        self.writers[writer] = Journal(self.directory, LIMIT)
 
     @rule(chance=st.randoms(), rubbish=st.sampled_from([b"\0", b"\xff", b"{", b'{"type":"']))
     def corrupt(self, chance: random.Random, rubbish: bytes) -> None:
         """A bad disk: one event of a file that nobody writes becomes rubbish of the same length."""
-        for name in journal_files(self.folder):
-            with finished(self.folder / name) as size:
-                lines = (self.folder / name).read_bytes().splitlines(keepends=True) if size else []
+        for name in journal_files(self.directory):
+            with finished(self.directory / name) as size:
+                lines = (self.directory / name).read_bytes().splitlines(keepends=True) if size else []
                 events = [number for number, line in enumerate(lines) if line.startswith(b'{"type"')]
                 if not events:
                     continue
                 number = chance.choice(events)
                 lines[number] = rubbish.ljust(len(lines[number]) - 1, b"?") + b"\n"
-                (self.folder / name).write_bytes(b"".join(lines))
+                (self.directory / name).write_bytes(b"".join(lines))
                 return
 
     @rule(rubbish=st.sampled_from([bytes(64), b"\xff\xfe", b'{"type":"job_state_change"', b"[]"]))
     def plant(self, rubbish: bytes) -> None:
         """A file that no writer of ours has written."""
-        write_file(self.folder, rubbish)
+        write_file(self.directory, rubbish)
         self.captured += 1
 
     @rule(script=st.lists(st.sampled_from(["", "down", "lost answer", "too large"]), max_size=4))
     def ship_a_batch(self, script: list[str]) -> None:
         self.destination.script = script
-        self.shipper._turn()
+        self.shipper._step()
 
     @rule(script=st.lists(st.sampled_from(["", "lost answer"]), max_size=2))
     def ship_and_die(self, script: list[str]) -> None:
         """The endpoint fails until the shipper is killed in its backoff; the next one begins with the saved cursor."""
         self.destination.script = ["down", *script]
         self.shipper.stop(0)
-        self.shipper._guarded(self.shipper._turn)
+        self.shipper._guarded(self.shipper._step)
         self.restart()
 
     @rule()
@@ -157,33 +157,33 @@ class JournalMachine(RuleBasedStateMachine):
     @invariant()
     def accounts_add_up(self) -> None:
         in_memory = sum(writer.unwritten.total() for writer in self.writers) + self.died
-        assert figures(self.folder)["captured"] + in_memory == self.captured
+        assert figures(self.directory)["captured"] + in_memory == self.captured
 
     @invariant()
     def the_limit_holds(self) -> None:
-        assert folder_bytes(self.folder) <= LIMIT
+        assert directory_bytes(self.directory) <= LIMIT
 
     def teardown(self) -> None:
         for writer in self.writers:
             writer.close()
         lost = self.died + sum(writer.unwritten.total() for writer in self.writers)
         self.destination.script = []
-        while journal_files(self.folder):
-            self.shipper._turn()
-        found = figures(self.folder)
-        missing = set(range(self.captured)) - self.destination.taken
+        while journal_files(self.directory):
+            self.shipper._step()
+        found = figures(self.directory)
+        missing = set(range(self.captured)) - self.destination.read
         self.shipper._lock.release()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.directory)
         assert found["pending"] == 0
         assert found["captured"] + lost == self.captured
         assert len(missing) <= found["rejected"] + sum(found["dropped"].values()) + lost
-        assert len(self.destination.taken) >= found["delivered"] - found["duplicates"]
+        assert len(self.destination.read) >= found["delivered"] - found["duplicates"]
 
 
 def test_no_event_is_lost_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens in whatever order: an event is delivered, or the user can read that it was not, and why."""
     monkeypatch.setattr(journals, "_PAUSE", 0.0)
-    monkeypatch.setattr(pen, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(segment, "_LOOK_EVERY", 0.0)
     monkeypatch.setattr(retry, "_full_jitter", lambda state: 0.0)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         JournalMachine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from sluice_agent.errors import JournalUnavailableError
-from sluice_agent.transport.folder import open_folder
-from sluice_agent.transport.lock import ShipLock, ship_lock, silence, who_ships
+from sluice_agent.transport.directory import open_directory
+from sluice_agent.transport.lock import ShipLock, seconds_since_touch, ship_lock, who_ships
 from tests.support.process import ROOT
 from tests.unit.transport.lines import without_ceremony
 
@@ -33,12 +33,14 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def another(folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def another(directory: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     """`another()`: a process that has tried to take the folder's lock, and lives."""
     started: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
-        process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], cwd=ROOT, stdin=-1, stdout=-1, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(directory)], cwd=ROOT, stdin=-1, stdout=-1, text=True
+        )
         started.append(process)
         return process
 
@@ -54,26 +56,26 @@ def said(process: subprocess.Popen[str]) -> bool:
 
 
 def test_one_process_ships_and_the_next_takes_over_when_it_is_killed(
-    folder: Path, another: Callable[[], subprocess.Popen[str]]
+    directory: Path, another: Callable[[], subprocess.Popen[str]]
 ) -> None:
     """Two shippers would send everything twice; none after a kill -9 would send nothing."""
     first = another()
     assert said(first)
-    lock = ShipLock(folder, "sluice")
+    lock = ShipLock(directory, "sluice")
     assert not lock.acquire()
-    assert who_ships(folder, "sluice") == {"pid": first.pid, "hostname": socket.gethostname()}
+    assert who_ships(directory, "sluice") == {"pid": first.pid, "hostname": socket.gethostname()}
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert who_ships(folder, "sluice") is None
+    assert who_ships(directory, "sluice") is None
     assert lock.acquire()
     assert not said(another())
     lock.release()
     assert said(another())
 
 
-def test_a_lock_that_is_held_is_kept(folder: Path) -> None:
+def test_a_lock_that_is_held_is_kept(directory: Path) -> None:
     """The shipper asks at every turn: asking must not let another one in."""
-    lock, other = ShipLock(folder, "sluice"), ShipLock(folder, "sluice")
+    lock, other = ShipLock(directory, "sluice"), ShipLock(directory, "sluice")
     assert lock.acquire()
     assert lock.acquire()
     assert not other.acquire()
@@ -82,25 +84,25 @@ def test_a_lock_that_is_held_is_kept(folder: Path) -> None:
     other.release()
 
 
-def test_a_child_that_lets_go_does_not_let_go_for_its_parent(folder: Path) -> None:
+def test_a_child_that_lets_go_does_not_let_go_for_its_parent(directory: Path) -> None:
     """Every forked child of a web server lets go of what it inherited: the parent must go on shipping."""
-    lock = ShipLock(folder, "sluice")
+    lock = ShipLock(directory, "sluice")
     assert lock.acquire()
     child = os.fork()
     if child == 0:
         lock.release()
         os._exit(0)
     os.waitpid(child, 0)
-    assert not ShipLock(folder, "sluice").acquire()
+    assert not ShipLock(directory, "sluice").acquire()
     lock.release()
 
 
-def test_a_folder_that_was_removed_has_a_new_lock(folder: Path) -> None:
+def test_a_folder_that_was_removed_has_a_new_lock(directory: Path) -> None:
     """Who holds the lock of a file that is gone holds nothing: another process may ship the new folder."""
-    lock, other = ShipLock(folder, "sluice"), ShipLock(folder, "sluice")
+    lock, other = ShipLock(directory, "sluice"), ShipLock(directory, "sluice")
     assert lock.acquire()
-    shutil.rmtree(folder)
-    folder.mkdir()
+    shutil.rmtree(directory)
+    directory.mkdir()
     assert other.acquire()
     assert not lock.acquire()
     other.release()
@@ -108,26 +110,26 @@ def test_a_folder_that_was_removed_has_a_new_lock(folder: Path) -> None:
     lock.release()
 
 
-def test_nobody_ships_where_there_is_no_lock(folder: Path) -> None:
+def test_nobody_ships_where_there_is_no_lock(directory: Path) -> None:
     """`sluice-agent status` on a fresh host must answer, not fail."""
-    assert who_ships(folder, "sluice") is None
-    assert who_ships(folder / "missing", "sluice") is None
+    assert who_ships(directory, "sluice") is None
+    assert who_ships(directory / "missing", "sluice") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]"])
-def test_a_holder_that_has_not_signed_is_a_holder(folder: Path, content: bytes) -> None:
+def test_a_holder_that_has_not_signed_is_a_holder(directory: Path, content: bytes) -> None:
     """Between taking the lock and signing it, somebody does ship."""
-    lock = ShipLock(folder, "sluice")
+    lock = ShipLock(directory, "sluice")
     assert lock.acquire()
-    ship_lock(folder, "sluice").write_bytes(content)
-    assert who_ships(folder, "sluice") == {}
+    ship_lock(directory, "sluice").write_bytes(content)
+    assert who_ships(directory, "sluice") == {}
     lock.release()
 
 
-def test_one_that_takes_precedence_asks_and_is_handed_the_lock(folder: Path) -> None:
+def test_one_that_takes_precedence_asks_and_is_handed_the_lock(directory: Path) -> None:
     """A script that runs for a day would keep the lock of a worker, and take it along when it ends."""
-    script, worker, another_worker = (ShipLock(folder, "sluice") for _ in range(3))
-    worker.precedes = another_worker.precedes = True
+    script, worker, another_worker = (ShipLock(directory, "sluice") for _ in range(3))
+    worker.has_priority = another_worker.has_priority = True
     assert script.acquire()
     assert not script.is_wanted()
     assert not worker.acquire()
@@ -142,16 +144,16 @@ def test_one_that_takes_precedence_asks_and_is_handed_the_lock(folder: Path) -> 
     worker.release()
 
 
-def test_who_asks_and_dies_asks_no_more(folder: Path) -> None:
+def test_who_asks_and_dies_asks_no_more(directory: Path) -> None:
     """A worker that was killed while it waited would have the others stand back for ever."""
-    lock = ShipLock(folder, "sluice")
+    lock = ShipLock(directory, "sluice")
     assert lock.acquire()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         lock.release()
-        asking = ShipLock(folder, "sluice")
-        asking.precedes = True
+        asking = ShipLock(directory, "sluice")
+        asking.has_priority = True
         asking.acquire()
         os.write(writer, b".")
         signal.pause()
@@ -164,22 +166,22 @@ def test_who_asks_and_dies_asks_no_more(folder: Path) -> None:
     without_ceremony(reader, writer)
 
 
-def test_one_that_ships_shows_that_it_moves(folder: Path) -> None:
+def test_one_that_ships_shows_that_it_moves(directory: Path) -> None:
     """A process that was stopped holds its lock: nobody would see that nothing moves."""
-    lock = ShipLock(folder, "sluice")
-    assert silence(folder, "sluice") == 0
+    lock = ShipLock(directory, "sluice")
+    assert seconds_since_touch(directory, "sluice") == 0
     assert lock.acquire()
     long_ago = time.time() - 1_000
-    os.utime(ship_lock(folder, "sluice"), (long_ago, long_ago))
-    assert silence(folder, "sluice") == pytest.approx(1_000, abs=5)
-    lock.sign()
-    assert silence(folder, "sluice") < 5
+    os.utime(ship_lock(directory, "sluice"), (long_ago, long_ago))
+    assert seconds_since_touch(directory, "sluice") == pytest.approx(1_000, abs=5)
+    lock.touch()
+    assert seconds_since_touch(directory, "sluice") < 5
     lock.release()
 
 
-def test_where_nothing_can_be_locked_that_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_locked_that_is_said(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On some network file systems nobody would ship, and nobody would know why."""
-    lock = ShipLock(folder, "sluice")
+    lock = ShipLock(directory, "sluice")
     assert lock.acquire()
     lock.release()
 
@@ -190,10 +192,10 @@ def test_where_nothing_can_be_locked_that_is_said(folder: Path, monkeypatch: pyt
     for _ in range(2):
         with pytest.raises(OSError, match="needs flock"):
             lock.acquire()
-    assert who_ships(folder, "sluice") is None
+    assert who_ships(directory, "sluice") is None
     with pytest.raises(JournalUnavailableError, match="needs flock"):
-        open_folder(folder, "journal")
-    assert not list((folder / "journal").iterdir())
+        open_directory(directory, "journal")
+    assert not list((directory / "journal").iterdir())
     monkeypatch.undo()
     assert lock.acquire()
     lock.release()

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.transport import answers, retry, shipper
-from sluice_agent.transport.answers import Refused, Settled, Verdict
-from sluice_agent.transport.cursor import Cursor, cursor_path, load
-from sluice_agent.transport.eviction import room_for_more
-from sluice_agent.transport.folder import EVENTS, journal_files
-from sluice_agent.transport.http import nothing
+from sluice_agent.transport import responses, retry, shipper
+from sluice_agent.transport.cursor import Cursor, cursor_path, load_cursor
+from sluice_agent.transport.directory import EVENTS, journal_files
+from sluice_agent.transport.http import noop
 from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.responses import Refused, Settled, Verdict
+from sluice_agent.transport.retention import ensure_room
 from sluice_agent.transport.shipper import Shipper
 from sluice_agent.transport.sluice import SluiceEndpoint
 from tests.support import misbehaviour
@@ -37,7 +37,7 @@ Ship = Callable[..., Shipper]
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoffs and holds of milliseconds."""
     monkeypatch.setattr(retry, "_full_jitter", lambda state: 0.01)
-    monkeypatch.setattr(answers, "_HOLD", 0.05)
+    monkeypatch.setattr(responses, "_MINUTE", 0.05)
     monkeypatch.setattr(shipper, "_TAKE_OVER_EVERY", 0.02)
     monkeypatch.setattr(shipper, "_AFTER_A_FAULT", 0.05)
 
@@ -46,8 +46,8 @@ def numbers(endpoint: Endpoint) -> list[int]:
     return [int(str(event_id_of(one)).removeprefix("event-")) for one in endpoint.events]
 
 
-def settled(folder: Path, **expected: Any) -> bool:
-    found = {name: value for name, value in figures(folder).items() if value}
+def settled(directory: Path, **expected: Any) -> bool:
+    found = {name: value for name, value in figures(directory).items() if value}
     return found == {"captured": sum_of(expected), **expected}
 
 
@@ -57,24 +57,24 @@ def sum_of(expected: dict[str, Any]) -> int:
     )
 
 
-def in_dead(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted((folder / "dead").glob("*.json"))]
+def in_dead(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((directory / "dead").glob("*.json"))]
 
 
-def test_everything_arrives_and_the_files_are_given_back(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_everything_arrives_and_the_files_are_given_back(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A delivered event that keeps its place on the disk fills it."""
-    write_file(folder, *map(event, range(1_200)))
+    write_file(directory, *map(event, range(1_200)))
     ship()
-    wait_until(lambda: settled(folder, delivered=1_200))
-    wait_until(lambda: journal_files(folder) == [])
+    wait_until(lambda: settled(directory, delivered=1_200))
+    wait_until(lambda: journal_files(directory) == [])
     assert numbers(endpoint) == list(range(1_200))
     assert [len(request.events) for request in endpoint.requests] == [500, 500, 200]
-    assert load(cursor_path(folder, "sluice")).offsets == {}
+    assert load_cursor(cursor_path(directory, "sluice")).offsets == {}
 
 
-def test_what_trickles_in_goes_in_batches(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_what_trickles_in_goes_in_batches(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A request for each event would meet the endpoint's rate limit, and cost the host more than its tasks."""
-    journal = Journal(folder, 64_000_000)
+    journal = Journal(directory, 64_000_000)
     ship(interval=0.2)
     for number in range(200):
         journal.append(event(number))
@@ -85,12 +85,12 @@ def test_what_trickles_in_goes_in_batches(ship: Ship, folder: Path, endpoint: En
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429, 408])
-def test_what_fails_and_then_works_arrives_once(ship: Ship, folder: Path, endpoint: Endpoint, status: int) -> None:
+def test_what_fails_and_then_works_arrives_once(ship: Ship, directory: Path, endpoint: Endpoint, status: int) -> None:
     """A deployment of the endpoint must cost no event and double none."""
     endpoint.script(*[misbehaviour.status(status)] * 3)
-    write_file(folder, *map(event, range(10)))
+    write_file(directory, *map(event, range(10)))
     ship()
-    wait_until(lambda: settled(folder, delivered=10))
+    wait_until(lambda: settled(directory, delivered=10))
     assert numbers(endpoint) == list(range(10))
     assert endpoint.duplicates == []
     assert len(endpoint.requests) == 4
@@ -98,212 +98,212 @@ def test_what_fails_and_then_works_arrives_once(ship: Ship, folder: Path, endpoi
 
 @pytest.mark.parametrize("loss", [misbehaviour.lost_answer, misbehaviour.reset_mid_answer])
 def test_a_lost_answer_brings_the_same_bytes_again(
-    ship: Ship, folder: Path, endpoint: Endpoint, loss: misbehaviour.Behaviour
+    ship: Ship, directory: Path, endpoint: Endpoint, loss: misbehaviour.Behaviour
 ) -> None:
     """The endpoint recognises a repetition by its bytes and its key: with others, everything would be shown twice."""
     endpoint.script(loss)
-    write_file(folder, *map(event, range(10)))
+    write_file(directory, *map(event, range(10)))
     ship()
-    wait_until(lambda: settled(folder, delivered=10, duplicates=10))
+    wait_until(lambda: settled(directory, delivered=10, duplicates=10))
     first, second = endpoint.requests
     assert first.raw == second.raw
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
     assert numbers(endpoint) == list(range(10))
 
 
-def test_two_batches_have_two_keys(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_two_batches_have_two_keys(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """Under one key the second batch would be taken for a repetition of the first, and dropped."""
-    write_file(folder, event(0), event(1))
+    write_file(directory, event(0), event(1))
     ship(most_lines=1)
-    wait_until(lambda: settled(folder, delivered=2))
+    wait_until(lambda: settled(directory, delivered=2))
     assert len({request.headers["idempotency-key"] for request in endpoint.requests}) == 2
 
 
-def test_a_limit_that_nobody_published_is_found_and_remembered(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_a_limit_that_nobody_published_is_found_and_remembered(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A proxy before the endpoint takes a megabyte, or 64 kB: no event may be lost to find that out again and again."""
     endpoint.standing(misbehaviour.limits(8_000))
-    write_file(folder, *map(event, range(300)))
+    write_file(directory, *map(event, range(300)))
     ship()
-    wait_until(lambda: settled(folder, delivered=300))
+    wait_until(lambda: settled(directory, delivered=300))
     assert numbers(endpoint) == list(range(300))
     endpoint.requests.clear()
-    write_file(folder, *map(event, range(300, 600)))
-    wait_until(lambda: settled(folder, delivered=600))
+    write_file(directory, *map(event, range(300, 600)))
+    wait_until(lambda: settled(directory, delivered=600))
     assert {request.status for request in endpoint.requests} == {200}
 
 
-def test_a_single_event_that_is_too_large_is_buried(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_a_single_event_that_is_too_large_is_buried(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """One task with a huge argument must not hold up everything behind it."""
     endpoint.standing(misbehaviour.limits(8_000))
-    write_file(folder, event(0), event(1, filler=20_000), event(2))
+    write_file(directory, event(0), event(1, filler=20_000), event(2))
     ship()
-    wait_until(lambda: settled(folder, delivered=2, rejected=1))
+    wait_until(lambda: settled(directory, delivered=2, rejected=1))
     assert numbers(endpoint) == [0, 2]
-    [letter] = in_dead(folder)
+    [letter] = in_dead(directory)
     assert [event_id_of(one) for one in letter["events"]] == ["event-1"]
     assert letter["answer"].startswith("413 ")
 
 
 @pytest.mark.parametrize("code", [400, 422])
 def test_a_poisonous_event_is_found_and_the_rest_delivered(
-    ship: Ship, folder: Path, endpoint: Endpoint, code: int
+    ship: Ship, directory: Path, endpoint: Endpoint, code: int
 ) -> None:
     """One event that the endpoint refuses must not take the 499 others of its batch with it."""
     endpoint.standing(misbehaviour.poisoned_by(lambda one: event_id_of(one) in ("event-17", "event-40"), code))
-    write_file(folder, *map(event, range(64)))
+    write_file(directory, *map(event, range(64)))
     ship()
-    wait_until(lambda: settled(folder, delivered=62, rejected=2))
+    wait_until(lambda: settled(directory, delivered=62, rejected=2))
     assert sorted(numbers(endpoint)) == sorted(set(range(64)) - {17, 40})
-    letters = in_dead(folder)
+    letters = in_dead(directory)
     assert [[event_id_of(one) for one in letter["events"]] for letter in letters] == [["event-17"], ["event-40"]]
     assert {letter["answer"][:4] for letter in letters} == {f"{code} "}
-    assert {path.stat().st_mode & 0o777 for path in (folder / "dead").iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (directory / "dead").iterdir()} == {0o600}
 
 
-def test_a_line_that_is_broken_in_its_middle_is_poison_too(folder: Path) -> None:
+def test_a_line_that_is_broken_in_its_middle_is_poison_too(directory: Path) -> None:
     """What looks like an event and is no JSON is refused by the endpoint: the shipper must get past it."""
     endpoint = Endpoint()
-    write_file(folder, event(0), b'{"type":"job_state_change",,}', event(2))
+    write_file(directory, event(0), b'{"type":"job_state_change",,}', event(2))
     one = Shipper(
-        folder, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), interval=0.02, most_lines=9, most_bytes=9_999
+        directory, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), interval=0.02, most_lines=9, most_bytes=9_999
     )
     one.start()
-    wait_until(lambda: settled(folder, delivered=2, rejected=1))
+    wait_until(lambda: settled(directory, delivered=2, rejected=1))
     one.stop(5)
     endpoint.close()
     assert numbers(endpoint) == [0, 2]
 
 
 def test_while_the_key_is_wrong_everything_is_held(
-    ship: Ship, folder: Path, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+    ship: Ship, directory: Path, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A key that was revoked by mistake costs no event, and one line in the log."""
     endpoint.key = "sk_another"
-    write_file(folder, *map(event, range(10)))
+    write_file(directory, *map(event, range(10)))
     ship()
     wait_until(lambda: len(endpoint.requests) >= 3)
-    assert figures(folder)["pending"] == 10
-    assert "401" in str(load(cursor_path(folder, "sluice")).last_error)
+    assert figures(directory)["pending"] == 10
+    assert "401" in str(load_cursor(cursor_path(directory, "sluice")).last_error)
     endpoint.key = "sk_test"
-    wait_until(lambda: settled(folder, delivered=10))
-    assert load(cursor_path(folder, "sluice")).last_error is None
+    wait_until(lambda: settled(directory, delivered=10))
+    assert load_cursor(cursor_path(directory, "sluice")).last_error is None
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "sk_test" not in caplog.text
 
 
-def test_what_the_endpoint_rejects_is_counted_and_kept(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_what_the_endpoint_rejects_is_counted_and_kept(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """Which event was rejected the answer does not say: the user finds it in the copy of its batch."""
     endpoint.standing(misbehaviour.rejects(lambda one: event_id_of(one) == "event-3"))
-    write_file(folder, *map(event, range(10)))
+    write_file(directory, *map(event, range(10)))
     ship()
-    wait_until(lambda: settled(folder, delivered=9, rejected=1))
-    [letter] = in_dead(folder)
+    wait_until(lambda: settled(directory, delivered=9, rejected=1))
+    [letter] = in_dead(directory)
     assert len(letter["events"]) == 10
     assert json.loads(letter["answer"].partition(" ")[2])["rejected"] == 1
 
 
-def test_a_batch_that_was_refused_whole_is_seen_in_the_status(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_a_batch_that_was_refused_whole_is_seen_in_the_status(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """Nothing arrives any more, and the status would speak of a delivery a second ago, and of no error."""
     endpoint.standing(misbehaviour.poisoned_by(lambda one: event_id_of(one) != "event-9"))
-    write_file(folder, event(0), event(1))
+    write_file(directory, event(0), event(1))
     ship()
-    wait_until(lambda: settled(folder, rejected=2))
-    place = load(cursor_path(folder, "sluice"))
-    assert place.last_delivery is None
-    assert place.last_error is not None
-    assert place.last_error["message"].startswith("400 ")
-    write_file(folder, event(9))
-    wait_until(lambda: settled(folder, delivered=1, rejected=2))
-    place = load(cursor_path(folder, "sluice"))
-    assert place.last_delivery is not None
-    assert place.last_error is None
+    wait_until(lambda: settled(directory, rejected=2))
+    cursor = load_cursor(cursor_path(directory, "sluice"))
+    assert cursor.last_delivery is None
+    assert cursor.last_error is not None
+    assert cursor.last_error["message"].startswith("400 ")
+    write_file(directory, event(9))
+    wait_until(lambda: settled(directory, delivered=1, rejected=2))
+    cursor = load_cursor(cursor_path(directory, "sluice"))
+    assert cursor.last_delivery is not None
+    assert cursor.last_error is None
 
 
-def test_beyond_the_daily_limit_events_wait(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_beyond_the_daily_limit_events_wait(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """The limit resets at midnight: what came in the evening must still be there."""
     endpoint.script(misbehaviour.truncates(4))
-    write_file(folder, *map(event, range(10)))
+    write_file(directory, *map(event, range(10)))
     made = ship()
-    wait_until(lambda: load(cursor_path(folder, "sluice")).last_error)
-    assert figures(folder)["pending"] == 10
+    wait_until(lambda: load_cursor(cursor_path(directory, "sluice")).last_error)
+    assert figures(directory)["pending"] == 10
     assert len(endpoint.requests) == 1
     made.stop(5)
     assert len(endpoint.requests) == 1, "before the limit resets there is nothing to ask"
     ship()
-    wait_until(lambda: settled(folder, delivered=10, duplicates=4))
+    wait_until(lambda: settled(directory, delivered=10, duplicates=4))
     assert numbers(endpoint) == list(range(10))
 
 
-def test_a_proxys_page_is_no_delivery(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_a_proxys_page_is_no_delivery(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A captive portal says 200 to everything."""
     endpoint.script(misbehaviour.html(), misbehaviour.rubbish())
-    write_file(folder, event(0))
+    write_file(directory, event(0))
     ship()
-    wait_until(lambda: settled(folder, delivered=1))
+    wait_until(lambda: settled(directory, delivered=1))
     assert numbers(endpoint) == [0]
 
 
-def test_an_endpoint_is_not_asked_sooner_than_it_wishes(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_an_endpoint_is_not_asked_sooner_than_it_wishes(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A key that ignores Retry-After is locked out."""
     endpoint.script(misbehaviour.too_many("0.5"))
-    write_file(folder, event(0))
+    write_file(directory, event(0))
     ship()
     wait_until(lambda: len(endpoint.requests) == 2)
     assert endpoint.requests[1].at - endpoint.requests[0].at >= 0.5
 
 
-def test_a_shutdown_does_not_cut_a_wait_short(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_a_shutdown_does_not_cut_a_wait_short(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A fleet that is restarted while the endpoint asks for patience must not ask all at once."""
     endpoint.script(misbehaviour.too_many("30"))
-    write_file(folder, event(0))
+    write_file(directory, event(0))
     made = ship()
     wait_until(lambda: endpoint.requests)
-    wait_until(lambda: load(cursor_path(folder, "sluice")).last_error)
+    wait_until(lambda: load_cursor(cursor_path(directory, "sluice")).last_error)
     began = time.monotonic()
     made.stop(20)
     assert time.monotonic() - began < 10
     assert len(endpoint.requests) == 1
-    assert figures(folder)["pending"] == 1
+    assert figures(directory)["pending"] == 1
 
 
-def test_stop_delivers_what_there_is(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_stop_delivers_what_there_is(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A deployment must not leave events behind that only the next worker sends."""
     made = ship(interval=60)
-    wait_until(lambda: made._mine)
-    write_file(folder, *map(event, range(1_200)))
+    wait_until(lambda: made._holds_lock)
+    write_file(directory, *map(event, range(1_200)))
     made.stop(5)
-    assert settled(folder, delivered=1_200)
-    assert journal_files(folder) == []
+    assert settled(directory, delivered=1_200)
+    assert journal_files(directory) == []
 
 
-def test_stop_leaves_the_rest_when_the_endpoint_is_down(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_stop_leaves_the_rest_when_the_endpoint_is_down(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """An endpoint that is away must not keep the worker from ending, and costs nothing."""
     endpoint.down()
-    write_file(folder, *map(event, range(10)))
+    write_file(directory, *map(event, range(10)))
     made = ship()
-    wait_until(lambda: load(cursor_path(folder, "sluice")).last_error)
+    wait_until(lambda: load_cursor(cursor_path(directory, "sluice")).last_error)
     began = time.monotonic()
     made.stop(20)
     assert time.monotonic() - began < 10
-    assert settled(folder, pending=10)
+    assert settled(directory, pending=10)
     endpoint.up()
     ship()
-    wait_until(lambda: settled(folder, delivered=10))
+    wait_until(lambda: settled(directory, delivered=10))
 
 
-def test_stop_keeps_to_its_budget_when_the_endpoint_is_silent(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_stop_keeps_to_its_budget_when_the_endpoint_is_silent(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A worker that Kubernetes kills because it will not end loses more than what waits."""
     endpoint.standing(misbehaviour.hangs())
-    write_file(folder, event(0))
+    write_file(directory, event(0))
     made = ship()
     wait_until(lambda: endpoint.requests)
     began = time.monotonic()
     made.stop(0.3)
     assert 0.2 < time.monotonic() - began < 5
-    assert settled(folder, pending=1)
+    assert settled(directory, pending=1)
 
 
-def test_stop_keeps_to_its_budget_when_there_is_too_much(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_stop_keeps_to_its_budget_when_there_is_too_much(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A backlog of a day is no reason to keep the host from ending."""
 
     def slowly(exchange: Any) -> bool:
@@ -311,7 +311,7 @@ def test_stop_keeps_to_its_budget_when_there_is_too_much(ship: Ship, folder: Pat
         return misbehaviour.ok(exchange)
 
     endpoint.standing(slowly)
-    write_file(folder, *map(event, range(100)))
+    write_file(directory, *map(event, range(100)))
     made = ship(most_lines=1)
     wait_until(lambda: endpoint.requests)
     began = time.monotonic()
@@ -320,51 +320,51 @@ def test_stop_keeps_to_its_budget_when_there_is_too_much(ship: Ship, folder: Pat
     assert made._thread is not None
     made._thread.join(2)
     assert not made._thread.is_alive()
-    assert 0 < figures(folder)["pending"] < 100
+    assert 0 < figures(directory)["pending"] < 100
 
 
-def test_one_ships_and_the_other_takes_over(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_one_ships_and_the_other_takes_over(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """Two that ship send everything twice; none after the first has ended sends nothing."""
     first = ship()
-    wait_until(lambda: first._mine)
+    wait_until(lambda: first._holds_lock)
     second = ship()
-    write_file(folder, *map(event, range(10)))
-    wait_until(lambda: settled(folder, delivered=10))
-    assert not second._mine
+    write_file(directory, *map(event, range(10)))
+    wait_until(lambda: settled(directory, delivered=10))
+    assert not second._holds_lock
     first.stop(5)
-    write_file(folder, *map(event, range(10, 20)))
-    wait_until(lambda: settled(folder, delivered=20))
+    write_file(directory, *map(event, range(10, 20)))
+    wait_until(lambda: settled(directory, delivered=20))
     assert numbers(endpoint) == list(range(20))
     assert endpoint.duplicates == []
 
 
-def test_what_a_killed_shipper_left_is_shipped_by_the_next(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_what_a_killed_shipper_left_is_shipped_by_the_next(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A container that is killed in the middle of a request costs no event and doubles none."""
     endpoint.script(misbehaviour.ok, misbehaviour.hangs(accepted=True))
-    write_file(folder, *map(event, range(4)))
+    write_file(directory, *map(event, range(4)))
     code = """
 import sys, time
 from pathlib import Path
 from sluice_agent.transport.shipper import Shipper
 from sluice_agent.transport.sluice import SluiceEndpoint
-from sluice_agent.transport.http import nothing
+from sluice_agent.transport.http import noop
 Shipper(Path(sys.argv[1]), SluiceEndpoint(sys.argv[2], "sk_test"), interval=0.02, most_lines=2, most_bytes=9999).run()
 """
-    process = subprocess.Popen([sys.executable, "-c", code, str(folder), endpoint.url + "/ingest"], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-c", code, str(directory), endpoint.url + "/ingest"], cwd=ROOT)
     try:
         wait_until(lambda: len(endpoint.requests) == 2)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     ship()
-    wait_until(lambda: settled(folder, delivered=4, duplicates=2))
+    wait_until(lambda: settled(directory, delivered=4, duplicates=2))
     assert numbers(endpoint) == [0, 1, 2, 3]
 
 
-def test_a_forked_child_leaves_the_delivery_to_its_parent(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_a_forked_child_leaves_the_delivery_to_its_parent(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A child that takes the parent's lock from it, or keeps it after the parent's end, stops the delivery."""
     made = ship()
-    wait_until(lambda: made._mine)
+    wait_until(lambda: made._holds_lock)
     ready, tell = os.pipe()
     child = os.fork()
     if child == 0:
@@ -373,124 +373,124 @@ def test_a_forked_child_leaves_the_delivery_to_its_parent(ship: Ship, folder: Pa
         signal.pause()
     try:
         os.read(ready, 1)
-        assert not ship()._mine
-        write_file(folder, event(0))
-        wait_until(lambda: settled(folder, delivered=1))
-        assert made._mine
+        assert not ship()._holds_lock
+        write_file(directory, event(0))
+        wait_until(lambda: settled(directory, delivered=1))
+        assert made._holds_lock
         made.stop(5)
-        write_file(folder, event(1))
-        wait_until(lambda: settled(folder, delivered=2))
+        write_file(directory, event(1))
+        wait_until(lambda: settled(directory, delivered=2))
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def test_what_is_evicted_on_its_way_is_counted_once(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_what_is_evicted_on_its_way_is_counted_once(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """The folder fills while the endpoint is away: what is then dropped and yet delivered is one event, not two."""
     endpoint.script(misbehaviour.hangs())
-    journal = Journal(folder, 64_000_000)
+    journal = Journal(directory, 64_000_000)
     journal.append(event(0))
     journal.drop("before_send")
     journal.append(event(1))
     ship()
     wait_until(lambda: endpoint.requests)
     journal.close()  # a rotation, or the process's end
-    room_for_more(folder, 100, lambda evicted: journal.unwritten.update(journal_full=evicted["sluice"]))
-    assert journal_files(folder, EVENTS) == []
+    ensure_room(directory, 100, lambda evicted: journal.unwritten.update(journal_full=evicted["sluice"]))
+    assert journal_files(directory, EVENTS) == []
     journal.append(event(2))
     endpoint.release()
     wait_until(lambda: numbers(endpoint) == [0, 1, 2])
-    wait_until(lambda: settled(folder, delivered=1, dropped={"journal_full": 3}))
+    wait_until(lambda: settled(directory, delivered=1, dropped={"journal_full": 3}))
     journal.close()
 
 
-def test_a_file_stays_until_every_destination_has_passed_it(ship: Ship, folder: Path) -> None:
+def test_a_file_stays_until_every_destination_has_passed_it(ship: Ship, directory: Path) -> None:
     """A second destination that is slower must not lose what the first already has."""
-    name = write_file(folder, event(0))
-    other = Cursor(cursor_path(folder, "another"))
+    name = write_file(directory, event(0))
+    other = Cursor(cursor_path(directory, "another"))
     other.save()
     ship()
-    wait_until(lambda: settled(folder, delivered=1))
+    wait_until(lambda: settled(directory, delivered=1))
     time.sleep(0.1)  # a few turns, in each of which it could be removed
-    assert journal_files(folder) == [name]
-    other.offsets = {name: (folder / name).stat().st_size}
+    assert journal_files(directory) == [name]
+    other.offsets = {name: (directory / name).stat().st_size}
     other.save()
-    wait_until(lambda: journal_files(folder) == [])
+    wait_until(lambda: journal_files(directory) == [])
 
 
-def test_empty_files_are_given_back(ship: Ship, folder: Path) -> None:
+def test_empty_files_are_given_back(ship: Ship, directory: Path) -> None:
     """Processes that were killed before their first line leave them: they would pile up for ever."""
-    write_file(folder)
+    write_file(directory)
     ship()
-    wait_until(lambda: journal_files(folder) == [])
+    wait_until(lambda: journal_files(directory) == [])
 
 
 def test_a_fault_that_nobody_thought_of_does_not_end_the_thread(
-    ship: Ship, folder: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ship: Ship, directory: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thread that dies leaves the journal to fill, quietly."""
     faults = [RuntimeError("on purpose")] * 2
     real = Cursor.save
 
-    def save(place: Cursor) -> None:
+    def save(cursor: Cursor) -> None:
         if faults:
             raise faults.pop()
-        real(place)
+        real(cursor)
 
     monkeypatch.setattr(Cursor, "save", save)
-    write_file(folder, event(0))
+    write_file(directory, event(0))
     ship()
-    wait_until(lambda: settled(folder, delivered=1))
+    wait_until(lambda: settled(directory, delivered=1))
     assert numbers(endpoint) == [0]
     assert "The shipper failed (RuntimeError: on purpose); it goes on." in caplog.text
 
 
 def test_a_full_disk_is_emptied_by_delivery(
-    ship: Ship, folder: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ship: Ship, directory: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On a full disk the cursor can't be saved: what was delivered must still be given back, and be counted later."""
     real, is_full = Cursor.save, threading.Event()
     is_full.set()
 
-    def save(place: Cursor) -> None:
+    def save(cursor: Cursor) -> None:
         if is_full.is_set():
             raise OSError(28, "No space left on device")
-        real(place)
+        real(cursor)
 
     monkeypatch.setattr(Cursor, "save", save)
-    write_file(folder, *map(event, range(600)))
+    write_file(directory, *map(event, range(600)))
     ship()
-    wait_until(lambda: journal_files(folder) == [])
-    assert figures(folder)["captured"] == 0
+    wait_until(lambda: journal_files(directory) == [])
+    assert figures(directory)["captured"] == 0
     is_full.clear()
-    wait_until(lambda: settled(folder, delivered=600))
+    wait_until(lambda: settled(directory, delivered=600))
     assert endpoint.duplicates == []
     assert "can't be saved" in caplog.text
 
 
-def test_a_folder_that_is_removed_is_shipped_when_it_is_back(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_a_folder_that_is_removed_is_shipped_when_it_is_back(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """Somebody cleans up the temporary folder: the next events must arrive without a restart."""
     made = ship()
-    wait_until(lambda: made._mine)
-    folder.rename(folder.parent / "gone")
-    wait_until(lambda: not made._mine)
-    folder.mkdir(mode=0o700)
-    write_file(folder, event(0))
+    wait_until(lambda: made._holds_lock)
+    directory.rename(directory.parent / "gone")
+    wait_until(lambda: not made._holds_lock)
+    directory.mkdir(mode=0o700)
+    write_file(directory, event(0))
     wait_until(lambda: numbers(endpoint) == [0])
 
 
-def test_a_nudge_ends_a_pause(ship: Ship, folder: Path, endpoint: Endpoint) -> None:
+def test_a_nudge_ends_a_pause(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """`flush()` must not take as long as the longest interval."""
     made = ship(interval=60)
-    wait_until(lambda: made._mine)
-    write_file(folder, event(0))
-    wait_until(lambda: made.nudge() or endpoint.events)
+    wait_until(lambda: made._holds_lock)
+    write_file(directory, event(0))
+    wait_until(lambda: made.wake() or endpoint.events)
 
 
 def test_the_thread_ends_with_the_shipper(ship: Ship) -> None:
     """A thread that stays behind keeps its connection, and the lock that the next process waits for."""
     made = ship()
-    wait_until(lambda: made._mine)
+    wait_until(lambda: made._holds_lock)
     made.stop(5)
     assert made._thread is not None
     assert not made._thread.is_alive()
@@ -507,7 +507,7 @@ def test_the_thread_ends_with_the_shipper(ship: Ship) -> None:
     ],
     ids=["infinite", "deep loss", "deep event", "no JSON"],
 )
-def test_no_line_stops_a_destination(folder: Path, line: bytes) -> None:
+def test_no_line_stops_a_destination(directory: Path, line: bytes) -> None:
     """One line that nobody thought of, and nothing behind it would ever arrive."""
 
     taken: list[bytes] = []
@@ -515,10 +515,10 @@ def test_no_line_stops_a_destination(folder: Path, line: bytes) -> None:
     class Particular:
         name = "sluice"
         knows_duplicates = True
-        choice = None
-        last_answer = "400 on purpose"
+        job_filter = None
+        last_response = "400 on purpose"
 
-        def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+        def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
             if line in lines:
                 return Refused()
             taken.extend(lines)
@@ -527,18 +527,18 @@ def test_no_line_stops_a_destination(folder: Path, line: bytes) -> None:
         def close(self) -> None:
             """Nothing is open."""
 
-    write_file(folder, event(0), line, event(2))
-    one = Shipper(folder, Particular(), interval=0.02, most_lines=9, most_bytes=999_999)
+    write_file(directory, event(0), line, event(2))
+    one = Shipper(directory, Particular(), interval=0.02, most_lines=9, most_bytes=999_999)
     one.start()
-    wait_until(lambda: figures(folder)["pending"] == 0)
+    wait_until(lambda: figures(directory)["pending"] == 0)
     one.stop(5)
     assert taken == [event(0), event(2)]
-    found = figures(folder)
+    found = figures(directory)
     assert (found["delivered"], found["rejected"] + sum(found["dropped"].values())) == (2, 1)
 
 
 def test_a_fault_is_seen_in_the_status(
-    ship: Ship, folder: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+    ship: Ship, directory: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing arrives for hours, and whoever asks why is told that nothing is wrong."""
 
@@ -547,11 +547,11 @@ def test_a_fault_is_seen_in_the_status(
 
     with monkeypatch.context() as patch:
         patch.setattr(shipper, "next_batch", faulty)
-        write_file(folder, event(0))
+        write_file(directory, event(0))
         ship()
-        wait_until(lambda: load(cursor_path(folder, "sluice")).last_error)
-        found = load(cursor_path(folder, "sluice")).last_error
+        wait_until(lambda: load_cursor(cursor_path(directory, "sluice")).last_error)
+        found = load_cursor(cursor_path(directory, "sluice")).last_error
         assert found is not None
         assert found["message"] == "the shipper failed (RuntimeError: on purpose)"
-    wait_until(lambda: settled(folder, delivered=1))
-    assert load(cursor_path(folder, "sluice")).last_error is None
+    wait_until(lambda: settled(directory, delivered=1))
+    assert load_cursor(cursor_path(directory, "sluice")).last_error is None

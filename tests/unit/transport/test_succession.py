@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sluice_agent.transport.answers import Settled, Verdict
-from sluice_agent.transport.cursor import cursor_path, load
-from sluice_agent.transport.http import nothing
+from sluice_agent.transport.cursor import cursor_path, load_cursor
+from sluice_agent.transport.http import noop
 from sluice_agent.transport.journal import Journal
-from sluice_agent.transport.lock import STILL, ShipLock, ship_lock, who_ships
+from sluice_agent.transport.lock import STALLED_SECONDS, ShipLock, ship_lock, who_ships
 from sluice_agent.transport.pulse import Pulse
+from sluice_agent.transport.responses import Settled, Verdict
 from sluice_agent.transport.shipper import Shipper
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures
@@ -61,38 +61,40 @@ def child_without_hooks() -> Iterator[None]:
         os.waitpid(child, 0)
 
 
-def test_a_lock_that_is_released_is_free_whoever_has_a_copy(folder: Path) -> None:
+def test_a_lock_that_is_released_is_free_whoever_has_a_copy(directory: Path) -> None:
     """The children of a uWSGI master would keep its lock for as long as they live, and nothing would be delivered."""
-    holder, wanting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice")
-    wanting.precedes = True
+    holder, wanting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice")
+    wanting.has_priority = True
     assert holder.acquire()
     assert not wanting.acquire()
     with child_without_hooks():
         holder.release()
-        assert who_ships(folder, "sluice") is None
+        assert who_ships(directory, "sluice") is None
         assert wanting.acquire()
         assert not holder.is_wanted()
     wanting.release()
 
 
-def test_a_file_that_is_finished_is_free_whoever_has_a_copy(folder: Path) -> None:
+def test_a_file_that_is_finished_is_free_whoever_has_a_copy(directory: Path) -> None:
     """Each finished file of a uWSGI master would stay on the disk until its children end, and look unfinished."""
-    journal = Journal(folder, 64_000_000)
+    journal = Journal(directory, 64_000_000)
     journal.append(event(1))
     with child_without_hooks():
         journal.close()
-        shipper = Shipper(folder, Taker(), interval=0, most_lines=9, most_bytes=9_999)
-        shipper._turn()  # delivers it, and holds what it delivers
-        shipper._turn()
-        assert not list(folder.glob("*.ndjson"))
+        shipper = Shipper(directory, Taker(), interval=0, most_lines=9, most_bytes=9_999)
+        shipper._step()  # delivers it, and holds what it delivers
+        shipper._step()
+        assert not list(directory.glob("*.ndjson"))
     shipper._lock.release()
 
 
-def test_a_holder_that_does_not_move_is_replaced(folder: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_holder_that_does_not_move_is_replaced(
+    directory: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     """The first uWSGI process without threads would end the delivery of the whole host for as long as it lives."""
-    holder, waiting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice", clock)
+    holder, waiting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice", clock)
     assert holder.acquire()
-    assert not waits(waiting, clock, STILL)
+    assert not waits(waiting, clock, STALLED_SECONDS)
     assert waits(waiting, clock, 6)
     assert not holder.is_held()
     assert not holder.acquire()
@@ -102,22 +104,22 @@ def test_a_holder_that_does_not_move_is_replaced(folder: Path, clock: Clock, cap
     waiting.release()
     assert holder.acquire()
     holder.release()
-    assert {path.name for path in folder.iterdir()} == {"ship-sluice.lock"}
+    assert {path.name for path in directory.iterdir()} == {"ship-sluice.lock"}
 
 
-def test_a_holder_that_moves_is_never_replaced(folder: Path, clock: Clock) -> None:
+def test_a_holder_that_moves_is_never_replaced(directory: Path, clock: Clock) -> None:
     """Two processes would send the same, over and over, while both believe that they ship."""
-    holder, waiting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice", clock)
+    holder, waiting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice", clock)
     assert holder.acquire()
     for _ in range(10):
-        assert not waits(waiting, clock, STILL)
-        holder.sign()
+        assert not waits(waiting, clock, STALLED_SECONDS)
+        holder.touch()
     holder.release()
 
 
-def test_a_machine_that_slept_takes_the_lock_from_nobody(folder: Path, clock: Clock) -> None:
+def test_a_machine_that_slept_takes_the_lock_from_nobody(directory: Path, clock: Clock) -> None:
     """A laptop that was closed for an hour, or containers that were stopped together: nobody could sign meanwhile."""
-    holder, waiting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice", clock)
+    holder, waiting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice", clock)
     assert holder.acquire()
     assert not waits(waiting, clock, 4)
     clock.now += 3_600
@@ -126,9 +128,9 @@ def test_a_machine_that_slept_takes_the_lock_from_nobody(folder: Path, clock: Cl
     holder.release()
 
 
-def test_of_two_that_replace_at_once_one_ships(folder: Path, clock: Clock) -> None:
+def test_of_two_that_replace_at_once_one_ships(directory: Path, clock: Clock) -> None:
     """The herd of a host whose shipper stands still would ship everything as often as there are processes."""
-    holder, *waiting = (ShipLock(folder, "sluice", clock) for _ in range(4))
+    holder, *waiting = (ShipLock(directory, "sluice", clock) for _ in range(4))
     assert holder.acquire()
     for _ in range(20):
         clock.now += 2
@@ -139,24 +141,24 @@ def test_of_two_that_replace_at_once_one_ships(folder: Path, clock: Clock) -> No
         lock.release()
 
 
-def test_who_no_longer_holds_does_not_sign(folder: Path, clock: Clock) -> None:
+def test_who_no_longer_holds_does_not_sign(directory: Path, clock: Clock) -> None:
     """A former holder would keep up the look of its successor, which may stand still in its turn."""
-    holder, waiting = ShipLock(folder, "sluice"), ShipLock(folder, "sluice", clock)
+    holder, waiting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice", clock)
     assert holder.acquire()
-    assert waits(waiting, clock, STILL + 6)
-    os.utime(ship_lock(folder, "sluice"), (1, 1))
-    holder.sign()
-    assert ship_lock(folder, "sluice").stat().st_mtime == 1
-    waiting.sign()
-    assert ship_lock(folder, "sluice").stat().st_mtime > 1
+    assert waits(waiting, clock, STALLED_SECONDS + 6)
+    os.utime(ship_lock(directory, "sluice"), (1, 1))
+    holder.touch()
+    assert ship_lock(directory, "sluice").stat().st_mtime == 1
+    waiting.touch()
+    assert ship_lock(directory, "sluice").stat().st_mtime > 1
     waiting.release()
 
 
-def test_a_pulse_stops_with_the_thread_that_ships(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pulse_stops_with_the_thread_that_ships(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shipper that hangs would hold its lock for ever, and look as if all were well."""
     signs: list[bool] = []
-    lock = ShipLock(folder, "sluice")
-    monkeypatch.setattr(lock, "sign", lambda: signs.append(True))
+    lock = ShipLock(directory, "sluice")
+    monkeypatch.setattr(lock, "touch", lambda: signs.append(True))
     moves = threading.Event()
     pulse = Pulse(lock, moves.is_set, every=0.01)
     pulse.start()
@@ -166,7 +168,7 @@ def test_a_pulse_stops_with_the_thread_that_ships(folder: Path, monkeypatch: pyt
     pulse.stop()
 
 
-def test_a_shipper_ships_without_a_pulse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shipper_ships_without_a_pulse(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a limit of threads, or as the interpreter ends, it would die with its lock, and nothing be delivered."""
     start, taker = threading.Thread.start, Taker()
 
@@ -176,13 +178,13 @@ def test_a_shipper_ships_without_a_pulse(folder: Path, monkeypatch: pytest.Monke
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_no_pulse)
-    journal = Journal(folder, 64_000_000)
+    journal = Journal(directory, 64_000_000)
     journal.append(event(1))
-    shipper = Shipper(folder, taker, interval=0.02, most_lines=9, most_bytes=9_999)
+    shipper = Shipper(directory, taker, interval=0.02, most_lines=9, most_bytes=9_999)
     shipper.start()
     shipper.stop(5)
     journal.close()
-    assert len(taker.taken) == 1
+    assert len(taker.read) == 1
 
 
 class Taker:
@@ -190,98 +192,100 @@ class Taker:
 
     name = "sluice"
     knows_duplicates = True
-    choice = None
-    last_answer = ""
+    job_filter = None
+    last_response = ""
 
     def __init__(self, *, holds: bool = False) -> None:
-        self.taken: list[bytes] = []
+        self.read: list[bytes] = []
         self.asked, self.answers = threading.Event(), threading.Event()
         self._holds = holds
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = nothing) -> Verdict:
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
         self.asked.set()
         if self._holds:
             self.answers.wait(30)
         on_leaving()
-        self.taken += lines
+        self.read += lines
         return Settled(len(lines), 0, 0)
 
     def close(self) -> None:
         pass
 
 
-def test_a_former_holder_sends_nothing_and_saves_nothing(folder: Path, clock: Clock) -> None:
+def test_a_former_holder_sends_nothing_and_saves_nothing(directory: Path, clock: Clock) -> None:
     """It wakes in the middle of a batch: what the other has delivered would go out again, its accounts be undone."""
-    journal = Journal(folder, 64_000_000)
+    journal = Journal(directory, 64_000_000)
     for number in range(3):
         journal.append(event(number))
     journal.close()
     slow, quick = Taker(holds=True), Taker()
-    former = Shipper(folder, slow, interval=0.02, most_lines=2, most_bytes=9_999)
+    former = Shipper(directory, slow, interval=0.02, most_lines=2, most_bytes=9_999)
     former.start()
     slow.asked.wait(30)
-    waiting = ShipLock(folder, "sluice", clock)
-    assert waits(waiting, clock, STILL + 6)
+    waiting = ShipLock(directory, "sluice", clock)
+    assert waits(waiting, clock, STALLED_SECONDS + 6)
     waiting.release()  # the second shipper begins here: it would have to look for ten seconds
-    later = Shipper(folder, quick, interval=0.02, most_lines=2, most_bytes=9_999)
+    later = Shipper(directory, quick, interval=0.02, most_lines=2, most_bytes=9_999)
     later.start()
-    wait_until(lambda: figures(folder)["pending"] == 0)
+    wait_until(lambda: figures(directory)["pending"] == 0)
     slow.answers.set()
     former.stop(0)
     former.join()
-    assert slow.taken == []
-    assert len(quick.taken) == 3
-    found = figures(folder)
+    assert slow.read == []
+    assert len(quick.read) == 3
+    found = figures(directory)
     assert (found["captured"], found["delivered"]) == (3, 3)
     later.stop(5)
 
 
-def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(folder: Path) -> None:
+def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(directory: Path) -> None:
     """It stood still between its last look and the saving: the next process would begin where that one was."""
-    journal = Journal(folder, 64_000_000)
-    shipper = Shipper(folder, Taker(), interval=0, most_lines=9, most_bytes=9_999)
-    shipper._turn()
-    stale = load(cursor_path(folder, "sluice"))
+    journal = Journal(directory, 64_000_000)
+    shipper = Shipper(directory, Taker(), interval=0, most_lines=9, most_bytes=9_999)
+    shipper._step()
+    stale = load_cursor(cursor_path(directory, "sluice"))
     journal.append(event(1))
     journal.close()
-    shipper._turn()
+    shipper._step()
     stale.save()
-    assert load(stale.path).counts.delivered == 0
-    shipper._turn()
-    assert load(stale.path).counts.delivered == 1
+    assert load_cursor(stale.path).counts.delivered == 0
+    shipper._step()
+    assert load_cursor(stale.path).counts.delivered == 1
     shipper._lock.release()
 
 
-def test_one_that_was_replaced_goes_on_where_the_other_was(folder: Path, clock: Clock) -> None:
+def test_one_that_was_replaced_goes_on_where_the_other_was(directory: Path, clock: Clock) -> None:
     """What the other has delivered meanwhile would be delivered again, and counted as if it had never been."""
-    journal, taker = Journal(folder, 64_000_000), Taker()
-    former = Shipper(folder, taker, interval=0, most_lines=9, most_bytes=9_999)
-    former._turn()
-    waiting = ShipLock(folder, "sluice", clock)
-    assert waits(waiting, clock, STILL + 6)
+    journal, taker = Journal(directory, 64_000_000), Taker()
+    former = Shipper(directory, taker, interval=0, most_lines=9, most_bytes=9_999)
+    former._step()
+    waiting = ShipLock(directory, "sluice", clock)
+    assert waits(waiting, clock, STALLED_SECONDS + 6)
     waiting.release()
     journal.append(event(1))
     journal.close()
-    other = Shipper(folder, taker, interval=0, most_lines=9, most_bytes=9_999)
-    other._turn()
+    other = Shipper(directory, taker, interval=0, most_lines=9, most_bytes=9_999)
+    other._step()
     other._lock.release()
-    former._turn()
-    assert len(taker.taken) == 1
-    assert figures(folder)["delivered"] == 1
+    former._step()
+    assert len(taker.read) == 1
+    assert figures(directory)["delivered"] == 1
     former._lock.release()
 
 
-def test_a_shipper_that_lives_signs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shipper_that_lives_signs(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that nobody sees move loses its lock every ten seconds, however well it ships."""
     taker = Taker(holds=True)
-    shipper = Shipper(folder, taker, interval=0.02, most_lines=9, most_bytes=9_999, sign_every=0.05)
-    journal = Journal(folder, 64_000_000)
+    shipper = Shipper(directory, taker, interval=0.02, most_lines=9, most_bytes=9_999, touch_every=0.05)
+    journal = Journal(directory, 64_000_000)
     journal.append(event(1))
     shipper.start()
     taker.asked.wait(30)
     long_ago = time.time() - 1_000
-    os.utime(ship_lock(folder, "sluice"), (long_ago, long_ago))
-    wait_until(lambda: ship_lock(folder, "sluice").stat().st_mtime > long_ago + 500, 5, "it does not sign as it waits")
+    os.utime(ship_lock(directory, "sluice"), (long_ago, long_ago))
+    wait_until(
+        lambda: ship_lock(directory, "sluice").stat().st_mtime > long_ago + 500, 5, "it does not sign as it waits"
+    )
     taker.answers.set()
     shipper.stop(5)
     journal.close()

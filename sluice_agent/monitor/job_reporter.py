@@ -1,0 +1,157 @@
+"""From what is remembered of a task to the line that is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sluice_agent.encoding import JobEvents, JobFacts, job_id
+from sluice_agent.model import JobState
+from sluice_agent.monitor.event_dates import date, date_of_refusal, date_of_waiting, record_agent_report
+from sluice_agent.monitor.parsing import Event
+from sluice_agent.monitor.task_store import PendingPublication, Process, Run, Task
+from sluice_agent.redaction import Redact
+from sluice_agent.timestamps import timestamp, timestamp_from_iso
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+class JobReporter:
+    """Writes events to `emit`, but for the tasks that `is_ignored`; arguments and results only through `redact`.
+
+    `emit_for` takes those that a worker's agent may emit itself. It is given the worker's process, and is None where
+    the agent does.
+    """
+
+    def __init__(
+        self,
+        connection_id: str,
+        emit: Callable[[bytes], None],
+        emit_for: Callable[[Process], Callable[[bytes], None] | None],
+        is_ignored: Callable[[str], bool],
+        redact: Redact | None,
+    ) -> None:
+        self._connection_id = connection_id
+        self._emit = emit
+        self._emit_for = emit_for
+        self._is_ignored = is_ignored
+        self._redact = redact
+
+    def report_waiting(
+        self, external_id: str, task: Task, pending: PendingPublication, by: Process | None = None
+    ) -> None:
+        """Report that a task waits for its first run: once, and once more for each task that it is replaced by.
+
+        And once more where somebody else publishes a later attempt of it. `by` is the worker process that has received
+        it, if any.
+        """
+        replacement = pending.replacement
+        if task.waiting_place >= pending.place or self._is_ignored(pending.name):
+            return
+        pending.at = date_of_waiting(task, pending.place, pending.at)
+        if task.created is not None:  # the first of its messages is what created it
+            task.created = min(task.created, pending.at) if replacement else pending.at
+        task.reported_waiting, task.waiting_attempt, task.waiting_since = replacement, pending.attempt, pending.at
+        emit = self._emit if by is None else self._emit_for(by)
+        if emit is None:
+            return
+        run = f"+{replacement}" if replacement else ""
+        events = self._events_of(external_id, task, name=pending.name, attempt=pending.attempt, run=run)
+        when = timestamp(pending.at)
+        emit(events.event(pending.state, "PENDING", when, requeued=True if replacement else None, **pending.arguments))
+
+    def arguments(self, event: Event) -> Mapping[str, Any]:
+        """What is told of a task's arguments: nothing, or what the hook lets through."""
+        redact = self._redact
+        return {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else _NOTHING
+
+    def report_turned_away(
+        self, external_id: str, task: Task, worker: Process, state: JobState, celery_state: str, at: float, **about: Any
+    ) -> None:
+        """Tell what `worker` has made of a task that it did not begin to run."""
+        emit = self._emit_for(worker)
+        if emit is None or self._is_ignored(task.name):
+            return
+        events = self._events_of(external_id, task, attempt=task.attempt, worker=worker.hostname)
+        emit(events.event(state, celery_state, timestamp(date_of_refusal(task, at)), **about))
+
+    def report_missing(self, external_id: str, task: Task, at: float, reason: str) -> None:
+        """Report that nobody knows what became of a task that waited."""
+        task.is_missing = True
+        if self._is_ignored(task.name):
+            return
+        task.waiting_since = at = date_of_refusal(task, at)
+        events = self._events_of(external_id, task, attempt=task.attempt)
+        self._emit(events.event(JobState.UNKNOWN, "PENDING", timestamp(at), reason=reason))
+
+    def report_run(
+        self,
+        external_id: str,
+        task: Task,
+        run: Run,
+        state: JobState,
+        celery_state: str,
+        at: float,
+        *,
+        is_lost: bool = False,
+        **about: Any,
+    ) -> None:
+        """Report the state of a run, and note it. `is_lost`: its worker has gone, and with it an agent of its own.
+
+        `at` is by the clock of its worker.
+        """
+        previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
+        run.state = state
+        emit = self._emit if is_lost else self._emit_for(run.worker)
+        name = run.task_name or task.name
+        if emit is None:
+            record_agent_report(run, state, at)
+        if emit is None or self._is_ignored(name):
+            return
+        when = timestamp(date(task, run, state, at))
+        started = timestamp(run.reported_started) if run.reported_started else None
+        events = self._events_of(
+            external_id,
+            task,
+            name=name,
+            attempt=run.attempt,
+            is_attempt_known=run.is_attempt_known,
+            worker=run.worker.hostname,
+            run=run.name,
+            redelivered=run.redelivered,
+        )
+        emit(events.event(state, celery_state, when, previous=previous, started=started, **about))
+
+    def result(self, value: Any) -> Any:
+        """What is told of a result: nothing, or what the hook lets through."""
+        return self._redact("result", value) if self._redact else None
+
+    def _events_of(
+        self,
+        external_id: str,
+        task: Task,
+        *,
+        name: str | None = None,
+        attempt: int,
+        is_attempt_known: bool | None = None,
+        worker: str | None = None,
+        run: str = "",
+        redelivered: bool = False,
+    ) -> JobEvents:
+        extensions: dict[str, Any] = {"rootId": job_id(task.root_id or external_id)}
+        if task.parent_id:
+            extensions["parentId"] = job_id(task.parent_id)
+        if task.eta:
+            extensions["eta"] = timestamp_from_iso(task.eta)
+        if task.expires:
+            extensions["expires"] = timestamp_from_iso(task.expires)
+        if task.priority is not None:
+            extensions["priority"] = task.priority
+        if redelivered:
+            extensions["redelivered"] = True
+        created = timestamp(task.created) if task.created else None
+        run += task.publication
+        is_fact = task.is_attempt_known if is_attempt_known is None else is_attempt_known
+        name = name or task.name
+        facts = JobFacts(external_id, name, attempt, task.queue, worker, None, created, run, extensions, is_fact)
+        return JobEvents(self._connection_id, facts)

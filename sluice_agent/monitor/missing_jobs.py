@@ -1,0 +1,98 @@
+"""Jobs that seem to wait for ever: they have left their queue, and no worker says what became of them.
+
+A worker that sends no events may have taken them, or the broker has thrown them away. Before a job is reported so, its
+queue was seen empty after it was published, and every worker has then been asked which jobs it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sluice_agent.monitor.job_reporter import JobReporter
+from sluice_agent.monitor.task_store import Task, TaskStore
+from sluice_agent.monitor.timers import Timers
+from sluice_agent.monitor.worker_events import WorkerEvents
+from sluice_agent.routing import DELAYED
+from sluice_agent.timestamps import seconds_from_iso
+
+MISSING_SECONDS = 30.0
+"""How long a job may wait in an empty queue: a worker that sends events says within seconds that it has taken it."""
+
+_LAST_WORDS = 5.0  # seconds in which an event of a job arrives that was on its way as its queue was seen empty
+_GIVE_UP = 90.0  # seconds until a look has failed: the broker is away, or a solo worker is busy; the next may do better
+
+
+class MissingJobs:
+    """Looks for jobs that have waited for `as_seconds`, and as often, and reports them as `unknown`.
+
+    The time is that of `timers`. To look at 100,000 tasks that are remembered takes 0.1 s.
+    """
+
+    def __init__(
+        self, *, store: TaskStore, workers: WorkerEvents, reporter: JobReporter, timers: Timers, seconds: float
+    ) -> None:
+        self._seconds = seconds
+        self._store = store
+        self._worker_events = workers
+        self._reporter = reporter
+        self._timers = timers
+        self._looked_at = 0.0
+        self._suspects: dict[str, Task] = {}
+        self.queues: frozenset[str] = frozenset()
+        """The queues of which it is to be known whether they are empty."""
+        self._asked_at: float | None = None
+        """When workers were to be asked, as the suspects' queues were seen empty."""
+
+    def look(self) -> None:
+        """Go on. To be called about once a second."""
+        now = self._timers.now
+        passed = now - self._looked_at
+        if self._worker_events.is_standby or not 0 <= passed < _GIVE_UP:  # another monitor hears what becomes of jobs
+            self._suspects, self.queues = {}, frozenset()
+        asked = self._asked_at
+        if not self._suspects:
+            if not 0 <= passed < self._seconds:
+                self._suspect(now)
+        elif asked is not None and now - asked >= _LAST_WORDS and self._worker_events.have_answered(asked):
+            self._report()
+
+    def seen(self, ready: Mapping[str, int]) -> None:
+        """So many messages wait in each of the `queues`, as was seen after they were asked for."""
+        if self.queues:
+            self.queues = frozenset()
+            holds_retries = any(
+                count for name, count in ready.items() if name.startswith(DELAYED)
+            )  # whose ETA no event says
+            self._suspects = {
+                external_id: task
+                for external_id, task in self._suspects.items()
+                if ready.get(task.queue or "") == 0 and not (holds_retries and task.attempt > 1)
+            }
+            if self._suspects:
+                self._asked_at = self._timers.now
+                self._worker_events.ask_again()
+
+    def found(self, external_id: str) -> None:
+        """A worker says that it has this job."""
+        self._suspects.pop(external_id, None)
+
+    def _suspect(self, now: float) -> None:
+        """Begin with all that has waited for long in a queue from which no agent takes."""
+        self._looked_at, self._asked_at = now, None
+        waiting = {key: task for key, task in self._store if task.waits and _waits_since(task) + self._seconds < now}
+        queues = {task.queue for task in waiting.values() if task.queue}
+        self.queues = frozenset(queue for queue in queues if not self._worker_events.may_be_reported(queue))
+        self._suspects = {key: task for key, task in waiting.items() if task.queue in self.queues}
+
+    def _report(self) -> None:
+        suspects, self._suspects = self._suspects, {}
+        for external_id, task in suspects.items():
+            is_reported = self._worker_events.may_be_reported(task.queue or "")  # by an agent that has answered since
+            if task.waits and self._store.get(external_id) is task and not is_reported:
+                reason = f"it has left its queue {task.queue}, and no worker says what became of it"
+                self._reporter.report_missing(external_id, task, self._timers.now, reason)
+
+
+def _waits_since(task: Task) -> float:
+    last = task.last_run
+    return max(task.waiting_since, last.reported_at if last else 0.0, seconds_from_iso(task.eta) or 0.0)

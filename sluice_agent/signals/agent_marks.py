@@ -1,0 +1,84 @@
+"""How this process shows a monitor what it reports itself: in its events on the broker, and when a worker is asked.
+
+A claim is made only while events can be kept: what an agent can't report, a monitor is to report.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from celery.events.dispatcher import EventDispatcher
+from celery.worker import WorkController
+from celery.worker import state as worker_state
+
+from sluice_agent import agent_fields
+from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.signals.patching import patch_method
+
+_SENT = "task-sent"
+
+_reported: ContextVar[tuple[str, str]] = ContextVar("sluice_agent_reported", default=("", ""))
+
+
+class AgentMarks:
+    """The marks on worker events, on `task-sent`, and in the answer to `inspect stats`."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        # Until a worker is set up nobody asks whether events can be kept: the folder is chosen by the user that it
+        # runs as, after this.
+        worker_state.SOFTWARE_INFO[agent_fields.AGENT] = sink.connection_id
+
+    def renew(self) -> None:
+        """Mark the worker events that follow, or stop to."""
+        worker_state.SOFTWARE_INFO[agent_fields.AGENT] = self._sink.connection_id if self._sink.can_keep() else None
+
+    def patch_events_and_stats(self) -> None:
+        """Add the marks where Celery makes the message."""
+        mark_sent = guarded(self._sink, self._mark_sent)
+        mark_stats = guarded(self._sink, self._mark_stats)
+
+        def around_publish(original: Callable[..., Any]) -> Callable[..., Any]:
+            def publish(dispatcher: EventDispatcher, *args: Any, **kwargs: Any) -> Any:
+                event = {**dict(zip(("type", "fields"), args, strict=False)), **kwargs}
+                if event.get("type") == _SENT:
+                    mark_sent(event.get("fields"))
+                return original(dispatcher, *args, **kwargs)
+
+            return publish
+
+        def around_stats(original: Callable[..., Any]) -> Callable[..., Any]:
+            def stats(worker: WorkController, *args: Any, **kwargs: Any) -> Any:
+                found = original(worker, *args, **kwargs)
+                mark_stats(found)
+                return found
+
+            return stats
+
+        patch_method(
+            EventDispatcher, "publish", around_publish, without="a sidecar reports the jobs of this producer as well"
+        )
+        patch_method(WorkController, "stats", around_stats, without="a sidecar reports the jobs of this worker as well")
+
+    def _mark_sent(self, fields: Any) -> None:
+        external_id, created_at = _reported.get()
+        if type(fields) is dict and fields.get("uuid") == external_id and self._sink.can_keep():
+            fields[agent_fields.AGENT] = self._sink.connection_id
+            fields[agent_fields.CREATED_AT] = created_at
+
+    def _mark_stats(self, found: Any) -> None:
+        if type(found) is not dict:
+            return
+        found[agent_fields.AGENT] = {
+            agent_fields.CONNECTION: self._sink.connection_id,
+            agent_fields.REPORTS: self._sink.can_keep(),
+            agent_fields.VERSION: sys.modules["sluice_agent"].__version__,
+        }
+
+
+def mark_next_task_sent(external_id: str, created_at: str) -> None:
+    """It is reported that this job waits: the `task-sent` that this thread publishes next is about that."""
+    _reported.set((external_id, created_at))

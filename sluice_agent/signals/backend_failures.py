@@ -1,0 +1,65 @@
+"""Ends of jobs that a worker's main process announces, and can't store: Celery then raises, and fires no signal.
+
+The result backend may be away, or can't take what the job has come to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker.request import Request
+
+from sluice_agent.model import JobState
+from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.signals.outcome import Outcome, outcome_of
+from sluice_agent.signals.patching import patch_method
+
+Report = Callable[..., None]
+
+_ENDED_BY_SIGNAL = range(-255, -191)  # the exit codes with which billiard ends a child that gets a signal
+_FROM_OUTSIDE = (WorkerLostError, TimeLimitExceeded)  # all other exceptions a job's own process has met, and told
+
+
+def patch_backend_failures(sink: Sink, report: Report) -> None:
+    """Hear them. `report` is given a worker's request, an outcome and extensions, and tells each outcome once."""
+
+    def failed(request: Request, exc_info: Any, _: bool = True, return_ok: bool = False) -> None:
+        raised = exc_info.exception
+        raised = raised.exc if isinstance(raised, ExceptionWithTraceback) else raised
+        told_where_it_ran = return_ok or (isinstance(raised, Exception) and not isinstance(raised, _FROM_OUTSIDE))
+        is_stopped = isinstance(raised, SystemExit) and raised.code in _ENDED_BY_SIGNAL  # whoever did it says why
+        if not told_where_it_ran and not is_stopped:
+            report(request, outcome_of(JobState.FAILED, "FAILURE", raised, exc_info))
+
+    def timed_out(request: Request, soft: bool, timeout: float) -> None:
+        if not soft:
+            report(request, outcome_of(JobState.FAILED, "FAILURE", TimeLimitExceeded(timeout), None))
+
+    def revoked(request: Request, _: str, terminated: bool, signum: Any, expired: bool) -> None:
+        about = {"terminated": terminated or None, "expired": expired or None}
+        report(request, Outcome(JobState.CANCELLED, "REVOKED"), signum=signum and str(signum), **about)
+
+    for method, handle in (("on_failure", failed), ("on_timeout", timed_out), ("_announce_revoked", revoked)):
+        patch_method(
+            Request,
+            method,
+            _on_exception(guarded(sink, handle)),
+            without="an end that can't be stored, as the result backend is away, is not reported",
+        )
+
+
+def _on_exception(handle: Report) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def around(original: Callable[..., Any]) -> Callable[..., Any]:
+        def announce(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(*args, **kwargs)
+            except Exception:
+                handle(*args, **kwargs)
+                raise
+
+        return announce
+
+    return around

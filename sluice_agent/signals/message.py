@@ -1,0 +1,109 @@
+"""From a task message's headers to the facts of a job, wherever the message is met: published, received or running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from celery import Task
+
+from sluice_agent.bounded import Limits, bounded
+from sluice_agent.encoding import JobFacts, job_id
+from sluice_agent.model import encode
+from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, PROCESS, RUN, is_count, replacements
+from sluice_agent.timestamps import timestamp_from_iso
+
+_KEPT = Limits(text=1_000, items=50, depth=6, total=10_000)
+_HIGHEST_PRIORITY = 2**31 - 1  # brokers take a few bits; an integer of thousands of digits can't even be printed
+_MOST_RETRIES = 2**31 - 1  # what takes an event further counts in 32 bits
+
+_SELDOM: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    # headers that most tasks leave empty, their names in our extensions, and how they are written there
+    "group": ("groupId", job_id),
+    "eta": ("eta", timestamp_from_iso),
+    "expires": ("expires", timestamp_from_iso),
+    "stamps": ("stamps", lambda stamps: _small(stamps) if isinstance(stamps, dict) else None),
+    "is_eager": ("eager", bool),
+    "periodic_task_name": ("periodicTask", str),  # django-celery-beat's
+}
+
+
+def facts_of(
+    headers: Mapping[str, Any],
+    agent_header: Mapping[str, str],
+    *,
+    name: str,
+    queue: str | None,
+    worker_id: str | None = None,
+    max_retries: int | None = None,
+) -> JobFacts:
+    """The facts in `headers` (a message's, or a request made from them) and in `agent_header`, our own header."""
+    get = headers.get
+    external_id = str(headers["id"])  # a caller's own may be a number or a UUID
+    extensions: dict[str, Any] = {"rootId": job_id(get("root_id") or external_id)}
+    parent_id = get("parent_id")
+    if parent_id and str(parent_id) != external_id:  # Celery makes a job the parent of its own retry
+        extensions["parentId"] = job_id(parent_id)
+    if any(map(get, _SELDOM)):
+        for header, (extension, form) in _SELDOM.items():
+            if value := get(header):
+                extensions[extension] = form(value)
+    delivery = get("delivery_info")
+    if isinstance(delivery, dict) and delivery:
+        priority = delivery.get("priority")
+        if delivery.get("redelivered"):
+            extensions["redelivered"] = True
+    else:
+        priority = agent_header.get(PRIORITY)
+    if priority is not None:
+        extensions["priority"] = priority_of(priority)
+    if PERIODIC_TASK in agent_header:
+        extensions["periodicTask"] = agent_header[PERIODIC_TASK]
+    shadow = get("shadow")
+    if shadow and shadow != name and isinstance(shadow, str):
+        name, extensions["taskName"] = shadow, name
+    replaced = replacements(headers, agent_header)
+    run = agent_header.get(RUN, "")
+    return JobFacts(
+        external_id,
+        name,
+        _attempt(get("retries")),
+        queue,
+        worker_id,
+        max_retries,
+        agent_header.get(CREATED_AT),
+        f"{run}+{replaced}" if replaced else run,
+        extensions,
+        process=agent_header.get(PROCESS, ""),
+    )
+
+
+def _attempt(retries: Any) -> int:
+    return retries + 1 if type(retries) is int and 0 <= retries < _MOST_RETRIES else 1
+
+
+def _small(stamps: dict[Any, Any]) -> dict[str, Any]:
+    """`stamps` as they are, where they are small and plain: pickle takes anything along."""
+    try:
+        if len(encode(stamps)) <= _KEPT.total:
+            return stamps
+    except (TypeError, ValueError, RecursionError):
+        pass
+    kept: dict[str, Any] = bounded(stamps, _KEPT)
+    return kept
+
+
+def priority_of(value: Any) -> int | None:
+    """A message's priority, or that in our own header; somebody else may have written either, and anything."""
+    if isinstance(value, str):
+        return int(value) if is_count(value) else None
+    return value if type(value) is int and abs(value) <= _HIGHEST_PRIORITY else None
+
+
+def max_retries_of(task: Task | None) -> int | None:
+    """How often `task` is retried at the most; None: without end, or nobody knows."""
+    options = getattr(task, "retry_kwargs", None)  # of autoretry
+    most = options.get("max_retries") if options else None
+    if most is None:
+        most = getattr(task, "max_retries", None)
+    return most if type(most) is int and most >= 0 else None

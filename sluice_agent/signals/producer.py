@@ -1,0 +1,212 @@
+"""What is reported where tasks are published: any process that calls one, a pool child that retries or continues a
+chain, and beat.
+
+That a job waits is reported before its message goes, since our header in the message claims that it has been. Where the
+message then does not go, or nobody knows, that is reported too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from celery import Task
+from celery._state import get_current_task
+from celery.worker.request import Request
+
+from sluice_agent.encoding import JobEvents
+from sluice_agent.identity import publication_of
+from sluice_agent.model import JobState
+from sluice_agent.signals.agent_marks import mark_next_task_sent
+from sluice_agent.signals.context import Sink
+from sluice_agent.signals.header import (
+    CREATED_AT,
+    PERIODIC_TASK,
+    PRIORITY,
+    PUBLISHED_AT,
+    REPLACEMENTS,
+    RUN,
+    SUCCESSORS,
+    replacements,
+)
+from sluice_agent.signals.message import facts_of, priority_of
+from sluice_agent.signals.outcome import error_text
+from sluice_agent.signals.patching import patch_method
+from sluice_agent.signals.publish_hook import Publication, patch_publishing
+from sluice_agent.signals.queue_name import queue_of
+from sluice_agent.signals.replacing import expected_successors, leads_to
+from sluice_agent.signals.run import Run, current_agent_header, current_run
+from sluice_agent.timestamps import timestamp_from_iso, timestamp_now
+
+NOT_PUBLISHED = "its producer failed or was interrupted while publishing it; nobody knows whether the broker has it"
+
+_periodic_task: ContextVar[str | None] = ContextVar("sluice_agent_periodic_task", default=None)
+_retried: ContextVar[tuple[str, Mapping[str, str]] | None] = ContextVar("sluice_agent_retried", default=None)
+"""The job that Celery's main process publishes again, for a child that it lost, and what our header said of it."""
+
+
+class PublishingProcess:
+    """`queued` and `scheduled`, reported as the message goes to the broker."""
+
+    def __init__(self, sink: Sink, *, message_header: bool = True) -> None:
+        self._sink = sink
+        self._message_header = message_header
+
+    def patch(self, agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
+        """Know of each message. `agent_header_of` says what our header said of a worker's request."""
+        patch_publishing(self._sink, self.announce, self.failed)
+
+        def around(original: Callable[..., Any]) -> Callable[..., Any]:
+            def _retry_worker_lost(request: Request, *args: Any, **kwargs: Any) -> Any:
+                token = _retried.set((str(getattr(request, "id", "")), agent_header_of(request)))
+                try:
+                    return original(request, *args, **kwargs)
+                finally:
+                    _retried.reset(token)
+
+            return _retry_worker_lost
+
+        patch_method(
+            Request,
+            "_retry_worker_lost",
+            around,
+            without="a job that is published again, as its pool process was lost, is reported as created anew",
+            is_new=True,  # in Celery 5.7
+        )
+
+    def announce(self, publication: Publication, exchange: str, routing_key: str) -> None:
+        """Report `queued`, or `scheduled` where the job is not to start yet. A retry is reported where it is raised."""
+        if publication.is_announced:  # this was interrupted, and the message does not go
+            return
+        publication.is_announced = True
+        headers, properties, body = publication.message[:3]
+        task = _task_headers(body, headers)
+        if "id" not in task:
+            return
+        external_id = str(task["id"])
+        current = get_current_task()
+        lost = _retried.get() or ("", {})
+        expected = expected_successors(current_agent_header(current) or lost[1])
+        agent_header: dict[str, str] = {}
+        if not self._sink.is_ignored(publication.name):
+            when = timestamp_now()
+            run = _run_to_be_retried(current, task)
+            known = run.agent_header if run is not None else expected.get(external_id, {})
+            if lost[0] == external_id:
+                known = lost[1]
+            agent_header = self._agent_header(task, properties, known, when)
+            if run is not None:
+                publication.run = run
+                run.published_at, run.published_for = run.now(), timestamp_from_iso(task.get("eta"))
+            elif lost[0] != external_id:
+                delivery = {"exchange": exchange, "routing_key": routing_key}
+                queue = queue_of(publication.app, delivery)
+                named = {**agent_header, RUN: publication_of(external_id, when)}
+                facts = facts_of(task, named, name=publication.name, queue=queue)
+                mark_next_task_sent(task["id"], agent_header[CREATED_AT])
+                self._report(publication, JobEvents(self._sink.connection_id, facts), task, agent_header, when)
+        if expected:
+            carried = {
+                other: known
+                for other, known in expected.items()
+                if other != external_id and leads_to(publication.name, body, other)
+            }
+            agent_header |= {SUCCESSORS: json.dumps(carried)} if carried else {}
+        publication.agent_header = agent_header if self._message_header else None
+
+    def failed(self, publication: Publication, error: BaseException) -> None:
+        """Report `unknown`: the job was reported to wait, and its message may not have gone.
+
+        If it has, what the worker reports follows: so it belongs to the moment of publishing.
+        """
+        if publication.run is not None:
+            publication.run.published_at = None  # the run itself ends by this, as it will be reported
+        if publication.reported is not None:
+            events, when = publication.reported
+            self._sink.emit(
+                events.event(JobState.UNKNOWN, "PENDING", when, error=error_text(error), reason=NOT_PUBLISHED)
+            )
+
+    def _agent_header(
+        self, task: Mapping[str, Any], properties: Mapping[str, Any], known: Mapping[str, str], when: str
+    ) -> dict[str, str]:
+        """Our header of a message. `known` is what it said when the job was published before."""
+        agent_header = {CREATED_AT: known.get(CREATED_AT) or when}
+        replaced = known.get(REPLACEMENTS)
+        if not self._message_header and (nesting := replacements(task, {})):  # its worker has Celery's own count alone
+            replaced = str(nesting)
+        if replaced:
+            agent_header |= {REPLACEMENTS: replaced, PUBLISHED_AT: when}
+        if (priority := priority_of(properties.get("priority"))) is not None:
+            agent_header[PRIORITY] = str(priority)
+        if periodic := _periodic_task.get():
+            agent_header[PERIODIC_TASK] = periodic
+        return agent_header
+
+    def _report(
+        self,
+        publication: Publication,
+        events: JobEvents,
+        task: Mapping[str, Any],
+        agent_header: Mapping[str, str],
+        when: str,
+    ) -> None:
+        redact = self._sink.redact
+        body = publication.message[2]
+        arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}
+        line = events.event(
+            _waiting_state(task, when),
+            "PENDING",
+            when,
+            requeued=True if REPLACEMENTS in agent_header else None,  # the job waits again, now as what replaces it
+            **arguments,
+        )
+        publication.reported = events, when
+        self._sink.emit(line)
+
+    def name_periodic_tasks(self, sender: Any, **_: Any) -> None:
+        """In beat: remember whose turn it is while its task is published. No signal says it."""
+        scheduler = sender.scheduler
+        apply = scheduler.apply_async
+
+        @wraps(apply)
+        def apply_async(*args: Any, **kwargs: Any) -> Any:
+            entry = kwargs.get("entry", args[0] if args else None)
+            token = _periodic_task.set(str(getattr(entry, "name", "")) or None)
+            try:
+                return apply(*args, **kwargs)
+            finally:
+                _periodic_task.reset(token)
+
+        scheduler.apply_async = apply_async
+
+
+def _waiting_state(task: Mapping[str, Any], when: str) -> JobState:
+    """The state of a job that waits, at the time `when`."""
+    eta = task.get("eta") and timestamp_from_iso(task["eta"])
+    return JobState.SCHEDULED if eta and eta > when else JobState.QUEUED
+
+
+def _run_to_be_retried(task: Task | None, message: Mapping[str, Any]) -> Run | None:
+    """The execution by `task` that publishes its own next attempt, and has yet to end."""
+    retries = message.get("retries")
+    if not isinstance(retries, int) or not retries:
+        return None
+    run = current_run(task, message["id"])
+    return run if run is not None and not run.has_ended and retries >= run.events.facts.attempt else None
+
+
+def _task_headers(body: Any, headers: dict[str, Any] | None) -> dict[str, Any]:
+    """The task's own headers: task protocol 1 has them in the body."""
+    if headers and "id" in headers:
+        return headers
+    return body if isinstance(body, dict) else {}
+
+
+def _arguments(body: Any) -> dict[str, Any]:
+    if isinstance(body, dict):
+        return {"args": body.get("args"), "kwargs": body.get("kwargs")}
+    return {"args": body[0], "kwargs": body[1]} if isinstance(body, (tuple, list)) and len(body) > 1 else {}

@@ -1,0 +1,170 @@
+"""Clocks that disagree, or are set: a job's events are dated in the order in which they happened, and end as it did."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sluice_agent.server.history import Step, history_of
+from sluice_agent.server.record import record_of
+from tests.unit.monitor.cluster import PID, START, WORKER, Cluster
+
+ONE, TWO, PRODUCER = (WORKER, PID), ("celery@two", 22), ("gen7@host", 7)
+NO = {"exception": "ValueError('no')", "traceback": ""}
+
+LIVES = {
+    # who says what, in the order in which it happens, and the states of the job; "lost": the first worker is killed
+    "succeeds": ("received-1 started-1 succeeded-1", "queued active completed"),
+    "fails": ("received-1 started-1 failed-1", "queued active failed"),
+    "is terminated": ("received-1 started-1 revoked-1", "queued active cancelled"),
+    "is turned away": ("revoked-1", "queued cancelled"),
+    "is no task": ("unknown-1", "queued failed"),
+    "is retried": (
+        "received-1 started-1 retried-1 again received-1 started-1 succeeded-1",
+        "queued active retrying active completed",
+    ),
+    "is retried elsewhere": (
+        "received-1 started-1 retried-1 again received-2 started-2 failed-2",
+        "queued active retrying active failed",
+    ),
+    "is received elsewhere before it is said to be retried": (
+        "received-1 started-1 again received-2 started-2 retried-1 succeeded-2",
+        "queued active retrying active completed",
+    ),
+    "goes back to its queue": (
+        "received-1 started-1 rejected-1 received-2 started-2 succeeded-2",
+        "queued active queued active completed",
+    ),
+    "outlives its worker": (
+        "received-1 started-1 received-2 started-2 succeeded-2 lost",
+        "queued active unknown active completed",
+    ),
+    "is lost and runs again": (
+        "received-1 started-1 lost received-2 started-2 succeeded-2",
+        "queued active unknown active completed",
+    ),
+    "is published again": (
+        "received-1 started-1 succeeded-1 published received-2 started-2 failed-2",
+        "queued active completed queued active failed",
+    ),
+    "is replaced": (
+        "received-1 started-1 replaced received-2 started-2 succeeded-2",
+        "queued active queued active completed",
+    ),
+}
+skews = st.sampled_from([0.0, 1e-6, 0.001, 1.5, 5.0, 3_600.0]) | st.floats(-7_200, 7_200)
+pauses = st.sampled_from([0.0, 1e-6, 0.05, 1.2, 3.0])
+
+
+def lived(life: str, skew: dict[tuple[str, int], float], pause: list[float]) -> Cluster:
+    """A monitor that was told the events of a `life`, each a `pause` after the one before."""
+    cluster = Cluster()
+    cluster.beat(*ONE, active=1)
+    cluster.beat(*TWO, active=1)
+    attempt, name = 0, "app.add"
+    said: list[str] = []
+
+    def say(kind: str, where: tuple[str, int], **fields: object) -> None:
+        cluster.task(kind, "job-1", *where, timestamp=cluster.now + skew[where], **fields)
+
+    say("sent", PRODUCER, queue="q")
+    for word, seconds in zip(life.split(), [*pause, *[0.1] * 20], strict=False):
+        end = cluster.now + seconds
+        while cluster.now + 1 < end:
+            cluster.wait(1)
+            for worker in {TWO} if "lost" in said else {ONE, TWO}:
+                cluster.beat(*worker, active=1)
+        cluster.now = max(end, cluster.now)
+        said.append(word)
+        kind, _, number = word.partition("-")
+        where = TWO if number == "2" else ONE
+        if kind in ("again", "replaced", "published"):
+            attempt = attempt + 1 if kind == "again" else 0
+            name = "app.other" if kind == "replaced" else name
+            if kind == "published":
+                say("sent", PRODUCER, queue="q")
+        elif kind == "lost":
+            cluster.wait(20, beating=TWO, active=1)
+        elif kind == "received":
+            say("received", where, retries=attempt, name=name)
+        elif kind == "unknown":
+            say("failed", where, exception="NotRegistered('app.add')")
+        else:
+            about = {"succeeded": {"runtime": seconds}, "rejected": {"requeue": True}, "revoked": {"terminated": True}}
+            say(kind, where, **(NO if kind in ("failed", "retried") else about.get(kind, {})))
+    cluster.wait(3, beating=TWO)
+    return cluster
+
+
+def faults(cluster: Cluster, states: str) -> list[str]:
+    """What a server makes of it that is not as the job was; in sentences."""
+    task_events = cluster.jobs()
+    steps = [Step.of(json.dumps(event)) for event in task_events]
+    walk, aside = history_of(sorted(steps, key=lambda step: step.order))
+    found = [f"{step.state} is no legal step" for step in aside]
+    seen, last = " ".join(entry.state for entry in walk), task_events[-1]["job"]["state"]
+    found += [f"the walk is {seen}"] * (seen != states)
+    found += [f"it ends as {last}"] * (not states.endswith(last))
+    moments = [event["timestamp"] for event in task_events]
+    found += ["two events of one instant"] * (len(set(moments)) != len(moments))
+    for event in task_events:
+        times = [event["job"].get(name) for name in ("createdAt", "startedAt", "completedAt")]
+        found += [f"{time} is after {event['timestamp']}" for time in times if time and time > event["timestamp"]]
+    return found
+
+
+@given(
+    st.sampled_from(sorted(LIVES)),
+    st.tuples(skews, skews, skews),
+    st.lists(pauses, min_size=6, max_size=6),
+)
+def test_a_jobs_walk_is_legal_and_ends_as_the_job_did(
+    life: str, skew: tuple[float, float, float], pause: list[float]
+) -> None:
+    """Hosts whose clocks disagree would otherwise have jobs that ended shown as running, or as lost, for ever."""
+    told, states = LIVES[life]
+    cluster = lived(told, dict(zip((PRODUCER, ONE, TWO), skew, strict=True)), pause)
+    assert faults(cluster, states) == []
+    assert not cluster.lost
+
+
+@pytest.mark.parametrize("life", ["succeeds", "fails", "is terminated", "is retried"])
+def test_a_producer_that_is_ahead(life: str) -> None:
+    """1.5 s are enough for a job that waited for 1.2 s and ran for 0.1 s to be active for ever."""
+    told, states = LIVES[life]
+    cluster = lived(told, {PRODUCER: 1.5, ONE: 0.0, TWO: 0.0}, [1.2, 0.0, 0.1, 0.0, 0.0, 0.1])
+    assert faults(cluster, states) == []
+    record = record_of(json.dumps(event) for event in cluster.jobs())
+    assert record["durationMs"] in (100, 101)  # and it ran for as long as it did
+
+
+def test_a_worker_that_is_ahead_and_lost() -> None:
+    """What it ran completes on another worker, whose clock is right: the job is not lost."""
+    told, states = LIVES["outlives its worker"]
+    cluster = lived(told, {PRODUCER: 0.0, ONE: 5.0, TWO: 0.0}, [0.1] * 6)
+    assert faults(cluster, states) == []
+
+
+def test_a_clock_that_is_set_back_while_a_job_runs() -> None:
+    """The job would otherwise end before it started, and seem to run for ever: it ended when its runtime was over."""
+    cluster = Cluster()
+    cluster.run("received", "started")
+    began = cluster.now
+    cluster.task("succeeded", timestamp=began - 3_600, runtime=5.0, result="3")
+    assert faults(cluster, "queued active completed") == []
+    record = record_of(json.dumps(event) for event in cluster.jobs())
+    assert record["durationMs"] == 5_000
+
+
+def test_times_that_agree_are_reported_as_they_are() -> None:
+    """Whoever compares them with a worker's log must find the same."""
+    cluster = Cluster()
+    cluster.task("sent", queue="q", timestamp=START + 1)
+    cluster.wait(2)
+    for kind, at in (("received", 2.0), ("started", 2.25), ("succeeded", 3.5)):
+        cluster.task(kind, timestamp=START + at)
+    moments = [event["timestamp"][-9:] for event in cluster.jobs()]
+    assert moments == ["1.000000Z", "2.250000Z", "3.500000Z"]

@@ -1,0 +1,42 @@
+"""What a cursor notes of events that may have been taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sluice_agent.transport.cursor import Cursor
+from sluice_agent.transport.responses import TryAgain, Unanswered, Verdict
+from sluice_agent.transport.selector import JobFilter
+from sluice_agent.transport.unconfirmed import at_most_twice
+
+
+class Silent:
+    """Takes each event, and never answers."""
+
+    name = "silent"
+    knows_duplicates = False
+    last_response = ""
+    job_filter: JobFilter | None = None
+
+    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = lambda: None) -> Verdict:
+        """It leaves, and nothing comes back."""
+        on_leaving()
+        return Unanswered("lost")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_the_notes_of_what_is_never_settled_do_not_pile_up() -> None:
+    """What was evicted while its answer was waited for is never asked about again: its note would stay for ever."""
+    cursor = Cursor(Path("cursor-silent.v1.json"))
+    saved: list[int] = []
+    for number in range(100):
+        lines = [b"%d" % number]
+        assert isinstance(
+            at_most_twice(Silent(), lines, cursor, lambda: saved.append(len(cursor.unconfirmed))), TryAgain
+        )
+    assert len(saved) == 100
+    assert max(saved) <= 16
+    assert isinstance(at_most_twice(Silent(), [b"99"], cursor, lambda: None), Unanswered), "the newest are known"
