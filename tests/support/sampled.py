@@ -27,7 +27,7 @@ class Sampled:
             app,
             connection_id=options.pop("connection_id", CONNECTION),
             emit=self._take,
-            lost=self.lost.append,
+            drop=self.lost.append,
             interval=interval,
             names=lambda: names,
             **options,

@@ -28,7 +28,7 @@ class Watching:
             BrokerApp(address, {}),
             connection_id=str(uuid.uuid4()),
             emit=self._note,
-            lost=lambda reason: self.lost.update([reason]),
+            drop=lambda reason: self.lost.update([reason]),
             **{"queue_interval": 0.0, **options},
         )
 
