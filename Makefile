@@ -1,5 +1,5 @@
-# Each target sets itself up on a new machine: it makes .venv and installs what it needs, again only when
-# pyproject.toml or constraints.txt has changed. PYTHON=python3.12 chooses the interpreter of a new .venv.
+# Each target makes .venv and installs its requirements on a new machine, and again only when pyproject.toml or
+# constraints.txt has changed. PYTHON=python3.12 chooses the interpreter of a new .venv.
 
 PYTHON ?= python3
 ARGS ?=
@@ -18,14 +18,14 @@ MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/te
 
 help:
 	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
-	@echo "make test    all tests, on a real Redis and RabbitMQ (installed by apt where absent, as root)"
+	@echo "make test    all tests, on a real Redis and RabbitMQ (installed by apt if absent, as root)"
 	@echo "make test-gevent  every outcome in one process that gevent has patched; part of make test"
 	@echo "make check   ruff and mypy"
 	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
 	@echo "make celery-suite  Celery's own tests, without the agent and with it: outside CI, takes an hour"
 	@echo "make outcomes  docs/outcomes.md, from the rows that the tests run"
-	@echo "make bench   what the agent costs a task, and an event in the sidecar, with Flower beside it"
-	@echo "make soak    a worker for 3 minutes, or SOAK_MINUTES=180: what it takes does not grow"
+	@echo "make bench   the agent's cost for a task, and the sidecar's for an event, beside Flower's"
+	@echo "make soak    a worker for 3 minutes, or SOAK_MINUTES=180: its resources do not grow"
 
 demo: $(VENV)/.installed-server
 	@$(BIN)/python -m examples.celery_app.demo $(ARGS)
@@ -37,13 +37,13 @@ test: $(VENV)/.installed-dev $(if $(ARGS),,.venv-celery-$(OLDEST)/.installed)
 	@echo "test: pytest $(ARGS)"
 	@sh scripts/test.sh $(ARGS)
 
-# The oldest Celery that is supported, where it differs most from the newest.
+# The oldest supported Celery, on the broker and pool where it differs most from the newest.
 test-oldest: .venv-celery-$(OLDEST)/.installed
 	@sh scripts/servers.sh
 	@echo "test: celery $(OLDEST)"
 	@PYTEST=.venv-celery-$(OLDEST)/bin/pytest sh scripts/pytest.sh -q -p no:cacheprovider tests/integration/test_outcomes.py -k redis-prefork
 
-# Producer, worker, agent and endpoint in one process, all of it patched: not a process that pytest has begun unpatched.
+# Producer, worker, agent and endpoint in one patched process: pytest itself must start patched.
 test-gevent: $(VENV)/.installed-dev
 	@sh scripts/servers.sh
 	@echo "test: gevent, monkey-patched"
@@ -57,7 +57,7 @@ check: $(VENV)/.installed-dev
 	@echo "check: mypy"
 	@$(BIN)/mypy
 
-# Each older Celery has a venv of its own: 5.4 and 5.5 with the kombu and billiard of their time, 5.6 with the newest.
+# Each older Celery has a separate venv: 5.4 and 5.5 with the kombu and billiard of their time, 5.6 with the newest.
 matrix: $(VENV)/.installed-dev $(OLDER:%=.venv-celery-%/.installed)
 	@sh scripts/servers.sh
 	@failed=; for python in $(OLDER:%=.venv-celery-%) $(VENV); do \
@@ -76,8 +76,8 @@ matrix: $(VENV)/.installed-dev $(OLDER:%=.venv-celery-%/.installed)
 		-c .venv-celery-$*/constraints.txt -e '.[dev]'
 	@touch $@
 
-# Celery's own tests are in its source distribution alone, whose requirements need a venv of their own. Those of
-# servers that nobody starts here are left out: what needs them skips itself.
+# Celery's tests are in its source distribution only, and their requirements need a separate venv. Requirements for
+# servers that are not started here are left out: the tests that need them skip themselves.
 CELERY := 5.7.0
 SUITE := .celery-suite-$(CELERY)
 SUITE_EXTRAS := redis sqlalchemy pymemcache auth eventlet elasticsearch slmq
@@ -109,7 +109,7 @@ soak: $(VENV)/.installed-dev
 	@sh scripts/servers.sh
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m tests.soak
 
-# Debian keeps venv in a package of its own, without which a .venv comes out with no pip in it.
+# Debian keeps venv in a separate package, without which a new .venv has no pip.
 $(BIN)/pip:
 	@echo "setup: making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \

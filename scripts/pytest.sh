@@ -1,31 +1,31 @@
 #!/bin/sh
-# The command in PYTEST, with these arguments. In CI a test that fails is run once more, alone: if it passes then, the
-# run goes on, and the test's name is added to flaky-tests.txt; if it fails again, the run fails.
+# Run the command in PYTEST with these arguments. In CI, repeat a failed test once, alone: if it passes, add its name to
+# flaky-tests.txt and continue; if it fails again, exit with pytest's code.
 set -u
 
 flaky="flaky-tests.txt"
-most=10 # failed tests that are run once more: where there are more, the machine is not to blame
-folder="$(mktemp -d)"
-trap 'rm -rf "$folder"' EXIT
+limit=10 # failed tests to repeat: if there are more, a slow machine is not the reason
+directory="$(mktemp -d)"
+trap 'rm -rf "$directory"' EXIT
 trap 'exit 1' HUP INT TERM
 
 # PYTEST is a command with its first arguments.
 # shellcheck disable=SC2086
-FAILED_TESTS="$folder/failed" $PYTEST "$@"
+FAILED_TESTS="$directory/failed" $PYTEST "$@"
 code=$?
-if [ "$code" -ne 1 ] || [ "${CI:-}" != true ] || [ ! -s "$folder/failed" ]; then
+if [ "$code" -ne 1 ] || [ "${CI:-}" != true ] || [ ! -s "$directory/failed" ]; then
     exit "$code"
 fi
-sort -u "$folder/failed" >"$folder/again"
-if [ "$(wc -l <"$folder/again")" -gt "$most" ]; then
+sort -u "$directory/failed" >"$directory/again"
+if [ "$(wc -l <"$directory/again")" -gt "$limit" ]; then
     exit "$code"
 fi
-echo "test: $(wc -l <"$folder/again") failed, once more, alone"
-: >"$folder/failed"
+echo "test: repeating $(wc -l <"$directory/again") failed tests, alone"
+: >"$directory/failed"
 # shellcheck disable=SC2086
-FAILED_TESTS="$folder/failed" $PYTEST -q -p no:cacheprovider "@$folder/again"
+FAILED_TESTS="$directory/failed" $PYTEST -q -p no:cacheprovider "@$directory/again"
 code=$?
 if [ "$code" -le 1 ]; then
-    grep -vxF -f "$folder/failed" "$folder/again" >>"$flaky"
+    grep -vxF -f "$directory/failed" "$directory/again" >>"$flaky"
 fi
 exit "$code"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the servers that the integration tests start for themselves, Redis and RabbitMQ; openssl, which makes them
-# certificates; and systemd, which checks the unit in examples/. Does nothing when all are there.
+# Install the servers that the integration tests start, Redis and RabbitMQ; openssl, which makes their certificates;
+# and systemd, which checks the unit in examples/. Do nothing if all are installed.
 set -eu
 
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
@@ -13,16 +13,16 @@ done
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "Needed for the tests and not installed:$missing. There is no apt-get here; install them by hand." >&2
+    echo "The tests need these packages, which are not installed:$missing. apt-get is missing; install them by hand." >&2
     exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then
-    echo "Needed for the tests and not installed:$missing. Run as root: sh scripts/servers.sh" >&2
+    echo "The tests need these packages, which are not installed:$missing. Run as root: sh scripts/servers.sh" >&2
     exit 1
 fi
 
-# The tests start servers of their own. Without this policy the packages try to start theirs as well, and where no
-# init system runs, their failure to do so would fail the installation.
+# The tests start the servers themselves. Without this policy the packages try to start them as well, and if no init
+# system runs, that fails the installation.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ] && [ ! -d /run/systemd/system ]; then
     trap 'rm -f "$policy"' EXIT
