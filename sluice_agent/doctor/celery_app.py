@@ -49,7 +49,7 @@ def _installed(name: str) -> Finding:
 
 def unseen(shortfalls: Shortfalls) -> Iterator[Finding]:
     """What the agent, as the app has installed it, can't see of this Celery."""
-    for method, effect in shortfalls.found().items():
+    for method, effect in shortfalls.effects().items():
         todo = "look for a newer sluice-agent; until then install a version of Celery and kombu that it was made for"
         yield warning("celery", f"{method} is missing or differs in this version: {effect}", todo)
 

@@ -1,4 +1,4 @@
-"""Celery's signals in our model. The only room that runs inside user tasks; it knows nothing of files and of HTTP.
+"""Celery's signals as events of our model. This package alone runs inside user tasks; it uses no file and no HTTP.
 
 Handlers are connected at import, before any pool forks: one that is connected later never exists in the children.
 """
@@ -33,7 +33,7 @@ from sluice_agent.signals.worker import WorkerProcess
 
 __all__ = ["connect"]
 
-_OF_A_RUN = (signals.task_prerun, signals.task_postrun, signals.task_failure, signals.task_retry)
+_RUN_SIGNALS = (signals.task_prerun, signals.task_postrun, signals.task_failure, signals.task_retry)
 
 
 def connect(
@@ -54,12 +54,12 @@ def connect(
     losses: Callable[[], Mapping[str, int]] = dict,
     can_keep: Callable[[], bool] = lambda: True,
 ) -> Callable[[float], None]:
-    """Listen to every signal that tells of a job or a worker; what is heard goes to `emit`.
+    """Connect a handler to every signal about a job or a worker; the handlers pass their events to `emit`.
 
-    `drop` counts an event that could not be made. `losses` says what was dropped, by reason: each heartbeat tells it,
-    so that it gets through with the first that does. `can_keep` says whether what is emitted now can be written down:
-    while it can't, a monitor on the same cluster is to report it. Returns what a running task calls with its progress
-    (0 to 1).
+    `drop` counts an event that could not be made. `losses` returns the dropped events by reason: every heartbeat has
+    them, so the first one that is delivered reports them. `can_keep` returns whether an event that is emitted now can
+    be written to the journal: while it can't, a monitor on the same cluster must report it. Return the function that a
+    running task calls with its progress (0 to 1).
     """
     sink = Sink(
         emit=emit,
@@ -126,9 +126,9 @@ def connect(
     for signal, handler in handlers.items():
         receiver = guarded_receiver(sink, handler)
         signal.connect(receiver, weak=False, dispatch_uid=_uid(signal))
-        if signal in _OF_A_RUN:
+        if signal in _RUN_SIGNALS:
             pass_interruptions(signal, receiver, raises=signal is signals.task_prerun)
-    # In a pool's child our word comes before what others do there as it begins: what they publish must not be shipped.
+    # In a pool's child our receiver runs before all others: what they publish there must not be shipped from it.
     signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))
     SHORTFALLS.log()
     return progress.report

@@ -1,4 +1,4 @@
-"""What every handler in this room is given: where events go, how they are made, and what the user does not want."""
+"""The `Sink` that every handler of this package gets, and the guard that keeps our exceptions from the host."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sluice_agent.redaction import Redact
 
 P = ParamSpec("P")
 
-_DEEPEST = 3  # handlers of one signal, each in the middle of the one before: one, a hook in it, an OS signal in that
+_MAX_DEPTH = 3  # nested calls of one handler: the first, one from a hook in it, one from an OS signal in that
 
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """The handlers' surroundings.
+    """The destination of events, and the settings by which they are made.
 
     `emit` takes an event, as the line that is sent; `drop` counts one that could not be made, by reason.
     """
@@ -29,32 +29,32 @@ class Sink:
     connection_id: str
     is_ignored: Callable[[str], bool]
     redact: Redact | None
-    """Arguments and results pass through it; None: they are not captured."""
+    """The function that arguments and results pass through; None: they are not captured."""
     can_keep: Callable[[], bool] = lambda: True
-    """Whether what is emitted now can be written down."""
+    """Whether an event that is emitted now can be written to the journal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """What a guarded handler returns where an asynchronous exception struck in it: `error` belongs to the host."""
+    """The result of a guarded handler in which an asynchronous exception struck: `error` belongs to the host."""
 
     error: Exception
 
 
 def guarded_receiver(sink: Sink, handler: Callable[P, None]) -> Callable[P, Interruption | None]:
-    """`handler` as a receiver of signals: what it raises is counted and logged once a minute; nothing is raised.
+    """Return `handler` as a receiver of signals that never raises: an exception is counted, and logged once a minute.
 
-    What was raised asynchronously is returned, once the handler has run again: its event is emitted, or counted. A
-    handler can be entered in the middle of another one, by an OS signal handler or a hook that publishes. Beyond
-    `_DEEPEST` it is only counted, so that such a handler, however often it is called, ends.
+    An asynchronous exception is returned, once the handler has run again: its event is emitted, or counted. A handler
+    can be entered in the middle of another one, by an OS signal handler or a hook that publishes. Beyond `_MAX_DEPTH`
+    a call is only counted, so that such a handler ends, however often it is called.
     """
     depths: dict[int, int] = {}
 
     @wraps(handler)
     def handled(*args: P.args, **kwargs: P.kwargs) -> Interruption | None:
-        thread = threading.get_ident()  # a greenlet's, also where gevent or eventlet came after us
+        thread = threading.get_ident()  # a greenlet's, even if gevent or eventlet patched threads after our import
         depth = depths.get(thread, 0)
-        if depth >= _DEEPEST:
+        if depth >= _MAX_DEPTH:
             sink.drop("reentrant")
             return None
         try:
@@ -65,7 +65,8 @@ def guarded_receiver(sink: Sink, handler: Callable[P, None]) -> Callable[P, Inte
                 fault = error
             else:
                 return None
-            return _dealt_with(sink, fault, lambda: handler(*args, **kwargs))  # where exc_info() is the task's again
+            # Here, outside the `except`, exc_info() is the task's again.
+            return _handle_fault(sink, fault, lambda: handler(*args, **kwargs))
         finally:
             if depth:
                 depths[thread] = depth
@@ -76,7 +77,7 @@ def guarded_receiver(sink: Sink, handler: Callable[P, None]) -> Callable[P, Inte
 
 
 def guarded(sink: Sink, handler: Callable[P, None]) -> Callable[P, None]:
-    """`handler` as code of the host calls it: what it raises is counted; what was raised asynchronously goes on."""
+    """Return `handler` for the host's code to call: its exceptions are counted, asynchronous ones are raised."""
     handle = guarded_receiver(sink, handler)
 
     @wraps(handler)
@@ -88,15 +89,15 @@ def guarded(sink: Sink, handler: Callable[P, None]) -> Callable[P, None]:
     return handled
 
 
-def _dealt_with(sink: Sink, fault: BaseException, handle: Callable[[], None]) -> Interruption | None:
-    """See to the event of a handler that has raised `fault`."""
+def _handle_fault(sink: Sink, fault: BaseException, handle: Callable[[], None]) -> Interruption | None:
+    """Emit or count the event of a handler that has raised `fault`."""
     frames = interrupted(fault)
     if frames is None:
         sink.drop("internal_error")
-        complain("handler", "An event could not be told (%s: %s); it is counted.", type(fault).__name__, fault)
-        logger.debug("An event could not be told", exc_info=fault)
+        complain("handler", "Could not record an event (%s: %s): counted as dropped.", type(fault).__name__, fault)
+        logger.debug("Could not record an event", exc_info=fault)
         return None
-    if not all(map(is_ours, frames)):  # in a hook, which may be what has taken so long
+    if not all(map(is_ours, frames)):  # it struck in a hook, which may be what took too long: not called again
         sink.drop("interrupted")
     elif len(frames) > 1:  # else the handler had just returned
         try:

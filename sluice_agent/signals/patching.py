@@ -1,7 +1,7 @@
-"""Methods of Celery's and kombu's that are listened to, for what no signal reports.
+"""Replacement of methods of Celery and kombu, where no signal reports what the agent needs: see docs/patches.md.
 
-Several are private: another version may be without them, or name their arguments otherwise. Such a method stays as it
-is, and the agent reports less. What takes a method's place passes on whatever it is called with.
+Several are private: another version may lack them, or name their arguments otherwise. Such a method stays as it is, and
+the agent reports less. A replacement passes all its arguments on to the original.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ def patch_method(
     is_new: bool = False,
     shortfalls: Shortfalls = SHORTFALLS,
 ) -> bool:
-    """Put `around` of the method in the method's place, where this Celery has it, and return whether. Never raises.
+    """Replace `method` of `owner` by `around(original)`, and return whether it is replaced. Never raise.
 
-    It is done once: with a second agent nothing is reported twice. `without` is what follows for the user where it
-    can't be done, which `shortfalls` records; a method that `is_new` is absent from versions that are supported.
-    `around` raises where it does not find the arguments that it needs.
+    A method is replaced once: with a second agent nothing is reported twice. `without` is the consequence for the user
+    where it can't be replaced; `shortfalls` records it. A method that `is_new` is absent from some supported versions.
+    `around` raises if the original lacks an argument that it needs.
     """
     original = getattr_static(owner, method, None)
     is_replaced = hasattr(original, _PATCHED)
     if is_replaced or (original is None and is_new):
         return is_replaced
     if _is_plain(original):
-        with suppress(Exception):  # the host starts all the same
+        with suppress(Exception):  # the host must start in any case
             patched = wraps(original)(around(original))
             setattr(patched, _PATCHED, True)
             setattr(owner, method, patched)
@@ -48,7 +48,7 @@ def patch_method(
 
 
 def _is_plain(method: Any) -> bool:
-    """Whether a function of ours can take its place in the class: it is called with the object, and at once."""
+    """Return whether a function can replace `method`: it is called with the object, and is no coroutine."""
     return (
         callable(method)
         and hasattr(type(method), "__get__")

@@ -1,4 +1,4 @@
-"""How what is raised asynchronously passes Celery's dispatcher, which swallows what strikes while a receiver runs.
+"""Passing of asynchronous exceptions through Celery's dispatcher, which swallows those that strike in a receiver.
 
 A time limit that strikes in a receiver of ours must reach the task, as it does where the agent is not installed.
 """
@@ -15,35 +15,36 @@ from sluice_agent.signals.context import Interruption
 
 
 def pass_interruptions(signal: Any, receiver: Callable[..., Interruption | None], *, raises: bool) -> None:
-    """See to the event of `receiver` where something struck around it; where it `raises`, the host gets that.
+    """Emit the event of `receiver` when an asynchronous exception struck around it; if `raises`, raise that exception.
 
-    Not where a run is over: nothing is left to be stopped then, and Celery swallows it likewise. `receiver` raises
-    nothing itself, and emits nothing twice. What the dispatcher has caught struck before `receiver` could, or after it.
+    `raises` is False for signals after a run's end: nothing is left to be stopped, and Celery swallows it likewise.
+    `receiver` raises nothing itself, and emits nothing twice. An exception that the dispatcher has caught struck before
+    `receiver` began, or after it.
     """
     original = signal.send
 
     def send(sender: Any, **named: Any) -> Any:
         try:
             responses = original(sender, **named)
-        except BaseException:  # struck in the dispatcher's own steps, perhaps before it came to `receiver`
+        except BaseException:  # it struck in the dispatcher itself, perhaps before `receiver` was called
             receiver(signal=signal, sender=sender, **named)
             raise
-        for answered, response in responses:
-            if response is not None and answered is receiver:
-                _deal_with(response, lambda: receiver(signal=signal, sender=sender, **named), raises=raises)
+        for called, response in responses:
+            if response is not None and called is receiver:
+                _recover(response, lambda: receiver(signal=signal, sender=sender, **named), raises=raises)
         return responses
 
     signal.send = send
-    for name in ("send_prerun", "send_postrun"):  # bound as Celery is imported
+    for name in ("send_prerun", "send_postrun"):  # Celery binds them as it is imported
         if getattr(trace, name, None) == original:
             setattr(trace, name, send)
 
 
-def _deal_with(response: Any, again: Callable[[], Any], *, raises: bool) -> None:
+def _recover(response: Any, call_again: Callable[[], Any], *, raises: bool) -> None:
     error = response
     if isinstance(response, Interruption):
         error = response.error
-    elif len(interrupted(response) or ()) > 1:  # as the receiver was entered: else it had just returned
-        again()
+    elif len(interrupted(response) or ()) > 1:  # it struck as the receiver was entered: else it had just returned
+        call_again()
     if raises:
         raise error

@@ -67,14 +67,14 @@ def test_a_method_that_cannot_be_listened_to_stays_as_it_is(
     before, shortfalls = vars(owner).get(method), Shortfalls()
     patch_method(owner, method, around, without="nothing is reported", shortfalls=shortfalls)
     assert vars(owner).get(method) is before
-    assert shortfalls.found() == {f"{owner.__name__}.{method}": "nothing is reported"}
+    assert shortfalls.effects() == {f"{owner.__name__}.{method}": "nothing is reported"}
 
 
 def test_a_method_that_older_versions_do_not_have_is_not_missed() -> None:
     """With a Celery that is supported the log would complain of what is no fault."""
     shortfalls = Shortfalls()
     patch_method(_Celery, "new", doubled, without="nothing is reported", is_new=True, shortfalls=shortfalls)
-    assert shortfalls.found() == {}
+    assert shortfalls.effects() == {}
 
 
 def test_all_that_is_missing_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
