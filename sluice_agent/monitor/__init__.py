@@ -166,7 +166,7 @@ class Monitor:
         """Pass on which queues are to be looked at, and what was seen there since."""
         seen_at, ready = self._sampler.ready
         if self._suspected_queues and seen_at > self._suspected_at and self._receiver.lag_seconds < _MOST_LAG:
-            self._tracker.seen_in_queues(ready)
+            self._tracker.on_queue_lengths(ready)
         suspected = frozenset(self._tracker.suspected_queues)
         if suspected != self._suspected_queues:
             self._suspected_queues, self._suspected_at = suspected, time.monotonic()

@@ -46,34 +46,41 @@ class JobReporter:
         it, if any.
         """
         replacement = pending.replacement
-        if task.waiting_place >= pending.place or self._is_ignored(pending.name):
+        if task.waiting_order >= pending.order or self._is_ignored(pending.name):
             return
-        pending.at = date_of_waiting(task, pending.place, pending.at)
+        pending.at = date_of_waiting(task, pending.order, pending.at)
         if task.created is not None:  # the first of its messages is what created it
             task.created = min(task.created, pending.at) if replacement else pending.at
-        task.reported_waiting, task.waiting_attempt, task.waiting_since = replacement, pending.attempt, pending.at
+        task.waiting_replacement, task.waiting_attempt, task.waiting_since = replacement, pending.attempt, pending.at
         emit = self._emit if by is None else self._emit_for(by)
         if emit is None:
             return
         run = f"+{replacement}" if replacement else ""
-        events = self._events_of(external_id, task, name=pending.name, attempt=pending.attempt, run=run)
+        events = self._job_events(external_id, task, name=pending.name, attempt=pending.attempt, run=run)
         when = timestamp(pending.at)
         emit(events.event(pending.state, "PENDING", when, requeued=True if replacement else None, **pending.arguments))
 
-    def arguments(self, event: Event) -> Mapping[str, Any]:
+    def redacted_arguments(self, event: Event) -> Mapping[str, Any]:
         """What is told of a task's arguments: nothing, or what the hook lets through."""
         redact = self._redact
         return {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else _NOTHING
 
-    def report_turned_away(
-        self, external_id: str, task: Task, worker: Process, state: JobState, celery_state: str, at: float, **about: Any
+    def report_refused(
+        self,
+        external_id: str,
+        task: Task,
+        worker: Process,
+        state: JobState,
+        celery_state: str,
+        at: float,
+        **extensions: Any,
     ) -> None:
         """Tell what `worker` has made of a task that it did not begin to run."""
         emit = self._emit_for(worker)
         if emit is None or self._is_ignored(task.name):
             return
-        events = self._events_of(external_id, task, attempt=task.attempt, worker=worker.hostname)
-        emit(events.event(state, celery_state, timestamp(date_of_refusal(task, at)), **about))
+        events = self._job_events(external_id, task, attempt=task.attempt, worker=worker.hostname)
+        emit(events.event(state, celery_state, timestamp(date_of_refusal(task, at)), **extensions))
 
     def report_missing(self, external_id: str, task: Task, at: float, reason: str) -> None:
         """Report that nobody knows what became of a task that waited."""
@@ -81,7 +88,7 @@ class JobReporter:
         if self._is_ignored(task.name):
             return
         task.waiting_since = at = date_of_refusal(task, at)
-        events = self._events_of(external_id, task, attempt=task.attempt)
+        events = self._job_events(external_id, task, attempt=task.attempt)
         self._emit(events.event(JobState.UNKNOWN, "PENDING", timestamp(at), reason=reason))
 
     def report_run(
@@ -94,7 +101,7 @@ class JobReporter:
         at: float,
         *,
         is_lost: bool = False,
-        **about: Any,
+        **extensions: Any,
     ) -> None:
         """Report the state of a run, and note it. `is_lost`: its worker has gone, and with it an agent of its own.
 
@@ -110,7 +117,7 @@ class JobReporter:
             return
         when = timestamp(date(task, run, state, at))
         started = timestamp(run.reported_started) if run.reported_started else None
-        events = self._events_of(
+        events = self._job_events(
             external_id,
             task,
             name=name,
@@ -120,13 +127,13 @@ class JobReporter:
             run=run.name,
             redelivered=run.redelivered,
         )
-        emit(events.event(state, celery_state, when, previous=previous, started=started, **about))
+        emit(events.event(state, celery_state, when, previous=previous, started=started, **extensions))
 
-    def result(self, value: Any) -> Any:
+    def redacted_result(self, value: Any) -> Any:
         """What is told of a result: nothing, or what the hook lets through."""
         return self._redact("result", value) if self._redact else None
 
-    def _events_of(
+    def _job_events(
         self,
         external_id: str,
         task: Task,

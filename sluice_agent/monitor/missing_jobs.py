@@ -18,8 +18,10 @@ from sluice_agent.timestamps import seconds_from_iso
 MISSING_SECONDS = 30.0
 """How long a job may wait in an empty queue: a worker that sends events says within seconds that it has taken it."""
 
-_LAST_WORDS = 5.0  # seconds in which an event of a job arrives that was on its way as its queue was seen empty
-_GIVE_UP = 90.0  # seconds until a look has failed: the broker is away, or a solo worker is busy; the next may do better
+_LAST_EVENT_SECONDS = 5.0  # seconds in which an event of a job arrives that was on its way as its queue was seen empty
+_CHECK_TIMEOUT = (
+    90.0  # seconds until a look has failed: the broker is away, or a solo worker is busy; the next may do better
+)
 
 
 class MissingJobs:
@@ -36,27 +38,29 @@ class MissingJobs:
         self._worker_events = workers
         self._reporter = reporter
         self._timers = timers
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self._suspects: dict[str, Task] = {}
         self.queues: frozenset[str] = frozenset()
         """The queues of which it is to be known whether they are empty."""
         self._asked_at: float | None = None
         """When workers were to be asked, as the suspects' queues were seen empty."""
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Go on. To be called about once a second."""
         now = self._timers.now
-        passed = now - self._looked_at
-        if self._worker_events.is_standby or not 0 <= passed < _GIVE_UP:  # another monitor hears what becomes of jobs
+        passed = now - self._checked_at
+        if (
+            self._worker_events.is_standby or not 0 <= passed < _CHECK_TIMEOUT
+        ):  # another monitor hears what becomes of jobs
             self._suspects, self.queues = {}, frozenset()
         asked = self._asked_at
         if not self._suspects:
             if not 0 <= passed < self._seconds:
-                self._suspect(now)
-        elif asked is not None and now - asked >= _LAST_WORDS and self._worker_events.have_answered(asked):
-            self._report()
+                self._collect_suspects(now)
+        elif asked is not None and now - asked >= _LAST_EVENT_SECONDS and self._worker_events.have_answered(asked):
+            self._report_suspects()
 
-    def seen(self, ready: Mapping[str, int]) -> None:
+    def on_queue_lengths(self, ready: Mapping[str, int]) -> None:
         """So many messages wait in each of the `queues`, as was seen after they were asked for."""
         if self.queues:
             self.queues = frozenset()
@@ -72,23 +76,25 @@ class MissingJobs:
                 self._asked_at = self._timers.now
                 self._worker_events.ask_again()
 
-    def found(self, external_id: str) -> None:
+    def remove(self, external_id: str) -> None:
         """A worker says that it has this job."""
         self._suspects.pop(external_id, None)
 
-    def _suspect(self, now: float) -> None:
+    def _collect_suspects(self, now: float) -> None:
         """Begin with all that has waited for long in a queue from which no agent takes."""
-        self._looked_at, self._asked_at = now, None
-        waiting = {key: task for key, task in self._store if task.waits and _waits_since(task) + self._seconds < now}
+        self._checked_at, self._asked_at = now, None
+        waiting = {
+            key: task for key, task in self._store if task.is_waiting and _waits_since(task) + self._seconds < now
+        }
         queues = {task.queue for task in waiting.values() if task.queue}
         self.queues = frozenset(queue for queue in queues if not self._worker_events.may_be_reported(queue))
         self._suspects = {key: task for key, task in waiting.items() if task.queue in self.queues}
 
-    def _report(self) -> None:
+    def _report_suspects(self) -> None:
         suspects, self._suspects = self._suspects, {}
         for external_id, task in suspects.items():
             is_reported = self._worker_events.may_be_reported(task.queue or "")  # by an agent that has answered since
-            if task.waits and self._store.get(external_id) is task and not is_reported:
+            if task.is_waiting and self._store.get(external_id) is task and not is_reported:
                 reason = f"it has left its queue {task.queue}, and no worker says what became of it"
                 self._reporter.report_missing(external_id, task, self._timers.now, reason)
 

@@ -14,16 +14,18 @@ from uuid import UUID
 
 _EARLIEST = 1_000_000_000.0  # seconds of the epoch: no Celery is as old
 _LATEST = 100_000_000_000.0
-_AHEAD = 86_400.0  # seconds: a clock that is ahead of ours by more is broken, and what follows would be dated behind it
-_LONGEST = 1e9  # seconds: nothing lasts for 30 years
-_MOST = 2**31 - 1  # things that can be counted: what takes an event further counts in 32 bits
-_LONGEST_REPR = 20_000  # characters of an exception's repr that are worth parsing
+_MAX_AHEAD_SECONDS = (
+    86_400.0  # seconds: a clock that is ahead of ours by more is broken, and what follows would be dated behind it
+)
+_MAX_SECONDS = 1e9  # seconds: nothing lasts for 30 years
+_MAX_COUNT = 2**31 - 1  # things that can be counted: what takes an event further counts in 32 bits
+_MAX_REPR = 20_000  # characters of an exception's repr that are worth parsing
 _REPR = re.compile(r"([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
-_LAST_WORDS = re.compile(r"^(?:[A-Za-z_][\w<>]*\.)*([A-Za-z_]\w*)(: .*|:?$)", re.MULTILINE)
+_ERROR_LINE = re.compile(r"^(?:[A-Za-z_][\w<>]*\.)*([A-Za-z_]\w*)(: .*|:?$)", re.MULTILINE)
 _FRAME = re.compile(r"^  File .*\n(?:    .*\n)*", re.MULTILINE)
 _RETRY, _ETA = "Retry(Retry(...), ", ", datetime.datetime("
-_DEEPEST_RETRY = 8  # of one retry in another that are worth parsing
-_HEAD = re.compile(r"^(  \+ Exception Group )?Traceback \(most recent call last\):\n", re.MULTILINE)
+_MAX_RETRY_DEPTH = 8  # of one retry in another that are worth parsing
+_TRACEBACK_START = re.compile(r"^(  \+ Exception Group )?Traceback \(most recent call last\):\n", re.MULTILINE)
 _GROUP_MARGIN = "  | "  # before each line of a group's own traceback
 _GROUP_MEMBERS = "\n  +-"  # how the lines of its members begin
 
@@ -45,7 +47,7 @@ def event_time(event: Event, now: float) -> float:
 
 def as_time(value: Any, now: float) -> float | None:
     """A time of somebody's wall clock, in seconds of the epoch, if it can be one while ours says `now`."""
-    latest = now + _AHEAD if now > _EARLIEST else _LATEST
+    latest = now + _MAX_AHEAD_SECONDS if now > _EARLIEST else _LATEST
     return float(value) if isinstance(value, (int, float)) and _EARLIEST < value < latest else None
 
 
@@ -57,7 +59,7 @@ def get_text(event: Event, name: str) -> str | None:
 
 def as_count(value: Any) -> int | None:
     """A number of things."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else None
 
 
 def attempt_of(event: Event) -> int:
@@ -68,7 +70,7 @@ def attempt_of(event: Event) -> int:
 def as_seconds(value: Any) -> float | None:
     """A length of time."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value <= _LONGEST else None
+    return float(value) if is_number and 0 <= value <= _MAX_SECONDS else None
 
 
 def error_of(event: Event) -> tuple[str, str | None]:
@@ -79,27 +81,27 @@ def error_of(event: Event) -> tuple[str, str | None]:
     """
     shown = get_text(event, "exception") or ""
     traceback = get_text(event, "traceback")
-    if traceback is not None and not _HEAD.search(traceback):
+    if traceback is not None and not _TRACEBACK_START.search(traceback):
         traceback = None
     found = _REPR.fullmatch(shown)
-    last = _last_words(traceback) if traceback else None
+    last = _error_line(traceback) if traceback else None
     if last is not None and (found is None or found[1] == last[0] or found[1] == "ExceptionWithTraceback"):
-        return _joined(*last), traceback
+        return _join(*last), traceback
     if found is None:
         return shown or "unknown", traceback
-    return _joined(found[1], _message(found[2])), traceback
+    return _join(found[1], _message(found[2])), traceback
 
 
 def cause_of(event: Event) -> tuple[str, str | None]:
     """Why a run is retried: the same, but the traceback is that of Celery's own `Retry`, which names no cause."""
     error, traceback = error_of(event)
-    found = _REPR.fullmatch(_unwrapped(get_text(event, "exception") or ""))
-    return (_joined(found[1], _message(found[2])) if found else error), traceback
+    found = _REPR.fullmatch(_unwrap(get_text(event, "exception") or ""))
+    return (_join(found[1], _message(found[2])) if found else error), traceback
 
 
-def _unwrapped(shown: str) -> str:
+def _unwrap(shown: str) -> str:
     """The repr of the cause, where `shown` is that of a `Retry` with its time, as all pools but prefork have it."""
-    for _ in range(_DEEPEST_RETRY):
+    for _ in range(_MAX_RETRY_DEPTH):
         if not (shown.startswith(_RETRY) and shown.endswith(")")):
             break
         inside = shown[len(_RETRY) : -1]
@@ -110,9 +112,9 @@ def _unwrapped(shown: str) -> str:
     return shown
 
 
-def _last_words(traceback: str) -> tuple[str, str] | None:
+def _error_line(traceback: str) -> tuple[str, str] | None:
     """The type and the message, with its notes, with which `traceback` ends; of a group, what it says of itself."""
-    *_, head = _HEAD.finditer(traceback)
+    *_, head = _TRACEBACK_START.finditer(traceback)
     own = traceback[head.end() :]
     if head[1]:
         lines = own.partition(_GROUP_MEMBERS)[0].split("\n")
@@ -120,7 +122,7 @@ def _last_words(traceback: str) -> tuple[str, str] | None:
     frames_end = 0
     for frame in _FRAME.finditer(own):
         frames_end = frame.end()
-    words = _LAST_WORDS.search(own, frames_end)
+    words = _ERROR_LINE.search(own, frames_end)
     if words is None:
         return None
     message = own[words.start(2) :].rstrip()
@@ -129,7 +131,7 @@ def _last_words(traceback: str) -> tuple[str, str] | None:
 
 def _message(arguments: str) -> str:
     """What an exception with these arguments says, if it says it as most do."""
-    if len(arguments) > _LONGEST_REPR:
+    if len(arguments) > _MAX_REPR:
         return arguments
     values: tuple[object, ...]
     try:
@@ -139,7 +141,7 @@ def _message(arguments: str) -> str:
         return arguments
 
 
-def _joined(name: str, message: str) -> str:
+def _join(name: str, message: str) -> str:
     if message.startswith("\n"):  # notes alone
         return name + message
     return f"{name}: {message}" if message else name

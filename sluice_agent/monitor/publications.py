@@ -18,9 +18,9 @@ from sluice_agent.monitor.timers import Timers
 from sluice_agent.monitor.tracked_worker import TrackedWorker
 from sluice_agent.timestamps import seconds_from_iso
 
-_PUBLICATION_HOLDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
-_RECEIPT_HOLDS = 30.0  # seconds in which a worker's agent may receive the task, and report that it has waited
-_SMALL = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
+_PUBLICATION_SECONDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
+_RECEIPT_SECONDS = 30.0  # seconds in which a worker's agent may receive the task, and report that it has waited
+_KIND_MASK = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
 
 
 class Publications:
@@ -43,13 +43,13 @@ class Publications:
         self._reporter = reporter
         self._bindings = bindings
         self._timers = timers
-        self._marks_are_seen = False  # whether producers have agents, and send events that show it
+        self._producers_have_agents = False  # whether producers have agents, and send events that show it
 
-    def published(self, external_id: str, task: Task, event: Event) -> None:
+    def on_published(self, external_id: str, task: Task, event: Event) -> None:
         """A producer has published the task, or what replaces it."""
         at = event_time(event, self._timers.now)
         attempt = attempt_of(event)
-        seen, kind = _seen(task.published, task.published_kind, attempt, event)
+        seen, kind = _message_version(task.published, task.published_kind, attempt, event)
         if (
             task.published is not None
             and seen.replacement > task.published.replacement
@@ -64,59 +64,65 @@ class Publications:
         task.published, task.published_kind = seen, kind
         is_first = _is_first(task, attempt, event, at)
         if attempt > 1 and not _is_from_outside(event):
-            task.publishes(seen, at, get_text(event, "eta"))
+            task.record_successor(seen, at, get_text(event, "eta"))
         task.queue = self._bindings.queue_of(event) or task.queue
-        task.is_placed = self._bindings.is_sure_of(event)
+        task.is_queue_certain = self._bindings.is_sure_of(event)
         if (
-            task.reported_waiting < 0 and task.waiting_since
+            task.waiting_replacement < 0 and task.waiting_since
         ):  # a worker's word, that it turned the task away, was faster
             at = min(at, task.waiting_since)
         if is_first and task.created is None:
             task.created = self._reported_creation(event) or at
         task.attempt = max(task.attempt, attempt)
         if task.received is None:  # else its worker has said it, and may still speak of the attempt before
-            _learn(task, event)
-        if is_first and task.waiting_place < (seen.replacement, attempt):
-            self._release(external_id, task, at)
+            _update_task(task, event)
+        if is_first and task.waiting_order < (seen.replacement, attempt):
+            self._report_pending(external_id, task, at)
             if event.get(agent_fields.AGENT) == self._connection_id:  # its producer's agent has reported that it waits
-                self._marks_are_seen = True
-                task.reported_waiting, task.waiting_attempt, task.waiting_since = seen.replacement, attempt, at
+                self._producers_have_agents = True
+                task.waiting_replacement, task.waiting_attempt, task.waiting_since = seen.replacement, attempt, at
                 return
             task.pending = pending = self._publication(task, event, at, seen.replacement, attempt)
-            release = partial(self._release, external_id, task, at, pending)
+            release = partial(self._report_pending, external_id, task, at, pending)
             if self._is_reported(task.queue):
-                self._timers.call(_RECEIPT_HOLDS, release)
+                self._timers.call(_RECEIPT_SECONDS, release)
             else:
-                self._timers.call(_PUBLICATION_HOLDS, release, is_fact=True)
+                self._timers.call(_PUBLICATION_SECONDS, release, is_fact=True)
 
-    def received(self, external_id: str, task: Task, event: Event, worker: TrackedWorker, at: float) -> None:
+    def on_received(self, external_id: str, task: Task, event: Event, worker: TrackedWorker, at: float) -> None:
         """`worker` has taken a message of the task from its queue."""
         attempt = attempt_of(event)
         is_first = _is_first(task, attempt, event, at)
         task.attempt = attempt
-        task.received, task.received_kind = taken, _ = _seen(task.received, task.received_kind, attempt, event)
+        task.received, task.received_kind = taken, _ = _message_version(
+            task.received, task.received_kind, attempt, event
+        )
         if attempt > 1 and not _is_from_outside(event) and not task.has_published(taken):
-            task.publishes(taken, at, get_text(event, "eta"))
-        self._release(external_id, task, at, by=worker)
-        _learn(task, event)
+            task.record_successor(taken, at, get_text(event, "eta"))
+        self._report_pending(external_id, task, at, by=worker)
+        _update_task(task, event)
         task.queue = task.queue or worker.only_queue
-        if not is_first or task.waiting_place >= (taken.replacement, attempt):
+        if not is_first or task.waiting_order >= (taken.replacement, attempt):
             return
         # When it was published it was to start later, even if that moment has come while it waited.
         state = JobState.SCHEDULED if task.eta else JobState.QUEUED
-        pending = PendingPublication(at, task.name, state, taken.replacement, self._reporter.arguments(event), attempt)
-        if self._marks_are_seen and task.published is None:  # the event of its producer, and so a mark, may follow
+        pending = PendingPublication(
+            at, task.name, state, taken.replacement, self._reporter.redacted_arguments(event), attempt
+        )
+        if (
+            self._producers_have_agents and task.published is None
+        ):  # the event of its producer, and so a mark, may follow
             report = partial(self._reporter.report_waiting, external_id, task, pending, worker.process)
-            self._timers.call(_PUBLICATION_HOLDS, report, is_fact=True)
+            self._timers.call(_PUBLICATION_SECONDS, report, is_fact=True)
         else:
             self._reporter.report_waiting(external_id, task, pending, worker.process)
 
     def flush_pending(self, external_id: str, task: Task, worker: TrackedWorker, at: float) -> None:
         """A worker speaks of the task: what a producer has said of the message that it has comes before."""
         if task.pending is not None and task.pending.replacement <= task.replacement:
-            self._release(external_id, task, at, by=worker)
+            self._report_pending(external_id, task, at, by=worker)
 
-    def report_turned_away(
+    def report_refused(
         self,
         external_id: str,
         task: Task,
@@ -124,19 +130,19 @@ class Publications:
         state: JobState,
         celery_state: str,
         at: float,
-        **about: Any,
+        **extensions: Any,
     ) -> None:
         """`worker` will not run the task. Where nothing is known of it, its producer's word may follow."""
 
         def report() -> None:
-            self._release(external_id, task, at, by=worker)
+            self._report_pending(external_id, task, at, by=worker)
             task.is_refused = True
-            self._reporter.report_turned_away(external_id, task, worker.process, state, celery_state, at, **about)
+            self._reporter.report_refused(external_id, task, worker.process, state, celery_state, at, **extensions)
 
-        if task.reported_waiting < 0:
+        if task.waiting_replacement < 0:
             task.waiting_since = at - MICROSECOND
         if task.published is None and task.received is None:
-            self._timers.call(_PUBLICATION_HOLDS, report, is_fact=True)
+            self._timers.call(_PUBLICATION_SECONDS, report, is_fact=True)
         else:
             report()
 
@@ -152,10 +158,15 @@ class Publications:
         """What a producer says of the task that it has published at `at`."""
         state = JobState.SCHEDULED if (seconds_from_iso(get_text(event, "eta")) or 0.0) > at else JobState.QUEUED
         return PendingPublication(
-            at, get_text(event, "name") or task.name, state, replacement, self._reporter.arguments(event), attempt
+            at,
+            get_text(event, "name") or task.name,
+            state,
+            replacement,
+            self._reporter.redacted_arguments(event),
+            attempt,
         )
 
-    def _release(
+    def _report_pending(
         self,
         external_id: str,
         task: Task,
@@ -202,7 +213,7 @@ def _is_first(task: Task, attempt: int, event: Event, at: float) -> bool:
     return _is_from_outside(event) and not any(run.may_be_retried for run in task.runs_before(attempt, at))
 
 
-def _learn(task: Task, event: Event) -> None:
+def _update_task(task: Task, event: Event) -> None:
     task.name = intern(get_text(event, "name") or task.name)
     external_id = str(event["uuid"])
     root_id, parent_id = get_text(event, "root_id"), get_text(event, "parent_id")
@@ -227,9 +238,11 @@ def _kind(message: tuple[Any, ...]) -> int:
         return hash(repr(message))
 
 
-def _seen(last: MessageVersion | None, last_kind: int, attempt: int, event: Event) -> tuple[MessageVersion, int]:
+def _message_version(
+    last: MessageVersion | None, last_kind: int, attempt: int, event: Event
+) -> tuple[MessageVersion, int]:
     """A message as it is seen now, and what kind it is. Another kind for no later attempt has replaced the last one."""
-    kind = _kind((event.get("name"), event.get("args"), event.get("kwargs"))) & _SMALL
+    kind = _kind((event.get("name"), event.get("args"), event.get("kwargs"))) & _KIND_MASK
     if last is None:
         return message_version(attempt), kind
     replaces = kind != last_kind and attempt <= last.attempt

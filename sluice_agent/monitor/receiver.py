@@ -296,7 +296,7 @@ class Receiver:
             self._disconnected_since = None
             self.gaps += 1
             self.gap_seconds += gap
-            self._guarded(self._tracker.reconnected, time.time(), gap)
+            self._guarded(self._tracker.on_reconnect, time.time(), gap)
         else:
             logger.info("Listening to the events of %s", connection.as_uri())
         if self._subscription.is_durable:

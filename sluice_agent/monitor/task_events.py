@@ -21,16 +21,16 @@ from sluice_agent.monitor.tracked_worker import TrackedWorker
 from sluice_agent.monitor.worker_events import WorkerEvents
 from sluice_agent.timestamps import timestamp, timestamp_from_iso
 
-_REJECTION_HOLDS = 2.0  # seconds: a failure, which says more, may follow a rejection
-_CUTTING_OFF_HOLDS = 2.0  # seconds: what a shutdown cuts off may have just ended, and the pool says so as it stops
+_REJECTION_SECONDS = 2.0  # seconds: a failure, which says more, may follow a rejection
+_CUT_OFF_SECONDS = 2.0  # seconds: what a shutdown cuts off may have just ended, and the pool says so as it stops
 _CORRECTIONS = (
     (JobState.COMPLETED, JobState.FAILED),
     (JobState.RETRYING, JobState.COMPLETED),  # it was the attempt before, which began unheard, that was retried
 )
-_ENDS_OF_ATTEMPTS = (JobState.COMPLETED, JobState.FAILED, JobState.RETRYING)
+_ATTEMPT_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.RETRYING)
 """The states in which a run ends by itself."""
 _CUT_OFF = "cut off by a cold shutdown"
-_CUT_OFF_SOMEHOW = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
+_MAYBE_CUT_OFF = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
 
 
 class TaskEvents:
@@ -60,42 +60,42 @@ class TaskEvents:
         self.acks_late: dict[str, bool] = {}
         """Whether a task is acknowledged after it has run, by its name, as a worker has said."""
         self.handlers: Mapping[str, Callable[[str, Event], None]] = {
-            "task-sent": self._sent,
-            "task-received": self._received,
-            "task-started": self._started,
-            "task-succeeded": self._succeeded,
-            "task-failed": self._failed,
-            "task-retried": self._retried,
-            "task-revoked": self._revoked,
-            "task-rejected": self._rejected,
-            "task-cancelled": self._cancelled,
+            "task-sent": self._on_sent,
+            "task-received": self._on_received,
+            "task-started": self._on_started,
+            "task-succeeded": self._on_succeeded,
+            "task-failed": self._on_failed,
+            "task-retried": self._on_retried,
+            "task-revoked": self._on_revoked,
+            "task-rejected": self._on_rejected,
+            "task-cancelled": self._on_cancelled,
         }
 
     # What events say
 
-    def _sent(self, external_id: str, event: Event) -> None:
+    def _on_sent(self, external_id: str, event: Event) -> None:
         task = self.store.get_or_create(external_id)
         if task.is_over and is_another_publication(task, event):
             task = self.store.renew(external_id, attempt_of(event), event_time(event, self._timers.now))
-        self._publications.published(external_id, task, event)
+        self._publications.on_published(external_id, task, event)
 
-    def _received(self, external_id: str, event: Event) -> None:
-        task, worker, at = self._about(external_id, event)
-        self._publications.received(external_id, task, event, worker, at)
+    def _on_received(self, external_id: str, event: Event) -> None:
+        task, worker, at = self._receive(external_id, event)
+        self._publications.on_received(external_id, task, event, worker, at)
         self._retire(external_id, task)
-        run = task.unconfirmed_run_at(worker.process, at) or task.add_run(worker.process)
+        run = task.unconfirmed_run_of(worker.process, at) or task.add_run(worker.process)
         if task.attempt > 1:
             for other in task.runs:  # one that began unheard asked for this attempt
-                if other.is_begun and other.received is None and other.replacement == task.replacement:
+                if other.has_begun and other.received is None and other.replacement == task.replacement:
                     other.attempt, other.is_attempt_known = max(other.attempt, task.attempt - 1), True
         run.attempt, run.replacement, run.received, run.is_unconfirmed = task.attempt, task.replacement, at, False
         run.task_name, run.is_attempt_known = task.name, True
 
-    def _started(self, external_id: str, event: Event) -> None:
-        task, worker, at = self._about(external_id, event)
-        runs = task.runs_at(worker.process)
+    def _on_started(self, external_id: str, event: Event) -> None:
+        task, worker, at = self._receive(external_id, event)
+        runs = task.runs_of(worker.process)
         waiting = [run for run in runs if run.state is None]
-        run = next((run for run in waiting if not run.is_begun), waiting[0] if waiting else None)
+        run = next((run for run in waiting if not run.has_begun), waiting[0] if waiting else None)
         if run is None:
             if any(run.state is JobState.ACTIVE for run in runs):
                 return  # a prefork process died before the pool noted that it took the job; the next one took it
@@ -103,9 +103,9 @@ class TaskEvents:
         run.is_unconfirmed = False
         self.start_run(external_id, task, run, worker, at)
 
-    def _succeeded(self, external_id: str, event: Event) -> None:
+    def _on_succeeded(self, external_id: str, event: Event) -> None:
         runtime = as_seconds(event.get("runtime"))
-        task, worker, at = self._about(external_id, event)
+        task, worker, at = self._receive(external_id, event)
         run = self._run_that_ends(task, worker)
         if event.get("runtime", ...) is None and not isinstance(event.get("result"), str):
             # A greenlet that was killed: Celery has acknowledged it. A stored result, of a process that was then lost,
@@ -116,26 +116,24 @@ class TaskEvents:
             run.started = at - runtime
         elif run.started is not None and at < run.started:  # its worker's clock was set back meanwhile
             at = run.started + (runtime or 0.0)
-        result = self._reporter.result(event.get("result"))
+        result = self._reporter.redacted_result(event.get("result"))
         self._end(external_id, task, run, JobState.COMPLETED, "SUCCESS", at, runtime=runtime, result=result)
 
-    def _failed(self, external_id: str, event: Event) -> None:
-        task, worker, at = self._about(external_id, event)
+    def _on_failed(self, external_id: str, event: Event) -> None:
+        task, worker, at = self._receive(external_id, event)
         error, stacktrace = error_of(event)
-        about: dict[str, Any] = {"error": error, "stacktrace": stacktrace}
+        extensions: dict[str, Any] = {"error": error, "stacktrace": stacktrace}
         celery_state = "REJECTED" if error.startswith("Reject:") or error == "Reject" else "FAILURE"
-        if error.startswith("NotRegistered") and not task.runs_at(worker.process):
+        if error.startswith("NotRegistered") and not task.runs_of(worker.process):
             task.name = task.name or error.partition(": ")[2]
             error = f"NotRegistered: {task.name!r}"
-            self._publications.report_turned_away(
-                external_id, task, worker, JobState.FAILED, "FAILURE", at, error=error
-            )
+            self._publications.report_refused(external_id, task, worker, JobState.FAILED, "FAILURE", at, error=error)
             return
         run = self._run_that_ends(task, worker)
-        self._end(external_id, task, run, JobState.FAILED, celery_state, at, **about)
+        self._end(external_id, task, run, JobState.FAILED, celery_state, at, **extensions)
 
-    def _retried(self, external_id: str, event: Event) -> None:
-        task, worker, at = self._about(external_id, event)
+    def _on_retried(self, external_id: str, event: Event) -> None:
+        task, worker, at = self._receive(external_id, event)
         error, stacktrace = cause_of(event)
         run = self._run_that_is_retried(task, worker, at)
         # The next attempt is published, and perhaps received, before this one is said to be retried.
@@ -144,27 +142,29 @@ class TaskEvents:
         if run.replacement == task.replacement:
             task.attempt = max(task.attempt, run.attempt + 1)
         eta = timestamp_from_iso(task.eta) if following else None
-        about: dict[str, Any] = {"error": error, "stacktrace": stacktrace, "eta": eta}
-        self._end(external_id, task, run, JobState.RETRYING, "RETRY", at, **about)
+        extensions: dict[str, Any] = {"error": error, "stacktrace": stacktrace, "eta": eta}
+        self._end(external_id, task, run, JobState.RETRYING, "RETRY", at, **extensions)
 
-    def _revoked(self, external_id: str, event: Event) -> None:
-        task, worker, at = self._about(external_id, event)
+    def _on_revoked(self, external_id: str, event: Event) -> None:
+        task, worker, at = self._receive(external_id, event)
         signum = event.get("signum")
-        about = {
+        extensions = {
             "terminated": event.get("terminated") is True or None,
             "signum": str(signum) if isinstance(signum, (int, str)) else None,
             "expired": event.get("expired") is True or None,
         }
-        runs = task.runs_at(worker.process)
+        runs = task.runs_of(worker.process)
         live = [run for run in runs if run.is_live]
         if live:
-            self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **about)
+            self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **extensions)
         elif not runs or runs[-1].state is not JobState.CANCELLED:
             # It was turned away before it was received.
-            self._publications.report_turned_away(external_id, task, worker, JobState.CANCELLED, "REVOKED", at, **about)
+            self._publications.report_refused(
+                external_id, task, worker, JobState.CANCELLED, "REVOKED", at, **extensions
+            )
 
-    def _rejected(self, external_id: str, event: Event) -> None:
-        task, worker, at = self._about(external_id, event)
+    def _on_rejected(self, external_id: str, event: Event) -> None:
+        task, worker, at = self._receive(external_id, event)
         run = self._run_that_ends(task, worker)
         if event.get("requeue") is True:
             if run.state is not JobState.QUEUED:
@@ -175,13 +175,13 @@ class TaskEvents:
             def report() -> None:
                 self._end(external_id, task, run, JobState.FAILED, "REJECTED", at, error="Reject")
 
-            self._timers.call(_REJECTION_HOLDS, report, is_fact=True)
+            self._timers.call(_REJECTION_SECONDS, report, is_fact=True)
 
-    def _cancelled(self, external_id: str, event: Event) -> None:
-        task, worker, at = self._about(external_id, event)
+    def _on_cancelled(self, external_id: str, event: Event) -> None:
+        task, worker, at = self._receive(external_id, event)
         run = self._run_that_ends(task, worker)
         worker.running.pop(external_id, None)
-        self._timers.call(_CUTTING_OFF_HOLDS, lambda: self._report_cut_off(external_id, task, run, at), is_fact=True)
+        self._timers.call(_CUT_OFF_SECONDS, lambda: self._report_cut_off(external_id, task, run, at), is_fact=True)
 
     # What else is heard
 
@@ -197,9 +197,9 @@ class TaskEvents:
         """What workers have said of their runs is too old to be held against them."""
         for external_id, task in self.store:
             for run in task.forget_unconfirmed():
-                self._worker_events.ended(external_id, run)
+                self._worker_events.on_run_ended(external_id, run)
 
-    def lost(self, external_id: str, run: Run, at: float, reason: str) -> None:
+    def report_lost_run(self, external_id: str, run: Run, at: float, reason: str) -> None:
         """Nobody knows what became of `run`, at least for now."""
         task = self.store.get(external_id)
         if task is not None and run.state is JobState.ACTIVE:
@@ -212,7 +212,7 @@ class TaskEvents:
 
     # What follows from it
 
-    def _about(self, external_id: str, event: Event) -> tuple[Task, TrackedWorker, float]:
+    def _receive(self, external_id: str, event: Event) -> tuple[Task, TrackedWorker, float]:
         task, worker, at = (
             self.store.get_or_create(external_id),
             self._worker_events.touch(event),
@@ -223,11 +223,11 @@ class TaskEvents:
 
     def _run_that_ends(self, task: Task, worker: TrackedWorker) -> Run:
         """The run that a verdict of `worker` is about: one that is active, else one that is to begin, else the last."""
-        runs = task.runs_at(worker.process)
+        runs = task.runs_of(worker.process)
         for states in ((JobState.ACTIVE, JobState.UNKNOWN), (None,)):
             live = [run for run in runs if run.state in states]
             if live:
-                return max(live, key=lambda run: run.place)  # of equal ones the first
+                return max(live, key=lambda run: run.order)  # of equal ones the first
         return runs[-1] if runs else task.add_run(worker.process)
 
     def _run_that_is_retried(self, task: Task, worker: TrackedWorker, at: float) -> Run:
@@ -235,29 +235,29 @@ class TaskEvents:
 
         Where that is all that is known, the run that asked for it is one that began unheard.
         """
-        runs = task.runs_at(worker.process)
-        begun = [run for run in runs if run.is_begun and (run.state is not None or (run.started or 0.0) <= at)]
+        runs = task.runs_of(worker.process)
+        begun = [run for run in runs if run.has_begun and (run.state is not None or (run.started or 0.0) <= at)]
         if begun:
-            return min(begun, key=lambda run: run.place)
+            return min(begun, key=lambda run: run.order)
         run = self._run_that_ends(task, worker)
-        is_next = run.state is None and (run.is_begun or (run.received is not None and run.attempt > 1))
-        is_heard = any(other.place == (run.replacement, run.attempt - 1) for other in task.runs)
-        return task.before(run) if is_next and not is_heard else run
+        is_next = run.state is None and (run.has_begun or (run.received is not None and run.attempt > 1))
+        is_heard = any(other.order == (run.replacement, run.attempt - 1) for other in task.runs)
+        return task.insert_previous_run(run) if is_next and not is_heard else run
 
     def _end(
-        self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **about: Any
+        self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **extensions: Any
     ) -> None:
         """Tell that `run` has ended, unless it had: Celery announces some verdicts twice, and some after another."""
         if run.is_unconfirmed and run.state is None and run.started is not None:
             self.start_run(external_id, task, run, self._worker_events.touch_run(run), run.started)
-        self._worker_events.ended(external_id, run, at)
-        if run.is_live and state in _ENDS_OF_ATTEMPTS and (successor := task.successor_of(run)) is not None:
+        self._worker_events.on_run_ended(external_id, run, at)
+        if run.is_live and state in _ATTEMPT_ENDS and (successor := task.successor_of(run)) is not None:
             # It has published the next attempt, with a `Retry` that Celery knows of or without: the job has not ended.
             state = JobState.RETRYING
             at = min(at, successor.at) if successor.at >= (run.started or 0.0) else at
-            about["eta"] = timestamp_from_iso(successor.eta) or about.get("eta") or timestamp(at)
+            extensions["eta"] = timestamp_from_iso(successor.eta) or extensions.get("eta") or timestamp(at)
         if run.is_live or (run.state, state) in _CORRECTIONS:
-            self._reporter.report_run(external_id, task, run, state, celery_state, at, **about)
+            self._reporter.report_run(external_id, task, run, state, celery_state, at, **extensions)
 
     def _report_cut_off(self, external_id: str, task: Task, run: Run, at: float) -> None:
         """Tell what becomes of `run`, unless it had ended: whether it runs again depends on when it is acknowledged."""
@@ -265,7 +265,7 @@ class TaskEvents:
             return
         acks_late = self.acks_late.get(task.name)
         if acks_late is None:
-            self._reporter.report_run(external_id, task, run, JobState.UNKNOWN, "RETRY", at, reason=_CUT_OFF_SOMEHOW)
+            self._reporter.report_run(external_id, task, run, JobState.UNKNOWN, "RETRY", at, reason=_MAYBE_CUT_OFF)
         elif acks_late:
             self._reporter.report_run(external_id, task, run, JobState.QUEUED, "RETRY", at, requeued=True)
         else:
@@ -279,9 +279,9 @@ class TaskEvents:
                 continue
             if not any(other.replacement == run.replacement and other.attempt > run.attempt for other in runs):
                 run.state = JobState.QUEUED
-                self._worker_events.ended(external_id, run)
+                self._worker_events.on_run_ended(external_id, run)
 
     def _forget(self, external_id: str, task: Task) -> None:
         for run in task.runs:
             if run.state is JobState.ACTIVE:
-                self._worker_events.ended(external_id, run)
+                self._worker_events.on_run_ended(external_id, run)

@@ -20,7 +20,7 @@ BYTES_PER_TASK = 1_050
 
 _WAITING_AGAIN = (JobState.QUEUED, JobState.RETRYING)
 _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
-_MOST_RUNS = 8  # runs of one task that are told apart: more are the redeliveries of a broken set-up
+_MAX_RUNS = 8  # runs of one task that are told apart: more are the redeliveries of a broken set-up
 
 
 class Process(NamedTuple):
@@ -63,12 +63,12 @@ class Run:
         return f"{name}+{self.replacement}" if self.replacement else name
 
     @property
-    def place(self) -> tuple[int, int]:
+    def order(self) -> tuple[int, int]:
         """Its place among the runs of a task that ends well: each replacement counts its attempts anew."""
         return self.replacement, self.attempt
 
     @property
-    def is_begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether it is under way, as an event or an inspection has said."""
         return self.state is JobState.ACTIVE or (
             self.state is None and self.is_unconfirmed and self.started is not None
@@ -108,7 +108,7 @@ class PendingPublication:
     attempt: int = 1
 
     @property
-    def place(self) -> tuple[int, int]:
+    def order(self) -> tuple[int, int]:
         """The place of the run that it waits for: see `Run.place`."""
         return self.replacement, self.attempt
 
@@ -149,7 +149,7 @@ class Task:
     received_kind: int = 0
     publication: str = ""
     """What separates it from the ones before it under its id, which had ended; empty for the first."""
-    is_placed: bool = False
+    is_queue_certain: bool = False
     """Whether it is sure that its message was put into its queue."""
     is_missing: bool = False
     """Whether it was reported that it is in its queue no more, and with no worker."""
@@ -159,7 +159,7 @@ class Task:
     """The latest time that was reported of those; 0: none."""
     pending: PendingPublication | None = None
     """What is still to be told of its publication."""
-    reported_waiting: int = -1
+    waiting_replacement: int = -1
     """The nesting for which it was told that the task waits to be run for the first time."""
     waiting_attempt: int = 1
     """The attempt for which it was, which is a later one where its producer has published it with `retries`."""
@@ -197,14 +197,14 @@ class Task:
     def reported_at(self) -> float:
         """The latest time that was reported of it, or before it under its id; 0: none."""
         latest = max((run.reported_at for run in self.runs), default=0.0)
-        return max(latest, self.previous_reported_at, self.waiting_since if self.reported_waiting >= 0 else 0.0)
+        return max(latest, self.previous_reported_at, self.waiting_since if self.waiting_replacement >= 0 else 0.0)
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether it was reported to wait in its queue, and no event says that a worker has taken it since."""
         if (
-            self.reported_waiting < 0
-            or not self.is_placed
+            self.waiting_replacement < 0
+            or not self.is_queue_certain
             or self.is_missing
             or self.is_refused
             or self.pending is not None
@@ -219,9 +219,9 @@ class Task:
         return self.received.replacement if self.received else 0
 
     @property
-    def waiting_place(self) -> tuple[int, int]:
+    def waiting_order(self) -> tuple[int, int]:
         """The place of the run that it was last reported to wait for: see `Run.place`."""
-        return self.reported_waiting, self.waiting_attempt
+        return self.waiting_replacement, self.waiting_attempt
 
     def runs_before(self, attempt: int, at: float) -> list[Run]:
         """Those of earlier attempts than that of which the message is seen at `at`, oldest first.
@@ -231,7 +231,7 @@ class Task:
         runs = [run for run in self.runs if run.attempt < attempt]
         return [run for run in runs if run.is_attempt_known or (run.started is not None and run.started < at)]
 
-    def publishes(self, message_version: MessageVersion, at: float, eta: str | None) -> None:
+    def record_successor(self, message_version: MessageVersion, at: float, eta: str | None) -> None:
         """Record that a run of the task has published this message, a later attempt, at this time."""
         runs = [
             run
@@ -239,7 +239,7 @@ class Task:
             if run.replacement == message_version.replacement
         ]
         live = [run for run in runs if run.is_live] or runs
-        publisher = max(live, key=lambda run: (run.is_begun, run.attempt), default=None)
+        publisher = max(live, key=lambda run: (run.has_begun, run.attempt), default=None)
         self.successor = Successor(message_version.attempt, message_version.replacement, at, eta, publisher)
 
     def has_published(self, message_version: MessageVersion) -> bool:
@@ -261,13 +261,13 @@ class Task:
         """Whether an event has named an attempt of it: a monitor may have been started since."""
         return self.published is not None or self.received is not None
 
-    def runs_at(self, worker: Process) -> list[Run]:
+    def runs_of(self, worker: Process) -> list[Run]:
         """Those of one worker process, oldest first."""
         return [run for run in self.runs if run.worker == worker]
 
-    def unconfirmed_run_at(self, worker: Process, received: float) -> Run | None:
+    def unconfirmed_run_of(self, worker: Process, received: float) -> Run | None:
         """A run of that process that no event has told of so far, and that may have been received at this time."""
-        unconfirmed = (run for run in self.runs_at(worker) if run.is_unconfirmed and run.state is None)
+        unconfirmed = (run for run in self.runs_of(worker) if run.is_unconfirmed and run.state is None)
         return next((run for run in unconfirmed if run.started is None or run.started >= received), None)
 
     def forget_unconfirmed(self) -> list[Run]:
@@ -301,7 +301,7 @@ class Task:
         )
         return run
 
-    def before(self, run: Run) -> Run:
+    def insert_previous_run(self, run: Run) -> Run:
         """The run that asked for `run`, of which nothing else is known."""
         self._limit(self.runs)
         run.attempt = max(run.attempt, 2)
@@ -310,8 +310,8 @@ class Task:
 
     def _limit(self, runs: list[Run]) -> None:
         """Make room for one more."""
-        if len(runs) >= _MOST_RUNS:
-            runs[-_MOST_RUNS + 1].earlier = None
+        if len(runs) >= _MAX_RUNS:
+            runs[-_MAX_RUNS + 1].earlier = None
 
 
 class TaskStore:

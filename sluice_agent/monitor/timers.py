@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 
-_SET_BACK = 60.0  # seconds: a clock that goes back by more has been set, and time goes on
+_SET_BACK_SECONDS = 60.0  # seconds: a clock that goes back by more has been set, and time goes on
 
 
 class Timers:
@@ -24,22 +24,22 @@ class Timers:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def call(self, seconds: float, action: Callable[[], None], *, is_fact: bool = False) -> None:
-        """Call `action` in so many seconds; what it tells `is_fact` where it only waits for a word that says more."""
-        heapq.heappush(self._calls, (self.now + seconds, self.next_number, action))
+    def call(self, seconds: float, callback: Callable[[], None], *, is_fact: bool = False) -> None:
+        """Call `callback` in so many seconds; what it tells `is_fact` where it only waits for a word that says more."""
+        heapq.heappush(self._calls, (self.now + seconds, self.next_number, callback))
         if is_fact:
             self._facts[self.next_number] = None
         self.next_number += 1
 
     def run_due(self, now: float) -> None:
         """It is `now`: call what is due."""
-        if now < self.now - _SET_BACK:
-            self._calls = [(due + now - self.now, number, action) for due, number, action in self._calls]
+        if now < self.now - _SET_BACK_SECONDS:
+            self._calls = [(due + now - self.now, number, callback) for due, number, callback in self._calls]
         self.now = now
         while self._calls and self._calls[0][0] <= now:
-            _, number, action = heapq.heappop(self._calls)
+            _, number, callback = heapq.heappop(self._calls)
             self._facts.pop(number, None)
-            action()
+            callback()
 
     def advance(self, now: float) -> None:
         """It is `now`, or later: what is asked for next is due that much later. Nothing is called."""
@@ -48,10 +48,10 @@ class Timers:
     def finish(self) -> None:
         """Nothing more will be heard: call what tells what is known. The rest are guesses from silence."""
         while self._calls:
-            _, number, action = heapq.heappop(self._calls)
+            _, number, callback = heapq.heappop(self._calls)
             if number in self._facts:
                 del self._facts[number]
-                action()
+                callback()
 
     @property
     def oldest_fact(self) -> float:

@@ -9,14 +9,14 @@ from sluice_agent.monitor.task_store import Process, Run
 USUAL_FREQUENCY = 2.0
 """Seconds between two heartbeats of a worker that has not said otherwise."""
 
-_MISSED = 3  # heartbeats in a row
-_LATENESS = 1.0  # seconds that a heartbeat may be late, as the clock here is wound once a second
-_BUSY_SOLO = 3_600.0  # seconds: a solo worker says nothing while it runs a task
-_ANSWER_SECONDS = 5.0  # in which a worker answers, at first; then twice that, and so on
-_MOST_ASKED = 5  # times
-_BEATLESS_SECONDS = 10.0  # between two questions to a worker without heartbeats, which may have been replaced
+_MISSED_HEARTBEATS = 3  # heartbeats in a row
+_LATENESS_SECONDS = 1.0  # seconds that a heartbeat may be late, as the clock here is wound once a second
+_BUSY_SOLO_SECONDS = 3_600.0  # seconds: a solo worker says nothing while it runs a task
+_FIRST_ANSWER_SECONDS = 5.0  # in which a worker answers, at first; then twice that, and so on
+_MAX_INSPECTIONS = 5  # times
+_NO_HEARTBEATS_SECONDS = 10.0  # between two questions to a worker without heartbeats, which may have been replaced
 
-_EVENTLESS_SECONDS = 30.0  # between two questions to a worker that sends no events, as to which of its jobs go on
+_NO_EVENTS_SECONDS = 30.0  # between two questions to a worker that sends no events, as to which of its jobs go on
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +33,7 @@ class TrackedWorker:
     """Seconds between two heartbeats; None where none was heard: such a worker can't be told to be lost."""
     is_online: bool = False
     is_busy: bool = False
-    is_eventless: bool = True
+    sends_no_events: bool = True
     """Whether no event of it was ever heard, but answers were: one without heartbeats and gossip can't send any."""
     has_agent: bool | None = None
     """Whether an agent of its own reports it and its jobs to the same connection. None: not known yet."""
@@ -58,7 +58,7 @@ class TrackedWorker:
     """The time of the first of the last heartbeats that all said that no task runs."""
     unreported_ends: UnreportedEnds | None = None
     """Of the runs that are under way: which of them are over by now, where it said that fewer run."""
-    beat_slot: int = -1
+    heartbeat_slot: int = -1
 
     @property
     def hostname(self) -> str:
@@ -66,7 +66,7 @@ class TrackedWorker:
         return self.process.hostname
 
     @property
-    def is_there(self) -> bool:
+    def may_be_online(self) -> bool:
         """Whether it has not gone, as far as is known: one that sends no heartbeats is never said to be online."""
         return self.is_online or self.frequency is None
 
@@ -76,26 +76,26 @@ class TrackedWorker:
         return self.process.pid
 
     @property
-    def patience(self) -> float:
+    def silence_timeout(self) -> float:
         """For how many seconds it may be silent without being lost."""
-        missed = _MISSED * (self.frequency or USUAL_FREQUENCY) + _LATENESS
-        return max(missed, _BUSY_SOLO) if self.pool == "solo" and self.running else missed
+        missed = _MISSED_HEARTBEATS * (self.frequency or USUAL_FREQUENCY) + _LATENESS_SECONDS
+        return max(missed, _BUSY_SOLO_SECONDS) if self.pool == "solo" and self.running else missed
 
-    def is_to_be_asked(self, now: float) -> bool:
+    def is_due_for_inspection(self, now: float) -> bool:
         """Whether it was not asked yet, or has not answered."""
         if not self.is_asked:
             return True
-        if self.frequency is None and self.last_seen - self.asked_at > _BEATLESS_SECONDS:
+        if self.frequency is None and self.last_seen - self.asked_at > _NO_HEARTBEATS_SECONDS:
             return True
-        if self.is_eventless and self.running and now - self.asked_at > _EVENTLESS_SECONDS:
+        if self.sends_no_events and self.running and now - self.asked_at > _NO_EVENTS_SECONDS:
             return True
-        wait = _ANSWER_SECONDS * 2**self.times_asked
-        return self.pool is None and self.times_asked < _MOST_ASKED and now - self.asked_at > wait
+        wait = _FIRST_ANSWER_SECONDS * 2**self.times_asked
+        return self.pool is None and self.times_asked < _MAX_INSPECTIONS and now - self.asked_at > wait
 
     @property
-    def is_mute(self) -> bool:
+    def never_answers(self) -> bool:
         """Whether it answers nothing: some are made so."""
-        return self.pool is None and self.times_asked >= _MOST_ASKED
+        return self.pool is None and self.times_asked >= _MAX_INSPECTIONS
 
     @property
     def only_queue(self) -> str | None:
@@ -105,27 +105,27 @@ class TrackedWorker:
 
 @dataclass(slots=True, eq=False)
 class UnreportedEnds:
-    """A worker said at a moment that fewer tasks run than were heard of: of `among`, so many are `active`.
+    """A worker said at a moment that fewer tasks run than were heard of: of `candidates`, so many are `active`.
 
     What ends later did run then. When that accounts for all that were active, the others had ended before.
     """
 
     at: float
     active: int
-    among: dict[str, Run]
+    candidates: dict[str, Run]
 
-    def ended(self, external_id: str, run: Run, at: float) -> None:
+    def on_run_ended(self, external_id: str, run: Run, at: float) -> None:
         """An event says that `run` ended at this time."""
-        if self.among.get(external_id) is run:
-            del self.among[external_id]
+        if self.candidates.get(external_id) is run:
+            del self.candidates[external_id]
             self.active -= at > self.at
 
     @property
-    def is_settled(self) -> bool:
+    def is_resolved(self) -> bool:
         """Whether it is known of each what became of it, as far as it can be."""
-        return self.active <= 0 or len(self.among) <= self.active
+        return self.active <= 0 or len(self.candidates) <= self.active
 
     @property
-    def over(self) -> dict[str, Run]:
+    def ended(self) -> dict[str, Run]:
         """Those that had ended without a word."""
-        return self.among if self.active <= 0 else {}
+        return self.candidates if self.active <= 0 else {}

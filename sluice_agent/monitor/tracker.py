@@ -58,7 +58,7 @@ class Tracker:
             emit=emit,
             timers=self._timers,
             heartbeat_interval=heartbeat_interval,
-            on_lost_run=self._lost_run,
+            on_lost_run=self._report_lost_run,
             agent_seconds=agent_seconds,
         )
         self._bindings = Bindings()
@@ -117,10 +117,10 @@ class Tracker:
         """
         self._timers.advance(now)
 
-    def on_reply(self, worker: str, what: str, reply: Any) -> None:
-        """A worker's answer to an inspection: `what` is one of the inspector's QUESTIONS."""
+    def on_reply(self, worker: str, question: str, reply: Any) -> None:
+        """A worker's answer to an inspection: `question` is one of the inspector's QUESTIONS."""
         try:
-            self._control_replies.on_reply(worker, what, reply)
+            self._control_replies.on_reply(worker, question, reply)
         except Exception as error:  # noqa: BLE001 - a worker of any version may answer
             self._drop_malformed(error)
 
@@ -129,7 +129,7 @@ class Tracker:
         try:
             self._timers.run_due(now)
             self._worker_events.tick(now)
-            self._missing_jobs.look()
+            self._missing_jobs.check()
         except Exception as error:  # noqa: BLE001 - the next look may do better
             self._drop_malformed(error)
 
@@ -148,10 +148,10 @@ class Tracker:
         """Queues of which it is to be known whether they are empty: jobs seem to wait there for long."""
         return self._missing_jobs.queues
 
-    def seen_in_queues(self, ready: Mapping[str, int]) -> None:
+    def on_queue_lengths(self, ready: Mapping[str, int]) -> None:
         """So many messages wait in each of the `suspected_queues`, as was seen after they were asked for."""
         try:
-            self._missing_jobs.seen(ready)
+            self._missing_jobs.on_queue_lengths(ready)
         except Exception as error:  # noqa: BLE001 - the next look may do better
             self._drop_malformed(error)
 
@@ -163,11 +163,11 @@ class Tracker:
             except Exception as error:  # noqa: BLE001 - the others shall be told
                 self._drop_malformed(error)
 
-    def reconnected(self, now: float, gap_seconds: float) -> None:
+    def on_reconnect(self, now: float, gap_seconds: float) -> None:
         """After `gap_seconds` of deafness events arrive again: some may be missing."""
         logger.info("The monitor listens again after %.1f s; what it may have missed is asked for.", gap_seconds)
         self._timers.now = now
-        self._worker_events.reconnected(now)
+        self._worker_events.on_reconnect(now)
 
     def enter_standby(self) -> None:
         """Another monitor may hear what happens, until something is heard here: silence means nothing."""
@@ -204,8 +204,8 @@ class Tracker:
         """The queues that workers take from, or that tasks were seen in."""
         return set(self._bindings.names)
 
-    def _lost_run(self, external_id: str, run: Run, at: float, reason: str) -> None:
-        self._task_events.lost(external_id, run, at, reason)
+    def _report_lost_run(self, external_id: str, run: Run, at: float, reason: str) -> None:
+        self._task_events.report_lost_run(external_id, run, at, reason)
 
     def _drop_malformed(self, error: Exception) -> None:
         self._drop("malformed_event")

@@ -55,7 +55,7 @@ def test_the_active_one_becomes_the_standby_and_takes_over_again(cluster: Cluste
     cluster.beat(active=3)
     for number in (1, 2, 3):
         cluster.run("received", "started", external_id=f"job-{number}")
-    cluster.observer.reconnected(cluster.now, 1.0)
+    cluster.observer.on_reconnect(cluster.now, 1.0)
     cluster.observer.enter_standby()
     running = [{"id": f"job-{n}", "name": "app.add", "time_start": START} for n in (1, 2, 3)]
     cluster.observer.on_reply(WORKER, "active", running[1:])

@@ -38,7 +38,7 @@ def looked(cluster: Cluster, ready: int = 0, celery_delayed_6: int = 0, **tasks:
     for _ in range(70):
         cluster.wait(1, beating=ONE)
         if cluster.observer.suspected_queues:
-            cluster.observer.seen_in_queues({"q": ready, "celery_delayed_6": celery_delayed_6})
+            cluster.observer.on_queue_lengths({"q": ready, "celery_delayed_6": celery_delayed_6})
         answer(cluster, **tasks)
 
 
@@ -95,7 +95,7 @@ def test_a_worker_that_was_never_heard_of(cluster: Cluster) -> None:
         cluster.wait(1, beating=ONE)
         if cluster.observer.suspected_queues:
             assert not cluster.observer.due_for_discovery()
-            cluster.observer.seen_in_queues({"q": 0})
+            cluster.observer.on_queue_lengths({"q": 0})
         answer(cluster)
         if cluster.observer.due_for_discovery():
             sought += 1
@@ -157,7 +157,7 @@ def test_a_worker_that_does_not_answer(cluster: Cluster) -> None:
         cluster.wait(1, beating=ONE)
         cluster.observer.due_for_inspection()
         if cluster.observer.suspected_queues:
-            cluster.observer.seen_in_queues({"q": 0})
+            cluster.observer.on_queue_lengths({"q": 0})
     assert cluster.walk() == "queued"
 
 

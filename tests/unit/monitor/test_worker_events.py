@@ -386,7 +386,7 @@ def test_a_gap(cluster: Cluster) -> None:
     cluster.run("received", "started", external_id="job-2")
     cluster.observer.due_for_inspection()
     cluster.now += 30
-    cluster.observer.reconnected(cluster.now, 30.0)
+    cluster.observer.on_reconnect(cluster.now, 30.0)
     cluster.observer.tick(cluster.now)
     assert cluster.words() == "online busy"
     assert cluster.observer.due_for_inspection() == [WORKER]
