@@ -19,9 +19,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.accounts import assert_balanced
+from tests.support.accounting import assert_balanced
 from tests.support.brokers import redis_broker
+from tests.support.capture_log import CAPTURE_LOG
 from tests.support.endpoint import Endpoint
+from tests.support.ingest_server import Exchange
 from tests.support.misbehaviour import (
     Behaviour,
     drips_headers,
@@ -36,9 +38,7 @@ from tests.support.misbehaviour import (
 from tests.support.process import Process
 from tests.support.producer import Producer
 from tests.support.servers import RedisServer
-from tests.support.serving import Exchange
 from tests.support.waiting import wait_until
-from tests.support.witness import FILE
 from tests.support.worker import WorkerProcess
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "3"))
@@ -175,7 +175,7 @@ def soak(directory: Path, redis: RedisServer, endpoint: Endpoint) -> list[str]:
         "SLUICE_STATE_DIR": str(directory),
         "SLUICE_HEARTBEAT_INTERVAL": "1",
         "SLUICE_JOURNAL_MAX_BYTES": str(LIMIT),
-        FILE: str(directory / "witness"),
+        CAPTURE_LOG: str(directory / "witness"),
     }
     broker = redis_broker(redis, {"task_ignore_result": True})
     worker = WorkerProcess(directory, broker, app="tests.faults.app", env=env, args=["--max-tasks-per-child=500"])

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import redis
 
-from tests.celery_suite.comparing import Difference, differing_jobs, differing_tests, stored_states
-from tests.celery_suite.running import Run, Suite, run
+from tests.celery_suite.comparison import Difference, differing_jobs, differing_tests, stored_states
+from tests.celery_suite.runner import Run, Suite, run
 from tests.support.endpoint import Endpoint
 from tests.support.servers import RedisServer
 

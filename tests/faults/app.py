@@ -10,9 +10,9 @@ from typing import Any
 from billiard.process import current_process
 from celery.signals import task_failure
 
-from tests.faults import prelude
+from tests.faults import fault_patches
 
-prelude.begin()
+fault_patches.apply()
 
 from sluice_agent import progress  # noqa: E402
 from tests.integration.tasks import app, noop, shared_task  # noqa: E402 - the agent is installed there

@@ -9,10 +9,10 @@ import atexit
 import os
 import time
 
-from tests.faults import prelude
+from tests.faults import fault_patches
 
 if __name__ == "__main__":
-    prelude.begin()
+    fault_patches.apply()
     if os.environ.get("TEST_COST") == "1":
         atexit.register(lambda: print("processor seconds:", time.process_time()))
     from sluice_agent.cli import main

@@ -10,9 +10,9 @@ import pytest
 
 from tests.faults.host import Host
 from tests.faults.recording import NAME, record
+from tests.support.capture_log import CAPTURE_LOG
 from tests.support.endpoint import Endpoint
 from tests.support.fixtures import *  # noqa: F403 - a fixture is found by its name in this module
-from tests.support.witness import FILE
 
 IS_LONG = os.environ.get("FAULTS") == "long"
 
@@ -48,7 +48,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
 @pytest.fixture
 def recorded(new_host: Callable[[Mapping[str, str]], Host], recording: tuple[str, bytes]) -> Host:
     """A host on which that process has been."""
-    host = new_host({"SLUICE_CONNECTION_ID": recording[0], FILE: "", "TEST_COST": "1"})
+    host = new_host({"SLUICE_CONNECTION_ID": recording[0], CAPTURE_LOG: "", "TEST_COST": "1"})
     host.journal.mkdir(mode=0o700)
     (host.journal / NAME).write_bytes(recording[1])
     return host

@@ -15,12 +15,12 @@ from sluice_agent.transport.accounting import accounts
 from sluice_agent.transport.cursor import cursor_path, load_cursor
 from sluice_agent.transport.directory import journal_files
 from sluice_agent.transport.lock import who_ships
-from tests.support.accounts import Report, assert_balanced, status_of
+from tests.support.accounting import Report, assert_balanced, status_of
 from tests.support.brokers import Broker
+from tests.support.capture_log import CAPTURE_LOG, captured_ids
 from tests.support.endpoint import Endpoint
 from tests.support.process import Process
 from tests.support.waiting import wait_until
-from tests.support.witness import FILE, events
 from tests.support.worker import python_env
 
 IN_MEMORY = Broker("memory", "memory://", "cache+memory://", {"task_default_queue": "nobody-takes"})
@@ -32,7 +32,7 @@ class Host:
 
     def __init__(self, directory: Path, endpoint: Endpoint, env: Mapping[str, str]) -> None:
         self.endpoint = endpoint
-        self.env = python_env(IN_MEMORY, {FILE: str(directory / "witness"), "TEST_SHORT_WAITS": "1", **env})
+        self.env = python_env(IN_MEMORY, {CAPTURE_LOG: str(directory / "witness"), "TEST_SHORT_WAITS": "1", **env})
         self.journal = Path(self.env["SLUICE_STATE_DIR"]) / self.env["SLUICE_CONNECTION_ID"]
         self._directory = directory
         self._numbers = itertools.count()
@@ -75,7 +75,7 @@ class Host:
 
     def noted(self) -> int:
         """How many events the witnesses have noted."""
-        return len(events(self.env) or [])
+        return len(captured_ids(self.env) or [])
 
     def files(self) -> list[str]:
         """The journal's files."""

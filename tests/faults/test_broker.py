@@ -18,11 +18,11 @@ from kombu import Exchange, Producer
 
 from tests.support.brokers import redis_broker
 from tests.support.endpoint import Endpoint
-from tests.support.probed import Probed
+from tests.support.probed_sidecar import ProbedSidecar
 from tests.support.relay import Relay
+from tests.support.running_monitor import publish, publish_event, running_monitor
 from tests.support.servers import RabbitMQServer, RedisServer, Server
 from tests.support.waiting import wait_until, within
-from tests.support.watching import publish, say, watching
 from tests.support.worker import WorkerProcess
 
 KINDS = {"redis": RedisServer, "rabbitmq": RabbitMQServer}
@@ -87,13 +87,13 @@ def test_a_broker_that_is_killed_ten_times_under_load(server: Server, repeats: C
     """Without it one restart of the broker ends the monitoring of a cluster, or each leaves a connection behind."""
     before = set(threading.enumerate())
     url = server.url()
-    with watching(url) as seen:
+    with running_monitor(url) as seen:
         settled = len(set(threading.enumerate()) - before)
         load = Load(url)
         try:
             for _ in range(10 if server.name == "redis-server" else repeats(3, 10)):
                 jobs = publish(url, 20)
-                wait_until(lambda jobs=jobs: seen.has_told(jobs), 15, "events were lost", seen.monitor.state)
+                wait_until(lambda jobs=jobs: seen.has_reported(jobs), 15, "events were lost", seen.monitor.state)
                 server.kill()
                 wait_until(lambda: not seen.monitor.state().connected, 10, "the end was not noticed")
                 server.start()
@@ -101,7 +101,7 @@ def test_a_broker_that_is_killed_ten_times_under_load(server: Server, repeats: C
         finally:
             load.stop()
         jobs = publish(url, 20)
-        wait_until(lambda: seen.has_told(jobs), 15, "events were lost", seen.monitor.state)
+        wait_until(lambda: seen.has_reported(jobs), 15, "events were lost", seen.monitor.state)
         assert all(len(seen.states(job)) == 3 for job in jobs)
         assert seen.monitor.state().gaps == seen.monitor.state().connections - 1 > 0
         assert seen.lost == {}
@@ -112,20 +112,20 @@ def test_a_broker_that_is_killed_ten_times_under_load(server: Server, repeats: C
 
 def test_a_storm_of_events_is_heard_whole(server: Server) -> None:
     """Without it a busy minute is the one that is missing: Redis cuts off whoever falls 32 MB behind."""
-    with watching(server.url()) as seen:
+    with running_monitor(server.url()) as seen:
         jobs = publish(server.url(), 20_000)
         wait_until(lambda: seen.monitor.state().events.get("task-succeeded", 0) >= len(jobs), 60, "events are missing")
-        assert seen.has_told(jobs)
+        assert seen.has_reported(jobs)
         assert seen.monitor.state().connections == 1
 
 
 @pytest.mark.parametrize("broker", ["there", "gone"])
 def test_what_was_heard_last_is_told_at_the_end(server: Server, broker: str) -> None:
     """A publication waits a second for a faster worker's word: a deployment of the sidecar must not cost it."""
-    with watching(server.url()) as seen:
+    with running_monitor(server.url()) as seen:
         jobs = publish(server.url(), 1)
-        wait_until(lambda: seen.has_told(jobs), 10, "it does not tell", seen.monitor.state)
-        job = say(server.url(), "task-sent", name="simulated", queue="q", args="()", kwargs="{}", retries=0)
+        wait_until(lambda: seen.has_reported(jobs), 10, "it does not tell", seen.monitor.state)
+        job = publish_event(server.url(), "task-sent", name="simulated", queue="q", args="()", kwargs="{}", retries=0)
         wait_until(lambda: seen.monitor.state().events.get("task-sent"), 10, "it is not heard", seen.monitor.state)
         if broker == "gone":
             server.kill()
@@ -137,15 +137,15 @@ def test_a_connection_that_is_silent_is_given_up(server: Server) -> None:
     relay = Relay(server.port)
     try:
         url = server.url().replace(str(server.port), str(relay.port))
-        with watching(url) as seen:
+        with running_monitor(url) as seen:
             jobs = publish(server.url(), 2)
-            wait_until(lambda: seen.has_told(jobs), 10, "nothing passes the relay", seen.monitor.state)
+            wait_until(lambda: seen.has_reported(jobs), 10, "nothing passes the relay", seen.monitor.state)
             assert relay.freeze()
             frozen_at = time.monotonic()
             wait_until(lambda: seen.monitor.state().gaps, NOTICED_WITHIN + 5, "nobody noticed", seen.monitor.state)
             assert time.monotonic() - frozen_at < NOTICED_WITHIN
             jobs = publish(server.url(), 2)
-            wait_until(lambda: seen.has_told(jobs), 10, "nothing is heard again", seen.monitor.state)
+            wait_until(lambda: seen.has_reported(jobs), 10, "nothing is heard again", seen.monitor.state)
             assert seen.monitor.state().gap_seconds > 15
     finally:
         relay.close()
@@ -153,11 +153,11 @@ def test_a_connection_that_is_silent_is_given_up(server: Server) -> None:
 
 def test_an_idle_connection_is_kept(server: Server) -> None:
     """Without it each quiet hour is an hour of gaps."""
-    with watching(server.url()) as seen:
+    with running_monitor(server.url()) as seen:
         time.sleep(25)  # longer than silence is borne
         assert seen.monitor.state().connections == 1
         jobs = publish(server.url(), 2)
-        wait_until(lambda: seen.has_told(jobs), 10, "the connection was dead", seen.monitor.state)
+        wait_until(lambda: seen.has_reported(jobs), 10, "the connection was dead", seen.monitor.state)
 
 
 def test_a_subscriber_that_redis_cuts_off_says_so(
@@ -170,7 +170,7 @@ def test_a_subscriber_that_redis_cuts_off_says_so(
     """Without it the events of a storm are missing, and nobody knows that they are."""
     broker = redis_broker(redis_alone)
     worker = start_worker(broker=broker, agent=False, args=["-E"])
-    sidecar = Probed(tmp_path, broker, sluice_env)
+    sidecar = ProbedSidecar(tmp_path, broker, sluice_env)
     try:
         wait_until(lambda: worker.hostname in endpoint.workers(), 20, "nothing is heard", sidecar.tail)
         sidecar.process.send(signal.SIGSTOP)
@@ -198,14 +198,14 @@ def test_the_next_broker_of_the_list_is_taken(redis_alone: RedisServer, tmp_path
     other = RedisServer(tmp_path / "other")
     try:
         other.stop()
-        with watching(f"{other.url()};{redis_alone.url()}") as seen:
+        with running_monitor(f"{other.url()};{redis_alone.url()}") as seen:
             jobs = publish(redis_alone.url(), 2)
-            wait_until(lambda: seen.has_told(jobs), 10, "the second broker is not heard", seen.monitor.state)
+            wait_until(lambda: seen.has_reported(jobs), 10, "the second broker is not heard", seen.monitor.state)
             redis_alone.stop()
             other.start()
             wait_until(lambda: seen.monitor.state().gaps == 1, 20, "the first broker is not heard", seen.monitor.state)
             jobs = publish(other.url(), 2)
-            wait_until(lambda: seen.has_told(jobs), 10, "the first broker is not heard", seen.monitor.state)
+            wait_until(lambda: seen.has_reported(jobs), 10, "the first broker is not heard", seen.monitor.state)
     finally:
         other.close()
 
@@ -220,20 +220,20 @@ def test_credentials_that_change_are_read_again(redis_alone: RedisServer) -> Non
         def address() -> str:
             return f"redis://:{password[0]}@127.0.0.1:{redis_alone.port}/0"
 
-        with watching(address) as seen:
+        with running_monitor(address) as seen:
             client.config_set("requirepass", "second")
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             wait_until(lambda: not seen.monitor.state().connected, 10, "it still listens")
             password[0] = "second"
             seen.wait_until_connected()
             jobs = publish(address(), 2)
-            wait_until(lambda: seen.has_told(jobs), 10, "nothing is heard again", seen.monitor.state)
+            wait_until(lambda: seen.has_reported(jobs), 10, "nothing is heard again", seen.monitor.state)
 
 
 def test_messages_that_are_no_events_are_counted(server: Server) -> None:
     """Without it anybody who can publish to the event exchange ends the monitoring of the cluster."""
     app = Celery("vandal", broker=server.url(), set_as_current=False)
-    with watching(server.url()) as seen:
+    with running_monitor(server.url()) as seen:
         with app.connection_for_write() as connection:
             kind = "fanout" if connection.transport.driver_type == "redis" else "topic"
             exchange = Exchange("celeryev", type=kind)
@@ -252,5 +252,5 @@ def test_messages_that_are_no_events_are_counted(server: Server) -> None:
         wait_until(lambda: seen.lost.total() >= len(strange), 10, "not all is counted", lambda: seen.lost)
         assert seen.monitor.state().undecodable == seen.lost["undecodable"] == 3  # and the text
         jobs = publish(server.url(), 2)
-        wait_until(lambda: seen.has_told(jobs), 10, "the capture has ended", seen.monitor.state)
+        wait_until(lambda: seen.has_reported(jobs), 10, "the capture has ended", seen.monitor.state)
         assert seen.monitor.state().connections == 1

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults.host import Host
-from tests.support.accounts import assert_balanced
+from tests.support.accounting import assert_balanced
+from tests.support.capture_log import CAPTURE_LOG
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import status, too_many
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until
-from tests.support.witness import FILE
 from tests.support.worker import WorkerProcess
 
 HOUR = 3_600
@@ -72,7 +72,7 @@ def test_a_worker_lives_through_it(
     clock: Path,
 ) -> None:
     """Without it a worker seems dead for an hour, and a job that ran meanwhile seems to end before it started."""
-    noting = {FILE: host.env[FILE], "TEST_CLOCK": str(clock)}
+    noting = {CAPTURE_LOG: host.env[CAPTURE_LOG], "TEST_CLOCK": str(clock)}
     worker = start_worker(app="tests.faults.app", env={**noting, "SLUICE_HEARTBEAT_INTERVAL": "0.2"})
     sender = producer(agent=False)
 

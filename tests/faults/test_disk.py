@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults.host import NEVER, Host
-from tests.support.accounts import assert_balanced
+from tests.support.accounting import assert_balanced
+from tests.support.capture_log import CAPTURE_LOG
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.waiting import POLL_SECONDS, wait_until
-from tests.support.witness import FILE
 from tests.support.worker import WorkerProcess
 
 SIZE = 3_000_000  # bytes of the disk
@@ -87,7 +87,7 @@ def sender(producer: Callable[..., Producer]) -> Producer:
 @pytest.fixture
 def start(start_worker: Callable[..., WorkerProcess], host: Host) -> Callable[[Mapping[str, str]], WorkerProcess]:
     """`start(env)`: a worker with a witness, and with one child, so that every process of it has something to tell."""
-    noting = {FILE: host.env[FILE], "TEST_SHORT_WAITS": "1"}
+    noting = {CAPTURE_LOG: host.env[CAPTURE_LOG], "TEST_SHORT_WAITS": "1"}
     return lambda env: start_worker(app="tests.faults.app", concurrency=1, env={**noting, **env})
 
 

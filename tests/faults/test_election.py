@@ -14,11 +14,11 @@ from sluice_agent.health.problems import problems_of
 from sluice_agent.transport.accounting import report_on
 from sluice_agent.transport.lock import ship_lock
 from tests.faults.host import NEVER, Host
+from tests.support.capture_log import CAPTURE_LOG
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import status
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until, within
-from tests.support.witness import FILE
 from tests.support.worker import WorkerProcess
 
 PUBLISHES = """
@@ -34,7 +34,7 @@ PUBLISHES = """
 @pytest.fixture
 def noting(host: Host) -> dict[str, str]:
     """The variables of processes that leave their notes with the host's."""
-    return {name: host.env[name] for name in (FILE, "TEST_SHORT_WAITS")}
+    return {name: host.env[name] for name in (CAPTURE_LOG, "TEST_SHORT_WAITS")}
 
 
 @pytest.mark.parametrize("mood", ["well", "away"])

@@ -18,6 +18,7 @@ import pytest
 from tests.faults.host import Host
 from tests.faults.recording import EVENTS
 from tests.support.endpoint import Endpoint, event_id_of
+from tests.support.ingest_server import Exchange
 from tests.support.misbehaviour import (
     Behaviour,
     drips,
@@ -37,7 +38,6 @@ from tests.support.misbehaviour import (
 )
 from tests.support.process import Process
 from tests.support.proxy import Proxy
-from tests.support.serving import Exchange
 from tests.support.waiting import wait_until
 
 

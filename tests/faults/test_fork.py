@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.host import Host
-from tests.support.accounts import assert_balanced
+from tests.support.accounting import assert_balanced
+from tests.support.capture_log import CAPTURE_LOG
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until
-from tests.support.witness import FILE
 from tests.support.worker import WorkerProcess
 
 FORKS_WHILE_IT_POSTS = """
@@ -216,7 +216,7 @@ def test_processes_that_a_task_starts(
 
     In a prefork child `spawn` fails by itself: Celery's billiard has a key there that can't be pickled.
     """
-    noting = {FILE: host.env[FILE]}
+    noting = {CAPTURE_LOG: host.env[CAPTURE_LOG]}
     worker = start_worker(app="tests.faults.app", env=noting, concurrency=1, pool=pool)
     sender = producer(env=noting)
     code = f"from tests.faults.app import fan_out; print(*fan_out.delay({method!r}, 4).get(timeout=60))"

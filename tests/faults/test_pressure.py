@@ -11,11 +11,11 @@ import pytest
 
 from sluice_agent.transport.directory import directory_bytes
 from tests.faults.host import Host
+from tests.support.capture_log import captured_ids
 from tests.support.endpoint import event_id_of
+from tests.support.ingest_server import Exchange
 from tests.support.misbehaviour import Behaviour
-from tests.support.serving import Exchange
 from tests.support.waiting import wait_until
-from tests.support.witness import events
 
 LIMIT = 4_000_000  # bytes
 BATCH = 50
@@ -144,7 +144,7 @@ def test_the_host_never_waits_and_all_is_counted(
     assert max(sizes) <= LIMIT
     assert report["dropped"].keys() == {"journal_full"}
 
-    captured = events(pressed.env) or []
+    captured = captured_ids(pressed.env) or []
     there = {event_id_of(event) for event in endpoint.events}
     jobs = [one for one in captured if not one.startswith("beat-")]
     beats = [one for one in captured if one.startswith("beat-")]

@@ -12,8 +12,8 @@ import pytest
 
 from tests.faults.host import Host
 from tests.support.endpoint import Endpoint
+from tests.support.ingest_server import Exchange
 from tests.support.producer import Producer
-from tests.support.serving import Exchange
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 

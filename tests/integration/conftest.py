@@ -17,7 +17,7 @@ from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster, CeleryTestS
 
 from tests.support.brokers import BROKERS, Broker
 from tests.support.fixtures import *  # noqa: F403 - a fixture is found by its name in this module
-from tests.support.nodes import LocalBackend, LocalBroker, LocalWorker
+from tests.support.pytest_celery_nodes import LocalBackend, LocalBroker, LocalWorker
 from tests.support.worker import POOLS, WorkerProcess
 
 os.environ["SLUICE_TEST_INSTALL"] = "0"  # the shared tasks are registered in the test process, the agent is not

@@ -22,10 +22,10 @@ from celery import Celery, Task, chain, group, shared_task
 from celery.exceptions import Ignore, Reject, Retry
 from celery.states import EXCEPTION_STATES
 
-from tests.support import whole_messages
+from tests.support import atomic_filesystem
 from tests.support.waiting import POLL_SECONDS
 
-whole_messages.mend()
+atomic_filesystem.install()
 
 app = Celery("tests.integration.tasks")
 app.conf.update(

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.accounts import assert_balanced
+from tests.support.accounting import assert_balanced
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import status
 from tests.support.waiting import wait_until

@@ -20,10 +20,10 @@ from sluice_agent.server.record import record_of
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
 from tests.support.process import ROOT, Process, free_port
+from tests.support.running_monitor import publish, publish_event, running_monitor
 from tests.support.servers import RabbitMQServer
 from tests.support.sidecar import Sidecar
 from tests.support.waiting import wait_until
-from tests.support.watching import publish, say, watching
 from tests.support.worker import WorkerProcess, python_env
 
 DONE = ["queued", "active", "completed"]
@@ -109,9 +109,9 @@ def test_what_is_held_back_for_a_second_is_not_lost_with_the_sidecar(
     broker = brokers("rabbitmq")
     first = sidecar(*DURABLE)
     about = {"name": "simulated", "queue": "q", "args": "()", "kwargs": "{}", "retries": 0}
-    before = say(broker.url, "task-sent", **about)
+    before = publish_event(broker.url, "task-sent", **about)
     wait_until(lambda: endpoint.states(before) == ["queued"], 20, "the sidecar does not tell", first.tail)
-    job = say(broker.url, "task-sent", **about)
+    job = publish_event(broker.url, "task-sent", **about)
     with broker.app().connection_for_read() as connection:
         queue = connection.default_channel.queue_declare
         wait_until(lambda: queue(DURABLE[1], passive=True).message_count == 0, 10, "it is not read", first.tail)
@@ -186,16 +186,16 @@ def test_what_was_told_is_not_told_again_when_the_broker_comes_back(
     """Without it each restart of the broker makes runs of jobs that never were."""
     server = RabbitMQServer(tmp_path / "rabbitmq")
     try:
-        with watching(server.url(), durable=DurableQueue("kept", 1_000, 600.0)) as seen:
+        with running_monitor(server.url(), durable=DurableQueue("kept", 1_000, 600.0)) as seen:
             with monkeypatch.context() as patch:
                 patch.setattr(Durable, "settle", lambda *_: None)  # the broker goes before it hears of it
                 jobs = publish(server.url(), 200)
-                wait_until(lambda: seen.has_told(jobs), 10, "events are missing", seen.monitor.state)
+                wait_until(lambda: seen.has_reported(jobs), 10, "events are missing", seen.monitor.state)
                 server.stop()
             server.start()
             seen.wait_until_connected()
             more = publish(server.url(), 20)
-            wait_until(lambda: seen.has_told(more), 20, "events are missing", seen.monitor.state)
+            wait_until(lambda: seen.has_reported(more), 20, "events are missing", seen.monitor.state)
             assert [job for job in jobs + more if len(seen.states(job)) != 3] == []
         assert seen.lost == {}
     finally:
@@ -205,17 +205,17 @@ def test_what_was_told_is_not_told_again_when_the_broker_comes_back(
 def test_what_cannot_be_written_stays_in_the_broker(rabbitmq_server: RabbitMQServer) -> None:
     """Without it a full disk costs events that the broker would have kept."""
     room = [True]
-    with watching(
+    with running_monitor(
         rabbitmq_server.url(), durable=DurableQueue(DURABLE[1], 1_000, 600.0), can_keep=lambda: room[0]
     ) as seen:
         before = publish(rabbitmq_server.url(), 10)
-        wait_until(lambda: seen.has_told(before), 10, "events are missing", seen.monitor.state)
+        wait_until(lambda: seen.has_reported(before), 10, "events are missing", seen.monitor.state)
         room[0] = False
         meanwhile = publish(rabbitmq_server.url(), 500)
         wait_until(lambda: seen.monitor.state().read_ahead_bytes > 10_000, 10, "nothing is read", seen.monitor.state)
         assert not any(map(seen.states, meanwhile))
         room[0] = True
-        wait_until(lambda: seen.has_told(meanwhile), 10, "events are missing", seen.monitor.state)
+        wait_until(lambda: seen.has_reported(meanwhile), 10, "events are missing", seen.monitor.state)
 
 
 def test_on_redis_it_is_refused_with_what_to_do_instead(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from tests.support.accounts import status_of
+from tests.support.accounting import status_of
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until

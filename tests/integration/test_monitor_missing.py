@@ -8,8 +8,8 @@ import pytest
 from celery import Celery
 
 from tests.support.brokers import Broker
+from tests.support.running_monitor import running_monitor
 from tests.support.waiting import wait_until
-from tests.support.watching import watching
 from tests.support.worker import WorkerProcess
 
 ADD = "tests.integration.tasks.add"
@@ -29,7 +29,7 @@ def test_jobs_that_only_their_producer_speaks_of(
     worker = start_worker(broker=broker, agent=False)
     app = broker.with_conf(task_send_sent_event=True, task_create_missing_queues=True).app()
     options = {"enable_events": False, "queue_interval": 1.0, "missing_seconds": 2.0, "heartbeat_interval": 0.0}
-    with watching(broker.url, **options) as monitor:  # type: ignore[arg-type]
+    with running_monitor(broker.url, **options) as monitor:  # type: ignore[arg-type]
         unheard, held = send(app, broker.queue), send(app, broker.queue, countdown=300)
         other = f"{broker.queue}-other"
         purged, waiting = [send(app, other) for _ in range(2)], f"{broker.queue}-waiting"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.accounts import status_of
+from tests.support.accounting import status_of
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until

@@ -9,21 +9,24 @@ import pytest
 
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
-from tests.support.probed import Probed
+from tests.support.probed_sidecar import ProbedSidecar
 from tests.support.waiting import wait_until, within
 from tests.support.worker import WorkerProcess
 
 
 @pytest.fixture
-def sidecar(tmp_path: Path, brokers: Callable[[str], Broker], sluice_env: dict[str, str]) -> Iterator[Probed]:
+def sidecar(tmp_path: Path, brokers: Callable[[str], Broker], sluice_env: dict[str, str]) -> Iterator[ProbedSidecar]:
     """A sidecar on this test's Redis."""
-    started = Probed(tmp_path, brokers("redis"), sluice_env)
+    started = ProbedSidecar(tmp_path, brokers("redis"), sluice_env)
     yield started
     started.stop()
 
 
 def test_metrics_follow_the_cluster(
-    sidecar: Probed, brokers: Callable[[str], Broker], start_worker: Callable[..., WorkerProcess], endpoint: Endpoint
+    sidecar: ProbedSidecar,
+    brokers: Callable[[str], Broker],
+    start_worker: Callable[..., WorkerProcess],
+    endpoint: Endpoint,
 ) -> None:
     """Who alerts on a queue's depth, or on events that are not delivered, needs figures that move with the cluster."""
     broker = brokers("redis")
@@ -44,7 +47,7 @@ def test_metrics_follow_the_cluster(
     app.close()
 
 
-def test_a_broker_that_is_gone_is_seen_by_the_probe(sidecar: Probed, brokers: Callable[[str], Broker]) -> None:
+def test_a_broker_that_is_gone_is_seen_by_the_probe(sidecar: ProbedSidecar, brokers: Callable[[str], Broker]) -> None:
     """A sidecar that hears nothing looks like a cluster that does nothing; and it must be ready again by itself."""
     server = brokers("redis").server
     assert server is not None
@@ -59,7 +62,7 @@ def test_a_broker_that_is_gone_is_seen_by_the_probe(sidecar: Probed, brokers: Ca
 
 
 def test_an_endpoint_that_refuses_is_seen_by_the_probe(
-    sidecar: Probed, endpoint: Endpoint, brokers: Callable[[str], Broker]
+    sidecar: ProbedSidecar, endpoint: Endpoint, brokers: Callable[[str], Broker]
 ) -> None:
     """A revoked key must be noticed before the journal is full."""
     endpoint.key = "sk_another"

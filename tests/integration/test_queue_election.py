@@ -18,7 +18,7 @@ from sluice_agent.monitor.queues.election import TAKEOVER
 from sluice_agent.monitor.queues.sampler import ELECTION, Consumers
 from tests.support.brokers import Broker, redis_broker
 from tests.support.endpoint import Endpoint
-from tests.support.sampled import sampled
+from tests.support.queue_sampling import running_sampler
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until, within
 from tests.support.worker import WorkerProcess
@@ -87,7 +87,7 @@ def test_a_leader_that_stands_still_is_replaced(
     worker = start_worker(broker=broker, pool="solo", env=env)
     wait_until(lambda: moments(endpoint, broker.queue), 20, "nobody samples", worker.tail)
     app = broker.app()
-    with sampled(app, [broker.queue], connection_id=connection, consumers=Consumers) as told:
+    with running_sampler(app, [broker.queue], connection_id=connection, consumers=Consumers) as told:
         worker.kill(signal.SIGSTOP)
         stopped = time.monotonic()
         try:
@@ -115,9 +115,9 @@ def test_a_leader_that_ends_lets_another_lead_at_once(brokers: Callable[[str], B
     app = broker.app()
     app.send_task("nobody.knows")
     with ExitStack() as running:
-        first = running.enter_context(sampled(app, [broker.queue], consumers=Consumers))
+        first = running.enter_context(running_sampler(app, [broker.queue], consumers=Consumers))
         wait_until(lambda: first.snapshots, 15)
-        others = [running.enter_context(sampled(app, [broker.queue], consumers=Consumers)) for _ in range(3)]
+        others = [running.enter_context(running_sampler(app, [broker.queue], consumers=Consumers)) for _ in range(3)]
         first.snapshots.clear()
         wait_until(lambda: len(first.snapshots) > 10)
         assert [other.snapshots for other in others] == [[], [], []]
@@ -135,8 +135,8 @@ def test_another_sluice_connection_has_an_election_of_its_own(brokers: Callable[
     broker = brokers("redis")
     app = broker.app()
     with (
-        sampled(app, [broker.queue], consumers=Consumers) as ours,
-        sampled(app, [broker.queue], consumers=Consumers, connection_id=str(uuid.uuid4())) as theirs,
+        running_sampler(app, [broker.queue], consumers=Consumers) as ours,
+        running_sampler(app, [broker.queue], consumers=Consumers, connection_id=str(uuid.uuid4())) as theirs,
     ):
         wait_until(lambda: ours.snapshots and theirs.snapshots)
     app.close()
@@ -156,8 +156,8 @@ def test_where_the_broker_refuses_an_election_only_a_sidecar_samples(
         app.send_task("nobody.knows")
         options = {"connection_id": connection, "consumers": Consumers}
         with (
-            sampled(app, [broker.queue], must_be_elected=True, **options) as worker,
-            sampled(app, [broker.queue], **options) as sidecar,
+            running_sampler(app, [broker.queue], must_be_elected=True, **options) as worker,
+            running_sampler(app, [broker.queue], **options) as sidecar,
         ):
             wait_until(lambda: len(sidecar.snapshots) > 3, 15)
             assert worker.snapshots == []
@@ -173,7 +173,7 @@ def test_a_login_that_is_refused_is_no_refusal_of_the_election(
     """Somebody would look for a missing right, and a worker wait a quarter of an hour with the password mended."""
     broker = brokers("rabbitmq")
     app = replace(broker, url=broker.url.replace("guest:guest@", "guest:wrong@")).app()
-    with sampled(app, [broker.queue], must_be_elected=True, consumers=Consumers) as worker:
+    with running_sampler(app, [broker.queue], must_be_elected=True, consumers=Consumers) as worker:
         wait_until(lambda: caplog.text, 20)
         assert worker.snapshots == []
     assert "can't be read from the broker, and are tried again (AccessRefused" in caplog.text
@@ -193,8 +193,8 @@ def test_a_redis_user_who_may_not_make_the_key_is_told(
     app.send_task("nobody.knows")
     options = {"connection_id": str(uuid.uuid4()), "consumers": Consumers}
     with (
-        sampled(app, [broker.queue], must_be_elected=True, **options) as worker,
-        sampled(app, [broker.queue], **options) as sidecar,
+        running_sampler(app, [broker.queue], must_be_elected=True, **options) as worker,
+        running_sampler(app, [broker.queue], **options) as sidecar,
     ):
         wait_until(lambda: len(sidecar.snapshots) > 3, 15)
         assert worker.snapshots == []

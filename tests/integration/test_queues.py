@@ -24,16 +24,16 @@ from sluice_agent.monitor.queues.readers import RabbitMQQueueReader
 from sluice_agent.monitor.queues.sampler import Consumers, consumers
 from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
 from tests.support.endpoint import Endpoint
-from tests.support.kinds import (
+from tests.support.process import free_port
+from tests.support.producer import Producer
+from tests.support.queue_sampling import running_sampler
+from tests.support.server_variants import (
     ClusterRedisServer,
     ManagedRabbitMQServer,
     SentinelRedisServer,
     TLSRedisServer,
     conf_of,
 )
-from tests.support.process import free_port
-from tests.support.producer import Producer
-from tests.support.sampled import sampled
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until, within
 from tests.support.worker import WorkerProcess
@@ -89,7 +89,7 @@ def test_redis_counts_every_priority(redis_server: RedisServer, options: dict[st
     for priority in (0, 4, 9):
         send(app, 3, priority=priority)
     send(app, 1, queue="another")
-    with sampled(app, [broker.queue]) as told:
+    with running_sampler(app, [broker.queue]) as told:
         wait_until(lambda: told.depth(broker.queue) == 9, 10, f"told: {told.snapshots}")
         send(app, 1, priority=9)
         wait_until(lambda: told.depth(broker.queue) == 10)
@@ -102,7 +102,7 @@ def test_redis_is_found_wherever_it_is(own_redis: Callable[..., Broker], kind: t
     broker = own_redis(kind)
     app = broker.app()
     send(app, 4)
-    with sampled(app, [broker.queue]) as told:
+    with running_sampler(app, [broker.queue]) as told:
         wait_until(lambda: told.depth(broker.queue) == 4, 15, f"told: {told.snapshots}")
     app.close()
 
@@ -118,7 +118,7 @@ def test_a_dead_sentinel_is_passed_over(own_redis: Callable[..., Broker], dead: 
         started = time.monotonic()
         connect(app, 0).release()
         assert time.monotonic() - started < 4
-        with sampled(app, [broker.queue]) as told:
+        with running_sampler(app, [broker.queue]) as told:
             within(15, lambda: told.depth(broker.queue) == 2, f"told: {told.snapshots}")
         app.close()
 
@@ -132,7 +132,7 @@ def test_redis_queues_are_found_by_their_bindings(redis_server: RedisServer) -> 
         for name in ("forgotten", "empty"):
             Queue(name, exchange, routing_key=name)(connection.default_channel).declare()
     send(app, 2, queue=Queue("forgotten", exchange, routing_key="forgotten"))
-    with sampled(app, [broker.queue]) as told:
+    with running_sampler(app, [broker.queue]) as told:
         wait_until(lambda: told.depth("forgotten") == 2, 10, f"told: {told.snapshots}")
         assert told.latest("empty") is None  # every snapshot costs the user: that one would say nothing
         with app.connection_for_write() as connection:
@@ -154,7 +154,7 @@ def test_consumers_of_a_redis_queue_are_the_workers_that_take_from_it(
         start_worker(broker=broker, agent=False)
     start_worker(broker=broker, agent=False, args=("-Q", f"{broker.queue},mail"))
     app = broker.app()
-    with sampled(app, [broker.queue, "unwanted"]) as told:
+    with running_sampler(app, [broker.queue, "unwanted"]) as told:
         wait_until(lambda: told.latest(broker.queue), 10)
         assert told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 3}
         assert told.latest("mail") == {"name": "mail", "depth": 0, "consumers": 1}
@@ -188,7 +188,7 @@ def test_rabbitmq_tells_depth_and_consumers(
     broker = brokers(name)
     app = broker.app()
     send(app, 5)
-    with sampled(app, ["missing", broker.queue, "missing-too"]) as told:
+    with running_sampler(app, ["missing", broker.queue, "missing-too"]) as told:
         wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 5, "consumers": 0}, 15)
         start_worker(broker=broker, agent=False)
         wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 1}, 15)
@@ -254,7 +254,7 @@ def test_rabbitmq_tells_what_waits_for_its_eta(
     start_worker(broker=broker, agent=False)  # a worker makes the queues of delayed delivery
     app = broker.app()
     send(app, 3, countdown=100)
-    with sampled(app, [broker.queue]) as told:
+    with running_sampler(app, [broker.queue]) as told:
         wait_until(lambda: told.depth("celery_delayed_6") == 3, 15, f"told: {told.snapshots}")
         assert told.latest("celery_delayed_27") is None  # every snapshot costs the user: that one would say nothing
     app.close()
@@ -273,11 +273,11 @@ def test_rabbitmq_tells_what_is_not_acknowledged(
             queue.declare()
             send(app, 4)
             wait_until(lambda: queue.get() is not None)  # one is taken, and not acknowledged
-            with sampled(app, [broker.queue], management_url=server.management_url) as told:
+            with running_sampler(app, [broker.queue], management_url=server.management_url) as told:
                 # The API's figures are up to 5 s old.
                 wait_until(lambda: told.sampler.depths[broker.queue].unacked == 1, 20)
                 assert told.depth(broker.queue) == 3
-            with sampled(app, [broker.queue], management_url="http://127.0.0.1:1") as told:
+            with running_sampler(app, [broker.queue], management_url="http://127.0.0.1:1") as told:
                 wait_until(lambda: told.depth(broker.queue) == 3, 10, "an API that is down hides the depth")
         app.close()
     finally:
@@ -292,7 +292,7 @@ def test_a_broker_that_comes_back_is_sampled_again(brokers: Callable[[str], Brok
     send(producer, 2)
     assert broker.server is not None
     connections = _connections_to(broker.server.port)
-    with sampled(app, [broker.queue]) as told:
+    with running_sampler(app, [broker.queue]) as told:
         wait_until(lambda: told.depth(broker.queue) == 2, 15)
         threads = threading.active_count()
         try:
@@ -317,7 +317,7 @@ def test_a_broker_that_stands_still_is_noticed(brokers: Callable[[str], Broker],
     app = broker.app()
     send(app, 2)
     assert broker.server is not None
-    with sampled(app, [broker.queue]) as told:
+    with running_sampler(app, [broker.queue]) as told:
         wait_until(lambda: told.depth(broker.queue) == 2, 15)
         broker.server.kill(signal.SIGSTOP)
         try:
@@ -335,7 +335,7 @@ def test_the_next_broker_of_a_list_is_asked(redis_server: RedisServer) -> None:
     there = broker.app()
     send(there, 3)
     app = Celery(broker=f"redis://127.0.0.1:{free_port()}/0;{broker.url}", set_as_current=False)
-    with sampled(app, [broker.queue]) as told:
+    with running_sampler(app, [broker.queue]) as told:
         wait_until(lambda: told.depth(broker.queue) == 3, 20, f"told: {told.snapshots}")
     there.close()
     app.close()
@@ -375,7 +375,7 @@ def test_samples_come_at_the_interval(brokers: Callable[[str], Broker]) -> None:
     """Every snapshot is an event that the user pays for."""
     broker = brokers("redis")
     app = broker.app()
-    with sampled(app, [broker.queue], 0.5, consumers=nobody) as told:
+    with running_sampler(app, [broker.queue], 0.5, consumers=nobody) as told:
         wait_until(lambda: told.snapshots)
         started = time.monotonic()
         wait_until(lambda: len(told.snapshots) >= 5)
@@ -392,9 +392,9 @@ def test_a_folder_broker_is_counted_too(
     broker = brokers("filesystem")
     app = broker.app()
     send(app, 3)
-    with sampled(app, [broker.queue]) as told:
+    with running_sampler(app, [broker.queue]) as told:
         wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 3})
-    with sampled(app, [broker.queue], must_be_elected=True) as told:
+    with running_sampler(app, [broker.queue], must_be_elected=True) as told:
         wait_until(lambda: "this worker samples no queues" in caplog.text)
         assert told.snapshots == []
     app.close()

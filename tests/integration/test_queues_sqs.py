@@ -13,7 +13,7 @@ from celery import Celery
 from moto.server import ThreadedMotoServer
 
 from sluice_agent.monitor.queues.sampler import ELECTION
-from tests.support.sampled import sampled
+from tests.support.queue_sampling import running_sampler
 from tests.support.waiting import wait_until, within
 
 REGION = "eu-central-1"
@@ -71,7 +71,7 @@ def test_sqs_tells_depth_and_what_workers_have(app_with: Callable[..., Celery], 
     queue = app.conf.task_default_queue
     url = sqs.get_queue_url(QueueName=f"{prefix}{queue}")["QueueUrl"]
     assert sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1)["Messages"]
-    with sampled(app, [queue, "missing"], connection_id=str(uuid.uuid4())) as told:
+    with running_sampler(app, [queue, "missing"], connection_id=str(uuid.uuid4())) as told:
         wait_until(lambda: told.latest(queue) == {"name": queue, "depth": 2})
         assert told.sampler.depths[queue].unacked == 1
         assert told.latest("missing") is None
@@ -89,8 +89,8 @@ def test_queues_that_are_named_in_the_settings(app_with: Callable[..., Celery], 
     app = app_with(predefined_queues={"given": {"url": url, "region": REGION}})
     sqs.send_message(QueueUrl=url, MessageBody="1")
     with (
-        sampled(app, ["given", "another"], connection_id=connection) as sidecar,
-        sampled(app, ["given"], connection_id=connection, must_be_elected=True) as worker,
+        running_sampler(app, ["given", "another"], connection_id=connection) as sidecar,
+        running_sampler(app, ["given"], connection_id=connection, must_be_elected=True) as worker,
     ):
         wait_until(lambda: len(sidecar.snapshots) > 3)
         assert sidecar.latest("given") == {"name": "given", "depth": 1}
@@ -104,9 +104,9 @@ def test_one_samples_sqs_and_another_takes_over(app_with: Callable[..., Celery],
     app = app_with()
     app.send_task("nobody.knows")
     options = {"connection_id": str(uuid.uuid4())}
-    with sampled(app, [app.conf.task_default_queue], **options) as first:
+    with running_sampler(app, [app.conf.task_default_queue], **options) as first:
         wait_until(lambda: first.snapshots)
-        with sampled(app, [app.conf.task_default_queue], **options) as second:
+        with running_sampler(app, [app.conf.task_default_queue], **options) as second:
             first.snapshots.clear()
             wait_until(lambda: len(first.snapshots) > 5)
             assert second.snapshots == []
@@ -124,5 +124,5 @@ def test_a_leader_of_sqs_that_dies_is_replaced(app_with: Callable[..., Celery], 
     )["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="dead", MessageGroupId="leader", MessageDeduplicationId="1")
     assert sqs.receive_message(QueueUrl=url)["Messages"]  # whoever had it is gone
-    with sampled(app, [app.conf.task_default_queue], connection_id=connection) as told:
+    with running_sampler(app, [app.conf.task_default_queue], connection_id=connection) as told:
         within(30, lambda: told.snapshots, "nobody has taken over")

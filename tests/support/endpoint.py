@@ -9,8 +9,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.ingest_server import Event, IngestServer, Request
 from tests.support.misbehaviour import Behaviour, ok
-from tests.support.serving import Event, IngestServer, Request
 from tests.support.wire import faults
 
 _RELEASE_SECONDS = 120.0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.support.serving import Exchange
+    from tests.support.ingest_server import Exchange
 
 Behaviour = Callable[["Exchange"], bool]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support import reaper
+from tests.support import session_killer
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,7 +129,7 @@ class Process:
             deadline = time.monotonic() + grace
             while self.running and time.monotonic() < deadline:
                 time.sleep(0.02)
-        reaper.kill_session(self.pid)
+        session_killer.kill_session(self.pid)
         self._popen.wait()
         for child in left:  # those in sessions of their own end with it, or not
             with suppress(psutil.NoSuchProcess):
@@ -150,7 +150,7 @@ def _alive(process: psutil.Process) -> bool:
 @functools.cache
 def _reaper() -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-S", "-E", reaper.__file__], stdin=subprocess.PIPE, start_new_session=True, text=True
+        [sys.executable, "-S", "-E", session_killer.__file__], stdin=subprocess.PIPE, start_new_session=True, text=True
     )
 
 

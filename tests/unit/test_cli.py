@@ -18,8 +18,8 @@ from sluice_agent import __version__, log
 from sluice_agent.cli import main
 from sluice_agent.transport.journal import Journal
 from tests.support import misbehaviour
-from tests.support.api import Api
 from tests.support.endpoint import Endpoint
+from tests.support.json_api import JsonApi
 from tests.support.process import Process
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event
@@ -89,9 +89,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
+def api() -> Iterator[JsonApi]:
     """A jobs API that knows one job."""
-    made = Api(json.dumps(RECORD).encode())
+    made = JsonApi(json.dumps(RECORD).encode())
     yield made
     made.close()
 
@@ -292,7 +292,7 @@ def test_ship_ships_until_it_is_told_to_end(
     assert run("status").exit_code == 0
 
 
-def test_job_shows_what_happened_when(run: Run, api: Api) -> None:
+def test_job_shows_what_happened_when(run: Run, api: JsonApi) -> None:
     """Where the time went, and the error, are what one looks a job up for."""
     result = run("job", "celery-id", SLUICE_API_URL=f"{api.url}/api")
     assert result.exit_code == 0
@@ -308,12 +308,12 @@ def test_job_shows_what_happened_when(run: Run, api: Api) -> None:
     assert api.asked == [("/api/jobs/celery-id", "Bearer sk_test")]
 
 
-def test_job_for_programs(run: Run, api: Api) -> None:
+def test_job_for_programs(run: Run, api: JsonApi) -> None:
     """A script gets the record as the server gives it."""
     assert json.loads(run("job", "--json", "celery-id", SLUICE_API_URL=f"{api.url}/api").output) == RECORD
 
 
-def test_job_asks_for_the_id_as_it_is(run: Run, api: Api) -> None:
+def test_job_asks_for_the_id_as_it_is(run: Run, api: JsonApi) -> None:
     """A job's id may hold anything: a slash or a question mark in it must not ask for something else."""
     assert run("job", "a/b?c#d é", SLUICE_API_URL=f"{api.url}/api").exit_code == 0
     assert api.asked[0][0] == "/api/jobs/a%2Fb%3Fc%23d%20%C3%A9"
@@ -339,7 +339,7 @@ def test_a_job_that_nobody_knows_is_a_sentence(run: Run, endpoint: Endpoint) -> 
         (200, b'{"name":"a"}'),
     ],
 )
-def test_an_answer_that_is_no_job_is_a_sentence(run: Run, api: Api, status: int, body: bytes) -> None:
+def test_an_answer_that_is_no_job_is_a_sentence(run: Run, api: JsonApi, status: int, body: bytes) -> None:
     """A wrong SLUICE_API_URL answers something: a traceback would not say that this is what it is."""
     api.answer = (status, body)
     said = sentence(run("job", "id", SLUICE_API_URL=f"{api.url}/api"))

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 import pytest
 
 from sluice_agent.monitor.queues.management import Management
-from tests.support.api import Api
+from tests.support.json_api import JsonApi
 from tests.support.process import free_port
 
 QUEUES = [{"name": "jobs", "messages_unacknowledged": 3}, {"name": "just-made"}]
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
+def api() -> Iterator[JsonApi]:
     """One that knows two queues."""
-    made = Api(json.dumps(QUEUES).encode())
+    made = JsonApi(json.dumps(QUEUES).encode())
     yield made
     made.close()
 
@@ -28,13 +28,13 @@ def basic(user_and_password: str) -> str:
     return f"Basic {b64encode(user_and_password.encode()).decode()}"
 
 
-def test_it_is_asked_as_the_brokers_user_for_one_virtual_host(api: Api) -> None:
+def test_it_is_asked_as_the_brokers_user_for_one_virtual_host(api: JsonApi) -> None:
     """A slash is the name of the usual virtual host; unescaped it asks for another page."""
     assert Management(f"{api.url}/", "/", "guest", "pass word").unacked() == {"jobs": 3}
     assert api.asked == [("/api/queues/%2F?columns=name,messages_unacknowledged", basic("guest:pass word"))]
 
 
-def test_a_user_in_the_address_comes_first(api: Api) -> None:
+def test_a_user_in_the_address_comes_first(api: JsonApi) -> None:
     """The broker's user often may not use the API; behind a proxy it has a path."""
     address = api.url.replace("//", "//watch:p%40ss@")
     Management(f"{address}/rabbit", "team a", "guest", "guest").unacked()
@@ -42,7 +42,7 @@ def test_a_user_in_the_address_comes_first(api: Api) -> None:
 
 
 @pytest.mark.parametrize("answer", [(401, b"{}"), (404, b"[]"), (200, b"<html>"), (200, b'[{"a": 1, "b": 2}]')])
-def test_an_odd_answer_is_an_error_that_the_gauge_knows(api: Api, answer: tuple[int, bytes]) -> None:
+def test_an_odd_answer_is_an_error_that_the_gauge_knows(api: JsonApi, answer: tuple[int, bytes]) -> None:
     """Without the figure the depth must be told all the same: the gauge catches these, and no others."""
     api.answer = answer
     with pytest.raises(ValueError, match=r".+"):

@@ -16,7 +16,7 @@ from tests.support.wire import faults
 CONNECTION = str(uuid.uuid4())
 
 
-class Sampled:
+class RunningSampler:
     """`snapshots` are the queues of the events, in their order; `lost` the reasons of what could not be told."""
 
     def __init__(self, app: Celery, names: Collection[str], interval: float = 0.2, **options: Any) -> None:
@@ -49,9 +49,11 @@ class Sampled:
 
 
 @contextmanager
-def sampled(app: Celery, names: Collection[str], interval: float = 0.2, **options: Any) -> Iterator[Sampled]:
+def running_sampler(
+    app: Celery, names: Collection[str], interval: float = 0.2, **options: Any
+) -> Iterator[RunningSampler]:
     """A sampler that runs while the block does, and breaks no contract."""
-    one = Sampled(app, names, interval, **options)
+    one = RunningSampler(app, names, interval, **options)
     one.sampler.start()
     try:
         yield one

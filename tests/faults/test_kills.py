@@ -11,13 +11,13 @@ import psutil
 import pytest
 
 from tests.faults.host import Host
-from tests.support.accounts import assert_balanced
+from tests.support.accounting import assert_balanced
+from tests.support.capture_log import CAPTURE_LOG
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import Behaviour, hangs, lost_answer, ok, reset_mid_answer, status
 from tests.support.process import Process
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until
-from tests.support.witness import FILE
 from tests.support.worker import WorkerProcess
 
 Repeats = Callable[[int, int], int]
@@ -42,7 +42,7 @@ def test_what_killed_workers_had_seen_arrives(
 ) -> None:
     """Without it an out-of-memory kill leaves holes in what is known, just where somebody looks for its cause."""
     chance = random.Random(seed)
-    noting = {name: host.env[name] for name in (FILE, "TEST_SHORT_WAITS")}
+    noting = {name: host.env[name] for name in (CAPTURE_LOG, "TEST_SHORT_WAITS")}
     worker = start_worker(app="tests.faults.app", env=noting)
     sender = producer(env={**noting, "SLUICE_SHIP": "never"}).start(FOR_EVER)
     killed = 0
@@ -177,7 +177,7 @@ def _written(worker: WorkerProcess) -> int:
 def _stumble(endpoint: Endpoint, chance: random.Random) -> None:
     """The next request meets something that the shipper may not survive."""
     ways: list[Behaviour] = [ok, hangs(accepted=True), hangs(), lost_answer, reset_mid_answer, status(503)]
-    endpoint.script(*chance.job_filters(ways, k=2))
+    endpoint.script(*chance.choices(ways, k=2))
 
 
 def _wait_for_more(host: Host, requests: int) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from tests.support import witness
+from tests.support import capture_log
 from tests.support.endpoint import Endpoint, event_id_of
 from tests.support.process import ROOT
 
@@ -43,7 +43,7 @@ def assert_balanced(env: Mapping[str, str], endpoint: Endpoint | None = None, *,
     with_ids = [event for event in list(endpoint.events) if event_id_of(event)]
     twice = [told for told, times in Counter(map(_transition, with_ids)).items() if times > 1]
     assert twice == [], "told twice under two ids"
-    noted = witness.events(env)
+    noted = capture_log.captured_ids(env)
     if noted is None:
         return report
     noted_twice = [one for one, times in Counter(noted).items() if times > 1]

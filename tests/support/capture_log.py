@@ -10,19 +10,19 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-FILE = "TEST_WITNESS"
+CAPTURE_LOG = "TEST_CAPTURE_LOG"
 """The variable that names the file; unset: nothing is noted."""
 
 _EVENT_ID = re.compile(rb'"eventId":"([^"]+)"')
 
 
-def begin() -> None:
+def start() -> None:
     """Note what this process captures from now on. Before `sluice_agent.install()`."""
-    if not os.environ.get(FILE):
+    if not os.environ.get(CAPTURE_LOG):
         return
     from sluice_agent.agent import Agent
 
-    note = os.open(os.environ[FILE], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    note = os.open(os.environ[CAPTURE_LOG], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     capture = Agent.capture
 
     def capture_and_note(self: Agent, event: bytes) -> None:
@@ -34,9 +34,9 @@ def begin() -> None:
     Agent.capture = capture_and_note  # type: ignore[method-assign]
 
 
-def events(env: Mapping[str, str]) -> list[str] | None:
+def captured_ids(env: Mapping[str, str]) -> list[str] | None:
     """The ids of the events that were captured by the processes of `env`; None where there is no witness."""
-    if not env.get(FILE):
+    if not env.get(CAPTURE_LOG):
         return None
-    file = Path(env[FILE])
+    file = Path(env[CAPTURE_LOG])
     return file.read_text().split() if file.exists() else []

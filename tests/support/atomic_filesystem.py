@@ -15,7 +15,7 @@ from kombu.transport.filesystem import Channel
 from kombu.utils.json import dumps
 
 
-def mend() -> None:
+def install() -> None:
     """From now on, whatever this process publishes is whole."""
     Channel._put = _put
 

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 TOLD = {"queued", "active", "completed"}
 
 
-class Watching:
+class RunningMonitor:
     """A `Monitor` of one broker, with what it has told so far."""
 
     def __init__(self, address: Callable[[], str], **options: Any) -> None:
@@ -36,7 +36,7 @@ class Watching:
         """What was told of a job, in its order."""
         return self._states.get(job, [])
 
-    def has_told(self, jobs: list[str]) -> bool:
+    def has_reported(self, jobs: list[str]) -> bool:
         """Whether everything that `publish` says of these jobs was told."""
         return all(set(self.states(job)) >= TOLD for job in jobs)
 
@@ -51,9 +51,9 @@ class Watching:
 
 
 @contextmanager
-def watching(address: str | Callable[[], str], **options: Any) -> Iterator[Watching]:
+def running_monitor(address: str | Callable[[], str], **options: Any) -> Iterator[RunningMonitor]:
     """A monitor that listens, until the end of the block."""
-    made = Watching(address if callable(address) else lambda: address, **options)
+    made = RunningMonitor(address if callable(address) else lambda: address, **options)
     made.monitor.start()
     try:
         made.wait_until_connected()
@@ -79,7 +79,7 @@ def publish(url: str, tasks: int, hostname: str = "simulated@host") -> list[str]
     return jobs
 
 
-def say(url: str, kind: str, **fields: Any) -> str:
+def publish_event(url: str, kind: str, **fields: Any) -> str:
     """One event of a task of its own; the task's id."""
     app, job = Celery("simulated", broker=url, set_as_current=False), str(uuid.uuid4())
     with app.connection_for_write() as connection, app.events.Dispatcher(connection) as dispatcher:

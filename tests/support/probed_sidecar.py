@@ -13,7 +13,7 @@ from tests.support.process import free_port
 from tests.support.sidecar import Sidecar
 
 
-class Probed(Sidecar):
+class ProbedSidecar(Sidecar):
     """A sidecar that answers probes, and samples the broker's queue every half second."""
 
     def __init__(self, directory: Path, broker: Broker, env: Mapping[str, str]) -> None:

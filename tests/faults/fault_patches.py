@@ -1,6 +1,6 @@
 """What the processes of these tests do before they begin: patches that stand for a fault, or make it pass sooner.
 
-TEST_WITNESS      a file: each event that the process captures is noted there
+TEST_CAPTURE_LOG      a file: each event that the process captures is noted there
 TEST_SHORT_WAITS  1: what the transport waits for in minutes it waits for in fractions of a second
 TEST_CLOCK        a file: the wall clock goes wrong by the seconds that stand in it
 TEST_NO_LOCKS     1: the file system can't lock, as some that come over a network
@@ -16,10 +16,10 @@ import os
 import time
 from pathlib import Path
 
-from tests.support import privileges, witness
+from tests.support import capture_log, privileges
 
 
-def begin() -> None:
+def apply() -> None:
     """Do what the environment asks for."""
     if os.environ.get("TEST_CLOCK"):
         _shift_the_clock(Path(os.environ["TEST_CLOCK"]))
@@ -29,7 +29,7 @@ def begin() -> None:
         privileges.keep_reading()
     if os.environ.get("TEST_SLOW_POOL"):
         _slow_down_the_pool(Path(os.environ["TEST_SLOW_POOL"]))
-    witness.begin()
+    capture_log.start()
     if os.environ.get("TEST_SHORT_WAITS") == "1":
         shorten_waits()
 

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class Api:
+class JsonApi:
     """Serves until `close()`. `answer` is a status and a body; `asked` has path and authorization of each GET."""
 
     def __init__(self, body: bytes) -> None:
