@@ -1,6 +1,6 @@
-"""How this process shows a monitor what it reports itself: in its events on the broker, and when a worker is asked.
+"""Marks by which a monitor sees what this process reports itself: on its Celery events and in the reply to `stats`.
 
-A claim is made only while events can be kept: what an agent can't report, a monitor is to report.
+They are set only while events can be written to the journal: what an agent can't report, a monitor must report.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from sluice_agent import agent_fields
 from sluice_agent.signals.context import Sink, guarded
 from sluice_agent.signals.patching import patch_method
 
-_SENT = "task-sent"
+_TASK_SENT = "task-sent"
 
 _reported: ContextVar[tuple[str, str]] = ContextVar("sluice_agent_reported", default=("", ""))
 
 
 class AgentMarks:
-    """The marks on worker events, on `task-sent`, and in the answer to `inspect stats`."""
+    """The marks on worker events, on `task-sent`, and in the reply to `inspect stats`."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        # Until a worker is set up nobody asks whether events can be kept: the folder is chosen by the user that it
-        # runs as, after this.
+        # `can_keep` is not called before the worker is set up: it chooses the directory, and the worker may become
+        # another user first.
         worker_state.SOFTWARE_INFO[agent_fields.AGENT] = sink.connection_id
 
     def renew(self) -> None:
-        """Mark the worker events that follow, or stop to."""
+        """Mark the worker events that follow while events can be written; else stop marking them."""
         worker_state.SOFTWARE_INFO[agent_fields.AGENT] = self._sink.connection_id if self._sink.can_keep() else None
 
     def patch_events_and_stats(self) -> None:
-        """Add the marks where Celery makes the message."""
+        """Patch the methods that make the messages, to add the marks."""
         mark_sent = guarded(self._sink, self._mark_sent)
         mark_stats = guarded(self._sink, self._mark_stats)
 
         def around_publish(original: Callable[..., Any]) -> Callable[..., Any]:
             def publish(dispatcher: EventDispatcher, *args: Any, **kwargs: Any) -> Any:
                 event = {**dict(zip(("type", "fields"), args, strict=False)), **kwargs}
-                if event.get("type") == _SENT:
+                if event.get("type") == _TASK_SENT:
                     mark_sent(event.get("fields"))
                 return original(dispatcher, *args, **kwargs)
 
@@ -52,9 +52,9 @@ class AgentMarks:
 
         def around_stats(original: Callable[..., Any]) -> Callable[..., Any]:
             def stats(worker: WorkController, *args: Any, **kwargs: Any) -> Any:
-                found = original(worker, *args, **kwargs)
-                mark_stats(found)
-                return found
+                reply = original(worker, *args, **kwargs)
+                mark_stats(reply)
+                return reply
 
             return stats
 
@@ -69,10 +69,10 @@ class AgentMarks:
             fields[agent_fields.AGENT] = self._sink.connection_id
             fields[agent_fields.CREATED_AT] = created_at
 
-    def _mark_stats(self, found: Any) -> None:
-        if type(found) is not dict:
+    def _mark_stats(self, reply: Any) -> None:
+        if type(reply) is not dict:
             return
-        found[agent_fields.AGENT] = {
+        reply[agent_fields.AGENT] = {
             agent_fields.CONNECTION: self._sink.connection_id,
             agent_fields.REPORTS: self._sink.can_keep(),
             agent_fields.VERSION: sys.modules["sluice_agent"].__version__,
@@ -80,5 +80,5 @@ class AgentMarks:
 
 
 def mark_next_task_sent(external_id: str, created_at: str) -> None:
-    """It is reported that this job waits: the `task-sent` that this thread publishes next is about that."""
+    """Mark the `task-sent` of this job, which this thread publishes next: the agent has reported that the job waits."""
     _reported.set((external_id, created_at))

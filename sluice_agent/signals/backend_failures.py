@@ -1,6 +1,6 @@
-"""Ends of jobs that a worker's main process announces, and can't store: Celery then raises, and fires no signal.
+"""Ends of jobs that a worker's main process announces and can't store: Celery then raises, and fires no signal.
 
-The result backend may be away, or can't take what the job has come to.
+The result backend may be unreachable, or unable to store the result.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from sluice_agent.signals.patching import patch_method
 Report = Callable[..., None]
 
 _ENDED_BY_SIGNAL = range(-255, -191)  # the exit codes with which billiard ends a child that gets a signal
-_FROM_OUTSIDE = (WorkerLostError, TimeLimitExceeded)  # all other exceptions a job's own process has met, and told
+_FROM_OUTSIDE = (WorkerLostError, TimeLimitExceeded)  # the task process met all other exceptions, and reported them
 
 
 def patch_backend_failures(sink: Sink, report: Report) -> None:
-    """Hear them. `report` is given a worker's request, an outcome and extensions, and tells each outcome once."""
+    """Report such ends by `report`, which takes a request, an outcome and extensions, and reports an outcome once."""
 
     def failed(request: Request, exc_info: Any, _: bool = True, return_ok: bool = False) -> None:
         raised = exc_info.exception
         raised = raised.exc if isinstance(raised, ExceptionWithTraceback) else raised
-        told_where_it_ran = return_ok or (isinstance(raised, Exception) and not isinstance(raised, _FROM_OUTSIDE))
-        is_stopped = isinstance(raised, SystemExit) and raised.code in _ENDED_BY_SIGNAL  # whoever did it says why
-        if not told_where_it_ran and not is_stopped:
+        by_task_process = return_ok or (isinstance(raised, Exception) and not isinstance(raised, _FROM_OUTSIDE))
+        # Stopped by a signal: the code that sent it reports the reason.
+        is_stopped = isinstance(raised, SystemExit) and raised.code in _ENDED_BY_SIGNAL
+        if not by_task_process and not is_stopped:
             report(request, outcome_of(JobState.FAILED, "FAILURE", raised, exc_info))
 
     def timed_out(request: Request, soft: bool, timeout: float) -> None:
@@ -39,8 +40,8 @@ def patch_backend_failures(sink: Sink, report: Report) -> None:
             report(request, outcome_of(JobState.FAILED, "FAILURE", TimeLimitExceeded(timeout), None))
 
     def revoked(request: Request, _: str, terminated: bool, signum: Any, expired: bool) -> None:
-        about = {"terminated": terminated or None, "expired": expired or None}
-        report(request, Outcome(JobState.CANCELLED, "REVOKED"), signum=signum and str(signum), **about)
+        extensions = {"terminated": terminated or None, "expired": expired or None}
+        report(request, Outcome(JobState.CANCELLED, "REVOKED"), signum=signum and str(signum), **extensions)
 
     for method, handle in (("on_failure", failed), ("on_timeout", timed_out), ("_announce_revoked", revoked)):
         patch_method(

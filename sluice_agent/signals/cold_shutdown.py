@@ -1,7 +1,7 @@
 """Jobs that are cut off: cancelled by Celery as it loses its broker or shuts down cold, or left behind as it ends.
 
-No signal tells all of them. Before Celery 5.5 a cold shutdown ends the pool without a word; from 5.6 on it is silent of
-jobs that are not acknowledged yet. All of this runs in a worker's main process, and seldom.
+No signal covers all of them. Before Celery 5.5 a cold shutdown ends the pool and announces nothing; from 5.6 on it does
+not announce jobs that are not acknowledged yet. All of this runs in a worker's main process, and seldom.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from sluice_agent.signals.patching import patch_method
 
 REASON = "cut off by a cold shutdown"
 
-_POOL_STOPS_WITHIN = 5.0  # seconds; where a child dies with a lock that the others need, billiard's pool never does
+_POOL_STOP_TIMEOUT = 5.0  # seconds; if a child dies with a lock that the others need, billiard's pool never stops
 
 
 class ColdShutdown:
-    """Tells `cancelled` of a job that nobody will ever run again, and `queued` of one that goes back to its queue.
+    """Reporter of `cancelled` for a job that will not run again, and of `queued` for one that goes back to its queue.
 
-    `report` is given a worker's request, an outcome and extensions, and tells each outcome of an execution once.
+    `report` takes a worker's request, an outcome and extensions, and reports each outcome of a run once.
     """
 
     def __init__(self, sink: Sink, report: Callable[..., None]) -> None:
         self._sink = sink
         self._report = report
         self._cancelled_in_pool: dict[Request, tuple[ApplyResult, str]] = {}
-        self._check_hung_pool = guarded(sink, self._pool_hangs)
+        self._on_pool_stop_timeout = guarded(sink, self._report_dead_processes)
 
     def patch_cancellations(self) -> None:
-        """Hear each job that Celery cancels."""
+        """Report each job that Celery cancels."""
         handle = guarded(self._sink, self._cancelled)
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
             def announce_cancelled(request: Request, *args: Any, **kwargs: Any) -> Any:
                 try:
                     return original(request, *args, **kwargs)
-                finally:  # it writes to the result backend, which may be away with the broker
+                finally:  # `original` writes to the result backend, which may be unreachable like the broker
                     emits_retry = kwargs.get("emit_retry", args[0] if args else True)
                     handle(request, "RETRY" if emits_retry else "STARTED")
 
@@ -59,13 +59,13 @@ class ColdShutdown:
         )
 
     def shutting_down(self, **_: Any) -> None:
-        """A cold shutdown has stopped its pool: tell `cancelled` of what it cut off, unless that had just ended."""
+        """Report the jobs that a cold shutdown cut off by stopping the pool, unless they had just ended."""
         self._report_unless_ended(tuple(self._cancelled_in_pool))
 
     def worker_ended(self, *, in_greenlets: bool) -> None:
-        """Whatever this worker still calls active, and nobody runs any more, has been cut off.
+        """Report as cut off every job that this worker still counts as active and that no process runs any more.
 
-        Jobs that run `in_greenlets` end with their process; threads are waited for.
+        Jobs that run `in_greenlets` end with their process; the worker waits for threads.
         """
         self.shutting_down()
         for request in tuple(worker_state.active_requests):
@@ -75,30 +75,31 @@ class ColdShutdown:
     def _cancelled(self, request: Request, celery_state: str) -> None:
         handle = request._apply_result
         result = handle and handle()
-        in_process_of_its_own = isinstance(result, ApplyResult)
+        is_in_pool_process = isinstance(result, ApplyResult)
         may_have_lost_broker = request.app.conf.worker_cancel_long_running_tasks_on_connection_loss
-        if not request.acknowledged and (in_process_of_its_own or may_have_lost_broker):
+        if not request.acknowledged and (is_in_pool_process or may_have_lost_broker):
             self._report_cut_off(request, celery_state)
-        elif in_process_of_its_own:
-            # It may have ended the job, and told so, unheard by this process: see when the pool has stopped.
+        elif is_in_pool_process:
+            # The pool process may have ended the job and sent the result, unread so far: decide when the pool is gone.
             if not self._cancelled_in_pool:
-                self._look_later()
+                self._start_timer()
             self._cancelled_in_pool[request] = result, celery_state
-        # Else it is a greenlet in a cold shutdown: Celery acknowledges it when it has killed it, see `MissingVerdicts`.
+        # Else it is a greenlet in a cold shutdown: Celery kills it, then acknowledges its job, see `MissingVerdicts`.
 
-    def _look_later(self) -> None:
-        timer = threading.Timer(_POOL_STOPS_WITHIN, self._check_hung_pool)
+    def _start_timer(self) -> None:
+        timer = threading.Timer(_POOL_STOP_TIMEOUT, self._on_pool_stop_timeout)
         timer.daemon = True
         timer.start()
 
-    def _pool_hangs(self) -> None:
-        """The pool should have stopped, and may never do so: what its dead processes ran has been cut off."""
-        self._report_unless_ended([each for each in tuple(self._cancelled_in_pool) if not _is_alive(each.worker_pid)])
+    def _report_dead_processes(self) -> None:
+        """Report the jobs of dead pool processes as cut off: the pool should have stopped, and may never do so."""
+        requests = tuple(self._cancelled_in_pool)
+        self._report_unless_ended([request for request in requests if not _is_alive(request.worker_pid)])
         if self._cancelled_in_pool:
-            self._look_later()
+            self._start_timer()
 
     def _report_unless_ended(self, requests: Iterable[Request]) -> None:
-        """The worker may stop its pool at the very moment at which its time is over: whoever comes first tells."""
+        """Report `requests` as cut off once: a stopped pool and the timer may both come to this at the same moment."""
         for request in requests:
             cancelled = self._cancelled_in_pool.pop(request, None)
             if cancelled is None:
@@ -115,7 +116,7 @@ class ColdShutdown:
 
 
 def _is_alive(pid: int | None) -> bool:
-    """Whether the process that runs a job, this one or a child of it, lives; one that nobody has buried does not."""
+    """Return whether the process that runs a job, this one or its child, is alive; a zombie is not."""
     if not pid or pid == os.getpid():
         return True
     try:

@@ -1,4 +1,4 @@
-"""Runs that ended without a state, and of which Celery has said no more: told as failed, by whoever can be sure.
+"""Runs that ended without a state and got no verdict from Celery: reported as failed by a process that can be sure.
 
 `sys.exit()` in a task and, before Celery 5.7, the hard time limit of gevent end a run in this way. Everything here
 runs seldom.
@@ -18,14 +18,14 @@ from sluice_agent.signals.outcome import error_text, format_traceback
 from sluice_agent.signals.reported import ReportedVerdicts
 from sluice_agent.signals.run import Run
 
-PATIENCE = 3.0  # seconds in which a verdict of Celery's follows a run that it stopped itself; it takes milliseconds
+_VERDICT_TIMEOUT = 3.0  # seconds for Celery's verdict on a run that it stopped itself; it takes milliseconds
 
-_REASON = "Celery has told no verdict"
+_NO_VERDICT = "Celery announced no verdict"
 _KILLED_GREENLET = "GreenletExit"  # the error of a job whose greenlet a cold shutdown has killed
 
 
 class MissingVerdicts:
-    """Keeps the runs that may have ended in silence, in the process that would hear the verdict."""
+    """Runs that may get no verdict, in the process that would receive it."""
 
     def __init__(self, sink: Sink, reported: ReportedVerdicts) -> None:
         self._sink = sink
@@ -36,23 +36,22 @@ class MissingVerdicts:
         self._on_timer = guarded(sink, self._report_overdue)
 
     def mark_reported(self, run: Run, state: JobState) -> None:
-        """`run` is reported to have failed, or to be retried. Celery may go on to count it as active."""
+        """Record that `run` was reported in `state`. Celery may go on to count it as active."""
         self._reported.mark_reported(run.events.facts, state)
 
     def add(self, run: Run, raised: BaseException | None) -> None:
-        """`run` has ended by `raised`, which is no exception that Celery handles."""
+        """Add `run`, which was ended by `raised`, an exception that Celery does not handle."""
         if raised is None or run.has_ended:
             return
         ended = time.monotonic(), run, run.now(), error_text(raised), format_traceback(raised)
         if run.is_eager:
             self._report(*ended)
-        elif is_named_by(
-            run.events.facts.run, os.getpid()
-        ):  # the process that received the job: it hears every verdict
+        # Only the process that received the job, and so named the run, receives every verdict.
+        elif is_named_by(run.events.facts.run, os.getpid()):
             self._wait(ended)
 
     def report_all(self) -> None:
-        """The worker is about to end, so no verdict will follow."""
+        """Report all runs at once: the worker is about to end, so no verdict will follow."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for ended in waiting:
@@ -67,22 +66,24 @@ class MissingVerdicts:
         self._start_timer()
 
     def _start_timer(self) -> None:
-        timer = threading.Timer(PATIENCE, self._on_timer)
+        timer = threading.Timer(_VERDICT_TIMEOUT, self._on_timer)
         timer.daemon = True
         timer.start()
 
     def _report_overdue(self) -> None:
-        clock = time.monotonic()
+        now = time.monotonic()
         with self._lock:
-            overdue = [ended for ended in self._waiting if clock - ended[0] >= PATIENCE]
-            self._waiting = [ended for ended in self._waiting if clock - ended[0] < PATIENCE]
+            overdue = [ended for ended in self._waiting if now - ended[0] >= _VERDICT_TIMEOUT]
+            self._waiting = [ended for ended in self._waiting if now - ended[0] < _VERDICT_TIMEOUT]
             self._is_timer_set = bool(self._waiting)
         if self._is_timer_set:
             self._start_timer()
         for ended in overdue:
             self._report(*ended)
 
-    def _report(self, at: float, run: Run, when: str, error: str, stacktrace: str, *, by_worker: bool = False) -> None:
+    def _report(
+        self, ended_at: float, run: Run, when: str, error: str, stacktrace: str, *, by_worker: bool = False
+    ) -> None:
         facts = run.events.facts
         if run.has_ended or self._reported.has_verdict(facts):
             return
@@ -99,7 +100,7 @@ class MissingVerdicts:
                 started=run.started,
                 error=None if cut_off else error,
                 stacktrace=None if cut_off else stacktrace,
-                runtime=at - run.started_monotonic,
-                reason=CUT_OFF if cut_off else _REASON,
+                runtime=ended_at - run.started_monotonic,
+                reason=CUT_OFF if cut_off else _NO_VERDICT,
             )
         )

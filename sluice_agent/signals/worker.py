@@ -1,4 +1,4 @@
-"""A worker's own life: online, a heartbeat from a thread of ours, busy and idle, offline."""
+"""The events of a worker: online, a heartbeat from a thread of ours, busy and idle, offline."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from sluice_agent.model import WorkerState
 from sluice_agent.signals.agent_marks import AgentMarks
 from sluice_agent.signals.context import Sink, guarded
 
-_LOOK_EVERY = 1.0  # seconds between two looks at the load; a worker that flickers faster is not told in between
-_POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
+_POLL_INTERVAL = 1.0  # seconds between two checks of the load; changes in between are not reported
+_POOLS = {"thread": "threads"}  # a pool's name on the command line by its module, where they differ
 
 
 class WorkerProcess:
-    """Speaks for the worker of this process.
+    """Reporter of the events of this process's worker.
 
-    `on_process` hears that a pool process begins, and `on_process_stop` that it ends, both in that process; `on_setup`
-    that the worker is about to start its pool, as the user that it is to run as; `on_start`
-    that the worker is about to tell that it is online, and `on_stop` that the pool is gone. `losses` says what was
-    dropped so far, by reason, for the heartbeats.
+    `on_process` is called when a pool process begins, and `on_process_stop` when it ends, both in that process;
+    `on_setup` before the worker starts its pool, when it is the user that it will run as; `on_start` before the worker
+    is reported online, and `on_stop` when its pool is gone. `losses` returns the events dropped so far, by reason, for
+    the heartbeats.
     """
 
     def __init__(
@@ -62,20 +62,20 @@ class WorkerProcess:
         self._agent_marks.patch_events_and_stats()
 
     def set_up(self, **_: Any) -> None:
-        """The worker is set up, its log too, and starts its pool."""
+        """Call `on_setup`: the worker is set up, its log too, and starts its pool next."""
         self._on_setup()
         self._agent_marks.renew()
 
     def process_init(self, **_: Any) -> None:
-        """A pool process begins, or the process of a solo worker."""
+        """Call `on_process`: a pool process begins, or the process of a solo worker."""
         self._on_process()
 
     def process_shutdown(self, **_: Any) -> None:
-        """A pool process ends: recycled, or with its worker. It leaves by `os._exit`, so this is its last word."""
+        """Call `on_process_stop`: a pool process ends, recycled or with its worker. By `os._exit`: no hook runs later."""
         self._on_process_stop()
 
     def ready(self, sender: Any, **_: Any) -> None:
-        """The worker takes tasks: tell `online`, and begin to beat."""
+        """Report `online` and start the heartbeat: the worker takes tasks."""
         self._consumer, self._pid = sender, os.getpid()
         pool = type(sender.pool).__module__.rpartition(".")[2]
         self._worker_fields["metadata"] = {
@@ -87,14 +87,14 @@ class WorkerProcess:
             "agent": sys.modules["sluice_agent"].__version__,
         }
         self._on_start(sender.app, sender.hostname)
-        self._look()
+        self._update_fields()
         self._emit(WorkerState.ONLINE)
         atexit.register(guarded(self._sink, self.shutdown))  # a cold shutdown has no signal
         self._stopped.clear()
         threading.Thread(target=self._beat, name="sluice-heartbeat", daemon=True).start()
 
     def shutdown(self, **_: Any) -> None:
-        """The worker has ended: tell `offline`, once."""
+        """Report `offline`, once: the worker has ended."""
         if self._pid != os.getpid():
             return
         self._pid = 0
@@ -104,19 +104,19 @@ class WorkerProcess:
 
     @property
     def in_greenlets(self) -> bool:
-        """Whether this worker runs its jobs in greenlets."""
+        """True if this worker runs its jobs in greenlets."""
         return bool(getattr(getattr(self._consumer, "pool", None), "is_green", False))
 
     def _beat(self) -> None:
         last_beat = time.monotonic()
         was_busy = False
-        while not self._stopped.wait(min(_LOOK_EVERY, self._interval or _LOOK_EVERY)):
+        while not self._stopped.wait(min(_POLL_INTERVAL, self._interval or _POLL_INTERVAL)):
             try:
                 self._agent_marks.renew()
-                self._look()
+                self._update_fields()
                 is_busy = len(worker_state.active_requests) > 0
                 if is_busy is not was_busy:
-                    self._emit(WorkerState.BUSY if is_busy else WorkerState.IDLE, within=_LOOK_EVERY)
+                    self._emit(WorkerState.BUSY if is_busy else WorkerState.IDLE, within=_POLL_INTERVAL)
                     was_busy = is_busy
                 now = time.monotonic()
                 if self._interval and now - last_beat >= self._interval:
@@ -126,16 +126,16 @@ class WorkerProcess:
                 self._sink.drop("internal_error")
                 complain("heartbeat", "A heartbeat failed (%s: %s).", type(error).__name__, error)
 
-    def _look(self) -> None:
-        """See what an operator can change while the worker runs: its size, and the queues that it takes from."""
-        with suppress(AttributeError):  # a pool that has just stopped has no size: the last one holds
+    def _update_fields(self) -> None:
+        """Update the fields that an operator can change at run time: the pool's size, and the queues consumed from."""
+        with suppress(AttributeError):  # a pool that has just stopped has no size: the last one is kept
             self._worker_fields["concurrency"] = self._consumer.pool.num_processes
         self._worker_fields["queues"] = sorted(self._consumer.app.amqp.queues.consume_from)
 
     def _emit(self, state: WorkerState, **within: Any) -> None:
-        about = self._worker_fields
+        fields = self._worker_fields
         if state is WorkerState.HEARTBEAT and (dropped := dict(self._losses())):
-            about = {**about, "metadata": {**about["metadata"], "dropped": dropped}}
+            fields = {**fields, "metadata": {**fields["metadata"], "dropped": dropped}}
         self._sink.emit(
             worker_event(
                 self._sink.connection_id,
@@ -145,6 +145,6 @@ class WorkerProcess:
                 time.time(),
                 activeJobs=len(worker_state.active_requests),
                 **within,
-                **about,
+                **fields,
             )
         )

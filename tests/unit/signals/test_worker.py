@@ -1,4 +1,4 @@
-"""What a worker says of itself, at moments that a real worker meets once in a hundred shutdowns."""
+"""Events of a worker at moments that a real worker meets once in a hundred shutdowns."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sluice_agent.signals.worker import WorkerProcess
 CONNECTION = "6f1a4f0e-8f57-4f6e-9d53-0a5d2f0b6c11"
 
 
-def test_a_heartbeat_that_meets_a_pool_which_has_stopped() -> None:
-    """It would be counted as an internal error, and the accounts of a worker that ended well would show a loss."""
-    drop: list[str] = []
+def test_a_heartbeat_after_the_pool_has_stopped() -> None:
+    """It would be counted as an internal error, and the figures of a worker that ended well would show a drop."""
+    dropped: list[str] = []
     sink = Sink(
-        emit=lambda _: None, drop=drop.append, connection_id=CONNECTION, is_ignored=lambda _: False, redact=None
+        emit=lambda _: None, drop=dropped.append, connection_id=CONNECTION, is_ignored=lambda _: False, redact=None
     )
-    nothing = lambda *_: None  # noqa: E731 - it stands for each of the callbacks
-    workers = WorkerProcess(sink, 5.0, nothing, nothing, nothing, nothing, nothing, dict)
+    noop = lambda *_: None  # noqa: E731 - in place of every callback
+    worker = WorkerProcess(sink, 5.0, noop, noop, noop, noop, noop, dict)
     pool = TaskPool(3)
     pool._pool = SimpleNamespace(_processes=3)
-    workers._consumer = SimpleNamespace(pool=pool, app=Celery("app", set_as_current=False), hostname="one@host")
-    workers._look()
+    worker._consumer = SimpleNamespace(pool=pool, app=Celery("app", set_as_current=False), hostname="one@host")
+    worker._update_fields()
     pool._pool = None  # as its `stop` leaves it
-    workers._look()
-    assert workers._worker_fields["concurrency"] == 3
-    assert drop == []
+    worker._update_fields()
+    assert worker._worker_fields["concurrency"] == 3
+    assert dropped == []
