@@ -1,7 +1,7 @@
 """A local Sluice, so that everything works with no account: ingest, job records and their list over one SQLite file.
 
-It needs the extra ``sluice-agent[server]``. It knows the unified model and nothing of the agent: what speaks to it does
-so over HTTP. Each subject of the API has a router in a file of its own.
+It needs the extra ``sluice-agent[server]``. It knows the unified model and nothing of the agent: clients reach it over
+HTTP only. Each subject of the API has a router in a separate file.
 """
 
 from sluice_agent.server.app import create_app

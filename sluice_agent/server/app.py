@@ -1,4 +1,4 @@
-"""The API put together: one store, a router per subject, one format of errors."""
+"""The assembled API: one store, a router per subject, one error format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.health import health_router
-from sluice_agent.server.ingest import Terms, ingest_router
+from sluice_agent.server.ingest import IngestPolicy, ingest_router
 from sluice_agent.server.jobs import jobs_router
 from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.store import Store
@@ -33,24 +33,24 @@ def create_app(
     body_limit: int = BODY_LIMIT,
     now: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
-    """The API under ``/api`` over the SQLite file `database`, which is made where it is absent.
+    """Return the API under ``/api`` over the SQLite file `database`, which is created if it is absent.
 
-    `api_key` is the only key that ingest takes; without one it takes any that begins with ``sk_``. `daily_limit` counts
-    events in a UTC day of the clock `now`, over all connections. `body_limit` counts bytes.
+    `api_key` is the only key that ingest accepts; without one it accepts any that begins with ``sk_``. `daily_limit`
+    counts events in a UTC day of the clock `now`, over all connections. `body_limit` counts bytes.
     Raises `ConfigError` if the file can't be used.
     """
     store = Store(database)
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await run_in_threadpool(store.close)  # which waits for what is being written; answers leave meanwhile
+        await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
-    app = FastAPI(title="sluice-agent serve", lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="sluice-agent serve", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(ServerMiddleware)
     register_error_handlers(app)
     for router in (
-        ingest_router(store, Terms(api_key, body_limit, daily_limit, now)),
+        ingest_router(store, IngestPolicy(api_key, body_limit, daily_limit, now)),
         jobs_router(store),
         health_router(store),
     ):

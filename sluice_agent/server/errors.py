@@ -1,4 +1,4 @@
-"""How the API says no: ``{"error": {"code", "message", "docs_url", "details"?}}``, whatever went wrong."""
+"""Error responses of the API, all of one form: ``{"error": {"code", "message", "docs_url", "details"?}}``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 DOCS_URL = "https://docs.sluice.sh/troubleshooting/api-errors"
-# Elsewhere the code is HTTP's own phrase; that of 413 has changed with the years.
+# Other codes are HTTP's own phrase; Python's phrase for 413 has changed between versions.
 _CODES = {400: "VALIDATION_ERROR", 413: "PAYLOAD_TOO_LARGE", 500: "INTERNAL_ERROR"}
 Details = Sequence[Mapping[str, str]]
 
 
 class RefusedError(Exception):
-    """A request that is answered by an error: `status`, a message for people, and `details` of ``field, message``."""
+    """A request that is answered with an error: `status`, a readable message, and `details` of ``field, message``."""
 
     def __init__(self, status: int, message: str, details: Details | None = None) -> None:
         super().__init__(message)
@@ -27,37 +27,37 @@ class RefusedError(Exception):
 
 
 def register_error_handlers(app: FastAPI) -> None:
-    """Makes `app` answer every fault in the one format."""
+    """Make `app` answer every error in the one format."""
 
     @app.exception_handler(RefusedError)
-    def refused(_: Request, refusal: RefusedError) -> JSONResponse:
-        return answer(refusal.status, refusal.message, refusal.details)
+    def on_refused(_: Request, refusal: RefusedError) -> JSONResponse:
+        return error_response(refusal.status, refusal.message, refusal.details)
 
     @app.exception_handler(HTTPException)
-    def of_the_protocol(_: Request, error: HTTPException) -> JSONResponse:
-        return answer(error.status_code, f"{error.detail}.", headers=error.headers)
+    def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
+        return error_response(error.status_code, f"{error.detail}.", headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
-    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+    def on_invalid_parameter(_: Request, error: RequestValidationError) -> JSONResponse:
         details = [{"field": str(fault["loc"][-1]), "message": str(fault["msg"])} for fault in error.errors()]
-        return answer(400, "A parameter is not allowed as it is.", details)
+        return error_response(400, "A parameter is not valid.", details)
 
 
-def unforeseen() -> JSONResponse:
-    """The answer where the server itself is at fault."""
-    return answer(500, "The server failed; its log says why.")
+def internal_error_response() -> JSONResponse:
+    """Return the response to a request on which the server itself failed."""
+    return error_response(500, "The server failed; its log has the reason.")
 
 
-def ending() -> JSONResponse:
-    """The answer to a request for which there is no time any more."""
-    return answer(503, "The server ends.", headers={"Connection": "close"})
+def shutdown_response() -> JSONResponse:
+    """Return the response to a request that a shutdown interrupts."""
+    return error_response(503, "The server is shutting down.", headers={"Connection": "close"})
 
 
-def answer(
+def error_response(
     status: int, message: str, details: Details | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """An error as the API answers it."""
+    """Return an error in the API's format."""
     code = _CODES.get(status) or HTTPStatus(status).phrase.upper().replace(" ", "_")
     error = {"code": code, "message": message, "docs_url": DOCS_URL}
-    more = {"details": [dict(detail) for detail in details]} if details else {}
-    return JSONResponse({"error": error | more}, status, headers=dict(headers or {}))
+    optional = {"details": [dict(detail) for detail in details]} if details else {}
+    return JSONResponse({"error": error | optional}, status, headers=dict(headers or {}))

@@ -1,4 +1,4 @@
-"""``GET /api/health``: whether the server answers, which version it is, and how much it holds. It needs no key."""
+"""``GET /api/health``: status, version, and the number of stored events and jobs. It needs no key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COUNTS = "SELECT (SELECT coalesce(sum(events), 0) FROM usage), (SELECT count(*)
 
 
 def health_router(store: Store) -> APIRouter:
-    """The route that probes ask."""
+    """Return the route for probes."""
     router = APIRouter()
     release = version("sluice-agent")
 

@@ -1,7 +1,7 @@
-"""``GET /api/jobs`` and ``GET /api/jobs/{id}``: what became of jobs.
+"""``GET /api/jobs`` and ``GET /api/jobs/{id}``: the list of jobs, and the record of one.
 
-The vendor's API takes a dashboard's session cookie for reading. A local server has no sessions: on loopback, where it
-listens unless told otherwise, reading needs no key. On another address everyone who reaches it can read.
+The vendor's API takes a dashboard's session cookie for reading. A local server has no sessions: on loopback, its
+default, reading needs no key. On another address everyone who reaches it can read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 
 from sluice_agent.model import Framework, JobState
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.pagination import SortBy, SortOrder, page
+from sluice_agent.server.pagination import SortBy, SortOrder, list_jobs
 from sluice_agent.server.store import Store, stored_record
 
 _FIND = (
@@ -29,7 +29,7 @@ _EXECUTION = ("id", "externalId", "state", "createdAt", "startedAt", "completedA
 
 
 def jobs_router(store: Store) -> APIRouter:
-    """The routes that read jobs from `store`."""
+    """Return the routes that read jobs from `store`."""
     router = APIRouter(prefix="/jobs")
 
     @router.get("")
@@ -53,7 +53,7 @@ def jobs_router(store: Store) -> APIRouter:
             "framework": framework.value if framework else None,
         }
         with store.reading() as reader:
-            found = page(
+            page = list_jobs(
                 reader,
                 filters=filters,
                 search=search,
@@ -62,23 +62,23 @@ def jobs_router(store: Store) -> APIRouter:
                 limit=limit,
                 cursor=cursor,
             )
-        pagination = {"nextCursor": found.next_cursor, "limit": limit, "total": found.total}
-        return JSONResponse({"data": found.jobs, "pagination": pagination})
+        pagination = {"nextCursor": page.next_cursor, "limit": limit, "total": page.total}
+        return JSONResponse({"data": page.jobs, "pagination": pagination})
 
     @router.get("/{job:path}")
-    def one_job(job: str) -> JSONResponse:
+    def job_detail(job: str) -> JSONResponse:
         with store.reading() as reader:
-            return JSONResponse(_detail(reader, job))
+            return JSONResponse(_job_detail(reader, job))
 
     return router
 
 
-def _detail(reader: sqlite3.Connection, job: str) -> dict[str, Any]:
-    """The record of the job with Sluice's id or, as users of Celery know no other, the framework's id `job`."""
-    found = reader.execute(_FIND, (job.lower(), job, job.lower())).fetchone()
-    if found is None:
+def _job_detail(reader: sqlite3.Connection, job: str) -> dict[str, Any]:
+    """Return the record of the job with Sluice's id `job`, or the framework's: users of Celery know no other."""
+    key = reader.execute(_FIND, (job.lower(), job, job.lower())).fetchone()
+    if key is None:
         raise RefusedError(404, "Job not found.")
-    record = stored_record(reader, *found)
+    record = stored_record(reader, *key)
     others = reader.execute(_RECENT, (record["connectionId"], record["name"], record["id"]))
     summaries = (json.loads(summary) for (summary,) in others)
     return {**record, "recentExecutions": [{name: other[name] for name in _EXECUTION} for other in summaries]}

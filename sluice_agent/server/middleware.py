@@ -1,4 +1,4 @@
-"""What holds for every answer, whichever route gave it."""
+"""Behaviour common to the responses of all routes."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ import logging
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluice_agent.server.errors import ending, unforeseen
+from sluice_agent.server.errors import internal_error_response, shutdown_response
 
 _log = logging.getLogger("sluice_agent.server")
 
 
 class ServerMiddleware:
-    """Announces that requests may be compressed, and turns an exception that nobody expected into a logged 500.
+    """Announce that requests may be compressed, and turn an unexpected exception into a logged 500.
 
     Left to the framework, such an exception would also close the connection under the client's next request. A request
-    that is cancelled, as the server ends before it does, is answered by 503.
+    that is cancelled because the server shuts down is answered with 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes one request on."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        has_started = False
 
-        async def announcing(message: Message) -> None:
-            nonlocal started
-            started = True
+        async def send_announcing_gzip(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["Accept-Encoding"] = "gzip"
             await send(message)
 
         try:
-            await self._app(scope, receive, announcing)
+            await self._app(scope, receive, send_announcing_gzip)
         except asyncio.CancelledError:
-            if not started:
-                await ending()(scope, receive, announcing)
+            if not has_started:
+                await shutdown_response()(scope, receive, send_announcing_gzip)
         except Exception as error:
-            if started:
+            if has_started:
                 raise
             _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
-            await unforeseen()(scope, receive, announcing)
+            await internal_error_response()(scope, receive, send_announcing_gzip)

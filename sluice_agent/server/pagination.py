@@ -1,4 +1,4 @@
-"""Which jobs, in which order, from where: the list of jobs by keyset, so that a page stays right while jobs come in."""
+"""Filter, sort and page the list of jobs, by keyset: pages stay correct while jobs are added."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from sluice_agent.server.errors import RefusedError
 
-_INTEGERS = range(-(2**63), 2**63)  # what a column of SQLite holds
-_MALFORMED = [{"field": "cursor", "message": "not a nextCursor of a list with this sortBy and sortOrder"}]
+_INTEGERS = range(-(2**63), 2**63)  # the range of an integer column in SQLite
+_CURSOR_DETAILS = [{"field": "cursor", "message": "not a nextCursor of a list with this sortBy and sortOrder"}]
 
 
 class SortBy(str, Enum):
-    """By what a list of jobs can be sorted. What is unknown of a job comes before everything that is known."""
+    """Fields by which a list of jobs can be sorted. An unknown value comes before every known one."""
 
     CREATED_AT = "createdAt"
     STATE_CHANGED_AT = "stateChangedAt"
@@ -29,7 +29,7 @@ class SortBy(str, Enum):
 
 
 class SortOrder(str, Enum):
-    """Up or down."""
+    """Ascending or descending."""
 
     ASC = "asc"
     DESC = "desc"
@@ -49,14 +49,14 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Summaries of at most `limit` jobs, how many there are in all, and where the next page begins."""
+    """Summaries of at most `limit` jobs, the total number, and the cursor of the next page."""
 
     jobs: list[dict[str, Any]]
     total: int
     next_cursor: str | None
 
 
-def page(
+def list_jobs(
     reader: sqlite3.Connection,
     *,
     filters: dict[str, str | None],
@@ -66,50 +66,50 @@ def page(
     limit: int,
     cursor: str | None,
 ) -> Page:
-    """The jobs whose columns equal `filters` and whose name, external id or error contains `search` in any case.
+    """Return the jobs whose columns equal `filters` and whose name, external id or error contains `search` in any case.
 
     Raises `RefusedError` (400) if `cursor` is not one of a list that was sorted in the same way.
     """
-    wanted = {column: value for column, value in filters.items() if value is not None}
-    conditions = [f"{column} = ?" for column in wanted]
-    values: list[str | int] = list(wanted.values())
+    active_filters = {column: value for column, value in filters.items() if value is not None}
+    conditions = [f"{column} = ?" for column in active_filters]
+    values: list[str | int] = list(active_filters.values())
     if search:
         escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         conditions.append("(" + " OR ".join(f"{c} LIKE ? ESCAPE '\\'" for c in ("name", "external_id", "error")) + ")")
         values += [f"%{escaped}%"] * 3
     where = " AND ".join(conditions) or "1"
-    (total,) = reader.execute(f"SELECT count(*) FROM jobs WHERE {where}", values).fetchone()  # noqa: S608 (own words)
+    (total,) = reader.execute(f"SELECT count(*) FROM jobs WHERE {where}", values).fetchone()  # noqa: S608 (no user input)
     column = _COLUMNS[sort_by]
     if cursor is not None:
         where += f" AND ({column}, id) {'>' if sort_order is SortOrder.ASC else '<'} (?, ?)"
-        values += _position(cursor, sort_by, sort_order)
+        values += _parse_cursor(cursor, sort_by, sort_order)
     order = sort_order.value
     rows = reader.execute(
-        f"SELECT summary, {column}, id FROM jobs WHERE {where} ORDER BY {column} {order}, id {order} LIMIT ?",  # noqa: S608 (own words)
+        f"SELECT summary, {column}, id FROM jobs WHERE {where} ORDER BY {column} {order}, id {order} LIMIT ?",  # noqa: S608 (no user input)
         (*values, limit + 1),
     ).fetchall()
-    more = len(rows) > limit
-    next_cursor = _cursor(sort_by, sort_order, *rows[limit - 1][1:]) if more else None
+    has_next = len(rows) > limit
+    next_cursor = _make_cursor(sort_by, sort_order, *rows[limit - 1][1:]) if has_next else None
     return Page([json.loads(summary) for summary, *_ in rows[:limit]], total, next_cursor)
 
 
-def _cursor(sort_by: SortBy, sort_order: SortOrder, value: str | int, job: str) -> str:
+def _make_cursor(sort_by: SortBy, sort_order: SortOrder, value: str | int, job: str) -> str:
     position = json.dumps([sort_by.value, sort_order.value, value, job])
     return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
 
-def _position(cursor: str, sort_by: SortBy, sort_order: SortOrder) -> tuple[str | int, str]:
-    number = sort_by is SortBy.DURATION_MS
+def _parse_cursor(cursor: str, sort_by: SortBy, sort_order: SortOrder) -> tuple[str | int, str]:
+    is_number = sort_by is SortBy.DURATION_MS
     try:
         match json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))):
             case [by, order, (str() | int()) as value, str(job)] if (
                 by == sort_by.value
                 and order == sort_order.value
-                and isinstance(value, int) is number
-                and (not number or value in _INTEGERS)
+                and isinstance(value, int) is is_number
+                and (not is_number or value in _INTEGERS)
             ):
-                f"{value}{job}".encode()  # SQLite takes no lone surrogate either
+                f"{value}{job}".encode()  # raises for a lone surrogate, which SQLite refuses too
                 return value, job
     except (ValueError, RecursionError):
         pass
-    raise RefusedError(400, "The cursor is not one of this list.", _MALFORMED)
+    raise RefusedError(400, "The cursor does not belong to this list.", _CURSOR_DETAILS)

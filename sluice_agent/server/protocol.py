@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, and what that lacks: deadlines for clients, and faults in the API's own format."""
+"""Uvicorn's HTTP/1.1, extended by deadlines for clients and by protocol errors in the API's format."""
 
 from __future__ import annotations
 
@@ -9,72 +9,73 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sluice_agent.server.errors import answer
+from sluice_agent.server.errors import error_response
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds that a client has for a part of an exchange, however it drips."""
+    """Seconds that a client has for each part of an exchange, even if it sends byte by byte."""
 
     head: float = 10.0
-    """For the request line and the headers, from when the connection is free for them."""
+    """For the request line and the headers, from the time at which the connection is free for them."""
 
     body: float = 60.0
-    """For the body, from the end of the headers: the longest that is taken, at 80 kB a second."""
+    """For the body, from the end of the headers: time for the largest body that is accepted, at 80 kB a second."""
 
-    reading: float = 60.0
-    """For taking the answer."""
+    response: float = 60.0
+    """For reading the response."""
 
-    ending: float = 3.0
-    """For the rest of a body once the server is to end: less than the grace that it gives to requests under way."""
+    shutdown: float = 3.0
+    """For the rest of a body once the server shuts down: less than the grace period of requests in progress."""
 
 
 class Protocol(H11Protocol):
-    """One connection. A request that is not there in time is answered by 408, or by 503 where the server ends."""
+    """One connection. A request that is not complete in time is answered with 408, or with 503 during a shutdown."""
 
     deadlines = Deadlines()
 
-    _phase: tuple[Any, Any] | None = None  # the request before or at hand, and h11's state of the client
+    _phase: tuple[Any, Any] | None = None  # the last or current request, and h11's state of the client
     _timer: asyncio.TimerHandle | None = None
-    _reading: asyncio.TimerHandle | None = None
+    _response_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """Begin to wait for a request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
-        self._watch()
+        self._restart_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
-        for timer in (self._timer, self._reading):
+        """Cancel the timers."""
+        for timer in (self._timer, self._response_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """Take what has come."""
+        """Handle the received events, and restart the timer."""
         super().handle_events()
-        self._watch()
+        self._restart_timer()
 
     def on_response_complete(self) -> None:
-        """Wait for the client to take the answer, and for the next request."""
+        """Start the timers for reading the response and for the next request."""
         super().on_response_complete()
-        self._watch()
+        self._restart_timer()
         if self.transport.get_write_buffer_size():
-            self._reading = self.loop.call_later(self.deadlines.reading, self._give_up_reader, self.cycle)
+            self._response_timer = self.loop.call_later(self.deadlines.response, self._abort_slow_reader, self.cycle)
 
     def shutdown(self) -> None:
-        """Let a request that is on its way arrive, for a moment."""
+        """Leave a partly received request a few seconds to arrive."""
         super().shutdown()
         if not self.transport.is_closing() and self._timer is not None:
             self._timer.cancel()
-            self._timer = self.loop.call_later(self.deadlines.ending, self._refuse, 503, "The server ends.")
+            seconds = self.deadlines.shutdown
+            self._timer = self.loop.call_later(seconds, self._refuse, 503, "The server is shutting down.")
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
-        """Answer what is not HTTP."""
-        self._refuse(400, "The request is not HTTP/1.1 as it should be.")
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is not used
+        """Answer a request that is not HTTP."""
+        self._refuse(400, "The request is not valid HTTP/1.1.")
 
-    def _watch(self) -> None:
-        """Set the timer of the phase that the client is in, if it has just come to it."""
+    def _restart_timer(self) -> None:
+        """Set the timer of the client's phase, if the phase has changed."""
         phase = self.cycle, self.conn.their_state
         if phase == self._phase:
             return
@@ -88,15 +89,15 @@ class Protocol(H11Protocol):
             self._timer = self.loop.call_later(self.deadlines.body, self._refuse, 408, "The body took too long.")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer a request that is not there, where there is the beginning of one, and end the connection."""
+        """Answer an incomplete request, if one has begun, and close the connection."""
         if self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # what the API says after this goes nowhere
+            self.cycle.disconnected = True  # a later response of the API is discarded
             self.cycle.message_event.set()
-        has_begun = self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]
-        if has_begun and self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            response = answer(status, message)
+        is_partial = self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]
+        if is_partial and self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            response = error_response(status, message)
             headers = [*response.raw_headers, (b"connection", b"close")]
             for event in (
                 h11.Response(status_code=status, headers=headers),
@@ -106,6 +107,6 @@ class Protocol(H11Protocol):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _give_up_reader(self, cycle: Any) -> None:
+    def _abort_slow_reader(self, cycle: Any) -> None:
         if cycle is self.cycle and self.transport.get_write_buffer_size():
             self.transport.abort()

@@ -1,4 +1,4 @@
-"""A job's record as a pure function of its events: the order in which they arrived is not in it."""
+"""A job's record as a pure function of its events, independent of the order in which they arrived."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from uuid import UUID, uuid5
 
 from sluice_agent.model import UNNAMED
 from sluice_agent.server.history import Step, history_of
-from sluice_agent.server.timestamps import in_utc, instant, milliseconds_between
+from sluice_agent.server.timestamps import instant, milliseconds_between, to_utc
 
-_OF_A_STATE = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job
+_STATE_EXTENSIONS = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job
 
 Record = dict[str, Any]
-"""The answer of ``GET /api/jobs/{id}`` without ``recentExecutions``: the documented fields, None where unknown."""
+"""The response of ``GET /api/jobs/{id}`` without ``recentExecutions``: the documented fields, None if unknown."""
 
 
 def job_id(connection_id: str, external_id: str) -> str:
-    """Sluice's own id of a job: a UUID that depends on its connection and its framework's id, and on nothing else."""
+    """Return Sluice's id of a job: a UUID that depends only on its connection and its framework's id."""
     return str(uuid5(UUID(connection_id), external_id))
 
 
 def record_of(bodies: Iterable[str]) -> Record:
-    """The record of the job that `bodies`, its events as they are stored, tell of. There is at least one.
+    """Return the record of the job whose stored events are `bodies`. There is at least one.
 
-    What describes the run (start, end, progress, error) is the latest run's; what describes the job is the latest word
-    of any event, where a name is better than none. A time that no event names is taken from the transition that it
-    belongs to, except ``createdAt``: only its producer knows when a job was dispatched.
+    Fields of the run (start, end, progress, error) come from the latest run; fields of the job from the latest event
+    that has them, where a name replaces none. A time that no event names is taken from the transition that it belongs
+    to, except ``createdAt``: only its producer knows when a job was dispatched.
     """
     steps = sorted(map(Step.of, bodies), key=lambda step: step.order)
-    walk, aside = history_of(steps)
-    told = [*aside, *(step for entry in walk for step in entry.steps)]
-    latest = {key: value for step in told for key, value in step.job.items()}
-    extensions = {key: value for step in told for key, value in step.job.get("extensions", {}).items()}
+    history, excluded = history_of(steps)
+    all_steps = [*excluded, *(step for entry in history for step in entry.steps)]
+    latest = {key: value for step in all_steps for key, value in step.job.items()}
+    extensions = {key: value for step in all_steps for key, value in step.job.get("extensions", {}).items()}
     extensions.pop("eventId", None)
-    for name in _OF_A_STATE:  # what explains another state than the present one, or an event set aside, is not its own
+    for name in _STATE_EXTENSIONS:  # those of other states and of excluded events do not explain the present state
         extensions.pop(name, None)
-    for step in walk[-1].steps:
-        stated = step.job.get("extensions", {})
-        extensions |= {name: stated[name] for name in _OF_A_STATE if name in stated}
-    created = min((step.job["createdAt"] for step in told if "createdAt" in step.job), key=instant, default=None)
-    names = [step.job["name"] for step in told if step.job["name"] != UNNAMED]
-    last, event = walk[-1], told[-1].event
+    for step in history[-1].steps:
+        state_extensions = step.job.get("extensions", {})
+        extensions |= {name: state_extensions[name] for name in _STATE_EXTENSIONS if name in state_extensions}
+    created = min((step.job["createdAt"] for step in all_steps if "createdAt" in step.job), key=instant, default=None)
+    names = [step.job["name"] for step in all_steps if step.job["name"] != UNNAMED]
+    last, event = history[-1], all_steps[-1].event
     started, completed = last.run.started_at, last.completed_at
     connection_id, external_id = event["connectionId"].lower(), latest["externalId"]
     return {
@@ -54,9 +54,9 @@ def record_of(bodies: Iterable[str]) -> Record:
         "tags": _object(extensions.get("tags")),
         "state": last.state,
         "stateChangedAt": last.timestamp,
-        "previousState": walk[-2].state if len(walk) > 1 else last.steps[-1].job.get("previousState"),
+        "previousState": history[-2].state if len(history) > 1 else last.steps[-1].job.get("previousState"),
         "createdAt": created,
-        "scheduledFor": in_utc(extensions.get("eta")),
+        "scheduledFor": to_utc(extensions.get("eta")),
         "startedAt": started,
         "completedAt": completed,
         "durationMs": milliseconds_between(started, completed) if started and completed else None,
@@ -71,12 +71,12 @@ def record_of(bodies: Iterable[str]) -> Record:
         "parentId": _text(extensions.get("parentId")),
         "rootId": _text(extensions.get("rootId")),
         "extensions": extensions,
-        "stateHistory": [{"state": entry.state, "timestamp": entry.timestamp} for entry in walk],
+        "stateHistory": [{"state": entry.state, "timestamp": entry.timestamp} for entry in history],
     }
 
 
-def first_known(record: Record) -> str:
-    """The instant at which the job came to be, as far as anyone knows: what lists of jobs are sorted by."""
+def sort_instant(record: Record) -> str:
+    """Return the earliest known instant of the job, by which lists of jobs are sorted."""
     return min(instant(time) for time in (record["createdAt"], record["stateHistory"][0]["timestamp"]) if time)
 
 

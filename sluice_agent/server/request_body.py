@@ -1,4 +1,4 @@
-"""The bytes of a request: how many are taken, in which encoding, and no more memory than the limit allows."""
+"""The body of a request: limited in size before and after decompression, and in memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from starlette.requests import ClientDisconnect
 from sluice_agent.server.errors import RefusedError
 
 _GZIP = 31  # zlib's window bits for a gzip member with its header and check sum
-_MOST_MEMBERS = 1_000  # of a gzip stream; 5 MB in the smallest that programs write, bgzip's of 64 kB, are 80
-_WINDOW = 65_536  # bytes that zlib is given at a time: it copies what is left of them at the end of each member
+_MAX_MEMBERS = 1_000  # of a gzip stream; 5 MB in the smallest that programs write, bgzip's of 64 kB, have 80
+_CHUNK = 65_536  # bytes passed to zlib at a time: it copies the unused ones at the end of each member
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body as it came, of at most `limit` bytes. Raises `RefusedError` (413) as soon as there are more."""
+    """Return the body as received, at most `limit` bytes. Raises `RefusedError` (413) as soon as there are more."""
     chunks: list[bytes] = []
     size = 0
     try:
@@ -29,8 +29,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def decoded(body: bytes, encoding: str, limit: int) -> bytes:
-    """`body` freed of its content encoding, in at most `limit` bytes and never more in memory on the way.
+def decode_body(body: bytes, encoding: str, limit: int) -> bytes:
+    """Return `body` without its content encoding: at most `limit` bytes, and never more in memory on the way.
 
     Raises `RefusedError`: 413 for more bytes, 415 for another encoding than gzip, 400 for bytes that are not gzip.
     """
@@ -38,35 +38,35 @@ def decoded(body: bytes, encoding: str, limit: int) -> bytes:
         case "" | "identity":
             return body
         case "gzip" | "x-gzip":
-            return _inflated(body, limit)
+            return _decompress(body, limit)
         case _:
             raise RefusedError(415, "Content-Encoding must be gzip or absent.")
 
 
-def _inflated(body: bytes, limit: int) -> bytes:
-    """`body`, a gzip stream, in time that grows with its size alone, whatever its members hold."""
-    inflated = bytearray()
-    members = read = 0
-    rest = b""  # of the window: what the last member left
+def _decompress(body: bytes, limit: int) -> bytes:
+    """Decompress `body`, a gzip stream, in time that grows only with its size, whatever its members contain."""
+    decompressed = bytearray()
+    members = offset = 0
+    remaining = b""  # bytes of the chunk after the last member
     try:
-        while rest or read < len(body):
+        while remaining or offset < len(body):
             members += 1
-            if members > _MOST_MEMBERS:
-                raise RefusedError(400, f"The gzip stream has more than {_MOST_MEMBERS} members.")
+            if members > _MAX_MEMBERS:
+                raise RefusedError(400, f"The gzip stream has more than {_MAX_MEMBERS} members.")
             member = zlib.decompressobj(_GZIP)
             while not member.eof:
-                if not rest:
-                    rest = body[read : read + _WINDOW]
-                    read += len(rest)
-                    if not rest:
+                if not remaining:
+                    remaining = body[offset : offset + _CHUNK]
+                    offset += len(remaining)
+                    if not remaining:
                         raise RefusedError(400, "The gzip stream ends too early.")
-                inflated += member.decompress(rest, limit + 1 - len(inflated))
-                if len(inflated) > limit:
+                decompressed += member.decompress(remaining, limit + 1 - len(decompressed))
+                if len(decompressed) > limit:
                     raise _too_large(limit)
-                rest = member.unused_data
+                remaining = member.unused_data
     except zlib.error as error:
         raise RefusedError(400, f"The body is not gzip: {error}.") from None
-    return bytes(inflated)
+    return bytes(decompressed)
 
 
 def _too_large(limit: int) -> RefusedError:

@@ -1,4 +1,4 @@
-"""``sluice-agent serve``: the API on a socket, until a signal ends it."""
+"""``sluice-agent serve``: the API on a socket, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sluice_agent.errors import ConfigError
 from sluice_agent.server.app import BODY_LIMIT, create_app
 from sluice_agent.server.protocol import Protocol
 
-_GRACE = 5  # seconds that requests under way have when a signal comes
+_GRACE = 5  # seconds that requests in progress have after a signal
 _log = logging.getLogger("sluice_agent.server")
 
 
-def announce(url: str) -> None:
-    """Says on stdout where the server listens, in the one line that scripts wait for."""
+def print_url(url: str) -> None:
+    """Print the server's address to stdout, in the one line that scripts wait for."""
     print(f"sluice-agent serve: listening on {url}", flush=True)
 
 
@@ -33,26 +33,26 @@ def serve(
     api_key: str | None = None,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
-    ready: Callable[[str], None] = announce,
+    ready: Callable[[str], None] = print_url,
 ) -> None:
-    """Serves the API over the SQLite file `database` until SIGTERM or SIGINT, and then returns.
+    """Serve the API over the SQLite file `database` until SIGTERM or SIGINT, then return.
 
     Port 0 takes a free one. `ready` is called once with the API's address, such as ``http://127.0.0.1:8787/api``, when
-    connections are accepted; without one the address is printed. The rest is as in `create_app`. On loopback reading
+    connections are accepted; by default the address is printed. The rest is as in `create_app`. On loopback reading
     needs no key; on another host everyone who reaches it can read, which is logged.
     Raises `ConfigError` if the address can't be listened on or the file can't be used.
     """
-    with listening(host, port) as listener:
+    with open_listener(host, port) as listener:
         app = create_app(database, api_key=api_key, daily_limit=daily_limit, body_limit=body_limit)
         address, real_port = listener.getsockname()[:2]
         if not ipaddress.ip_address(address).is_loopback:
-            _log.warning("listening on %s: everyone who reaches it can read all jobs without a key", host)
-        shown = f"[{host}]" if ":" in host else host
-        _Server(configured(app), lambda: ready(f"http://{shown}:{real_port}/api")).run(sockets=[listener])
+            _log.warning("The server listens on %s: everyone who reaches it can read all jobs without a key", host)
+        display_host = f"[{host}]" if ":" in host else host
+        _Server(uvicorn_config(app), lambda: ready(f"http://{display_host}:{real_port}/api")).run(sockets=[listener])
 
 
-def configured(app: FastAPI, protocol: type[Protocol] = Protocol) -> uvicorn.Config:
-    """How uvicorn serves `app`."""
+def uvicorn_config(app: FastAPI, protocol: type[Protocol] = Protocol) -> uvicorn.Config:
+    """Return the configuration with which uvicorn serves `app`."""
     return uvicorn.Config(
         app,
         http=protocol,
@@ -73,7 +73,7 @@ class _Server(uvicorn.Server):
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let requests end; cancel those that are left. After a second signal uvicorn leaves that to asyncio, which
+        """Let requests end; cancel those that remain. After a second signal uvicorn leaves that to asyncio, which
         prints a stack trace for each."""
         await super().shutdown(sockets)
         if self.force_exit:
@@ -82,27 +82,27 @@ class _Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 (a signal handler's signature)
-        """Ends the server; the second signal does not wait. Unlike uvicorn's, it does not raise the signal again."""
+        """Stop the server; a second signal does not wait. Unlike uvicorn's, it does not raise the signal again."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host` and `port`; 0 takes a free one. Raises `ConfigError` if that can't be."""
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on `host` and `port`; 0 takes a free one. Raises `ConfigError` if it can't."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)  # asyncio sends at once only if the protocol is named
+        listener = socket.socket(family, kind, protocol)  # asyncio sets TCP_NODELAY only if the protocol is named
     except OSError as error:
-        raise _unusable(host, port, error) from error
+        raise _listen_error(host, port, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address[0], port, *address[2:]))  # getaddrinfo wraps a port that is too large
         listener.listen()
     except (OSError, OverflowError) as error:
         listener.close()
-        raise _unusable(host, port, error) from error
+        raise _listen_error(host, port, error) from error
     return listener
 
 
-def _unusable(host: str, port: int, error: Exception) -> ConfigError:
+def _listen_error(host: str, port: int, error: Exception) -> ConfigError:
     return ConfigError(f"can't listen on {host}:{port} ({error}): choose another host or port")

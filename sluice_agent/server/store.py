@@ -1,9 +1,9 @@
-"""The one SQLite file: every event as it came, and of each job the row that lists are made from.
+"""The one SQLite file: every event as received, and for each job the row that lists are made from.
 
-All writing goes through one connection under one lock, a transaction per request; every reader opens a connection of
-its own and sees the last commit (write-ahead log). A commit survives the end of the process in any manner; a power cut
-may cost the last ones. Everything is kept: whoever wants less removes the file, with its ``-wal`` and ``-shm``, between
-two runs.
+All writes go through one connection under one lock, a transaction per request; every reader opens a separate
+connection and sees the last commit (write-ahead log). A commit survives any end of the process; a power cut may cost
+the last ones. Nothing is ever deleted: to start afresh, stop the server and remove the file, with its ``-wal`` and
+``-shm``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from threading import Lock
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.record import Record, first_known, record_of
+from sluice_agent.server.record import Record, record_of, sort_instant
 from sluice_agent.server.timestamps import instant
-from sluice_agent.server.validation import Arrival
+from sluice_agent.server.validation import ReceivedEvent
 
 _VERSION = 1  # of the schema, kept in the file's user_version
-_PATIENCE = 10.0  # seconds to wait for another process that writes to the same file
+_LOCK_TIMEOUT = 10.0  # seconds to wait for another process that writes to the same file
 
 _SCHEMA = f"""
 BEGIN;
@@ -43,12 +43,12 @@ PRAGMA user_version = {_VERSION};
 COMMIT;
 """
 
-_KNOWN = "SELECT 1 FROM events WHERE connection_id = ? AND event_id = ?"
+_FIND_EVENT = "SELECT 1 FROM events WHERE connection_id = ? AND event_id = ?"
 _ADD_EVENT = "INSERT INTO events (connection_id, kind, subject, event_id, body) VALUES (?, ?, ?, ?, ?)"
 _EVENTS_OF_JOB = "SELECT body FROM events WHERE connection_id = ? AND kind = 'job' AND subject = ?"
 _PUT_JOB = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_USED = "SELECT coalesce(max(events), 0) FROM usage WHERE day = ?"
-_USE = "INSERT INTO usage VALUES (?, ?) ON CONFLICT (day) DO UPDATE SET events = excluded.events"
+_GET_USAGE = "SELECT coalesce(max(events), 0) FROM usage WHERE day = ?"
+_SET_USAGE = "INSERT INTO usage VALUES (?, ?) ON CONFLICT (day) DO UPDATE SET events = excluded.events"
 
 SUMMARY = (
     "id", "externalId", "framework", "connectionId", "name", "queue", "state", "stateChangedAt", "createdAt",
@@ -58,8 +58,8 @@ SUMMARY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """What became of a batch, in events: taken, known before, and over the day's limit; and the day's use after it."""
+class BatchResult:
+    """The result of a batch, in events: accepted, already known, over the day's limit; and the day's usage after it."""
 
     accepted: int
     skipped: int
@@ -68,9 +68,9 @@ class Tally:
 
 
 class Store:
-    """Owns the file at `path`, which is made where it is absent, readable by its owner only.
+    """The database at `path`, which is created if it is absent, readable by its owner only.
 
-    Raises `ConfigError` if the file can't be opened or is no database of this version.
+    Raises `ConfigError` if the file can't be opened or is not a database of this version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,33 +89,33 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"{path} can't be used as a database ({error}): choose another file") from error
 
-    def add(self, arrivals: Sequence[Arrival], day: str, limit: int | None) -> Tally:
-        """Stores what is new among `arrivals`, in their order, up to `limit` events in that `day`; derives its jobs."""
+    def add(self, received: Sequence[ReceivedEvent], day: str, limit: int | None) -> BatchResult:
+        """Store the new ones of `received`, in their order, up to `limit` events in that `day`; derive their jobs."""
         with self._lock, self._transaction() as writer:
-            (used,) = writer.execute(_USED, (day,)).fetchone()
-            new = list(self._new_among(arrivals))
-            taken = new if limit is None else new[: max(0, limit - used)]
-            writer.executemany(_ADD_EVENT, ((e.connection_id, e.kind, e.subject, e.event_id, e.body) for e in taken))
-            jobs = dict.fromkeys((e.connection_id, e.subject) for e in taken if e.kind == "job")
+            (used,) = writer.execute(_GET_USAGE, (day,)).fetchone()
+            new = list(self._new_events(received))
+            accepted = new if limit is None else new[: max(0, limit - used)]
+            writer.executemany(_ADD_EVENT, ((e.connection_id, e.kind, e.subject, e.event_id, e.body) for e in accepted))
+            jobs = dict.fromkeys((e.connection_id, e.subject) for e in accepted if e.kind == "job")
             writer.executemany(_PUT_JOB, (_row(stored_record(writer, *job)) for job in jobs))
-            writer.execute(_USE, (day, used + len(taken)))
-        return Tally(len(taken), len(arrivals) - len(new), len(new) - len(taken), used + len(taken))
+            writer.execute(_SET_USAGE, (day, used + len(accepted)))
+        return BatchResult(len(accepted), len(received) - len(new), len(new) - len(accepted), used + len(accepted))
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection for the queries of one request, which all see the same state of the file."""
+        """Return a connection for the queries of one request, which all see the same state of the file."""
         with closing(self._connect()) as reader:
             reader.execute("PRAGMA query_only = ON")
             reader.execute("BEGIN")
             yield reader
 
     def close(self) -> None:
-        """Ends the writing. What was committed is in the file."""
+        """Close the writing connection. All commits are in the file."""
         with self._lock:
             self._writer.close()
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -128,24 +128,24 @@ class Store:
                 self._writer.execute("ROLLBACK")
             raise
 
-    def _new_among(self, arrivals: Iterable[Arrival]) -> Iterator[Arrival]:
+    def _new_events(self, received: Iterable[ReceivedEvent]) -> Iterator[ReceivedEvent]:
         seen: set[tuple[str, str]] = set()
-        for event in arrivals:
+        for event in received:
             if event.event_id is not None:
                 key = event.connection_id, event.event_id
-                if key in seen or self._writer.execute(_KNOWN, key).fetchone():
+                if key in seen or self._writer.execute(_FIND_EVENT, key).fetchone():
                     continue
                 seen.add(key)
             yield event
 
 
 def stored_record(connection: sqlite3.Connection, connection_id: str, external_id: str) -> Record:
-    """The record of a job that has events, derived from them."""
+    """Return the record of a job that has events, derived from them."""
     return record_of(body for (body,) in connection.execute(_EVENTS_OF_JOB, (connection_id, external_id)))
 
 
 def _row(record: Record) -> tuple[str | int, ...]:
-    """The columns by which jobs are found and sorted, where the unknown is empty, and the summary that is shown."""
+    """Return the columns by which jobs are found and sorted, empty if unknown, and the summary for lists."""
     return (
         record["id"],
         record["connectionId"],
@@ -156,7 +156,7 @@ def _row(record: Record) -> tuple[str | int, ...]:
         record["state"],
         record["workerId"] or "",
         record["error"] or "",
-        first_known(record),
+        sort_instant(record),
         instant(record["stateChangedAt"]),
         instant(record["startedAt"]) if record["startedAt"] else "",
         instant(record["completedAt"]) if record["completedAt"] else "",

@@ -1,4 +1,4 @@
-"""A real server on a free loopback port, over a new file, and a client that speaks to it with a key."""
+"""A real server on a free loopback port, over a new file, and a client with a key."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import uvicorn
 
 from sluice_agent.server import create_app
 from sluice_agent.server.protocol import Protocol
-from sluice_agent.server.runner import configured, listening
+from sluice_agent.server.runner import open_listener, uvicorn_config
 
 Start = Callable[..., httpx.Client]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a server with the given arguments of `create_app`, or a `protocol`, and gives a client of it."""
+    """Start a server with the given arguments of `create_app`, or a `protocol`, and return a client of it."""
     running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
     def started(protocol: type[Protocol] = Protocol, **arguments: Any) -> httpx.Client:
-        listener = listening("127.0.0.1", 0)
+        listener = open_listener("127.0.0.1", 0)
         app = create_app(tmp_path / f"{len(running)}.db", **arguments)
-        server = uvicorn.Server(configured(app, protocol))
+        server = uvicorn.Server(uvicorn_config(app, protocol))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         client = httpx.Client(
@@ -46,5 +46,5 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def client(start: Start) -> httpx.Client:
-    """A client of a server that takes any key and has no limits but its defaults."""
+    """A client of a server that accepts any key and has the default limits."""
     return start()

@@ -10,13 +10,13 @@ CONNECTION = "550e8400-e29b-41d4-a716-446655440000"
 
 
 def at(seconds: float) -> str:
-    """A moment of one morning, `seconds` after ten o'clock."""
+    """Return a timestamp `seconds` after ten o'clock of one morning."""
     minutes, rest = divmod(seconds, 60)
     return f"2026-02-27T10:{int(minutes):02}:{rest:06.3f}Z"
 
 
 def job_event(state: str, seconds: float, *, event_id: str | None = None, **fields: Any) -> dict[str, Any]:
-    """A transition of the job ``job-1``; `fields` are fields of `job`, by their wire names."""
+    """Return a transition of the job ``job-1``; `fields` are fields of `job`, by their wire names."""
     extensions = fields.pop("extensions", {}) | ({"eventId": event_id} if event_id else {})
     job = {"externalId": "job-1", "name": "app.tasks.send_email", "state": state, **fields}
     return {
@@ -28,8 +28,8 @@ def job_event(state: str, seconds: float, *, event_id: str | None = None, **fiel
     }
 
 
-def told(client: httpx.Client, *events: Any) -> dict[str, Any]:
-    """What the server answers to a batch of `events`."""
+def ingest(client: httpx.Client, *events: Any) -> dict[str, Any]:
+    """Post a batch of `events` and return the server's answer."""
     response = client.post("/ingest", json={"events": events})
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -37,5 +37,5 @@ def told(client: httpx.Client, *events: Any) -> dict[str, Any]:
 
 
 def counts(answer: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Accepted, rejected, skipped and truncated."""
+    """Return the counts of accepted, rejected, skipped and truncated events."""
     return answer["accepted"], answer["rejected"], answer["skipped"], answer["truncated"]

@@ -123,7 +123,7 @@ def test_retries_without_attempt_numbers_are_seen() -> None:
 
 
 def test_a_later_verdict_corrects_a_terminal_state() -> None:
-    """A job that was reported lost and then told its true end would otherwise keep the wrong one."""
+    """A job that was reported lost, and whose true end is reported later, would otherwise keep the wrong one."""
     failed = job_event("failed", 2, attempt=1, error="WorkerLostError: gone")
     record = derived(job_event("completed", 3, attempt=1), failed)
     assert (record["state"], record["previousState"], record["error"]) == ("completed", "failed", None)
@@ -141,7 +141,7 @@ def test_the_next_attempt_may_be_published_before_the_retry_is_reported() -> Non
     assert history(*events) == ["active", "queued", "retrying", "active", "completed"]
 
 
-def test_an_earlier_attempt_told_late_changes_nothing() -> None:
+def test_a_late_event_of_an_earlier_attempt_changes_nothing() -> None:
     """A slow observer of the first attempt would otherwise end the second."""
     assert derived(job_event("active", 2, attempt=2), job_event("failed", 3, attempt=1))["state"] == "active"
 
@@ -167,7 +167,7 @@ def test_a_replacement_counts_its_attempts_anew() -> None:
     assert derived(*events)["attempt"] == 1
 
 
-def test_a_producer_that_speaks_after_the_worker_is_filed_under_the_dispatch() -> None:
+def test_a_producer_that_reports_after_the_worker_still_dates_the_dispatch() -> None:
     """A quick worker's jobs would otherwise lack the time at which they were queued."""
     queued = job_event("queued", 1.01, createdAt=at(0.9), attempt=1)
     record = derived(job_event("active", 1, attempt=1), job_event("completed", 2, attempt=1), queued)
@@ -206,8 +206,8 @@ def test_a_run_is_not_begun_anew_by_its_own_start(end: str) -> None:
     """A worker whose clock is set back would otherwise have jobs that run for ever."""
     events = job_event("active", 9, startedAt=at(9), attempt=1), job_event(end, 2, startedAt=at(9), attempt=1)
     assert history(*events) == ["active", end]
-    told_again = job_event("active", 9.5, startedAt=at(9), attempt=1)
-    assert history(*events, told_again)[-1] == end
+    repeated = job_event("active", 9.5, startedAt=at(9), attempt=1)
+    assert history(*events, repeated)[-1] == end
 
 
 def test_progress_adds_no_history() -> None:
@@ -225,7 +225,7 @@ def test_times_that_no_event_names_come_from_transitions() -> None:
 
 
 def test_a_name_is_better_than_none() -> None:
-    """A monitor that started in the middle of a job would otherwise take away the name that its producer told."""
+    """A monitor that started in the middle of a job would otherwise remove the name that its producer reported."""
     queued, active = job_event("queued", 0, name="app.first"), job_event("active", 1, name="app.second")
     ended = job_event("completed", 2, name="unknown")
     assert derived(queued, ended)["name"] == "app.first"
@@ -267,8 +267,8 @@ def test_a_job_that_is_published_again_after_its_end() -> None:
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
-def test_an_end_of_an_attempt_that_nobody_knows(end: str) -> None:
-    """A sidecar that is killed while a job is retried leaves the end to one that does not know how often it was."""
+def test_an_end_of_an_unknown_attempt(end: str) -> None:
+    """A sidecar that is killed while a job is retried leaves the end to another that does not know its attempt."""
     attempts = [
         job_event("active", 1, attempt=1, startedAt=at(1)),
         job_event("retrying", 2, attempt=1, startedAt=at(1)),
@@ -282,8 +282,8 @@ def test_an_end_of_an_attempt_that_nobody_knows(end: str) -> None:
     assert (derived(*unstarted)["attempt"], derived(*unstarted)["startedAt"]) == (2, at(3))
 
 
-def test_a_start_of_an_attempt_that_nobody_knows() -> None:
-    """What runs after a retry is the next attempt; a late report of progress is of the one before."""
+def test_a_start_of_an_unknown_attempt() -> None:
+    """A start after a retry belongs to the next attempt; a late report of progress to the attempt before."""
     retried = job_event("active", 1, attempt=1), job_event("retrying", 2, attempt=1)
     assert derived(*retried, job_event("active", 3))["attempt"] == 2
     assert derived(*retried, job_event("active", 3, progress=0.5))["state"] == "retrying"

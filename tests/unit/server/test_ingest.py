@@ -1,4 +1,4 @@
-"""Ingest on the wire: what is taken, what is refused, and in which words."""
+"""Ingest on the wire: accepted and refused requests, and the answers to them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import httpx
 import pytest
 
 from tests.unit.server.conftest import Start
-from tests.unit.server.events import CONNECTION, counts, job_event, told
+from tests.unit.server.events import CONNECTION, counts, ingest, job_event
 
 LIMIT = 5_000_000
 
 
 def refusal(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The error in `response`, which must be of the documented form."""
+    """Return the error in `response`, which must have the documented form."""
     assert response.status_code == status, response.text
     error: dict[str, Any] = response.json()["error"]
     assert response.json() == {"error": error}
@@ -34,26 +34,26 @@ def refusal(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 def test_answer_has_the_documented_fields(client: httpx.Client) -> None:
     """A strict client would otherwise fail on the answer to its events."""
-    answer = told(client, job_event("queued", 0), {"type": "nonsense"}, job_event("active", 1))
+    answer = ingest(client, job_event("queued", 0), {"type": "nonsense"}, job_event("active", 1))
     assert set(answer) == {"accepted", "rejected", "skipped", "truncated", "usage"}
     assert counts(answer) == (2, 1, 0, 0)
     assert set(answer["usage"]) == {"day", "events", "limit"}
     assert answer["usage"]["events"] == 2
 
 
-def test_without_a_configured_key_any_ingest_key_will_do(start: Start) -> None:
-    """Somebody who tries the project would otherwise need an account first."""
+def test_without_a_configured_key_any_ingest_key_is_accepted(start: Start) -> None:
+    """A user who tries the project would otherwise need an account first."""
     response = start().post("/ingest", json={"events": []}, headers={"Authorization": "bearer sk_whatever"})
     assert response.status_code == 200
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer pk_1", "Basic sk_right", "sk_right", "Bearer sk_wrong"])
 def test_a_wrong_key_is_refused(start: Start, header: str) -> None:
-    """Whoever reaches the port could otherwise write into the user's records."""
+    """Any program that reaches the port could otherwise write into the user's records."""
     client = start(api_key="sk_right")
     refusal(client.post("/ingest", json={"events": []}, headers={"Authorization": header}), 401, "UNAUTHORIZED")
-    right = client.post("/ingest", json={"events": []}, headers={"Authorization": "Bearer sk_right"})
-    assert right.status_code == 200
+    response = client.post("/ingest", json={"events": []}, headers={"Authorization": "Bearer sk_right"})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_a_wrong_key_is_refused(start: Start, header: str) -> None:
         b'{"events": [' + b"9" * 10_000 + b"]}",
     ],
 )
-def test_a_body_that_is_no_batch_is_refused(client: httpx.Client, body: bytes) -> None:
+def test_a_body_that_is_not_a_batch_is_refused(client: httpx.Client, body: bytes) -> None:
     """A broken client would otherwise see a crash, or worse, success."""
     refusal(client.post("/ingest", content=body, headers={"Content-Type": "application/json"}), 400, "VALIDATION_ERROR")
 
 
-def test_only_json_is_taken(client: httpx.Client) -> None:
+def test_only_json_is_accepted(client: httpx.Client) -> None:
     """A form in a browser could otherwise post."""
     content = json.dumps({"events": []})
     response = client.post("/ingest", content=content, headers={"Content-Type": "text/plain"})
@@ -108,14 +108,14 @@ FAULTY = [
 
 def test_faults_of_an_event_never_fail_the_batch(client: httpx.Client) -> None:
     """One odd task would otherwise hold back everything that travels with it."""
-    assert counts(told(client, *FAULTY, job_event("active", 0))) == (1, len(FAULTY), 0, 0)
+    assert counts(ingest(client, *FAULTY, job_event("active", 0))) == (1, len(FAULTY), 0, 0)
     for faulty in FAULTY:
-        assert counts(told(client, faulty)) == (0, 1, 0, 0), faulty
+        assert counts(ingest(client, faulty)) == (0, 1, 0, 0), faulty
 
 
 @pytest.mark.parametrize("number", ["1e999", '"\\ud800"', '"\\u0000"', "1" * 400])
 def test_odd_values_in_extensions_can_be_read_back(client: httpx.Client, number: str) -> None:
-    """A record that was taken in but cannot be shown would otherwise answer 500 for ever."""
+    """A record that was accepted but cannot be shown would otherwise answer 500 for ever."""
     event = json.dumps(job_event("active", 0, event_id="EVENT", extensions={"odd": 0})).replace(
         '"odd": 0', f'"odd": {number}'
     )
@@ -138,10 +138,10 @@ def test_any_text_can_be_an_event_id(client: httpx.Client, event_id: str) -> Non
 def test_clients_that_send_the_same_at_once_are_counted_once(client: httpx.Client) -> None:
     """Two shippers of one journal would otherwise double events, or meet a locked file."""
     events = [job_event("active", n % 60, event_id=f"e{n}", externalId=f"j{n % 7}") for n in range(200)]
-    expected = told(client, *events[:1])["accepted"]
+    expected = ingest(client, *events[:1])["accepted"]
 
     def shuffled(seed: int) -> tuple[int, int]:
-        answer = told(client, *random.Random(seed).sample(events, len(events)))
+        answer = ingest(client, *random.Random(seed).sample(events, len(events)))
         assert client.get("/jobs").status_code == 200
         return answer["accepted"], answer["skipped"]
 
@@ -154,43 +154,43 @@ def test_clients_that_send_the_same_at_once_are_counted_once(client: httpx.Clien
 @pytest.mark.parametrize("separator", "_.:")
 def test_type_names_take_three_separators(client: httpx.Client, separator: str) -> None:
     """Users of the vendor's SDK, which writes job.state_change, would otherwise see nothing."""
-    about = {"timestamp": "2026-02-27T10:00:00Z", "framework": "celery", "connectionId": CONNECTION}
+    common = {"timestamp": "2026-02-27T10:00:00Z", "framework": "celery", "connectionId": CONNECTION}
     worker = {"externalId": "celery@a", "hostname": "a", "state": "heartbeat"}
-    answer = told(
+    answer = ingest(
         client,
         job_event("active", 0) | {"type": f"job{separator}state_change"},
-        {**about, "type": f"worker{separator}heartbeat", "worker": worker},
-        {**about, "type": f"worker{separator}state_change", "worker": worker},
-        {**about, "type": f"queue{separator}snapshot", "queue": {"name": "q", "depth": 0}},
+        {**common, "type": f"worker{separator}heartbeat", "worker": worker},
+        {**common, "type": f"worker{separator}state_change", "worker": worker},
+        {**common, "type": f"queue{separator}snapshot", "queue": {"name": "q", "depth": 0}},
     )
     assert counts(answer) == (4, 0, 0, 0)
 
 
-def test_what_was_told_before_is_skipped(client: httpx.Client) -> None:
+def test_a_repeated_event_is_skipped(client: httpx.Client) -> None:
     """A client that repeats a request after a lost answer would otherwise double every event."""
     event = job_event("active", 0, event_id="one")
-    elsewhere = event | {"connectionId": "550e8400-e29b-41d4-a716-446655440001"}
-    shouted = event | {"connectionId": CONNECTION.upper()}
+    other_connection = event | {"connectionId": "550e8400-e29b-41d4-a716-446655440001"}
+    in_capitals = event | {"connectionId": CONNECTION.upper()}
     worker = _without(event, "job") | {
         "type": "worker_heartbeat",
         "worker": {"externalId": "w", "hostname": "h", "state": "idle", "metadata": {"eventId": "two"}},
     }
-    assert counts(told(client, event, event, worker)) == (2, 0, 1, 0)
-    assert counts(told(client, event, elsewhere, shouted, worker)) == (1, 0, 3, 0)
-    assert counts(told(client, job_event("active", 0), job_event("active", 0))) == (2, 0, 0, 0)
+    assert counts(ingest(client, event, event, worker)) == (2, 0, 1, 0)
+    assert counts(ingest(client, event, other_connection, in_capitals, worker)) == (1, 0, 3, 0)
+    assert counts(ingest(client, job_event("active", 0), job_event("active", 0))) == (2, 0, 0, 0)
 
 
 def test_the_daily_limit_truncates_and_ends_at_midnight(start: Start) -> None:
-    """Somebody who tests against the limit of a plan would otherwise not meet it."""
+    """A user who tests against the limit of a plan would otherwise never reach it."""
     clock = [datetime(2026, 2, 27, 23, 59, tzinfo=timezone.utc)]
     client = start(daily_limit=3, now=lambda: clock[0])
     events = [job_event("active", n, event_id=str(n)) for n in range(5)]
-    answer = told(client, *events)
+    answer = ingest(client, *events)
     assert counts(answer) == (3, 0, 0, 2)
     assert answer["usage"] == {"day": "2026-02-27", "events": 3, "limit": 3}
-    assert counts(told(client, *events)) == (0, 0, 3, 2)
+    assert counts(ingest(client, *events)) == (0, 0, 3, 2)
     clock[0] = datetime(2026, 2, 28, tzinfo=timezone.utc)
-    answer = told(client, *events)
+    answer = ingest(client, *events)
     assert counts(answer) == (2, 0, 3, 0)
     assert answer["usage"] == {"day": "2026-02-28", "events": 2, "limit": 3}
 
@@ -201,7 +201,7 @@ def _post(client: httpx.Client, body: bytes, encoding: str = "gzip") -> httpx.Re
     )
 
 
-def test_gzip_is_taken_and_announced(client: httpx.Client) -> None:
+def test_gzip_is_accepted_and_announced(client: httpx.Client) -> None:
     """The agent would otherwise send ten times the bytes."""
     body = json.dumps({"events": [job_event("active", 0)]}).encode()
     members = gzip.compress(body[:20]) + gzip.compress(body[20:])
@@ -223,15 +223,15 @@ def test_broken_gzip_is_refused(client: httpx.Client, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("member", [gzip.compress(b""), gzip.compress(b" ")], ids=["empty", "a byte each"])
-def test_gzip_in_crumbs_costs_no_more_than_its_size(client: httpx.Client, member: bytes) -> None:
+def test_gzip_of_tiny_members_costs_no_more_than_its_size(client: httpx.Client, member: bytes) -> None:
     """Ten seconds of a processor for 4 MB: a few such requests would otherwise stop the server."""
     before = time.process_time()
     refusal(_post(client, member * (4_000_000 // len(member))), 400, "VALIDATION_ERROR")
-    assert time.process_time() - before < 3  # seconds; half a second where nobody else computes
+    assert time.process_time() - before < 3  # seconds; half a second on an idle machine
 
 
 @pytest.mark.parametrize("size", [100, 70_000])
-def test_gzip_of_many_members_is_taken(client: httpx.Client, size: int) -> None:
+def test_gzip_of_many_members_is_accepted(client: httpx.Client, size: int) -> None:
     """Programs that compress in blocks, such as pigz and bgzip, would otherwise be refused."""
     body = json.dumps(
         {"events": [job_event("active", 0, error=random.Random(1).randbytes(4_000).hex())] * 100}
@@ -242,7 +242,7 @@ def test_gzip_of_many_members_is_taken(client: httpx.Client, size: int) -> None:
 
 
 def test_other_encodings_are_refused(client: httpx.Client) -> None:
-    """A client would otherwise be told that its JSON is broken."""
+    """A client would otherwise get the error that its JSON is broken."""
     refusal(_post(client, zlib.compress(b'{"events": []}'), "deflate"), 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
@@ -251,18 +251,18 @@ def test_a_body_over_the_limit_is_refused(client: httpx.Client, chunked: bool) -
     """One client could otherwise fill the memory of the server, and would not learn to send less."""
     at_the_limit = b'{"events": []}'.ljust(LIMIT)
 
-    def sent(body: bytes) -> httpx.Response:
+    def post(body: bytes) -> httpx.Response:
         content = (body[n : n + 65_536] for n in range(0, len(body), 65_536)) if chunked else body
         return client.post("/ingest", content=content, headers={"Content-Type": "application/json"})
 
-    assert sent(at_the_limit).status_code == 200
-    refusal(sent(at_the_limit + b" "), 413, "PAYLOAD_TOO_LARGE")
+    assert post(at_the_limit).status_code == 200
+    refusal(post(at_the_limit + b" "), 413, "PAYLOAD_TOO_LARGE")
 
 
 def test_a_gzip_bomb_is_refused_within_the_limit(client: httpx.Client) -> None:
     """A few hundred kilobytes could otherwise take gigabytes of memory."""
-    press = zlib.compressobj(9, zlib.DEFLATED, 31)
-    bomb = b"".join(press.compress(bytes(1_000_000)) for _ in range(300)) + press.flush()
+    compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(compressor.compress(bytes(1_000_000)) for _ in range(300)) + compressor.flush()
     assert _post(client, gzip.compress(b'{"events": []}'.ljust(LIMIT))).status_code == 200
     tracemalloc.start()
     try:
@@ -280,7 +280,7 @@ def test_unknown_addresses_and_methods_answer_in_the_same_form(client: httpx.Cli
 
 
 def test_a_fault_of_the_server_answers_in_the_same_form(start: Start, tmp_path: Any) -> None:
-    """A full or damaged file would otherwise drop connections instead of asking the client to come again."""
+    """A full or damaged file would otherwise drop connections instead of asking the client to try again."""
     import sqlite3
 
     client = start()
@@ -289,4 +289,4 @@ def test_a_fault_of_the_server_answers_in_the_same_form(start: Start, tmp_path: 
     refusal(client.post("/ingest", json={"events": [job_event("active", 0)]}), 500, "INTERNAL_ERROR")
     with sqlite3.connect(tmp_path / "0.db") as connection:
         connection.execute("CREATE TABLE usage (day TEXT PRIMARY KEY, events INTEGER NOT NULL)")
-    assert counts(told(client, job_event("active", 0))) == (1, 0, 0, 0)
+    assert counts(ingest(client, job_event("active", 0))) == (1, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Reading: the documented record, and a list whose pages stay right while jobs come in."""
+"""Reading: the documented record, and a list whose pages stay correct while jobs are added."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from sluice_agent.server.record import job_id
-from tests.unit.server.events import CONNECTION, at, job_event, told
+from tests.unit.server.events import CONNECTION, at, ingest, job_event
 
 DOCUMENTED = [
     "id", "externalId", "framework", "connectionId", "name", "queue", "tags", "state", "stateChangedAt",
@@ -34,7 +34,7 @@ def names(answer: dict[str, Any]) -> list[str]:
 def test_the_record_is_the_documented_one(client: httpx.Client) -> None:
     """A program written against the vendor's document would otherwise miss a field."""
     trace = "Traceback (most recent call last):\n  smtp.connect(host, port)"
-    told(
+    ingest(
         client,
         job_event("queued", 0, createdAt=at(0), queue="default", maxRetries=3, event_id="1"),
         job_event("active", 1, startedAt=at(1), attempt=1, workerId="celery@worker-1", event_id="2"),
@@ -82,7 +82,7 @@ def test_the_record_is_the_documented_one(client: httpx.Client) -> None:
 def test_the_record_explains_its_present_state_alone(client: httpx.Client, late: int) -> None:
     """A monitor that doubted a job too soon, or too late, would leave "its worker is lost" on one that completed."""
     doubt = {"reason": "no heartbeat for 7 s", "celeryState": "STARTED"}
-    told(
+    ingest(
         client,
         job_event("active", 1, startedAt=at(1), event_id="1"),
         job_event("unknown", late, extensions=doubt, event_id="2"),
@@ -96,7 +96,7 @@ def test_the_record_explains_its_present_state_alone(client: httpx.Client, late:
 def test_a_job_is_found_by_either_id(client: httpx.Client) -> None:
     """Users know only Celery's task id, which may be any text, and links hold Sluice's."""
     for external_id in ("job-1", "sync/user 5%"):
-        told(client, job_event("active", 0, externalId=external_id))
+        ingest(client, job_event("active", 0, externalId=external_id))
         by_id = client.get(f"/jobs/{job_id(CONNECTION, external_id)}")
         path = external_id.replace("%", "%25").replace("/", "%2F").replace(" ", "%20")
         assert by_id.json() == client.get(f"/jobs/{path}").json()
@@ -104,8 +104,8 @@ def test_a_job_is_found_by_either_id(client: httpx.Client) -> None:
 
 
 def test_a_job_that_is_not_there_answers_404(client: httpx.Client) -> None:
-    """A client could otherwise not tell a mistyped id from a broken server."""
-    response = client.get("/jobs/nobody")
+    """A client could otherwise not distinguish a mistyped id from a broken server."""
+    response = client.get("/jobs/unknown")
     assert response.status_code == 404
     assert response.json() == {
         "error": {
@@ -117,9 +117,9 @@ def test_a_job_that_is_not_there_answers_404(client: httpx.Client) -> None:
 
 
 def test_recent_executions_are_the_last_ten_of_the_same_task(client: httpx.Client) -> None:
-    """Whoever compares a slow job with its like would otherwise compare with another task, or with itself."""
-    told(client, *(job_event("completed", n, externalId=f"j{n:02}", createdAt=at(n)) for n in range(15)))
-    told(client, job_event("completed", 20, externalId="other", name="app.tasks.other"))
+    """A user who compares a slow job with others would otherwise compare it with another task, or with itself."""
+    ingest(client, *(job_event("completed", n, externalId=f"j{n:02}", createdAt=at(n)) for n in range(15)))
+    ingest(client, job_event("completed", 20, externalId="other", name="app.tasks.other"))
     recent = client.get("/jobs/j13").json()["recentExecutions"]
     assert [job["externalId"] for job in recent] == ["j14", *(f"j{n:02}" for n in range(12, 3, -1))]
     assert list(recent[0]) == [
@@ -128,8 +128,8 @@ def test_recent_executions_are_the_last_ten_of_the_same_task(client: httpx.Clien
 
 
 def test_pages_stay_right_while_jobs_come_in(client: httpx.Client) -> None:
-    """Somebody who pages through a busy system would otherwise see jobs twice, or never."""
-    told(client, *(job_event("active", n // 3, externalId=f"j{n:02}") for n in range(25)))
+    """A user who pages through a busy system would otherwise see jobs twice, or never."""
+    ingest(client, *(job_event("active", n // 3, externalId=f"j{n:02}") for n in range(25)))
     everything = names(listed(client))
     seen: list[str] = []
     cursor: dict[str, str] = {}
@@ -139,7 +139,7 @@ def test_pages_stay_right_while_jobs_come_in(client: httpx.Client) -> None:
         if answer["pagination"]["nextCursor"] is None:
             break
         cursor = {"cursor": answer["pagination"]["nextCursor"]}
-        told(client, job_event("active", 300, externalId=f"j{arriving}"))
+        ingest(client, job_event("active", 300, externalId=f"j{arriving}"))
     assert seen == everything
     assert len(seen) == 25
 
@@ -155,10 +155,10 @@ def test_every_order_can_be_paged(client: httpx.Client, sort_by: str, sort_order
         state = ("queued", "active", "completed")[n % 3]
         more = {"queue": f"q{n % 2}"} if n % 4 else {}
         if state == "completed":
-            told(client, job_event("active", 1, externalId=f"j{n}", startedAt=at(1)))
-        told(client, job_event(state, 2 + n // 5, externalId=f"j{n}", name=f"t{n % 2}", **more))
-    whole = listed(client, sortBy=sort_by, sortOrder=sort_order)["data"]
-    values = [job[sort_by] for job in whole]
+            ingest(client, job_event("active", 1, externalId=f"j{n}", startedAt=at(1)))
+        ingest(client, job_event(state, 2 + n // 5, externalId=f"j{n}", name=f"t{n % 2}", **more))
+    complete = listed(client, sortBy=sort_by, sortOrder=sort_order)["data"]
+    values = [job[sort_by] for job in complete]
     if sort_by != "createdAt":
         known = [value for value in values if value is not None]
         assert known == sorted(known, reverse=sort_order == "desc")
@@ -169,14 +169,14 @@ def test_every_order_can_be_paged(client: httpx.Client, sort_by: str, sort_order
         answer = listed(client, sortBy=sort_by, sortOrder=sort_order, limit=5, **more)
         paged += answer["data"]
         cursor = answer["pagination"]["nextCursor"]
-    assert paged == whole
+    assert paged == complete
     assert len(paged) == 12
 
 
 def test_filters_and_search_narrow_the_list(client: httpx.Client) -> None:
-    """Somebody who looks for one failure among thousands would otherwise read them all."""
+    """A user who looks for one failure among thousands would otherwise read them all."""
     other = "550e8400-e29b-41d4-a716-446655440001"
-    told(
+    ingest(
         client,
         job_event("failed", 0, externalId="a", error="Timeout: 100% of it", queue="mail", workerId="w1"),
         job_event("active", 1, externalId="b_1", name="app.Report", queue="mail", workerId="w2"),
@@ -226,9 +226,9 @@ def test_bad_parameters_are_named(client: httpx.Client, name: str, value: str) -
     assert [detail["field"] for detail in error["details"]] == [name]
 
 
-def test_health_counts_what_is_held(client: httpx.Client) -> None:
-    """A probe could otherwise not tell a server that takes events from one that only answers."""
-    told(client, job_event("queued", 0), job_event("active", 1), job_event("active", 1, externalId="b"))
+def test_health_counts_events_and_jobs(client: httpx.Client) -> None:
+    """A probe could otherwise not distinguish a server that stores events from one that only answers."""
+    ingest(client, job_event("queued", 0), job_event("active", 1), job_event("active", 1, externalId="b"))
     health = httpx.get(f"{client.base_url}health").json()
     assert (health["status"], health["counts"]) == ("ok", {"events": 3, "jobs": 2})
     assert health["version"]

@@ -1,4 +1,4 @@
-"""Whatever a client sends, it is never the server that fails: every parameter, path and body, with odd values."""
+"""No request makes the server fail: every parameter, path and body, with odd values."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.server.events import job_event, told
+from tests.unit.server.events import ingest, job_event
 
-fuzzed = settings(
+fuzz = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
@@ -53,26 +53,26 @@ PARAMETERS = [
 
 
 def cursor_of(position: Any) -> str:
-    """A cursor as the server writes it, over a position of the client's own making."""
+    """Return a cursor in the server's format, of a position that the client has invented."""
     return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
 
 
 def percent_encoded(text: str) -> str:
-    """Each byte of `text` by its number; a lone surrogate as the bytes that it would have."""
+    """Return `text` with every byte percent-encoded; a lone surrogate as the bytes that it would have."""
     return "".join(f"%{byte:02X}" for byte in text.encode(errors="surrogatepass"))
 
 
 @pytest.mark.parametrize("value", [*ODD_NUMBERS, *ODD_TEXTS], ids=lambda value: repr(value)[:12])
-def test_an_odd_cursor_is_a_fault_of_the_client(client: httpx.Client, value: Any) -> None:
-    """Whoever edits an address would otherwise be answered that the server failed."""
-    told(client, *(job_event("active", n, externalId=f"j{n}") for n in range(3)))
+def test_an_odd_cursor_is_an_error_of_the_client(client: httpx.Client, value: Any) -> None:
+    """A user who edits an address would otherwise read that the server failed."""
+    ingest(client, *(job_event("active", n, externalId=f"j{n}") for n in range(3)))
     for column in ("durationMs", "name"):
         for position in ([column, "desc", value, "job"], [column, "desc", "x", value], [column, "desc", 1, value]):
             response = client.get("/jobs", params={"cursor": cursor_of(position), "sortBy": column})
             assert response.status_code in {200, 400}, response.text
 
 
-@fuzzed
+@fuzz
 @given(
     names=st.dictionaries(st.sampled_from(PARAMETERS), texts | numbers.map(str), max_size=4),
     column=st.sampled_from(COLUMNS),
@@ -84,7 +84,7 @@ def test_any_parameter_can_be_sent(client: httpx.Client, names: dict[str, str], 
     assert response.status_code in {200, 400}, response.text
 
 
-@fuzzed
+@fuzz
 @given(path=texts, method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "BREW"]))
 def test_any_path_can_be_asked_for(client: httpx.Client, path: str, method: str) -> None:
     """A scanner, or a task id with odd letters, would otherwise fill the log with tracebacks."""
@@ -95,7 +95,7 @@ def test_any_path_can_be_asked_for(client: httpx.Client, path: str, method: str)
             assert set(response.json()["error"]) >= {"code", "message", "docs_url"}
 
 
-@fuzzed
+@fuzz
 @given(
     changes=st.dictionaries(
         st.sampled_from(
@@ -128,7 +128,7 @@ def test_any_path_can_be_asked_for(client: httpx.Client, path: str, method: str)
 def test_any_event_can_be_sent_and_read_back(
     client: httpx.Client, changes: dict[str, Any], extensions: dict[str, Any]
 ) -> None:
-    """A job that was accepted and can't be shown would otherwise take its whole list with it."""
+    """A job that was accepted and can't be shown would otherwise make its whole list fail."""
     event = job_event("active", 0, extensions=extensions)
     event["job"] |= changes
     content = json.dumps({"events": [event]})
@@ -141,8 +141,8 @@ def test_any_event_can_be_sent_and_read_back(
 
 
 @pytest.mark.parametrize("closing", ["]", "}"])
-def test_any_depth_is_taken_or_refused(client: httpx.Client, closing: str) -> None:
-    """One deep argument would otherwise make the batch that it travels in fail for ever."""
+def test_any_depth_is_accepted_or_refused(client: httpx.Client, closing: str) -> None:
+    """One deep argument would otherwise make its whole batch fail for ever."""
     opening = "[" if closing == "]" else '{"a":'
     for depth in [*range(1, 1200, 40), 5_000, 100_000]:
         event = json.dumps(job_event("active", 0, externalId=f"deep-{depth}", extensions={"odd": "ODD"}))
@@ -168,7 +168,7 @@ def test_any_depth_is_taken_or_refused(client: httpx.Client, closing: str) -> No
         b"\0",
     ],
 )
-def test_odd_json_is_taken_or_refused(client: httpx.Client, body: bytes) -> None:
-    """A client with an encoder of its own would otherwise see the server fail, and try the same again for ever."""
+def test_odd_json_is_accepted_or_refused(client: httpx.Client, body: bytes) -> None:
+    """A client with an unusual encoder would otherwise see the server fail, and retry the same request for ever."""
     response = client.post("/ingest", content=body, headers={"Content-Type": "application/json"})
     assert response.status_code in {200, 400}, response.text

@@ -1,4 +1,4 @@
-"""The command's side: the address line, signals, the file, and faults at the start."""
+"""The command: the address line, signals, the file, and errors at the start."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ PROGRAM = (
 
 
 @contextmanager
-def serving(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that serves `database`, and the address that it printed."""
+def running_server(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a process that serves `database`; yield it and the address that it printed."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(database)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -42,32 +42,32 @@ def serving(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_its_port_ends_by_signal_and_keeps_everything(tmp_path: Path, number: signal.Signals) -> None:
+def test_it_prints_its_port_ends_by_signal_and_keeps_everything(tmp_path: Path, number: signal.Signals) -> None:
     """Scripts could otherwise neither find the server nor stop it without losing what it holds."""
     database = tmp_path / "new" / "sluice.db"
-    with serving(database) as (process, url), httpx.Client(headers=HEADERS) as client:
+    with running_server(database) as (process, url), httpx.Client(headers=HEADERS) as client:
         assert url.endswith("/api")
         client.post(f"{url}/ingest", json={"events": [job_event("active", 0)]}).raise_for_status()
         process.send_signal(number)
         assert process.wait(20) == 0
     assert database.stat().st_mode & 0o077 == 0
-    with serving(database) as (_, url):
+    with running_server(database) as (_, url):
         assert httpx.get(f"{url}/jobs/job-1").json()["state"] == "active"
 
 
 def test_what_was_accepted_survives_a_kill(tmp_path: Path) -> None:
-    """An answer that says accepted would otherwise be a promise that a crash breaks."""
-    with serving(tmp_path / "s.db") as (process, url):
+    """A crash would otherwise lose events that the server had answered as accepted."""
+    with running_server(tmp_path / "s.db") as (process, url):
         httpx.post(f"{url}/ingest", json={"events": [job_event("active", 0)]}, headers=HEADERS).raise_for_status()
         process.kill()
-    with serving(tmp_path / "s.db") as (_, url):
+    with running_server(tmp_path / "s.db") as (_, url):
         assert httpx.get(f"{url}/jobs/job-1").status_code == 200
 
 
 @pytest.mark.alone
 def test_answers_on_an_open_connection_leave_at_once(tmp_path: Path) -> None:
     """Every request but the first would otherwise wait 40 ms for an acknowledgement, a page of ten half a second."""
-    with serving(tmp_path / "s.db") as (_, url), httpx.Client() as client:
+    with running_server(tmp_path / "s.db") as (_, url), httpx.Client() as client:
         waits = []
         for _ in range(31):
             start = time.perf_counter()
@@ -76,8 +76,8 @@ def test_answers_on_an_open_connection_leave_at_once(tmp_path: Path) -> None:
     assert statistics.median(waits) < 0.03
 
 
-def test_an_address_in_use_is_a_sentence(tmp_path: Path) -> None:
-    """Whoever starts a second server would otherwise get a stack trace."""
+def test_an_address_in_use_is_a_readable_error(tmp_path: Path) -> None:
+    """A user who starts a second server would otherwise get a stack trace."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"can't listen on 127\.0\.0\.1:{port} .*choose another"):
@@ -86,7 +86,7 @@ def test_an_address_in_use_is_a_sentence(tmp_path: Path) -> None:
         serve(database=tmp_path / "s.db", port=99_999)
 
 
-def test_a_file_that_is_no_database_of_ours_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_not_our_database_is_a_readable_error(tmp_path: Path) -> None:
     """A mistyped path could otherwise destroy a file, or end in a stack trace."""
     text = tmp_path / "notes.txt"
     text.write_text("not a database at all " * 100)

@@ -1,4 +1,4 @@
-"""Clients that take their time, or speak no HTTP: nobody holds the server, and each fault has the API's one format."""
+"""Slow clients, and clients that send no HTTP: none holds up the server, and every error has the API's one format."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ import pytest
 from sluice_agent.server.protocol import Deadlines, Protocol
 from tests.support.waiting import wait_until, within
 from tests.unit.server.conftest import Start
-from tests.unit.server.events import job_event, told
-from tests.unit.server.test_runner import serving
+from tests.unit.server.events import ingest, job_event
+from tests.unit.server.test_runner import running_server
 
 INGEST = b"POST /api/ingest HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test\r\nContent-Length: 1000\r\n"
 LONG = 60.0  # seconds: a deadline that no test waits for
 
 
 class Client:
-    """A connection on which a test sends what it likes."""
+    """A connection on which a test sends any bytes."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -36,14 +36,14 @@ class Client:
         self._thread: threading.Thread | None = None
 
     def drip(self) -> None:
-        """Send one byte after the other until the server has had enough."""
+        """Send one byte after the other until the server closes the connection."""
         self._thread = threading.Thread(target=self._drip)
         self._thread.start()
 
     def answer(self) -> bytes:
-        """Everything that comes until the server closes the connection."""
+        """Return everything that is received until the server closes the connection."""
         received = b""
-        with suppress(ConnectionResetError):  # it closes while we send
+        with suppress(ConnectionResetError):  # the server closes while the test sends
             while chunk := self.socket.recv(65_536):
                 received += chunk
         return received
@@ -66,18 +66,18 @@ def port_of(url: object) -> int:
     return port
 
 
-def hasty(**deadlines: float) -> type[Protocol]:
-    """The protocol with one deadline that runs out soon."""
+def impatient_protocol(**deadlines: float) -> type[Protocol]:
+    """Return the protocol with one short deadline."""
 
-    class Hasty(Protocol):
+    class Impatient(Protocol):
         pass
 
-    Hasty.deadlines = Deadlines(**{"head": LONG, "body": LONG, "reading": LONG, **deadlines})
-    return Hasty
+    Impatient.deadlines = Deadlines(**{"head": LONG, "body": LONG, "response": LONG, **deadlines})
+    return Impatient
 
 
 def error_in(answer: bytes, status: int) -> dict[str, Any]:
-    """The error in an answer of this status, which must be of the documented form."""
+    """Return the error in an answer of this status, which must have the documented form."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status), answer
     assert b"content-type: application/json" in head.lower()
@@ -90,18 +90,18 @@ def error_in(answer: bytes, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("part", "begun", "status"),
+    ("part", "sent", "status"),
     [
         ("head", b"GET /api/health HTTP/1.1\r\nHost: x\r\nX-Slow: ", 408),
         ("body", INGEST + b"\r\n", 408),
         ("body", INGEST.replace(b"sk_", b"pk_") + b"\r\n", 401),
     ],
-    ids=["headers", "body", "a body behind the answer"],
+    ids=["headers", "body", "a body after the answer"],
 )
-def test_a_client_that_drips_is_sent_away(start: Start, part: str, begun: bytes, status: int) -> None:
+def test_a_slow_sender_is_disconnected(start: Start, part: str, sent: bytes, status: int) -> None:
     """A few slow clients, on purpose or by a bad line, would otherwise hold connections for ever."""
-    with closing(Client(port_of(start(protocol=hasty(**{part: 0.4})).base_url))) as client:
-        client.socket.sendall(begun)
+    with closing(Client(port_of(start(protocol=impatient_protocol(**{part: 0.4})).base_url))) as client:
+        client.socket.sendall(sent)
         client.drip()
         answer = client.answer()
     assert answer.startswith(b"HTTP/1.1 %d " % status)
@@ -109,35 +109,35 @@ def test_a_client_that_drips_is_sent_away(start: Start, part: str, begun: bytes,
         assert error_in(answer, 408)["code"] == "REQUEST_TIMEOUT"
 
 
-def test_a_connection_that_says_nothing_is_closed(start: Start) -> None:
-    """Connections that nobody uses would otherwise fill the server's table of files."""
-    with closing(Client(port_of(start(protocol=hasty(head=0.3)).base_url))) as client:
+def test_an_idle_connection_is_closed(start: Start) -> None:
+    """Unused connections would otherwise fill the server's table of files."""
+    with closing(Client(port_of(start(protocol=impatient_protocol(head=0.3)).base_url))) as client:
         assert client.answer() == b""
 
 
 def test_the_deadline_is_each_requests_own(start: Start) -> None:
     """A client that keeps its connection, as the agent does, would otherwise be cut off in the middle of its work."""
-    client = start(protocol=hasty(head=0.6, body=0.6))
+    client = start(protocol=impatient_protocol(head=0.6, body=0.6))
     deadline = time.monotonic() + 1.2
     while time.monotonic() < deadline:
-        told(client, job_event("active", 0))
+        ingest(client, job_event("active", 0))
     for _ in range(6):
         assert client.get("/health").status_code == 200
         time.sleep(0.2)  # less than a deadline; six of them are more
 
 
-def test_a_client_that_does_not_read_is_sent_away(start: Start) -> None:
-    """A large answer that nobody takes would otherwise stay in the server's memory."""
-    client = start(protocol=hasty(reading=0.4))
-    told(client, *(job_event("active", n, extensions={f"a{n}": "x" * 1_500_000}) for n in range(3)))
-    told(client, *(job_event("active", n, extensions={f"a{n}": "x" * 1_500_000}) for n in range(3, 6)))
+def test_a_client_that_does_not_read_is_disconnected(start: Start) -> None:
+    """A large answer that its client does not read would otherwise stay in the server's memory."""
+    client = start(protocol=impatient_protocol(response=0.4))
+    ingest(client, *(job_event("active", n, extensions={f"a{n}": "x" * 1_500_000}) for n in range(3)))
+    ingest(client, *(job_event("active", n, extensions={f"a{n}": "x" * 1_500_000}) for n in range(3, 6)))
     whole = len(client.get("/jobs/job-1").content)
     assert whole > 8_000_000
-    with closing(Client(port_of(client.base_url))) as lazy:
-        lazy.socket.sendall(b"GET /api/jobs/job-1 HTTP/1.1\r\nHost: x\r\n\r\n")
-        lazy.socket.recv(1)
-        time.sleep(2.0)  # it is the time in which nothing is read that is tested
-        assert len(lazy.answer()) < whole
+    with closing(Client(port_of(client.base_url))) as client_that_stalls:
+        client_that_stalls.socket.sendall(b"GET /api/jobs/job-1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        client_that_stalls.socket.recv(1)
+        time.sleep(2.0)  # this time without reading is the subject of the test
+        assert len(client_that_stalls.answer()) < whole
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_a_client_that_does_not_read_is_sent_away(start: Start) -> None:
     ],
     ids=["nonsense", "version", "no host", "long header", "length", "chunk", "tls"],
 )
-def test_what_is_no_http_is_answered_as_everything_is(client: httpx.Client, request_bytes: bytes) -> None:
-    """A program that reads the API's errors would otherwise fail on the one of another form."""
+def test_a_request_that_is_not_http_gets_an_error_in_the_same_form(client: httpx.Client, request_bytes: bytes) -> None:
+    """A program that reads the API's errors would otherwise fail on one of another form."""
     with closing(Client(port_of(client.base_url))) as other:
         other.socket.sendall(request_bytes)
         assert error_in(other.answer(), 400)["code"] == "VALIDATION_ERROR"
@@ -163,7 +163,7 @@ def test_what_is_no_http_is_answered_as_everything_is(client: httpx.Client, requ
 def test_a_fault_behind_the_answer_only_ends_the_connection(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Anybody could otherwise fill the log with tracebacks."""
+    """Any client could otherwise fill the log with tracebacks."""
     with closing(Client(port_of(client.base_url))) as other:
         other.socket.sendall(b"POST /api/nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert other.socket.recv(65_536).startswith(b"HTTP/1.1 404")
@@ -173,9 +173,9 @@ def test_a_fault_behind_the_answer_only_ends_the_connection(
 
 
 @contextmanager
-def ending(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server, which must end within seconds of its signal, without a stack trace."""
-    with serving(tmp_path / "s.db") as (process, url):
+def stopping_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a server that must end within 15 seconds of its signal, without a stack trace."""
+    with running_server(tmp_path / "s.db") as (process, url):
         yield process, url
         within(15, lambda: process.poll() is not None, "it does not end")
         assert process.returncode == 0
@@ -184,8 +184,8 @@ def ending(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_a_slow_request_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """Whoever stops the server would otherwise read a stack trace, and the client lose its connection unanswered."""
-    with ending(tmp_path) as (process, url), closing(Client(port_of(url))) as client:
+    """A user who stops the server would otherwise read a stack trace, and the client would get no answer."""
+    with stopping_server(tmp_path) as (process, url), closing(Client(port_of(url))) as client:
         client.socket.sendall(INGEST + b"\r\n")
         client.drip()
         wait_until(lambda: httpx.get(f"{url}/health").status_code == 200)
@@ -196,7 +196,7 @@ def test_a_slow_request_does_not_hold_up_the_end(tmp_path: Path) -> None:
 def test_a_request_that_arrives_while_the_server_ends_is_served(tmp_path: Path) -> None:
     """Events that were on their way would otherwise be sent twice at each restart."""
     body = json.dumps({"events": [job_event("active", 0)]}).encode().ljust(1000)
-    with ending(tmp_path) as (process, url), closing(Client(port_of(url))) as client:
+    with stopping_server(tmp_path) as (process, url), closing(Client(port_of(url))) as client:
         client.socket.sendall(INGEST + b"\r\n" + body[:500])
         wait_until(lambda: httpx.get(f"{url}/health").status_code == 200)
         process.send_signal(signal.SIGTERM)
@@ -206,9 +206,9 @@ def test_a_request_that_arrives_while_the_server_ends_is_served(tmp_path: Path) 
 
 
 def test_a_request_that_is_cut_off_by_the_end_is_answered(tmp_path: Path) -> None:
-    """A client whose events were perhaps not stored would otherwise have to guess."""
+    """A client would otherwise have to guess whether its events were stored."""
     with (
-        ending(tmp_path) as (process, url),
+        stopping_server(tmp_path) as (process, url),
         closing(Client(port_of(url))) as client,
         closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other,
     ):
