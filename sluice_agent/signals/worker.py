@@ -71,7 +71,7 @@ class WorkerProcess:
         self._on_process()
 
     def process_shutdown(self, **_: Any) -> None:
-        """Call `on_process_stop`: a pool process ends, recycled or with its worker. By `os._exit`: no hook runs later."""
+        """Call `on_process_stop`: a pool process ends, recycled or with its worker. Then it calls `os._exit`."""
         self._on_process_stop()
 
     def ready(self, sender: Any, **_: Any) -> None:
