@@ -1,7 +1,7 @@
-"""What is raised while a failure is dealt with that is reported already: by `on_failure`, or by the result backend.
+"""Exceptions that `on_failure` or the result backend raises while Celery handles a failure that is reported already.
 
-Celery deals with what a hook raises as with a failure, so the hook is called again, and may raise again. No signal says
-so: that exception leaves the pool process, and the main process takes it for the job's.
+Celery handles an exception of a hook as a failure, so it calls the hook again, which may raise again. No signal reports
+this: the second exception leaves the pool process, and the main process takes it for the job's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sluice_agent.signals.patching import patch_method
 
 
 def patch_failing_hooks(sink: Sink) -> None:
-    """Mark each such exception as one whose job's end is reported."""
+    """Mark each such exception: the end of its job is reported."""
     mark = guarded(sink, _mark)
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
-"""What a worker's main process hands to the process that executes a task, past all that a task or a receiver can see.
+"""The agent header on its way from a worker's main process to the task process, hidden from tasks and receivers.
 
-It travels in the request, as that is the one thing that every pool takes along: put into a copy at the last moment, and
-taken out before Celery makes of it what a task meets.
+It travels in the request, as that is the one object that every pool passes on. It is put into a copy at the last
+moment, and removed before Celery makes the task's own request from it.
 """
 
 from __future__ import annotations
@@ -16,30 +16,36 @@ from sluice_agent.signals.header import HEADER, pop_header
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.run import keep_agent_header
 
-_REQUEST = 2  # its place among the arguments with which a worker has a pool execute a task
-_ARGS = 1  # the place of those among what the pool itself is called with
-_WITHOUT = "the processes of a worker report one run under two ids"
+_REQUEST_INDEX = 2  # among the arguments with which the pool executes a task
+_ARGS_INDEX = 1  # of those arguments, among the positional ones of the pool's `apply_async`
+_EFFECT = "the processes of a worker report one run under two ids"
 
 
 def patch_handover(agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
-    """Hand over what `agent_header_of` says of a worker's request, and take it where the task's own request is made."""
+    """Hand over what `agent_header_of` returns for a worker's request, and keep it where the task's request is made."""
 
-    def giving(original: Callable[..., Any]) -> Callable[..., Any]:
-        def apply_async(pool: BasePool, *given: Any, **options: Any) -> Any:
+    def around_apply_async(original: Callable[..., Any]) -> Callable[..., Any]:
+        def apply_async(pool: BasePool, *positional: Any, **options: Any) -> Any:
             agent_header = agent_header_of(getattr(options.get("accept_callback"), "__self__", None))
-            args = options.get("args", given[_ARGS] if len(given) > _ARGS else None)
-            if agent_header and type(args) is tuple and len(args) > _REQUEST and type(args[_REQUEST]) is dict:
-                args = (*args[:_REQUEST], {**args[_REQUEST], HEADER: agent_header}, *args[_REQUEST + 1 :])
+            args = options.get("args", positional[_ARGS_INDEX] if len(positional) > _ARGS_INDEX else None)
+            if (
+                agent_header
+                and type(args) is tuple
+                and len(args) > _REQUEST_INDEX
+                and type(args[_REQUEST_INDEX]) is dict
+            ):
+                request = {**args[_REQUEST_INDEX], HEADER: agent_header}
+                args = (*args[:_REQUEST_INDEX], request, *args[_REQUEST_INDEX + 1 :])
                 if "args" in options:
                     options["args"] = args
                 else:
-                    given = (*given[:_ARGS], args, *given[_ARGS + 1 :])
-            return original(pool, *given, **options)
+                    positional = (*positional[:_ARGS_INDEX], args, *positional[_ARGS_INDEX + 1 :])
+            return original(pool, *positional, **options)
 
         return apply_async
 
-    def taking(original: Callable[..., Any]) -> Callable[..., Any]:
-        def __init__(context: Context, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it takes the method's place
+    def around_context_init(original: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(context: Context, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces the method
             agent_header = pop_header(args[0]) if args and type(args[0]) is dict else None
             original(context, *args, **kwargs)
             if agent_header is not None:
@@ -47,13 +53,14 @@ def patch_handover(agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
 
         return __init__
 
-    def preparing(original: Callable[..., Any]) -> Callable[..., Any]:
-        def __init__(pool: BasePool, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it takes the method's place
+    def around_pool_init(original: Callable[..., Any]) -> Callable[..., Any]:
+        def __init__(pool: BasePool, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces the method
             original(pool, *args, **kwargs)
-            patch_method(type(pool), "apply_async", giving, without=_WITHOUT)  # a pool of somebody's may have its own
+            # A third party's pool may override the method.
+            patch_method(type(pool), "apply_async", around_apply_async, without=_EFFECT)
 
         return __init__
 
-    patch_method(BasePool, "__init__", preparing, without=_WITHOUT)
-    patch_method(BasePool, "apply_async", giving, without=_WITHOUT)
-    patch_method(Context, "__init__", taking, without=_WITHOUT)
+    patch_method(BasePool, "__init__", around_pool_init, without=_EFFECT)
+    patch_method(BasePool, "apply_async", around_apply_async, without=_EFFECT)
+    patch_method(Context, "__init__", around_context_init, without=_EFFECT)

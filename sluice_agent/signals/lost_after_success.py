@@ -1,6 +1,6 @@
-"""Jobs whose pool process is lost after their success was stored: they have completed, and Celery fires no signal.
+"""Jobs whose pool process is lost after their success was stored: they have completed, and Celery sends no signal.
 
-Celery 5.7 looks for the stored result before it calls such a job failed; older ones call it failed.
+Celery 5.7 looks for the stored result before it marks such a job as failed; older versions mark it as failed.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
 
 
 def patch_stored_successes(sink: Sink, report: Callable[..., None]) -> None:
-    """Report `completed` where Celery finds the success. `report` is given a request, an outcome and its date."""
+    """Report `completed` where Celery finds the success. `report` takes a request, an outcome and its date."""
 
-    def found(request: Request, meta: Mapping[str, Any]) -> None:
+    def on_success_found(request: Request, meta: Mapping[str, Any]) -> None:
         ended = seconds_from_iso(_text(meta.get("date_done")))
         started = getattr(request, "time_start", None)
-        if ended is None or started is None or ended < started:  # or the clock was set back while it ran
+        if ended is None or started is None or ended < started:  # the clock was set back while it ran
             report(request, _COMPLETED)
         else:
             report(request, _COMPLETED, when=timestamp(ended), runtime=ended - started)
 
-    find = guarded(sink, found)
+    handle = guarded(sink, on_success_found)
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def success_was_stored(request: Request, *args: Any, **kwargs: Any) -> Any:
             meta = original(request, *args, **kwargs)
             if meta:
-                find(request, meta)
+                handle(request, meta)
             return meta
 
         return success_was_stored
@@ -52,5 +52,5 @@ def patch_stored_successes(sink: Sink, report: Callable[..., None]) -> None:
 
 
 def _text(date: Any) -> str | None:
-    """A result's date, which a backend may keep as a date, as Celery writes it."""
+    """Return the date of a result as the text that Celery writes: some backends return a `datetime`."""
     return date.isoformat() if isinstance(date, datetime) else date

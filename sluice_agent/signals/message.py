@@ -1,4 +1,4 @@
-"""From a task message's headers to the facts of a job, wherever the message is met: published, received or running."""
+"""From a task message's headers to the facts of a job: as it is published, received or run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, PRO
 from sluice_agent.timestamps import timestamp_from_iso
 
 _KEPT = Limits(text=1_000, items=50, depth=6, total=10_000)
-_HIGHEST_PRIORITY = 2**31 - 1  # brokers take a few bits; an integer of thousands of digits can't even be printed
-_MOST_RETRIES = 2**31 - 1  # what takes an event further counts in 32 bits
+_MAX_PRIORITY = 2**31 - 1  # brokers use a few bits; Python refuses to print an integer of thousands of digits
+_MAX_RETRIES = 2**31 - 1  # receivers of events may count in 32 bits
 
-_SELDOM: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    # headers that most tasks leave empty, their names in our extensions, and how they are written there
+_RARE_HEADERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    # headers that most tasks leave empty: the name in our extensions, and the function that converts the value
     "group": ("groupId", job_id),
     "eta": ("eta", timestamp_from_iso),
     "expires": ("expires", timestamp_from_iso),
-    "stamps": ("stamps", lambda stamps: _small(stamps) if isinstance(stamps, dict) else None),
+    "stamps": ("stamps", lambda stamps: _plain_stamps(stamps) if isinstance(stamps, dict) else None),
     "is_eager": ("eager", bool),
     "periodic_task_name": ("periodicTask", str),  # django-celery-beat's
 }
@@ -37,17 +37,17 @@ def facts_of(
     worker_id: str | None = None,
     max_retries: int | None = None,
 ) -> JobFacts:
-    """The facts in `headers` (a message's, or a request made from them) and in `agent_header`, our own header."""
+    """Return the facts in `headers` (of a message, or of a request made from it) and in our `agent_header`."""
     get = headers.get
-    external_id = str(headers["id"])  # a caller's own may be a number or a UUID
+    external_id = str(headers["id"])  # one that a caller chooses may be a number or a UUID
     extensions: dict[str, Any] = {"rootId": job_id(get("root_id") or external_id)}
     parent_id = get("parent_id")
     if parent_id and str(parent_id) != external_id:  # Celery makes a job the parent of its own retry
         extensions["parentId"] = job_id(parent_id)
-    if any(map(get, _SELDOM)):
-        for header, (extension, form) in _SELDOM.items():
+    if any(map(get, _RARE_HEADERS)):
+        for header, (extension, convert) in _RARE_HEADERS.items():
             if value := get(header):
-                extensions[extension] = form(value)
+                extensions[extension] = convert(value)
     delivery = get("delivery_info")
     if isinstance(delivery, dict) and delivery:
         priority = delivery.get("priority")
@@ -79,11 +79,11 @@ def facts_of(
 
 
 def _attempt(retries: Any) -> int:
-    return retries + 1 if type(retries) is int and 0 <= retries < _MOST_RETRIES else 1
+    return retries + 1 if type(retries) is int and 0 <= retries < _MAX_RETRIES else 1
 
 
-def _small(stamps: dict[Any, Any]) -> dict[str, Any]:
-    """`stamps` as they are, where they are small and plain: pickle takes anything along."""
+def _plain_stamps(stamps: dict[Any, Any]) -> dict[str, Any]:
+    """Return `stamps` unchanged if they are small and plain, else bounded: pickle carries any object."""
     try:
         if len(encode(stamps)) <= _KEPT.total:
             return stamps
@@ -94,16 +94,16 @@ def _small(stamps: dict[Any, Any]) -> dict[str, Any]:
 
 
 def priority_of(value: Any) -> int | None:
-    """A message's priority, or that in our own header; somebody else may have written either, and anything."""
+    """Return the priority of a message or of our header, or None: other clients may write anything to either."""
     if isinstance(value, str):
         return int(value) if is_count(value) else None
-    return value if type(value) is int and abs(value) <= _HIGHEST_PRIORITY else None
+    return value if type(value) is int and abs(value) <= _MAX_PRIORITY else None
 
 
 def max_retries_of(task: Task | None) -> int | None:
-    """How often `task` is retried at the most; None: without end, or nobody knows."""
+    """Return how often `task` is retried at most; None if there is no limit, or it is unknown."""
     options = getattr(task, "retry_kwargs", None)  # of autoretry
-    most = options.get("max_retries") if options else None
-    if most is None:
-        most = getattr(task, "max_retries", None)
-    return most if type(most) is int and most >= 0 else None
+    limit = options.get("max_retries") if options else None
+    if limit is None:
+        limit = getattr(task, "max_retries", None)
+    return limit if type(limit) is int and limit >= 0 else None

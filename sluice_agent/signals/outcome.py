@@ -1,4 +1,4 @@
-"""How a job ended, in words: the error as `Type: message`, and the traceback as Python prints it."""
+"""The end of a job as text: the error as `Type: message`, and the traceback as Python prints it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sluice_agent.model import JobState
 from sluice_agent.timestamps import timestamp_from_iso
 
 _REPORTED = "_sluice_told"
-_LARGEST_ARGUMENT = 20_000  # characters of an exception's argument: the contract takes half of that
-_MOST_ARGUMENTS = 50  # of an exception
-_MOST_FRAMES = 1_000  # of a traceback: Python's own limit, where nobody has raised it
+_MAX_ARGUMENT = 20_000  # characters of an exception's argument: the contract allows half of that
+_MAX_ARGUMENTS = 50  # of an exception
+_MAX_FRAMES = 1_000  # of a traceback: Python's default recursion limit
 _GROUP: Any = getattr(builtins, "BaseExceptionGroup", ())  # new in Python 3.11
 _ENDS = {
     SUCCESS: JobState.COMPLETED,
@@ -30,14 +30,14 @@ _ENDS = {
     REJECTED: JobState.FAILED,
     IGNORED: JobState.COMPLETED,
 }
-"""What the states mean that a task may store for itself as its end."""
+"""The end that each state means, where a task stores it for itself."""
 _IN_C = type(BaseException.__str__)
-_LONGEST_CHAIN = 100  # exceptions, each raised while the next was dealt with: somebody may have made a circle of them
+_MAX_CHAIN = 100  # exceptions, each raised while the next was handled: the user's code may have linked them in a circle
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An end of an execution. `eta` is when a retry is to start."""
+    """The end of a run. `eta` is when a retry is to start."""
 
     state: JobState
     celery_state: str
@@ -50,12 +50,12 @@ COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
 
 
 def outcome_of(state: JobState, celery_state: str, exception: BaseException, einfo: Any) -> Outcome:
-    """The outcome that `exception` stands for; `einfo` is what Celery keeps of it."""
+    """Return the outcome that `exception` means; `einfo` is Celery's record of it."""
     eta = None
     if isinstance(exception, Retry):
         eta = _eta(exception.when)
         cause = exception.exc if isinstance(exception.exc, BaseException) else exception
-        error = error_text(cause)  # without its notes: Celery's event of a retry, which a monitor reads, has none
+        error = error_text(cause)  # without its notes: Celery's event of a retry, which the monitor reads, has none
     else:
         error = error_with_notes(exception)
     kept = getattr(einfo, "traceback", None)
@@ -64,52 +64,52 @@ def outcome_of(state: JobState, celery_state: str, exception: BaseException, ein
 
 
 def outcome_stored(state: str, meta: Any) -> Outcome | None:
-    """The end that a task has stored for itself, before it raised `Ignore`; None where `state` is none.
+    """Return the end that a task has stored for itself before it raised `Ignore`; None if `state` is not an end.
 
-    `meta` is an exception, or as Celery would have it: ``{"exc_type": …, "exc_message": …}``, and the task's own.
+    `meta` is an exception, a dict as Celery stores it, ``{"exc_type": …, "exc_message": …}``, or any other value.
     """
-    ended = _ENDS.get(state)
-    if ended is None:
+    end = _ENDS.get(state)
+    if end is None:
         return None
-    if ended in (JobState.COMPLETED, JobState.CANCELLED):
-        return Outcome(ended, state)
+    if end in (JobState.COMPLETED, JobState.CANCELLED):
+        return Outcome(end, state)
     if isinstance(meta, BaseException):
-        return outcome_of(ended, state, meta, None)
+        return outcome_of(end, state, meta, None)
     kind, message = (meta.get("exc_type"), meta.get("exc_message")) if isinstance(meta, dict) else (None, meta)
-    parts = message[:_MOST_ARGUMENTS] if isinstance(message, (list, tuple)) else [message]
-    text = ", ".join(text_of(part, _LARGEST_ARGUMENT)[0] for part in parts if part is not None)
+    parts = message[:_MAX_ARGUMENTS] if isinstance(message, (list, tuple)) else [message]
+    text = ", ".join(text_of(part, _MAX_ARGUMENT)[0] for part in parts if part is not None)
     name = kind if isinstance(kind, str) and kind else "Failure"
-    return Outcome(ended, state, f"{name}: {text}" if text else name)
+    return Outcome(end, state, f"{name}: {text}" if text else name)
 
 
 def original_exception(raised: BaseException) -> BaseException:
-    """What the task has raised, where Celery then raised `raised` as it dealt with that: one frame has seen both."""
-    seen_by = raised.__traceback__ and raised.__traceback__.tb_frame
+    """Return the task's own exception, if Celery raised `raised` while handling it: both passed the same frame."""
+    frame = raised.__traceback__ and raised.__traceback__.tb_frame
     cause = raised.__context__
-    for _ in range(_LONGEST_CHAIN):
+    for _ in range(_MAX_CHAIN):
         if cause is None:
             break
-        if cause.__traceback__ is not None and cause.__traceback__.tb_frame is seen_by:
+        if cause.__traceback__ is not None and cause.__traceback__.tb_frame is frame:
             return cause
         cause = cause.__context__
     return raised
 
 
 def mark_reported(raised: BaseException) -> None:
-    """Mark what Celery goes on to raise, here and in the main process, about a job whose end is told."""
-    vars(raised)[_REPORTED] = True  # past whatever a class of somebody's does with attributes
+    """Mark an exception that Celery raises again, here and in the main process: the end of its job is reported."""
+    vars(raised)[_REPORTED] = True  # not setattr(): a third party's class may define that
 
 
 def is_reported(raised: BaseException) -> bool:
-    """Whether the end of the job that `raised` is about was told where it ran."""
+    """Return whether the process that ran the job has reported its end, of which `raised` is the cause."""
     return _REPORTED in vars(raised)
 
 
 def error_text(exception: BaseException) -> str:
-    """`Type: message`, also where the exception can't say its message."""
+    """Return `Type: message`, even if the exception's `__str__` fails."""
     name = type(exception).__qualname__
     if _is_large(exception):
-        shown = (text_of(value, _LARGEST_ARGUMENT) for value in exception.args[:_MOST_ARGUMENTS])
+        shown = (text_of(value, _MAX_ARGUMENT) for value in exception.args[:_MAX_ARGUMENTS])
         return f"{name}: " + ", ".join(f"{text}…[{cut} characters cut]" if cut else text for text, cut in shown)
     try:
         message = str(exception)
@@ -121,13 +121,13 @@ def error_text(exception: BaseException) -> str:
 
 
 def error_with_notes(exception: BaseException) -> str:
-    """The same with the notes that were added to the exception, as Python prints them."""
+    """Return `error_text` with the notes that were added to the exception, as Python prints them."""
     text = error_text(exception)
     notes = getattr(exception, "__notes__", None) if sys.version_info >= (3, 11) else None
     if not isinstance(notes, list):
         return text
     try:
-        return "\n".join([text, *(str(agent_header)[:_LARGEST_ARGUMENT] for agent_header in notes[:_MOST_ARGUMENTS])])
+        return "\n".join([text, *(str(note)[:_MAX_ARGUMENT] for note in notes[:_MAX_ARGUMENTS])])
     except Exception as error:
         if is_asynchronous(error):
             raise
@@ -135,42 +135,42 @@ def error_with_notes(exception: BaseException) -> str:
 
 
 def format_traceback(exception: BaseException) -> str:
-    """The traceback as Python prints it, with the chain of causes; of a very long one, its end."""
+    """Return the traceback as Python prints it, with the chain of causes; of a very long one, its end."""
     try:
         if not any(map(_is_large, _chain(exception))):
-            return "".join(traceback.format_exception(exception, limit=-_MOST_FRAMES))
+            return "".join(traceback.format_exception(exception, limit=-_MAX_FRAMES))
     except Exception as error:
         if is_asynchronous(error):
             raise
         # A user's __str__ or __repr__ may raise anything.
-    frames = "".join(traceback.format_tb(exception.__traceback__, limit=-_MOST_FRAMES))
+    frames = "".join(traceback.format_tb(exception.__traceback__, limit=-_MAX_FRAMES))
     return f"Traceback (most recent call last):\n{frames}{error_text(exception)}\n"
 
 
 def _is_large(exception: BaseException) -> bool:
-    """Whether Python would print an exception with text that grows with its arguments beyond all use.
+    """Return whether Python would print an exception as a text too long to be of use, because of its arguments.
 
-    What a class of the user's makes of them Celery asks for too, several times.
+    A class with its own `__str__` is not checked: Celery calls that too, several times.
     """
     if type(type(exception).__str__) is not _IN_C or isinstance(exception, UnicodeError):
         return False
-    printed_ones = exception.args[:1] if isinstance(exception, _GROUP) else exception.args
-    return len(printed_ones) > _MOST_ARGUMENTS or not all(is_short(value, _LARGEST_ARGUMENT) for value in printed_ones)
+    printed = exception.args[:1] if isinstance(exception, _GROUP) else exception.args
+    return len(printed) > _MAX_ARGUMENTS or not all(is_short(value, _MAX_ARGUMENT) for value in printed)
 
 
 def _chain(exception: BaseException) -> list[BaseException]:
-    """`exception`, and what it was raised from or while that was dealt with."""
-    found: list[BaseException] = []
+    """Return `exception` and its causes: those that it was raised from, or while they were handled."""
+    chain: list[BaseException] = []
     link: BaseException | None = exception
-    while link is not None and len(found) < _LONGEST_CHAIN:
-        found.append(link)
-        found += link.exceptions[:_MOST_ARGUMENTS] if isinstance(link, _GROUP) else ()
+    while link is not None and len(chain) < _MAX_CHAIN:
+        chain.append(link)
+        chain += link.exceptions[:_MAX_ARGUMENTS] if isinstance(link, _GROUP) else ()
         link = link.__cause__ or link.__context__
-    return found
+    return chain
 
 
 def _eta(when: Any) -> str | None:
-    """When a retry is to start: Celery keeps a moment, or the seconds until then."""
+    """Return when a retry is to start: Celery keeps a date, or the seconds until then."""
     if isinstance(when, (int, float)):
         try:
             when = datetime.now(timezone.utc) + timedelta(seconds=when)

@@ -1,4 +1,4 @@
-"""How a running task says how far it is: `sluice_agent.progress()`, and Celery's own convention."""
+"""The progress that a running task reports: by `sluice_agent.progress()`, or by Celery's own convention."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.run import current_run
 from sluice_agent.signals.task_process import TaskProcess
 
-_WITHOUT = "an end that a task stores, before it raises `Ignore`, is reported as completed"
+_EFFECT = "an end that a task stores, before it raises `Ignore`, is reported as completed"
 
 
 class Progress:
-    """Finds the task that speaks, and hands its progress to its execution."""
+    """Find the run that a report belongs to, and hand it the progress or the end that its task stores."""
 
     def __init__(self, sink: Sink, task_process: TaskProcess) -> None:
         self._task_process = task_process
         self.report = guarded(sink, self._report)
-        self._on_state_updated = guarded(sink, self._state_updated)
-        self._record_end = guarded(sink, self._end_stored)
+        self._on_update_state = guarded(sink, self._state_updated)
+        self._on_store_result = guarded(sink, self._end_stored)
 
     def _report(self, fraction: float, task: Task | None = None) -> None:
-        """The task that runs here is `fraction` (0 to 1) done. Outside of a task this does nothing."""
+        """Report that the task that runs here is `fraction` (0 to 1) done. Outside of a task, do nothing."""
         task = task or get_current_task()
         run = current_run(task, task.request.id) if task is not None else None
         if run is not None and isinstance(fraction, (int, float)) and not isnan(fraction):
             self._task_process.progress(run, min(max(fraction, 0.0), 1.0))
 
     def patch_update_state(self) -> None:
-        """Hear ``self.update_state(state="PROGRESS", meta={"current": 3, "total": 10})``. No signal tells of it."""
-        handle = self._on_state_updated
+        """Report ``self.update_state(state="PROGRESS", meta={"current": 3, "total": 10})``, which has no signal."""
+        handle = self._on_update_state
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
             def update_state(self: Task, *args: Any, **kwargs: Any) -> Any:
@@ -51,52 +51,51 @@ class Progress:
         )
 
     def patch_stored_ends(self) -> None:
-        """Know of an end that a task stores itself, before it raises `Ignore`. No signal reports it."""
-        record = self._record_end
+        """Record an end that a task stores itself, before it raises `Ignore`. Celery has no signal for it."""
+        handle = self._on_store_result
 
-        def storing(original: Callable[..., Any]) -> Callable[..., Any]:
+        def around_store_result(original: Callable[..., Any]) -> Callable[..., Any]:
             def store_result(backend: Backend, *args: Any, **kwargs: Any) -> Any:
                 answer = original(backend, *args, **kwargs)
                 named = {**dict(zip(("task_id", "result", "state"), args, strict=False)), **kwargs}
-                record(named.get("task_id"), named.get("state"), named.get("result"))
+                handle(named.get("task_id"), named.get("state"), named.get("result"))
                 return answer
 
             return store_result
 
-        def preparing(original: Callable[..., Any]) -> Callable[..., Any]:
-            def __init__(backend: Backend, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it takes the method's place
+        def around_init(original: Callable[..., Any]) -> Callable[..., Any]:
+            def __init__(backend: Backend, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it replaces the method
                 original(backend, *args, **kwargs)
-                patch_method(type(backend), "store_result", storing, without=_WITHOUT)
+                patch_method(type(backend), "store_result", around_store_result, without=_EFFECT)
 
             return __init__
 
-        patch_method(Backend, "store_result", storing, without=_WITHOUT)
-        for backend in _kinds_of(Backend):  # several have a method of their own, as those that are imported later
-            patch_method(backend, "store_result", storing, without=_WITHOUT)
-        patch_method(Backend, "__init__", preparing, without=_WITHOUT)
+        patch_method(Backend, "store_result", around_store_result, without=_EFFECT)
+        for backend in _subclasses(Backend):  # several override the method, as may those that are imported later
+            patch_method(backend, "store_result", around_store_result, without=_EFFECT)
+        patch_method(Backend, "__init__", around_init, without=_EFFECT)
 
     def _end_stored(self, task_id: Any, state: Any, detail: Any) -> None:
         run = current_run(get_current_task(), task_id)
-        if (
-            run is not None and not run.has_ended and isinstance(state, str)
-        ):  # else it would be kept, and with it what it holds
+        # After the end of the run it would stay in memory, with every object that it refers to.
+        if run is not None and not run.has_ended and isinstance(state, str):
             run.stored = state, detail
 
-    def _state_updated(self, task: Task, told: Mapping[str, Any]) -> None:
-        run = current_run(task, told.get("task_id"))
-        state = told.get("state")
+    def _state_updated(self, task: Task, arguments: Mapping[str, Any]) -> None:
+        run = current_run(task, arguments.get("task_id"))
+        state = arguments.get("state")
         if run is not None and not run.has_ended and isinstance(state, str):
-            run.stored = state, told.get("meta")
-        fraction = _fraction(told.get("meta")) if told.get("state") == "PROGRESS" else None
-        if fraction is not None and told.get("task_id") in (None, task.request.id):
+            run.stored = state, arguments.get("meta")
+        fraction = _fraction(arguments.get("meta")) if arguments.get("state") == "PROGRESS" else None
+        if fraction is not None and arguments.get("task_id") in (None, task.request.id):
             self._report(fraction, task)
 
 
-def _kinds_of(kind: type[Any]) -> Iterator[type[Any]]:
-    """All classes that stand on this one."""
-    for inner in kind.__subclasses__():
-        yield inner
-        yield from _kinds_of(inner)
+def _subclasses(base: type[Any]) -> Iterator[type[Any]]:
+    """Yield all classes that are derived from `base`."""
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 def _fraction(meta: Any) -> float | None:
@@ -104,5 +103,5 @@ def _fraction(meta: Any) -> float | None:
         return None
     current, total = meta.get("current"), meta.get("total")
     if isinstance(current, (int, float)) and isinstance(total, (int, float)) and total > 0:
-        return max(min(current, total), 0) / total  # within 0 and 1 first: a ratio of large numbers is no float
+        return max(min(current, total), 0) / total  # clamped first: the ratio of two large integers may not fit a float
     return None

@@ -1,6 +1,7 @@
-"""Which queue a message is in. A message says its exchange and its routing key; the app's queues say the rest.
+"""The queue that a message is in, from its exchange, its routing key and the bindings of the app's queues.
 
-An app that has not read its settings is not asked: Celery would import what the host may never import.
+The queues of an app that has not read its settings are not used: Celery would import modules that the host may never
+import.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from celery import Celery
 
 from sluice_agent.routing import binding_matches, strip_delay
 
-_REMEMBERED = 1024  # exchanges and routing keys of one app whose queue is known; a topic's keys may be endless
+_CACHE_SIZE = 1024  # exchanges and routing keys of one app; a topic may have any number of keys
 
-_found: WeakKeyDictionary[Celery, dict[tuple[str, str], str]] = WeakKeyDictionary()
-"""The queues that were found, by app: one that its host lets go of is not kept."""
+_queues_by_app: WeakKeyDictionary[Celery, dict[tuple[str, str], str]] = WeakKeyDictionary()
+"""The queue of each exchange and routing key, by app. The reference is weak: the host may discard an app."""
 
 
 def queue_of(app: Celery, delivery: Mapping[str, Any] | None) -> str | None:
-    """The queue that a message with this exchange and routing key is in, as the app's queues are bound."""
+    """Return the queue that a message with this exchange and routing key is in, by the bindings of the app's queues."""
     if not isinstance(delivery, Mapping):
         return None
     exchange, routing_key = delivery.get("exchange"), delivery.get("routing_key")
@@ -31,13 +32,13 @@ def queue_of(app: Celery, delivery: Mapping[str, Any] | None) -> str | None:
         return routing_key or None
     if not app.configured:
         return routing_key or str(name)
-    found = _found.setdefault(app, {})
-    place = str(name), routing_key
-    queue = found.get(place)
+    cache = _queues_by_app.setdefault(app, {})
+    destination = str(name), routing_key
+    queue = cache.get(destination)
     if queue is None:
-        if len(found) >= _REMEMBERED:
-            found.clear()
-        queue = found[place] = _bound_queue(app, *place)
+        if len(cache) >= _CACHE_SIZE:
+            cache.clear()
+        queue = cache[destination] = _bound_queue(app, *destination)
     return queue
 
 
@@ -47,7 +48,7 @@ def _bound_queue(app: Celery, exchange: str, routing_key: str) -> str:
     for name in sorted(queues, key=lambda name: name not in queues.consume_from):
         queue = queues[name]
         bindings = [queue, *(queue.bindings or ())]
-        bound = [(each.exchange, each.routing_key or "") for each in bindings if each.exchange is not None]
-        if any(binding_matches(exchange, routing_key, place.name, place.type, pattern) for place, pattern in bound):
+        bound = [(binding.exchange, binding.routing_key or "") for binding in bindings if binding.exchange is not None]
+        if any(binding_matches(exchange, routing_key, source.name, source.type, pattern) for source, pattern in bound):
             return str(name)
     return routing_key or exchange

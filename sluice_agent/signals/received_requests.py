@@ -1,6 +1,6 @@
-"""The messages that a worker's main process has in hand: our header is taken off each and kept here.
+"""The requests that a worker's main process holds. The agent header is removed from each message and kept here.
 
-So no receiver in this process meets it, in the message, the request, or what Celery makes of them.
+So no receiver in this process sees it: not in the message, not in the request, not in what Celery makes from them.
 """
 
 from __future__ import annotations
@@ -20,109 +20,106 @@ from sluice_agent.signals.patching import patch_method
 
 
 class ReceivedRequests:
-    """What our header said, by the request that the worker makes of a message. It goes when the request goes.
+    """The agent header of each request that the worker has made from a message; removed when the request is freed.
 
-    `in_greenlets` returns whether the worker runs its jobs in greenlets, to which Celery gives numbers of their own.
+    `in_greenlets` returns whether the worker runs its jobs in greenlets: `worker_pid` then holds the number of one.
     """
 
     def __init__(self, in_greenlets: Callable[[], bool]) -> None:
         self._in_greenlets = in_greenlets
         self._agent_headers: dict[ref[Request], dict[str, str]] = {}
         self._newest: WeakValueDictionary[str, Request] = WeakValueDictionary()
-        self._handled: tuple[Any, dict[str, str]] | None = None
-        """The message that the worker looks at now, and what our header of it said."""
+        self._current: tuple[Any, dict[str, str]] | None = None
+        """The message that the worker handles now, and its agent header."""
 
     def patch(self, sink: Sink) -> None:
-        """Take our header off each message before the worker looks at it, and back on where it is to be sent again."""
+        """Remove the agent header from each message before the worker handles it; restore it if that is sent again."""
         take = guarded(sink, self._take)
 
-        def handling(original: Callable[..., Any]) -> Callable[..., Any]:
+        def around_create_task_handler(original: Callable[..., Any]) -> Callable[..., Any]:
             def create_task_handler(consumer: Consumer, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
                 handle = original(consumer, *args, **kwargs)
 
-                def on_task_received(message: Any, *more: Any, **options: Any) -> Any:
+                def on_task_received(message: Any, *args: Any, **options: Any) -> Any:
                     take(message)
                     try:
-                        return handle(message, *more, **options)
+                        return handle(message, *args, **options)
                     finally:
-                        self._handled = None
+                        self._current = None
 
                 return on_task_received
 
             return create_task_handler
 
-        def restoring(original: Callable[..., Any]) -> Callable[..., Any]:
+        def around_serializable(original: Callable[..., Any]) -> Callable[..., Any]:
             def serializable(message: VirtualMessage, *args: Any, **kwargs: Any) -> Any:
-                made = original(message, *args, **kwargs)
-                headers = made.get("headers") if isinstance(made, dict) else None
+                content = original(message, *args, **kwargs)
+                headers = content.get("headers") if isinstance(content, dict) else None
                 if not isinstance(headers, dict):
-                    return made
+                    return content
                 agent_header = self._header_to_restore(message)
-                return {**made, "headers": {**headers, HEADER: agent_header}} if agent_header else made
+                return {**content, "headers": {**headers, HEADER: agent_header}} if agent_header else content
 
             return serializable
 
         patch_method(
             Consumer,
             "create_task_handler",
-            handling,
-            without="tasks meet the agent's header, and a job is reported as queued once more as a worker receives it",
+            around_create_task_handler,
+            without="tasks see the agent's header, and a job is reported as queued once more when a worker receives it",
         )
         patch_method(
             VirtualMessage,
             "serializable",
-            restoring,  # for brokers that kombu itself puts a message back into
-            without="a job that a worker puts back as it ends is reported as created anew",
+            around_serializable,  # for brokers to which kombu itself returns a message
+            without="a job that a stopping worker returns to its queue is reported as newly created",
         )
 
     def keep(self, request: Request) -> dict[str, str]:
-        """What our header said of the message that the worker has just made this request of, to be added to."""
-        handled = self._handled
-        agent_header = handled[1] if handled is not None and handled[0] is request.message else {}
+        """Store and return the agent header of the message of a new `request`; the caller may add members to it."""
+        agent_header = self.of_message(request.message)
         self._agent_headers[ref(request, self._agent_headers.pop)] = agent_header
         self._newest[str(request.id)] = request
         return agent_header
 
     def of_message(self, message: Any) -> dict[str, str]:
-        """What our header said of the message that the worker looks at now."""
-        handled = self._handled
-        return handled[1] if handled is not None and handled[0] is message else {}
+        """Return the agent header of `message`, if the worker handles that now; else empty."""
+        current = self._current
+        return current[1] if current is not None and current[0] is message else {}
 
     def of_request(self, request: Any) -> dict[str, str]:
-        """What our header said of this request's message, and which process of a pool has taken it; empty where it is
-        no request of a worker's.
-        """
+        """Return the agent header of a worker's `request`, with the pool process that runs it; else empty."""
         agent_header = (self._agent_headers.get(ref(request)) or {}) if isinstance(request, Request) else {}
         if RUN not in agent_header or request.worker_pid in (None, os.getpid()) or self._in_greenlets():
             return agent_header
         return {**agent_header, PROCESS: str(request.worker_pid)}
 
     def of_context(self, context: Any) -> dict[str, str]:
-        """The same of the request that this is Celery's context of."""
+        """Return `of_request` of the request that Celery has made `context` from."""
         newest = self.request(context.id)
         if newest is not None and vars(newest).get("_context") is context:
             return self.of_request(newest)
-        handled = self._handled
-        if handled is not None and handled[0].properties.get("correlation_id") == context.id:
-            return handled[1]  # the worker turns it away before it announces that it has received it
+        current = self._current
+        if current is not None and current[0].properties.get("correlation_id") == context.id:
+            return current[1]  # the worker rejects the message before it announces its receipt
         return self.of_request(self._find(lambda request: vars(request).get("_context") is context) or newest)
 
     def request(self, external_id: object) -> Request | None:
-        """The request of this job that was received last."""
+        """Return the request of this job that was received last."""
         return self._newest.get(str(external_id))
 
     def _take(self, message: Any) -> None:
         headers = message.headers
         if type(headers) is dict and HEADER in headers:
             agent_header = read_header(headers)
-            agent_header.pop(RUN, None)  # it is for us to name it, and for the pool to say who takes it
+            agent_header.pop(RUN, None)  # this process names the run, and the pool the process that runs it
             agent_header.pop(PROCESS, None)
-            self._handled = message, agent_header
-            clean = headers.copy()  # in memory, they are the producer's own
+            self._current = message, agent_header
+            clean = headers.copy()  # with the memory transport they are the producer's own object
             del clean[HEADER]
             message.headers = clean
-        elif self._handled is None:
-            self._handled = message, {}
+        elif self._current is None:
+            self._current = message, {}
 
     def _header_to_restore(self, message: Any) -> dict[str, str]:
         agent_header = self.of_message(message) or self.of_request(
@@ -130,7 +127,7 @@ class ReceivedRequests:
         )
         return {name: value for name, value in agent_header.items() if name not in (RUN, PROCESS)}
 
-    def _find(self, is_it: Callable[[Request], bool]) -> Request | None:
-        """For what happens seldom: it looks at all that is in hand."""
-        held = (found() for found in tuple(self._agent_headers))
-        return next((request for request in held if request is not None and is_it(request)), None)
+    def _find(self, matches: Callable[[Request], bool]) -> Request | None:
+        """Search all requests that are held: for rare cases."""
+        requests = (reference() for reference in tuple(self._agent_headers))
+        return next((request for request in requests if request is not None and matches(request)), None)

@@ -1,8 +1,8 @@
-"""Where a task goes on as another one under its id: `Task.replace`, which no signal tells of.
+"""Replacements: a job goes on as another task under its id, by `Task.replace`. Celery has no signal for it.
 
-The other one is published at once, or later and elsewhere: as the last of a chain, or as what collects a group. What is
-known of the job goes along: while the task replaces itself, in here; after that, in our header of each message that
-leads to it.
+The other task is published at once, or later and elsewhere: as the last of a chain, or as the body of a chord. The
+agent header of the job is passed on: in this module while the task replaces itself; after that, in the agent header of
+each message that leads to the replacement.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sluice_agent.signals.run import current_agent_header
 
 _replaced: ContextVar[Mapping[str, dict[str, str]] | None] = ContextVar("sluice_agent_replaced", default=None)
 
-_UNLOCKS_CHORD = "celery.chord_unlock"  # it has the chord's body among its arguments
+_UNLOCK_CHORD = "celery.chord_unlock"  # its arguments contain the chord's body
 
 
 def patch_replacements(sink: Sink) -> None:
-    """Know of each task that replaces itself while what replaces it is published."""
+    """Keep the agent header of each task that replaces itself, while its replacement is published."""
     agent_header = guarded(sink, _agent_header)
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,13 +40,13 @@ def patch_replacements(sink: Sink) -> None:
 
         return on_replace
 
-    patch_method(Task, "on_replace", around, without="what replaces a task under its id is reported as created anew")
+    patch_method(Task, "on_replace", around, without="the replacement of a task is reported as newly created")
 
 
 def expected_successors(agent_header: Mapping[str, str]) -> Mapping[str, dict[str, str]]:
-    """What is known of jobs that are published here, or from here on, in place of others.
+    """Return the agent headers of the replacements that are published here, or by messages from here, by job id.
 
-    `agent_header` is what our header said of the task that runs here.
+    `agent_header` is that of the task that runs here.
     """
     replaced = _replaced.get()
     if replaced is None:
@@ -55,38 +55,38 @@ def expected_successors(agent_header: Mapping[str, str]) -> Mapping[str, dict[st
 
 
 def leads_to(name: str, body: Any, external_id: str) -> bool:
-    """Whether this message, of task `name`, leads to the one of another job: as a part of its chain or chord.
+    """Return whether this message, of task `name`, leads to another job: that is a later part of its chain or chord.
 
-    Task protocol 1 has a chain as callbacks within each other.
+    Task protocol 1 stores a chain as nested callbacks.
     """
-    if name == _UNLOCKS_CHORD:
+    if name == _UNLOCK_CHORD:
         return True
     embedded = body[2] if isinstance(body, (tuple, list)) and len(body) > 2 else body  # task protocols 2 and 1
     if not isinstance(embedded, Mapping):
         return False
     parts = (*(embedded.get("chain") or ()), embedded.get("chord"), *maybe_list(embedded.get("callbacks") or ()))
-    return any(_holds(part, external_id) for part in parts)
+    return any(_contains(part, external_id) for part in parts)
 
 
 def _agent_header(task: Task, replaced: dict[str, dict[str, str]]) -> None:
-    known = current_agent_header(task)  # it is empty of tasks that are ignored
+    known = current_agent_header(task)  # empty for a task that is ignored
     agent_header = replaced[str(task.request.id)] = {REPLACEMENTS: str(replacements(vars(task.request), known) + 1)}
     if CREATED_AT in known:
         agent_header[CREATED_AT] = known[CREATED_AT]
 
 
-def _holds(sig: Any, external_id: str) -> bool:
-    """Whether a signature is of this job, or leads to it."""
-    if not isinstance(sig, Mapping):
+def _contains(signature: Any, external_id: str) -> bool:
+    """Return whether a signature is that of this job, or leads to it."""
+    if not isinstance(signature, Mapping):
         return False
-    options, kwargs = sig.get("options") or {}, sig.get("kwargs") or {}
-    if str(options.get("task_id")) == external_id or _holds(options.get("chord"), external_id):
+    options, kwargs = signature.get("options") or {}, signature.get("kwargs") or {}
+    if str(options.get("task_id")) == external_id or _contains(options.get("chord"), external_id):
         return True
-    if any(_holds(part, external_id) for part in maybe_list(options.get("link") or ())):
+    if any(_contains(part, external_id) for part in maybe_list(options.get("link") or ())):
         return True
-    match sig.get("subtask_type"):
+    match signature.get("subtask_type"):
         case "chord":
-            return _holds(kwargs.get("body"), external_id)
+            return _contains(kwargs.get("body"), external_id)
         case "chain" | "group":
-            return any(_holds(part, external_id) for part in kwargs.get("tasks") or ())
+            return any(_contains(part, external_id) for part in kwargs.get("tasks") or ())
     return False

@@ -1,4 +1,4 @@
-"""One execution of one attempt of a job, as the process that executes it knows it."""
+"""Runs: the executions of attempts of jobs, in the process that executes them."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from sluice_agent.encoding import JobEvents
 from sluice_agent.identity import run_name
 from sluice_agent.timestamps import timestamp_of_ns
 
-_TOKEN_BYTES = 6  # two of a million processes of one name and number have the same token with a chance of 1 in 600
+_TOKEN_BYTES = 6  # of a million processes of one name and pid, two have the same token with a chance of 1 in 600
 
-_known: dict[ref[Context], Run | dict[str, str]] = {}
-"""Of each request that is executed here its `Run`, or before it begins what our header says; no task can meet it.
+_by_request: dict[ref[Context], Run | dict[str, str]] = {}
+"""The `Run` of each request that is executed here, or before it begins the agent header; no task can see it.
 
-It goes when the request goes: the dictionary's own `pop` is what is called then, at half the cost of a
+The entry is removed when the request is freed: that calls the dictionary's own `pop`, at half the cost of a
 `WeakKeyDictionary`, which calls back into Python.
 """
 
 _batches: WeakKeyDictionary[Context, dict[str, Run]] = WeakKeyDictionary()
-"""The executions of each request that stands for several jobs, by their ids."""
+"""The runs of each request that executes several jobs, by job id."""
 
 
 class RunNames:
-    """Names the executions that this process takes, each once for all time."""
+    """Make the names of the runs of this process, each unique for all time."""
 
     def __init__(self) -> None:
         self._pid = 0
@@ -40,7 +40,7 @@ class RunNames:
         self._numbers = count()
 
     def next(self, hostname: str) -> str:
-        """A name that no other execution has or will have. `hostname` is the worker's node name."""
+        """Return a name that no other run has or will have. `hostname` is the worker's node name."""
         pid = os.getpid()
         if pid != self._pid:  # also in a process that was forked without Python's hooks
             self._life = token_hex(_TOKEN_BYTES)
@@ -54,87 +54,87 @@ class Run:
 
     events: JobEvents
     started_ns: int
-    """By the wall clock, in nanoseconds of the epoch."""
+    """The start by the wall clock, in nanoseconds since the epoch."""
     started_monotonic: float
-    """The monotonic clock at that moment."""
+    """The start by the monotonic clock, in seconds."""
     started: str
     agent_header: Mapping[str, str]
-    """What our header said."""
+    """That of the job's message."""
     published_at: str | None = None
-    """When this job published itself again, as its retry."""
+    """When this job published its own retry."""
     published_for: str | None = None
-    """The ETA of that."""
+    """The ETA of that retry."""
     progress_at: float = float("-inf")
     pending_progress: tuple[float, str] | None = None
-    """How far, and when it was said: told later, it still belongs before an end that another process tells."""
+    """A fraction and its timestamp, not yet reported. With that it sorts before an end that another process reports."""
     stored: tuple[str, Any] | None = None
-    """The state that the task has stored for itself, and what with it: an exception, or the `meta` of a state."""
+    """The state that the task has stored for itself, with its exception or its `meta`."""
     has_begun: bool = False
-    """Whether `active` is emitted. This and `has_ended` are set after it: what is interrupted between is done again."""
+    """Whether `active` is emitted. This and `has_ended` are set after the event: an interrupted handler runs again."""
     has_ended: bool = False
 
     def now(self) -> str:
-        """This moment by the wall clock as it was when the run began: it may have been set since."""
+        """Return the present time, by the wall clock as it was when the run began: it may have been set since."""
         return self.after(time.monotonic() - self.started_monotonic)
 
     def after(self, seconds: float) -> str:
-        """The moment when the run has taken so long."""
+        """Return the timestamp `seconds` after the start."""
         return timestamp_of_ns(self.started_ns + int(seconds * 1e9))
 
     @property
     def is_eager(self) -> bool:
-        """Whether whoever called the task runs it."""
+        """Whether the caller of the task runs it, in its own process."""
         return "eager" in self.events.facts.extensions
 
 
 def keep_agent_header(request: Context, agent_header: dict[str, str]) -> None:
-    """`agent_header` is what our header says of `request`, which is about to be executed here."""
-    _known[ref(request, _known.pop)] = agent_header
+    """Store the agent header of `request`, which is about to be executed here."""
+    _by_request[ref(request, _by_request.pop)] = agent_header
 
 
 def begin_run(request: Context, run: Run) -> None:
-    """`run` is the execution of `request`, from now on."""
+    """Make `run` the current run of `request`."""
     key = ref(request)
-    _known[key if key in _known else ref(request, _known.pop)] = run
+    _by_request[key if key in _by_request else ref(request, _by_request.pop)] = run
 
 
 def current_agent_header(task: Task | None) -> Mapping[str, str]:
-    """What our header says of the request that `task` executes here; empty where there is none."""
+    """Return the agent header of the request that `task` executes here; empty if it has none."""
     return {} if task is None else agent_header_of(task.request)
 
 
 def agent_header_of(request: Context) -> Mapping[str, str]:
-    """What our header says of `request`, which is executed here; empty where there is none."""
-    known = _known.get(ref(request))
-    return known.agent_header if isinstance(known, Run) else known or {}
+    """Return the agent header of `request`, which is executed here; empty if it has none."""
+    entry = _by_request.get(ref(request))
+    return entry.agent_header if isinstance(entry, Run) else entry or {}
 
 
 def run_of(request: Context) -> Run | None:
-    """The execution of `request`, where it is one job's."""
-    run = _known.get(ref(request))
-    return run if isinstance(run, Run) else None
+    """Return the run of `request`; None if it has not begun, or is a batch."""
+    entry = _by_request.get(ref(request))
+    return entry if isinstance(entry, Run) else None
 
 
 def begin_batch(request: Context, runs: dict[str, Run]) -> None:
-    """`runs`, by the ids of their jobs, are the executions of `request`, which is no job's own."""
+    """Store the `runs`, by job id, of `request`, which executes several jobs."""
     _batches[request] = runs
 
 
 def current_batch(request: Context) -> dict[str, Run]:
-    """The executions of `request`, by the ids of their jobs."""
+    """Return the runs of `request`, by job id."""
     return _batches.get(request, {})
 
 
 def end_batch(request: Context) -> None:
-    """The executions of `request` have ended with it."""
+    """Remove the runs of `request`, which have ended with it."""
     _batches.pop(request, None)
 
 
 def current_run(task: Task | None, external_id: object = None) -> Run | None:
-    """The execution that `task` is in the middle of, if it is of job `external_id` or that does not matter."""
+    """Return the run that `task` executes now, if `external_id` is that of its job, or None."""
     if task is None:
         return None
-    run = _known.get(ref(task.request))
+    run = _by_request.get(ref(task.request))
     if not isinstance(run, Run):
         return current_batch(task.request).get(str(external_id)) if _batches else None
     if external_id is not None and run.events.facts.external_id != str(external_id):

@@ -1,4 +1,4 @@
-"""When a run that another process executes began and ended, as its worker's main process knows it."""
+"""The start and end of a run in a task process, as its worker's main process knows them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sluice_agent.timestamps import timestamp
 
 
 def times_of(request: Any) -> tuple[str | None, str]:
-    """The start of the run of a worker's `request`, where it is known, and its end, which is now.
+    """Return the start of the run of a worker's `request`, or None if it is unknown, and its end, which is now.
 
     The wall clock may have been set since: the end is the start plus the time that has passed by the monotonic clock.
     """
@@ -22,6 +22,6 @@ def times_of(request: Any) -> tuple[str | None, str]:
     if accepted is None:
         return timestamp(started), timestamp(max(started, now))
     elapsed = time.monotonic() - accepted
-    if elapsed < 0:  # Celery accepts a job of a pool process that has just gone by the wall clock: it has not begun
+    if elapsed < 0:  # Celery sets it by the wall clock if the pool process has just exited: no run has begun
         return None, timestamp(now)
     return timestamp(started), timestamp(started + elapsed)
