@@ -1,4 +1,4 @@
-"""What only a worker's main process knows: what it received, and how a job ended whose process could not say it."""
+"""Handlers in a worker's main process: jobs received, jobs put back, and ends that a task process could not report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sluice_agent.timestamps import timestamp_from_iso, timestamp_now
 
 
 class MainProcess:
-    """`queued` where no producer has told it, `queued` again, and the ends that the main process announces."""
+    """Reporter of `queued` if no producer did, of `queued` again, and of the ends that the main process announces."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class MainProcess:
         self._reported = reported
 
     def patch_requeues(self) -> None:
-        """Hear each message that goes back to its queue, where the worker sends it back: no signal says it."""
+        """Report each message that the worker sends back to its queue: no signal does."""
         handle = guarded(self._sink, self.report_once)
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,26 +61,26 @@ class MainProcess:
         )
 
     def received(self, request: Any, **_: Any) -> None:
-        """Name the execution that is about to begin, and tell `queued` where nobody has."""
+        """Name the run that is about to begin, and report `queued` if no producer has."""
         agent_header = self._received.keep(request)
         if self._sink.is_ignored(request.type):
             return
         task = request.request_dict
-        told_by_producer = (PUBLISHED_AT if REPLACEMENTS in agent_header else CREATED_AT) in agent_header
+        by_producer = (PUBLISHED_AT if REPLACEMENTS in agent_header else CREATED_AT) in agent_header
         agent_header[RUN] = self._run_names.next(request.hostname)
-        if not told_by_producer:
-            # Nobody knows when it was published: an id that may come again is told apart by its execution.
+        if not by_producer:
+            # The time of publication is unknown: the run's name distinguishes publications under one id.
             publication = publication_of(str(request.id), agent_header[RUN])
             reported = self._events_of(request.app, task, {**agent_header, RUN: publication}, request.type)
-            # A monitor decides likewise: it was to start later, even if that moment has come while it waited.
+            # Scheduled even if its ETA has passed while it waited: a monitor decides likewise.
             state = JobState.SCHEDULED if timestamp_from_iso(task.get("eta")) else JobState.QUEUED
             requeued = True if REPLACEMENTS in agent_header else None
             self._sink.emit(reported.event(state, "PENDING", timestamp_now(), requeued=requeued))
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any = None, **more: Any) -> None:
-        """Tell `failed`, whichever process noticed it."""
+        """Report `failed`, whichever process noticed it."""
         if isinstance(exception, Reject) or is_reported(exception):
-            return  # Celery 5.7 reports a rejection as a failure too; REJECTED has told it
+            return  # Celery 5.7 reports a rejection as a failure too: it was reported as REJECTED
         if self._task_process.failure(sender=sender, task_id=task_id, exception=exception, einfo=einfo, **more):
             return
         outcome = outcome_of(JobState.FAILED, "FAILURE", exception, einfo)
@@ -110,7 +110,7 @@ class MainProcess:
         expired: bool = False,
         **_: Any,
     ) -> None:
-        """Tell `cancelled`."""
+        """Report `cancelled`."""
         self._report(
             sender.app,
             vars(request),
@@ -123,7 +123,7 @@ class MainProcess:
         )
 
     def unknown(self, sender: Any, message: Any, name: str, id: str, **_: Any) -> None:  # noqa: A002
-        """Tell `failed`: no worker here has such a task."""
+        """Report `failed`: this worker has no such task."""
         task = {
             **(message.headers or {}),
             "id": id,
@@ -136,11 +136,11 @@ class MainProcess:
         self._report(sender.app, task, self._received.of_message(message), name, error)
 
     def malformed(self, sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
-        """Tell `failed`: the message is no task that Celery could run. One that has no id at all is counted as lost."""
+        """Report `failed`: Celery can't run the message as a task. A message without an id is counted as dropped."""
         headers = message.headers if isinstance(message.headers, dict) else {}
         try:
             payload = message.payload
-        except Exception:  # noqa: BLE001 - what can't be read may be why it was turned away
+        except Exception:  # noqa: BLE001 - an unreadable payload may be why it was rejected
             payload = None
         task = {**payload, **headers} if isinstance(payload, dict) else headers
         external_id = task.get("id") or message.properties.get("correlation_id")
@@ -157,7 +157,7 @@ class MainProcess:
         )
 
     def report_once(self, request: Any, outcome: Outcome, **extensions: Any) -> None:
-        """Tell what became of a job that this process has received, unless it is told to be over."""
+        """Report `outcome` of a job that this process has received, unless a verdict of its run is reported already."""
         task, agent_header = request.request_dict, self._received.of_request(request)
         if not self._reported.has_verdict(self._events_of(request.app, task, agent_header, request.type).facts):
             self._report(request.app, task, agent_header, request.type, outcome, **extensions)
@@ -180,7 +180,7 @@ class MainProcess:
         if self._reported.is_reported(facts, outcome.state):  # Celery 5.7 fires some verdicts twice
             return
         if outcome.state is JobState.FAILED and self._reported.is_reported(facts, JobState.QUEUED):
-            return  # 5.7 says so of a job that it has put back at its time limit: it runs again
+            return  # 5.7 announces this of a job that it has put back at its time limit: it runs again
         started, ended = times_of(self._received.request(facts.external_id))
         self._sink.emit(
             reported.event(

@@ -1,8 +1,7 @@
-"""What is reported where tasks are published: any process that calls one, a pool child that retries or continues a
-chain, and beat.
+"""Events of a process that publishes tasks: one that calls them, beat, or a pool child in a retry or a chain.
 
-That a job waits is reported before its message goes, since our header in the message claims that it has been. Where the
-message then does not go, or nobody knows, that is reported too.
+`queued` is reported before the message is sent, since our header in the message claims that it has been. If sending
+fails, or its result is unknown, that is reported too.
 """
 
 from __future__ import annotations
@@ -41,22 +40,22 @@ from sluice_agent.signals.replacing import expected_successors, leads_to
 from sluice_agent.signals.run import Run, current_agent_header, current_run
 from sluice_agent.timestamps import timestamp_from_iso, timestamp_now
 
-NOT_PUBLISHED = "its producer failed or was interrupted while publishing it; nobody knows whether the broker has it"
+NOT_PUBLISHED = "its producer failed or was interrupted while publishing it: it is unknown whether the broker has it"
 
 _periodic_task: ContextVar[str | None] = ContextVar("sluice_agent_periodic_task", default=None)
 _retried: ContextVar[tuple[str, Mapping[str, str]] | None] = ContextVar("sluice_agent_retried", default=None)
-"""The job that Celery's main process publishes again, for a child that it lost, and what our header said of it."""
+"""The job that a worker's main process publishes again because a child was lost: its id, and its agent header."""
 
 
 class PublishingProcess:
-    """`queued` and `scheduled`, reported as the message goes to the broker."""
+    """Reporter of `queued` and `scheduled`, just before the message is sent to the broker."""
 
     def __init__(self, sink: Sink, *, message_header: bool = True) -> None:
         self._sink = sink
         self._message_header = message_header
 
     def patch(self, agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
-        """Know of each message. `agent_header_of` says what our header said of a worker's request."""
+        """Patch the publishing of tasks. `agent_header_of` returns the agent header of a worker's request."""
         patch_publishing(self._sink, self.announce, self.failed)
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,8 +77,8 @@ class PublishingProcess:
         )
 
     def announce(self, publication: Publication, exchange: str, routing_key: str) -> None:
-        """Report `queued`, or `scheduled` where the job is not to start yet. A retry is reported where it is raised."""
-        if publication.is_announced:  # this was interrupted, and the message does not go
+        """Report `queued`, or `scheduled` if the ETA is in the future. The run that raises a retry reports it."""
+        if publication.is_announced:  # the first call was interrupted: the message is not sent
             return
         publication.is_announced = True
         headers, properties, body = publication.message[:3]
@@ -88,24 +87,24 @@ class PublishingProcess:
             return
         external_id = str(task["id"])
         current = get_current_task()
-        lost = _retried.get() or ("", {})
-        expected = expected_successors(current_agent_header(current) or lost[1])
+        retried_id, retried_header = _retried.get() or ("", {})
+        expected = expected_successors(current_agent_header(current) or retried_header)
         agent_header: dict[str, str] = {}
         if not self._sink.is_ignored(publication.name):
             when = timestamp_now()
             run = _run_to_be_retried(current, task)
             known = run.agent_header if run is not None else expected.get(external_id, {})
-            if lost[0] == external_id:
-                known = lost[1]
+            if retried_id == external_id:
+                known = retried_header
             agent_header = self._agent_header(task, properties, known, when)
             if run is not None:
                 publication.run = run
                 run.published_at, run.published_for = run.now(), timestamp_from_iso(task.get("eta"))
-            elif lost[0] != external_id:
+            elif retried_id != external_id:
                 delivery = {"exchange": exchange, "routing_key": routing_key}
                 queue = queue_of(publication.app, delivery)
-                named = {**agent_header, RUN: publication_of(external_id, when)}
-                facts = facts_of(task, named, name=publication.name, queue=queue)
+                with_run = {**agent_header, RUN: publication_of(external_id, when)}
+                facts = facts_of(task, with_run, name=publication.name, queue=queue)
                 mark_next_task_sent(task["id"], agent_header[CREATED_AT])
                 self._report(publication, JobEvents(self._sink.connection_id, facts), task, agent_header, when)
         if expected:
@@ -118,12 +117,12 @@ class PublishingProcess:
         publication.agent_header = agent_header if self._message_header else None
 
     def failed(self, publication: Publication, error: BaseException) -> None:
-        """Report `unknown`: the job was reported to wait, and its message may not have gone.
+        """Report `unknown`: the job was reported as waiting, and its message may not have been sent.
 
-        If it has, what the worker reports follows: so it belongs to the moment of publishing.
+        The event has the time of publishing: if the message was sent, the worker's events follow it.
         """
         if publication.run is not None:
-            publication.run.published_at = None  # the run itself ends by this, as it will be reported
+            publication.run.published_at = None  # the run itself ends by `error`, and reports that
         if publication.reported is not None:
             events, when = publication.reported
             self._sink.emit(
@@ -133,10 +132,10 @@ class PublishingProcess:
     def _agent_header(
         self, task: Mapping[str, Any], properties: Mapping[str, Any], known: Mapping[str, str], when: str
     ) -> dict[str, str]:
-        """Our header of a message. `known` is what it said when the job was published before."""
+        """Return our header for a message. `known` is the one with which the job was published before."""
         agent_header = {CREATED_AT: known.get(CREATED_AT) or when}
         replaced = known.get(REPLACEMENTS)
-        if not self._message_header and (nesting := replacements(task, {})):  # its worker has Celery's own count alone
+        if not self._message_header and (nesting := replacements(task, {})):  # its worker has only Celery's count
             replaced = str(nesting)
         if replaced:
             agent_header |= {REPLACEMENTS: replaced, PUBLISHED_AT: when}
@@ -161,14 +160,14 @@ class PublishingProcess:
             _waiting_state(task, when),
             "PENDING",
             when,
-            requeued=True if REPLACEMENTS in agent_header else None,  # the job waits again, now as what replaces it
+            requeued=True if REPLACEMENTS in agent_header else None,  # the job waits again, now as its replacement
             **arguments,
         )
         publication.reported = events, when
         self._sink.emit(line)
 
     def name_periodic_tasks(self, sender: Any, **_: Any) -> None:
-        """In beat: remember whose turn it is while its task is published. No signal says it."""
+        """In beat: keep the name of the schedule entry while its task is published. No signal has it."""
         scheduler = sender.scheduler
         apply = scheduler.apply_async
 
@@ -185,13 +184,13 @@ class PublishingProcess:
 
 
 def _waiting_state(task: Mapping[str, Any], when: str) -> JobState:
-    """The state of a job that waits, at the time `when`."""
+    """Return the state, at the time `when`, of a job that waits."""
     eta = task.get("eta") and timestamp_from_iso(task["eta"])
     return JobState.SCHEDULED if eta and eta > when else JobState.QUEUED
 
 
 def _run_to_be_retried(task: Task | None, message: Mapping[str, Any]) -> Run | None:
-    """The execution by `task` that publishes its own next attempt, and has yet to end."""
+    """Return the run of `task` that publishes its own next attempt and has not ended yet; else None."""
     retries = message.get("retries")
     if not isinstance(retries, int) or not retries:
         return None
@@ -200,7 +199,7 @@ def _run_to_be_retried(task: Task | None, message: Mapping[str, Any]) -> Run | N
 
 
 def _task_headers(body: Any, headers: dict[str, Any] | None) -> dict[str, Any]:
-    """The task's own headers: task protocol 1 has them in the body."""
+    """Return the task's headers: task protocol 1 has them in the body."""
     if headers and "id" in headers:
         return headers
     return body if isinstance(body, dict) else {}

@@ -1,4 +1,4 @@
-"""Where tasks run: a prefork child, or the one process of the other pools. This code runs around every user task."""
+"""Handlers around every user task, in the process that runs it: a prefork child, or the one process of other pools."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ from sluice_agent.signals.run import (
 )
 from sluice_agent.timestamps import timestamp_of_ns
 
-_PROGRESS_EVERY = 1.0  # seconds between two progress events of one task
-_REPLACED = "Replaced by new task"  # how `Task.replace` says that this job goes on as another task of the same id
+_PROGRESS_INTERVAL = 1.0  # seconds between two progress events of one task
+_REPLACED = "Replaced by new task"  # in the `Ignore` of `Task.replace`: the job goes on as another task under its id
 
 _IGNORED = Outcome(JobState.COMPLETED, "IGNORED")
 
 
 class TaskProcess:
-    """`active`, progress, and every end that the executing process knows."""
+    """Reporter of `active`, of progress, and of every end that the executing process knows."""
 
     def __init__(self, sink: Sink, missing_verdicts: MissingVerdicts, names: RunNames) -> None:
         self._sink = sink
         self._run_names = names
         self._missing_verdicts = missing_verdicts
         self._succeeded: tuple[Run, int] | None = None
-        """The last run that ended well here and whose result can't be stored, and the id() of the error: Celery says
+        """The last run that succeeded here but whose result can't be stored, with the error's id(): Celery announces
         later that the job has failed.
         """
 
     def prerun(self, task: Task, args: Any = (), **_: Any) -> None:
-        """Tell `active`."""
+        """Report `active`."""
         if self._sink.is_ignored(task.name):
             return
-        context = task.request  # asked for once: Celery looks through its stack for it each time
+        context = task.request  # read once: Celery searches its stack for it each time
         request = vars(context)
-        if request.get("id") is None:  # no job's own: whoever calls the task in a way of its own may batch several
+        if request.get("id") is None:  # no single job's request: a library may call the task for several at once
             self._begin_batch(task, args)
             return
         run = run_of(context)
@@ -92,7 +92,7 @@ class TaskProcess:
 
     def _run(self, task: Task, request: Mapping[str, Any], agent_header: Mapping[str, str]) -> Run:
         hostname = request.get("hostname")
-        if RUN not in agent_header:  # nobody has received it: an eager task, or a main process without the agent
+        if RUN not in agent_header:  # not received by an agent: an eager task, or a main process without the agent
             agent_header = {**agent_header, RUN: self._run_names.next(hostname or "")}
         elif not is_named_by(agent_header[RUN], os.getpid()):
             agent_header = {**agent_header, PROCESS: str(os.getpid())}
@@ -104,13 +104,13 @@ class TaskProcess:
             worker_id=hostname,
             max_retries=max_retries_of(task),
         )
-        started_ns, clock = time.time_ns(), time.monotonic()
-        told = JobEvents(self._sink.connection_id, facts)
-        return Run(told, started_ns, clock, timestamp_of_ns(started_ns), agent_header)
+        started_ns, started_monotonic = time.time_ns(), time.monotonic()
+        events = JobEvents(self._sink.connection_id, facts)
+        return Run(events, started_ns, started_monotonic, timestamp_of_ns(started_ns), agent_header)
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:
-        """Tell `failed`; False where this process is not the one that ran the job."""
-        raised = sys.exc_info()[1] or exception  # Celery hands over a copy where the original can't be pickled
+        """Report `failed`; return False if another process ran the job."""
+        raised = sys.exc_info()[1] or exception  # `exception` is a copy if the original can't be pickled
         run = current_run(sender, task_id) or self._run_that_had_succeeded(task_id, raised)
         if run is None:
             return False
@@ -118,7 +118,7 @@ class TaskProcess:
         return True
 
     def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **_: Any) -> bool:
-        """Tell `retrying`; False where this process is not the one that ran the job."""
+        """Report `retrying`; return False if another process ran the job."""
         run = current_run(sender, request.id)
         if run is None or reason is None:
             return False
@@ -126,9 +126,9 @@ class TaskProcess:
         return True
 
     def postrun(self, task: Task, retval: Any = None, state: str | None = None, **_: Any) -> None:
-        """Tell `completed`, and the ends that have no signal of their own: Ignore, and Reject for good.
+        """Report `completed`, and the ends without a separate signal: Ignore, and Reject for good.
 
-        A job that ends without a state was stopped from outside, and the main process has the verdict; or nobody.
+        A job that ends without a state was stopped from outside: the main process has the verdict, or no process has.
         """
         run = current_run(task)
         if run is None:
@@ -156,20 +156,20 @@ class TaskProcess:
                 self._ended_without_a_state(run, sys.exc_info()[1])
 
     def progress(self, run: Run, fraction: float) -> None:
-        """Tell how far a job is: at most once a second, the last word always."""
-        if run.has_ended:  # the task's own hooks run after that
+        """Report the progress of a job: at most once a second, and always the last value before its end."""
+        if run.has_ended:  # the task's hooks run after its end
             return
-        clock = time.monotonic()
+        now = time.monotonic()
         run.pending_progress = float(fraction), run.now()
-        if clock - run.progress_at >= _PROGRESS_EVERY:
-            run.progress_at = clock
+        if now - run.progress_at >= _PROGRESS_INTERVAL:
+            run.progress_at = now
             self._emit_pending_progress(run)
 
     def _ended_without_a_state(self, run: Run, raised: BaseException | None) -> None:
         if not isinstance(raised, Exception) or run.is_eager:
             self._missing_verdicts.add(run, raised)
             return
-        # What a task raises Celery handles. It failed at that, as its result backend is away: here no signal follows.
+        # Celery failed to handle what the task raised, as the result backend is away: no signal follows here.
         cause = original_exception(raised)
         if isinstance(cause, Retry):
             self._end_in_retry(run, cause, None)
@@ -182,7 +182,7 @@ class TaskProcess:
         self._end(run, outcome, when=run.published_at, eta=outcome.eta)
 
     def _run_that_had_succeeded(self, external_id: str, raised: BaseException) -> Run | None:
-        """The run that ended well, and then by `raised`: by its id alone it might be another attempt's."""
+        """Return the run that succeeded and then failed by `raised`: the job's id alone could match another attempt."""
         run, error = self._succeeded or (None, 0)
         if run is None or run.events.facts.external_id != str(external_id) or error != id(raised):
             return None
@@ -215,17 +215,17 @@ class TaskProcess:
         run.has_ended = True
         if outcome.state is not JobState.COMPLETED:
             self._missing_verdicts.mark_reported(run, outcome.state)
-        run.stored = None  # it may hold what holds the request, whose key this is kept by
+        run.stored = None  # it may refer to the request, which is the weak key that `run` is stored by
 
     def _emit_pending_progress(self, run: Run) -> None:
-        unsaid = run.pending_progress
-        if unsaid is not None:
-            progress, when = unsaid
+        pending = run.pending_progress
+        if pending is not None:
+            progress, when = pending
             self._sink.emit(run.events.event(JobState.ACTIVE, "PROGRESS", when, started=run.started, progress=progress))
-            if run.pending_progress is unsaid:
+            if run.pending_progress is pending:
                 run.pending_progress = None
 
 
 def _goes_back(task: Task, run: Run) -> bool:
-    """Whether a message that is rejected now goes back to its queue: only one that is not acknowledged yet."""
+    """Return whether a message that is rejected now goes back to its queue: only if it is not acknowledged yet."""
     return bool(task.acks_late) and not run.is_eager

@@ -41,7 +41,7 @@ def test_a_producer_that_is_interrupted_or_killed_loses_no_job(
     wait_until(lambda: endpoint.states("raised") == ["queued", "unknown"], 20, "not reported", endpoint.walks)
     doubt = endpoint.jobs()["raised"][-1]["job"]
     assert doubt["error"] == "KeyboardInterrupt"
-    assert "nobody knows whether the broker has it" in doubt["extensions"]["reason"]
+    assert "it is unknown whether the broker has it" in doubt["extensions"]["reason"]
 
     worker = start_worker()
     wait_until(lambda: endpoint.states("killed") == ["queued", "active", "completed"], 20, "killed", endpoint.walks)
