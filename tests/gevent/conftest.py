@@ -12,8 +12,8 @@ from celery.contrib.testing.worker import start_worker
 from gevent import monkey
 
 from tests.integration.outcomes.app import app
-from tests.integration.outcomes.send import able
-from tests.integration.outcomes.stage import CONCURRENCY, LONGEST, Played, agent_env, all_told, played_by
+from tests.integration.outcomes.send import possible_rows
+from tests.integration.outcomes.stage import CONCURRENCY, REPORT_TIMEOUT, Played, agent_env, all_reported, played_by
 from tests.integration.outcomes.table import GEVENT, Outcome
 from tests.support.brokers import redis_broker
 from tests.support.endpoint import Endpoint
@@ -24,7 +24,7 @@ from tests.support.waiting import POLL_SECONDS
 
 def rows() -> list[Outcome]:
     """What one process can play: nobody in it is without the agent."""
-    return [row for row in able(GEVENT, "redis") if not row.bare]
+    return [row for row in possible_rows(GEVENT, "redis") if not row.without_agent]
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +46,8 @@ def played(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
         ):
             playable = sorted(rows(), key=lambda row: row.blocks)
             ids = dict(zip([row.name for row in playable], threads.map(lambda row: row.send(), playable), strict=True))
-            deadline = time.monotonic() + LONGEST
-            while time.monotonic() < deadline and not all_told(endpoint, broker, GEVENT, ids):
+            deadline = time.monotonic() + REPORT_TIMEOUT
+            while time.monotonic() < deadline and not all_reported(endpoint, broker, GEVENT, ids):
                 time.sleep(POLL_SECONDS)
         sluice_agent.flush(10)
         yield played_by(endpoint, broker, GEVENT, ids, lambda *_: "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.outcomes.held import BEGUN, Held
+from tests.integration.outcomes.held import BEGUN, HeldJob
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.worker import WorkerProcess
@@ -24,8 +24,8 @@ def test_a_pool_that_never_stops(
 ) -> None:
     """Celery hangs there until somebody kills it, and then nobody can tell what became of the job."""
     worker = start_worker(concurrency=1, env={"POOL_HANGS": "1"})
-    job = Held(producer(), tmp_path, endpoint, task)
+    job = HeldJob(producer(), tmp_path, endpoint, task)
     worker.kill(signal.SIGQUIT)
     end = "cancelled" if task == "hold" else "queued"
-    job.told(f"{BEGUN} {end}", "it is active for ever", worker.tail)
+    job.wait_for_walk(f"{BEGUN} {end}", "it is active for ever", worker.tail)
     assert worker.running

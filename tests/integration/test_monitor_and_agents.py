@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.outcomes.held import Held, walk_of
+from tests.integration.outcomes.held import HeldJob, walk_of
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.sidecar import Sidecar
@@ -73,8 +73,8 @@ def test_a_worker_that_is_killed_and_one_whose_agent_can_not_write(
 ) -> None:
     """Nobody else reports what became of a dead worker's job, nor anything of a worker that has no journal."""
     worker = start_worker(broker="redis", pool="threads", concurrency=1, args=["-E"])
-    held = Held(producer("redis"), tmp_path, endpoint)
-    held.told("queued active")
+    held = HeldJob(producer("redis"), tmp_path, endpoint)
+    held.wait_for_walk("queued active")
     worker.kill()
     wait_until(lambda: walk_of(watched, held.id) == "unknown", 30, "its death is not reported", sidecar.tail)
     assert watched.workers()[worker.hostname][-1]["worker"]["state"] == "offline"

@@ -11,7 +11,7 @@ import re
 import pytest
 
 from tests.integration.outcomes.rules import FINAL
-from tests.integration.outcomes.send import able
+from tests.integration.outcomes.send import possible_rows
 from tests.integration.outcomes.table import GEVENT, PREFORK, THREADS, Outcome
 from tests.integration.outcomes.watched import Watched, play_watched
 from tests.support.brokers import rabbitmq_broker, redis_broker
@@ -24,7 +24,7 @@ COMBINATIONS = FULL if os.environ.get("MATRIX") == "full" else USUAL
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each row on each combination that can do it."""
     if "row" in metafunc.fixturenames:
-        cases = [((broker, pool), row) for broker, pool in COMBINATIONS for row in able(pool, broker)]
+        cases = [((broker, pool), row) for broker, pool in COMBINATIONS for row in possible_rows(pool, broker)]
         ids = [f"{broker}-{pool}-{row.name}" for (broker, pool), row in cases]
         metafunc.parametrize(("watched", "row"), cases, indirect=["watched"], ids=ids, scope="module")
     else:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.outcomes.held import BEGUN, Held
+from tests.integration.outcomes.held import BEGUN, HeldJob
 from tests.integration.outcomes.send import version
-from tests.integration.outcomes.stage import folded
+from tests.integration.outcomes.stage import walk_of_events
 from tests.integration.outcomes.table import POOLS, PREFORK, SOLO
 from tests.integration.outcomes.workers import ENDINGS_OF_WORKERS, Ending, cold, faults, soft, warm
 from tests.support.endpoint import Endpoint
@@ -28,11 +28,11 @@ CASES = [
     pytest.param(row, broker, pool, id=f"{broker}-{pool}-{row.name}")
     for broker, pool in (FULL if os.environ.get("MATRIX") == "full" else USUAL)
     for row in ENDINGS_OF_WORKERS
-    if row.watched_walk(pool, version(), broker) is not None
+    if row.monitor_walk(pool, version(), broker) is not None
 ]
 
 SENT = {"task_send_sent_event": True}
-LAST_WORDS = 40.0
+FINAL_STATE_TIMEOUT = 40.0
 """Seconds until nothing more is told of a job; the monitor waits for 15 after a worker's farewell."""
 
 
@@ -51,12 +51,14 @@ def test_end_of_a_worker(
     worker = start_worker(broker=broker, pool=pool, concurrency=1, conf=row.conf, args=["-E"], agent=False)
     sidecar = start_sidecar(broker)
     begun = "queued" if pool == SOLO else BEGUN  # a solo worker sends its events when the job has ended
-    job = Held(producer(broker, conf=SENT, agent=False), tmp_path, endpoint, row.task, begun)
-    job.told(begun, context=sidecar.tail)  # until the worker has been asked, the monitor tells nothing
+    job = HeldJob(producer(broker, conf=SENT, agent=False), tmp_path, endpoint, row.task, begun)
+    job.wait_for_walk(begun, context=sidecar.tail)  # until the worker has been asked, the monitor tells nothing
     row.drive(worker, job)
-    expected = row.watched_walk(pool, version(), broker)
-    told = lambda: folded(endpoint.jobs().get(job.id, [])) == expected  # noqa: E731 - it is read here
-    wait_until(told, LAST_WORDS, f"{row.name}: {expected}", lambda: f"{job.walk()}\n{worker.tail()}\n{sidecar.tail()}")
+    expected = row.monitor_walk(pool, version(), broker)
+    told = lambda: walk_of_events(endpoint.jobs().get(job.id, [])) == expected  # noqa: E731 - it is read here
+    wait_until(
+        told, FINAL_STATE_TIMEOUT, f"{row.name}: {expected}", lambda: f"{job.walk()}\n{worker.tail()}\n{sidecar.tail()}"
+    )
     assert faults(row, endpoint.jobs()[job.id], worker, agents=False) == []
     if row.drive in (warm, soft, cold) and not worker.running:  # a solo worker may outlive its cold shutdown
         told_of = lambda: {event["worker"]["state"] for event in endpoint.workers()[worker.hostname]}  # noqa: E731

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.outcomes.held import Held
+from tests.integration.outcomes.held import HeldJob
 from tests.support import heartbeats
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
@@ -79,14 +79,14 @@ def test_a_killed_worker(
     """It is offline, and what it ran is unknown, until it runs again."""
     start_sidecar(broker)
     worker = start_worker(broker=broker, concurrency=1, args=["-E"], agent=False)
-    job = Held(producer(broker, agent=False), tmp_path, endpoint, "hold_late")
-    job.told("queued active")
+    job = HeldJob(producer(broker, agent=False), tmp_path, endpoint, "hold_late")
+    job.wait_for_walk("queued active")
     worker.kill()
-    job.told("queued active unknown", context=worker.tail)
+    job.wait_for_walk("queued active unknown", context=worker.tail)
     wait_until(lambda: words(endpoint, worker.hostname)[-1] == "offline", 10, "not offline")
     job.release()
     worker.start_again()
-    job.told("queued active unknown active completed", context=worker.tail)
+    job.wait_for_walk("queued active unknown active completed", context=worker.tail)
     assert words(endpoint, worker.hostname).count("online") == 2
     assert endpoint.duplicates == []
 

@@ -12,8 +12,8 @@ from collections import Counter
 
 import pytest
 
-from tests.integration.outcomes.rules import FINAL, broken, lacking
-from tests.integration.outcomes.send import able, version
+from tests.integration.outcomes.rules import FINAL, missing_extensions, violations
+from tests.integration.outcomes.send import possible_rows, version
 from tests.integration.outcomes.stage import Played, play
 from tests.integration.outcomes.table import EVENTLET, GEVENT, POOLS, PREFORK, SOLO, THREADS, Outcome
 from tests.support.brokers import BROKERS, filesystem_broker, rabbitmq_broker, redis_broker
@@ -33,7 +33,7 @@ COMBINATIONS = [each for each in ASKED_FOR if version() >= (5, 5) or "quorum" no
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each row on each combination that can do it."""
     if "row" in metafunc.fixturenames:
-        cases = [((broker, pool), row) for broker, pool in COMBINATIONS for row in able(pool, broker)]
+        cases = [((broker, pool), row) for broker, pool in COMBINATIONS for row in possible_rows(pool, broker)]
         ids = [f"{broker}-{pool}-{row.name}" for (broker, pool), row in cases]
         metafunc.parametrize(("played", "row"), cases, indirect=["played"], ids=ids, scope="module")
     else:
@@ -59,7 +59,7 @@ def test_outcome(played: Played, row: Outcome) -> None:
     """A user who looks at a job must see what became of it, in the words that help them."""
     assert played.walk(row) == played.expected(row), played.log()
     events = played.events[row.name]
-    assert broken(row, events, played.queue) == []
+    assert violations(row, events, played.queue) == []
     last = events[-1]["job"]
     if row.error is not None and last["state"] == "failed":
         assert re.fullmatch(row.error, last.get("error", ""), re.DOTALL), last.get("error", "")[:500]
@@ -68,7 +68,7 @@ def test_outcome(played: Played, row: Outcome) -> None:
     assert {name: last.get(name) for name in row.job} == dict(row.job)
     for state, expected in ((last["state"], row.extensions), *row.of_state.items()):
         told = [event for event in events if event["job"]["state"] == state][-1:]
-        assert [fault for event in told for fault in lacking(event, expected, played.broker)] == []
+        assert [fault for event in told for fault in missing_extensions(event, expected, played.broker)] == []
 
 
 def test_every_job_ends(played: Played) -> None:
@@ -78,7 +78,7 @@ def test_every_job_ends(played: Played) -> None:
 
 def test_the_rules_hold_of_every_job(played: Played) -> None:
     """What a task, a canvas or beat publishes must be told as fully as what a program publishes."""
-    faults = {external_id: broken(OTHER, events, played.queue) for external_id, events in played.others.items()}
+    faults = {external_id: violations(OTHER, events, played.queue) for external_id, events in played.others.items()}
     assert {external_id: found for external_id, found in faults.items() if found} == {}
 
 
@@ -91,7 +91,7 @@ def test_no_transition_is_told_twice(played: Played) -> None:
     """Each event costs a part of a daily allowance."""
     allowed = {
         event["job"]["externalId"]: row.duplicates
-        for row in able(played.pool, played.broker)
+        for row in possible_rows(played.pool, played.broker)
         for event in played.events.get(row.name, [])
     }
     twice = Counter(event["job"]["externalId"] for event in played.duplicates if "job" in event)

@@ -11,9 +11,9 @@ from pathlib import Path
 import kombu
 import pytest
 
-from tests.integration.outcomes.held import BEGUN, Held, runs_of, walk_of
+from tests.integration.outcomes.held import BEGUN, HeldJob, runs_of, walk_of
 from tests.integration.outcomes.send import version
-from tests.integration.outcomes.stage import folded
+from tests.integration.outcomes.stage import walk_of_events
 from tests.integration.outcomes.table import GEVENT, POOLS, PREFORK, SOLO
 from tests.integration.outcomes.workers import (
     ENDED,
@@ -62,10 +62,10 @@ def test_end_of_a_worker(
 ) -> None:
     """Whoever deploys, scales down or runs out of memory must see what became of the jobs that ran meanwhile."""
     worker = start_worker(broker=broker, pool=pool, concurrency=1, conf=row.conf)
-    job = Held(producer(broker), tmp_path, endpoint, row.task)
+    job = HeldJob(producer(broker), tmp_path, endpoint, row.task)
     row.drive(worker, job)
     expected = row.walk(pool, version(), broker)
-    told = lambda: folded(endpoint.jobs()[job.id]) == expected  # noqa: E731 - it is read here
+    told = lambda: walk_of_events(endpoint.jobs()[job.id]) == expected  # noqa: E731 - it is read here
     wait_until(told, 30, f"{row.name}: {expected}", lambda: f"{job.walk()}\n{worker.tail()}")
     assert faults(row, endpoint.jobs()[job.id], worker) == []
     if row.drive in (warm, soft, cold) and not worker.running:  # a solo worker may outlive its cold shutdown
@@ -121,15 +121,15 @@ def test_broker_restarted(
     try:
         worker = start_worker(broker=place, concurrency=1)
         sender = producer(place)
-        job = Held(sender, tmp_path, endpoint, task)
+        job = HeldJob(sender, tmp_path, endpoint, task)
         server.stop()
         wait_until(lambda: "Connection to broker lost" in worker.logs(), 20, "nobody noticed", worker.tail)
         job.release()
-        job.told(ENDED, "not told while the broker is away", worker.tail)
+        job.wait_for_walk(ENDED, "not told while the broker is away", worker.tail)
         server.start()
         after = sender.send("add", 1, 2)
         wait_until(lambda: walk_of(endpoint, after) == ENDED, 60, "not told", worker.tail)
-        job.told(walk, context=worker.tail)
+        job.wait_for_walk(walk, context=worker.tail)
         assert runs_of(endpoint, job.id) == walk.split().count("active")
         assert endpoint.duplicates == []
     finally:
@@ -168,10 +168,10 @@ def test_two_workers(
     held = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        held.append(Held(sender, tmp_path / name, endpoint, "hold_late"))
+        held.append(HeldJob(sender, tmp_path / name, endpoint, "hold_late"))
     for job in held:
         job.release()
-        job.told(ENDED)
+        job.wait_for_walk(ENDED)
     ran = {endpoint.jobs()[job.id][-1]["job"]["workerId"] for job in held}
     assert ran == {worker.hostname for worker in workers}
     assert workers[0].terminate().code == 0

@@ -1,1 +1,1 @@
-"""How Celery's tasks end, as one table: each row is a task, how it is driven, and what is told of it."""
+"""The ends of Celery's tasks as one table: each row is a task, the way to run it, and the events to expect."""

@@ -1,4 +1,4 @@
-"""The tasks' app with queues of other shapes beside its own: a direct and a topic exchange with names of their own."""
+"""The tasks' app with further queues: one on a direct and one on a topic exchange, each with a different name."""
 
 from __future__ import annotations
 

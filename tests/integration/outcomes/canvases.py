@@ -1,4 +1,4 @@
-"""Jobs that belong together: what a task publishes, and Celery's canvases."""
+"""Rows for jobs that belong together: jobs that a task publishes, and Celery's canvases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.outcomes.ways import call, first_of, last_of, linked, pub
 
 
 class Stamping(StampingVisitor):
-    """Stamps every signature with a customer."""
+    """Stamp every signature with a customer."""
 
     def on_signature(self, sig: Any, **headers: Any) -> dict[str, str]:
         return {"customer": "c-1"}
@@ -33,7 +33,7 @@ CANVASES = (
     ),
     Outcome(
         "published by a task",
-        "what another task publishes",
+        "a job that another task publishes",
         published_by_a_task,
         {ALL: "queued active completed"},
         extensions={"parentId": ..., "rootId": ...},
@@ -81,7 +81,7 @@ CANVASES = (
         {ALL: "queued active failed"},
         error="ValueError: member",
         extensions={"groupId": ...},
-        note="The chord's body is never sent, so nothing is told of it.",
+        note="The chord's body is never published, so no event reports it.",
     ),
     Outcome(
         "nested canvas",
@@ -122,7 +122,7 @@ CANVASES = (
         {ALL: "queued active queued active completed"},
         job={"name": tasks.add.name},
         of_state={"queued": {"requeued": True}},
-        note="The last of the chain has the job's id; the others are jobs of their own. Until it is published, the job "
+        note="The last of the chain has the job's id; the others are separate jobs. Until it is published, the job "
         "stays `active`.",
     ),
     Outcome(
@@ -132,7 +132,7 @@ CANVASES = (
         {ALL: "queued active queued active completed"},
         job={"name": "celery.accumulate"},
         of_state={"queued": {"requeued": True}},
-        note="What collects the group's results has the job's id. Until it is published, the job stays `active`.",
+        note="The task that collects the group's results has the job's id. Until its publication the job is `active`.",
     ),
     Outcome(
         "chain after a replace",

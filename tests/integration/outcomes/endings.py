@@ -1,4 +1,4 @@
-"""How a run ends: by its own doing, by a limit, by a signal, by its process."""
+"""Rows for the ends of a run: by its code, by a limit, by a signal, by its process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.integration.outcomes.table import ALL, EVENTLET, GEVENT, PREFORK, SOL
 from tests.integration.outcomes.ways import call, first_of, last_of, terminated, with_a_new_file
 
 PREFORK_ONLY: dict[str, str | None] = {THREADS: None, SOLO: None, GEVENT: None, EVENTLET: None}
-SILENT = "queued active unknown"
-"""What a monitor tells of a run that ends without an event."""
+UNKNOWN_END = "queued active unknown"
+"""The walk that a monitor reports for a run that ends without an event."""
 TERMINATED: dict[str, str | None] = {
     THREADS: "queued active completed",
     SOLO: "queued active completed",
@@ -105,77 +105,77 @@ ENDINGS = (
         "`raise Ignore`",
         call(tasks.ignore),
         {ALL: "queued active completed"},
-        watched={ALL: SILENT},
+        monitor_walks={ALL: UNKNOWN_END},
         extensions={"celeryState": "IGNORED"},
     ),
     Outcome(
-        "failure of its own making",
+        "failure stored by update_state",
         "stores FAILURE by `update_state`, then `raise Ignore`",
         call(tasks.stores_its_failure),
         {ALL: "queued active failed"},
-        watched={ALL: SILENT},
+        monitor_walks={ALL: UNKNOWN_END},
         error="ValueError: boom",
         extensions={"celeryState": "FAILURE"},
         traced=False,
     ),
     Outcome(
-        "failure marked by itself",
+        "failure stored by mark_as_failure",
         "`backend.mark_as_failure`, then `raise Ignore`",
         call(tasks.marks_its_failure),
         {ALL: "queued active failed"},
-        watched={ALL: SILENT},
+        monitor_walks={ALL: UNKNOWN_END},
         error="ValueError: boom",
         extensions={"celeryState": "FAILURE"},
         traced=False,
     ),
     Outcome(
-        "revocation marked by itself",
+        "revocation stored by mark_as_revoked",
         "`backend.mark_as_revoked`, then `raise Ignore`",
         call(tasks.marks_its_revocation),
         {ALL: "queued active cancelled"},
-        watched={ALL: SILENT},
+        monitor_walks={ALL: UNKNOWN_END},
         extensions={"celeryState": "REVOKED"},
     ),
     Outcome(
-        "revocation of its own making",
+        "revocation stored by update_state",
         "stores REVOKED by `update_state`, then `raise Ignore`",
         call(tasks.stores_its_revocation),
         {ALL: "queued active cancelled"},
-        watched={ALL: SILENT},
+        monitor_walks={ALL: UNKNOWN_END},
         extensions={"celeryState": "REVOKED"},
     ),
     Outcome(
-        "failure stored by itself",
+        "failure stored by store_result",
         "stores FAILURE by `backend.store_result`, then `raise Ignore`",
         call(tasks.stores_its_state, "FAILURE"),
         {ALL: "queued active failed"},
-        watched={ALL: SILENT},
+        monitor_walks={ALL: UNKNOWN_END},
         error="ValueError: boom",
         extensions={"celeryState": "FAILURE"},
         traced=False,
     ),
     Outcome(
-        "revocation stored by itself",
+        "revocation stored by store_result",
         "stores REVOKED by `backend.store_result`, then `raise Ignore`",
         call(tasks.stores_its_state, "REVOKED"),
         {ALL: "queued active cancelled"},
-        watched={ALL: SILENT},
+        monitor_walks={ALL: UNKNOWN_END},
         extensions={"celeryState": "REVOKED"},
     ),
     Outcome(
-        "success marked by itself",
+        "success stored by mark_as_done",
         "`backend.mark_as_done`, then `raise Ignore`",
         call(tasks.marks_itself_done),
         {ALL: "queued active completed"},
-        watched={ALL: SILENT},
+        monitor_walks={ALL: UNKNOWN_END},
         extensions={"celeryState": "SUCCESS"},
     ),
     Outcome(
-        "state of its own",
+        "unknown state stored by store_result",
         "stores a state that Celery does not know by `backend.store_result`, then `raise Ignore`",
         call(tasks.stores_its_state, "POSTPONED"),
         {ALL: "queued active completed"},
-        watched={ALL: SILENT},
+        monitor_walks={ALL: UNKNOWN_END},
         extensions={"celeryState": "IGNORED"},
     ),
     Outcome(
@@ -199,8 +199,8 @@ ENDINGS = (
         {ALL: "queued active failed"},
         error=r"Reject: .*on purpose.*",
         extensions={"celeryState": "REJECTED"},
-        watched={ALL: SILENT},
-        note="Nothing goes back to a queue, and Celery says no more.",
+        monitor_walks={ALL: UNKNOWN_END},
+        note="Nothing returns to a queue, and Celery reports nothing further.",
     ),
     Outcome(
         "reject and requeue",
@@ -232,11 +232,11 @@ ENDINGS = (
         call(tasks.soft_limited, 2.5),
         {PREFORK: "queued active failed", ALL: "queued active completed"},
         error=r"SoftTimeLimitExceeded: .*",
-        note="Other pools know no soft limit.",
+        note="Other pools have no soft limit.",
         blocks=True,
     ),
     Outcome(
-        "a limit of its own",
+        "time limit by SIGALRM",
         "reports its progress until its SIGALRM handler raises",
         call(tasks.limits_itself, 0.5),
         {ALL: "queued active failed", THREADS: None, GEVENT: None, EVENTLET: None},
@@ -247,22 +247,23 @@ ENDINGS = (
         "runs beyond its hard time limit",
         call(tasks.hard_limited, 2.5),
         {PREFORK: "queued active failed", ALL: "queued active completed", GEVENT: "queued active failed"},
-        watched={"gevent<5.7": SILENT},
+        monitor_walks={"gevent<5.7": UNKNOWN_END},
         error=r"TimeLimitExceeded: .*1.*|Timeout: 1 second",
-        note="Before 5.7 gevent tells no verdict: we do, with `extensions.reason`. Other pools know no hard limit.",
+        note="Before 5.7 gevent reports no verdict: the agent does, with `extensions.reason`. "
+        "Other pools have no hard limit.",
         blocks=True,
     ),
     Outcome(
         "killed",
-        "its process gets SIGKILL",
+        "its process receives SIGKILL",
         call(tasks.kill_self),
         {PREFORK: "queued active failed", **PREFORK_ONLY},
         error=r"WorkerLostError: .*(signal 9 \(SIGKILL\)|exitcode 0) .*",
-        note="On filesystem, where another process of the pool ends within 10 s, Celery says exitcode 0.",
+        note="On filesystem, if another process of the pool ends within 10 s, Celery reports exitcode 0.",
     ),
     Outcome(
         "killed and retried",
-        "its process gets SIGKILL, with `retry_on_worker_lost` (new in Celery 5.7); then returns",
+        "its process receives SIGKILL, with `retry_on_worker_lost` (new in Celery 5.7); then returns",
         call(tasks.kill_self_and_retry),
         {
             "prefork<5.7": "queued active failed",
@@ -272,14 +273,14 @@ ENDINGS = (
     ),
     Outcome(
         "killed, acks_late",
-        "its process gets SIGKILL, with `acks_late`",
+        "its process receives SIGKILL, with `acks_late`",
         call(tasks.kill_self_late),
         {PREFORK: "queued active failed", **PREFORK_ONLY},
         error=r"WorkerLostError: .*(signal 9 \(SIGKILL\)|exitcode 0) .*",
     ),
     Outcome(
         "killed and requeued",
-        "its process gets SIGKILL, with `acks_late` and `reject_on_worker_lost`; then returns",
+        "its process receives SIGKILL, with `acks_late` and `reject_on_worker_lost`; then returns",
         with_a_new_file(tasks.kill_self_once),
         {
             "prefork@filesystem<5.6": None,
@@ -292,7 +293,7 @@ ENDINGS = (
     ),
     Outcome(
         "killed after success",
-        "returns, its result is stored, and its process gets SIGKILL in `on_success`",
+        "returns, its result is stored, and its process receives SIGKILL in `on_success`",
         with_a_new_file(tasks.killed_after_success),
         {"prefork<5.7": "queued active failed", PREFORK: "queued active completed", **PREFORK_ONLY},
         error=r"WorkerLostError: .*(signal 9 \(SIGKILL\)|exitcode 0) .*",
@@ -315,17 +316,17 @@ ENDINGS = (
             PREFORK: "queued active completed",
             **PREFORK_ONLY,
         },
-        note="Before Celery 5.7 it goes back to its queue, and runs again.",
+        note="Before Celery 5.7 it returns to its queue, and runs again.",
     ),
     Outcome(
         "sys.exit",
         "calls `sys.exit(1)`",
         call(tasks.exit_with, 1),
         {SOLO: None, ALL: "queued active failed"},
-        watched={"prefork<5.7": SILENT, PREFORK: "queued active failed", ALL: SILENT},
+        monitor_walks={"prefork<5.7": UNKNOWN_END, PREFORK: "queued active failed", ALL: UNKNOWN_END},
         error=r"SystemExit: 1|WorkerLostError: .*exitcode [01].*",
-        note="A solo worker ends. Threads, gevent and eventlet tell no verdict: we say so in `extensions.reason`, "
-        "within 3 s.",
+        note="A solo worker ends. Threads, gevent and eventlet report no verdict: the agent reports `failed`, with "
+        "`extensions.reason`, within 3 s.",
     ),
     Outcome(
         "result that can't be serialised",
@@ -336,16 +337,16 @@ ENDINGS = (
     ),
     Outcome(
         "result that can't be stored",
-        "the result backend is away for a moment",
+        "the result backend is unavailable for a moment",
         call(tasks.unstored_result),
         {ALL: "queued active completed failed"},
         error=r"ConnectionError: the result backend is away",
-        watched={ALL: "queued active failed"},
-        note="Celery says that the job has run, and then that it has failed: nobody gets its result.",
+        monitor_walks={ALL: "queued active failed"},
+        note="Celery reports that the job has run, and then that it has failed: its result is lost.",
     ),
     Outcome(
         "failure that can't be stored",
-        "raises, and the result backend is away",
+        "raises, and the result backend is unavailable",
         call(tasks.unstored_failure),
         {ALL: "queued active failed"},
         error=r"ValueError: boom|ConnectionError: the result backend is away",
@@ -353,17 +354,17 @@ ENDINGS = (
     ),
     Outcome(
         "retry that can't be stored",
-        "`self.retry()`, and the result backend is away; then returns",
+        "`self.retry()`, and the result backend is unavailable; then returns",
         call(tasks.unstored_retry),
         {ALL: "queued active retrying active/2 completed/2"},
-        note="Celery fires no signal, and its event says that the job has failed. It ends the loop of a solo worker.",
+        note="Celery fires no signal, and its event reports that the job failed. It ends the loop of a solo worker.",
     ),
     Outcome(
         "on_failure raises",
         "raises, and so does the task's `on_failure`",
         call(tasks.on_failure_raises),
         {ALL: "queued active failed", SOLO: None},
-        watched={PREFORK: "queued active failed", ALL: SILENT},
+        monitor_walks={PREFORK: "queued active failed", ALL: UNKNOWN_END},
         error=r"KeyError: .*own.*|ConnectionError: the chat is away",
         note="Agents report the task's own error; Celery's event has the hook's. It ends the loop of a solo worker.",
     ),
@@ -372,8 +373,11 @@ ENDINGS = (
         "`self.retry()`, and the task's `on_retry` raises; then returns",
         call(tasks.on_retry_raises),
         {ALL: "queued active retrying active/2 completed/2", SOLO: None},
-        watched={PREFORK: "queued active retrying active/2 completed/2", ALL: "queued active active/2 completed/2"},
-        note="Celery fires no signal, and its event says that the job has failed. It ends the loop of a solo worker.",
+        monitor_walks={
+            PREFORK: "queued active retrying active/2 completed/2",
+            ALL: "queued active active/2 completed/2",
+        },
+        note="Celery fires no signal, and its event reports that the job failed. It ends the loop of a solo worker.",
     ),
     Outcome(
         "cancelled coroutine",
@@ -381,7 +385,7 @@ ENDINGS = (
         call(tasks.cancelled),
         {PREFORK: "queued active failed", **PREFORK_ONLY},
         error=r"CancelledError.*|WorkerLostError: .*",
-        note="A solo worker ends. Threads and greenlets count it as active for ever; we tell `failed`.",
+        note="A solo worker ends. Threads and greenlets count it as active for ever; the agent reports `failed`.",
     ),
     Outcome(
         "exception that can't be pickled",
@@ -399,11 +403,11 @@ ENDINGS = (
     ),
     Outcome(
         "exception group with a note",
-        "raises an `ExceptionGroup` to which a note was added (Python 3.11 has both)",
+        "raises an `ExceptionGroup` with a note (both are new in Python 3.11)",
         call(tasks.group_of_errors),
         {ALL: "queued active failed"},
         error=r"ExceptionGroup: several \(2 sub-exceptions\)\nsee the manual|RuntimeError: no groups",
-        note="The note is a part of the error.",
+        note="The note is part of the error.",
     ),
     Outcome(
         "error of 1 MB",
@@ -414,7 +418,7 @@ ENDINGS = (
     ),
     Outcome(
         "error with lone surrogates",
-        "raises an error that UTF-8 can't carry",
+        "raises an error that UTF-8 can't encode",
         call(tasks.surrogate_error),
         {ALL: "queued active failed"},
         error=r"ValueError: no such file: .*udcff.*",

@@ -1,11 +1,11 @@
-"""A job that is active until it is released, for what happens in the middle of a run."""
+"""A job that is active until it is released, for tests of the middle of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.integration.outcomes.stage import folded
+from tests.integration.outcomes.stage import walk_of_events
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until
@@ -13,8 +13,8 @@ from tests.support.waiting import wait_until
 BEGUN = "queued active"
 
 
-class Held:
-    """A job that is active until it is released. `begun` is what is told of it by then."""
+class HeldJob:
+    """A job that is active until it is released. `begun` is its walk until then."""
 
     def __init__(
         self, sender: Producer, directory: Path, endpoint: Endpoint, task: str = "hold", begun: str = BEGUN
@@ -27,24 +27,24 @@ class Held:
         wait_until(self._started.exists, 20, f"{task} did not start")
 
     def release(self) -> None:
-        """Let it end."""
+        """Let the job end."""
         self._release.touch()
 
-    def told(self, walk: str, message: str = "", context: Callable[[], object] | None = None) -> bool:
-        """Wait until the job's walk is `walk`, and no other."""
+    def wait_for_walk(self, walk: str, message: str = "", context: Callable[[], object] | None = None) -> bool:
+        """Wait until the job's walk is exactly `walk`."""
         return wait_until(lambda: walk_of(self.endpoint, self.id) == walk, 30, message or walk, context or self.walk)
 
     def walk(self) -> str:
-        """What was told so far."""
+        """Return the job's walk so far."""
         return walk_of(self.endpoint, self.id)
 
 
 def walk_of(endpoint: Endpoint, task_id: str) -> str:
-    """A job's states; attempts are left out."""
-    return " ".join(state for state, _ in folded(endpoint.jobs().get(task_id, [])))
+    """Return a job's states without attempts."""
+    return " ".join(state for state, _ in walk_of_events(endpoint.jobs().get(task_id, [])))
 
 
 def runs_of(endpoint: Endpoint, task_id: str) -> int:
-    """How many executions were told, by the ids of their first events."""
+    """Return the number of reported runs, by the ids of their first events."""
     events = [event["job"] for event in endpoint.jobs()[task_id]]
     return len({job["extensions"]["eventId"] for job in events if job["state"] == "active"})

@@ -1,4 +1,4 @@
-"""How a job is published, and what becomes of it before and beside its run."""
+"""Rows for the ways to publish a job, and for its ends before or without a run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.integration.outcomes.ways import (
 )
 
 QUEUE = tasks.app.conf.task_default_queue
-NOTHING = {ALL: ""}
-"""No event tells of it."""
+NO_EVENTS = {ALL: ""}
+"""No event reports it."""
 
 
 PUBLISHINGS = (
@@ -42,7 +42,7 @@ PUBLISHINGS = (
     ),
     Outcome(
         "published with retries",
-        "published with `retries=3`, as by somebody who runs a failed job again",
+        "published with `retries=3`, as by a user who runs a failed job again",
         call(tasks.add, 1, 2, retries=3),
         {ALL: "queued/4 active/4 completed/4"},
     ),
@@ -51,9 +51,9 @@ PUBLISHINGS = (
         "its producer can't reach the broker",
         to_no_broker(tasks.add, 1, 2),
         {ALL: "queued unknown"},
-        watched=NOTHING,
+        monitor_walks=NO_EVENTS,
         extensions={"celeryState": "PENDING", "reason": ...},
-        note="Likewise where it is interrupted as it publishes; if the broker has the message, `active` follows.",
+        note="Likewise if it is interrupted as it publishes; if the broker has the message, `active` follows.",
     ),
     Outcome(
         "expired",
@@ -61,20 +61,20 @@ PUBLISHINGS = (
         lambda: str(tasks.add.apply_async((1, 2), expires=datetime.now(timezone.utc) - timedelta(seconds=1)).id),
         {"@rabbitmq": None, "@rabbitmq-quorum": None, ALL: "queued cancelled"},
         extensions={"expired": True, "celeryState": "REVOKED"},
-        note="RabbitMQ itself drops it, and nobody hears of it.",
+        note="RabbitMQ itself drops it, and reports it to no process.",
     ),
     Outcome(
         "never expires",
-        "published with the last `expires` that there is",
+        "published with the latest possible `expires`",
         lambda: str(tasks.add.apply_async((1, 2), expires=datetime.max).id),
         {"@rabbitmq": None, "@rabbitmq-quorum": None, ALL: "queued active completed"},
-        note="RabbitMQ takes no such number.",
+        note="RabbitMQ accepts no such number.",
         extensions={"expires": "9999-12-31T23:59:59.000000Z"},
     ),
     Outcome(
         "expired while held",
         "its `expires` passes while it waits for its ETA",
-        # RabbitMQ itself drops it where a busy worker has not received it by then.
+        # RabbitMQ itself drops it if a busy worker has not received it by then.
         call(tasks.add, 1, 2, countdown=HELD_SECONDS, expires=HELD_SECONDS - 2),
         {ALL: "scheduled cancelled"},
         extensions={"expired": True, "celeryState": "REVOKED"},
@@ -112,7 +112,7 @@ PUBLISHINGS = (
     ),
     Outcome(
         "custom queue",
-        "published to a queue by its name",
+        "published to a queue by the queue's name",
         call(tasks.add, 1, 2, queue=f"{QUEUE}-direct"),
         {ALL: "queued active completed"},
         queue="-direct",
@@ -136,7 +136,7 @@ PUBLISHINGS = (
         "`task_always_eager`: runs where it is called",
         by_an_app_with(tasks.add, 1, 2, task_always_eager=True),
         {ALL: "active completed"},
-        watched=NOTHING,
+        monitor_walks=NO_EVENTS,
         extensions={"eager": True},
         dated=False,
         queue=None,
@@ -147,7 +147,7 @@ PUBLISHINGS = (
         "`task_always_eager`: raises where it is called",
         by_an_app_with(tasks.fail, "eager", task_always_eager=True),
         {ALL: "active failed"},
-        watched=NOTHING,
+        monitor_walks=NO_EVENTS,
         error="ValueError: eager",
         extensions={"eager": True},
         dated=False,
@@ -158,29 +158,29 @@ PUBLISHINGS = (
         "`task_always_eager`: `self.retry` once, then returns, all of it where it is called",
         by_an_app_with(tasks.retry_then_succeed, 1, task_always_eager=True),
         {ALL: "active retrying active/2 completed/2"},
-        watched=NOTHING,
+        monitor_walks=NO_EVENTS,
         extensions={"eager": True},
         dated=False,
         queue=None,
     ),
     Outcome(
         "producer without the agent",
-        "published where nobody watches; the worker tells `queued`",
+        "published without the agent; the worker reports `queued`",
         call(tasks.add, 1, 2),
         {ALL: "queued active completed"},
-        bare=True,
+        without_agent=True,
         dated=False,
     ),
     Outcome(
         "countdown, producer without the agent",
-        "published with a countdown where nobody watches; the worker tells `scheduled`",
+        "published with a countdown without the agent; the worker reports `scheduled`",
         call(tasks.add, 1, 2, countdown=1),
         {ALL: "scheduled active completed"},
         extensions={"eta": ...},
         of_state={"scheduled": {"eta": ..., "celeryState": "PENDING"}},
-        bare=True,
+        without_agent=True,
         dated=False,
-        note="Also where the ETA has passed before a worker receives it, as on quorum queues.",
+        note="Also if the ETA has passed before a worker receives it, as on quorum queues.",
     ),
     Outcome(
         "task protocol 1",
@@ -196,10 +196,10 @@ PUBLISHINGS = (
     ),
     Outcome(
         "malformed, no task",
-        "a message that names no task, but has an id",
+        "a message without a task's name, but with an id",
         message({"hello": "world"}, correlation_id="ID"),
         {ALL: "failed"},
-        watched=NOTHING,
+        monitor_walks=NO_EVENTS,
         error="InvalidTaskError: .*",
         extensions={"celeryState": "REJECTED"},
         traced=False,
@@ -208,10 +208,10 @@ PUBLISHINGS = (
     ),
     Outcome(
         "malformed, wrong ETA",
-        "a message with an ETA that is no time",
+        "a message with an ETA that is not a time",
         message([[1, 2], {}, {}], {"task": tasks.add.name, "id": "ID", "eta": "tomorrow"}),
         {ALL: "failed"},
-        watched=NOTHING,
+        monitor_walks=NO_EVENTS,
         error="InvalidTaskError: .*ETA.*",
         job={"name": tasks.add.name},
         extensions={"celeryState": "REJECTED"},
@@ -223,7 +223,7 @@ PUBLISHINGS = (
         "a message of protocol 1 whose keyword arguments are a list",
         message({"task": tasks.add.name, "id": "ID", "args": [1, 2], "kwargs": []}),
         {ALL: "failed"},
-        watched=NOTHING,
+        monitor_walks=NO_EVENTS,
         error="InvalidTaskError: .*",
         job={"name": tasks.add.name},
         extensions={"celeryState": "REJECTED"},
@@ -244,6 +244,6 @@ PUBLISHINGS = (
         revoked_while_held,
         {ALL: "scheduled cancelled"},
         extensions={"celeryState": "REVOKED"},
-        note="It is told when the ETA comes: until then Celery holds it.",
+        note="It is reported when the ETA comes: until then Celery holds it.",
     ),
 )

@@ -1,4 +1,4 @@
-"""The table. To add an outcome is to add a row to one of its parts."""
+"""The whole table. To add an outcome, add a row to one of its parts."""
 
 from __future__ import annotations
 

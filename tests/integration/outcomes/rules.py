@@ -1,4 +1,4 @@
-"""What holds of every event of a job, whatever became of it."""
+"""The rules for every event of a job, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ FINAL = ("completed", "failed", "cancelled")
 
 _EXTENSIONS = {"scheduled": ["eta"], "retrying": ["eta"], "completed": ["runtime"]}
 _TYPE_AND_MESSAGE = re.compile(r"[A-Za-z_][\w.]*(: .*)?", re.DOTALL)
-_PRINTED = re.compile(r"Traceback \(most recent call last\):\n(  File .*\n\S|  \|   File .*\n  \+-)", re.DOTALL)
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(  File .*\n\S|  \|   File .*\n  \+-)", re.DOTALL)
 
 Event = dict[str, Any]
 
 
-def broken(row: Outcome, events: list[Event], queue: str) -> list[str]:
-    """What in `events`, all that was told of one job, breaks a rule; in sentences. `queue` is where it was sent."""
-    found = [f"{_step(event)}: {fault}" for event in events for fault in _faults(row, event["job"])]
-    moments = [time_key(event["timestamp"]) for event in events]
-    found += ["the events are not in the order of their times"] if moments != sorted(moments) else []
+def violations(row: Outcome, events: list[Event], queue: str) -> list[str]:
+    """Return a sentence for each rule that `events`, all events of one job that was sent to `queue`, break."""
+    faults = [f"{_step(event)}: {fault}" for event in events for fault in _faults(row, event["job"])]
+    times = [time_key(event["timestamp"]) for event in events]
+    faults += ["the events are not in the order of their times"] if times != sorted(times) else []
     ids = [event["job"].get("extensions", {}).get("eventId") for event in events]
-    found += ["two events have one id"] if len(set(ids)) != len(ids) else []
+    faults += ["two events have the same id"] if len(set(ids)) != len(ids) else []
     queues = {event["job"].get("queue") for event in events}
-    found += [f"queues are {queues}, not {queue!r}"] if row.queue is not None and queues != {queue + row.queue} else []
-    found += _walk_faults(events)
+    faults += [f"queues are {queues}, not {queue!r}"] if row.queue is not None and queues != {queue + row.queue} else []
+    faults += _walk_faults(events)
     created = {event["job"].get("createdAt") for event in events}
-    found += [f"createdAt varies: {sorted(map(str, created))}"] if row.dated and len(created) > 1 else []
-    return found
+    faults += [f"createdAt varies: {sorted(map(str, created))}"] if row.dated and len(created) > 1 else []
+    return faults
 
 
-def lacking(told: Event, expected: Mapping[str, Any], broker: str) -> list[str]:
-    """Where an event's extensions are not as expected; ``...`` stands for any value."""
-    extensions = told["job"].get("extensions", {})
-    if broker == "filesystem":  # it does not mark what it hands out again
+def missing_extensions(event: Event, expected: Mapping[str, Any], broker: str) -> list[str]:
+    """Return the differences of an event's extensions from `expected`; ``...`` stands for any value."""
+    extensions = event["job"].get("extensions", {})
+    if broker == "filesystem":  # it does not mark the messages that it delivers again
         expected = {name: value for name, value in expected.items() if name != "redelivered"}
     return [
-        f"{_step(told)}: {name} is {extensions.get(name)!r}, not {value!r}"
+        f"{_step(event)}: {name} is {extensions.get(name)!r}, not {value!r}"
         for name, value in expected.items()
         if name not in extensions or (value is not ... and extensions[name] != value)
     ]
@@ -52,24 +52,24 @@ def _faults(row: Outcome, job: Event) -> Iterator[str]:
     state, extensions = job["state"], job.get("extensions", {})
     if row.named and job.get("name", "unknown") == "unknown":
         yield "no name"
-    yield from (f"no {name}" for name in _asked_for(row, job) if name not in job)
-    told = ["celeryState", "rootId", "eventId", *_EXTENSIONS.get(state, ())]
-    yield from (f"no extensions.{name}" for name in told if extensions.get(name) is None)
+    yield from (f"no {name}" for name in _required_fields(row, job) if name not in job)
+    names = ["celeryState", "rootId", "eventId", *_EXTENSIONS.get(state, ())]
+    yield from (f"no extensions.{name}" for name in names if extensions.get(name) is None)
     if state not in FINAL and "completedAt" in job:
-        yield "completedAt, and it has not ended"
+        yield "completedAt, although it has not ended"
     if _has_failed(job) and not _TYPE_AND_MESSAGE.fullmatch(job.get("error", "")):
         yield f"error is {job.get('error')!r}, not `Type: message`"
-    if "stacktrace" in job and not _PRINTED.search(job["stacktrace"]):
+    if "stacktrace" in job and not _TRACEBACK.search(job["stacktrace"]):
         yield f"the stacktrace is not as Python prints it: {job['stacktrace'][:300]!r}"
 
 
-def _asked_for(row: Outcome, job: Event) -> Iterator[str]:
-    """The fields that a job must have."""
+def _required_fields(row: Outcome, job: Event) -> Iterator[str]:
+    """Yield the fields that a job must have."""
     state = job["state"]
     yield "attempt"
     if row.dated:
         yield "createdAt"
-    if state not in (*WAITING, "unknown"):  # it is unknown whether any worker will ever have it
+    if state not in (*WAITING, "unknown"):  # no worker may ever receive it
         yield "workerId"
     if state in ("active", "completed", "retrying"):
         yield "startedAt"
@@ -80,15 +80,15 @@ def _asked_for(row: Outcome, job: Event) -> Iterator[str]:
 
 
 def _has_failed(job: Event) -> bool:
-    """Whether an attempt ended in a failure; one that ends well may have published the next all the same."""
+    """Return whether an attempt failed; one that succeeded may have published the next all the same."""
     return job["state"] in ("failed", "retrying") and job.get("extensions", {}).get("celeryState") != "SUCCESS"
 
 
 def _walk_faults(events: list[Event]) -> Iterator[str]:
-    """What a server that admits nothing but legal walks would not take, or would end with."""
+    """Yield the steps that a server refuses as illegal, and its final state if that is not the last event's."""
     steps = [Step.of(json.dumps(event)) for event in events]
-    walk, aside = history_of(sorted(steps, key=lambda step: step.order))
-    yield from (f"{_step(step.event)} is no legal step" for step in aside)
+    walk, refused = history_of(sorted(steps, key=lambda step: step.order))
+    yield from (f"{_step(step.event)} is not a legal step" for step in refused)
     if walk and walk[-1].state != events[-1]["job"]["state"]:
         yield f"a server ends with {walk[-1].state}, not {events[-1]['job']['state']}"
 

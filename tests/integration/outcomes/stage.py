@@ -1,4 +1,4 @@
-"""One worker, one endpoint and the producers that play the whole table through on one broker and pool."""
+"""Runs the whole table on one broker and pool, with one worker, one endpoint and the producers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.outcomes.rows import ROWS
-from tests.integration.outcomes.send import WAVES, able, version
+from tests.integration.outcomes.send import WAVES, possible_rows, version
 from tests.integration.outcomes.table import Outcome, Walk
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
@@ -24,25 +24,25 @@ from tests.support.worker import WorkerProcess
 
 APP = "tests.integration.outcomes.app"
 ROW_OF = {row.name: row for row in ROWS}
-LONGEST = 40.0
-"""Seconds from the last row's sending until all must be told; the machine may be busy with other things."""
+REPORT_TIMEOUT = 40.0
+"""Seconds from the sending of the last row until all must be reported; the machine may be busy."""
 CONCURRENCY = 8
-"""So many rows that hold a process or thread for seconds run beside the others."""
+"""Number of rows that may occupy a process or thread for seconds at the same time."""
 
 Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What was told while the table was played."""
+    """The events that were received while the table was played."""
 
     broker: str
     pool: str
     queue: str
     events: dict[str, list[Event]] = field(repr=False)
-    """By the row's name, sorted by timestamp, each once."""
+    """Events by the row's name, sorted by timestamp, without duplicates."""
     others: dict[str, list[Event]] = field(repr=False)
-    """The same of jobs that are no row's own, such as a task's children, by their ids."""
+    """The same of jobs that belong to no row, such as a task's children, by their ids."""
     duplicates: list[Event]
     faults: list[str]
     log: Callable[[], str]
@@ -51,19 +51,19 @@ class Played:
         return row.walk(self.pool, version(), self.broker)
 
     def walk(self, row: Outcome) -> Walk:
-        """What was told of a row, with the reports of progress left out."""
-        return folded(self.events.get(row.name, []))
+        """Return the walk of a row's job, without reports of progress."""
+        return walk_of_events(self.events.get(row.name, []))
 
 
 def play(broker: Broker, pool: str, directory: Path) -> Played:
-    """Send every row that `pool` can do, wait until each is told as expected or time is up, and end the worker."""
+    """Send every row that `pool` can run, wait until all are reported as expected or time is up, and end the worker."""
     endpoint = Endpoint()
     env = agent_env(endpoint, directory)
     worker = WorkerProcess(directory, broker, app=APP, pool=pool, concurrency=CONCURRENCY, env=env)
     try:
         ids = send_all(worker, env, directory)
-        deadline = time.monotonic() + LONGEST
-        while time.monotonic() < deadline and not all_told(endpoint, broker, pool, ids):
+        deadline = time.monotonic() + REPORT_TIMEOUT
+        while time.monotonic() < deadline and not all_reported(endpoint, broker, pool, ids):
             time.sleep(POLL_SECONDS)
         worker.process.stop(grace=20.0)
         return played_by(endpoint, broker, pool, ids, worker.tail)
@@ -73,25 +73,25 @@ def play(broker: Broker, pool: str, directory: Path) -> Played:
 
 
 def send_all(worker: WorkerProcess, env: dict[str, str], directory: Path) -> dict[str, str]:
-    """Send every row that `worker` can do, from producers that have `env`; the jobs' ids by the rows' names."""
+    """Send every row that `worker` can run, from producers with `env`; return the jobs' ids by the rows' names."""
     ids: dict[str, str] = {}
     for wave in WAVES:
-        env_of_wave = {**env, **WITHOUT_AGENT} if wave == "bare" else env
+        env_of_wave = {**env, **WITHOUT_AGENT} if wave == "without agent" else env
         ids |= _send(worker, wave, env_of_wave, directory)
-    missing = {row.name for row in able(worker.pool, worker.broker.name)} - set(ids)
+    missing = {row.name for row in possible_rows(worker.pool, worker.broker.name)} - set(ids)
     assert not missing, f"no wave has sent {missing}"
     return ids
 
 
 def played_by(endpoint: Endpoint, broker: Broker, pool: str, ids: dict[str, str], log: Callable[[], str]) -> Played:
-    """What the endpoint was told of the rows' jobs, whose ids are `ids`, and of others."""
-    told = endpoint.jobs()
-    events = {name: told.pop(external_id, []) for name, external_id in ids.items()}
-    return Played(broker.name, pool, broker.queue, events, told, endpoint.duplicates, endpoint.faults, log)
+    """Return the events that the endpoint received of the rows' jobs, whose ids are `ids`, and of others."""
+    jobs = endpoint.jobs()
+    events = {name: jobs.pop(external_id, []) for name, external_id in ids.items()}
+    return Played(broker.name, pool, broker.queue, events, jobs, endpoint.duplicates, endpoint.faults, log)
 
 
 def agent_env(endpoint: Endpoint, directory: Path) -> dict[str, str]:
-    """The agent's settings for one play, and where rows may leave files."""
+    """Return the agent's settings for one play, and the directory in which rows may create files."""
     state = directory / "state"
     state.mkdir(mode=0o700, exist_ok=True)
     return {
@@ -101,12 +101,12 @@ def agent_env(endpoint: Endpoint, directory: Path) -> dict[str, str]:
         "SLUICE_STATE_DIR": str(state),
         "SLUICE_FLUSH_INTERVAL": "0.1",
         "SLUICE_HEARTBEAT_INTERVAL": "0",
-        "ROWS_FOLDER": str(directory),
+        "ROWS_DIRECTORY": str(directory),
     }
 
 
-def folded(events: list[Event]) -> Walk:
-    """The walk of a job, where progress, which repeats `active`, is no step."""
+def walk_of_events(events: list[Event]) -> Walk:
+    """Return the walk of a job; progress, which repeats `active`, is not a step."""
     return tuple(
         (event["job"]["state"], event["job"].get("attempt")) for event in events if "progress" not in event["job"]
     )
@@ -118,7 +118,7 @@ def _send(worker: WorkerProcess, wave: str, env: dict[str, str], directory: Path
         "from tests.integration.outcomes.send import main; main()"
     )
     try:
-        if sender.wait(LONGEST * 2) != 0:
+        if sender.wait(REPORT_TIMEOUT * 2) != 0:
             pytest.fail(f"the {wave} rows could not be sent\n{sender.tail()}\n{worker.tail()}", pytrace=False)
         ids: dict[str, str] = json.loads(sender.logs().splitlines()[-1])
         return ids
@@ -126,10 +126,10 @@ def _send(worker: WorkerProcess, wave: str, env: dict[str, str], directory: Path
         sender.stop()
 
 
-def all_told(endpoint: Endpoint, broker: Broker, pool: str, ids: dict[str, str]) -> bool:
-    """Whether each row's walk is as it will be in the end."""
-    told = endpoint.jobs()
+def all_reported(endpoint: Endpoint, broker: Broker, pool: str, ids: dict[str, str]) -> bool:
+    """Return whether all rows have their final walks."""
+    jobs = endpoint.jobs()
     return all(
-        folded(told.get(external_id, [])) == ROW_OF[name].walk(pool, version(), broker.name)
+        walk_of_events(jobs.get(external_id, [])) == ROW_OF[name].walk(pool, version(), broker.name)
         for name, external_id in ids.items()
     )

@@ -1,4 +1,4 @@
-"""What a row of the table is."""
+"""The rows of the table, and their expected walks."""
 
 from __future__ import annotations
 
@@ -16,74 +16,74 @@ Walk = tuple[Step, ...]
 Version = tuple[int, ...]
 
 
-class Told:
-    """What is told of a row's job, by pool, broker and Celery version."""
+class ExpectedWalks:
+    """The walks of a row's job, by pool, broker and Celery version."""
 
     __slots__ = ()
 
     walks: Mapping[str, str | None]
-    """What agents tell."""
-    watched: Mapping[str, str | None]
-    """What a monitor tells that has the broker's events alone, where that is not what agents tell; "": nothing."""
+    """The walks that agents report."""
+    monitor_walks: Mapping[str, str | None]
+    """The walks that a monitor reports from Celery events alone, if not those of the agents; "": none."""
 
     def walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
-        """The expected walk in `pool` under a Celery of `version`; None where that can't happen."""
-        return walk_among(self.walks, pool, version, broker)
+        """Return the expected walk in `pool` under a Celery of `version`; None if that can't happen."""
+        return matching_walk(self.walks, pool, version, broker)
 
-    def watched_walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
-        """The walk that a monitor tells, which has the broker's events alone."""
+    def monitor_walk(self, pool: str, version: Version, broker: str = "") -> Walk | None:
+        """Return the walk that a monitor reports from Celery events alone."""
         walk = self.walk(pool, version, broker)
         try:
-            return walk if walk is None else walk_among(self.watched, pool, version, broker)
+            return walk if walk is None else matching_walk(self.monitor_walks, pool, version, broker)
         except KeyError:
             return walk
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Told):
+class Outcome(ExpectedWalks):
     """One way in which a job ends.
 
-    `send` runs in a producer process that has the agent; it returns the job's id. `walks` says what is told, by pool,
-    broker and Celery version: ``"queued active retrying active/2 completed/2"``, where ``/2`` is the attempt. The most
+    `send` runs in a producer process that has the agent; it returns the job's id. `walks` are the expected walks by
+    pool, broker and Celery version: ``"queued active retrying active/2 completed/2"``; ``/2`` is the attempt. The most
     specific key wins: ``"prefork@redis<5.7"``, ``"prefork@redis"``, ``"prefork<5.7"``, ``"prefork"``, ``"@redis"``,
-    ``"<5.7"``, ``"*"``. None stands for what can't happen, or would tell nothing of a job.
+    ``"<5.7"``, ``"*"``. None: the outcome can't happen, or would report nothing of a job.
     """
 
     name: str
-    what: str
+    description: str
     send: Callable[[], str]
     walks: Mapping[str, str | None]
     error: str | None = None
-    """A pattern that the error matches, in the walks that end with `failed`."""
+    """Pattern that the error matches, in the walks that end with `failed`."""
     stacktrace: str | None = None
-    """A pattern that is found in the last stacktrace."""
+    """Pattern that the last stacktrace contains."""
     extensions: Mapping[str, Any] = field(default_factory=dict)
-    """What the last event's extensions hold at the least; ``...`` stands for any value."""
+    """Extensions that the last event has at least; ``...`` stands for any value."""
     of_state: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The same of the last event that tells this state, in the walks that have it."""
+    """The same for the last event of a state, in the walks that have this state."""
     job: Mapping[str, Any] = field(default_factory=dict)
-    """What the last event's job holds at the least."""
+    """Fields that the last event's job has at least."""
     note: str = ""
-    """What Celery does that a reader would not expect."""
+    """Behaviour of Celery that a reader would not expect."""
     blocks: bool = False
-    """Holds a worker that runs one job at a time for seconds: sent after all that need an answer soon."""
-    bare: bool = False
-    """Sent by a producer that does not have the agent."""
+    """True if it occupies a worker that runs one job at a time for seconds: such rows are sent last."""
+    without_agent: bool = False
+    """True if a producer without the agent sends it."""
     traced: bool = True
-    """Whether anything was raised in Python: without it a failed job has no stacktrace."""
+    """True if an exception was raised in Python: without one a failed job has no stacktrace."""
     dated: bool = True
-    """Whether anybody knows when the job was created."""
+    """True if the time of the job's creation is known."""
     queue: str | None = ""
-    """How its queue's name goes on after the worker's own: see `app`. None: it is in no queue."""
+    """Suffix of its queue's name after the worker's queue: see `app`. None: it is in no queue."""
     named: bool = True
-    """Whether the message says what is to run."""
-    watched: Mapping[str, str | None] = field(default_factory=dict)
+    """True if the message contains the task's name."""
+    monitor_walks: Mapping[str, str | None] = field(default_factory=dict)
     duplicates: int = 0
-    """How many of its events may arrive a second time, under the same id."""
+    """Number of its events that may arrive a second time, under the same id."""
 
 
-def walk_among(walks: Mapping[str, str | None], pool: str, version: Version, broker: str = "") -> Walk | None:
-    """The walk that the most specific key of `walks` names."""
+def matching_walk(walks: Mapping[str, str | None], pool: str, version: Version, broker: str = "") -> Walk | None:
+    """Return the walk of the most specific key of `walks` that applies."""
     text = _text(walks, pool, version, broker)
     if text is None:
         return None
@@ -92,11 +92,11 @@ def walk_among(walks: Mapping[str, str | None], pool: str, version: Version, bro
 
 
 def _text(walks: Mapping[str, str | None], pool: str, version: Version, broker: str) -> str | None:
-    for place in (f"{pool}@{broker}", pool, f"@{broker}", ""):
+    for scope in (f"{pool}@{broker}", pool, f"@{broker}", ""):
         for key, text in walks.items():
-            found = re.fullmatch(rf"{re.escape(place)}<(\d+)\.(\d+)", key)
-            if found and version < (int(found[1]), int(found[2])):
+            bound = re.fullmatch(rf"{re.escape(scope)}<(\d+)\.(\d+)", key)
+            if bound and version < (int(bound[1]), int(bound[2])):
                 return text
-        if (place or ALL) in walks:
-            return walks[place or ALL]
+        if (scope or ALL) in walks:
+            return walks[scope or ALL]
     raise KeyError(f"no walk for {pool} on {broker}")

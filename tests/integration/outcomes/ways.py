@@ -1,4 +1,4 @@
-"""How rows are sent: each function here runs in a producer's process and returns the id of the row's job."""
+"""Ways to send a row: the functions return one that runs in a producer's process and returns the job's id."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from celery import Celery
 from tests.integration import tasks
 from tests.support.process import free_port
 
-PATIENCE = 30.0
-"""Seconds until a way gives up; its row then fails."""
+TIMEOUT = 30.0
+"""Seconds until a sender gives up; its row then fails."""
 
 HELD_SECONDS = 8
-"""How far away the ETA is of a job that is to be revoked, or to expire, before it comes."""
+"""Seconds until the ETA of a job that is revoked, or expires, before its ETA."""
 
 BEAT_ENTRY = "every other second"
 _SENT_BY_BEAT = re.compile(r" sent\. id->(\S+)\n")
@@ -65,7 +65,7 @@ def linked(task: Any, *args: Any, **callback: Any) -> Callable[[], str]:
 
 
 def published_by_a_task() -> str:
-    """Send a task that publishes another one; the row is about that other one."""
+    """Send a task that publishes another task; the row is about the published one."""
     task_id = str(uuid.uuid4())
     tasks.publish_child.delay(task_id)
     return task_id
@@ -80,13 +80,13 @@ def revoked_early() -> str:
 
 
 def revoked_while_held() -> str:
-    """Revoke a job that the worker holds for its ETA. For quorum queues the broker holds it, where nobody sees it."""
+    """Revoke a job that the worker holds for its ETA; with quorum queues the broker holds it, invisibly."""
     until = time.monotonic() + HELD_SECONDS
     task_id = str(tasks.add.apply_async((1, 2), countdown=HELD_SECONDS).id)
     if _conf().get("task_default_queue_type") != "quorum":
         _wait_until(lambda: time.monotonic() > until or _is_held(task_id))
     _revoke(task_id)
-    is_in_time = time.monotonic() < until  # or the machine is so busy that it may have run: another one
+    is_in_time = time.monotonic() < until  # if not, it may have run on this busy machine: send another job
     return task_id if is_in_time else revoked_while_held()
 
 
@@ -94,7 +94,7 @@ def terminated(signal: str) -> Callable[[], str]:
     """Revoke a running job with `terminate`."""
 
     def send() -> str:
-        directory = _new_folder()
+        directory = _new_directory()
         result = tasks.hold.delay(str(directory / "started"), str(directory / "never"), 4.0)
         _wait_until((directory / "started").exists)
         tasks.app.control.revoke(result.id, terminate=True, signal=signal)
@@ -104,13 +104,13 @@ def terminated(signal: str) -> Callable[[], str]:
 
 
 def with_a_new_file(task: Any) -> Callable[[], str]:
-    """Send the task with a path where it may leave a mark in its first run, for its second to find."""
-    return lambda: str(task.delay(str(_new_folder() / "marker")).id)
+    """Send the task with a path at which its first run creates a file that its second run finds."""
+    return lambda: str(task.delay(str(_new_directory() / "marker")).id)
 
 
 def by_beat() -> str:
-    """Let a real beat send the job. It ends when it has said that it did: one that is killed meanwhile tells nobody."""
-    directory = _new_folder()
+    """Let a real beat send the job, and end it when its log contains that: killed earlier, beat would not report it."""
+    directory = _new_directory()
     log = directory / "log"
     conf = {**_conf(), "beat_schedule": {BEAT_ENTRY: {"task": tasks.noop.name, "schedule": 2}}}
     command = [
@@ -132,15 +132,15 @@ def by_beat() -> str:
         _wait_until(lambda: _SENT_BY_BEAT.search(log.read_text()))
     finally:
         beat.terminate()
-        beat.wait(PATIENCE)
+        beat.wait(TIMEOUT)
     sent = _SENT_BY_BEAT.search(log.read_text())
     if sent is None:
-        raise AssertionError(f"beat has sent nothing\n{log.read_text()}")
+        raise AssertionError(f"beat sent nothing\n{log.read_text()}")
     return sent[1]
 
 
 def by_an_app_with(task: Any, *args: Any, **conf: Any) -> Callable[[], str]:
-    """Send the task from an app that has other settings."""
+    """Send the task from an app with other settings."""
 
     def send() -> str:
         app = Celery(set_as_current=False, broker=os.environ["BROKER_URL"], backend=os.environ["RESULT_BACKEND"])
@@ -151,7 +151,7 @@ def by_an_app_with(task: Any, *args: Any, **conf: Any) -> Callable[[], str]:
 
 
 def to_no_broker(task: Any, *args: Any) -> Callable[[], str]:
-    """Send the task to where no broker is."""
+    """Send the task to a port on which no broker listens."""
 
     def send() -> str:
         task_id = str(uuid.uuid4())
@@ -161,29 +161,31 @@ def to_no_broker(task: Any, *args: Any) -> Callable[[], str]:
                 app.tasks[task.name].apply_async(args, task_id=task_id, ignore_result=True)
             except app.tasks[task.name].OperationalError:
                 return task_id
-        raise AssertionError("there is a broker")
+        raise AssertionError("a broker listens there")
 
     return send
 
 
 def message(body: Any, headers: Mapping[str, Any] | None = None, **properties: Any) -> Callable[[], str]:
-    """Put a message into the queue that no Celery has made; ``ID`` in it stands for the job's id."""
+    """Publish a message that Celery has not made; ``ID`` in it stands for the job's id."""
 
     def send() -> str:
         task_id = str(uuid.uuid4())
-        made = json.loads(json.dumps([body, headers or {}, properties]).replace('"ID"', json.dumps(task_id)))
+        text = json.dumps([body, headers or {}, properties]).replace('"ID"', json.dumps(task_id))
+        message_body, message_headers, message_properties = json.loads(text)
         with tasks.app.producer_or_acquire() as producer:
+            queue = tasks.app.conf.task_default_queue
             producer.publish(
-                made[0], routing_key=tasks.app.conf.task_default_queue, exchange="", headers=made[1], **made[2]
+                message_body, routing_key=queue, exchange="", headers=message_headers, **message_properties
             )
         return task_id
 
     return send
 
 
-def _new_folder() -> Path:
-    """One that goes with the others of the test run."""
-    return Path(tempfile.mkdtemp(dir=os.environ["ROWS_FOLDER"]))
+def _new_directory() -> Path:
+    """Create a directory inside that of the test run."""
+    return Path(tempfile.mkdtemp(dir=os.environ["ROWS_DIRECTORY"]))
 
 
 def _conf() -> dict[str, Any]:
@@ -192,21 +194,21 @@ def _conf() -> dict[str, Any]:
 
 
 def _revoke(task_id: str) -> None:
-    """Until the worker knows it: a broadcast that comes before the worker listens is lost."""
+    """Revoke until the worker knows it: a broadcast before the worker listens is lost."""
     _wait_until(lambda: tasks.app.control.revoke(task_id) or _is_known_as_revoked(task_id))
 
 
 def _is_known_as_revoked(task_id: str) -> bool:
     replies = tasks.app.control.inspect(timeout=0.5).revoked() or {}
-    return any(task_id in known for known in replies.values())
+    return any(task_id in task_ids for task_ids in replies.values())
 
 
 def _is_held(task_id: str) -> bool:
     held = tasks.app.control.inspect(timeout=0.5).scheduled() or {}
-    return any(task_id == each["request"]["id"] for entries in held.values() for each in entries)
+    return any(task_id == entry["request"]["id"] for entries in held.values() for entry in entries)
 
 
 def _wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)

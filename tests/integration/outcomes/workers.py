@@ -1,4 +1,4 @@
-"""What becomes of a job in whose middle its worker ends, as rows: how the worker ends, and what is told of the job."""
+"""Rows for a worker that ends in the middle of a job: the worker's end, and the job's walk."""
 
 from __future__ import annotations
 
@@ -8,74 +8,84 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.outcomes.held import BEGUN, Held, walk_of
-from tests.integration.outcomes.rules import FINAL, broken, lacking
-from tests.integration.outcomes.table import ALL, EVENTLET, GEVENT, POOLS, PREFORK, SOLO, THREADS, Outcome, Told
+from tests.integration.outcomes.held import BEGUN, HeldJob, walk_of
+from tests.integration.outcomes.rules import FINAL, missing_extensions, violations
+from tests.integration.outcomes.table import (
+    ALL,
+    EVENTLET,
+    GEVENT,
+    POOLS,
+    PREFORK,
+    SOLO,
+    THREADS,
+    ExpectedWalks,
+    Outcome,
+)
 from tests.support.waiting import POLL_SECONDS, wait_until
 from tests.support.worker import WorkerProcess
 
 ENDED = f"{BEGUN} completed"
-AGAIN = f"{BEGUN} queued active completed"
+REQUEUED = f"{BEGUN} queued active completed"
 TWICE = f"{BEGUN} active completed"
-LOST = f"{BEGUN} unknown"
+UNKNOWN_END = f"{BEGUN} unknown"
 NOT_BEFORE_5_5: dict[str, str | None] = {f"{pool}<5.5": None for pool in POOLS}
 ENDS = (*FINAL, "unknown")
 
 CUT_OFF_SECONDS = 5.0
-"""A pool that cuts its jobs off has done so by then; one that waits for them waits until they are released."""
+"""A pool that kills its jobs has done so by then; one that waits for them waits until they are released."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ending(Told):
-    """One way in which a worker ends in the middle of a job, and what is told of the job by then.
+class Ending(ExpectedWalks):
+    """One way in which a worker ends in the middle of a job, and the job's walk.
 
-    `drive` gets the worker and the job, which is active. `walks` and `watched` are as those of an `Outcome`.
+    `drive` gets the worker and the job, which is active. `walks` and `monitor_walks` are as those of an `Outcome`.
     """
 
     name: str
-    what: str
-    drive: Callable[[WorkerProcess, Held], None]
+    description: str
+    drive: Callable[[WorkerProcess, HeldJob], None]
     walks: Mapping[str, str | None]
     task: str = "hold"
     conf: Mapping[str, Any] = field(default_factory=dict)
     extensions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What the extensions of a job's last event of a state hold: of an end, and of a state that it is in once more."""
+    """Expected extensions of a job's last event by state, for an end, and for a state that the job is in again."""
     note: str = ""
-    watched: Mapping[str, str | None] = field(default_factory=dict)
+    monitor_walks: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def warm(worker: WorkerProcess, job: Held) -> None:
-    """A shutdown that waits for the job."""
+def warm(worker: WorkerProcess, job: HeldJob) -> None:
+    """Shut down; the worker waits for the job."""
     worker.kill(signal.SIGTERM)
     wait_until(lambda: "Warm shutdown" in worker.logs(), 10, "no warm shutdown", worker.tail)
     job.release()
     worker.process.wait(30)
 
 
-def soft(worker: WorkerProcess, job: Held) -> None:
-    """A shutdown that waits for the job for a while, in which the job ends."""
+def soft(worker: WorkerProcess, job: HeldJob) -> None:
+    """Shut down; the worker waits for the job for a while, in which the job ends."""
     _kill_while_it_waits(worker, job, signal.SIGQUIT)
     wait_until(lambda: "Initiating Soft Shutdown" in worker.logs(), 10, "no soft shutdown", worker.tail)
     job.release()
     _wait_for_the_end(worker)
 
 
-def cold(worker: WorkerProcess, job: Held) -> None:
-    """A shutdown that does not wait for the job; a pool that does so none the less is not kept waiting for ever."""
+def cold(worker: WorkerProcess, job: HeldJob) -> None:
+    """Shut down without waiting for the job; release it in the end, since some pools wait all the same."""
     _kill_while_it_waits(worker, job, signal.SIGQUIT)
     _wait_for_the_end(worker)
     job.release()
     _wait_for_the_end(worker)
 
 
-def cold_and_again(worker: WorkerProcess, job: Held) -> None:
-    """A cold shutdown, and the same worker once more."""
+def cold_and_again(worker: WorkerProcess, job: HeldJob) -> None:
+    """Shut down without waiting for the job, and start the same worker again."""
     cold(worker, job)
     _start_again(worker, job)
 
 
-def killed_and_again(worker: WorkerProcess, job: Held) -> None:
-    """SIGKILL to the worker's main process, and the same worker once more."""
+def killed_and_again(worker: WorkerProcess, job: HeldJob) -> None:
+    """Kill the worker's main process by SIGKILL, and start the same worker again."""
     _kill_while_it_waits(worker, job, signal.SIGKILL)
     job.release()
     _start_again(worker, job)
@@ -89,9 +99,9 @@ ENDINGS_OF_WORKERS = (
         soft,
         {**NOT_BEFORE_5_5, SOLO: f"{BEGUN} failed", ALL: ENDED},
         conf={"worker_soft_shutdown_timeout": 3},
-        note="New in Celery 5.5. In a solo worker Celery's own signal handler raises NotImplementedError in the job, "
-        "which ends the worker before it sends an event of that.",
-        watched={SOLO: LOST},
+        note="New in Celery 5.5. In a solo worker Celery's signal handler raises NotImplementedError in the job, "
+        "which ends the worker before it sends an event for it.",
+        monitor_walks={SOLO: UNKNOWN_END},
     ),
     Ending(
         "soft shutdown, too long a job",
@@ -101,7 +111,7 @@ ENDINGS_OF_WORKERS = (
         conf={"worker_soft_shutdown_timeout": 1},
         extensions={"cancelled": {"celeryState": "RETRY", "reason": ...}, "unknown": {"reason": ...}},
         note="Threads, gevent and eventlet wait for the job all the same.",
-        watched={SOLO: LOST},
+        monitor_walks={SOLO: UNKNOWN_END},
     ),
     Ending(
         "cold shutdown",
@@ -109,19 +119,19 @@ ENDINGS_OF_WORKERS = (
         cold,
         {"solo<5.5": ENDED, SOLO: f"{BEGUN} failed", THREADS: ENDED, ALL: f"{BEGUN} cancelled"},
         extensions={"cancelled": {"reason": ...}, "unknown": {"reason": ...}},
-        note="Threads wait for the job. From 5.5 on Celery's own signal handler raises in the job of a solo worker, "
+        note="Threads wait for the job. From 5.5 on Celery's signal handler raises in the job of a solo worker, "
         "and in a greenlet that runs just then: such a job has failed.",
-        watched={"solo<5.5": ENDED, SOLO: LOST},
+        monitor_walks={"solo<5.5": ENDED, SOLO: UNKNOWN_END},
     ),
     Ending(
         "cold shutdown, acks_late",
         "SIGQUIT; the worker is started again",
         cold_and_again,
         {
-            PREFORK: AGAIN,
-            "gevent<5.5": AGAIN,
+            PREFORK: REQUEUED,
+            "gevent<5.5": REQUEUED,
             GEVENT: f"{BEGUN} cancelled",
-            "eventlet<5.5": AGAIN,
+            "eventlet<5.5": REQUEUED,
             EVENTLET: f"{BEGUN} cancelled",
             "solo<5.5": ENDED,
             SOLO: f"{BEGUN} failed",
@@ -131,7 +141,7 @@ ENDINGS_OF_WORKERS = (
         task="hold_late",
         extensions={"queued": {"requeued": True}, "active": {"redelivered": True}, "unknown": {"reason": ...}},
         note="Celery acknowledges a greenlet that it has killed. Before 5.5 threads end too late to be acknowledged.",
-        watched={"solo<5.5": ENDED, SOLO: LOST},
+        monitor_walks={"solo<5.5": ENDED, SOLO: UNKNOWN_END},
     ),
     Ending(
         "killed worker",
@@ -139,9 +149,9 @@ ENDINGS_OF_WORKERS = (
         killed_and_again,
         {"solo@rabbitmq": TWICE, ALL: BEGUN},
         extensions={"active": {"redelivered": True}, "unknown": {"reason": ...}},
-        note="Nobody runs it again, and nobody knows what became of it. A solo worker sends nothing before the job has "
-        "ended: no event of it, and no acknowledgement, so that RabbitMQ hands it out again.",
-        watched={"solo@rabbitmq": ENDED, SOLO: "queued", ALL: LOST},
+        note="It is not run again, and its end is not known. A solo worker sends nothing before the job has ended: no "
+        "event, and no acknowledgement, so that RabbitMQ delivers it again.",
+        monitor_walks={"solo@rabbitmq": ENDED, SOLO: "queued", ALL: UNKNOWN_END},
     ),
     Ending(
         "killed worker, acks_late",
@@ -150,41 +160,46 @@ ENDINGS_OF_WORKERS = (
         {"@redis": BEGUN, "@filesystem": BEGUN, ALL: TWICE},
         task="hold_late",
         extensions={"active": {"redelivered": True}, "unknown": {"reason": ...}},
-        note="Redis hands it out again after its visibility timeout; a filesystem never.",
-        watched={"solo@redis": "queued", SOLO: ENDED, "@redis": LOST, ALL: f"{LOST} active completed"},
+        note="Redis delivers it again after its visibility timeout; a filesystem never.",
+        monitor_walks={
+            "solo@redis": "queued",
+            SOLO: ENDED,
+            "@redis": UNKNOWN_END,
+            ALL: f"{UNKNOWN_END} active completed",
+        },
     ),
 )
 
 
 def faults(row: Ending, events: list[dict[str, Any]], worker: WorkerProcess, *, agents: bool = True) -> list[str]:
-    """What in `events`, all that was told of the job, breaks a rule or is not as `row` has it; in sentences.
+    """Return a sentence for each rule that `events`, all events of the job, break, and for each difference from `row`.
 
-    Without agents a worker's word may come before its producer's, which knows when and where the job was published.
+    Without agents a worker's event may precede its producer's, which has the time and queue of the publication.
     """
-    outcome = Outcome(row.name, row.what, str, {}, dated=agents, queue="" if agents else None)
-    found = broken(outcome, events, worker.broker.queue)
+    outcome = Outcome(row.name, row.description, str, {}, dated=agents, queue="" if agents else None)
+    differences = violations(outcome, events, worker.broker.queue)
     for state, extensions in row.extensions.items():
         of_state = [event for event in events if event["job"]["state"] == state]
         if of_state and (state in ENDS or len(of_state) > 1):
-            found += lacking(of_state[-1], extensions, worker.broker.name)
-    return found
+            differences += missing_extensions(of_state[-1], extensions, worker.broker.name)
+    return differences
 
 
-def _kill_while_it_waits(worker: WorkerProcess, job: Held, signum: int) -> None:
-    """Once the job is told to be active. In a greenlet that still ran, Celery's own handler would raise."""
+def _kill_while_it_waits(worker: WorkerProcess, job: HeldJob, signum: int) -> None:
+    """Send the signal once the job is reported active. In a greenlet that still ran, Celery's handler would raise."""
     wait_until(lambda: job.walk() == job.begun, 20, "not active", worker.tail)
     worker.kill(signum)
 
 
 def _wait_for_the_end(worker: WorkerProcess) -> None:
-    """Until the worker has ended, or time is up: a solo worker may go on, and a pool may wait for its job."""
+    """Wait for the worker's end, at most `CUT_OFF_SECONDS`: a solo worker may continue, a pool may wait for its job."""
     deadline = time.monotonic() + CUT_OFF_SECONDS
     while worker.running and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
-def _start_again(worker: WorkerProcess, job: Held) -> None:
-    """Start the worker again, and see that what it is sent is told: what was on its way is told by then as well."""
+def _start_again(worker: WorkerProcess, job: HeldJob) -> None:
+    """Start the worker again, and wait until a later job is reported: earlier events have arrived by then as well."""
     worker.start_again()
     later = job.sender.send("add", 1, 2)
-    wait_until(lambda: walk_of(job.endpoint, later) == ENDED, 30, "the second worker is silent", worker.tail)
+    wait_until(lambda: walk_of(job.endpoint, later) == ENDED, 30, "the second worker reports nothing", worker.tail)
