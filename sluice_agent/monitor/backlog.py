@@ -1,4 +1,4 @@
-"""What is read from the broker and not yet decoded: reading always goes first.
+"""Messages that are read from the broker and not yet decoded: reading always goes first.
 
 Redis cuts off a subscriber that falls 32 MB behind, so messages are taken off its socket as they are, and decoded when
 nothing more is to be read. In a storm they are packed meanwhile: lists of events shrink to a sixth.
@@ -15,16 +15,16 @@ from typing import Any
 
 from kombu.serialization import loads
 
-_PACK_BEYOND = 1_000_000  # bytes: what is decoded at once is not packed before
-_FASTEST = 1  # zlib's level
-_OVERHEAD = 250  # bytes that a message takes here beside its body
+_PACK_BEYOND = 1_000_000  # bytes: a short backlog is decoded at once and never packed
+_FASTEST = 1  # level of zlib
+_OVERHEAD = 250  # bytes of memory that a message takes beside its body
 _JSON = "application/json"
-_TYPED = b"__type__"  # where kombu's JSON holds values that JSON has no form for
+_TYPED = b"__type__"  # the key under which kombu's JSON encodes values that JSON has no type for
 
 
 @dataclass(slots=True)
 class Raw:
-    """A message as it came. `token` is the subscription's, `read_at` by the wall clock in seconds."""
+    """A message as received. `token` is the subscription's, `read_at` a time of the wall clock in seconds."""
 
     body: bytes
     content_type: str
@@ -35,38 +35,38 @@ class Raw:
 
 
 class Backlog:
-    """Messages in the order in which they came, and how many bytes they take."""
+    """A queue of messages in order of arrival, and the bytes of memory that they take."""
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._publications: deque[Raw] = deque()
+        self._messages: deque[Raw] = deque()
 
     def __len__(self) -> int:
-        return len(self._publications)
+        return len(self._messages)
 
     def add(self, message: Raw) -> None:
-        """Behind the others."""
+        """Append `message`, packed where the backlog is long."""
         if self.bytes > _PACK_BEYOND:
             message.body, message.is_packed = zlib.compress(message.body, _FASTEST), True
-        self._publications.append(message)
+        self._messages.append(message)
         self.bytes += len(message.body) + _OVERHEAD
 
     def take(self) -> Raw:
-        """The oldest."""
-        message = self._publications.popleft()
+        """Remove and return the oldest message."""
+        message = self._messages.popleft()
         self.bytes -= len(message.body) + _OVERHEAD
         return message
 
     def clear(self) -> None:
-        """Forget them: the broker hands them out again."""
-        self._publications.clear()
+        """Discard all messages: the broker delivers them again."""
+        self._messages.clear()
         self.bytes = 0
 
 
 def events_in(message: Raw, accept: Collection[str]) -> Iterator[Any]:
-    """The events of a message: workers send them one by one or in lists. Raises what its serialiser raises.
+    """Yield the events of a message: workers send them singly or in lists. Raises what its serialiser raises.
 
-    `accept` are content types, as kombu's `prepare_accept_content` has them.
+    `accept` are content types, as kombu's `prepare_accept_content` returns them.
     """
     body = zlib.decompress(message.body) if message.is_packed else message.body
     if message.content_type == _JSON and _TYPED not in body:

@@ -1,4 +1,4 @@
-"""A Celery app for a cluster of which only the broker is known, and that broker's address."""
+"""A Celery app for a cluster of which only the broker is known, and the source of its address."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sluice_agent.log import complain
 
 
 class BrokerApp(Celery):  # type: ignore[misc] # Celery is not typed
-    """Knows no more than its broker. `address` is asked at each connection: the credentials in it may have changed.
+    """A Celery app with nothing but a broker. `address` is called for every connection: credentials may have changed.
 
-    `event_exchange` is where the cluster's workers publish their events, if that is not Celery's default.
+    `event_exchange` is the exchange to which the workers publish their events, where it is not Celery's default.
     """
 
     def __init__(
@@ -28,18 +28,18 @@ class BrokerApp(Celery):  # type: ignore[misc] # Celery is not typed
         self._address = address
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
-        """A new connection, not yet open."""
+        """Return a new connection, not yet open."""
         return super().connection_for_read(url or self._address(), **options)
 
     def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
-        """A new connection, not yet open."""
+        """Return a new connection, not yet open."""
         return super().connection_for_write(url or self._address(), **options)
 
 
 class AddressFile:
-    """The address that a file holds, read at each call; the last good one while it holds none.
+    """The address in a file, read at every call; the last valid one while the file holds none.
 
-    Raises ValueError, with a sentence, where it holds none from the first.
+    Raises ValueError, with a sentence, where the file holds none at first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,18 +47,18 @@ class AddressFile:
         self._last = self._read()
 
     def __call__(self) -> str:
-        """The address as of now."""
+        """Return the current address."""
         try:
             self._last = self._read()
         except ValueError as error:
-            complain("broker_file", "%s; the address that it held before is used.", error)
+            complain("broker_file", "%s. The monitor uses the address that the file held before.", error)
         return self._last
 
     def _read(self) -> str:
         try:
             address = self._path.read_text(encoding="utf-8").strip()
         except UnicodeDecodeError:
-            raise ValueError(f"{self._path} is no text in UTF-8") from None
+            raise ValueError(f"{self._path} is not text in UTF-8") from None
         except OSError as error:
             raise ValueError(f"{self._path} can't be read: {error.strerror or error}") from None
         if not address:
@@ -71,19 +71,19 @@ class AddressFile:
 
 
 def check_address(address: str) -> None:
-    """Raises ValueError, with a sentence, where `address`, or one of several, is none that a connection can be made to.
+    """Raise ValueError, with a sentence, where `address`, or one of several, is none that a connection can be made to.
 
-    Nothing connects here. The sentence does not hold the address, in which there may be a password.
+    It connects to nothing. The sentence leaves out the address, which may contain a password.
     """
-    for one in address.split(";"):
+    for url in address.split(";"):
         try:
-            _ = Connection(one.strip()).transport
+            _ = Connection(url.strip()).transport
         except KeyError as error:
             raise ValueError(f"the broker's address is malformed: {error.args[0]}") from None
         except ImportError as error:
             raise ValueError(f"the broker's address needs a library that is not installed: {error}") from None
-        except Exception:  # noqa: BLE001 - each transport has errors of its own
+        except Exception:  # noqa: BLE001 - each transport raises other errors
             raise ValueError(
-                "the broker's address is malformed: it is transport://user:password@host:port/name, "
+                "the broker's address is malformed: it must be transport://user:password@host:port/name, "
                 "with the password percent-encoded"
             ) from None
