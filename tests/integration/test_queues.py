@@ -21,7 +21,7 @@ from sluice_agent import log
 from sluice_agent.monitor.connection import connect
 from sluice_agent.monitor.queues import QueueDepth
 from sluice_agent.monitor.queues.readers import RabbitMQQueueReader
-from sluice_agent.monitor.queues.sampler import Consumers, consumers
+from sluice_agent.monitor.queues.sampler import Consumers, inspect_consumers
 from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
 from tests.support.endpoint import Endpoint
 from tests.support.process import free_port
@@ -63,7 +63,7 @@ def own_redis(directory: Path) -> Iterator[Callable[[type[RedisServer]], Broker]
 
 def nobody() -> Consumers:
     """It is known that no worker runs."""
-    return Consumers(are_all=True)
+    return Consumers(is_complete=True)
 
 
 def send(app: Celery, count: int, **options: Any) -> None:
@@ -169,7 +169,7 @@ def test_asking_the_workers_leaves_nothing_behind(brokers: Callable[[str], Broke
 
     def objects_after_asking(times: int, connection: Any) -> int:
         for _ in range(times):
-            assert consumers(app, connection) == Consumers()
+            assert inspect_consumers(app, connection) == Consumers()
         gc.collect()
         return len(gc.get_objects())
 

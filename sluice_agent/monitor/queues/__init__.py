@@ -1,7 +1,7 @@
-"""How deep the queues are, and how many workers take from them, from outside.
+"""Samples the depth of the queues, and how many workers consume from them, from outside.
 
-A thread with a connection of its own. Who samples is settled by an election through the broker, so any number of
-sidecars and workers may run it. A file for each kind of broker; nothing of events or tasks may enter.
+A thread with its own connection. An election through the broker decides which process samples, so any number of
+sidecars and workers may run it. Nothing of events or tasks may enter this package.
 """
 
 from __future__ import annotations

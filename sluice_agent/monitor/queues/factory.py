@@ -1,4 +1,4 @@
-"""Which gauge and which election belong to a broker, and the connection to it that is the sampler's own."""
+"""Makes the sampler's own connection to a broker, and the queue reader and the election for it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from sluice_agent.monitor.queues.election import HEARTBEAT, Election, RabbitMQEl
 from sluice_agent.monitor.queues.management import Management
 from sluice_agent.monitor.queues.readers import QueueReader, RabbitMQQueueReader, RedisQueueReader, VirtualQueueReader
 
-_AMQP, _REDIS, _SQS = "amqp", "redis", "sqs"  # kombu's names of the kinds of transport
-_PATIENCE = 10.0  # seconds for one answer, where the user has set no other: a half-open connection must not hang us
+_AMQP, _REDIS, _SQS = "amqp", "redis", "sqs"  # kombu's names of its transports' drivers
+_TIMEOUT = 10.0  # seconds for one answer, where the user set none: a half-open connection must not block the thread
 _TIMEOUTS = {
-    _AMQP: ("read_timeout", "write_timeout"),  # that of connecting is broker_connection_timeout
+    _AMQP: ("read_timeout", "write_timeout"),  # the timeout of connecting is broker_connection_timeout
     _REDIS: ("socket_connect_timeout", "socket_timeout"),
 }
 
 
 @contextmanager
-def opened(app: Celery, failures: int) -> Iterator[Any]:
-    """A connection to the app's broker; after `failures` of them, the next broker of a failover list is tried."""
+def open_connection(app: Celery, failures: int) -> Iterator[Any]:
+    """Yield a connection to the app's broker; each of the `failures` moves on to the next of a failover list."""
     with app.connection_for_read(heartbeat=HEARTBEAT) as connection:
         for _ in range(failures % max(len(connection.alt or ()), 1)):
             connection.maybe_switch_next()
         for option in _TIMEOUTS.get(connection.transport.driver_type, ()):
-            connection.transport_options.setdefault(option, _PATIENCE)
+            connection.transport_options.setdefault(option, _TIMEOUT)
         skip_dead_sentinels(connection)
-        connection.connect()  # before an election is held: a login that is refused is no refusal of that
+        connection.connect()  # before the election, which a refused login must not look like a refusal of
         yield connection
 
 
 def reader_for(app: Celery, connection: Any, management_url: str | None) -> QueueReader:
-    """What asks this broker. Raises ValueError where the management API's address is none."""
+    """Return the queue reader for this broker. Raises ValueError where the management API's address is not valid."""
     kind = connection.transport.driver_type
     if kind == _AMQP:
         return RabbitMQQueueReader(connection, _management(connection, management_url))
@@ -44,19 +44,19 @@ def reader_for(app: Celery, connection: Any, management_url: str | None) -> Queu
         exchanges = (queue.exchange.name for queue in app.amqp.queues.values() if queue.exchange is not None)
         return RedisQueueReader(connection.default_channel, (name for name in exchanges if name))
     if kind == _SQS:
-        from sluice_agent.monitor.queues.sqs import SQSQueueReader  # noqa: PLC0415 - who has no SQS has no boto3
+        from sluice_agent.monitor.queues.sqs import SQSQueueReader  # noqa: PLC0415 - boto3 is missing where no SQS is used
 
         return SQSQueueReader(connection.default_channel)
     return VirtualQueueReader(connection)
 
 
 def election_for(connection: Any, name: str, owner: str) -> Election | None:
-    """Where this agent stands. None: this broker holds no elections, or this user may not."""
+    """Return the election to stand in; None where this broker can hold none, or its user may not."""
     kind = connection.transport.driver_type
     try:
         if kind == _REDIS:
             election = RedisElection(connection.default_channel.client, name, owner)
-            election.leads()  # whether this user may is not known before
+            election.leads()  # the first command that shows whether the user may
             return election
         if kind == _AMQP:
             return RabbitMQElection(connection, name, owner)
@@ -65,8 +65,8 @@ def election_for(connection: Any, name: str, owner: str) -> Election | None:
     except Exception as error:
         if not isinstance(error, _refusals(connection)):
             raise
-        why = f"{type(error).__name__}: {error}"
-        complain("election", "The broker refuses %s, by which agents agree who samples (%s).", name, why)
+        reason = f"{type(error).__name__}: {error}"
+        complain("election", "The broker refuses %s, by which agents elect the one that samples (%s).", name, reason)
     return None
 
 
@@ -75,10 +75,10 @@ def _refusals(connection: Any) -> tuple[type[Exception], ...]:
     if kind == _AMQP:
         return tuple(connection.channel_errors)
     if kind == _REDIS:
-        from redis.exceptions import NoPermissionError  # noqa: PLC0415 - who has no Redis has no redis-py
+        from redis.exceptions import NoPermissionError  # noqa: PLC0415 - redis-py is missing where no Redis is used
 
         return (NoPermissionError,)
-    from sluice_agent.monitor.queues.sqs import REFUSALS  # noqa: PLC0415 - who has no SQS has no boto3
+    from sluice_agent.monitor.queues.sqs import REFUSALS  # noqa: PLC0415 - boto3 is missing where no SQS is used
 
     return REFUSALS
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sluice_agent.monitor.queues.sampler import counted
+from sluice_agent.monitor.queues.sampler import count_consumers
 from tests.unit.monitor.cluster import CONNECTION, PID, START, WORKER, Cluster
 
 MESSAGE = {"name": "app.add", "args": "(1, 2)", "kwargs": "{}", "root_id": "r", "parent_id": "p", "retries": 0}
@@ -94,7 +94,7 @@ def test_no_answer_is_dropped_for_a_part(what: str, path: list[int], value: Any)
 )
 def test_no_worker_is_counted_wrong_for_a_part(replies: list[Any], path: list[int], value: Any) -> None:
     """Whoever answers in a worker's name would otherwise end the samples of all queues."""
-    found = counted([*replies, {WORKER: replaced([{"name": "q"}, {"name": "r"}], path, value)}])
+    found = count_consumers([*replies, {WORKER: replaced([{"name": "q"}, {"name": "r"}], path, value)}])
     assert all(isinstance(name, str) for name in found.by_queue)
 
 
