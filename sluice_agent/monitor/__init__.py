@@ -1,4 +1,4 @@
-"""A cluster watched from outside: the broker's events and queues in our model, for workers that can't be changed.
+"""Watches a cluster from outside: the broker's events and queues in our model, for workers that can't be changed.
 
 Imports Celery and kombu, and nothing of the transport or the settings: it is given callables and plain values.
 """
@@ -21,50 +21,49 @@ from sluice_agent.monitor.receiver import Receiver
 from sluice_agent.monitor.subscription import Transient
 from sluice_agent.monitor.tracker import Tracker
 
-_AGENT_SECONDS = 5.0  # a worker shows its agent in its heartbeats, one in two seconds, and in an answer to `inspect`
-
 __all__ = ["DurableQueue", "Monitor", "MonitorState"]
 
-_MOST_LAG = 5.0  # seconds: an event that is older may wait to be read, and say that a worker has taken a job
+_AGENT_SECONDS = 5.0  # a worker shows its agent in its heartbeats, one in two seconds, and in a reply to `inspect`
+_MOST_LAG = 5.0  # seconds: with a longer one, an unread event may show that a worker has received the job
 
 
 @dataclass(frozen=True, slots=True)
 class MonitorState:
-    """A monitor at one moment. Counts are those since it started."""
+    """The state of a monitor at one moment. Counts are those since it started."""
 
     connected: bool
     """Whether the receiver is subscribed to the broker's events, and the broker has answered lately."""
     connections: int
-    """How often the receiver connected; none: it has never heard; more than one: it was cut off in between."""
+    """How often the receiver connected; 0: never yet; more than 1: it was cut off in between."""
     gaps: int
-    """How often it was deaf for a while after it had heard."""
+    """How often it was disconnected for a while."""
     gap_seconds: float
-    """For how long altogether. In durable mode the events of that time wait in the queue, else they are missing."""
+    """Length of all gaps. In durable mode the events of that time wait in the queue, else they are missing."""
     silent_seconds: float
-    """Since the broker's last sign of life: an event, or the answer to a probe; else since the start."""
+    """Time since the broker's last sign of life: an event, or the answer to a probe; else since the start."""
     read_ahead_bytes: int
-    """What is read from the broker and not yet decoded."""
+    """Bytes read from the broker and not yet decoded."""
     lag_seconds: float
-    """How long the last event waited between its reading and its line."""
+    """How long the last event waited from its reading to its line."""
     undecodable: int
     """Messages that were no events."""
     events: Mapping[str, int]
-    """The events that came, by Celery's name of their type."""
+    """Events received, by Celery's name of their type."""
     remembered: int
-    """Jobs in the observer's memory."""
+    """Jobs in the tracker's memory."""
     workers: int
-    """Workers that the observer knows."""
+    """Workers that are online."""
     depths: Mapping[str, Any]
     """The latest sample of each queue, as the queue sampler keeps it."""
 
 
 class Monitor:
-    """Receiver, observer, inspector and queue sampler of one broker, put together.
+    """The receiver, tracker, control client and queue sampler of one broker, put together.
 
-    `emit` takes an event, as the line that is sent; `lost` counts one that could not be made, by reason. `queues` are
-    names that are sampled beside those that are found. `durable` is the queue that collects events while nobody
-    listens, and while `can_keep` says that nothing can be written down; None: a queue that lives as long as its
-    connection.
+    `emit` takes an event, as the line that is sent; `drop` counts one that could not be made, by reason. `queues` are
+    names that are sampled beside those that are discovered. `durable` is the queue that collects events while no
+    monitor listens, and while `can_keep` returns False: nothing can be written; None: a queue that lives as long as
+    its connection.
     """
 
     def __init__(
@@ -101,8 +100,8 @@ class Monitor:
         )
         self._control_client = ControlClient(app, enable_events=enable_events)
         subscription = Durable(app, durable) if durable else Transient(app)
-        self._receiver = Receiver(app, self._tracker, self._control_client, subscription, drop, self._look, can_keep)
-        self._workers = 0
+        self._receiver = Receiver(app, self._tracker, self._control_client, subscription, drop, self._on_tick, can_keep)
+        self._worker_count = 0
         self._seen_queues: frozenset[str] = frozenset()
         self._suspected_queues: frozenset[str] = frozenset()
         self._suspected_at = 0.0
@@ -121,20 +120,20 @@ class Monitor:
         )
 
     def start(self) -> None:
-        """Begin, in threads of its own. Returns at once, whether the broker can be reached or not."""
+        """Start the threads. Returns at once, whether the broker can be reached or not."""
         self._control_client.start()
         self._receiver.start()
         self._sampler.start()
 
     def stop(self, timeout: float) -> None:
-        """End within `timeout` seconds: what was read from the broker is told first."""
+        """Process what was read from the broker, and stop, within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         self._receiver.stop(timeout)
         self._sampler.stop(max(deadline - time.monotonic(), 0.0))
         self._control_client.stop(max(deadline - time.monotonic(), 0.0))
 
     def state(self) -> MonitorState:
-        """How it goes."""
+        """Return the present state."""
         receiver = self._receiver
         depths: Mapping[str, Any] = self._sampler.depths
         return MonitorState(
@@ -148,24 +147,24 @@ class Monitor:
             undecodable=receiver.undecodable,
             events=dict(self._tracker.event_counts),
             remembered=self._tracker.remembered,
-            workers=self._workers,
+            workers=self._worker_count,
             depths=depths,
         )
 
-    def _look(self) -> None:
-        """In the receiver's thread, the only one that may ask the observer: keep what other threads ask for."""
+    def _on_tick(self) -> None:
+        """Copy what other threads need from the tracker: only the receiver's thread, which runs this, may call it."""
         workers = self._tracker.workers()
-        self._workers = len(workers)
+        self._worker_count = len(workers)
         self._seen_queues = frozenset(self._tracker.queues())
-        self._look_for_missing()
-        taken_from = Counter(queue for worker in workers.values() for queue in worker.queues)
-        are_all = self._receiver.has_met_everyone and all(worker.queues for worker in workers.values())
-        self._consumers = Consumers(taken_from, are_all)
+        self._check_suspected_queues()
+        by_queue = Counter(queue for worker in workers.values() for queue in worker.queues)
+        is_complete = self._receiver.knows_all_workers and all(worker.queues for worker in workers.values())
+        self._consumers = Consumers(by_queue, is_complete)
 
-    def _look_for_missing(self) -> None:
-        """Pass on which queues are to be looked at, and what was seen there since."""
-        seen_at, ready = self._sampler.ready
-        if self._suspected_queues and seen_at > self._suspected_at and self._receiver.lag_seconds < _MOST_LAG:
+    def _check_suspected_queues(self) -> None:
+        """Pass the suspected queues to the sampler, and the depths that it has read since to the tracker."""
+        sampled_at, ready = self._sampler.ready
+        if self._suspected_queues and sampled_at > self._suspected_at and self._receiver.lag_seconds < _MOST_LAG:
             self._tracker.on_queue_lengths(ready)
         suspected = frozenset(self._tracker.suspected_queues)
         if suspected != self._suspected_queues:

@@ -1,8 +1,8 @@
-"""Asks workers what events do not say, and to send events at all: in a thread of its own, never in a loop.
+"""Sends control commands to workers: asks them what events leave out, and has them send events. In its own thread.
 
-A worker is asked once, and again when it returns; all of them are asked when a connection begins, since events may have
-been missed before. What they answer goes back to whoever calls the observer, by a queue. So does what they say when
-they are told to send events: those that say nothing are told again.
+A worker is asked once, and again when it returns; all are asked when a connection begins, since events may have been
+missed before. Their replies go through a queue to the thread that calls the tracker. So do acknowledgements of
+`enable_events`: it is repeated to workers that send none.
 """
 
 from __future__ import annotations
@@ -21,103 +21,106 @@ from sluice_agent.log import complain, logger
 from sluice_agent.monitor.connection import skip_dead_sentinels
 from sluice_agent.monitor.tracked_worker import TrackedWorker
 
-QUESTIONS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled")
+INSPECT_COMMANDS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled")
 ENABLE = "enable_events"
 _ARGUMENTS = {"registered": {"taskinfoitems": ["acks_late"]}}
-_ANSWER_SECONDS = 1.0  # Celery's own default: a worker that is so busy that it takes longer is known by its events
-_MOST_AT_ONCE = 200  # workers in one question
+_REPLY_TIMEOUT = 1.0  # Celery's own default: a worker so busy that it takes longer is known by its events
+_MOST_AT_ONCE = 200  # workers that one command is addressed to
+
+_FIRST_PAUSE = 1.0  # seconds until `enable_events` is sent again to a worker; then twice that, and so on
+_LONGEST_PAUSE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class ControlReply:
-    """What one worker answered."""
+    """One worker's reply to one command."""
 
     worker: str
-    what: str
+    command: str
     reply: Any
 
 
 @dataclass(frozen=True, slots=True)
 class RoundFinished:
-    """Everybody has been asked for the connection of this number; all answers are before this in the queue."""
+    """All workers have been asked for the connection of this number; all replies are before this in the queue."""
 
     connection: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
-    """Workers that are to be asked, and that are to be told to send events; `everyone`: all that there are."""
+class _Request:
+    """Workers to inspect, and workers to send `enable_events` to; `everyone`: all that there are."""
 
-    ask: frozenset[str] = frozenset()
+    inspect: frozenset[str] = frozenset()
     enable: frozenset[str] = frozenset()
     everyone: bool = False
 
-    def __or__(self, other: _Names) -> _Names:
-        return _Names(self.ask | other.ask, self.enable | other.enable, self.everyone or other.everyone)
+    def __or__(self, other: _Request) -> _Request:
+        return _Request(self.inspect | other.inspect, self.enable | other.enable, self.everyone or other.everyone)
 
 
 class ControlClient:
-    """Its answers wait in `answers`. Never raises; each round has a connection of its own, which ends with it.
+    """Puts replies into `replies`. Never raises; opens a connection for each request, and closes it after it.
 
-    `enables_events` says whether workers are told to send events at all.
+    `enables_events` is whether workers are made to send events at all.
     """
 
     def __init__(self, app: Celery, *, enable_events: bool) -> None:
-        self.answers: SimpleQueue[ControlReply | RoundFinished] = SimpleQueue()
+        self.replies: SimpleQueue[ControlReply | RoundFinished] = SimpleQueue()
         self._app = app
         self._control = app.control.__class__(app)
         self._control.mailbox.producer_pool = None  # else it publishes over connections that the app keeps open
         self.enables_events = enable_events
-        self._requests: SimpleQueue[int | _Names | None] = SimpleQueue()
+        self._requests: SimpleQueue[int | _Request | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="sluice-inspector", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """End; a round that is on its way is not waited for longer than `timeout` seconds."""
+        """Stop the thread; wait at most `timeout` seconds for a request that is under way."""
         self._stopped.set()
         self._requests.put(None)
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def ask_all(self, connection: int) -> None:
-        """Ask everybody, as connection number `connection` has just begun."""
+    def inspect_all(self, connection: int) -> None:
+        """Inspect all workers, as connection number `connection` has just begun."""
         self._requests.put(connection)
 
-    def ask(self, workers: Collection[str]) -> None:
-        """Ask these, which have just appeared."""
-        self._requests.put(_Names(ask=frozenset(workers)))
+    def inspect(self, workers: Collection[str]) -> None:
+        """Inspect these workers, which have just appeared."""
+        self._requests.put(_Request(inspect=frozenset(workers)))
 
     def discover(self) -> None:
-        """Ask everybody, as there may be workers that have not appeared: they send no heartbeats, and no events."""
-        self._requests.put(_Names(everyone=True))
+        """Inspect all workers, as there may be some that have not appeared: they send no heartbeats, and no events."""
+        self._requests.put(_Request(everyone=True))
 
     def enable(self, workers: Collection[str]) -> None:
-        """Tell these to send events of their tasks. The answer of one that does is an `ControlReply` to `ENABLE`."""
-        self._requests.put(_Names(enable=frozenset(workers)))
+        """Make these workers send events of their tasks. One that does puts a `ControlReply` to `ENABLE`."""
+        self._requests.put(_Request(enable=frozenset(workers)))
 
     def _run(self) -> None:
-        while (request := self._next()) is not None and not self._stopped.is_set():
+        while (request := self._next_request()) is not None and not self._stopped.is_set():
             try:
-                self._round(request)
-            except Exception as error:  # noqa: BLE001 - each transport has errors of its own, and workers answer anything
-                complain("inspect", "Workers can't be asked (%s: %s).", type(error).__name__, error)
+                self._perform(request)
+            except Exception as error:  # noqa: BLE001 - each transport raises other errors, and workers reply anything
+                complain("inspect", "A control command to the workers failed (%s: %s).", type(error).__name__, error)
             if isinstance(request, int):
-                self.answers.put(RoundFinished(request))
+                self.replies.put(RoundFinished(request))
 
-    def _next(self) -> int | _Names | None:
-        """What is asked for, waiting for it; all workers that were named meanwhile are one request."""
+    def _next_request(self) -> int | _Request | None:
+        """Wait for the next request and return it, merged with those that name workers and came meanwhile."""
         request = self._requests.get()
-        while isinstance(request, _Names) and not self._requests.empty():
+        while isinstance(request, _Request) and not self._requests.empty():
             following = self._requests.get()
-            request = request | following if isinstance(following, _Names) else following  # everybody: these too
+            request = request | following if isinstance(following, _Request) else following  # all: these included
         return request
 
-    def _round(self, request: int | _Names) -> None:
+    def _perform(self, request: int | _Request) -> None:
         with self._app.connection_for_write() as connection:
             skip_dead_sentinels(connection)
             connection.ensure_connection(
@@ -125,69 +128,67 @@ class ControlClient:
             )
             if isinstance(request, int) or request.everyone:
                 if self.enables_events:
-                    self._control.enable_events(connection=connection)  # at once; who has heard it is seen later
-                self._ask(None, connection)
+                    self._control.enable_events(connection=connection)  # at once, then to each until it acknowledges
+                self._inspect(None, connection)
             else:
                 self._enable_events(sorted(request.enable), connection)
-                for some in _chunks(sorted(request.ask)):
-                    self._ask(some, connection)
+                for chunk in _chunks(sorted(request.inspect)):
+                    self._inspect(chunk, connection)
 
     def _enable_events(self, workers: list[str], connection: Connection) -> None:
-        enabled = [worker for some in _chunks(workers) for worker in self._put(ENABLE, some, connection)]
+        enabled = [worker for chunk in _chunks(workers) for worker in self._send(ENABLE, chunk, connection)]
         if enabled:
-            what = "Told to send events of their tasks: %d workers, such as %s (--no-enable-events: they are not)"
-            logger.info(what, len(enabled), enabled[0])
+            text = "Enabled task events on %d workers, such as %s (--no-enable-events leaves them off)"
+            logger.info(text, len(enabled), enabled[0])
 
-    def _ask(self, workers: list[str] | None, connection: Connection) -> None:
-        """Put the first question, and the others to those that answer it: nobody is waited for twice."""
-        answered = sorted(self._put(QUESTIONS[0], workers, connection))
-        for some in _chunks(answered):
-            for what in QUESTIONS[1:]:
+    def _inspect(self, workers: list[str] | None, connection: Connection) -> None:
+        """Send the first command, and the others to those that reply to it: no silent worker is waited for twice."""
+        replied = sorted(self._send(INSPECT_COMMANDS[0], workers, connection))
+        for chunk in _chunks(replied):
+            for command in INSPECT_COMMANDS[1:]:
                 if self._stopped.is_set():
                     return
-                self._put(what, some, connection)
+                self._send(command, chunk, connection)
 
-    def _put(self, what: str, workers: list[str] | None, connection: Connection) -> Collection[str]:
-        """Ask, and pass on what was answered; who did."""
-        answers: list[dict[str, Any]] = self._control.broadcast(
-            what,
-            _ARGUMENTS.get(what),
+    def _send(self, command: str, workers: list[str] | None, connection: Connection) -> Collection[str]:
+        """Send `command`, pass the replies on, and return the names of the workers that replied."""
+        replies: list[dict[str, Any]] = self._control.broadcast(
+            command,
+            _ARGUMENTS.get(command),
             destination=workers,
             reply=True,
-            timeout=_ANSWER_SECONDS,
+            timeout=_REPLY_TIMEOUT,
             limit=len(workers) if workers else None,
             connection=connection,
         )
-        answered = set()
+        replied = set()
         for worker, reply in chain.from_iterable(
-            answer.items() for answer in answers or () if isinstance(answer, dict)
+            by_worker.items() for by_worker in replies or () if isinstance(by_worker, dict)
         ):
             if not (isinstance(reply, dict) and reply.keys() == {"error"}):
-                answered.add(worker)
-                self.answers.put(ControlReply(worker, what, reply))
-        return answered
+                replied.add(worker)
+                self.replies.put(ControlReply(worker, command, reply))
+        return replied
 
 
-def _chunks(workers: list[str]) -> Iterator[list[str]]:
-    for first in range(0, len(workers), _MOST_AT_ONCE):
-        yield workers[first : first + _MOST_AT_ONCE]
-
-
-def drain(answers: SimpleQueue[ControlReply | RoundFinished]) -> Iterator[ControlReply | RoundFinished]:
-    """What has come so far."""
+def drain(replies: SimpleQueue[ControlReply | RoundFinished]) -> Iterator[ControlReply | RoundFinished]:
+    """Yield the replies that have arrived so far."""
     try:
         while True:
-            yield answers.get_nowait()
+            yield replies.get_nowait()
     except Empty:
         return
 
 
-_FIRST_PAUSE = 1.0  # seconds until a worker that has not answered is told again; then twice that, and so on
-_LONGEST_PAUSE = 30.0
+def _chunks(workers: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(workers), _MOST_AT_ONCE):
+        yield workers[start : start + _MOST_AT_ONCE]
 
 
 @dataclass(slots=True)
-class _Attempt:
+class _Backoff:
+    """When `enable_events` is next sent to one worker process, unless it has acknowledged it."""
+
     pid: int
     due: float
     pause: float = _FIRST_PAUSE
@@ -195,37 +196,37 @@ class _Attempt:
 
 
 class EnableBackoff:
-    """Each worker process is told, anew with each connection of ours, until it has acknowledged it."""
+    """Decides when `enable_events` is sent to each worker process: until it acknowledges, anew with each connection."""
 
     def __init__(self) -> None:
-        self._attempts: dict[str, _Attempt] = {}
+        self._backoffs: dict[str, _Backoff] = {}
 
     def due(self, online: Mapping[str, TrackedWorker], now: float) -> Collection[str]:
-        """The names of those to tell, of the workers that are `online` at `now`, by the monotonic clock."""
-        for name in self._attempts.keys() - online.keys():
-            del self._attempts[name]
-        return [name for name, view in online.items() if self._is_due(name, view.pid, now)]
+        """Return the names of the `online` workers to send it to at `now`, a time of the monotonic clock."""
+        for name in self._backoffs.keys() - online.keys():
+            del self._backoffs[name]
+        return [name for name, worker in online.items() if self._is_due(name, worker.pid, now)]
 
     def acknowledged(self, worker: str) -> None:
-        """It has said that it sends events of its tasks."""
-        attempt = self._attempts.get(worker)
-        if attempt is not None:
-            attempt.is_acknowledged = True
+        """Record that `worker` has acknowledged: it sends events of its tasks."""
+        backoff = self._backoffs.get(worker)
+        if backoff is not None:
+            backoff.is_acknowledged = True
 
     def started(self, worker: str) -> None:
-        """It says that it has just started: what another process of its name said is of no use."""
-        self._attempts.pop(worker, None)
+        """Forget the acknowledgement of an earlier process of this name: `worker` has just started."""
+        self._backoffs.pop(worker, None)
 
     def forget(self) -> None:
-        """A new connection: any of them may be another process by now."""
-        self._attempts.clear()
+        """Forget all acknowledgements, for a new connection: any worker may be another process by now."""
+        self._backoffs.clear()
 
     def _is_due(self, name: str, pid: int, now: float) -> bool:
-        attempt = self._attempts.get(name)
-        if attempt is None or attempt.pid != pid:
-            attempt = self._attempts[name] = _Attempt(pid, now)
-        if attempt.is_acknowledged or now < attempt.due:
+        backoff = self._backoffs.get(name)
+        if backoff is None or backoff.pid != pid:
+            backoff = self._backoffs[name] = _Backoff(pid, now)
+        if backoff.is_acknowledged or now < backoff.due:
             return False
-        attempt.due = now + attempt.pause
-        attempt.pause = min(attempt.pause * 2, _LONGEST_PAUSE)
+        backoff.due = now + backoff.pause
+        backoff.pause = min(backoff.pause * 2, _LONGEST_PAUSE)
         return True

@@ -1,7 +1,7 @@
-"""A named queue on RabbitMQ that collects events whether anybody listens or not, shared by any number of sidecars.
+"""A named queue on RabbitMQ that collects events also while no monitor listens, shared by any number of sidecars.
 
-It is a quorum queue, so that it outlives the broker's restart, and it has one active consumer: the events of a job make
-sense in their order and to one observer. The broker chooses that one, and when it goes the next goes on where it was.
+It is a quorum queue, so that it survives the broker's restart, and it has one active consumer: the events of a job make
+sense in their order and to one tracker. The broker chooses that consumer; when it stops, the next continues from there.
 An event is acknowledged when it has its line in the journal.
 """
 
@@ -17,32 +17,32 @@ from kombu import Connection, Consumer, Message, Queue
 
 from sluice_agent.monitor.subscription import event_exchange
 
-_PREFETCH = 10_000  # messages on their way: those of two seconds, for which the observer may hold back what it hears
-_MOST_KNOWN = 2 * _PREFETCH
+_PREFETCH = 10_000  # unacknowledged messages: those of two seconds, for which the tracker may hold back events
+_MOST_SEEN = 2 * _PREFETCH
 _PRECONDITION_FAILED = 406
 
 
 @dataclass(frozen=True, slots=True)
 class DurableQueue:
-    """What to call the queue, and what it may grow to while nobody listens; then the oldest messages go first."""
+    """The queue's name, and how far it may grow while no monitor listens; then the oldest messages are removed."""
 
     name: str
     most_messages: int
     keep_seconds: float
 
 
-class AnotherQueueError(Exception):
-    """A queue of that name is there, and is not what was asked for."""
+class QueueMismatchError(Exception):
+    """Raised where a queue of that name exists with other arguments."""
 
     def __init__(self, name: str, why: object) -> None:
         super().__init__(
-            f"The queue {name} was made with other numbers, or for something else ({why}): name another "
+            f"The queue {name} was made with other numbers, or for another purpose ({why}): choose another name "
             "with --durable, give --durable-seconds and --durable-messages as they were, or delete the queue"
         )
 
 
 class Durable:
-    """The subscription to a `DurableQueue`. What was taken and could not be acknowledged is not taken again."""
+    """The subscription to a `DurableQueue`. A message processed but not acknowledged is not processed again."""
 
     is_durable = True
     most_ahead = 16_000_000
@@ -52,16 +52,16 @@ class Durable:
         self._queue = queue
         self._consumer: Consumer | None = None
         self._channel: Any = None
-        # What was taken and is not acknowledged yet: what was heard by then, the message's tag, its body's hash.
+        # Processed and not acknowledged: the tracker's `received_seq` by then, the delivery tag, the body's hash.
         self._unacked: deque[tuple[int, int, int]] = deque()
-        self._known: set[int] = set()  # the same of connections that went: the broker hands these messages out again
+        self._seen: set[int] = set()  # hashes of those of lost connections: the broker redelivers these messages
 
     def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
         """Declare the queue where it is absent, and consume it once this replica is the active one.
 
-        Raises `AnotherQueueError` where it is there and has other arguments.
+        Raises `QueueMismatchError` where it exists with other arguments.
         """
-        self.lose()
+        self.connection_lost()
         queue = Queue(
             self._queue.name,
             exchange=event_exchange(self._app, connection),
@@ -83,30 +83,30 @@ class Durable:
         except connection.channel_errors as error:
             if getattr(error, "code", None) != _PRECONDITION_FAILED:
                 raise
-            raise AnotherQueueError(self._queue.name, error.reply_text) from error
+            raise QueueMismatchError(self._queue.name, error.reply_text) from error
         return channel
 
-    def lose(self) -> None:
-        """The connection went: what it brought, and was not acknowledged, is handed out again."""
-        if len(self._known) > _MOST_KNOWN:
-            self._known = set()
-        self._known.update(digest for _, _, digest in self._unacked)
+    def connection_lost(self) -> None:
+        """Remember the messages that were processed and not acknowledged: the broker redelivers them."""
+        if len(self._seen) > _MOST_SEEN:
+            self._seen = set()
+        self._seen.update(digest for _, _, digest in self._unacked)
         self._unacked.clear()
 
     def token(self, message: Message) -> tuple[Any, bool]:
-        """Redelivered messages that this process took before are not new."""
+        """Return its token, and whether it is new: not a redelivery of a message that this process has processed."""
         digest = hash(message.body)
-        is_fact = bool(message.delivery_info.get("redelivered")) and digest in self._known
-        if is_fact:
-            self._known.discard(digest)
-        return (message.delivery_tag, digest), not is_fact
+        is_seen = bool(message.delivery_info.get("redelivered")) and digest in self._seen
+        if is_seen:
+            self._seen.discard(digest)
+        return (message.delivery_tag, digest), not is_seen
 
     def mark_processed(self, token: Any, received_seq: int) -> None:
-        """To be acknowledged."""
+        """Keep the token until its message may be acknowledged."""
         self._unacked.append((received_seq, *token))
 
     def ack_through(self, ack_watermark: float) -> None:
-        """Acknowledge what has its lines, up to the first message that has not."""
+        """Acknowledge the messages whose events have their lines, up to the first that has not."""
         tag = 0
         while self._unacked and self._unacked[0][0] <= ack_watermark:
             _, tag, _ = self._unacked.popleft()
@@ -114,18 +114,18 @@ class Durable:
             self._channel.basic_ack(tag, multiple=True)
 
     def close(self) -> None:
-        """The queue stays, and collects."""
+        """Stop consuming. The queue stays, and collects."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.cancel()
 
 
 def why_not_durable(app: Celery) -> str | None:
-    """Why this app's broker can't have a durable queue of events, and what to do instead; None where it can."""
+    """Return why this app's broker can't have a durable queue of events, and what to do instead; None where it can."""
     driver = app.connection_for_read().transport.driver_type
     if driver == "amqp":
         return None
     return (
-        f"--durable needs RabbitMQ, and this broker is {driver}, which keeps no event that nobody takes: to lose "
-        "nothing here, let the workers tell it themselves: sluice_agent.install(), or `-I sluice_agent.auto`"
+        f"--durable needs RabbitMQ, and this broker is {driver}, which keeps no event while no monitor listens: to "
+        "lose nothing here, let the workers report their jobs: sluice_agent.install(), or `-I sluice_agent.auto`"
     )

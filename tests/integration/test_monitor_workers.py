@@ -126,4 +126,4 @@ def _is_told(endpoint: Endpoint, job: str) -> bool:
 
 
 def _said_to_be_told(sidecar: Sidecar, times: int) -> bool:
-    return sidecar.process.logs().count("Told to send events") >= times
+    return sidecar.process.logs().count("Enabled task events") >= times

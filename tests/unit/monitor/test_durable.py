@@ -60,7 +60,7 @@ def test_what_was_taken_before_the_connection_went_is_not_new() -> None:
     subscription, _ = durable()
     subscription.mark_processed(subscription.token(message(1, b"told"))[0], 0)
     subscription.token(message(2, b"untold"))
-    subscription.lose()
+    subscription.connection_lost()
     assert not subscription.token(message(1, b"told", redelivered=True))[1]
     assert subscription.token(message(2, b"untold", redelivered=True))[1]
     assert subscription.token(message(3, b"told"))[1], "the same words again are another message"

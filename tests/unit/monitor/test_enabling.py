@@ -64,7 +64,7 @@ class Asking(ControlClient):
         self.asked: list[str] = []
         self.enabled: list[str] = []
 
-    def ask(self, workers: Any) -> None:
+    def inspect(self, workers: Any) -> None:
         self.asked += workers
 
     def enable(self, workers: Any) -> None:
@@ -86,12 +86,12 @@ class Listening(Receiver):
         self._backlog.add(Raw(json.dumps(event).encode(), "application/json", "utf-8", None, time.time()))
         self._decode(float("inf"))
 
-    def answers(self, what: str, reply: Any) -> None:
-        self.inspector.answers.put(ControlReply(WORKER, what, reply))
+    def replies(self, what: str, reply: Any) -> None:
+        self.inspector.replies.put(ControlReply(WORKER, what, reply))
         self._take_replies()
 
     def all_were_asked(self) -> None:
-        self.inspector.answers.put(RoundFinished(self.connections))
+        self.inspector.replies.put(RoundFinished(self.connections))
         self._take_replies()
 
     def tick(self) -> tuple[list[str], list[str]]:
@@ -107,9 +107,9 @@ def test_a_worker_that_is_started_anew_is_asked_and_told_at_the_next_look(pid: i
     receiver = Listening()
     receiver.hears("worker-online")
     assert receiver.tick() == ([WORKER], [WORKER])
-    receiver.answers("stats", {"pool": {"implementation": "solo"}})
+    receiver.replies("stats", {"pool": {"implementation": "solo"}})
     assert receiver.tick()[0] == []
-    receiver.answers(ENABLE, {"ok": "task events enabled"})
+    receiver.replies(ENABLE, {"ok": "task events enabled"})
     receiver.hears("worker-offline")
     receiver.tick()
     receiver.hears("worker-online", pid)
@@ -119,20 +119,20 @@ def test_a_worker_that_is_started_anew_is_asked_and_told_at_the_next_look(pid: i
 def test_answers_to_other_questions_are_no_acknowledgement() -> None:
     """They came a second later, when the worker could hear: it had not heard that it is to send events."""
     receiver = Listening()
-    receiver._ask_all()
-    receiver.answers("stats", {"pool": {"implementation": "solo"}})
+    receiver._inspect_all()
+    receiver.replies("stats", {"pool": {"implementation": "solo"}})
     receiver.all_were_asked()
     receiver.hears("worker-heartbeat")
     assert receiver.tick() == ([], [WORKER])
-    receiver.answers(ENABLE, {"ok": "task events already enabled"})
+    receiver.replies(ENABLE, {"ok": "task events already enabled"})
     assert receiver._enable_backoff.due(receiver._tracker.workers(), time.monotonic() + 3_600) == []
 
 
 def test_a_worker_that_starts_while_all_are_asked_is_asked_itself() -> None:
     """The one that has answered under its name is gone."""
     receiver = Listening()
-    receiver._ask_all()
-    receiver.answers("stats", {"pool": {"implementation": "solo"}})
+    receiver._inspect_all()
+    receiver.replies("stats", {"pool": {"implementation": "solo"}})
     receiver.hears("worker-online", 12)
     receiver.all_were_asked()
     assert receiver.tick() == ([WORKER], [WORKER])

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from sluice_agent.agent_fields import AGENT
-from sluice_agent.monitor.control_client import QUESTIONS
+from sluice_agent.monitor.control_client import INSPECT_COMMANDS
 from tests.support.endpoint import event_id_of
 from tests.unit.monitor.cluster import CONNECTION, PID, START, WORKER, Cluster
 
@@ -347,7 +347,7 @@ def test_what_workers_say_when_they_are_asked(cluster: Cluster) -> None:
     assert cluster.jobs()[0]["job"]["queue"] == "mail"  # it can have come from nowhere else
 
 
-@pytest.mark.parametrize("what", QUESTIONS)
+@pytest.mark.parametrize("what", INSPECT_COMMANDS)
 @pytest.mark.parametrize("reply", [None, [], {}, [None], [[]], [{"id": 5}], {"pool": 7}, [{"name": None}], "text", 5])
 def test_strange_answers(cluster: Cluster, what: str, reply: object) -> None:
     """A worker of any version, or somebody else, may answer."""
