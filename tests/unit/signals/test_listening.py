@@ -1,4 +1,4 @@
-"""Celery and kombu as another version may have them: without a method that is listened to, or with other arguments."""
+"""Another version of Celery or kombu, which lacks a method that the agent patches, or has it with other arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.process import ROOT
 
 
 class _Celery:
-    """What has one method of each kind."""
+    """A class with a method of every kind."""
 
     def method(self, number: int) -> int:
         return number
@@ -60,10 +60,8 @@ def failing(original: Callable[..., Any]) -> Callable[..., Any]:
         (int, "bit_length", doubled),  # as Cython would have it
     ],
 )
-def test_a_method_that_cannot_be_listened_to_stays_as_it_is(
-    owner: type, method: str, around: Callable[..., Any]
-) -> None:
-    """A Celery that is newer than the agent would raise in `install()`, and no worker of the user's would start."""
+def test_a_method_that_cannot_be_patched_stays_as_it_is(owner: type, method: str, around: Callable[..., Any]) -> None:
+    """With a Celery that is newer than the agent `install()` would raise, and no worker of the user would start."""
     before, shortfalls = vars(owner).get(method), Shortfalls()
     patch_method(owner, method, around, without="nothing is reported", shortfalls=shortfalls)
     assert vars(owner).get(method) is before
@@ -71,14 +69,14 @@ def test_a_method_that_cannot_be_listened_to_stays_as_it_is(
 
 
 def test_a_method_that_older_versions_do_not_have_is_not_missed() -> None:
-    """With a Celery that is supported the log would complain of what is no fault."""
+    """The log would warn of a fault where there is none, with a Celery that is supported."""
     shortfalls = Shortfalls()
     patch_method(_Celery, "new", doubled, without="nothing is reported", is_new=True, shortfalls=shortfalls)
     assert shortfalls.effects() == {}
 
 
-def test_all_that_is_missing_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    """Twenty lines at each start of each producer would fill a log, and no line would explain what is not reported."""
+def test_all_shortfalls_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Twenty lines at each start of a producer would fill a log, and none would explain what is not reported."""
     shortfalls = Shortfalls()
     shortfalls.log()
     shortfalls.add("Producer._publish", "jobs are reported late")
@@ -99,11 +97,11 @@ INSTALLS = """
     from sluice_agent.shortfalls import SHORTFALLS
 
     def patched():
-        classes = [thing for thing in gc.get_objects() if issubclass(type(thing), type)]
+        classes = [item for item in gc.get_objects() if issubclass(type(item), type)]
         return {(owner, name) for owner in classes for name, method in list(vars(owner).items())
                 if type(method) is types.FunctionType and hasattr(method, "_sluice_agent")}
 
-    def use():
+    def use_celery():
         app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
         def returns():
             return 1
@@ -112,11 +110,11 @@ INSTALLS = """
         assert task.apply().get() == 1
         assert task.delay().id
 
-    failed = []
+    statuses = []
     def in_a_child(step):
         child = os.fork()
         if child:
-            failed.append(os.waitpid(child, 0)[1])
+            statuses.append(os.waitpid(child, 0)[1])
         else:
             code = 1
             try:
@@ -127,51 +125,51 @@ INSTALLS = """
             finally:
                 os._exit(code)
 
-    reading, writing = os.pipe()
-    def name_patched():
+    read_end, write_end = os.pipe()
+    def write_patched():
         sluice_agent.install()
-        names = [[owner.__module__, owner.__qualname__, name] for owner, name in patched()]
-        os.write(writing, json.dumps(names).encode())
+        methods = [[owner.__module__, owner.__qualname__, name] for owner, name in patched()]
+        os.write(write_end, json.dumps(methods).encode())
 
-    in_a_child(name_patched)
-    names = json.loads(os.read(reading, 100_000))
-    assert len(names) > 15, names
+    in_a_child(write_patched)
+    methods = json.loads(os.read(read_end, 100_000))
+    assert len(methods) > 15, methods
 
-    def without(owner, name):
+    def install_without(owner, name):
         delattr(owner, name)
         sluice_agent.install()
 
-    def as_another_has_it(owner, name):
+    def install_with_unnamed_arguments(owner, name):
         original = getattr(owner, name)
-        setattr(owner, name, lambda *things, **options: original(*things, **options))
+        setattr(owner, name, lambda *args, **kwargs: original(*args, **kwargs))
         sluice_agent.install()
-        use()
+        use_celery()
 
-    def passes_all_on(owner, name):
+    def check_that_all_arguments_are_passed_on(owner, name):
         original, calls = getattr(owner, name), []
-        def received(*things, **options):
-            calls.append((things, options))
-        setattr(owner, name, functools.wraps(original)(received))
+        def record_call(*args, **kwargs):
+            calls.append((args, kwargs))
+        setattr(owner, name, functools.wraps(original)(record_call))
         sluice_agent.install()
-        assert getattr(owner, name) is not received, "it is listened to"
-        for things in ((), (1,), (1, 2, 3, {}, (), None)):
+        assert getattr(owner, name) is not record_call, "it is not patched"
+        for args in ((), (1,), (1, 2, 3, {}, (), None)):
             calls.clear()
-            thing = types.SimpleNamespace()
-            getattr(owner, name)(thing, *things, new=5)
-            assert calls == [((thing, *things), {"new": 5})], (owner, name, calls)
+            instance = types.SimpleNamespace()
+            getattr(owner, name)(instance, *args, new=5)
+            assert calls == [((instance, *args), {"new": 5})], (owner, name, calls)
 
-    for module, owner_name, name in names:
+    for module, owner_name, name in methods:
         owner = getattr(importlib.import_module(module), owner_name)
         if name != "__init__":
-            in_a_child(lambda: without(owner, name))
-        in_a_child(lambda: as_another_has_it(owner, name))
-        in_a_child(lambda: passes_all_on(owner, name))
-    print(len(failed), "installed,", sum(map(bool, failed)), "failed")
+            in_a_child(lambda: install_without(owner, name))
+        in_a_child(lambda: install_with_unnamed_arguments(owner, name))
+        in_a_child(lambda: check_that_all_arguments_are_passed_on(owner, name))
+    print(len(statuses), "installed,", sum(map(bool, statuses)), "failed")
 """
 
 
 def test_the_agent_is_installed_whatever_method_is_missing_or_has_other_arguments(tmp_path: Path) -> None:
-    """The next release of Celery or kombu would stop each worker and each producer that has the agent as it starts."""
+    """After an upgrade of Celery or kombu no worker and no producer with the agent would start."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
         "SLUICE_API_KEY": "sk_test",

@@ -1,4 +1,4 @@
-"""What a task stores for itself is kept no longer than its run."""
+"""The end that a task stores itself: reported on every backend, and kept no longer than its run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ app = Celery("stored", set_as_current=False)
 
 
 class HoldingError(Exception):
-    """Holds the request that it was raised in, as a traceback does."""
+    """Error that refers to the request that it was raised in, as a traceback does."""
 
     def __init__(self, request: Any) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ def count() -> None: ...
 
 
 @pytest.mark.parametrize("state", ["SUCCESS", "IGNORED"])
-def test_what_is_stored_as_a_run_is_over_keeps_no_request(state: str) -> None:
-    """A receiver of `task_postrun` that stores the exception: a worker would grow with each of its jobs."""
+def test_an_end_that_is_stored_after_a_run_keeps_no_request(state: str) -> None:
+    """If a receiver of `task_postrun` stores the exception, a worker would grow with every job."""
     sink = Sink(emit=lambda _: None, drop=pytest.fail, connection_id="", is_ignored=lambda _: False, redact=None)
     task_process = TaskProcess(sink, MissingVerdicts(sink, ReportedVerdicts()), RunNames())
     progress = Progress(sink, task_process)
     request = Context(id="job", is_eager=True)
-    gone = ref(request)
+    request_ref = ref(request)
     count.request_stack.push(request)
     try:
         task_process.prerun(task=count)
@@ -55,13 +55,13 @@ def test_what_is_stored_as_a_run_is_over_keeps_no_request(state: str) -> None:
         count.request_stack.pop()
     del request
     gc.collect()
-    assert gone() is None
+    assert request_ref() is None
 
 
 STORES = """
     import sluice_agent
-    found = []
-    sluice_agent.install(before_send=lambda event: found.append(event.job.state.value))
+    states = []
+    sluice_agent.install(before_send=lambda event: states.append(event.job.state.value))
     from celery import Celery
     from celery.exceptions import Ignore
     app = Celery("shop", broker="memory://", backend=BACKEND, set_as_current=False)
@@ -69,13 +69,13 @@ STORES = """
         self.backend.store_result(self.request.id, ValueError("boom"), "FAILURE")
         raise Ignore
     app.task(stores, name="shop.stores", bind=True).apply()
-    print(found)
+    print(states)
 """
 
 
 @pytest.mark.parametrize("backend", ["cache+memory://", "rpc://", "disabled://"])
-def test_an_end_is_seen_on_each_backend(tmp_path: Path, backend: str) -> None:
-    """Some have a method of their own, and are imported after the agent: their jobs would be shown as completed."""
+def test_a_stored_end_is_reported_on_every_backend(tmp_path: Path, backend: str) -> None:
+    """Some override `store_result`, and are imported after the agent: their jobs would be shown as completed."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
         "SLUICE_API_KEY": "sk_test",
