@@ -22,18 +22,18 @@ class Cluster:
 
     def __init__(self, **options: Any) -> None:
         self.now = START
-        self.told: list[Event] = []
-        self.lost: Counter[str] = Counter()
-        self.observer = Tracker(connection_id=CONNECTION, emit=self._emit, drop=self._lose, **options)
-        self.observer.tick(self.now)
+        self.emitted: list[Event] = []
+        self.dropped: Counter[str] = Counter()
+        self.tracker = Tracker(connection_id=CONNECTION, emit=self._emit, drop=self._drop, **options)
+        self.tracker.tick(self.now)
 
     def _emit(self, line: bytes) -> None:
         event = json.loads(line)
         assert faults(event) == []
-        self.told.append(event)
+        self.emitted.append(event)
 
-    def _lose(self, reason: str) -> None:
-        self.lost[reason] += 1
+    def _drop(self, reason: str) -> None:
+        self.dropped[reason] += 1
 
     # What happens
 
@@ -45,7 +45,7 @@ class Cluster:
 
     def take(self, kind: str, *where: Any, **fields: Any) -> None:
         """An event is sent and taken."""
-        self.observer.take(self.event(kind, *where, **fields))
+        self.tracker.take(self.event(kind, *where, **fields))
 
     def task(self, kind: str, external_id: str = "job-1", *where: Any, **fields: Any) -> None:
         """An event of a task; `task-received` and `task-sent` are completed by what Celery always says."""
@@ -70,7 +70,7 @@ class Cluster:
         end = self.now + seconds
         while self.now < end:
             self.now += 1.0
-            self.observer.tick(self.now)
+            self.tracker.tick(self.now)
             if beating and int(self.now) % 2:
                 self.beat(*beating, active=active)
 
@@ -78,7 +78,7 @@ class Cluster:
 
     def jobs(self, external_id: str = "job-1") -> list[Event]:
         """What was told of a job, sorted by time."""
-        found = [event for event in self.told if event.get("job", {}).get("externalId") == external_id]
+        found = [event for event in self.emitted if event.get("job", {}).get("externalId") == external_id]
         return sorted(found, key=lambda event: str(event["timestamp"]))
 
     def walk(self, external_id: str = "job-1") -> str:
@@ -90,9 +90,9 @@ class Cluster:
         """The deduplication ids of what was told of a job."""
         return [event_id_of(event) for event in self.jobs(external_id)]
 
-    def words(self, hostname: str = WORKER, *, beats: bool = False) -> str:
+    def worker_states(self, hostname: str = WORKER, *, beats: bool = False) -> str:
         """What was told of a worker, in order; heartbeats are left out."""
         found = [
-            event["worker"]["state"] for event in self.told if event.get("worker", {}).get("externalId") == hostname
+            event["worker"]["state"] for event in self.emitted if event.get("worker", {}).get("externalId") == hostname
         ]
         return " ".join(state for state in found if beats or state != "heartbeat")

@@ -17,7 +17,7 @@ CREATED = "2026-09-21T14:13:20.500000Z"
 
 def answered(cluster: Cluster, agent: Any = None, pid: int = PID) -> None:
     """The worker has answered `inspect stats`."""
-    cluster.observer.on_reply(WORKER, "stats", {"pid": pid, **({} if agent is None else {AGENT: agent})})
+    cluster.tracker.on_reply(WORKER, "stats", {"pid": pid, **({} if agent is None else {AGENT: agent})})
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def cluster() -> Cluster:
 def test_an_agent_that_answers(cluster: Cluster) -> None:
     """A worker that sends no heartbeats would otherwise have all of its jobs reported and paid for twice."""
     cluster.run(*WHOLE_RUN)
-    assert cluster.observer.due_for_inspection() == [WORKER]
+    assert cluster.tracker.due_for_inspection() == [WORKER]
     answered(cluster, ANSWER)
     cluster.run(*WHOLE_RUN, external_id="job-2")
     cluster.wait(10)
@@ -65,7 +65,7 @@ def test_a_worker_without_an_agent(cluster: Cluster, known_by: str) -> None:
 def test_what_is_held_at_the_end(cluster: Cluster) -> None:
     """A sidecar that is stopped a second after its start would lose all that it has heard."""
     cluster.run(*WHOLE_RUN)
-    cluster.observer.finish()
+    cluster.tracker.finish()
     assert cluster.walk() == "queued active completed"
 
 
@@ -74,9 +74,9 @@ def test_a_busy_worker_of_which_nothing_is_known() -> None:
     cluster = Cluster(agent_seconds=5.0)
     for number in range(4_000):
         cluster.run(*WHOLE_RUN, external_id=f"job-{number}")
-    assert len(cluster.told) >= 10_000
+    assert len(cluster.emitted) >= 10_000
     cluster.wait(6)
-    assert len(cluster.told) == 12_000
+    assert len(cluster.emitted) == 12_000
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def test_a_worker_without_heartbeats_is_asked_again(cluster: Cluster) -> None:
     """Nothing else shows that it was started again without its agent."""
     answered(cluster, ANSWER)
     cluster.run(*WHOLE_RUN)
-    assert cluster.observer.due_for_inspection() == [WORKER]
+    assert cluster.tracker.due_for_inspection() == [WORKER]
     cluster.wait(11)
     cluster.run("received")
-    assert cluster.observer.due_for_inspection() == [WORKER]
+    assert cluster.tracker.due_for_inspection() == [WORKER]
     answered(cluster)
     cluster.run(*WHOLE_RUN, external_id="job-2")
     assert cluster.walk("job-2") == "queued active completed"
@@ -168,7 +168,7 @@ def test_a_producer_without_an_agent(cluster: Cluster) -> None:
 def test_a_backlog_in_front_of_agents(cluster: Cluster, taken: bool) -> None:
     """Each job that waits for a few seconds would be reported to wait by both; one that nobody takes, by nobody."""
     cluster.beat(**MARK)
-    cluster.observer.on_reply(WORKER, "active_queues", [{"name": "q", "routing_key": "q"}])
+    cluster.tracker.on_reply(WORKER, "active_queues", [{"name": "q", "routing_key": "q"}])
     cluster.wait(1)
     cluster.task("sent", queue="q", routing_key="q", exchange="")
     for _ in range(20):

@@ -59,10 +59,10 @@ def test_no_job_is_dropped_for_a_field(events: list[tuple[str, int, Any]]) -> No
     for kind, number, value in events:
         event = {**SENDER, **JOB_EVENTS[kind]}
         event[sorted(event)[number % len(event)]] = value
-        cluster.observer.take({**event, "type": kind, "uuid": "job-1"})
+        cluster.tracker.take({**event, "type": kind, "uuid": "job-1"})
         cluster.wait(1)
     cluster.wait(5)
-    assert not cluster.lost
+    assert not cluster.dropped
     assert cluster.jobs() or not events
 
 
@@ -74,9 +74,9 @@ def test_no_worker_is_dropped_for_a_field(events: list[tuple[str, str, Any]]) ->
     for kind, field, value in events:
         event = {**SENDER, **VITALS, field: value}
         nameless += not (isinstance(event["hostname"], str) and event["hostname"])
-        cluster.observer.take({**event, "type": kind})
+        cluster.tracker.take({**event, "type": kind})
         cluster.wait(1)
-    assert cluster.lost.total() == nameless
+    assert cluster.dropped.total() == nameless
 
 
 @given(st.sampled_from(sorted(ANSWERS)), st.lists(st.integers(0, 9), max_size=4), anything)
@@ -84,9 +84,9 @@ def test_no_answer_is_dropped_for_a_part(what: str, path: list[int], value: Any)
     """Workers of any version answer, and others on the broker may do so in their name."""
     cluster = Cluster()
     cluster.beat(sluice_agent=CONNECTION)
-    cluster.observer.on_reply(WORKER, what, replaced(ANSWERS[what], path, value))
+    cluster.tracker.on_reply(WORKER, what, replaced(ANSWERS[what], path, value))
     cluster.wait(10)
-    assert not cluster.lost
+    assert not cluster.dropped
 
 
 @given(
@@ -117,7 +117,7 @@ def test_a_start_that_an_answer_makes_up(time_start: Any) -> None:
     """Celery says of a job that was given to a process that had gone that it started in 2083."""
     cluster = Cluster()
     cluster.beat(active=1)
-    cluster.observer.on_reply(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": time_start}])
+    cluster.tracker.on_reply(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": time_start}])
     cluster.wait(10, beating=(WORKER, PID), active=1)
     assert {event["timestamp"][:4] for event in cluster.jobs()} == {"2026"}
 

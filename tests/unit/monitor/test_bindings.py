@@ -41,7 +41,7 @@ def test_the_default_queue_that_celery_names_instead() -> None:
     cluster = Cluster()
     cluster.beat()
     cluster.task("sent", "job-1", "gen7@host", 7, queue="celery", exchange="post", routing_key="letter")
-    cluster.observer.on_reply(WORKER, "active_queues", [TOPIC, DIRECT])
+    cluster.tracker.on_reply(WORKER, "active_queues", [TOPIC, DIRECT])
     cluster.task("sent", "job-2", "gen7@host", 7, queue="celery", exchange="post", routing_key="letter")
     cluster.wait(2)
     queues = [cluster.jobs(job)[0]["job"]["queue"] for job in ("job-1", "job-2")]

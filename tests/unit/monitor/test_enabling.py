@@ -77,7 +77,7 @@ class Listening(Receiver):
     def __init__(self) -> None:
         self.inspector = Asking()
         app = Celery("app", set_as_current=False)
-        tracker = Cluster().observer
+        tracker = Cluster().tracker
         super().__init__(app, tracker, self.inspector, Transient(app), lambda _: None, lambda: None, lambda: True)
 
     def hears(self, kind: str, pid: int = 11) -> None:

@@ -128,7 +128,7 @@ def test_a_jobs_walk_is_legal_and_ends_as_the_job_did(
     told, states = LIVES[life]
     cluster = lived(told, dict(zip((PRODUCER, ONE, TWO), skew, strict=True)), pause)
     assert faults(cluster, states) == []
-    assert not cluster.lost
+    assert not cluster.dropped
 
 
 @pytest.mark.parametrize("life", ["succeeds", "fails", "is terminated", "is retried"])

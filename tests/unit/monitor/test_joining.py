@@ -35,12 +35,12 @@ def test_the_next_attempt_is_received_before_this_one_is_said_to_be_retried(clus
 def test_a_standby_that_takes_over(cluster: Cluster, seconds: int) -> None:
     """What ran when it asked has ended, as the one before has told: an idle worker is no sign that it was lost."""
     running = [{"id": f"job-{n}", "name": "app.add", "time_start": START - 1} for n in (1, 2, 3)]
-    cluster.observer.on_reply(WORKER, "stats", {"pid": PID})
-    cluster.observer.on_reply(WORKER, "active", running)
+    cluster.tracker.on_reply(WORKER, "stats", {"pid": PID})
+    cluster.tracker.on_reply(WORKER, "active", running)
     cluster.wait(seconds)
     before = cluster.walk()
-    cluster.observer.on_takeover(cluster.now)
-    cluster.observer.on_reply(WORKER, "active", running[1:])
+    cluster.tracker.on_takeover(cluster.now)
+    cluster.tracker.on_reply(WORKER, "active", running[1:])
     cluster.wait(10, beating=(WORKER, PID), active=2)
     cluster.run("succeeded", external_id="job-2")
     cluster.wait(10, beating=(WORKER, PID))
@@ -55,20 +55,20 @@ def test_the_active_one_becomes_the_standby_and_takes_over_again(cluster: Cluste
     cluster.beat(active=3)
     for number in (1, 2, 3):
         cluster.run("received", "started", external_id=f"job-{number}")
-    cluster.observer.on_reconnect(cluster.now, 1.0)
-    cluster.observer.enter_standby()
+    cluster.tracker.on_reconnect(cluster.now, 1.0)
+    cluster.tracker.enter_standby()
     running = [{"id": f"job-{n}", "name": "app.add", "time_start": START} for n in (1, 2, 3)]
-    cluster.observer.on_reply(WORKER, "active", running[1:])
+    cluster.tracker.on_reply(WORKER, "active", running[1:])
     cluster.wait(30)
-    cluster.observer.on_takeover(cluster.now)
-    cluster.observer.on_reply(WORKER, "active", running[2:])
+    cluster.tracker.on_takeover(cluster.now)
+    cluster.tracker.on_reply(WORKER, "active", running[2:])
     cluster.wait(10, beating=(WORKER, PID), active=1)
     cluster.wait(10, beating=(WORKER, PID))
-    assert cluster.words().replace(" idle", "").replace(" busy", "") == "online"
+    assert cluster.worker_states().replace(" idle", "").replace(" busy", "") == "online"
     assert cluster.walk("job-1") == cluster.walk("job-2") == "queued active"  # the other one has told the rest
     assert cluster.walk("job-3") == "queued active unknown"
     cluster.wait(20)
-    assert cluster.words().endswith("offline")
+    assert cluster.worker_states().endswith("offline")
 
 
 @pytest.mark.parametrize("end", ["succeeded", "failed", "retried", "revoked"])
@@ -84,8 +84,8 @@ def test_an_attempt_that_was_received_unheard(cluster: Cluster, kinds: tuple[str
 def test_an_attempt_that_an_answer_knows_of(cluster: Cluster) -> None:
     """A worker does not answer which attempt it runs, and an event that comes later names it."""
     cluster.beat(active=1)
-    cluster.observer.on_reply(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": START - 1}])
-    cluster.observer.on_reply(WORKER, "reserved", [{"id": "job-2", "name": "app.add"}])
+    cluster.tracker.on_reply(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": START - 1}])
+    cluster.tracker.on_reply(WORKER, "reserved", [{"id": "job-2", "name": "app.add"}])
     cluster.wait(10, beating=(WORKER, PID), active=1)
     assert cluster.walk() == "active"
     assert cluster.walk("job-2") == "queued"
@@ -103,8 +103,8 @@ def test_an_answer_that_knows_of_a_job_that_is_published_with_retries(cluster: C
     cluster.beat()
     event = cluster.event(f"task-{kind}", uuid="job-1", **MESSAGE, parent_id=None, retries=3)
     time_start = cluster.now + 0.001 if what == "active" else None
-    cluster.observer.on_reply(WORKER, what, [{"id": "job-1", "name": "app.add", "time_start": time_start}])
-    cluster.observer.take(event)
+    cluster.tracker.on_reply(WORKER, what, [{"id": "job-1", "name": "app.add", "time_start": time_start}])
+    cluster.tracker.take(event)
     cluster.wait(2)
     assert cluster.walk() == "queued/4"
 
@@ -150,7 +150,7 @@ def test_an_answer_that_comes_after_the_events_it_knows_of(cluster: Cluster) -> 
     """It tells of the attempt that runs, and not of the next one, which has been received since."""
     cluster.beat(active=1)
     cluster.task("received", retries=1)
-    cluster.observer.on_reply(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": START}])
+    cluster.tracker.on_reply(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": START}])
     cluster.task("retried", exception="ValueError('no')", traceback="")
     cluster.run("started", "succeeded")
     assert cluster.walk() == "retrying active/2 completed/2"
@@ -162,9 +162,9 @@ def test_an_answer_that_comes_before_the_events_it_knows_of(cluster: Cluster) ->
     retried = cluster.event("task-retried", uuid="job-2", exception="ValueError('no')", traceback="")
     started = cluster.event("task-started", uuid="job-2")
     running = {"id": "job-2", "name": "app.add", "time_start": started["timestamp"]}
-    cluster.observer.on_reply(WORKER, "active", [running])
-    cluster.observer.take(retried)
-    cluster.observer.take(started)
+    cluster.tracker.on_reply(WORKER, "active", [running])
+    cluster.tracker.take(retried)
+    cluster.tracker.take(started)
     cluster.run("succeeded", external_id="job-2")
     assert cluster.walk("job-2") == "retrying active completed"  # nobody knows how often it was retried before
     assert record_of(map(json.dumps, cluster.jobs("job-2")))["attempt"] == 2
@@ -187,17 +187,17 @@ def played(everything: list[Event], unheard: int, *, is_told: bool) -> Cluster:
     """What is told by a monitor that joins after so many events; it `is_told` what the worker runs then."""
     cluster = Cluster()
     cluster.now = everything[unheard]["timestamp"] - 0.001
-    cluster.observer.tick(cluster.now)
+    cluster.tracker.tick(cluster.now)
     if is_told:
         cluster.beat()
-        cluster.observer.on_reply(WORKER, "active", answers(everything[:unheard], "started"))
-        cluster.observer.on_reply(WORKER, "reserved", answers(everything[:unheard], "received"))
+        cluster.tracker.on_reply(WORKER, "active", answers(everything[:unheard], "started"))
+        cluster.tracker.on_reply(WORKER, "reserved", answers(everything[:unheard], "received"))
     for event in everything[unheard:]:
         while cluster.now + 1 < event["timestamp"]:
             cluster.wait(1)
             cluster.beat(active=1)
         cluster.now = event["timestamp"]
-        cluster.observer.take(event)
+        cluster.tracker.take(event)
     cluster.wait(10)
     return cluster
 

@@ -26,19 +26,19 @@ def cluster() -> Cluster:
 
 def answer(cluster: Cluster, **tasks: Any) -> None:
     """The worker is asked what it has, if it is to be, and answers."""
-    if WORKER in cluster.observer.due_for_inspection():
-        cluster.observer.on_reply(WORKER, "stats", {"pid": PID, "pool": {"implementation": "prefork:TaskPool"}})
-        cluster.observer.on_reply(WORKER, "active_queues", [QUEUE])
+    if WORKER in cluster.tracker.due_for_inspection():
+        cluster.tracker.on_reply(WORKER, "stats", {"pid": PID, "pool": {"implementation": "prefork:TaskPool"}})
+        cluster.tracker.on_reply(WORKER, "active_queues", [QUEUE])
         for what in ("active", "reserved", "scheduled"):
-            cluster.observer.on_reply(WORKER, what, tasks.get(what, []))
+            cluster.tracker.on_reply(WORKER, what, tasks.get(what, []))
 
 
 def looked(cluster: Cluster, ready: int = 0, celery_delayed_6: int = 0, **tasks: Any) -> None:
     """Time goes on until long waits are looked into, with what is found then, and for as long again."""
     for _ in range(70):
         cluster.wait(1, beating=ONE)
-        if cluster.observer.suspected_queues:
-            cluster.observer.on_queue_lengths({"q": ready, "celery_delayed_6": celery_delayed_6})
+        if cluster.tracker.suspected_queues:
+            cluster.tracker.on_queue_lengths({"q": ready, "celery_delayed_6": celery_delayed_6})
         answer(cluster, **tasks)
 
 
@@ -46,7 +46,7 @@ def test_a_job_that_nobody_speaks_of(cluster: Cluster) -> None:
     """A worker without -E has taken it, or it was purged: it would be shown as queued for years."""
     cluster.task("sent", **ROUTE)
     cluster.wait(20, beating=ONE)
-    assert not cluster.observer.suspected_queues
+    assert not cluster.tracker.suspected_queues
     looked(cluster)
     assert cluster.walk() == "queued unknown"
     told = cluster.jobs()[-1]["job"]
@@ -93,15 +93,15 @@ def test_a_worker_that_was_never_heard_of(cluster: Cluster) -> None:
     sought = 0
     for _ in range(70):
         cluster.wait(1, beating=ONE)
-        if cluster.observer.suspected_queues:
-            assert not cluster.observer.due_for_discovery()
-            cluster.observer.on_queue_lengths({"q": 0})
+        if cluster.tracker.suspected_queues:
+            assert not cluster.tracker.due_for_discovery()
+            cluster.tracker.on_queue_lengths({"q": 0})
         answer(cluster)
-        if cluster.observer.due_for_discovery():
+        if cluster.tracker.due_for_discovery():
             sought += 1
             agent = {"connectionId": CONNECTION, "reports": True}
-            cluster.observer.on_reply("celery@other", "stats", {"pid": 7, AGENT: agent})
-            cluster.observer.on_reply("celery@other", "active_queues", [QUEUE])
+            cluster.tracker.on_reply("celery@other", "stats", {"pid": 7, AGENT: agent})
+            cluster.tracker.on_reply("celery@other", "active_queues", [QUEUE])
     assert sought == 1
     assert cluster.walk() == "queued"
 
@@ -155,9 +155,9 @@ def test_a_worker_that_does_not_answer(cluster: Cluster) -> None:
     cluster.task("sent", **ROUTE)
     for _ in range(200):
         cluster.wait(1, beating=ONE)
-        cluster.observer.due_for_inspection()
-        if cluster.observer.suspected_queues:
-            cluster.observer.on_queue_lengths({"q": 0})
+        cluster.tracker.due_for_inspection()
+        if cluster.tracker.suspected_queues:
+            cluster.tracker.on_queue_lengths({"q": 0})
     assert cluster.walk() == "queued"
 
 
@@ -187,6 +187,6 @@ def test_a_queue_from_which_an_agent_takes(cluster: Cluster) -> None:
 def test_a_standby(cluster: Cluster) -> None:
     """Another replica hears what becomes of jobs."""
     cluster.task("sent", **ROUTE)
-    cluster.observer.enter_standby()
+    cluster.tracker.enter_standby()
     looked(cluster)
     assert cluster.walk() == "queued"

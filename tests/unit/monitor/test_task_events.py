@@ -56,14 +56,14 @@ def test_sent_before_received(cluster: Cluster) -> None:
     assert cluster.walk() == "queued active completed"
     assert {job["job"]["queue"] for job in cluster.jobs()} == {"q"}
     assert len({job["job"]["createdAt"] for job in cluster.jobs()}) == 1
-    assert cluster.observer.queues() == {"q"}
+    assert cluster.tracker.queues() == {"q"}
 
 
 def test_sent_before_received_but_later_by_the_clock(cluster: Cluster) -> None:
     """A producer makes its event when the message is on its way, and a fast worker may have begun by then."""
     late = cluster.event("task-sent", "gen7@host", 7, uuid="job-1", name="app.add", retries=0, queue="q")
     late["timestamp"] += 0.1
-    cluster.observer.take(late)
+    cluster.tracker.take(late)
     cluster.run(*BEGUN, "succeeded")
     assert cluster.walk() == "queued active completed"
     assert {job["job"]["queue"] for job in cluster.jobs()} == {"q"}
@@ -368,7 +368,7 @@ def test_a_producer_that_is_slower_than_a_replacement(cluster: Cluster, heard: t
     late = cluster.event("task-sent", uuid="job-1", name="app.add", args="(1, 2)", kwargs="{}", retries=0, queue="q")
     cluster.run(*heard)
     cluster.task("sent", name="app.other", queue="q")
-    cluster.observer.take(late)
+    cluster.tracker.take(late)
     cluster.run(*[kind for kind in BEGUN if kind not in heard])
     cluster.task("received", name="app.other")
     cluster.run("started", "succeeded")
@@ -408,7 +408,7 @@ def test_an_id_that_is_no_text(cluster: Cluster) -> None:
         for kind in ("received", "started", "succeeded"):
             cluster.task(kind, own)
         assert cluster.walk(str(own)) == "queued active completed"
-    assert not cluster.lost
+    assert not cluster.dropped
 
 
 def test_failed_then_rejected(cluster: Cluster) -> None:
@@ -514,7 +514,7 @@ def test_a_monitor_that_ends_tells_what_it_knows(cluster: Cluster) -> None:
     cluster.task("received", "job-4", *OTHER)
     cluster.task("started", "job-4", *OTHER)
     cluster.take("worker-offline", *OTHER)
-    cluster.observer.finish()
+    cluster.tracker.finish()
     assert cluster.walk("job-1") == "queued"
     assert cluster.walk("job-2") == "cancelled"
     assert cluster.walk("job-3") == "queued active failed"
@@ -523,11 +523,11 @@ def test_a_monitor_that_ends_tells_what_it_knows(cluster: Cluster) -> None:
 
 def test_one_that_cannot_be_told_costs_no_other(cluster: Cluster) -> None:
     """A fault of ours in one job's last word must not silence the rest of what a monitor knows as it ends."""
-    cluster.observer._timers.call(0.5, lambda: 1 // 0, is_fact=True)
+    cluster.tracker._timers.call(0.5, lambda: 1 // 0, is_fact=True)
     cluster.task("sent", queue="q")
-    cluster.observer.finish()
+    cluster.tracker.finish()
     assert cluster.walk() == "queued"
-    assert cluster.lost == {"malformed_event": 1}
+    assert cluster.dropped == {"malformed_event": 1}
 
 
 def test_a_process_that_died_before_it_was_noted(cluster: Cluster) -> None:
@@ -553,7 +553,7 @@ def test_a_worker_that_says_late_that_it_began_early(cluster: Cluster) -> None:
     cluster.task("sent")
     cluster.wait(5)
     for event in began:
-        cluster.observer.take(event)
+        cluster.tracker.take(event)
     cluster.run("succeeded")
     assert cluster.walk() == "queued active completed"
 
@@ -565,7 +565,7 @@ def test_a_worker_that_says_late_that_it_began_early(cluster: Cluster) -> None:
 def test_cut_off_by_a_cold_shutdown(cluster: Cluster, registered: str, end: str) -> None:
     """Whether the job will ever run again depends on when it is acknowledged, which a worker says only if asked."""
     cluster.beat(active=1)
-    cluster.observer.on_reply(WORKER, "registered", [registered])
+    cluster.tracker.on_reply(WORKER, "registered", [registered])
     cluster.run(*BEGUN)
     cluster.take("worker-offline", active=1)
     cluster.task("cancelled")
@@ -579,7 +579,7 @@ def test_cut_off_by_a_cold_shutdown(cluster: Cluster, registered: str, end: str)
 def test_ended_as_it_was_cut_off(cluster: Cluster, registered: str) -> None:
     """A shutdown says that it cuts off what has just ended as well: that job is not lost."""
     cluster.beat(active=1)
-    cluster.observer.on_reply(WORKER, "registered", [registered])
+    cluster.tracker.on_reply(WORKER, "registered", [registered])
     cluster.run(*BEGUN)
     cluster.task("cancelled")
     cluster.wait(1)
@@ -592,7 +592,7 @@ def test_ended_as_it_was_cut_off(cluster: Cluster, registered: str) -> None:
 def test_a_greenlet_that_is_cut_off(cluster: Cluster, kinds: tuple[str, ...]) -> None:
     """Celery takes its end for a success and acknowledges it, if late: it has done nothing, and will not run again."""
     cluster.beat(active=1)
-    cluster.observer.on_reply(WORKER, "registered", ["app.add [acks_late=True]"])
+    cluster.tracker.on_reply(WORKER, "registered", ["app.add [acks_late=True]"])
     cluster.run(*BEGUN)
     for kind in kinds:
         cluster.task(kind, **({"result": None, "runtime": None} if kind == "succeeded" else {}))
@@ -643,8 +643,8 @@ def test_arguments_are_told_only_through_the_hook(cluster: Cluster) -> None:
 )
 def test_malformed_events_are_counted(cluster: Cluster, event: Any) -> None:
     """Whoever can reach the broker can send anything; one raising event must not end the monitoring of a cluster."""
-    cluster.observer.take(event)
-    assert cluster.lost["malformed_event"] == 1
+    cluster.tracker.take(event)
+    assert cluster.dropped["malformed_event"] == 1
     cluster.run(*BEGUN)
     assert cluster.walk() == "queued active"
 
@@ -654,7 +654,7 @@ def test_strange_values(cluster: Cluster) -> None:
     cluster.task("received", retries="two", eta=5, name=None, root_id=[], parent_id=1.5)
     cluster.task("started", timestamp="yesterday")
     cluster.task("succeeded", runtime=float("nan"), result=object())
-    assert [event["job"]["state"] for event in cluster.told] == ["queued", "active", "completed"]
+    assert [event["job"]["state"] for event in cluster.emitted] == ["queued", "active", "completed"]
 
 
 def test_the_clock_of_the_sender_is_told_as_it_is(cluster: Cluster) -> None:

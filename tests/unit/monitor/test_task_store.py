@@ -21,7 +21,7 @@ def test_the_oldest_is_forgotten() -> None:
     cluster.task("received", "job-5")
     cluster.task("started", "job-0")
     cluster.task("started", "job-2")
-    assert cluster.observer.remembered == 3
+    assert cluster.tracker.remembered == 3
     assert cluster.jobs("job-0")[-1]["job"]["name"] == "unknown"
     assert cluster.jobs("job-2")[-1]["job"]["name"] == "app.add"
 
@@ -32,7 +32,7 @@ def test_what_is_forgotten_runs_nowhere() -> None:
     cluster.beat(active=1)
     for number in range(1_000):
         cluster.run("received", "started", external_id=f"job-{number}")
-    assert len(cluster.observer.workers()["celery@one"].running) <= 10
+    assert len(cluster.tracker.workers()["celery@one"].running) <= 10
 
 
 def test_a_task_that_comes_again_for_ever() -> None:
@@ -49,7 +49,7 @@ def test_a_task_of_which_every_other_attempt_is_heard() -> None:
     for attempt in range(100):
         cluster.task("received", retries=2 * attempt + 1)
         cluster.task("retried", exception="ValueError('no')")
-    task = cluster.observer._task_events.store.get("job-1")
+    task = cluster.tracker._task_events.store.get("job-1")
     assert task is not None
     assert len(task.runs) == 8
 

@@ -25,9 +25,9 @@ def test_a_clock_that_is_set_back_delays_nothing() -> None:
 def test_an_event_is_waited_for_from_the_moment_of_the_one_before() -> None:
     """Without it a job that is published just before a tick is reported although its receipt follows at once."""
     cluster = Cluster()
-    cluster.observer.advance(START + 0.9)
+    cluster.tracker.advance(START + 0.9)
     cluster.task("sent", queue="work")
-    cluster.observer.tick(START + 1.0)
-    assert cluster.told == []
-    cluster.observer.tick(START + 1.9)
+    cluster.tracker.tick(START + 1.0)
+    assert cluster.emitted == []
+    cluster.tracker.tick(START + 1.9)
     assert cluster.walk() == "queued"

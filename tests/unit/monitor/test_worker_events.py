@@ -33,26 +33,26 @@ def test_a_worker_comes_and_goes(cluster: Cluster) -> None:
     cluster.beat(active=0)
     cluster.take("worker-offline", freq=2.0, active=0)
     cluster.take("worker-offline", freq=2.0, active=0)
-    assert cluster.words() == "online busy idle offline"
-    assert cluster.told[1]["worker"]["activeJobs"] == 2
-    assert cluster.told[0]["worker"]["metadata"]["software"] == "celery 5.7.0"
-    assert cluster.observer.workers() == {}
+    assert cluster.worker_states() == "online busy idle offline"
+    assert cluster.emitted[1]["worker"]["activeJobs"] == 2
+    assert cluster.emitted[0]["worker"]["metadata"]["software"] == "celery 5.7.0"
+    assert cluster.tracker.workers() == {}
 
 
 def test_a_worker_that_was_there_before(cluster: Cluster) -> None:
     """A monitor that starts later hears of a worker by its heartbeat."""
     cluster.beat()
     cluster.beat()
-    assert cluster.words() == "online"
+    assert cluster.worker_states() == "online"
 
 
 def test_heartbeats_are_told_once_in_the_interval(cluster: Cluster) -> None:
     """A worker beats every 2 s, and each event counts against a daily allowance."""
     cluster.wait(61, beating=ONE)
-    assert 11 <= cluster.words(beats=True).split().count("heartbeat") <= 13
+    assert 11 <= cluster.worker_states(beats=True).split().count("heartbeat") <= 13
     silent = Cluster(heartbeat_interval=0)
     silent.wait(61, beating=ONE)
-    assert silent.words(beats=True) == "online"
+    assert silent.worker_states(beats=True) == "online"
 
 
 def test_a_worker_that_returns_within_seconds(cluster: Cluster) -> None:
@@ -60,8 +60,8 @@ def test_a_worker_that_returns_within_seconds(cluster: Cluster) -> None:
     for kind in ("online", "offline", "online"):
         cluster.take(f"worker-{kind}", freq=2.0, active=0)
         cluster.wait(2)
-    assert cluster.words() == "online offline online"
-    assert len({event_id_of(event) for event in cluster.told}) == 3
+    assert cluster.worker_states() == "online offline online"
+    assert len({event_id_of(event) for event in cluster.emitted}) == 3
 
 
 def test_two_monitors_of_one_worker(cluster: Cluster) -> None:
@@ -69,35 +69,35 @@ def test_two_monitors_of_one_worker(cluster: Cluster) -> None:
     other = Cluster()
     for kind in ("online", "offline", "online"):
         event = cluster.event(f"worker-{kind}", freq=2.0, active=0)
-        cluster.observer.take(event)
+        cluster.tracker.take(event)
         cluster.wait(0.7)
         other.wait(1.2)
-        other.observer.take(event)
+        other.tracker.take(event)
     cluster.wait(20)
     other.wait(20)
-    assert cluster.words() == other.words() == "online offline online offline"
-    assert [event_id_of(event) for event in cluster.told] == [event_id_of(event) for event in other.told]
+    assert cluster.worker_states() == other.worker_states() == "online offline online offline"
+    assert [event_id_of(event) for event in cluster.emitted] == [event_id_of(event) for event in other.emitted]
 
 
 def test_three_missed_heartbeats(cluster: Cluster) -> None:
     """A worker whose host has died says nothing: it must not look alive."""
     cluster.wait(10, beating=ONE)
     cluster.wait(5)
-    assert cluster.words() == "online"
+    assert cluster.worker_states() == "online"
     cluster.wait(5)
-    assert cluster.words() == "online offline"
-    assert cluster.told[-1]["worker"]["metadata"]["reason"] == "no heartbeat for 7 s"
+    assert cluster.worker_states() == "online offline"
+    assert cluster.emitted[-1]["worker"]["metadata"]["reason"] == "no heartbeat for 7 s"
     cluster.beat()
-    assert cluster.words() == "online offline online"
+    assert cluster.worker_states() == "online offline online"
 
 
 def test_the_interval_is_the_workers_own(cluster: Cluster) -> None:
     """`--heartbeat-interval=30`: its silence of 80 s is no death."""
     cluster.beat(freq=30.0)
     cluster.wait(80)
-    assert cluster.words() == "online"
+    assert cluster.worker_states() == "online"
     cluster.wait(20)
-    assert cluster.words() == "online offline"
+    assert cluster.worker_states() == "online offline"
 
 
 def test_an_answer_to_a_wakeup_names_another_interval(cluster: Cluster) -> None:
@@ -105,7 +105,7 @@ def test_an_answer_to_a_wakeup_names_another_interval(cluster: Cluster) -> None:
     cluster.beat(freq=2.0)
     cluster.take("worker-heartbeat", freq=5, sw_ver="5.7.0")
     cluster.wait(9)
-    assert cluster.words() == "online offline"
+    assert cluster.worker_states() == "online offline"
 
 
 def test_what_a_lost_worker_ran(cluster: Cluster) -> None:
@@ -138,9 +138,9 @@ def test_a_process_that_was_replaced_at_once(cluster: Cluster) -> None:
     cluster.run("received", "started")
     cluster.take("worker-online", WORKER, 12, freq=2.0, active=0)
     cluster.wait(20, beating=(WORKER, 12))
-    assert cluster.words() == "online busy online"
+    assert cluster.worker_states() == "online busy online"
     assert cluster.walk() == "queued active unknown"
-    assert cluster.observer.workers()[WORKER].pid == 12
+    assert cluster.tracker.workers()[WORKER].pid == 12
 
 
 def test_a_process_that_was_replaced_before_its_first_heartbeat(cluster: Cluster) -> None:
@@ -162,7 +162,7 @@ def test_a_process_that_was_replaced_by_one_of_the_same_number(cluster: Cluster,
     cluster.take("worker-online", freq=2.0, active=0, processed=0, sw_ver="5.7.0", **mark)
     assert cluster.walk().endswith("unknown")
     assert "was started anew" in cluster.jobs()[-1]["job"]["extensions"]["reason"]
-    assert WORKER in cluster.observer.due_for_inspection()
+    assert WORKER in cluster.tracker.due_for_inspection()
 
 
 def test_a_worker_that_sends_no_events(cluster: Cluster) -> None:
@@ -175,10 +175,10 @@ def test_a_worker_that_sends_no_events(cluster: Cluster) -> None:
         passed = cluster.now - START
         active = [first] if passed < 40 else [second] if passed < 100 else []
         reserved = [{**second, "time_start": None}] if passed < 40 else []
-        if WORKER in cluster.observer.due_for_inspection() or not passed:
+        if WORKER in cluster.tracker.due_for_inspection() or not passed:
             answers = {"stats": STATS, "active_queues": QUEUES, "active": active, "reserved": reserved}
             for what, reply in answers.items():
-                cluster.observer.on_reply(WORKER, what, reply)
+                cluster.tracker.on_reply(WORKER, what, reply)
         cluster.wait(1)
     assert cluster.walk() == "active unknown"
     assert cluster.walk("job-2") == "queued active unknown"
@@ -191,7 +191,7 @@ def test_two_workers_of_one_name(cluster: Cluster) -> None:
     for _ in range(10):
         cluster.wait(2, beating=(WORKER, 12))
         cluster.wait(2, beating=ONE)
-    assert cluster.words() == "online online"
+    assert cluster.worker_states() == "online online"
 
 
 def test_a_warm_shutdown(cluster: Cluster) -> None:
@@ -220,7 +220,7 @@ def test_a_shutdown_that_is_heard_of_before_its_job(cluster: Cluster) -> None:
     began = [cluster.event(f"task-{kind}", uuid="job-1", name="app.add") for kind in ("received", "started")]
     cluster.take("worker-offline", freq=2.0, active=0)
     for event in began:
-        cluster.observer.take(event)
+        cluster.tracker.take(event)
     cluster.wait(60)
     assert cluster.walk() == "queued active unknown"
 
@@ -257,7 +257,7 @@ def test_a_verdict_that_was_on_its_way_for_long(cluster: Cluster, is_lost: bool)
     verdict = cluster.event("task-succeeded", uuid="job-1", result="3", runtime=0.001)
     cluster.wait(20, beating=None if is_lost else ONE)
     assert cluster.walk() == "queued active unknown"
-    cluster.observer.take(verdict)
+    cluster.tracker.take(verdict)
     assert cluster.walk() == "queued active unknown completed"
 
 
@@ -280,9 +280,9 @@ def test_a_worker_with_an_agent_of_its_own(cluster: Cluster) -> None:
     cluster.run("received", "started", external_id="job-2")
     cluster.beat(active=1, **agent)
     assert cluster.walk() == ""
-    assert cluster.words(beats=True) == ""
+    assert cluster.worker_states(beats=True) == ""
     cluster.wait(20)
-    assert cluster.words() == "offline"
+    assert cluster.worker_states() == "offline"
     assert cluster.walk("job-2") == "unknown"
 
 
@@ -297,7 +297,7 @@ def test_a_task_that_ended_before_its_busy_worker_was_killed(cluster: Cluster) -
         if number < 9:
             cluster.run("succeeded", external_id=f"job-{number}")
     cluster.wait(20)
-    assert cluster.words() == "offline"
+    assert cluster.worker_states() == "offline"
     assert cluster.walk() == ""
     assert cluster.walk("job-9") == "unknown"
 
@@ -309,7 +309,7 @@ def test_an_end_that_is_heard_of_late_is_no_headcount(cluster: Cluster) -> None:
     cluster.run("received", "started", external_id="job-2")
     late = cluster.event("task-succeeded", uuid="job-2", result="3", runtime=0.001)
     cluster.beat(active=1, **agent)
-    cluster.observer.take(late)
+    cluster.tracker.take(late)
     cluster.wait(20)
     assert cluster.walk() == "queued active unknown"
     assert cluster.walk("job-2") == "queued active"
@@ -328,21 +328,21 @@ def test_a_task_of_which_only_the_agent_knows_the_name(cluster: Cluster) -> None
 def test_the_agent_of_somebody_else(cluster: Cluster) -> None:
     """An agent that speaks to another account tells nothing to ours."""
     cluster.beat(**{AGENT: "550e8400-e29b-41d4-a716-000000000000"})
-    assert cluster.words() == "online"
+    assert cluster.worker_states() == "online"
 
 
 def test_what_workers_say_when_they_are_asked(cluster: Cluster) -> None:
     """Pool, size and queues are in no event."""
     cluster.beat()
-    assert cluster.observer.due_for_inspection() == [WORKER]
-    assert cluster.observer.due_for_inspection() == []
-    cluster.observer.on_reply(WORKER, "stats", STATS)
-    cluster.observer.on_reply(WORKER, "active_queues", QUEUES)
-    cluster.observer.on_reply("celery@nobody", "stats", STATS)
+    assert cluster.tracker.due_for_inspection() == [WORKER]
+    assert cluster.tracker.due_for_inspection() == []
+    cluster.tracker.on_reply(WORKER, "stats", STATS)
+    cluster.tracker.on_reply(WORKER, "active_queues", QUEUES)
+    cluster.tracker.on_reply("celery@nobody", "stats", STATS)
     cluster.wait(10, beating=ONE)
-    said = cluster.told[-1]["worker"]
+    said = cluster.emitted[-1]["worker"]
     assert (said["concurrency"], said["queues"], said["metadata"]["pool"]) == (8, ["mail"], "threads")
-    assert cluster.observer.queues() == {"mail"}
+    assert cluster.tracker.queues() == {"mail"}
     cluster.run("received")
     assert cluster.jobs()[0]["job"]["queue"] == "mail"  # it can have come from nowhere else
 
@@ -352,7 +352,7 @@ def test_what_workers_say_when_they_are_asked(cluster: Cluster) -> None:
 def test_strange_answers(cluster: Cluster, what: str, reply: object) -> None:
     """A worker of any version, or somebody else, may answer."""
     cluster.beat()
-    cluster.observer.on_reply(WORKER, what, reply)
+    cluster.tracker.on_reply(WORKER, what, reply)
     cluster.run("received", "started", "succeeded")
     assert cluster.walk() == "queued active completed"
 
@@ -362,7 +362,7 @@ def test_a_worker_that_is_too_busy_to_answer(cluster: Cluster) -> None:
     asked = []
     for second in range(600):
         cluster.wait(1, beating=ONE)
-        if cluster.observer.due_for_inspection():
+        if cluster.tracker.due_for_inspection():
             asked.append(second)
     pauses = [timers - earlier for earlier, timers in itertools.pairwise(asked)]
     assert len(asked) == 5
@@ -373,10 +373,10 @@ def test_a_worker_that_is_too_busy_to_answer(cluster: Cluster) -> None:
 def test_those_that_return_are_asked_again(cluster: Cluster) -> None:
     """Its pool may be another one by now."""
     cluster.beat()
-    cluster.observer.due_for_inspection()
+    cluster.tracker.due_for_inspection()
     cluster.wait(10)
     cluster.beat()
-    assert cluster.observer.due_for_inspection() == [WORKER]
+    assert cluster.tracker.due_for_inspection() == [WORKER]
 
 
 def test_a_gap(cluster: Cluster) -> None:
@@ -384,16 +384,16 @@ def test_a_gap(cluster: Cluster) -> None:
     cluster.beat(active=2)
     cluster.run("received", "started")
     cluster.run("received", "started", external_id="job-2")
-    cluster.observer.due_for_inspection()
+    cluster.tracker.due_for_inspection()
     cluster.now += 30
-    cluster.observer.on_reconnect(cluster.now, 30.0)
-    cluster.observer.tick(cluster.now)
-    assert cluster.words() == "online busy"
-    assert cluster.observer.due_for_inspection() == [WORKER]
+    cluster.tracker.on_reconnect(cluster.now, 30.0)
+    cluster.tracker.tick(cluster.now)
+    assert cluster.worker_states() == "online busy"
+    assert cluster.tracker.due_for_inspection() == [WORKER]
     cluster.beat(active=2)
     running = {"id": "job-2", "name": "app.add", "time_start": START, "acknowledged": True}
     missed = {"id": "job-3", "name": "app.missed", "time_start": cluster.now, "acknowledged": True}
-    cluster.observer.on_reply(WORKER, "active", [running, missed])
+    cluster.tracker.on_reply(WORKER, "active", [running, missed])
     assert cluster.walk() == "queued active"  # its end may be on its way
     cluster.wait(10, beating=ONE, active=2)
     assert cluster.walk() == "queued active unknown"
@@ -406,9 +406,9 @@ def test_what_waits_in_a_worker_is_learned(cluster: Cluster) -> None:
     """Jobs that a worker had taken before the monitor came have a name and a queue when they start."""
     cluster.beat()
     info = {"name": "app.add", "delivery_info": {"exchange": "", "routing_key": "mail", "redelivered": False}}
-    cluster.observer.on_reply(WORKER, "reserved", [{"id": "job-1", **info}])
+    cluster.tracker.on_reply(WORKER, "reserved", [{"id": "job-1", **info}])
     eta = {"eta": "2100-01-01T00:00:00+00:00", "priority": 6, "request": {"id": "job-2", **info}}
-    cluster.observer.on_reply(WORKER, "scheduled", [eta])
+    cluster.tracker.on_reply(WORKER, "scheduled", [eta])
     cluster.run("started")
     cluster.wait(10, beating=ONE, active=1)
     assert cluster.walk() == "active"
@@ -419,9 +419,9 @@ def test_what_waits_in_a_worker_is_learned(cluster: Cluster) -> None:
 def test_an_answer_that_comes_before_the_events_it_knows_of(cluster: Cluster) -> None:
     """Events wait until everybody has answered, so an answer tells of jobs whose events are still to be read."""
     info = {"name": "app.add", "acknowledged": True}
-    cluster.observer.on_reply(WORKER, "stats", STATS)
-    cluster.observer.on_reply(WORKER, "reserved", [{"id": "job-1", **info}])
-    cluster.observer.on_reply(WORKER, "active", [{"id": f"job-{n}", "time_start": START, **info} for n in (2, 3)])
+    cluster.tracker.on_reply(WORKER, "stats", STATS)
+    cluster.tracker.on_reply(WORKER, "reserved", [{"id": "job-1", **info}])
+    cluster.tracker.on_reply(WORKER, "active", [{"id": f"job-{n}", "time_start": START, **info} for n in (2, 3)])
     cluster.beat(active=2)
     cluster.task("received", "job-1", retries=2)
     cluster.task("received", "job-2", timestamp=START - 1)
@@ -439,14 +439,12 @@ def test_an_answer_that_comes_before_the_events_it_knows_of(cluster: Cluster) ->
 def test_a_solo_worker_that_is_busy(cluster: Cluster) -> None:
     """It can't send a heartbeat while it runs a task; that does not make its task lost."""
     cluster.beat()
-    cluster.observer.on_reply(
-        WORKER, "stats", {**STATS, "pool": {"implementation": "celery.concurrency.solo:TaskPool"}}
-    )
+    cluster.tracker.on_reply(WORKER, "stats", {**STATS, "pool": {"implementation": "celery.concurrency.solo:TaskPool"}})
     cluster.run("received", "started")
     cluster.wait(600)
     cluster.run("succeeded")
     assert cluster.walk() == "queued active completed"
-    assert cluster.words() == "online"
+    assert cluster.worker_states() == "online"
 
 
 def test_a_task_event_is_a_sign_of_life(cluster: Cluster) -> None:
@@ -455,7 +453,7 @@ def test_a_task_event_is_a_sign_of_life(cluster: Cluster) -> None:
     for number in range(20):
         cluster.wait(1)
         cluster.run("received", external_id=f"job-{number}")
-    assert cluster.words() == "online"
+    assert cluster.worker_states() == "online"
 
 
 def test_a_monitor_that_was_stopped(cluster: Cluster) -> None:
@@ -463,9 +461,9 @@ def test_a_monitor_that_was_stopped(cluster: Cluster) -> None:
     cluster.wait(4, beating=ONE)
     for jump in (3_600, -7_200):
         cluster.now += jump
-        cluster.observer.tick(cluster.now)
+        cluster.tracker.tick(cluster.now)
         cluster.wait(4, beating=ONE)
-    assert cluster.words() == "online"
+    assert cluster.worker_states() == "online"
 
 
 def test_pods_do_not_pile_up(cluster: Cluster) -> None:
@@ -473,7 +471,7 @@ def test_pods_do_not_pile_up(cluster: Cluster) -> None:
     for number in range(500):
         cluster.beat(f"celery@pod-{number}", 1)
         cluster.task("received", f"job-{number}", f"celery@pod-{number}", 1)
-    assert len(cluster.observer.workers()) == 500
+    assert len(cluster.tracker.workers()) == 500
     cluster.wait(120)
-    assert len(cluster.observer.workers()) == 0
-    assert cluster.observer.known_workers == 0
+    assert len(cluster.tracker.workers()) == 0
+    assert cluster.tracker.known_workers == 0
