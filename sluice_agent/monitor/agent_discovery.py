@@ -1,6 +1,6 @@
-"""Which workers have an agent that reports what they do, and where events of their jobs wait until that is known.
+"""Discovery of the workers whose agents report their jobs; events of a job are held until that is known.
 
-An agent shows in its worker's own events and in the answer to `inspect stats`, while it can report.
+An agent marks its worker's own events and the reply to `inspect stats`, while it can report.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _MAX_UNDECIDED = 10_000  # events of one worker: 5 MB
 
 
 class AgentDiscovery:
-    """Learns of the agents that have the connection `connection_id`.
+    """Learns which workers have an agent for the connection `connection_id`.
 
-    An event of a worker of which nothing is known is held for `agent_seconds`; 0: it is emitted at once.
+    While that is not known of a worker, its events are held for `agent_seconds`; 0: they are emitted at once.
     """
 
     def __init__(
@@ -31,24 +31,23 @@ class AgentDiscovery:
         self._agent_seconds = agent_seconds
 
     def learn_event(self, worker: TrackedWorker, event: Event) -> None:
-        """What one of the worker's own events shows."""
+        """Learn from one of the worker's own events."""
         self._learn(worker, reports=event.get(agent_fields.AGENT) == self._connection_id)
 
-    def learn_answer(self, worker: TrackedWorker, reply: Mapping[str, Any]) -> None:
-        """What the worker's answer to `inspect stats` shows."""
+    def learn_reply(self, worker: TrackedWorker, reply: Mapping[str, Any]) -> None:
+        """Learn from the worker's reply to `inspect stats`."""
         agent = reply.get(agent_fields.AGENT)
         if isinstance(agent, Mapping):
             reports = (
                 agent.get(agent_fields.REPORTS) is True and agent.get(agent_fields.CONNECTION) == self._connection_id
             )
             self._learn(worker, reports=reports)
-        elif (
-            worker.has_agent is None or worker.frequency is None
-        ):  # else its events have shown an agent that answers less
+        elif worker.has_agent is None or worker.frequency is None:
+            # Else its events have shown an agent, one that does not mark replies.
             self._learn(worker, reports=False)
 
     def emit_for(self, worker: TrackedWorker) -> Callable[[bytes], None] | None:
-        """What takes an event of a job of this worker; None where its own agent emits it."""
+        """Return the sink for events of this worker's jobs; None where its agent emits them."""
         if worker.has_agent is False or (worker.has_agent is None and not self._agent_seconds):
             return self._emit
         return None if worker.has_agent else lambda line: self._hold(worker, line)
@@ -61,7 +60,7 @@ class AgentDiscovery:
                 self._emit(line)
 
     def _hold(self, worker: TrackedWorker, line: bytes) -> None:
-        """Keep `line` until it is known whether the agent of `worker` emits it, or has had the time to show."""
+        """Hold `line` until it is known whether the agent of `worker` emits it, or `agent_seconds` have passed."""
 
         def decide() -> None:
             if worker.has_agent is None:

@@ -1,4 +1,4 @@
-"""From what is remembered of a task to the line that is sent."""
+"""The reporter of jobs: it turns the record of a task into the lines of its events."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from sluice_agent.monitor.task_store import PendingPublication, Process, Run, Ta
 from sluice_agent.redaction import Redact
 from sluice_agent.timestamps import timestamp, timestamp_from_iso
 
-_NOTHING: Mapping[str, Any] = {}
+_NO_ARGUMENTS: Mapping[str, Any] = {}
 
 
 class JobReporter:
-    """Writes events to `emit`, but for the tasks that `is_ignored`; arguments and results only through `redact`.
+    """Writes events to `emit`, except for tasks that `is_ignored`; arguments and results only through `redact`.
 
-    `emit_for` takes those that a worker's agent may emit itself. It is given the worker's process, and is None where
-    the agent does.
+    `emit_for` returns the sink of a worker process for events that the worker's agent may emit; None if the agent does.
     """
 
     def __init__(
@@ -38,32 +37,31 @@ class JobReporter:
         self._redact = redact
 
     def report_waiting(
-        self, external_id: str, task: Task, pending: PendingPublication, by: Process | None = None
+        self, external_id: str, task: Task, pending: PendingPublication, worker: Process | None = None
     ) -> None:
-        """Report that a task waits for its first run: once, and once more for each task that it is replaced by.
+        """Report that a task waits for its first run: once, and again for each replacement.
 
-        And once more where somebody else publishes a later attempt of it. `by` is the worker process that has received
-        it, if any.
+        Also for a later attempt that is published from outside. `worker` is the process that has received it, if any.
         """
         replacement = pending.replacement
         if task.waiting_order >= pending.order or self._is_ignored(pending.name):
             return
         pending.at = date_of_waiting(task, pending.order, pending.at)
-        if task.created is not None:  # the first of its messages is what created it
+        if task.created is not None:  # its first message created it
             task.created = min(task.created, pending.at) if replacement else pending.at
         task.waiting_replacement, task.waiting_attempt, task.waiting_since = replacement, pending.attempt, pending.at
-        emit = self._emit if by is None else self._emit_for(by)
+        emit = self._emit if worker is None else self._emit_for(worker)
         if emit is None:
             return
-        run = f"+{replacement}" if replacement else ""
-        events = self._job_events(external_id, task, name=pending.name, attempt=pending.attempt, run=run)
-        when = timestamp(pending.at)
-        emit(events.event(pending.state, "PENDING", when, requeued=True if replacement else None, **pending.arguments))
+        run_name = f"+{replacement}" if replacement else ""
+        events = self._job_events(external_id, task, name=pending.name, attempt=pending.attempt, run_name=run_name)
+        waits_at, requeued = timestamp(pending.at), True if replacement else None
+        emit(events.event(pending.state, "PENDING", waits_at, requeued=requeued, **pending.arguments))
 
     def redacted_arguments(self, event: Event) -> Mapping[str, Any]:
-        """What is told of a task's arguments: nothing, or what the hook lets through."""
+        """Return the arguments to report: none, or what the hook returns for them."""
         redact = self._redact
-        return {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else _NOTHING
+        return {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else _NO_ARGUMENTS
 
     def report_refused(
         self,
@@ -75,7 +73,7 @@ class JobReporter:
         at: float,
         **extensions: Any,
     ) -> None:
-        """Tell what `worker` has made of a task that it did not begin to run."""
+        """Report the end of a task that `worker` has refused to run."""
         emit = self._emit_for(worker)
         if emit is None or self._is_ignored(task.name):
             return
@@ -83,7 +81,7 @@ class JobReporter:
         emit(events.event(state, celery_state, timestamp(date_of_refusal(task, at)), **extensions))
 
     def report_missing(self, external_id: str, task: Task, at: float, reason: str) -> None:
-        """Report that nobody knows what became of a task that waited."""
+        """Report a task that waited as `unknown`: its end is not known."""
         task.is_missing = True
         if self._is_ignored(task.name):
             return
@@ -103,9 +101,9 @@ class JobReporter:
         is_lost: bool = False,
         **extensions: Any,
     ) -> None:
-        """Report the state of a run, and note it. `is_lost`: its worker has gone, and with it an agent of its own.
+        """Report and record the state of a run; `at` is by its worker's clock.
 
-        `at` is by the clock of its worker.
+        `is_lost`: its worker has gone, and the worker's agent, if any, with it.
         """
         previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
         run.state = state
@@ -115,7 +113,7 @@ class JobReporter:
             record_agent_report(run, state, at)
         if emit is None or self._is_ignored(name):
             return
-        when = timestamp(date(task, run, state, at))
+        reported_at = timestamp(date(task, run, state, at))
         started = timestamp(run.reported_started) if run.reported_started else None
         events = self._job_events(
             external_id,
@@ -124,13 +122,13 @@ class JobReporter:
             attempt=run.attempt,
             is_attempt_known=run.is_attempt_known,
             worker=run.worker.hostname,
-            run=run.name,
+            run_name=run.name,
             redelivered=run.redelivered,
         )
-        emit(events.event(state, celery_state, when, previous=previous, started=started, **extensions))
+        emit(events.event(state, celery_state, reported_at, previous=previous, started=started, **extensions))
 
     def redacted_result(self, value: Any) -> Any:
-        """What is told of a result: nothing, or what the hook lets through."""
+        """Return the result to report: none, or what the hook returns for it."""
         return self._redact("result", value) if self._redact else None
 
     def _job_events(
@@ -142,7 +140,7 @@ class JobReporter:
         attempt: int,
         is_attempt_known: bool | None = None,
         worker: str | None = None,
-        run: str = "",
+        run_name: str = "",
         redelivered: bool = False,
     ) -> JobEvents:
         extensions: dict[str, Any] = {"rootId": job_id(task.root_id or external_id)}
@@ -157,8 +155,8 @@ class JobReporter:
         if redelivered:
             extensions["redelivered"] = True
         created = timestamp(task.created) if task.created else None
-        run += task.publication
-        is_fact = task.is_attempt_known if is_attempt_known is None else is_attempt_known
+        run_name += task.publication
+        is_known = task.is_attempt_known if is_attempt_known is None else is_attempt_known
         name = name or task.name
-        facts = JobFacts(external_id, name, attempt, task.queue, worker, None, created, run, extensions, is_fact)
+        facts = JobFacts(external_id, name, attempt, task.queue, worker, None, created, run_name, extensions, is_known)
         return JobEvents(self._connection_id, facts)

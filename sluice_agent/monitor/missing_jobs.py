@@ -1,7 +1,7 @@
-"""Jobs that seem to wait for ever: they have left their queue, and no worker says what became of them.
+"""Jobs that seem to wait for ever: they have left their queue, and no worker reports them.
 
-A worker that sends no events may have taken them, or the broker has thrown them away. Before a job is reported so, its
-queue was seen empty after it was published, and every worker has then been asked which jobs it has.
+A worker that sends no events may have received them, or the broker has discarded them. Before a job is reported as
+missing, its queue was seen empty after its publication, and then every worker was asked which jobs it has.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from sluice_agent.routing import DELAYED
 from sluice_agent.timestamps import seconds_from_iso
 
 MISSING_SECONDS = 30.0
-"""How long a job may wait in an empty queue: a worker that sends events says within seconds that it has taken it."""
+"""Time that a job may wait in an empty queue: a worker that sends events reports its receipt within seconds."""
 
-_LAST_EVENT_SECONDS = 5.0  # seconds in which an event of a job arrives that was on its way as its queue was seen empty
-_CHECK_TIMEOUT = (
-    90.0  # seconds until a look has failed: the broker is away, or a solo worker is busy; the next may do better
-)
+_LAST_EVENT_SECONDS = 5.0  # in which an event arrives that was on its way when its job's queue was seen empty
+# Seconds until a check has failed: the broker is away, or a solo worker is busy. The next may succeed.
+_CHECK_TIMEOUT = 90.0
 
 
 class MissingJobs:
-    """Looks for jobs that have waited for `as_seconds`, and as often, and reports them as `unknown`.
+    """Looks every `seconds` for jobs that have waited for so long, and reports the missing ones as `unknown`.
 
-    The time is that of `timers`. To look at 100,000 tasks that are remembered takes 0.1 s.
+    The time is that of `timers`. A check of 100,000 remembered tasks takes 0.1 s.
     """
 
     def __init__(
@@ -41,32 +40,30 @@ class MissingJobs:
         self._checked_at = 0.0
         self._suspects: dict[str, Task] = {}
         self.queues: frozenset[str] = frozenset()
-        """The queues of which it is to be known whether they are empty."""
+        """The queues whose lengths are to be read."""
         self._asked_at: float | None = None
-        """When workers were to be asked, as the suspects' queues were seen empty."""
+        """The time at which the suspects' queues were seen empty, and workers were to be inspected."""
 
     def check(self) -> None:
-        """Go on. To be called about once a second."""
+        """Take the next step. To be called about once a second."""
         now = self._timers.now
         passed = now - self._checked_at
-        if (
-            self._worker_events.is_standby or not 0 <= passed < _CHECK_TIMEOUT
-        ):  # another monitor hears what becomes of jobs
+        if self._worker_events.is_standby or not 0 <= passed < _CHECK_TIMEOUT:
+            # On standby, another monitor receives the events of jobs.
             self._suspects, self.queues = {}, frozenset()
         asked = self._asked_at
         if not self._suspects:
             if not 0 <= passed < self._seconds:
                 self._collect_suspects(now)
-        elif asked is not None and now - asked >= _LAST_EVENT_SECONDS and self._worker_events.have_answered(asked):
+        elif asked is not None and now - asked >= _LAST_EVENT_SECONDS and self._worker_events.have_replied(asked):
             self._report_suspects()
 
     def on_queue_lengths(self, ready: Mapping[str, int]) -> None:
-        """So many messages wait in each of the `queues`, as was seen after they were asked for."""
+        """Receive the number of ready messages by queue, read after `queues` were requested."""
         if self.queues:
             self.queues = frozenset()
-            holds_retries = any(
-                count for name, count in ready.items() if name.startswith(DELAYED)
-            )  # whose ETA no event says
+            # No event names the ETA of a retry that waits in a delay queue.
+            holds_retries = any(count for name, count in ready.items() if name.startswith(DELAYED))
             self._suspects = {
                 external_id: task
                 for external_id, task in self._suspects.items()
@@ -74,14 +71,14 @@ class MissingJobs:
             }
             if self._suspects:
                 self._asked_at = self._timers.now
-                self._worker_events.ask_again()
+                self._worker_events.inspect_again()
 
     def remove(self, external_id: str) -> None:
-        """A worker says that it has this job."""
+        """Remove a job from the suspects: a worker has it."""
         self._suspects.pop(external_id, None)
 
     def _collect_suspects(self, now: float) -> None:
-        """Begin with all that has waited for long in a queue from which no agent takes."""
+        """Suspect all jobs that have waited for long in a queue from which no worker with an agent takes."""
         self._checked_at, self._asked_at = now, None
         waiting = {
             key: task for key, task in self._store if task.is_waiting and _waits_since(task) + self._seconds < now
@@ -95,7 +92,7 @@ class MissingJobs:
         for external_id, task in suspects.items():
             is_reported = self._worker_events.may_be_reported(task.queue or "")  # by an agent that has answered since
             if task.is_waiting and self._store.get(external_id) is task and not is_reported:
-                reason = f"it has left its queue {task.queue}, and no worker says what became of it"
+                reason = f"it has left its queue {task.queue}, and no worker has reported it"
                 self._reporter.report_missing(external_id, task, self._timers.now, reason)
 
 

@@ -1,7 +1,7 @@
-"""What a broker event says, read with care: anything may be missing from it, and some of it is not what it seems.
+"""Parsing of the fields of broker events: any field may be missing, and some do not hold what their name suggests.
 
 An event's `timestamp` is the sender's clock in seconds of the epoch. Celery's own receiver shifts it by the difference
-of the zones, which makes it wrong; as it comes off the wire it is right.
+of the time zones, which makes it wrong; as it comes off the wire it is right.
 """
 
 from __future__ import annotations
@@ -12,125 +12,124 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-_EARLIEST = 1_000_000_000.0  # seconds of the epoch: no Celery is as old
+_EARLIEST = 1_000_000_000.0  # seconds of the epoch: Celery is younger
 _LATEST = 100_000_000_000.0
-_MAX_AHEAD_SECONDS = (
-    86_400.0  # seconds: a clock that is ahead of ours by more is broken, and what follows would be dated behind it
-)
-_MAX_SECONDS = 1e9  # seconds: nothing lasts for 30 years
-_MAX_COUNT = 2**31 - 1  # things that can be counted: what takes an event further counts in 32 bits
-_MAX_REPR = 20_000  # characters of an exception's repr that are worth parsing
+# A clock that is ahead of ours by more is broken, and all later events of the job would be dated behind it.
+_MAX_AHEAD_SECONDS = 86_400.0
+_MAX_SECONDS = 1e9  # nothing lasts for 30 years
+_MAX_COUNT = 2**31 - 1  # servers that receive our events count in 32 bits
+_MAX_REPR = 20_000  # characters: a longer repr of an exception is not parsed
 _REPR = re.compile(r"([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
 _ERROR_LINE = re.compile(r"^(?:[A-Za-z_][\w<>]*\.)*([A-Za-z_]\w*)(: .*|:?$)", re.MULTILINE)
 _FRAME = re.compile(r"^  File .*\n(?:    .*\n)*", re.MULTILINE)
 _RETRY, _ETA = "Retry(Retry(...), ", ", datetime.datetime("
-_MAX_RETRY_DEPTH = 8  # of one retry in another that are worth parsing
+_MAX_RETRY_DEPTH = 8  # retries nested deeper are not parsed
 _TRACEBACK_START = re.compile(r"^(  \+ Exception Group )?Traceback \(most recent call last\):\n", re.MULTILINE)
-_GROUP_MARGIN = "  | "  # before each line of a group's own traceback
+_GROUP_MARGIN = "  | "  # before every line of a group's own traceback
 _GROUP_MEMBERS = "\n  +-"  # how the lines of its members begin
 
 Event = Mapping[str, Any]
 
 
 def external_id_of(value: Any) -> str | None:
-    """The id of a job, which a caller may have chosen: a number, or a UUID; None for anything else."""
+    """Return the id of a job, or None if it is none: a caller may have chosen a number, or a UUID."""
     if isinstance(value, str):
         return value or None
     return str(value) if isinstance(value, (int, float, UUID)) and not isinstance(value, bool) else None
 
 
 def event_time(event: Event, now: float) -> float:
-    """When it happened, in seconds of the epoch; `now` where it does not say."""
+    """Return when the event happened, in seconds of the epoch; `now` where it has no valid time."""
     at = as_time(event.get("timestamp"), now)
     return now if at is None else at
 
 
 def as_time(value: Any, now: float) -> float | None:
-    """A time of somebody's wall clock, in seconds of the epoch, if it can be one while ours says `now`."""
+    """Return `value` if it is a plausible wall-clock time, in seconds of the epoch, while our clock is at `now`."""
     latest = now + _MAX_AHEAD_SECONDS if now > _EARLIEST else _LATEST
     return float(value) if isinstance(value, (int, float)) and _EARLIEST < value < latest else None
 
 
 def get_text(event: Event, name: str) -> str | None:
-    """A text that is there and not empty."""
+    """Return a text that is not empty, if the event has it."""
     value = event.get(name)
     return value if isinstance(value, str) and value else None
 
 
 def as_count(value: Any) -> int | None:
-    """A number of things."""
+    """Return `value` if it is a valid count."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else None
 
 
 def attempt_of(event: Event) -> int:
-    """The attempt that the message is for, from 1 on, of an event that names it."""
+    """Return the attempt of the message that the event describes, from 1 on."""
     return (as_count(event.get("retries")) or 0) + 1
 
 
 def as_seconds(value: Any) -> float | None:
-    """A length of time."""
+    """Return `value` if it is a valid duration in seconds."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value <= _MAX_SECONDS else None
 
 
 def error_of(event: Event) -> tuple[str, str | None]:
-    """How a run failed, as `Type: message`, and the traceback as Python prints it, if there is one.
+    """Return the error of a run as `Type: message`, and the traceback as Python prints it, if there is one.
 
-    `exception` is the repr of the error, or of what Celery had wrapped it in; the traceback ends with its name and what
-    it says of itself, which a repr does not tell.
+    `exception` is the repr of the error, or of Celery's wrapper around it. The traceback ends with the type and the
+    `str` of the error, which a repr does not contain.
     """
-    shown = get_text(event, "exception") or ""
+    text = get_text(event, "exception") or ""
     traceback = get_text(event, "traceback")
     if traceback is not None and not _TRACEBACK_START.search(traceback):
         traceback = None
-    found = _REPR.fullmatch(shown)
-    last = _error_line(traceback) if traceback else None
-    if last is not None and (found is None or found[1] == last[0] or found[1] == "ExceptionWithTraceback"):
-        return _join(*last), traceback
-    if found is None:
-        return shown or "unknown", traceback
-    return _join(found[1], _message(found[2])), traceback
+    match = _REPR.fullmatch(text)
+    error_line = _error_line(traceback) if traceback else None
+    if error_line is not None and (match is None or match[1] == error_line[0] or match[1] == "ExceptionWithTraceback"):
+        return _join(*error_line), traceback
+    if match is None:
+        return text or "unknown", traceback
+    return _join(match[1], _message(match[2])), traceback
 
 
 def cause_of(event: Event) -> tuple[str, str | None]:
-    """Why a run is retried: the same, but the traceback is that of Celery's own `Retry`, which names no cause."""
+    """Return the cause of a retry, as `error_of` does; the traceback is that of Celery's `Retry`, without a cause."""
     error, traceback = error_of(event)
-    found = _REPR.fullmatch(_unwrap(get_text(event, "exception") or ""))
-    return (_join(found[1], _message(found[2])) if found else error), traceback
+    match = _REPR.fullmatch(_unwrap(get_text(event, "exception") or ""))
+    return (_join(match[1], _message(match[2])) if match else error), traceback
 
 
-def _unwrap(shown: str) -> str:
-    """The repr of the cause, where `shown` is that of a `Retry` with its time, as all pools but prefork have it."""
+def _unwrap(text: str) -> str:
+    """Return the repr of the cause if `text` is that of a `Retry` with its time, as all pools but prefork send it."""
     for _ in range(_MAX_RETRY_DEPTH):
-        if not (shown.startswith(_RETRY) and shown.endswith(")")):
+        if not (text.startswith(_RETRY) and text.endswith(")")):
             break
-        inside = shown[len(_RETRY) : -1]
+        inside = text[len(_RETRY) : -1]
         end = inside.rfind(_ETA if inside.endswith(")") else ", ")
         if end < 0:
             break
-        shown = inside[:end]
-    return shown
+        text = inside[:end]
+    return text
 
 
 def _error_line(traceback: str) -> tuple[str, str] | None:
-    """The type and the message, with its notes, with which `traceback` ends; of a group, what it says of itself."""
-    *_, head = _TRACEBACK_START.finditer(traceback)
-    own = traceback[head.end() :]
-    if head[1]:
-        lines = own.partition(_GROUP_MEMBERS)[0].split("\n")
-        own = "\n".join(line.removeprefix(_GROUP_MARGIN) for line in lines)
+    """Return the error's type and message, with its notes, from the end of `traceback`; of a group, only its own."""
+    *_, start = _TRACEBACK_START.finditer(traceback)
+    body = traceback[start.end() :]
+    if start[1]:
+        lines = body.partition(_GROUP_MEMBERS)[0].split("\n")
+        body = "\n".join(line.removeprefix(_GROUP_MARGIN) for line in lines)
     frames_end = 0
-    for frame in _FRAME.finditer(own):
+    for frame in _FRAME.finditer(body):
         frames_end = frame.end()
-    words = _ERROR_LINE.search(own, frames_end)
-    if words is None:
+    match = _ERROR_LINE.search(body, frames_end)
+    if match is None:
         return None
-    message = own[words.start(2) :].rstrip()
-    return words[1], message if message.startswith("\n") else message.removeprefix(":").strip()
+    message = body[match.start(2) :].rstrip()
+    return match[1], message if message.startswith("\n") else message.removeprefix(":").strip()
 
 
 def _message(arguments: str) -> str:
-    """What an exception with these arguments says, if it says it as most do."""
+    """Return the message of an exception with these arguments, if its `str` is the usual one."""
     if len(arguments) > _MAX_REPR:
         return arguments
     values: tuple[object, ...]
@@ -142,6 +141,6 @@ def _message(arguments: str) -> str:
 
 
 def _join(name: str, message: str) -> str:
-    if message.startswith("\n"):  # notes alone
+    if message.startswith("\n"):  # it has notes only
         return name + message
     return f"{name}: {message}" if message else name

@@ -1,4 +1,4 @@
-"""What is said of a task's messages: that they were published, received, or turned away before anything ran."""
+"""A task's messages: published, received, or refused before anything ran."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sluice_agent.monitor.timers import Timers
 from sluice_agent.monitor.tracked_worker import TrackedWorker
 from sluice_agent.timestamps import seconds_from_iso
 
-_PUBLICATION_SECONDS = 1.0  # seconds: a producer's event is made after a worker may have begun; its word may follow
-_RECEIPT_SECONDS = 30.0  # seconds in which a worker's agent may receive the task, and report that it has waited
-_KIND_MASK = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for each task
+_PUBLICATION_SECONDS = 1.0  # a worker may begin before the producer makes its event, so that event may arrive later
+_RECEIPT_SECONDS = 30.0  # in which a worker's agent may receive the task, and report that it has waited
+_KIND_MASK = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for every task
 
 
 class Publications:
-    """Tells that a task waits: by its producer's word, which is held for a moment, else by the worker's.
+    """Reports that a task waits: from its producer's event, which is held for a moment, else from the worker's.
 
-    `is_reported` says whether a worker whose agent reports what it receives takes from a queue: then it is held longer.
+    The event is held longer if `is_reported`: if a worker with an agent, which reports receipts, takes from the queue.
     """
 
     def __init__(
@@ -43,84 +43,83 @@ class Publications:
         self._reporter = reporter
         self._bindings = bindings
         self._timers = timers
-        self._producers_have_agents = False  # whether producers have agents, and send events that show it
+        self._producers_have_agents = False  # as marks in their events show
 
     def on_published(self, external_id: str, task: Task, event: Event) -> None:
-        """A producer has published the task, or what replaces it."""
+        """Handle the event that a producer has published the task, or its replacement."""
         at = event_time(event, self._timers.now)
         attempt = attempt_of(event)
-        seen, kind = _message_version(task.published, task.published_kind, attempt, event)
+        version, kind = _message_version(task.published, task.published_kind, attempt, event)
         if (
             task.published is not None
-            and seen.replacement > task.published.replacement
+            and version.replacement > task.published.replacement
             and _was_replaced(task, kind, at)
         ):
-            task.published = seen  # what was heard before, whose kind stays noted, has replaced this one
+            # A late event: the publication received before is this one's replacement, so `published_kind` stays.
+            task.published = version
             task.created = min(task.created or at, at)
             if task.pending is not None:
-                first, task.pending.replacement = task.pending.replacement, seen.replacement
+                first, task.pending.replacement = task.pending.replacement, version.replacement
                 self._reporter.report_waiting(external_id, task, self._publication(task, event, at, first, attempt))
             return
-        task.published, task.published_kind = seen, kind
+        task.published, task.published_kind = version, kind
         is_first = _is_first(task, attempt, event, at)
         if attempt > 1 and not _is_from_outside(event):
-            task.record_successor(seen, at, get_text(event, "eta"))
+            task.record_successor(version, at, get_text(event, "eta"))
         task.queue = self._bindings.queue_of(event) or task.queue
         task.is_queue_certain = self._bindings.is_sure_of(event)
-        if (
-            task.waiting_replacement < 0 and task.waiting_since
-        ):  # a worker's word, that it turned the task away, was faster
+        if task.waiting_replacement < 0 and task.waiting_since:
+            # The event of a worker that has refused the task arrived before.
             at = min(at, task.waiting_since)
         if is_first and task.created is None:
             task.created = self._reported_creation(event) or at
         task.attempt = max(task.attempt, attempt)
-        if task.received is None:  # else its worker has said it, and may still speak of the attempt before
+        if task.received is None:  # else its worker's event was used, and events of the previous attempt may follow
             _update_task(task, event)
-        if is_first and task.waiting_order < (seen.replacement, attempt):
+        if is_first and task.waiting_order < (version.replacement, attempt):
             self._report_pending(external_id, task, at)
             if event.get(agent_fields.AGENT) == self._connection_id:  # its producer's agent has reported that it waits
                 self._producers_have_agents = True
-                task.waiting_replacement, task.waiting_attempt, task.waiting_since = seen.replacement, attempt, at
+                task.waiting_replacement, task.waiting_attempt, task.waiting_since = version.replacement, attempt, at
                 return
-            task.pending = pending = self._publication(task, event, at, seen.replacement, attempt)
-            release = partial(self._report_pending, external_id, task, at, pending)
+            task.pending = pending = self._publication(task, event, at, version.replacement, attempt)
+            report = partial(self._report_pending, external_id, task, at, pending)
             if self._is_reported(task.queue):
-                self._timers.call(_RECEIPT_SECONDS, release)
+                self._timers.call(_RECEIPT_SECONDS, report)
             else:
-                self._timers.call(_PUBLICATION_SECONDS, release, is_fact=True)
+                self._timers.call(_PUBLICATION_SECONDS, report, is_fact=True)
 
     def on_received(self, external_id: str, task: Task, event: Event, worker: TrackedWorker, at: float) -> None:
-        """`worker` has taken a message of the task from its queue."""
+        """Handle the event that `worker` has received a message of the task."""
         attempt = attempt_of(event)
         is_first = _is_first(task, attempt, event, at)
         task.attempt = attempt
-        task.received, task.received_kind = taken, _ = _message_version(
+        task.received, task.received_kind = version, _ = _message_version(
             task.received, task.received_kind, attempt, event
         )
-        if attempt > 1 and not _is_from_outside(event) and not task.has_published(taken):
-            task.record_successor(taken, at, get_text(event, "eta"))
-        self._report_pending(external_id, task, at, by=worker)
+        if attempt > 1 and not _is_from_outside(event) and not task.has_published(version):
+            task.record_successor(version, at, get_text(event, "eta"))
+        self._report_pending(external_id, task, at, worker=worker)
         _update_task(task, event)
         task.queue = task.queue or worker.only_queue
-        if not is_first or task.waiting_order >= (taken.replacement, attempt):
+        if not is_first or task.waiting_order >= (version.replacement, attempt):
             return
-        # When it was published it was to start later, even if that moment has come while it waited.
+        # It was published to start later, even if its ETA has passed while it waited.
         state = JobState.SCHEDULED if task.eta else JobState.QUEUED
         pending = PendingPublication(
-            at, task.name, state, taken.replacement, self._reporter.redacted_arguments(event), attempt
+            at, task.name, state, version.replacement, self._reporter.redacted_arguments(event), attempt
         )
-        if (
-            self._producers_have_agents and task.published is None
-        ):  # the event of its producer, and so a mark, may follow
+        if self._producers_have_agents and task.published is None:
+            # Its producer's event, with the mark of an agent, may follow.
             report = partial(self._reporter.report_waiting, external_id, task, pending, worker.process)
             self._timers.call(_PUBLICATION_SECONDS, report, is_fact=True)
         else:
             self._reporter.report_waiting(external_id, task, pending, worker.process)
 
     def flush_pending(self, external_id: str, task: Task, worker: TrackedWorker, at: float) -> None:
-        """A worker speaks of the task: what a producer has said of the message that it has comes before."""
+        """Report the pending publication, if any, before an event of the worker that has received its message."""
         if task.pending is not None and task.pending.replacement <= task.replacement:
-            self._report_pending(external_id, task, at, by=worker)
+            self._report_pending(external_id, task, at, worker=worker)
 
     def report_refused(
         self,
@@ -132,10 +131,10 @@ class Publications:
         at: float,
         **extensions: Any,
     ) -> None:
-        """`worker` will not run the task. Where nothing is known of it, its producer's word may follow."""
+        """Report that `worker` has refused the task. If no event named the task before, its producer's may follow."""
 
         def report() -> None:
-            self._report_pending(external_id, task, at, by=worker)
+            self._report_pending(external_id, task, at, worker=worker)
             task.is_refused = True
             self._reporter.report_refused(external_id, task, worker.process, state, celery_state, at, **extensions)
 
@@ -147,7 +146,7 @@ class Publications:
             report()
 
     def _reported_creation(self, event: Event) -> float | None:
-        """The job's creation as its producer's agent has reported it."""
+        """Return the job's creation as its producer's agent has reported it, if any."""
         return (
             seconds_from_iso(get_text(event, agent_fields.CREATED_AT))
             if event.get(agent_fields.AGENT) == self._connection_id
@@ -155,7 +154,7 @@ class Publications:
         )
 
     def _publication(self, task: Task, event: Event, at: float, replacement: int, attempt: int) -> PendingPublication:
-        """What a producer says of the task that it has published at `at`."""
+        """Return the publication of the task at `at` that a producer's event describes."""
         state = JobState.SCHEDULED if (seconds_from_iso(get_text(event, "eta")) or 0.0) > at else JobState.QUEUED
         return PendingPublication(
             at,
@@ -170,43 +169,43 @@ class Publications:
         self,
         external_id: str,
         task: Task,
-        before: float,
+        latest: float,
         only: PendingPublication | None = None,
-        by: TrackedWorker | None = None,
+        worker: TrackedWorker | None = None,
     ) -> None:
-        """Tell what its producer said: the task was published before a worker knew of it, whatever the clocks say.
+        """Report the pending publication, at `latest` or before: a task is published before a worker receives it.
 
-        `by` is that worker: its agent reports that the task has waited, where the producer has none.
+        The agent of `worker`, which has received it, reports that the task has waited where the producer has none.
         """
         pending = task.pending
         if pending is None or only not in (None, pending):
             return
         task.pending = None
-        pending.at = min(pending.at, before)
+        pending.at = min(pending.at, latest)
         task.created = min(task.created or pending.at, pending.at)
-        self._reporter.report_waiting(external_id, task, pending, by.process if by else None)
+        self._reporter.report_waiting(external_id, task, pending, worker.process if worker else None)
 
 
 def is_another_publication(task: Task, event: Event) -> bool:
-    """Whether a producer that publishes a task that is over begins it anew: else it is a late event of what is over."""
+    """Return whether a publication of a task that is over begins a new job; else it is a late event of the old one."""
     attempt = attempt_of(event)
-    sent, taken = task.published, task.received
-    is_late = sent is not None and taken is not None and sent.attempt < attempt <= taken.attempt
+    published, received = task.published, task.received
+    is_late = published is not None and received is not None and published.attempt < attempt <= received.attempt
     return attempt == 1 or (_is_from_outside(event) and not is_late)
 
 
 def _is_from_outside(event: Event) -> bool:
-    """Whether no task has published this message: Celery makes a task the parent of all that it publishes.
+    """Return whether no task has published this message: Celery makes a task the parent of all that it publishes.
 
-    So it is of its own retries, unless it has a parent already. Task protocol 1 has no parents, and no roots either.
+    A task is the parent of its own retries too, unless it has one. Task protocol 1 has no parents, and no roots either.
     """
     return get_text(event, "root_id") is not None and event.get("parent_id") is None
 
 
 def _is_first(task: Task, attempt: int, event: Event, at: float) -> bool:
-    """Whether this is no retry, but a message that begins the job, or begins it anew, at this attempt.
+    """Return whether this message is no retry, but begins the job, for the first time or again, at this attempt.
 
-    A worker's main process publishes from outside what was to be retried when its process was lost.
+    A worker's main process publishes the retry of a job whose task process was lost, from outside of any task.
     """
     if attempt == 1:
         return True
@@ -224,14 +223,14 @@ def _update_task(task: Task, event: Event) -> None:
 
 
 def _was_replaced(task: Task, kind: int, at: float) -> bool:
-    """Whether a publication that seems to replace the last one was before it: its producer is slower than a worker."""
+    """Return whether a publication that seems to replace the last one came before it: its producer is slower."""
     if task.received is not None:
         return task.received.replacement == 0 and kind == task.received_kind
     return task.pending is not None and at < task.pending.at
 
 
 def _kind(message: tuple[Any, ...]) -> int:
-    """A hash of texts, as Celery sends them; another client may send the values themselves."""
+    """Return a hash of the fields: texts, as Celery sends them, or the values themselves, from another client."""
     try:
         return hash(message)
     except TypeError:
@@ -241,7 +240,7 @@ def _kind(message: tuple[Any, ...]) -> int:
 def _message_version(
     last: MessageVersion | None, last_kind: int, attempt: int, event: Event
 ) -> tuple[MessageVersion, int]:
-    """A message as it is seen now, and what kind it is. Another kind for no later attempt has replaced the last one."""
+    """Return the version and the kind of a message. Another kind for no later attempt replaces the last message."""
     kind = _kind((event.get("name"), event.get("args"), event.get("kwargs"))) & _KIND_MASK
     if last is None:
         return message_version(attempt), kind

@@ -1,7 +1,7 @@
-"""Task events in our model: one walk for each job, told once, from events that repeat and overtake each other.
+"""Task events in our model: every transition of a job is reported once, from events that repeat and overtake others.
 
-Where Celery's events and its signals tell the same transition, this room arrives at the same words and at the same id
-as `signals`.
+Where Celery's events and its signals show the same transition, this module reports the same fields and the same id as
+`signals`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sluice_agent.monitor.tracked_worker import TrackedWorker
 from sluice_agent.monitor.worker_events import WorkerEvents
 from sluice_agent.timestamps import timestamp, timestamp_from_iso
 
-_REJECTION_SECONDS = 2.0  # seconds: a failure, which says more, may follow a rejection
-_CUT_OFF_SECONDS = 2.0  # seconds: what a shutdown cuts off may have just ended, and the pool says so as it stops
+_REJECTION_SECONDS = 2.0  # a failure, which has more detail, may follow a rejection
+_CUT_OFF_SECONDS = 2.0  # a run that a shutdown cuts off may have just ended: the pool reports that as it stops
 _CORRECTIONS = (
     (JobState.COMPLETED, JobState.FAILED),
-    (JobState.RETRYING, JobState.COMPLETED),  # it was the attempt before, which began unheard, that was retried
+    (JobState.RETRYING, JobState.COMPLETED),  # the previous attempt was retried: no event had reported its start
 )
 _ATTEMPT_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.RETRYING)
 """The states in which a run ends by itself."""
@@ -34,7 +34,7 @@ _MAYBE_CUT_OFF = "cut off when its worker was stopped or lost its broker; it run
 
 
 class TaskEvents:
-    """Tells what becomes of each task that events speak of. The time is that of `timers`, which the observer winds."""
+    """Reports the transitions of every task that events name. The time is that of `timers`, which the tracker sets."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class TaskEvents:
         self._timers = timers
         self.store = TaskStore(remember, self._forget)
         self.acks_late: dict[str, bool] = {}
-        """Whether a task is acknowledged after it has run, by its name, as a worker has said."""
+        """By the name of a task: whether it is acknowledged after it has run, as a worker has reported."""
         self.handlers: Mapping[str, Callable[[str, Event], None]] = {
             "task-sent": self._on_sent,
             "task-received": self._on_received,
@@ -71,7 +71,7 @@ class TaskEvents:
             "task-cancelled": self._on_cancelled,
         }
 
-    # What events say
+    # Handlers of events
 
     def _on_sent(self, external_id: str, event: Event) -> None:
         task = self.store.get_or_create(external_id)
@@ -82,10 +82,10 @@ class TaskEvents:
     def _on_received(self, external_id: str, event: Event) -> None:
         task, worker, at = self._receive(external_id, event)
         self._publications.on_received(external_id, task, event, worker, at)
-        self._retire(external_id, task)
+        self._end_replaced_runs(external_id, task)
         run = task.unconfirmed_run_of(worker.process, at) or task.add_run(worker.process)
         if task.attempt > 1:
-            for other in task.runs:  # one that began unheard asked for this attempt
+            for other in task.runs:  # a run whose receipt was missed asked for this attempt
                 if other.has_begun and other.received is None and other.replacement == task.replacement:
                     other.attempt, other.is_attempt_known = max(other.attempt, task.attempt - 1), True
         run.attempt, run.replacement, run.received, run.is_unconfirmed = task.attempt, task.replacement, at, False
@@ -98,7 +98,7 @@ class TaskEvents:
         run = next((run for run in waiting if not run.has_begun), waiting[0] if waiting else None)
         if run is None:
             if any(run.state is JobState.ACTIVE for run in runs):
-                return  # a prefork process died before the pool noted that it took the job; the next one took it
+                return  # a prefork process died before the pool recorded that it had the job; the next process got it
             run = task.add_run(worker.process)
         run.is_unconfirmed = False
         self.start_run(external_id, task, run, worker, at)
@@ -108,8 +108,8 @@ class TaskEvents:
         task, worker, at = self._receive(external_id, event)
         run = self._run_that_ends(task, worker)
         if event.get("runtime", ...) is None and not isinstance(event.get("result"), str):
-            # A greenlet that was killed: Celery has acknowledged it. A stored result, of a process that was then lost,
-            # has no runtime either.
+            # A greenlet was killed: Celery has acknowledged its message. The stored result of a process that was then
+            # lost has no runtime either.
             self._end(external_id, task, run, JobState.CANCELLED, "STARTED", at, reason=_CUT_OFF)
             return
         if run.started is None and runtime is not None:
@@ -136,7 +136,7 @@ class TaskEvents:
         task, worker, at = self._receive(external_id, event)
         error, stacktrace = cause_of(event)
         run = self._run_that_is_retried(task, worker, at)
-        # The next attempt is published, and perhaps received, before this one is said to be retried.
+        # The next attempt is published, and perhaps received, before the event that this one is retried.
         following = [other.received for other in task.runs if other.attempt == run.attempt + 1 and other.received]
         at = min(at, *(received for received in following if received > (run.started or 0.0)), inf)
         if run.replacement == task.replacement:
@@ -158,7 +158,7 @@ class TaskEvents:
         if live:
             self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **extensions)
         elif not runs or runs[-1].state is not JobState.CANCELLED:
-            # It was turned away before it was received.
+            # It was refused before it was received.
             self._publications.report_refused(
                 external_id, task, worker, JobState.CANCELLED, "REVOKED", at, **extensions
             )
@@ -183,24 +183,24 @@ class TaskEvents:
         worker.running.pop(external_id, None)
         self._timers.call(_CUT_OFF_SECONDS, lambda: self._report_cut_off(external_id, task, run, at), is_fact=True)
 
-    # What else is heard
+    # Calls from the tracker's other parts
 
     def start_run(self, external_id: str, task: Task, run: Run, worker: TrackedWorker, at: float) -> None:
-        """`run` has begun."""
+        """Report that `run` has begun at `at`."""
         run.started = at
         worker.running[external_id] = run
         self._reporter.report_run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
         if run.replacement < task.replacement:
-            self._retire(external_id, task)
+            self._end_replaced_runs(external_id, task)
 
     def forget_unconfirmed(self) -> None:
-        """What workers have said of their runs is too old to be held against them."""
+        """Forget all unconfirmed runs: the inspect replies about them are too old."""
         for external_id, task in self.store:
             for run in task.forget_unconfirmed():
                 self._worker_events.on_run_ended(external_id, run)
 
     def report_lost_run(self, external_id: str, run: Run, at: float, reason: str) -> None:
-        """Nobody knows what became of `run`, at least for now."""
+        """Report `run` as `unknown`, for `reason`: its end is not known, at least for now."""
         task = self.store.get(external_id)
         if task is not None and run.state is JobState.ACTIVE:
             if task.published is not None and task.published.replacement > run.replacement:
@@ -210,7 +210,7 @@ class TaskEvents:
                 external_id, task, run, JobState.UNKNOWN, "STARTED", at, is_lost=True, reason=reason
             )
 
-    # What follows from it
+    # Transitions
 
     def _receive(self, external_id: str, event: Event) -> tuple[Task, TrackedWorker, float]:
         task, worker, at = (
@@ -222,18 +222,18 @@ class TaskEvents:
         return task, worker, at
 
     def _run_that_ends(self, task: Task, worker: TrackedWorker) -> Run:
-        """The run that a verdict of `worker` is about: one that is active, else one that is to begin, else the last."""
+        """Return the run that an end from `worker` is for: an active one, else one that is to begin, else the last."""
         runs = task.runs_of(worker.process)
         for states in ((JobState.ACTIVE, JobState.UNKNOWN), (None,)):
             live = [run for run in runs if run.state in states]
             if live:
-                return max(live, key=lambda run: run.order)  # of equal ones the first
+                return max(live, key=lambda run: run.order)  # the first of equal ones
         return runs[-1] if runs else task.add_run(worker.process)
 
     def _run_that_is_retried(self, task: Task, worker: TrackedWorker, at: float) -> Run:
-        """The earliest run of `worker` that is under way: the next attempt may be so by now, or may have been received.
+        """Return the earliest run of `worker` that is under way: the next attempt may run, or be received, by now.
 
-        Where that is all that is known, the run that asked for it is one that began unheard.
+        If only that attempt is known, insert the run that asked for it: its own events were missed.
         """
         runs = task.runs_of(worker.process)
         begun = [run for run in runs if run.has_begun and (run.state is not None or (run.started or 0.0) <= at)]
@@ -241,18 +241,18 @@ class TaskEvents:
             return min(begun, key=lambda run: run.order)
         run = self._run_that_ends(task, worker)
         is_next = run.state is None and (run.has_begun or (run.received is not None and run.attempt > 1))
-        is_heard = any(other.order == (run.replacement, run.attempt - 1) for other in task.runs)
-        return task.insert_previous_run(run) if is_next and not is_heard else run
+        is_known = any(other.order == (run.replacement, run.attempt - 1) for other in task.runs)
+        return task.insert_previous_run(run) if is_next and not is_known else run
 
     def _end(
         self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **extensions: Any
     ) -> None:
-        """Tell that `run` has ended, unless it had: Celery announces some verdicts twice, and some after another."""
+        """Report that `run` has ended, unless it had: Celery announces some verdicts twice, and some after another."""
         if run.is_unconfirmed and run.state is None and run.started is not None:
             self.start_run(external_id, task, run, self._worker_events.touch_run(run), run.started)
         self._worker_events.on_run_ended(external_id, run, at)
         if run.is_live and state in _ATTEMPT_ENDS and (successor := task.successor_of(run)) is not None:
-            # It has published the next attempt, with a `Retry` that Celery knows of or without: the job has not ended.
+            # It has published the next attempt, whether or not Celery knows of a `Retry`: the job has not ended.
             state = JobState.RETRYING
             at = min(at, successor.at) if successor.at >= (run.started or 0.0) else at
             extensions["eta"] = timestamp_from_iso(successor.eta) or extensions.get("eta") or timestamp(at)
@@ -260,7 +260,7 @@ class TaskEvents:
             self._reporter.report_run(external_id, task, run, state, celery_state, at, **extensions)
 
     def _report_cut_off(self, external_id: str, task: Task, run: Run, at: float) -> None:
-        """Tell what becomes of `run`, unless it had ended: whether it runs again depends on when it is acknowledged."""
+        """Report that `run` was cut off, unless it had ended: it runs again if it is acknowledged late."""
         if not run.is_live:
             return
         acks_late = self.acks_late.get(task.name)
@@ -271,8 +271,8 @@ class TaskEvents:
         else:
             self._end(external_id, task, run, JobState.CANCELLED, "RETRY", at, reason=_CUT_OFF)
 
-    def _retire(self, external_id: str, task: Task) -> None:
-        """A run that has replaced its task by another one has ended, and no event says so: the last of its attempts."""
+    def _end_replaced_runs(self, external_id: str, task: Task) -> None:
+        """End the runs that have replaced their task by another one, their last attempts: no event reports that."""
         replacement, runs = task.replacement, task.runs
         for run in runs:
             if run.replacement >= replacement or run.state not in (JobState.ACTIVE, JobState.UNKNOWN):

@@ -1,6 +1,6 @@
-"""What is known of the tasks that were seen last: broker events after `task-received` carry no more than an id.
+"""Records of the tasks seen last: broker events after `task-received` carry no more than an id.
 
-Bounded by a number of tasks. One that is known by all its events takes about BYTES_PER_TASK bytes
+The number of tasks is bounded. A task whose events were all received takes about BYTES_PER_TASK bytes
 (tests/unit/monitor/test_task_store.py measures it).
 """
 
@@ -20,7 +20,7 @@ BYTES_PER_TASK = 1_050
 
 _WAITING_AGAIN = (JobState.QUEUED, JobState.RETRYING)
 _VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
-_MAX_RUNS = 8  # runs of one task that are told apart: more are the redeliveries of a broken set-up
+_MAX_RUNS = 8  # runs of one task that are kept: more are the redeliveries of a broken set-up
 
 
 class Process(NamedTuple):
@@ -40,65 +40,65 @@ class Run:
     redelivered: bool
     replacement: int
     task_name: str = ""
-    """As it was received: the task may have been replaced by another before this run is said to have begun."""
+    """As received: another task may have replaced this one before the event that this run has begun arrives."""
     received: float | None = None
     started: float | None = None
     state: JobState | None = None
-    """What was told of it last; None: that it was received."""
+    """The state reported last; None: only its receipt is known."""
     reported_started: float = 0.0
-    """When it was reported to have started, which may be later than its worker's clock says; 0: not reported yet."""
+    """The reported start, which may be later than the start by its worker's clock; 0: not reported yet."""
     reported_at: float = 0.0
-    """The latest time that was reported of it; 0: none."""
+    """The latest time reported of it; 0: none."""
     is_unconfirmed: bool = False
-    """Whether it is known from an inspection alone, which does not say which attempt it is; its end is an event."""
+    """True if it is known from an inspect reply only, which names no attempt; its end is an event."""
     is_attempt_known: bool = True
-    """Whether an event has named its attempt, or that of a message that it was made of or has published."""
-    earlier: Run | None = None
-    """The one before: a chain, as most tasks have one run, and a tuple around it takes half as much as itself."""
+    """True if an event has named its attempt, or that of the message it was made of or of one it has published."""
+    previous: Run | None = None
+    """The run before. A chain: most tasks have one run, and a tuple around it takes half as much as the run itself."""
 
     @property
     def name(self) -> str:
-        """What separates it from other executions: see `identity.run_of`."""
+        """The run's name, which distinguishes it from other executions: see `identity.run_of`."""
         name = run_of(*self.worker, self.receipt, self.redelivered)
         return f"{name}+{self.replacement}" if self.replacement else name
 
     @property
     def order(self) -> tuple[int, int]:
-        """Its place among the runs of a task that ends well: each replacement counts its attempts anew."""
+        """The sort key among the runs of a task: each replacement counts its attempts from 1 again."""
         return self.replacement, self.attempt
 
     @property
     def has_begun(self) -> bool:
-        """Whether it is under way, as an event or an inspection has said."""
+        """True if an event or an inspect reply shows that it is under way."""
         return self.state is JobState.ACTIVE or (
             self.state is None and self.is_unconfirmed and self.started is not None
         )
 
     @property
     def is_live(self) -> bool:
-        """Whether its end is still to come, as far as anybody knows."""
+        """True if its end is still to come, as far as is known."""
         return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.UNKNOWN
 
     @property
     def may_be_retried(self) -> bool:
-        """Whether a later attempt may be its own: it is under way, or was retried."""
+        """True if a later attempt may be its retry: it is under way, or was retried."""
         return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.RETRYING
 
 
 class MessageVersion(NamedTuple):
-    """Which of a task's messages one is: for which attempt, and how often the task had replaced itself by then."""
+    """One of a task's messages: its attempt, and how often the task had replaced itself by then."""
 
     attempt: int
     replacement: int = 0
 
 
 message_version = lru_cache(1_024)(MessageVersion)
-"""The same `MessageVersion` for all tasks: for most there is only one."""
+"""Return a `MessageVersion` that all tasks share: most tasks have only one."""
 
 
 @dataclass(slots=True, eq=False)
 class PendingPublication:
-    """A publication: when, of which task, whether it waits for a time to come, and the arguments to be told."""
+    """A publication: its time and task, whether it waits for an ETA, and the arguments to report."""
 
     at: float
     name: str
@@ -109,13 +109,13 @@ class PendingPublication:
 
     @property
     def order(self) -> tuple[int, int]:
-        """The place of the run that it waits for: see `Run.place`."""
+        """The order of the run that it waits for: see `Run.order`."""
         return self.replacement, self.attempt
 
 
 @dataclass(slots=True, eq=False)
 class Successor:
-    """The message of a later attempt, which an attempt of the same task has published."""
+    """The message of a later attempt, published by an attempt of the same task."""
 
     attempt: int
     replacement: int
@@ -127,12 +127,12 @@ class Successor:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """What is known of one task; times are seconds of the epoch."""
+    """The record of one task; times are seconds of the epoch."""
 
     name: str = ""
     queue: str | None = None
     attempt: int = 1
-    """The last one that was published or received."""
+    """The attempt published or received last."""
     root_id: str | None = None
     """None where it is the task's own id."""
     parent_id: str | None = None
@@ -141,48 +141,48 @@ class Task:
     priority: int | None = None
     created: float | None = None
     published: MessageVersion | None = None
-    """What was published last, as its producer told it."""
+    """The message published last, as its producer described it."""
     published_kind: int = 0
-    """A hash of the name and the arguments of that."""
+    """A hash of the name and the arguments of `published`."""
     received: MessageVersion | None = None
-    """What was received last, as its worker told it: of a task with two names these two say one each."""
+    """The message received last, as its worker described it: of a task with two names, these two hold one each."""
     received_kind: int = 0
     publication: str = ""
-    """What separates it from the ones before it under its id, which had ended; empty for the first."""
+    """A suffix that distinguishes it from earlier jobs under its id, which had ended; empty for the first."""
     is_queue_certain: bool = False
-    """Whether it is sure that its message was put into its queue."""
+    """True if its message was certainly put into its queue."""
     is_missing: bool = False
-    """Whether it was reported that it is in its queue no more, and with no worker."""
+    """True if it was reported as in its queue no more, and with no worker."""
     is_refused: bool = False
-    """Whether a worker has turned its message away for good: nothing of it waits or will run."""
+    """True if a worker has refused its message for good: nothing of it waits or will run."""
     previous_reported_at: float = 0.0
-    """The latest time that was reported of those; 0: none."""
+    """The latest time reported of earlier jobs under its id; 0: none."""
     pending: PendingPublication | None = None
-    """What is still to be told of its publication."""
+    """The publication that is still to be reported."""
     waiting_replacement: int = -1
-    """The nesting for which it was told that the task waits to be run for the first time."""
+    """The replacement whose wait for its first run was reported last; -1: none."""
     waiting_attempt: int = 1
-    """The attempt for which it was, which is a later one where its producer has published it with `retries`."""
+    """The attempt of that report; above 1 where the producer has published the task with `retries`."""
     waiting_since: float = 0.0
-    """The time of that; before it is told, a time at which the task had waited, or 0."""
+    """The time of that report; before there is one, a time at which the task had waited, or 0."""
     successor: Successor | None = None
-    """The next attempt, as far as is known: the last message that the task has published under its own id."""
+    """The next attempt, as far as is known: the message that the task has published last under its own id."""
     last_run: Run | None = None
 
     @property
     def runs(self) -> list[Run]:
-        """Oldest first."""
-        found = []
+        """All runs, oldest first."""
+        runs = []
         run = self.last_run
         while run is not None:
-            found.append(run)
-            run = run.earlier
-        found.reverse()
-        return found
+            runs.append(run)
+            run = run.previous
+        runs.reverse()
+        return runs
 
     @property
     def is_over(self) -> bool:
-        """Whether all that was published under its id has ended, as far as is known."""
+        """True if all publications under its id have ended, as far as is known."""
         published, last = self.published, self.last_run
         if (
             published is None
@@ -195,13 +195,13 @@ class Task:
 
     @property
     def reported_at(self) -> float:
-        """The latest time that was reported of it, or before it under its id; 0: none."""
+        """The latest time reported of it, or of earlier jobs under its id; 0: none."""
         latest = max((run.reported_at for run in self.runs), default=0.0)
         return max(latest, self.previous_reported_at, self.waiting_since if self.waiting_replacement >= 0 else 0.0)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it was reported to wait in its queue, and no event says that a worker has taken it since."""
+        """True if it was reported to wait in its queue, and no event since shows that a worker has received it."""
         if (
             self.waiting_replacement < 0
             or not self.is_queue_certain
@@ -215,24 +215,24 @@ class Task:
 
     @property
     def replacement(self) -> int:
-        """How often it has replaced itself by another task of the same id, as far as workers have received that."""
+        """Number of times that another task has replaced it under its id, as far as workers have received those."""
         return self.received.replacement if self.received else 0
 
     @property
     def waiting_order(self) -> tuple[int, int]:
-        """The place of the run that it was last reported to wait for: see `Run.place`."""
+        """The order of the run that it was last reported to wait for: see `Run.order`."""
         return self.waiting_replacement, self.waiting_attempt
 
     def runs_before(self, attempt: int, at: float) -> list[Run]:
-        """Those of earlier attempts than that of which the message is seen at `at`, oldest first.
+        """Return the runs of attempts before `attempt`, whose message is seen at `at`, oldest first.
 
-        One that is known from an inspection alone may be that very attempt, unless it began before.
+        A run known from an inspect reply only may be that very attempt, unless it began before.
         """
         runs = [run for run in self.runs if run.attempt < attempt]
         return [run for run in runs if run.is_attempt_known or (run.started is not None and run.started < at)]
 
     def record_successor(self, message_version: MessageVersion, at: float, eta: str | None) -> None:
-        """Record that a run of the task has published this message, a later attempt, at this time."""
+        """Record that a run of the task has published this message, a later attempt, at `at`."""
         runs = [
             run
             for run in self.runs_before(message_version.attempt, at)
@@ -243,35 +243,35 @@ class Task:
         self.successor = Successor(message_version.attempt, message_version.replacement, at, eta, publisher)
 
     def has_published(self, message_version: MessageVersion) -> bool:
-        """Whether it is recorded that a run of the task has published this message."""
-        found = self.successor
-        return found is not None and (found.attempt, found.replacement) == message_version
+        """Return whether it is recorded that a run of the task has published this message."""
+        successor = self.successor
+        return successor is not None and (successor.attempt, successor.replacement) == message_version
 
     def successor_of(self, run: Run) -> Successor | None:
-        """What `run`, which ends now, has published as the next attempt."""
-        found = self.successor
-        if found is None or found.replacement != run.replacement or found.attempt <= run.attempt:
+        """Return the next attempt that `run`, which ends now, has published, if any."""
+        successor = self.successor
+        if successor is None or successor.replacement != run.replacement or successor.attempt <= run.attempt:
             return None
-        if found.publisher is None:
-            found.publisher = run
-        return found if found.publisher is run else None
+        if successor.publisher is None:
+            successor.publisher = run
+        return successor if successor.publisher is run else None
 
     @property
     def is_attempt_known(self) -> bool:
-        """Whether an event has named an attempt of it: a monitor may have been started since."""
+        """True if an event has named an attempt of it: the monitor may have started later."""
         return self.published is not None or self.received is not None
 
     def runs_of(self, worker: Process) -> list[Run]:
-        """Those of one worker process, oldest first."""
+        """Return the runs of one worker process, oldest first."""
         return [run for run in self.runs if run.worker == worker]
 
     def unconfirmed_run_of(self, worker: Process, received: float) -> Run | None:
-        """A run of that process that no event has told of so far, and that may have been received at this time."""
+        """Return an unconfirmed run of this process that may have been received at `received`, if any."""
         unconfirmed = (run for run in self.runs_of(worker) if run.is_unconfirmed and run.state is None)
         return next((run for run in unconfirmed if run.started is None or run.started >= received), None)
 
     def forget_unconfirmed(self) -> list[Run]:
-        """Forget the runs that no event has told of, and that may have ended since; which these are."""
+        """Forget the unconfirmed runs that may have ended since, and return them."""
         runs = self.runs
         forgotten = [run for run in runs if run.is_unconfirmed and run.is_live]
         if forgotten:
@@ -280,45 +280,45 @@ class Task:
                 if run in forgotten:
                     run.is_unconfirmed = False
                 else:
-                    run.earlier, self.last_run = self.last_run, run
+                    run.previous, self.last_run = self.last_run, run
         return forgotten
 
     def add_run(self, worker: Process, *, redelivered: bool | None = None) -> Run:
-        """Another run of the present attempt. Whether the broker had handed it out before follows from the others."""
+        """Add a run of the present attempt. By default it is `redelivered` if the attempt already has a run."""
         attempt, replacement = self.attempt, self.replacement
-        if self.received is None and self.successor is not None:  # that message is still to be received
+        if self.received is None and self.successor is not None:  # its message is still to be received
             attempt = self.successor.attempt - 1
         runs = self.runs
-        earlier = [run for run in runs if run.attempt == attempt]
-        same = [run for run in earlier if run.worker == worker]
+        same_attempt = [run for run in runs if run.attempt == attempt]
+        same_worker = [run for run in same_attempt if run.worker == worker]
         if redelivered is None:
-            redelivered = any(run.replacement == replacement for run in earlier)
-        receipt = same[-1].receipt + 1 if same else 0
-        self._limit(runs)
-        is_fact = self.is_attempt_known
+            redelivered = any(run.replacement == replacement for run in same_attempt)
+        receipt = same_worker[-1].receipt + 1 if same_worker else 0
+        self._make_room(runs)
+        is_known = self.is_attempt_known
         self.last_run = run = Run(
-            worker, attempt, receipt, redelivered, replacement, is_attempt_known=is_fact, earlier=self.last_run
+            worker, attempt, receipt, redelivered, replacement, is_attempt_known=is_known, previous=self.last_run
         )
         return run
 
     def insert_previous_run(self, run: Run) -> Run:
-        """The run that asked for `run`, of which nothing else is known."""
-        self._limit(self.runs)
+        """Insert and return the run that has asked for `run`, of which nothing else is known."""
+        self._make_room(self.runs)
         run.attempt = max(run.attempt, 2)
-        run.earlier = found = Run(run.worker, run.attempt - 1, 0, False, run.replacement, earlier=run.earlier)
-        return found
+        run.previous = previous = Run(run.worker, run.attempt - 1, 0, False, run.replacement, previous=run.previous)
+        return previous
 
-    def _limit(self, runs: list[Run]) -> None:
-        """Make room for one more."""
+    def _make_room(self, runs: list[Run]) -> None:
+        """Drop the oldest runs if there is no room for one more."""
         if len(runs) >= _MAX_RUNS:
-            runs[-_MAX_RUNS + 1].earlier = None
+            runs[-_MAX_RUNS + 1].previous = None
 
 
 class TaskStore:
-    """The tasks by their ids; the one that was not heard of for longest is forgotten first: `on_forget` hears of it."""
+    """The tasks by id. The one without an event for longest is forgotten first, and passed to `on_forget`."""
 
-    def __init__(self, most: int, on_forget: Callable[[str, Task], None]) -> None:
-        self.most = most
+    def __init__(self, max_tasks: int, on_forget: Callable[[str, Task], None]) -> None:
+        self.max_tasks = max_tasks
         self._on_forget = on_forget
         self._tasks: OrderedDict[str, Task] = OrderedDict()
 
@@ -329,13 +329,13 @@ class TaskStore:
         return iter(self._tasks.items())
 
     def get(self, external_id: str) -> Task | None:
-        """The task, if it is known."""
+        """Return the task, if it is known."""
         return self._tasks.get(external_id)
 
     def renew(self, external_id: str, attempt: int, at: float) -> Task:
-        """The task that is published at `at` under the id of one that is over, which is forgotten.
+        """Replace a task that is over by the one that is published at `at` under the same id.
 
-        Where it goes on with a later attempt, as no other has done, that number distinguishes it from the one before.
+        Where it is the first to go on with a later attempt, that number distinguishes it from the one before.
         """
         last = self._tasks[external_id]
         is_distinct = attempt > last.attempt and not last.publication
@@ -344,12 +344,12 @@ class TaskStore:
         return task
 
     def get_or_create(self, external_id: str) -> Task:
-        """The task, which is the last to be forgotten from now on; a new one where it is not known."""
+        """Return the task, a new one if it is not known. From now on it is the last to be forgotten."""
         task = self._tasks.get(external_id)
         if task is not None:
             self._tasks.move_to_end(external_id)
             return task
-        if len(self._tasks) >= self.most:
+        if len(self._tasks) >= self.max_tasks:
             self._on_forget(*self._tasks.popitem(last=False))
         task = self._tasks[external_id] = Task()
         return task

@@ -1,4 +1,4 @@
-"""What is told a little later, if nothing has contradicted it by then."""
+"""Reports that are made a little later, if nothing has contradicted them by then."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 
-_SET_BACK_SECONDS = 60.0  # seconds: a clock that goes back by more has been set, and time goes on
+_SET_BACK_SECONDS = 60.0  # a clock that goes back by more was set: timers keep the time that is left to them
 
 
 class Timers:
-    """Calls by the time at which they are due. Keeps the time, which its owner winds: nothing here looks at a clock."""
+    """Callbacks by the time at which they are due. Their owner sets the time: no clock is read here."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        """Wall clock, in seconds of the epoch, as it was wound or advanced last."""
+        """Wall clock, in seconds of the epoch, as it was set last."""
         self.next_number = 0
-        """How many calls were asked for so far: each has a number, from 0 on."""
+        """Number of timers started so far: each has a number, from 0 on."""
         self._calls: list[tuple[float, int, Callable[[], None]]] = []
         self._facts: OrderedDict[int, None] = OrderedDict()
 
@@ -25,14 +25,17 @@ class Timers:
         return len(self._calls)
 
     def call(self, seconds: float, callback: Callable[[], None], *, is_fact: bool = False) -> None:
-        """Call `callback` in so many seconds; what it tells `is_fact` where it only waits for a word that says more."""
+        """Call `callback` in `seconds`.
+
+        `is_fact`: it only waits for more detail, and is called at shutdown too. Else it is a guess from silence.
+        """
         heapq.heappush(self._calls, (self.now + seconds, self.next_number, callback))
         if is_fact:
             self._facts[self.next_number] = None
         self.next_number += 1
 
     def run_due(self, now: float) -> None:
-        """It is `now`: call what is due."""
+        """Set the time to `now`, and call what is due."""
         if now < self.now - _SET_BACK_SECONDS:
             self._calls = [(due + now - self.now, number, callback) for due, number, callback in self._calls]
         self.now = now
@@ -42,11 +45,11 @@ class Timers:
             callback()
 
     def advance(self, now: float) -> None:
-        """It is `now`, or later: what is asked for next is due that much later. Nothing is called."""
+        """Set the time to `now`, if that is later, for timers that are started next. Nothing is called."""
         self.now = max(self.now, now)
 
     def finish(self) -> None:
-        """Nothing more will be heard: call what tells what is known. The rest are guesses from silence."""
+        """Call all callbacks that report facts, and drop the others: they are guesses from silence."""
         while self._calls:
             _, number, callback = heapq.heappop(self._calls)
             if number in self._facts:
@@ -55,5 +58,5 @@ class Timers:
 
     @property
     def oldest_fact(self) -> float:
-        """The number of the oldest call that tells what is known and is still to come; infinite where there is none."""
+        """Number of the oldest pending callback that reports a fact; infinite if there is none."""
         return next(iter(self._facts), inf)

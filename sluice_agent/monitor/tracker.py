@@ -1,7 +1,7 @@
 """Broker events in our model, under the ids that the workers' own agents give to the same transitions.
 
-Pure: no connection, no thread, no clock. It is called from one thread, with one event at a time; what it has to say
-goes to `emit`, as the line that is sent.
+Pure: no connection, no thread, no clock. It is called from one thread, with one event at a time, and passes its own
+events to `emit`, as the lines that are sent.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from sluice_agent.monitor.tracked_worker import TrackedWorker
 from sluice_agent.monitor.worker_events import WorkerEvents
 from sluice_agent.redaction import Redact
 
-_OTHER = "other"  # under which events of other types than Celery's own are counted
+_OTHER = "other"  # counts the events of types that are not Celery's own
 
 
 class Tracker:
-    """What is known of a cluster from its events, and what is told of it.
+    """The state of a cluster, as its events show it, and the reporter of its jobs and workers.
 
-    `lost` counts, by reason, an event that could not be understood. Arguments and results (as the texts that events
-    carry) are told only with `redact`, and through it. `remember` is a number of tasks. A worker's heartbeat is told
+    `drop` counts, by reason, an event that could not be parsed. Arguments and results (as the texts that events carry)
+    are reported only with `redact`, and through it. `remember` is a number of tasks. A worker's heartbeat is reported
     once in `heartbeat_interval` seconds; 0: never. `agent_seconds` is how long it may take until a worker shows that
-    an agent of its own reports its jobs: what happens before is held for so long. A
-    job that has waited for `missing_seconds`, and is in no queue and with no worker, is reported as `unknown`.
+    its agent reports its jobs: events before that are held for so long. A job that has waited for `missing_seconds`,
+    and is in no queue and with no worker, is reported as `unknown`.
     """
 
     def __init__(
@@ -87,121 +87,121 @@ class Tracker:
             missing_jobs=self._missing_jobs,
         )
         self.event_counts: Counter[str] = Counter()
-        """How many events were taken, by their types."""
+        """Number of events received, by type."""
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """One event as it came off the wire. It never raises: what can't be understood is counted."""
+        """Process one event as it came off the wire. Never raise: an event that can't be parsed is counted."""
         try:
             kind = event["type"]
-            handle = self._task_events.handlers.get(kind)
-            if handle is not None:
+            handle_task = self._task_events.handlers.get(kind)
+            if handle_task is not None:
                 self.event_counts[kind] += 1
                 external_id = external_id_of(event.get("uuid"))
                 if external_id is None:
-                    raise ValueError("it names no job")  # noqa: TRY301 - it is counted here
-                handle(external_id, event)
+                    raise ValueError("it names no job")  # noqa: TRY301 - counted here
+                handle_task(external_id, event)
                 return
-            hear = self._worker_events.handlers.get(kind)
-            self.event_counts[kind if hear else _OTHER] += 1
-            if hear is not None:
+            handle_worker = self._worker_events.handlers.get(kind)
+            self.event_counts[kind if handle_worker else _OTHER] += 1
+            if handle_worker is not None:
                 if get_text(event, "hostname") is None:
-                    raise ValueError("it names no worker")  # noqa: TRY301 - it is counted here
-                hear(self._worker_events.touch(event), event)
-        except Exception as error:  # noqa: BLE001 - events come from anybody who can reach the broker
+                    raise ValueError("it names no worker")  # noqa: TRY301 - counted here
+                handle_worker(self._worker_events.touch(event), event)
+        except Exception as error:  # noqa: BLE001 - any client of the broker may send events
             self._drop_malformed(error)
 
     def advance(self, now: float) -> None:
-        """The events that are taken next were read at `now`, in seconds of the epoch.
+        """Set the time at which the next events were read to `now`, in seconds of the epoch.
 
-        What waits for a later event waits from then, not from the last tick.
+        A report that is held for a later event is held from then, not from the last tick.
         """
         self._timers.advance(now)
 
     def on_reply(self, worker: str, question: str, reply: Any) -> None:
-        """A worker's answer to an inspection: `question` is one of the inspector's QUESTIONS."""
+        """Process a worker's inspect reply: `question` is one of the control client's QUESTIONS."""
         try:
             self._control_replies.on_reply(worker, question, reply)
-        except Exception as error:  # noqa: BLE001 - a worker of any version may answer
+        except Exception as error:  # noqa: BLE001 - workers of any version reply
             self._drop_malformed(error)
 
     def tick(self, now: float) -> None:
-        """It is `now`, in seconds of the epoch. To be called about once a second."""
+        """Run what is due at `now`, in seconds of the epoch. To be called about once a second."""
         try:
             self._timers.run_due(now)
             self._worker_events.tick(now)
             self._missing_jobs.check()
-        except Exception as error:  # noqa: BLE001 - the next look may do better
+        except Exception as error:  # noqa: BLE001 - the next call may succeed
             self._drop_malformed(error)
 
     @property
     def received_seq(self) -> int:
-        """A number that grows with what is heard, and told later: see `ack_watermark`."""
+        """A number that grows with every report that is held for later: see `ack_watermark`."""
         return self._timers.next_number
 
     @property
     def ack_watermark(self) -> float:
-        """What was heard by the time at which `received_seq` was this number, or a smaller one, is told."""
+        """Events received while `received_seq` was at most this number are reported: they may be acknowledged."""
         return self._timers.oldest_fact
 
     @property
     def suspected_queues(self) -> Collection[str]:
-        """Queues of which it is to be known whether they are empty: jobs seem to wait there for long."""
+        """Queues whose lengths are to be read: jobs seem to have waited there for long."""
         return self._missing_jobs.queues
 
     def on_queue_lengths(self, ready: Mapping[str, int]) -> None:
-        """So many messages wait in each of the `suspected_queues`, as was seen after they were asked for."""
+        """Receive the number of ready messages by queue, read after `suspected_queues` were requested."""
         try:
             self._missing_jobs.on_queue_lengths(ready)
-        except Exception as error:  # noqa: BLE001 - the next look may do better
+        except Exception as error:  # noqa: BLE001 - the next call may succeed
             self._drop_malformed(error)
 
     def finish(self) -> None:
-        """No more events will come: what waits for one that says more is told as it is known."""
+        """Report all that is held for more detail as it is known: no more events will come."""
         while len(self._timers):
             try:
                 self._timers.finish()
-            except Exception as error:  # noqa: BLE001 - the others shall be told
+            except Exception as error:  # noqa: BLE001 - the others are still to be reported
                 self._drop_malformed(error)
 
     def on_reconnect(self, now: float, gap_seconds: float) -> None:
-        """After `gap_seconds` of deafness events arrive again: some may be missing."""
-        logger.info("The monitor listens again after %.1f s; what it may have missed is asked for.", gap_seconds)
+        """Note that events arrive again after `gap_seconds` without a connection: some may be missing."""
+        logger.info("The monitor receives events again after %.1f s; it asks workers for what it missed.", gap_seconds)
         self._timers.now = now
         self._worker_events.on_reconnect(now)
 
     def enter_standby(self) -> None:
-        """Another monitor may hear what happens, until something is heard here: silence means nothing."""
+        """Go on standby: another monitor may receive the events, so silence means nothing until one arrives here."""
         self._worker_events.enter_standby()
 
     def on_takeover(self, now: float) -> None:
-        """Another monitor has heard what happened before, the ends of runs that workers have told us of among it."""
+        """Take over from another monitor: it has received the events before, with the ends of our unconfirmed runs."""
         self._worker_events.on_takeover(now)
         self._task_events.forget_unconfirmed()
 
     def due_for_inspection(self) -> list[str]:
-        """The workers that are to be asked now: new ones, those that have returned, and all after a gap."""
+        """Return the workers to inspect now: new ones, those that have returned, and all after a gap."""
         return self._worker_events.due_for_inspection()
 
     def due_for_discovery(self) -> bool:
-        """Whether those are to be asked now of which nothing was ever heard, since this was called last."""
+        """Return whether to inspect unknown workers too, as was requested since the last call."""
         return self._worker_events.due_for_discovery()
 
     @property
     def remembered(self) -> int:
-        """How many tasks are remembered."""
+        """Number of tasks that are remembered."""
         return len(self._task_events.store)
 
     @property
     def known_workers(self) -> int:
-        """How many worker processes are known, those included that went a short while ago."""
+        """Number of worker processes that are known, including those that have gone a short while ago."""
         return len(self._worker_events)
 
     def workers(self) -> Mapping[str, TrackedWorker]:
-        """The workers that are online, by their names."""
+        """Return the workers that are online, by name."""
         return self._worker_events.online()
 
     def queues(self) -> set[str]:
-        """The queues that workers take from, or that tasks were seen in."""
+        """Return the queues that workers consume, or that tasks were seen in."""
         return set(self._bindings.names)
 
     def _report_lost_run(self, external_id: str, run: Run, at: float, reason: str) -> None:
@@ -209,5 +209,5 @@ class Tracker:
 
     def _drop_malformed(self, error: Exception) -> None:
         self._drop("malformed_event")
-        complain("event", "An event could not be understood (%s: %s); it is counted.", type(error).__name__, error)
-        logger.debug("An event could not be understood", exc_info=sys.exc_info())
+        complain("event", "Could not parse an event (%s: %s): counted as dropped.", type(error).__name__, error)
+        logger.debug("Could not parse an event", exc_info=sys.exc_info())

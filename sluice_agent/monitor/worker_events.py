@@ -1,4 +1,4 @@
-"""Worker events in our model: online, a heartbeat, busy and idle, offline, whether a worker says so or falls silent."""
+"""Worker events in our model: online, heartbeat, busy, idle and offline, from a worker's events or its silence."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from sluice_agent.monitor.task_store import Process, Run
 from sluice_agent.monitor.timers import Timers
 from sluice_agent.monitor.tracked_worker import USUAL_FREQUENCY, TrackedWorker, UnreportedEnds
 
-_GAP_SECONDS = 5.0  # seconds without a look at the clock, after which the silence may have been ours
-_OFFLINE_SECONDS = 15.0  # seconds after `worker-offline` in which the last word on a task may come
-_FORGET_SECONDS = 60.0  # seconds for which a worker that has gone is known
-_LOAD_SECONDS = 1.0  # seconds in which two words of busy, or of idle, are one
-_IDLE_SECONDS = 4.0  # seconds in which nothing ran, after which no word comes on what ran before
-_POOLS = {"thread": "threads"}  # a pool's module, where it is not what the command line calls it
-_NO_END_EVENT = "it ended, and no event said how: Celery says nothing of a task that raises Ignore"
+_GAP_SECONDS = 5.0  # between two ticks: after a longer pause it may be this process that was silent
+_OFFLINE_SECONDS = 15.0  # after `worker-offline`, in which the last event of a task may arrive
+_FORGET_SECONDS = 60.0  # until a worker that has gone is forgotten
+_LOAD_SECONDS = 1.0  # in which two reports of busy, or of idle, are one
+_IDLE_SECONDS = 4.0  # in which no task ran: no event of an earlier run arrives after that
+_POOLS = {"thread": "threads"}  # a pool's module, where its name on the command line differs
+_NO_END_EVENT = "it ended, and no event reported how: Celery sends none for a task that raises Ignore"
 _ENDED_IN_GAP = "it ended while the monitor had lost its connection"
 
 OnLostRun = Callable[[str, Run, float, str], None]
 
 
 class WorkerEvents:
-    """Tells what the workers do. `on_lost_run` hears of a run whose worker has gone, or that ended without a word.
+    """Reports the workers' states. `on_lost_run` is called with a run whose worker has gone, or that ended unreported.
 
-    It hears when the run was last known to go on: should its verdict come after all, that is later, and corrects it.
-    What happens to the jobs of a worker is held for `agent_seconds` while it is not known whether it has an agent.
+    It gets the time at which the run was last known to go on: a verdict that arrives after all is later, and corrects
+    it. Events of a worker's jobs are held for `agent_seconds` while it is not known whether it has an agent.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class WorkerEvents:
         return len(self._workers)
 
     def touch(self, event: Event) -> TrackedWorker:
-        """The worker process that sent `event`."""
+        """Return the worker process that sent `event`, which shows that it is alive."""
         hostname, pid = event.get("hostname"), event.get("pid")
         worker = self._workers.get((hostname, pid)) if isinstance(hostname, str) and isinstance(pid, int) else None
         if worker is None:
@@ -83,57 +83,55 @@ class WorkerEvents:
         return worker
 
     def touch_run(self, run: Run) -> TrackedWorker:
-        """The worker process of `run`."""
+        """Return the worker process of `run`, as `touch` does."""
         return self.touch(run.worker._asdict())
 
     def named(self, hostname: str) -> TrackedWorker | None:
-        """The worker of this name that was heard of last."""
+        """Return the worker process that has this name at present, if any."""
         return self._workers_by_name.get(hostname)
 
     def online(self) -> Mapping[str, TrackedWorker]:
-        """The workers that are online, by their names."""
+        """Return the workers that are online, by name."""
         return {name: worker for name, worker in self._workers_by_name.items() if worker.is_online}
 
     def due_for_inspection(self) -> list[str]:
-        """The names of those that are new or have returned since this was called last, or that have not answered."""
+        """Return the names of workers that are new or have returned since the last call, or that have not replied."""
         now = self._timers.now
         candidates = {id(worker): worker for worker in self._workers_by_name.values() if worker.may_be_online}
         candidates |= {id(worker): worker for worker in self._workers.values() if worker.has_agent is None}
-        found = [worker for worker in candidates.values() if worker.is_due_for_inspection(now)]
-        for worker in found:
-            worker.is_asked, worker.asked_at = True, now
-            worker.times_asked += 1
-        return [worker.hostname for worker in found]
+        due = [worker for worker in candidates.values() if worker.is_due_for_inspection(now)]
+        for worker in due:
+            worker.is_inspected, worker.inspected_at = True, now
+            worker.times_inspected += 1
+        return [worker.hostname for worker in due]
 
-    def ask_again(self) -> None:
-        """Have all of them asked once more, and whoever else there is: see `due_for_discovery`."""
+    def inspect_again(self) -> None:
+        """Request an inspection of all workers, unknown ones included: see `due_for_discovery`."""
         self._due_for_discovery = True
         for worker in self._workers_by_name.values():
-            worker.is_asked = False
+            worker.is_inspected = False
 
     def due_for_discovery(self) -> bool:
-        """Whether those of which nothing was ever heard are to be asked now: a worker may send nothing at all."""
-        sought, self._due_for_discovery = self._due_for_discovery, False
-        return sought
+        """Return whether to inspect unknown workers too, once for a request: a worker may send no events at all."""
+        is_due, self._due_for_discovery = self._due_for_discovery, False
+        return is_due
 
-    def have_answered(self, since: float) -> bool:
-        """Whether all that are online have said since then which tasks they have, but for those that never answer."""
-        return all(worker.answered_at >= since or worker.never_answers for worker in self.online().values())
+    def have_replied(self, since: float) -> bool:
+        """Return whether all workers online have listed their tasks since then, except those that never reply."""
+        return all(worker.replied_at >= since or worker.never_replies for worker in self.online().values())
 
     def may_be_reported(self, queue: str) -> bool:
-        """Whether the agent of a worker may report the jobs of this queue, also where it sends no events of them."""
-        is_open = any(
-            worker.has_agent and not worker.queues for worker in self.online().values()
-        )  # from which one it takes
-        return is_open or queue in self._queues_of_agents
+        """Return whether a worker's agent may report the jobs of this queue, even if the worker sends no events."""
+        any_queue = any(worker.has_agent and not worker.queues for worker in self.online().values())  # not known which
+        return any_queue or queue in self._queues_of_agents
 
     @property
     def is_standby(self) -> bool:
-        """Whether another monitor hears what happens, in place of this one."""
+        """True if another monitor receives the events in place of this one."""
         return self._is_standby
 
     def on_run_ended(self, external_id: str, run: Run, at: float = 0.0) -> None:
-        """`run` is over, since `at` if an event says so."""
+        """Record that `run` has ended, at `at` if an event reports it."""
         worker = self._workers.get(run.worker)
         if worker is None:
             return
@@ -141,31 +139,31 @@ class WorkerEvents:
         if worker.unreported_ends is not None:
             worker.unreported_ends.on_run_ended(external_id, run, at)
             if worker.unreported_ends.is_resolved:
-                for each, other in worker.unreported_ends.ended.items():
-                    _discard(worker, each, other)
+                for ended_id, ended_run in worker.unreported_ends.ended.items():
+                    _discard(worker, ended_id, ended_run)
                 worker.unreported_ends = None
 
     def on_reconnect(self, now: float) -> None:
-        """Events may be missing up to `now`: nobody has missed a heartbeat, and everybody is to be asked again."""
+        """Events may be missing up to `now`: count no heartbeat as missed, and inspect all workers again."""
         self._events_complete_since = now
         for worker in self._workers.values():
             worker.last_seen = max(worker.last_seen, now)
             worker.idle_since = None
-            worker.is_asked, worker.times_asked = False, 0
+            worker.is_inspected, worker.times_inspected = False, 0
 
     def enter_standby(self) -> None:
-        """Another monitor may hear what happens, in place of us."""
+        """Go on standby: another monitor may receive the events in place of this one."""
         self._is_standby = True
 
     def on_takeover(self, now: float) -> None:
-        """It did until now, and has told how runs have ended: what has not, workers say when they are asked."""
+        """End the standby: the other monitor has reported ended runs; workers list those that go on when inspected."""
         if self._is_standby and now - self._events_complete_since > _GAP_SECONDS:
             for worker in self._workers.values():
                 worker.running.clear()
         self._is_standby = False
 
     def tick(self, now: float) -> None:
-        """Look who has missed three heartbeats, and forget who has gone."""
+        """Report workers that have missed three heartbeats as offline, and forget those that have gone."""
         if (
             self._is_standby or not 0 <= now - self._ticked_at <= _GAP_SECONDS
         ):  # this process was stopped, or the clock set
@@ -182,7 +180,7 @@ class WorkerEvents:
         for worker in list(self._workers.values()):
             silence = now - worker.last_seen
             if worker.is_online and worker.frequency and silence > worker.silence_timeout:
-                # Dated by its own clock: whoever else has heard its last word says the same.
+                # Dated by its own clock, so that all monitors that received its last event report the same.
                 self._report_offline(
                     worker, worker.last_timestamp + worker.silence_timeout, reason=f"no heartbeat for {silence:.0f} s"
                 )
@@ -192,17 +190,17 @@ class WorkerEvents:
                 if self._workers_by_name.get(worker.hostname) is worker:
                     del self._workers_by_name[worker.hostname]
 
-    # What events say
+    # Handlers of events
 
     def _on_online(self, worker: TrackedWorker, event: Event) -> None:
         at = event_time(event, self._timers.now)
         if worker.is_online and worker.running and event.get("processed") == 0:
-            # A container's process that was killed and started again has the number of the one before. A worker that
-            # connects again, or is told to send events, says that it is online as well, but not that it ran nothing.
+            # A container's process that was killed and restarted has the process id of the one before. A worker that
+            # reconnects, or is made to send events, also sends that it is online, but not that it has run no task.
             self._report_lost(worker, f"its worker {worker.hostname} was started anew")
-            worker.is_asked, worker.times_asked = False, 0
+            worker.is_inspected, worker.times_inspected = False, 0
         for other in self._namesakes(worker):
-            # Its process was replaced before anybody missed it, or heard of it for the first time.
+            # Its process was replaced before it was found missing, or before its own first event arrived.
             if other.is_online or other.frequency is None:
                 other.is_online = False
                 self._report_lost(other, f"its worker {worker.hostname} was started anew")
@@ -222,15 +220,15 @@ class WorkerEvents:
 
     def _on_offline(self, worker: TrackedWorker, event: Event) -> None:
         at = event_time(event, self._timers.now)
-        is_news = worker.is_online or worker.frequency is None
+        is_new = worker.is_online or worker.frequency is None
         self._update(worker, event, None)
-        if is_news:
+        if is_new:
             self._report_offline(worker, at)
 
-        def report_the_rest() -> None:
+        def report_lost_runs() -> None:
             if worker.is_online:
                 return
-            # Some may have been heard of after this: a solo worker sends last what it has to say of its tasks.
+            # Some of their events may have arrived after this one: a solo worker sends those of its tasks last.
             begun = [(key, run) for key, run in worker.running.items() if (run.started or 0.0) <= at]
             for external_id, run in begun:
                 del worker.running[external_id]
@@ -239,7 +237,7 @@ class WorkerEvents:
                         external_id, run, worker.last_seen, f"its worker {worker.hostname} has gone offline"
                     )
 
-        self._timers.call(_OFFLINE_SECONDS, report_the_rest)
+        self._timers.call(_OFFLINE_SECONDS, report_lost_runs)
 
     def _update(self, worker: TrackedWorker, event: Event, online_at: float | None) -> None:
         frequency = as_seconds(event.get("freq"))
@@ -254,7 +252,7 @@ class WorkerEvents:
         if version is not None:
             self._agent_discovery.learn_event(worker, event)
         if online_at is not None and not worker.is_online:
-            worker.is_online, worker.is_asked, worker.times_asked = True, False, 0
+            worker.is_online, worker.is_inspected, worker.times_inspected = True, False, 0
             worker.idle_since = None
             self._workers_by_name[worker.hostname] = worker
             self._emit_state(worker, WorkerState.ONLINE, online_at)
@@ -278,60 +276,60 @@ class WorkerEvents:
                 if not worker.has_agent:
                     self._on_lost_run(external_id, run, worker.busy_at, _NO_END_EVENT)
 
-    # What inspection says
+    # Inspect replies
 
     def learn_stats(self, worker: TrackedWorker, reply: Mapping[str, Any]) -> None:
-        """The answer to `inspect stats`."""
+        """Learn from the reply to `inspect stats`."""
         pool = reply.get("pool")
         if isinstance(pool, Mapping):
             module = (get_text(pool, "implementation") or "").partition(":")[0].rpartition(".")[2]
             worker.pool = intern(_POOLS.get(module, module)) or None
             worker.concurrency = as_count(pool.get("max-concurrency"))
-        self._agent_discovery.learn_answer(worker, reply)
+        self._agent_discovery.learn_reply(worker, reply)
 
     def emit_for(self, process: Process) -> Callable[[bytes], None] | None:
-        """What takes an event of a job of this worker process; None where its own agent emits it."""
+        """Return the sink for events of this worker process's jobs; None where its agent emits them."""
         worker = self._workers.get(process)
         return self._emit if worker is None else self._agent_discovery.emit_for(worker)
 
     def is_reported(self, queue: str | None) -> bool:
-        """Whether a worker whose agent reports what it receives takes from `queue`."""
+        """Return whether a worker whose agent reports receipts consumes `queue`."""
         return queue in self._reported_queues
 
     def learn_running(self, worker: TrackedWorker, external_ids: set[str]) -> None:
-        """The answer to `inspect active`: what we have for running and is not there has ended while we were deaf.
+        """Learn from the reply to `inspect active`: runs that it lacks have ended while events were missed.
 
-        To a worker that sends no events we always are.
+        Of a worker that sends no events, they are always missed.
         """
-        why = "it ended, and its worker sends no events" if worker.sends_no_events else _ENDED_IN_GAP
+        reason = "it ended, and its worker sends no events" if worker.sends_no_events else _ENDED_IN_GAP
         for external_id, run in list(worker.running.items()):
-            was_deaf = worker.sends_no_events or (run.started or 0.0) < self._events_complete_since
-            if external_id in external_ids or not was_deaf:
+            may_miss_end = worker.sends_no_events or (run.started or 0.0) < self._events_complete_since
+            if external_id in external_ids or not may_miss_end:
                 continue
 
             def report(external_id: str = external_id, run: Run = run) -> None:
                 if worker.running.pop(external_id, None) is run and not (worker.has_agent or self._is_standby):
-                    self._on_lost_run(external_id, run, self._timers.now, why)
+                    self._on_lost_run(external_id, run, self._timers.now, reason)
 
-            self._timers.call(_GAP_SECONDS, report)  # its end may be on its way
+            self._timers.call(_GAP_SECONDS, report)  # the event of its end may be on its way
 
-    # How it is told
+    # Reports
 
     def _namesakes(self, worker: TrackedWorker) -> list[TrackedWorker]:
-        named = self._workers_by_name.get(worker.hostname)
-        if named is None or named is worker:
+        current = self._workers_by_name.get(worker.hostname)
+        if current is None or current is worker:
             return []
         return [other for other in self._workers.values() if other.hostname == worker.hostname and other is not worker]
 
     def _report_offline(self, worker: TrackedWorker, at: float, reason: str | None = None) -> None:
-        """Tell `offline`, unless another process has taken over the worker's name."""
+        """Report the worker as offline, unless another process has taken over its name."""
         worker.is_online = worker.is_busy = False
         worker.active = 0
         if not any(other.is_online for other in self._namesakes(worker)):
             self._emit_state(worker, WorkerState.OFFLINE, at, reason=reason)
 
     def _report_lost(self, worker: TrackedWorker, reason: str) -> None:
-        """Nobody will tell what became of the runs of `worker`."""
+        """Pass the runs of `worker` on as lost: no event will report their ends."""
         runs, worker.running = worker.running, {}
         for external_id, run in runs.items():
             self._on_lost_run(external_id, run, worker.last_seen, reason)
@@ -341,7 +339,7 @@ class WorkerEvents:
     ) -> None:
         if worker.has_agent and reason is None:
             return
-        about = {
+        metadata = {
             "pool": worker.pool,
             "software": worker.software,
             "system": worker.system,
@@ -354,7 +352,7 @@ class WorkerEvents:
                 worker.pid,
                 state,
                 at,
-                metadata={name: value for name, value in about.items() if value is not None},
+                metadata={name: value for name, value in metadata.items() if value is not None},
                 activeJobs=worker.active,
                 concurrency=worker.concurrency,
                 queues=list(worker.queues) or None,

@@ -50,7 +50,7 @@ def test_a_job_that_nobody_speaks_of(cluster: Cluster) -> None:
     looked(cluster)
     assert cluster.walk() == "queued unknown"
     told = cluster.jobs()[-1]["job"]
-    assert told["extensions"]["reason"] == "it has left its queue q, and no worker says what became of it"
+    assert told["extensions"]["reason"] == "it has left its queue q, and no worker has reported it"
     assert told["extensions"]["eventId"] == job_event_id(CONNECTION, "job-1", "unknown", 1)
     looked(cluster)
     assert cluster.walk() == "queued unknown"  # once
