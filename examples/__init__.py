@@ -1,1 +1,1 @@
-"""Projects that use sluice-agent as a reader of the README would."""
+"""Projects that use sluice-agent as in the README."""

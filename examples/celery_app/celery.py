@@ -1,7 +1,7 @@
-"""The shop's Celery application. The first two statements after the imports are all that sluice-agent needs.
+"""The shop's Celery application. For sluice-agent it needs only the import and the call of `install`.
 
-``BROKER_URL`` and ``RESULT_BACKEND`` choose the broker and where results go. Without them both are folders below
-``SHOP_FOLDER`` (or the temporary folder), so that nothing else has to be running.
+``BROKER_URL`` and ``RESULT_BACKEND`` name the broker and the result backend. Without them both are directories below
+``SHOP_FOLDER`` (or the temporary directory), so that no server has to run.
 """
 
 import os
@@ -15,7 +15,7 @@ from examples.celery_app import folder_broker, premises
 
 sluice_agent.install()
 
-app = Celery("shop", include=[f"examples.celery_app.{room}" for room in ("emails", "images", "orders", "reports")])
+app = Celery("shop", include=[f"examples.celery_app.{module}" for module in ("emails", "images", "orders", "reports")])
 
 if broker_url := os.environ.get("BROKER_URL"):
     app.conf.broker_url = broker_url

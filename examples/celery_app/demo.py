@@ -1,6 +1,6 @@
-"""``make demo``: a local Sluice, a real worker, two hundred jobs with every outcome, and what became of them.
+"""``make demo``: a local Sluice, a real worker, two hundred jobs with every outcome, and a report on them.
 
-Exits 0 when everything that was captured has arrived, and 1 with the difference when not.
+Exits with 0 if every captured event has arrived, otherwise with 1 and the differences.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from examples.celery_app import demo_report as report
 from examples.celery_app import demo_sluice as sluice
 from examples.celery_app import demo_verdict as verdict
 from examples.celery_app.demo_processes import DemoError, Process, environment, started, tails, wait_for
-from examples.celery_app.demo_progress import Progress, say
+from examples.celery_app.demo_progress import Progress, echo
 
 KEY = "sk_demo"
-PATIENCE = 60.0
+JOBS_TIMEOUT = 60.0
 """Seconds in which all jobs must have ended: several times what they take."""
 
-WARM_SHUTDOWN = 20.0
-"""Seconds in which the worker must have stopped when it is asked to, its last events delivered."""
+SHUTDOWN_TIMEOUT = 20.0
+"""Seconds in which the worker must have stopped after SIGTERM, with its last events delivered."""
 
-DELIVERY = 10.0
-"""Seconds in which a running worker must have delivered all it has, heartbeats too."""
+DELIVERY_TIMEOUT = 10.0
+"""Seconds in which a running worker must have delivered all its events, heartbeats too."""
 
-MOST_SHOWN = 20
-"""Differences that are shown one by one."""
+MAX_SHOWN = 20
+"""Number of differences that are shown."""
 
 LISTENING = re.compile(r"listening on (http://\S+)")
 SLUICE_AGENT = Path(sys.executable).with_name("sluice-agent")
@@ -46,11 +46,11 @@ EXAMPLES = (
     ("A job whose process was killed", "images.decode_raw", "failed", "active"),
 )
 
-FURTHER = """To look further, leave it running: make demo ARGS=--keep
-It then says how to use, on this very run, `sluice-agent status`, `sluice-agent job ID` and the API."""
+HINT = """To explore further, keep it running: make demo ARGS=--keep
+It then prints how to use `sluice-agent status`, `sluice-agent job ID` and the API on this run."""
 
-STAY = """
-Server and worker stay up until Ctrl-C. In another terminal, in this folder:
+KEEP_TEXT = """
+Server and worker run until Ctrl-C. In another terminal, in this directory:
 
 export {exports}
 .venv/bin/sluice-agent status
@@ -61,8 +61,8 @@ curl -H 'Authorization: Bearer sk_demo' '{url}/jobs?state=failed'
 
 
 @dataclass(frozen=True)
-class Stage:
-    """All that is up while the demo runs."""
+class Demo:
+    """The running demo: its processes, their environment, and a client of the server."""
 
     directory: Path
     env: dict[str, str]
@@ -72,16 +72,16 @@ class Stage:
     storefront: Process
 
     @property
-    def published(self) -> list[verdict.Order]:
-        """What the storefront has published so far."""
-        return verdict.orders(self.storefront.out)
+    def published(self) -> list[verdict.Publication]:
+        """The jobs that the storefront has published so far."""
+        return verdict.publications(self.storefront.out)
 
 
 def main() -> int:
-    """Run the demo; the exit code."""
+    """Run the demo and return the exit code."""
     parser = argparse.ArgumentParser(prog="make demo", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--keep", action="store_true", help="leave server and worker up until Ctrl-C")
-    parser.add_argument("--broker", metavar="URL", help="for example amqp://localhost; default: a folder")
+    parser.add_argument("--keep", action="store_true", help="keep server and worker running until Ctrl-C")
+    parser.add_argument("--broker", metavar="URL", help="for example amqp://localhost; default: a directory")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
@@ -89,35 +89,35 @@ def main() -> int:
         try:
             return run(Path(name), options.broker, keep=options.keep)
         except DemoError as error:
-            say(f"\n{tails(Path(name))}\n\nThe demo stops: {error}")
+            echo(f"\n{tails(Path(name))}\n\nThe demo stops: {error}")
             return 1
         except KeyboardInterrupt:
-            say("\nStopped.")
+            echo("\nStopped.")
             return 130
 
 
 def run(directory: Path, broker: str | None, *, keep: bool) -> int:
-    """Everything from the first process to the verdict."""
-    began = time.monotonic()
+    """Start the processes, show the progress, print the report, and return the exit code."""
+    started_at = time.monotonic()
     with ExitStack() as processes:
-        stage = set_up(directory, broker, processes)
-        watch(stage)
+        demo = set_up(directory, broker, processes)
+        show_progress(demo)
         if not keep:
-            stage.worker.stop(WARM_SHUTDOWN)
-        code = judge(stage)
-        say(f"\n{time.monotonic() - began:.0f} s in all.")
+            demo.worker.stop(SHUTDOWN_TIMEOUT)
+        code = evaluate(demo)
+        echo(f"\n{time.monotonic() - started_at:.0f} s in all.")
         if not keep:
-            say(FURTHER)
+            echo(HINT)
             return code
         try:
-            stay(stage)
+            keep_running(demo)
         except KeyboardInterrupt:
-            say("\nStopping.")
+            echo("\nStopping.")
         return code
 
 
-def set_up(directory: Path, broker: str | None, processes: ExitStack) -> Stage:
-    """Start the local Sluice, the worker and the producer; they end with ``processes``."""
+def set_up(directory: Path, broker: str | None, processes: ExitStack) -> Demo:
+    """Start the local Sluice, the worker and the producer, which end with ``processes``."""
     env = environment(
         SLUICE_API_KEY=KEY,
         SLUICE_CONNECTION_ID=str(uuid.uuid4()),
@@ -131,30 +131,30 @@ def set_up(directory: Path, broker: str | None, processes: ExitStack) -> Stage:
 
     database = str(directory / "sluice.sqlite3")
     server = start("server", str(SLUICE_AGENT), "serve", "--host", "127.0.0.1", "--port", "0", "--database", database)
-    url = wait_for("the server to listen", lambda: LISTENING.search(server.words()), server, 20)[1]
-    say(f"a local Sluice    {url}")
+    url = wait_for("the server to listen", lambda: LISTENING.search(server.output()), server, 20)[1]
+    echo(f"a local Sluice    {url}")
     env["SLUICE_API_URL"] = url
     worker = start("worker", sys.executable, "-m", "celery", *WORKER)
-    say(f"a worker          celery {' '.join(WORKER)}")
+    echo(f"a worker          celery {' '.join(WORKER)}")
     storefront = start("storefront", sys.executable, "-m", "examples.celery_app.storefront")
-    say("a producer        a process that publishes jobs and is no worker\n")
+    echo("a producer        a process that publishes jobs and is not a worker\n")
     headers = {"Authorization": f"Bearer {KEY}"}
     api = processes.enter_context(httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=10))
-    return Stage(directory, env, api, server, worker, storefront)
+    return Demo(directory, env, api, server, worker, storefront)
 
 
-def watch(stage: Stage) -> None:
-    """Show how it goes until the server knows the end of every job that was published or received, or time is up."""
-    deadline = time.monotonic() + PATIENCE
+def show_progress(demo: Demo) -> None:
+    """Show the progress until the server knows the end of every published or received job, or time is up."""
+    deadline = time.monotonic() + JOBS_TIMEOUT
     progress = Progress()
     while True:
-        stage.server.must_run()
-        stage.worker.must_run()
-        front_has_closed = stage.storefront.has_done_its_work()
-        published, known = stage.published, sluice.jobs(stage.api)
+        demo.server.check_running()
+        demo.worker.check_running()
+        is_published = demo.storefront.has_finished()
+        published, known = demo.published, sluice.jobs(demo.api)
         unfinished = verdict.unfinished(known)
         progress.show(len(published), len(known), len(known) - len(unfinished))
-        if front_has_closed and not unfinished and not verdict.missing(published, stage.worker.log, known):
+        if is_published and not unfinished and not verdict.missing(published, demo.worker.log, known):
             break
         if time.monotonic() > deadline:
             break
@@ -162,35 +162,35 @@ def watch(stage: Stage) -> None:
     progress.end()
 
 
-def settled(stage: Stage) -> sluice.Counters:
-    """The agent's counters, with nothing pending if a worker that still runs gets that far."""
-    deadline = time.monotonic() + DELIVERY
+def final_counters(demo: Demo) -> sluice.Counters:
+    """Return the agent's counters, after a running worker had time to deliver its pending events."""
+    deadline = time.monotonic() + DELIVERY_TIMEOUT
     while True:
-        counters = sluice.counters(SLUICE_AGENT, stage.env)
-        if not counters.pending or stage.worker.exit_code is not None or time.monotonic() > deadline:
+        counters = sluice.counters(SLUICE_AGENT, demo.env)
+        if not counters.pending or demo.worker.exit_code is not None or time.monotonic() > deadline:
             return counters
 
 
-def judge(stage: Stage) -> int:
-    """Print what became of the jobs and whether all is told; the exit code."""
-    known, counters = sluice.jobs(stage.api), settled(stage)
-    say("\n" + report.table(known.values()))
-    for title, task, state, passed in EXAMPLES:
+def evaluate(demo: Demo) -> int:
+    """Print the report and the differences; return the exit code."""
+    known, counters = sluice.jobs(demo.api), final_counters(demo)
+    echo("\n" + report.table(known.values()))
+    for title, task, state, past_state in EXAMPLES:
         of_task = (job for job in known.values() if job.name == task and job.state == state)
-        details = (sluice.details(stage.api, job) for job in of_task)
-        if example := next((job for job in details if report.went_through(job, passed)), None):
-            say("\n" + report.timeline(title, example))
-    say("\n" + report.invariant(counters))
-    wrong = verdict.differences(stage.published, stage.worker.log, known, counters)
-    if stage.worker.exit_code:
-        wrong.append(f"the worker has not stopped as it should: exit code {stage.worker.exit_code}")
-    if wrong:
-        more = [f"… and {len(wrong) - MOST_SHOWN} more"] if len(wrong) > MOST_SHOWN else []
-        title = report.paint(f"Not as it should be ({len(wrong)}):", "failed")
-        say("\n".join([title, *wrong[:MOST_SHOWN], *more]))
-        say(f"\n{tails(stage.directory)}")
+        details = (sluice.details(demo.api, job) for job in of_task)
+        if example := next((job for job in details if report.went_through(job, past_state)), None):
+            echo("\n" + report.timeline(title, example))
+    echo("\n" + report.invariant(counters))
+    problems = verdict.differences(demo.published, demo.worker.log, known, counters)
+    if demo.worker.exit_code:
+        problems.append(f"the worker has not stopped cleanly: exit code {demo.worker.exit_code}")
+    if problems:
+        rest = [f"… and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
+        title = report.paint(f"Differences ({len(problems)}):", "failed")
+        echo("\n".join([title, *problems[:MAX_SHOWN], *rest]))
+        echo(f"\n{tails(demo.directory)}")
         return 1
-    say(
+    echo(
         report.paint(
             f"All {len(known)} jobs that were published or received have arrived, each with its end.", "completed"
         )
@@ -198,14 +198,14 @@ def judge(stage: Stage) -> int:
     return 0
 
 
-def stay(stage: Stage) -> None:
-    """Leave server and worker up until Ctrl-C."""
+def keep_running(demo: Demo) -> None:
+    """Keep server and worker running until Ctrl-C."""
     ours = ("SLUICE_API_KEY", "SLUICE_CONNECTION_ID", "SLUICE_API_URL", "SLUICE_STATE_DIR", "SHOP_FOLDER", "BROKER_URL")
-    exports = " \\\n    ".join(f"{name}={stage.env[name]}" for name in ours if name in stage.env)
-    say(STAY.format(exports=exports, url=stage.env["SLUICE_API_URL"], job=stage.published[0].id))
+    exports = " \\\n    ".join(f"{name}={demo.env[name]}" for name in ours if name in demo.env)
+    echo(KEEP_TEXT.format(exports=exports, url=demo.env["SLUICE_API_URL"], job=demo.published[0].id))
     while True:
-        stage.server.must_run()
-        stage.worker.must_run()
+        demo.server.check_running()
+        demo.worker.check_running()
         time.sleep(0.5)
 
 

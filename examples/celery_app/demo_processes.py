@@ -1,4 +1,4 @@
-"""The demo's processes: each in a session of its own, its words in a file, stopped by its id however the demo ends."""
+"""The demo's processes: every one in a separate session, with its output in files, and always stopped by its id."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FOREIGN = ("SLUICE_", "CELERY_", "BROKER_", "RESULT_BACKEND")
-"""Variables of the user's own projects. None reaches the demo, which must not publish to anybody's real broker."""
+FOREIGN_PREFIXES = ("SLUICE_", "CELERY_", "BROKER_", "RESULT_BACKEND")
+"""Variables of the user's projects. None reaches the demo, which must not publish to a real broker."""
 
-
-CURTAIN = 3.0
-"""Seconds that a process has to end in when the demo ends."""
+STOP_TIMEOUT = 3.0
+"""Seconds that a process has to exit when the demo ends."""
 
 
 class DemoError(Exception):
-    """Something that the demo needs did not happen."""
+    """A condition that the demo needs did not come true."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process that was started here."""
+    """A process that the demo started."""
 
     name: str
     log: Path
@@ -37,32 +36,32 @@ class Process:
         """The file that holds its standard output."""
         return self.log.with_suffix(".out")
 
-    def words(self) -> str:
-        """All that it has said so far."""
+    def output(self) -> str:
+        """Return its output so far."""
         return self.out.read_text(errors="replace") + self.log.read_text(errors="replace")
 
     @property
     def exit_code(self) -> int | None:
-        """Absent while it runs."""
+        """None while it runs."""
         return self.popen.poll()
 
-    def must_run(self) -> None:
-        """Raises `DemoError` if it has ended."""
+    def check_running(self) -> None:
+        """Raise `DemoError` if it has ended."""
         if self.exit_code is not None:
             raise DemoError(f"the {self.name} has ended with exit code {self.exit_code}")
 
-    def has_done_its_work(self) -> bool:
-        """Whether it has ended well. Raises `DemoError` if it has ended otherwise."""
+    def has_finished(self) -> bool:
+        """Return whether it has ended with exit code 0. Raises `DemoError` if it has ended with another."""
         if self.exit_code:
-            self.must_run()
+            self.check_running()
         return self.exit_code == 0
 
-    def stop(self, patience: float) -> None:
-        """Ask it to end (SIGTERM), and after ``patience`` seconds at the most end whatever is left of its session."""
+    def stop(self, timeout: float) -> None:
+        """Send it SIGTERM, and kill the rest of its session after at most ``timeout`` seconds."""
         if self.exit_code is None:
             self.popen.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self.popen.wait(patience)
+                self.popen.wait(timeout)
         with suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
@@ -70,7 +69,7 @@ class Process:
 
 @contextmanager
 def started(name: str, command: tuple[str, ...], env: dict[str, str], directory: Path) -> Iterator[Process]:
-    """Run ``command``; what it writes to standard output is in ``folder/name.out``, the rest in ``folder/name.log``."""
+    """Run ``command``; its standard output goes to ``directory/name.out``, its errors to ``directory/name.log``."""
     log = directory / f"{name}.log"
     with log.open("wb") as errors, log.with_suffix(".out").open("wb") as out:
         popen = subprocess.Popen(  # noqa: S603 the commands are the demo's own
@@ -80,39 +79,39 @@ def started(name: str, command: tuple[str, ...], env: dict[str, str], directory:
     try:
         yield process
     finally:
-        process.stop(CURTAIN)
+        process.stop(STOP_TIMEOUT)
 
 
-def environment(**ours: str) -> dict[str, str]:
-    """The user's environment without what is meant for other projects, and with ``ours``."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+def environment(**variables: str) -> dict[str, str]:
+    """Return the environment without the variables of other projects, and with ``variables``."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_PREFIXES)}
     return {
-        **own,
+        **inherited,
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
         "PYTHONUNBUFFERED": "1",
-        **ours,
+        **variables,
     }
 
 
-def wait_for(what: str, look: Callable[[], Any], process: Process, patience: float) -> Any:
-    """Look until there is something, and return it.
+def wait_for(description: str, condition: Callable[[], Any], process: Process, timeout: float) -> Any:
+    """Wait until ``condition`` returns a true result, and return it.
 
-    Raises `DemoError` after ``patience`` seconds, or when the process that must bring it about has ended.
+    Raises `DemoError` after ``timeout`` seconds, or if ``process`` has ended.
     """
-    deadline = time.monotonic() + patience
-    while not (found := look()):
-        process.must_run()
+    deadline = time.monotonic() + timeout
+    while not (result := condition()):
+        process.check_running()
         if time.monotonic() > deadline:
-            raise DemoError(f"waited {patience:.0f} s for {what}")
+            raise DemoError(f"waited {timeout:.0f} s for {description}")
         time.sleep(0.05)
-    return found
+    return result
 
 
 def tails(directory: Path, lines: int = 15) -> str:
-    """The last lines of every log."""
+    """Return the last lines of every log."""
     parts = []
     for log in sorted(directory.glob("*.log")):
-        last = log.read_text(errors="replace").splitlines()[-lines:]
-        parts += [f"--- {log.stem}, its last words", *last] if last else []
+        last_lines = log.read_text(errors="replace").splitlines()[-lines:]
+        parts += [f"--- {log.stem}, last lines", *last_lines] if last_lines else []
     return "\n".join(parts)

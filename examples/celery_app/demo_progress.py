@@ -1,4 +1,4 @@
-"""What the demo says while it runs: one line that changes on a terminal, a plain line now and then elsewhere."""
+"""The demo's output while it runs: one changing line on a terminal, plain lines at intervals elsewhere."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ import time
 INTERVAL = 2.0
 """Seconds between two plain lines."""
 
-BAR = 20
+BAR_WIDTH = 20
 
 
-def say(text: str) -> None:
-    """Print a line now."""
+def echo(text: str) -> None:
+    """Print a line without buffering."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 class Progress:
-    """How far the jobs have come."""
+    """The progress of the jobs."""
 
     def __init__(self) -> None:
-        self._began = self._said = time.monotonic()
+        self._start = self._printed_at = time.monotonic()
         self._on_terminal = sys.stdout.isatty()
         self._line = ""
 
     def show(self, published: int, known: int, ended: int) -> None:
-        """Say it, elsewhere than on a terminal not too often."""
+        """Print the progress; if not on a terminal, at most every `INTERVAL` seconds."""
         now = time.monotonic()
-        self._line = f"{now - self._began:5.1f} s   {published} published   {known} known to Sluice   {ended} ended"
+        self._line = f"{now - self._start:5.1f} s   {published} published   {known} known to Sluice   {ended} ended"
         if self._on_terminal:
-            filled = BAR * ended // max(known, 1)
-            sys.stdout.write(f"\r{'█' * filled}{'░' * (BAR - filled)} {self._line}\x1b[K")
+            filled = BAR_WIDTH * ended // max(known, 1)
+            sys.stdout.write(f"\r{'█' * filled}{'░' * (BAR_WIDTH - filled)} {self._line}\x1b[K")
             sys.stdout.flush()
-        elif now - self._said >= INTERVAL:
-            self._said = now
-            say(self._line)
+        elif now - self._printed_at >= INTERVAL:
+            self._printed_at = now
+            echo(self._line)
 
     def end(self) -> None:
-        """Leave the last word standing."""
-        say("" if self._on_terminal else self._line)
+        """Print the final line."""
+        echo("" if self._on_terminal else self._line)

@@ -1,4 +1,4 @@
-"""How the demo shows what it found, in 100 columns."""
+"""The demo's report, in 100 columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from examples.celery_app.demo_sluice import FINAL, Counters, Job, moment
+from examples.celery_app.demo_sluice import FINAL, Counters, Job, parse_time
 
 COLOURS = {"completed": 32, "failed": 31, "cancelled": 33, "retrying": 35, "active": 36, "bold": 1, "dim": 2}
 COLOURED = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -16,16 +16,16 @@ WIDTH = 99
 
 
 def paint(text: str, colour: str) -> str:
-    """``text`` in a colour where there are colours."""
+    """Return ``text`` in a colour, if the output has colours."""
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if COLOURED and colour in COLOURS else text
 
 
 def table(jobs: Iterable[Job]) -> str:
-    """One line for each task: its jobs by final state, how long they waited and how long they ran."""
+    """Return one line per task: its jobs by final state, and their waiting and running times."""
     by_task: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
         by_task[job.name].append(job)
-    everything = [job for task in by_task.values() for job in task]
+    all_jobs = [job for task in by_task.values() for job in task]
     columns = f"{'task':<28}{'jobs':>5}{'completed':>11}{'failed':>8}{'cancelled':>11}"
     return "\n".join(
         [
@@ -34,21 +34,21 @@ def table(jobs: Iterable[Job]) -> str:
             "─" * WIDTH,
             *(_row(name, by_task[name]) for name in sorted(by_task)),
             "─" * WIDTH,
-            _row("all", everything),
+            _row("all", all_jobs),
         ]
     )
 
 
 def timeline(title: str, job: dict[str, Any]) -> str:
-    """What happened to one job, and why it went wrong."""
+    """Return the states of one job over time, and its error."""
     history = job["stateHistory"]
-    start = moment(history[0]["timestamp"])
+    start = parse_time(history[0]["timestamp"])
     lines = [f"{paint(title, 'bold')}: {job['name']} {job['externalId']}"]
     for step in history:
-        at = moment(step["timestamp"])
-        after = duration((at - start).total_seconds() * 1000)
+        at = parse_time(step["timestamp"])
+        elapsed = duration((at - start).total_seconds() * 1000)
         lines.append(
-            f"   {at:%H:%M:%S}.{at.microsecond // 1000:03}  {'+' + after:>9}  {paint(step['state'], step['state'])}"
+            f"   {at:%H:%M:%S}.{at.microsecond // 1000:03}  {'+' + elapsed:>9}  {paint(step['state'], step['state'])}"
         )
     if job.get("error"):
         lines.append(f"   {paint(cut(job['error'], WIDTH - 3), 'failed')}")
@@ -56,12 +56,12 @@ def timeline(title: str, job: dict[str, Any]) -> str:
 
 
 def went_through(job: dict[str, Any], state: str) -> bool:
-    """Whether a job was in this state."""
+    """Return whether a job was in this state."""
     return any(step["state"] == state for step in job["stateHistory"])
 
 
 def invariant(counters: Counters) -> str:
-    """The four figures of the promise that nothing is lost quietly."""
+    """Return the equation of the agent's counters: no event is lost silently."""
     dropped = sum(counters.dropped.values())
     reasons = "".join(f", {reason} {count:,}" for reason, count in counters.dropped.items() if count)
     return (
@@ -71,14 +71,14 @@ def invariant(counters: Counters) -> str:
 
 
 def duration(ms: float | None) -> str:
-    """Milliseconds, readable."""
+    """Return milliseconds in readable form."""
     if ms is None:
         return "–"
     return f"{ms:.0f} ms" if ms < 999.5 else f"{ms / 1000:.2f} s"
 
 
 def cut(text: str, width: int) -> str:
-    """The first line of ``text``, no wider than ``width``."""
+    """Return the first line of ``text``, at most ``width`` characters wide."""
     line = text.strip().splitlines()[0] if text.strip() else ""
     return line if len(line) <= width else line[: width - 1] + "…"
 
@@ -90,14 +90,14 @@ def _row(name: str, jobs: list[Job]) -> str:
         for state, count, width in zip(FINAL, counts, (11, 8, 11), strict=True)
     ]
     times = [
-        _percentile([ms for job in jobs if (ms := getattr(job, of)) is not None], at)
-        for of in ("wait_ms", "run_ms")
+        _percentile([ms for job in jobs if (ms := getattr(job, field)) is not None], at)
+        for field in ("wait_ms", "run_ms")
         for at in (0.5, 0.95)
     ]
     return f"{cut(name, 27):<28}{len(jobs):>5}" + "".join(cells) + "".join(f"{duration(ms):>9}" for ms in times)
 
 
 def _percentile(values: list[float], at: float) -> float | None:
-    """The smallest value that a share ``at`` of all does not exceed."""
+    """Return the smallest value that a share ``at`` of all does not exceed."""
     ordered = sorted(values)
     return ordered[max(0, -int(-at * len(ordered) // 1) - 1)] if ordered else None

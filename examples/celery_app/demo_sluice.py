@@ -1,4 +1,4 @@
-"""What the local Sluice and the agent's own counters say."""
+"""Read the jobs from the local Sluice, and the agent's counters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FINAL = ("completed", "failed", "cancelled")
 
 @dataclass(frozen=True)
 class Job:
-    """A job as ``GET /api/jobs`` lists it."""
+    """A job as in ``GET /api/jobs``."""
 
     id: str
     external_id: str
@@ -29,13 +29,13 @@ class Job:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """True if it has ended."""
         return self.state in FINAL
 
 
 @dataclass(frozen=True)
 class Counters:
-    """``sluice-agent status --json``: what became of every event that was captured."""
+    """The agent's counters of events, from ``sluice-agent status --json``."""
 
     captured: int
     delivered: int
@@ -45,29 +45,29 @@ class Counters:
 
     @property
     def add_up(self) -> bool:
-        """Whether every event is accounted for."""
+        """True if every event is accounted for."""
         return self.captured == self.delivered + self.rejected + sum(self.dropped.values()) + self.pending
 
 
 def jobs(api: httpx.Client) -> dict[str, Job]:
-    """Every job that the server knows, by Celery's id."""
-    found: dict[str, Job] = {}
+    """Return every job that the server knows, by Celery's id."""
+    jobs_by_id: dict[str, Job] = {}
     cursor = None
     while True:
         page = _get(api, "/jobs", {"limit": 100} | ({"cursor": cursor} if cursor else {}))
-        found.update((job["externalId"], _job(job)) for job in page["data"])
+        jobs_by_id.update((job["externalId"], _job(job)) for job in page["data"])
         cursor = page["pagination"].get("nextCursor")
         if not cursor:
-            return found
+            return jobs_by_id
 
 
 def details(api: httpx.Client, job: Job) -> dict[str, Any]:
-    """A job with its history."""
+    """Return a job with its history."""
     return _get(api, f"/jobs/{job.id}", {})
 
 
 def counters(command: Path, env: dict[str, str]) -> Counters:
-    """The agent's counters, read from its journal."""
+    """Return the agent's counters, read from its journal."""
     status = subprocess.run(  # noqa: S603 the command is the demo's own
         [str(command), "status", "--json"], env=env, capture_output=True, text=True, check=False, timeout=30
     )
@@ -78,17 +78,17 @@ def counters(command: Path, env: dict[str, str]) -> Counters:
         raise DemoError(f"sluice-agent status --json: {error!r}\n{status.stdout}{status.stderr}") from error
 
 
-def moment(timestamp: str) -> datetime:
-    """A time on the wire."""
+def parse_time(timestamp: str) -> datetime:
+    """Return the time of a timestamp on the wire."""
     return datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
 
 
 def _get(api: httpx.Client, path: str, params: dict[str, Any]) -> dict[str, Any]:
     try:
-        answer = api.get(path, params=params).raise_for_status()
+        response = api.get(path, params=params).raise_for_status()
     except httpx.HTTPError as error:
         raise DemoError(f"the server does not answer GET {path}: {error}") from error
-    body: dict[str, Any] = answer.json()
+    body: dict[str, Any] = response.json()
     return body
 
 
@@ -98,10 +98,10 @@ def _job(job: dict[str, Any]) -> Job:
         external_id=job["externalId"],
         name=job["name"],
         state=job["state"],
-        wait_ms=_between(job.get("createdAt"), job.get("startedAt")),
-        run_ms=_between(job.get("startedAt"), job.get("completedAt")),
+        wait_ms=_milliseconds_between(job.get("createdAt"), job.get("startedAt")),
+        run_ms=_milliseconds_between(job.get("startedAt"), job.get("completedAt")),
     )
 
 
-def _between(start: str | None, end: str | None) -> float | None:
-    return (moment(end) - moment(start)).total_seconds() * 1000 if start and end else None
+def _milliseconds_between(start: str | None, end: str | None) -> float | None:
+    return (parse_time(end) - parse_time(start)).total_seconds() * 1000 if start and end else None

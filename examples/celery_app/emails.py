@@ -1,4 +1,4 @@
-"""What the shop writes to its customers."""
+"""E-mails of the shop to its customers."""
 
 import random
 import time
@@ -9,7 +9,7 @@ from examples.celery_app.celery import app
 
 
 class MailboxBusyError(Exception):
-    """The other mail server asks for patience (SMTP 450)."""
+    """The other mail server is busy (SMTP 450)."""
 
 
 @app.task(name="emails.send_receipt")
@@ -20,7 +20,7 @@ def send_receipt(order: str) -> None:
 
 @app.task(name="emails.send_shipping_notice", bind=True, max_retries=3)
 def send_shipping_notice(self: Task, order: str, mailbox_is_busy: bool = False) -> None:
-    """Tell a customer that the parcel is on its way; try again in half a second if the mailbox is busy."""
+    """Inform a customer that the parcel is on its way; retry after half a second if the mailbox is busy."""
     time.sleep(random.uniform(0.02, 0.05))
     if mailbox_is_busy and self.request.retries == 0:
         raise self.retry(exc=MailboxBusyError("450 4.2.1 mailbox busy, try again later"), countdown=0.5)
@@ -28,5 +28,5 @@ def send_shipping_notice(self: Task, order: str, mailbox_is_busy: bool = False) 
 
 @app.task(name="emails.send_flash_sale")
 def send_flash_sale(customer: str) -> None:
-    """Announce a sale. Published with ``expires``: after the sale nobody wants to read about it."""
+    """Announce a sale. Published with ``expires``: after the sale it is of no use."""
     time.sleep(0.02)

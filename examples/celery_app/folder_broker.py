@@ -1,7 +1,7 @@
-"""A broker that is a folder: kombu's filesystem transport, with messages that appear whole.
+"""A broker in a directory: kombu's filesystem transport, with atomic publication of messages.
 
-kombu creates a message's file and then fills it, so a worker that looks at that very moment reads an empty message and
-stops. Here a message is written under another name and renamed when it is complete.
+kombu creates a message's file and then fills it, so a worker that reads it in between gets an empty message and stops.
+Here a message is written under another name and renamed when it is complete.
 """
 
 import json
@@ -14,7 +14,7 @@ from kombu.transport import filesystem
 
 
 class Channel(filesystem.Channel):
-    """kombu's channel, but for how a message is put down."""
+    """kombu's channel, except that messages appear atomically."""
 
     def _put(self, queue: str, payload: dict[str, Any], **_options: Any) -> None:
         directory = Path(self.data_folder_out)
@@ -25,13 +25,13 @@ class Channel(filesystem.Channel):
 
 
 class Transport(filesystem.Transport):
-    """Named by Celery's setting ``broker_transport``."""
+    """The transport for Celery's setting ``broker_transport``."""
 
     Channel = Channel
 
 
 def settings(directory: Path) -> dict[str, Any]:
-    """Celery's settings for a broker in ``folder``."""
+    """Return Celery's settings for a broker in ``directory``."""
     messages, control, processed = (directory / name for name in ("messages", "control", "processed"))
     for path in (messages, control, processed):
         path.mkdir(mode=0o700, exist_ok=True)
@@ -46,6 +46,6 @@ def settings(directory: Path) -> dict[str, Any]:
             "store_processed": True,
             "polling_interval": 0.05,
         },
-        # Without an event loop, which needs a broker with sockets, Celery waits 10 s before it calls a process lost.
+        # Without an event loop, which needs a broker with sockets, Celery waits 10 s before it reports a lost process.
         "worker_lost_wait": 1.0,
     }

@@ -1,4 +1,4 @@
-"""Photographs and films of the goods: work that takes long, reports progress, and sometimes takes too long."""
+"""Photographs and films of the goods: long tasks that report progress, and sometimes exceed their time limit."""
 
 import os
 import random
@@ -16,18 +16,18 @@ SIZES = (64, 160, 320, 640, 1280)
 
 @app.task(name="images.resize")
 def resize(photo: str) -> list[str]:
-    """Make a photograph in every size."""
-    made = []
+    """Produce a photograph in every size."""
+    files = []
     for done, size in enumerate(SIZES, start=1):
         time.sleep(random.uniform(0.01, 0.03))
-        made.append(f"{photo}-{size}.webp")
+        files.append(f"{photo}-{size}.webp")
         sluice_agent.progress(done / len(SIZES))
-    return made
+    return files
 
 
 @app.task(name="images.build_catalogue", bind=True)
 def build_catalogue(self: Task, pages: int) -> int:
-    """Lay out a catalogue page by page, with Celery's own way to report progress."""
+    """Lay out a catalogue page by page, with Celery's way to report progress."""
     for page in range(pages):
         self.update_state(state="PROGRESS", meta={"current": page, "total": pages})
         time.sleep(0.1)
@@ -36,7 +36,7 @@ def build_catalogue(self: Task, pages: int) -> int:
 
 @app.task(name="images.decode_raw")
 def decode_raw(photo: str, megapixels: int) -> str:
-    """Decode a camera's raw file. One that is too large for the machine ends as the kernel ends it: by SIGKILL."""
+    """Decode a camera's raw file. One that is too large for the machine ends by SIGKILL, as from the kernel."""
     time.sleep(random.uniform(0.05, 0.1))
     if megapixels > 200:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -52,7 +52,7 @@ def render_turntable(product: str, frames: int) -> int:
 
 @app.task(name="images.render_film", soft_time_limit=1, time_limit=10)
 def render_film(product: str, frames: int) -> int:
-    """Render a film, 10 ms a frame. After a second it is asked to stop, tidies up and gives up."""
+    """Render a film, 10 ms a frame. After a second the soft time limit is raised: it cleans up and fails."""
     try:
         time.sleep(frames / 100)
     except SoftTimeLimitExceeded:

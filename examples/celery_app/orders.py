@@ -1,4 +1,4 @@
-"""From the order to the money. The cards are test cards, as payment providers hand them out."""
+"""From the order to the payment. The cards are test cards of payment providers."""
 
 import random
 import time
@@ -11,20 +11,20 @@ from examples.celery_app.celery import app
 
 
 class CardDeclinedError(Exception):
-    """The bank says no. Asking again does not help."""
+    """The bank declined the card. A retry does not help."""
 
 
 class GatewayTimeoutError(Exception):
-    """The payment gateway did not answer in time. Asking again may help."""
+    """The payment gateway did not answer in time. A retry may help."""
 
 
 class OutOfStockError(Exception):
-    """There is less in the warehouse than was ordered."""
+    """The warehouse has less than was ordered."""
 
 
 @app.task(name="orders.place")
 def place(order: str, sku: str, card: str) -> None:
-    """Take an order: from here on the steps follow each other, and the first that fails ends them."""
+    """Accept an order: its steps run in sequence, and the first that fails ends it."""
     steps = chain(
         check_inventory.si(sku),
         charge_card.si(order, card),
@@ -36,7 +36,7 @@ def place(order: str, sku: str, card: str) -> None:
 
 @app.task(name="orders.check_inventory")
 def check_inventory(sku: str) -> int:
-    """How many are left."""
+    """Return the number in stock."""
     time.sleep(random.uniform(0.005, 0.02))
     if sku == "UMBRELLA-RED":
         raise OutOfStockError(f"{sku}: 1 ordered, 0 in stock, next delivery in 6 days")
@@ -73,20 +73,20 @@ def issue_invoice(order: str) -> str:
 
 @app.task(name="orders.cancel_unpaid")
 def cancel_unpaid(order: str) -> None:
-    """Cancel an order that nobody has paid. Published with a countdown, and revoked when the money comes."""
+    """Cancel an unpaid order. Published with a countdown, and revoked when the payment arrives."""
     time.sleep(0.01)
 
 
 @app.task(name="orders.release_stale_carts")
 def release_stale_carts() -> int:
-    """Give back what lies in forgotten carts."""
+    """Return the goods in forgotten carts to the stock."""
     time.sleep(0.02)
     return random.randint(0, 5)
 
 
 @app.task(name="orders.deliver_webhook", acks_late=True)
 def deliver_webhook(delivery: str, signed: bool, partner_is_busy: bool = False) -> None:
-    """Tell a partner about an order: back into the queue while the partner is busy, never without a signature."""
+    """Notify a partner of an order: requeued while the partner is busy, rejected without a signature."""
     if not signed:
         raise Reject("the payload has no signature", requeue=False)
     if partner_is_busy and premises.first_time("webhooks", delivery):

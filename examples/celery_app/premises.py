@@ -1,4 +1,4 @@
-"""Where the shop keeps its files: a folder of its own, private to its user."""
+"""The directory of the shop's files, private to its user."""
 
 import os
 import tempfile
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def directory(name: str) -> Path:
-    """The folder ``name`` of the shop, made if it is not there."""
+    """Return the shop's directory ``name``, created if absent."""
     home = os.environ.get("SHOP_FOLDER") or Path(tempfile.gettempdir()) / f"sluice-example-shop-{os.getuid()}"
     path = Path(home) / name
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -14,7 +14,7 @@ def directory(name: str) -> Path:
 
 
 def first_time(name: str, key: str) -> bool:
-    """Whether nobody has asked for this ``key`` before, in whichever process."""
+    """Return True at the first call with this ``key``, over all processes."""
     try:
         (directory(name) / key).touch(exist_ok=False)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Figures for the people who run the shop: one job for each region, and one that waits for all of them."""
+"""Sales reports: one job for every region, and one that waits for all of them."""
 
 import random
 import time
@@ -12,14 +12,14 @@ REGIONS = ("north", "east", "south", "west")
 
 @app.task(name="reports.regional_sales")
 def regional_sales(region: str) -> int:
-    """The turnover of a region, in cents."""
+    """Return the turnover of a region, in cents."""
     time.sleep(random.uniform(0.05, 0.2))
     return random.randint(100_000, 900_000)
 
 
 @app.task(name="reports.sales_report")
 def sales_report(turnovers: list[int]) -> dict[str, int]:
-    """The turnovers of all regions together."""
+    """Return the total turnover of all regions."""
     time.sleep(0.05)
     return {"regions": len(turnovers), "turnover": sum(turnovers)}
 
