@@ -1,1 +1,1 @@
-"""The commands of ``sluice-agent``, each group in a file of its own; `sluice_agent.cli` puts them together."""
+"""The commands of ``sluice-agent``, each group in a separate file; `sluice_agent.cli` assembles them."""

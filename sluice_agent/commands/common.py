@@ -1,4 +1,4 @@
-"""What the commands share: errors that a user can mend, and whose journal is meant."""
+"""Shared by the commands: errors that a user can correct, and the path of the journal."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from sluice_agent.transport.directory import find_directory, open_directory
 
 
 class UserError(click.ClickException):
-    """What a user can mend: one sentence, exit code 2."""
+    """An error that the user can correct: one sentence, exit code 2."""
 
     exit_code = 2
 
 
 def open_journal(settings: Settings) -> Path:
-    """The journal of the connection that `settings` name, made where it is absent. Raises `UserError` without one."""
+    """Return the journal of the connection in `settings`, created if absent. Raises `UserError` if it is unset."""
     return open_directory(settings.state_dir, _connection(settings))
 
 
 def find_journal(settings: Settings) -> Path:
-    """Where that journal is, or would be made, for those who only look: root must not make it its own."""
+    """Return the path of that journal without creating it: a journal that root creates belongs to root."""
     return find_directory(settings.state_dir, _connection(settings))
 
 

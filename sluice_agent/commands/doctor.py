@@ -1,4 +1,4 @@
-"""``sluice-agent doctor``: everything that must be right before events can arrive."""
+"""``sluice-agent doctor``: check everything that delivery depends on."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from sluice_agent.doctor.host import check_folder, check_settings, check_shipper
 from sluice_agent.errors import ConfigError
 from sluice_agent.settings import Settings
 
+_TODO = "correct the cause, and run `sluice-agent doctor` again"
+
 
 @click.command()
 @click.option(
-    "--app", "-A", metavar="NAME", help="Look at this Celery app too, as in `celery -A NAME`: its broker and settings."
+    "--app", "-A", metavar="NAME", help="Also check this Celery app, as in `celery -A NAME`: its broker and settings."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs: one object a line.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object per line.")
 def doctor(app: str | None, as_json: bool) -> None:
-    """Check the settings, the keys, the endpoints, the clock, the journal's folder, and a Celery app.
+    """Check the settings, the keys, the endpoints, the clock, the journal's directory, and a Celery app.
 
-    Says what to do about each thing that is not as it should be. No event is sent. Run it where the worker runs: as the
-    same user, in the same environment.
+    Print a remedy for each problem. No event is sent. Run it where the worker runs: as the same user, in the same
+    environment.
 
     \b
     Exit codes:
       0  events can be captured and delivered; there may be warnings
-      1  there is a fault: they can't
+      1  there is a fault: events can't be captured or delivered
     """
     findings = []
     for finding in _findings(app):
@@ -44,24 +46,24 @@ def _findings(app: str | None) -> Iterator[Finding]:
     try:
         settings = Settings()
     except ConfigError as error:
-        yield fault("settings", str(error), "mend it, and ask again")
+        yield fault("settings", str(error), _TODO)
         return
     checks = (check_settings, check_folder, check_shipper, check_sluice, check_ackly)
     for check in checks:
-        yield from _unfailing(check, settings)
+        yield from _guarded(check, settings)
     if app is not None:
         from sluice_agent.doctor.celery_app import check_app  # noqa: PLC0415 - Celery is slow to import
 
-        yield from _unfailing(check_app, app)
+        yield from _guarded(check_app, app)
 
 
-def _unfailing(check: Callable[[Any], Iterator[Finding]], subject: Any) -> Iterator[Finding]:
-    """What a check finds; that it has failed, too, is a finding."""
+def _guarded(check: Callable[[Any], Iterator[Finding]], subject: Any) -> Iterator[Finding]:
+    """Yield the findings of a check; if the check fails, that is a finding too."""
     try:
         yield from check(subject)
-    except Exception as error:  # noqa: BLE001 - a user's app, and the machine, may hold anything
-        found = f"can't be looked at: {type(error).__name__}: {error}"
-        yield fault(check.__name__.removeprefix("check_"), found, "mend what it names, and ask again")
+    except Exception as error:  # noqa: BLE001 - a user's app or the machine may cause any error
+        found = f"the check failed: {type(error).__name__}: {error}"
+        yield fault(check.__name__.removeprefix("check_"), found, _TODO)
 
 
 def _line(finding: Finding) -> str:

@@ -1,4 +1,4 @@
-"""What a command that runs for long logs, to its standard error: lines for people, or one JSON object a line."""
+"""Logging of long-running commands, to standard error: readable lines, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _TEXT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
 class JsonLines(logging.Formatter):
-    """`time` (UTC), `level`, `logger`, `message` and, where there is one, `exception`."""
+    """Formatter with `time` (UTC), `level`, `logger`, `message` and, if there is one, `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
-        told = {
+        """Return `record` as one line of JSON."""
+        line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
 
 def log_to_stderr(log_format: LogFormat, level: str) -> None:
-    """Log from `level` on; of other libraries, warnings."""
+    """Log our messages from `level` on, and warnings of other libraries."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

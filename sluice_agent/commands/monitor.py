@@ -1,6 +1,6 @@
 """``sluice-agent monitor`` and ``celery -A app sluice``: the sidecar, one process beside a cluster.
 
-It captures nothing of its own process: what it tells is what the broker tells it.
+It captures nothing of the process it runs in: all its events derive from the broker.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from sluice_agent.monitor.queues.management import Management
 from sluice_agent.redaction import unfailing
 from sluice_agent.settings import Settings
 
-_COLLECT = (20_000, 20, 100)
-"""How often garbage is looked for. What is remembered of tasks is much, and none of it refers back: to walk through it
-as often as Python does by default costs each event a tenth more."""
+_GC_THRESHOLDS = (20_000, 20, 100)
+"""Thresholds of the garbage collector. The records of tasks are many and contain no cycles: to traverse them as often
+as Python does by default costs a tenth more per event."""
 
 
-def _checked(_context: click.Context, _option: click.Parameter, url: str | None) -> str | None:
+def _check_url(_context: click.Context, _option: click.Parameter, url: str | None) -> str | None:
     if url is not None:
         try:
             Management(url, "/", "", "")
@@ -42,7 +42,7 @@ def _checked(_context: click.Context, _option: click.Parameter, url: str | None)
     return url
 
 
-def _named(_context: click.Context, option: click.Parameter, value: Any) -> Any:
+def _check_queue_name(_context: click.Context, option: click.Parameter, value: Any) -> Any:
     if value == "" or (isinstance(value, tuple) and "" in value):
         raise UserError(f"{option.opts[0]} must name a queue: it is empty")
     return value
@@ -54,14 +54,14 @@ _OPTIONS = (
         "queues",
         multiple=True,
         metavar="NAME",
-        callback=_named,
-        help="Sample this queue too, while this is the agent that was elected to sample; may be repeated.",
+        callback=_check_queue_name,
+        help="Also sample this queue, while this agent is elected to sample; may be repeated.",
     ),
     click.option(
         "--durable",
         metavar="NAME",
-        callback=_named,
-        help="RabbitMQ: collect events in a durable queue of this name, which any number of sidecars share: one is "
+        callback=_check_queue_name,
+        help="RabbitMQ: collect events in a durable queue of this name, which any number of sidecars may share: one is "
         "active, the others stand by. No event is lost while none runs.",
     ),
     click.option(
@@ -69,33 +69,33 @@ _OPTIONS = (
         default=1_000_000,
         show_default=True,
         type=click.IntRange(1),
-        help="The most messages in that queue; then the oldest go.",
+        help="Maximum number of messages in that queue; beyond it the oldest are dropped.",
     ),
     click.option(
         "--durable-seconds",
         default=86_400.0,
         show_default=True,
         type=click.FloatRange(1),
-        help="How long a message stays in that queue.",
+        help="Maximum age of a message in that queue.",
     ),
     click.option(
         "--enable-events/--no-enable-events",
         default=True,
         show_default=True,
-        help="Tell workers that run without -E to send events of their tasks.",
+        help="Ask workers that run without -E to send task events.",
     ),
     click.option(
         "--remember",
         default=100_000,
         show_default=True,
         type=click.IntRange(1),
-        help="How many tasks to remember, at about 1 kB each: most events carry no more than a task's id.",
+        help="Number of tasks to remember, at about 1 kB per task: most events carry only the task's id.",
     ),
     click.option(
         "--management-url",
         envvar="SLUICE_MANAGEMENT_URL",
         metavar="URL",
-        callback=_checked,
+        callback=_check_url,
         help="RabbitMQ's management API, for the metric of unacknowledged messages.",
     ),
     click.option(
@@ -103,7 +103,7 @@ _OPTIONS = (
         default="text",
         show_default=True,
         type=click.Choice(["text", "json"]),
-        help="On standard error.",
+        help="Format of the log on standard error.",
     ),
 )
 
@@ -125,7 +125,7 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--broker-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file that holds the address. It is read at each connection, so credentials may change.",
+    help="A file that contains the address. It is read at every connection, so credentials may change.",
 )
 @click.option(
     "--transport-options",
@@ -136,26 +136,26 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--event-exchange",
     metavar="NAME",
-    help="The cluster's event_exchange, where its app sets one: events come through no other.",
+    help="The cluster's event_exchange, if its app sets one: all events pass through it.",
 )
 @_with_options
 def monitor(
     broker: str | None, broker_file: Path | None, transport_options: str, event_exchange: str | None, **options: Any
 ) -> None:
-    """Watch a cluster from outside, by its broker's events and queues. No app is needed.
+    """Monitor a cluster from outside, by its broker's events and queues. No app is needed.
 
-    Runs until SIGTERM or SIGINT, then delivers what is left for up to 5 seconds.
+    Runs until SIGTERM or SIGINT, then delivers the remaining events for up to 5 seconds.
     """
     if bool(broker) == bool(broker_file):
         raise UserError("name the broker: --broker URL, SLUICE_BROKER_URL, or --broker-file FILE")
     try:
-        known = json.loads(transport_options)
+        parsed_options = json.loads(transport_options)
     except ValueError:
-        known = None
-    if not isinstance(known, dict):
+        parsed_options = None
+    if not isinstance(parsed_options, dict):
         raise UserError(f"--transport-options must be a JSON object, not {transport_options!r}")
     try:
-        app = BrokerApp(_address(broker, broker_file), known, event_exchange)
+        app = BrokerApp(_address(broker, broker_file), parsed_options, event_exchange)
     except ValueError as error:
         raise UserError(str(error)) from None
     run_monitor(app, **options)
@@ -165,7 +165,7 @@ def monitor(
 @_with_options
 @click.pass_context
 def celery_sluice(context: click.Context, /, **options: Any) -> None:
-    """Watch this app's cluster from outside and tell a Sluice ingest endpoint, by its broker's events and queues."""
+    """Monitor this app's cluster from outside, by its broker's events and queues, for a Sluice ingest endpoint."""
     app = context.obj.app
     options["queues"] = (*options["queues"], *app.amqp.queues)
     run_monitor(app, **options)
@@ -183,28 +183,25 @@ def run_monitor(
     management_url: str | None,
     log_format: LogFormat,
 ) -> None:
-    """Monitor the cluster of `app`, a Celery app, until SIGTERM or SIGINT. SIGHUP does nothing.
+    """Monitor the cluster of `app`, a Celery app, until SIGTERM or SIGINT. SIGHUP is ignored.
 
-    Where the app installs the agent, events pass through the hooks that were given to `install`.
+    If the app installs the agent, events pass through the hooks that were given to `install`.
     """
     settings = Settings()
     if not settings.active:
-        why = (
-            "SLUICE_API_KEY is not set: it must hold the ingest key, sk_…"
-            if settings.enabled
-            else "SLUICE_ENABLED is 0"
-        )
-        raise UserError(why)
+        no_key = "SLUICE_API_KEY is not set: it must hold the ingest key, sk_…"
+        raise UserError(no_key if settings.enabled else "SLUICE_ENABLED is 0")
     if durable and (why_not := why_not_durable(app)):
         raise UserError(why_not)
     directory = open_journal(settings)
     log_to_stderr(log_format, settings.log_level)
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*ends, signal.SIGHUP})  # before any thread: they inherit it
+    stop_signals = {signal.SIGTERM, signal.SIGINT}
+    # Before any thread starts: threads inherit the mask.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*stop_signals, signal.SIGHUP})
     if os.getpid() == 1:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans of a container are the first process's to bury
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # process 1 of a container must reap its orphans
     agent = _public.installed() or Agent(settings, None, None)
-    watched = Monitor(
+    sidecar = Monitor(
         app,
         connection_id=str(settings.connection),
         emit=agent.capture,
@@ -220,18 +217,18 @@ def run_monitor(
         management_url=management_url,
         can_keep=agent.can_keep,
     )
-    probes = serve_probes(settings, directory, watched.state)
+    probes = serve_probes(settings, directory, sidecar.state)
     logger.info(
-        "sluice-agent %s watches %s; its journal is %s", __version__, app.connection_for_read().as_uri(), directory
+        "sluice-agent %s monitors %s; its journal is %s", __version__, app.connection_for_read().as_uri(), directory
     )
-    gc.freeze()  # what stands now stays
-    gc.set_threshold(*_COLLECT)
+    gc.freeze()  # the objects that exist now live as long as the process
+    gc.set_threshold(*_GC_THRESHOLDS)
     agent.ship()
-    watched.start()
-    while signal.sigwait({*ends, signal.SIGHUP}) not in ends:
+    sidecar.start()
+    while signal.sigwait({*stop_signals, signal.SIGHUP}) not in stop_signals:
         pass
-    logger.info("Told to end: what is left is delivered within %g s", EXIT_BUDGET)
-    watched.stop(EXIT_BUDGET)
+    logger.info("Received a stop signal: the remaining events are delivered within %g s", EXIT_BUDGET)
+    sidecar.stop(EXIT_BUDGET)
     agent.shutdown(EXIT_BUDGET)
     if probes is not None:
         probes.stop()

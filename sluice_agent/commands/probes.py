@@ -1,4 +1,4 @@
-"""What the commands that run for long say to probes: the report of `status`, and whether the monitor hears."""
+"""Health of long-running commands, for probes: the report of `status`, and the monitor's connection."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def serve_probes(
     settings: Settings, directory: Path, state: Callable[[], MonitorState] | None = None
 ) -> HealthServer | None:
-    """Serve `SLUICE_HEALTH_ADDR` for the journal in `directory` and the monitor whose `state` it is, until stopped.
+    """Serve `SLUICE_HEALTH_ADDR`, for the journal in `directory` and a monitor's `state`, until stopped.
 
-    None where the variable is not set. Raises `ConfigError` where nothing can listen there.
+    Return None if the variable is not set. Raises `ConfigError` if the address can't be listened on.
     """
     if settings.health_addr is None:
         return None
@@ -29,16 +29,16 @@ def serve_probes(
 
 
 def health_of(settings: Settings, directory: Path, state: MonitorState | None) -> Health:
-    """Health as of now. It is ready where `status` finds nothing wrong, and a monitor hears its broker."""
-    named = destinations(settings)
-    report = report_on(directory, named)
-    found = problems_of(report, named, settings.journal_max_bytes)
-    problems = {"_".join(filter(None, (one.problem, one.destination))): one.what for one in found}
+    """Return the present health: ready if `status` finds no problem and a monitor is connected to its broker."""
+    names = destinations(settings)
+    report = report_on(directory, names)
+    found = problems_of(report, names, settings.journal_max_bytes)
+    problems = {"_".join(filter(None, (problem.problem, problem.destination))): problem.what for problem in found}
     if state is not None and not state.connected:
-        silence = (
-            f"the broker's events have not been heard for {state.silent_seconds:.0f} s"
+        reason = (
+            f"nothing was received from the broker for {state.silent_seconds:.0f} s"
             if state.connections
-            else f"no connection to the broker's events was made since the start, {state.silent_seconds:.0f} s ago"
+            else f"the monitor has not connected to the broker since its start, {state.silent_seconds:.0f} s ago"
         )
-        problems["receiver_deaf"] = f"{silence}: is it up, and is its address right? The log says why"
-    return Health(report=report, problems=problems, most_bytes=settings.journal_max_bytes, monitor=state)
+        problems["receiver_deaf"] = f"{reason}: is the broker up, and is its address right? The log has the reason"
+    return Health(report=report, problems=problems, max_bytes=settings.journal_max_bytes, monitor=state)

@@ -17,9 +17,9 @@ from sluice_agent.transport.directory import open_directory
 @click.option(
     "--database",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The SQLite file. [default: server/sluice.db in the state folder]",
+    help="The SQLite file. [default: server/sluice.db in the state directory]",
 )
-@click.option("--api-key", envvar="SLUICE_API_KEY", help="The only key that is let in. [default: any sk_… key]")
+@click.option("--api-key", envvar="SLUICE_API_KEY", help="The only key that is accepted. [default: any sk_… key]")
 def serve(host: str, port: int, database: Path | None, api_key: str | None) -> None:
     """Run a local Sluice: the ingest endpoint and the jobs API, with no account.
 

@@ -1,4 +1,4 @@
-"""``sluice-agent ship``: a shipper in a process of its own."""
+"""``sluice-agent ship``: a shipper in a separate process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from sluice_agent.transport.shippers import Shippers, destinations
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Deliver what there is, and end: with 1 where something is left.")
+@click.option("--once", is_flag=True, help="Deliver the pending events and exit: with code 1 if some remain.")
 def ship(once: bool) -> None:
     """Ship the journal of SLUICE_STATE_DIR: for workers that run with SLUICE_SHIP=never.
 
-    Runs until SIGTERM or SIGINT, then delivers what is left for up to 5 seconds. While another process ships the same
-    folder this one waits, and takes over when that one dies. SLUICE_HEALTH_ADDR serves /healthz, /readyz and /metrics.
+    Runs until SIGTERM or SIGINT, then delivers the remaining events for up to 5 seconds. While another process ships
+    the same directory, this one waits; it takes over when the other dies. SLUICE_HEALTH_ADDR serves /healthz, /readyz
+    and /metrics.
     """
     settings = Settings()
     if settings.api_key is None and settings.ackly_ingest_key is None:
@@ -31,19 +32,19 @@ def ship(once: bool) -> None:
     shippers = Shippers(settings, directory)
     if once:
         shippers.deliver(math.inf)
-        left = {name: load_cursor(cursor_path(directory, name)) for name in destinations(settings)}
-        waiting = {name: accounts(directory, place)["pending"] for name, place in left.items()}
+        cursors = {name: load_cursor(cursor_path(directory, name)) for name in destinations(settings)}
+        waiting = {name: accounts(directory, cursor)["pending"] for name, cursor in cursors.items()}
         if any(waiting.values()):
-            told = ", ".join(f"{count:,} for {name}" for name, count in waiting.items() if count)
-            raise click.ClickException(f"events are left in {directory}: {told}; sluice-agent status says why")
+            pending = ", ".join(f"{count:,} for {name}" for name, count in waiting.items() if count)
+            raise click.ClickException(f"events remain in {directory}: {pending}; `sluice-agent status` shows why")
         return
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    stop_signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     probes = serve_probes(settings, directory)
     shippers.request_priority()
     if not shippers.start():
-        raise click.ClickException("no thread can be started to ship from: raise the limit of this user's processes")
-    signal.sigwait(ends)
+        raise click.ClickException("the shipper's thread can't be started: raise this user's limit of processes")
+    signal.sigwait(stop_signals)
     shippers.stop(EXIT_BUDGET)
     if probes is not None:
         probes.stop()

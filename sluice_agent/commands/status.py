@@ -1,4 +1,4 @@
-"""``sluice-agent status``: what became of the captured events, and what is wrong, on one screen."""
+"""``sluice-agent status``: the figures of the captured events, and the problems, on one screen."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _WIDTH = 14  # characters of the first column
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
 def status(as_json: bool) -> None:
-    """Say what became of the captured events, what waits, who ships, and what is wrong.
+    """Show how many events were captured, delivered or dropped, how many wait, who ships, and what is wrong.
 
     \b
     Exit codes, for probes:
-      0  nothing is wrong; so it is before the first event, when there is no journal yet ("exists" is false)
-      1  something is: the last lines say what, and what to do; with --json it is in "problems", by these names:
+      0  there is no problem, or no journal yet, before the first event ("exists" is false)
+      1  there are problems: the last lines name each with a remedy; with --json "problems" has them by these names:
          no_shipper     events wait, and no process ships them
-         shipper_stuck  events wait, and the process that ships them does not move
+         shipper_stuck  events wait, and the process that ships them makes no progress
          key_refused    events wait, because the endpoint refuses the key
-         undeliverable  events wait, because the endpoint can't be reached or does not take them
+         undeliverable  events wait, because the endpoint can't be reached or does not accept them
          folder_full    the journal is at its limit: the oldest events are being dropped
          disk_full      the disk under the journal is nearly full
-      2  the settings are malformed, or the folder can't be used
+      2  the settings are malformed, or the directory can't be used
     """
     settings = Settings()
-    named = destinations(settings)
-    report = report_on(find_journal(settings), named)
-    problems = problems_of(report, named, settings.journal_max_bytes)
+    names = destinations(settings)
+    report = report_on(find_journal(settings), names)
+    problems = problems_of(report, names, settings.journal_max_bytes)
     if as_json:
         click.echo(json.dumps({**report, "problems": [asdict(problem) for problem in problems]}))
     else:
@@ -47,35 +47,35 @@ def status(as_json: bool) -> None:
 
 
 def render(report: Report, problems: Sequence[Problem]) -> str:
-    """The report for people: a block for each destination, and what is wrong."""
+    """Return the report as text: a block for each destination, then the problems."""
     lines = [_row("journal", report["folder"])]
     if not report["exists"]:
-        lines[0] += " is not there yet: nothing has been captured"
+        lines[0] += " does not exist yet: nothing has been captured"
         return "\n".join([*lines, *(_row(problem.problem, problem.what) for problem in problems)])
     if report["other_versions"]:
         lines.append(_row("not read", f"{report['other_versions']:,} of another version's files"))
-    for name, one in report["destinations"].items():
+    for name, destination_report in report["destinations"].items():
         lines += [_row("destination", name)] if len(report["destinations"]) > 1 else []
-        lines += _block(one, report["bytes"])
+        lines += _destination_rows(destination_report, report["bytes"])
     return "\n".join([*lines, *(_row(problem.problem, problem.what) for problem in problems)])
 
 
-def _block(one: DestinationReport, size: int) -> list[str]:
-    shipper, error = one["shipper"], one["last_error"]
+def _destination_rows(report: DestinationReport, journal_bytes: int) -> list[str]:
+    shipper, error = report["shipper"], report["last_error"]
     rows = [
-        ("captured", f"{one['captured']:,}" + _aside(one["skipped"], "more are not for it")),
-        ("delivered", f"{one['delivered']:,}" + _aside(one["duplicates"], "of them known already")),
-        ("rejected", f"{one['rejected']:,}"),
-        ("dropped", f"{sum(one['dropped'].values()):,}" + _reasons(one["dropped"])),
-        ("pending", f"{one['pending']:,}" + _aside(size, "bytes")),
-        ("shipped by", holder_text(shipper) if shipper else "nobody"),
-        ("last delivery", one["last_delivery"] or "never"),
+        ("captured", f"{report['captured']:,}" + _suffix(report["skipped"], "more are not for this destination")),
+        ("delivered", f"{report['delivered']:,}" + _suffix(report["duplicates"], "of them already known")),
+        ("rejected", f"{report['rejected']:,}"),
+        ("dropped", f"{sum(report['dropped'].values()):,}" + _reasons(report["dropped"])),
+        ("pending", f"{report['pending']:,}" + _suffix(journal_bytes, "bytes")),
+        ("shipped by", holder_text(shipper) if shipper else "no process"),
+        ("last delivery", report["last_delivery"] or "never"),
         ("last error", f"{error['message']} ({error['at']})" if error else "none"),
     ]
-    if one["spent"]:
-        rows.append(("sent", f"{one['spent']['events']:,} on {one['spent']['day']} (UTC)"))
-    if one["resent"]:
-        rows.append(("sent twice", f"{one['resent']:,}: an answer was lost, and they may be there twice"))
+    if report["spent"]:
+        rows.append(("sent", f"{report['spent']['events']:,} on {report['spent']['day']} (UTC)"))
+    if report["resent"]:
+        rows.append(("sent twice", f"{report['resent']:,}: an answer was lost, the destination may have them twice"))
     return [_row(*row) for row in rows]
 
 
@@ -83,8 +83,8 @@ def _row(name: str, value: str) -> str:
     return f"{name:<{_WIDTH}} {value}"
 
 
-def _aside(count: int, what: str) -> str:
-    return f" ({count:,} {what})" if count else ""
+def _suffix(count: int, label: str) -> str:
+    return f" ({count:,} {label})" if count else ""
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:

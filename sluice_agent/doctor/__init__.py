@@ -1,4 +1,4 @@
-"""What `sluice-agent doctor` looks at. Each check is a function that answers with findings and never raises.
+"""The checks of `sluice-agent doctor`, functions that yield findings.
 
-Only `celery_app` imports Celery: the other checks work beside a worker that can't be started.
+Only `celery_app` imports Celery: the other checks work even if no worker can be started.
 """

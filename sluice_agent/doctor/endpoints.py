@@ -1,4 +1,4 @@
-"""The endpoints: whether they can be reached, take the key, and agree with this host on the time."""
+"""The endpoints: can they be reached, do they accept the key, and does their clock agree with this host's?"""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sluice_agent.transport import sluice
 from sluice_agent.transport.http import HttpClient, Response, UnreachableError
 from sluice_agent.transport.responses import is_foreign_response, object_in, text_of
 
-_SKEW = 5.0  # seconds: more, and a worker's heartbeats look old before they arrive
-_DATE_STEP = 1.0  # seconds: a Date header knows no less
-_SHOWN = 200  # characters of an answer
+_MAX_SKEW = 5.0  # seconds: beyond it a worker's heartbeats look old before they arrive
+_DATE_RESOLUTION = 1.0  # seconds, of a Date header
+_MAX_TEXT = 200  # characters of a response
 
 
 def check_sluice(settings: Settings) -> Iterator[Finding]:
-    """Post no event at all: the cheapest request that says whether the key is right."""
+    """Post a batch without events: the cheapest request that verifies the key."""
     if settings.api_key is not None:
         key = settings.api_key.get_secret_value()
         yield from _probe("sluice", settings.ingest_url, key, sluice.NO_EVENT, "SLUICE_API_KEY", "SLUICE_API_URL")
 
 
 def check_ackly(settings: Settings) -> Iterator[Finding]:
-    """Post what is no event: Ackly answers 400 where the key is right, and nothing is ingested."""
+    """Post an invalid event: Ackly answers 400 if the key is right, and ingests nothing."""
     if settings.ackly_ingest_key is not None:
         key = settings.ackly_ingest_key.get_secret_value()
         yield from _probe("ackly", settings.ackly_url, key, b"{}", "ACKLY_INGEST_KEY", "ACKLY_URL")
@@ -42,35 +42,35 @@ def _probe(name: str, url: str, key: str, body: bytes, key_variable: str, url_va
         return
     finally:
         client.close()
-    yield _meaning(name, url, response, key_variable, url_variable)
-    yield from _skew(name, response, before, time.time())
+    yield _response_finding(name, url, response, key_variable, url_variable)
+    yield from _clock_finding(name, response, before, time.time())
 
 
-def _meaning(name: str, url: str, response: Response, key_variable: str, url_variable: str) -> Finding:
-    said = text_of(response)[:_SHOWN]
+def _response_finding(name: str, url: str, response: Response, key_variable: str, url_variable: str) -> Finding:
+    text = text_of(response)[:_MAX_TEXT]
     if response.status in (401, 403):
-        return fault(name, f"{url} refuses the key: {said}", f"set {key_variable} to a key that is valid there")
+        return fault(name, f"{url} refuses the key: {text}", f"set {key_variable} to a key that is valid there")
     if response.status == 429:
-        return warning(name, f"{url} takes no more for now: {said}", "events wait in the journal until it does")
+        return warning(name, f"{url} accepts no events for now: {text}", "events wait in the journal until it does")
     if response.status >= 500:
-        return fault(name, f"{url} fails: {said}", "events wait in the journal until it is mended")
-    is_taken = 200 <= response.status < 300 and object_in(response.body) is not None
-    if is_taken or (response.status in (400, 422) and not is_foreign_response(response)):
-        return ok(name, f"{url} can be reached and takes the key")
-    return fault(name, f"{url} answers like something else: {said}", f"is {url_variable} right?")
+        return fault(name, f"{url} fails: {text}", "events wait in the journal until it works again")
+    is_accepted = 200 <= response.status < 300 and object_in(response.body) is not None
+    if is_accepted or (response.status in (400, 422) and not is_foreign_response(response)):
+        return ok(name, f"{url} can be reached and accepts the key")
+    return fault(name, f"{url} does not answer like this endpoint: {text}", f"is {url_variable} right?")
 
 
-def _skew(name: str, response: Response, before: float, after: float) -> Iterator[Finding]:
-    """How far this clock is from the endpoint's: the answer was dated between the two moments given."""
+def _clock_finding(name: str, response: Response, before: float, after: float) -> Iterator[Finding]:
+    """Compare this clock with the endpoint's, which dated its response between `before` and `after`."""
     try:
-        theirs = parsedate_to_datetime(response.headers["date"]).timestamp()
+        endpoint_time = parsedate_to_datetime(response.headers["date"]).timestamp()
     except (KeyError, ValueError, OverflowError):
-        yield note("clock", f"{name} does not say what time it is there")
+        yield note("clock", f"{name} sends no valid Date header: its clock can't be compared")
         return
-    skew = max(before - (theirs + _DATE_STEP), theirs - after, 0.0)
-    if skew > _SKEW:
-        way = "behind" if theirs > after else "ahead of"
+    skew = max(before - (endpoint_time + _DATE_RESOLUTION), endpoint_time - after, 0.0)
+    if skew > _MAX_SKEW:
+        direction = "behind" if endpoint_time > after else "ahead of"
         todo = "set this host's clock (NTP): times of jobs are wrong, and its workers may be shown offline"
-        yield fault("clock", f"this host is {skew:,.0f} s {way} {name}", todo)
+        yield fault("clock", f"this host is {skew:,.0f} s {direction} {name}", todo)
     else:
         yield ok("clock", f"agrees with {name}")

@@ -1,4 +1,4 @@
-"""What a check says: what it found, and what to do."""
+"""The result of a check: what it found, and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Level(str, Enum):
-    """How bad it is. Only a `fault` keeps events from being captured or delivered."""
+    """Severity of a finding. Only a `fault` prevents events from being captured or delivered."""
 
     OK = "ok"
     NOTE = "note"
@@ -17,7 +17,7 @@ class Level(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `todo` is empty where there is nothing to do."""
+    """The result for one subject. `todo` is empty if there is nothing to do."""
 
     level: Level
     subject: str
@@ -26,20 +26,20 @@ class Finding:
 
 
 def ok(subject: str, found: str) -> Finding:
-    """All is well with `subject`."""
+    """Return a finding without a problem."""
     return Finding(Level.OK, subject, found)
 
 
 def note(subject: str, found: str, todo: str = "") -> Finding:
-    """Worth knowing."""
+    """Return a finding that is worth knowing."""
     return Finding(Level.NOTE, subject, found, todo)
 
 
 def warning(subject: str, found: str, todo: str) -> Finding:
-    """Works, but not as well as it could."""
+    """Return a finding of something that works, but not as well as it could."""
     return Finding(Level.WARNING, subject, found, todo)
 
 
 def fault(subject: str, found: str, todo: str) -> Finding:
-    """Does not work."""
+    """Return a finding of something that does not work."""
     return Finding(Level.FAULT, subject, found, todo)

@@ -1,4 +1,4 @@
-"""What a process of ours says to probes and to Prometheus, over HTTP. It only reads: nothing of the work is in here."""
+"""The HTTP endpoint of our processes for probes and Prometheus. It only reads; the work is done elsewhere."""
 
 from __future__ import annotations
 

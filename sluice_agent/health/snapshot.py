@@ -1,4 +1,4 @@
-"""What there is to say: one look at the journal, its shippers and the monitor."""
+"""A snapshot of the journal, its shippers and the monitor."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A process at one moment."""
+    """The state of a process at one time."""
 
     report: Report
-    """The journal's folder and its destinations, as ``sluice-agent status --json`` has them."""
+    """The journal's directory and its destinations, as in ``sluice-agent status --json``."""
     problems: Mapping[str, str]
-    """Why it is not ready, by the problem's name, in a sentence each; empty: it is ready."""
-    most_bytes: int
-    """How many bytes the journal may take."""
+    """Why it is not ready: a sentence by the problem's name; empty if it is ready."""
+    max_bytes: int
+    """The journal's limit in bytes."""
     monitor: MonitorState | None = None
-    """None where nothing is monitored: a process that only ships."""
+    """None in a process that only ships."""

@@ -23,7 +23,7 @@ _log = logging.getLogger("sluice_agent.server")
 
 @dataclass(frozen=True, slots=True)
 class IngestPolicy:
-    """What ingest accepts: which key (None: any), bytes of a body, events in a UTC day, and the clock for that day."""
+    """Conditions of ingest: the key (None: any), bytes of a body, events in a UTC day, and the clock for that day."""
 
     api_key: str | None
     body_limit: int

@@ -1,4 +1,4 @@
-"""The commands: what they print, how they end, and that whatever a user can mend is one sentence."""
+"""The commands: their output, their exit codes, and one sentence for every error that a user can correct."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ RECORD = {
     "stacktrace": "Traceback …",
 }
 
-NOT_YET = "is not there yet: nothing has been captured"
+NO_JOURNAL = "does not exist yet: nothing has been captured"
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of the machine's own SLUICE_* variables, and no complaint of an earlier test."""
+    """Remove the machine's own SLUICE_* variables, and the complaints of earlier tests."""
     for name in [name for name in os.environ if name.startswith("SLUICE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(log, "_last_said", {})
@@ -64,7 +64,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def env(endpoint: Endpoint, tmp_path: Path) -> dict[str, str]:
-    """What the workers of this host are told."""
+    """The variables of this host's workers."""
     return {
         "SLUICE_API_KEY": "sk_test",
         "SLUICE_CONNECTION_ID": CONNECTION,
@@ -76,63 +76,61 @@ def env(endpoint: Endpoint, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def run(env: dict[str, str]) -> Run:
-    """`run("status", SLUICE_SHIP="never")`: a command with the host's variables, and more; None takes one away."""
+    """`run("status", SLUICE_SHIP="never")` runs a command with the host's variables and changes; None removes one."""
     return lambda *args, **changes: CliRunner().invoke(main, args, env={**env, **changes})
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     """The journal of this host."""
-    made = Journal(tmp_path / CONNECTION, 64_000_000)
-    yield made
-    made.close()
+    journal = Journal(tmp_path / CONNECTION, 64_000_000)
+    yield journal
+    journal.close()
 
 
 @pytest.fixture
 def api() -> Iterator[JsonApi]:
-    """A jobs API that knows one job."""
-    made = JsonApi(json.dumps(RECORD).encode())
-    yield made
-    made.close()
+    """A jobs API with one job."""
+    api = JsonApi(json.dumps(RECORD).encode())
+    yield api
+    api.close()
 
 
-def sentence(result: Result) -> str:
-    """What a user is told who can mend it; anything else fails the test."""
+def user_error(result: Result) -> str:
+    """Return the sentence of an error that the user can correct; any other result fails the test."""
     assert result.exit_code == 2, result.output
     assert isinstance(result.exception, SystemExit)
     [line] = result.output.splitlines()
     return line
 
 
-def test_the_version_is_told(run: Run) -> None:
-    """Who reports a bug must be able to say of what."""
+def test_the_version_is_printed(run: Run) -> None:
+    """A user who reports a bug must be able to name the version."""
     assert run("--version").output == f"sluice-agent, version {__version__}\n"
 
 
 def test_status_of_a_fresh_host(run: Run, tmp_path: Path) -> None:
-    """A pod is not ill before its first event; but zeros would hide that the folder's name is mistyped."""
+    """A pod is healthy before its first event; but zeros would hide that the directory's name is mistyped."""
     result = run("status")
     assert result.exit_code == 0
-    assert result.output.split() == ["journal", str(tmp_path / CONNECTION), *NOT_YET.split()]
-    told = run("status", "--json")
-    assert told.exit_code == 0
-    report = json.loads(told.output)
+    assert result.output.split() == ["journal", str(tmp_path / CONNECTION), *NO_JOURNAL.split()]
+    result = run("status", "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.output)
     assert (report["exists"], report["captured"], report["destinations"]["sluice"]["pending"]) == (False, 0, 0)
 
 
 @pytest.mark.parametrize(
     "command", [("status",), ("dead", "list"), ("dead", "show", "1"), ("dead", "retry", "--all"), ("doctor",)]
 )
-def test_who_only_looks_makes_nothing(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Root looks before the first worker starts: the folder would be root's, and the agent in the worker off."""
+def test_commands_that_only_read_create_nothing(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Root runs one before the first worker starts: the directory would be root's, and the worker's agent off."""
     run(*command, SLUICE_STATE_DIR=str(tmp_path / "state"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_status_of_a_folder_where_nothing_can_be_written(
-    run: Run, journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A disk that became read-only, or is full: that is when somebody looks."""
+def test_status_of_a_read_only_directory(run: Run, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that became read-only, or is full: then users need the figures."""
     journal.append(event(0))
     real = os.open
 
@@ -142,35 +140,35 @@ def test_status_of_a_folder_where_nothing_can_be_written(
         return real(path, flags, *more, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", no_new_files)
-    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in run("status").output.splitlines()}
-    assert lines["captured"] == "1"
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in run("status").output.splitlines()}
+    assert rows["captured"] == "1"
 
 
-def test_status_fails_where_events_wait_and_nobody_ships(run: Run, journal: Journal) -> None:
+def test_status_fails_if_events_wait_and_no_process_ships(run: Run, journal: Journal) -> None:
     """A probe that runs `status` must notice that the shipping container is gone."""
     journal.append(event(0))
     journal.drop("before_send")
     result = run("status")
     assert result.exit_code == 1
-    words = {line.split()[0]: " ".join(line.split()[1:]) for line in result.output.splitlines()}
-    assert words["captured"] == "2"
-    assert words["pending"].startswith("2 (")
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in result.output.splitlines()}
+    assert rows["captured"] == "2"
+    assert rows["pending"].startswith("2 (")
 
 
-def test_status_shows_what_became_of_the_events(run: Run, journal: Journal, endpoint: Endpoint) -> None:
-    """The four figures are the promise that nothing is lost quietly: everyone must be able to read them."""
+def test_status_shows_the_four_figures(run: Run, journal: Journal, endpoint: Endpoint) -> None:
+    """The four figures are the promise that nothing is lost silently: every user must be able to read them."""
     journal.append(event(0))
     journal.append(event(1))
     journal.drop("before_send")
     journal.close()
-    endpoint.standing(misbehaviour.rejects(lambda one: one["job"]["externalId"] == "job-1"))
+    endpoint.standing(misbehaviour.rejects(lambda event: event["job"]["externalId"] == "job-1"))
     run("ship", "--once")
     result = run("status")
     assert result.exit_code == 0
-    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in result.output.splitlines()}
-    assert (lines["captured"], lines["delivered"], lines["rejected"]) == ("3", "1", "1")
-    assert lines["dropped"] == "1 (before_send 1)"
-    assert lines["pending"] == "0"
+    rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in result.output.splitlines()}
+    assert (rows["captured"], rows["delivered"], rows["rejected"]) == ("3", "1", "1")
+    assert rows["dropped"] == "1 (before_send 1)"
+    assert rows["pending"] == "0"
 
 
 def test_status_for_programs(run: Run, journal: Journal) -> None:
@@ -189,7 +187,7 @@ def test_status_for_programs(run: Run, journal: Journal) -> None:
 
 
 def test_status_names_the_last_error(run: Run, journal: Journal, endpoint: Endpoint) -> None:
-    """Why events wait is the first thing that a user wants to know."""
+    """The reason why events wait is the first thing that a user wants to know."""
     journal.append(event(0))
     endpoint.key = "sk_another"
     run("ship", "--once")
@@ -199,32 +197,32 @@ def test_status_names_the_last_error(run: Run, journal: Journal, endpoint: Endpo
 
 
 @pytest.mark.parametrize("command", [("status",), ("ship",), ("ship", "--once")])
-def test_a_missing_connection_is_a_sentence(run: Run, command: tuple[str, ...]) -> None:
-    """Without it there is no telling whose journal is meant."""
+def test_a_missing_connection_is_a_user_error(run: Run, command: tuple[str, ...]) -> None:
+    """Without it the command can't know which journal is meant."""
     changes = {} if command == ("status",) else {"SLUICE_API_KEY": "sk_test"}
     result = run(*command, SLUICE_CONNECTION_ID=None, **{"SLUICE_API_KEY": None, **changes})
-    assert "SLUICE_CONNECTION_ID is not set" in sentence(result)
+    assert "SLUICE_CONNECTION_ID is not set" in user_error(result)
 
 
-def test_a_missing_key_is_a_sentence(run: Run) -> None:
+def test_a_missing_key_is_a_user_error(run: Run) -> None:
     """A container that ships and has no key would otherwise run for ever and do nothing."""
-    assert "SLUICE_API_KEY is not set" in sentence(run("ship", SLUICE_API_KEY=None))
+    assert "SLUICE_API_KEY is not set" in user_error(run("ship", SLUICE_API_KEY=None))
 
 
 @pytest.mark.parametrize("command", [("status",), ("ship",), ("job", "id")])
-def test_a_malformed_setting_is_a_sentence(run: Run, command: tuple[str, ...]) -> None:
-    """A traceback says less than which variable to mend."""
-    assert sentence(run(*command, SLUICE_BATCH_SIZE="0")).startswith("Error: SLUICE_BATCH_SIZE is malformed: '0'")
+def test_a_malformed_setting_is_a_user_error(run: Run, command: tuple[str, ...]) -> None:
+    """A traceback would not name the variable to correct."""
+    assert user_error(run(*command, SLUICE_BATCH_SIZE="0")).startswith("Error: SLUICE_BATCH_SIZE is malformed: '0'")
 
 
-def test_a_management_address_that_is_none_is_a_sentence(run: Run) -> None:
-    """The monitor would run without what it was asked for, and say so where nobody reads."""
-    said = sentence(run("monitor", SLUICE_BROKER_URL="amqp://rabbitmq", SLUICE_MANAGEMENT_URL="rabbitmq:15672"))
-    assert said.startswith("Error: --management-url: ")
+def test_a_malformed_management_url_is_a_user_error(run: Run) -> None:
+    """The monitor would run without the metric, and report that only in its log."""
+    message = user_error(run("monitor", SLUICE_BROKER_URL="amqp://rabbitmq", SLUICE_MANAGEMENT_URL="rabbitmq:15672"))
+    assert message.startswith("Error: --management-url: ")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"),
+    ("arguments", "text"),
     [
         (["--broker", "foo://bar"], "No such transport: foo"),
         (["--broker", "redis://h:notaport/0"], "malformed"),
@@ -235,31 +233,31 @@ def test_a_management_address_that_is_none_is_a_sentence(run: Run) -> None:
         (["--broker", "redis://h", "--transport-options", "[]"], "--transport-options must be a JSON object"),
     ],
 )
-def test_what_a_monitor_cannot_watch_is_a_sentence(run: Run, arguments: list[str], word: str) -> None:
-    """A typing error in a deployment must not be a traceback, nor a monitor that watches something else."""
-    said = sentence(run("monitor", *arguments))
-    assert word in said
-    assert "sec/" not in said
+def test_a_malformed_option_of_the_monitor_is_a_user_error(run: Run, arguments: list[str], text: str) -> None:
+    """A typing error in a deployment must not be a traceback, nor a monitor of another cluster."""
+    message = user_error(run("monitor", *arguments))
+    assert text in message
+    assert "sec/" not in message
 
 
 @pytest.mark.parametrize(
-    ("content", "word"), [(b"", "is empty"), (b" \n", "is empty"), (b"redis://\xff", "UTF-8"), (b"foo://bar", "foo")]
+    ("content", "text"), [(b"", "is empty"), (b" \n", "is empty"), (b"redis://\xff", "UTF-8"), (b"foo://bar", "foo")]
 )
-def test_a_broker_file_without_an_address_is_a_sentence(run: Run, tmp_path: Path, content: bytes, word: str) -> None:
-    """A secret that is not filled in yet: the broker on localhost is not the one that was meant."""
+def test_a_broker_file_without_an_address_is_a_user_error(run: Run, tmp_path: Path, content: bytes, text: str) -> None:
+    """A secret that is not filled in yet: the monitor must not fall back to the broker on localhost."""
     (tmp_path / "broker").write_bytes(content)
-    said = sentence(run("monitor", "--broker-file", str(tmp_path / "broker")))
-    assert word in said
-    assert str(tmp_path / "broker") in said
+    message = user_error(run("monitor", "--broker-file", str(tmp_path / "broker")))
+    assert text in message
+    assert str(tmp_path / "broker") in message
 
 
-def test_a_folder_that_cannot_be_used_is_a_sentence(run: Run, tmp_path: Path) -> None:
-    """The sidecar's user has no right to the volume: that must be said, with the folder."""
+def test_a_directory_that_cannot_be_used_is_a_user_error(run: Run, tmp_path: Path) -> None:
+    """The sidecar's user has no right to the volume: the error must name the directory."""
     (tmp_path / "file").touch()
-    assert "set SLUICE_STATE_DIR" in sentence(run("status", SLUICE_STATE_DIR=str(tmp_path / "file")))
+    assert "set SLUICE_STATE_DIR" in user_error(run("status", SLUICE_STATE_DIR=str(tmp_path / "file")))
 
 
-def test_ship_once_delivers_what_there_is_and_ends(run: Run, journal: Journal, endpoint: Endpoint) -> None:
+def test_ship_once_delivers_all_events_and_ends(run: Run, journal: Journal, endpoint: Endpoint) -> None:
     """A cron job or a last step of a deployment empties the journal."""
     for number in range(1_200):
         journal.append(event(number))
@@ -269,7 +267,7 @@ def test_ship_once_delivers_what_there_is_and_ends(run: Run, journal: Journal, e
     assert len(endpoint.events) == 1_200
 
 
-def test_ship_ships_until_it_is_told_to_end(
+def test_ship_ships_until_sigterm(
     env: dict[str, str], journal: Journal, endpoint: Endpoint, tmp_path: Path, run: Run
 ) -> None:
     """The container beside the workers: SIGTERM delivers what is left and ends it cleanly."""
@@ -292,8 +290,8 @@ def test_ship_ships_until_it_is_told_to_end(
     assert run("status").exit_code == 0
 
 
-def test_job_shows_what_happened_when(run: Run, api: JsonApi) -> None:
-    """Where the time went, and the error, are what one looks a job up for."""
+def test_job_shows_the_states_over_time(run: Run, api: JsonApi) -> None:
+    """Users look up a job for its times and its error."""
     result = run("job", "celery-id", SLUICE_API_URL=f"{api.url}/api")
     assert result.exit_code == 0
     assert result.output.splitlines() == [
@@ -309,20 +307,20 @@ def test_job_shows_what_happened_when(run: Run, api: JsonApi) -> None:
 
 
 def test_job_for_programs(run: Run, api: JsonApi) -> None:
-    """A script gets the record as the server gives it."""
+    """A script gets the record as the server sent it."""
     assert json.loads(run("job", "--json", "celery-id", SLUICE_API_URL=f"{api.url}/api").output) == RECORD
 
 
 def test_job_asks_for_the_id_as_it_is(run: Run, api: JsonApi) -> None:
-    """A job's id may hold anything: a slash or a question mark in it must not ask for something else."""
+    """A job's id may be any text: a slash or a question mark in it must not request another resource."""
     assert run("job", "a/b?c#d é", SLUICE_API_URL=f"{api.url}/api").exit_code == 0
     assert api.asked[0][0] == "/api/jobs/a%2Fb%3Fc%23d%20%C3%A9"
 
 
-def test_a_job_that_nobody_knows_is_a_sentence(run: Run, endpoint: Endpoint) -> None:
-    """A typing error in the id is the user's to mend."""
+def test_an_unknown_job_is_a_user_error(run: Run, endpoint: Endpoint) -> None:
+    """A user can correct a typing error in the id."""
     endpoint.key = "sk_test"
-    assert sentence(run("job", "unknown")) == f"Error: 404 from {endpoint.url}: on purpose"
+    assert user_error(run("job", "unknown")) == f"Error: 404 from {endpoint.url}: on purpose"
 
 
 @pytest.mark.parametrize(
@@ -339,17 +337,17 @@ def test_a_job_that_nobody_knows_is_a_sentence(run: Run, endpoint: Endpoint) -> 
         (200, b'{"name":"a"}'),
     ],
 )
-def test_an_answer_that_is_no_job_is_a_sentence(run: Run, api: JsonApi, status: int, body: bytes) -> None:
-    """A wrong SLUICE_API_URL answers something: a traceback would not say that this is what it is."""
+def test_an_answer_that_is_not_a_job_is_a_user_error(run: Run, api: JsonApi, status: int, body: bytes) -> None:
+    """The server at a wrong SLUICE_API_URL may answer, too: a traceback would not name the cause."""
     api.answer = (status, body)
-    said = sentence(run("job", "id", SLUICE_API_URL=f"{api.url}/api"))
-    assert str(status) in said
-    assert f"{api.url}/api" in said
+    message = user_error(run("job", "id", SLUICE_API_URL=f"{api.url}/api"))
+    assert str(status) in message
+    assert f"{api.url}/api" in message
 
 
-def test_a_server_that_cannot_be_reached_is_a_sentence(run: Run, endpoint: Endpoint) -> None:
-    """Whoever is offline must not read a traceback of httpx."""
+def test_a_server_that_cannot_be_reached_is_a_user_error(run: Run, endpoint: Endpoint) -> None:
+    """A user who is offline must not read a traceback of httpx."""
     endpoint.down()
-    said = sentence(run("job", "id"))
-    assert endpoint.url in said
-    assert "is SLUICE_API_URL right?" in said
+    message = user_error(run("job", "id"))
+    assert endpoint.url in message
+    assert "is SLUICE_API_URL right?" in message

@@ -1,4 +1,4 @@
-"""`sluice-agent doctor` finds what keeps events from arriving, and says what to do."""
+"""`sluice-agent doctor` finds what prevents events from arriving, and prints what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from sluice_agent.cli import main
 from sluice_agent.commands.doctor import _findings
 from sluice_agent.doctor import host
-from sluice_agent.doctor.celery_app import unseen
+from sluice_agent.doctor.celery_app import shortfall_findings
 from sluice_agent.doctor.findings import Level
 from sluice_agent.shortfalls import Shortfalls
 from sluice_agent.transport.lock import ShipLock, ship_lock
@@ -26,8 +26,8 @@ from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import html, status, too_many
 from tests.unit.transport.lines import CONNECTION
 
-Told = list[tuple[str, str, str, str]]
-WELL = {"accepted": 0, "rejected": 0, "skipped": 0, "truncated": 0}
+Findings = list[tuple[str, str, str, str]]
+ACCEPTED_NOTHING = {"accepted": 0, "rejected": 0, "skipped": 0, "truncated": 0}
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def ackly() -> Iterator[Ackly]:
-    """A fresh Ackly, which must be told nothing."""
+    """A fresh Ackly, which must receive no event."""
     server = Ackly()
     yield server
     server.close()
@@ -54,40 +54,41 @@ def env(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The variables of this host, and none of the machine's own."""
     for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
         monkeypatch.delenv(name)
-    told = {"SLUICE_API_KEY": "sk_test", "SLUICE_CONNECTION_ID": CONNECTION, "SLUICE_API_URL": endpoint.url}
-    for name, value in {**told, "SLUICE_STATE_DIR": str(tmp_path), "SLUICE_JOURNAL_MAX_BYTES": "1000000"}.items():
+    variables = {"SLUICE_API_KEY": "sk_test", "SLUICE_CONNECTION_ID": CONNECTION, "SLUICE_API_URL": endpoint.url}
+    variables |= {"SLUICE_STATE_DIR": str(tmp_path), "SLUICE_JOURNAL_MAX_BYTES": "1000000"}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
 
-def doctor(*args: str) -> Told:
-    """Level, subject, what was found, what to do; the exit code must agree with the levels, and the sheet with both."""
+def doctor(*args: str) -> Findings:
+    """Return level, subject, result and remedy of every finding; the exit code must agree with the levels."""
     result = CliRunner().invoke(main, ["doctor", "--json", *args])
-    told = [tuple(json.loads(line).values()) for line in result.output.splitlines()]
-    assert result.exit_code == any(one[0] == "fault" for one in told), result.output
-    assert all(one[3] for one in told if one[0] in ("fault", "warning"))
+    findings = [tuple(json.loads(line).values()) for line in result.output.splitlines()]
+    assert result.exit_code == any(finding[0] == "fault" for finding in findings), result.output
+    assert all(finding[3] for finding in findings if finding[0] in ("fault", "warning"))
     assert "sk_test" not in result.output
-    return told
+    return findings
 
 
-def levels(told: Told, subject: str) -> list[str]:
-    """How bad it is with `subject`."""
-    return [one[0] for one in told if one[1] == subject]
+def levels(findings: Findings, subject: str) -> list[str]:
+    """Return the levels of the findings on `subject`."""
+    return [finding[0] for finding in findings if finding[1] == subject]
 
 
-def test_all_is_well(ackly: Ackly, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is told of faults that are none stops asking; and asking must cost no event."""
+def test_no_problem(ackly: Ackly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who reads of faults that are none stops running it; and it must cost no event."""
     for name, value in ackly.env.items():
         monkeypatch.setenv(name, value)
-    told = doctor()
-    assert not [one for one in told if one[0] in ("fault", "warning")]
-    assert [levels(told, subject) for subject in ("folder", "sluice", "ackly")] == [["ok"], ["ok"], ["ok"]]
-    sheet = CliRunner().invoke(main, ["doctor"])
-    assert sheet.exit_code == 0
-    assert len([line for line in sheet.output.splitlines() if not line.startswith(" ")]) == len(told)
+    findings = doctor()
+    assert not [finding for finding in findings if finding[0] in ("fault", "warning")]
+    assert [levels(findings, subject) for subject in ("folder", "sluice", "ackly")] == [["ok"], ["ok"], ["ok"]]
+    plain = CliRunner().invoke(main, ["doctor"])
+    assert plain.exit_code == 0
+    assert len([line for line in plain.output.splitlines() if not line.startswith(" ")]) == len(findings)
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "level", "word"),
+    ("variable", "value", "level", "text"),
     [
         ("SLUICE_BATCH_SIZE", "0", "fault", "SLUICE_BATCH_SIZE"),
         ("SLUICE_ENABLED", "0", "fault", "SLUICE_ENABLED"),
@@ -97,51 +98,52 @@ def test_all_is_well(ackly: Ackly, monkeypatch: pytest.MonkeyPatch) -> None:
         ("SLUICE_SHIP", "never", "note", "sluice-agent ship"),
     ],
 )
-def test_settings(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, level: str, word: str) -> None:
+def test_settings(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, level: str, text: str) -> None:
     """An agent that is off, or that only writes, looks from outside like a network that is down."""
     monkeypatch.setenv(variable, value)
-    [about] = [one for one in doctor() if one[1] == "settings" and one[0] == level and word in one[2] + one[3]]
-    assert about[3]
+    findings = [finding for finding in doctor() if finding[:2] == (level, "settings")]
+    [finding] = [finding for finding in findings if text in finding[2] + finding[3]]
+    assert finding[3]
 
 
 @pytest.mark.parametrize(
-    ("behave", "level", "word"),
+    ("behaviour", "level", "text"),
     [
         (status(401), "fault", "SLUICE_API_KEY"),
         (status(404), "fault", "SLUICE_API_URL"),
         (html(), "fault", "SLUICE_API_URL"),
-        (status(500), "fault", "mended"),
+        (status(500), "fault", "works again"),
         (too_many(), "warning", "wait"),
         (status(400), "ok", ""),
     ],
 )
-def test_what_the_endpoint_says(endpoint: Endpoint, behave: Callable[..., bool], level: str, word: str) -> None:
-    """A wrong key, a wrong address and an endpoint that is ill are mended by different people."""
-    endpoint.standing(behave)
-    [about] = [one for one in doctor() if one[1] == "sluice"]
-    assert about[0] == level
-    assert word in about[3]
+def test_answers_of_the_endpoint(endpoint: Endpoint, behaviour: Callable[..., bool], level: str, text: str) -> None:
+    """A wrong key, a wrong address and a failing endpoint are corrected by different people."""
+    endpoint.standing(behaviour)
+    [finding] = [finding for finding in doctor() if finding[1] == "sluice"]
+    assert finding[0] == level
+    assert text in finding[3]
 
 
 def test_an_endpoint_that_cannot_be_reached(endpoint: Endpoint) -> None:
-    """The commonest fault of all: a firewall, or an address of another cluster."""
+    """The most common fault: a firewall, or an address of another cluster."""
     endpoint.down()
-    [about] = [one for one in doctor() if one[1] == "sluice"]
-    assert about[0] == "fault"
-    assert "SLUICE_API_URL" in about[3]
+    [finding] = [finding for finding in doctor() if finding[1] == "sluice"]
+    assert finding[0] == "fault"
+    assert "SLUICE_API_URL" in finding[3]
 
 
 def test_a_wrong_key_of_ackly(ackly: Ackly, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key of a source that was deleted: events wait for ever, and nobody is told of failures."""
+    """A key of a source that was deleted: events wait for ever, and users get no alert of failures."""
     monkeypatch.setenv("ACKLY_INGEST_KEY", "another")
     monkeypatch.setenv("ACKLY_URL", ackly.url)
-    [about] = [one for one in doctor() if one[1] == "ackly"]
-    assert about[0] == "fault"
-    assert "ACKLY_INGEST_KEY" in about[3]
+    [finding] = [finding for finding in doctor() if finding[1] == "ackly"]
+    assert finding[0] == "fault"
+    assert "ACKLY_INGEST_KEY" in finding[3]
 
 
 @pytest.mark.parametrize(
-    ("offset", "level", "word"),
+    ("offset", "level", "text"),
     [
         (0, "ok", "agrees"),
         (-3, "ok", "agrees"),
@@ -150,32 +152,32 @@ def test_a_wrong_key_of_ackly(ackly: Ackly, monkeypatch: pytest.MonkeyPatch) -> 
         (3600, "fault", ""),
     ],
 )
-def test_a_clock_that_is_wrong(endpoint: Endpoint, offset: int, level: str, word: str) -> None:
+def test_a_clock_that_is_wrong(endpoint: Endpoint, offset: int, level: str, text: str) -> None:
     """Jobs would seem to end before they begin, and live workers to be offline."""
     date = formatdate(time.time() + offset, usegmt=True)
-    endpoint.standing(status(200, {"Date": date}, json.dumps(WELL)))
-    [about] = [one for one in doctor() if one[1] == "clock"]
-    assert about[0] == level
-    assert word in about[2]
+    endpoint.standing(status(200, {"Date": date}, json.dumps(ACCEPTED_NOTHING)))
+    [finding] = [finding for finding in doctor() if finding[1] == "clock"]
+    assert finding[0] == level
+    assert text in finding[2]
 
 
-def test_a_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The agent switches itself off with one line in a log that nobody reads."""
+def test_a_directory_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent turns itself off with one line in a log that users seldom read."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "file"))
     assert levels(doctor(), "folder") == ["fault"]
 
 
-def test_a_folder_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked before the first worker starts, and often as root: what it made, the worker could not use."""
+def test_a_directory_that_does_not_exist_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs before the first worker starts, often as root: a directory that it created, the worker could not use."""
     monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path / "state"))
-    [about] = [one for one in doctor() if one[1] == "folder"]
-    assert about[0] == "ok"
-    assert "is not there yet" in about[2]
+    [finding] = [finding for finding in doctor() if finding[1] == "folder"]
+    assert finding[0] == "ok"
+    assert "does not exist yet" in finding[2]
     assert not (tmp_path / "state").exists()
     (tmp_path / "state" / CONNECTION).mkdir(parents=True)
-    [about] = [one for one in doctor() if one[1] == "folder"]
-    assert "can be written" in about[2]
+    [finding] = [finding for finding in doctor() if finding[1] == "folder"]
+    assert "can be written" in finding[2]
 
 
 def test_a_disk_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,8 +187,8 @@ def test_a_disk_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert levels(doctor(), "folder") == ["ok", "warning"]
 
 
-def an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **conf: object) -> str:
-    """The name of a module that makes a Celery app."""
+def make_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **conf: object) -> str:
+    """Return the name of a new module that creates a Celery app."""
     name = f"app_{time.monotonic_ns()}"
     settings = {"broker_url": "memory://", "worker_hijack_root_logger": True, **conf}
     text = f"from celery import Celery\napp = Celery('{name}', set_as_current=False)\napp.conf.update(**{settings!r})\n"
@@ -196,7 +198,7 @@ def an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **conf: object) -> s
 
 
 @pytest.mark.parametrize(
-    ("conf", "level", "word"),
+    ("conf", "level", "text"),
     [
         ({}, "ok", "no other setting matters"),
         ({"task_always_eager": True}, "warning", "task_always_eager"),
@@ -208,27 +210,27 @@ def an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **conf: object) -> s
     ],
 )
 def test_settings_of_celery(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conf: dict[str, object], level: str, word: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conf: dict[str, object], level: str, text: str
 ) -> None:
-    """They decide what can be seen of a job, and a user has a right to know before the incident."""
-    told = doctor("--app", an_app(tmp_path, monkeypatch, **conf))
-    assert levels(told, "broker") == ["ok"]
-    assert [one[0] for one in told if one[1] == "celery" and word in one[2]] == [level]
+    """They decide what the agent can observe of a job, and a user should know it before an incident."""
+    findings = doctor("--app", make_app(tmp_path, monkeypatch, **conf))
+    assert levels(findings, "broker") == ["ok"]
+    assert [finding[0] for finding in findings if finding[1] == "celery" and text in finding[2]] == [level]
 
 
-def test_a_broker_that_delivers_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_visibility_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On Redis a countdown of two hours runs a task twice, and it looks like the agent's fault."""
     down = {"broker_url": "redis://:secret@127.0.0.1:9/0", "broker_transport_options": {"visibility_timeout": 60}}
-    told = doctor("-A", an_app(tmp_path, monkeypatch, **down))
-    assert levels(told, "broker") == ["fault"]
-    assert "secret" not in str(told)
-    assert [one[0] for one in told if "visibility_timeout is 60 s" in one[2]] == ["note"]
-    told = doctor("-A", an_app(tmp_path, monkeypatch, **down, task_acks_late=True))
-    assert [one[0] for one in told if "visibility_timeout is 60 s" in one[2]] == ["warning"]
+    findings = doctor("-A", make_app(tmp_path, monkeypatch, **down))
+    assert levels(findings, "broker") == ["fault"]
+    assert "secret" not in str(findings)
+    assert [finding[0] for finding in findings if "visibility_timeout is 60 s" in finding[2]] == ["note"]
+    findings = doctor("-A", make_app(tmp_path, monkeypatch, **down, task_acks_late=True))
+    assert [finding[0] for finding in findings if "visibility_timeout is 60 s" in finding[2]] == ["warning"]
 
 
 @pytest.mark.parametrize(
-    ("conf", "subject", "word"),
+    ("conf", "subject", "text"),
     [
         ({"broker_url": "nosuch://:secret@x"}, "broker", "No such transport: nosuch"),
         ({"broker_url": "redis://:secret/@x:6379/0"}, "broker", "broker_url"),
@@ -241,24 +243,24 @@ def test_a_broker_that_delivers_again(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_a_setting_of_celery_that_is_malformed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conf: dict[str, object], subject: str, word: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conf: dict[str, object], subject: str, text: str
 ) -> None:
-    """A number that came from the environment is a text: a traceback names neither it nor what else is wrong."""
-    told = doctor("-A", an_app(tmp_path, monkeypatch, **{"broker_url": "redis://127.0.0.1:9/0", **conf}))
-    assert [one[0] for one in told if one[1] == subject and word in one[2]] == ["fault"]
-    assert "secret" not in str(told)
+    """A number from the environment is a text: a traceback names neither the setting nor the other faults."""
+    findings = doctor("-A", make_app(tmp_path, monkeypatch, **{"broker_url": "redis://127.0.0.1:9/0", **conf}))
+    assert [finding[0] for finding in findings if finding[1] == subject and text in finding[2]] == ["fault"]
+    assert "secret" not in str(findings)
 
 
 def test_a_check_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others' findings are what the user came for."""
+    """The findings of the other checks must still appear."""
 
     def check_folder(_: object) -> NoReturn:
         raise RuntimeError("boom")
 
     monkeypatch.setattr(sys.modules[_findings.__module__], "check_folder", check_folder)
-    told = doctor()
-    assert levels(told, "folder") == ["fault"]
-    assert levels(told, "sluice") == ["ok"]
+    findings = doctor()
+    assert levels(findings, "folder") == ["fault"]
+    assert levels(findings, "sluice") == ["ok"]
 
 
 def test_an_app_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +274,7 @@ def test_an_app_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_an_app_without_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is set, and the two lines in the app are missing."""
     monkeypatch.setattr("celery.signals.worker_ready.receivers", [])
-    name = an_app(tmp_path, monkeypatch)
+    name = make_app(tmp_path, monkeypatch)
     assert levels(doctor("--app", name), "app") == ["warning"]
     monkeypatch.setattr("celery.signals.worker_ready.receivers", [(("sluice_agent.worker_ready", None), None)])
     assert levels(doctor("--app", name), "app") == ["ok"]
@@ -281,37 +283,37 @@ def test_an_app_without_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_celery_that_the_agent_does_not_know_is_named() -> None:
     """Jobs that are reported late, or not at all, would look like a fault of the network."""
     shortfalls = Shortfalls()
-    assert list(unseen(shortfalls)) == []
+    assert list(shortfall_findings(shortfalls)) == []
     shortfalls.add("Producer._publish", "jobs are reported late")
-    [finding] = unseen(shortfalls)
+    [finding] = shortfall_findings(shortfalls)
     assert (finding.level, finding.subject) == (Level.WARNING, "celery")
     assert finding.found.startswith("Producer._publish")
     assert finding.found.endswith("jobs are reported late")
     assert "kombu" in finding.todo
 
 
-def test_a_shipper_that_stands_still_is_named(tmp_path: Path) -> None:
-    """Nothing of the host arrives, and each check of what this process can do itself says that all is well."""
+def test_a_stuck_shipper_is_named(tmp_path: Path) -> None:
+    """No event of the host arrives, while every check of what this process can do itself finds no problem."""
     (tmp_path / CONNECTION).mkdir(mode=0o700)
     lock = ShipLock(tmp_path / CONNECTION, "sluice")
     assert lock.acquire()
     assert "shipper" not in {subject for _, subject, *_ in doctor()}
     os.utime(ship_lock(tmp_path / CONNECTION, "sluice"), (1, 1))
-    [(level, _, found, todo)] = [told for told in doctor() if told[1] == "shipper"]
+    [(level, _, found, todo)] = [finding for finding in doctor() if finding[1] == "shipper"]
     assert (level, f"process {os.getpid()} ships to sluice" in found) == ("warning", True)
     assert "enable-threads" in todo
     lock.release()
 
 
-@pytest.mark.parametrize(("version", "is_told"), [("2.0.26", True), ("2.0.27", False), ("2.1", False)])
+@pytest.mark.parametrize(("version", "is_warned"), [("2.0.26", True), ("2.0.27", False), ("2.1", False)])
 def test_a_uwsgi_that_runs_no_threads_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, is_told: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, is_warned: bool
 ) -> None:
-    """What a web process publishes would wait until it ends, or for as long as no worker is up."""
-    about = tmp_path / "packages" / f"uWSGI-{version}.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: uWSGI\nVersion: {version}\n")
-    monkeypatch.syspath_prepend(about.parent)
-    told = [(found, todo) for _, subject, found, todo in doctor() if subject == "shipper"]
-    assert bool(told) is is_told
-    assert all(version in found and "enable-threads" in todo for found, todo in told)
+    """Events of a web process would wait until it ends, or as long as no worker runs."""
+    metadata = tmp_path / "packages" / f"uWSGI-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: uWSGI\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(metadata.parent)
+    findings = [(found, todo) for _, subject, found, todo in doctor() if subject == "shipper"]
+    assert bool(findings) is is_warned
+    assert all(version in found and "enable-threads" in todo for found, todo in findings)

@@ -1,4 +1,4 @@
-"""`sluice-agent status` says what is wrong, in one screen, and a probe can rely on its exit code."""
+"""`sluice-agent status` shows what is wrong, on one screen, and a probe can rely on its exit code."""
 
 from __future__ import annotations
 
@@ -43,39 +43,40 @@ def endpoint() -> Iterator[Endpoint]:
 @pytest.fixture
 def env(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The variables of this host."""
-    told = {"SLUICE_API_KEY": "sk_test", "SLUICE_CONNECTION_ID": CONNECTION, "SLUICE_API_URL": endpoint.url}
-    told |= {"SLUICE_STATE_DIR": str(tmp_path), "SLUICE_JOURNAL_MAX_BYTES": "1000000"}
-    for name, value in told.items():
+    variables = {"SLUICE_API_KEY": "sk_test", "SLUICE_CONNECTION_ID": CONNECTION, "SLUICE_API_URL": endpoint.url}
+    variables |= {"SLUICE_STATE_DIR": str(tmp_path), "SLUICE_JOURNAL_MAX_BYTES": "1000000"}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return told
+    return variables
 
 
 @pytest.fixture
 def journal(env: dict[str, str], tmp_path: Path) -> Iterator[Journal]:
     """The journal of this host, which takes more than the host's limit."""
-    made = Journal(tmp_path / CONNECTION, 64_000_000)
-    yield made
-    made.close()
+    journal = Journal(tmp_path / CONNECTION, 64_000_000)
+    yield journal
+    journal.close()
 
 
 def problems() -> list[tuple[str, str | None]]:
-    """What `status --json` names; the exit code and the sheet must say the same."""
-    found = CliRunner().invoke(main, ["status", "--json"])
-    told = [(one["problem"], one["destination"]) for one in json.loads(found.output)["problems"]]
-    assert found.exit_code == bool(told)
+    """Return the problems in `status --json`; the exit code and the plain text must agree."""
+    result = CliRunner().invoke(main, ["status", "--json"])
+    problems = json.loads(result.output)["problems"]
+    names = [(problem["problem"], problem["destination"]) for problem in problems]
+    assert result.exit_code == bool(names)
     plain = CliRunner().invoke(main, ["status"])
-    assert plain.exit_code == bool(told)
-    assert all(any(line.startswith(f"{name} ") for line in plain.output.splitlines()) for name, _ in told)
-    return told
+    assert plain.exit_code == bool(names)
+    assert all(any(line.startswith(f"{name} ") for line in plain.output.splitlines()) for name, _ in names)
+    return names
 
 
-def ship(*, leaving: bool = False) -> None:
-    """Try to deliver what there is; whether something is left is said by the exit code."""
-    assert CliRunner().invoke(main, ["ship", "--once"]).exit_code == leaving
+def ship(*, expect_pending: bool = False) -> None:
+    """Try to deliver all events; the exit code must show whether some remain."""
+    assert CliRunner().invoke(main, ["ship", "--once"]).exit_code == expect_pending
 
 
 def test_a_dead_shipper_is_named(journal: Journal, tmp_path: Path) -> None:
-    """The container that ships is gone: nothing arrives, and nothing says so where the events would be seen."""
+    """The container that ships is gone: nothing arrives, and the place where events are shown can't report it."""
     assert problems() == []
     journal.append(event(1))
     assert problems() == [("no_shipper", "sluice")]
@@ -86,10 +87,10 @@ def test_a_dead_shipper_is_named(journal: Journal, tmp_path: Path) -> None:
 
 
 def test_a_wrong_key_is_named(journal: Journal, endpoint: Endpoint) -> None:
-    """A key that was revoked is mended in a minute by whoever knows of it."""
+    """A revoked key is replaced in a minute once its owner knows of it."""
     journal.append(event(1))
     endpoint.key = "sk_another"
-    ship(leaving=True)
+    ship(expect_pending=True)
     assert ("key_refused", "sluice") in problems()
     endpoint.key = "sk_test"
     ship()
@@ -97,29 +98,29 @@ def test_a_wrong_key_is_named(journal: Journal, endpoint: Endpoint) -> None:
 
 
 def test_a_stuck_endpoint_is_named(journal: Journal, endpoint: Endpoint) -> None:
-    """An address that nobody answers at looks, from the worker, like a quiet day."""
+    """An address without an answer looks, from the worker, like a quiet day."""
     journal.append(event(1))
     endpoint.down()
-    ship(leaving=True)
+    ship(expect_pending=True)
     assert ("undeliverable", "sluice") in problems()
 
 
 @pytest.mark.parametrize("at_its_limit", [truncates(0), too_many()])
-def test_a_limit_that_is_reached_is_no_wrong_address(
+def test_a_reached_limit_is_not_reported_as_a_wrong_address(
     journal: Journal, endpoint: Endpoint, at_its_limit: Behaviour
 ) -> None:
-    """Somebody would look for a network that is down, each day until midnight."""
+    """A user would search for a network fault, every day until midnight."""
     journal.append(event(1))
     endpoint.standing(at_its_limit)
-    ship(leaving=True)
+    ship(expect_pending=True)
     assert ("undeliverable", "sluice") in problems()
     output = CliRunner().invoke(main, ["status"]).output
     assert "whose limit is reached: they are sent when it resets" in output
     assert "SLUICE_API_URL" not in output
 
 
-def test_a_full_folder_is_named(journal: Journal) -> None:
-    """From here on the oldest events are lost: that is the last moment to do something."""
+def test_a_full_directory_is_named(journal: Journal) -> None:
+    """From now on the oldest events are dropped: it is the last chance to act."""
     journal.append(event(1, filler=890_000))
     assert ("folder_full", None) in problems()
 
@@ -131,28 +132,28 @@ def test_a_full_disk_is_named(journal: Journal, monkeypatch: pytest.MonkeyPatch)
     assert problems() == [("disk_full", None)]
 
 
-def test_the_second_destination_is_looked_at_too(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sluice is well, so nobody looks: and for weeks nobody is told of failures in Ackly."""
+def test_the_second_destination_is_checked_too(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sluice has no problem, so users don't look, and for weeks get no alert of failures from Ackly."""
     ackly = Ackly()
     for name, value in ackly.env.items():
         monkeypatch.setenv(name, value)
     ackly.standing(refuses(401))
     journal.append(job(1, "failed"))
     journal.append(event(2))
-    ship(leaving=True)
+    ship(expect_pending=True)
     assert problems() == [("no_shipper", "ackly"), ("key_refused", "ackly")]
-    told = json.loads(CliRunner().invoke(main, ["status", "--json"]).output)
-    assert (told["captured"], told["pending"]) == (2, 0)
-    assert (told["destinations"]["ackly"]["captured"], told["destinations"]["ackly"]["pending"]) == (1, 1)
+    report = json.loads(CliRunner().invoke(main, ["status", "--json"]).output)
+    assert (report["captured"], report["pending"]) == (2, 0)
+    assert (report["destinations"]["ackly"]["captured"], report["destinations"]["ackly"]["pending"]) == (1, 1)
     lines = CliRunner().invoke(main, ["status"]).output.splitlines()
     assert [line.split()[1] for line in lines if line.startswith("destination")] == ["sluice", "ackly"]
     ackly.close()
-    monkeypatch.delenv("ACKLY_INGEST_KEY")  # switched off on purpose: no probe must wake anybody for that
+    monkeypatch.delenv("ACKLY_INGEST_KEY")  # turned off on purpose: no probe must raise an alarm for that
     assert problems() == []
 
 
 def test_the_exit_codes_are_documented() -> None:
-    """Whoever writes a probe must not have to read the source."""
+    """A user who writes a probe must not have to read the source."""
     text = CliRunner().invoke(main, ["status", "--help"]).output
     names = ("no_shipper", "shipper_stuck", "key_refused", "undeliverable", "folder_full", "disk_full")
     assert all(name in text for name in names)
