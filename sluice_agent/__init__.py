@@ -1,11 +1,11 @@
-"""sluice-agent: sees everything that happens to every Celery job, worker and queue, and loses none of it.
+"""sluice-agent: reports everything that happens to every Celery job, worker and queue, and loses none of it.
 
-Two lines in the module that makes the Celery app are all there is to do, before or after the app is made::
+Add two lines to the module that makes the Celery app, before or after the app is made::
 
     import sluice_agent
     sluice_agent.install()
 
-A worker can be instrumented with no change of code: ``celery -A app worker -I sluice_agent.auto``.
+A worker can be instrumented without a change of code: ``celery -A app worker -I sluice_agent.auto``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The functions of the public face, over the one agent of this process."""
+"""The public functions: they call the one agent of this process."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ _is_off = False
 def install(
     settings: Settings | None = None, *, before_send: BeforeSend | None = None, redact: Redact | None = None
 ) -> None:
-    """Begin to watch. A second call does nothing more.
+    """Start to capture events. A second call does nothing.
 
-    `settings` stand in for the environment. `before_send` is called with every event: it returns the event, a changed
-    copy (``event.model_copy(update=…)``), or None to drop it, which is counted. `redact` is called as
-    ``redact(name, value)`` for arguments and results where ``SLUICE_CAPTURE_ARGS`` asks for them, and returns what may
-    be sent instead of the default's answer.
+    `settings` replace the environment variables. `before_send` is called with every event: it returns the event, a
+    changed copy (``event.model_copy(update=…)``), or None to drop it, which is counted. `redact` is called as
+    ``redact(name, value)`` for arguments and results if ``SLUICE_CAPTURE_ARGS`` is set, and returns the value to send:
+    it replaces the default hook.
 
-    Without a key the agent is off, and says so once. Raises `ConfigError` where a setting is malformed; nothing else.
+    Without a key the agent is off, and logs that once. Raises `ConfigError` if a setting is malformed; nothing else.
     """
-    global _agent, _is_off  # noqa: PLW0603 - one agent to a process: this is where it is kept
+    global _agent, _is_off  # noqa: PLW0603 - one agent for each process, kept here
     if _agent is not None or _is_off:
         return
     settings = settings or Settings()
     logger.setLevel(getattr(logging, settings.log_level.upper()))
     if not settings.active:
         _is_off = True
-        why = "SLUICE_API_KEY is not set" if settings.enabled else "SLUICE_ENABLED is 0"
-        logger.info("sluice-agent is off: %s", why)
+        reason = "SLUICE_API_KEY is not set" if settings.enabled else "SLUICE_ENABLED is 0"
+        logger.info("sluice-agent is off: %s", reason)
         return
     _agent = Agent(settings, before_send, redact)
-    _agent.listen()
+    _agent.connect_signals()
 
 
 def installed() -> Agent | None:
-    """The agent of this process, where `install` has made one."""
+    """Return the agent of this process, if `install` has made one."""
     return _agent
 
 
 def flush(timeout: float = EXIT_BUDGET) -> bool:
-    """Wait until everything captured on this host so far is settled. False where `timeout` (seconds) comes first."""
+    """Wait until everything captured on this host so far is settled. Return False if `timeout` (seconds) runs out."""
     return _agent.flush(timeout) if _agent is not None else True
 
 
 def shutdown(timeout: float = EXIT_BUDGET) -> None:
-    """Deliver what there is within `timeout` seconds; the rest stays in the journal. Runs by itself at exit."""
+    """Deliver pending events for up to `timeout` seconds; the rest stays in the journal. Also called at exit."""
     if _agent is not None:
         _agent.shutdown(timeout)
 
 
 def stats() -> Stats:
-    """What became of the events of this journal: captured = delivered + rejected + dropped + pending.
+    """Return the counts of this journal's events: captured = delivered + rejected + dropped + pending.
 
-    The figures are those of the journal's folder, so they count every process that writes to it, and outlive them.
+    They are kept in the journal's directory, so they include every process that writes to it, and outlive them.
     """
     return _agent.stats() if _agent is not None else Counts().stats(pending=0)
 
 
 def progress(fraction: float) -> None:
-    """Say from inside a task how far it is, from 0 to 1. Told at most once a second, the last word always."""
+    """Report the progress of the running task, from 0 to 1. Sent at most once a second; the last report always."""
     if _agent is not None:
         _agent.report_progress(fraction)

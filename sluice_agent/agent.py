@@ -1,4 +1,4 @@
-"""The one place where settings, journal, shipper and signals are put together."""
+"""The agent: the one module that puts settings, journal, shippers and signals together."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from sluice_agent.transport.shippers import destinations
 
 BeforeSend = Callable[[Event], Event | None]
 
-EXIT_BUDGET = 5.0  # seconds that a process which ends may spend on delivering
-_RESIGNATION = 1.0  # seconds of them that it may spend on letting another one sample the queues
+EXIT_BUDGET = 5.0  # seconds that a process which exits may spend on delivery
+_RESIGN_TIMEOUT = 1.0  # of these, the seconds for handing the sampling of the queues over to another process
 
 _VITAL_TYPES = tuple(
     f'{{"type":"{kind.value}"'.encode() for kind in (EventType.WORKER_HEARTBEAT, EventType.QUEUE_SNAPSHOT)
@@ -32,22 +32,22 @@ _VITAL_TYPES = tuple(
 
 
 class Agent:
-    """What `install` makes. One to a process; a forked child goes on with the same one, and a `Process` of its own."""
+    """The object that `install` makes, one for each process. A forked child keeps it, with a new `Process`."""
 
     def __init__(self, settings: Settings, before_send: BeforeSend | None, redact: Redact | None) -> None:
         self._settings = settings
         self._before_send = before_send
         self._process = Process(settings)
         self._destinations = list(destinations(settings))
-        self._first = self._destinations[0]
+        self._first_destination = self._destinations[0]
         self.redact = redact
         self.report_progress: Callable[[float], None] = lambda _: None
-        os.register_at_fork(after_in_child=self._here)
+        os.register_at_fork(after_in_child=self._current_process)
         atexit.register(self.shutdown)
 
-    def listen(self) -> None:
-        """Capture what happens in this process and its children. A monitor does not: it is told by the broker."""
-        from sluice_agent import signals  # noqa: PLC0415 - brings Celery's worker along, 2 MB that a monitor need not hold
+    def connect_signals(self) -> None:
+        """Capture the events of this process and its children. A monitor does not: its events come from the broker."""
+        from sluice_agent import signals  # noqa: PLC0415 - imports Celery's worker: 2 MB that a monitor does not need
 
         settings = self._settings
         self.report_progress = signals.connect(
@@ -59,22 +59,22 @@ class Agent:
             message_header=settings.message_header,
             redact=self.redact,
             heartbeat_interval=settings.heartbeat_interval,
-            on_pool_process=self._note_pool_process,
-            on_pool_process_stop=self._finish_pool_process,
+            on_pool_process=self._on_pool_process,
+            on_pool_process_stop=self._on_pool_process_stop,
             on_worker_setup=self._open_journal,
-            on_worker_start=self._note_worker,
+            on_worker_start=self._on_worker_start,
             on_worker_stop=self.shutdown,
             losses=self.losses,
             can_keep=self.can_keep,
         )
 
     def capture(self, event: bytes) -> None:
-        """Write `event`, a line of JSON, to the journal. Never blocks, never raises: what can't be kept is counted."""
+        """Write `event`, a line of JSON, to the journal. Never block or raise; count an event that can't be kept."""
         if self._before_send is not None:
-            event = self._passed(self._before_send, event)
+            event = self._apply_hook(self._before_send, event)
             if not event:
                 return
-        process = self._here()
+        process = self._current_process()
         journal = process.journal
         if journal is None:
             process.drop("journal_unavailable")
@@ -83,22 +83,22 @@ class Agent:
         if process.shippers is None and process.may_ship:
             process.start_shippers()
 
-    def _here(self) -> Process:
-        """The state of this process as it is now: after a fork, or a change of user, it is another one."""
+    def _current_process(self) -> Process:
+        """Return the state of the current process: after a fork, or a change of user, a new one."""
         process = self._process
         if not process.is_current():
             process = self._process = process.successor()
         return process
 
-    def _passed(self, before_send: BeforeSend, event: bytes) -> bytes:
-        """What the user's hook makes of `event`; nothing where it drops it, or raises, which is counted."""
+    def _apply_hook(self, before_send: BeforeSend, event: bytes) -> bytes:
+        """Return the event that the user's hook returns; b"" if it drops the event or raises, which is counted."""
         try:
             changed = before_send(Event.model_validate_json(event))
             line = changed.to_json() if changed is not None else b""
         except Exception as error:
             if is_asynchronous(error):
                 raise
-            # The hook is the user's. What it would have hidden is not sent.
+            # The hook may exist to hide data: without its result nothing is sent.
             complain("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
             self.drop("before_send_error")
             return b""
@@ -108,17 +108,17 @@ class Agent:
 
     @property
     def directory(self) -> Path | None:
-        """Where the journal lies; None where none can be kept."""
-        journal = self._here().journal
+        """The journal's directory; None if no journal can be kept."""
+        journal = self._current_process().journal
         return journal.directory if journal is not None else None
 
     def ship(self) -> None:
-        """Begin to ship what others left in the journal, before there is anything to capture."""
-        self._here().start_shippers()
+        """Start to ship events that other processes left in the journal, before any event is captured here."""
+        self._current_process().start_shippers()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that is in the journal now is settled, by whoever ships; False where `timeout` comes first."""
-        process = self._here()
+        """Wait until all lines now in the journal are settled, by any process. Return False if `timeout` runs out."""
+        process = self._current_process()
         if process.journal is None:
             return True
         directory = process.journal.directory
@@ -134,56 +134,56 @@ class Agent:
         return True
 
     def shutdown(self, timeout: float = EXIT_BUDGET) -> None:
-        """Deliver what there is within `timeout` seconds, and leave the rest in the journal for the next process."""
+        """Deliver pending events for up to `timeout` seconds; leave the rest in the journal for the next process."""
         deadline = time.monotonic() + timeout
-        process = self._here()
+        process = self._current_process()
         if process.sampler is not None:
-            process.sampler.stop(min(timeout, _RESIGNATION))
-        if process.opened is not None:
-            process.opened.close()
+            process.sampler.stop(min(timeout, _RESIGN_TIMEOUT))
+        if process.opened_journal is not None:
+            process.opened_journal.close()
         shippers, process.shippers = process.shippers, None
         if shippers is not None:
             shippers.stop(max(deadline - time.monotonic(), 0.0))
 
     def stats(self) -> Stats:
-        """The accounts of the folder that this process writes to, and what this process could not write down."""
-        process = self._here()
+        """Return the counts of the journal's directory, with the drops that this process could not write to it."""
+        process = self._current_process()
         if process.journal is None:
             return process.unjournaled.stats(pending=0)
         directory = process.journal.directory
-        found = accounts(directory, load_cursor(cursor_path(directory, self._first)))
+        stats = accounts(directory, load_cursor(cursor_path(directory, self._first_destination)))
         for reason, count in process.journal.unwritten.items():
-            found["dropped"][reason] = found["dropped"].get(reason, 0) + count
-            found["captured"] += count
-        return found
+            stats["dropped"][reason] = stats["dropped"].get(reason, 0) + count
+            stats["captured"] += count
+        return stats
 
     def losses(self) -> Mapping[str, int]:
-        """What was dropped in this folder so far, by reason, as far as it was shipped, and what is not written yet.
+        """Return the drops of this directory so far, by reason: those that were shipped, and those not yet written.
 
-        The totals and not what was added since: a report that is lost itself is made good by the next one.
+        These are totals, not differences: if one report is lost itself, the next one makes up for it.
         """
-        process = self._here()
+        process = self._current_process()
         if process.journal is None:
             return process.unjournaled.dropped
-        place = load_cursor(cursor_path(process.journal.directory, self._first))
-        return place.counts.dropped + process.journal.unwritten
+        cursor = load_cursor(cursor_path(process.journal.directory, self._first_destination))
+        return cursor.counts.dropped + process.journal.unwritten
 
     def can_keep(self) -> bool:
-        """Whether what is captured now can be written down."""
-        journal = self._here().journal
+        """Return whether an event that is captured now can be written to the journal."""
+        journal = self._current_process().journal
         return journal is not None and not journal.is_refusing
 
     def drop(self, reason: str) -> None:
         """Count an event that was captured and will not be sent."""
-        self._here().drop(reason)
+        self._current_process().drop(reason)
 
     def _open_journal(self) -> None:
-        """A worker has dropped its privileges, and will fork: what there is to say of its folder is said once."""
-        self._here().journal  # noqa: B018 - opened by the first who asks
+        """Open the journal of a worker that has dropped its privileges, before it forks: a fault is logged once."""
+        self._current_process().journal  # noqa: B018 - the first access opens it
 
-    def _note_worker(self, app: Any, hostname: str) -> None:
-        """A worker's main process ships before any other: it lives as long as there is something to tell."""
-        process = self._here()
+    def _on_worker_start(self, app: Any, hostname: str) -> None:
+        """Let a worker's main process ship before any other: it lives as long as there are events to deliver."""
+        process = self._current_process()
         process.is_worker = True
         if process.shippers is not None:
             process.shippers.request_priority()
@@ -191,9 +191,9 @@ class Agent:
             self._sample_queues(app, hostname)
 
     def _sample_queues(self, app: Any, hostname: str) -> None:
-        from sluice_agent.monitor.queues import QueueSampler  # noqa: PLC0415 - for those who ask for it
+        from sluice_agent.monitor.queues import QueueSampler  # noqa: PLC0415 - only where SLUICE_QUEUES is set
 
-        sampler = self._here().sampler = QueueSampler(
+        sampler = self._current_process().sampler = QueueSampler(
             app,
             connection_id=str(self._settings.connection),
             emit=self.capture,
@@ -205,14 +205,14 @@ class Agent:
         )
         sampler.start()
 
-    def _note_pool_process(self) -> None:
-        """A pool's child never ships: a thread in it would get the signals that its main thread masks as it ends."""
-        process = self._here()
-        if process.is_forked:  # a solo worker says the same of its one process, which does ship
+    def _on_pool_process(self) -> None:
+        """Never ship from a pool process: a thread in it would get the signals that its main thread masks at exit."""
+        process = self._current_process()
+        if process.is_forked:  # a solo worker reports its one process too, which does ship
             process.may_ship = False
 
-    def _finish_pool_process(self) -> None:
-        """What a pool's child lost and could not write down is written now or never: it has no other end."""
-        process = self._here()
-        if process.opened is not None:
-            process.opened.close()
+    def _on_pool_process_stop(self) -> None:
+        """Write the drops of a pool process that were not written yet: there is no later hook."""
+        process = self._current_process()
+        if process.opened_journal is not None:
+            process.opened_journal.close()

@@ -1,8 +1,8 @@
-"""Any value of a task's as a small one of plain JSON, at a cost that does not grow with the value.
+"""Reduce any value of a task to a small one of plain JSON, at a cost that does not grow with the value.
 
-No method of a class of somebody's is called, nor of the class of that: its `__repr__` may take any time and memory, its
-length may be a query. So classes are compared with `is`, and what Python looks up in a value or a class is asked of
-Python's own types. `in` would call the class's `__eq__`, an f-string the `__format__` of a name.
+No method of a user's class or metaclass is called: its `__repr__` may take any time and memory, its length may be a
+query. So classes are compared with `is`, and attributes of a value or a class are read by the methods of Python's own
+types. `in` would call the class's `__eq__`, an f-string the `__format__` of a name.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 MORE = "…"
-"""What stands for all that is left out."""
+"""The mark in place of all that is left out."""
 
-_LARGEST_INT = 256  # bits: more digits than anybody reads, and few enough for every reader of JSON
-_LARGEST_DECIMAL = 256  # bytes
-_LONGEST_KEY = 100  # characters
-_MOST_MEMBERS = 50  # of a collection that counts as short
+_MAX_INT_BITS = 256  # more digits than a person reads, and few enough for every parser of JSON
+_MAX_DECIMAL_BYTES = 256
+_MAX_KEY = 100  # characters
+_MAX_MEMBERS = 50  # of a collection that counts as short
 _SEQUENCES = (list, tuple, set, frozenset, deque)
 _SHORT = (NoneType, bool, int, float, complex, date, timedelta)
-# Their text is short, whatever they hold; but an int's, which is looked at before.
-_LONGEST_ZONE = 100  # characters of a time zone's name
+# Their text is short, whatever they hold, except for an int, which is checked before.
+_MAX_ZONE = 100  # characters of a time zone's name
 _NAME_OF_CLASS = vars(type)["__name__"].__get__
 _DICT_OF_MEMBER = vars(Enum)["__dict__"].__get__
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept: of one text, of one collection, and of all in all."""
+    """The most that is kept: of one text, of one collection, and in total."""
 
     text: int
     """Characters."""
     items: int
     depth: int
-    """Collections within each other."""
+    """Nested collections."""
     total: int
-    """Characters, where each item counts for one at the least."""
+    """Characters; each item counts as one at least."""
 
 
 def bounded(
@@ -55,14 +55,14 @@ def bounded(
     hide: Callable[[str], str | None] = lambda _: None,
     name_others: bool = True,
 ) -> Any:
-    """`value` within `limits`. `finish` is applied to each text, `hide` to each key: what stands for its value.
+    """Return `value` within `limits`. `finish` is applied to each text; `hide` returns a substitute for a key's value.
 
-    An object of another class is named by that; where not `name_others`, it raises TypeError.
+    An object of any other class becomes the name of that, or raises TypeError unless `name_others`.
     """
-    return _Walk(limits, finish, hide, name_others).plain(value, limits.depth)
+    return _Reducer(limits, finish, hide, name_others).plain(value, limits.depth)
 
 
-class _Walk:
+class _Reducer:
     __slots__ = ("_finish", "_hide", "_left", "_limits", "_name_others")
 
     def __init__(
@@ -78,7 +78,7 @@ class _Walk:
         self._left -= 1
         if self._left < 0:
             return MORE
-        kind = type(value)  # not isinstance(): a proxy's class is code of somebody's
+        kind = type(value)  # not isinstance(): a proxy's `__class__` is the user's code
         if value is None or kind is bool:
             return value
         if issubclass(kind, dict):
@@ -91,13 +91,13 @@ class _Walk:
     def _single(self, value: Any, kind: type) -> Any:
         if issubclass(kind, float):
             return float.__add__(value, 0.0)
-        if issubclass(kind, int) and not issubclass(kind, Enum) and int.bit_length(value) <= _LARGEST_INT:
+        if issubclass(kind, int) and not issubclass(kind, Enum) and int.bit_length(value) <= _MAX_INT_BITS:
             number = int.__add__(value, 0)
-            text = self._finish(str(number))  # a card's number is one
+            text = self._finish(str(number))  # a card number is an int
             return number if text == str(number) else text
         text, cut = text_of(value, self._limits.text)
         if not self._name_others and text == _name(kind):
-            raise TypeError(f"{text} is no JSON")
+            raise TypeError(f"{text} is not JSON")
         return self._text(text, cut)
 
     def _items(self, items: Iterator[Any], depth: int) -> list[Any]:
@@ -111,7 +111,7 @@ class _Walk:
     def _mapping(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         kept = {}
         for key, item in islice(dict.items(value), self._limits.items):
-            name, cut = text_of(key, _LONGEST_KEY)
+            name, cut = text_of(key, _MAX_KEY)
             self._left -= len(name)
             hidden = self._hide(name)
             kept[name + MORE if cut else name] = self.plain(item, depth - 1) if hidden is None else hidden
@@ -128,49 +128,49 @@ class _Walk:
 
 
 def text_of(value: Any, limit: int) -> tuple[str, int]:
-    """The first `limit` characters of what `value` is printed as, and how many are cut; for bytes, how many bytes."""
+    """Return the first `limit` characters of `value` as text, and the number cut off; for bytes, that of bytes."""
     kind = type(value)
     if issubclass(kind, str):
         return str.__getitem__(value, slice(limit)), max(str.__len__(value) - limit, 0)
     for base in (bytes, bytearray):
         if issubclass(kind, base):
-            most = limit // 4  # \x00 is four characters
-            return repr(bytes(base.__getitem__(value, slice(most))))[:limit], max(base.__len__(value) - most, 0)
+            size = limit // 4  # \x00 is four characters
+            return repr(bytes(base.__getitem__(value, slice(size))))[:limit], max(base.__len__(value) - size, 0)
     if issubclass(kind, Enum):
         text = _member(value, kind)
-    elif issubclass(kind, int) and int.bit_length(value) > _LARGEST_INT:
+    elif issubclass(kind, int) and int.bit_length(value) > _MAX_INT_BITS:
         text = f"<int of {int.bit_length(value)} bits>"
     elif _is_printed_short(value, kind):
         text = repr(value)
     elif kind is datetime or kind is time:
-        text = _moment(value)
+        text = _date(value)
     else:
         text = _name(kind)
     return text[:limit], 0
 
 
 def is_short(value: Any, limit: int, depth: int = 3) -> bool:
-    """Whether Python prints `value` with a few times `limit` characters at most, as far as it is of Python's own types.
+    """Return whether Python prints `value` in a few times `limit` characters at most, if it is of Python's own types.
 
-    Collections may be `depth` within each other.
+    Collections may be nested `depth` deep.
     """
     kind = type(value)
     if _is_any(kind, (str, bytes, bytearray)):
         return len(value) <= limit
     if kind is int:
-        return bool(value.bit_length() <= _LARGEST_INT)
+        return bool(value.bit_length() <= _MAX_INT_BITS)
     if not _is_any(kind, (dict, *_SEQUENCES)):
         return True
-    if not depth or len(value) > _MOST_MEMBERS:
+    if not depth or len(value) > _MAX_MEMBERS:
         return False
     members = (*value, *value.values()) if kind is dict else tuple(value)
     return all(is_short(member, limit, depth - 1) for member in members)
 
 
 def _is_printed_short(value: Any, kind: type) -> bool:
-    """Whether Python itself prints `value`, and briefly."""
+    """Return whether Python's own `__repr__` prints `value`, as a short text."""
     if kind is Decimal:
-        return bool(Decimal.__sizeof__(value) <= _LARGEST_DECIMAL)
+        return bool(Decimal.__sizeof__(value) <= _MAX_DECIMAL_BYTES)
     if kind is UUID:
         return type(value.int) is int
     return _is_any(kind, _SHORT)
@@ -185,8 +185,8 @@ def _member(member: Enum, kind: type) -> str:
     return f"{_class_name(kind)}.{_plain(name)}" if issubclass(type(name), str) else _name(kind)
 
 
-def _moment(value: datetime | time) -> str:
-    """A date and time, or a time of day, whose zone may be of a class of somebody's."""
+def _date(value: datetime | time) -> str:
+    """Return the text of a date and time, or a time of day, whose zone may be of a user's class."""
     zone = value.tzinfo
     if zone is None or _is_plain(zone):
         return repr(value)
@@ -194,15 +194,15 @@ def _moment(value: datetime | time) -> str:
 
 
 def _is_plain(zone: tzinfo) -> bool:
-    """Whether a time zone is Python's own, and so is what it is made of."""
+    """Return whether a time zone and its parts are of Python's own types."""
     if type(zone) is ZoneInfo:
         parts: tuple[Any, ...] = (zone.key,)
     elif type(zone) is timezone:
-        parts = vars(timezone)["__getinitargs__"](zone)  # the offset, and the name where it has one
+        parts = vars(timezone)["__getinitargs__"](zone)  # the offset, and the name if it has one
     else:
         return False
     return all(
-        part is None or type(part) is timedelta or (type(part) is str and len(part) <= _LONGEST_ZONE) for part in parts
+        part is None or type(part) is timedelta or (type(part) is str and len(part) <= _MAX_ZONE) for part in parts
     )
 
 
@@ -215,5 +215,5 @@ def _class_name(kind: type) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text as one of no class of somebody's."""
-    return str.__getitem__(text, slice(_LONGEST_KEY))
+    """Return a text as a plain `str`, cut: it may be of a user's subclass."""
+    return str.__getitem__(text, slice(_MAX_KEY))

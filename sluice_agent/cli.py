@@ -29,7 +29,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sluice-agent")
 def main() -> None:
-    """Sees everything that happens to every Celery job, worker and queue, and loses none of it.
+    """Report everything that happens to every Celery job, worker and queue, and lose none of it.
 
     Every command reads the SLUICE_* variables that the agent in your workers reads.
     """

@@ -1,7 +1,7 @@
-"""Celery's vocabulary in ours: one way from what is known of a job or a worker to an event, for every observer.
+"""Encode the facts of a job, a worker or a queue as an event, in the same way for every observer.
 
-Used by `signals` and `monitor` alike, so that the two tell the same transition in the same words and under the same
-id. Imports nothing of Celery: what an observer has read from a signal or a message comes in as plain values.
+Used by `signals` and `monitor` alike, so that both report a transition with the same fields and under the same id.
+Imports nothing of Celery: an observer passes the values of a signal or a message as plain ones.
 
 A job's event is made as the line that will be sent, from parts that are written once for each attempt: this runs around
 every user task, where building and dumping the model would take several times as long (`make bench` shows both).
@@ -33,19 +33,18 @@ from sluice_agent.model import (
 from sluice_agent.timestamps import timestamp
 
 _FINAL = frozenset(state.value for state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED))
-_SHORTEST_LIMIT = 255  # characters: no text of the contract is allowed less
-_SAME_STATE_SECONDS = (
-    1.0  # seconds in which a worker goes online once, and offline: two observers have the moment from its event
-)
-_EARLIEST = "2001"  # no job is as old: what comes before it is no time of the wall clock's
+_SHORTEST_LIMIT = 255  # characters: the lowest limit of a text in the contract
+# A worker goes online once within these seconds, and offline: two observers read the time from its event.
+_SAME_STATE_SECONDS = 1.0
+_EARLIEST = "2001"  # no job is as old: an earlier time is not from the wall clock
 
 
 @dataclass(slots=True)  # not frozen: that alone would cost a task a microsecond
 class JobFacts:
-    """What is true of every transition of one attempt of a job.
+    """The facts that all transitions of one attempt of a job share.
 
-    `run` and, in a pool's process, its number name the execution: see `identity.run_of` and `identity.run_in`. An
-    attempt that is only assumed is in the ids, as most jobs have no other, and is not sent.
+    `run_name` and, in a pool process, its number identify the run: see `identity.run_of` and `identity.run_in`. An
+    attempt that is only assumed is part of the ids, as most jobs have no other, and is not sent.
     """
 
     external_id: str
@@ -55,21 +54,21 @@ class JobFacts:
     worker_id: str | None = None
     max_retries: int | None = None
     created_at: str | None = None
-    run: str = ""
+    run_name: str = ""
     extensions: Mapping[str, Any] = field(default_factory=dict)
     is_attempt_known: bool = True
     process: str = ""
 
 
 class JobEvents:
-    """Writes the events of one attempt of one job, each as the line of JSON that is sent."""
+    """Encode the events of one attempt of one job, each as the line of JSON that is sent."""
 
     __slots__ = ("_created", "_extensions", "_frame", "_id", "facts")
 
     def __init__(self, connection_id: str, facts: JobFacts) -> None:
         self.facts = facts
         external_id, attempt = facts.external_id, facts.attempt
-        self._id = execution_id(connection_id, external_id, attempt, run_in(facts.run, facts.process))
+        self._id = execution_id(connection_id, external_id, attempt, run_in(facts.run_name, facts.process))
         if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
             external_id = job_id(external_id)
         frame = _frame(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)
@@ -93,35 +92,35 @@ class JobEvents:
         runtime: float | None = None,
         **extensions: Any,
     ) -> bytes:
-        """The transition to `state`, which Celery calls `celery_state`.
+        """Return the transition to `state`, which Celery calls `celery_state`.
 
-        `when` and `started` are times as `timestamp` writes them, `runtime` is in seconds. A start that is later than
-        the event is left out. `extensions` are added to those of the facts; one that is None is left out.
+        `when` and `started` are timestamps as `timestamp` writes them, `runtime` is in seconds. A start that is later
+        than the event is left out. `extensions` are added to those of the facts; one that is None is left out.
         """
-        word = state._value_  # `value` is a property, and this runs around every task
+        name = state._value_  # `value` is a property, and this runs around every task
         before = f',"previousState":"{previous._value_}"' if previous is not None else ""
         start = f',"startedAt":"{started}"' if started is not None and _EARLIEST < started <= when else ""
-        end = f',"completedAt":"{when}"' if word in _FINAL else ""
+        end = f',"completedAt":"{when}"' if name in _FINAL else ""
         frame = self._frame
         if self._created > when:  # its producer's clock is ahead
             frame = frame.replace(f'"createdAt":"{self._created}"', f'"createdAt":"{when}"')
-        text = f'{{"type":"job_state_change","timestamp":"{when}{frame}{word}"{before}{start}{end}'
+        text = f'{{"type":"job_state_change","timestamp":"{when}{frame}{name}"{before}{start}{end}'
         if progress is not None:
             text += f',"progress":{progress!r}'
         if error is not None:
             text += f',"error":{quoted(_truncated("error", error))}'
         if stacktrace is not None:
             text += f',"stacktrace":{quoted(_truncated("stacktrace", stacktrace))}'
-        told = self._extensions
+        members = self._extensions
         if extensions:
-            kept = self.facts.extensions
-            if not kept.keys().isdisjoint(extensions):  # a retry has an ETA, and its next one another
-                told = _members({name: value for name, value in kept.items() if extensions.get(name) is None})
-            told += _members(extensions)
+            facts = self.facts.extensions
+            if not facts.keys().isdisjoint(extensions):  # a retry has an ETA, and its next retry another one
+                members = _members({key: value for key, value in facts.items() if extensions.get(key) is None})
+            members += _members(extensions)
         if runtime is not None:
-            told += f'"runtime":{runtime:.6f},'
-        event_id = self._id + word if progress is None else transition_id(self._id, word, progress)
-        return f'{text},"extensions":{{{told}"celeryState":"{celery_state}","eventId":"{event_id}"}}}}}}'.encode()
+            members += f'"runtime":{runtime:.6f},'
+        event_id = self._id + name if progress is None else transition_id(self._id, name, progress)
+        return f'{text},"extensions":{{{members}"celeryState":"{celery_state}","eventId":"{event_id}"}}}}}}'.encode()
 
 
 def worker_event(
@@ -133,11 +132,12 @@ def worker_event(
     *,
     within: float = _SAME_STATE_SECONDS,
     metadata: Mapping[str, Any],
-    **about: Any,
+    **fields: Any,
 ) -> bytes:
-    """A word of the worker `hostname` (its node name) at `at`. Two such words `within` as many seconds are one event.
+    """Return the event of a state that the worker `hostname` (its node name) had at `at`.
 
-    `about` are further fields of the contract's worker, by their wire names.
+    Two equal states `within` as many seconds are one event. `fields` are further fields of the contract's worker, by
+    their wire names.
     """
     kind = EventType.WORKER_HEARTBEAT if state is WorkerState.HEARTBEAT else EventType.WORKER_STATE_CHANGE
     event_id = worker_event_id(connection_id, hostname, state.value, pid, int(at / within))
@@ -150,9 +150,9 @@ def worker_event(
             "worker": {
                 "externalId": hostname,
                 "hostname": hostname.partition("@")[2] or hostname,
-                **({"pid": pid} if pid else {}),  # 0: of a worker that does not say it
+                **({"pid": pid} if pid else {}),  # 0: the worker has not sent it
                 "state": state.value,
-                **about,
+                **fields,
                 "metadata": {**metadata, "eventId": event_id},
             },
         }
@@ -161,7 +161,7 @@ def worker_event(
 
 
 def job_id(value: Any) -> str:
-    """A job's id as the contract takes it: a caller's own may be a number, or of any length."""
+    """Return a job's id as the contract allows it: one that a caller chooses may be a number, or of any length."""
     text = str(value)
     if len(text) <= _SHORTEST_LIMIT and text.isascii():
         return text
@@ -169,15 +169,15 @@ def job_id(value: Any) -> str:
 
 
 def _truncated(field_name: str, text: str) -> str:
-    """`text` as the contract takes it in this field of a job."""
+    """Return `text` as the contract allows it in this field of a job."""
     limit, keep_end = limits(Job)[field_name], field_name == "stacktrace"
-    # Cut first: of a text of 100 MB no copy is made. What is not valid grows as it is made so.
+    # Cut first, so that a text of 100 MB is not copied, and cut again: invalid characters become longer escapes.
     return cut_to(to_valid_utf8(cut_to(text, limit, keep_end=keep_end)), limit, keep_end=keep_end)
 
 
 @lru_cache(maxsize=1024)
 def _frame(connection_id: str, name: str, queue: str | None, worker_id: str | None, max_retries: int | None) -> str:
-    """What the events of all jobs of one kind have in common, from the timestamp's end to within the job."""
+    """Return the part that the events of all similar jobs share: from the end of the timestamp into the job."""
     text = f'","framework":"celery","connectionId":"{connection_id}","job":{{"name":'
     text += quoted(_truncated("name", name or UNNAMED))
     if queue:
@@ -188,7 +188,7 @@ def _frame(connection_id: str, name: str, queue: str | None, worker_id: str | No
 
 
 def _members(values: Mapping[str, Any]) -> str:
-    """The members of a JSON object, each followed by a comma."""
+    """Return the members of a JSON object, each followed by a comma."""
     text = ""
     for name, value in values.items():
         if type(value) is str and value.isascii():
@@ -201,7 +201,7 @@ def _members(values: Mapping[str, Any]) -> str:
 
 
 def queue_event(connection_id: str, name: str, ready: int, consumers: int | None, at: float) -> bytes:
-    """The snapshot of the queue `name`, in which `ready` jobs waited at `at`, in seconds of the epoch."""
+    """Return the snapshot of the queue `name`, in which `ready` jobs waited at `at`, in seconds since the epoch."""
     queue = {"name": name, "depth": ready, "consumers": consumers}
     event = truncated(
         {

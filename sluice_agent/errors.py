@@ -2,7 +2,7 @@
 
     SluiceError
     ├── ConfigError               a setting is missing or malformed; raised by ``install()`` and the commands
-    └── JournalUnavailableError   no folder can hold the journal; the agent catches it and goes off
+    └── JournalUnavailableError   no directory can hold the journal; the agent catches it and goes off
 
 At run time nothing is raised into the host: faults are counted in `stats()` and logged at most once a minute.
 """
@@ -17,4 +17,4 @@ class ConfigError(SluiceError):
 
 
 class JournalUnavailableError(SluiceError):
-    """The journal's folder can't be used. The message says which folder, why, and what to do."""
+    """The journal's directory can't be used. The message names the directory, the reason, and what to do."""

@@ -1,4 +1,4 @@
-"""Names that match shell-style patterns, as `SLUICE_IGNORE_TASKS` and `ACKLY_TASKS` hold them."""
+"""Match names against shell-style patterns, as in `SLUICE_IGNORE_TASKS` and `ACKLY_TASKS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 @lru_cache(maxsize=64)
 def matcher(globs: tuple[str, ...]) -> Callable[[str], bool]:
-    """Return whether a name matches one of `globs`, as a function that remembers its last 4,096 answers."""
+    """Return a function that returns whether a name matches one of `globs`; it caches its last 4,096 results."""
     if not globs:
         return frozenset[str]().__contains__
     matches = re.compile("|".join(translate(glob) for glob in globs)).match

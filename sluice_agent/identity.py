@@ -1,6 +1,7 @@
 """Deduplication ids: two observers of one transition, such as a worker's signal and a broker's event, get the same id.
 
-An id is a pure function of what happened. The moment of observation and the observer are not in it. No Celery here.
+An id is a pure function of what happened. It depends neither on the time of observation
+nor on the observer. Nothing of Celery is imported here.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from functools import lru_cache
 from hashlib import blake2b
 
 _DIGEST_BYTES = 16  # 128 bits: two of 10**12 ids are equal with a chance of 10**-15
-_UUID_LENGTH, _UUID_VERSION = 36, 14  # characters of a UUID as text, and the place of the one that says its version
-_is_plain = re.compile(r"[\w:@/+-]{1,64}", re.ASCII).fullmatch  # a job's id that goes into ours as it is; UUIDs do
+_UUID_LENGTH, _UUID_VERSION = 36, 14  # characters of a UUID as text, and the index of its version
+_is_plain = re.compile(r"[\w:@/+-]{1,64}", re.ASCII).fullmatch  # a job's id that is used unchanged; UUIDs are
 
 
 def job_event_id(
@@ -20,60 +21,60 @@ def job_event_id(
     state: str,
     attempt: int,
     *,
-    run: str = "",
+    run_name: str = "",
     progress: float | None = None,
 ) -> str:
-    """The id of one transition of one job.
+    """Return the id of one transition of one job.
 
-    `run` separates real executions of one attempt, and only those: see `run_name`, `run_in` and `run_of`. Before any
-    worker has the job, it separates publications: see `publication_of`. `progress` separates the reports of one
-    execution, which all share the state `active`.
+    `run_name` separates real runs of one attempt, and only those: see `agent_run_name`, `run_in` and `run_of`. Before
+    any worker has the job, it separates publications: see `publication_of`. `progress` separates the reports of one
+    run, which all share the state `active`.
     """
-    return transition_id(execution_id(connection_id, external_id, attempt, run), state, progress)
+    return transition_id(execution_id(connection_id, external_id, attempt, run_name), state, progress)
 
 
-def execution_id(connection_id: str, external_id: str, attempt: int, run: str = "") -> str:
-    """What the ids of all transitions of one execution begin with: the state follows.
+def execution_id(connection_id: str, external_id: str, attempt: int, run_name: str = "") -> str:
+    """Return the prefix of the ids of all transitions of one run: the state follows.
 
-    The job's id stands in it as it is, so that an event can be found by it, and so that no task pays for a digest: the
+    It contains the job's id unchanged, so that an event can be found by it, and so that no task pays for a digest: the
     rest is the same for many jobs.
     """
     if not _is_plain(external_id):
         external_id = _digest(external_id)
-    return f"{external_id}.{attempt}.{_scope(connection_id, run)}."
+    return f"{external_id}.{attempt}.{_scope(connection_id, run_name)}."
 
 
 @lru_cache(maxsize=1024)
-def _scope(connection_id: str, run: str) -> str:
-    return _digest(f"{connection_id}\x1f{run}")
+def _scope(connection_id: str, run_name: str) -> str:
+    return _digest(f"{connection_id}\x1f{run_name}")
 
 
-def transition_id(execution: str, state: str, progress: float | None = None) -> str:
-    """The id of one transition of the execution whose `execution_id` is given."""
-    return execution + state if progress is None else f"{execution}{state}.{progress:.6f}"
+def transition_id(prefix: str, state: str, progress: float | None = None) -> str:
+    """Return the id of one transition of the run whose `execution_id` is `prefix`."""
+    return prefix + state if progress is None else f"{prefix}{state}.{progress:.6f}"
 
 
-def run_name(hostname: str, pid: int, life: str, number: int) -> str:
-    """The name of what a worker has received, as its agent names it: nothing else that is received has the same.
+def agent_run_name(hostname: str, pid: int, token: str, number: int) -> str:
+    """Return the name of a run that a worker has received, as its agent names it: no other receipt has the same.
 
-    `hostname` is the worker's node name, `pid` that of its main process, `life` is random and made once by that
-    process, as a container that is started again has the same two, and `number` counts what it has taken.
+    `hostname` is the worker's node name, `pid` that of its main process, `token` is random and made once by that
+    process, as a restarted container has the same two, and `number` counts what it has received.
     """
-    return f"{hostname}/{pid}/{life}.{number}"
+    return f"{hostname}/{pid}/{token}.{number}"
 
 
-def is_named_by(run: str, pid: int) -> bool:
-    """Whether process `pid` is the one that has named `run`: see `run_name`."""
-    return f"/{pid}/" in run
+def is_named_by(run_name: str, pid: int) -> bool:
+    """Return whether process `pid` has made `run_name`: see `agent_run_name`."""
+    return f"/{pid}/" in run_name
 
 
-def run_in(run: str, process: str) -> str:
-    """The name of the execution of `run` in the pool's process of that number; empty: the worker's own, or not known.
+def run_in(run_name: str, process: str) -> str:
+    """Return the name of a run in the pool process of that number; empty: the worker's own process, or unknown.
 
-    Of what a worker has received once there may be two executions: where a pool process dies and the worker has not
-    read from it that it took the job, the pool gives the job to another one.
+    One receipt by a worker may lead to two runs: if a pool process dies before the worker has read that it took the
+    job, the pool gives the job to another process.
     """
-    return f"{run} in {process}" if process else run
+    return f"{run_name} in {process}" if process else run_name
 
 
 def run_of(hostname: str, pid: int, receipt: int, redelivered: bool) -> str:
@@ -88,17 +89,17 @@ def run_of(hostname: str, pid: int, receipt: int, redelivered: bool) -> str:
 
 
 def publication_of(external_id: str, when: str) -> str:
-    """What separates the publication of a job at `when` from others under its id: see `job_event_id`.
+    """Return the text that separates the publication of a job at `when` from others under its id: see `job_event_id`.
 
-    It is empty for an id that Celery has made, which is random. Who has only received such a job, and does not know
-    when it was published, then arrives at the same event id as its producer. An id of the caller's own may come again.
+    It is empty for an id that Celery has made, which is random. A process that has only received such a job, and does
+    not know when it was published, then gets the same event id as its producer. An id that a caller chooses may recur.
     """
     is_random = len(external_id) == _UUID_LENGTH and external_id[_UUID_VERSION] == "4"
     return "" if is_random else f"@{when}"
 
 
 def truncated_id(external_id: str, limit: int) -> str:
-    """A job's id in at most `limit` characters: of a longer one the beginning, and a digest of the whole."""
+    """Return a job's id in at most `limit` characters: a longer one as its beginning and a digest of the whole."""
     if len(external_id) <= limit:
         return external_id
     mark = f"~{_digest(external_id)}"
@@ -106,7 +107,7 @@ def truncated_id(external_id: str, limit: int) -> str:
 
 
 def worker_event_id(connection_id: str, external_id: str, state: str, pid: int, slot: int) -> str:
-    """The id of one word of a worker. `slot` is the wall clock divided by the time in which two such words are one."""
+    """Return the id of a worker event. `slot` is the wall clock divided by the time in which two of them are one."""
     return _digest(f"worker\x1f{connection_id}\x1f{external_id}\x1f{state}\x1f{pid}\x1f{slot}")
 
 

@@ -1,4 +1,4 @@
-"""The one logger, and the one rule of it: the same complaint at most once a minute."""
+"""The package's logger, and its rule: the same warning at most once a minute."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 
 logger = logging.getLogger("sluice_agent")
 
-_SILENCE = 60.0  # seconds between two lines of the same complaint
-_last_said: dict[str, float] = {}
+_INTERVAL = 60.0  # seconds between two warnings of the same subject
+_last_logged: dict[str, float] = {}
 
 
 def complain(subject: str, message: str, *values: object) -> None:
-    """Log `message` as a warning, unless `subject` (one of a few fixed words) was complained of within the minute."""
+    """Log `message` as a warning, at most once a minute for each `subject`, which is one of a few fixed words."""
     now = time.monotonic()
-    if now - _last_said.get(subject, -_SILENCE) >= _SILENCE:
-        _last_said[subject] = now
+    if now - _last_logged.get(subject, -_INTERVAL) >= _INTERVAL:
+        _last_logged[subject] = now
         logger.warning(message, *values)

@@ -1,9 +1,9 @@
-"""The unified model: what an event is on the wire, with every limit that the ingest contract sets.
+"""The unified model: an event on the wire, with every limit that the ingest contract sets.
 
 Nothing of Celery, of files or of HTTP may enter here. Names are snake_case in Python and camelCase on the wire; a field
-that is unknown is absent, never null. The model has two stances. An agent builds events from whatever its host hands
-it, so a text that is too long is cut with a mark and a text that is not valid UTF-8 is made valid: nothing is refused
-for that. A server reads what others send, so `Event.refusing()` accepts only what the contract allows.
+that is unknown is absent, never null. The model has two modes. An agent builds events from any values of its host, so a
+text that is too long is cut with a mark and a text that is not valid UTF-8 is made valid: neither is an error. A server
+reads events of other programs, so `Event.parse_strict()` accepts only what the contract allows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError, PydanticSerializationError, to_json
 
 WireEvent = dict[str, Any]
-"""An event as it is sent: the documented fields by their wire names, nothing that is absent."""
+"""An event as it is sent: the documented fields by their wire names, without those that have no value."""
 
 _Model = TypeVar("_Model", bound="_Wire")
 
@@ -27,7 +27,7 @@ TIMESTAMP = (
 )
 
 UNNAMED = "unknown"
-"""The name of a job of which its observer knows none: the contract asks for one."""
+"""The name of a job whose name its observer does not know: the contract requires one."""
 
 Timestamp = Annotated[str, Field(pattern=TIMESTAMP)]  # RFC 3339 in UTC; \d would take any script's digits
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -36,7 +36,7 @@ Identifier = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class EventType(str, Enum):
-    """What an event is about."""
+    """The kinds of events."""
 
     JOB_STATE_CHANGE = "job_state_change"
     WORKER_STATE_CHANGE = "worker_state_change"
@@ -45,7 +45,7 @@ class EventType(str, Enum):
 
 
 class JobState(str, Enum):
-    """The unified states of a job. `unknown`: the worker that ran it is gone and nobody knows the verdict."""
+    """The unified states of a job. `unknown`: the worker that ran it is gone, and no verdict is known."""
 
     UNKNOWN = "unknown"
     QUEUED = "queued"
@@ -58,7 +58,7 @@ class JobState(str, Enum):
 
 
 class WorkerState(str, Enum):
-    """The states of a worker; `heartbeat` says only that it lives."""
+    """The states of a worker; `heartbeat` means only that it is alive."""
 
     ONLINE = "online"
     BUSY = "busy"
@@ -68,7 +68,7 @@ class WorkerState(str, Enum):
 
 
 class Framework(str, Enum):
-    """The frameworks that the contract knows; this agent speaks of Celery only."""
+    """The frameworks of the contract; this agent reports Celery only."""
 
     CELERY = "celery"
     BULLMQ = "bullmq"
@@ -87,18 +87,18 @@ class _Wire(BaseModel):
 
     @validator_of_model(mode="wrap")
     @classmethod
-    def _cut_what_is_too_long(
+    def _truncate_if_invalid(
         cls: type[_Model], data: Any, handler: ModelWrapValidatorHandler[_Model], info: ValidationInfo
     ) -> _Model:
-        parse_strict = bool(info.context)
-        if parse_strict and isinstance(data, dict) and None in data.values():
+        is_strict = bool(info.context)
+        if is_strict and isinstance(data, dict) and None in data.values():
             raise PydanticCustomError("null", "a field without a value must be absent, not null")
         try:
             return handler(data)
         except ValidationError:
-            if parse_strict or not isinstance(data, dict):
+            if is_strict or not isinstance(data, dict):
                 raise
-            return handler(_fitted(cls, data))
+            return handler(_truncate_fields(cls, data))
 
 
 class Job(_Wire):
@@ -122,7 +122,7 @@ class Job(_Wire):
 
 
 class Worker(_Wire):
-    """What a worker says of itself. `active_jobs` and `concurrency` count jobs; `metadata` holds pool and versions."""
+    """One state of a worker. `active_jobs` and `concurrency` count jobs; `metadata` holds pool and versions."""
 
     external_id: Annotated[str, Field(min_length=1)]
     hostname: Annotated[str, Field(min_length=1)]
@@ -135,7 +135,7 @@ class Worker(_Wire):
 
 
 class Queue(_Wire):
-    """How many jobs wait in a queue, and how many consumers take from it."""
+    """The number of jobs that wait in a queue, and of its consumers."""
 
     name: ShortText
     depth: Count
@@ -143,7 +143,7 @@ class Queue(_Wire):
 
 
 class Event(_Wire):
-    """One thing that happened, with exactly one of `job`, `worker` and `queue`.
+    """One event, with exactly one of `job`, `worker` and `queue`.
 
     `timestamp` is when it happened in the observed process, not when it was captured or sent.
     """
@@ -166,47 +166,47 @@ class Event(_Wire):
 
     @classmethod
     def parse_strict(cls, data: Any) -> Event:
-        """The event in `data`, read as a server reads it: by its wire names and types, and nothing is mended.
+        """Return the event in `data`, read as a server reads it: by its wire names and types, without any correction.
 
-        Raises pydantic's `ValidationError`, which says what the contract does not allow.
+        Raises pydantic's `ValidationError`, which names what the contract does not allow.
         """
-        return cls.model_validate(data, strict=False, by_alias=True, by_name=False, context={"refuse": True})
+        return cls.model_validate(data, strict=False, by_alias=True, by_name=False, context={"strict": True})
 
     def to_wire(self) -> WireEvent:
-        """The event as it is sent."""
+        """Return the event as it is sent."""
         try:
             return self.model_dump(mode="json", exclude_none=True)
         except UnicodeEncodeError:  # a key that is not valid UTF-8, deep inside extensions
-            sound = type(self).model_validate(_valid_throughout(self.model_dump(exclude_none=True)))
-            return sound.model_dump(mode="json", exclude_none=True)
+            valid = type(self).model_validate(_to_valid_deep(self.model_dump(exclude_none=True)))
+            return valid.model_dump(mode="json", exclude_none=True)
 
     def to_json(self) -> bytes:
-        """The event as one line of UTF-8 JSON, without the newline."""
+        """Return the event as one line of UTF-8 JSON, without the newline."""
         return encode(self.to_wire())
 
 
 def truncated(event: WireEvent) -> WireEvent:
-    """`event` with every text cut to its limit and made valid. Raises `ValidationError` where it is no event at all."""
+    """Return `event` with every text cut to its limit and made valid. Raises `ValidationError` if it is no event."""
     return Event.model_validate(event).to_wire()
 
 
 def encode(event: Any) -> bytes:
-    """An event, or a part of one, as one line of UTF-8 JSON without the newline."""
+    """Return an event, or a part of one, as one line of UTF-8 JSON without the newline."""
     try:
-        return to_json(event, inf_nan_mode="null")  # NaN is no JSON: it would have the whole batch refused
+        return to_json(event, inf_nan_mode="null")  # NaN is not JSON: the whole batch would be refused
     except PydanticSerializationError:  # a text that is not valid UTF-8, perhaps deep inside extensions
-        return to_json(_valid_throughout(event), inf_nan_mode="null")
+        return to_json(_to_valid_deep(event), inf_nan_mode="null")
 
 
 def to_valid_utf8(text: str) -> str:
-    """`text` with everything that UTF-8 can't carry (lone surrogates) written as a backslash escape."""
+    """Return `text` with each character that UTF-8 can't encode (lone surrogates) as a backslash escape."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def cut_to(text: str, limit: int, *, keep_end: bool = False) -> str:
-    """`text` in at most `limit` characters; what was cut is marked by ``…[N characters cut]``.
+    """Return `text` in at most `limit` characters; the mark ``…[N characters cut]`` replaces the rest.
 
-    With `keep_end` the mark stands in the middle, so that both ends of a long traceback can be read.
+    With `keep_end` the mark is in the middle, so that both ends of a long traceback can be read.
     """
     if len(text) <= limit:
         return text
@@ -218,7 +218,7 @@ def cut_to(text: str, limit: int, *, keep_end: bool = False) -> str:
 
 @cache
 def limits(model: type[_Wire]) -> dict[str, int]:
-    """The longest text that each field of `model` takes, by its wire name, as the model's own schema has it."""
+    """Return the longest text that each field of `model` allows, by its wire name, from the model's own schema."""
     return {
         name: variant["maxLength"]
         for name, schema in model.model_json_schema()["properties"].items()
@@ -227,7 +227,7 @@ def limits(model: type[_Wire]) -> dict[str, int]:
     }
 
 
-def _fitted(model: type[_Wire], data: dict[str, Any]) -> dict[str, Any]:
+def _truncate_fields(model: type[_Wire], data: dict[str, Any]) -> dict[str, Any]:
     longest = limits(model)
     return {
         key: cut_to(to_valid_utf8(value), longest.get(to_camel(key), len(value) * 10), keep_end=key == "stacktrace")
@@ -237,11 +237,11 @@ def _fitted(model: type[_Wire], data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _valid_throughout(value: Any) -> Any:
+def _to_valid_deep(value: Any) -> Any:
     if isinstance(value, str):
         return to_valid_utf8(value)
     if isinstance(value, dict):
-        return {_valid_throughout(key): _valid_throughout(item) for key, item in value.items()}
+        return {_to_valid_deep(key): _to_valid_deep(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_valid_throughout(item) for item in value]
+        return [_to_valid_deep(item) for item in value]
     return value

@@ -1,8 +1,8 @@
-"""What the agent has in one process, as one user: the journal's files, the threads that ship, the counts.
+"""The agent's state in one process, as one user: the journal's files, the threads that ship, the counts.
 
-A forked child has none of that: Python's fork is known by its hook, and one in C, which calls none (uWSGI), by the
-process's id, as is a change of user by his (`celery worker --uid`). The journal is opened by the first who writes, so
-its folder is that user's; a process that only loads the application, as root perhaps, makes none.
+A forked child shares none of it. Python's fork is detected by its hook, a fork in C, which calls none (uWSGI), by the
+process id, and a change of user by the user id (`celery worker --uid`). The first write opens the journal, so that user
+owns its directory; a process that only loads the application, as root perhaps, makes none.
 """
 
 from __future__ import annotations
@@ -20,64 +20,64 @@ from sluice_agent.stats import Counts
 from sluice_agent.transport.directory import open_directory
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.shippers import Shippers
-from sluice_agent.uwsgi import threads_run
+from sluice_agent.uwsgi import can_run_threads
 
 if TYPE_CHECKING:
     from sluice_agent.monitor.queues import QueueSampler
 
-_AGAIN = 10.0  # seconds until threads that could not be started are tried again
+_RETRY_SECONDS = 10.0  # until threads that could not be started are tried again
 
 
 class Process:
-    """State of the agent that must not outlive the process, or the user, that it was made for: see `successor`."""
+    """State of the agent that must not outlive the process, or the user, for which it was made: see `successor`."""
 
     def __init__(self, settings: Settings) -> None:
-        has_a_key = settings.api_key is not None or settings.ackly_ingest_key is not None
-        self.may_ship = settings.ship == "auto" and has_a_key
+        has_key = settings.api_key is not None or settings.ackly_ingest_key is not None
+        self.may_ship = settings.ship == "auto" and has_key
         self.is_forked = False
         self.is_worker = False
         self.sampler: QueueSampler | None = None
         self.shippers: Shippers | None = None
         self.unjournaled = Counts()
-        """What was dropped while there was no journal."""
+        """The drops while there was no journal."""
         self._settings = settings
         self._pid, self._user = os.getpid(), os.geteuid()
-        self._opened: dict[str, Journal | None] = {}  # empty until somebody writes; None: no folder can be used
-        self._starting = threading.Lock()
-        self._starts_at = 0.0
+        self._opened: dict[str, Journal | None] = {}  # empty until the first write; None: no directory can be used
+        self._start_lock = threading.Lock()
+        self._retry_at = 0.0
         self._successors: dict[tuple[int, int], Process] = {}
 
     def is_current(self) -> bool:
-        """Whether this is still the process, and the user, that it was made for: 0.3 µs, asked at each event."""
+        """Return whether this is still the process, and the user, for which it was made: 0.3 µs, for each event."""
         return self._pid == os.getpid() and self._user == os.geteuid()
 
     def successor(self) -> Process:
-        """The state for what this process has become. Threads that ask at once are given the same one."""
-        made = Process(self._settings)
-        found = self._successors.setdefault((made._pid, made._user), made)
-        if found is made:
-            made._follow(self)
-        return found
+        """Return the state for the new process or user. Concurrent threads get the same one."""
+        new = Process(self._settings)
+        successor = self._successors.setdefault((new._pid, new._user), new)
+        if successor is new:
+            new._take_over(self)
+        return successor
 
     @property
     def journal(self) -> Journal | None:
-        """Where this process writes; opened by the first who asks. None where no folder can be used."""
+        """The journal of this process; the first access opens it. None if no directory can be used."""
         try:
             return self._opened["journal"]
         except KeyError:
             return self._open()
 
     @property
-    def opened(self) -> Journal | None:
-        """The same, and None where nobody has asked yet."""
+    def opened_journal(self) -> Journal | None:
+        """The journal if it has been opened, else None."""
         return self._opened.get("journal")
 
     def start_shippers(self) -> None:
-        """Ship from threads of this process, if it may; once."""
+        """Start to ship from threads of this process, if it may; once."""
         journal = self.journal
-        if journal is None or not self.may_ship or time.monotonic() < self._starts_at or not threads_run():
+        if journal is None or not self.may_ship or time.monotonic() < self._retry_at or not can_run_threads():
             return
-        if not self._starting.acquire(blocking=False):
+        if not self._start_lock.acquire(blocking=False):
             return  # another thread is at it, or this one is, and was interrupted by a signal handler that captures
         try:
             if self.shippers is None:
@@ -86,9 +86,9 @@ class Process:
                     self.shippers.request_priority()
                 if not self.shippers.start():
                     self.shippers.stop(0)
-                    self.shippers, self._starts_at = None, time.monotonic() + _AGAIN
+                    self.shippers, self._retry_at = None, time.monotonic() + _RETRY_SECONDS
         finally:
-            self._starting.release()
+            self._start_lock.release()
 
     def drop(self, reason: str) -> None:
         """Count an event that was captured and will not be sent."""
@@ -106,16 +106,16 @@ class Process:
             if "journal" not in self._opened:
                 logger.warning("sluice-agent is off: %s", error)
             return self._opened.setdefault("journal", None)
-        made = Journal(directory, settings.journal_max_bytes)
-        found = self._opened.setdefault("journal", made)  # a signal handler or another thread may have been faster
-        if found is made:
-            made.unwritten.update(self.unjournaled.dropped)
-        return found
+        new = Journal(directory, settings.journal_max_bytes)
+        journal = self._opened.setdefault("journal", new)  # a signal handler or another thread may have been faster
+        if journal is new:
+            new.unwritten.update(self.unjournaled.dropped)
+        return journal
 
-    def _follow(self, former: Process) -> None:
-        """Begin where `former` ends: in a forked child with nothing of it but the folder, else with its losses."""
+    def _take_over(self, former: Process) -> None:
+        """Continue from `former`: in a forked child with nothing but its directory, else with its drops."""
         is_child = self._pid != former._pid
-        journal = former.opened
+        journal = former.opened_journal
         self.may_ship = former.may_ship
         self.is_forked = former.is_forked or is_child
         if self._user == former._user and "journal" in former._opened:
@@ -134,11 +134,11 @@ class Process:
             journal.close()
             complain(
                 "user",
-                "This process has become user %d: its journal begins anew, in a folder of that user. What is left in "
-                "%s is delivered by a process of user %d.",
+                "This process now runs as user %d: it starts a new journal, in a directory of that user. A process of "
+                "user %d has to deliver the events that are left in %s.",
                 self._user,
-                journal.directory,
                 former._user,
+                journal.directory,
             )
-        losses = former.unjournaled.dropped + (journal.unwritten if journal is not None else Counter())
-        self.unjournaled = Counts(dropped=losses, read=losses.total())
+        dropped = former.unjournaled.dropped + (journal.unwritten if journal is not None else Counter())
+        self.unjournaled = Counts(dropped=dropped, read=dropped.total())

@@ -1,4 +1,4 @@
-"""Every ``SLUICE_*`` and ``ACKLY_*`` variable: its default, its unit, its bounds, and why it is so."""
+"""Every ``SLUICE_*`` and ``ACKLY_*`` variable: its default, its unit, its bounds, and the reason for them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ DEFAULT_ACKLY_URL = "https://www.ackly.dev/api/ingest"
 NO_CONNECTION = UUID(int=0)
 _ADDRESS = re.compile(r"(?:\[[^\s/\[\]]+\]|[^\s/\[\]]*):([0-9]{1,5})")
 
-Ending = Literal["completed", "failed", "cancelled"]
-ENDINGS: tuple[Ending, ...] = get_args(Ending)
+EndState = Literal["completed", "failed", "cancelled"]
+END_STATES: tuple[EndState, ...] = get_args(EndState)
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """What the agent is told by its environment: field ``api_key`` is the variable ``SLUICE_API_KEY``, and so on.
+    """The agent's settings, read from its environment: field ``api_key`` is the variable ``SLUICE_API_KEY``, and so on.
 
     Those of the second destination, Ackly, begin with ``ACKLY_``: ``ackly_url`` is the variable ``ACKLY_URL``. An
-    argument of the same name takes the place of a variable. An empty variable counts as unset.
-    Raises `ConfigError`, which names the variable, its value (a key never) and what is right.
+    argument of the same name overrides a variable. An empty variable counts as unset.
+    Raises `ConfigError`, which names the variable, its value (never a key) and the values that are allowed.
     """
 
     model_config = SettingsConfigDict(
@@ -45,20 +45,20 @@ class Settings(BaseSettings):
     """The ingest key, ``sk_…``. Without one the agent is off."""
 
     connection_id: UUID | None = None
-    """The connection that the key belongs to, a UUID. Needed with a key."""
+    """The connection that the key belongs to, a UUID. Required with a key."""
 
     api_url: str = DEFAULT_API_URL
     """Events are POSTed to ``{api_url}/ingest``."""
 
     base_url: str | None = None
-    """The vendor's older name for the endpoint, without ``/api``. Read only where ``api_url`` is not set."""
+    """The vendor's older name for the endpoint, without ``/api``. Read only if ``api_url`` is not set."""
 
     enabled: bool = True
-    """``0`` switches the agent off, whatever else is set."""
+    """``0`` switches the agent off, regardless of other settings."""
 
     state_dir: Path | None = None
-    """Where the journal lies; ``~`` is the user's home. Unset: the first of the XDG state folder, the temporary folder
-    and shared memory that can be written."""
+    """The directory of the journal; ``~`` is the user's home. Unset: the first writable one of the XDG state directory,
+    the temporary directory and shared memory."""
 
     ship: Literal["auto", "never"] = "auto"
     """``never``: this process only writes the journal; ``sluice-agent ship`` or another process sends it."""
@@ -70,10 +70,10 @@ class Settings(BaseSettings):
     """The most events in one request."""
 
     batch_bytes: Annotated[int, Field(ge=1_000, le=50_000_000)] = 1_000_000
-    """The most bytes in one request's body, before compression. An endpoint's 413 lowers it for as long as it lives."""
+    """The most bytes in one request's body, before compression. An endpoint's 413 lowers it until shipping ends."""
 
     journal_max_bytes: Annotated[int, Field(ge=1_000_000)] = 268_435_456
-    """The most bytes that the journal's folder takes; then the oldest is dropped, and counted."""
+    """The most bytes that the journal's directory takes; beyond it the oldest events are dropped, and counted."""
 
     daily_budget: Annotated[int | None, Field(ge=1)] = None
     """The most events that are sent to Sluice in a UTC day from this journal; unset: any number. As it runs out,
@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     """Seconds between two heartbeats of a worker; ``0``: none. Sluice shows a worker offline after 6 s of silence."""
 
     queues: bool = False
-    """``1``: a worker samples the depth of queues, if it is the one of all agents that the broker elects. A sidecar
-    does so without being told."""
+    """``1``: a worker samples the depth of queues, if the broker elects it among all agents. A sidecar does so without
+    this setting."""
 
     queue_interval: Seconds = 10.0
     """Seconds between two samples of a queue's depth; ``0``: none."""
@@ -96,68 +96,67 @@ class Settings(BaseSettings):
     """``1``: arguments and results are sent, after redaction."""
 
     message_header: bool = True
-    """``0``: messages that are published here do not get our header, ``sluice_agent``. Their workers then report
-    `queued` once more as they receive a job, and do not know when it was created."""
+    """``0``: messages that are published here do not get the header ``sluice_agent``. Their workers then report
+    `queued` once more when they receive a job, and do not know when it was created."""
 
     health_addr: str | None = None
-    """``[host]:port`` where a sidecar answers probes: ``/healthz``, ``/readyz`` and ``/metrics``."""
+    """``[host]:port`` at which a sidecar answers probes: ``/healthz``, ``/readyz`` and ``/metrics``."""
 
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The lowest level that the logger ``sluice_agent`` passes on."""
 
     ackly_ingest_key: Annotated[SecretStr | None, Field(validation_alias="ACKLY_INGEST_KEY")] = None
-    """The ingest key of an Ackly source. With it, how jobs ended is told to Ackly too; without ``api_key``, only there.
-    """
+    """The ingest key of an Ackly source. With it, jobs' ends are sent to Ackly too; without ``api_key``, only there."""
 
     ackly_url: Annotated[str, Field(validation_alias="ACKLY_URL")] = DEFAULT_ACKLY_URL
-    """Ackly's events are POSTed here, one a request."""
+    """Ackly's events are POSTed here, one per request."""
 
     ackly_tasks: Annotated[tuple[str, ...], NoDecode, Field(validation_alias="ACKLY_TASKS")] = ("*",)
-    """Names of the tasks that Ackly hears of, comma-separated; ``*`` and ``?`` match as in file names."""
+    """Names of the tasks whose ends are sent to Ackly, comma-separated; ``*`` and ``?`` match as in file names."""
 
-    ackly_states: Annotated[tuple[Ending, ...], NoDecode, Field(validation_alias="ACKLY_STATES")] = ENDINGS
-    """The ends of jobs that Ackly hears of, comma-separated: ``completed``, ``failed``, ``cancelled``."""
+    ackly_states: Annotated[tuple[EndState, ...], NoDecode, Field(validation_alias="ACKLY_STATES")] = END_STATES
+    """The ends of jobs that are sent to Ackly, comma-separated: ``completed``, ``failed``, ``cancelled``."""
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_sentence(error)) from None
+            raise ConfigError(_error_text(error)) from None
 
     @property
     def active(self) -> bool:
-        """Whether to capture: switched on, and with a key, or with a connection where somebody else ships."""
-        has_a_key = self.api_key is not None or self.ackly_ingest_key is not None
-        return self.enabled and (has_a_key or (self.ship == "never" and self.connection_id is not None))
+        """Whether to capture: switched on, and with a key, or with a connection if another process ships."""
+        has_key = self.api_key is not None or self.ackly_ingest_key is not None
+        return self.enabled and (has_key or (self.ship == "never" and self.connection_id is not None))
 
     @property
     def connection(self) -> UUID:
-        """The connection that events are made for and the journal is named after; zeros where only Ackly is told."""
+        """The connection in events and in the journal's name; zeros if Ackly is the only destination."""
         return self.connection_id or NO_CONNECTION
 
     @property
     def ingest_url(self) -> str:
-        """Where events are POSTed."""
+        """The URL to which events are POSTed."""
         return f"{self.api_url}/ingest"
 
     @field_validator("*", mode="before")
     @classmethod
-    def _without_space_around(cls, value: Any) -> Any:
-        return value.strip() if isinstance(value, str) else value  # a secret's file ends with a newline
+    def _strip(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value  # the file of a secret ends with a newline
 
     @field_validator("state_dir")
     @classmethod
-    def _is_the_same_from_everywhere(cls, directory: Path | None) -> Path | None:
+    def _make_absolute(cls, directory: Path | None) -> Path | None:
         try:
-            return directory and directory.expanduser().absolute()  # the process may change its folder
+            return directory and directory.expanduser().absolute()  # the process may change its working directory
         except RuntimeError:
-            raise ValueError("a folder: there is no such user's home") from None
+            raise ValueError("a directory: the home of that user is unknown") from None
         except OSError:
-            raise ValueError("an absolute folder: the current one is gone") from None
+            raise ValueError("an absolute path: the current directory no longer exists") from None
 
     @field_validator("api_key")
     @classmethod
-    def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None:
             text = key.get_secret_value()
             if not text.startswith("sk_") or not text.isascii() or not text.isprintable() or " " in text:
@@ -166,7 +165,7 @@ class Settings(BaseSettings):
 
     @field_validator("ackly_ingest_key")
     @classmethod
-    def _is_a_key_of_ackly(cls, key: SecretStr | None) -> SecretStr | None:
+    def _check_ackly_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None:
             text = key.get_secret_value()
             if not text.isascii() or not text.isprintable() or " " in text or text.startswith("sk_"):
@@ -175,10 +174,10 @@ class Settings(BaseSettings):
 
     @field_validator("api_url", "base_url", "ackly_url")
     @classmethod
-    def _is_a_url(cls, url: str | None, about: ValidationInfo) -> str | None:
+    def _check_url(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url is None:
             return None
-        example = DEFAULT_ACKLY_URL if about.field_name == "ackly_url" else DEFAULT_API_URL
+        example = DEFAULT_ACKLY_URL if info.field_name == "ackly_url" else DEFAULT_API_URL
         try:
             parts = urlsplit(url)
         except ValueError:
@@ -189,7 +188,7 @@ class Settings(BaseSettings):
         if not url.isprintable() or " " in url:
             raise ValueError(f"an address such as {example}, without spaces")
         if parts.username is not None:
-            raise ValueError(f"an address such as {example}, without user and password: what is sent names its key")
+            raise ValueError(f"an address such as {example}, without user and password: each request carries the key")
         try:
             _ = parts.port
         except ValueError:
@@ -198,38 +197,38 @@ class Settings(BaseSettings):
 
     @field_validator("ignore_tasks", "ackly_tasks", "ackly_states", mode="before")
     @classmethod
-    def _are_listed(cls, names: Any, about: ValidationInfo) -> Any:
+    def _split_names(cls, names: Any, info: ValidationInfo) -> Any:
         if not isinstance(names, str):
             return names
-        listed = tuple(name.strip() for name in names.split(",") if name.strip())
-        if not listed and about.field_name != "ignore_tasks":
-            raise ValueError("one at least, comma-separated; unset, it is all of them")
-        return listed
+        parsed = tuple(name.strip() for name in names.split(",") if name.strip())
+        if not parsed and info.field_name != "ignore_tasks":
+            raise ValueError("at least one name, comma-separated; unset, it means all of them")
+        return parsed
 
     @field_validator("log_level", "ship", mode="before")
     @classmethod
-    def _in_any_case(cls, word: Any) -> Any:
-        return word.lower() if isinstance(word, str) else word
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("health_addr")
     @classmethod
-    def _is_an_address(cls, address: str | None) -> str | None:
+    def _check_address(cls, address: str | None) -> str | None:
         if address is None:
             return None
-        found = _ADDRESS.fullmatch(address)
-        if not found or not 0 < int(found[1]) < 65_536:
+        match = _ADDRESS.fullmatch(address)
+        if not match or not 0 < int(match[1]) < 65_536:
             raise ValueError("[host]:port, such as :8081")
         return address
 
     @model_validator(mode="before")
     @classmethod
-    def _older_name_of_the_endpoint(cls, values: Any) -> Any:
+    def _read_base_url(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("base_url") and not values.get("api_url"):
             return {**values, "api_url": str(values["base_url"]).rstrip("/") + "/api"}
         return values
 
     @model_validator(mode="after")
-    def _key_has_a_connection(self) -> Settings:
+    def _check_connection(self) -> Settings:
         if self.active and self.connection_id is None and self.api_key is not None:
             raise ValueError(
                 f"{PREFIX}CONNECTION_ID is not set: with {PREFIX}API_KEY it must hold the UUID of the connection "
@@ -238,14 +237,16 @@ class Settings(BaseSettings):
         return self
 
 
-def _sentence(error: ValidationError) -> str:
-    faults = {str(fault["loc"][0]) if fault["loc"] else "": fault for fault in error.errors()}
-    if "base_url" in faults:  # the other was made of it
-        faults.pop("api_url", None)
-    return "; ".join(_fault(field, fault["type"], fault["msg"], fault.get("input")) for field, fault in faults.items())
+def _error_text(error: ValidationError) -> str:
+    errors = {str(detail["loc"][0]) if detail["loc"] else "": detail for detail in error.errors()}
+    if "base_url" in errors:  # `api_url` was made from it
+        errors.pop("api_url", None)
+    return "; ".join(
+        _field_error(field, detail["type"], detail["msg"], detail.get("input")) for field, detail in errors.items()
+    )
 
 
-def _fault(field: str, kind: str, message: str, value: Any) -> str:
+def _field_error(field: str, kind: str, message: str, value: Any) -> str:
     message = message.removeprefix("Value error, ")
     if not field:
         return message
@@ -253,5 +254,5 @@ def _fault(field: str, kind: str, message: str, value: Any) -> str:
     # A key may have been put into the wrong variable, and an address may hold a password.
     is_secret = variable.endswith("_KEY") or "sk_" in str(value) or "@" in str(value)
     shown = "its value" if is_secret else repr(value)
-    right = f"must be {message}" if kind == "value_error" else message[:1].lower() + message[1:]
-    return f"{variable} is malformed: {shown} {right.removeprefix('input ')}"
+    rule = f"must be {message}" if kind == "value_error" else message[:1].lower() + message[1:]
+    return f"{variable} is malformed: {shown} {rule.removeprefix('input ')}"

@@ -1,4 +1,4 @@
-"""The counters of the promise that nothing is lost quietly: captured = delivered + rejected + dropped + pending."""
+"""The counters that show that no event is lost silently: captured = delivered + rejected + dropped + pending."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, TypedDict
 
 
 class Stats(TypedDict):
-    """The accounts of one journal, in events.
+    """The counts of one journal, in events.
 
-    `captured` is counted where events are read, the four figures below it where their fate is known: that they add up
-    is the promise, and not how they are computed.
-    `delivered` includes the `duplicates` that the endpoint already had. `dropped` says why, by reason.
+    `captured` is counted where events are read, the four figures below it where the result of each is known: that they
+    add up is a check, not how they are computed.
+    `delivered` includes the `duplicates` that the endpoint already had. `dropped` is counted by reason.
     """
 
     captured: int
@@ -24,38 +24,38 @@ class Stats(TypedDict):
     duplicates: int
 
 
-_MOST = 2**53  # what every reader of JSON and of metrics can hold
+_MAX_INT = 2**53  # the largest that every parser of JSON and of metrics can represent
 
 
 def checked_int(value: Any) -> int:
-    """`value`, a count or an offset from a file; raises TypeError or ValueError where it can be none.
+    """Return `value`, a count or an offset from a file; raise TypeError or ValueError if it is neither.
 
-    What is on a disk may be corrupted, and a negative count would be taken off what is counted rightly.
+    A file may be corrupted, and a negative count would reduce the correct ones.
     """
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"a whole number is {type(value).__name__}")
-    if not 0 <= value <= _MOST:
-        raise ValueError("a count is out of its range")
+        raise TypeError(f"expected an int, got {type(value).__name__}")
+    if not 0 <= value <= _MAX_INT:
+        raise ValueError("a count is out of range")
     return value
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the events that a destination's cursor has passed."""
+    """The results of the events that a destination's cursor has passed, by number."""
 
     delivered: int = 0
     duplicates: int = 0
     rejected: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
-    """What the destination does not choose to be told: no part of its accounts."""
+    """Events that the destination's selector excludes: not part of its counts."""
     read: int = 0
-    """Events as they were read, before anything became of them: to hold the other figures against."""
+    """Events as they were read, before their result was known: a check of the other figures."""
     resent: int = 0
     """Events that were sent a second time because the answer was lost: the endpoint may have them twice."""
 
     def add(self, other: Counts) -> None:
-        """Add what `other` counted."""
+        """Add the counts of `other`."""
         self.delivered += other.delivered
         self.duplicates += other.duplicates
         self.rejected += other.rejected
@@ -65,7 +65,7 @@ class Counts:
         self.resent += other.resent
 
     def subtract(self, other: Counts) -> None:
-        """Take off the events and losses of `other`, which are accounted for elsewhere, whatever came of them here."""
+        """Subtract the events and drops of `other`, which are counted elsewhere, whatever their result was here."""
         delivered = min(self.delivered, other.delivered)
         self.delivered -= delivered
         self.duplicates = min(self.duplicates, self.delivered)
@@ -74,7 +74,7 @@ class Counts:
         self.read -= other.read
 
     def to_dict(self) -> dict[str, Any]:
-        """The counts as they are kept in a cursor's file."""
+        """Return the counts as they are stored in a cursor's file."""
         return {
             "delivered": self.delivered,
             "duplicates": self.duplicates,
@@ -87,7 +87,7 @@ class Counts:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Counts:
-        """The counts in `values`; raises TypeError, ValueError, KeyError or AttributeError where they are none."""
+        """Return the counts in `values`; raise TypeError, ValueError, KeyError or AttributeError if one is invalid."""
         return cls(
             delivered=checked_int(values["delivered"]),
             duplicates=checked_int(values["duplicates"]),
@@ -99,7 +99,7 @@ class Counts:
         )
 
     def stats(self, pending: int) -> Stats:
-        """These counts with what is still pending, as anyone can read them."""
+        """Return these counts with the events still pending, for users."""
         return Stats(
             captured=self.read + pending,
             delivered=self.delivered,

@@ -1,8 +1,8 @@
-"""uWSGI as a host: where a thread of ours may be started.
+"""uWSGI as a host: decide whether the agent may start a thread in a process.
 
-It forks its workers in C, without Python's hooks. A child of a process in which another thread has asked for the GIL
-waits for that thread at its first step, for ever: so none of ours may be there before the fork. Before 2.0.27 it keeps
-the GIL between requests unless threads are enabled, and a thread then hardly runs.
+uWSGI forks its workers in C, without Python's hooks. If another thread waits for the GIL at the fork, the child blocks
+for ever at its first step, waiting for that thread: so no thread of ours may exist before the fork. Before 2.0.27,
+uWSGI keeps the GIL between requests unless threads are enabled, and a thread then hardly runs.
 """
 
 from __future__ import annotations
@@ -14,25 +14,31 @@ from typing import Any
 
 from sluice_agent.log import complain
 
-_RUNS_THREADS = (2, 0, 27)  # the first version that does so by itself
-_OPTIONS = ("enable-threads", "threads", "gevent", "asyncio", "greenlet")  # with any of them threads, or greenlets, run
+_FIRST_WITH_THREADS = (2, 0, 27)  # the first version that runs threads by default
+_OPTIONS = (
+    "enable-threads",
+    "threads",
+    "gevent",
+    "asyncio",
+    "greenlet",
+)  # each of them lets threads, or greenlets, run
 
 
-def threads_run() -> bool:
-    """Whether a thread that is started here runs, and is there in no fork. True where the host is not uWSGI."""
-    uwsgi: Any = sys.modules.get("uwsgi")  # it is there in the processes of uWSGI, and in no other
+def can_run_threads() -> bool:
+    """Return whether a thread that is started here runs, and exists before no fork. True if the host is not uWSGI."""
+    uwsgi: Any = sys.modules.get("uwsgi")  # uWSGI puts it into its processes; no other host does
     if uwsgi is None:
         return True
     try:
         is_forked = uwsgi.worker_id() > 0 or 0 < uwsgi.masterpid() != os.getpid()
         version = tuple(map(int, re.findall(rb"[0-9]+", uwsgi.version)[:3]))
-        are_enabled = version >= _RUNS_THREADS or any(name in uwsgi.opt for name in _OPTIONS)
-    except (AttributeError, TypeError):  # a module of that name that is none of uWSGI's
+        are_enabled = version >= _FIRST_WITH_THREADS or any(name in uwsgi.opt for name in _OPTIONS)
+    except (AttributeError, TypeError):  # another module of that name
         return True
     if is_forked and not are_enabled:
         complain(
             "uwsgi",
-            "uWSGI runs no Python threads without enable-threads: events are written, and wait for a worker or "
-            "`sluice-agent ship` on this host to send them.",
+            "uWSGI runs no Python threads without enable-threads: events are written, but not sent from here. Set "
+            "enable-threads, or let a worker or `sluice-agent ship` on this host send them.",
         )
     return is_forked and are_enabled

@@ -25,7 +25,7 @@ from sluice_agent.monitor import DurableQueue, Monitor
 from sluice_agent.monitor.broker_app import AddressFile, BrokerApp, check_address
 from sluice_agent.monitor.durable import why_not_durable
 from sluice_agent.monitor.queues.management import Management
-from sluice_agent.redaction import unfailing
+from sluice_agent.redaction import guarded_redact
 from sluice_agent.settings import Settings
 
 _GC_THRESHOLDS = (20_000, 20, 100)
@@ -207,7 +207,7 @@ def run_monitor(
         emit=agent.capture,
         drop=agent.drop,
         ignore_tasks=settings.ignore_tasks,
-        redact=unfailing(agent.redact) if settings.capture_args else None,
+        redact=guarded_redact(agent.redact) if settings.capture_args else None,
         remember=remember,
         heartbeat_interval=settings.heartbeat_interval,
         enable_events=enable_events,

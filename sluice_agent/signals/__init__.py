@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, signals
 
 from sluice_agent.globs import matcher
-from sluice_agent.redaction import Redact, unfailing
+from sluice_agent.redaction import Redact, guarded_redact
 from sluice_agent.shortfalls import SHORTFALLS
 from sluice_agent.signals.backend_failures import patch_backend_failures
 from sluice_agent.signals.cold_shutdown import ColdShutdown
@@ -66,7 +66,7 @@ def connect(
         drop=drop,
         connection_id=connection_id,
         is_ignored=matcher(ignore_tasks),
-        redact=unfailing(redact) if capture_args else None,
+        redact=guarded_redact(redact) if capture_args else None,
         can_keep=can_keep,
     )
     received = ReceivedRequests(in_greenlets=lambda: worker.in_greenlets)

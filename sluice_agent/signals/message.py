@@ -13,7 +13,7 @@ from sluice_agent.model import encode
 from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, PROCESS, RUN, is_count, replacements
 from sluice_agent.timestamps import timestamp_from_iso
 
-_KEPT = Limits(text=1_000, items=50, depth=6, total=10_000)
+_STAMP_LIMITS = Limits(text=1_000, items=50, depth=6, total=10_000)
 _MAX_PRIORITY = 2**31 - 1  # brokers use a few bits; Python refuses to print an integer of thousands of digits
 _MAX_RETRIES = 2**31 - 1  # receivers of events may count in 32 bits
 
@@ -85,12 +85,12 @@ def _attempt(retries: Any) -> int:
 def _plain_stamps(stamps: dict[Any, Any]) -> dict[str, Any]:
     """Return `stamps` unchanged if they are small and plain, else bounded: pickle carries any object."""
     try:
-        if len(encode(stamps)) <= _KEPT.total:
+        if len(encode(stamps)) <= _STAMP_LIMITS.total:
             return stamps
     except (TypeError, ValueError, RecursionError):
         pass
-    kept: dict[str, Any] = bounded(stamps, _KEPT)
-    return kept
+    small: dict[str, Any] = bounded(stamps, _STAMP_LIMITS)
+    return small
 
 
 def priority_of(value: Any) -> int | None:

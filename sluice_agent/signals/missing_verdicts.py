@@ -47,7 +47,7 @@ class MissingVerdicts:
         if run.is_eager:
             self._report(*ended)
         # Only the process that received the job, and so named the run, receives every verdict.
-        elif is_named_by(run.events.facts.run, os.getpid()):
+        elif is_named_by(run.events.facts.run_name, os.getpid()):
             self._wait(ended)
 
     def report_all(self) -> None:

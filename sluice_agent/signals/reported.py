@@ -32,7 +32,7 @@ class ReportedVerdicts:
 
 
 def _key(facts: JobFacts, state: JobState) -> str:
-    return f"{facts.external_id} {facts.attempt} {facts.run} {state.value}"
+    return f"{facts.external_id} {facts.attempt} {facts.run_name} {state.value}"
 
 
 _Value = TypeVar("_Value")

@@ -15,7 +15,7 @@ from celery import Task
 from celery.app.task import Context
 
 from sluice_agent.encoding import JobEvents
-from sluice_agent.identity import run_name
+from sluice_agent.identity import agent_run_name
 from sluice_agent.timestamps import timestamp_of_ns
 
 _TOKEN_BYTES = 6  # of a million processes of one name and pid, two have the same token with a chance of 1 in 600
@@ -36,16 +36,16 @@ class RunNames:
 
     def __init__(self) -> None:
         self._pid = 0
-        self._life = ""
+        self._token = ""
         self._numbers = count()
 
     def next(self, hostname: str) -> str:
         """Return a name that no other run has or will have. `hostname` is the worker's node name."""
         pid = os.getpid()
         if pid != self._pid:  # also in a process that was forked without Python's hooks
-            self._life = token_hex(_TOKEN_BYTES)
+            self._token = token_hex(_TOKEN_BYTES)
             self._pid = pid
-        return run_name(hostname, pid, self._life, next(self._numbers))
+        return agent_run_name(hostname, pid, self._token, next(self._numbers))
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ _CALLS = 5_000
 def measure() -> list[tuple[str, float]]:
     """What was timed, and the best of seven runs in microseconds a call."""
     connection = str(uuid.uuid4())
-    facts = JobFacts(str(uuid.uuid4()), "shop.orders.charge", 1, "celery", "celery@host", 3, run="celery@host/1/0")
+    facts = JobFacts(str(uuid.uuid4()), "shop.orders.charge", 1, "celery", "celery@host", 3, run_name="celery@host/1/0")
     told = JobEvents(connection, facts)
     now = timestamp(time.time())
     line = told.event(JobState.COMPLETED, "SUCCESS", now, started=now)

@@ -94,7 +94,7 @@ def test_a_process_that_captured_before_goes_on_as_the_user_that_it_has_become(
     process = host.start("-c", textwrap.dedent(BECOMES_NOBODY), env={"BEFORE": "1", **places})
     assert process.wait() == 0, process.tail()
     assert len(host.endpoint.events) == 2
-    assert process.logs().count(f"This process has become user {NOBODY}") == 1
+    assert process.logs().count(f"This process now runs as user {NOBODY}") == 1
     assert "sluice-agent is off" not in process.logs()
     assert [place.stat().st_uid for place in shared.glob("sluice-*")] == [NOBODY]
 

@@ -31,7 +31,7 @@ LATE = 30.0  # seconds in which another one must lead
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A complaint is made once a minute: each test hears its own."""
-    monkeypatch.setattr(log, "_last_said", {})
+    monkeypatch.setattr(log, "_last_logged", {})
 
 
 def moments(endpoint: Endpoint, queue: str) -> list[float]:

@@ -388,7 +388,7 @@ def test_a_folder_broker_is_counted_too(
     brokers: Callable[[str], Broker], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any other broker of kombu's has a way to count; it holds no election, and knows no consumers."""
-    monkeypatch.setattr(log, "_last_said", {})
+    monkeypatch.setattr(log, "_last_logged", {})
     broker = brokers("filesystem")
     app = broker.app()
     send(app, 3)

@@ -32,7 +32,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the machine's own variables, and the complaints of earlier tests."""
     for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(log, "_last_said", {})
+    monkeypatch.setattr(log, "_last_logged", {})
 
 
 @pytest.fixture

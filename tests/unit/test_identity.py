@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_agent.identity import (
+    agent_run_name,
     is_named_by,
     job_event_id,
     publication_of,
     run_in,
-    run_name,
     run_of,
     worker_event_id,
 )
@@ -46,8 +46,8 @@ def test_whatever_differs_in_a_transition_differs_in_its_id() -> None:
         job_event_id("connection", "job-2", "active", 1),
         job_event_id("connection", "job-1", "failed", 1),
         job_event_id("connection", "job-1", "active", 2),
-        job_event_id(*JOB, run="w/1/0"),
-        job_event_id(*JOB, run="w/1/0r"),
+        job_event_id(*JOB, run_name="w/1/0"),
+        job_event_id(*JOB, run_name="w/1/0r"),
         job_event_id(*JOB, progress=0.0),
         job_event_id(*JOB, progress=0.5),
         worker_event_id(*WORKER),
@@ -58,11 +58,11 @@ def test_whatever_differs_in_a_transition_differs_in_its_id() -> None:
 
 
 @given(any_text, any_text)
-def test_an_id_can_be_made_of_any_text(external_id: str, run: str) -> None:
+def test_an_id_can_be_made_of_any_text(external_id: str, run_name: str) -> None:
     """A job with a strange id would raise inside the user's task, and never be seen."""
-    made = job_event_id("connection", external_id, "active", 1, run=run)
+    made = job_event_id("connection", external_id, "active", 1, run_name=run_name)
     assert re.fullmatch(r"[\w:@/+-]{1,64}\.1\.[0-9a-f]{32}\.active", made, re.ASCII)
-    assert made == job_event_id("connection", external_id, "active", 1, run=run)
+    assert made == job_event_id("connection", external_id, "active", 1, run_name=run_name)
 
 
 @given(any_text, any_text, any_text, any_text)
@@ -82,16 +82,16 @@ def test_a_run_is_named_by_its_four_facts() -> None:
 def test_a_run_has_a_name_of_its_own() -> None:
     """A container that is started again has the same name and number: its runs would be taken for the ones before."""
     facts = [("celery@a", 1, "life", 0), ("celery@a", 1, "life", 1), ("celery@a", 1, "next", 0), ("celery@b", 1, "", 0)]
-    assert len({run_name(*each) for each in facts}) == len(facts)
+    assert len({agent_run_name(*each) for each in facts}) == len(facts)
 
 
 def test_a_run_belongs_to_the_process_that_executes_it() -> None:
     """A pool may give one receipt to two processes: under one id the end of the second run would be lost."""
-    run = run_name("celery@a", 12, "life", 0)
-    assert len({run_in(run, ""), run_in(run, "123"), run_in(run, "124")}) == 3
-    assert run_in(run, "") == run
-    assert is_named_by(run, 12)
-    assert not is_named_by(run, 2)
+    run_name = agent_run_name("celery@a", 12, "life", 0)
+    assert len({run_in(run_name, ""), run_in(run_name, "123"), run_in(run_name, "124")}) == 3
+    assert run_in(run_name, "") == run_name
+    assert is_named_by(run_name, 12)
+    assert not is_named_by(run_name, 2)
 
 
 def test_a_publication_is_told_apart_where_its_id_may_come_again() -> None:

@@ -47,7 +47,7 @@ def append(process: Process, number: int) -> None:
 
 def test_no_folder_is_made_before_somebody_writes(process: Process, tmp_path: Path) -> None:
     """A process that loads the application as root, and ends or drops its privileges, would lock the user out."""
-    assert process.opened is None
+    assert process.opened_journal is None
     assert list(tmp_path.iterdir()) == []
     append(process, 1)
     assert [place.name for place in tmp_path.iterdir()] == [CONNECTION]
@@ -76,8 +76,8 @@ def test_a_child_writes_a_file_of_its_own_and_counts_nothing_twice(process: Proc
         assert mine.is_current()
         assert mine.is_forked
         append(mine, 2)
-        assert mine.opened is not None
-        mine.opened.close()
+        assert mine.opened_journal is not None
+        mine.opened_journal.close()
 
     assert in_a_child(child) == 0
     over.set()
@@ -121,7 +121,7 @@ def test_where_no_thread_can_be_started_the_lock_is_left_to_others(
         process.start_shippers()
     assert process.shippers is None
     assert who_ships(process.journal.directory, "sluice") is None
-    process._starts_at = 0.0
+    process._retry_at = 0.0
     process.start_shippers()
     assert process.shippers is not None
     process.shippers.stop(0)

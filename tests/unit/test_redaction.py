@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_agent.model import encode
-from sluice_agent.redaction import HIDDEN, redact, unfailing
+from sluice_agent.redaction import HIDDEN, guarded_redact, redact
 
 MANY: list[Any] = ["leaf"] * 50
 for _ in range(5):
@@ -108,7 +108,7 @@ def test_the_memory_that_is_taken_does_not_grow_with_the_value(value: Any, hook:
     """A worker of 500 MB would be killed for a look at a value of 100 MB."""
     tracemalloc.start()
     try:
-        sent = unfailing(hook)("args", value)
+        sent = guarded_redact(hook)("args", value)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -122,6 +122,6 @@ def test_a_hook_that_fails_hides_the_value_and_loses_no_event() -> None:
     def broken(name: str, value: Any) -> Any:
         raise KeyError(name)
 
-    assert unfailing(broken)("args", ["secret"]) == HIDDEN
-    assert unfailing(lambda name, value: object())("args", ["secret"]) == HIDDEN
-    assert unfailing(lambda name, value: None)("args", ["secret"]) is None
+    assert guarded_redact(broken)("args", ["secret"]) == HIDDEN
+    assert guarded_redact(lambda name, value: object())("args", ["secret"]) == HIDDEN
+    assert guarded_redact(lambda name, value: None)("args", ["secret"]) is None

@@ -113,8 +113,8 @@ REFUSED = [
     ("SLUICE_HEALTH_ADDR", "a b:8081", "[host]:port"),
     ("SLUICE_LOG_LEVEL", "loud", "'info'"),
     ("ACKLY_URL", "ackly.dev", "https://www.ackly.dev/api/ingest"),
-    ("ACKLY_TASKS", ",", "one at least"),
-    ("ACKLY_STATES", ",", "one at least"),
+    ("ACKLY_TASKS", ",", "at least one name"),
+    ("ACKLY_STATES", ",", "at least one name"),
 ]
 
 
@@ -299,5 +299,5 @@ def test_a_relative_folder_where_the_current_one_is_gone(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path / "release")
     (tmp_path / "release").rmdir()
     monkeypatch.setenv("SLUICE_STATE_DIR", "x")
-    with pytest.raises(ConfigError, match="SLUICE_STATE_DIR is malformed: 'x' must be an absolute folder"):
+    with pytest.raises(ConfigError, match="SLUICE_STATE_DIR is malformed: 'x' must be an absolute path"):
         Settings()

@@ -29,7 +29,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """None of the machine's own variables, and no complaint of an earlier test."""
     for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(log, "_last_said", {})
+    monkeypatch.setattr(log, "_last_logged", {})
 
 
 @pytest.fixture

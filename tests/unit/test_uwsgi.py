@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from sluice_agent import log
-from sluice_agent.uwsgi import threads_run
+from sluice_agent.uwsgi import can_run_threads
 
 
 @pytest.fixture(autouse=True)
 def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
     """A complaint of an earlier test silences none of this one's."""
-    monkeypatch.setattr(log, "_last_said", {})
+    monkeypatch.setattr(log, "_last_logged", {})
 
 
 def under(monkeypatch: pytest.MonkeyPatch, version: bytes, worker: int, master: int, **opt: Any) -> bool:
@@ -24,15 +24,15 @@ def under(monkeypatch: pytest.MonkeyPatch, version: bytes, worker: int, master: 
     options = {name.replace("_", "-"): value for name, value in opt.items()}
     uwsgi = SimpleNamespace(version=version, opt=options, worker_id=lambda: worker, masterpid=lambda: master)
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
-    return threads_run()
+    return can_run_threads()
 
 
 def test_elsewhere_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing would be shipped by anybody."""
     monkeypatch.delitem(sys.modules, "uwsgi", raising=False)
-    assert threads_run()
+    assert can_run_threads()
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(__name__="a stub for type checkers"))
-    assert threads_run()
+    assert can_run_threads()
 
 
 def test_none_is_started_before_the_fork(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

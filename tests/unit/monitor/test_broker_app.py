@@ -19,7 +19,7 @@ def test_the_last_good_address_is_used_while_the_file_holds_none(
     app = BrokerApp(AddressFile(file), {})
     assert app.connection_for_read().hostname == "one"
     for content in (b"", b"\xff", b"foo://bar", None):
-        monkeypatch.setattr(log, "_last_said", {})
+        monkeypatch.setattr(log, "_last_logged", {})
         caplog.clear()
         file.write_bytes(content) if content is not None else file.unlink()
         assert app.connection_for_write().hostname == "one"

@@ -25,7 +25,7 @@ def cluster() -> Cluster:
 
 def id_of(state: str, attempt: int = 1, run: str = RUN) -> str:
     """The id that the worker's own agent gives to this transition of ``job-1``."""
-    return job_event_id(CONNECTION, "job-1", state, attempt, run=run)
+    return job_event_id(CONNECTION, "job-1", state, attempt, run_name=run)
 
 
 def test_a_job_that_succeeds(cluster: Cluster) -> None:

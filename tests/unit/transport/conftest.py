@@ -22,7 +22,7 @@ from tests.unit.transport.lines import CONNECTION
 @pytest.fixture(autouse=True)
 def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
     """A complaint of an earlier test silences none of this one's."""
-    monkeypatch.setattr(log, "_last_said", {})
+    monkeypatch.setattr(log, "_last_logged", {})
 
 
 @pytest.fixture
