@@ -1,6 +1,6 @@
-"""A process of its own, in which an exception strikes at every step that the agent takes: see `test_asynchronous`.
+"""A program in which an exception strikes at every step that the agent takes: see `test_async_exceptions`.
 
-Its argument says in what: `progress`, `publish` or `run`. It prints, as JSON, what comes of that at each step.
+Its argument is the action: `progress`, `publish` or `run`. It prints the result of every step, as JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from celery.utils.dispatch import signal as dispatching
 import sluice_agent
 from sluice_agent import signals
 
-PLACES = (str(Path(sluice_agent.__file__).parent), dispatching.__file__)
+STRUCK_FILES = (str(Path(sluice_agent.__file__).parent), dispatching.__file__)
 
 app = Celery("struck", broker="memory://", backend="cache+memory://", set_as_current=False)
 emitted: list[dict[str, Any]] = []
@@ -35,7 +35,7 @@ report_progress = signals.connect(
 
 
 class TooLongError(TimeoutError):
-    """What the host's signal handler raises."""
+    """Exception of the host's signal handler."""
 
 
 KINDS = {"own": TooLongError, "plain": TimeoutError, "celery": SoftTimeLimitExceeded}
@@ -45,7 +45,7 @@ class Strike:
     """Raises at the step `at`, from an OS signal handler, as a time limit does."""
 
     def __init__(self, at: int, kind: type[Exception]) -> None:
-        self._left = at
+        self._steps_left = at
         self._kind = kind
         self.has_struck = False
 
@@ -58,10 +58,10 @@ class Strike:
         sys.setprofile(None)
 
     def _trace(self, frame: FrameType, event: str, _argument: Any) -> None:
-        """Count what Python looks for signals at: where a function begins, and where one that is in C has returned."""
-        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(PLACES):
-            self._left -= 1
-            if self._left < 0 and not self.has_struck:
+        """Count the points at which Python checks for signals: a function begins, or one in C has returned."""
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(STRUCK_FILES):
+            self._steps_left -= 1
+            if self._steps_left < 0 and not self.has_struck:
                 self.has_struck = True
                 signal.raise_signal(signal.SIGALRM)
 
@@ -81,17 +81,17 @@ def reporter(at: int, kind: str) -> str:
 
 
 def progress(at: int, kind: str) -> str:
-    """A task reports its progress."""
+    """Run a task that reports its progress."""
     return str(reporter.apply((at, kind), throw=True).result)
 
 
 def publish(at: int, kind: str) -> str:
-    """A task is published."""
+    """Publish a task."""
     return _outcome(at, kind, task.apply_async)
 
 
 def run(at: int, kind: str) -> str:
-    """A task is run."""
+    """Run a task."""
     return _outcome(at, kind, task.apply)
 
 
@@ -106,15 +106,15 @@ def _outcome(at: int, kind: str, action: Callable[[], object]) -> str:
 
 
 def sweep(action: Callable[[int, str], str], kind: str) -> list[dict[str, Any]]:
-    """What comes of `action` where an exception strikes at its first step, its second, and so on."""
-    found: list[dict[str, Any]] = []
+    """Return the results of `action` when an exception strikes at its first step, its second, and so on."""
+    steps: list[dict[str, Any]] = []
     while True:
         emitted.clear()
         dropped.clear()
-        became = action(len(found), kind)
-        found.append({"became": became, "events": [job["state"] for job in emitted], "dropped": dict(dropped)})
-        if became == "done":
-            return found
+        result = action(len(steps), kind)
+        steps.append({"result": result, "events": [job["state"] for job in emitted], "dropped": dict(dropped)})
+        if result == "done":
+            return steps
 
 
 if __name__ == "__main__":

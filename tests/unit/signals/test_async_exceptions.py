@@ -1,4 +1,4 @@
-"""What is raised asynchronously, into the middle of our code, belongs to the host: a time limit, an alarm."""
+"""Asynchronous exceptions that strike in our code belong to the host: a time limit, an alarm."""
 
 from __future__ import annotations
 
@@ -23,67 +23,68 @@ Steps = dict[str, list[dict[str, Any]]]
 
 
 class TooLongError(Exception):
-    """The host's own."""
+    """Exception of the host."""
 
 
 def struck(action: str) -> Steps:
-    """What comes of an action that is struck at each of its steps, by the kind of exception."""
-    run = subprocess.run([sys.executable, "-m", "tests.unit.signals.struck", action], check=True, capture_output=True)
-    steps: Steps = json.loads(run.stdout)
-    assert all(len(found) > 10 for found in steps.values())
+    """Return the results of an action that is struck at every step, by the kind of exception."""
+    command = [sys.executable, "-m", "tests.unit.signals.struck", action]
+    ended = subprocess.run(command, check=True, capture_output=True)
+    steps: Steps = json.loads(ended.stdout)
+    assert all(len(of_kind) > 10 for of_kind in steps.values())
     return steps
 
 
-def test_whatever_step_of_a_report_is_struck_the_limit_reaches_the_task() -> None:
+def test_a_limit_that_strikes_at_any_step_of_a_report_reaches_the_task() -> None:
     """A task that limits itself, and reports its progress, would run on without a limit."""
     for steps in struck("progress").values():
-        assert {step["became"] for step in steps[:-1]} == {"raised"}
+        assert {step["result"] for step in steps[:-1]} == {"raised"}
         assert {step["events"][-1] for step in steps} == {"completed"}
         assert not any(step["dropped"] for step in steps)
 
 
-def test_whatever_step_of_a_publication_is_struck_the_limit_reaches_the_task() -> None:
+def test_a_limit_that_strikes_at_any_step_of_a_publication_reaches_the_task() -> None:
     """A fan-out task, which does nothing but publish, would run on past its soft limit."""
     for steps in struck("publish").values():
-        assert {step["became"] for step in steps[:-1]} == {"raised"}
+        assert {step["result"] for step in steps[:-1]} == {"raised"}
         assert not any(step["dropped"] for step in steps)
 
 
-def test_whatever_step_of_a_run_is_struck_the_run_comes_to_an_end() -> None:
-    """A job whose end is lost looks like one that still runs."""
+def test_a_run_that_is_struck_at_any_step_has_an_end() -> None:
+    """A job whose end is not reported looks as if it still ran."""
     for steps in struck("run").values():
         open_ends = [step for step in steps if step["events"] and step["events"][-1] not in ("completed", "failed")]
-        assert len(open_ends) <= 1, "that Celery has not called us yet: it fails the job itself, in a worker"
+        assert len(open_ends) <= 1, "at the one step before Celery calls us: in a worker it fails the job itself"
         assert not any(step["dropped"] for step in steps)
 
 
 def raised_in(action: Callable[[], object]) -> Exception:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - any: what it is is the question
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the caller checks which one
         action()
     return caught.value
 
 
 class Handler:
-    """A signal handler that is a method, and takes what it is given by any name."""
+    """A signal handler that is a method, with arguments of other names."""
 
     def handle(self, *args: Any) -> None:
         raise TimeoutError(f"signal {args[0]}")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no such signal here")
-def test_what_a_signal_handler_raises_is_not_taken_for_our_own() -> None:
-    """Most handlers raise TimeoutError, which is an OSError: it would be taken for a disk that is full."""
+def test_an_exception_of_a_signal_handler_is_not_taken_for_ours() -> None:
+    """Most handlers raise TimeoutError, which is an OSError: it would be taken for a full disk."""
     before = signal.signal(signal.SIGALRM, Handler().handle)
     try:
         error = raised_in(lambda: signal.raise_signal(signal.SIGALRM))
     finally:
         signal.signal(signal.SIGALRM, before)
     assert interrupted(error)
-    assert not is_asynchronous(raised_in(lambda: open("/no/such/file")))  # noqa: PTH123, SIM115 - it is to fail
+    assert not is_asynchronous(raised_in(lambda: open("/no/such/file")))  # noqa: PTH123, SIM115 - it must fail
     assert not is_asynchronous(raised_in(lambda: Handler().handle(14)))
 
 
-def test_what_another_thread_sets_is_not_taken_for_our_own() -> None:
+def test_an_exception_that_another_thread_sets_is_not_taken_for_ours() -> None:
     """Timeouts of web servers and of thread pools are raised in this way."""
     ours: dict[str, Any] = {"__name__": "sluice_agent.any"}
     exec("def step(set_in, *args): set_in(*args)", ours)  # it is struck as it returns from C
@@ -91,19 +92,19 @@ def test_what_another_thread_sets_is_not_taken_for_our_own() -> None:
     for kind in (TooLongError, TimeoutError, SoftTimeLimitExceeded):
         error = raised_in(partial(ours["step"], set_in, thread, ctypes.py_object(kind)))
         assert type(error) is kind
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # as where we catch it
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # as it is where we catch it
         assert is_asynchronous(error)
 
 
-def test_a_fault_of_our_own_stays_with_us() -> None:
-    """A task must not fail for a bug of its observer's."""
+def test_a_fault_of_ours_is_not_taken_for_asynchronous() -> None:
+    """A user's task would fail because of a bug of the agent."""
     assert not is_asynchronous(raised_in(lambda: cut_to(5, 1)))  # type: ignore[arg-type]
     assert not is_asynchronous(raised_in(lambda: {}["missing"]))
 
 
-def test_a_handler_in_the_middle_of_itself_comes_to_an_end() -> None:
-    """An OS signal handler that publishes more often than we can follow would fill the stack, and end its process."""
-    drop: list[str] = []
+def test_a_handler_that_is_entered_within_itself_ends() -> None:
+    """An OS signal handler that publishes faster than we can handle would fill the stack, and end its process."""
+    dropped: list[str] = []
     depth = 0
 
     def handle() -> None:
@@ -111,7 +112,7 @@ def test_a_handler_in_the_middle_of_itself_comes_to_an_end() -> None:
         depth += 1
         signal.raise_signal(signal.SIGALRM)
 
-    sink = Sink(emit=lambda _: None, drop=drop.append, connection_id="", is_ignored=lambda _: False, redact=None)
+    sink = Sink(emit=lambda _: None, drop=dropped.append, connection_id="", is_ignored=lambda _: False, redact=None)
     receive = guarded_receiver(sink, handle)
     before = signal.signal(signal.SIGALRM, lambda *_: receive() and None)
     try:
@@ -120,7 +121,7 @@ def test_a_handler_in_the_middle_of_itself_comes_to_an_end() -> None:
     finally:
         signal.signal(signal.SIGALRM, before)
     assert depth == 2 * 3
-    assert drop == ["reentrant"] * 2
+    assert dropped == ["reentrant"] * 2
 
 
 @pytest.mark.parametrize(
@@ -130,18 +131,18 @@ def test_a_handler_in_the_middle_of_itself_comes_to_an_end() -> None:
         ("import eventlet as m; m.monkey_patch(); from eventlet import spawn", "wait"),
     ],
 )
-def test_greenlets_are_told_apart_where_threads_are_patched_after_us(patching: str, waiting: str) -> None:
-    """A hook that waits has others begin meanwhile: taken for one handler in the middle of itself, they are lost."""
+def test_greenlets_are_distinguished_if_threads_are_patched_after_our_import(patching: str, waiting: str) -> None:
+    """While a hook waits, other handlers begin: taken for nested calls of one handler, their events are dropped."""
     code = f"""
 from sluice_agent.signals.context import Sink, guarded_receiver
 {patching}
 import time
-lost = []
-sink = Sink(emit=None, drop=lost.append, connection_id="", is_ignored=None, redact=None)
+dropped = []
+sink = Sink(emit=None, drop=dropped.append, connection_id="", is_ignored=None, redact=None)
 receive = guarded_receiver(sink, lambda: time.sleep(0.01))
 for greenlet in [spawn(receive) for _ in range(10)]:
     greenlet.{waiting}()
-print(len(lost))
+print(len(dropped))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.strip() == "0"
