@@ -7,10 +7,10 @@ import pytest
 from tests.gevent.conftest import rows
 from tests.integration.test_outcomes import (  # noqa: F401 - they run here a second time
     test_every_job_ends,
-    test_no_transition_is_told_twice,
+    test_no_transition_is_reported_twice,
     test_nothing_breaks_the_contract,
     test_outcome,
-    test_the_rules_hold_of_every_job,
+    test_the_rules_hold_for_every_job,
 )
 
 

@@ -1,6 +1,6 @@
 """pytest-celery without containers: its cluster fixtures over local servers and real worker processes.
 
-A test that takes `celery_setup` runs on every broker × pool. It narrows the matrix with
+A test that requests `celery_setup` runs on every broker × pool. It narrows the matrix with
 `@pytest.mark.parametrize("broker_name", ["redis"])` or `("pool", ["prefork"])`, and shapes the worker with
 `@pytest.mark.parametrize("worker_options", [{"args": ["--max-tasks-per-child=1"]}])`.
 """
@@ -44,7 +44,7 @@ def broker(brokers: Callable[[str], Broker], broker_name: str) -> Broker:
 
 @pytest.fixture
 def worker_options() -> dict[str, Any]:
-    """What `celery_setup`'s worker is started with beside broker and pool: any argument of `start_worker`."""
+    """Arguments of `start_worker` for `celery_setup`'s worker, beside broker and pool."""
     return {}
 
 

@@ -1,6 +1,6 @@
 """The Celery app of the integration tests: one task for each way in which a task can end.
 
-Configured by the environment alone, as its processes are started by tests: BROKER_URL, RESULT_BACKEND, CELERY_CONF
+Configured by the environment only, as tests start its processes: BROKER_URL, RESULT_BACKEND, CELERY_CONF
 (more settings, as JSON). The agent is installed unless SLUICE_TEST_INSTALL is 0.
 """
 
@@ -42,7 +42,7 @@ if os.environ.get("SLUICE_TEST_INSTALL", "1") != "0":
     if hasattr(sluice_agent, "install"):
         sluice_agent.install()
 
-if os.environ.get("POOL_HANGS"):  # as billiard's does when a child has died with a lock that the others need
+if os.environ.get("POOL_HANGS"):  # as billiard's pool does when a child died with a lock that the others need
     billiard.pool.Pool.join = lambda _: threading.Event().wait()
 
 
@@ -61,7 +61,7 @@ def add(x: float, y: float) -> float:
 
 @shared_task
 def tsum(numbers: list[float]) -> float:
-    """The body of a chord."""
+    """Return the sum: the body of a chord."""
     return sum(numbers)
 
 
@@ -83,13 +83,13 @@ def hold(started: str, release: str, timeout: float = 60.0) -> bool:
 
 @shared_task(acks_late=True)
 def hold_late(started: str, release: str, timeout: float = 60.0) -> bool:
-    """`hold`, acknowledged when it has ended."""
+    """Run `hold`, acknowledged when it has ended."""
     return hold(started, release, timeout)
 
 
 @shared_task
 def mark(path: str, line: str = "ran") -> None:
-    """Append a line to a file: how often did this really run?"""
+    """Append a line to a file, which counts the runs."""
     with Path(path).open("a") as file:
         file.write(f"{line}\n")
 
@@ -105,45 +105,45 @@ def progress(steps: int) -> int:
 
 @shared_task(bind=True)
 def replace_self(self: Task) -> Any:
-    """Go on as `add`, under the same id."""
+    """Continue as `add`, under the same id."""
     return self.replace(add.si(1, 2))
 
 
 @shared_task(bind=True, max_retries=1)
 def retry_and_replace_self(self: Task) -> Any:
-    """Be retried once, then go on as another task under the same id."""
+    """Be retried once, then continue as another task under the same id."""
     if not self.request.retries:
         raise self.retry(exc=ValueError("attempt 1"), countdown=0)
     return self.replace(add.si(1, 2))
 
 
 @shared_task(bind=True)
-def replace_self_by_one_that_retries(self: Task) -> Any:
-    """Go on as a task that is retried once, under the same id."""
+def replace_self_by_retrying_task(self: Task) -> Any:
+    """Continue as a task that is retried once, under the same id."""
     return self.replace(retry_then_succeed.si(1))
 
 
 @shared_task(bind=True)
 def replace_self_by_chain(self: Task) -> Any:
-    """Go on as a chain, whose last task has the same id."""
+    """Continue as a chain, whose last task has the same id."""
     return self.replace(chain(add.si(1, 2), add.s(3), add.s(4)))
 
 
 @shared_task(bind=True)
 def replace_self_by_group(self: Task) -> Any:
-    """Go on as a group, or rather as the task that collects its results under the same id."""
+    """Continue as a group, or rather as the task that collects its results under the same id."""
     return self.replace(group(add.si(1, 2), add.si(3, 4)))
 
 
 @shared_task
 def handle_error(task_id: str) -> str:
-    """What `link_error` calls, in a job of its own since it takes no more than the id."""
+    """Return the id; `link_error` calls this in a separate job, since its only parameter is the id."""
     return task_id
 
 
 @shared_task(bind=True)
 def progress_by_state(self: Task, steps: int) -> int:
-    """Celery's own convention."""
+    """Report progress by Celery's convention."""
     for step in range(1, steps + 1):
         self.update_state(state="PROGRESS", meta={"current": step, "total": steps})
     return steps
@@ -162,7 +162,7 @@ def strange_progress(self: Task) -> None:
 
 
 class LateProgress(Task):
-    """Says how far it is when it has ended."""
+    """A task that reports progress when it has ended."""
 
     def after_return(self, *_: Any) -> None:
         import sluice_agent
@@ -182,13 +182,13 @@ def publish_children(count: int) -> list[str]:
 
 @shared_task
 def publish_child(task_id: str) -> None:
-    """Publish a task under an id that is known before."""
+    """Publish a task under a given id."""
     noop.apply_async(task_id=task_id)
 
 
 @shared_task(bind=True)
 def headers_seen(self: Task) -> dict[str, Any]:
-    """The custom headers of the message, and what else of the agent a task can find on its request by its name."""
+    """Return the message's custom headers, and the request's attributes with the agent's name."""
     attributes = [name for name in vars(self.request) if name == "sluice_agent"]
     return {"headers": self.request.headers, "attributes": attributes}
 
@@ -233,7 +233,7 @@ def retry_without_raising(self: Task) -> None:
 
 @shared_task(bind=True)
 def retry_swallowed(self: Task) -> None:
-    """Catch the `Retry` with which Celery is to learn of the second attempt, and fail."""
+    """Catch the `Retry` that reports the second attempt to Celery, and fail."""
     if not self.request.retries:
         try:
             self.retry(countdown=0)
@@ -250,13 +250,13 @@ def publish_self_again(self: Task) -> None:
 
 @shared_task(bind=True, max_retries=2)
 def retry_exhausted(self: Task, countdown: float = 0.0) -> NoReturn:
-    """Three attempts, then the exception that was handed to `retry`."""
+    """Fail three attempts, then raise the exception that was passed to `retry`."""
     raise self.retry(exc=ValueError(f"attempt {self.request.retries + 1}"), countdown=countdown)
 
 
 @shared_task(bind=True, max_retries=2)
 def retry_exhausted_bare(self: Task) -> NoReturn:
-    """Three attempts, then MaxRetriesExceededError."""
+    """Fail three attempts, then raise MaxRetriesExceededError."""
     raise self.retry(countdown=0)
 
 
@@ -290,7 +290,7 @@ def unprintable_error() -> NoReturn:
 
 @shared_task
 def group_of_errors() -> NoReturn:
-    """Two errors in one, with a note."""
+    """Raise two errors in a group, with a note."""
     group = getattr(builtins, "ExceptionGroup", None)
     if group is None:  # Python 3.10
         raise RuntimeError("no groups")
@@ -306,7 +306,7 @@ def big_error(characters: int) -> NoReturn:
 
 @shared_task
 def surrogate_error() -> NoReturn:
-    """What `os.fsdecode` makes of a file name that is not UTF-8."""
+    """Raise an error with a text that `os.fsdecode` makes of a file name that is not UTF-8."""
     raise ValueError("no such file: \udcff\udcfe")
 
 
@@ -315,7 +315,7 @@ def unserialisable_result() -> Any:
     return threading.Lock()
 
 
-def _unable_once(backend: Any, method: str) -> None:
+def _fail_once(backend: Any, method: str) -> None:
     def fail_once(*_: Any, **__: Any) -> NoReturn:
         delattr(backend, method)
         raise ConnectionError("the result backend is away")
@@ -325,27 +325,27 @@ def _unable_once(backend: Any, method: str) -> None:
 
 @shared_task(bind=True)
 def unstored_result(self: Task) -> None:
-    """The result backend is away when it is to take the result, and back when it is to take the failure of that."""
-    _unable_once(self.backend, "mark_as_done")
+    """Return while the result backend is unavailable; it is back when Celery stores the failure of that."""
+    _fail_once(self.backend, "mark_as_done")
 
 
 @shared_task(bind=True)
 def unstored_failure(self: Task) -> NoReturn:
-    """The result backend is away when it is to take the failure."""
-    _unable_once(self.backend, "mark_as_failure")
+    """Fail while the result backend is unavailable."""
+    _fail_once(self.backend, "mark_as_failure")
     raise ValueError("boom")
 
 
 @shared_task(bind=True)
 def unstored_retry(self: Task) -> None:
-    """The result backend is away when it is to take the retry."""
+    """Retry while the result backend is unavailable."""
     if not self.request.retries:
-        _unable_once(self.backend, "mark_as_retry")
+        _fail_once(self.backend, "mark_as_retry")
         raise self.retry(exc=ValueError("boom"), countdown=0)
 
 
 class _Notifying(Task):
-    """A task that reports to a chat which is away."""
+    """A task with hooks that report to an unavailable chat."""
 
     def on_failure(self, *_: object) -> NoReturn:
         raise ConnectionError("the chat is away")
@@ -425,13 +425,13 @@ def reject(self: Task, requeue: bool = False) -> str:
 
 @shared_task
 def reject_too_late() -> NoReturn:
-    """Reject what was acknowledged before it ran."""
+    """Reject a message that was acknowledged before the run."""
     raise Reject("on purpose", requeue=True)
 
 
 @shared_task
 def cancelled() -> NoReturn:
-    """What a coroutine raises that is cancelled; Celery takes it for no exception of the task's."""
+    """Raise the exception of a cancelled coroutine; Celery does not treat it as an exception of the task."""
     raise asyncio.CancelledError
 
 
@@ -451,7 +451,7 @@ def exit_with(code: int = 1) -> NoReturn:
 
 
 def die() -> NoReturn:
-    """By SIGKILL; not at once: a job that the pool has not yet seen begin goes to its next process, as a new one."""
+    """Kill this process by SIGKILL, late enough: the pool gives a job that it has not seen start to another process."""
     time.sleep(1.5)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("unreachable")
@@ -486,7 +486,7 @@ def kill_self_once(path: str) -> str:
 
 
 class DiesAfterSuccess(Task):
-    """Its process gets SIGKILL when its result is stored, and its end not yet reported; once for each `path`."""
+    """Kills its process when the result is stored, but its end not yet reported; once for each `path`."""
 
     def on_success(self, retval: str, task_id: str, args: tuple[str], kwargs: object) -> None:
         marker = Path(args[0])
@@ -515,16 +515,16 @@ def soft_limited(seconds: float = 30.0) -> None:
     time.sleep(seconds)
 
 
-def _too_long(*_: object) -> NoReturn:
+def _raise_timeout(*_: object) -> NoReturn:
     raise TimeoutError("the task's own")
 
 
 @shared_task
 def limits_itself(seconds: float) -> None:
-    """It may be struck in our code, or beside it: most of the time is ours."""
+    """Run until SIGALRM, which strikes in the agent's code or outside: most of the time is spent in the agent."""
     import sluice_agent
 
-    before = signal.signal(signal.SIGALRM, _too_long)
+    before = signal.signal(signal.SIGALRM, _raise_timeout)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     begin = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""A result backend that is away: what becomes of jobs is told all the same."""
+"""An unavailable result backend: the ends of jobs are reported all the same."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ ENDS = {
 
 @pytest.fixture
 def worker(start_worker: Callable[..., WorkerProcess]) -> WorkerProcess:
-    """A worker of four processes with a Redis for its results that nobody has started."""
+    """A worker of four processes whose result backend is a Redis that does not run."""
     env = {"RESULT_BACKEND": f"redis://127.0.0.1:{free_port()}/0"}
     conf = {"result_backend_transport_options": {"retry_policy": {"max_retries": 0}}}
     return start_worker(concurrency=4, env=env, conf=conf)
 
 
-def test_a_failure_is_told_where_no_backend_takes_it(
+def test_a_failure_is_reported_without_a_backend(
     endpoint: Endpoint, worker: WorkerProcess, producer: Callable[..., Producer]
 ) -> None:
-    """Without it every job that fails while the result backend is away stays active for ever: no signal is fired."""
+    """Otherwise a job that fails while the backend is unavailable would stay active for ever: no signal is fired."""
     sender = producer(env={"RESULT_BACKEND": "disabled://"})
     jobs = {task: sender.send(task) for task in ENDS}
     for task, error in ENDS.items():
-        wait_until(lambda job=jobs[task]: endpoint.states(job)[-1:] == ["failed"], 30, f"{task} goes on", worker.tail)
-        told = endpoint.jobs()[jobs[task]]
-        assert told[-1]["job"]["error"].startswith(error)
+        wait_until(
+            lambda job=jobs[task]: endpoint.states(job)[-1:] == ["failed"], 30, f"{task} did not fail", worker.tail
+        )
+        events = endpoint.jobs()[jobs[task]]
+        assert events[-1]["job"]["error"].startswith(error)
     states = endpoint.states(jobs["autoretry_exhausted"])
     assert states == ["queued", *["active", "retrying"] * 2, "active", "failed"]
     assert worker.terminate().code == 0

@@ -1,4 +1,4 @@
-"""Every broker with every pool, through pytest-celery's set-up over real servers and real worker processes."""
+"""Every broker with every pool, by pytest-celery's setup over real servers and worker processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DONE = ["queued", "active", "completed"]
 def test_a_job_arrives_on_every_broker_in_every_pool(
     celery_setup: CeleryTestSetup, broker: Broker, producer: Callable[..., Producer], endpoint: Endpoint, pool: str
 ) -> None:
-    """Without it somebody's broker or pool is the one on which the agent sees nothing."""
+    """Otherwise a user's broker or pool might be one on which the agent captures nothing."""
     job = producer(broker).send("add", 1, 2)
     worker = celery_setup.worker.container
     wait_until(lambda: endpoint.states(job) == DONE, 30, "the job did not arrive", worker.tail)
     queued, active, completed = (event["job"] for event in endpoint.jobs()[job])
-    assert {told["queue"] for told in (queued, active, completed)} == {broker.queue}
+    assert {job["queue"] for job in (queued, active, completed)} == {broker.queue}
     assert active["workerId"] == completed["workerId"] == worker.hostname
     assert queued["createdAt"] == active["createdAt"] == completed["createdAt"]
     assert queued["createdAt"] <= active["startedAt"] <= completed["completedAt"]

@@ -1,4 +1,4 @@
-"""A cold shutdown that does not come to its end."""
+"""A cold shutdown that does not finish."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_pool_that_never_stops(
     tmp_path: Path,
     task: str,
 ) -> None:
-    """Celery hangs there until somebody kills it, and then nobody can tell what became of the job."""
+    """Celery hangs until the user kills it: the job's outcome must be reported before, or it would be lost."""
     worker = start_worker(concurrency=1, env={"POOL_HANGS": "1"})
     job = HeldJob(producer(), tmp_path, endpoint, task)
     worker.kill(signal.SIGQUIT)

@@ -1,4 +1,4 @@
-"""What a newcomer's first minutes depend on: everything arrives, once, whatever becomes of the processes."""
+"""The promise to a new user: every event arrives, once, whichever process dies."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def test_every_transition_of_every_task_arrives_exactly_once(
     args: list[str],
     count: int,
 ) -> None:
-    """Without it a recycled pool child takes what it had seen with it, and jobs look stuck for ever."""
+    """Otherwise a recycled pool child would lose its events, and jobs would look stuck for ever."""
     worker = start_worker(args=args)
     producer().run(NOOPS.format(count=count))
     wait_until(lambda: len(job_events(endpoint)) >= 3 * count, 300, "not every transition arrived", worker.tail)
     assert worker.terminate().code == 0
-    told = Counter(event["job"]["state"] for event in job_events(endpoint))
-    assert told == {"queued": count, "active": count, "completed": count}
+    states = Counter(event["job"]["state"] for event in job_events(endpoint))
+    assert states == {"queued": count, "active": count, "completed": count}
     walks = endpoint.walks()
     assert set(walks.values()) == {("queued", "active", "completed")}
     assert len(walks) == count
     assert endpoint.duplicates == []
 
 
-def test_what_a_killed_child_had_seen_arrives(
+def test_the_events_of_a_killed_child_arrive(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., object]
 ) -> None:
-    """Without it the job that an out-of-memory kill ended is the one of which nothing is known."""
+    """Otherwise the user would know nothing of the very job that an out-of-memory kill ended."""
     worker = start_worker(concurrency=1)
     sender = producer()
     before = [sender.send("add", 1, 2) for _ in range(3)]
@@ -72,7 +72,7 @@ def test_what_a_killed_child_had_seen_arrives(
 def test_an_endpoint_that_is_down_costs_nothing_but_time(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., object]
 ) -> None:
-    """Without it an outage of the monitoring stops the workers that it watches, or leaves a hole in what is known."""
+    """Otherwise an outage of the monitoring would stop the monitored workers, or lose a part of the history."""
     endpoint.down()
     worker = start_worker()
     sender = producer()
@@ -94,10 +94,10 @@ def test_an_endpoint_that_is_down_costs_nothing_but_time(
     assert assert_balanced(worker.env)["pending"] == 0
 
 
-def test_a_revoked_key_is_said_once_and_loses_nothing(
+def test_a_revoked_key_is_logged_once_and_loses_nothing(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., object]
 ) -> None:
-    """Without it a key that was revoked floods the log, stops the worker, or throws events away."""
+    """Otherwise a revoked key would flood the log, stop the worker, or lose events."""
     endpoint.standing(status(401))
     worker = start_worker()
     code = "from tests.integration.tasks import add\nprint([add.delay(i, 1).get(timeout=30) for i in range(20)])"
@@ -110,18 +110,18 @@ def test_a_revoked_key_is_said_once_and_loses_nothing(
     assert report["pending"] >= 60
 
 
-@pytest.mark.parametrize("place", ["under a file", "a planted link"])
-def test_a_state_folder_that_cannot_be_used_switches_the_agent_off(
+@pytest.mark.parametrize("obstacle", ["under a file", "a planted link"])
+def test_an_unusable_state_directory_switches_the_agent_off(
     endpoint: Endpoint,
     start_worker: Callable[..., WorkerProcess],
     producer: Callable[..., object],
     tmp_path: Path,
     sluice_env: dict[str, str],
-    place: str,
+    obstacle: str,
 ) -> None:
-    """Without it a read-only container does not start its worker, or writes the user's tasks where a link points."""
+    """Otherwise a worker in a read-only container would not start, or would write events to a link's target."""
     directory = tmp_path / "elsewhere"
-    if place == "under a file":
+    if obstacle == "under a file":
         directory.write_text("a file")
     else:
         directory.mkdir()
@@ -134,8 +134,8 @@ def test_a_state_folder_that_cannot_be_used_switches_the_agent_off(
         assert add.delay(1, 2).get(timeout=30) == 3
         print(json.dumps(sluice_agent.stats()))
     """
-    found = producer(env={"SLUICE_STATE_DIR": str(directory)}).run_json(code)
-    assert found == {
+    stats = producer(env={"SLUICE_STATE_DIR": str(directory)}).run_json(code)
+    assert stats == {
         "captured": 1,
         "delivered": 0,
         "rejected": 0,
@@ -147,28 +147,28 @@ def test_a_state_folder_that_cannot_be_used_switches_the_agent_off(
     assert len(complaints(worker)) == 1
     assert "SLUICE_STATE_DIR" in complaints(worker)[0]
     assert endpoint.events == []
-    assert not list((tmp_path / "target").glob("*")) if place != "under a file" else True
+    assert not list((tmp_path / "target").glob("*")) if obstacle != "under a file" else True
 
 
 def job_events(endpoint: Endpoint) -> list[dict[str, dict[str, str]]]:
-    """All that was told of jobs."""
+    """Return all job events."""
     return [event for event in list(endpoint.events) if "job" in event]
 
 
 def complaints(worker: WorkerProcess) -> list[str]:
-    """What the agent wrote into the worker's log."""
-    said = ("sluice-agent is off", "Events can't be delivered", "The journal", "The disk")
-    return [line for line in worker.logs().splitlines() if any(word in line for word in said)]
+    """Return the agent's complaints in the worker's log."""
+    texts = ("sluice-agent is off", "Events can't be delivered", "The journal", "The disk")
+    return [line for line in worker.logs().splitlines() if any(text in line for text in texts)]
 
 
 @pytest.mark.parametrize("broker_name", ["redis", "filesystem"])
 def test_a_pool_child_has_one_thread(
     start_worker: Callable[..., WorkerProcess], producer: Callable[..., object], broker_name: str
 ) -> None:
-    """Without it a child that is terminated dies in a thread of ours, with the pool's lock in its hand, and all stops.
+    """Otherwise a terminated child could die in the agent's thread while it holds the pool's lock, and all would stop.
 
-    Without an event loop (the filesystem transport) Celery forks by another way, with other signals. The app publishes
-    in each child as it begins, from a hook that is older than ours.
+    Without an event loop (the filesystem transport) Celery forks in another way, with other signals. The app publishes
+    in each child at its start, from a hook that is connected before the agent's.
     """
     worker = start_worker(broker=broker_name, app="tests.integration.apps.hasty", env={"SLUICE_TEST_INSTALL": "0"})
     code = """

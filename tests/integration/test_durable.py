@@ -1,4 +1,4 @@
-"""`sluice-agent monitor --durable NAME`: a queue on RabbitMQ that collects events whether anybody listens or not."""
+"""`sluice-agent monitor --durable NAME`: a queue on RabbitMQ that collects events with or without a sidecar."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ DURABLE = ("--durable", "sluice-test")
 def sidecar(
     brokers: Callable[[str], Broker], sluice_env: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., Sidecar]]:
-    """`sidecar(*args)`: a sidecar on RabbitMQ, with a journal of its own; all are ended with the test."""
+    """`sidecar(*args)`: a sidecar on RabbitMQ, with a separate journal; all are stopped after the test."""
     started: list[Sidecar] = []
 
     def start(*args: str) -> Sidecar:
-        started.append(made := Sidecar(tmp_path, brokers("rabbitmq"), sluice_env, args))
-        return made
+        started.append(sidecar := Sidecar(tmp_path, brokers("rabbitmq"), sluice_env, args))
+        return sidecar
 
     yield start
-    for each in started:
-        each.stop()
+    for sidecar in started:
+        sidecar.stop()
     with brokers("rabbitmq").app().connection_for_write() as connection:
         connection.default_channel.queue_delete(DURABLE[1])
 
 
 def send(broker: Broker, count: int) -> list[str]:
-    """Tasks that do nothing, sent by somebody without the agent; their ids."""
+    """Send tasks that do nothing, without the agent; return their ids."""
     app = broker.app()
     return [app.send_task("tests.integration.tasks.noop").id for _ in range(count)]
 
 
 def command(env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:
-    """A command of ours, run to its end."""
+    """Run a command of `sluice-agent` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "sluice_agent", *args],
         cwd=ROOT,
@@ -67,14 +67,14 @@ def command(env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[s
     )
 
 
-def told_twice(endpoint: Endpoint) -> list[object]:
-    """Transitions that the endpoint takes for two."""
-    told = Counter((job, state) for job in endpoint.jobs() for state in endpoint.walk(job))
-    return [what for what, times in told.items() if times > 1]
+def reported_twice(endpoint: Endpoint) -> list[object]:
+    """Return the transitions that the endpoint counts twice."""
+    counts = Counter((job, state) for job in endpoint.jobs() for state in endpoint.walk(job))
+    return [transition for transition, count in counts.items() if count > 1]
 
 
-def are_told(endpoint: Endpoint, jobs: list[str]) -> bool:
-    """Whether the endpoint has the whole life of each job."""
+def are_reported(endpoint: Endpoint, jobs: list[str]) -> bool:
+    """Return whether the endpoint has the whole walk of each job."""
     return all(endpoint.states(job) == DONE for job in jobs)
 
 
@@ -82,50 +82,52 @@ def are_told(endpoint: Endpoint, jobs: list[str]) -> bool:
 def test_nothing_is_lost_while_no_sidecar_runs(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess]
 ) -> None:
-    """Without it a deployment of the sidecar is a hole in the history of every job that ran meanwhile."""
+    """Otherwise a deployment of the sidecar would leave a hole in the history of every job that ran meanwhile."""
     worker = start_worker(broker="rabbitmq", agent=False, args=["-E"])
     first = sidecar(*DURABLE)
     before = send(worker.broker, 50)
-    wait_until(lambda: are_told(endpoint, before), 20, "the sidecar does not tell", first.tail)
-    late = send(worker.broker, 100)  # some of it is on its way when the sidecar dies
+    wait_until(lambda: are_reported(endpoint, before), 20, "the sidecar does not report", first.tail)
+    late = send(worker.broker, 100)  # some of these events are under way when the sidecar dies
     first.process.send(signal.SIGKILL)
     first.process.wait()
     missed = send(worker.broker, 100)
-    wait_until(lambda: all(f"[{job}] succeeded" in worker.logs() for job in missed), 30, "no work is done", worker.tail)
+    wait_until(
+        lambda: all(f"[{job}] succeeded" in worker.logs() for job in missed), 30, "the worker does nothing", worker.tail
+    )
     second = sidecar(*DURABLE)
-    wait_until(lambda: are_told(endpoint, before + missed), 20, "events are missing", second.tail)
-    assert command(first.env, "ship", "--once").returncode == 0  # what the first had written
-    wait_until(lambda: are_told(endpoint, late), 20, "events are missing", second.tail)
+    wait_until(lambda: are_reported(endpoint, before + missed), 20, "events are missing", second.tail)
+    assert command(first.env, "ship", "--once").returncode == 0  # the lines that the first had written
+    wait_until(lambda: are_reported(endpoint, late), 20, "events are missing", second.tail)
     names = {event["job"]["name"] for job in before + missed for event in endpoint.jobs()[job]}
     assert names == {"tests.integration.tasks.noop"}
-    assert told_twice(endpoint) == []
+    assert reported_twice(endpoint) == []
 
 
 @pytest.mark.xdist_group("rabbitmq")
-def test_what_is_held_back_for_a_second_is_not_lost_with_the_sidecar(
+def test_a_pending_publication_is_not_lost_with_the_sidecar(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], brokers: Callable[[str], Broker]
 ) -> None:
-    """A publication waits for a faster worker's word: until it is told, the broker must keep it."""
+    """A publication waits a second for the worker's event: the broker must keep it until it is reported."""
     broker = brokers("rabbitmq")
     first = sidecar(*DURABLE)
-    about = {"name": "simulated", "queue": "q", "args": "()", "kwargs": "{}", "retries": 0}
-    before = publish_event(broker.url, "task-sent", **about)
-    wait_until(lambda: endpoint.states(before) == ["queued"], 20, "the sidecar does not tell", first.tail)
-    job = publish_event(broker.url, "task-sent", **about)
+    fields = {"name": "simulated", "queue": "q", "args": "()", "kwargs": "{}", "retries": 0}
+    before = publish_event(broker.url, "task-sent", **fields)
+    wait_until(lambda: endpoint.states(before) == ["queued"], 20, "the sidecar does not report", first.tail)
+    job = publish_event(broker.url, "task-sent", **fields)
     with broker.app().connection_for_read() as connection:
         queue = connection.default_channel.queue_declare
         wait_until(lambda: queue(DURABLE[1], passive=True).message_count == 0, 10, "it is not read", first.tail)
     first.process.send(signal.SIGKILL)
     second = sidecar(*DURABLE)
     wait_until(lambda: endpoint.states(job) == ["queued"], 20, "it is lost", second.tail)
-    assert told_twice(endpoint) == []
+    assert reported_twice(endpoint) == []
 
 
 @pytest.mark.xdist_group("rabbitmq")
 def test_a_job_that_was_retried_before_the_sidecar_was_killed(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess], tmp_path: Path
 ) -> None:
-    """The next sidecar receives no more than its end: taken for that of another attempt, the job would run for ever."""
+    """The next sidecar receives only its end: taken for another attempt's, it would leave the job active for ever."""
     worker = start_worker(broker="rabbitmq", agent=False, args=["-E"])
     first = sidecar(*DURABLE)
     release = tmp_path / "release"
@@ -146,49 +148,49 @@ def test_a_job_that_was_retried_before_the_sidecar_was_killed(
 
 
 @pytest.mark.xdist_group("rabbitmq")
-def test_a_standby_goes_on_where_the_active_one_was(
+def test_a_standby_continues_after_the_active_one(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess]
 ) -> None:
-    """Without it two sidecars tell halves of a job that neither understands, or one that dies takes events along."""
+    """Otherwise two sidecars would each receive half of a job's events, or one that dies would lose some."""
     worker = start_worker(broker="rabbitmq", agent=False, args=["-E"])
     first, second = sidecar(*DURABLE), sidecar(*DURABLE)
     before = send(worker.broker, 50)
-    wait_until(lambda: are_told(endpoint, before), 20, "the active one does not tell", first.tail)
+    wait_until(lambda: are_reported(endpoint, before), 20, "the active one does not report", first.tail)
     assert first.terminate() == 0
     after = send(worker.broker, 50)
-    wait_until(lambda: are_told(endpoint, after), 20, "the standby does not tell", second.tail)
-    assert told_twice(endpoint) == []
+    wait_until(lambda: are_reported(endpoint, after), 20, "the standby does not report", second.tail)
+    assert reported_twice(endpoint) == []
 
 
 @pytest.mark.xdist_group("rabbitmq")
-def test_a_standby_does_not_take_for_lost_what_ended_before(
+def test_a_standby_does_not_report_ended_jobs_as_lost(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess], tmp_path: Path
 ) -> None:
-    """It has asked what runs, and the active one has told how that ended: each deployment would say `unknown` of it."""
+    """It inspected the running jobs, whose ends the active one reported: each deployment would make them `unknown`."""
     worker = start_worker(broker="rabbitmq", agent=False, args=["-E"])
     first = sidecar(*DURABLE)
     release = tmp_path / "release"
     job = worker.broker.app().send_task("tests.integration.tasks.hold", [str(tmp_path / "started"), str(release)]).id
     wait_until(lambda: "active" in endpoint.states(job), 20, "the job does not begin", worker.tail)
     second = sidecar(*DURABLE)
-    wait_until(lambda: any("job" in event for event in endpoint.duplicates), 20, "it does not ask", second.tail)
+    wait_until(lambda: any("job" in event for event in endpoint.duplicates), 20, "it does not inspect", second.tail)
     release.touch()
-    wait_until(lambda: are_told(endpoint, [job]), 20, "the active one does not tell", first.tail)
+    wait_until(lambda: are_reported(endpoint, [job]), 20, "the active one does not report", first.tail)
     assert first.terminate() == 0
-    later = worker.broker.app().send_task("tests.integration.tasks.noop", countdown=10).id  # the worker is idle so long
-    wait_until(lambda: "completed" in endpoint.states(later), 30, "the standby does not tell", second.tail)
-    assert are_told(endpoint, [job])
+    later = (
+        worker.broker.app().send_task("tests.integration.tasks.noop", countdown=10).id
+    )  # the worker is idle until then
+    wait_until(lambda: "completed" in endpoint.states(later), 30, "the standby does not report", second.tail)
+    assert are_reported(endpoint, [job])
 
 
-def test_what_was_told_is_not_told_again_when_the_broker_comes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without it each restart of the broker makes runs of jobs that never were."""
+def test_nothing_is_reported_again_after_a_broker_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each restart of the broker would add runs that never happened."""
     server = RabbitMQServer(tmp_path / "rabbitmq")
     try:
         with running_monitor(server.url(), durable=DurableQueue("kept", 1_000, 600.0)) as seen:
             with monkeypatch.context() as patch:
-                patch.setattr(Durable, "settle", lambda *_: None)  # the broker goes before it hears of it
+                patch.setattr(Durable, "settle", lambda *_: None)  # the broker stops before it is acknowledged
                 jobs = publish(server.url(), 200)
                 wait_until(lambda: seen.has_reported(jobs), 10, "events are missing", seen.monitor.state)
                 server.stop()
@@ -202,8 +204,8 @@ def test_what_was_told_is_not_told_again_when_the_broker_comes_back(
         server.close()
 
 
-def test_what_cannot_be_written_stays_in_the_broker(rabbitmq_server: RabbitMQServer) -> None:
-    """Without it a full disk costs events that the broker would have kept."""
+def test_events_that_can_not_be_written_stay_in_the_broker(rabbitmq_server: RabbitMQServer) -> None:
+    """Otherwise a full disk would lose events that the broker would have kept."""
     room = [True]
     with running_monitor(
         rabbitmq_server.url(), durable=DurableQueue(DURABLE[1], 1_000, 600.0), can_keep=lambda: room[0]
@@ -221,7 +223,7 @@ def test_what_cannot_be_written_stays_in_the_broker(rabbitmq_server: RabbitMQSer
 def test_on_redis_it_is_refused_with_what_to_do_instead(
     brokers: Callable[[str], Broker], sluice_env: dict[str, str]
 ) -> None:
-    """Without it somebody relies on a promise that Redis can't keep."""
+    """Otherwise a user would rely on a promise that Redis can't keep."""
     broker = brokers("redis")
     ended = command(python_env(broker, sluice_env), "monitor", "--broker", broker.url, *DURABLE)
     assert ended.returncode == 2
@@ -232,7 +234,7 @@ def test_on_redis_it_is_refused_with_what_to_do_instead(
 def test_a_queue_with_other_numbers(
     brokers: Callable[[str], Broker], sluice_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """RabbitMQ changes no queue: a connection that is lost for ever would not say that the option is the reason."""
+    """RabbitMQ changes no queue: a log of lost connections would not show that the option is the reason."""
     broker = brokers("rabbitmq")
     link = broker.app().connection_for_write()
     channel = link.default_channel
@@ -243,7 +245,7 @@ def test_a_queue_with_other_numbers(
     args = ("-m", "sluice_agent", "monitor", "--broker", broker.url, "--durable", name)
     other = Process([sys.executable, *args], tmp_path / "other.log", env)
     try:
-        wait_until(lambda: "was made with other numbers" in other.logs(), 20, "nothing is said", other.tail)
+        wait_until(lambda: "was made with other numbers" in other.logs(), 20, "nothing is logged", other.tail)
         assert "inequivalent arg" in other.logs()
         assert "The connection to the broker is lost" not in other.logs()
         with pytest.raises(HTTPError) as caught:

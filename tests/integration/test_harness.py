@@ -1,4 +1,4 @@
-"""The harness itself: real workers on every broker and pool, without the agent."""
+"""The test harness: real workers on every broker and pool, without the agent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ENDINGS: dict[str, tuple[tuple[Any, ...], str, str]] = {
 
 @pytest.mark.parametrize("worker_options", [WITHOUT_AGENT], ids=[""])
 def test_a_worker_returns_a_result(celery_setup: CeleryTestSetup, pool: str) -> None:
-    """If Celery itself did not work on a broker and pool, nothing seen there would say anything of the agent."""
+    """If Celery itself did not work on a broker and pool, no result there would be due to the agent."""
     assert celery_setup.ready()
     assert add.delay(2, 3).get(timeout=20, interval=0.05) == 5
     assert celery_setup.app.conf.task_default_queue == celery_setup.worker.worker_queue
@@ -54,7 +54,7 @@ def test_a_worker_returns_a_result(celery_setup: CeleryTestSetup, pool: str) -> 
 @pytest.mark.parametrize("pool", ["prefork"])
 @pytest.mark.parametrize("worker_options", [{**WITHOUT_AGENT, "args": ["--max-tasks-per-child=1"], "concurrency": 1}])
 def test_nodes_can_be_killed_and_restarted(celery_setup: CeleryTestSetup) -> None:
-    """Crashes are what users fear most; the nodes must crash like their processes."""
+    """Users fear crashes most; the nodes must crash like their processes."""
     worker = celery_setup.worker.container
     before = worker.pids()
     assert noop.delay().get(timeout=20) is None
@@ -69,7 +69,7 @@ def test_nodes_can_be_killed_and_restarted(celery_setup: CeleryTestSetup) -> Non
 def test_start_worker_and_producer_meet(
     start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer], tmp_path: Path
 ) -> None:
-    """A producer that sends elsewhere than the worker listens would let every test of loss pass."""
+    """If the producer sent to another queue than the worker's, every test for lost events would pass."""
     worker = start_worker(agent=False, pool="threads")
     started, release = tmp_path / "started", tmp_path / "release"
     sender = producer(agent=False)
@@ -84,11 +84,13 @@ def test_start_worker_and_producer_meet(
     assert ending.seconds < 30
 
 
-def test_tasks_end_as_their_names_say(start_worker: Callable[..., WorkerProcess], tmp_path: Path) -> None:
-    """Tests that provoke an ending rely on Celery's own verdict being that ending."""
-    worker = start_worker(agent=False, concurrency=1)  # of two, a retry's success may be stored before its retry
+def test_tasks_end_according_to_their_names(start_worker: Callable[..., WorkerProcess], tmp_path: Path) -> None:
+    """Tests that provoke an end rely on Celery's verdict being that end."""
+    worker = start_worker(
+        agent=False, concurrency=1
+    )  # with two processes a retry's success may be stored before its retry
     app = worker.broker.app()
-    for name, (args, state, text) in ENDINGS.items():  # one by one: a child that dies may have held another's task
+    for name, (args, state, text) in ENDINGS.items():  # one at a time: a child that dies may have reserved another task
         result = app.send_task(f"{APP}.{name}", args)
         wait_until(result.ready, 30, f"{name} did not end", worker.tail)
         assert result.state == state, name

@@ -1,4 +1,4 @@
-"""What a user may change, hide or leave out; and what others keep."""
+"""Hooks with which a user changes, hides or drops events; other users' headers stay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DONE = ["queued", "active", "completed"]
 def test_before_send_changes_events_and_drops_them(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """Without it what a user must not send leaves the house; or it goes without being counted."""
+    """Otherwise data that a user must not send would be sent, or events would be dropped without being counted."""
     env = {"SLUICE_TEST_INSTALL": "0"}
     worker = start_worker(app=HOOKED, env=env)
     code = f"from {HOOKED} import *\nprint(tasks.noop.delay().id, secret_name.delay().id)"
@@ -35,17 +35,17 @@ def test_before_send_changes_events_and_drops_them(
 def test_arguments_are_sent_only_on_request_and_through_the_redaction(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """Without it customers' data is sent to a third party because somebody installed a monitor."""
+    """Otherwise the installation of a monitor would send customers' data to a third party."""
     env = {"SLUICE_TEST_INSTALL": "0", "SLUICE_CAPTURE_ARGS": "1"}
     worker = start_worker(app=HOOKED, env=env)
     job = producer(env=env).run(f"from {HOOKED} import *\nprint(greet.delay('Ada').id)")
     wait_until(lambda: endpoint.states(job) == DONE, 20, "the job did not arrive", worker.tail)
-    told = [event["job"]["extensions"] for event in endpoint.jobs()[job]]
-    assert (told[0]["args"], told[0]["kwargs"]) == ({"length": 1}, {"length": 0})
-    assert told[-1]["result"] == {"length": len("Hello Ada")}
+    extensions = [event["job"]["extensions"] for event in endpoint.jobs()[job]]
+    assert (extensions[0]["args"], extensions[0]["kwargs"]) == ({"length": 1}, {"length": 0})
+    assert extensions[-1]["result"] == {"length": len("Hello Ada")}
     assert "Ada" not in json.dumps(endpoint.events)
 
-    assert worker.terminate().code == 0  # it takes from the same queue
+    assert worker.terminate().code == 0  # it consumes the same queue
     plain = start_worker()
     job = producer().send("add", 1, 2)
     wait_until(lambda: endpoint.states(job) == DONE, 20, "the job did not arrive", plain.tail)
@@ -55,7 +55,7 @@ def test_arguments_are_sent_only_on_request_and_through_the_redaction(
 def test_tasks_that_are_ignored_leave_no_trace(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """Without it a task that runs ten times a second for no reason of interest costs more than all others."""
+    """Otherwise an uninteresting task that runs ten times a second would cost more than all others."""
     env = {"SLUICE_IGNORE_TASKS": "other.*, *.noop"}
     worker = start_worker(env=env)
     sender = producer(env=env)
@@ -65,10 +65,10 @@ def test_tasks_that_are_ignored_leave_no_trace(
     assert ignored not in endpoint.jobs()
 
 
-def test_the_task_does_not_meet_our_header_and_others_keep_theirs(
+def test_the_task_does_not_see_our_header_and_others_stay(
     start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """Without it a task that copies its headers carries ours along, or a tracer loses the thread of a request."""
+    """Otherwise a task that copies its headers would publish ours, or a tracer would lose its trace."""
     worker = start_worker()
     code = """
         import json

@@ -1,4 +1,4 @@
-"""The ways in which an agent comes into a process, and the processes that it comes into."""
+"""The ways to install the agent, and the processes that it is installed in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_worker_is_instrumented_with_no_change_of_code(
     sluice_env: dict[str, str],
     pool: str,
 ) -> None:
-    """Without it somebody else's app can't be watched; and the pool's children, forked early, would see nothing."""
+    """Otherwise third-party apps could not be monitored, or their pool children, forked early, would report nothing."""
     worker = start_worker(pool=pool, agent=False, env=sluice_env, args=["-I", "sluice_agent.auto"])
     job = producer(agent=False).send("add", 1, 2)
     wait_until(lambda: endpoint.states(job) == DONE, 20, "the job did not arrive", worker.tail)
@@ -38,18 +38,18 @@ def test_a_worker_is_instrumented_with_no_change_of_code(
 def test_the_order_of_install_and_app_does_not_matter(
     endpoint: Endpoint, producer: Callable[..., Producer], order: str
 ) -> None:
-    """Without it the agent works or not by the place of a line in somebody's celery.py."""
+    """Otherwise the agent would depend on the position of a line in the user's celery.py."""
     install = "import sluice_agent; sluice_agent.install()\n"
     make = "from tests.integration import tasks\n"
     code = {"before the app": install + make, "after the app": make + install, "twice": install + make + install}
     sender = producer(env={"SLUICE_TEST_INSTALL": "0"})
     job = sender.run(code[order] + "print(tasks.add.delay(1, 2).id)")
-    wait_until(lambda: endpoint.states(job) == ["queued"], 10, "the publishing did not arrive")
+    wait_until(lambda: endpoint.states(job) == ["queued"], 10, "the publication did not arrive")
     assert endpoint.duplicates == []
 
 
 def test_a_process_that_forks_ships_from_its_children(endpoint: Endpoint, producer: Callable[..., Producer]) -> None:
-    """Without it a web server that loads its app before it forks tells nothing, or hangs on a lock it inherited."""
+    """Otherwise a web server that loads its app before it forks would report nothing, or hang on an inherited lock."""
     code = """
         import os, sluice_agent
         from tests.integration.tasks import add
@@ -58,7 +58,7 @@ def test_a_process_that_forks_ships_from_its_children(endpoint: Endpoint, produc
             if os.fork() == 0:
                 print(add.delay(number, 1).id, flush=True)
                 assert sluice_agent.flush(10)
-                os._exit(0)                   # as gunicorn's workers end when they are killed
+                os._exit(0)                   # as a killed gunicorn worker ends
         for _ in range(3):
             assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
         print(ids[0])
@@ -72,7 +72,7 @@ def test_a_process_that_forks_ships_from_its_children(endpoint: Endpoint, produc
 def test_a_journal_that_is_only_written_is_shipped_by_a_command(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """Without it a worker that may not reach the network can't be watched through a shared volume."""
+    """Otherwise a worker without network access could not be monitored through a shared volume."""
     never = {"SLUICE_SHIP": "never", "SLUICE_API_KEY": ""}
     worker = start_worker(env=never)
     job = producer(env=never).send("add", 1, 2)
@@ -88,10 +88,10 @@ def test_a_journal_that_is_only_written_is_shipped_by_a_command(
     assert worker.terminate().code == 0
 
 
-def test_without_a_key_nothing_is_done_and_that_is_said_once(
+def test_without_a_key_the_agent_is_off(
     start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """Without it a developer's machine, where no key is set, is full of errors or can't start its worker."""
+    """Otherwise a developer's machine, where no key is set, would log errors or not start its worker."""
     noop = dict.fromkeys(("SLUICE_API_KEY", "SLUICE_CONNECTION_ID", "SLUICE_STATE_DIR"), "")
     worker = start_worker(env={**noop, "XDG_STATE_HOME": os.devnull})
     assert (
@@ -101,7 +101,7 @@ def test_without_a_key_nothing_is_done_and_that_is_said_once(
 
 
 def test_a_malformed_setting_stops_the_start_with_a_sentence(producer: Callable[..., Producer]) -> None:
-    """Without it a typing error in a deployment is found weeks later, when nothing was ever captured."""
+    """Otherwise a typing error in a deployment would be found weeks later, with nothing captured."""
     sender = producer(env={"SLUICE_BATCH_SIZE": "many"})
     code = """
         try:
@@ -112,10 +112,10 @@ def test_a_malformed_setting_stops_the_start_with_a_sentence(producer: Callable[
     assert sender.run(code).startswith("ConfigError SLUICE_BATCH_SIZE is malformed: 'many'")
 
 
-def test_a_pool_of_somebodys_is_handed_what_the_producer_has_reported(
+def test_a_third_party_pool_receives_the_producers_header(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """It may override what Celery's pools share: its jobs would then lack when they were created."""
+    """It may override a method that Celery's pools share: its jobs would then lack the time of their creation."""
     worker = start_worker(pool="custom", env={"CELERY_CUSTOM_WORKER_POOL": "tests.integration.apps.own_pool:OwnPool"})
     job = producer().send("add", 1, 2)
     wait_until(lambda: endpoint.states(job) == DONE, 20, "the job did not arrive", worker.tail)

@@ -1,4 +1,4 @@
-"""What was dropped is told where the jobs are, and can't be lost with the event that tells it."""
+"""Dropped events are reported beside the jobs, and the report can't be lost with a single event."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.support.worker import WorkerProcess
 
 
 def reports(endpoint: Endpoint) -> list[dict[str, int]]:
-    """What the heartbeats that got through say was dropped."""
-    told = [event["worker"] for event in list(endpoint.events) if event["type"] == "worker_heartbeat"]
-    return [worker["metadata"]["dropped"] for worker in told if "dropped" in worker["metadata"]]
+    """Return the counts of dropped events in the delivered heartbeats."""
+    workers = [event["worker"] for event in list(endpoint.events) if event["type"] == "worker_heartbeat"]
+    return [worker["metadata"]["dropped"] for worker in workers if "dropped" in worker["metadata"]]
 
 
-def test_losses_ride_on_heartbeats_until_they_have_got_through(
+def test_heartbeats_repeat_the_counts_until_they_are_delivered(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], state_dir: Path, sluice_env: dict[str, str]
 ) -> None:
-    """A dashboard with holes in it that says nothing of them is worse than none."""
+    """A dashboard that hides its holes is worse than none."""
     journal = Journal(state_dir / sluice_env["SLUICE_CONNECTION_ID"], 64_000_000)
     journal.drop("disk")
     journal.drop("disk")
@@ -34,7 +34,7 @@ def test_losses_ride_on_heartbeats_until_they_have_got_through(
     wait_until(lambda: list(state_dir.glob("*/dead/*")), 20, "no report was refused", worker.tail)
     assert reports(endpoint) == []
     endpoint.standing()
-    wait_until(lambda: reports(endpoint), 20, "the losses are not told", worker.tail)
+    wait_until(lambda: reports(endpoint), 20, "the dropped events are not reported", worker.tail)
     assert reports(endpoint)[0] == drop
     assert worker.terminate().code == 0
 
@@ -42,13 +42,13 @@ def test_losses_ride_on_heartbeats_until_they_have_got_through(
 def test_a_message_without_an_id_is_counted(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """What Celery throws away can't be told of any job; that something was must not stay unknown as well."""
+    """A message that Celery discards belongs to no job, but the user must know that one was discarded."""
     worker = start_worker(env={"SLUICE_HEARTBEAT_INTERVAL": "0.2"}, broker="filesystem", pool="solo")
     producer("filesystem").run("""
         from tests.integration.tasks import app
         with app.producer_or_acquire() as producer:
             producer.publish({"hello": "world"}, exchange="", routing_key=app.conf.task_default_queue)
     """)
-    wait_until(lambda: reports(endpoint), 20, "the loss is not told", worker.tail)
+    wait_until(lambda: reports(endpoint), 20, "the dropped message is not reported", worker.tail)
     assert reports(endpoint)[0] == {"malformed_message": 1}
     assert endpoint.jobs() == {}

@@ -1,4 +1,4 @@
-"""Workers whose agents come, go, die and fail, with a monitor that has an endpoint of its own beside them."""
+"""Workers whose agents start, stop, die and fail, beside a monitor that reports to a separate endpoint."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
 DONE = "queued active completed"
-COVERED_WITHIN = 10.0  # seconds, on a busy machine; the monitor asks a worker that it does not know within one
+COVERED_WITHIN = 10.0  # seconds, on a busy machine; the monitor inspects an unknown worker within one
 
 StartWorker = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
 def watched() -> Iterator[Endpoint]:
-    """Where the monitor alone reports to."""
-    yield (made := Endpoint())
-    made.close()
+    """The endpoint of the monitor alone."""
+    yield (endpoint := Endpoint())
+    endpoint.close()
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def sidecar(start_sidecar: Callable[..., Sidecar], watched: Endpoint) -> Sidecar
 
 
 def is_done(endpoint: Endpoint, job: str) -> bool:
-    """Wait until all is reported of the job."""
+    """Wait until the whole walk of the job is reported."""
     return wait_until(
         lambda: walk_of(endpoint, job) == DONE, COVERED_WITHIN, "not reported", lambda: walk_of(endpoint, job)
     )
@@ -49,12 +49,12 @@ def test_a_worker_returns_without_its_agent(
     watched: Endpoint,
     args: list[str],
 ) -> None:
-    """Its jobs are reported once while it has one, and go on to be reported when a deployment leaves it out."""
+    """Its jobs must be reported once while it has an agent, and also after a deployment without it."""
     sender = producer("redis", agent=False)
     first = start_worker(broker="redis", pool="threads", name="one@test", args=args, loglevel="DEBUG")
     with_agent = sender.send("add", 1, 2)
     assert is_done(endpoint, with_agent)
-    wait_until(lambda: "received method stats" in first.logs(), COVERED_WITHIN, "it was not asked", first.tail)
+    wait_until(lambda: "received method stats" in first.logs(), COVERED_WITHIN, "it was not inspected", first.tail)
     assert first.terminate().code == 0
     start_worker(broker="redis", pool="threads", name="one@test", args=args, agent=False)
     without = sender.send("add", 1, 2)
@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_and_one_whose_agent_can_not_write(
     watched: Endpoint,
     tmp_path: Path,
 ) -> None:
-    """Nobody else reports what became of a dead worker's job, nor anything of a worker that has no journal."""
+    """No agent reports the outcome of a dead worker's job, nor anything of a worker without a journal."""
     worker = start_worker(broker="redis", pool="threads", concurrency=1, args=["-E"])
     held = HeldJob(producer("redis"), tmp_path, endpoint)
     held.wait_for_walk("queued active")
@@ -79,7 +79,7 @@ def test_a_worker_that_is_killed_and_one_whose_agent_can_not_write(
     wait_until(lambda: walk_of(watched, held.id) == "unknown", 30, "its death is not reported", sidecar.tail)
     assert watched.workers()[worker.hostname][-1]["worker"]["state"] == "offline"
 
-    (no_folder := tmp_path / "a file").touch()
-    start_worker(broker="redis", pool="threads", args=["-E"], env={"SLUICE_STATE_DIR": str(no_folder)})
+    (no_directory := tmp_path / "a file").touch()
+    start_worker(broker="redis", pool="threads", args=["-E"], env={"SLUICE_STATE_DIR": str(no_directory)})
     job = producer("redis", agent=False).send("add", 1, 2)
     assert is_done(watched, job)

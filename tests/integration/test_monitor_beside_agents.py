@@ -1,6 +1,6 @@
 """Agents in the workers and a monitor beside them, on one cluster: the monitor leaves to the agents what they report.
 
-MATRIX=full asks for every pool on both brokers.
+MATRIX=full runs every pool on both brokers.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def job_events(played: Played) -> list[Event]:
-    """All that one observer has reported of jobs."""
-    return [event for jobs in (played.events, played.others) for found in jobs.values() for event in found]
+    """Return all job events of one reporter."""
+    return [event for jobs in (played.events, played.others) for events in jobs.values() for event in events]
 
 
 def test_hardly_anything_is_sent_twice(watched: Watched) -> None:
-    """What both send is a waste of the host's network, and of a daily allowance."""
+    """An event that both send wastes the host's network, and the daily allowance."""
     by_agents, by_monitor = job_events(watched.by_agents), job_events(watched.by_monitor)
     both = {event_id_of(event) for event in by_agents} & {event_id_of(event) for event in by_monitor}
     assert len(both) <= 0.02 * (len(by_agents) + len(by_monitor)), both
 
 
 def test_the_monitor_adds_no_transition(watched: Watched) -> None:
-    """A transition with two ids is shown, and paid for, twice."""
+    """A user would see a transition with two ids twice, and pay for it twice."""
     known = {event_id_of(event) for event in job_events(watched.by_agents)}
     added = [event["job"] for event in job_events(watched.by_monitor) if event_id_of(event) not in known]
     assert [f"{job['name']}: {job['state']}" for job in added] == []
@@ -55,15 +55,15 @@ def test_the_monitor_adds_no_transition(watched: Watched) -> None:
 
 @pytest.mark.parametrize("first", ["agents", "monitor"])
 def test_no_record_is_poorer_for_the_monitor(watched: Watched, first: str) -> None:
-    """Whichever is faster, nothing that the agents know of a job may be missing from its record."""
+    """Whichever is faster, a job's record must have all that the agents know of it."""
     orders = [watched.by_agents, watched.by_monitor]
     for name, events in watched.by_agents.events.items():
         alone = record_of(map(json.dumps, events))
-        taken: dict[str | None, Event] = {}
+        first_events: dict[str | None, Event] = {}
         for played in orders if first == "agents" else reversed(orders):
             for event in played.events[name]:
-                taken.setdefault(event_id_of(event), event)
-        merged = record_of(map(json.dumps, taken.values()))
+                first_events.setdefault(event_id_of(event), event)
+        merged = record_of(map(json.dumps, first_events.values()))
         known = {key: value for key, value in alone.items() if value is not None and key != "stateHistory"}
         assert {key: merged[key] for key in known} == known, name
         for entry, before in zip(merged["stateHistory"], alone["stateHistory"], strict=True):
@@ -72,17 +72,17 @@ def test_no_record_is_poorer_for_the_monitor(watched: Watched, first: str) -> No
             assert entry == before or (before["state"] in WAITING and entry["timestamp"] < before["timestamp"]), name
 
 
-def test_the_monitor_tells_nothing_twice(watched: Watched) -> None:
-    """Each event costs a part of a daily allowance."""
+def test_the_monitor_reports_nothing_twice(watched: Watched) -> None:
+    """Each event costs a part of the daily allowance."""
     assert [event for event in watched.by_monitor.duplicates if "queue" not in event] == []
     assert watched.by_monitor.faults == []
 
 
 def test_the_monitor_leaves_workers_to_their_agents(watched: Watched) -> None:
-    """Their agents know more of them, and say it."""
+    """Their agents know more of them, and report it."""
     assert watched.workers == []
 
 
 def test_the_monitor_samples_the_queues(watched: Watched) -> None:
-    """Nobody else looks at them."""
+    """The workers' agents don't sample them by default."""
     assert watched.by_agents.queue in watched.queues

@@ -1,6 +1,6 @@
-"""The table of outcomes on a cluster where nobody has the agent: what a monitor can know, it tells, and it is right.
+"""The table of outcomes on a cluster without agents: the monitor reports all that events reveal, and correctly.
 
-MATRIX=full asks for more brokers and pools.
+MATRIX=full runs more brokers and pools.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMBINATIONS = FULL if os.environ.get("MATRIX") == "full" else USUAL
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each row on each combination that can do it."""
+    """Run each row on each combination that can run it."""
     if "row" in metafunc.fixturenames:
         cases = [((broker, pool), row) for broker, pool in COMBINATIONS for row in possible_rows(pool, broker)]
         ids = [f"{broker}-{pool}-{row.name}" for (broker, pool), row in cases]
@@ -44,13 +44,13 @@ def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_outcome(watched: Watched, row: Outcome) -> None:
-    """Of a cluster that can't be changed a user must see what became of each job as well."""
+    """A user must see the outcome of each job on a cluster that can't be changed as well."""
     played = watched.by_monitor
     assert played.walk(row) == watched.expected(row), played.log()
     for event in played.events[row.name]:
         job = event["job"]
         assert job["name"] != "unknown"
-        if "createdAt" in job:  # a worker's word may come before its producer's
+        if "createdAt" in job:  # a worker's event may precede its producer's
             assert row.queue is None or job["queue"] == played.queue + row.queue
         assert job["extensions"].keys() >= {"celeryState", "rootId", "eventId"}
     last = played.events[row.name][-1]["job"] if played.events[row.name] else {}
@@ -61,7 +61,7 @@ def test_outcome(watched: Watched, row: Outcome) -> None:
 
 
 def test_every_job_ends(watched: Watched) -> None:
-    """A job beside the rows' own, such as a child or the body of a chord, that stays open alarms people for nothing."""
+    """A job that belongs to no row, such as a child or a chord's body, and that stays open would raise false alarms."""
     last = [events[-1]["job"] for events in watched.by_monitor.others.values()]
     assert [job for job in last if job["state"] not in FINAL] == []
 
@@ -71,21 +71,21 @@ def test_nothing_breaks_the_contract(watched: Watched) -> None:
     assert watched.by_monitor.faults == []
 
 
-def test_no_transition_is_told_twice(watched: Watched) -> None:
-    """Each event costs a part of a daily allowance."""
+def test_no_transition_is_reported_twice(watched: Watched) -> None:
+    """Each event costs a part of the daily allowance."""
     assert [event for event in watched.by_monitor.duplicates if "job" in event] == []
 
 
-def test_the_worker_is_told(watched: Watched) -> None:
-    """From its first heartbeat to its goodbye, with what it says of itself when it is asked."""
-    words = [event["worker"] for event in watched.workers if event["worker"]["state"] != "heartbeat"]
-    assert [word["state"] for word in words][:1] == ["online"]
-    assert [word["state"] for word in words][-1:] == ["offline"]
-    assert words[-1]["metadata"]["pool"] == watched.by_monitor.pool
-    assert words[-1]["concurrency"] > 1
-    assert watched.by_monitor.queue in words[-1]["queues"]
+def test_the_worker_is_reported(watched: Watched) -> None:
+    """A user must see it from its first heartbeat to its end, with what it answers to `inspect`."""
+    reports = [event["worker"] for event in watched.workers if event["worker"]["state"] != "heartbeat"]
+    assert [report["state"] for report in reports][:1] == ["online"]
+    assert [report["state"] for report in reports][-1:] == ["offline"]
+    assert reports[-1]["metadata"]["pool"] == watched.by_monitor.pool
+    assert reports[-1]["concurrency"] > 1
+    assert watched.by_monitor.queue in reports[-1]["queues"]
 
 
-def test_the_agents_are_silent(watched: Watched) -> None:
-    """Or this would not be a cluster without them."""
+def test_no_agent_reports(watched: Watched) -> None:
+    """Otherwise the table would not show what a monitor alone reports."""
     assert not any(watched.by_agents.events.values())

@@ -1,6 +1,6 @@
-"""What a monitor alone tells of the jobs of a worker that ends, where nobody has the agent.
+"""A monitor alone, without agents, reports the jobs of a worker that ends.
 
-MATRIX=full asks for the other pools.
+MATRIX=full runs the other pools.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CASES = [
 
 SENT = {"task_send_sent_event": True}
 FINAL_STATE_TIMEOUT = 40.0
-"""Seconds until nothing more is told of a job; the monitor waits for 15 after a worker's farewell."""
+"""Seconds until a job's last event; the monitor waits for 15 after a worker's `worker-offline`."""
 
 
 @pytest.mark.parametrize(("row", "broker", "pool"), CASES)
@@ -47,20 +47,23 @@ def test_end_of_a_worker(
     broker: str,
     pool: str,
 ) -> None:
-    """Who can't change their workers deploys, scales down and runs out of memory as well, and must see what it cost."""
+    """A user who can't change the workers deploys, scales down and runs out of memory too, and must see the loss."""
     worker = start_worker(broker=broker, pool=pool, concurrency=1, conf=row.conf, args=["-E"], agent=False)
     sidecar = start_sidecar(broker)
     begun = "queued" if pool == SOLO else BEGUN  # a solo worker sends its events when the job has ended
     job = HeldJob(producer(broker, conf=SENT, agent=False), tmp_path, endpoint, row.task, begun)
-    job.wait_for_walk(begun, context=sidecar.tail)  # until the worker has been asked, the monitor tells nothing
+    job.wait_for_walk(begun, context=sidecar.tail)  # until it has inspected the worker, the monitor reports nothing
     row.drive(worker, job)
     expected = row.monitor_walk(pool, version(), broker)
-    told = lambda: walk_of_events(endpoint.jobs().get(job.id, [])) == expected  # noqa: E731 - it is read here
+    is_reported = lambda: walk_of_events(endpoint.jobs().get(job.id, [])) == expected  # noqa: E731 - short
     wait_until(
-        told, FINAL_STATE_TIMEOUT, f"{row.name}: {expected}", lambda: f"{job.walk()}\n{worker.tail()}\n{sidecar.tail()}"
+        is_reported,
+        FINAL_STATE_TIMEOUT,
+        f"{row.name}: {expected}",
+        lambda: f"{job.walk()}\n{worker.tail()}\n{sidecar.tail()}",
     )
     assert faults(row, endpoint.jobs()[job.id], worker, agents=False) == []
     if row.drive in (warm, soft, cold) and not worker.running:  # a solo worker may outlive its cold shutdown
-        told_of = lambda: {event["worker"]["state"] for event in endpoint.workers()[worker.hostname]}  # noqa: E731
-        wait_until(lambda: "offline" in told_of(), 10, "not offline", sidecar.tail)
+        states = lambda: {event["worker"]["state"] for event in endpoint.workers()[worker.hostname]}  # noqa: E731
+        wait_until(lambda: "offline" in states(), 10, "not offline", sidecar.tail)
     assert [event for event in endpoint.duplicates if "job" in event] == []

@@ -1,4 +1,4 @@
-"""Workers without agents as a monitor sees them: many, and one that is killed. `outcomes.workers` has the others."""
+"""Workers without agents beside a monitor: many, and one that is killed. `outcomes.workers` has the others."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess, python_env
 
 MANY = 2_000
-BEATS = 10  # of each worker, in which the monitor's memory must not grow
+BEATS = 10  # heartbeats of each worker during which the monitor's memory must not grow
 MIB = 1024 * 1024
-GROWTH = 4 * MIB  # what an allocator may still take in that time
+GROWTH = 4 * MIB  # bytes that an allocator may still take in that time
 
 Brokers = Callable[[str], Broker]
 MakeSidecar = Callable[..., Sidecar]
 
 
 def states(endpoint: Endpoint) -> Counter[tuple[str, ...]]:
-    """How many workers were told to be in which states, one after another."""
+    """Return the number of workers by their reported states in order."""
     return Counter(tuple(event["worker"]["state"] for event in events) for events in endpoint.workers().values())
 
 
-def words(endpoint: Endpoint, hostname: str) -> list[str]:
-    """What was told of a worker."""
+def states_of(endpoint: Endpoint, hostname: str) -> list[str]:
+    """Return the reported states of a worker in order."""
     return [event["worker"]["state"] for event in endpoint.workers().get(hostname, [])]
 
 
@@ -44,7 +44,7 @@ def words(endpoint: Endpoint, hostname: str) -> list[str]:
 def test_two_thousand_workers(
     start_sidecar: MakeSidecar, brokers: Brokers, endpoint: Endpoint, tmp_path: Path, broker: str
 ) -> None:
-    """A large fleet costs a fixed amount of memory, and of each worker that dies it is told, and of no other."""
+    """A large fleet must cost a fixed amount of memory, and only the workers that die may be reported offline."""
     sidecar = start_sidecar(broker)
     halved = tmp_path / "halved"
     command = [sys.executable, "-m", heartbeats.__name__, str(MANY), str(halved)]
@@ -58,7 +58,7 @@ def test_two_thousand_workers(
         assert states(endpoint) == {("online",): MANY}
         halved.touch()
         half = {("online",): MANY // 2, ("online", "offline"): MANY // 2}
-        wait_until(lambda: states(endpoint) == half, 60, "not those that stopped are offline", sidecar.tail)
+        wait_until(lambda: states(endpoint) == half, 60, "the stopped workers are not offline", sidecar.tail)
         assert monitor.memory_info().rss - memory < GROWTH
         assert memory < 100 * MIB
         assert sidecar.terminate() == 0
@@ -76,54 +76,54 @@ def test_a_killed_worker(
     tmp_path: Path,
     broker: str,
 ) -> None:
-    """It is offline, and what it ran is unknown, until it runs again."""
+    """A user must see it offline, and its job unknown until it runs again."""
     start_sidecar(broker)
     worker = start_worker(broker=broker, concurrency=1, args=["-E"], agent=False)
     job = HeldJob(producer(broker, agent=False), tmp_path, endpoint, "hold_late")
     job.wait_for_walk("queued active")
     worker.kill()
     job.wait_for_walk("queued active unknown", context=worker.tail)
-    wait_until(lambda: words(endpoint, worker.hostname)[-1] == "offline", 10, "not offline")
+    wait_until(lambda: states_of(endpoint, worker.hostname)[-1] == "offline", 10, "not offline")
     job.release()
     worker.start_again()
     job.wait_for_walk("queued active unknown active completed", context=worker.tail)
-    assert words(endpoint, worker.hostname).count("online") == 2
+    assert states_of(endpoint, worker.hostname).count("online") == 2
     assert endpoint.duplicates == []
 
 
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
-def test_a_worker_without_events_is_told_to_send_them_each_time_it_starts(
+def test_a_worker_without_events_is_asked_for_them_each_time_it_starts(
     start_sidecar: MakeSidecar,
     start_worker: Callable[..., WorkerProcess],
     brokers: Brokers,
     endpoint: Endpoint,
     broker: str,
 ) -> None:
-    """It comes online before it hears, and under a name that has answered before: its jobs of ten seconds were lost.
+    """It is online before it receives commands, under a name that answered before: jobs of ten seconds were lost.
 
-    Nobody would be woken when the last worker has gone, where it is not said that none takes from its queue any more.
+    And unless the monitor reports a queue without consumers, no alarm would be raised when the last worker is gone.
     """
     sidecar = start_sidecar(broker, SLUICE_QUEUE_INTERVAL="0.5")
     app = brokers(broker).app()
     for starts, end in enumerate((WorkerProcess.terminate, WorkerProcess.kill, WorkerProcess.terminate), 1):
         worker = start_worker(broker=broker, name="one@test", pool="solo", agent=False)
-        said = partial(_said_to_be_told, sidecar, starts)
-        wait_until(said, 8, "the worker is not told to send events", sidecar.tail)
+        enabled = partial(_has_enabled_events, sidecar, starts)
+        wait_until(enabled, 8, "the worker is not asked to send events", sidecar.tail)
         job = app.send_task("tests.integration.tasks.add", (1, 2)).id
-        wait_until(partial(_is_told, endpoint, job), 20, "the job is not told", sidecar.tail)
+        wait_until(partial(_is_reported, endpoint, job), 20, "the job is not reported", sidecar.tail)
         queue = brokers(broker).queue
-        wait_until(partial(_is_taken_from_by, endpoint, queue, 1), 10, "nobody takes from the queue", sidecar.tail)
+        wait_until(partial(_has_consumers, endpoint, queue, 1), 10, "the queue has no consumer", sidecar.tail)
         end(worker)
-    wait_until(partial(_is_taken_from_by, endpoint, queue, 0), 15, "it is not said that nobody does", sidecar.tail)
+    wait_until(partial(_has_consumers, endpoint, queue, 0), 15, "the queue still has a consumer", sidecar.tail)
 
 
-def _is_taken_from_by(endpoint: Endpoint, queue: str, workers: int) -> bool:
+def _has_consumers(endpoint: Endpoint, queue: str, workers: int) -> bool:
     return bool(endpoint.queues()[queue][-1]["queue"]["consumers"] == workers)
 
 
-def _is_told(endpoint: Endpoint, job: str) -> bool:
+def _is_reported(endpoint: Endpoint, job: str) -> bool:
     return endpoint.states(job) == ["queued", "active", "completed"]
 
 
-def _said_to_be_told(sidecar: Sidecar, times: int) -> bool:
+def _has_enabled_events(sidecar: Sidecar, times: int) -> bool:
     return sidecar.process.logs().count("Enabled task events") >= times

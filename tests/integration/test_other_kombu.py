@@ -1,4 +1,4 @@
-"""A Celery and a kombu, newer than the agent, that publish by other methods than those which it listens to."""
+"""A Celery and a kombu, newer than the agent, that publish by other methods than those that the agent patches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_jobs_are_reported_all_the_same(
     other: str,
     method: str,
 ) -> None:
-    """An upgrade of Celery would stop every worker, or leave jobs that nobody knows to have waited."""
+    """Otherwise an upgrade of Celery could stop every worker, or leave jobs without a report of their waiting."""
     env = {"OTHER": other}
     worker = start_worker(app=APP, env=env)
     code = f"from {APP} import *\nprint(retry_then_succeed.delay(1).id)"

@@ -1,7 +1,7 @@
-"""Every row of the table, on every pool and broker that is asked for: what is told of a job is what became of it.
+"""Every row of the table, on every selected pool and broker: the reported walk is what happened to the job.
 
-One worker plays all rows of a pool and broker at once. MATRIX=full asks for all pools on all brokers; without it the
-run has the combinations that differ most.
+One worker runs all rows of a pool and broker at once. MATRIX=full selects all pools on all brokers; without it the
+combinations that differ most run.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ USUAL = (
     ("filesystem", PREFORK),
 )
 FULL = tuple((broker, pool) for broker in BROKERS for pool in POOLS)
-ASKED_FOR = FULL if os.environ.get("MATRIX") == "full" else USUAL
-OTHER = Outcome("other", "a job that is no row's own", str, {})
-COMBINATIONS = [each for each in ASKED_FOR if version() >= (5, 5) or "quorum" not in each[0]]  # older Celery has none
+SELECTED = FULL if os.environ.get("MATRIX") == "full" else USUAL
+OTHER = Outcome("other", "a job that belongs to no row", str, {})
+# Celery before 5.5 has no quorum queues.
+COMBINATIONS = [(broker, pool) for broker, pool in SELECTED if version() >= (5, 5) or "quorum" not in broker]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each row on each combination that can do it."""
+    """Run each row on each combination that can run it."""
     if "row" in metafunc.fixturenames:
         cases = [((broker, pool), row) for broker, pool in COMBINATIONS for row in possible_rows(pool, broker)]
         ids = [f"{broker}-{pool}-{row.name}" for (broker, pool), row in cases]
@@ -56,7 +57,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_outcome(played: Played, row: Outcome) -> None:
-    """A user who looks at a job must see what became of it, in the words that help them."""
+    """A user who looks at a job must see its outcome, with the error and details that help."""
     assert played.walk(row) == played.expected(row), played.log()
     events = played.events[row.name]
     assert violations(row, events, played.queue) == []
@@ -67,19 +68,19 @@ def test_outcome(played: Played, row: Outcome) -> None:
         assert re.search(row.stacktrace, last.get("stacktrace", ""), re.DOTALL), last.get("stacktrace")
     assert {name: last.get(name) for name in row.job} == dict(row.job)
     for state, expected in ((last["state"], row.extensions), *row.of_state.items()):
-        told = [event for event in events if event["job"]["state"] == state][-1:]
-        assert [fault for event in told for fault in missing_extensions(event, expected, played.broker)] == []
+        last_of_state = [event for event in events if event["job"]["state"] == state][-1:]
+        assert [fault for event in last_of_state for fault in missing_extensions(event, expected, played.broker)] == []
 
 
 def test_every_job_ends(played: Played) -> None:
-    """A job beside the rows' own, such as a child or the body of a chord, that stays open alarms people for nothing."""
+    """A job that belongs to no row, such as a child or a chord's body, and that stays open would raise false alarms."""
     assert [events[-1]["job"] for events in played.others.values() if events[-1]["job"]["state"] not in FINAL] == []
 
 
-def test_the_rules_hold_of_every_job(played: Played) -> None:
-    """What a task, a canvas or beat publishes must be told as fully as what a program publishes."""
+def test_the_rules_hold_for_every_job(played: Played) -> None:
+    """Jobs from a task, a canvas or beat must be reported as fully as those from a program."""
     faults = {external_id: violations(OTHER, events, played.queue) for external_id, events in played.others.items()}
-    assert {external_id: found for external_id, found in faults.items() if found} == {}
+    assert {external_id: sentences for external_id, sentences in faults.items() if sentences} == {}
 
 
 def test_nothing_breaks_the_contract(played: Played) -> None:
@@ -87,8 +88,8 @@ def test_nothing_breaks_the_contract(played: Played) -> None:
     assert played.faults == []
 
 
-def test_no_transition_is_told_twice(played: Played) -> None:
-    """Each event costs a part of a daily allowance."""
+def test_no_transition_is_reported_twice(played: Played) -> None:
+    """Each event costs a part of the daily allowance."""
     allowed = {
         event["job"]["externalId"]: row.duplicates
         for row in possible_rows(played.pool, played.broker)

@@ -1,4 +1,4 @@
-"""docs/outcomes.md."""
+"""docs/outcomes.md is up to date."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from tests.integration.outcomes.document import PAGE, page
 
 
 def test_the_page_is_made_from_the_rows() -> None:
-    """A user who reads what will be told must not read what was told a year ago. `make outcomes` writes it anew."""
+    """A user must not read last year's behaviour. `make outcomes` writes the page again."""
     assert PAGE.read_text(encoding="utf-8") == page()

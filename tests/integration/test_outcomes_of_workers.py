@@ -1,4 +1,4 @@
-"""What is told of the jobs of a worker that is shut down, killed or not alone. Each test has workers of its own."""
+"""Reports of the jobs of a worker that is shut down, killed or not alone. Each test has separate workers."""
 
 from __future__ import annotations
 
@@ -60,26 +60,26 @@ def test_end_of_a_worker(
     broker: str,
     pool: str,
 ) -> None:
-    """Whoever deploys, scales down or runs out of memory must see what became of the jobs that ran meanwhile."""
+    """A user who deploys, scales down or runs out of memory must see the outcome of the jobs that ran meanwhile."""
     worker = start_worker(broker=broker, pool=pool, concurrency=1, conf=row.conf)
     job = HeldJob(producer(broker), tmp_path, endpoint, row.task)
     row.drive(worker, job)
     expected = row.walk(pool, version(), broker)
-    told = lambda: walk_of_events(endpoint.jobs()[job.id]) == expected  # noqa: E731 - it is read here
-    wait_until(told, 30, f"{row.name}: {expected}", lambda: f"{job.walk()}\n{worker.tail()}")
+    is_reported = lambda: walk_of_events(endpoint.jobs()[job.id]) == expected  # noqa: E731 - short
+    wait_until(is_reported, 30, f"{row.name}: {expected}", lambda: f"{job.walk()}\n{worker.tail()}")
     assert faults(row, endpoint.jobs()[job.id], worker) == []
     if row.drive in (warm, soft, cold) and not worker.running:  # a solo worker may outlive its cold shutdown
-        lives = endpoint.workers()[worker.hostname]
-        assert lives[-1]["worker"]["state"] == "offline"
-    if row.drive is not killed_and_again:  # its last batch may go out again: nobody has noted the answer
+        reports = endpoint.workers()[worker.hostname]
+        assert reports[-1]["worker"]["state"] == "offline"
+    if row.drive is not killed_and_again:  # its last batch may be sent again: the answer was not recorded
         assert endpoint.duplicates == []
 
 
-@pytest.mark.skipif(kombu.VERSION[:2] < (5, 7), reason="older kombu looks every 100 s")
+@pytest.mark.skipif(kombu.VERSION[:2] < (5, 7), reason="older kombu checks every 100 s")
 def test_redelivery_after_the_visibility_timeout(
     start_worker: StartWorker, producer: MakeProducer, endpoint: Endpoint
 ) -> None:
-    """Redis hands a job out again that is held for longer than its visibility timeout: Celery runs it as often."""
+    """A user must see each run of a job that Redis delivers again, as it was held beyond the visibility timeout."""
     quick = {"unacked_restore_interval": 1, "unacked_restore_throttle": 1}
     conf = {"broker_transport_options": {"visibility_timeout": 1, **quick}}
     worker = start_worker(conf=conf, concurrency=1)
@@ -96,7 +96,7 @@ def test_redelivery_after_the_visibility_timeout(
         ("redis", "hold", ENDED),
         ("redis, results as well", "hold", ENDED if version() < (5, 6) else f"{ENDED} failed"),  # the result is lost
         ("rabbitmq", "hold", ENDED),
-        ("rabbitmq", "hold_late", f"{ENDED} active completed"),  # nobody could take its acknowledgement
+        ("rabbitmq", "hold_late", f"{ENDED} active completed"),  # its acknowledgement was not possible
     ],
 )
 def test_broker_restarted(
@@ -109,26 +109,26 @@ def test_broker_restarted(
     task: str,
     walk: str,
 ) -> None:
-    """While the broker is away, what happens to the jobs that run is told all the same; and when it is back, all is."""
+    """Otherwise a broker restart would leave a hole in the history of the jobs that run meanwhile."""
     if broker == "rabbitmq":
         server: Server = (rabbitmq := RabbitMQServer(tmp_path / "own"))
-        place = rabbitmq_broker(rabbitmq, redis_server)
+        location = rabbitmq_broker(rabbitmq, redis_server)
     else:
         server = (redis := RedisServer(tmp_path / "own"))
-        place = redis_broker(redis)
+        location = redis_broker(redis)
         if broker == "redis":
-            place = replace(place, backend=redis_broker(redis_server).backend)
+            location = replace(location, backend=redis_broker(redis_server).backend)
     try:
-        worker = start_worker(broker=place, concurrency=1)
-        sender = producer(place)
+        worker = start_worker(broker=location, concurrency=1)
+        sender = producer(location)
         job = HeldJob(sender, tmp_path, endpoint, task)
         server.stop()
-        wait_until(lambda: "Connection to broker lost" in worker.logs(), 20, "nobody noticed", worker.tail)
+        wait_until(lambda: "Connection to broker lost" in worker.logs(), 20, "the worker did not notice", worker.tail)
         job.release()
-        job.wait_for_walk(ENDED, "not told while the broker is away", worker.tail)
+        job.wait_for_walk(ENDED, "not reported while the broker is down", worker.tail)
         server.start()
         after = sender.send("add", 1, 2)
-        wait_until(lambda: walk_of(endpoint, after) == ENDED, 60, "not told", worker.tail)
+        wait_until(lambda: walk_of(endpoint, after) == ENDED, 60, "not reported", worker.tail)
         job.wait_for_walk(walk, context=worker.tail)
         assert runs_of(endpoint, job.id) == walk.split().count("active")
         assert endpoint.duplicates == []
@@ -140,25 +140,25 @@ def test_broker_restarted(
 def test_expired_without_a_worker(
     start_worker: StartWorker, producer: MakeProducer, endpoint: Endpoint, broker: str
 ) -> None:
-    """A job that nobody took in time will never run; on RabbitMQ, which drops it itself, nobody can tell."""
+    """A job that no worker received in time will never run, and must be seen; RabbitMQ drops it without a report."""
     if "quorum" in broker and version() < (5, 5):
-        pytest.skip("Celery 5.5 has brought quorum queues")
+        pytest.skip("quorum queues are new in Celery 5.5")
     sender = producer(broker)
     expired = sender.run("from tests.integration.tasks import noop; print(noop.apply_async(expires=0.5))")
     published_at = time.monotonic()
-    wait_until(lambda: time.monotonic() > published_at + 0.6, 5, "time stands still")
+    wait_until(lambda: time.monotonic() > published_at + 0.6, 5, "the clock stands still")
     start_worker(broker=broker, concurrency=1)
     after = sender.send("add", 1, 2)
-    wait_until(lambda: walk_of(endpoint, after) == ENDED, 30, "the worker takes nothing")
-    told = "queued" if broker.startswith("rabbitmq") else "queued cancelled"
-    wait_until(lambda: walk_of(endpoint, expired) == told, 10, told, lambda: walk_of(endpoint, expired))
+    wait_until(lambda: walk_of(endpoint, after) == ENDED, 30, "the worker consumes nothing")
+    walk = "queued" if broker.startswith("rabbitmq") else "queued cancelled"
+    wait_until(lambda: walk_of(endpoint, expired) == walk, 10, walk, lambda: walk_of(endpoint, expired))
 
 
 @pytest.mark.parametrize("directory", ["one", "two"])
 def test_two_workers(
     start_worker: StartWorker, producer: MakeProducer, endpoint: Endpoint, tmp_path: Path, directory: str
 ) -> None:
-    """Workers on one host, in one state folder or in two, tell each job once and under the name of who ran it."""
+    """Workers on one host, with one or two state directories, must report each job once, under the right name."""
     other = tmp_path / "other"
     other.mkdir(mode=0o700)
     envs = ({}, {"SLUICE_STATE_DIR": str(other)} if directory == "two" else {})
@@ -176,14 +176,14 @@ def test_two_workers(
     assert ran == {worker.hostname for worker in workers}
     assert workers[0].terminate().code == 0
     last = sender.send("add", 1, 2)
-    wait_until(lambda: walk_of(endpoint, last) == ENDED, 20, "the other went silent", workers[1].tail)
+    wait_until(lambda: walk_of(endpoint, last) == ENDED, 20, "the other worker reports nothing", workers[1].tail)
     assert endpoint.duplicates == []
 
 
 def test_sys_exit_in_a_solo_worker(start_worker: StartWorker, producer: MakeProducer, endpoint: Endpoint) -> None:
-    """The worker dies of it, and takes its only word on the job with it: the job must not stay active for ever."""
+    """It ends the worker, which sends no verdict on the job: the job must not stay active for ever."""
     worker = start_worker(pool=SOLO)
     task_id = producer().send("exit_with", 3)
     worker.process.wait(30)
-    wait_until(lambda: walk_of(endpoint, task_id) == f"{BEGUN} failed", 10, "not told", worker.tail)
+    wait_until(lambda: walk_of(endpoint, task_id) == f"{BEGUN} failed", 10, "not reported", worker.tail)
     assert endpoint.jobs()[task_id][-1]["job"]["error"] == "SystemExit: 3"

@@ -1,4 +1,4 @@
-"""What a running sidecar tells probes and Prometheus of a real cluster."""
+"""The answers of a running sidecar to probes and Prometheus, with a real cluster."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_metrics_follow_the_cluster(
     start_worker: Callable[..., WorkerProcess],
     endpoint: Endpoint,
 ) -> None:
-    """Who alerts on a queue's depth, or on events that are not delivered, needs figures that move with the cluster."""
+    """An alert on a queue's depth, or on undelivered events, needs figures that follow the cluster."""
     broker = brokers("redis")
     wait_until(lambda: sidecar.ask("/readyz") == (200, "ok\n"), 20, "it is not ready", sidecar.tail)
     app = broker.app()
@@ -47,21 +47,26 @@ def test_metrics_follow_the_cluster(
     app.close()
 
 
-def test_a_broker_that_is_gone_is_seen_by_the_probe(sidecar: ProbedSidecar, brokers: Callable[[str], Broker]) -> None:
-    """A sidecar that hears nothing looks like a cluster that does nothing; and it must be ready again by itself."""
+def test_the_probe_detects_a_lost_broker(sidecar: ProbedSidecar, brokers: Callable[[str], Broker]) -> None:
+    """A sidecar without events looks like an idle cluster; and it must become ready again by itself."""
     server = brokers("redis").server
     assert server is not None
     wait_until(lambda: sidecar.ask("/readyz")[0] == 200, 20, "it is not ready", sidecar.tail)
     try:
         server.kill()
-        within(35, lambda: sidecar.ask("/readyz")[1].startswith("receiver_deaf"), "it is not deaf", sidecar.tail)
+        within(
+            35,
+            lambda: sidecar.ask("/readyz")[1].startswith("receiver_deaf"),
+            "it does not report the lost broker",
+            sidecar.tail,
+        )
         assert sidecar.ask("/healthz")[0] == 200
     finally:
         server.start()
     wait_until(lambda: sidecar.ask("/readyz")[0] == 200, 20, "it is not ready again", sidecar.tail)
 
 
-def test_an_endpoint_that_refuses_is_seen_by_the_probe(
+def test_the_probe_detects_an_endpoint_that_refuses(
     sidecar: ProbedSidecar, endpoint: Endpoint, brokers: Callable[[str], Broker]
 ) -> None:
     """A revoked key must be noticed before the journal is full."""

@@ -1,4 +1,4 @@
-"""What is reported of a job as it is published, when something else happens at that moment."""
+"""Reports of a publication when something else happens at the same moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.producer import Producer
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
-AS_THE_BROKER_HAS_IT = """
+ONCE_THE_BROKER_HAS_IT = """
     import os, signal
     from kombu.transport.redis import Channel
     from tests.integration.tasks import add
@@ -30,18 +30,18 @@ AS_THE_BROKER_HAS_IT = """
 def test_a_producer_that_is_interrupted_or_killed_loses_no_job(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """A job that the broker has, and nobody reports until a worker runs it, is missing just when its queue is long."""
+    """A job that the broker has, but that is not reported until it runs, is missing just when its queue is long."""
     sender = producer()
-    raised = AS_THE_BROKER_HAS_IT.format(what_happens="raise KeyboardInterrupt", job="raised")
-    assert sender.run(raised) == "interrupted", "what the host is to see, it sees"
+    raised = ONCE_THE_BROKER_HAS_IT.format(what_happens="raise KeyboardInterrupt", job="raised")
+    assert sender.run(raised) == "interrupted", "the host sees the exception"
     killed = sender.start(
-        AS_THE_BROKER_HAS_IT.format(what_happens="os.kill(os.getpid(), signal.SIGKILL)", job="killed")
+        ONCE_THE_BROKER_HAS_IT.format(what_happens="os.kill(os.getpid(), signal.SIGKILL)", job="killed")
     )
     assert killed.wait(20) == -9
     wait_until(lambda: endpoint.states("raised") == ["queued", "unknown"], 20, "not reported", endpoint.walks)
-    doubt = endpoint.jobs()["raised"][-1]["job"]
-    assert doubt["error"] == "KeyboardInterrupt"
-    assert "it is unknown whether the broker has it" in doubt["extensions"]["reason"]
+    last = endpoint.jobs()["raised"][-1]["job"]
+    assert last["error"] == "KeyboardInterrupt"
+    assert "it is unknown whether the broker has it" in last["extensions"]["reason"]
 
     worker = start_worker()
     wait_until(lambda: endpoint.states("killed") == ["queued", "active", "completed"], 20, "killed", endpoint.walks)
@@ -50,11 +50,13 @@ def test_a_producer_that_is_interrupted_or_killed_loses_no_job(
     assert endpoint.duplicates == []
     assert worker.terminate().code == 0
     report = status_of(worker.env)
-    assert report["captured"] == report["delivered"], "and the accounts know of each"
+    assert report["captured"] == report["delivered"], "and the counters include each event"
 
 
-def test_a_message_that_is_none_is_no_job(endpoint: Endpoint, producer: Callable[..., Producer]) -> None:
-    """A call that fails as its arguments can't be serialised has made no job: one that is shown would wait for ever."""
+def test_a_publication_that_can_not_be_serialised_is_no_job(
+    endpoint: Endpoint, producer: Callable[..., Producer]
+) -> None:
+    """A call whose arguments can't be serialised makes no job: a reported one would wait for ever."""
     code = """
         import sluice_agent
         from kombu.exceptions import EncodeError
@@ -70,10 +72,8 @@ def test_a_message_that_is_none_is_no_job(endpoint: Endpoint, producer: Callable
     assert "never" not in endpoint.jobs()
 
 
-def test_what_others_change_in_a_message_is_reported_as_they_leave_it(
-    endpoint: Endpoint, producer: Callable[..., Producer]
-) -> None:
-    """Receivers that set priorities and ETAs are common: what is reported would be what was never sent."""
+def test_changes_by_other_receivers_are_reported(endpoint: Endpoint, producer: Callable[..., Producer]) -> None:
+    """Receivers that set priorities and ETAs are common: otherwise the report would differ from the message."""
     code = """
         import sluice_agent
         from celery import signals
@@ -94,7 +94,7 @@ def test_what_others_change_in_a_message_is_reported_as_they_leave_it(
 def test_the_queue_is_that_of_the_app_which_publishes(
     endpoint: Endpoint, producer: Callable[..., Producer], tmp_path: Path
 ) -> None:
-    """To ask another app has Celery import settings that the host never does, and names a queue that there is not."""
+    """Use of another app would make Celery import settings that the host never imports, and name a wrong queue."""
     (tmp_path / "celeryconfig.py").write_text("print('a celeryconfig is imported')")
     code = f"""
         import sys, threading
@@ -118,10 +118,10 @@ def test_the_queue_is_that_of_the_app_which_publishes(
         assert endpoint.jobs()[job][0]["job"]["queue"].endswith("-topic")
 
 
-def test_a_sender_that_was_made_before_the_agent_is_watched_too(
+def test_a_sender_that_was_made_before_the_agent_is_patched_too(
     endpoint: Endpoint, producer: Callable[..., Producer]
 ) -> None:
-    """An app that publishes while its modules are imported would publish past the agent for ever."""
+    """Otherwise the agent would never see the jobs of an app that publishes while its modules are imported."""
     code = """
         import os
         from celery import Celery
@@ -137,10 +137,8 @@ def test_a_sender_that_was_made_before_the_agent_is_watched_too(
     assert list(endpoint.jobs()) == [job]
 
 
-def test_what_somebody_has_wrapped_a_sender_in_before_the_agent_stays(
-    endpoint: Endpoint, producer: Callable[..., Producer]
-) -> None:
-    """Tracers wrap it likewise, as Celery's function: one that the agent takes off is the host's loss."""
+def test_a_wrapper_that_was_set_before_the_agent_stays(endpoint: Endpoint, producer: Callable[..., Producer]) -> None:
+    """Tracers wrap the sender, as Celery's function: if the agent removed the wrapper, the host would lose traces."""
     code = """
         import functools, os
         from celery import Celery
@@ -161,10 +159,10 @@ def test_what_somebody_has_wrapped_a_sender_in_before_the_agent_stays(
     wait_until(lambda: endpoint.states(job) == ["queued"], 20, "not reported", endpoint.walks)
 
 
-def test_a_producer_that_copies_the_headers_is_watched_too(
+def test_a_producer_that_copies_the_headers_is_reported_too(
     endpoint: Endpoint, producer: Callable[..., Producer]
 ) -> None:
-    """A caller's own may add headers. Its job would be missing while it waits, and nothing would count it."""
+    """A caller's producer may add headers. Otherwise its job would be missing while it waits, without being counted."""
     code = """
         import sluice_agent
         from kombu import Producer

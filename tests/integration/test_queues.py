@@ -1,4 +1,4 @@
-"""How deep a queue is, on each broker as people set it up."""
+"""The depth of queues, on each broker in common setups."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from tests.support.worker import WorkerProcess
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A server's own folder."""
+    """A directory for one server."""
     return tmp_path / "server"
 
 
 @pytest.fixture
 def own_redis(directory: Path) -> Iterator[Callable[[type[RedisServer]], Broker]]:
-    """`own_redis(kind)`: a broker on a Redis of that kind, for this test alone."""
+    """`own_redis(kind)`: a broker on a Redis of that kind, for this test only."""
     servers: list[RedisServer] = []
 
     def start(kind: type[RedisServer]) -> Broker:
@@ -61,15 +61,15 @@ def own_redis(directory: Path) -> Iterator[Callable[[type[RedisServer]], Broker]
         server.close()
 
 
-def nobody() -> Consumers:
-    """It is known that no worker runs."""
+def no_workers() -> Consumers:
+    """Return the consumers of a cluster on which no worker runs."""
     return Consumers(is_complete=True)
 
 
 def send(app: Celery, count: int, **options: Any) -> None:
-    """Messages that no worker takes."""
+    """Publish messages that no worker consumes."""
     for _ in range(count):
-        app.send_task("nobody.knows", **options)
+        app.send_task("unknown.task", **options)
 
 
 @pytest.mark.parametrize(
@@ -83,48 +83,48 @@ def send(app: Celery, count: int, **options: Any) -> None:
     ids=["as-they-are", "ten-steps", "own-separator", "prefix"],
 )
 def test_redis_counts_every_priority(redis_server: RedisServer, options: dict[str, Any]) -> None:
-    """Without it a queue whose jobs have priorities looks empty, or counts another queue's jobs."""
+    """Otherwise a queue whose jobs have priorities would look empty, or include another queue's jobs."""
     broker = redis_broker(redis_server, {"broker_transport_options": options})
     app = broker.app()
     for priority in (0, 4, 9):
         send(app, 3, priority=priority)
     send(app, 1, queue="another")
-    with running_sampler(app, [broker.queue]) as told:
-        wait_until(lambda: told.depth(broker.queue) == 9, 10, f"told: {told.snapshots}")
+    with running_sampler(app, [broker.queue]) as sampling:
+        wait_until(lambda: sampling.depth(broker.queue) == 9, 10, f"sampled: {sampling.snapshots}")
         send(app, 1, priority=9)
-        wait_until(lambda: told.depth(broker.queue) == 10)
+        wait_until(lambda: sampling.depth(broker.queue) == 10)
     app.close()
 
 
 @pytest.mark.parametrize("kind", [TLSRedisServer, SentinelRedisServer, ClusterRedisServer])
-def test_redis_is_found_wherever_it_is(own_redis: Callable[..., Broker], kind: type[RedisServer]) -> None:
-    """A production Redis is rarely a plain one: behind TLS, sentinels or in a cluster its queues must be seen too."""
+def test_redis_is_sampled_in_every_setup(own_redis: Callable[..., Broker], kind: type[RedisServer]) -> None:
+    """A production Redis is rarely a plain one: queues behind TLS, sentinels or in a cluster must be sampled too."""
     broker = own_redis(kind)
     app = broker.app()
     send(app, 4)
-    with running_sampler(app, [broker.queue]) as told:
-        wait_until(lambda: told.depth(broker.queue) == 4, 15, f"told: {told.snapshots}")
+    with running_sampler(app, [broker.queue]) as sampling:
+        wait_until(lambda: sampling.depth(broker.queue) == 4, 15, f"sampled: {sampling.snapshots}")
     app.close()
 
 
 @pytest.mark.parametrize("dead", ["refuses", "is silent"])
-def test_a_dead_sentinel_is_passed_over(own_redis: Callable[..., Broker], dead: str) -> None:
-    """Sentinels are there for the day on which a machine is gone, which is when queues and events must be seen."""
+def test_a_dead_sentinel_is_skipped(own_redis: Callable[..., Broker], dead: str) -> None:
+    """Sentinels serve the day on which a machine fails, which is when queues and events must be visible."""
     broker = own_redis(SentinelRedisServer)
-    with socket.create_server(("127.0.0.1", 0)) as first:  # it takes connections, and answers nothing
+    with socket.create_server(("127.0.0.1", 0)) as first:  # it accepts connections, and answers nothing
         port = first.getsockname()[1] if dead == "is silent" else free_port()
         app = replace(broker, url=f"sentinel://127.0.0.1:{port}/0;{broker.url}").app()
         send(broker.app(), 2)
         started = time.monotonic()
         connect(app, 0).release()
         assert time.monotonic() - started < 4
-        with running_sampler(app, [broker.queue]) as told:
-            within(15, lambda: told.depth(broker.queue) == 2, f"told: {told.snapshots}")
+        with running_sampler(app, [broker.queue]) as sampling:
+            within(15, lambda: sampling.depth(broker.queue) == 2, f"sampled: {sampling.snapshots}")
         app.close()
 
 
 def test_redis_queues_are_found_by_their_bindings(redis_server: RedisServer) -> None:
-    """Jobs that wait in a queue which no worker takes from any more are those that nobody misses in time."""
+    """Jobs that wait in a queue which no worker consumes any more are the ones that users miss too late."""
     broker = redis_broker(redis_server)
     app = broker.app()
     exchange = app.amqp.queues[broker.queue].exchange
@@ -132,39 +132,39 @@ def test_redis_queues_are_found_by_their_bindings(redis_server: RedisServer) -> 
         for name in ("forgotten", "empty"):
             Queue(name, exchange, routing_key=name)(connection.default_channel).declare()
     send(app, 2, queue=Queue("forgotten", exchange, routing_key="forgotten"))
-    with running_sampler(app, [broker.queue]) as told:
-        wait_until(lambda: told.depth("forgotten") == 2, 10, f"told: {told.snapshots}")
-        assert told.latest("empty") is None  # every snapshot costs the user: that one would say nothing
+    with running_sampler(app, [broker.queue]) as sampling:
+        wait_until(lambda: sampling.depth("forgotten") == 2, 10, f"sampled: {sampling.snapshots}")
+        assert sampling.latest("empty") is None  # every snapshot costs the user, and that one would be empty
         with app.connection_for_write() as connection:
             connection.default_channel.queue_purge("forgotten")
-        wait_until(lambda: told.depth("forgotten") == 0)
-        told.snapshots.clear()
-        wait_until(lambda: told.depth(broker.queue) == 0)
-        wait_until(lambda: len(told.snapshots) > 3)
-        assert told.latest("forgotten") is None
+        wait_until(lambda: sampling.depth("forgotten") == 0)
+        sampling.snapshots.clear()
+        wait_until(lambda: sampling.depth(broker.queue) == 0)
+        wait_until(lambda: len(sampling.snapshots) > 3)
+        assert sampling.latest("forgotten") is None
     app.close()
 
 
-def test_consumers_of_a_redis_queue_are_the_workers_that_take_from_it(
+def test_consumers_of_a_redis_queue_are_counted_by_inspect(
     start_worker: Callable[..., WorkerProcess], brokers: Callable[[str], Broker]
 ) -> None:
-    """Redis doesn't know them. A queue that fills is one thing; one that nobody takes from is another."""
+    """Redis doesn't count them, and a user must distinguish a queue that fills from a queue without consumers."""
     broker = brokers("redis")
     for _ in range(2):
         start_worker(broker=broker, agent=False)
     start_worker(broker=broker, agent=False, args=("-Q", f"{broker.queue},mail"))
     app = broker.app()
-    with running_sampler(app, [broker.queue, "unwanted"]) as told:
-        wait_until(lambda: told.latest(broker.queue), 10)
-        assert told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 3}
-        assert told.latest("mail") == {"name": "mail", "depth": 0, "consumers": 1}
-        assert told.latest("unwanted") == {"name": "unwanted", "depth": 0, "consumers": 0}
+    with running_sampler(app, [broker.queue, "unwanted"]) as sampling:
+        wait_until(lambda: sampling.latest(broker.queue), 10)
+        assert sampling.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 3}
+        assert sampling.latest("mail") == {"name": "mail", "depth": 0, "consumers": 1}
+        assert sampling.latest("unwanted") == {"name": "unwanted", "depth": 0, "consumers": 0}
     app.close()
 
 
 @pytest.mark.parametrize("name", ["redis", "rabbitmq"])
 def test_asking_the_workers_leaves_nothing_behind(brokers: Callable[[str], Broker], name: str) -> None:
-    """It is asked once a minute for months: what kombu keeps of each time would be a worker's memory."""
+    """The sampler asks once a minute for months: if kombu kept objects of each time, the worker's memory would grow."""
     app = brokers(name).app()
 
     def objects_after_asking(times: int, connection: Any) -> int:
@@ -181,34 +181,34 @@ def test_asking_the_workers_leaves_nothing_behind(brokers: Callable[[str], Broke
 
 
 @pytest.mark.parametrize("name", ["rabbitmq", "rabbitmq-quorum"])
-def test_rabbitmq_tells_depth_and_consumers(
+def test_rabbitmq_reports_depth_and_consumers(
     brokers: Callable[[str], Broker], start_worker: Callable[..., WorkerProcess], name: str
 ) -> None:
-    """A missing queue must not hide the ones that are there: RabbitMQ closes the channel that asks for it."""
+    """A missing queue must not hide the existing ones: RabbitMQ closes the channel on a request for it."""
     broker = brokers(name)
     app = broker.app()
     send(app, 5)
-    with running_sampler(app, ["missing", broker.queue, "missing-too"]) as told:
-        wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 5, "consumers": 0}, 15)
+    with running_sampler(app, ["missing", broker.queue, "missing-too"]) as sampling:
+        wait_until(lambda: sampling.latest(broker.queue) == {"name": broker.queue, "depth": 5, "consumers": 0}, 15)
         start_worker(broker=broker, agent=False)
-        wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 1}, 15)
-        assert told.latest("missing") is told.latest("missing-too") is None
+        wait_until(lambda: sampling.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 1}, 15)
+        assert sampling.latest("missing") is sampling.latest("missing-too") is None
     app.close()
 
 
 @pytest.mark.xdist_group("rabbitmq")
-def test_a_queue_that_comes_later_is_seen_at_once(brokers: Callable[[str], Broker]) -> None:
-    """Whoever deploys workers after the sidecar would otherwise look at nothing for half a minute, or for longer."""
+def test_a_queue_that_is_made_later_is_sampled_at_once(brokers: Callable[[str], Broker]) -> None:
+    """Otherwise a user who deploys workers after the sidecar would see no queue for half a minute, or longer."""
     broker = brokers("rabbitmq")
     app = broker.app()
     now = 0.0
     with app.connection_for_read() as connection:
         reader = RabbitMQQueueReader(connection, None, lambda: now)
 
-        def appears(name: str, seconds: float, taken_from: tuple[str, ...] = ()) -> bool:
+        def appears(name: str, seconds: float, consumed: tuple[str, ...] = ()) -> bool:
             nonlocal now
             now += seconds
-            return name in reader.depths([name], taken_from)
+            return name in reader.depths([name], consumed)
 
         assert not appears(broker.queue, 0)
         app.amqp.queues[broker.queue](connection.default_channel).declare()
@@ -218,12 +218,12 @@ def test_a_queue_that_comes_later_is_seen_at_once(brokers: Callable[[str], Broke
             assert not appears(absent.name, 10)
         absent(connection.default_channel).declare()
         assert not appears(absent.name, 0)
-        assert appears(absent.name, 0, (absent.name,))  # a worker takes from it
+        assert appears(absent.name, 0, (absent.name,))  # a worker consumes it
         absent(connection.default_channel).delete()
         for _ in range(360):
             assert not appears(absent.name, 10, (absent.name,))
         absent(connection.default_channel).declare()
-        reader.depths([broker.queue])  # a look at one queue says nothing of who takes from the others
+        reader.depths([broker.queue])  # a sample of one queue does not change the consumed ones
         assert not appears(absent.name, 0, (absent.name,))
         assert appears(absent.name, 60, (absent.name,))
         absent(connection.default_channel).delete()
@@ -232,7 +232,7 @@ def test_a_queue_that_comes_later_is_seen_at_once(brokers: Callable[[str], Broke
 
 @pytest.mark.xdist_group("rabbitmq")
 def test_missing_queues_cost_rabbitmq_no_channels(brokers: Callable[[str], Broker]) -> None:
-    """A connection has 2,047 channels. Where each missing queue took one, the sampling would end after some days."""
+    """A connection has 2,047 channels. If each missing queue took one, the sampling would end after some days."""
     broker = brokers("rabbitmq")
     app = broker.app()
     send(app, 1)
@@ -241,29 +241,31 @@ def test_missing_queues_cost_rabbitmq_no_channels(brokers: Callable[[str], Broke
         missing = [f"missing-{number}" for number in range(50)]
         wait_until(lambda: reader.depths([*missing, broker.queue])[broker.queue] == QueueDepth(1, consumers=0))
         assert reader.depths(missing).keys().isdisjoint(missing)
-        assert len(connection.connection.channels) == 2  # the connection's own, and the gauge's
+        assert len(connection.connection.channels) == 2  # the connection's and the reader's
     app.close()
 
 
 @pytest.mark.xdist_group("rabbitmq")
-def test_rabbitmq_tells_what_waits_for_its_eta(
+def test_rabbitmq_reports_jobs_that_wait_for_their_eta(
     brokers: Callable[[str], Broker], start_worker: Callable[..., WorkerProcess]
 ) -> None:
-    """With quorum queues a job with an ETA is in none of the user's queues: it would be nowhere."""
+    """With quorum queues a job with an ETA is in none of the user's queues: it would not be counted."""
     broker = brokers("rabbitmq-quorum")
     start_worker(broker=broker, agent=False)  # a worker makes the queues of delayed delivery
     app = broker.app()
     send(app, 3, countdown=100)
-    with running_sampler(app, [broker.queue]) as told:
-        wait_until(lambda: told.depth("celery_delayed_6") == 3, 15, f"told: {told.snapshots}")
-        assert told.latest("celery_delayed_27") is None  # every snapshot costs the user: that one would say nothing
+    with running_sampler(app, [broker.queue]) as sampling:
+        wait_until(lambda: sampling.depth("celery_delayed_6") == 3, 15, f"sampled: {sampling.snapshots}")
+        assert (
+            sampling.latest("celery_delayed_27") is None
+        )  # every snapshot costs the user, and that one would be empty
     app.close()
 
 
-def test_rabbitmq_tells_what_is_not_acknowledged(
+def test_rabbitmq_reports_unacknowledged_messages(
     directory: Path, redis_server: RedisServer, start_worker: Callable[..., WorkerProcess]
 ) -> None:
-    """Jobs that workers have prefetched and don't get to are in no queue's depth: the management API knows them."""
+    """Jobs that workers have prefetched but not started are in no queue's depth: the management API counts them."""
     server = ManagedRabbitMQServer(directory)
     try:
         broker = rabbitmq_broker(server, redis_server)
@@ -272,13 +274,13 @@ def test_rabbitmq_tells_what_is_not_acknowledged(
             queue = app.amqp.queues[broker.queue](connection.default_channel)
             queue.declare()
             send(app, 4)
-            wait_until(lambda: queue.get() is not None)  # one is taken, and not acknowledged
-            with running_sampler(app, [broker.queue], management_url=server.management_url) as told:
+            wait_until(lambda: queue.get() is not None)  # one is received, and not acknowledged
+            with running_sampler(app, [broker.queue], management_url=server.management_url) as sampling:
                 # The API's figures are up to 5 s old.
-                wait_until(lambda: told.sampler.depths[broker.queue].unacked == 1, 20)
-                assert told.depth(broker.queue) == 3
-            with running_sampler(app, [broker.queue], management_url="http://127.0.0.1:1") as told:
-                wait_until(lambda: told.depth(broker.queue) == 3, 10, "an API that is down hides the depth")
+                wait_until(lambda: sampling.sampler.depths[broker.queue].unacked == 1, 20)
+                assert sampling.depth(broker.queue) == 3
+            with running_sampler(app, [broker.queue], management_url="http://127.0.0.1:1") as sampling:
+                wait_until(lambda: sampling.depth(broker.queue) == 3, 10, "an API that is down hides the depth")
         app.close()
     finally:
         server.close()
@@ -286,68 +288,68 @@ def test_rabbitmq_tells_what_is_not_acknowledged(
 
 @pytest.mark.parametrize("name", ["redis", "rabbitmq"])
 def test_a_broker_that_comes_back_is_sampled_again(brokers: Callable[[str], Broker], name: str) -> None:
-    """Without it queues are invisible from the first restart of the broker on, until somebody restarts the sidecar."""
+    """Otherwise queues would be invisible from the broker's first restart until the user restarts the sidecar."""
     broker = brokers(name)
     producer, app = broker.app(), broker.app()
     send(producer, 2)
     assert broker.server is not None
     connections = _connections_to(broker.server.port)
-    with running_sampler(app, [broker.queue]) as told:
-        wait_until(lambda: told.depth(broker.queue) == 2, 15)
+    with running_sampler(app, [broker.queue]) as sampling:
+        wait_until(lambda: sampling.depth(broker.queue) == 2, 15)
         threads = threading.active_count()
         try:
             broker.server.kill()
-            wait_until(lambda: not told.sampler.depths, 20, "an old depth is shown as today's")
-            told.snapshots.clear()
+            wait_until(lambda: not sampling.sampler.depths, 20, "an old depth is shown as current")
+            sampling.snapshots.clear()
         finally:
             broker.server.start()
         send(producer, 7)
-        wait_until(lambda: (told.depth(broker.queue) or 0) >= 7, 30, f"told: {told.snapshots}")
+        wait_until(lambda: (sampling.depth(broker.queue) or 0) >= 7, 30, f"sampled: {sampling.snapshots}")
         assert threading.active_count() == threads
     port = broker.server.port
-    wait_until(lambda: _connections_to(port) <= connections, 5, "a connection is left over")
+    wait_until(lambda: _connections_to(port) <= connections, 5, "a connection is left open")
     producer.close()
     app.close()
 
 
 @pytest.mark.parametrize("name", ["redis", "rabbitmq"])
-def test_a_broker_that_stands_still_is_noticed(brokers: Callable[[str], Broker], name: str) -> None:
-    """A connection that is open, and dead at its other end, is silent: the last depth would stand for ever."""
+def test_a_broker_that_hangs_is_noticed(brokers: Callable[[str], Broker], name: str) -> None:
+    """A connection whose other end is dead stays open and silent: the last depth would be shown for ever."""
     broker = brokers(name)
     app = broker.app()
     send(app, 2)
     assert broker.server is not None
-    with running_sampler(app, [broker.queue]) as told:
-        wait_until(lambda: told.depth(broker.queue) == 2, 15)
+    with running_sampler(app, [broker.queue]) as sampling:
+        wait_until(lambda: sampling.depth(broker.queue) == 2, 15)
         broker.server.kill(signal.SIGSTOP)
         try:
-            wait_until(lambda: not told.sampler.depths, 20, "nobody notices")
+            wait_until(lambda: not sampling.sampler.depths, 20, "the hang is not noticed")
         finally:
             broker.server.kill(signal.SIGCONT)
-        told.snapshots.clear()
-        wait_until(lambda: told.depth(broker.queue) == 2, 40, "it does not come back")
+        sampling.snapshots.clear()
+        wait_until(lambda: sampling.depth(broker.queue) == 2, 40, "it is not sampled again")
     app.close()
 
 
-def test_the_next_broker_of_a_list_is_asked(redis_server: RedisServer) -> None:
-    """A failover list is there for the day on which the first is gone."""
+def test_the_next_broker_of_a_list_is_tried(redis_server: RedisServer) -> None:
+    """A failover list serves the day on which the first broker fails."""
     broker = redis_broker(redis_server)
-    there = broker.app()
-    send(there, 3)
+    producer = broker.app()
+    send(producer, 3)
     app = Celery(broker=f"redis://127.0.0.1:{free_port()}/0;{broker.url}", set_as_current=False)
-    with running_sampler(app, [broker.queue]) as told:
-        wait_until(lambda: told.depth(broker.queue) == 3, 20, f"told: {told.snapshots}")
-    there.close()
+    with running_sampler(app, [broker.queue]) as sampling:
+        wait_until(lambda: sampling.depth(broker.queue) == 3, 20, f"sampled: {sampling.snapshots}")
+    producer.close()
     app.close()
 
 
-def test_a_worker_that_samples_forks_as_it_likes(
+def test_a_sampling_worker_may_fork(
     brokers: Callable[[str], Broker],
     endpoint: Endpoint,
     start_worker: Callable[..., WorkerProcess],
     producer: Callable[..., Producer],
 ) -> None:
-    """A thread with a connection stands beside a pool that forks all the time: a child must not get stuck by it."""
+    """A thread with a connection runs beside a pool that forks all the time: it must not make a child hang."""
     broker = brokers("redis")
     env = {"SLUICE_QUEUES": "1", "SLUICE_QUEUE_INTERVAL": "0.01"}
     worker = start_worker(broker=broker, env=env, args=("--max-tasks-per-child=1",))
@@ -362,44 +364,44 @@ def test_a_worker_that_samples_forks_as_it_likes(
     def children_have_one_thread() -> bool:
         return all(psutil.Process(pid).num_threads() == 1 for pid in worker.pids())
 
-    wait_until(lambda: endpoint.queues().get(broker.queue), 20, "nobody samples", worker.tail)
+    wait_until(lambda: endpoint.queues().get(broker.queue), 20, "no process samples", worker.tail)
     wait_until(children_have_one_thread)
     wait_until(
-        lambda: all(endpoint.states(one)[-1:] == ["completed"] for one in ids), 90, "tasks are missing", worker.tail
+        lambda: all(endpoint.states(job)[-1:] == ["completed"] for job in ids), 90, "tasks are missing", worker.tail
     )
     assert worker.terminate().code == 0
     assert "Traceback" not in worker.logs()
 
 
-def test_samples_come_at_the_interval(brokers: Callable[[str], Broker]) -> None:
+def test_samples_keep_the_interval(brokers: Callable[[str], Broker]) -> None:
     """Every snapshot is an event that the user pays for."""
     broker = brokers("redis")
     app = broker.app()
-    with running_sampler(app, [broker.queue], 0.5, consumers=nobody) as told:
-        wait_until(lambda: told.snapshots)
+    with running_sampler(app, [broker.queue], 0.5, consumers=no_workers) as sampling:
+        wait_until(lambda: sampling.snapshots)
         started = time.monotonic()
-        wait_until(lambda: len(told.snapshots) >= 5)
+        wait_until(lambda: len(sampling.snapshots) >= 5)
         assert time.monotonic() - started >= 1.9
-        assert told.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 0}
+        assert sampling.latest(broker.queue) == {"name": broker.queue, "depth": 0, "consumers": 0}
     app.close()
 
 
-def test_a_folder_broker_is_counted_too(
+def test_a_filesystem_broker_is_counted_too(
     brokers: Callable[[str], Broker], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Any other broker of kombu's has a way to count; it holds no election, and knows no consumers."""
+    """Any other kombu transport can count messages; it has no election, and counts no consumers."""
     monkeypatch.setattr(log, "_last_logged", {})
     broker = brokers("filesystem")
     app = broker.app()
     send(app, 3)
-    with running_sampler(app, [broker.queue]) as told:
-        wait_until(lambda: told.latest(broker.queue) == {"name": broker.queue, "depth": 3})
-    with running_sampler(app, [broker.queue], must_be_elected=True) as told:
+    with running_sampler(app, [broker.queue]) as sampling:
+        wait_until(lambda: sampling.latest(broker.queue) == {"name": broker.queue, "depth": 3})
+    with running_sampler(app, [broker.queue], must_be_elected=True) as sampling:
         wait_until(lambda: "this worker samples no queues" in caplog.text)
-        assert told.snapshots == []
+        assert sampling.snapshots == []
     app.close()
 
 
 def _connections_to(port: int) -> int:
-    every = psutil.Process().net_connections()
-    return sum(bool(one.raddr) and one.raddr.port == port and one.status == "ESTABLISHED" for one in every)
+    connections = [link for link in psutil.Process().net_connections() if link.raddr]
+    return sum(link.raddr.port == port and link.status == "ESTABLISHED" for link in connections)

@@ -1,4 +1,4 @@
-"""How deep a queue in SQS is, against a server that speaks SQS: moto's."""
+"""The depth of SQS queues, against moto's server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REGION = "eu-central-1"
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """Where SQS is."""
+    """The port of the SQS server."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
@@ -31,7 +31,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def sqs(port: int) -> Any:
-    """A client of AWS, apart from Celery's."""
+    """An AWS client that is independent of Celery's."""
     return boto3.client(
         "sqs",
         endpoint_url=f"http://127.0.0.1:{port}",
@@ -43,7 +43,7 @@ def sqs(port: int) -> Any:
 
 @pytest.fixture
 def app_with(port: int) -> Iterator[Callable[..., Celery]]:
-    """`app_with(**transport_options)`: an app whose broker is SQS, with a queue of its own."""
+    """`app_with(**transport_options)`: an app whose broker is SQS, with a unique queue."""
     apps: list[Celery] = []
 
     def make(**options: Any) -> Celery:
@@ -58,32 +58,34 @@ def app_with(port: int) -> Iterator[Callable[..., Celery]]:
 
 
 def exists(sqs: Any, name: str) -> bool:
-    """Whether there is such a queue."""
+    """Return whether a queue of this name exists."""
     return any(url.endswith(f"/{name}") for url in sqs.list_queues(QueueNamePrefix=name).get("QueueUrls", ()))
 
 
 @pytest.mark.parametrize("prefix", ["", "shop-"])
-def test_sqs_tells_depth_and_what_workers_have(app_with: Callable[..., Celery], sqs: Any, prefix: str) -> None:
-    """SQS is where nobody else looks: Celery itself can't list its queues, and no events come from there."""
+def test_sqs_reports_visible_and_unacknowledged_messages(
+    app_with: Callable[..., Celery], sqs: Any, prefix: str
+) -> None:
+    """Celery can't list SQS queues, and SQS has no Celery events: users have no other figure."""
     app = app_with(queue_name_prefix=prefix)
     for _ in range(3):
-        app.send_task("nobody.knows")
+        app.send_task("unknown.task")
     queue = app.conf.task_default_queue
     url = sqs.get_queue_url(QueueName=f"{prefix}{queue}")["QueueUrl"]
     assert sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1)["Messages"]
-    with running_sampler(app, [queue, "missing"], connection_id=str(uuid.uuid4())) as told:
-        wait_until(lambda: told.latest(queue) == {"name": queue, "depth": 2})
-        assert told.sampler.depths[queue].unacked == 1
-        assert told.latest("missing") is None
-        assert not exists(sqs, f"{prefix}missing"), "who only looks makes no queue"
+    with running_sampler(app, [queue, "missing"], connection_id=str(uuid.uuid4())) as sampling:
+        wait_until(lambda: sampling.latest(queue) == {"name": queue, "depth": 2})
+        assert sampling.sampler.depths[queue].unacked == 1
+        assert sampling.latest("missing") is None
+        assert not exists(sqs, f"{prefix}missing"), "sampling must not make a queue"
         sqs.purge_queue(QueueUrl=url)
-        wait_until(lambda: told.depth(queue) == 0)
+        wait_until(lambda: sampling.depth(queue) == 0)
         sqs.delete_queue(QueueUrl=url)
-        wait_until(lambda: queue not in told.sampler.depths)
+        wait_until(lambda: queue not in sampling.sampler.depths)
 
 
 def test_queues_that_are_named_in_the_settings(app_with: Callable[..., Celery], sqs: Any) -> None:
-    """Where the app may only touch the queues it was given, none is listed or made: a sidecar samples, unelected."""
+    """If the app may use only given queues, the agent must list and make none: a sidecar samples without election."""
     connection = str(uuid.uuid4())
     url = sqs.create_queue(QueueName="given")["QueueUrl"]
     app = app_with(predefined_queues={"given": {"url": url, "region": REGION}})
@@ -100,9 +102,9 @@ def test_queues_that_are_named_in_the_settings(app_with: Callable[..., Celery], 
 
 
 def test_one_samples_sqs_and_another_takes_over(app_with: Callable[..., Celery], sqs: Any) -> None:
-    """As on the other brokers."""
+    """Two samplers would cost twice the events, as on the other brokers."""
     app = app_with()
-    app.send_task("nobody.knows")
+    app.send_task("unknown.task")
     options = {"connection_id": str(uuid.uuid4())}
     with running_sampler(app, [app.conf.task_default_queue], **options) as first:
         wait_until(lambda: first.snapshots)
@@ -111,18 +113,18 @@ def test_one_samples_sqs_and_another_takes_over(app_with: Callable[..., Celery],
             wait_until(lambda: len(first.snapshots) > 5)
             assert second.snapshots == []
             first.sampler.stop(10)
-            wait_until(lambda: second.snapshots, 10, "the one that is left does not lead")
+            wait_until(lambda: second.snapshots, 10, "the remaining one does not lead")
 
 
 def test_a_leader_of_sqs_that_dies_is_replaced(app_with: Callable[..., Celery], sqs: Any) -> None:
-    """It says no goodbye: what it held must come back by itself."""
+    """It does not resign: its message must become visible again without its help."""
     app = app_with()
-    app.send_task("nobody.knows")
+    app.send_task("unknown.task")
     connection = str(uuid.uuid4())
     url = sqs.create_queue(
         QueueName=f"{ELECTION.format(connection)}.fifo", Attributes={"FifoQueue": "true", "VisibilityTimeout": "18"}
     )["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="dead", MessageGroupId="leader", MessageDeduplicationId="1")
-    assert sqs.receive_message(QueueUrl=url)["Messages"]  # whoever had it is gone
-    with running_sampler(app, [app.conf.task_default_queue], connection_id=connection) as told:
-        within(30, lambda: told.snapshots, "nobody has taken over")
+    assert sqs.receive_message(QueueUrl=url)["Messages"]  # its receiver is gone
+    with running_sampler(app, [app.conf.task_default_queue], connection_id=connection) as sampling:
+        within(30, lambda: sampling.snapshots, "no process has taken over")

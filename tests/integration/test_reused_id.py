@@ -1,4 +1,4 @@
-"""One id for many jobs, as names such as "nightly-report" are, and one message that is handed out more than once."""
+"""One id for many jobs, such as "nightly-report"."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DONE = "queued active completed"
 def test_each_job_under_one_id_is_reported(
     start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer], endpoint: Endpoint
 ) -> None:
-    """A report that runs each night would be seen in its first night only, or as one that is never published."""
+    """Otherwise a nightly report would be seen in its first night only, or as a job that is never published."""
     worker = start_worker(broker="redis", pool="threads")
     with_agent, without = producer("redis"), producer("redis", agent=False)
     for sender, name in ((with_agent, "nightly-report"), (without, "monthly-report")):

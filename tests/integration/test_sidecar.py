@@ -1,4 +1,4 @@
-"""The sidecar as its users start it: a process of its own beside a cluster whose workers know nothing of it."""
+"""The sidecar as its users start it: a separate process beside a cluster that is not changed for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DONE = ["queued", "active", "completed"]
 
 @pytest.fixture
 def run(tmp_path: Path, sluice_env: dict[str, str]) -> Iterator[Callable[..., Process]]:
-    """`run(broker, *command, wrapper=…)`: a sidecar that listens; all are ended with the test."""
+    """`run(broker, *command, wrapper=…)`: a connected sidecar; all are stopped after the test."""
     started: list[Process] = []
 
     def start(
@@ -35,23 +35,23 @@ def run(tmp_path: Path, sluice_env: dict[str, str]) -> Iterator[Callable[..., Pr
     ) -> Process:
         settings = python_env(broker, {**sluice_env, "SLUICE_BROKER_URL": broker.url, **(env or {})})
         log = tmp_path / f"sidecar-{len(started)}.log"
-        started.append(made := Process([*wrapper, sys.executable, *command], log, settings))
+        started.append(process := Process([*wrapper, sys.executable, *command], log, settings))
 
         def listens() -> bool:
-            if not made.running:
-                pytest.fail(f"the sidecar ended with {made.exit_code}\n{made.tail()}", pytrace=False)
-            return "Listening to the events" in made.logs()
+            if not process.running:
+                pytest.fail(f"the sidecar ended with {process.exit_code}\n{process.tail()}", pytrace=False)
+            return "Listening to the events" in process.logs()
 
-        wait_until(listens, 40, "the sidecar does not listen", made.tail)
-        return made
+        wait_until(listens, 40, "the sidecar does not connect", process.tail)
+        return process
 
     yield start
-    for each in started:
-        each.stop()
+    for process in started:
+        process.stop()
 
 
 def refused(env: dict[str, str], *args: str) -> str:
-    """What `sluice-agent monitor` says where it does not start."""
+    """Return the error output of a `sluice-agent monitor` that does not start."""
     ended = subprocess.run(
         [sys.executable, *MONITOR, *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
     )
@@ -61,7 +61,7 @@ def refused(env: dict[str, str], *args: str) -> str:
 
 @pytest.mark.parametrize("command", [MONITOR, CELERY], ids=["sluice-agent monitor", "celery sluice"])
 @pytest.mark.parametrize("broker_name", ["redis", "rabbitmq"])
-def test_a_cluster_is_told_without_a_change_to_it(
+def test_a_cluster_is_reported_without_a_change_to_it(
     endpoint: Endpoint,
     brokers: Callable[[str], Broker],
     broker_name: str,
@@ -69,26 +69,26 @@ def test_a_cluster_is_told_without_a_change_to_it(
     run: Callable[..., Process],
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    """The workers run without -E and without the agent: without it they would have to be changed, and started again."""
+    """The workers run without -E and without the agent: otherwise a user would have to change and restart them."""
     broker = brokers(broker_name)
     worker = start_worker(broker=broker, agent=False)
     sidecar = run(broker, *command, env={"SLUICE_QUEUE_INTERVAL": "0.5", "SLUICE_TEST_INSTALL": "0"})
-    wait_until(lambda: worker.hostname in endpoint.workers(), 20, "the worker is not told", sidecar.tail)
+    wait_until(lambda: worker.hostname in endpoint.workers(), 20, "the worker is not reported", sidecar.tail)
     app = broker.app()
     jobs = [app.send_task("tests.integration.tasks.add", (1, 2)).id for _ in range(20)]
     wait_until(lambda: all(endpoint.states(job) == DONE for job in jobs), 20, "jobs are missing", sidecar.tail)
-    wait_until(lambda: broker.queue in endpoint.queues(), 20, "the queue is not told", sidecar.tail)
+    wait_until(lambda: broker.queue in endpoint.queues(), 20, "the queue is not reported", sidecar.tail)
     assert {event["job"]["name"] for job in jobs for event in endpoint.jobs()[job]} == {"tests.integration.tasks.add"}
     assert endpoint.duplicates == []
 
 
-def test_an_instrumented_app_is_not_told_twice(
+def test_an_instrumented_app_is_not_reported_twice(
     endpoint: Endpoint,
     brokers: Callable[[str], Broker],
     run: Callable[..., Process],
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    """`celery -A app sluice` imports an app that installs the agent: it must not speak for a worker that it is not."""
+    """`celery -A app sluice` imports an app that installs the agent, but must not report itself as a worker."""
     broker = brokers("redis")
     worker = start_worker(broker=broker)
     sidecar = run(broker, *CELERY)
@@ -97,22 +97,22 @@ def test_an_instrumented_app_is_not_told_twice(
     sidecar.send(signal.SIGTERM)
     assert sidecar.wait() == 0
     assert worker.terminate().code == 0
-    told = [
+    reports = [
         (event["worker"]["externalId"], event["worker"]["state"])
         for events in endpoint.workers().values()
         for event in events
     ]
-    assert {name for name, _ in told} == {worker.hostname}
-    assert told.count((worker.hostname, "online")) == told.count((worker.hostname, "offline")) == 1
+    assert {name for name, _ in reports} == {worker.hostname}
+    assert reports.count((worker.hostname, "online")) == reports.count((worker.hostname, "offline")) == 1
 
 
-def test_an_eta_that_passes_before_a_worker_comes_is_told_once(
+def test_an_eta_that_passes_before_a_worker_starts_is_reported_once(
     endpoint: Endpoint,
     brokers: Callable[[str], Broker],
     run: Callable[..., Process],
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    """The producer has no agent: monitor and worker, which see no more than the ETA, would say the one thing each."""
+    """The producer has no agent: monitor and worker, which have only the ETA, would each report a different state."""
     broker = brokers("redis")
     sidecar = run(broker, *MONITOR)
     eta = datetime.now(timezone.utc) + timedelta(seconds=0.5)
@@ -126,17 +126,17 @@ def test_an_eta_that_passes_before_a_worker_comes_is_told_once(
     assert endpoint.states(job) == ["scheduled", "active", "completed"]
 
 
-def test_workers_that_must_not_be_told_to_send_events_are_not(
+def test_no_enable_events_leaves_workers_unchanged(
     endpoint: Endpoint,
     brokers: Callable[[str], Broker],
     run: Callable[..., Process],
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    """Without it a sidecar that somebody tries on a production cluster loads its broker with every task's events."""
+    """Otherwise a trial of the sidecar on a production cluster would load the broker with every task's events."""
     broker = brokers("redis")
     worker = start_worker(broker=broker, agent=False)
     sidecar = run(broker, *MONITOR, "--no-enable-events")
-    wait_until(lambda: worker.hostname in endpoint.workers(), 20, "the worker is not told", sidecar.tail)
+    wait_until(lambda: worker.hostname in endpoint.workers(), 20, "the worker is not reported", sidecar.tail)
     job = broker.app().send_task("tests.integration.tasks.add", (1, 2)).id
     wait_until(lambda: f"[{job}] succeeded" in worker.logs(), 20, "the task does not run", worker.tail)
     sidecar.send(signal.SIGTERM)
@@ -144,19 +144,24 @@ def test_workers_that_must_not_be_told_to_send_events_are_not(
     assert endpoint.jobs() == {}
 
 
-def test_an_event_exchange_of_the_apps_own(
+def test_an_app_with_another_event_exchange(
     endpoint: Endpoint,
     brokers: Callable[[str], Broker],
     run: Callable[..., Process],
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    """A sidecar that listens elsewhere would hear nothing for ever, and say nothing of it."""
+    """Otherwise a sidecar on the wrong exchange would receive nothing for ever, and the log would not show it."""
     broker = brokers("redis").with_conf(event_exchange="own-events")
     worker = start_worker(broker=broker, agent=False, args=["-E"])
-    deaf = run(broker, *MONITOR)
-    wait_until(lambda: "sluice-agent monitor --event-exchange" in deaf.logs(), 30, "it says nothing", deaf.tail)
+    wrong_exchange = run(broker, *MONITOR)
+    wait_until(
+        lambda: "sluice-agent monitor --event-exchange" in wrong_exchange.logs(),
+        30,
+        "it logs nothing",
+        wrong_exchange.tail,
+    )
     assert endpoint.workers() == {}
-    deaf.stop()
+    wrong_exchange.stop()
     for command in ((*MONITOR, "--event-exchange", "own-events"), CELERY):
         sidecar = run(broker, *command, env={"SLUICE_TEST_INSTALL": "0"})
         job = broker.app().send_task("tests.integration.tasks.add", (1, 2)).id
@@ -172,7 +177,7 @@ def test_sigterm_drains_and_sighup_does_nothing(
     start_worker: Callable[..., WorkerProcess],
     sluice_env: dict[str, str],
 ) -> None:
-    """Without it each deployment of the sidecar costs what it was about to deliver."""
+    """Otherwise each deployment of the sidecar would lose the events that it was about to deliver."""
     broker = brokers("redis")
     start_worker(broker=broker, agent=False, args=["-E"])
     sidecar = run(broker, *MONITOR, "--log-format", "json")
@@ -203,10 +208,10 @@ def _lines(journal: Path) -> list[str]:
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs util-linux")
-def test_the_first_process_of_a_container_ends_when_told(
+def test_the_first_process_of_a_container_ends_on_sigterm(
     brokers: Callable[[str], Broker], run: Callable[..., Process]
 ) -> None:
-    """The kernel keeps deadly signals from process 1 unless it asks for them: without it a pod is killed after 30 s."""
+    """The kernel sends deadly signals to process 1 only if it has a handler: otherwise a pod is killed after 30 s."""
     wrapper = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
     sidecar = run(brokers("redis"), *MONITOR, wrapper=wrapper)
     [inner] = sidecar.children()
@@ -214,8 +219,10 @@ def test_the_first_process_of_a_container_ends_when_told(
     assert sidecar.wait(15) == 0
 
 
-def test_what_is_missing_is_said_in_a_sentence(brokers: Callable[[str], Broker], sluice_env: dict[str, str]) -> None:
-    """Without it a sidecar that can't work runs, or ends with a traceback."""
+def test_a_missing_setting_is_reported_in_a_sentence(
+    brokers: Callable[[str], Broker], sluice_env: dict[str, str]
+) -> None:
+    """Otherwise a sidecar that can't work would run, or end with a traceback."""
     env = python_env(brokers("redis"), sluice_env)
     assert "name the broker" in refused(env)
     url = ("--broker", brokers("redis").url)

@@ -1,4 +1,4 @@
-"""What a host's own code meets of the agent: nothing where the worker has it, one header where only producers do."""
+"""Traces of the agent in the host's code: none if the worker has it, one header if only producers do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
 GUARDED = "tests.integration.apps.guarded"
-PLACES = {
+SOURCES = {
     "request",
     "before_task_publish",
     "after_task_publish",
@@ -35,14 +35,14 @@ HEADERS = """
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
-def test_nobody_meets_the_agent(
+def test_the_hosts_code_finds_no_trace_of_the_agent(
     pool: str,
     endpoint: Endpoint,
     start_worker: Callable[..., WorkerProcess],
     producer: Callable[..., Producer],
     tmp_path: Path,
 ) -> None:
-    """A task that writes its request as JSON fails with what it can't write; one that copies its headers sends ours."""
+    """Otherwise a task that writes its request as JSON could fail, and one that copies its headers would send ours."""
     env = {"FOUND": str(tmp_path / "found")}
     worker = start_worker(app=GUARDED, env=env, pool=pool)
     last = producer(env=env).run(f"from {GUARDED} import send_everything\nprint(send_everything())")
@@ -53,31 +53,31 @@ def test_nobody_meets_the_agent(
         return [job for job in endpoint.jobs() if not ends & set(endpoint.states(job))]
 
     wait_until(lambda: not open_jobs(), 20, "a job did not end", open_jobs)
-    places: dict[str, set[str]] = {}
+    findings: dict[str, set[str]] = {}
     for line in (tmp_path / "found").read_text().splitlines():
-        place, _, seen = line.partition(": ")
-        places.setdefault(place, set()).add(seen)
-    assert places.keys() >= PLACES
-    assert {place: seen for place, seen in places.items() if seen != {"clean"}} == {}
+        source, _, finding = line.partition(": ")
+        findings.setdefault(source, set()).add(finding)
+    assert findings.keys() >= SOURCES
+    assert {source: texts for source, texts in findings.items() if texts != {"clean"}} == {}
     created = [{event["job"].get("createdAt") for event in events} for events in endpoint.jobs().values()]
-    assert [times for times in created if len(times) != 1 or None in times] == [], "known from the header all the same"
+    assert [times for times in created if len(times) != 1 or None in times] == [], "the agent reads it from the header"
 
 
 def test_one_header_remains_where_only_the_producer_has_the_agent(
     start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """A user must be able to know what a worker that is not theirs to change will see, and to prevent it."""
+    """A user must know what a worker that they can't change will see, and must be able to prevent it."""
     start_worker(agent=False)
-    seen = json.loads(producer().run(HEADERS))["headers"]
-    assert list(seen) == ["sluice_agent"]
-    assert list(seen["sluice_agent"]) == ["createdAt"]
+    headers = json.loads(producer().run(HEADERS))["headers"]
+    assert list(headers) == ["sluice_agent"]
+    assert list(headers["sluice_agent"]) == ["createdAt"]
     assert json.loads(producer(env={"SLUICE_MESSAGE_HEADER": "0"}).run(HEADERS))["headers"] is None
 
 
 def test_without_the_header_every_job_is_reported_all_the_same(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
-    """Whoever can't have the header in their messages must still see what becomes of their jobs."""
+    """A user who can't have the header in messages must still see the outcome of jobs."""
     env = {"SLUICE_MESSAGE_HEADER": "0"}
     worker = start_worker(env=env)
     sender = producer(env=env)

@@ -1,1 +1,1 @@
-"""Celery apps that differ in how they bring in the agent."""
+"""Celery apps that differ in how they install the agent."""

@@ -1,4 +1,4 @@
-"""An app that publishes in each pool process as it begins, by a hook that it connects before the agent's."""
+"""An app that publishes in each pool process at its start, in a hook that it connects before the agent's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["app"]
 
 @worker_process_init.connect
 def warm(**_: Any) -> None:
-    """Send a task."""
+    """Publish a task."""
     tasks.noop.delay()
 
 

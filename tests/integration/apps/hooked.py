@@ -1,4 +1,4 @@
-"""An app whose user changes events, drops some, and has a redaction of its own."""
+"""An app whose user changes events, drops some, and adds a redaction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["app", "greet", "secret_name", "tasks"]
 
 
 def before_send(event: sluice_agent.Event) -> sluice_agent.Event | None:
-    """Jobs named noop are nobody's business, and everybody's name is hidden."""
+    """Drop the jobs named noop, and hide the name of `secret_name`."""
     if event.job is not None and event.job.name.endswith(".noop"):
         return None
     if event.job is not None and event.job.name.endswith(".secret_name"):
@@ -21,7 +21,7 @@ def before_send(event: sluice_agent.Event) -> sluice_agent.Event | None:
 
 
 def redact(name: str, value: Any) -> Any:
-    """Only lengths leave the house."""
+    """Send only lengths."""
     return {"length": len(value)} if isinstance(value, (list, tuple, dict, str)) else value
 
 
@@ -30,10 +30,10 @@ sluice_agent.install(before_send=before_send, redact=redact)
 
 @shared_task
 def greet(name: str) -> str:
-    """Say something personal."""
+    """Return something personal."""
     return f"Hello {name}"
 
 
 @shared_task
 def secret_name() -> None:
-    """A task with a name that tells too much."""
+    """Do nothing, under a name that reveals too much."""

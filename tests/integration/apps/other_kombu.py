@@ -1,4 +1,4 @@
-"""An app on a Celery and a kombu that publish by other methods than those which the agent knows."""
+"""An app on a Celery and a kombu that publish by other methods than those that the agent patches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if OTHER == "names":
     publish = Producer._publish
 
     def _publish(producer: Producer, *parts: Any, **options: Any) -> Any:
-        """Its arguments have no names."""
+        """Publish, with arguments that have no names."""
         return publish(producer, *parts, **options)
 
     Producer._publish = _publish
@@ -23,19 +23,19 @@ elif OTHER == "publisher":
     Producer._hand_over = Producer._publish
     del Producer._publish
 
-    def _found(producer: Producer, name: str) -> Any:
-        """What is only an object's own, and not of its class."""
+    def _attribute(producer: Producer, name: str) -> Any:
+        """Return an attribute that only the object has, not its class."""
         if name != "_publish":
             raise AttributeError(name)
         return producer._hand_over
 
-    Producer.__getattr__ = _found
+    Producer.__getattr__ = _attribute
 elif OTHER == "sender":
     AMQP._make_sender = AMQP._create_task_sender
     del AMQP._create_task_sender
     AMQP.send_task_message = cached_property(lambda amqp: amqp._make_sender())
     AMQP.send_task_message.__set_name__(AMQP, "send_task_message")
 
-from tests.integration.tasks import app, noop, retry_then_succeed  # noqa: E402 - as the agent finds them
+from tests.integration.tasks import app, noop, retry_then_succeed  # noqa: E402 - after the changes above
 
 __all__ = ["app", "noop", "retry_then_succeed"]

@@ -1,4 +1,4 @@
-"""A pool as somebody else may have made it: it takes tasks by a method of its own."""
+"""A third-party pool: it overrides the method that receives tasks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from celery.concurrency.thread import TaskPool
 
 
 class OwnPool(TaskPool):
-    """Its `apply_async` does not come to that of Celery's base class."""
+    """A pool whose `apply_async` does not call that of Celery's base class."""
 
     def apply_async(self, target: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Hand the task to a thread."""
+        """Pass the task to a thread."""
         return self.on_apply(target, args or (), kwargs or {}, **options)

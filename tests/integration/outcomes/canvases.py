@@ -111,7 +111,7 @@ CANVASES = (
     Outcome(
         "retry after a replace",
         "`self.replace` by a task that calls `self.retry` once",
-        call(tasks.replace_self_by_one_that_retries),
+        call(tasks.replace_self_by_retrying_task),
         {ALL: "queued active queued active retrying active/2 completed/2"},
         job={"name": tasks.retry_then_succeed.name},
     ),
