@@ -28,9 +28,9 @@ def watched() -> Iterator[Endpoint]:
 
 
 @pytest.fixture
-def sidecar(start_sidecar: Callable[..., Sidecar], watched: Endpoint) -> Sidecar:
+def sidecar(start_sidecar: Callable[..., Sidecar], monitor_endpoint: Endpoint) -> Sidecar:
     """The monitor."""
-    return start_sidecar("redis", SLUICE_API_URL=watched.url)
+    return start_sidecar("redis", SLUICE_API_URL=monitor_endpoint.url)
 
 
 def is_done(endpoint: Endpoint, job: str) -> bool:
@@ -46,7 +46,7 @@ def test_a_worker_returns_without_its_agent(
     producer: Callable[..., Producer],
     sidecar: Sidecar,
     endpoint: Endpoint,
-    watched: Endpoint,
+    monitor_endpoint: Endpoint,
     args: list[str],
 ) -> None:
     """Its jobs must be reported once while it has an agent, and also after a deployment without it."""
@@ -58,9 +58,9 @@ def test_a_worker_returns_without_its_agent(
     assert first.terminate().code == 0
     start_worker(broker="redis", pool="threads", name="one@test", args=args, agent=False)
     without = sender.send("add", 1, 2)
-    assert is_done(watched, without)
+    assert is_done(monitor_endpoint, without)
     assert sidecar.terminate() == 0
-    assert watched.jobs().keys() == {without}
+    assert monitor_endpoint.jobs().keys() == {without}
 
 
 def test_a_worker_that_is_killed_and_one_whose_agent_can_not_write(
@@ -68,7 +68,7 @@ def test_a_worker_that_is_killed_and_one_whose_agent_can_not_write(
     producer: Callable[..., Producer],
     sidecar: Sidecar,
     endpoint: Endpoint,
-    watched: Endpoint,
+    monitor_endpoint: Endpoint,
     tmp_path: Path,
 ) -> None:
     """No agent reports the outcome of a dead worker's job, nor anything of a worker without a journal."""
@@ -76,10 +76,10 @@ def test_a_worker_that_is_killed_and_one_whose_agent_can_not_write(
     held = HeldJob(producer("redis"), tmp_path, endpoint)
     held.wait_for_walk("queued active")
     worker.kill()
-    wait_until(lambda: walk_of(watched, held.id) == "unknown", 30, "its death is not reported", sidecar.tail)
-    assert watched.workers()[worker.hostname][-1]["worker"]["state"] == "offline"
+    wait_until(lambda: walk_of(monitor_endpoint, held.id) == "unknown", 30, "its death is not reported", sidecar.tail)
+    assert monitor_endpoint.workers()[worker.hostname][-1]["worker"]["state"] == "offline"
 
     (no_directory := tmp_path / "a file").touch()
     start_worker(broker="redis", pool="threads", args=["-E"], env={"SLUICE_STATE_DIR": str(no_directory)})
     job = producer("redis", agent=False).send("add", 1, 2)
-    assert is_done(watched, job)
+    assert is_done(monitor_endpoint, job)

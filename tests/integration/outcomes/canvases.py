@@ -97,7 +97,7 @@ CANVASES = (
         {ALL: "queued active queued active completed"},
         job={"name": tasks.add.name},
         of_state={"queued": {"requeued": True}},
-        note="The job goes on as another task under the same id.",
+        note="The job continues as another task under the same id.",
     ),
     Outcome(
         "replace after a retry",
