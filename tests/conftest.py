@@ -1,7 +1,7 @@
-"""Which tests pytest-xdist keeps together in one of its processes: those that share what is slow to start.
+"""Groups of tests that pytest-xdist runs in the same process, because they share servers that are slow to start.
 
-Each of its processes has servers of its own and plays its own stages. Without this each would start a RabbitMQ, and
-play the same tables as the others.
+Each of its processes has its own servers and runs its own stages. Without the groups each would start a RabbitMQ, and
+run the same tables as the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(test: pytest.Function) -> str:
-    """One for each stage, but RabbitMQ's share theirs; one for what else needs RabbitMQ; empty: it may run anywhere."""
+    """Return the test's group: one for each stage (RabbitMQ's share one), one for other RabbitMQ tests; else empty."""
     params = test.callspec.params if hasattr(test, "callspec") else {}
     for fixture, value in params.items():
         if fixture in {"played", "watched"}:

@@ -1,1 +1,1 @@
-"""Celery's own test suite, without the agent and with it: each test ends alike, each job as its stored result says."""
+"""Celery's own test suite without and with the agent: test outcomes are equal, and job states match stored results."""

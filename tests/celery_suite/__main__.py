@@ -1,6 +1,6 @@
 """``make celery-suite``: runs Celery's unit and integration tests without the agent and with it, and compares.
 
-Exits with 1 where a test does not end alike, or a job's reported state is not that of its stored result.
+Exits with 1 if a test's outcomes differ, or a job's reported state is not that of its stored result.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tests.support.endpoint import Endpoint
 from tests.support.servers import RedisServer
 
 PARTS = ("unit", "integration")
-RUN_AGAIN = 30  # tests that may differ by chance, as some of Celery's fail now and then: they are run again, both ways
+MAX_RERUNS = 30  # so many differing tests are run again, both ways: some of Celery's own fail now and then
 
 
 def main() -> int:
-    """Run the parts that are asked for, and print what came of them."""
+    """Run the requested parts, and print the results."""
     parser = argparse.ArgumentParser(prog="make celery-suite ARGS=…", description=__doc__)
     parser.add_argument("source", type=Path, help="the unpacked source distribution")
     parser.add_argument("python", type=Path, help="the Python that has its requirements")
@@ -33,57 +33,59 @@ def main() -> int:
     parser.add_argument("--tests", nargs="*", default=[], help="only these tests, as pytest's arguments")
     options = parser.parse_args()
     suite = Suite(options.source.resolve(), options.python.absolute())  # a venv's Python is a link
-    folder = Path(tempfile.mkdtemp(prefix="celery-suite-"))
-    print(f"celery-suite: logs are in {folder}", flush=True)
-    found = [
-        difference for part in options.parts.split(",") for difference in compared(suite, part, folder, options.tests)
+    directory = Path(tempfile.mkdtemp(prefix="celery-suite-"))
+    print(f"celery-suite: logs are in {directory}", flush=True)
+    differences = [
+        difference
+        for part in options.parts.split(",")
+        for difference in compared(suite, part, directory, options.tests)
     ]
-    print(f"celery-suite: {len(found)} differences", flush=True)
-    return 1 if found else 0
+    print(f"celery-suite: {len(differences)} differences", flush=True)
+    return 1 if differences else 0
 
 
-def compared(suite: Suite, part: str, folder: Path, tests: list[str]) -> list[Difference]:
-    """Run `part` both ways and print its table; what differs."""
-    with redis_for(part, folder / "redis-without") as (environment, _):
-        without = run(suite, part, folder, environment, tests, agent=False)
+def compared(suite: Suite, part: str, directory: Path, tests: list[str]) -> list[Difference]:
+    """Run `part` both ways, print its table, and return the differences."""
+    with redis_for(part, directory / "redis-without") as (environment, _):
+        without = run(suite, part, directory, environment, tests, agent=False)
     report(part, "without the agent", without)
     with (
         closing(Endpoint()) as endpoint,
-        redis_for(part, folder / "redis-with") as (environment, client),
+        redis_for(part, directory / "redis-with") as (environment, client),
     ):
-        settings = {**environment, **agent_settings(endpoint, part, folder)}
-        within = run(suite, part, folder, settings, tests, agent=True)
+        settings = {**environment, **agent_settings(endpoint, part, directory)}
+        within = run(suite, part, directory, settings, tests, agent=True)
         report(part, "with the agent", within)
-        found = differing_tests(without.outcomes, within.outcomes)
-        if found and len(found) <= RUN_AGAIN:
-            again = [difference.subject for difference in found]
-            without = run(suite, part, folder, environment, again, agent=False)
+        differences = differing_tests(without.outcomes, within.outcomes)
+        if differences and len(differences) <= MAX_RERUNS:
+            again = [difference.subject for difference in differences]
+            without = run(suite, part, directory, environment, again, agent=False)
             report(part, "again, without it", without)
-            within = run(suite, part, folder, settings, again, agent=True)
+            within = run(suite, part, directory, settings, again, agent=True)
             report(part, "again, with it", within)
-            found = differing_tests(without.outcomes, within.outcomes)
+            differences = differing_tests(without.outcomes, within.outcomes)
         if client is not None:
             stored = stored_states(client)
             pairs, differing = differing_jobs(endpoint, stored)
             print(f"{part}: {len(endpoint.jobs())} jobs reported, {len(stored)} results stored, {pairs.total()} both")
             for (state, reported), count in sorted(pairs.items()):
                 print(f"    stored {state:8} reported {reported:10} {count:6}")
-            found += differing
-        found += [Difference(fault, "", "a request that breaks the contract") for fault in endpoint.faults]
-    for difference in found:
+            differences += differing
+        differences += [Difference(fault, "", "a request that breaks the contract") for fault in endpoint.faults]
+    for difference in differences:
         print(f"  DIFFERENT {difference.subject}\n    {difference.without}  |  {difference.within}", flush=True)
-    return found
+    return differences
 
 
 def report(part: str, way: str, result: Run) -> None:
-    """Print one row: how many tests ended how."""
+    """Print one row: the number of tests by outcome."""
     counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(Counter(result.outcomes.values()).items()))
     print(f"{part:12} {way:18} {len(result.outcomes):5} tests in {result.seconds:4.0f} s: {counts}", flush=True)
 
 
-def agent_settings(endpoint: Endpoint, part: str, folder: Path) -> dict[str, str]:
-    """The agent reports to `endpoint`, soon; unit tests, which check that no thread is left, only fill its journal."""
-    state = folder / "state"
+def agent_settings(endpoint: Endpoint, part: str, directory: Path) -> dict[str, str]:
+    """Return the agent's settings: it ships to `endpoint` soon, but not in unit tests, which check for left threads."""
+    state = directory / "state"
     state.mkdir(mode=0o700, exist_ok=True)
     return {
         "SLUICE_API_KEY": "sk_test",
@@ -96,12 +98,12 @@ def agent_settings(endpoint: Endpoint, part: str, folder: Path) -> dict[str, str
 
 
 @contextmanager
-def redis_for(part: str, folder: Path) -> Iterator[tuple[dict[str, str], redis.Redis | None]]:
-    """What the integration tests read from the environment, and a client of their broker; nothing for unit tests."""
+def redis_for(part: str, directory: Path) -> Iterator[tuple[dict[str, str], redis.Redis | None]]:
+    """Yield the variables of the integration tests and a client of their broker; neither for unit tests."""
     if part != "integration":
         yield {}, None
         return
-    with closing(RedisServer(folder)) as server, closing(redis.Redis(port=server.port)) as client:
+    with closing(RedisServer(directory)) as server, closing(redis.Redis(port=server.port)) as client:
         address = server.url()
         yield (
             {
@@ -109,7 +111,7 @@ def redis_for(part: str, folder: Path) -> Iterator[tuple[dict[str, str], redis.R
                 "TEST_BACKEND": address,
                 "REDIS_HOST": "127.0.0.1",
                 "REDIS_PORT": str(server.port),
-                "C_FORCE_ROOT": "1",  # some accept pickle, which a worker of root's refuses
+                "C_FORCE_ROOT": "1",  # some accept pickle, which a worker refuses as root
             },
             client,
         )

@@ -1,4 +1,4 @@
-"""What differs: a test's outcome with the agent and without it; a job's reported state and its stored result."""
+"""Compares a test's outcome with the agent and without it, and a job's reported state with its stored result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REPORTED = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A test by its node id, or a job by its task and id, and what was seen of it on either side."""
+    """A test, by its node id, or a job, by its task and id, and its outcomes on both sides."""
 
     subject: str
     without: str
@@ -32,7 +32,7 @@ class Difference:
 
 
 def differing_tests(without: Mapping[str, str], within: Mapping[str, str]) -> list[Difference]:
-    """The tests that did not end alike; one that was not run at all is absent on that side."""
+    """Return the tests whose outcomes differ; a test that did not run on one side is absent there."""
     return [
         Difference(test, without.get(test, "absent"), within.get(test, "absent"))
         for test in sorted({*without, *within})
@@ -41,12 +41,12 @@ def differing_tests(without: Mapping[str, str], within: Mapping[str, str]) -> li
 
 
 def stored_states(client: redis.Redis) -> dict[str, str]:
-    """Celery's state of each job whose result is in Redis, by the job's id."""
+    """Return Celery's state of each job whose result is in Redis, by the job's id."""
     return dict(_stored(client))
 
 
 def differing_jobs(endpoint: Endpoint, stored: Mapping[str, str]) -> tuple[Counter[tuple[str, str]], list[Difference]]:
-    """How many jobs have which stored and reported state, of those that have both; and those where the two differ."""
+    """Count the jobs that have both by stored and reported state; return also the jobs whose states differ."""
     pairs: Counter[tuple[str, str]] = Counter()
     differences = []
     for external_id, events in endpoint.jobs().items():
@@ -65,5 +65,5 @@ def _stored(client: redis.Redis) -> Iterator[tuple[str, str]]:
     for key in client.scan_iter(f"{_META}*"):
         meta = client.get(key)
         if meta is not None:
-            found = json.loads(meta)
-            yield str(found["task_id"]), str(found["status"])
+            result = json.loads(meta)
+            yield str(result["task_id"]), str(result["status"])

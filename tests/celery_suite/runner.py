@@ -1,4 +1,4 @@
-"""One run of a part of Celery's suite, in a process and an environment of its own."""
+"""Runs a part of Celery's suite in a separate process and environment."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ class Run:
 
 
 def run(
-    suite: Suite, part: str, folder: Path, environment: Mapping[str, str], arguments: Sequence[str], *, agent: bool
+    suite: Suite, part: str, directory: Path, environment: Mapping[str, str], arguments: Sequence[str], *, agent: bool
 ) -> Run:
-    """Run ``t/<part>`` with `environment` added to ours and pytest's `arguments`; with or without the agent."""
+    """Run ``t/<part>`` with `environment` added to this process's, and pytest's `arguments`, with or without agent."""
     name = f"{part}-{'with' if agent else 'without'}"
-    outcomes = folder / f"{name}.json"
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(("SLUICE_", "CELERY_", "PYTEST_"))}
-    path = os.pathsep.join((str(suite.python.parent), ours.get("PATH", os.defpath)))  # tests start `celery`
-    env = {**ours, **environment, OUTCOMES: str(outcomes), "PYTHONPATH": str(ROOT), "PATH": path}
+    outcomes = directory / f"{name}.json"
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith(("SLUICE_", "CELERY_", "PYTEST_"))
+    }
+    path = os.pathsep.join((str(suite.python.parent), inherited.get("PATH", os.defpath)))  # tests start `celery`
+    env = {**inherited, **environment, OUTCOMES: str(outcomes), "PYTHONPATH": str(ROOT), "PATH": path}
     if agent:
         env[WITH_AGENT] = "1"
     command = [
@@ -46,7 +48,7 @@ def run(
         *("--tb=short", "-rfE", "-W", "ignore", *(arguments or [f"t/{part}"])),
     ]
     started = time.monotonic()
-    with (folder / f"{name}.log").open("ab") as log:
+    with (directory / f"{name}.log").open("ab") as log:
         subprocess.run(
             command,
             cwd=suite.source,

@@ -179,8 +179,8 @@ def test_a_subscriber_that_redis_cuts_off_says_so(
         missed = broker.app().send_task("tests.integration.tasks.hold", (str(started), str(release))).id
         wait_until(started.exists, 10, "the worker is cut off", worker.tail)
         sidecar.process.send(signal.SIGCONT)
-        wait_until(lambda: sidecar.figure("receiver_gaps_total") == 1, 10, "the gap is not counted", sidecar.tail)
-        assert (sidecar.figure("receiver_gap_seconds_total") or 0) > 0
+        wait_until(lambda: sidecar.metric("receiver_gaps_total") == 1, 10, "the gap is not counted", sidecar.tail)
+        assert (sidecar.metric("receiver_gap_seconds_total") or 0) > 0
         assert "The connection to the broker is lost" in sidecar.process.logs()
         assert "receives events again after" in sidecar.process.logs()
         wait_until(lambda: endpoint.states(missed) == ["active"], 10, "its worker is not asked", sidecar.tail)

@@ -253,7 +253,7 @@ def test_a_proxy_of_the_environment_is_used(recorded: Host, variable: str) -> No
     way = {"SLUICE_API_URL": "http://sluice.invalid/api", "NO_PROXY": "", "no_proxy": "", variable: proxy.url}
     recorded.ship_once(env=way)
     assert recorded.balanced()["delivered"] == EVENTS
-    assert proxy.asked == ["http://sluice.invalid/api/ingest"]
+    assert proxy.targets == ["http://sluice.invalid/api/ingest"]
     proxy.close()
 
 
@@ -316,5 +316,5 @@ def test_a_proxy_leads_to_a_secure_endpoint(recorded: Host, secure_endpoint: End
     way = {"SLUICE_API_URL": secure_endpoint.url, "NO_PROXY": "", "no_proxy": "", "HTTPS_PROXY": proxy.url}
     recorded.ship_once(env={**way, "SSL_CERT_FILE": str(tmp_path / "certificate.pem")})
     assert recorded.balanced()["delivered"] == EVENTS == len(secure_endpoint.events)
-    assert proxy.asked == [f"127.0.0.1:{secure_endpoint.port}"]
+    assert proxy.targets == [f"127.0.0.1:{secure_endpoint.port}"]
     proxy.close()

@@ -1,1 +1,1 @@
-"""The tests once more in one process that gevent has patched: `python -m tests.gevent`, or `make test-gevent`."""
+"""Runs tests again in one process that gevent has patched: `python -m tests.gevent`, or `make test-gevent`."""

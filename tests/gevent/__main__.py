@@ -1,4 +1,4 @@
-"""pytest in a process that gevent patches before anything else is imported."""
+"""Runs pytest in a process that gevent patches before anything else is imported."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from gevent import monkey
 
 monkey.patch_all()
-os.environ["SLUICE_TEST_INSTALL"] = "0"  # `played` installs the agent, when it knows where to
+os.environ["SLUICE_TEST_INSTALL"] = "0"  # `played` installs the agent, once the endpoint is known
 
-import pytest  # noqa: E402 - the point of this file
+import pytest  # noqa: E402 - after the patch
 
 if __name__ == "__main__":
     sys.exit(pytest.main(sys.argv[1:]))

@@ -23,20 +23,20 @@ from tests.support.waiting import POLL_SECONDS
 
 
 def rows() -> list[Outcome]:
-    """What one process can play: nobody in it is without the agent."""
+    """Return the rows that one process can run: all of it has the agent."""
     return [row for row in possible_rows(GEVENT, "redis") if not row.without_agent]
 
 
 @pytest.fixture(scope="session")
 def played(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:  # noqa: F811
-    """The whole table, played once in this process."""
+    """The whole table, run once in this process."""
     assert monkey.is_module_patched("threading"), "run by: python -m tests.gevent"
     import sluice_agent
 
     endpoint = Endpoint()
     broker = redis_broker(redis_server, {"task_default_queue": app.conf.task_default_queue})
     os.environ |= {**broker.env(), **agent_env(endpoint, tmp_path_factory.mktemp("gevent"))}
-    os.environ["SLUICE_TEST_INSTALL"] = "1"  # for beat, which is a process of its own
+    os.environ["SLUICE_TEST_INSTALL"] = "1"  # for beat, which is a separate process
     app.conf.update(broker.settings())
     sluice_agent.install()
     try:

@@ -1,11 +1,11 @@
-"""The table in one process that gevent has patched: threads, locks and sockets of the agent are greenlets' there."""
+"""The table in one process that gevent has patched: the agent's threads, locks and sockets are gevent's there."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.gevent.conftest import rows
-from tests.integration.test_outcomes import (  # noqa: F401 - they run here a second time
+from tests.integration.test_outcomes import (  # noqa: F401 - these tests run here again
     test_every_job_ends,
     test_no_transition_is_reported_twice,
     test_nothing_breaks_the_contract,
@@ -15,6 +15,6 @@ from tests.integration.test_outcomes import (  # noqa: F401 - they run here a se
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each row."""
+    """Parametrize the tests with the rows."""
     if "row" in metafunc.fixturenames:
         metafunc.parametrize("row", rows(), ids=lambda row: row.name)

@@ -30,19 +30,19 @@ def test_metrics_follow_the_cluster(
 ) -> None:
     """An alert on a queue's depth, or on undelivered events, needs figures that follow the cluster."""
     broker = brokers("redis")
-    wait_until(lambda: sidecar.ask("/readyz") == (200, "ok\n"), 20, "it is not ready", sidecar.tail)
+    wait_until(lambda: sidecar.get("/readyz") == (200, "ok\n"), 20, "it is not ready", sidecar.tail)
     app = broker.app()
     for _ in range(3):
         app.send_task("tests.integration.tasks.add", (1, 2))
-    wait_until(lambda: sidecar.figure("queue_depth", broker.queue) == 3, 20, "", sidecar.tail)
+    wait_until(lambda: sidecar.metric("queue_depth", broker.queue) == 3, 20, "", sidecar.tail)
     start_worker(broker=broker, agent=False, args=("-E",))
-    wait_until(lambda: sidecar.figure("queue_depth", broker.queue) == 0, 20, "", sidecar.tail)
-    wait_until(lambda: sidecar.figure("events_total", "task-succeeded") == 3, 20, "", sidecar.tail)
-    wait_until(lambda: sidecar.figure("queue_consumers", broker.queue) == 1, 20, "", sidecar.tail)
-    wait_until(lambda: (sidecar.figure("delivered_total", "sluice") or 0) >= 9, 20, "", sidecar.tail)
-    assert sidecar.figure("workers") == 1
-    assert sidecar.figure("tasks_remembered") == 3
-    assert sidecar.figure("shipper_up", "sluice") == 1
+    wait_until(lambda: sidecar.metric("queue_depth", broker.queue) == 0, 20, "", sidecar.tail)
+    wait_until(lambda: sidecar.metric("events_total", "task-succeeded") == 3, 20, "", sidecar.tail)
+    wait_until(lambda: sidecar.metric("queue_consumers", broker.queue) == 1, 20, "", sidecar.tail)
+    wait_until(lambda: (sidecar.metric("delivered_total", "sluice") or 0) >= 9, 20, "", sidecar.tail)
+    assert sidecar.metric("workers") == 1
+    assert sidecar.metric("tasks_remembered") == 3
+    assert sidecar.metric("shipper_up", "sluice") == 1
     assert endpoint.queues()[broker.queue]
     app.close()
 
@@ -51,19 +51,19 @@ def test_the_probe_detects_a_lost_broker(sidecar: ProbedSidecar, brokers: Callab
     """A sidecar without events looks like an idle cluster; and it must become ready again by itself."""
     server = brokers("redis").server
     assert server is not None
-    wait_until(lambda: sidecar.ask("/readyz")[0] == 200, 20, "it is not ready", sidecar.tail)
+    wait_until(lambda: sidecar.get("/readyz")[0] == 200, 20, "it is not ready", sidecar.tail)
     try:
         server.kill()
         within(
             35,
-            lambda: sidecar.ask("/readyz")[1].startswith("receiver_deaf"),
+            lambda: sidecar.get("/readyz")[1].startswith("receiver_deaf"),
             "it does not report the lost broker",
             sidecar.tail,
         )
-        assert sidecar.ask("/healthz")[0] == 200
+        assert sidecar.get("/healthz")[0] == 200
     finally:
         server.start()
-    wait_until(lambda: sidecar.ask("/readyz")[0] == 200, 20, "it is not ready again", sidecar.tail)
+    wait_until(lambda: sidecar.get("/readyz")[0] == 200, 20, "it is not ready again", sidecar.tail)
 
 
 def test_the_probe_detects_an_endpoint_that_refuses(
@@ -71,7 +71,7 @@ def test_the_probe_detects_an_endpoint_that_refuses(
 ) -> None:
     """A revoked key must be noticed before the journal is full."""
     endpoint.key = "sk_another"
-    wait_until(lambda: "key_refused_sluice" in sidecar.ask("/readyz")[1], 30, "", sidecar.tail)
-    assert sidecar.ask("/healthz")[0] == 200
+    wait_until(lambda: "key_refused_sluice" in sidecar.get("/readyz")[1], 30, "", sidecar.tail)
+    assert sidecar.get("/healthz")[0] == 200
     sidecar.stop()
     endpoint.clear()  # requests with a wrong key are faults of any other test

@@ -1,4 +1,5 @@
-"""What the tests stand on: a strict wire validator, an endpoint that misbehaves, real servers, workers and producers.
+"""Support of the tests: a strict wire validator, a misbehaving endpoint, real servers, workers and producers.
 
-Nothing in here imports `sluice_agent`: what checks the agent must not share its mistakes.
+No check in here imports `sluice_agent`, as it must not share the agent's mistakes. Only `capture_log`,
+`queue_sampling` and `running_monitor`, which run parts of it, do.
 """

@@ -1,6 +1,6 @@
-"""The one check that nothing is lost quietly: by the agent's own accounts, and by what its processes say beside them.
+"""The check that no event is lost uncounted: the agent's own figures against the capture log of its processes.
 
-Used by every test that may lose something.
+Used by every test in which events may be lost.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ Report = dict[str, Any]
 
 
 def status_of(env: Mapping[str, str]) -> Report:
-    """What `sluice-agent status --json` says."""
+    """Return the report of `sluice-agent status --json`."""
     command = [sys.executable, "-m", "sluice_agent", "status", "--json"]
-    found = subprocess.run(command, cwd=ROOT, env=dict(env), capture_output=True, text=True, check=False)
-    assert found.stdout, found.stderr
-    report: Report = json.loads(found.stdout)
+    result = subprocess.run(command, cwd=ROOT, env=dict(env), capture_output=True, text=True, check=False)
+    assert result.stdout, result.stderr
+    report: Report = json.loads(result.stdout)
     return report
 
 
 def assert_balanced(env: Mapping[str, str], endpoint: Endpoint | None = None, *, killed: int = 0) -> Report:
-    """The accounts of the journal that `env` names add up; its report.
+    """Assert that the figures of the journal that `env` names add up, and return its report.
 
-    With an `endpoint` they are held against what is there, and against what the witnesses of the processes that
-    captured have noted: each event is at the endpoint exactly once, or counted. `killed` processes may each have
-    written one event that they did not live to note.
+    With an `endpoint`, also compare them with the events that arrived there and with the capture log: each captured
+    event is at the endpoint exactly once, or counted. `killed` processes may each have written one event to the
+    journal and died before they logged it.
     """
     report = status_of(env)
     dropped = sum(report["dropped"].values())
@@ -41,26 +41,26 @@ def assert_balanced(env: Mapping[str, str], endpoint: Endpoint | None = None, *,
     if endpoint is None:
         return report
     with_ids = [event for event in list(endpoint.events) if event_id_of(event)]
-    twice = [told for told, times in Counter(map(_transition, with_ids)).items() if times > 1]
-    assert twice == [], "told twice under two ids"
-    noted = capture_log.captured_ids(env)
-    if noted is None:
+    repeated = [transition for transition, times in Counter(map(_transition, with_ids)).items() if times > 1]
+    assert repeated == [], "one transition was reported under two ids"
+    captured = capture_log.captured_ids(env)
+    if captured is None:
         return report
-    noted_twice = [one for one, times in Counter(noted).items() if times > 1]
-    assert noted_twice == [], "one id for two events"
-    there = {str(event_id_of(event)) for event in with_ids}
-    missing, surplus = set(noted) - there, there - set(noted)
+    repeated_ids = [event_id for event_id, times in Counter(captured).items() if times > 1]
+    assert repeated_ids == [], "one id for two events"
+    received = {str(event_id_of(event)) for event in with_ids}
+    missing, surplus = set(captured) - received, received - set(captured)
     counted = report["rejected"] + dropped + report["pending"]
     assert len(missing) <= counted, (
         f"{len(missing)} are missing, {counted} are counted: {sorted(missing)[:5]}; {report}"
     )
     assert len(surplus) <= killed, f"at the endpoint, and never captured: {sorted(surplus)[:5]}"
-    assert len(noted) <= report["captured"] <= len(noted) + killed, f"{len(noted)} were captured: {report}"
+    assert len(captured) <= report["captured"] <= len(captured) + killed, f"{len(captured)} were captured: {report}"
     return report
 
 
 def _transition(event: dict[str, Any]) -> tuple[Any, ...]:
-    """What may be told once: a job's state in one attempt and run, a worker's at one moment."""
+    """Return the key of a transition: a job's state in one attempt and run, or a worker's state at one time."""
     if "job" in event:
         job = event["job"]
         return job["externalId"], job["state"], job.get("attempt"), job.get("progress"), job.get("startedAt")

@@ -1,4 +1,4 @@
-"""Ackly as its document describes it: one event a request, no detection of duplicates. It misbehaves when told to.
+"""Ackly as its document describes it: one event a request, no detection of duplicates. Scripts make it misbehave.
 
 Written from the contract alone; it never imports the agent.
 """
@@ -31,7 +31,7 @@ Behaviour = Callable[["Handler", dict[str, Any]], None]
 
 @dataclass(slots=True)
 class Arrival:
-    """A request: what it held, and the port that it came from, which tells one connection from another."""
+    """A received request: its event, and the client's port, which distinguishes connections."""
 
     event: dict[str, Any]
     port: int
@@ -39,7 +39,7 @@ class Arrival:
 
 
 class Ackly:
-    """Ackly on a free loopback port. `events` is all that it ingested, what came twice twice."""
+    """Ackly on a free loopback port. `events` holds all that it ingested, duplicates included."""
 
     def __init__(self, key: str = "k" * 48) -> None:
         self.key = key
@@ -54,12 +54,12 @@ class Ackly:
 
     @property
     def url(self) -> str:
-        """What belongs into ACKLY_URL."""
+        """The value for ACKLY_URL."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/api/ingest"
 
     @property
     def env(self) -> dict[str, str]:
-        """The variables of a worker that tells this Ackly."""
+        """The environment variables of a worker that reports to this Ackly."""
         return {"ACKLY_INGEST_KEY": self.key, "ACKLY_URL": self.url}
 
     def script(self, *behaviours: Behaviour) -> None:
@@ -68,7 +68,7 @@ class Ackly:
             self._script.extend(behaviours)
 
     def standing(self, behaviour: Behaviour) -> None:
-        """What answers when the script is empty."""
+        """Set the behaviour that serves requests when the script is empty."""
         with self.lock:
             self._standing = behaviour
 
@@ -78,7 +78,7 @@ class Ackly:
         self._server.server_close()
 
     def of(self, external_id: str) -> list[dict[str, Any]]:
-        """The events of one job."""
+        """Return the events of one job."""
         with self.lock:
             return [event for event in self.events if event.get("externalId") == external_id]
 
@@ -93,34 +93,34 @@ class Ackly:
 
 
 def created(handler: Handler, event: dict[str, Any]) -> None:
-    """201 with the new event's id."""
+    """Answer 201 with the new event's id."""
     handler.answer(201, {"id": handler.server.ackly.ingest(event)})
 
 
 def refuses(status: int, headers: Mapping[str, str] | None = None) -> Behaviour:
-    """An error; nothing is ingested."""
+    """Answer with an error; ingest nothing."""
     return lambda handler, _: handler.answer(status, {"error": "on purpose"}, headers)
 
 
 def lost_answer(handler: Handler, event: dict[str, Any]) -> None:
-    """Ingested, and the connection ends without an answer."""
+    """Ingest the event, and close the connection without an answer."""
     handler.server.ackly.ingest(event)
     handler.hang_up()
 
 
 def reset_before(handler: Handler, event: dict[str, Any]) -> None:
-    """Not ingested, and the connection ends without an answer: to the client the same as `lost_answer`."""
+    """Close the connection without an answer and ingest nothing: to the client the same as `lost_answer`."""
     handler.hang_up()
 
 
 def contract_faults(event: Any) -> list[str]:
-    """What the document does not allow."""
+    """Return the ways in which an event breaks Ackly's document."""
     if not isinstance(event, dict):
         return [f"the body is {event!r}, no object"]
-    found = [f"{name} is no field" for name in event if name not in FIELDS]
+    faults = [f"{name} is no field" for name in event if name not in FIELDS]
     if event.get("status") not in STATUSES:
-        found.append(f"status is {event.get('status')!r}")
-    return found + [
+        faults.append(f"status is {event.get('status')!r}")
+    return faults + [
         f"{name} is {value!r}"
         for name, value in event.items()
         if name in FIELDS and (not isinstance(value, FIELDS[name]) or isinstance(value, bool))
@@ -135,7 +135,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news here."""
+        """Ignore clients that disconnect."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -165,17 +165,17 @@ class Handler(BaseHTTPRequestHandler):
         ackly.behaviour()(self, event)
 
     def answer(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
-        """Send a whole answer; text goes out as it is."""
+        """Send a whole answer; a text is sent as it is."""
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        named = {"Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}
-        lines = [f"HTTP/1.1 {status} Answer", *(f"{name}: {value}" for name, value in named.items()), "", ""]
+        all_headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}
+        lines = [f"HTTP/1.1 {status} Answer", *(f"{name}: {value}" for name, value in all_headers.items()), "", ""]
         self.wfile.write("\r\n".join(lines).encode("latin-1") + content)
 
     def hang_up(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self.close_connection = True
-        with suppress(OSError):  # the client went away before us
+        with suppress(OSError):  # the client disconnected first
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *args: Any) -> None:
-        """The tests read `requests`."""
+        """Log nothing: the tests read `requests`."""

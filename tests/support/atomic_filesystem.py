@@ -1,7 +1,7 @@
-"""kombu's filesystem transport, mended for the tests: a message appears in its folder when all of it is written.
+"""A patch of kombu's filesystem transport for the tests: a message appears in its directory once it is complete.
 
-As kombu has it (up to 5.7), a worker may take a file between its creation and its writing: the message is lost, and
-the worker ends with "Unrecoverable error: JSONDecodeError". Nothing of the agent can be tested on such ground.
+In kombu (up to 5.7), a worker may take a file between its creation and its writing: the message is lost, and the
+worker ends with "Unrecoverable error: JSONDecodeError", so that the agent can't be tested.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kombu.utils.json import dumps
 
 
 def install() -> None:
-    """From now on, whatever this process publishes is whole."""
+    """Make this process publish complete files only."""
     Channel._put = _put
 
 

@@ -1,4 +1,4 @@
-"""What workers, producers and clients need to know of a broker, with a queue that belongs to one test."""
+"""The settings of workers, producers and clients for a broker, with a queue that belongs to one test."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class Broker:
     url: str
     backend: str
     conf: dict[str, Any] = field(default_factory=dict)
-    """Celery settings beside the two URLs; `task_default_queue` is this test's own."""
+    """Celery settings beside the two URLs; `task_default_queue` belongs to this test alone."""
     server: Server | None = None
-    """The process behind it, shared by tests; None for folders."""
+    """The process behind it, shared by tests; None for directories."""
 
     @property
     def queue(self) -> str:
         return self.conf["task_default_queue"]
 
     def with_conf(self, **conf: Any) -> Broker:
-        """The same broker with more Celery settings."""
+        """Return the same broker with more Celery settings."""
         return replace(self, conf={**self.conf, **conf})
 
     def env(self) -> dict[str, str]:
-        """What `tests.integration.tasks` reads."""
+        """Return the variables that `tests.integration.tasks` reads."""
         return {"BROKER_URL": self.url, "RESULT_BACKEND": self.backend, "CELERY_CONF": json.dumps(self.conf)}
 
     def app(self) -> Celery:
-        """A client in the test process, without the agent: `broker.app().send_task(name, args)`."""
+        """Return a client in the test process, without the agent: `broker.app().send_task(name, args)`."""
         app = Celery(f"client-of-{self.queue}", set_as_current=False)
         app.conf.update(self.settings())
         return app
@@ -54,7 +54,7 @@ class Broker:
 
 
 def redis_broker(server: RedisServer, conf: Mapping[str, Any] | None = None) -> Broker:
-    """A database of its own for the queue and the results."""
+    """Return a broker whose queue and results are in an unused database."""
     url = server.url(next(_databases))
     return Broker("redis", url, url, {**_own_queue(), **(conf or {})}, server)
 
@@ -62,10 +62,10 @@ def redis_broker(server: RedisServer, conf: Mapping[str, Any] | None = None) -> 
 def rabbitmq_broker(
     server: RabbitMQServer, results: RedisServer, *, quorum: bool = False, conf: Mapping[str, Any] | None = None
 ) -> Broker:
-    """A queue of its own on the shared node; results in Redis."""
+    """Return a broker with a new queue on the shared node; results are in Redis."""
     kind = {
         "task_default_queue_type": "quorum",
-        "task_default_exchange_type": "topic",  # Celery's delayed delivery asks for it
+        "task_default_exchange_type": "topic",  # Celery's delayed delivery requires it
         "broker_transport_options": {"confirm_publish": True},
     }
     settings = {**_own_queue(), **(kind if quorum else {}), **(conf or {})}
@@ -74,19 +74,19 @@ def rabbitmq_broker(
 
 
 def filesystem_broker(directory: Path, conf: Mapping[str, Any] | None = None) -> Broker:
-    """Messages and results in folders; no server at all."""
-    places = {name: directory / name for name in ("messages", "processed", "control", "results")}
-    for place in places.values():
-        place.mkdir(parents=True, exist_ok=True)
+    """Return a broker whose messages and results are in directories, without a server."""
+    directories = {name: directory / name for name in ("messages", "processed", "control", "results")}
+    for subdirectory in directories.values():
+        subdirectory.mkdir(parents=True, exist_ok=True)
     options = {
-        "data_folder_in": str(places["messages"]),
-        "data_folder_out": str(places["messages"]),
-        "processed_folder": str(places["processed"]),
-        "control_folder": str(places["control"]),
+        "data_folder_in": str(directories["messages"]),
+        "data_folder_out": str(directories["messages"]),
+        "processed_folder": str(directories["processed"]),
+        "control_folder": str(directories["control"]),
         "polling_interval": 0.05,
     }
     settings = {**_own_queue(), "broker_transport_options": options, **(conf or {})}
-    return Broker("filesystem", "filesystem://", f"file://{places['results']}", settings)
+    return Broker("filesystem", "filesystem://", f"file://{directories['results']}", settings)
 
 
 def _own_queue() -> dict[str, str]:

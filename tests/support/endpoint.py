@@ -1,4 +1,4 @@
-"""The ingest endpoint of the tests: it remembers everything that came, and misbehaves when told to."""
+"""The ingest endpoint of the tests: it records every request, and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.support.misbehaviour import Behaviour, ok
 from tests.support.wire import faults
 
 _RELEASE_SECONDS = 120.0
-"""A hanging exchange ends after this long even when nobody releases it, so that no test run outlives it."""
+"""A hanging exchange ends after this long even if the test never releases it, so that no test run outlives it."""
 
 
 class Endpoint:
     """The ingest endpoint on a free loopback port.
 
-    `script(…)` queues behaviours, one per request; `standing(…)` sets what answers the others, until called again.
+    `script(…)` queues behaviours, one per request; `standing(…)` sets those of the others, until called again.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """What belongs into SLUICE_API_URL."""
+        """The value for SLUICE_API_URL."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/api"
 
-    # What it does
+    # Behaviour
 
     def script(self, *behaviours: Behaviour) -> None:
         """Queue behaviours; each serves one request."""
@@ -56,23 +56,23 @@ class Endpoint:
             self._script.extend(behaviours)
 
     def unscript(self) -> None:
-        """Forget the behaviours that still wait for a request."""
+        """Remove the behaviours that no request has used."""
         with self._lock:
             self._script.clear()
 
     def standing(self, *behaviours: Behaviour) -> None:
-        """What answers when the script is empty: the first that deals with the request. None given: all is well."""
+        """Set the behaviours for an empty script: the first that handles a request counts. None: accept all."""
         with self._lock:
             self._standing = behaviours
 
     def release(self) -> None:
-        """End every exchange that hangs now."""
+        """End every exchange that is hanging."""
         with self._lock:
             self._released.set()
             self._released = threading.Event()
 
     def down(self) -> None:
-        """Close the listening socket and every connection. The port stays ours, and refuses."""
+        """Close the listening socket and every connection. The port stays reserved, and refuses connections."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -96,61 +96,63 @@ class Endpoint:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True, name="endpoint").start()
 
     def close(self) -> None:
-        """Down for good."""
+        """Close the endpoint for good."""
         self.down()
         if self._closed is not None:
             self._closed.close()
             self._closed = None
 
     def clear(self) -> None:
-        """Forget what came, and the ids with it."""
+        """Remove all received requests and events, and the ids for deduplication."""
         with self._lock:
             self.requests.clear()
             self.events.clear()
             self.duplicates.clear()
             self._seen.clear()
 
-    # What came
+    # Received requests
 
     @property
     def faults(self) -> list[str]:
-        """Everything in any request that broke the contract, refused requests included."""
+        """Every breach of the contract in any request, refused requests included."""
         with self._lock:
-            return [f"request {index}: {fault}" for index, one in enumerate(self.requests) for fault in one.faults]
+            return [
+                f"request {index}: {fault}" for index, request in enumerate(self.requests) for fault in request.faults
+            ]
 
     def jobs(self) -> dict[str, list[Event]]:
-        """Job events by the job's external id, sorted by timestamp."""
+        """Return the job events by the job's external id, sorted by timestamp."""
         return self._grouped("job", "externalId")
 
     def workers(self) -> dict[str, list[Event]]:
-        """Worker events by the worker's external id, sorted by timestamp."""
+        """Return the worker events by the worker's external id, sorted by timestamp."""
         return self._grouped("worker", "externalId")
 
     def queues(self) -> dict[str, list[Event]]:
-        """Queue snapshots by the queue's name, sorted by timestamp."""
+        """Return the queue snapshots by the queue's name, sorted by timestamp."""
         return self._grouped("queue", "name")
 
     def walk(self, external_id: str) -> list[tuple[str, int | None]]:
-        """The states and attempts of one job, sorted by timestamp."""
+        """Return the states and attempts of one job, sorted by timestamp."""
         return [(event["job"]["state"], event["job"].get("attempt")) for event in self.jobs().get(external_id, [])]
 
     def states(self, external_id: str) -> list[str]:
-        """The states of one job, sorted by timestamp."""
+        """Return the states of one job, sorted by timestamp."""
         return [state for state, _ in self.walk(external_id)]
 
     def walks(self) -> dict[str, tuple[str, ...]]:
-        """The states of every job, sorted by timestamp, by the job's external id."""
+        """Return the states of every job, sorted by timestamp, by the job's external id."""
         return {job: tuple(event["job"]["state"] for event in events) for job, events in self.jobs().items()}
 
     def _grouped(self, payload: str, key: str) -> dict[str, list[Event]]:
-        found: defaultdict[str, list[Event]] = defaultdict(list)
+        grouped: defaultdict[str, list[Event]] = defaultdict(list)
         with self._lock:
             events = [event for event in self.events if payload in event]
         for event in sorted(events, key=lambda event: time_key(event["timestamp"])):
-            found[event[payload][key]].append(event)
-        return dict(found)
+            grouped[event[payload][key]].append(event)
+        return dict(grouped)
 
-    # What the handler asks
+    # Interface of the handler
 
     def is_up_on(self, server: IngestServer) -> bool:
         return self._server is server
@@ -192,7 +194,7 @@ class Endpoint:
 
 
 def event_id_of(event: Event) -> str | None:
-    """The deduplication id, from the places that the contract leaves open."""
+    """Return the deduplication id, from the two fields that the contract leaves open."""
     return (
         event.get("job", {}).get("extensions", {}).get("eventId")
         or event.get("worker", {}).get("metadata", {}).get("eventId")
@@ -201,14 +203,14 @@ def event_id_of(event: Event) -> str | None:
 
 
 def time_key(timestamp: str) -> tuple[str, str]:
-    """Sorts contract timestamps whatever the length of their fractions."""
+    """Return a key that sorts the contract's timestamps, whatever the length of their fractions."""
     seconds, _, rest = timestamp.removesuffix("Z").partition(".")
     return seconds, rest.ljust(12, "0")
 
 
 def _bound(port: int) -> socket.socket:
-    """A socket that holds the port and does not listen: connecting to it is refused."""
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", port))
-    return held
+    """Return a socket that is bound to the port and does not listen: connections to it are refused."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound

@@ -11,7 +11,7 @@ PATH = "FAILED_TESTS"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Add the test; pytest-xdist's processes leave that to the one that starts them, which gets all reports."""
+    """Add the test. pytest-xdist's processes leave that to their parent, which gets all reports."""
     path = os.environ.get(PATH)
     if report.failed and path and "PYTEST_XDIST_WORKER" not in os.environ:
         with Path(path).open("a", encoding="utf-8") as file:
@@ -19,6 +19,6 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def without_group(nodeid: str) -> str:
-    """`nodeid` as pytest takes it: pytest-xdist appends ``@`` and the group of a test that has one."""
+    """Return `nodeid` as pytest accepts it: pytest-xdist appends ``@`` and the group of a test that has one."""
     name, at, group = nodeid.rpartition("@")
     return name if at and "]" not in group and "::" not in group else nodeid

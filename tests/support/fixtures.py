@@ -1,6 +1,6 @@
-"""The fixtures of every test that needs something real. A conftest makes them its own with `import *`.
+"""The fixtures of every test that needs a real server, worker or producer. A conftest imports them with `import *`.
 
-Servers are started once per run, whichever conftest asks first; everything else is fresh in each test.
+Servers are started once per test run, by the first conftest that needs them; all else is new in each test.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ WITHOUT_AGENT = {"SLUICE_TEST_INSTALL": "0"}
 
 @pytest.fixture(scope="session")
 def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RedisServer:
-    """One Redis for the whole run; tests have databases of their own."""
+    """One Redis for the whole test run; each test has its own database."""
     return _shared(request.config, RedisServer, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RabbitMQServer:
-    """One RabbitMQ for the whole run; tests have queues of their own."""
+    """One RabbitMQ for the whole test run; each test has its own queue."""
     return _shared(request.config, RabbitMQServer, tmp_path_factory)
 
 
 @pytest.fixture
 def brokers(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Broker]:
-    """`brokers(name)`: this test's queue on one of BROKERS; the same queue each time it is asked."""
+    """`brokers(name)`: this test's queue on one of BROKERS; the same queue at each call."""
     known: dict[str, Broker] = {}
 
     def make(name: str) -> Broker:
@@ -71,7 +71,7 @@ def brokers(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], B
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    """A fresh ingest endpoint. When the test is over, nothing that it was sent may have broken the contract."""
+    """A new ingest endpoint. It asserts at the end of the test that no request broke the contract."""
     server = Endpoint()
     yield server
     server.close()
@@ -80,7 +80,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
-    """Where this test's journal lies."""
+    """The state directory of this test."""
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
     return directory
@@ -88,7 +88,7 @@ def state_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sluice_env(endpoint: Endpoint, state_dir: Path) -> dict[str, str]:
-    """The agent's settings for this test: quick to send, and silent unless something happens."""
+    """The agent's settings for this test: a short flush interval, and no heartbeats."""
     return {
         "SLUICE_API_KEY": "sk_test",
         "SLUICE_CONNECTION_ID": str(uuid.uuid4()),
@@ -103,7 +103,7 @@ def sluice_env(endpoint: Endpoint, state_dir: Path) -> dict[str, str]:
 def start_worker(
     request: pytest.FixtureRequest, brokers: Callable[[str], Broker], tmp_path: Path
 ) -> Iterator[Callable[..., WorkerProcess]]:
-    """`start_worker(app, broker, pool, env, args, …)`: a worker that is ready; all are ended with the test.
+    """`start_worker(app, broker, pool, env, args, …)`: start a worker and wait for it; all end with the test.
 
     `broker` is a name, or a Broker. `env` is added to `sluice_env`; `agent=False` leaves the agent out.
     """
@@ -120,11 +120,11 @@ def start_worker(
         conf: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> WorkerProcess:
-        place = _with_conf(brokers, broker, conf)
+        broker = _with_conf(brokers, broker, conf)
         workers.append(
             worker := WorkerProcess(
                 tmp_path,
-                place,
+                broker,
                 app=app,
                 pool=pool,
                 env=_env(request, env, agent=agent),
@@ -145,7 +145,7 @@ def start_worker(
 def start_sidecar(
     sluice_env: dict[str, str], brokers: Callable[[str], Broker], tmp_path: Path
 ) -> Iterator[Callable[..., Sidecar]]:
-    """`start_sidecar(broker, **env)`: a monitor that listens; all are ended with the test."""
+    """`start_sidecar(broker, **env)`: start a monitor and wait until it listens. All are ended with the test."""
     sidecars: list[Sidecar] = []
 
     def start(broker: str = "redis", **env: str) -> Sidecar:
@@ -161,7 +161,7 @@ def start_sidecar(
 def producer(
     request: pytest.FixtureRequest, brokers: Callable[[str], Broker], tmp_path: Path
 ) -> Iterator[Callable[..., Producer]]:
-    """`producer(broker, env)`: a Producer; its processes are ended with the test.
+    """`producer(broker, env)`: make a Producer, whose processes are ended with the test.
 
     `broker` is a name, or a Broker. `env` is added to `sluice_env`; `agent=False` leaves the agent out.
     """
@@ -174,18 +174,18 @@ def producer(
         agent: bool = True,
         conf: Mapping[str, Any] | None = None,
     ) -> Producer:
-        place = _with_conf(brokers, broker, conf)
-        producers.append(made := Producer(tmp_path, place, env=_env(request, env, agent=agent)))
-        return made
+        broker = _with_conf(brokers, broker, conf)
+        producers.append(created := Producer(tmp_path, broker, env=_env(request, env, agent=agent)))
+        return created
 
     yield make
-    for made in producers:
-        made.close()
+    for created in producers:
+        created.close()
 
 
 def _with_conf(brokers: Callable[[str], Broker], broker: Broker | str, conf: Mapping[str, Any] | None) -> Broker:
-    place = brokers(broker) if isinstance(broker, str) else broker
-    return place.with_conf(**conf) if conf else place
+    broker = brokers(broker) if isinstance(broker, str) else broker
+    return broker.with_conf(**conf) if conf else broker
 
 
 def _env(request: pytest.FixtureRequest, env: Mapping[str, str] | None, *, agent: bool) -> dict[str, str]:
@@ -196,13 +196,13 @@ def _env(request: pytest.FixtureRequest, env: Mapping[str, str] | None, *, agent
 _servers: pytest.StashKey[dict[type[Server], Server]] = pytest.StashKey()
 
 
-def _shared(config: pytest.Config, kind: type[S], directories: pytest.TempPathFactory) -> S:
-    """The run's one server of a kind, which ends with the run."""
+def _shared(config: pytest.Config, server_class: type[S], directories: pytest.TempPathFactory) -> S:
+    """Return the test run's server of this class, which ends with the test run."""
     running = config.stash.setdefault(_servers, {})
-    if kind not in running:
-        server = kind(directories.mktemp(kind.name))
+    if server_class not in running:
+        server = server_class(directories.mktemp(server_class.name))
         config.add_cleanup(server.close)
-        running[kind] = server
-    found = running[kind]
-    assert isinstance(found, kind)
-    return found
+        running[server_class] = server
+    shared = running[server_class]
+    assert isinstance(shared, server_class)
+    return shared

@@ -1,4 +1,4 @@
-"""HTTP as the tests' endpoint speaks it: requests read and checked, answers sent whole, in part, slowly or never."""
+"""The HTTP server of the tests' endpoint: it checks requests, and answers in full, in part, slowly or never."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Event = dict[str, Any]
 
 @dataclass(slots=True)
 class Request:
-    """One request as it came, with what was made of it."""
+    """A received request, and how it was answered."""
 
     method: str
     path: str
     headers: dict[str, str]
     """Names in lower case."""
     raw: bytes
-    """The body as it travelled."""
+    """The body as received."""
     at: float = field(default_factory=time.monotonic)
     body: bytes = b""
-    """The body after gzip."""
+    """The decompressed body."""
     events: list[Event] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     status: int | None = None
@@ -46,7 +46,7 @@ class Request:
 
 
 class Exchange:
-    """One request that waits for its answer, as behaviours see it."""
+    """A request that waits for its answer: the interface for behaviours."""
 
     def __init__(self, endpoint: Endpoint, handler: IngestHandler, request: Request) -> None:
         self.request = request
@@ -54,7 +54,7 @@ class Exchange:
         self._handler = handler
 
     def accept(self, *, reject: Callable[[Event], bool] | None = None, keep: int | None = None) -> bytes:
-        """Take the events; the answer's body is returned and not yet sent."""
+        """Accept the events, and return the answer's body without sending it."""
         return json.dumps(self._endpoint.accept(self.request, reject=reject, keep=keep)).encode()
 
     def send(self, code: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
@@ -74,7 +74,7 @@ class Exchange:
         self.request.status = code
 
     def send_headers_without_an_end(self, seconds_per_byte: float) -> None:
-        """Send a status and a header byte by byte, until the client hangs up or has had five hundred."""
+        """Send a status and a header byte by byte, until the client disconnects or has received five hundred bytes."""
         head = b"HTTP/1.1 200 Answer\r\nX-Filler: "
         with suppress(OSError):
             for byte in chain(head, repeat(ord("x"), 500)):
@@ -83,7 +83,7 @@ class Exchange:
         self._handler.close_connection = True
 
     def reset(self) -> None:
-        """End the connection with an RST."""
+        """Close the connection with an RST."""
         self._handler.reset()
 
     def wait_for_release(self) -> None:
@@ -91,11 +91,11 @@ class Exchange:
         self._endpoint.wait_for_release()
 
     def _head(self, code: int, length: int, headers: Mapping[str, str] | None = None) -> bytes:
-        named = {"Content-Type": "application/json", "Content-Length": str(length)}
+        all_headers = {"Content-Type": "application/json", "Content-Length": str(length)}
         if self._endpoint.takes_gzip:
-            named["Accept-Encoding"] = "gzip"
-        named.update(headers or {})
-        lines = [f"HTTP/1.1 {code} Answer", *(f"{name}: {value}" for name, value in named.items())]
+            all_headers["Accept-Encoding"] = "gzip"
+        all_headers.update(headers or {})
+        lines = [f"HTTP/1.1 {code} Answer", *(f"{name}: {value}" for name, value in all_headers.items())]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
@@ -109,18 +109,18 @@ class IngestServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), IngestHandler)
 
     def server_bind(self) -> None:
-        """Without HTTPServer's look-up of the host's full name, which may ask a name server."""
+        """Bind without HTTPServer's look-up of the host's full name, which may ask a name server."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news here."""
+        """Ignore clients that disconnect."""
 
     def end_connections(self) -> None:
         for connection in list(self.connections):
-            with suppress(OSError):  # it went away before us
+            with suppress(OSError):  # the client disconnected first
                 connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -163,9 +163,9 @@ class IngestHandler(BaseHTTPRequestHandler):
         Exchange(self.server.endpoint, self, request).send(404, error_body(404))
 
     def reset(self) -> None:
-        """An RST goes out now: `close` would wait for the files that read from the socket."""
+        """Send an RST at once: `close` would wait for the files that read from the socket."""
         self.close_connection = True
-        with suppress(OSError):  # the client went away before us
+        with suppress(OSError):  # the client disconnected first
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             os.close(self.connection.detach())
 
@@ -174,7 +174,7 @@ class IngestHandler(BaseHTTPRequestHandler):
 
 
 def read(request: Request, endpoint: Endpoint) -> tuple[int, bytes] | None:
-    """Fill in the request's body, events and faults; the refusal, if the endpoint refuses whatever its behaviour."""
+    """Set the request's body, events and faults; return status and body if it must be refused, whatever the script."""
     if request.path != "/api/ingest":
         request.faults.append(f"path is {request.path!r}, not '/api/ingest'")
         return 404, error_body(404, "no such path")

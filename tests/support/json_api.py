@@ -1,4 +1,4 @@
-"""A JSON API that gives one answer to every question."""
+"""A JSON API that gives the same answer to every request."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 
 class JsonApi:
-    """Serves until `close()`. `answer` is a status and a body; `asked` has path and authorization of each GET."""
+    """Serves until `close()`. `answer` is a status and a body; `requests` has path and authorization of each GET."""
 
     def __init__(self, body: bytes) -> None:
         self.answer = (200, body)
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
         api = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                api.asked.append((self.path, self.headers.get("Authorization")))
+                api.requests.append((self.path, self.headers.get("Authorization")))
                 status, body = api.answer
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -25,13 +25,13 @@ class JsonApi:
                 self.wfile.write(body)
 
             def log_message(self, *args: Any) -> None:
-                """The tests read `asked`."""
+                """Log nothing: the tests read `requests`."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self) -> None:
-        """Nobody listens any more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()

@@ -1,7 +1,7 @@
-"""Ways in which the endpoint answers, good and bad.
+"""Behaviours of the endpoint, good and bad.
 
-A behaviour is handed the exchange and says whether it dealt with it; if not, the next one is asked. Whatever accepts
-events before it fails stands for the answer that was lost on its way back.
+A behaviour is called with the exchange and returns whether it handled it; if not, the next one is called. One that
+accepts events before it fails stands for an answer that was lost on its way back.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _CODES = {400: "VALIDATION_ERROR", 401: "UNAUTHORIZED", 404: "NOT_FOUND", 409: "
 
 
 def error_body(status: int, message: str = "on purpose") -> bytes:
-    """An error in the vendor's form."""
+    """Return an error body in the vendor's format."""
     code = _CODES.get(status, "INTERNAL_ERROR")
     return json.dumps({"error": {"code": code, "message": message, "docs_url": "https://docs.sluice.sh"}}).encode()
 
 
 def ok(exchange: Exchange) -> bool:
-    """Accept everything and say so."""
+    """Accept everything, and answer 200."""
     exchange.send(200, exchange.accept())
     return True
 
 
 def status(code: int, headers: Mapping[str, str] | None = None, body: bytes | str | None = None) -> Behaviour:
-    """Answer with any status; nothing is accepted, not even with a 2xx."""
+    """Answer with a status and accept nothing, not even with a 2xx."""
 
     def behave(exchange: Exchange) -> bool:
         content = error_body(code) if body is None else body.encode() if isinstance(body, str) else body
@@ -42,42 +42,42 @@ def status(code: int, headers: Mapping[str, str] | None = None, body: bytes | st
 
 
 def too_many(retry_after: str | None = "1") -> Behaviour:
-    """429 with a Retry-After, in seconds or as an HTTP date."""
+    """Answer 429 with a Retry-After, in seconds or as an HTTP date."""
     return status(429, {"Retry-After": retry_after} if retry_after is not None else None)
 
 
 def html(code: int = 200) -> Behaviour:
-    """A proxy's page where an answer should be; nothing is accepted."""
+    """Answer with a proxy's HTML page in place of JSON, and accept nothing."""
     return status(code, {"Content-Type": "text/html"}, "<html><body>Please sign in</body></html>")
 
 
 def rubbish(body: bytes | str = b'{"accepted": "many", "rejec') -> Behaviour:
-    """200 with something that is no answer; nothing is accepted."""
+    """Answer 200 with a body that is no valid answer, and accept nothing."""
     return status(200, body=body)
 
 
 def reset_before(exchange: Exchange) -> bool:
-    """The connection is reset before anything was accepted or answered."""
+    """Reset the connection before any event is accepted or answered."""
     exchange.reset()
     return True
 
 
 def lost_answer(exchange: Exchange) -> bool:
-    """The events are accepted, then the connection is reset: the client cannot know."""
+    """Accept the events, then reset the connection: the client cannot know that they were accepted."""
     exchange.accept()
     exchange.reset()
     return True
 
 
 def reset_mid_answer(exchange: Exchange) -> bool:
-    """The events are accepted and the answer breaks off in its middle."""
+    """Accept the events, and reset the connection in the middle of the answer."""
     exchange.send_half(200, exchange.accept())
     exchange.reset()
     return True
 
 
 def hangs(*, accepted: bool = False) -> Behaviour:
-    """The request is read and never answered, until `endpoint.release()`; then the connection is reset."""
+    """Read the request and don't answer, until `endpoint.release()`; then reset the connection."""
 
     def behave(exchange: Exchange) -> bool:
         if accepted:
@@ -90,7 +90,7 @@ def hangs(*, accepted: bool = False) -> Behaviour:
 
 
 def drips(seconds_per_byte: float = 0.02) -> Behaviour:
-    """The events are accepted and the answer comes byte by byte."""
+    """Accept the events, and send the answer byte by byte."""
 
     def behave(exchange: Exchange) -> bool:
         exchange.send_slowly(200, exchange.accept(), seconds_per_byte)
@@ -100,7 +100,7 @@ def drips(seconds_per_byte: float = 0.02) -> Behaviour:
 
 
 def drips_headers(seconds_per_byte: float = 0.02) -> Behaviour:
-    """The events are accepted and the answer is one header that comes byte by byte, without an end."""
+    """Accept the events, and answer with one endless header, sent byte by byte."""
 
     def behave(exchange: Exchange) -> bool:
         exchange.accept()
@@ -111,7 +111,7 @@ def drips_headers(seconds_per_byte: float = 0.02) -> Behaviour:
 
 
 def limits(most_bytes: int) -> Behaviour:
-    """413 for bodies above a size that nobody told the client."""
+    """Answer 413 to bodies above a size that the client does not know."""
 
     def behave(exchange: Exchange) -> bool:
         if len(exchange.request.raw) <= most_bytes:
@@ -123,7 +123,7 @@ def limits(most_bytes: int) -> Behaviour:
 
 
 def poisoned_by(predicate: Callable[[dict[str, Any]], bool], code: int = 400, page: bytes | None = None) -> Behaviour:
-    """400 for the whole batch as soon as one of its events fits the predicate; with `page`, as a firewall says it."""
+    """Answer 400 to a batch with an event that matches the predicate; with `page`, as a firewall does."""
 
     def behave(exchange: Exchange) -> bool:
         if not any(predicate(event) for event in exchange.request.events):
@@ -135,7 +135,7 @@ def poisoned_by(predicate: Callable[[dict[str, Any]], bool], code: int = 400, pa
 
 
 def rejects(predicate: Callable[[dict[str, Any]], bool]) -> Behaviour:
-    """200, with the events that fit the predicate counted as rejected and not taken."""
+    """Answer 200, with the events that match the predicate counted as rejected and not accepted."""
 
     def behave(exchange: Exchange) -> bool:
         exchange.send(200, exchange.accept(reject=predicate))
@@ -145,7 +145,7 @@ def rejects(predicate: Callable[[dict[str, Any]], bool]) -> Behaviour:
 
 
 def truncates(keep: int) -> Behaviour:
-    """200, with only the first `keep` events taken: the daily limit was reached within the batch."""
+    """Answer 200 and accept only the first `keep` events: the daily limit was reached within the batch."""
 
     def behave(exchange: Exchange) -> bool:
         exchange.send(200, exchange.accept(keep=keep))

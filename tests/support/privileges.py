@@ -1,7 +1,7 @@
-"""A process that becomes another user than root, and can still read its own Python and the clone that it runs from.
+"""Lets a process that stops being root still read its own Python and the clone that it runs from.
 
-Both may lie below a folder that only root may enter. It keeps the capability to read and to enter everything; what it
-may write, and what belongs to it, is as for any other process of that user. Linux alone has capabilities.
+Both may be below a directory that only root may enter. The process keeps the capability to read and enter everything;
+its write permissions and the files it owns are those of any process of that user. Only Linux has capabilities.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DAC_READ_SEARCH = 1 << 2
 
 
 def keep_reading() -> None:
-    """From now on `os.setuid` keeps that capability, and no other; `os.seteuid` of another user than root as well."""
+    """Make `os.setuid` keep that capability, and no other; and `os.seteuid` too, for users other than root."""
     setuid: Callable[[int], None] = os.setuid
     seteuid: Callable[[int], None] = os.seteuid
     libc = ctypes.CDLL(None, use_errno=True)
@@ -26,23 +26,23 @@ def keep_reading() -> None:
 
     def setuid_and_keep(user: int) -> None:
         if not os.geteuid():
-            _must(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+            _check(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
         setuid(user)
         effective, permitted = _DAC_READ_SEARCH, _DAC_READ_SEARCH
-        _must(libc.capset(header(), (ctypes.c_uint32 * 6)(effective, permitted, 0, 0, 0, 0)))
+        _check(libc.capset(header(), (ctypes.c_uint32 * 6)(effective, permitted, 0, 0, 0, 0)))
 
     def seteuid_and_keep(user: int) -> None:
         seteuid(user)
         if user:
-            held = (ctypes.c_uint32 * 6)()
-            _must(libc.capget(header(), held))
-            held[0] = _DAC_READ_SEARCH  # what is effective; what is permitted comes back with root
-            held[3] = 0
-            _must(libc.capset(header(), held))
+            sets = (ctypes.c_uint32 * 6)()
+            _check(libc.capget(header(), sets))
+            sets[0] = _DAC_READ_SEARCH  # the effective set; root gets the permitted one back
+            sets[3] = 0
+            _check(libc.capset(header(), sets))
 
     os.setuid, os.seteuid = setuid_and_keep, seteuid_and_keep
 
 
-def _must(result: int) -> None:
+def _check(result: int) -> None:
     if result:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

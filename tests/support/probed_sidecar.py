@@ -1,4 +1,4 @@
-"""A real `sluice-agent monitor` process, and what it says of itself."""
+"""A real `sluice-agent monitor` process, with its probes and metrics."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tests.support.sidecar import Sidecar
 
 
 class ProbedSidecar(Sidecar):
-    """A sidecar that answers probes, and samples the broker's queue every half second."""
+    """A sidecar that serves probes, and samples the broker's queue every half second."""
 
     def __init__(self, directory: Path, broker: Broker, env: Mapping[str, str]) -> None:
         self.port = free_port()
-        own = {"SLUICE_HEALTH_ADDR": f"127.0.0.1:{self.port}", "SLUICE_QUEUE_INTERVAL": "0.5"}
-        super().__init__(directory, broker, {**env, **own}, ("--queue", broker.queue))
+        settings = {"SLUICE_HEALTH_ADDR": f"127.0.0.1:{self.port}", "SLUICE_QUEUE_INTERVAL": "0.5"}
+        super().__init__(directory, broker, {**env, **settings}, ("--queue", broker.queue))
 
-    def ask(self, path: str) -> tuple[int, str]:
-        """The status and the body."""
+    def get(self, path: str) -> tuple[int, str]:
+        """Return the HTTP status and the body of a GET."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read().decode()
+        response = connection.getresponse()
+        body = response.read().decode()
         connection.close()
-        return answer.status, body
+        return response.status, body
 
-    def figure(self, name: str, *labels: str) -> float | None:
-        """One figure of /metrics; None where it is not there."""
-        for family in text_string_to_metric_families(self.ask("/metrics")[1]):
+    def metric(self, name: str, *labels: str) -> float | None:
+        """Return the value of one metric of /metrics; None if it is absent."""
+        for family in text_string_to_metric_families(self.get("/metrics")[1]):
             for sample in family.samples:
                 if sample.name == f"sluice_agent_{name}" and tuple(sample.labels.values()) == labels:
                     return sample.value

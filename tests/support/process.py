@@ -1,4 +1,4 @@
-"""Processes that are started by tests, and certainly ended."""
+"""Processes that tests start, and that never outlive the test run."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tests.support import session_killer
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder from which the tests run."""
+"""The directory from which the tests run."""
 
 _PORTS_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_chance = random.SystemRandom()  # nobody's seed: test runs side by side must not try the same ports
+_random = random.SystemRandom()  # without a seed: parallel test runs must not try the same ports
 _claims: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A loopback port that nobody has now, and that no other call is given while this process lives.
+    """Return a loopback port that is unused, and that no other call returns while this process lives.
 
-    Below those that the kernel gives to clients: one of them could take it before the server that it is meant for,
-    which may need seconds until it listens. The claim does not listen, so that a server with SO_REUSEADDR (all of ours
-    set it) may bind beside it, and the next call, which asks without, may not.
+    It is below the ports that the kernel gives to clients: a client could take it before its server, which may need
+    seconds until it listens. The claim does not listen, so that a server with SO_REUSEADDR (all of ours set it) may
+    bind beside it, and the next call, which binds without, may not.
     """
     first_of_clients = int(_PORTS_OF_CLIENTS.read_text().split()[0]) if _PORTS_OF_CLIENTS.exists() else 32_768
     while True:
-        port = _chance.randrange(max(first_of_clients - 12_000, 1_024), first_of_clients)
+        port = _random.randrange(max(first_of_clients - 12_000, 1_024), first_of_clients)
         claim = socket.socket()
         try:
             claim.bind(("127.0.0.1", port))
@@ -49,16 +49,17 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections on this loopback port."""
+    """Return whether a process accepts connections on this loopback port."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Process:
-    """A command in a session of its own, its output in a file.
+    """A command in a new session, with its output in a file.
 
-    `stop()` asks and then kills, and leaves nobody of its session behind; should pytest die before, the reaper does.
+    `stop()` sends a signal, then kills, and leaves no process of the session; if pytest dies first, the session killer
+    ends them.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Process:
     ) -> None:
         self.command = list(command)
         self.log = log
-        self._over = False
+        self._is_stopped = False
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
                 self.command,
@@ -77,7 +78,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        _reap(f"+{self.pid}")
+        _send_to_killer(f"+{self.pid}")
 
     @property
     def pid(self) -> int:
@@ -85,7 +86,7 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal's number if one ended it."""
+        """The exit code: None while it runs; minus the signal's number if a signal ended it."""
         return self._popen.poll()
 
     @property
@@ -93,17 +94,17 @@ class Process:
         return self.exit_code is None
 
     def logs(self) -> str:
-        """Everything it has written."""
+        """Return all its output."""
         return self.log.read_text(errors="replace")
 
     def tail(self, lines: int = 40) -> str:
-        """The end of what it has written, for failure messages."""
+        """Return the end of its output, for failure messages."""
         return f"--- the end of {self.log.name}:\n" + "\n".join(self.logs().splitlines()[-lines:])
 
     def children(self) -> list[psutil.Process]:
-        """Direct and indirect children that are alive."""
+        """Return the direct and indirect children that are alive."""
         try:
-            return [child for child in psutil.Process(self.pid).children(recursive=True) if _alive(child)]
+            return [child for child in psutil.Process(self.pid).children(recursive=True) if _is_alive(child)]
         except psutil.NoSuchProcess:
             return []
 
@@ -113,17 +114,17 @@ class Process:
             os.kill(self.pid, number)
 
     def wait(self, timeout: float = 30.0) -> int:
-        """Its exit code; the test fails if it does not end in time."""
+        """Wait for the end and return the exit code; fail the test if it does not end in time."""
         wait_until(lambda: not self.running, timeout, f"{self.command[0]} did not end", self.tail)
         code = self.exit_code
         assert code is not None
         return code
 
     def stop(self, grace: float = 0.0, number: int = signal.SIGTERM) -> None:
-        """End it and everybody that it started: with a signal if `grace` seconds are given, else at once."""
-        if self._over:
-            return  # its id may be somebody else's by now
-        left = self.children()
+        """End it and all processes that it started: with a signal if `grace` seconds are given, else by SIGKILL."""
+        if self._is_stopped:
+            return  # its id may be another process's by now
+        children = self.children()
         if grace and self.running:
             self.send(number)
             deadline = time.monotonic() + grace
@@ -131,16 +132,16 @@ class Process:
                 time.sleep(0.02)
         session_killer.kill_session(self.pid)
         self._popen.wait()
-        for child in left:  # those in sessions of their own end with it, or not
+        for child in children:  # those in other sessions may still be alive
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        wait_until(lambda: not any(map(_alive, left)), 10, f"children of {self.command[0]} are left over")
-        _reap(f"-{self.pid}")
-        self._over = True
+        wait_until(lambda: not any(map(_is_alive, children)), 10, f"children of {self.command[0]} are left over")
+        _send_to_killer(f"-{self.pid}")
+        self._is_stopped = True
 
 
-def _alive(process: psutil.Process) -> bool:
-    """Not gone, and not a zombie that nobody has waited for."""
+def _is_alive(process: psutil.Process) -> bool:
+    """Return whether the process exists and is no zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -148,14 +149,14 @@ def _alive(process: psutil.Process) -> bool:
 
 
 @functools.cache
-def _reaper() -> subprocess.Popen[str]:
+def _killer() -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-S", "-E", session_killer.__file__], stdin=subprocess.PIPE, start_new_session=True, text=True
     )
 
 
-def _reap(line: str) -> None:
-    stream = _reaper().stdin
+def _send_to_killer(line: str) -> None:
+    stream = _killer().stdin
     assert stream is not None
     stream.write(f"{line}\n")
     stream.flush()

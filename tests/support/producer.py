@@ -19,7 +19,7 @@ from tests.support.worker import python_env
 
 
 class Producer:
-    """Runs Python code, each time in a new process; `from tests.integration.tasks import add` brings app and agent."""
+    """Runs Python code in new processes; `from tests.integration.tasks import add` imports the app and the agent."""
 
     def __init__(self, directory: Path, broker: Broker, *, env: Mapping[str, str] | None = None) -> None:
         self.broker = broker
@@ -28,8 +28,8 @@ class Producer:
         self._started: list[Process] = []
 
     def run(self, code: str, timeout: float = 120.0) -> str:
-        """What the code printed; the test fails, with its errors, if it exits with anything but 0."""
-        ended = subprocess.run(
+        """Run the code and return its output; fail the test, with its errors, if it does not exit with 0."""
+        result = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code)],
             cwd=ROOT,
             env=self.env,
@@ -39,12 +39,12 @@ class Producer:
             timeout=timeout,
             check=False,
         )
-        if ended.returncode != 0:
-            pytest.fail(f"the producer ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}", pytrace=False)
-        return ended.stdout.strip()
+        if result.returncode != 0:
+            pytest.fail(f"the producer ended with {result.returncode}\n{result.stdout}\n{result.stderr}", pytrace=False)
+        return result.stdout.strip()
 
     def run_json(self, code: str, timeout: float = 120.0) -> Any:
-        """The JSON in the last line that the code printed."""
+        """Run the code and return the JSON in the last line of its output."""
         return json.loads(self.run(code, timeout).splitlines()[-1])
 
     def send(self, task: str, *args: Any, **kwargs: Any) -> str:
@@ -54,7 +54,7 @@ class Producer:
         ).splitlines()[-1]
 
     def start(self, code: str) -> Process:
-        """Start the code and go on: for producers that are killed, or that live as long as the test."""
+        """Start the code without waiting: for producers that are killed, or that live as long as the test."""
         log = self._directory / f"producer-{uuid.uuid4().hex[:8]}.log"
         process = Process([sys.executable, "-c", textwrap.dedent(code)], log, self.env)
         self._started.append(process)

@@ -1,4 +1,4 @@
-"""A small forward proxy, as a company has one: it takes requests for any host to the one behind it."""
+"""A small forward proxy, like a company's: it forwards requests for any host to one local server."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Listens on a free loopback port; whatever is asked of it goes to `port` on loopback."""
+    """Listens on a free loopback port and forwards every request to `port` on loopback."""
 
     def __init__(self, port: int) -> None:
-        self.asked: list[str] = []
-        """The addresses as they were asked for."""
+        self.targets: list[str] = []
+        """The addresses that clients requested."""
         self._server = _Server(("127.0.0.1", 0), _Forward)
-        self._server.proxy, self._server.behind = self, port
+        self._server.proxy, self._server.upstream_port = self, port
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True, name="proxy").start()
 
     @property
     def url(self) -> str:
-        """What belongs into HTTP_PROXY."""
+        """The value for HTTP_PROXY."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
@@ -33,7 +33,7 @@ class Proxy:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     proxy: Proxy
-    behind: int
+    upstream_port: int
 
 
 class _Forward(BaseHTTPRequestHandler):
@@ -41,36 +41,36 @@ class _Forward(BaseHTTPRequestHandler):
     server: _Server
 
     def do_POST(self) -> None:
-        self.server.proxy.asked.append(self.path)
+        self.server.proxy.targets.append(self.path)
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        behind = http.client.HTTPConnection("127.0.0.1", self.server.behind, timeout=10)
-        behind.request("POST", urlsplit(self.path).path, body, dict(self.headers.items()))
-        answer = behind.getresponse()
-        content = answer.read()
-        self.send_response(answer.status)
+        upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream_port, timeout=10)
+        upstream.request("POST", urlsplit(self.path).path, body, dict(self.headers.items()))
+        response = upstream.getresponse()
+        content = response.read()
+        self.send_response(response.status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-        behind.close()
+        upstream.close()
 
     def do_CONNECT(self) -> None:
-        self.server.proxy.asked.append(self.path)
-        with socket.create_connection(("127.0.0.1", self.server.behind)) as behind:
+        self.server.proxy.targets.append(self.path)
+        with socket.create_connection(("127.0.0.1", self.server.upstream_port)) as upstream:
             self.send_response(200)
             self.end_headers()
-            relay(self.connection, behind)
+            relay(self.connection, upstream)
         self.close_connection = True
 
-    def log_message(self, *args: object) -> None:  # the tests read `asked`
+    def log_message(self, *args: object) -> None:  # the tests read `targets`
         pass
 
 
-def relay(one: socket.socket, other: socket.socket) -> None:
-    """Pass on what either says, until one of them has ended."""
+def relay(client: socket.socket, server: socket.socket) -> None:
+    """Forward the bytes of both directions, until either side closes."""
     while True:
-        ready, _, _ = select.select([one, other], [], [])
-        for speaker in ready:
-            content = speaker.recv(65_536)
+        ready, _, _ = select.select([client, server], [], [])
+        for source in ready:
+            content = source.recv(65_536)
             if not content:
                 return
-            (other if speaker is one else one).sendall(content)
+            (server if source is client else client).sendall(content)

@@ -1,4 +1,4 @@
-"""pytest-celery's nodes over local processes: what it takes for a container is a process here."""
+"""pytest-celery's nodes for local processes: each of its containers is a process here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.worker import WorkerProcess, signal_number
 
 
 class ServerContainer:
-    """A broker or backend in the shape of a container. The server is shared by tests: teardown leaves it running."""
+    """A broker or backend with the interface of a container. Tests share the server: teardown leaves it running."""
 
     def __init__(self, broker: Broker, url: str) -> None:
         self.broker = broker
@@ -50,10 +50,10 @@ class ServerContainer:
             self.broker.server.restart()
 
     def reload(self) -> None:
-        """Nothing is cached."""
+        """Do nothing: nothing is cached."""
 
     def teardown(self) -> None:
-        """The next test must find the server running."""
+        """Start the server if the test stopped it: the next test needs it."""
         if self.broker.server:
             self.broker.server.start()
 
@@ -66,7 +66,7 @@ class LocalBroker(CeleryTestBroker):
 
 
 class LocalBackend(CeleryTestBackend):
-    """`celery_setup.backend`: the same Redis database, or folder, that the workers use."""
+    """`celery_setup.backend`: the same Redis database, or directory, that the workers use."""
 
     def __init__(self, broker: Broker) -> None:
         super().__init__(ServerContainer(broker, broker.backend))
@@ -84,5 +84,5 @@ class LocalWorker(CeleryTestWorker):
         self, columns: list[str] | None = None, filters: dict[str, str] | None = None
     ) -> list[dict[str, Any]]:
         main = psutil.Process(self.container.pid)
-        found = [process.as_dict(columns) for process in (main, *main.children(recursive=True))]
-        return [one for one in found if all(one.get(name) == value for name, value in (filters or {}).items())]
+        processes = [process.as_dict(columns) for process in (main, *main.children(recursive=True))]
+        return [info for info in processes if all(info.get(name) == value for name, value in (filters or {}).items())]

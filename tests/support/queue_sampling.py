@@ -1,4 +1,4 @@
-"""A queue sampler in the test's own process, and what it told."""
+"""A queue sampler in the test's own process, and the snapshots that it emits."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class RunningSampler:
         )
 
     def latest(self, name: str) -> dict[str, Any] | None:
-        """The last snapshot of this queue."""
+        """Return the last snapshot of this queue."""
         return next((queue for queue in reversed(self.snapshots) if queue["name"] == name), None)
 
     def depth(self, name: str) -> int | None:
-        """How deep it was the last time."""
+        """Return the depth in the last snapshot of this queue."""
         latest = self.latest(name)
         return None if latest is None else latest["depth"]
 
@@ -52,11 +52,11 @@ class RunningSampler:
 def running_sampler(
     app: Celery, names: Collection[str], interval: float = 0.2, **options: Any
 ) -> Iterator[RunningSampler]:
-    """A sampler that runs while the block does, and breaks no contract."""
-    one = RunningSampler(app, names, interval, **options)
-    one.sampler.start()
+    """Run a sampler until the end of the block, and assert that it dropped nothing and kept the contract."""
+    running = RunningSampler(app, names, interval, **options)
+    running.sampler.start()
     try:
-        yield one
+        yield running
     finally:
-        one.sampler.stop(10)
-    assert (one.lost, one.faults) == ([], [])
+        running.sampler.stop(10)
+    assert (running.lost, running.faults) == ([], [])

@@ -1,4 +1,4 @@
-"""A TCP relay that can go deaf: its connections stand, and nothing passes through them any more."""
+"""A TCP relay that can freeze: its connections stay open, and forward nothing any more."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from contextlib import suppress
 
 
 class Relay:
-    """Listens on a free loopback port and passes everything on to `port` on loopback."""
+    """Listens on a free loopback port and forwards everything to `port` on loopback."""
 
     def __init__(self, port: int) -> None:
-        self._behind = port
+        self._target_port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[_Pair] = []
         threading.Thread(target=self._accept, name="relay", daemon=True).start()
 
     def freeze(self) -> int:
-        """Nothing passes any more through the connections of now, and none of them is closed; how many they are."""
-        live = [pair for pair in self._pairs if not pair.is_over]
+        """Stop forwarding on the present connections without closing them; return their number."""
+        live = [pair for pair in self._pairs if not pair.is_closed]
         for pair in live:
             pair.is_frozen = True
         return len(live)
 
     def close(self) -> None:
-        """Close all connections, and listen no more."""
+        """Stop listening, and close all connections."""
         self._listener.close()
         for pair in self._pairs:
             pair.close()
@@ -35,26 +35,26 @@ class Relay:
             while True:
                 client = self._listener.accept()[0]
                 try:
-                    self._pairs.append(_Pair(client, socket.create_connection(("127.0.0.1", self._behind))))
+                    self._pairs.append(_Pair(client, socket.create_connection(("127.0.0.1", self._target_port))))
                 except OSError:
                     client.close()
 
 
 class _Pair:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
-        self.is_frozen = self.is_over = False
+        self.is_frozen = self.is_closed = False
         self._ends = (client, server)
         for source, target in ((client, server), (server, client)):
-            threading.Thread(target=self._pass_on, args=(source, target), name="relay", daemon=True).start()
+            threading.Thread(target=self._forward, args=(source, target), name="relay", daemon=True).start()
 
     def close(self) -> None:
-        self.is_over = True
+        self.is_closed = True
         for end in self._ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
                 if not self.is_frozen:

@@ -1,4 +1,4 @@
-"""A monitor in the test's own process, and events that a worker might have published."""
+"""A monitor in the test's own process, and events as a worker publishes them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sluice_agent.monitor import Monitor
 from sluice_agent.monitor.broker_app import BrokerApp
 from tests.support.waiting import wait_until
 
-TOLD = {"queued", "active", "completed"}
+PUBLISHED_STATES = {"queued", "active", "completed"}
 
 
 class RunningMonitor:
-    """A `Monitor` of one broker, with what it has told so far."""
+    """A `Monitor` of one broker, and the states that it has emitted so far."""
 
     def __init__(self, address: Callable[[], str], **options: Any) -> None:
         self.lost: Counter[str] = Counter()
@@ -27,24 +27,24 @@ class RunningMonitor:
         self.monitor = Monitor(
             BrokerApp(address, {}),
             connection_id=str(uuid.uuid4()),
-            emit=self._note,
+            emit=self._record,
             drop=lambda reason: self.lost.update([reason]),
             **{"queue_interval": 0.0, **options},
         )
 
     def states(self, job: str) -> list[str]:
-        """What was told of a job, in its order."""
+        """Return the states of a job in the order of their events."""
         return self._states.get(job, [])
 
     def has_reported(self, jobs: list[str]) -> bool:
-        """Whether everything that `publish` says of these jobs was told."""
-        return all(set(self.states(job)) >= TOLD for job in jobs)
+        """Return whether all events of these jobs that `publish` publishes were emitted."""
+        return all(set(self.states(job)) >= PUBLISHED_STATES for job in jobs)
 
     def wait_until_connected(self) -> None:
-        """It listens."""
+        """Wait until it listens."""
         wait_until(lambda: self.monitor.state().connected, 20, "the monitor is not connected", self.monitor.state)
 
-    def _note(self, line: bytes) -> None:
+    def _record(self, line: bytes) -> None:
         job = json.loads(line).get("job")
         if job:
             self._states.setdefault(job["externalId"], []).append(job["state"])
@@ -52,18 +52,18 @@ class RunningMonitor:
 
 @contextmanager
 def running_monitor(address: str | Callable[[], str], **options: Any) -> Iterator[RunningMonitor]:
-    """A monitor that listens, until the end of the block."""
-    made = RunningMonitor(address if callable(address) else lambda: address, **options)
-    made.monitor.start()
+    """Run a monitor until the end of the block; it listens when the block begins."""
+    running = RunningMonitor(address if callable(address) else lambda: address, **options)
+    running.monitor.start()
     try:
-        made.wait_until_connected()
-        yield made
+        running.wait_until_connected()
+        yield running
     finally:
-        made.monitor.stop(10)
+        running.monitor.stop(10)
 
 
 def publish(url: str, tasks: int, hostname: str = "simulated@host") -> list[str]:
-    """The events of tasks that end well, as a prefork worker sends them, over a connection of its own; their ids."""
+    """Publish the events of successful tasks over a new connection, as a prefork worker does; return the task ids."""
     app = Celery("simulated", broker=url, set_as_current=False)
     jobs = [str(uuid.uuid4()) for _ in range(tasks)]
     with (
@@ -80,7 +80,7 @@ def publish(url: str, tasks: int, hostname: str = "simulated@host") -> list[str]
 
 
 def publish_event(url: str, kind: str, **fields: Any) -> str:
-    """One event of a task of its own; the task's id."""
+    """Publish one event of a new task; return the task's id."""
     app, job = Celery("simulated", broker=url, set_as_current=False), str(uuid.uuid4())
     with app.connection_for_write() as connection, app.events.Dispatcher(connection) as dispatcher:
         dispatcher.send(kind, uuid=job, **fields)

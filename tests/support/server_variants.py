@@ -1,4 +1,4 @@
-"""The same servers as people run them: Redis behind TLS or sentinels or in a cluster, RabbitMQ with its management."""
+"""The servers in production setups: Redis with TLS, sentinels or as a cluster, RabbitMQ with its management API."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from tests.support.servers import RabbitMQServer, RedisServer, binary
 from tests.support.waiting import wait_until
 
 MASTER = "jobs"
-"""What the sentinel calls its Redis."""
+"""The sentinel's name of its Redis."""
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    """Create a self-signed certificate for 127.0.0.1, and its key; return their paths."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no `openssl` to make a certificate with")
-    made, key = directory / "redis.pem", directory / "redis.key"
+    certificate_path, key = directory / "redis.pem", directory / "redis.key"
     subprocess.run(
         [
             *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(made)),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate_path)),
         ],
         check=True,
         capture_output=True,
     )
-    return made, key
+    return certificate_path, key
 
 
 class TLSRedisServer(RedisServer):
-    """A Redis that speaks TLS alone."""
+    """A Redis that accepts TLS connections only."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class TLSRedisServer(RedisServer):
 
 
 class ClusterRedisServer(RedisServer):
-    """A Redis cluster of one node with all slots. A command on keys of different slots is refused all the same."""
+    """A Redis cluster of one node with all slots. It still refuses a command on keys of different slots."""
 
     databases = 1
 
@@ -74,7 +74,7 @@ class ClusterRedisServer(RedisServer):
 
 
 class SentinelRedisServer(RedisServer):
-    """A Redis, and one sentinel that watches it."""
+    """A Redis and one sentinel that monitors it."""
 
     sentinel: Process | None = None
 
@@ -119,7 +119,7 @@ class ManagedRabbitMQServer(RabbitMQServer):
 
 
 def conf_of(server: RedisServer) -> dict[str, Any]:
-    """The Celery settings that such a server needs beside its URL."""
+    """Return the Celery settings that such a server needs besides its URL."""
     if isinstance(server, SentinelRedisServer):
         return {"broker_transport_options": {"master_name": MASTER}}
     if isinstance(server, ClusterRedisServer):

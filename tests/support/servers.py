@@ -1,4 +1,4 @@
-"""A real Redis and a real RabbitMQ, each a process of the tests' own on loopback."""
+"""A real Redis and a real RabbitMQ, each a process of the test run on loopback."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tests.support.process import Process, free_port, listens
 from tests.support.waiting import wait_until
 
 _DEBIAN_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-"""Debian's `rabbitmq-server` on the PATH changes user and session; behind it lies the server's own script."""
+"""Debian's `rabbitmq-server` on the PATH changes user and session; it calls this script, the server's own."""
 
 
 def binary(name: str) -> str:
-    """Where a server's program is; the test fails with advice if it is absent."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/usr/bin")
-    if found is None:
+    """Return the path of a server's program; fail the test with advice if it is absent."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/usr/bin")
+    if path is None:
         pytest.fail(f"{name} is needed: run scripts/servers.sh or apt-get install {name}", pytrace=False)
-    return found
+    return path
 
 
 class Server:
-    """What both servers share: a folder, a port that stays, and an end that leaves nothing over."""
+    """The base of both servers: a directory, a port that stays the same, and an end without left-over processes."""
 
     name: str
     start_seconds: float
@@ -56,14 +56,14 @@ class Server:
         wait_until(serves, self.start_seconds, f"{self.name} did not start", process.tail)
 
     def serves(self) -> bool:
-        """Whether clients can connect."""
+        """Return whether clients can connect."""
         return listens(self.port)
 
     def logs(self) -> str:
         return self.process.logs() if self.process else ""
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the server and, if it is a deadly one, wait for its end."""
+        """Send a signal to the server and, if the signal ends processes, wait for its end."""
         if self.process is None:
             return
         self.process.send(number)
@@ -77,12 +77,12 @@ class Server:
         self.start()
 
     def stop(self) -> None:
-        """End it in its own way, and by force if that takes too long."""
+        """End it gracefully, or by SIGKILL if that takes too long."""
         if self.process is not None:
             self.process.stop(self.stop_seconds)
 
     def close(self) -> None:
-        """End it at once and for good."""
+        """End it at once, for good."""
         if self.process is not None:
             self.process.stop()
 
@@ -91,7 +91,7 @@ class Server:
 
 
 class RedisServer(Server):
-    """Redis without persistence; thousands of databases, so that every test has one to itself."""
+    """Redis without persistence, with thousands of databases, so that each test has its own."""
 
     name = "redis-server"
     start_seconds = 10.0
@@ -102,7 +102,7 @@ class RedisServer(Server):
         return f"redis://127.0.0.1:{self.port}/{database}"
 
     def options(self) -> dict[str, object]:
-        """What the server is started with, by the names of its configuration."""
+        """Return the server's options, by their names in its configuration."""
         return {
             "port": self.port,
             "bind": "127.0.0.1",
@@ -121,14 +121,14 @@ class RedisServer(Server):
 
 
 class RabbitMQServer(Server):
-    """A RabbitMQ node with its own name, data, cookie and epmd; nothing of it listens beyond loopback."""
+    """A RabbitMQ node with its own name, data, cookie and epmd, which listens on loopback only."""
 
     name = "rabbitmq-server"
     start_seconds = 60.0
     stop_seconds = 20.0
     plugins: tuple[str, ...] = ()
     conf = ""
-    """More lines of its configuration."""
+    """Additional lines of its configuration."""
 
     def __init__(self, directory: Path) -> None:
         self.epmd_port = free_port()
@@ -167,7 +167,7 @@ class RabbitMQServer(Server):
         return Process([program], log, env, self.directory)
 
     def _environment(self) -> dict[str, str]:
-        """Everything that the node would otherwise share with an installed one."""
+        """Return an environment in which the node shares nothing with an installed one."""
         (self.directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "log.console = true\nlog.console.level = info\nlog.file = false\n"
@@ -198,5 +198,5 @@ class RabbitMQServer(Server):
                 "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false "
                 "+sbwt none +sbwtdcpu none +sbwtdio none"  # idle schedulers sleep: the machine is small
             ),
-            "RUNNING_UNDER_SYSTEMD": "true",  # the script then becomes the Erlang machine and is no shell around it
+            "RUNNING_UNDER_SYSTEMD": "true",  # the script then becomes the Erlang machine, without a shell around it
         }

@@ -1,6 +1,6 @@
-"""Ends what the tests started when the tests themselves die without tidying up (SIGKILL, a crashed interpreter).
+"""Ends the processes of a test run that dies without cleaning up (SIGKILL, a crashed interpreter).
 
-Runs as a process of its own, with nothing imported but the standard library. Its input says `+<session>` and
+Runs as a separate process that imports only the standard library. Each line of its input is `+<session>` or
 `-<session>`; when the input ends, the writer is gone, and every session that is still on the list is killed.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 
 def members(session: int) -> list[int]:
-    """The processes of a session: whoever it forked, in whatever process group they are."""
-    found = []
+    """Return the ids of all processes of a session, in any process group."""
+    processes = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
@@ -22,12 +22,12 @@ def members(session: int) -> list[int]:
             continue
         state, owner = fields[0], int(fields[3])
         if owner == session and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
+            processes.append(int(stat.parent.name))
+    return processes
 
 
 def kill_session(session: int) -> None:
-    """SIGKILL to every member, again until nobody is left that could have forked in between."""
+    """Send SIGKILL to every member, repeatedly, until no process is left that could have forked meanwhile."""
     for _ in range(20):
         alive = members(session)
         if not alive:

@@ -17,7 +17,7 @@ from tests.support.worker import python_env
 
 
 class Sidecar:
-    """A monitor that listens when the constructor returns; with a journal of its own."""
+    """A monitor that listens when the constructor returns, with its own journal."""
 
     def __init__(self, directory: Path, broker: Broker, env: Mapping[str, str], args: Sequence[str] = ()) -> None:
         name = f"sidecar-{uuid.uuid4().hex[:8]}"
@@ -41,14 +41,14 @@ class Sidecar:
         return "Listening to the events" in self.process.logs()
 
     def tail(self, lines: int = 60) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         return self.process.tail(lines)
 
     def terminate(self) -> int:
-        """SIGTERM; its exit code when all is delivered."""
+        """Send SIGTERM, wait until all is delivered, and return the exit code."""
         self.process.send(15)
         return self.process.wait()
 
     def stop(self) -> None:
-        """End it for good."""
+        """End it at once."""
         self.process.stop()

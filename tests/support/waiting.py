@@ -1,4 +1,4 @@
-"""Waiting for a condition, never for time."""
+"""Waits for conditions, never for a fixed time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TypeVar
 import pytest
 
 POLL_SECONDS = 0.02
-PATIENCE = 3
-"""How many times as long as usual a thing may take: tests run side by side, on machines that are not theirs alone."""
+TIMEOUT_FACTOR = 3
+"""How many times the usual seconds a timeout has: tests run in parallel, on machines that they share."""
 
 T = TypeVar("T")
 
@@ -21,12 +21,12 @@ def wait_until(
     message: str = "the condition stayed false",
     context: Callable[[], object] | None = None,
 ) -> T:
-    """The first truthy value of `condition`, which `usually` is there within so many seconds.
+    """Return the first truthy value of `condition`, which usually comes within `usually` seconds.
 
-    After `PATIENCE` times that the test fails with `message` and `context()`. What the condition raises counts as "not
-    yet" and is shown when time is up.
+    After `TIMEOUT_FACTOR` times that, fail the test with `message` and `context()`. An exception of the
+    condition counts as false, and is shown in the failure.
     """
-    return within(PATIENCE * usually, condition, message, context)
+    return within(TIMEOUT_FACTOR * usually, condition, message, context)
 
 
 def within(
@@ -35,7 +35,7 @@ def within(
     message: str = "the condition stayed false",
     context: Callable[[], object] | None = None,
 ) -> T:
-    """The same where the time is what is tested: a user has been promised these seconds."""
+    """Do the same with an exact timeout, where the time itself is tested: a user was promised these seconds."""
     deadline = time.monotonic() + seconds
     while True:
         last: object
@@ -43,7 +43,7 @@ def within(
             last = value = condition()
             if value:
                 return value
-        except Exception as error:  # noqa: BLE001 - any reason may pass by the next look
+        except Exception as error:  # noqa: BLE001 - the fault may be gone at the next check
             last = error
         if time.monotonic() >= deadline:
             pytest.fail(_report(message, seconds, last, context), pytrace=True)
@@ -51,7 +51,7 @@ def within(
 
 
 def _report(message: str, seconds: float, last: object, context: Callable[[], object] | None) -> str:
-    lines = [f"after {seconds:g} s: {message}", f"last look: {last!r}"]
+    lines = [f"after {seconds:g} s: {message}", f"last value: {last!r}"]
     if context is not None:
         lines.append(str(context()))
     return "\n".join(lines)

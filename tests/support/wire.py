@@ -1,7 +1,7 @@
-"""A strict reading of an ingest request, written from the contract alone.
+"""A strict validator of ingest requests, written from the contract alone.
 
-It answers with sentences that say what is wrong, and an empty list for what the vendor's validation would take.
-It never imports the agent's model: the two are written apart so that one catches the other.
+Its functions return a list of sentences, one for each fault: none for a request that the vendor would accept. It never
+imports the agent's model: the two are written separately so that one catches the other's mistakes.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ def fraction(value: Any) -> str | None:
 def timestamp(value: Any) -> str | None:
     if not isinstance(value, str):
         return f"is {_kind(value)}, not a string"
-    found = _TIMESTAMP.fullmatch(value)
-    if not found:
+    match = _TIMESTAMP.fullmatch(value)
+    if not match:
         return f"is {value!r}, not ISO 8601 with Z"
     try:
-        datetime.fromisoformat(found[1])
+        datetime.fromisoformat(match[1])
     except ValueError:
         return f"is {value!r}, which is no real date"
     return None
@@ -139,24 +139,24 @@ _REQUIRED = {
 
 
 def faults(event: Any) -> list[str]:
-    """Every way in which one event breaks the contract, each a sentence that begins with the field's path."""
+    """Return the ways in which an event breaks the contract, as sentences that begin with the field's path."""
     if not isinstance(event, dict):
         return [f"event is {_kind(event)}, not an object"]
-    found = list(_object_faults("", event, ENVELOPE))
+    result = list(_object_faults("", event, ENVELOPE))
     present = [name for name in PAYLOADS if name in event]
     if len(present) != 1:
-        found.append(f"event holds {present or 'none'} of {PAYLOADS}, exactly one is asked for")
+        result.append(f"event holds {present or 'none'} of {PAYLOADS}, exactly one is required")
     elif event.get("type") in TYPES and TYPES[event["type"]] != present[0]:
-        found.append(f"type is {event['type']!r} but the payload is {present[0]}")
+        result.append(f"type is {event['type']!r} but the payload is {present[0]}")
     for name in present:
         if isinstance(event[name], dict):
-            found.extend(_object_faults(name, event[name], _FIELDS[name]))
-    found.extend(_text_faults("event", event))
-    return found
+            result.extend(_object_faults(name, event[name], _FIELDS[name]))
+    result.extend(_text_faults("event", event))
+    return result
 
 
 def body_faults(body: bytes) -> list[str]:
-    """Every way in which one request body breaks the contract, its events' faults included."""
+    """Return the ways in which a request body breaks the contract, its events' faults included."""
     duplicated: list[str] = []
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -175,13 +175,13 @@ def body_faults(body: bytes) -> list[str]:
         return [f"body is not JSON: {error}"]
     if not isinstance(parsed, dict):
         return [f"body is {_kind(parsed)}, not an object"]
-    found = [*duplicated, *(f"body has the unknown field {name!r}" for name in parsed if name != "events")]
+    result = [*duplicated, *(f"body has the unknown field {name!r}" for name in parsed if name != "events")]
     events = parsed.get("events")
     if not isinstance(events, list):
-        return [*found, f"events is {_kind(events)}, not a list"]
+        return [*result, f"events is {_kind(events)}, not a list"]
     for index, event in enumerate(events):
-        found.extend(f"events[{index}]: {fault}" for fault in faults(event))
-    return found
+        result.extend(f"events[{index}]: {fault}" for fault in faults(event))
+    return result
 
 
 def _object_faults(path: str, value: dict[str, Any], fields: Mapping[str, Check]) -> Iterator[str]:
@@ -193,13 +193,13 @@ def _object_faults(path: str, value: dict[str, Any], fields: Mapping[str, Check]
         if name not in fields:
             yield f"{prefix}{name} is no field of the contract"
         elif content is None:
-            yield f"{prefix}{name} is null; absent is asked for"
+            yield f"{prefix}{name} is null; it must be absent instead"
         elif fault := fields[name](content):
             yield f"{prefix}{name} {fault}"
 
 
 def _text_faults(path: str, value: Any) -> Iterator[str]:
-    """What no parser of valid UTF-8 JSON can hold: lone surrogates and numbers that are none, at any depth."""
+    """Yield the values that valid UTF-8 JSON can't hold, at any depth: lone surrogates and non-finite numbers."""
     if isinstance(value, str):
         if _SURROGATE.search(value):
             yield f"{path} holds a lone surrogate"

@@ -27,21 +27,21 @@ READY_SECONDS = 40.0
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a worker ended."""
+    """The exit code of a worker, and the seconds that its shutdown took."""
 
     code: int
     seconds: float
 
 
 def python_env(broker: Broker, env: Mapping[str, str] | None) -> dict[str, str]:
-    """The environment of a process of the tests: ours without our own SLUICE_ variables, the broker's, then `env`."""
+    """Return the environment of a test's process: pytest's without SLUICE_ variables, the broker's, then `env`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
     fixed = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "SLUICE_TEST_INSTALL": "1"}
     return {**inherited, **fixed, **broker.env(), **(env or {})}
 
 
 def signal_number(value: int | str) -> int:
-    """9, "9", "KILL" and "SIGKILL" are one."""
+    """Return the signal's number: 9, "9", "KILL" and "SIGKILL" are the same signal."""
     if isinstance(value, int) or value.isdigit():
         return int(value)
     return signal.Signals[f"SIG{value.upper().removeprefix('SIG')}"].value
@@ -50,7 +50,7 @@ def signal_number(value: int | str) -> int:
 class WorkerProcess:
     """A worker that is ready for work when the constructor returns.
 
-    It also answers what pytest-celery asks of a container, so that its nodes can stand on it.
+    It also has the interface of pytest-celery's containers, so that its nodes can use it.
     """
 
     def __init__(
@@ -94,42 +94,42 @@ class WorkerProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal's number if one ended it."""
+        """The exit code: None while it runs; minus the signal's number if a signal ended it."""
         return self.process.exit_code
 
     def ready(self) -> bool:
-        """Wait for the line `… ready.` in the log; the test fails, with the log, if it never comes."""
+        """Wait for the line `… ready.` in the log; fail the test, with the log, if it never appears."""
 
-        def said() -> bool:
+        def is_ready() -> bool:
             if not self.running:
                 pytest.fail(f"the worker ended with {self.exit_code}\n{self.tail()}", pytrace=False)
             return f"{self.hostname} ready." in self.logs()[self._logged_before :]
 
-        return wait_until(said, READY_SECONDS, "the worker is not ready", self.tail)
+        return wait_until(is_ready, READY_SECONDS, "the worker is not ready", self.tail)
 
     def pids(self) -> list[int]:
-        """The pool's processes; none where the pool lives in the worker itself."""
+        """Return the ids of the pool's processes; none if the pool runs in the worker itself."""
         try:
-            found = psutil.Process(self.pid).children()
-            return sorted(child.pid for child in found if child.status() != psutil.STATUS_ZOMBIE)
+            children = psutil.Process(self.pid).children()
+            return sorted(child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return []
 
     def kill(self, signal: int | str = "SIGKILL") -> None:
-        """Send a signal to the worker's main process alone; SIGKILL is waited for."""
+        """Send a signal to the worker's main process alone; after SIGKILL, wait for its end."""
         number = signal_number(signal)
         self.process.send(number)
         if number == 9:
             self.process.wait()
 
     def terminate(self, timeout: float = 60.0) -> Ending:
-        """A warm shutdown: SIGTERM, then wait for the end, which billiard's children may put off by half a minute."""
+        """Shut down warmly: send SIGTERM and wait for the end, which billiard's children may delay by half a minute."""
         started = time.monotonic()
         self.process.send(signal.SIGTERM)
         return Ending(self.process.wait(timeout), time.monotonic() - started)
 
     def start_again(self) -> None:
-        """The same worker once more: same name, environment and log; whoever is left of the last one is ended."""
+        """End all left-over processes, and start the worker again with the same name, environment and log."""
         self.process.stop()
         self._logged_before = len(self.logs())
         self.process = Process(self.command, self.log, self.env)
@@ -142,10 +142,10 @@ class WorkerProcess:
         return self.process.tail(lines)
 
     def teardown(self) -> None:
-        """End the worker and everybody it started."""
+        """End the worker and all processes that it started."""
         self.process.stop()
 
-    # What else pytest-celery asks of a container
+    # The rest of the interface of pytest-celery's containers
 
     @property
     def name(self) -> str:
@@ -164,7 +164,7 @@ class WorkerProcess:
         return self.broker.settings()
 
     def reload(self) -> None:
-        """Nothing is cached."""
+        """Do nothing: nothing is cached."""
 
     def restart(self, timeout: float = 60.0) -> None:
         if self.running:

@@ -303,7 +303,7 @@ def test_job_shows_the_states_over_time(run: Run, api: JsonApi) -> None:
         "ValueError: no",
         "Traceback …",
     ]
-    assert api.asked == [("/api/jobs/celery-id", "Bearer sk_test")]
+    assert api.requests == [("/api/jobs/celery-id", "Bearer sk_test")]
 
 
 def test_job_for_programs(run: Run, api: JsonApi) -> None:
@@ -314,7 +314,7 @@ def test_job_for_programs(run: Run, api: JsonApi) -> None:
 def test_job_asks_for_the_id_as_it_is(run: Run, api: JsonApi) -> None:
     """A job's id may be any text: a slash or a question mark in it must not request another resource."""
     assert run("job", "a/b?c#d é", SLUICE_API_URL=f"{api.url}/api").exit_code == 0
-    assert api.asked[0][0] == "/api/jobs/a%2Fb%3Fc%23d%20%C3%A9"
+    assert api.requests[0][0] == "/api/jobs/a%2Fb%3Fc%23d%20%C3%A9"
 
 
 def test_an_unknown_job_is_a_user_error(run: Run, endpoint: Endpoint) -> None:

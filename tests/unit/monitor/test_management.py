@@ -31,14 +31,14 @@ def basic(user_and_password: str) -> str:
 def test_it_is_asked_as_the_brokers_user_for_one_virtual_host(api: JsonApi) -> None:
     """A slash is the name of the usual virtual host; unescaped it asks for another page."""
     assert Management(f"{api.url}/", "/", "guest", "pass word").unacked() == {"jobs": 3}
-    assert api.asked == [("/api/queues/%2F?columns=name,messages_unacknowledged", basic("guest:pass word"))]
+    assert api.requests == [("/api/queues/%2F?columns=name,messages_unacknowledged", basic("guest:pass word"))]
 
 
 def test_a_user_in_the_address_comes_first(api: JsonApi) -> None:
     """The broker's user often may not use the API; behind a proxy it has a path."""
     address = api.url.replace("//", "//watch:p%40ss@")
     Management(f"{address}/rabbit", "team a", "guest", "guest").unacked()
-    assert api.asked == [("/rabbit/api/queues/team%20a?columns=name,messages_unacknowledged", basic("watch:p@ss"))]
+    assert api.requests == [("/rabbit/api/queues/team%20a?columns=name,messages_unacknowledged", basic("watch:p@ss"))]
 
 
 @pytest.mark.parametrize("answer", [(401, b"{}"), (404, b"[]"), (200, b"<html>"), (200, b'[{"a": 1, "b": 2}]')])
