@@ -1,4 +1,4 @@
-"""The app of the integration tests, after the prelude."""
+"""The app of the integration tests, with the fault patches applied first."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["app", "noop"]
 
 @shared_task
 def fan_out(method: str, count: int) -> list[str]:
-    """Publish `count` tasks, each from a `multiprocessing` process of its own, and their ids."""
+    """Publish `count` tasks, each from a new `multiprocessing` process; return their ids."""
     import multiprocessing
 
-    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # as one has to
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # a daemon can't have children
 
     pool = multiprocessing.get_context(method).Pool(2, maxtasksperchild=1)
-    ids = pool.map(publish_one, range(count), chunksize=1)
+    ids = pool.map(publish_task, range(count), chunksize=1)
     pool.close()  # not `with`: that ends idle processes by SIGTERM, for which a fork of the worker has Celery's handler
     pool.join()
     return ids
@@ -36,7 +36,7 @@ def fan_out(method: str, count: int) -> list[str]:
 
 @shared_task(bind=True, max_retries=1)
 def set_clock(self: Any, file: str, seconds: float, *, retry: bool = False) -> None:
-    """The clock of the worker goes wrong by so many seconds while this runs; then it is retried, if asked to."""
+    """Set the worker's clock wrong by so many seconds while this runs; then retry, if requested."""
     if not self.request.retries:
         progress(0.25)
         Path(file).write_text(str(seconds))
@@ -47,7 +47,7 @@ def set_clock(self: Any, file: str, seconds: float, *, retry: bool = False) -> N
 
 @shared_task
 def fail_and_die() -> None:
-    """Raise; once that is reported, the process is killed."""
+    """Raise an exception; once that is reported, the process is killed."""
     raise ValueError("failed, and then its process was killed")
 
 
@@ -57,6 +57,6 @@ def _die(**_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def publish_one(_: int) -> str:
-    """In a process that `fan_out` started."""
+def publish_task(_: int) -> str:
+    """Publish a task in a process that `fan_out` started."""
     return noop.delay().id

@@ -1,6 +1,6 @@
-"""`python -m tests.faults.command …`: the command `sluice-agent …`, after the prelude.
+"""`python -m tests.faults.command …`: the command `sluice-agent …`, with the fault patches applied first.
 
-With TEST_COST=1 it says at its end how much processor time it took.
+With TEST_COST=1 it prints at its end how much processor time it used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Faults, on real processes. FAULTS=long repeats what is random a hundred times, and presses for a minute."""
+"""Tests of faults, on real processes. FAULTS=long repeats random tests a hundred times, and overloads for a minute."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IS_LONG = os.environ.get("FAULTS") == "long"
 def new_host(
     tmp_path: Path, endpoint: Endpoint, sluice_env: dict[str, str]
 ) -> Iterator[Callable[[Mapping[str, str]], Host]]:
-    """`new_host(env)`: a host with other settings."""
+    """`new_host(env)`: make a host with other settings."""
     hosts: list[Host] = []
 
     def make(env: Mapping[str, str]) -> Host:
@@ -47,7 +47,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
 
 @pytest.fixture
 def recorded(new_host: Callable[[Mapping[str, str]], Host], recording: tuple[str, bytes]) -> Host:
-    """A host on which that process has been."""
+    """A host with that journal."""
     host = new_host({"SLUICE_CONNECTION_ID": recording[0], CAPTURE_LOG: "", "TEST_COST": "1"})
     host.journal.mkdir(mode=0o700)
     (host.journal / NAME).write_bytes(recording[1])
@@ -56,5 +56,5 @@ def recorded(new_host: Callable[[Mapping[str, str]], Host], recording: tuple[str
 
 @pytest.fixture
 def repeats() -> Callable[[int, int], int]:
-    """`repeats(few, many)`: how often what is random is repeated."""
+    """`repeats(few, many)`: return the number of repetitions for a random test."""
     return lambda few, many: many if IS_LONG else few

@@ -1,11 +1,11 @@
-"""What the processes of these tests do before they begin: patches that stand for a fault, or make it pass sooner.
+"""Patches of the processes of these tests, applied at their start: each simulates a fault, or shortens a wait.
 
-TEST_CAPTURE_LOG      a file: each event that the process captures is noted there
-TEST_SHORT_WAITS  1: what the transport waits for in minutes it waits for in fractions of a second
-TEST_CLOCK        a file: the wall clock goes wrong by the seconds that stand in it
-TEST_NO_LOCKS     1: the file system can't lock, as some that come over a network
-TEST_SLOW_POOL    a file: while it is there, a pool that has found a dead process does not go on; `….looks` shows it
-TEST_PRIVILEGES   1: who becomes another user than root can still read the clone and its Python, wherever they lie
+TEST_CAPTURE_LOG  a file: the id of each event that the process captures is appended
+TEST_SHORT_WAITS  1: the transport's waits of minutes take fractions of a second
+TEST_CLOCK        a file: the wall clock is wrong by the seconds in it
+TEST_NO_LOCKS     1: the file system can't lock, like some network file systems
+TEST_SLOW_POOL    a file: while it exists, a pool that has found a dead process stops there; `….found` is created then
+TEST_PRIVILEGES   1: a process that stops being root can still read the clone and its Python, wherever they are
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support import capture_log, privileges
 
 
 def apply() -> None:
-    """Do what the environment asks for."""
+    """Apply the patches that the environment selects."""
     if os.environ.get("TEST_CLOCK"):
         _shift_the_clock(Path(os.environ["TEST_CLOCK"]))
     if os.environ.get("TEST_NO_LOCKS") == "1":
@@ -35,7 +35,7 @@ def apply() -> None:
 
 
 def shorten_waits() -> None:
-    """Only the lengths change: who waits, for what and how often is as it is in production."""
+    """Change only the lengths: the processes that wait, the reasons and the number of waits are those of production."""
     import httpx
     from tenacity import wait_random_exponential
 
@@ -60,15 +60,15 @@ def _refuse_locks() -> None:
 
 
 def _shift_the_clock(file: Path) -> None:
-    """`time.time` and `time.time_ns` for all that this process imports from now on; the monotonic clock stays right."""
+    """Shift `time.time` and `time.time_ns` for later imports of this process; the monotonic clock stays right."""
     right, right_ns = time.time, time.time_ns
-    shift = lambda: float(file.read_text() or 0)  # noqa: E731 - one line says it
+    shift = lambda: float(file.read_text() or 0)  # noqa: E731 - one line suffices
     time.time = lambda: right() + shift()
     time.time_ns = lambda: right_ns() + int(shift() * 1e9)
 
 
 def _slow_down_the_pool(file: Path) -> None:
-    """What the main process of a busy machine's worker does in moments takes as long as the file is there."""
+    """Block the pool of a worker's main process, as on a busy machine, for as long as the file exists."""
     from celery.concurrency.asynpool import AsynPool
 
     flush = AsynPool.process_flush_queues
@@ -76,7 +76,7 @@ def _slow_down_the_pool(file: Path) -> None:
     def process_flush_queues(pool: AsynPool, process: object) -> None:
         flush(pool, process)
         if file.exists():
-            file.with_suffix(".looks").touch()
+            file.with_suffix(".found").touch()
         while file.exists():
             time.sleep(0.01)
 

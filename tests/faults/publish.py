@@ -1,6 +1,6 @@
-"""`python -m tests.faults.publish COUNT [A_SECOND]`: a process that publishes so many tasks (0: until it is ended).
+"""`python -m tests.faults.publish COUNT [A_SECOND]`: publishes so many tasks (0: until the process is ended).
 
-To a broker in its own memory: nothing takes them, and nothing but the agent tells of them. Their ids end in a number.
+The broker is in the process's memory, so that only the agent reports them. Their ids end in a number.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.faults.app import app, noop
 
 
 def main(count: int, a_second: float) -> None:
-    """Publish, and end as a script does."""
+    """Publish, and exit as a script does."""
     pause = 1 / a_second if a_second else 0.0
     name = uuid.uuid4()
     with app.producer_pool.acquire() as producer:

@@ -1,4 +1,4 @@
-"""What a real process wrote, for the hosts of tests that need an event or forty rather than the process."""
+"""A journal that a real process wrote, for tests that need events rather than the process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ NAME = "00000000000000000002-events-1-00000000.v1.ndjson"
 
 
 def journal_file(directory: Path) -> Path:
-    """The one file of a process."""
+    """Return the only segment of a process."""
     [path] = directory.glob("*.ndjson")
     return path
 
 
 def record(directory: Path) -> tuple[str, bytes]:
-    """The connection and the journal of a process that published `EVENTS` tasks and ended."""
+    """Publish `EVENTS` tasks in a process; return its connection id and the content of its journal."""
     connection = str(uuid.uuid4())
     settings = {"SLUICE_CONNECTION_ID": connection, "SLUICE_STATE_DIR": str(directory), **NEVER}
     command = [sys.executable, "-m", "tests.faults.publish", str(EVENTS)]

@@ -1,4 +1,4 @@
-"""A disk that is full, out of inodes, read-only or gone, and folders that are not what they should be."""
+"""A disk that is full, out of inodes, read-only or unmounted, and directories that are replaced or removed."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ NOBODY = 65_534
 
 
 class Disk:
-    """A small disk of its own, in memory."""
+    """A small disk in memory."""
 
-    def __init__(self, place: Path, options: str) -> None:
-        self.place = place
-        place.mkdir()
-        self._mount("-t", "tmpfs", "-o", f"size={SIZE},mode=700,{options}", "tmpfs", str(place))
+    def __init__(self, path: Path, options: str) -> None:
+        self.path = path
+        path.mkdir()
+        self._mount("-t", "tmpfs", "-o", f"size={SIZE},mode=700,{options}", "tmpfs", str(path))
 
     def fill(self) -> None:
-        """Leave no byte."""
-        with (self.place / "filler").open("ab", buffering=0) as file:
+        """Fill the disk to the last byte."""
+        with (self.path / "filler").open("ab", buffering=0) as file:
             for size in (65_536, 4_096, 1):
                 while True:
                     try:
@@ -45,63 +45,63 @@ class Disk:
                         break
 
     def empty(self) -> None:
-        """Give the room back."""
-        (self.place / "filler").unlink()
+        """Free the space again."""
+        (self.path / "filler").unlink()
 
     def close(self) -> None:
-        subprocess.run(["umount", "-l", str(self.place)], check=True)
+        subprocess.run(["umount", "-l", str(self.path)], check=True)
 
     def _mount(self, *arguments: str) -> None:
-        done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        result = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+        if result.returncode:
+            pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Disk]]:
-    """`disk(options)`: a small disk with more mount options."""
+    """`disk(options)`: mount a small disk with more options."""
     if os.geteuid():
         pytest.skip("only root can mount a disk")
     disks: list[Disk] = []
 
     def make(options: str = "") -> Disk:
-        disks.append(made := Disk(tmp_path / "disk", options or "nr_inodes=10000"))
-        return made
+        disks.append(mounted := Disk(tmp_path / "disk", options or "nr_inodes=10000"))
+        return mounted
 
     yield make
-    for each in disks:
-        each.close()
+    for mounted in disks:
+        mounted.close()
 
 
-def on(disk: Disk) -> dict[str, str]:
-    """The setting that puts the journal there."""
-    return {"SLUICE_STATE_DIR": str(disk.place)}
+def state_on(disk: Disk) -> dict[str, str]:
+    """Return the setting that puts the journal on the disk."""
+    return {"SLUICE_STATE_DIR": str(disk.path)}
 
 
 @pytest.fixture
 def sender(producer: Callable[..., Producer]) -> Producer:
-    """Whoever sends the tasks writes no journal: what a process can't write down by its end, nobody can count."""
+    """A producer without a journal: drops that a process can't write down before its end can't be counted."""
     return producer(agent=False)
 
 
 @pytest.fixture
 def start(start_worker: Callable[..., WorkerProcess], host: Host) -> Callable[[Mapping[str, str]], WorkerProcess]:
-    """`start(env)`: a worker with a witness, and with one child, so that every process of it has something to tell."""
-    noting = {CAPTURE_LOG: host.env[CAPTURE_LOG], "TEST_SHORT_WAITS": "1"}
-    return lambda env: start_worker(app="tests.faults.app", concurrency=1, env={**noting, **env})
+    """`start(env)`: start a worker with a capture log, and with one child, so that all its processes have events."""
+    log_env = {CAPTURE_LOG: host.env[CAPTURE_LOG], "TEST_SHORT_WAITS": "1"}
+    return lambda env: start_worker(app="tests.faults.app", concurrency=1, env={**log_env, **env})
 
 
-def works(sender: Producer, count: int = 20) -> None:
-    """The worker goes on with its tasks."""
+def assert_works(sender: Producer, count: int = 20) -> None:
+    """Assert that the worker still runs tasks."""
     assert sender.run(TASKS.format(count=count)) == str(count * (count + 1) // 2)
 
 
-def is_told_again(sender: Producer, endpoint: Endpoint, worker: WorkerProcess) -> None:
-    """What happens from now on arrives: of every process of the worker, which may have paused for a second."""
+def wait_until_all_arrives(sender: Producer, endpoint: Endpoint, worker: WorkerProcess) -> None:
+    """Wait until all new events of every process of the worker arrive; each may have paused for a second."""
 
-    def all_is_told() -> bool:
+    def all_arrives() -> bool:
         before = set(endpoint.jobs())
-        works(sender, 40)
+        assert_works(sender, 40)
         deadline = time.monotonic() + 2
         while time.monotonic() < deadline:
             if len(_ended(endpoint) - before) == 40:
@@ -109,7 +109,7 @@ def is_told_again(sender: Producer, endpoint: Endpoint, worker: WorkerProcess) -
             time.sleep(POLL_SECONDS)
         return False
 
-    wait_until(all_is_told, 30, "not everything arrives again", worker.tail)
+    wait_until(all_arrives, 30, "not everything arrives again", worker.tail)
 
 
 def _ended(endpoint: Endpoint) -> set[str]:
@@ -121,13 +121,13 @@ def test_a_full_disk_costs_events_and_nothing_else(
 ) -> None:
     """Without it a full disk stops the tasks, or each event writes a line to the log, which keeps the disk full."""
     small = disk()
-    worker = start(on(small))
-    is_told_again(sender, endpoint, worker)
+    worker = start(state_on(small))
+    wait_until_all_arrives(sender, endpoint, worker)
     small.fill()
-    works(sender, 60)
-    assert 1 <= worker.logs().count("is full: events are dropped and counted") <= 2  # a process says it once a minute
+    assert_works(sender, 60)
+    assert 1 <= worker.logs().count("is full: events are dropped and counted") <= 2  # a process logs it once a minute
     small.empty()
-    is_told_again(sender, endpoint, worker)
+    wait_until_all_arrives(sender, endpoint, worker)
     assert worker.terminate().code == 0
     report = assert_balanced(worker.env, endpoint)
     assert report["dropped"].keys() == {"disk"}
@@ -135,7 +135,7 @@ def test_a_full_disk_costs_events_and_nothing_else(
     assert report["pending"] == 0
 
 
-ENDS_SOON = """
+ENDS_AT_ONCE = """
     import os
     from pathlib import Path
     from tests.faults.app import noop
@@ -145,33 +145,33 @@ ENDS_SOON = """
 """
 
 
-def test_a_process_that_ends_as_soon_as_there_is_room_counts_what_it_lost(
+def test_a_process_that_ends_as_soon_as_there_is_room_counts_its_drops(
     new_host: Callable[[Mapping[str, str]], Host], disk: Callable[..., Disk]
 ) -> None:
-    """Without it what a short script lost on a full disk is in nobody's accounts."""
+    """Without it the events that a short script dropped on a full disk are not counted."""
     small = disk()
-    host = new_host(on(small))
+    host = new_host(state_on(small))
     host.publish(1)
     small.fill()
-    process = host.start("-c", textwrap.dedent(ENDS_SOON), env=NEVER)
+    process = host.start("-c", textwrap.dedent(ENDS_AT_ONCE), env=NEVER)
     assert process.wait() == 0, process.tail()
     host.ship_once()
     report = host.settled()
     assert (report["delivered"], report["dropped"]) == (1, {"disk": 1})
 
 
-def test_a_child_that_ends_counts_what_it_lost(
+def test_a_child_that_ends_counts_its_drops(
     endpoint: Endpoint, start: Callable[..., WorkerProcess], sender: Producer, disk: Callable[..., Disk], tmp_path: Path
 ) -> None:
-    """Without it what a pool's child lost on a full disk is in nobody's accounts."""
+    """Without it the events that a pool's child dropped on a full disk are not counted."""
     small = disk()
-    worker = start(on(small))
+    worker = start(state_on(small))
     started, release = tmp_path / "started", tmp_path / "release"
     small.fill()
     sender.send("hold", str(started), str(release))
     wait_until(started.exists, 20, "the task did not start", worker.tail)
     small.empty()
-    release.touch()  # within the second in which the child does not try again
+    release.touch()  # within the second before the child's next try
     wait_until(lambda: "succeeded in" in worker.logs(), 20, "the task did not end", worker.tail)
     assert worker.terminate().code == 0
     assert_balanced(worker.env, endpoint)
@@ -180,40 +180,40 @@ def test_a_child_that_ends_counts_what_it_lost(
 def test_a_disk_without_inodes_loses_nothing(
     endpoint: Endpoint, start: Callable[..., WorkerProcess], sender: Producer, disk: Callable[..., Disk]
 ) -> None:
-    """Without it a disk that has room for bytes, and none for another name, ends the delivery."""
+    """Without it a disk with room for bytes, and without inodes for new files, ends the delivery."""
     small = disk("nr_inodes=60")
-    worker = start(on(small))
-    is_told_again(sender, endpoint, worker)
-    names = (small.place / str(number) for number in range(100))
+    worker = start(state_on(small))
+    wait_until_all_arrives(sender, endpoint, worker)
+    paths = (small.path / str(number) for number in range(100))
     with pytest.raises(OSError, match="No space"):
-        any(name.touch() for name in names)
-    works(sender, 60)
+        any(path.touch() for path in paths)
+    assert_works(sender, 60)
     for number in range(100):
-        (small.place / str(number)).unlink(missing_ok=True)
-    is_told_again(sender, endpoint, worker)
+        (small.path / str(number)).unlink(missing_ok=True)
+    wait_until_all_arrives(sender, endpoint, worker)
     assert worker.terminate().code == 0
     report = assert_balanced(worker.env, endpoint)
     assert report["pending"] == 0
     assert report["dropped"].keys() <= {"disk"}
 
 
-def test_a_disk_that_goes_and_comes_back_loses_nothing(
+def test_a_disk_that_is_mounted_over_and_comes_back_loses_nothing(
     endpoint: Endpoint, start: Callable[..., WorkerProcess], sender: Producer, disk: Callable[..., Disk]
 ) -> None:
     """Without it a volume that is mounted anew, or read-only for a while, needs a restart of every worker.
 
-    An empty read-only disk is mounted over the one that is in use: what is open can be written, nothing else can.
+    An empty read-only disk is mounted over the one in use: open files can be written, and nothing else.
     """
     small = disk()
-    worker = start(on(small))
-    is_told_again(sender, endpoint, worker)
-    over = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(small.place)]
-    subprocess.run(over, check=True)
-    works(sender, 60)
+    worker = start(state_on(small))
+    wait_until_all_arrives(sender, endpoint, worker)
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(small.path)]
+    subprocess.run(mount, check=True)
+    assert_works(sender, 60)
     wait_until(lambda: "The shipper failed" in worker.logs(), 10, "the shipper has not noticed", worker.tail)
     assert worker.logs().count("The shipper failed") == 1
-    subprocess.run(["umount", str(small.place)], check=True)
-    is_told_again(sender, endpoint, worker)
+    subprocess.run(["umount", str(small.path)], check=True)
+    wait_until_all_arrives(sender, endpoint, worker)
     assert worker.terminate().code == 0
     report = assert_balanced(worker.env, endpoint)
     assert report["pending"] == 0
@@ -221,54 +221,56 @@ def test_a_disk_that_goes_and_comes_back_loses_nothing(
 
 
 def remove(directory: Path) -> None:
-    """Somebody cleans up, while the worker writes."""
+    """Remove the directory while the worker writes."""
 
-    def is_gone() -> bool:
+    def is_removed() -> bool:
         shutil.rmtree(directory)
         return True
 
-    wait_until(is_gone, message="it is never empty for long enough")
+    wait_until(is_removed, message="it is never empty for long enough")
 
 
 def plant_a_link(directory: Path) -> None:
-    """Somebody cleans up, and somebody else puts a link there, to a folder that they can read."""
+    """Replace the directory by a link to one that another user can read."""
     remove(directory)
     directory.symlink_to(_elsewhere(directory))
 
 
 def give_away(directory: Path) -> None:
-    """The folder becomes another user's."""
+    """Replace the directory by another user's."""
     remove(directory)
     directory.mkdir()
     os.chown(directory, NOBODY, NOBODY)
 
 
 def _elsewhere(directory: Path) -> Path:
-    place = directory.parent.with_name("elsewhere")
-    place.mkdir(exist_ok=True)
-    return place
+    path = directory.parent.with_name("elsewhere")
+    path.mkdir(exist_ok=True)
+    return path
 
 
 @pytest.mark.parametrize("fault", [remove, plant_a_link, give_away])
-def test_a_folder_that_is_taken_away_while_a_worker_runs(
+def test_a_directory_that_is_removed_while_a_worker_runs(
     endpoint: Endpoint,
     start: Callable[..., WorkerProcess],
     sender: Producer,
     host: Host,
     fault: Callable[[Path], None],
 ) -> None:
-    """Without it a tidy temporary folder ends the delivery, or somebody else reads what the tasks were given."""
+    """Without it a cleaned temporary directory ends the delivery, or another user reads the tasks' arguments."""
     if fault is give_away and os.geteuid():
-        pytest.skip("only root can give a folder away")
+        pytest.skip("only root can give a directory away")
     worker = start({})
-    is_told_again(sender, endpoint, worker)
+    wait_until_all_arrives(sender, endpoint, worker)
     fault(host.journal)
-    works(sender, 60)
+    assert_works(sender, 60)
     if fault is not remove:
-        wait_until(lambda: works(sender) or "can't be written" in worker.logs(), 10, "nothing is said", worker.tail)
+        wait_until(
+            lambda: assert_works(sender) or "can't be written" in worker.logs(), 10, "nothing is logged", worker.tail
+        )
         assert [*_elsewhere(host.journal).iterdir(), *host.journal.iterdir()] == []
         host.journal.unlink() if host.journal.is_symlink() else host.journal.rmdir()
-    is_told_again(sender, endpoint, worker)
+    wait_until_all_arrives(sender, endpoint, worker)
     assert worker.terminate().code == 0
     report = assert_balanced(worker.env)
     assert report["pending"] == 0
@@ -277,16 +279,16 @@ def test_a_folder_that_is_taken_away_while_a_worker_runs(
     assert host.journal.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_folder_of_another_user_switches_the_agent_off(
+def test_a_directory_of_another_user_switches_the_agent_off(
     endpoint: Endpoint, start: Callable[..., WorkerProcess], sender: Producer, host: Host
 ) -> None:
-    """Without it whoever makes the folder first reads what the tasks were given, and writes what is sent."""
+    """Without it a user who makes the directory first reads the tasks' arguments, and writes events that are sent."""
     if os.geteuid():
-        pytest.skip("only root can give a folder away")
+        pytest.skip("only root can give a directory away")
     host.journal.mkdir()
     os.chown(host.journal, NOBODY, NOBODY)
     worker = start({})
-    works(sender)
+    assert_works(sender)
     assert worker.terminate().code == 0
     assert f"belongs to user {NOBODY}" in worker.logs()
     assert worker.logs().count("sluice-agent is off") == 1
@@ -294,7 +296,7 @@ def test_a_folder_of_another_user_switches_the_agent_off(
     assert endpoint.requests == []
 
 
-IS_NOBODY = f"""
+BECOMES_NOBODY = f"""
     import json, os
     from tests.faults.app import noop
     import sluice_agent
@@ -306,15 +308,17 @@ IS_NOBODY = f"""
 """
 
 
-def test_a_user_without_permission_is_told_once_and_works(host: Host) -> None:
-    """Without it a container whose volume is another user's does not start, or loses everything and says nothing."""
+def test_a_user_without_permission_gets_one_log_line_and_works(host: Host) -> None:
+    """Without it a container whose volume is another user's does not start, or drops all events without a log line."""
     if os.geteuid():
-        pytest.skip("only root can become somebody else")
-    process = host.start("-c", textwrap.dedent(IS_NOBODY), env={"SLUICE_TEST_INSTALL": "0", "TEST_PRIVILEGES": "1"})
+        pytest.skip("only root can become another user")
+    process = host.start(
+        "-c", textwrap.dedent(BECOMES_NOBODY), env={"SLUICE_TEST_INSTALL": "0", "TEST_PRIVILEGES": "1"}
+    )
     assert process.wait() == 0, process.tail()
     assert process.logs().count("sluice-agent is off") == 1
     assert "Permission denied" in process.logs()
     assert "SLUICE_STATE_DIR" in process.logs()
-    found = json.loads(process.logs().splitlines()[-1])
-    assert (found["captured"], found["dropped"]) == (1, {"journal_unavailable": 1})
+    stats = json.loads(process.logs().splitlines()[-1])
+    assert (stats["captured"], stats["dropped"]) == (1, {"journal_unavailable": 1})
     assert not host.journal.exists()

@@ -1,4 +1,4 @@
-"""Who ships: the worker before a producer, another where the one that ships dies, and what is said where nobody can."""
+"""Which process ships: a worker before a producer, another if it dies; and what is reported if no process can."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ PUBLISHES = """
 
 
 @pytest.fixture
-def noting(host: Host) -> dict[str, str]:
-    """The variables of processes that leave their notes with the host's."""
+def log_env(host: Host) -> dict[str, str]:
+    """The variables of processes that use the host's capture log."""
     return {name: host.env[name] for name in (CAPTURE_LOG, "TEST_SHORT_WAITS")}
 
 
-@pytest.mark.parametrize("mood", ["well", "away"])
-def test_a_worker_ships_before_a_producer_and_gives_back_what_it_dies_with(
+@pytest.mark.parametrize("endpoint_state", ["up", "unavailable"])
+def test_a_worker_ships_before_a_producer_which_takes_over_when_it_dies(
     endpoint: Endpoint,
     start_worker: Callable[..., WorkerProcess],
     producer: Callable[..., Producer],
     host: Host,
-    noting: dict[str, str],
-    mood: str,
+    log_env: dict[str, str],
+    endpoint_state: str,
 ) -> None:
-    """Without it a web server's process ships for the whole host, and its requests pay for that; or nobody ships."""
-    endpoint.standing(*([status(503)] if mood == "away" else []))
-    sender = producer(env=noting).start(PUBLISHES)
+    """Without it a web server's process ships for the whole host, and slows its requests; or no process ships."""
+    endpoint.standing(*([status(503)] if endpoint_state == "unavailable" else []))
+    sender = producer(env=log_env).start(PUBLISHES)
     wait_until(lambda: host.shipper() == sender.pid and endpoint.requests, 30, "the producer does not ship")
-    worker = start_worker(app="tests.faults.app", env=noting)
+    worker = start_worker(app="tests.faults.app", env=log_env)
     wait_until(lambda: host.shipper() == worker.pid, 30, "the worker does not ship", worker.tail)
     endpoint.standing()
-    _is_delivered(endpoint)
+    _wait_for_delivery(endpoint)
     assert host.shipper() == worker.pid
     worker.kill()
     wait_until(lambda: host.shipper() == sender.pid, 30, "the producer does not take over", host.report)
-    _is_delivered(endpoint)
+    _wait_for_delivery(endpoint)
     worker.start_again()
     wait_until(lambda: host.shipper() == worker.pid, 30, "the worker does not ship again", worker.tail)
     sender.stop()
@@ -67,37 +67,37 @@ def test_a_worker_ships_before_a_producer_and_gives_back_what_it_dies_with(
 
 
 def test_a_producer_does_not_wait_for_ever_for_a_worker_that_is_stopped(
-    start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer], host: Host, noting: dict[str, str]
+    start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer], host: Host, log_env: dict[str, str]
 ) -> None:
-    """Without it a worker that hangs just as it asks for the lock ends the delivery of the whole host."""
-    sender = producer(env=noting).start(PUBLISHES)
+    """Without it a worker that hangs just as it requests the lock ends the delivery of the whole host."""
+    sender = producer(env=log_env).start(PUBLISHES)
     wait_until(lambda: host.shipper() == sender.pid, 30, "the producer does not ship")
     sender.send(signal.SIGSTOP)
-    worker = start_worker(app="tests.faults.app", env=noting)
-    wanted = ship_lock(host.journal, "sluice").with_suffix(".wanted")
-    wait_until(wanted.exists, 30, "the worker does not ask", worker.tail)
+    worker = start_worker(app="tests.faults.app", env=log_env)
+    request = ship_lock(host.journal, "sluice").with_suffix(".wanted")
+    wait_until(request.exists, 30, "the worker does not request the lock", worker.tail)
     worker.process.send(signal.SIGSTOP)
     sender.send(signal.SIGCONT)
     before = len(host.endpoint.events)
-    wait_until(lambda: len(host.endpoint.events) > before + 100, 30, "nobody ships", host.report)
+    wait_until(lambda: len(host.endpoint.events) > before + 100, 30, "no process ships", host.report)
     worker.process.send(signal.SIGCONT)
     wait_until(lambda: host.shipper() == worker.pid, 30, "the worker does not ship", worker.tail)
 
 
-def test_a_shipper_that_stands_still_is_named(host: Host) -> None:
-    """Without it a process that was stopped holds the lock, nothing arrives, and `status` says that all is well."""
+def test_a_shipper_that_is_stopped_is_reported(host: Host) -> None:
+    """Without it a stopped process holds the lock, nothing arrives, and `status` reports no problem."""
     shipper = host.ship()
-    wait_until(lambda: host.shipper() == shipper.pid, 30, "nobody ships")
+    wait_until(lambda: host.shipper() == shipper.pid, 30, "no process ships")
     shipper.send(signal.SIGSTOP)
     host.publish(3)
     assert _problems(host) == []
-    _grow_old(host, 200)
+    _age_the_lock(host, 200)
     assert _problems(host) == ["shipper_stuck"]
     assert host.start("-m", "sluice_agent", "status").wait() == 1
     shipper.send(signal.SIGCONT)
     assert host.settled()["delivered"] == 3
     assert _problems(host) == []
-    _grow_old(host, 200)  # as a wall clock that jumps makes it look
+    _age_the_lock(host, 200)  # as after a jump of the wall clock
     assert _problems(host) == []
 
 
@@ -113,12 +113,12 @@ KEEPS_THE_GIL = """
 """
 
 
-def test_a_holder_whose_threads_do_not_run_is_named_and_replaced(host: Host) -> None:
-    """Without it a web process without threads ends the delivery of the whole host, and `status` says all is well."""
+def test_a_holder_whose_threads_do_not_run_is_reported_and_replaced(host: Host) -> None:
+    """Without it a web process without threads ends the delivery of the whole host, and `status` reports no problem."""
     holder = host.start("-c", textwrap.dedent(KEEPS_THE_GIL))
-    wait_until(lambda: host.shipper() == holder.pid, 30, "nobody ships", holder.tail)
+    wait_until(lambda: host.shipper() == holder.pid, 30, "no process ships", holder.tail)
     host.publish(3)
-    within(15, lambda: _problems(host) == ["shipper_stuck"], "status says nothing")
+    within(15, lambda: _problems(host) == ["shipper_stuck"], "status reports nothing")
     shipper = host.ship()
     wait_until(lambda: host.shipper() == shipper.pid, 15, "it does not take over", shipper.tail)
     wait_until(lambda: host.settled()["delivered"] == 4, 20, "something is missing", host.report)
@@ -131,33 +131,33 @@ def test_a_holder_whose_threads_do_not_run_is_named_and_replaced(host: Host) -> 
     host.end(shipper)
 
 
-def test_a_file_system_without_locks_is_named(host: Host) -> None:
-    """Without it a journal on a network's file system fills, nobody ships it, and nobody is told why."""
+def test_a_file_system_without_locks_is_reported(host: Host) -> None:
+    """Without it a journal on a network file system fills, no process ships it, and the user does not learn why."""
     env = {**NEVER, "TEST_NO_LOCKS": "1"}
     publisher = host.publishing(env=env, count=20)
     assert publisher.wait() == 0, publisher.tail()
     assert publisher.logs().count("the journal needs flock") == 1
     assert "sluice-agent is off" in publisher.logs()
     codes = {"status": 2, "ship": 2, "doctor": 1}
-    run = {name: host.start("-m", "tests.faults.command", name, env={"TEST_NO_LOCKS": "1"}) for name in codes}
-    for name, process in run.items():
+    processes = {name: host.start("-m", "tests.faults.command", name, env={"TEST_NO_LOCKS": "1"}) for name in codes}
+    for name, process in processes.items():
         assert process.wait() == codes[name], process.tail()
         assert "the journal needs flock" in process.logs()
         assert "SLUICE_STATE_DIR" in process.logs()
     assert host.files() == []
 
 
-def _is_delivered(endpoint: Endpoint) -> None:
+def _wait_for_delivery(endpoint: Endpoint) -> None:
     before = len(endpoint.events)
-    wait_until(lambda: len(endpoint.events) > before + 50, 30, "nothing arrives any more")
+    wait_until(lambda: len(endpoint.events) > before + 50, 30, "no more events arrive")
 
 
 def _problems(host: Host) -> list[str]:
-    found = problems_of(report_on(host.journal, {"sluice": None}), ["sluice"], 1_000_000)
-    return [each.problem for each in found]
+    findings = problems_of(report_on(host.journal, {"sluice": None}), ["sluice"], 1_000_000)
+    return [finding.problem for finding in findings]
 
 
-def _grow_old(host: Host, seconds: float) -> None:
-    """The process that ships has last moved so long ago."""
+def _age_the_lock(host: Host, seconds: float) -> None:
+    """Set the shipper's last sign of life to so many seconds ago."""
     then = time.time() - seconds
     os.utime(ship_lock(host.journal, "sluice"), (then, then))

@@ -1,4 +1,4 @@
-"""Whatever the endpoint does: a process ships, everything is brought to an end once, and nobody is asked too often."""
+"""Behaviours of the endpoint: a process ships all events, each has one end, and requests are not too frequent."""
 
 from __future__ import annotations
 
@@ -43,39 +43,39 @@ from tests.support.waiting import wait_until
 
 @dataclass(frozen=True)
 class Case:
-    """What an endpoint does before it does well, what it does for ever, and what comes of `EVENTS` events."""
+    """The first and the lasting behaviours of an endpoint, and the expected result for `EVENTS` events."""
 
     script: tuple[Behaviour, ...] = ()
     standing: tuple[Behaviour, ...] = ()
     rejected: int = 0
-    """How many of them; minus n: those that `one_in(n)` chooses."""
+    """The number of rejected events; minus n: those that `one_in(n)` chooses."""
     duplicates: int = 0
-    """How many of them; minus n: those of the first n that `one_in(4)` leaves."""
+    """The number of duplicates; minus n: those of the first n that `one_in(4)` does not choose."""
     least_wait: float = 0.0
     """Seconds between the first request and the second."""
     requests: int | None = None
-    """How many there are, exactly; None: one for each line of the script and one that succeeds; -1: a few."""
-    said: dict[str, int] = field(default_factory=lambda: {"can't be delivered": 1})
-    """What stands in the log of the process that ships, and how often."""
+    """The exact number of requests; None: one for each behaviour of the script and one that succeeds; -1: a few."""
+    logged: dict[str, int] = field(default_factory=lambda: {"can't be delivered": 1})
+    """The texts in the log of the process that ships, and how often each occurs."""
 
 
 def after(seconds: float) -> str:
-    """A Retry-After as a date, which has no fractions of a second."""
+    """Return a Retry-After as a date, which has no fractions of a second."""
     return format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
 
 
 def number_of(event: dict[str, Any]) -> int:
-    """Which of the recorded events it is, from 0 on."""
+    """Return the index of a recorded event, from 0 on."""
     return int(event["job"]["externalId"].rpartition("-")[2])
 
 
 def one_in(many: int) -> Callable[[dict[str, Any]], bool]:
-    """A choice of events that is the same each time."""
+    """Return a predicate that chooses the same events each time."""
     return lambda event: number_of(event) % many == 0
 
 
 def rejects_and_truncates(keep: int) -> Behaviour:
-    """200, with the first event rejected and those after `keep` not taken."""
+    """Answer 200, with the first event rejected and those after `keep` not accepted."""
 
     def behave(exchange: Exchange) -> bool:
         first = event_id_of(exchange.request.events[0])
@@ -86,7 +86,7 @@ def rejects_and_truncates(keep: int) -> Behaviour:
 
 
 def rejects_some_and_truncates(keep: int) -> Behaviour:
-    """200, with one event in four rejected, those that came before known, and those after `keep` not taken."""
+    """Answer 200, with one event in four rejected, earlier events skipped, and those after `keep` not accepted."""
 
     def behave(exchange: Exchange) -> bool:
         exchange.send(200, exchange.accept(reject=one_in(4), keep=keep))
@@ -96,13 +96,13 @@ def rejects_some_and_truncates(keep: int) -> Behaviour:
 
 
 def of_date(exchange: Exchange) -> bool:
-    """429 until a moment from now."""
+    """Answer 429 until two seconds from now."""
     return too_many(after(2))(exchange)
 
 
 SILENT: dict[str, int] = {}
 CASES: dict[str, Case] = {
-    "well": Case(said=SILENT),
+    "well": Case(logged=SILENT),
     "reset": Case((reset_before,)),
     "reset in mid-answer": Case((reset_mid_answer,), duplicates=EVENTS),
     "answer lost": Case((lost_answer,), duplicates=EVENTS),
@@ -131,7 +131,7 @@ CASES: dict[str, Case] = {
     "502 with HTML": Case((html(502),)),
     "503 for a second": Case((status(503, {"Retry-After": "1"}),), least_wait=1.0),
     "the day's limit": Case((truncates(15),), duplicates=15, least_wait=1.0),
-    "the day's limit, nothing taken": Case((truncates(0),), least_wait=1.0),
+    "the day's limit, nothing accepted": Case((truncates(0),), least_wait=1.0),
     "rejected and truncated": Case((rejects_and_truncates(10),), duplicates=9, least_wait=1.0),
     "rejected, known and truncated": Case(
         (rejects_some_and_truncates(15), rejects_some_and_truncates(30)),
@@ -139,19 +139,19 @@ CASES: dict[str, Case] = {
         rejected=-4,
         duplicates=-30,
         least_wait=1.0,
-        said={"can't be delivered": 1, "refused": 1},
+        logged={"can't be delivered": 1, "refused": 1},
     ),
-    "400 for some": Case((), (poisoned_by(one_in(9)),), rejected=-9, requests=-1, said={"refused": 1}),
-    "422 for some": Case((), (poisoned_by(one_in(9), 422),), rejected=-9, requests=-1, said={"refused": 1}),
+    "400 for some": Case((), (poisoned_by(one_in(9)),), rejected=-9, requests=-1, logged={"refused": 1}),
+    "422 for some": Case((), (poisoned_by(one_in(9), 422),), rejected=-9, requests=-1, logged={"refused": 1}),
     "400 for some, by a firewall": Case(
-        (), (poisoned_by(one_in(9), page=b"<html>Forbidden"),), rejected=-9, requests=-1, said={"refused": 1}
+        (), (poisoned_by(one_in(9), page=b"<html>Forbidden"),), rejected=-9, requests=-1, logged={"refused": 1}
     ),
     "400 for all, by a proxy": Case((html(400), html(400)), requests=3),
-    "400 for all": Case((), (status(400),), rejected=EVENTS, requests=2 * EVENTS - 1, said={"refused": 1}),
-    "413 with a limit that nobody knows": Case((), (limits(4_000),), requests=-1, said=SILENT),
-    "413 for all": Case((), (limits(10),), rejected=EVENTS, requests=2 * EVENTS - 1, said={"refused": 1}),
-    "rejected": Case((), (rejects(one_in(4)),), rejected=-4, said={"refused": 1}),
-    "all rejected": Case((), (rejects(lambda _: True),), rejected=EVENTS, said={"refused": 1}),
+    "400 for all": Case((), (status(400),), rejected=EVENTS, requests=2 * EVENTS - 1, logged={"refused": 1}),
+    "413 with an unknown limit": Case((), (limits(4_000),), requests=-1, logged=SILENT),
+    "413 for all": Case((), (limits(10),), rejected=EVENTS, requests=2 * EVENTS - 1, logged={"refused": 1}),
+    "rejected": Case((), (rejects(one_in(4)),), rejected=-4, logged={"refused": 1}),
+    "all rejected": Case((), (rejects(lambda _: True),), rejected=EVENTS, logged={"refused": 1}),
     "everything at once": Case(
         (reset_before, status(503), too_many("0"), html(), hangs(), lost_answer, status(401)), duplicates=EVENTS
     ),
@@ -159,15 +159,15 @@ CASES: dict[str, Case] = {
 
 
 def delivered(host: Host, shipper: Process, timeout: float = 20.0) -> dict[str, Any]:
-    """The accounts when nothing waits any more and the one that ships has ended well."""
-    wait_until(lambda: not host.pending(), timeout, "something still waits", host.report)
+    """Wait until no event is pending, end the shipper, and return the report."""
+    wait_until(lambda: not host.pending(), timeout, "events are still pending", host.report)
     host.end(shipper)
     return host.balanced()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_everything_is_brought_to_an_end(recorded: Host, name: str) -> None:
-    """Without it a bad hour of the endpoint costs events, doubles them, or has it asked without a pause."""
+def test_every_event_has_one_end(recorded: Host, name: str) -> None:
+    """Without it a bad hour of the endpoint loses events, duplicates them, or causes requests without a pause."""
     case, endpoint = CASES[name], recorded.endpoint
     endpoint.script(*case.script)
     endpoint.standing(*case.standing)
@@ -183,50 +183,50 @@ def test_everything_is_brought_to_an_end(recorded: Host, name: str) -> None:
     assert len(endpoint.requests) == requests if requests > 0 else len(endpoint.requests) <= 2 * EVENTS
     if case.least_wait:
         assert endpoint.requests[1].at - endpoint.requests[0].at >= case.least_wait * 0.99
-    for words, times in case.said.items():
-        assert shipper.logs().count(words) == times
-    if not case.said:
+    for text, times in case.logged.items():
+        assert shipper.logs().count(text) == times
+    if not case.logged:
         assert "can't" not in shipper.logs()
     assert recorded.files() == []
     assert float(shipper.logs().rpartition("processor seconds: ")[2]) < 3
 
 
 def chosen(host: Host, many: int) -> list[str]:
-    """The ids of the recorded events that `one_in(many)` chooses: those which are not at the endpoint."""
+    """Return the ids of the recorded events that `one_in(many)` chooses: the endpoint did not accept them."""
     sent = {event_id_of(event): event for request in host.endpoint.requests for event in request.events}
     return [str(name) for name, event in sent.items() if one_in(many)(event)]
 
 
 @pytest.mark.parametrize("code", [301, 401, 403, 404, 501])
-def test_while_a_person_must_mend_something_it_waits(recorded: Host, code: int) -> None:
-    """Without it a wrong key or address throws away what was captured until somebody notices."""
+def test_it_retries_while_a_person_must_fix_something(recorded: Host, code: int) -> None:
+    """Without it a wrong key or address discards all events until a person notices."""
     recorded.endpoint.standing(status(code))
     shipper = recorded.ship()
-    wait_until(lambda: len(recorded.endpoint.requests) >= 3, 20, "it is not tried again", recorded.report)
+    wait_until(lambda: len(recorded.endpoint.requests) >= 3, 20, "it does not retry", recorded.report)
     report = recorded.balanced()
     assert report["pending"] == EVENTS
     assert report["last_error"]["message"].startswith(str(code))
     recorded.endpoint.standing()
     assert delivered(recorded, shipper)["delivered"] == EVENTS
     assert shipper.logs().count("can't be delivered") == 1
-    gaps = [later.at - one.at for one, later in pairwise(recorded.endpoint.requests)]
+    gaps = [later.at - earlier.at for earlier, later in pairwise(recorded.endpoint.requests)]
     assert min(gaps) >= 0.2 * 0.99  # the minute of production
 
 
-def test_an_endpoint_that_refuses_connections_is_found_again(recorded: Host) -> None:
+def test_an_endpoint_that_refuses_connections_is_retried(recorded: Host) -> None:
     """Without it a restart of the endpoint needs a restart of every worker."""
     recorded.endpoint.down()
     shipper = recorded.ship()
-    wait_until(lambda: "can't be delivered" in shipper.logs(), 20, "nothing is said")
+    wait_until(lambda: "can't be delivered" in shipper.logs(), 20, "nothing is logged")
     assert "ConnectError" in recorded.balanced()["last_error"]["message"]
     recorded.endpoint.up()
     assert delivered(recorded, shipper)["delivered"] == EVENTS
 
 
-def test_a_name_that_is_not_known_is_a_wait(recorded: Host) -> None:
-    """Without it a name server that is away for a minute costs what was captured in it."""
+def test_an_unknown_host_name_is_retried(recorded: Host) -> None:
+    """Without it a name server that is unavailable for a minute loses the events of that minute."""
     shipper = recorded.ship(env={"SLUICE_API_URL": "http://no-such-host.invalid/api"})
-    wait_until(lambda: "can't be delivered" in shipper.logs(), 30, "nothing is said")
+    wait_until(lambda: "can't be delivered" in shipper.logs(), 30, "nothing is logged")
     assert "ConnectError" in recorded.balanced()["last_error"]["message"]
     assert recorded.status()["pending"] == EVENTS
     shipper.stop()
@@ -235,11 +235,11 @@ def test_a_name_that_is_not_known_is_a_wait(recorded: Host) -> None:
 
 
 def test_a_key_never_goes_where_a_redirect_points(recorded: Host) -> None:
-    """Without it whoever can answer once for the endpoint gets the user's key."""
+    """Without it an attacker who answers once for the endpoint gets the user's key."""
     thief = Endpoint()
     recorded.endpoint.standing(status(307, {"Location": f"{thief.url}/ingest"}))
     shipper = recorded.ship()
-    wait_until(lambda: len(recorded.endpoint.requests) >= 2, 20, "it is not tried again", recorded.report)
+    wait_until(lambda: len(recorded.endpoint.requests) >= 2, 20, "it does not retry", recorded.report)
     recorded.endpoint.standing()
     assert delivered(recorded, shipper)["delivered"] == EVENTS
     assert thief.requests == []
@@ -250,27 +250,27 @@ def test_a_key_never_goes_where_a_redirect_points(recorded: Host) -> None:
 def test_a_proxy_of_the_environment_is_used(recorded: Host, variable: str) -> None:
     """Without it nothing leaves a network whose only way out is a proxy."""
     proxy = Proxy(recorded.endpoint.port)
-    way = {"SLUICE_API_URL": "http://sluice.invalid/api", "NO_PROXY": "", "no_proxy": "", variable: proxy.url}
-    recorded.ship_once(env=way)
+    env = {"SLUICE_API_URL": "http://sluice.invalid/api", "NO_PROXY": "", "no_proxy": "", variable: proxy.url}
+    recorded.ship_once(env=env)
     assert recorded.balanced()["delivered"] == EVENTS
     assert proxy.targets == ["http://sluice.invalid/api/ingest"]
     proxy.close()
 
 
-def test_hosts_that_need_no_proxy_are_asked_directly(recorded: Host) -> None:
-    """Without it an endpoint in one's own network is asked for at a proxy that does not know it."""
+def test_hosts_without_a_proxy_get_direct_requests(recorded: Host) -> None:
+    """Without it requests to an endpoint in the user's network go to a proxy that can't reach it."""
     recorded.ship_once(env={"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"})
     assert recorded.balanced()["delivered"] == EVENTS
 
 
 @pytest.fixture
 def secure_endpoint(tmp_path: Path) -> Iterator[Endpoint]:
-    """An endpoint whose certificate nobody knows; it is in the file `certificate.pem`."""
+    """An endpoint with a self-signed certificate, which is in the file `certificate.pem`."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no `openssl` to make a certificate with")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = [
+    options = [
         "-keyout",
         str(key),
         "-out",
@@ -280,7 +280,7 @@ def secure_endpoint(tmp_path: Path) -> Iterator[Endpoint]:
         "-addext",
         "subjectAltName=IP:127.0.0.1",
     ]
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *made]
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *options]
     subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -290,31 +290,31 @@ def secure_endpoint(tmp_path: Path) -> Iterator[Endpoint]:
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
-def test_a_certificate_of_ones_own_is_refused_until_it_is_named(
+def test_a_private_certificate_is_refused_until_it_is_configured(
     recorded: Host, secure_endpoint: Endpoint, tmp_path: Path, variable: str
 ) -> None:
-    """Without it a company's own certificate can't be used; or anybody's can, and reads the key on its way."""
+    """Without it a company's own certificate can't be used; or any certificate can, and its owner reads the key."""
     address = {"SLUICE_API_URL": secure_endpoint.url}
     shipper = recorded.ship(env=address)
-    wait_until(lambda: "can't be delivered" in shipper.logs(), 20, "nothing is said")
+    wait_until(lambda: "can't be delivered" in shipper.logs(), 20, "nothing is logged")
     assert "CERTIFICATE_VERIFY_FAILED" in recorded.balanced()["last_error"]["message"]
     assert secure_endpoint.requests == []
     shipper.stop()
 
-    known = tmp_path / "known"
-    known.mkdir()
-    shutil.copy(tmp_path / "certificate.pem", known)
-    subprocess.run(["openssl", "rehash", str(known)], check=True)
-    named = {"SSL_CERT_FILE": str(known / "certificate.pem"), "SSL_CERT_DIR": str(known)}
-    recorded.ship_once(env={**address, "SSL_CERT_FILE": "", variable: named[variable]})
+    trusted = tmp_path / "trusted"
+    trusted.mkdir()
+    shutil.copy(tmp_path / "certificate.pem", trusted)
+    subprocess.run(["openssl", "rehash", str(trusted)], check=True)
+    values = {"SSL_CERT_FILE": str(trusted / "certificate.pem"), "SSL_CERT_DIR": str(trusted)}
+    recorded.ship_once(env={**address, "SSL_CERT_FILE": "", variable: values[variable]})
     assert recorded.balanced()["delivered"] == EVENTS == len(secure_endpoint.events)
 
 
-def test_a_proxy_leads_to_a_secure_endpoint(recorded: Host, secure_endpoint: Endpoint, tmp_path: Path) -> None:
-    """Without it nothing leaves a company's network. Its proxy passes on what it can't read, and not the key."""
+def test_a_proxy_forwards_to_a_secure_endpoint(recorded: Host, secure_endpoint: Endpoint, tmp_path: Path) -> None:
+    """Without it nothing leaves a company's network. Its proxy forwards encrypted bytes, and never sees the key."""
     proxy = Proxy(secure_endpoint.port)
-    way = {"SLUICE_API_URL": secure_endpoint.url, "NO_PROXY": "", "no_proxy": "", "HTTPS_PROXY": proxy.url}
-    recorded.ship_once(env={**way, "SSL_CERT_FILE": str(tmp_path / "certificate.pem")})
+    env = {"SLUICE_API_URL": secure_endpoint.url, "NO_PROXY": "", "no_proxy": "", "HTTPS_PROXY": proxy.url}
+    recorded.ship_once(env={**env, "SSL_CERT_FILE": str(tmp_path / "certificate.pem")})
     assert recorded.balanced()["delivered"] == EVENTS == len(secure_endpoint.events)
     assert proxy.targets == [f"127.0.0.1:{secure_endpoint.port}"]
     proxy.close()

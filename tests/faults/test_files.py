@@ -1,4 +1,4 @@
-"""Files that are torn, zeroed, mixed up or not ours: passed, counted where that can be done, and never a loop."""
+"""Files that are torn, zeroed, mixed up or foreign: they are skipped, counted where possible, and never a loop."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from tests.faults.host import Host
 from tests.faults.recording import EVENTS, NAME, journal_file
 
-MOST_SECONDS = 3.0  # of processor time that a command may take over a folder of 20 kB
+MAX_SECONDS = 3.0  # of processor time that a command may use for a directory of 20 kB
 
 
 def add(content: bytes) -> Callable[[Path], None]:
-    """More at the end of the file."""
+    """Append bytes to the segment."""
 
     def damage(directory: Path) -> None:
         with journal_file(directory).open("ab") as file:
@@ -29,7 +29,7 @@ def add(content: bytes) -> Callable[[Path], None]:
 
 
 def insert(content: bytes) -> Callable[[Path], None]:
-    """More in the middle of the file, between two lines."""
+    """Insert bytes in the middle of the segment, between two lines."""
 
     def damage(directory: Path) -> None:
         path = journal_file(directory)
@@ -40,7 +40,7 @@ def insert(content: bytes) -> Callable[[Path], None]:
 
 
 def plant(name: str, content: bytes) -> Callable[[Path], None]:
-    """Another file in the folder."""
+    """Add another file to the directory."""
 
     def damage(directory: Path) -> None:
         (directory / name).write_bytes(content)
@@ -49,19 +49,19 @@ def plant(name: str, content: bytes) -> Callable[[Path], None]:
 
 
 def plant_a_link(directory: Path) -> None:
-    """A journal file that is a link to somebody else's file."""
+    """Add a segment that is a link to a foreign file."""
     elsewhere = directory.parent / "elsewhere"
-    elsewhere.write_bytes(b"what is not ours\n")
+    elsewhere.write_bytes(b"foreign\n")
     (directory / "00000000000000000001-events-1-00000000.v1.ndjson").symlink_to(elsewhere)
 
 
-def plant_a_folder(directory: Path) -> None:
-    """A folder by the name of a journal file."""
+def plant_a_directory(directory: Path) -> None:
+    """Add a directory with the name of a segment."""
     (directory / "00000000000000000001-events-1-00000000.v1.ndjson").mkdir()
 
 
 def plant_a_pipe(directory: Path) -> None:
-    """A named pipe by the name of a journal file: to open it waits for a writer."""
+    """Add a named pipe with the name of a segment: opening it waits for a writer."""
     os.mkfifo(directory / "00000000000000000001-events-1-00000000.v1.ndjson")
 
 
@@ -78,24 +78,24 @@ DAMAGES = {
     "a block of zeros between two lines": (insert(bytes(4_096) + b"\n"), 1),
     "half a line in the middle": (insert(TORN + b"\n"), 1),
     "a line of three megabytes": (insert(b"x" * 3_000_000 + b"\n"), 1),
-    "a note of losses that is no note": (insert(b'{"dropped":["many"]}\n'), 1),
+    "an invalid count of drops": (insert(b'{"dropped":["many"]}\n'), 1),
     "a file of an older version": (plant(NEW.replace("v1", "v0"), TORN + b"\n"), 0),
     "a file of a newer version": (plant(NEW.replace("v1", "v2"), TORN + b"\n"), 0),
     "a foreign file": (plant("notes.txt", b"do not read\n"), 0),
     "a draft": (plant(f".{NEW}", TORN), 0),
     "a link": (plant_a_link, 0),
-    "a folder": (plant_a_folder, 0),
+    "a directory": (plant_a_directory, 0),
     "a pipe": (plant_a_pipe, 0),
 }
-"""What is done to a folder, and how many lines have to be counted as corrupt."""
+"""The damage to a journal, and the number of lines that must be counted as corrupt."""
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_damaged_is_counted_and_the_rest_delivered(recorded: Host, damage: str) -> None:
-    """Without it one power cut, or one file that is not ours, ends the delivery from that host for good."""
-    do, corrupt = DAMAGES[damage]
-    do(recorded.journal)
-    assert cost_of(recorded.ship_once().logs()) < MOST_SECONDS
+def test_damaged_lines_are_counted_and_the_rest_delivered(recorded: Host, damage: str) -> None:
+    """Without it one power cut, or one foreign file, ends the delivery from that host for good."""
+    apply, corrupt = DAMAGES[damage]
+    apply(recorded.journal)
+    assert cost_of(recorded.ship_once().logs()) < MAX_SECONDS
     report = recorded.balanced()
     assert (report["delivered"], report["pending"], report["dropped"].get("corrupt", 0)) == (EVENTS, 0, corrupt)
     assert len(recorded.endpoint.events) == EVENTS
@@ -103,8 +103,8 @@ def test_what_is_damaged_is_counted_and_the_rest_delivered(recorded: Host, damag
     assert recorded.files() == []
 
 
-def test_a_process_that_waits_for_its_events_is_not_kept_by_what_is_planted(host: Host) -> None:
-    """Without it a link that somebody planted makes every `flush()` of that user take all of its time."""
+def test_a_process_that_flushes_does_not_wait_for_a_planted_link(host: Host) -> None:
+    """Without it a link that another user planted makes every `flush()` use its whole timeout."""
     host.publish(1)
     plant_a_link(host.journal)
     code = "from tests.faults.app import noop; import sluice_agent; noop.delay(); assert sluice_agent.flush(15)"
@@ -113,68 +113,68 @@ def test_a_process_that_waits_for_its_events_is_not_kept_by_what_is_planted(host
 
 
 def cursor_of(host: Host) -> Path:
-    """The cursor's file."""
+    """Return the path of the cursor."""
     return host.journal / "cursor-sluice.v1.json"
 
 
-def cut(host: Host) -> None:
-    """A cursor that was written half."""
+def truncate(host: Host) -> None:
+    """Leave the first half of the cursor."""
     content = cursor_of(host).read_bytes()
     cursor_of(host).write_bytes(content[: len(content) // 2])
 
 
 def remove(host: Host) -> None:
-    """No cursor."""
+    """Remove the cursor."""
     cursor_of(host).unlink()
 
 
 def fill(content: bytes) -> Callable[[Host], None]:
-    """Another content."""
+    """Replace the content of the cursor."""
     return lambda host: cursor_of(host).write_bytes(content) and None
 
 
 def past_the_end(host: Host) -> None:
-    """Offsets behind the end of the file."""
+    """Set offsets behind the end of the segment."""
     change(host, lambda saved: saved.update(offsets=dict.fromkeys(host.files(), 10**9)))
 
 
 def negative(host: Host) -> None:
-    """Offsets before the beginning."""
+    """Set offsets before the beginning."""
     change(host, lambda saved: saved.update(offsets=dict.fromkeys(host.files(), -7)))
 
 
 def in_the_middle_of_a_line(host: Host) -> None:
-    """Offsets that no shipper has written."""
+    """Set offsets that no shipper writes."""
     change(host, lambda saved: saved.update(offsets=dict.fromkeys(host.files(), 7)))
 
 
 def a_link(host: Host) -> None:
-    """A cursor that points elsewhere."""
+    """Replace the cursor by a link to another file."""
     elsewhere = host.journal.parent / "elsewhere"
     elsewhere.write_bytes(b"{}")
     cursor_of(host).unlink()
     cursor_of(host).symlink_to(elsewhere)
 
 
-def a_folder(host: Host) -> None:
-    """A folder where the cursor should be."""
+def a_directory(host: Host) -> None:
+    """Replace the cursor by a directory."""
     cursor_of(host).unlink()
     cursor_of(host).mkdir()
 
 
 def unreadable_counts(host: Host) -> None:
-    """Counts of the wrong type."""
+    """Set counts of the wrong type."""
     change(host, lambda saved: saved.update(counts={"delivered": "many"}))
 
 
-def change(host: Host, mend: Callable[[dict[str, Any]], None]) -> None:
+def change(host: Host, edit: Callable[[dict[str, Any]], None]) -> None:
     saved = json.loads(cursor_of(host).read_text())
-    mend(saved)
+    edit(saved)
     cursor_of(host).write_text(json.dumps(saved))
 
 
 CURSORS: dict[str, Callable[[Host], None]] = {
-    "truncated": cut,
+    "truncated": truncate,
     "missing": remove,
     "empty": fill(b""),
     "zeros": fill(bytes(512)),
@@ -186,24 +186,24 @@ CURSORS: dict[str, Callable[[Host], None]] = {
     "negative": negative,
     "in the middle of a line": in_the_middle_of_a_line,
     "a link": a_link,
-    "a folder": a_folder,
+    "a directory": a_directory,
 }
 
 
 @pytest.mark.parametrize("fault", CURSORS)
 def test_a_cursor_that_is_wrong_loses_nothing(recorded: Host, fault: str) -> None:
-    """Without it a disk that was full at the wrong moment makes the shipper skip what waits, or die at each start."""
+    """Without it a disk that was full at the wrong moment makes the shipper skip events, or fail at each start."""
     path = recorded.journal / NAME
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[: EVENTS // 2]))
     with path.open("ab") as writer:
-        fcntl.flock(writer, fcntl.LOCK_EX)  # as the process holds it that goes on writing
+        fcntl.flock(writer, fcntl.LOCK_EX)  # like the process that goes on writing
         recorded.ship_once()
         assert len(recorded.endpoint.events) == EVENTS // 2
         assert cursor_of(recorded).exists()
         CURSORS[fault](recorded)
         writer.write(b"".join(lines[EVENTS // 2 :]))
-    assert cost_of(recorded.ship_once().logs()) < MOST_SECONDS
+    assert cost_of(recorded.ship_once().logs()) < MAX_SECONDS
     report = recorded.balanced()
     assert report["pending"] == 0
     assert sum(report["dropped"].values()) == (fault == "in the middle of a line")
@@ -211,8 +211,8 @@ def test_a_cursor_that_is_wrong_loses_nothing(recorded: Host, fault: str) -> Non
     assert recorded.files() == []
 
 
-def test_what_another_version_wrote_stays_as_it_is(recorded: Host) -> None:
-    """Without it an upgrade deletes what the older version had still to send, which a downgrade would send."""
+def test_files_of_another_version_are_kept(recorded: Host) -> None:
+    """Without it an upgrade deletes events that the older version had not sent, and would send after a downgrade."""
     kept = recorded.journal / NAME.replace("v1", "v0")
     shutil.copy(recorded.journal / NAME, kept)
     cursor = recorded.journal / "cursor-sluice.v0.json"
@@ -222,13 +222,13 @@ def test_what_another_version_wrote_stays_as_it_is(recorded: Host) -> None:
     report = recorded.balanced()
     assert report["delivered"] == EVENTS == len(recorded.endpoint.events)
     assert report["other_versions"] == 1
-    sheet = recorded.start("-m", "tests.faults.command", "status")
-    assert sheet.wait() == 0
-    assert "not read       1 of" in sheet.logs()
+    command = recorded.start("-m", "tests.faults.command", "status")
+    assert command.wait() == 0
+    assert "not read       1 of" in command.logs()
     assert kept.exists()
     assert cursor.exists()
 
 
 def cost_of(log: str) -> float:
-    """The processor time that a command says it took, in seconds."""
+    """Return the processor time that a command printed, in seconds."""
     return float(log.rpartition("processor seconds: ")[2])

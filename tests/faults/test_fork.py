@@ -1,4 +1,4 @@
-"""A fork at the worst moment: while the shipper holds all that it ever holds, and while others write."""
+"""A fork at the worst moment: while the shipper holds its lock, files and connection, and while threads write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORKS_WHILE_IT_POSTS = """
         app.send_task(noop.name)
         delivered = sluice_agent.flush(15)
         open(sys.argv[2], "w").close()
-        while not os.path.exists(sys.argv[3]):     # it lives as long as a pool's child
+        while not os.path.exists(sys.argv[3]):     # it stays alive, like a pool's child
             os.stat(sys.argv[2])
             threading.Event().wait(0.05)
         os._exit(0 if delivered else 1)
@@ -64,16 +64,16 @@ FORKS_WHILE_IT_POSTS = """
 
 @pytest.mark.parametrize("forker", ["another thread", "the shipper's thread"])
 def test_a_child_that_is_forked_while_the_parent_ships(host: Host, forker: str) -> None:
-    """Without it a child hangs on a lock that nobody will release, or keeps its parent's files on the disk for ever.
+    """Without it a child hangs on a lock that is never released, or keeps its parent's files on the disk for ever.
 
     The parent posts and holds its lock, its files and its connection. The child captures and waits for the delivery.
     """
-    told, end = host.journal.parent / "told", host.journal.parent / "end"
+    delivered, end = host.journal.parent / "delivered", host.journal.parent / "end"
     host.publish(3)  # a finished file, which the shipper locks while it delivers it
-    parent = host.start("-c", textwrap.dedent(FORKS_WHILE_IT_POSTS), forker, str(told), str(end))
-    wait_until(told.exists, 30, "the child hangs", parent.tail)
-    left = "a file stays while the child lives"
-    wait_until(lambda: host.files_of_the_dead() == [], 10, left, lambda: (host.files(), parent.tail()))
+    parent = host.start("-c", textwrap.dedent(FORKS_WHILE_IT_POSTS), forker, str(delivered), str(end))
+    wait_until(delivered.exists, 30, "the child hangs", parent.tail)
+    message = "a file stays while the child lives"
+    wait_until(lambda: host.files_of_ended_processes() == [], 10, message, lambda: (host.files(), parent.tail()))
     end.touch()
     assert parent.wait() == 0, parent.tail()
     report = host.settled()
@@ -90,13 +90,13 @@ FORKS_IN_C = """
     assert sluice_agent.flush(15)
     idle = libc.fork()
     if idle == 0:
-        libc.pause()                # a web process that waits for its first request
+        libc.pause()                # like a web process that waits for its first request
     busy = libc.fork()
     if busy == 0:
         for _ in range(3):
             app.send_task(noop.name)
         assert sluice_agent.flush(15)
-        sys.exit()                  # with what runs at exit
+        sys.exit()                  # with the exit handlers
     assert os.waitstatus_to_exitcode(os.waitpid(busy, 0)[1]) == 0
     noop.delay()
     print(idle, flush=True)
@@ -105,7 +105,7 @@ FORKS_IN_C = """
 
 
 def test_children_that_are_forked_in_c(host: Host) -> None:
-    """Without it nothing of a host under uWSGI is delivered: its children keep the lock, and write into one file.
+    """Without it no event of a host under uWSGI is delivered: its children keep the lock, and write into one file.
 
     The parent ships when it forks. One child lives and does nothing, the other captures, and ends.
     """
@@ -116,7 +116,7 @@ def test_children_that_are_forked_in_c(host: Host) -> None:
     wait_until(lambda: host.shipper() == shipper.pid, 10, "it does not ship", shipper.tail)
     host.publish(3)
     assert host.settled()["captured"] == 8 == len(host.endpoint.events)
-    wait_until(lambda: host.files_of_the_dead() == [], 10, "files stay", host.files)
+    wait_until(lambda: host.files_of_ended_processes() == [], 10, "files stay", host.files)
     parent.stop()
     wait_until(lambda: host.files() == [], 10, "files stay", host.files)
     host.end(shipper)
@@ -128,19 +128,19 @@ FORKS_WHILE_OTHERS_WRITE = """
     from tests.faults.app import app, noop
     from sluice_agent import _public
 
-    from sluice_agent.transport.segment import Pen
+    from sluice_agent.transport.segment import SegmentWriter
 
     TEMPLATE = os.environ["TEMPLATE"]
-    over, write = threading.Event(), Pen.write
+    stopped, write = threading.Event(), SegmentWriter.write
 
-    def write_slowly(self, line):       # on a disk that is busy: the journal's lock is nearly always held
+    def write_slowly(self, line):       # like a busy disk: the journal's lock is nearly always held
         time.sleep(0.003)
         write(self, line)
 
-    Pen.write = write_slowly
+    SegmentWriter.write = write_slowly
 
     def publish():
-        while not over.is_set():
+        while not stopped.is_set():
             app.send_task(noop.name)    # `noop` itself is another app's in a thread
 
     threads = [threading.Thread(target=publish) for _ in range(3)]
@@ -148,7 +148,7 @@ FORKS_WHILE_OTHERS_WRITE = """
         thread.start()
     for number in range(40):
         pid = os.fork()
-        if pid == 0:    # not by Celery: whether its own pools survive the fork is not ours to judge
+        if pid == 0:    # not by Celery, whose own pools may not survive the fork
             _public._agent.capture(TEMPLATE.replace("NUMBER", f"child-{number}").encode())
             os._exit(0)
         deadline = time.monotonic() + 20
@@ -156,17 +156,17 @@ FORKS_WHILE_OTHERS_WRITE = """
             assert time.monotonic() < deadline, "the child hangs"
             time.sleep(0.01)
     assert all(thread.is_alive() for thread in threads)
-    over.set()
+    stopped.set()
     for thread in threads:
         thread.join()
 """
 
 
 def test_children_that_are_forked_while_threads_capture(host: Host) -> None:
-    """Without it a web server with threads has one child in a hundred that hangs at its first event."""
+    """Without it one child in a hundred of a web server with threads hangs at its first event."""
     job = {"externalId": "NUMBER", "name": "n", "state": "queued", "extensions": {"eventId": "NUMBER"}}
-    about = {"timestamp": "2026-01-01T00:00:00Z", "framework": "celery", "connectionId": host.journal.name}
-    template = json.dumps({"type": "job_state_change", **about, "job": job}, separators=(",", ":"))
+    envelope = {"timestamp": "2026-01-01T00:00:00Z", "framework": "celery", "connectionId": host.journal.name}
+    template = json.dumps({"type": "job_state_change", **envelope, "job": job}, separators=(",", ":"))
     parent = host.start("-c", textwrap.dedent(FORKS_WHILE_OTHERS_WRITE), env={"TEMPLATE": template})
     assert parent.wait(60) == 0, parent.tail()
     host.ship_once()
@@ -183,21 +183,21 @@ SIGNALS_WHILE_IT_STARTS = """
     signal.signal(signal.SIGUSR1, lambda *_: noop.delay())
     make = Shippers.__init__
 
-    def make_under_fire(self, *arguments):
+    def make_between_signals(self, *arguments):
         os.kill(os.getpid(), signal.SIGUSR1)
         make(self, *arguments)
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    Shippers.__init__ = make_under_fire
+    Shippers.__init__ = make_between_signals
     noop.delay()
     assert sluice_agent.flush(10)
     sluice_agent.shutdown()
-    assert not [one for one in threading.enumerate() if one.name.startswith("sluice")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sluice")]
 """
 
 
 def test_a_signal_handler_that_publishes_while_the_shipper_starts(host: Host) -> None:
-    """Without it a process whose signal handler publishes hangs for good, once in a while, as it begins."""
+    """Without it a process whose signal handler publishes sometimes hangs for good at its start."""
     process = host.start("-c", textwrap.dedent(SIGNALS_WHILE_IT_STARTS))
     assert process.wait(20) == 0, process.tail()
     assert host.settled()["captured"] == 3
@@ -212,17 +212,17 @@ def test_processes_that_a_task_starts(
     method: str,
     pool: str,
 ) -> None:
-    """Without it what a task publishes from its own `multiprocessing` pool is unknown, or the task hangs.
+    """Without it jobs that a task publishes from its own `multiprocessing` pool are unknown, or the task hangs.
 
     In a prefork child `spawn` fails by itself: Celery's billiard has a key there that can't be pickled.
     """
-    noting = {CAPTURE_LOG: host.env[CAPTURE_LOG]}
-    worker = start_worker(app="tests.faults.app", env=noting, concurrency=1, pool=pool)
-    sender = producer(env=noting)
+    log_env = {CAPTURE_LOG: host.env[CAPTURE_LOG]}
+    worker = start_worker(app="tests.faults.app", env=log_env, concurrency=1, pool=pool)
+    sender = producer(env=log_env)
     code = f"from tests.faults.app import fan_out; print(*fan_out.delay({method!r}, 4).get(timeout=60))"
     ids = sender.run(code).split()
     assert len(set(ids)) == 4
-    done = ["queued", "active", "completed"]
-    wait_until(lambda: all(endpoint.states(job) == done for job in ids), 30, "a job is missing", worker.tail)
+    states = ["queued", "active", "completed"]
+    wait_until(lambda: all(endpoint.states(job) == states for job in ids), 30, "a job is missing", worker.tail)
     assert worker.terminate().code == 0
     assert assert_balanced(worker.env, endpoint)["pending"] == 0

@@ -1,4 +1,4 @@
-"""gevent and eventlet: capture, flush and shutdown where threads are greenlets, and one that waits stops them all."""
+"""gevent and eventlet: capture, flush and shutdown where threads are greenlets, and one that blocks stops them all."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ CAPTURES = """
     import sluice_agent
 
     seconds = float(sys.argv[1])
-    late, work, over = [], [], []
+    late, work, stopped = [], [], []
 
     def tick():
-        while not over:
+        while not stopped:
             begun, worked = time.perf_counter(), time.thread_time()
             sleep(0.001)
             late.append(time.perf_counter() - begun - 0.001)
@@ -48,11 +48,11 @@ CAPTURES = """
     assert sluice_agent.flush(10)
     ticking = spawn(tick)
     count = publish() + 1
-    over.append(True)
+    stopped.append(True)
     sleep(0.01)
     assert sluice_agent.flush(20), sluice_agent.stats()
     sluice_agent.shutdown()
-    left = [one.name for one in threading.enumerate() if one.name.startswith("sluice")]
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("sluice")]
     native = [name for name in os.listdir("/proc/self/task")]
     late.sort()
     work.sort()
@@ -62,24 +62,24 @@ CAPTURES = """
 """
 
 
-LATE = 20  # milliseconds
-TURNS = 3  # a stall of the agent's making is there in each; one that others on this machine caused is not
+MAX_LATENESS = 20  # milliseconds
+ATTEMPTS = 3  # a stall that the agent causes occurs in each; one that other processes on this machine cause does not
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
-def test_a_hub_is_not_stalled_and_nothing_is_left_over(
+def test_a_hub_is_not_stalled_and_no_thread_is_left(
     host: Host, repeats: Callable[[int, int], int], capsys: pytest.CaptureFixture[str], library: str
 ) -> None:
-    """Without it a pool of a thousand greenlets stands still while the agent waits for an answer, or never ends.
+    """Without it a pool of a thousand greenlets stalls while the agent waits for an answer, or never ends.
 
     A greenlet that ticks each millisecond measures how late it is, while others publish and the shipper meets an
-    endpoint that answers slowly, badly, or not at all. FAULTS=long is for a quiet machine, and has no mercy.
+    endpoint that answers slowly, badly, or not at all. FAULTS=long is for a quiet machine, and has a stricter limit.
     """
     stalled = repeats(20, 5)  # milliseconds
     code = textwrap.dedent({"gevent": GEVENT, "eventlet": EVENTLET}[library]) + textwrap.dedent(CAPTURES)
     counted, worked, late = 0, [], []
-    while not (worked and min(worked) < stalled and min(late) < LATE) and len(worked) < TURNS:
+    while not (worked and min(worked) < stalled and min(late) < MAX_LATENESS) and len(worked) < ATTEMPTS:
         host.endpoint.script(status(503), drips(0.002), lost_answer, status(500))
         process = host.start("-c", code, "3", env={"SLUICE_FLUSH_INTERVAL": "0.1"})
         assert process.wait(60) == 0, process.tail()
@@ -93,7 +93,7 @@ def test_a_hub_is_not_stalled_and_nothing_is_left_over(
         worked.append(figures["work"])
         late.append(figures["p95"])
     assert min(worked) < stalled
-    assert min(late) < LATE  # it waits for nobody; the rest is what other processes take of this machine
+    assert min(late) < MAX_LATENESS  # the agent does not block; the rest is the load of other processes
     report = host.settled()
     assert report["captured"] == counted == report["delivered"]
 
@@ -109,13 +109,13 @@ FLUSHES = """
     assert time.monotonic() - begun < 3
     sluice_agent.shutdown(0.5)
     assert time.monotonic() - begun < 6
-    assert not [one for one in threading.enumerate() if one.name.startswith("sluice")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sluice")]
 """
 
 
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
-def test_an_end_is_not_held_up_by_an_endpoint_that_is_away(host: Host, library: str) -> None:
-    """Without it a deployment waits for the endpoint, and is killed by who waits for the deployment."""
+def test_an_unavailable_endpoint_does_not_delay_the_exit(host: Host, library: str) -> None:
+    """Without it a deployment waits for the endpoint, until its supervisor kills the process."""
     host.endpoint.down()
     code = textwrap.dedent({"gevent": GEVENT, "eventlet": EVENTLET}[library]) + textwrap.dedent(FLUSHES)
     process = host.start("-c", code)

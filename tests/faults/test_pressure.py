@@ -1,4 +1,4 @@
-"""Twenty times more events than the endpoint takes: the host never waits, the disk does not fill, all is counted."""
+"""Twenty times more events than the endpoint accepts: the host never waits, the disk does not fill, all is counted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 LIMIT = 4_000_000  # bytes
 BATCH = 50
-A_SECOND = 100  # events that the endpoint takes
+A_SECOND = 100  # events that the endpoint accepts
 PRESSURE = 20
 
 PRESSES = """
@@ -45,16 +45,16 @@ PRESSES = """
             _public._agent.capture(beat.replace("NUMBER", f"beat-{len(costs)}").encode())
         time.sleep(max(len(costs) / a_second - (time.monotonic() - begun), 0))
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "most": 1 - 1e-9}
-    told = {}
+    figures = {}
     for kind, times in (("", costs), (" of work", work)):
         times.sort()
-        told |= {name + kind: times[int(len(times) * share)] * 1000 for name, share in shares.items()}
-    print(json.dumps(told), flush=True)
+        figures |= {name + kind: times[int(len(times) * share)] * 1000 for name, share in shares.items()}
+    print(json.dumps(figures), flush=True)
 """
 
 
 def slow(a_second: float) -> Behaviour:
-    """Takes so many events a second, as one connection meets it."""
+    """Accept so many events a second on each connection."""
 
     def behave(exchange: Exchange) -> bool:
         time.sleep(len(exchange.request.events) / a_second)
@@ -69,10 +69,10 @@ MANY_WRITE = """
     from pathlib import Path
     from sluice_agent.transport.journal import Journal
 
-    folder, limit, many = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    directory, limit, many = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 
     def write(number):
-        journal = Journal(folder, limit)
+        journal = Journal(directory, limit)
         for _ in range(2 * limit // many // 400):
             journal.append(b'{"type":"job_state_change","x":"' + b"x" * 365 + b'"}')
             time.sleep(0.0005)
@@ -83,7 +83,7 @@ MANY_WRITE = """
     most = 0
     while left:
         sizes = 0
-        for entry in os.scandir(folder):
+        for entry in os.scandir(directory):
             try:
                 sizes += entry.stat().st_size
             except FileNotFoundError:
@@ -97,19 +97,19 @@ MANY_WRITE = """
 
 
 def test_many_processes_together_keep_the_limit(pressed: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without it a pool of many children fills the disk: nobody may evict a file that somebody still writes."""
+    """Without it a pool of many children fills the disk: no process may evict a segment that another still writes."""
     pressed.journal.mkdir(mode=0o700)
     process = pressed.start("-c", textwrap.dedent(MANY_WRITE), str(pressed.journal), str(LIMIT), str(MANY))
     assert process.wait(60) == 0, process.tail()
     most = json.loads(process.logs().splitlines()[-1])["most"]
     with capsys.disabled():
-        print(f"\npressure: {MANY} processes wrote twice the limit; the folder took at most {most} of {LIMIT} bytes")
+        print(f"\npressure: {MANY} processes wrote twice the limit; the directory took at most {most} of {LIMIT} bytes")
     assert LIMIT / 2 < most <= LIMIT
 
 
 @pytest.fixture
 def pressed(new_host: Callable[..., Host]) -> Host:
-    """A host with a small journal, before a slow endpoint."""
+    """A host with a small journal."""
     return new_host({"SLUICE_JOURNAL_MAX_BYTES": str(LIMIT), "SLUICE_BATCH_SIZE": str(BATCH), "TEST_SHORT_WAITS": "0"})
 
 
@@ -117,46 +117,46 @@ def pressed(new_host: Callable[..., Host]) -> Host:
 def test_the_host_never_waits_and_all_is_counted(
     pressed: Host, repeats: Callable[[int, int], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without it an endpoint that is slow for an hour stops the tasks, fills the disk, or takes the newest events.
+    """Without it an endpoint that is slow for an hour stops the tasks, fills the disk, or loses the newest events.
 
-    The process ships what it captures, as a producer does.
+    The process ships its own events, as a producer does.
     """
     endpoint, seconds = pressed.endpoint, repeats(7, 60)
     endpoint.standing(slow(A_SECOND))
-    presser = pressed.start("-c", textwrap.dedent(PRESSES), str(seconds), str(A_SECOND * PRESSURE), beat(pressed))
+    publisher = pressed.start("-c", textwrap.dedent(PRESSES), str(seconds), str(A_SECOND * PRESSURE), beat(pressed))
     sizes: list[int] = []
-    while presser.running and "p99.9" not in presser.logs():
+    while publisher.running and "p99.9" not in publisher.logs():
         sizes.append(directory_bytes(pressed.journal))
         time.sleep(0.01)
-    taken = len(endpoint.events)
+    accepted = len(endpoint.events)
     endpoint.standing()
-    assert presser.wait(60) == 0, presser.tail()
+    assert publisher.wait(60) == 0, publisher.tail()
     wait_until(lambda: pressed.ship_once() and not pressed.files(), 60, "files stay", pressed.report)
     report = pressed.settled()
 
-    costs = json.loads(presser.logs().splitlines()[-1])
+    costs = json.loads(publisher.logs().splitlines()[-1])
     figures = ", ".join(f"{name} {cost:.3f} ms" for name, cost in costs.items())
     with capsys.disabled():
-        print(f"\npressure: {report['captured']} events, {taken} taken meanwhile, {report['dropped']}")
-        print(f"pressure: an append takes {figures}; the folder at most {max(sizes)} of {LIMIT} bytes")
-    assert costs["p99.9 of work"] < repeats(10, 1)  # what else its time was is other processes on this machine
+        print(f"\npressure: {report['captured']} events, {accepted} accepted meanwhile, {report['dropped']}")
+        print(f"pressure: an append takes {figures}; the directory at most {max(sizes)} of {LIMIT} bytes")
+    assert costs["p99.9 of work"] < repeats(10, 1)  # the rest of its time is the load of other processes
     assert costs["p99.9"] < 100
     assert max(sizes) <= LIMIT
     assert report["dropped"].keys() == {"journal_full"}
 
     captured = captured_ids(pressed.env) or []
-    there = {event_id_of(event) for event in endpoint.events}
-    jobs = [one for one in captured if not one.startswith("beat-")]
-    beats = [one for one in captured if one.startswith("beat-")]
-    assert all(job in there for job in jobs[-3_000:])  # the newest fill half of the limit
-    lost_jobs, lost_beats = (sum(one not in there for one in kind) / len(kind) for kind in (jobs, beats))
-    assert lost_beats > lost_jobs > 0
+    received = {event_id_of(event) for event in endpoint.events}
+    jobs = [event_id for event_id in captured if not event_id.startswith("beat-")]
+    beats = [event_id for event_id in captured if event_id.startswith("beat-")]
+    assert all(job in received for job in jobs[-3_000:])  # the newest fill half of the limit
+    dropped_jobs, dropped_beats = (sum(name not in received for name in ids) / len(ids) for ids in (jobs, beats))
+    assert dropped_beats > dropped_jobs > 0
     with capsys.disabled():
-        print(f"pressure: {lost_beats:.0%} of the heartbeats went, and {lost_jobs:.0%} of the jobs' events")
+        print(f"pressure: {dropped_beats:.0%} of the heartbeats were dropped, {dropped_jobs:.0%} of the jobs' events")
 
 
 def beat(host: Host) -> str:
-    """A heartbeat; NUMBER stands for what is another in each."""
+    """Return the template of a heartbeat, with NUMBER in place of its number."""
     worker = {
         "externalId": "NUMBER",
         "hostname": "h",
@@ -164,5 +164,5 @@ def beat(host: Host) -> str:
         "state": "heartbeat",
         "metadata": {"eventId": "NUMBER"},
     }
-    about = {"timestamp": "2026-01-01T00:00:00Z", "framework": "celery", "connectionId": host.journal.name}
-    return json.dumps({"type": "worker_heartbeat", **about, "worker": worker}, separators=(",", ":"))
+    envelope = {"timestamp": "2026-01-01T00:00:00Z", "framework": "celery", "connectionId": host.journal.name}
+    return json.dumps({"type": "worker_heartbeat", **envelope, "worker": worker}, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""A process that is not the user any more that it was when the agent was installed: `celery worker --uid`."""
+"""A process that changes its user after the agent was installed: `celery worker --uid`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """A folder in which everybody may make folders, as in /tmp."""
-    place = tmp_path / "shared"
-    place.mkdir()
-    place.chmod(0o1777)
-    return place
+    """A directory in which every user may make directories, like /tmp."""
+    path = tmp_path / "shared"
+    path.mkdir()
+    path.chmod(0o1777)
+    return path
 
 
 def test_a_worker_that_drops_its_privileges_is_seen(
@@ -39,7 +39,7 @@ def test_a_worker_that_drops_its_privileges_is_seen(
     tmp_path: Path,
     shared: Path,
 ) -> None:
-    """Without it every event of `celery worker --uid` is lost: the journal would be root's, as `install()` was."""
+    """Without it every event of `celery worker --uid` is lost: the journal would be root's, who ran `install()`."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     env = {"HOME": str(home), "XDG_STATE_HOME": "", "TMPDIR": str(shared), "SLUICE_STATE_DIR": "", **PRIVILEGES}
@@ -47,7 +47,7 @@ def test_a_worker_that_drops_its_privileges_is_seen(
     job = producer(agent=False).run("from tests.integration.tasks import add; print(add.delay(1, 1).id)")
     wait_until(lambda: endpoint.states(job)[-1:] == ["completed"], 20, "nothing arrives", worker.tail)
     assert worker.terminate().code == 0
-    assert {place.name: place.stat().st_uid for place in shared.glob("sluice*")} == {f"sluice-agent-{NOBODY}": NOBODY}
+    assert {path.name: path.stat().st_uid for path in shared.glob("sluice*")} == {f"sluice-agent-{NOBODY}": NOBODY}
     assert list(home.iterdir()) == []
     assert "sluice-agent is off" not in worker.logs()
 
@@ -68,15 +68,15 @@ BECOMES_NOBODY = f"""
 
 
 @pytest.mark.parametrize("made", ["state", "journal"])
-def test_a_folder_that_was_made_for_the_user_is_used(
+def test_a_directory_that_was_made_for_the_user_is_used(
     new_host: Callable[[Mapping[str, str]], Host], tmp_path: Path, made: str
 ) -> None:
-    """Without it root makes its own folder there, and the user for whom the place was made is locked out for good."""
+    """Without it root makes its directory there, and the user for whom it was made is locked out for good."""
     state = tmp_path / "made"
     host = new_host({"SLUICE_STATE_DIR": str(state), **PRIVILEGES})
-    for place in [state, host.journal][: 2 if made == "journal" else 1]:
-        place.mkdir(mode=0o700)
-        os.chown(place, NOBODY, NOBODY)
+    for path in [state, host.journal][: 2 if made == "journal" else 1]:
+        path.mkdir(mode=0o700)
+        os.chown(path, NOBODY, NOBODY)
     process = host.start("-c", textwrap.dedent(BECOMES_NOBODY))
     assert process.wait() == 0, process.tail()
     assert host.journal.stat().st_uid == NOBODY
@@ -86,20 +86,20 @@ def test_a_folder_that_was_made_for_the_user_is_used(
 def test_a_process_that_captured_before_goes_on_as_the_user_that_it_has_become(
     new_host: Callable[[Mapping[str, str]], Host], tmp_path: Path, shared: Path
 ) -> None:
-    """Without it a server that publishes as it loads, and then drops its privileges, loses all that it publishes."""
+    """Without it a server that publishes as it loads, and then drops its privileges, loses all its events."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    places = {"HOME": str(home), "XDG_STATE_HOME": "", "TMPDIR": str(shared), "SLUICE_STATE_DIR": ""}
+    directories = {"HOME": str(home), "XDG_STATE_HOME": "", "TMPDIR": str(shared), "SLUICE_STATE_DIR": ""}
     host = new_host({"SLUICE_STATE_DIR": str(shared), **PRIVILEGES})
-    process = host.start("-c", textwrap.dedent(BECOMES_NOBODY), env={"BEFORE": "1", **places})
+    process = host.start("-c", textwrap.dedent(BECOMES_NOBODY), env={"BEFORE": "1", **directories})
     assert process.wait() == 0, process.tail()
     assert len(host.endpoint.events) == 2
     assert process.logs().count(f"This process now runs as user {NOBODY}") == 1
     assert "sluice-agent is off" not in process.logs()
-    assert [place.stat().st_uid for place in shared.glob("sluice-*")] == [NOBODY]
+    assert [path.stat().st_uid for path in shared.glob("sluice-*")] == [NOBODY]
 
 
-TO_AND_FRO = f"""
+SWITCHES_USERS = f"""
     import json, os, sys
     from pathlib import Path
     from tests.faults.app import noop
@@ -109,7 +109,7 @@ TO_AND_FRO = f"""
     shared = Path(sys.argv[1])
     os.seteuid({NOBODY})
     noop.delay()
-    wait_until((shared / "is-on-its-way").exists, 20)
+    wait_until((shared / "request-sent").exists, 20)
     former = _public._agent._process.shippers
     os.seteuid(0)
     noop.delay()
@@ -117,21 +117,21 @@ TO_AND_FRO = f"""
     for shipper in former._all:
         shipper.join()
     assert sluice_agent.flush(15)
-    found = [sluice_agent.stats()]
+    stats = [sluice_agent.stats()]
     os.seteuid({NOBODY})
     noop.delay()
     assert sluice_agent.flush(15)
-    print(json.dumps([*found, sluice_agent.stats()]))
+    print(json.dumps([*stats, sluice_agent.stats()]))
 """
 
 
-def test_a_process_that_is_another_user_for_a_while_keeps_the_accounts_of_both(
+def test_a_process_that_is_another_user_for_a_while_keeps_the_counts_of_both(
     new_host: Callable[[Mapping[str, str]], Host], tmp_path: Path, shared: Path
 ) -> None:
-    """What a server delivers for a user, just as it becomes root again, would be in nobody's accounts."""
+    """Without it the events that a server delivers for a user, just as it becomes root again, are not counted."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    places = {"HOME": str(home), "XDG_STATE_HOME": "", "TMPDIR": str(shared), "SLUICE_STATE_DIR": ""}
+    directories = {"HOME": str(home), "XDG_STATE_HOME": "", "TMPDIR": str(shared), "SLUICE_STATE_DIR": ""}
     host = new_host({"SLUICE_STATE_DIR": str(shared), **PRIVILEGES})
     endpoint = host.endpoint
 
@@ -140,9 +140,11 @@ def test_a_process_that_is_another_user_for_a_while_keeps_the_accounts_of_both(
         return False
 
     endpoint.script(answers_later)
-    process = host.start("-c", textwrap.dedent(TO_AND_FRO), str(shared), env={"TEST_SHORT_WAITS": "0", **places})
+    process = host.start(
+        "-c", textwrap.dedent(SWITCHES_USERS), str(shared), env={"TEST_SHORT_WAITS": "0", **directories}
+    )
     wait_until(lambda: bool(endpoint.requests), 20, "nothing is sent", process.tail)
-    (shared / "is-on-its-way").touch()
+    (shared / "request-sent").touch()
     wait_until((shared / "is-root").exists, 20, "it is not root again", process.tail)
     endpoint.release()
     assert process.wait() == 0, process.tail()

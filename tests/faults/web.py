@@ -1,4 +1,4 @@
-"""A web application, for gunicorn: it publishes a task as it is loaded, and one for each request."""
+"""A web application for gunicorn: it publishes a task when it is loaded, and one for each request."""
 
 from __future__ import annotations
 
