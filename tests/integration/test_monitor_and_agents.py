@@ -21,7 +21,7 @@ StartWorker = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
-def watched() -> Iterator[Endpoint]:
+def monitor_endpoint() -> Iterator[Endpoint]:
     """The endpoint of the monitor alone."""
     yield (endpoint := Endpoint())
     endpoint.close()
