@@ -10,7 +10,7 @@ from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.settings import Settings
 from sluice_agent.transport import sluice
 from sluice_agent.transport.http import HttpClient, Response, UnreachableError
-from sluice_agent.transport.responses import is_foreign_response, object_in, text_of
+from sluice_agent.transport.responses import is_foreign_response, json_object, response_text
 
 _MAX_SKEW = 5.0  # seconds: beyond it a worker's heartbeats look old before they arrive
 _DATE_RESOLUTION = 1.0  # seconds, of a Date header
@@ -47,14 +47,14 @@ def _probe(name: str, url: str, key: str, body: bytes, key_variable: str, url_va
 
 
 def _response_finding(name: str, url: str, response: Response, key_variable: str, url_variable: str) -> Finding:
-    text = text_of(response)[:_MAX_TEXT]
+    text = response_text(response)[:_MAX_TEXT]
     if response.status in (401, 403):
         return fault(name, f"{url} refuses the key: {text}", f"set {key_variable} to a key that is valid there")
     if response.status == 429:
         return warning(name, f"{url} accepts no events for now: {text}", "events wait in the journal until it does")
     if response.status >= 500:
         return fault(name, f"{url} fails: {text}", "events wait in the journal until it works again")
-    is_accepted = 200 <= response.status < 300 and object_in(response.body) is not None
+    is_accepted = 200 <= response.status < 300 and json_object(response.body) is not None
     if is_accepted or (response.status in (400, 422) and not is_foreign_response(response)):
         return ok(name, f"{url} can be reached and accepts the key")
     return fault(name, f"{url} does not answer like this endpoint: {text}", f"is {url_variable} right?")

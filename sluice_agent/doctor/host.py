@@ -11,7 +11,7 @@ from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
 from sluice_agent.transport.directory import find_directory, nearest_existing, open_directory
-from sluice_agent.transport.lock import STALLED_SECONDS, seconds_since_touch, who_ships
+from sluice_agent.transport.lock import STALLED_SECONDS, current_shipper, seconds_since_touch
 from sluice_agent.transport.shippers import destinations
 
 _OFFLINE_AFTER = 6.0  # seconds without a heartbeat after which Sluice shows a worker offline
@@ -71,7 +71,7 @@ def check_shipper(settings: Settings) -> Iterator[Finding]:
     except JournalUnavailableError:
         return  # check_folder reports it
     for name in destinations(settings):
-        holder, silent_for = who_ships(directory, name), seconds_since_touch(directory, name)
+        holder, silent_for = current_shipper(directory, name), seconds_since_touch(directory, name)
         if holder is not None and silent_for > STALLED_SECONDS:
             found = f"process {holder.get('pid')} ships to {name}, and has made no progress for {silent_for:,.0f} s"
             yield warning("shipper", found, "let it run threads (uWSGI: enable-threads), or run a worker beside it")

@@ -1,8 +1,8 @@
-"""A day's budget of events: what goes out as it runs out. The day is UTC's, as the endpoint's limit is.
+"""A daily budget of events: which ones are sent as it runs out. The day is UTC's, as the endpoint's limit is.
 
-Heartbeats thin out first, then queue snapshots, then repeated progress: each may only use its share of what the day so
-far allows, so that there is something left for the rest of it. What happens to jobs goes out until the budget is gone,
-and then waits for the next day: the budget drops none of it.
+Heartbeats are thinned out first, then queue snapshots, then repeated progress: a kind may only use its share of what
+the day so far allows, so that something is left for the rest of the day. Transitions are sent until the budget is
+spent, and then wait for the next day: the budget drops none of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import Enum
 
 from sluice_agent.transport.cursor import Cursor
 
-_HEAD_START = 0.1  # of its share that a kind may use as the day begins: a small worker is never thinned
+_HEAD_START = 0.1  # of its share that a kind may use as the day begins: a small worker's events are never thinned
 
 
 class Kind(Enum):
@@ -32,7 +32,7 @@ class Kind(Enum):
 
 
 def kind_of(line: bytes) -> Kind:
-    """What kind of event a line of the journal is, by its first bytes. Busy and idle say no more than a heartbeat."""
+    """Return the kind of event of a journal line, by its first bytes. Busy and idle count as heartbeats."""
     if line.startswith(b'{"type":"worker_heartbeat"'):
         return Kind.HEARTBEAT
     if line.startswith(b'{"type":"queue_snapshot"'):
@@ -42,11 +42,11 @@ def kind_of(line: bytes) -> Kind:
     return Kind.PROGRESS if b'"celeryState":"PROGRESS"' in line else Kind.TRANSITION
 
 
-def may_go(spent: int, budget: int, fraction: float, kind: Kind) -> bool:
-    """Whether an event of `kind` goes out, when `fraction` (0 to 1) of the day is over and `spent` of `budget` is gone.
+def may_send(spent: int, budget: int, fraction: float, kind: Kind) -> bool:
+    """Return whether an event of `kind` is sent when `fraction` (0 to 1) of the day is over and `spent` are spent.
 
-    A transition goes while there is any budget; False means that it waits. For the other kinds it means that it is
-    dropped.
+    A transition is sent while any of `budget` is left; False means that it waits. For the other kinds False means that
+    the event is dropped.
     """
     if kind is Kind.TRANSITION:
         return spent < budget
@@ -54,12 +54,12 @@ def may_go(spent: int, budget: int, fraction: float, kind: Kind) -> bool:
 
 
 def thin(lines: list[bytes], spent: int, budget: int, fraction: float) -> tuple[list[bytes], Counter[str]]:
-    """The lines that go out, or wait, and how many of the others are dropped, by reason."""
+    """Return the lines that are sent, or wait, and the numbers of the others, which are dropped, by reason."""
     kept: list[bytes] = []
     dropped: Counter[str] = Counter()
     for line in lines:
         kind = kind_of(line)
-        if kind is Kind.TRANSITION or may_go(spent + len(kept), budget, fraction, kind):
+        if kind is Kind.TRANSITION or may_send(spent + len(kept), budget, fraction, kind):
             kept.append(line)
         else:
             dropped[kind.reason] += 1
@@ -67,37 +67,37 @@ def thin(lines: list[bytes], spent: int, budget: int, fraction: float) -> tuple[
 
 
 def utc_now() -> datetime:
-    """The moment, by this host's clock."""
+    """Return the present time in UTC, by this host's clock."""
     return datetime.now(timezone.utc)
 
 
 class Budget:
-    """`most` events a day, or any number. What was spent is kept in the destination's cursor, across restarts."""
+    """`limit` events a day; None: any number. The destination's cursor keeps what is spent, across restarts."""
 
-    def __init__(self, most: int | None, now: Callable[[], datetime] = utc_now) -> None:
-        self._most = most
+    def __init__(self, limit: int | None, now: Callable[[], datetime] = utc_now) -> None:
+        self._limit = limit
         self._now = now
 
     def left(self, cursor: Cursor) -> int:
-        """How many events may go out today."""
+        """Return the number of events that may still be sent today."""
         self._begin_day(cursor)
-        return sys.maxsize if self._most is None else max(self._most - cursor.spent, 0)
+        return sys.maxsize if self._limit is None else max(self._limit - cursor.spent, 0)
 
     def thin(self, lines: list[bytes], cursor: Cursor) -> tuple[list[bytes], Counter[str]]:
-        """The lines that go out now, and how many of the others are dropped, by reason."""
-        if self._most is None:
+        """Return the lines that are sent now, and the numbers of the others, which are dropped, by reason."""
+        if self._limit is None:
             return lines, Counter()
         now = self._now()
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        return thin(lines, cursor.spent, self._most, (now - midnight).total_seconds() / 86_400)
+        return thin(lines, cursor.spent, self._limit, (now - midnight).total_seconds() / 86_400)
 
     def spend(self, cursor: Cursor, events: int) -> None:
-        """Note that so many events went out just now; without a budget too, as others of the folder may have one."""
+        """Count events that were just sent; without a budget too, as another process of the directory may have one."""
         self._begin_day(cursor)
         cursor.spent += events
 
     def _begin_day(self, cursor: Cursor) -> None:
-        """Begin a day that is new. A clock that steps back over midnight begins none, one that was days ahead does."""
+        """Begin a new day. A clock that steps back over midnight begins none, one that was days ahead does."""
         today = self._now().date()
         tomorrow = today + timedelta(days=1)
         if not today.isoformat() <= cursor.spent_on <= tomorrow.isoformat():

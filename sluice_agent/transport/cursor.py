@@ -1,6 +1,6 @@
-"""A destination's place in the journal: how far it has read each file, and what became of what it read.
+"""A destination's cursor: its offset in each file of the journal, and the counts of the events before those offsets.
 
-Place and counts are one file, replaced as one, so that they agree at every moment and across crashes.
+Offsets and counts are one file, replaced as a whole, so that they agree at every moment and across crashes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sluice_agent.transport.selector import JobFilter, Selector
 
 @dataclass(slots=True)
 class Cursor:
-    """Offsets in bytes by file name, the counts of everything before them, and the endpoint's last words.
+    """Offsets in bytes by file name, the counts of everything before them, and the last error and delivery.
 
-    `job_filter` is what the destination wants; None: everything. `unconfirmed` is how often an event was sent, by its
-    mark, of which nobody knows whether it was taken.
-    `spent` events went out on the day `spent_on` (UTC), of its budget where there is one.
+    `job_filter` selects the jobs that the destination takes; None: everything. `unconfirmed` counts, by digest, how
+    often an event was sent that the destination may have taken, as its answer was lost.
+    `spent` is the number of events sent on the day `spent_on` (UTC), of the budget where there is one.
     """
 
     path: Path
@@ -36,20 +36,20 @@ class Cursor:
     unconfirmed: dict[str, int] = field(default_factory=dict)
     spent_on: str = ""
     spent: int = 0
-    _kept_as: os.stat_result | None = field(default=None, compare=False, repr=False)
+    _saved_stat: os.stat_result | None = field(default=None, compare=False, repr=False)
 
     @property
     def destination(self) -> str:
-        """Whose cursor it is."""
+        """The name of the destination."""
         return self.path.name.removeprefix("cursor-").partition(".")[0]
 
     @property
     def selector(self) -> Selector:
-        """The destination as the journal's reader."""
+        """The selector of the lines that the destination takes."""
         return Selector(self.destination, self.job_filter)
 
     def save(self) -> None:
-        """Replace the file. Raises OSError where that can't be done: the old file then still holds."""
+        """Replace the file. Raises OSError where that can't be done: the old file then stays valid."""
         check_directory(self.path.parent)
         content = json.dumps(
             {
@@ -68,37 +68,37 @@ class Cursor:
         try:
             if os.write(descriptor, content) != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            kept_as = os.fstat(descriptor)
+            saved_stat = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         draft.replace(self.path)
-        self._kept_as = kept_as
+        self._saved_stat = saved_stat
 
-    def is_kept(self) -> bool:
-        """Whether the file is the one that was saved last here.
+    def is_unchanged(self) -> bool:
+        """Return whether the file is the one that this object saved last.
 
-        A former shipper that stood still just before it saved may put its own there, once.
+        A former shipper that was suspended just before it saved may replace it by its own, once.
         """
         try:
-            return self._kept_as is not None and os.path.samestat(self._kept_as, self.path.stat())
+            return self._saved_stat is not None and os.path.samestat(self._saved_stat, self.path.stat())
         except OSError:
             return False
 
 
 def cursor_path(directory: Path, destination: str) -> Path:
-    """Where the cursor of `destination` is kept."""
+    """Return the path of the cursor of `destination`."""
     return directory / f"cursor-{destination}.{FORMAT}.json"
 
 
 def cursors_in(directory: Path) -> list[Cursor]:
-    """Every destination's cursor."""
+    """Return the cursors of all destinations."""
     return [load_cursor(path) for path in sorted(directory.glob(f"cursor-*.{FORMAT}.json"))]
 
 
 def load_cursor(path: Path) -> Cursor:
-    """The cursor in `path`; a fresh one where there is none, or where it can't be understood.
+    """Return the cursor in `path`; a fresh one where the file is missing or not valid.
 
-    To read again from the beginning loses nothing: the endpoint skips what it has.
+    Reading again from the beginning loses nothing: the endpoint skips what it has.
     """
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
@@ -109,16 +109,14 @@ def load_cursor(path: Path) -> Cursor:
             _error(saved["lastError"]),
             _text(saved["lastDelivery"]),
             JobFilter.from_dict(saved["choice"]) if saved.get("choice") else None,
-            {mark: checked_int(times) for mark, times in saved.get("sendings", {}).items()},
+            {digest: checked_int(times) for digest, times in saved.get("sendings", {}).items()},
             str(saved.get("spentOn", "")),
             checked_int(saved.get("spent", 0)),
         )
     except FileNotFoundError:
         return Cursor(path)
     except (OSError, RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:
-        complain(
-            "cursor", "The cursor %s can't be understood (%s): what is left in the journal is sent again.", path, error
-        )
+        complain("cursor", "The cursor %s is not valid (%s): what is left in the journal is sent again.", path, error)
         return Cursor(path)
 
 
@@ -126,7 +124,7 @@ def _error(value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
     if not all(isinstance(value[name], str) for name in ("at", "message")):
-        raise TypeError("an error is without a text")
+        raise TypeError("an error has no text")
     return dict(value)
 
 

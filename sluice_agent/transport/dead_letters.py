@@ -1,7 +1,7 @@
-"""Dead letters: what an endpoint refuses is kept beside the journal, with its answer, up to a size.
+"""Dead letters: events that an endpoint refuses are kept beside the journal, with its answer, up to a size.
 
-Their events are counted as rejected, and stay so. One that is retried is captured once more: it goes into the journal
-as a new line, for the destination that refused it alone, so that the accounts add up at every moment.
+These events are counted as rejected, and stay so. One that is retried is captured once more: it is written to the
+journal as a new line, only for the destination that refused it, so that the accounts add up at every moment.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from sluice_agent.transport.selector import Selector
 DEAD = "dead"
 
 _NAME = re.compile(r"[0-9]{20}\.json")  # nanoseconds since 1970
-_MOST_BYTES = 16_000_000  # then the oldest letters go; their events stay counted as rejected
-_LONGEST_ANSWER = 10_000  # characters of it are kept
-_FIRST_DESTINATION = "sluice"  # whose letters are that do not say it
+_MAX_BYTES = 16_000_000  # beyond it the oldest letters are removed; their events stay counted as rejected
+_MAX_ANSWER = 10_000  # characters of the answer that are kept
+_FIRST_DESTINATION = "sluice"  # of a letter without a `destination`
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """Events that `destination` refused at once, with its answer. Where it does not say which, the batch is here.
+    """Events that `destination` refused in one request, with its answer: the batch, where that names none of them.
 
-    A line that nobody can read as JSON is here as its text.
+    A line that is not valid JSON is kept as its text.
     """
 
     id: str
@@ -46,11 +46,11 @@ class Letter:
 
     @property
     def at(self) -> datetime:
-        """When it was refused, in UTC."""
+        """The time of the refusal, in UTC."""
         return datetime.fromtimestamp(int(self.id) / 1e9, timezone.utc)
 
     def to_dict(self) -> dict[str, Any]:
-        """The letter as a file and as a program reads it."""
+        """Return the letter as JSON values: the format of its file and of the command's output."""
         return {"destination": self.destination, "answer": self.answer, "events": self.events}
 
 
@@ -59,28 +59,28 @@ def add(directory: Path, destination: str, lines: list[bytes], answer: str) -> N
     check_directory(directory)
     dead = directory / DEAD
     dead.mkdir(mode=0o700, exist_ok=True)
-    before = _files(dead)
-    newest = int(before[-1].stem) if before else 0  # the clock may have been set back: the order stays
+    older = _letter_paths(dead)
+    newest = int(older[-1].stem) if older else 0  # the clock may have been set back: the order stays
     name = f"{max(time.time_ns(), newest + 1):020d}"
-    letter = Letter(name, destination, answer[:_LONGEST_ANSWER], list(map(_readable, lines)))
-    kept = _write(dead / f"{name}.json", json.dumps(letter.to_dict()).encode())
-    for path in reversed(before):
-        with suppress(FileNotFoundError):  # another destination's shipper is at it
-            kept += path.stat().st_size
-            if kept > _MOST_BYTES:
+    letter = Letter(name, destination, answer[:_MAX_ANSWER], list(map(_readable, lines)))
+    kept_bytes = _write(dead / f"{name}.json", json.dumps(letter.to_dict()).encode())
+    for path in reversed(older):
+        with suppress(FileNotFoundError):  # another destination's shipper has just removed it
+            kept_bytes += path.stat().st_size
+            if kept_bytes > _MAX_BYTES:
                 path.unlink()
 
 
 def letters_in(directory: Path) -> list[Letter]:
-    """All dead letters, the oldest first. A file that is none is left out."""
-    found = map(_read, _files(directory / DEAD))
-    return [letter for letter in found if letter is not None]
+    """Return all dead letters, the oldest first. A file that is not a letter is left out."""
+    letters = map(_read, _letter_paths(directory / DEAD))
+    return [letter for letter in letters if letter is not None]
 
 
 def retry(directory: Path, letter: Letter, max_bytes: int) -> bool:
-    """Put the events of `letter` back into the journal, of at most `max_bytes`, and remove it; False if it is gone.
+    """Write the events of `letter` to the journal, of at most `max_bytes`, and remove it; False if it is gone.
 
-    Raises `JournalUnavailableError` where the journal can't take them: the letter then stays.
+    Raises `JournalUnavailableError` where the journal can't take them: the letter is then kept.
     """
     path = directory / DEAD / f"{letter.id}.json"
     try:
@@ -91,11 +91,10 @@ def retry(directory: Path, letter: Letter, max_bytes: int) -> bool:
         if not try_lock(descriptor) or not os.fstat(descriptor).st_nlink:
             return False  # another process retries it
         lines = [Selector(letter.destination).addressed(_line_of(event)) for event in letter.events]
-        if (
-            directory_bytes(directory) + sum(map(len, lines)) >= max_bytes * HIGH_WATER
-        ):  # else what waits there would go
+        # Beyond the high-water mark, pending events would be evicted for these.
+        if directory_bytes(directory) + sum(map(len, lines)) >= max_bytes * HIGH_WATER:
             raise JournalUnavailableError(f"the journal in {directory} has no room: the letter is kept")
-        _put_back(Journal(directory, max_bytes), lines)
+        _write_to_journal(Journal(directory, max_bytes), lines)
         path.unlink()
     finally:
         close_locked(descriptor)
@@ -103,10 +102,10 @@ def retry(directory: Path, letter: Letter, max_bytes: int) -> bool:
 
 
 def _readable(line: bytes) -> Any:
-    """The event in `line`, or its text where that is no JSON, or nested so deeply that nobody could read it back."""
+    """Return the event in `line`, or its text where that is not JSON, or nested too deeply to be written again."""
     try:
         event = json.loads(line)
-        json.dumps(event, indent=2)  # as it is shown: that goes less deep than reading does
+        json.dumps(event, indent=2)  # as it is printed: the limit of nesting is lower there than for reading
     except (ValueError, RecursionError):
         return line.decode("utf-8", "surrogateescape")
     return event
@@ -118,23 +117,23 @@ def _line_of(event: Any) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode()
 
 
-def _put_back(journal: Journal, lines: list[bytes]) -> None:
+def _write_to_journal(journal: Journal, lines: list[bytes]) -> None:
     for line in lines:
         journal.append(line)
-    unwritten = bool(journal.unwritten)
+    is_incomplete = bool(journal.unwritten)
     journal.close()
-    if unwritten:
+    if is_incomplete:
         raise JournalUnavailableError(
             f"the journal in {journal.directory} is full or can't be written: the letter is kept"
         )
 
 
-def _files(dead: Path) -> list[Path]:
-    """The letters' files, the oldest first. A link, a folder or a pipe of such a name is none of them."""
+def _letter_paths(dead: Path) -> list[Path]:
+    """Return the letters' paths, the oldest first. A link, a directory or a pipe of such a name is left out."""
     try:
         with os.scandir(dead) as entries:
             names = [
-                each.name for each in entries if _NAME.fullmatch(each.name) and each.is_file(follow_symlinks=False)
+                entry.name for entry in entries if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
             ]
     except OSError:
         return []
@@ -142,7 +141,7 @@ def _files(dead: Path) -> list[Path]:
 
 
 def _write(path: Path, content: bytes) -> int:
-    """Make a file of `content`, whole or not at all; its size in bytes."""
+    """Create a file of `content`, whole or not at all; return its size in bytes."""
     descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -154,9 +153,9 @@ def _write(path: Path, content: bytes) -> int:
 
 def _read(path: Path) -> Letter | None:
     try:
-        held: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        letter = Letter(path.stem, held.get("destination", _FIRST_DESTINATION), held["answer"], held["events"])
+        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        letter = Letter(path.stem, values.get("destination", _FIRST_DESTINATION), values["answer"], values["events"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    kinds = ((letter.destination, str), (letter.answer, str), (letter.events, list))
-    return letter if all(isinstance(value, kind) for value, kind in kinds) else None
+    expected = ((letter.destination, str), (letter.answer, str), (letter.events, list))
+    return letter if all(isinstance(value, type_) for value, type_ in expected) else None

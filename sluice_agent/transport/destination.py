@@ -1,4 +1,4 @@
-"""What the shipper asks of a destination."""
+"""The interface of a destination, as the shipper uses it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from sluice_agent.transport.selector import JobFilter
 
 
 class Destination(Protocol):
-    """Where events go. Each destination has a cursor of its own, under its name; `job_filter` is what it is told.
+    """An endpoint that events are sent to. Its cursor has its name; `job_filter` selects the jobs that it takes.
 
-    One that does not know duplicates is sent one event at a time.
+    A destination that does not deduplicate is sent one event at a time.
     """
 
     name: str
-    knows_duplicates: bool
+    deduplicates: bool
     last_response: str
     job_filter: JobFilter | None
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
-        """Send the events in `lines`, and say what became of them. Never raises.
+    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
+        """Send the events in `lines`, and return the verdict. Raises nothing itself.
 
-        `on_leaving` is called before the request leaves: until then nothing can have arrived.
+        `on_sending` is called just before the request is sent: until then nothing can have arrived.
         """
 
     def close(self) -> None:
-        """Close what `send` keeps open."""
+        """Close the connection that `send` keeps open."""

@@ -1,4 +1,4 @@
-"""The journal's folder: where it may lie, who may own it, and what its files are called."""
+"""The journal's directory: its possible paths, its owner, and the names of its files."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from sluice_agent.transport.flock import close_locked, try_lock
 FORMAT = "v1"
 SUFFIX = f".{FORMAT}.ndjson"
 EVENTS = "events"
-VITALS = "vitals"  # heartbeats and queue snapshots: the first to go when the folder is full
+VITALS = "vitals"  # heartbeats and queue snapshots: evicted first when the directory is full
 LANES = (EVENTS, VITALS)
 
 _PRIVATE_DIRECTORY = 0o700
 
 
 def open_directory(state_dir: Path | None, name: str) -> Path:
-    """The private folder `name` (a connection's id, for its journal) in the state folder, made where it is absent.
+    """Return the private directory `name` (a connection's id) in the state directory; create it where it is absent.
 
-    `state_dir` is the user's choice; without one it is the first candidate that can be written: the XDG state folder,
-    the temporary folder, shared memory. Raises `JournalUnavailableError`, which says why and what to do.
+    `state_dir` is the user's choice; without one it is the first candidate that can be written: the XDG state
+    directory, the temporary directory, shared memory. Raises `JournalUnavailableError` with the reason and the remedy.
     """
     refusals = []
     for candidate in [state_dir] if state_dir else _candidates():
         try:
             directory = candidate / name
             candidate.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-            if state_dir is None:  # its name can be guessed: whoever owns it could exchange what is in it
+            if state_dir is None:  # its name can be guessed: another user who owns it could replace its content
                 _make_private(candidate)
             directory.mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
             _make_private(directory)
-            _must_be_usable(directory)
+            _check_usable(directory)
         except (OSError, JournalUnavailableError) as error:
             refusals.append(_refusal(candidate, error))
         else:
@@ -46,49 +46,49 @@ def open_directory(state_dir: Path | None, name: str) -> Path:
 
 
 def find_directory(state_dir: Path | None, name: str) -> Path:
-    """The folder that `open_directory` has made, or would make: this makes and changes nothing, not even to try it.
+    """Return the directory that `open_directory` has created, or would create. Creates and changes nothing.
 
-    Raises `JournalUnavailableError` where there is none that is ours, and none could be made.
+    Raises `JournalUnavailableError` where this user owns none, and none could be created.
     """
     refusals = []
-    would_be_made = None
+    first_usable = None
     for candidate in [state_dir] if state_dir else _candidates():
         directory = candidate / name
         try:
             if state_dir is None and os.path.lexists(candidate):
-                _must_be_ours(candidate)
+                _check_owner(candidate)
             if os.path.lexists(directory):
-                _must_be_ours(directory)
-                _must_lock(directory)
+                _check_owner(directory)
+                _check_lockable(directory)
                 return directory
-            _must_take_a_folder(nearest_existing(directory))
+            _check_can_create(nearest_existing(directory))
         except (OSError, JournalUnavailableError) as error:
             refusals.append(_refusal(candidate, error))
         else:
-            would_be_made = would_be_made or directory
-    if would_be_made is None:
+            first_usable = first_usable or directory
+    if first_usable is None:
         raise _unavailable(refusals)
-    return would_be_made
+    return first_usable
 
 
 def nearest_existing(path: Path) -> Path:
-    """`path`, or the nearest folder above it that is there."""
-    return next(cursor for cursor in (path, *path.parents) if os.path.lexists(cursor))
+    """Return `path`, or its nearest parent that exists."""
+    return next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
 
 
 def journal_files(directory: Path, lane: str | None = None) -> list[str]:
-    """The names of the journal's files, the oldest first. A link, a folder or a pipe of such a name is none of them."""
-    mark = f"-{lane}-" if lane else "-"
-    return sorted(entry.name for entry in _entries(directory) if mark in entry.name)
+    """Return the names of the journal's segments, the oldest first. Links, directories and pipes are left out."""
+    infix = f"-{lane}-" if lane else "-"
+    return sorted(entry.name for entry in _entries(directory) if infix in entry.name)
 
 
 def count_writers(names: Iterable[str]) -> int:
-    """How many have written these files of the journal: processes, twice where they have heartbeats to tell."""
+    """Return the number of writers of these segments: one a process and lane."""
     return len({tuple(name.split("-")[1:]) for name in names})
 
 
 def other_versions(directory: Path) -> list[str]:
-    """Files of the journal in another version's format: they stay as they are, and nobody here reads them."""
+    """Return the files of the journal in another version's format: this version neither reads nor removes them."""
     try:
         return sorted(path.name for path in directory.glob("*.ndjson") if not path.name.endswith(SUFFIX))
     except OSError:
@@ -96,26 +96,26 @@ def other_versions(directory: Path) -> list[str]:
 
 
 def directory_bytes(directory: Path) -> int:
-    """How many bytes the journal's files take."""
+    """Return the total size of the journal's segments in bytes."""
     return sum(file_sizes(directory).values())
 
 
 def file_sizes(directory: Path) -> dict[str, int]:
-    """How long each of the journal's files is now, in bytes, the oldest first."""
-    found = {}
+    """Return the present sizes of the journal's segments in bytes, by name, the oldest first."""
+    sizes = {}
     for entry in _entries(directory):
         with contextlib.suppress(FileNotFoundError):
-            found[entry.name] = entry.stat(follow_symlinks=False).st_size
-    return dict(sorted(found.items()))
+            sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+    return dict(sorted(sizes.items()))
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file that only this user can read: never one behind a symbolic link, and not for a program it executes."""
+    """Open a file that only this user can read: never through a symbolic link, and closed in executed programs."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def check_directory(directory: Path) -> None:
-    """Raises OSError where `directory` is not ours any more: somebody may have removed it, and made another."""
+    """Raise OSError if this user does not own `directory`: another user may have removed and replaced it."""
     try:
         _make_private(directory)
     except JournalUnavailableError as error:
@@ -123,7 +123,7 @@ def check_directory(directory: Path) -> None:
 
 
 def _entries(directory: Path) -> Iterator[os.DirEntry[str]]:
-    """The journal's files as the folder lists them: a Path for each would cost more than the listing."""
+    """Yield the journal's segments in the directory's order, as entries: paths would cost more than the listing."""
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
@@ -142,32 +142,32 @@ def _candidates() -> Iterator[Path]:
         with contextlib.suppress(RuntimeError):  # a user without a home
             yield Path.home() / ".local" / "state" / "sluice-agent"
     own = f"sluice-agent-{os.geteuid()}"
-    with contextlib.suppress(FileNotFoundError):  # a read-only root: Python finds no temporary folder
+    with contextlib.suppress(FileNotFoundError):  # a read-only root: Python finds no temporary directory
         yield Path(tempfile.gettempdir()) / own
     yield Path("/dev/shm") / own  # noqa: S108 - the last resort; owned and 0700
 
 
-def _must_be_ours(directory: Path) -> None:
-    found = directory.lstat()
-    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
-        raise JournalUnavailableError(f"{directory} is a symbolic link or no folder")
-    if found.st_uid != os.geteuid():
+def _check_owner(directory: Path) -> None:
+    status = directory.lstat()
+    if stat.S_ISLNK(status.st_mode) or not stat.S_ISDIR(status.st_mode):
+        raise JournalUnavailableError(f"{directory} is a symbolic link or not a directory")
+    if status.st_uid != os.geteuid():
         raise JournalUnavailableError(
-            f"{directory} belongs to user {found.st_uid}, this process runs as {os.geteuid()}"
+            f"{directory} belongs to user {status.st_uid}, this process runs as {os.geteuid()}"
         )
 
 
 def _make_private(directory: Path) -> None:
-    _must_be_ours(directory)
+    _check_owner(directory)
     if stat.S_IMODE(directory.lstat().st_mode) != _PRIVATE_DIRECTORY:
         directory.chmod(_PRIVATE_DIRECTORY)
 
 
-def _must_take_a_folder(parent: Path) -> None:
+def _check_can_create(parent: Path) -> None:
     if not parent.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, f"this user can make no folder in {parent}")
+        raise PermissionError(errno.EACCES, f"this user can't create a directory in {parent}")
 
 
 def _refusal(candidate: Path, error: Exception) -> str:
@@ -176,13 +176,13 @@ def _refusal(candidate: Path, error: Exception) -> str:
 
 def _unavailable(refusals: list[str]) -> JournalUnavailableError:
     return JournalUnavailableError(
-        f"no folder can be used ({'; '.join(refusals)}): "
-        "set SLUICE_STATE_DIR to a folder that this user owns and can write"
+        f"no directory can be used for the journal ({'; '.join(refusals)}): "
+        "set SLUICE_STATE_DIR to a directory that this user owns and can write"
     )
 
 
-def _must_lock(directory: Path) -> None:
-    """As far as that can be seen without a new file in it."""
+def _check_lockable(directory: Path) -> None:
+    """Check that the directory can be locked, as far as that is possible without a new file in it."""
     descriptor = open_private(directory, os.O_RDONLY)
     try:
         try_lock(descriptor, shared=True)
@@ -190,10 +190,10 @@ def _must_lock(directory: Path) -> None:
         close_locked(descriptor)
 
 
-def _must_be_usable(directory: Path) -> None:
-    """Files can be made in it, and locked: some network file systems can't, and then nobody would ever ship."""
+def _check_usable(directory: Path) -> None:
+    """Check that files can be created and locked: some network file systems lock none, and no process would ship."""
     probe = directory / f".probe-{os.getpid()}"
-    descriptor = open_private(probe, os.O_WRONLY | os.O_CREAT)  # it may be there: containers share numbers
+    descriptor = open_private(probe, os.O_WRONLY | os.O_CREAT)  # may exist: containers share process ids
     try:
         try_lock(descriptor)
     finally:

@@ -1,9 +1,9 @@
-"""`flock`: how processes agree, and how one knows that another has died. The kernel lets go when the holder dies.
+"""`flock`: how processes exclude each other and detect a holder's death. The kernel releases a dead holder's lock.
 
-A lock belongs to the open file, and a child that is forked has a copy of that. Python's own fork closes the copies in
-the child (`os.register_at_fork`). One in C (uWSGI's) does not: so the process that took a lock releases it by name
-before it closes the file, and a child never does. A child without hooks may have closed its copies before we get there,
-and have opened something else under their numbers: it closes what still is that file.
+A lock belongs to the open file, and a forked child has a copy of that. Our fork hook (`os.register_at_fork`) closes the
+copies in a child of Python's fork. A fork in C (uWSGI's) runs no hook: so the process that took a lock releases it
+explicitly before it closes the file, and a child never does. A child without hooks may already have closed its copies,
+and have opened other files under their numbers: it closes a descriptor only if that still is the same file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sluice_agent.async_exceptions import is_asynchronous
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Take the lock of an open file if nobody else has it, or only others who share it.
+    """Take the lock of an open file; return False if another process holds it and does not share it.
 
     Raises OSError where the file system can't lock.
     """
@@ -32,19 +32,19 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
 
 
 def identity(descriptor: int) -> tuple[int, int]:
-    """Which file an open one is."""
-    found = os.fstat(descriptor)
-    return found.st_dev, found.st_ino
+    """Return the device and inode of an open file."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def close_locked(descriptor: int, owner: int | None = None, opened: tuple[int, int] | None = None) -> None:
     """Close an open file, and release its lock for all copies of it.
 
-    `owner` is the process that took the lock, where this may be another, a forked child: that one closes its copy only,
-    and only while that is the file that was `opened`.
+    `owner` is the process that took the lock, where the caller may be a forked child of it: a child closes its copy
+    only, and only if that still is the file that was `opened`.
     """
     if owner is None or owner == os.getpid():
-        with suppress(OSError):  # where nothing can be locked nothing is
+        with suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
         return

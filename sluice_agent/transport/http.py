@@ -1,4 +1,4 @@
-"""The one file that speaks HTTP: a request becomes an `Response` or `UnreachableError`. What it means others decide."""
+"""The only file that uses HTTP: a request becomes a `Response` or an `UnreachableError`. Callers interpret it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ import httpx
 THREAD_NAME = "sluice-shipper"
 
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds without a byte
-_DEADLINE = 30.0  # seconds for a whole answer: one that drips in byte by byte never lets the timeout above run out
-_OPENED = (".connect_tcp.complete", ".start_tls.complete")  # what httpx tells of a connection that it makes
-_LEAVES = ".send_request_headers.started"  # ... when a request leaves
-_SENT = ".receive_response_headers.started"  # ... and when it has left
-_LONGEST_ANSWER = 1_000_000  # bytes
-_WORTH_COMPRESSING = 1_000  # bytes
+# seconds for a whole answer: one that drips in byte by byte never lets the timeout above run out
+_RESPONSE_TIMEOUT = 30.0
+# Trace events of httpx: a connection is made, a request is about to be sent, a request has been sent.
+_CONNECTED_EVENTS = (".connect_tcp.complete", ".start_tls.complete")
+_SENDING_EVENT = ".send_request_headers.started"
+_SENT_EVENT = ".receive_response_headers.started"
+_MAX_RESPONSE_BYTES = 1_000_000  # bytes
+_MIN_COMPRESSED_BYTES = 1_000  # bytes: a smaller body is not compressed
 
-
-_NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
 
 def noop() -> None:
-    """What is called where nobody wants to know."""
+    """Do nothing: the default of a callback."""
 
 
 class UnreachableError(Exception):
-    """There was no whole answer. The request may have arrived only where `may_have_arrived` says so."""
+    """No complete response was received. The request can have arrived only if `may_have_arrived`."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"{type(error).__name__}: {error}")
-        self.may_have_arrived = isinstance(error, httpx.HTTPError) and not isinstance(error, _NEVER_LEFT)
+        self.may_have_arrived = isinstance(error, httpx.HTTPError) and not isinstance(error, _NOT_SENT)
 
 
 class CertificatesError(OSError):
@@ -45,7 +46,7 @@ class CertificatesError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the endpoint said. Header names are in lower case."""
+    """The endpoint's response. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -59,26 +60,26 @@ class HttpClient:
         self._url = url
         self._headers = dict(headers)
         self._client: httpx.Client | None = None
-        self._tls: ssl.SSLContext | None = None  # to load certificates takes 20 ms, in which a hub stands still
+        self._tls: ssl.SSLContext | None = None  # loading certificates takes 20 ms, and blocks gevent's hub
         self._takes_gzip = False
         self._deadline = 0.0
         self._on_leaving: Callable[[], None] = noop
 
-    def post(self, body: bytes, headers: Mapping[str, str], on_leaving: Callable[[], None] = noop) -> Response:
-        """Send `body`, compressed once the endpoint has said that it takes gzip. Raises `UnreachableError`.
+    def post(self, body: bytes, headers: Mapping[str, str], on_sending: Callable[[], None] = noop) -> Response:
+        """Send `body`, compressed once the endpoint has announced that it takes gzip. Raises `UnreachableError`.
 
-        `on_leaving` is called when there is a connection: until then nothing can have arrived.
+        `on_sending` is called when the connection is made: until then nothing can have arrived.
         """
-        self._on_leaving = on_leaving
-        sent = {"Content-Type": "application/json", **headers}
-        if self._takes_gzip and len(body) >= _WORTH_COMPRESSING:
-            body, sent["Content-Encoding"] = gzip.compress(body, compresslevel=1, mtime=0), "gzip"
-        response = self._exchange("POST", body, sent)
+        self._on_leaving = on_sending
+        all_headers = {"Content-Type": "application/json", **headers}
+        if self._takes_gzip and len(body) >= _MIN_COMPRESSED_BYTES:
+            body, all_headers["Content-Encoding"] = gzip.compress(body, compresslevel=1, mtime=0), "gzip"
+        response = self._exchange("POST", body, all_headers)
         self._takes_gzip = "gzip" in response.headers.get("accept-encoding", "").lower()
         return response
 
     def get(self) -> Response:
-        """Read the address. Raises `UnreachableError`."""
+        """Send a GET request. Raises `UnreachableError`."""
         return self._exchange("GET", None, {})
 
     def close(self) -> None:
@@ -91,8 +92,8 @@ class HttpClient:
         try:
             return self._read_response(method, body, headers)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
-            # The last two: a proxy in the environment that httpx does not understand.
-            self.close()  # the next attempt resolves and connects anew
+            # The last two: a proxy in the environment that httpx can't use.
+            self.close()  # the next attempt resolves the name and connects again
             raise UnreachableError(error) from error
 
     def _read_response(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
@@ -101,37 +102,37 @@ class HttpClient:
             self._client = httpx.Client(
                 headers=self._headers, timeout=_TIMEOUT, follow_redirects=False, verify=self._tls
             )
-        self._deadline = time.monotonic() + _DEADLINE
+        self._deadline = time.monotonic() + _RESPONSE_TIMEOUT
         received = bytearray()
-        watched = {"trace": self._watch}
-        with self._client.stream(method, self._url, content=body, headers=headers, extensions=watched) as response:
+        trace = {"trace": self._on_trace}
+        with self._client.stream(method, self._url, content=body, headers=headers, extensions=trace) as response:
             for chunk in response.iter_bytes():
                 received += chunk
-                if len(received) > _LONGEST_ANSWER:
+                if len(received) > _MAX_RESPONSE_BYTES:
                     raise httpx.ReadError("the answer is too long")
             return Response(response.status_code, dict(response.headers), bytes(received))
 
-    def _watch(self, event: str, about: Mapping[str, Any]) -> None:
-        """What httpx tells while a request is under way: the answer's time begins when the request has left."""
-        if event.endswith(_SENT):
-            self._deadline = time.monotonic() + _DEADLINE
-        elif event.endswith(_LEAVES):
+    def _on_trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Handle a trace event of httpx. The response's timeout starts when the request has been sent."""
+        if event.endswith(_SENT_EVENT):
+            self._deadline = time.monotonic() + _RESPONSE_TIMEOUT
+        elif event.endswith(_SENDING_EVENT):
             self._on_leaving()
-        elif event.endswith(_OPENED):
-            self._keep_in_time(about["return_value"])
+        elif event.endswith(_CONNECTED_EVENTS):
+            self._enforce_deadline(info["return_value"])
 
-    def _keep_in_time(self, connection: Any) -> None:
-        """Let no read of `connection` end after the deadline: httpx's own timeout begins anew with each byte."""
+    def _enforce_deadline(self, connection: Any) -> None:
+        """Make each read of `connection` end by the deadline: httpx's own timeout restarts with each byte."""
         read = connection.read
 
-        def read_in_time(most_bytes: int, timeout: float | None = None) -> bytes:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
+        def read_before_deadline(max_bytes: int, timeout: float | None = None) -> bytes:
+            remaining = self._deadline - time.monotonic()
+            if remaining <= 0:
                 raise httpx.ReadTimeout("the answer is too slow")
-            content: bytes = read(most_bytes, left if timeout is None else min(timeout, left))
+            content: bytes = read(max_bytes, remaining if timeout is None else min(timeout, remaining))
             return content
 
-        connection.read = read_in_time
+        connection.read = read_before_deadline
 
 
 def _certificates() -> ssl.SSLContext:
@@ -144,18 +145,18 @@ def _certificates() -> ssl.SSLContext:
         raise CertificatesError(f"SSL_CERT_FILE is {file!r}: {error.strerror or error}") from error
 
 
-class _NotOurRequests(logging.Filter):
-    """Keeps the shipper's own requests out of the host's log; the host's requests stay in it."""
+class _HideOwnRequests(logging.Filter):
+    """Drops the log records of the shipper's requests from the host's log; those of the host's requests stay."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.threadName or "").startswith(THREAD_NAME)
 
 
-_not_our_requests = _NotOurRequests()
+_hide_own_requests = _HideOwnRequests()
 _LOGGERS = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "proxy", "socks")))
 
 
-def keep_out_of_the_hosts_log() -> None:
-    """httpx logs each request at level INFO, and more below: not in somebody else's worker, once a second."""
-    for name in _LOGGERS:  # each by its own name: a logger's filter does not see what its children are told
-        logging.getLogger(name).addFilter(_not_our_requests)
+def hide_request_logs() -> None:
+    """Hide the shipper's requests: httpx logs each one at INFO, and more below, once a second in the host's log."""
+    for name in _LOGGERS:  # by every child's name: a logger's filter does not see the records of its children
+        logging.getLogger(name).addFilter(_hide_own_requests)

@@ -1,8 +1,8 @@
-"""Election: which process ships a folder. First come, but one that takes precedence is handed the lock when it asks.
+"""Election of the process that ships a directory: the first one, until a process with priority requests the lock.
 
-The kernel takes the lock from a process that dies, and from no other. So a holder shows that it moves, by the time of
-its file (see `pulse`); where that stands still, one that waits puts a locked file of its own in the place of that one.
-The former holder sees it before the next thing that it sends or saves (`is_held`), and is one of those that wait.
+The kernel releases the lock of a process that dies, and of no other. So the holder touches the lock file while it runs
+(see `pulse`); when the file's time stands still, a waiting process replaces the file by one that it has locked itself.
+The former holder notices this before it sends or saves anything more (`is_held`), and then waits for the lock too.
 """
 
 from __future__ import annotations
@@ -21,44 +21,48 @@ from sluice_agent.log import complain
 from sluice_agent.transport.directory import check_directory, open_private
 from sluice_agent.transport.flock import close_locked, identity, try_lock
 
-_COURTESY = 10.0  # seconds that a process stands back for one that precedes it: five looks of that one
-STALLED_SECONDS = 10.0  # seconds without a sign of the holder: three are missing, which no busy machine explains
-_LONGEST_LOOK = 4.0  # seconds that one look counts at the most, two turns: while this process slept it saw nothing
-_SETTLING = 2.0  # seconds until one that replaced a file begins: it sees by then whether another did so after it
-_COURTESY_EVERY = 60.0  # seconds at the least between two times: one that asks and takes nothing hangs
+_YIELD_SECONDS = 10.0  # seconds for which a process yields to one with priority: five checks of that one
+STALLED_SECONDS = 10.0  # seconds without a touch by the holder: three are missing, which no busy machine explains
+_MAX_CHECK_SECONDS = 4.0  # seconds that one check counts at the most, two steps: a sleeping process sees no touch
+_TAKEOVER_DELAY = 2.0  # seconds from replacing a lock file to shipping: a later replacement is noticed by then
+_YIELD_EVERY = 60.0  # seconds at the least between two yields: a process that requests the lock and takes none hangs
 
 
 def ship_lock(directory: Path, destination: str) -> Path:
-    """The file whose lock the process holds that ships to `destination`."""
+    """Return the path of the lock file of the process that ships to `destination`."""
     return directory / f"ship-{destination}.lock"
 
 
 def ship_wanted(directory: Path, destination: str) -> Path:
-    """The file whose lock a process holds that takes precedence, while it waits for the other one."""
+    """Return the path of the file that a process with priority locks while it waits for the lock."""
     return directory / f"ship-{destination}.wanted"
 
 
 class ShipLock:
-    """The right to ship a folder to one destination, and to move its cursor. One process holds it at a time.
+    """The right to ship a directory to one destination, and to move its cursor. One process holds it at a time.
 
-    One that `has_priority` asks for the lock while it waits; others see that, and yield. `clock` is monotonic.
+    A process that `has_priority` requests the lock while it waits; the others notice that, and yield. `clock` is
+    monotonic.
     """
 
     def __init__(self, directory: Path, destination: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.has_priority = False
         self._clock = clock
-        self._yielded_at = -_COURTESY_EVERY
+        self._yielded_at = -_YIELD_EVERY
         self._begins_at = 0.0
         self._stalled_for = 0.0
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self._last_stamp: _Stamp | None = None
         self._file = _LockFile(ship_lock(directory, destination))
         self._request = _LockFile(ship_wanted(directory, destination))
 
     def acquire(self) -> bool:
-        """Take the lock, or keep it; False while another has it, or may have it. Raises OSError where nobody can."""
+        """Take or keep the lock; False while another process has it, or may have it.
+
+        Raises OSError where no process can lock.
+        """
         now = self._clock()
-        if now - self._yielded_at < _COURTESY or now < self._begins_at:
+        if now - self._yielded_at < _YIELD_SECONDS or now < self._begins_at:
             return False
         if not self._file.acquire():
             if self.has_priority:
@@ -69,54 +73,54 @@ class ShipLock:
         return True
 
     def yield_if_wanted(self) -> bool:
-        """Let go where `is_wanted`, for long enough that the other one sees it; whether that was so."""
+        """Release the lock if it `is_wanted`, long enough for the other process to take it; return whether it was."""
         now = self._clock()
-        if now - self._yielded_at < _COURTESY_EVERY or not self.is_wanted():
+        if now - self._yielded_at < _YIELD_EVERY or not self.is_wanted():
             return False
         self._yielded_at = now
         self._file.release()
         return True
 
     def is_wanted(self) -> bool:
-        """Whether a process that takes precedence over this one waits for the lock."""
+        """Return whether a process with priority over this one waits for the lock."""
         return not self.has_priority and _is_locked(self._request.path)
 
     @property
     def generation(self) -> int:
-        """How often this process has taken the lock: another may have moved the cursor between two of them."""
+        """The number of times that this process took the lock: between two, another may have moved the cursor."""
         return self._file.generation
 
     def is_held(self) -> bool:
-        """Whether this process still has the lock: another may have replaced it while this one did not move."""
+        """Return whether this process still has the lock: another may have replaced it while this one was stalled."""
         return self._file.is_current()
 
     def touch(self) -> None:
-        """Show that the holder moves: see `seconds_since_touch`. For any thread."""
+        """Show that the holder is running: see `seconds_since_touch`. May be called from any thread."""
         self._file.touch()
 
     def release(self) -> None:
-        """Let go. In a forked child this closes the copies only: its parent keeps what it holds."""
+        """Release the lock. In a forked child this only closes its copies: the parent keeps the lock."""
         self._file.release()
         self._request.release()
 
     def _replace_stalled_holder(self, now: float) -> None:
-        """Measured by this process's own looks: no step of a clock and no sleep of the machine looks like it."""
+        """Replace a holder that is stalled by this process's own checks: clock steps and sleep don't count as that."""
         stamp = _stamp_of(self._file.path)
         if stamp is None or stamp != self._last_stamp:
             self._stalled_for, self._last_stamp = 0.0, stamp
         else:
-            self._stalled_for += min(now - self._looked_at, _LONGEST_LOOK)
-        self._looked_at = now
+            self._stalled_for += min(now - self._checked_at, _MAX_CHECK_SECONDS)
+        self._checked_at = now
         if stamp is None or self._stalled_for < STALLED_SECONDS:
             return
         holder = _holder(self._file.path)
         self._stalled_for = 0.0
         if self._file.replace(stamp):
-            self._begins_at = now + _SETTLING
+            self._begins_at = now + _TAKEOVER_DELAY
             complain(
                 f"still {self._file.path.name}",
-                "Process %s on %s ships the journal %s and has not moved for %g s: this process ships in its place. "
-                "Does it run Python threads? (uWSGI: enable-threads)",
+                "Process %s on %s ships the journal %s but has been stalled for %g s: this process ships in its place. "
+                "Check that it runs Python threads (uWSGI: enable-threads).",
                 holder.get("pid"),
                 holder.get("hostname"),
                 self._file.path.parent,
@@ -124,8 +128,8 @@ class ShipLock:
             )
 
 
-def who_ships(directory: Path, destination: str) -> dict[str, Any] | None:
-    """The `pid` and `hostname` of the process that ships this folder to `destination`; None where there is none."""
+def current_shipper(directory: Path, destination: str) -> dict[str, Any] | None:
+    """Return the `pid` and `hostname` of the process that ships this directory to `destination`; None without one."""
     path = ship_lock(directory, destination)
     if not _is_locked(path):
         return None
@@ -133,9 +137,9 @@ def who_ships(directory: Path, destination: str) -> dict[str, Any] | None:
 
 
 def seconds_since_touch(directory: Path, destination: str) -> float:
-    """Return the seconds since the process that ships moved last: `STALLED_SECONDS` at most where its threads run.
+    """Return the seconds since the shipping process touched its lock: at most `STALLED_SECONDS` if its threads run.
 
-    By the wall clock, as there is one look: after a step of that it is wrong until the next sign.
+    Measured by the wall clock, as this is a single check: after a step of the clock it is wrong until the next touch.
     """
     try:
         return max(time.time() - ship_lock(directory, destination).lstat().st_mtime, 0.0)
@@ -144,7 +148,7 @@ def seconds_since_touch(directory: Path, destination: str) -> float:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock of the file. Where nothing can be locked nobody does."""
+    """Return whether a process holds the lock of the file; False on a file system without locks."""
     try:
         descriptor = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -158,7 +162,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def _holder(path: Path) -> dict[str, Any]:
-    """What a locked file says of who has locked it."""
+    """Return the `pid` and `hostname` in a lock file; empty where it has none yet."""
     try:
         holder = json.loads(path.read_bytes() or b"{}")
     except (OSError, ValueError):
@@ -167,24 +171,24 @@ def _holder(path: Path) -> dict[str, Any]:
 
 
 _Stamp = tuple[int, int, int]
-"""Which file it is (device and inode), and the time of its last change, in nanoseconds."""
+"""A file's device, inode and time of its last change in nanoseconds."""
 
 
 def _stamp_of(path: Path) -> _Stamp | None:
-    """The sign as it is now, also on a network's file system, which looks when a file is opened."""
+    """Return the file's present stamp. It is opened for that: network file systems refresh a file's time then."""
     try:
         descriptor = open_private(path, os.O_RDONLY)
     except OSError:
         return None
     try:
-        found = os.fstat(descriptor)
-        return found.st_dev, found.st_ino, found.st_mtime_ns
+        status = os.fstat(descriptor)
+        return status.st_dev, status.st_ino, status.st_mtime_ns
     finally:
         os.close(descriptor)
 
 
 class _LockFile:
-    """A file that is there to be locked; it says who has locked it."""
+    """A file that exists to be locked; it names the process that has locked it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -200,17 +204,17 @@ class _LockFile:
         self.release()
         check_directory(self.path.parent)
         descriptor = self._open(self.path, os.O_RDWR | os.O_CREAT)
-        # Between the opening and the locking the file may have been removed, or another put in its place.
+        # Between opening and locking, the file may have been removed or replaced.
         if not self._lock(descriptor) or not self.is_current():
             self.release()
             return False
-        self._note_holder(descriptor)
+        self._write_holder(descriptor)
         return True
 
     def replace(self, stamp: _Stamp) -> bool:
-        """Put a file that this process has locked in the place of the one with `stamp`; False where that has moved.
+        """Replace the file with `stamp` by one that this process has locked; False if its stamp has changed.
 
-        Two processes may do so at once: the later one has the lock, as `is_current` says.
+        Two processes may do so at once: the later one then has the lock, see `is_current`.
         """
         self.release()
         check_directory(self.path.parent)
@@ -218,7 +222,7 @@ class _LockFile:
         try:
             descriptor = self._open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             self._lock(descriptor)
-            self._note_holder(descriptor)
+            self._write_holder(descriptor)
             if _stamp_of(self.path) == stamp:
                 draft.replace(self.path)
                 return True
@@ -231,12 +235,12 @@ class _LockFile:
         return False
 
     def touch(self) -> None:
-        """Not by the descriptor: the thread that ships may close it just now."""
-        held = self._identity
+        """Set the file's time, by its path: the shipping thread may be closing the descriptor."""
+        locked = self._identity
         with suppress(OSError):  # a disk that became read-only
             descriptor = open_private(self.path, os.O_RDONLY)
             try:
-                if held is not None and held == identity(descriptor):
+                if locked is not None and locked == identity(descriptor):
                     os.utime(descriptor)
             finally:
                 os.close(descriptor)
@@ -247,7 +251,7 @@ class _LockFile:
             close_locked(descriptor, self._owner, self._opened)
 
     def is_current(self) -> bool:
-        """Whether a file is locked, and is still the one that others would lock."""
+        """Return whether a file is locked, and is still the one that other processes would lock."""
         if self._descriptor is None:
             return False
         try:
@@ -263,7 +267,7 @@ class _LockFile:
         return descriptor
 
     def _lock(self, descriptor: int) -> bool:
-        """Whether nobody else has the lock of the file that was opened. Raises OSError where nothing can be locked."""
+        """Lock the opened file; return False if another process has the lock. Raises OSError where locks don't work."""
         try:
             is_ours = try_lock(descriptor)
         except OSError:
@@ -274,7 +278,7 @@ class _LockFile:
             self.generation += 1
         return is_ours
 
-    def _note_holder(self, descriptor: int) -> None:
+    def _write_holder(self, descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
         content = json.dumps({"pid": self._owner, "hostname": socket.gethostname()}).encode()
         os.pwrite(descriptor, content, 0)

@@ -1,7 +1,7 @@
-"""The sign of a process that ships: that its threads run. A request may take a minute, so it has a thread of its own.
+"""The sign that the shipping process's threads run: a thread touches the lock file, as a request may take a minute.
 
-It is the time of the lock's file. Where it stands still (uWSGI without threads, a call in C that keeps the GIL,
-SIGSTOP, a child that kept the lock of a process that was killed) the next process takes the lock: see `lock`.
+Where the file's time stands still (uWSGI without threads, a call in C that keeps the GIL, SIGSTOP, a child that kept
+the lock of a process that was killed) the next process takes the lock: see `lock`.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from contextlib import suppress
 from sluice_agent.transport.http import THREAD_NAME
 from sluice_agent.transport.lock import ShipLock
 
-TOUCH_EVERY = 3.0  # seconds: a host that has nothing to tell shall not write to its disk each second
+TOUCH_EVERY = 3.0  # seconds: an idle host shall not write to its disk every second
 
 
 class Pulse:
-    """Signs `lock` while this process holds it, and while `moves` says that the thread that ships is not stuck."""
+    """Touches `lock` while this process holds it, and while `is_moving()`: the shipping thread is not stuck."""
 
-    def __init__(self, lock: ShipLock, moves: Callable[[], bool], every: float = TOUCH_EVERY) -> None:
+    def __init__(self, lock: ShipLock, is_moving: Callable[[], bool], every: float = TOUCH_EVERY) -> None:
         self._lock = lock
-        self._moves = moves
+        self._is_moving = is_moving
         self._every = every
-        self._over = threading.Event()
+        self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Sign from a thread, until `stop`. Where there can be none another process may take over."""
+        """Touch the lock from a thread, until `stop`. Without a thread, another process may take over."""
         with suppress(RuntimeError):  # a limit of threads, or an interpreter that ends
             threading.Thread(target=self._run, name=f"{THREAD_NAME}-pulse", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread; it is not waited for."""
-        self._over.set()
+        """Signal the thread to end, without waiting for it."""
+        self._stopped.set()
 
     def _run(self) -> None:
-        while not self._over.wait(self._every):
-            if self._moves():
+        while not self._stopped.wait(self._every):
+            if self._is_moving():
                 self._lock.touch()

@@ -1,7 +1,7 @@
-"""The reading side of the journal: from the lines that a cursor has not passed to the next batch.
+"""The reading side of the journal: the next batch of the lines that a cursor has not passed.
 
-A line that is no event (a torn end, zeros, rubbish) is skipped and counted. A line that names a destination
-(``{"for":"ackly","event":{…}}``, ``{"dropped":{…},"for":"ackly"}``) is read by that one only. Reading never waits and
+A line that is not an event (a torn end, zeros, rubbish) is skipped and counted. A line that names a destination
+(``{"for":"ackly","event":{…}}``, ``{"dropped":{…},"for":"ackly"}``) is read for that one only. Reading never waits and
 never writes.
 """
 
@@ -20,19 +20,19 @@ from sluice_agent.transport.directory import journal_files, open_private
 from sluice_agent.transport.flock import close_locked, identity, try_lock
 from sluice_agent.transport.selector import ADDRESS_PREFIX, ALL, Selector
 
-LOSS_PREFIX = b'{"dropped":'
+DROP_PREFIX = b'{"dropped":'
 _EVENT_PREFIX = b'{"type":"'
 _BETWEEN_EVENTS = b"}\n" + _EVENT_PREFIX
-_CHUNK = 262_144  # bytes read at once
-_LONGEST_LINE = 2_000_000  # bytes: several times the longest event that the model allows
-_MOST_FILES = 100  # to a batch, which holds them open: the descriptors are the host's
+_CHUNK_BYTES = 262_144  # bytes read at once
+_MAX_LINE_BYTES = 2_000_000  # bytes: several times the longest event that the model allows
+_MAX_FILES = 100  # in a batch, which keeps them open: the descriptors are the host's
 
 
 @dataclass(slots=True)
 class Batch:
-    """Events to deliver as one, where the cursor will stand afterwards, and what was dropped on the way there.
+    """Events to deliver together, the cursor's offsets after them, and the counts of events dropped before those.
 
-    Until `release`, the finished files that it came from stay locked, so that nobody evicts what is being delivered.
+    Until `release`, the finished files that it was read from stay locked: no writer evicts what is being delivered.
     """
 
     lines: list[bytes] = field(default_factory=list)
@@ -40,90 +40,90 @@ class Batch:
     offsets: dict[str, int] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
-    """Events on the way that the destination does not choose."""
+    """The number of events up to the offsets that the destination does not select."""
     is_full: bool = False
-    """Whether there may be more to read at once."""
-    _held: list[tuple[int, tuple[int, int], Counts]] = field(default_factory=list)
+    """Whether there may be more to read immediately."""
+    _files: list[tuple[int, tuple[int, int], Counts]] = field(default_factory=list)
     _owner: int = field(default_factory=os.getpid)
 
     def __bool__(self) -> bool:
         return bool(self.offsets)
 
     def open(self, path: Path) -> int:
-        """Open a file, and keep it open. Raises OSError where that can't be done."""
+        """Open a file, and keep it open. Raises OSError on failure."""
         descriptor = open_private(path, os.O_RDONLY)
-        self._held.append((descriptor, identity(descriptor), Counts()))
+        self._files.append((descriptor, identity(descriptor), Counts()))
         return descriptor
 
-    def note(self, before: Counts) -> None:
-        """Note what came of the file that was opened last; `before` is what the batch held without it."""
-        descriptor, opened, _ = self._held.pop()
+    def record_counts(self, before: Counts) -> None:
+        """Record the counts of the file that was opened last; `before` are the batch's counts without it."""
+        descriptor, opened, _ = self._files.pop()
         dropped = self.dropped.copy()
         dropped.subtract(before.dropped)
         lines = len(self.lines) - before.delivered
-        self._held.append((descriptor, opened, Counts(lines, dropped=dropped, read=lines + dropped.total())))
+        self._files.append((descriptor, opened, Counts(lines, dropped=dropped, read=lines + dropped.total())))
 
     def close(self) -> None:
-        """Let go of the file that was opened last."""
-        descriptor, opened, _ = self._held.pop()
+        """Close the file that was opened last, and release its lock."""
+        descriptor, opened, _ = self._files.pop()
         close_locked(descriptor, self._owner, opened)
 
-    def evicted(self) -> Counts:
-        """What a writer has evicted, and counted as dropped, since this was read.
+    def evicted_counts(self) -> Counts:
+        """Return the counts of what a writer has evicted, and counted as dropped, since this batch was read.
 
-        That happens to a file that was live when it was read, and was finished while its events were on their way.
+        That happens to a file that was live when it was read, and was finished while its events were being delivered.
         """
-        gone = Counts()
-        for descriptor, _, counts in self._held:
+        evicted = Counts()
+        for descriptor, _, counts in self._files:
             if not os.fstat(descriptor).st_nlink:
-                gone.add(counts)
-        return gone
+                evicted.add(counts)
+        return evicted
 
     def release(self) -> None:
-        """Let go of the files. A forked child does so too: its copies would keep them locked while it lives."""
-        while self._held:
+        """Close and unlock the files. A forked child does so too: its copies would keep them locked while it lives."""
+        while self._files:
             self.close()
 
 
 def next_batch(
     directory: Path,
     offsets: dict[str, int],
-    most_lines: int,
-    most_bytes: int,
+    max_lines: int,
+    max_bytes: int,
     selector: Selector = ALL,
     batch: Batch | None = None,
 ) -> Batch:
-    """The oldest events beyond `offsets`: at most `most_lines` in `most_bytes`, or a single one that is larger.
+    """Return the oldest events beyond `offsets`: at most `max_lines` in `max_bytes`, or a single one that is larger.
 
-    Files without an event for `selector` are a batch of their own: it holds none of them while it waits to deliver.
-    `batch` is an empty one to fill, for a caller that must be able to release it at any moment.
+    Files without an event for `selector` are a separate batch: none of them stays locked during a delivery.
+    `batch` is an empty batch to fill, for a caller that must be able to release it at any moment.
     """
     batch = Batch() if batch is None else batch
     for name in journal_files(directory, selector.lane):
         try:
             descriptor = batch.open(directory / name)
         except OSError:
-            continue  # removed meanwhile, or planted by somebody else
+            continue  # removed meanwhile, or planted by another user
         before = Counts(len(batch.lines), dropped=batch.dropped.copy())
-        # The lock before reading: nothing can be added to what we then see. Shared, as other destinations read too.
+        # Locked before reading: nothing can be appended after that. Shared, as other destinations read too.
         is_finished = _is_finished(descriptor)
-        more = _fill(
-            batch, descriptor, name, offsets.get(name, 0), most_lines, most_bytes, selector, is_finished=is_finished
+        is_exhausted = _fill(
+            batch, descriptor, name, offsets.get(name, 0), max_lines, max_bytes, selector, is_finished=is_finished
         )
         if name in batch.offsets:
-            batch.note(before)
+            batch.record_counts(before)
         else:
             batch.close()
-        if not more or len(batch.offsets) >= _MOST_FILES or (batch.offsets and not batch.lines):
+        if not is_exhausted or len(batch.offsets) >= _MAX_FILES or (batch.offsets and not batch.lines):
             batch.is_full = True
             break
     return batch
 
 
 def count_beyond(path: Path, offset: int, *, is_finished: bool = False, selector: Selector = ALL) -> int:
-    """How many events for `selector` were captured beyond `offset`, those included that were noted as dropped.
+    """Return the number of events for `selector` captured beyond `offset`, including those recorded as dropped.
 
-    `is_finished` says that the caller knows the writer to be gone, because it holds the file's lock.
+    `is_finished`: the caller knows that the writer is gone, because it holds the file's lock.
     """
     try:
         descriptor = open_private(path, os.O_RDONLY)
@@ -131,14 +131,14 @@ def count_beyond(path: Path, offset: int, *, is_finished: bool = False, selector
         return 0
     try:
         is_finished = is_finished or _is_finished(descriptor)
-        return sum(_count(run, selector) for run, _ in _runs(descriptor, offset, is_finished=is_finished))
+        return sum(_count(block, selector) for block, _ in _blocks(descriptor, offset, is_finished=is_finished))
     finally:
         close_locked(descriptor)
 
 
 @contextmanager
 def finished(path: Path) -> Iterator[int | None]:
-    """Hold the lock of a file whose writer is gone: its size in bytes, or None while it is being written or is gone."""
+    """Hold the lock of a finished file; yield its size in bytes, or None while it is being written or is gone."""
     try:
         descriptor = open_private(path, os.O_RDONLY)
     except OSError:
@@ -151,7 +151,7 @@ def finished(path: Path) -> Iterator[int | None]:
 
 
 def _is_finished(descriptor: int) -> bool:
-    """Whether the writer of an open file is gone. Where nothing can be locked nobody knows."""
+    """Return whether the writer of an open file is gone; False on a file system without locks."""
     try:
         return try_lock(descriptor, shared=True)
     except OSError:
@@ -163,51 +163,51 @@ def _fill(
     descriptor: int,
     name: str,
     offset: int,
-    most_lines: int,
-    most_bytes: int,
+    max_lines: int,
+    max_bytes: int,
     selector: Selector,
     *,
     is_finished: bool,
 ) -> bool:
-    """Take the lines of one file; False as soon as the batch is full."""
-    for run, start in _runs(descriptor, offset, is_finished=is_finished):
-        lines = run.split(b"\n")
-        lines.pop()  # what follows the last newline: nothing
-        taken = lines[: selector.prefix_length(lines, most_lines - len(batch.lines))]
-        size = sum(map(len, taken)) + len(taken)
-        while taken and batch.bytes + size > most_bytes and (batch.lines or len(taken) > 1):
-            size -= len(taken.pop()) + 1
-        if taken:
-            _sort(batch, taken, run[:size], selector)
+    """Add the lines of one file to the batch; return False as soon as the batch is full."""
+    for block, start in _blocks(descriptor, offset, is_finished=is_finished):
+        lines = block.split(b"\n")
+        lines.pop()  # the empty text after the last newline
+        fitting = lines[: selector.prefix_length(lines, max_lines - len(batch.lines))]
+        size = sum(map(len, fitting)) + len(fitting)
+        while fitting and batch.bytes + size > max_bytes and (batch.lines or len(fitting) > 1):
+            size -= len(fitting.pop()) + 1
+        if fitting:
+            _add_lines(batch, fitting, block[:size], selector)
             batch.offsets[name] = start + size
-        if len(taken) < len(lines):
+        if len(fitting) < len(lines):
             return False
     return True
 
 
-def _count(run: bytes, selector: Selector) -> int:
-    lines = run.count(b"\n")
-    if selector.job_filter is None and _is_sound(run, lines):
+def _count(block: bytes, selector: Selector) -> int:
+    lines = block.count(b"\n")
+    if selector.job_filter is None and _has_only_events(block, lines):
         return lines
-    found = Batch()
-    _sort(found, run.split(b"\n")[:-1], run, selector)
-    return len(found.lines) + found.dropped.total()
+    batch = Batch()
+    _add_lines(batch, block.split(b"\n")[:-1], block, selector)
+    return len(batch.lines) + batch.dropped.total()
 
 
-def _is_sound(run: bytes, lines: int) -> bool:
-    """Whether all lines of a run are events: to count what stands between two costs a tenth of looking at each."""
-    return run.startswith(_EVENT_PREFIX) and run.endswith(b"}\n") and run.count(_BETWEEN_EVENTS) == lines - 1
+def _has_only_events(block: bytes, lines: int) -> bool:
+    """Return whether all lines of a block are events: counting the separators costs a tenth of checking every line."""
+    return block.startswith(_EVENT_PREFIX) and block.endswith(b"}\n") and block.count(_BETWEEN_EVENTS) == lines - 1
 
 
-def _sort(batch: Batch, lines: list[bytes], run: bytes, selector: Selector) -> None:
-    """Events to the batch, and the rest to what was dropped. `run` is the lines as they stand in the file."""
-    sound = _is_sound(run, len(lines))
-    if sound and selector.job_filter is None:
+def _add_lines(batch: Batch, lines: list[bytes], block: bytes, selector: Selector) -> None:
+    """Add the selected events to the batch, and count the others. `block` is the same lines as bytes of the file."""
+    has_only_events = _has_only_events(block, len(lines))
+    if has_only_events and selector.job_filter is None:
         batch.lines += lines
-        batch.bytes += len(run)
+        batch.bytes += len(block)
         return
     for line in lines:
-        if sound or _is_event(line):
+        if has_only_events or _is_event(line):
             if selector.wants(line):
                 batch.lines.append(line)
                 batch.bytes += len(line) + 1
@@ -219,36 +219,36 @@ def _sort(batch: Batch, lines: list[bytes], run: bytes, selector: Selector) -> N
         elif line.startswith(ADDRESS_PREFIX) and not line.startswith(selector.prefix):
             continue
         else:
-            batch.dropped.update(_losses_in(line, selector))
+            batch.dropped.update(_drops_in(line, selector))
 
 
 def _is_event(line: bytes) -> bool:
     return line.startswith(_EVENT_PREFIX) and line.endswith(b"}")
 
 
-def _losses_in(line: bytes, selector: Selector) -> Counter[str]:
-    """What a line that is no event says was dropped, by reason; a line that says nothing is a loss itself."""
-    if line.startswith(LOSS_PREFIX):
+def _drops_in(line: bytes, selector: Selector) -> Counter[str]:
+    """Return the dropped events that a line records, by reason; a line that records none counts as a corrupt event."""
+    if line.startswith(DROP_PREFIX):
         try:
-            said = json.loads(line)
-            if said.get("for") not in (None, selector.destination):
+            record = json.loads(line)
+            if record.get("for") not in (None, selector.destination):
                 return Counter()
-            return Counter({str(reason): checked_int(count) for reason, count in said["dropped"].items()})
+            return Counter({str(reason): checked_int(count) for reason, count in record["dropped"].items()})
         except (ValueError, TypeError, AttributeError, RecursionError):
             pass
     return Counter(corrupt=1)
 
 
-def _runs(descriptor: int, offset: int, *, is_finished: bool) -> Iterator[tuple[bytes, int]]:
-    """Whole lines, many at once, each ended by a newline, and the offset where they begin.
+def _blocks(descriptor: int, offset: int, *, is_finished: bool) -> Iterator[tuple[bytes, int]]:
+    """Yield blocks of whole lines, each line ended by a newline, and the offset of each block.
 
-    In place of the torn end of a file whose writer is gone, and of a line that is too long to be one of ours, comes a
-    blank line: what can't be read must not be taken for an event because of how it happens to end.
+    A blank line replaces the torn end of a file whose writer is gone, and a line that is too long to be one of ours:
+    what can't be read must not be taken for an event because of how it happens to end.
     """
     if not 0 <= offset <= os.fstat(descriptor).st_size:
-        offset = 0  # a cursor of another file: to send again is safe, to skip is not
+        offset = 0  # an offset of another file: sending again is safe, skipping is not
     rest, is_too_long = b"", False
-    while chunk := os.pread(descriptor, _CHUNK, offset + len(rest)):
+    while chunk := os.pread(descriptor, _CHUNK_BYTES, offset + len(rest)):
         rest += chunk
         if is_too_long and (end := rest.find(b"\n") + 1):
             yield _blank(end), offset
@@ -256,7 +256,7 @@ def _runs(descriptor: int, offset: int, *, is_finished: bool) -> Iterator[tuple[
         if end := rest.rfind(b"\n") + 1:
             yield rest[:end], offset
             offset, rest = offset + end, rest[end:]
-        elif is_too_long or len(rest) > _LONGEST_LINE:
+        elif is_too_long or len(rest) > _MAX_LINE_BYTES:
             offset, rest, is_too_long = offset + len(rest), b"", True
     if is_finished and (rest or is_too_long):
         size = max(len(rest), 1)

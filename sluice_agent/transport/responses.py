@@ -1,4 +1,4 @@
-"""What an answer to a batch means for its events. Pure: no clock but the one passed in, no file, no connection."""
+"""Classification of the response to a batch. Pure: no clock but the one passed in, no file, no connection."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from sluice_agent.transport.http import Response
 
-LONGEST_WAIT = 3600.0  # seconds: an endpoint that says "in ten hours" is asked again within the hour
-_MINUTE = 60.0  # seconds between two tries while the key or the address is wrong
+MAX_WAIT = 3600.0  # seconds: an endpoint that asks for ten hours is tried again within the hour
+_RETRY_EVERY = 60.0  # seconds between two attempts while the key or the address is wrong
 
 _TRY_AGAIN = frozenset({408, 425, 429})
 _TOO_LARGE = 413
@@ -22,7 +22,7 @@ _NOT_IMPLEMENTED = 501
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The endpoint has dealt with the whole batch."""
+    """The endpoint has processed the whole batch."""
 
     delivered: int
     rejected: int
@@ -31,55 +31,57 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """The same bytes again: after `wait` seconds at the least, with a backoff on top unless `wait` is `exact`."""
+    """Send the same bytes again: after at least `wait` seconds, with a backoff on top unless `wait` is `exact`."""
 
-    why: str
+    reason: str
     wait: float = 0.0
     exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """The endpoint does not take a body of this size."""
+    """The endpoint does not accept a body of this size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Something in the batch is not what the endpoint takes."""
+    """The endpoint does not accept some event of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The event may have been taken, and the endpoint does not know duplicates: to send it again may double it."""
+    """The event may have been taken, and the endpoint does not deduplicate: sending it again may double it."""
 
-    why: str
+    reason: str
 
 
 Verdict = Settled | TryAgain | TooLarge | Refused | Unanswered
 
 
-def classify(response: Response, events: int, now: datetime, address: str = "SLUICE_API_URL") -> Verdict:
-    """What `response` to a batch of `events` events means, at `now` (with a time zone).
+def classify(response: Response, events: int, now: datetime, url_variable: str = "SLUICE_API_URL") -> Verdict:
+    """Return the verdict of `response` to a batch of `events` events, at `now` (with a time zone).
 
-    `address` is the variable that holds where it was sent to.
+    `url_variable` is the environment variable with the endpoint's address.
     """
     status = response.status
     if 200 <= status < 300:
-        return _settle(response, events, now, address)
-    why = f"{status} {_message(response.body)}".rstrip()
+        return _settle(response, events, now, url_variable)
+    reason = f"{status} {_message(response.body)}".rstrip()
     if status == _TOO_LARGE:
         return TooLarge()
     if status in _REFUSED:
         return (
-            retry_every_minute(foreign_response_text(response, address)) if is_foreign_response(response) else Refused()
+            retry_every_minute(foreign_response_text(response, url_variable))
+            if is_foreign_response(response)
+            else Refused()
         )
     if status in _TRY_AGAIN or (status >= 500 and status != _NOT_IMPLEMENTED):
-        return TryAgain(why, wait=retry_after(response.headers.get("retry-after"), now) or 0.0)
-    return retry_every_minute(why)
+        return TryAgain(reason, wait=retry_after(response.headers.get("retry-after"), now) or 0.0)
+    return retry_every_minute(reason)
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """The wait that a ``Retry-After`` header asks for, in seconds or as a date: 0 to an hour; None: for none."""
+    """Return the wait of a ``Retry-After`` header (seconds or a date) in seconds, from 0 to an hour; None: none."""
     if not value:
         return None
     try:
@@ -90,49 +92,49 @@ def retry_after(value: str | None, now: datetime) -> float | None:
         except (ValueError, OverflowError):
             return None
         seconds = (date.replace(tzinfo=date.tzinfo or timezone.utc) - now).total_seconds()
-    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else None
+    return min(max(seconds, 0.0), MAX_WAIT) if math.isfinite(seconds) else None
 
 
-def retry_every_minute(why: str) -> TryAgain:
-    """The verdict where a person must mend something: the same again, once a minute."""
-    return TryAgain(why, wait=_MINUTE, exact=True)
+def retry_every_minute(reason: str) -> TryAgain:
+    """Return the verdict for an error that a person must correct: send the same again, once a minute."""
+    return TryAgain(reason, wait=_RETRY_EVERY, exact=True)
 
 
-def foreign_response_text(response: Response, address: str) -> str:
-    """What is wrong where a proxy, a firewall or a captive portal has answered in place of the endpoint."""
-    return f"{response.status} with a body that is no JSON object: is {address} right?"
+def foreign_response_text(response: Response, url_variable: str) -> str:
+    """Return the error text for an answer by a proxy, a firewall or a captive portal in place of the endpoint."""
+    return f"{response.status} with a body that is not a JSON object: check {url_variable}"
 
 
-def object_in(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that `body` holds, if it is one."""
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in `body`; None where it is not one."""
     try:
-        found = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def is_foreign_response(response: Response) -> bool:
-    """Whether it is one for people: no endpoint's own, but that of a proxy, a firewall or a captive portal."""
-    return bool(response.body.strip()) and object_in(response.body) is None
+    """Return whether the body is not the endpoint's, but a page of a proxy, a firewall or a captive portal."""
+    return bool(response.body.strip()) and json_object(response.body) is None
 
 
 def is_foreign_refusal(response: Response) -> bool:
-    """Whether something that may not be the endpoint refuses what was sent."""
+    """Return whether the request was refused, perhaps not by the endpoint itself."""
     return response.status in _REFUSED and is_foreign_response(response)
 
 
-def text_of(response: Response) -> str:
-    """The status and the body, for people."""
+def response_text(response: Response) -> str:
+    """Return the status and the body as text, for error messages and dead letters."""
     return f"{response.status} {response.body.decode('utf-8', 'replace')}"
 
 
-def _settle(response: Response, events: int, now: datetime, address: str) -> Verdict:
+def _settle(response: Response, events: int, now: datetime, url_variable: str) -> Verdict:
     if not response.body.strip():
         return Settled(events, 0, 0)
-    counts = object_in(response.body)
-    if counts is None:  # to take its 200 for a delivery would lose the batch quietly
-        return TryAgain(foreign_response_text(response, address))
+    counts = json_object(response.body)
+    if counts is None:  # taking its 200 for a delivery would lose the batch silently
+        return TryAgain(foreign_response_text(response, url_variable))
     if counts.get("error") and "accepted" not in counts:
         return TryAgain(f"{response.status} {_message(response.body)}")
     truncated = _count(counts, "truncated", events)
@@ -144,17 +146,17 @@ def _settle(response: Response, events: int, now: datetime, address: str) -> Ver
 
 
 def _until_midnight(now: datetime) -> float:
-    """Seconds until the next day begins in UTC, which is when a daily limit resets; at most an hour."""
+    """Return the seconds until the next day begins in UTC, when the daily limit resets; at most an hour."""
     today = now.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-    return min((today + timedelta(days=1) - now).total_seconds(), LONGEST_WAIT)
+    return min((today + timedelta(days=1) - now).total_seconds(), MAX_WAIT)
 
 
-def _count(counts: dict[str, Any], name: str, most: int) -> int:
+def _count(counts: dict[str, Any], name: str, max_count: int) -> int:
     value = counts.get(name, 0)
-    return min(max(value, 0), most) if isinstance(value, int) else 0
+    return min(max(value, 0), max_count) if isinstance(value, int) else 0
 
 
 def _message(body: bytes) -> str:
-    error = (object_in(body) or {}).get("error")
+    error = (json_object(body) or {}).get("error")
     message = error.get("message") if isinstance(error, dict) else error
     return str(message)[:200] if message else ""

@@ -1,4 +1,4 @@
-"""The one file that retries: how long to wait, and who wakes the one that waits."""
+"""The only file that retries: how long the shipper waits, and what wakes it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tenacity import RetryCallState, Retrying, retry_if_result, wait_random_expo
 
 from sluice_agent.transport.responses import TryAgain, Verdict
 
-_FIRST_WAIT = 0.5  # seconds, at the most, before the second attempt
-_LONGEST_BACKOFF = 60.0  # seconds
-_SPREAD = 0.5  # of a wait that the endpoint asked for: a fleet that was told one moment must not come at that moment
-_SPREAD_OF_A_HOLD = 0.1
-_full_jitter = wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_BACKOFF)
+_FIRST_BACKOFF = 0.5  # seconds at the most before the second attempt
+_MAX_BACKOFF = 60.0  # seconds
+_JITTER = 0.5  # of a wait that the endpoint asked for: a fleet that was told one moment must not come at that moment
+_EXACT_JITTER = 0.1  # of a wait that is exact
+_full_jitter = wait_random_exponential(multiplier=_FIRST_BACKOFF, max=_MAX_BACKOFF)
 
 
 class GivenUpError(Exception):
-    """The shipper was told to stop while it tried; nothing is settled."""
+    """The shipper gave up a batch without a verdict: it shuts down, or has lost or yielded its lock."""
 
 
 class Retrier:
-    """Tries until there is a verdict: full-jitter exponential backoff, never sooner than the endpoint asks.
+    """Retries until there is a verdict: full-jitter exponential backoff, never sooner than the endpoint asks.
 
     After `begin_shutdown` the next failure is the last, and a wait that the endpoint asked for is given up, not cut
     short: a process that shuts down leaves the rest in the journal.
@@ -34,32 +34,32 @@ class Retrier:
         self._shutdown = threading.Event()
         self._awake = threading.Event()
         self._not_before = 0.0
-        self.waits = False
-        """Whether the one that tries waits just now, for a time that is known."""
+        self.is_waiting = False
+        """Whether the shipping thread is waiting here, for a limited time."""
 
     def begin_shutdown(self) -> None:
-        """Wake the one that waits, and give up at its next failure."""
+        """Wake the shipping thread, and give up at its next failure."""
         self._shutdown.set()
         self._awake.set()
 
     def wake(self) -> None:
-        """End a `pause`, but no wait between two attempts."""
+        """End a `pause`, but not a wait between two attempts."""
         self._awake.set()
 
     @property
     def is_shutting_down(self) -> bool:
-        """Whether `begin_shutdown` was said."""
+        """Whether `begin_shutdown` was called."""
         return self._shutdown.is_set()
 
     def pause(self, seconds: float) -> None:
-        """Wait, until somebody has a hurry or nudges."""
+        """Wait for `seconds`, or until `wake` or `begin_shutdown` is called."""
         self._wait(self._awake, seconds)
         if not self.is_shutting_down:
             self._awake.clear()
 
     def verdict(self, attempt: Callable[[], Verdict]) -> Verdict:
-        """The first answer of `attempt` that is not `TryAgain`. Raises `GivenUpError`."""
-        self._wait_as_asked()
+        """Return the first verdict of `attempt` that is not `TryAgain`. Raises `GivenUpError`."""
+        self._wait_until_allowed()
         retrying = Retrying(
             retry=retry_if_result(lambda verdict: isinstance(verdict, TryAgain)),
             wait=_wait,
@@ -72,20 +72,20 @@ class Retrier:
 
     def _back_off(self, seconds: float) -> None:
         self._wait(self._shutdown, seconds)
-        self._wait_as_asked()
+        self._wait_until_allowed()
 
-    def _wait_as_asked(self) -> None:
-        """What an endpoint asked for holds for every later attempt, a last one at shutdown included."""
+    def _wait_until_allowed(self) -> None:
+        """Wait as the endpoint asked: that applies to every later attempt, including the last one at shutdown."""
         wait = self._not_before - time.monotonic()
         if wait > 0 and self._wait(self._shutdown, wait):
             raise GivenUpError
 
     def _wait(self, event: threading.Event, seconds: float) -> bool:
-        self.waits = True
+        self.is_waiting = True
         try:
             return event.wait(seconds)
         finally:
-            self.waits = False
+            self.is_waiting = False
 
     def _report(self, state: RetryCallState) -> None:
         verdict = _result(state)
@@ -102,8 +102,8 @@ def _wait(state: RetryCallState) -> float:
     verdict = _result(state)
     if not isinstance(verdict, TryAgain):
         return 0.0
-    spread = _SPREAD_OF_A_HOLD if verdict.exact else _SPREAD
-    wait = verdict.wait * (1 + random.random() * spread)  # noqa: S311 - nobody gains by guessing it
+    jitter = _EXACT_JITTER if verdict.exact else _JITTER
+    wait = verdict.wait * (1 + random.random() * jitter)  # noqa: S311 - guessing it gains nothing
     return wait if verdict.exact else wait + _full_jitter(state)
 
 

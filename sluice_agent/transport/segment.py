@@ -1,4 +1,4 @@
-"""One file of the journal while it is written: one writer, which holds its lock for as long as it lives."""
+"""A segment: one file of the journal while it is written. Its only writer holds its lock for as long as it lives."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.transport.directory import SUFFIX, check_directory, open_private
 from sluice_agent.transport.flock import close_locked, identity, try_lock
 
-_LARGEST_FILE = 4_000_000  # bytes
-# What others write can't be evicted: an eighth of the limit is left for it. Up to 8 writers take a 128th each, which
-# is a sixteenth, and 56 more a 1024th, which is less than another. A file that is given up is little of what there is.
-_FEW = 8  # writers
-_FILES_OF_FEW = 128
-_FILES_OF_MANY = 1024
-_LARGEST_AGE = 60.0  # seconds: so that what was delivered from a long-lived process's file is given back
-_LOOK_EVERY = 1.0  # seconds between two looks at whether the file still has a name
+_MAX_SEGMENT_BYTES = 4_000_000  # bytes
+# Segments of live writers can't be evicted: an eighth of the limit is left for them. Up to 8 writers take a 128th each,
+# together a sixteenth, and 56 more a 1024th each, together less than another sixteenth. So an evicted segment is only a
+# small part of the journal.
+_FEW_WRITERS = 8  # writers
+_SHARES_OF_FEW = 128
+_SHARES_OF_MANY = 1024
+_MAX_AGE = 60.0  # seconds: so that the space of delivered events is freed while their process lives
+_CHECK_EVERY = 1.0  # seconds between two checks whether the file still has a name
 
 
-def share(directory_limit: int, writers: int) -> int:
-    """How many bytes of the folder's limit a file may take, where so many have files there, the one who asks included.
+def segment_limit(directory_limit: int, writers: int) -> int:
+    """Return the maximal size of a segment in bytes, where so many writers, the caller included, have segments.
 
-    Of those who ask at the same moment nobody sees the others: one that has no file yet asks as the last of many.
+    Writers that call this at the same moment can't see the others: one without a segment passes the number for many.
     """
-    return min(_LARGEST_FILE, directory_limit // (_FILES_OF_FEW if writers <= _FEW else _FILES_OF_MANY))
+    return min(_MAX_SEGMENT_BYTES, directory_limit // (_SHARES_OF_FEW if writers <= _FEW_WRITERS else _SHARES_OF_MANY))
 
 
 class SegmentWriter:
-    """An open file of one lane, of `limit` bytes; `writer` is in its name. Raises OSError where it can't be made."""
+    """An open segment of one lane, of `limit` bytes; `writer_id` is in its name. Raises OSError on failure."""
 
-    def __init__(self, directory: Path, lane: str, writer: str, limit: int, now: float) -> None:
+    def __init__(self, directory: Path, lane: str, writer_id: str, limit: int, now: float) -> None:
         self.room = limit
-        """Bytes that may still be written to it. The first line may be longer."""
-        self._born = now
+        """The number of bytes that may still be written. The first line may be longer."""
+        self._created_at = now
         self._owner = os.getpid()
-        self.due_at = now + _LOOK_EVERY
-        """When, by the monotonic clock, it is time to ask `lines_lost_to_unlink` and `should_rotate`."""
+        self.due_at = now + _CHECK_EVERY
+        """The monotonic time from which `unlinked_lines` and `should_rotate` should be called."""
         self._size = 0
-        self._lines_since_look = 0
-        name = f"{time.time_ns():020d}-{lane}-{os.getpid()}-{writer}{SUFFIX}"
+        self._lines_since_check = 0
+        name = f"{time.time_ns():020d}-{lane}-{os.getpid()}-{writer_id}{SUFFIX}"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_directory(directory)
         # A reader must never meet the file unlocked while we live: it would take it for finished, and remove it.
@@ -56,27 +57,27 @@ class SegmentWriter:
             raise
 
     def write(self, line: bytes) -> None:
-        """Append `line` whole, or not at all. Raises OSError where that can't be done."""
+        """Append `line` whole, or not at all. Raises OSError on failure."""
         written = os.write(self._descriptor, line)
         if written != len(line):
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._size += written
         self.room -= written
-        self._lines_since_look += 1
+        self._lines_since_check += 1
 
     def should_rotate(self, now: float, size: int) -> bool:
-        """Whether the file has no room for `size` bytes more, or is old enough to be finished."""
-        return (size > self.room and self._size > 0) or now - self._born >= _LARGEST_AGE
+        """Return whether the file has no room for `size` bytes more, or is old enough to be finished."""
+        return (size > self.room and self._size > 0) or now - self._created_at >= _MAX_AGE
 
-    def lines_lost_to_unlink(self) -> int:
-        """How many lines were written since the last look, if somebody has removed the file meanwhile; else 0."""
-        lines, self._lines_since_look = self._lines_since_look, 0
-        self.due_at = time.monotonic() + _LOOK_EVERY
+    def unlinked_lines(self) -> int:
+        """Return the number of lines written since the last check, if the file was removed meanwhile; else 0."""
+        lines, self._lines_since_check = self._lines_since_check, 0
+        self.due_at = time.monotonic() + _CHECK_EVERY
         return 0 if os.fstat(self._descriptor).st_nlink else max(lines, 1)
 
     def close(self) -> None:
-        """Finish the file. One that holds nothing is removed: a full disk would collect them."""
+        """Finish the file. An empty one is removed: a full disk would collect them."""
         if not self._size:
             try:
                 self._path.unlink()
@@ -86,5 +87,5 @@ class SegmentWriter:
         self.close_descriptor()
 
     def close_descriptor(self) -> None:
-        """Close the file. In a forked child that is the copy: the file stays the parent's."""
+        """Close the file. In a forked child this closes the copy: the parent goes on writing."""
         close_locked(self._descriptor, self._owner, self._opened)

@@ -1,6 +1,6 @@
-"""Who reads the journal: which of its lines are for a destination, and which of those the destination chooses.
+"""Selection of the journal's lines for a destination: those addressed to it or to all, and of these the filtered ones.
 
-A choice is data, kept in the destination's cursor, so that everyone who counts what waits counts what will be sent.
+A job filter is data, kept in the destination's cursor: so every process that counts the pending events counts the same.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _JOB_PREFIX = b'{"type":"job_state_change"'
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """The changes of jobs to one of `states` whose task matches one of the globs in `tasks`; nothing else."""
+    """A filter that selects job changes to one of `states` whose task matches one of the globs in `tasks`."""
 
     states: tuple[str, ...]
     tasks: tuple[str, ...]
 
     def wants(self, line: bytes) -> bool:
-        """Whether the event in `line` is chosen. Only a line that may be is parsed."""
+        """Return whether the event in `line` is selected. Only a line that may match is parsed."""
         if not line.startswith(_JOB_PREFIX) or not any(mark in line for mark in _marks(self.states)):
             return False
         try:
@@ -36,18 +36,18 @@ class JobFilter:
             return False
 
     def to_dict(self) -> dict[str, Any]:
-        """The choice as it is kept in a cursor's file."""
+        """Return the filter as it is kept in a cursor's file."""
         return {"states": list(self.states), "tasks": list(self.tasks)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobFilter:
-        """The choice in `values`; raises TypeError or KeyError where there is none."""
+        """Return the filter in `values`. Raises TypeError or KeyError where that is not one."""
         return cls(tuple(map(str, values["states"])), tuple(map(str, values["tasks"])))
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """One destination as the journal's reader. Without a `job_filter` it wants everything that is not for another."""
+    """The lines that a destination takes. Without a `job_filter`: all that are not addressed to another one."""
 
     destination: str = ""
     job_filter: JobFilter | None = None
@@ -55,38 +55,38 @@ class Selector:
 
     @property
     def lane(self) -> str | None:
-        """The only lane that it reads; None: all. No choice takes a heartbeat or a queue snapshot."""
+        """The only lane that it reads; None: all. A job filter selects no heartbeat and no queue snapshot."""
         return self.only_lane or (None if self.job_filter is None else EVENTS)
 
-    def within(self, lane: str) -> Selector:
-        """The same, as long as it reads nothing but `lane`."""
+    def in_lane(self, lane: str) -> Selector:
+        """Return the same selector for `lane` only."""
         return replace(self, only_lane=lane)
 
     def reads(self, name: str) -> bool:
-        """Whether the journal's file `name` is in a lane that it reads."""
+        """Return whether the segment `name` is in a lane that it reads."""
         return self.lane is None or f"-{self.lane}-" in name
 
     def wants(self, line: bytes) -> bool:
-        """Whether it wants the event in `line`."""
+        """Return whether it selects the event in `line`."""
         return self.job_filter is None or self.job_filter.wants(line)
 
-    def prefix_length(self, lines: list[bytes], most: int) -> int:
-        """How many of `lines` to take for `most` events at the most."""
-        if self.job_filter is None or most >= len(lines):
-            return most
+    def prefix_length(self, lines: list[bytes], max_events: int) -> int:
+        """Return the number of `lines` to take for at most `max_events` events."""
+        if self.job_filter is None or max_events >= len(lines):
+            return max_events
         for position, line in enumerate(lines):
-            if not most:
+            if not max_events:
                 return position
-            most -= line.startswith(self.prefix) or self.job_filter.wants(line)
+            max_events -= line.startswith(self.prefix) or self.job_filter.wants(line)
         return len(lines)
 
     @property
     def prefix(self) -> bytes:
-        """How a line begins whose event is for this destination alone."""
+        """The first bytes of a line whose event is for this destination only."""
         return ADDRESS_PREFIX + self.destination.encode() + b'","event":'
 
     def addressed(self, event: bytes) -> bytes:
-        """The line that is `event` for this destination alone."""
+        """Return the line that holds `event` for this destination only."""
         return self.prefix + event + b"}"
 
 

@@ -1,4 +1,4 @@
-"""The shippers of a folder: one for each destination that the settings name, side by side."""
+"""The shippers of a directory: one for every destination that the settings configure, in parallel."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sluice_agent.transport.sluice import SluiceEndpoint
 
 SLUICE, ACKLY = SluiceEndpoint.name, AcklyEndpoint.name
 
-_ONE_BY_ONE = 1  # Ackly's events: each is accounted for before the next leaves, as it does not know duplicates
-_MOST_BYTES_READ = 1_000_000
+_ACKLY_MAX_LINES = 1  # every event is accounted for before the next is sent, as Ackly does not deduplicate
+_ACKLY_MAX_BYTES = 1_000_000  # read at once
 
 
 def destinations(settings: Settings) -> dict[str, JobFilter | None]:
-    """Where events go, by name, and what is chosen for there; the first is the one that `stats()` speaks of."""
-    tells_ackly = settings.ackly_ingest_key is not None
-    tells_sluice = settings.api_key is not None or not tells_ackly  # without any key another process ships there
-    found: dict[str, JobFilter | None] = {SLUICE: None} if tells_sluice else {}
-    return {**found, ACKLY: _job_filter(settings)} if tells_ackly else found
+    """Return the names of the destinations, with their job filters; `stats()` reports on the first one."""
+    ships_to_ackly = settings.ackly_ingest_key is not None
+    ships_to_sluice = settings.api_key is not None or not ships_to_ackly  # without any key another process ships there
+    job_filters: dict[str, JobFilter | None] = {SLUICE: None} if ships_to_sluice else {}
+    return {**job_filters, ACKLY: _job_filter(settings)} if ships_to_ackly else job_filters
 
 
 def _job_filter(settings: Settings) -> JobFilter:
@@ -32,10 +32,10 @@ def _job_filter(settings: Settings) -> JobFilter:
 
 
 class Shippers:
-    """One `Shipper` to a destination whose key is set, as one. None of them waits for another."""
+    """One `Shipper` for every destination whose key is set, used as one. None of them waits for another."""
 
     def __init__(self, settings: Settings, directory: Path) -> None:
-        self._all: list[Shipper] = []
+        self._shippers: list[Shipper] = []
         if settings.api_key is not None:
             sluice = SluiceEndpoint(settings.ingest_url, settings.api_key.get_secret_value())
             budget = Budget(settings.daily_budget)
@@ -43,62 +43,62 @@ class Shippers:
         if settings.ackly_ingest_key is not None:
             key = settings.ackly_ingest_key.get_secret_value()
             ackly = AcklyEndpoint(settings.ackly_url, key, _job_filter(settings))
-            self._add(settings, directory, ackly, _ONE_BY_ONE, _MOST_BYTES_READ, NO_BUDGET)
+            self._add(settings, directory, ackly, _ACKLY_MAX_LINES, _ACKLY_MAX_BYTES, NO_BUDGET)
 
     def _add(
         self,
         settings: Settings,
         directory: Path,
         destination: Destination,
-        most_lines: int,
-        most_bytes: int,
+        max_lines: int,
+        max_bytes: int,
         budget: Budget,
     ) -> None:
-        self._all.append(
+        self._shippers.append(
             Shipper(
                 directory,
                 destination,
                 interval=settings.flush_interval,
-                most_lines=most_lines,
-                most_bytes=most_bytes,
+                max_lines=max_lines,
+                max_bytes=max_bytes,
                 budget=budget,
             )
         )
 
     def request_priority(self) -> None:
-        """Take the lock over from processes that don't precede: this one is the worker's, or there to ship."""
-        for each in self._all:
-            each.request_priority()
+        """Request the locks from processes without priority: this process is a worker's, or a command that ships."""
+        for shipper in self._shippers:
+            shipper.request_priority()
 
     def start(self) -> bool:
-        """Ship from threads of this process; False where one could not be started."""
-        for each in self._all:
-            each.claim()
-        started = [each.start() for each in self._all]  # each of them: one may be the last for which there is room
+        """Ship from threads of this process; return False if one can't be started."""
+        for shipper in self._shippers:
+            shipper.claim()
+        started = [shipper.start() for shipper in self._shippers]  # all, as a limit of threads may stop only some
         return all(started)
 
     def stop(self, timeout: float) -> None:
-        """Deliver for `timeout` seconds at the most, and while that works; the rest stays in the journal."""
+        """Deliver for at most `timeout` seconds, until a delivery fails; the rest stays in the journal."""
         deadline = time.monotonic() + timeout
-        for each in self._all:
-            each.begin_shutdown(timeout)
-        for each in self._all:
-            each.join(max(deadline - time.monotonic(), 0.0))
+        for shipper in self._shippers:
+            shipper.begin_shutdown(timeout)
+        for shipper in self._shippers:
+            shipper.join(max(deadline - time.monotonic(), 0.0))
 
     def deliver(self, timeout: float) -> None:
-        """Deliver what there is for `timeout` seconds at the most, and wait for what is then on its way."""
-        for each in self._all:
-            each.begin_shutdown(timeout)
+        """Deliver the pending events for at most `timeout` seconds, and wait for the requests that are then sent."""
+        for shipper in self._shippers:
+            shipper.begin_shutdown(timeout)
         self.start()
-        for each in self._all:
-            each.join()
+        for shipper in self._shippers:
+            shipper.join()
 
     def wake(self) -> None:
-        """Look at the journal now rather than at the next interval."""
-        for each in self._all:
-            each.wake()
+        """Read the journal now, rather than at the next interval."""
+        for shipper in self._shippers:
+            shipper.wake()
 
     def forget(self) -> None:
-        """In a forked child: the threads are not there, and the locks are the parent's."""
-        for each in self._all:
-            each.forget()
+        """Close the copies of a forked child: it has no threads, and the parent keeps the locks."""
+        for shipper in self._shippers:
+            shipper.forget()

@@ -1,4 +1,4 @@
-"""The Sluice endpoint as a destination: what a request to it looks like."""
+"""The Sluice endpoint as a destination, and the format of its requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sluice_agent.transport.responses import (
     classify,
     is_foreign_refusal,
     is_foreign_response,
-    text_of,
+    response_text,
 )
 from sluice_agent.transport.selector import JobFilter
 
@@ -23,10 +23,10 @@ NO_EVENT = b'{"events":[]}'
 
 
 class SluiceEndpoint:
-    """`POST {api_url}/ingest` with a kept connection. Lines go out as they were written: nothing is parsed."""
+    """`POST {api_url}/ingest` with a kept connection. Lines are sent as they were written: nothing is parsed."""
 
     name = "sluice"
-    knows_duplicates = True
+    deduplicates = True
     job_filter: JobFilter | None = None
 
     def __init__(self, ingest_url: str, api_key: str) -> None:
@@ -34,20 +34,20 @@ class SluiceEndpoint:
         self.last_response = ""
         """The status and the body of the latest answer."""
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
-        """Send `lines` as one request, and say what became of them; `on_leaving` as in `HttpClient.post`."""
+    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
+        """Send `lines` as one request, and return the verdict; `on_sending` as in `HttpClient.post`."""
         body = b'{"events":[' + b",".join(lines) + b"]}"
         try:
-            response = self._http.post(body, {"Idempotency-Key": sha256(body).hexdigest()}, on_leaving)
+            response = self._http.post(body, {"Idempotency-Key": sha256(body).hexdigest()}, on_sending)
         except UnreachableError as error:
             return TryAgain(str(error))
-        self.last_response = text_of(response)
-        if is_foreign_refusal(response) and self._is_there_itself():
+        self.last_response = response_text(response)
+        if is_foreign_refusal(response) and self._answers_itself():
             return Refused()
         return classify(response, len(lines), datetime.now(timezone.utc))
 
-    def _is_there_itself(self) -> bool:
-        """Whether no event at all gets an answer of the endpoint's own: then a refusal is of the events."""
+    def _answers_itself(self) -> bool:
+        """Return whether the endpoint itself answers a request without events: then it is the events it refuses."""
         try:
             return not is_foreign_response(self._http.post(NO_EVENT, {}))
         except UnreachableError:

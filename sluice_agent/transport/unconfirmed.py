@@ -1,7 +1,7 @@
-"""An event for a destination that does not know duplicates: sent once more at the most where it may have been taken.
+"""Events for a destination that does not deduplicate: one that may have been taken is sent at most once more.
 
-Each time is noted in the destination's cursor as the event leaves, so that this holds across restarts, and however a
-process ends.
+The destination's cursor records every sending before the request is sent, so that this holds across restarts, however
+a process ends.
 """
 
 from __future__ import annotations
@@ -14,58 +14,58 @@ from sluice_agent.transport.cursor import Cursor
 from sluice_agent.transport.destination import Destination
 from sluice_agent.transport.responses import TryAgain, Unanswered, Verdict
 
-_MOST_SENDINGS = 2  # of an event whose answer is lost
-_MOST_MARKS = 16  # of such events in the cursor: those that were evicted meanwhile would stay
+_MAX_SENDS = 2  # of an event whose answer is lost
+_MAX_DIGESTS = 16  # of such events in the cursor: those of evicted events would never be removed
 
 
 def at_most_twice(destination: Destination, lines: list[bytes], cursor: Cursor, save: Callable[[], None]) -> Verdict:
-    """Send the event in `lines`, and note it in `cursor`, which `save` keeps."""
-    mark = _mark(lines)
-    before = cursor.unconfirmed.get(mark, 0)
-    if before >= _MOST_SENDINGS:
-        _say_lost(destination, "is dropped")
+    """Send the event in `lines` unless it was sent twice; record that in `cursor`, which `save` writes."""
+    digest = _digest(lines)
+    earlier_sends = cursor.unconfirmed.get(digest, 0)
+    if earlier_sends >= _MAX_SENDS:
+        _report_lost_answer(destination, "is dropped")
         return Unanswered("the process that waited for the answer has ended")
-    if before:
-        _say_lost(destination, "is sent once more, and may be there twice")
+    if earlier_sends:
+        _report_lost_answer(destination, "is sent once more, and may be there twice")
 
-    def note_leaving() -> None:
-        _note(mark, cursor, before + 1)
+    def record_send() -> None:
+        _set_sends(digest, cursor, earlier_sends + 1)
         save()
 
-    verdict = destination.send(lines, note_leaving)
+    verdict = destination.send(lines, record_send)
     if isinstance(verdict, TryAgain):
-        _note(mark, cursor, before)  # it was not taken; the shipper saves that with the failure
+        _set_sends(digest, cursor, earlier_sends)  # it was not taken; the shipper saves the cursor with the failure
     if isinstance(verdict, Unanswered):
-        if before + 1 < _MOST_SENDINGS:
-            return TryAgain(verdict.why)
-        _say_lost(destination, "is dropped")
+        if earlier_sends + 1 < _MAX_SENDS:
+            return TryAgain(verdict.reason)
+        _report_lost_answer(destination, "is dropped")
     return verdict
 
 
 def forget(lines: list[bytes], cursor: Cursor) -> None:
-    """What became of the event in `lines` is settled."""
+    """Forget the event in `lines`: it is settled."""
     if cursor.unconfirmed:
-        cursor.unconfirmed.pop(_mark(lines), None)
+        cursor.unconfirmed.pop(_digest(lines), None)
 
 
-def _note(mark: str, cursor: Cursor, times: int) -> None:
-    """Note how often an event was sent of which nobody knows whether it was taken."""
-    before = cursor.unconfirmed.pop(mark, 0)
-    if times:
-        cursor.unconfirmed[mark] = times
-    cursor.counts.resent += (times > 1) - (before > 1)
-    while len(cursor.unconfirmed) > _MOST_MARKS:
+def _set_sends(digest: str, cursor: Cursor, sends: int) -> None:
+    """Record how often an event was sent that may have been taken."""
+    earlier_sends = cursor.unconfirmed.pop(digest, 0)
+    if sends:
+        cursor.unconfirmed[digest] = sends
+    cursor.counts.resent += (sends > 1) - (earlier_sends > 1)
+    while len(cursor.unconfirmed) > _MAX_DIGESTS:
         del cursor.unconfirmed[next(iter(cursor.unconfirmed))]
 
 
-def _say_lost(destination: Destination, what: str) -> None:
+def _report_lost_answer(destination: Destination, consequence: str) -> None:
     complain(
-        f"{what} {destination.name}",
+        f"{consequence} {destination.name}",
         "An answer of %s was lost: the event %s. This is counted.",
         destination.name,
-        what,
+        consequence,
     )
 
 
-def _mark(lines: list[bytes]) -> str:
+def _digest(lines: list[bytes]) -> str:
     return blake2b(b"\n".join(lines), digest_size=16).hexdigest()

@@ -42,14 +42,14 @@ def shorten_waits() -> None:
     from sluice_agent.transport import http, lock, responses, retry, shipper
 
     retry._full_jitter = wait_random_exponential(multiplier=0.05, max=0.2)
-    responses._MINUTE = 0.2
-    responses.LONGEST_WAIT = 1.0
+    responses._RETRY_EVERY = 0.2
+    responses.MAX_WAIT = 1.0
     shipper._TAKE_OVER_EVERY = 0.1
-    lock._COURTESY = 0.5
-    lock._COURTESY_EVERY = 3.0
-    shipper._AFTER_A_FAULT = 0.2
+    lock._YIELD_SECONDS = 0.5
+    lock._YIELD_EVERY = 3.0
+    shipper._FAULT_PAUSE = 0.2
     http._TIMEOUT = httpx.Timeout(1.0)
-    http._DEADLINE = 1.0
+    http._RESPONSE_TIMEOUT = 1.0
 
 
 def _refuse_locks() -> None:

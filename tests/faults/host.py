@@ -14,7 +14,7 @@ import psutil
 from sluice_agent.transport.accounting import accounts
 from sluice_agent.transport.cursor import cursor_path, load_cursor
 from sluice_agent.transport.directory import journal_files
-from sluice_agent.transport.lock import who_ships
+from sluice_agent.transport.lock import current_shipper
 from tests.support.accounting import Report, assert_balanced, status_of
 from tests.support.brokers import Broker
 from tests.support.capture_log import CAPTURE_LOG, captured_ids
@@ -89,7 +89,7 @@ class Host:
 
     def shipper(self) -> int:
         """Return the id of the process that ships; 0 if there is none."""
-        holder = who_ships(self.journal, "sluice") or {}
+        holder = current_shipper(self.journal, "sluice") or {}
         return int(holder.get("pid", 0))
 
     def status(self) -> Report:

@@ -114,7 +114,7 @@ SWITCHES_USERS = f"""
     os.seteuid(0)
     noop.delay()
     (shared / "is-root").touch()
-    for shipper in former._all:
+    for shipper in former._shippers:
         shipper.join()
     assert sluice_agent.flush(15)
     stats = [sluice_agent.stats()]

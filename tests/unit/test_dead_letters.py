@@ -237,7 +237,7 @@ def test_a_letter_that_cannot_be_written_leaves_nothing(directory: Path, monkeyp
 
 def test_with_the_clock_set_back_the_new_letter_stays(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the letters' limit the oldest are removed: that must not be the one just written."""
-    monkeypatch.setattr(dead_letters, "_MOST_BYTES", 5_000)
+    monkeypatch.setattr(dead_letters, "_MAX_BYTES", 5_000)
     for number in range(3):
         add(directory, "sluice", [event(number, filler=2_000)], f"{number}")
     monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
 from sluice_agent.transport.directory import EVENTS, journal_files
-from sluice_agent.transport.lock import ShipLock, who_ships
+from sluice_agent.transport.lock import ShipLock, current_shipper
 from sluice_agent.transport.reader import next_batch
 from tests.unit.transport.lines import CONNECTION, event, figures
 
@@ -120,7 +120,7 @@ def test_where_no_thread_can_be_started_the_lock_is_left_to_others(
         full.setattr(threading.Thread, "start", no_thread)
         process.start_shippers()
     assert process.shippers is None
-    assert who_ships(process.journal.directory, "sluice") is None
+    assert current_shipper(process.journal.directory, "sluice") is None
     process._retry_at = 0.0
     process.start_shippers()
     assert process.shippers is not None

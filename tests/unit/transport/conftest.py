@@ -44,11 +44,11 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def ship(directory: Path, endpoint: Endpoint) -> Iterator[Callable[..., Shipper]]:
-    """`ship(most_lines=…)`: a shipper of the folder that has started; all are stopped with the test."""
+    """`ship(max_lines=…)`: a shipper of the folder that has started; all are stopped with the test."""
     shippers: list[Shipper] = []
 
     def start(**options: Any) -> Shipper:
-        chosen = {"interval": 0.02, "most_lines": 500, "most_bytes": 1_000_000, **options}
+        chosen = {"interval": 0.02, "max_lines": 500, "max_bytes": 1_000_000, **options}
         shippers.append(shipper := Shipper(directory, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), **chosen))
         shipper.start()
         return shipper

@@ -23,14 +23,14 @@ class Moody:
     """A destination in memory that refuses, rejects, knows and fails at random."""
 
     name = "sluice"
-    knows_duplicates = True
+    deduplicates = True
     last_response = "400 on purpose"
     job_filter = None
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
+    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
         if any(number % 50 == 0 for number in numbers_in(lines)):
             return Refused()
         rejected = self.chance.randrange(len(lines) + 1)
@@ -47,7 +47,7 @@ class Patient(Moody):
     def __init__(self) -> None:
         super().__init__(random.Random(0))
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
+    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
         return Settled(len(lines), 0, 0)
 
 
@@ -65,7 +65,7 @@ def test_the_accounts_add_up_at_every_step(directory: Path, seed: int) -> None:
         journal.drop(chance.choice(["before_send", "internal_error"]))
 
     def ship() -> None:
-        shipper = Shipper(directory, Moody(chance), interval=0, most_lines=chance.randrange(1, 9), most_bytes=9_999)
+        shipper = Shipper(directory, Moody(chance), interval=0, max_lines=chance.randrange(1, 9), max_bytes=9_999)
         shipper.stop(0.05)
         shipper.run()
 
@@ -87,7 +87,7 @@ def test_who_looks_while_events_are_delivered_sees_them_all(directory: Path, mon
     """Files that are delivered and given back between two looks must not be shown as a loss that is none."""
     for first in range(0, 30, 10):
         write_file(directory, *(event(first + n) for n in range(1, 10)))
-    shipper = Shipper(directory, Patient(), interval=0, most_lines=10, most_bytes=9_999)
+    shipper = Shipper(directory, Patient(), interval=0, max_lines=10, max_bytes=9_999)
     real = accounting.count_beyond
 
     def count(path: Path, *args: object, **options: object) -> int:

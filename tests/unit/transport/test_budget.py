@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_agent.transport.accounting import report_on
-from sluice_agent.transport.budget import Budget, Kind, kind_of, may_go
+from sluice_agent.transport.budget import Budget, Kind, kind_of, may_send
 from sluice_agent.transport.directory import VITALS
 from sluice_agent.transport.http import noop
 from sluice_agent.transport.journal import Journal
@@ -50,7 +50,7 @@ class Taker:
     """A destination that takes everything, by kind."""
 
     name = "sluice"
-    knows_duplicates = True
+    deduplicates = True
     last_response = ""
     job_filter = None
 
@@ -59,7 +59,7 @@ class Taker:
         self.requests = 0
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
+    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
         self.requests += 1
         self.meanwhile()
         self.read.update(map(kind_of, lines))
@@ -85,7 +85,7 @@ class Host:
 
     def ship(self) -> None:
         budget = Budget(self.budget, lambda: self.now)
-        shipper = Shipper(self.directory, self.taker, interval=1, most_lines=500, most_bytes=1_000_000, budget=budget)
+        shipper = Shipper(self.directory, self.taker, interval=1, max_lines=500, max_bytes=1_000_000, budget=budget)
         shipper.begin_shutdown(30)
         shipper.run()
 
@@ -250,7 +250,7 @@ def test_what_is_thinned(line: bytes, kind: Kind) -> None:
 @given(st.integers(0, 20_000), st.integers(1, 20_000), st.floats(0, 1))
 def test_heartbeats_go_first_and_transitions_last(spent: int, budget: int, fraction: float) -> None:
     """Nothing may be left out while something that matters less still goes; and nothing goes beyond the budget."""
-    goes = [may_go(spent, budget, fraction, kind) for kind in Kind]
+    goes = [may_send(spent, budget, fraction, kind) for kind in Kind]
     assert goes == sorted(goes)
     assert not any(goes) or spent < budget
     assert goes[-1] is (spent < budget)

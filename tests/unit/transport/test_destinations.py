@@ -132,11 +132,11 @@ def test_a_switched_off_destination_does_not_fill_the_disk(
     long_ago = time.time() - 90_000
     os.utime(cursor.path, (long_ago, long_ago))
     again = start(ackly_ingest_key=None)
-    wait_until(lambda: again._all[0]._holds_lock)
+    wait_until(lambda: again._shippers[0]._holds_lock)
     again.stop(5)
     start(begin=False, ackly_ingest_key=None).deliver(5)
     assert journal_files(directory), "the one that ships to Ackly may be about to start"
-    monkeypatch.setattr(shipper, "_UP_FOR", 0.0)
+    monkeypatch.setattr(shipper, "_WRITE_OFF_AFTER", 0.0)
     start(begin=False, ackly_ingest_key=None).deliver(5)
     assert journal_files(directory), "a command sees one moment of a host"
     start(ackly_ingest_key=None)

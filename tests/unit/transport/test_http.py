@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from sluice_agent.transport import http
-from sluice_agent.transport.http import HttpClient, UnreachableError, keep_out_of_the_hosts_log
+from sluice_agent.transport.http import HttpClient, UnreachableError, hide_request_logs
 from sluice_agent.transport.shipper import Shipper
 from tests.support import misbehaviour
 from tests.support.endpoint import Endpoint
@@ -88,7 +88,7 @@ def test_an_answer_that_drips_in_is_cut_off(
     is_first: bool,
 ) -> None:
     """A proxy that sends a byte now and then, be it of a header, would hold the shipper for ever."""
-    monkeypatch.setattr(http, "_DEADLINE", 0.3)
+    monkeypatch.setattr(http, "_RESPONSE_TIMEOUT", 0.3)
     if not is_first:
         assert client.post(SMALL, {}).status == 200
     endpoint.script(drips(0.2))
@@ -103,7 +103,7 @@ def test_an_answer_that_drips_in_is_cut_off(
 
 def test_a_request_that_takes_long_to_send_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow line a large batch would be sent half again and again, and never arrive."""
-    monkeypatch.setattr(http, "_DEADLINE", 0.3)
+    monkeypatch.setattr(http, "_RESPONSE_TIMEOUT", 0.3)
     body = b"x" * 12_000_000  # half of it is more than what the kernel takes for sent
     server = socket.create_server(("127.0.0.1", 0))
 
@@ -138,7 +138,7 @@ def test_an_endpoint_that_is_silent_is_given_up(
 
 def test_an_endless_answer_is_cut_off(endpoint: Endpoint, client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong address may serve a video: it must not be read into the worker's memory."""
-    monkeypatch.setattr(http, "_LONGEST_ANSWER", 50_000)
+    monkeypatch.setattr(http, "_MAX_RESPONSE_BYTES", 50_000)
     endpoint.script(misbehaviour.status(200, body=b"x" * 200_000))
     with pytest.raises(UnreachableError, match="too long"):
         client.post(BODY, {})
@@ -195,7 +195,7 @@ def test_the_shippers_requests_stay_out_of_the_hosts_log(
 
 def test_a_second_shipper_adds_no_second_filter() -> None:
     """Every forked child starts one: the filters would grow with the worker's age."""
-    keep_out_of_the_hosts_log()
+    hide_request_logs()
     before = len(logging.getLogger("httpx").filters)
-    keep_out_of_the_hosts_log()
+    hide_request_logs()
     assert len(logging.getLogger("httpx").filters) == before

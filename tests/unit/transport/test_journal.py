@@ -112,8 +112,8 @@ def test_a_large_file_is_finished_and_another_begun(directory: Path) -> None:
 
 def test_an_old_file_is_finished(journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker with little to tell would otherwise keep what was delivered for as long as it lives."""
-    monkeypatch.setattr(segment, "_LARGEST_AGE", 0.0)
-    monkeypatch.setattr(segment, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(segment, "_MAX_AGE", 0.0)
+    monkeypatch.setattr(segment, "_CHECK_EVERY", 0.0)
     journal.append(event(0))
     journal.append(event(1))
     assert len(journal_files(directory)) == 2
@@ -248,7 +248,7 @@ def test_a_folder_that_is_removed_comes_back(
     journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody cleans up the temporary folder: the worker goes on, and says what is gone."""
-    monkeypatch.setattr(segment, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(segment, "_CHECK_EVERY", 0.0)
     journal.append(event(0))
     shutil.rmtree(directory)
     journal.append(event(1))
@@ -259,7 +259,7 @@ def test_a_folder_that_is_removed_comes_back(
 
 def test_a_full_disk_is_survived_and_counted(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The host's disk is full: its tasks go on, no line is torn, and every event that is missing is counted."""
-    monkeypatch.setattr(journals, "_PAUSE", 0.0)
+    monkeypatch.setattr(journals, "_RETRY_AFTER", 0.0)
     journal = Journal(tiny_disk, LIMIT)
     filler = tiny_disk / "filler"
     filler.write_bytes(b"x" * 40_000)

@@ -34,7 +34,7 @@ class Destination:
     """In memory: takes everything, unless it is told to misbehave."""
 
     name = "sluice"
-    knows_duplicates = True
+    deduplicates = True
     last_response = "400 on purpose"
     job_filter = None
 
@@ -42,7 +42,7 @@ class Destination:
         self.read: set[int] = set()
         self.script: list[str] = []
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
+    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
         numbers = numbers_in(lines)
         trouble = self.script.pop() if self.script else ""
         if trouble == "down":
@@ -76,7 +76,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.died = 0  # and so many of them were only counted in the memory of a process that was killed
 
     def new_shipper(self) -> Shipper:
-        return Shipper(self.directory, self.destination, interval=0, most_lines=50, most_bytes=20_000)
+        return Shipper(self.directory, self.destination, interval=0, max_lines=50, max_bytes=20_000)
 
     @rule(writer=st.integers(0, WRITERS - 1), lane=st.sampled_from([EVENTS, VITALS]), size=st.integers(0, 400))
     def append(self, writer: int, lane: str, size: int) -> None:
@@ -182,8 +182,8 @@ class JournalMachine(RuleBasedStateMachine):
 
 def test_no_event_is_lost_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens in whatever order: an event is delivered, or the user can read that it was not, and why."""
-    monkeypatch.setattr(journals, "_PAUSE", 0.0)
-    monkeypatch.setattr(segment, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(journals, "_RETRY_AFTER", 0.0)
+    monkeypatch.setattr(segment, "_CHECK_EVERY", 0.0)
     monkeypatch.setattr(retry, "_full_jitter", lambda state: 0.0)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         JournalMachine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)

@@ -18,7 +18,7 @@ import pytest
 
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.directory import open_directory
-from sluice_agent.transport.lock import ShipLock, seconds_since_touch, ship_lock, who_ships
+from sluice_agent.transport.lock import ShipLock, current_shipper, seconds_since_touch, ship_lock
 from tests.support.process import ROOT
 from tests.unit.transport.lines import without_ceremony
 
@@ -63,10 +63,10 @@ def test_one_process_ships_and_the_next_takes_over_when_it_is_killed(
     assert said(first)
     lock = ShipLock(directory, "sluice")
     assert not lock.acquire()
-    assert who_ships(directory, "sluice") == {"pid": first.pid, "hostname": socket.gethostname()}
+    assert current_shipper(directory, "sluice") == {"pid": first.pid, "hostname": socket.gethostname()}
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert who_ships(directory, "sluice") is None
+    assert current_shipper(directory, "sluice") is None
     assert lock.acquire()
     assert not said(another())
     lock.release()
@@ -112,8 +112,8 @@ def test_a_folder_that_was_removed_has_a_new_lock(directory: Path) -> None:
 
 def test_nobody_ships_where_there_is_no_lock(directory: Path) -> None:
     """`sluice-agent status` on a fresh host must answer, not fail."""
-    assert who_ships(directory, "sluice") is None
-    assert who_ships(directory / "missing", "sluice") is None
+    assert current_shipper(directory, "sluice") is None
+    assert current_shipper(directory / "missing", "sluice") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]"])
@@ -122,7 +122,7 @@ def test_a_holder_that_has_not_signed_is_a_holder(directory: Path, content: byte
     lock = ShipLock(directory, "sluice")
     assert lock.acquire()
     ship_lock(directory, "sluice").write_bytes(content)
-    assert who_ships(directory, "sluice") == {}
+    assert current_shipper(directory, "sluice") == {}
     lock.release()
 
 
@@ -192,7 +192,7 @@ def test_where_nothing_can_be_locked_that_is_said(directory: Path, monkeypatch: 
     for _ in range(2):
         with pytest.raises(OSError, match="needs flock"):
             lock.acquire()
-    assert who_ships(directory, "sluice") is None
+    assert current_shipper(directory, "sluice") is None
     with pytest.raises(JournalUnavailableError, match="needs flock"):
         open_directory(directory, "journal")
     assert not list((directory / "journal").iterdir())

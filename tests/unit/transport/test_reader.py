@@ -21,10 +21,10 @@ from tests.unit.transport.lines import event, numbers_in, write_file
 MANY = 10_000
 
 
-def batches(directory: Path, most_lines: int = MANY, most_bytes: int = 10_000_000) -> Iterator[Batch]:
+def batches(directory: Path, max_lines: int = MANY, max_bytes: int = 10_000_000) -> Iterator[Batch]:
     """Every batch until the end, as a shipper whose endpoint takes everything reads them."""
     offsets: dict[str, int] = {}
-    while batch := next_batch(directory, offsets, most_lines, most_bytes):
+    while batch := next_batch(directory, offsets, max_lines, max_bytes):
         batch.release()
         assert all(offsets.get(name, 0) < offset for name, offset in batch.offsets.items()), "the cursor stands still"
         offsets.update(batch.offsets)
@@ -204,13 +204,13 @@ lines = st.lists(good | bad | losses.map(lambda held: b'{"dropped":' + json.dump
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(lines, bad), max_size=4), st.integers(1, 5), st.integers(1, 2_000))
-def test_exactly_the_events_come_out(files: list[tuple[list[bytes], bytes]], most_lines: int, most_bytes: int) -> None:
+def test_exactly_the_events_come_out(files: list[tuple[list[bytes], bytes]], max_lines: int, max_bytes: int) -> None:
     """Whatever lies in the files: each event arrives once, everything else is counted, and the cursor moves on."""
     with tempfile.TemporaryDirectory() as cursor:
         directory = Path(cursor)
         names = [write_file(directory, *content, torn=torn) for content, torn in files]
         waiting = sum(count_beyond(directory / name, 0) for name in names)
-        found = list(batches(directory, most_lines, most_bytes))
+        found = list(batches(directory, max_lines, max_bytes))
     everything = [line for content, _ in files for line in content]
     noted = [json.loads(line)["dropped"] for line in everything if line.startswith(b'{"dropped":')]
     events = [line for line in everything if line.startswith(b'{"type":')]
@@ -219,4 +219,4 @@ def test_exactly_the_events_come_out(files: list[tuple[list[bytes], bytes]], mos
     assert [line for batch in found for line in batch.lines] == events
     assert dropped == sum(map(Counter, noted), Counter[str]()) + Counter(corrupt=rubbish)
     assert waiting == len(events) + dropped.total()
-    assert all(len(batch.lines) <= most_lines for batch in found)
+    assert all(len(batch.lines) <= max_lines for batch in found)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sluice_agent.transport.http import Response
 from sluice_agent.transport.responses import (
-    LONGEST_WAIT,
+    MAX_WAIT,
     Refused,
     Settled,
     TooLarge,
@@ -56,8 +56,8 @@ def test_what_is_wrong_with_the_batch_is_told(status: int, meaning: Verdict) -> 
 @pytest.mark.parametrize("body", [b"<html>The plain HTTP request was sent to HTTPS port</html>", b"[]", b"\xff"])
 def test_a_refusal_that_is_not_the_endpoints_is_held(status: int, body: bytes) -> None:
     """A wrong address, or a firewall with a page of its own, would have the whole backlog buried as refused."""
-    why = f"{status} with a body that is no JSON object: is SLUICE_API_URL right?"
-    assert verdict(status, body) == TryAgain(why, wait=HOLD, exact=True)
+    reason = f"{status} with a body that is not a JSON object: check SLUICE_API_URL"
+    assert verdict(status, body) == TryAgain(reason, wait=HOLD, exact=True)
 
 
 @pytest.mark.parametrize("body", [b"", b" \r\n", b"{}", b'{"error": "one event is not valid"}'])
@@ -110,7 +110,7 @@ def test_a_success_that_is_no_answer_is_none(body: bytes) -> None:
     answer = verdict(200, body)
     assert isinstance(answer, TryAgain)
     assert not answer.exact
-    assert "SLUICE_API_URL" in answer.why
+    assert "SLUICE_API_URL" in answer.reason
 
 
 @pytest.mark.parametrize("others", [{}, {"rejected": 2}, {"skipped": 8}, {"accepted": 9}])
@@ -120,8 +120,8 @@ def test_what_the_daily_limit_cut_off_waits_until_it_resets(others: dict[str, in
     answer = verdict(200, {**others, "truncated": 1}, at=late)
     assert isinstance(answer, TryAgain)
     assert (answer.wait, answer.exact) == (600.0, True)
-    assert "daily limit" in answer.why
-    assert verdict(200, {"truncated": 1}) == TryAgain(verdict(200, {"truncated": 1}).why, LONGEST_WAIT, exact=True)
+    assert "daily limit" in answer.reason
+    assert verdict(200, {"truncated": 1}) == TryAgain(verdict(200, {"truncated": 1}).reason, MAX_WAIT, exact=True)
     asked = verdict(200, {"truncated": 1}, at=late, retry_after="30")
     assert isinstance(asked, TryAgain)
     assert asked.wait == 30.0
@@ -145,8 +145,8 @@ def test_the_day_ends_in_utc_whatever_the_clock_is_set_to() -> None:
         (" 7 ", 7),
         ("1.5", 1.5),
         ("3600", 3600),
-        ("36000", LONGEST_WAIT),
-        ("1e300", LONGEST_WAIT),
+        ("36000", MAX_WAIT),
+        ("1e300", MAX_WAIT),
         ("9" * 400, None),
         ("-5", 0),
         ("nan", None),
@@ -158,11 +158,11 @@ def test_the_day_ends_in_utc_whatever_the_clock_is_set_to() -> None:
         ("Thursday, 01-Jan-26 12:00:30 GMT", 30),
         ("Thu Jan  1 12:00:30 2026", 30),
         ("Thu, 01 Jan 2026 14:00:30 +0200", 30),
-        ("Thu, 01 Jan 2026 22:00:00 GMT", LONGEST_WAIT),
+        ("Thu, 01 Jan 2026 22:00:00 GMT", MAX_WAIT),
         ("Thu, 01 Jan 2025 12:00:00 GMT", 0),
         ("Thu, 32 Jan 2026 12:00:00 GMT", None),
         ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
-        ("Fri, 31 Dec 9999 23:59:59 -2359", LONGEST_WAIT),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", MAX_WAIT),
     ],
 )
 def test_retry_after(value: str | None, seconds: float | None) -> None:
@@ -173,7 +173,7 @@ def test_retry_after(value: str | None, seconds: float | None) -> None:
 @given(st.text(max_size=40) | st.datetimes().map(lambda at: at.strftime("%a, %d %b %Y %H:%M:%S +9999")))
 def test_no_retry_after_does_any_harm(value: str) -> None:
     """Whatever a proxy writes there, the shipper goes on within the hour."""
-    assert 0.0 <= (retry_after(value, NOW) or 0.0) <= LONGEST_WAIT
+    assert 0.0 <= (retry_after(value, NOW) or 0.0) <= MAX_WAIT
 
 
 @given(st.integers(100, 999), st.binary(max_size=50), st.integers(1, 500))
@@ -189,4 +189,4 @@ def test_an_error_page_is_quoted_in_brief() -> None:
     """A megabyte of HTML in the host's log, each minute, hides what matters."""
     answer = verdict(503, {"error": {"message": "x" * 5_000}})
     assert isinstance(answer, TryAgain)
-    assert len(answer.why) < 300
+    assert len(answer.reason) < 300

@@ -37,9 +37,9 @@ Ship = Callable[..., Shipper]
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backoffs and holds of milliseconds."""
     monkeypatch.setattr(retry, "_full_jitter", lambda state: 0.01)
-    monkeypatch.setattr(responses, "_MINUTE", 0.05)
+    monkeypatch.setattr(responses, "_RETRY_EVERY", 0.05)
     monkeypatch.setattr(shipper, "_TAKE_OVER_EVERY", 0.02)
-    monkeypatch.setattr(shipper, "_AFTER_A_FAULT", 0.05)
+    monkeypatch.setattr(shipper, "_FAULT_PAUSE", 0.05)
 
 
 def numbers(endpoint: Endpoint) -> list[int]:
@@ -114,7 +114,7 @@ def test_a_lost_answer_brings_the_same_bytes_again(
 def test_two_batches_have_two_keys(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """Under one key the second batch would be taken for a repetition of the first, and dropped."""
     write_file(directory, event(0), event(1))
-    ship(most_lines=1)
+    ship(max_lines=1)
     wait_until(lambda: settled(directory, delivered=2))
     assert len({request.headers["idempotency-key"] for request in endpoint.requests}) == 2
 
@@ -165,7 +165,7 @@ def test_a_line_that_is_broken_in_its_middle_is_poison_too(directory: Path) -> N
     endpoint = Endpoint()
     write_file(directory, event(0), b'{"type":"job_state_change",,}', event(2))
     one = Shipper(
-        directory, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), interval=0.02, most_lines=9, most_bytes=9_999
+        directory, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), interval=0.02, max_lines=9, max_bytes=9_999
     )
     one.start()
     wait_until(lambda: settled(directory, delivered=2, rejected=1))
@@ -312,7 +312,7 @@ def test_stop_keeps_to_its_budget_when_there_is_too_much(ship: Ship, directory: 
 
     endpoint.standing(slowly)
     write_file(directory, *map(event, range(100)))
-    made = ship(most_lines=1)
+    made = ship(max_lines=1)
     wait_until(lambda: endpoint.requests)
     began = time.monotonic()
     made.stop(0.5)
@@ -348,7 +348,7 @@ from pathlib import Path
 from sluice_agent.transport.shipper import Shipper
 from sluice_agent.transport.sluice import SluiceEndpoint
 from sluice_agent.transport.http import noop
-Shipper(Path(sys.argv[1]), SluiceEndpoint(sys.argv[2], "sk_test"), interval=0.02, most_lines=2, most_bytes=9999).run()
+Shipper(Path(sys.argv[1]), SluiceEndpoint(sys.argv[2], "sk_test"), interval=0.02, max_lines=2, max_bytes=9999).run()
 """
     process = subprocess.Popen([sys.executable, "-c", code, str(directory), endpoint.url + "/ingest"], cwd=ROOT)
     try:
@@ -442,7 +442,7 @@ def test_a_fault_that_nobody_thought_of_does_not_end_the_thread(
     ship()
     wait_until(lambda: settled(directory, delivered=1))
     assert numbers(endpoint) == [0]
-    assert "The shipper failed (RuntimeError: on purpose); it goes on." in caplog.text
+    assert "The shipper failed (RuntimeError: on purpose): it tries again." in caplog.text
 
 
 def test_a_full_disk_is_emptied_by_delivery(
@@ -514,11 +514,11 @@ def test_no_line_stops_a_destination(directory: Path, line: bytes) -> None:
 
     class Particular:
         name = "sluice"
-        knows_duplicates = True
+        deduplicates = True
         job_filter = None
         last_response = "400 on purpose"
 
-        def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
+        def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
             if line in lines:
                 return Refused()
             taken.extend(lines)
@@ -528,7 +528,7 @@ def test_no_line_stops_a_destination(directory: Path, line: bytes) -> None:
             """Nothing is open."""
 
     write_file(directory, event(0), line, event(2))
-    one = Shipper(directory, Particular(), interval=0.02, most_lines=9, most_bytes=999_999)
+    one = Shipper(directory, Particular(), interval=0.02, max_lines=9, max_bytes=999_999)
     one.start()
     wait_until(lambda: figures(directory)["pending"] == 0)
     one.stop(5)

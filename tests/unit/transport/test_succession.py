@@ -15,7 +15,7 @@ import pytest
 from sluice_agent.transport.cursor import cursor_path, load_cursor
 from sluice_agent.transport.http import noop
 from sluice_agent.transport.journal import Journal
-from sluice_agent.transport.lock import STALLED_SECONDS, ShipLock, ship_lock, who_ships
+from sluice_agent.transport.lock import STALLED_SECONDS, ShipLock, current_shipper, ship_lock
 from sluice_agent.transport.pulse import Pulse
 from sluice_agent.transport.responses import Settled, Verdict
 from sluice_agent.transport.shipper import Shipper
@@ -69,7 +69,7 @@ def test_a_lock_that_is_released_is_free_whoever_has_a_copy(directory: Path) -> 
     assert not wanting.acquire()
     with child_without_hooks():
         holder.release()
-        assert who_ships(directory, "sluice") is None
+        assert current_shipper(directory, "sluice") is None
         assert wanting.acquire()
         assert not holder.is_wanted()
     wanting.release()
@@ -81,7 +81,7 @@ def test_a_file_that_is_finished_is_free_whoever_has_a_copy(directory: Path) -> 
     journal.append(event(1))
     with child_without_hooks():
         journal.close()
-        shipper = Shipper(directory, Taker(), interval=0, most_lines=9, most_bytes=9_999)
+        shipper = Shipper(directory, Taker(), interval=0, max_lines=9, max_bytes=9_999)
         shipper._step()  # delivers it, and holds what it delivers
         shipper._step()
         assert not list(directory.glob("*.ndjson"))
@@ -180,7 +180,7 @@ def test_a_shipper_ships_without_a_pulse(directory: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(threading.Thread, "start", start_no_pulse)
     journal = Journal(directory, 64_000_000)
     journal.append(event(1))
-    shipper = Shipper(directory, taker, interval=0.02, most_lines=9, most_bytes=9_999)
+    shipper = Shipper(directory, taker, interval=0.02, max_lines=9, max_bytes=9_999)
     shipper.start()
     shipper.stop(5)
     journal.close()
@@ -191,7 +191,7 @@ class Taker:
     """A destination that takes everything; `holds` makes its answer wait for `answers`."""
 
     name = "sluice"
-    knows_duplicates = True
+    deduplicates = True
     job_filter = None
     last_response = ""
 
@@ -200,11 +200,11 @@ class Taker:
         self.asked, self.answers = threading.Event(), threading.Event()
         self._holds = holds
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = noop) -> Verdict:
+    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
         self.asked.set()
         if self._holds:
             self.answers.wait(30)
-        on_leaving()
+        on_sending()
         self.read += lines
         return Settled(len(lines), 0, 0)
 
@@ -219,13 +219,13 @@ def test_a_former_holder_sends_nothing_and_saves_nothing(directory: Path, clock:
         journal.append(event(number))
     journal.close()
     slow, quick = Taker(holds=True), Taker()
-    former = Shipper(directory, slow, interval=0.02, most_lines=2, most_bytes=9_999)
+    former = Shipper(directory, slow, interval=0.02, max_lines=2, max_bytes=9_999)
     former.start()
     slow.asked.wait(30)
     waiting = ShipLock(directory, "sluice", clock)
     assert waits(waiting, clock, STALLED_SECONDS + 6)
     waiting.release()  # the second shipper begins here: it would have to look for ten seconds
-    later = Shipper(directory, quick, interval=0.02, most_lines=2, most_bytes=9_999)
+    later = Shipper(directory, quick, interval=0.02, max_lines=2, max_bytes=9_999)
     later.start()
     wait_until(lambda: figures(directory)["pending"] == 0)
     slow.answers.set()
@@ -241,7 +241,7 @@ def test_a_former_holder_sends_nothing_and_saves_nothing(directory: Path, clock:
 def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(directory: Path) -> None:
     """It stood still between its last look and the saving: the next process would begin where that one was."""
     journal = Journal(directory, 64_000_000)
-    shipper = Shipper(directory, Taker(), interval=0, most_lines=9, most_bytes=9_999)
+    shipper = Shipper(directory, Taker(), interval=0, max_lines=9, max_bytes=9_999)
     shipper._step()
     stale = load_cursor(cursor_path(directory, "sluice"))
     journal.append(event(1))
@@ -257,14 +257,14 @@ def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(directory: Pat
 def test_one_that_was_replaced_goes_on_where_the_other_was(directory: Path, clock: Clock) -> None:
     """What the other has delivered meanwhile would be delivered again, and counted as if it had never been."""
     journal, taker = Journal(directory, 64_000_000), Taker()
-    former = Shipper(directory, taker, interval=0, most_lines=9, most_bytes=9_999)
+    former = Shipper(directory, taker, interval=0, max_lines=9, max_bytes=9_999)
     former._step()
     waiting = ShipLock(directory, "sluice", clock)
     assert waits(waiting, clock, STALLED_SECONDS + 6)
     waiting.release()
     journal.append(event(1))
     journal.close()
-    other = Shipper(directory, taker, interval=0, most_lines=9, most_bytes=9_999)
+    other = Shipper(directory, taker, interval=0, max_lines=9, max_bytes=9_999)
     other._step()
     other._lock.release()
     former._step()
@@ -276,7 +276,7 @@ def test_one_that_was_replaced_goes_on_where_the_other_was(directory: Path, cloc
 def test_a_shipper_that_lives_signs(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that nobody sees move loses its lock every ten seconds, however well it ships."""
     taker = Taker(holds=True)
-    shipper = Shipper(directory, taker, interval=0.02, most_lines=9, most_bytes=9_999, touch_every=0.05)
+    shipper = Shipper(directory, taker, interval=0.02, max_lines=9, max_bytes=9_999, touch_every=0.05)
     journal = Journal(directory, 64_000_000)
     journal.append(event(1))
     shipper.start()

@@ -15,13 +15,13 @@ class Silent:
     """Takes each event, and never answers."""
 
     name = "silent"
-    knows_duplicates = False
+    deduplicates = False
     last_response = ""
     job_filter: JobFilter | None = None
 
-    def send(self, lines: list[bytes], on_leaving: Callable[[], None] = lambda: None) -> Verdict:
+    def send(self, lines: list[bytes], on_sending: Callable[[], None] = lambda: None) -> Verdict:
         """It leaves, and nothing comes back."""
-        on_leaving()
+        on_sending()
         return Unanswered("lost")
 
     def close(self) -> None:
