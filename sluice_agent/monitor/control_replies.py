@@ -20,7 +20,7 @@ from sluice_agent.monitor.worker_events import WorkerEvents
 
 _EVENT_SECONDS = 5.0  # in which an event, which has more detail, may arrive of a task in a reply
 _MAX_NAMES = 10_000  # of tasks: a cluster with more does not exist
-_LAST_QUESTION = "scheduled"  # of the questions which tasks a worker has
+_LAST_COMMAND = "scheduled"  # of those whose replies list a worker's tasks
 _ACKS_LATE = {"[acks_late=True]": True, "[acks_late=False]": False}
 
 
@@ -44,9 +44,9 @@ class ControlReplies:
         self._timers = timers
         self._missing_jobs = missing_jobs
 
-    def on_reply(self, hostname: str, question: str, reply: Any) -> None:
-        """Process a reply of the worker `hostname`: `question` is one of the control client's QUESTIONS."""
-        if question == "stats":
+    def on_reply(self, hostname: str, command: str, reply: Any) -> None:
+        """Process a reply of the worker `hostname`: `command` is one of INSPECT_COMMANDS."""
+        if command == "stats":
             if isinstance(reply, Mapping):
                 self._worker_events.learn_stats(
                     self._worker_events.touch({"hostname": hostname, "pid": reply.get("pid")}), reply
@@ -55,30 +55,30 @@ class ControlReplies:
         worker = self._worker_events.named(hostname)
         if worker is None or not isinstance(reply, list):
             return
-        if question == "active_queues":
+        if command == "active_queues":
             names = {self._bindings.learn(queue) for queue in reply if isinstance(queue, Mapping)}
             worker.queues = tuple(sorted(name for name in names if name))
             return
-        if question == "registered":
+        if command == "registered":
             for entry in reply:
                 if isinstance(entry, str):
                     self._learn_acks_late(entry)
             return
-        self._learn_tasks(worker, question, [entry for entry in reply if isinstance(entry, Mapping)])
+        self._learn_tasks(worker, command, [entry for entry in reply if isinstance(entry, Mapping)])
 
-    def _learn_tasks(self, worker: TrackedWorker, question: str, entries: list[Mapping[str, Any]]) -> None:
-        """Learn the tasks that a worker has, as the reply to `question` lists them."""
+    def _learn_tasks(self, worker: TrackedWorker, command: str, entries: list[Mapping[str, Any]]) -> None:
+        """Learn the tasks that a worker has, as the reply to `command` lists them."""
         external_ids = set()
         for entry in entries:
-            request = entry.get("request") if question == "scheduled" else entry
+            request = entry.get("request") if command == "scheduled" else entry
             if isinstance(request, Mapping) and (external_id := external_id_of(request.get("id"))) is not None:
                 external_ids.add(external_id)
                 self._missing_jobs.remove(external_id)
                 eta = get_text(entry, "eta")
-                self._learn_task(worker, external_id, request, is_active=question == "active", eta=eta)
-        if question == "active":
+                self._learn_task(worker, external_id, request, is_active=command == "active", eta=eta)
+        if command == "active":
             self._worker_events.learn_running(worker, external_ids)
-        elif question == _LAST_QUESTION:
+        elif command == _LAST_COMMAND:
             worker.replied_at = self._timers.now
 
     def _learn_acks_late(self, entry: str) -> None:

@@ -55,8 +55,8 @@ class JobReporter:
             return
         run_name = f"+{replacement}" if replacement else ""
         events = self._job_events(external_id, task, name=pending.name, attempt=pending.attempt, run_name=run_name)
-        waits_at, requeued = timestamp(pending.at), True if replacement else None
-        emit(events.event(pending.state, "PENDING", waits_at, requeued=requeued, **pending.arguments))
+        waits_since, requeued = timestamp(pending.at), True if replacement else None
+        emit(events.event(pending.state, "PENDING", waits_since, requeued=requeued, **pending.arguments))
 
     def redacted_arguments(self, event: Event) -> Mapping[str, Any]:
         """Return the arguments to report: none, or what the hook returns for them."""
@@ -113,7 +113,7 @@ class JobReporter:
             record_agent_report(run, state, at)
         if emit is None or self._is_ignored(name):
             return
-        reported_at = timestamp(date(task, run, state, at))
+        event_timestamp = timestamp(date(task, run, state, at))
         started = timestamp(run.reported_started) if run.reported_started else None
         events = self._job_events(
             external_id,
@@ -125,7 +125,7 @@ class JobReporter:
             run_name=run.name,
             redelivered=run.redelivered,
         )
-        emit(events.event(state, celery_state, reported_at, previous=previous, started=started, **extensions))
+        emit(events.event(state, celery_state, event_timestamp, previous=previous, started=started, **extensions))
 
     def redacted_result(self, value: Any) -> Any:
         """Return the result to report: none, or what the hook returns for it."""

@@ -236,9 +236,9 @@ class TaskEvents:
         If only that attempt is known, insert the run that asked for it: its own events were missed.
         """
         runs = task.runs_of(worker.process)
-        begun = [run for run in runs if run.has_begun and (run.state is not None or (run.started or 0.0) <= at)]
-        if begun:
-            return min(begun, key=lambda run: run.order)
+        active = [run for run in runs if run.has_begun and (run.state is not None or (run.started or 0.0) <= at)]
+        if active:
+            return min(active, key=lambda run: run.order)
         run = self._run_that_ends(task, worker)
         is_next = run.state is None and (run.has_begun or (run.received is not None and run.attempt > 1))
         is_known = any(other.order == (run.replacement, run.attempt - 1) for other in task.runs)
@@ -272,7 +272,7 @@ class TaskEvents:
             self._end(external_id, task, run, JobState.CANCELLED, "RETRY", at, reason=_CUT_OFF)
 
     def _end_replaced_runs(self, external_id: str, task: Task) -> None:
-        """End the runs that have replaced their task by another one, their last attempts: no event reports that."""
+        """End the last run of every task that another one has replaced under its id: no event reports that."""
         replacement, runs = task.replacement, task.runs
         for run in runs:
             if run.replacement >= replacement or run.state not in (JobState.ACTIVE, JobState.UNKNOWN):

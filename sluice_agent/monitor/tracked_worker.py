@@ -93,7 +93,7 @@ class TrackedWorker:
 
     @property
     def never_replies(self) -> bool:
-        """True if it never replies: a worker may be configured so."""
+        """True if it has left all inspections unanswered: a worker may be configured so."""
         return self.pool is None and self.times_inspected >= _MAX_INSPECTIONS
 
     @property

@@ -31,11 +31,11 @@ _OTHER = "other"  # counts the events of types that are not Celery's own
 class Tracker:
     """The state of a cluster, as its events show it, and the reporter of its jobs and workers.
 
-    `drop` counts, by reason, an event that could not be parsed. Arguments and results (as the texts that events carry)
-    are reported only with `redact`, and through it. `remember` is a number of tasks. A worker's heartbeat is reported
-    once in `heartbeat_interval` seconds; 0: never. `agent_seconds` is how long it may take until a worker shows that
-    its agent reports its jobs: events before that are held for so long. A job that has waited for `missing_seconds`,
-    and is in no queue and with no worker, is reported as `unknown`.
+    `drop` counts, by reason, an event that could not be processed. Arguments and results (as the texts that events
+    carry) are reported only with `redact`, and through it. `remember` is a number of tasks. A worker's heartbeat is
+    reported once in `heartbeat_interval` seconds; 0: never. `agent_seconds` is how long it may take until a worker
+    shows that its agent reports its jobs: events before that are held for so long. A job that has waited for
+    `missing_seconds`, and is in no queue and with no worker, is reported as `unknown`.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Tracker:
         """Number of events received, by type."""
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Process one event as it came off the wire. Never raise: an event that can't be parsed is counted."""
+        """Process one event as it came off the wire. Never raise: an event that can't be processed is counted."""
         try:
             kind = event["type"]
             handle_task = self._task_events.handlers.get(kind)
@@ -117,10 +117,10 @@ class Tracker:
         """
         self._timers.advance(now)
 
-    def on_reply(self, worker: str, question: str, reply: Any) -> None:
-        """Process a worker's inspect reply: `question` is one of the control client's QUESTIONS."""
+    def on_reply(self, hostname: str, command: str, reply: Any) -> None:
+        """Process an inspect reply of the worker `hostname`: `command` is one of INSPECT_COMMANDS."""
         try:
-            self._control_replies.on_reply(worker, question, reply)
+            self._control_replies.on_reply(hostname, command, reply)
         except Exception as error:  # noqa: BLE001 - workers of any version reply
             self._drop_malformed(error)
 
@@ -209,5 +209,5 @@ class Tracker:
 
     def _drop_malformed(self, error: Exception) -> None:
         self._drop("malformed_event")
-        complain("event", "Could not parse an event (%s: %s): counted as dropped.", type(error).__name__, error)
-        logger.debug("Could not parse an event", exc_info=sys.exc_info())
+        complain("event", "Could not process an event (%s: %s): counted as dropped.", type(error).__name__, error)
+        logger.debug("Could not process an event", exc_info=sys.exc_info())

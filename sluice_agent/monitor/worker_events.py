@@ -144,7 +144,7 @@ class WorkerEvents:
                 worker.unreported_ends = None
 
     def on_reconnect(self, now: float) -> None:
-        """Events may be missing up to `now`: count no heartbeat as missed, and inspect all workers again."""
+        """Count no heartbeat as missed, and inspect all workers again: events may be missing up to `now`."""
         self._events_complete_since = now
         for worker in self._workers.values():
             worker.last_seen = max(worker.last_seen, now)
@@ -164,9 +164,8 @@ class WorkerEvents:
 
     def tick(self, now: float) -> None:
         """Report workers that have missed three heartbeats as offline, and forget those that have gone."""
-        if (
-            self._is_standby or not 0 <= now - self._ticked_at <= _GAP_SECONDS
-        ):  # this process was stopped, or the clock set
+        if self._is_standby or not 0 <= now - self._ticked_at <= _GAP_SECONDS:
+            # Another monitor receives the events, this process was stopped, or the clock was set.
             for worker in self._workers.values():
                 worker.last_seen = now
         self._ticked_at = now
@@ -197,13 +196,13 @@ class WorkerEvents:
         if worker.is_online and worker.running and event.get("processed") == 0:
             # A container's process that was killed and restarted has the process id of the one before. A worker that
             # reconnects, or is made to send events, also sends that it is online, but not that it has run no task.
-            self._report_lost(worker, f"its worker {worker.hostname} was started anew")
+            self._report_lost(worker, f"its worker {worker.hostname} was restarted")
             worker.is_inspected, worker.times_inspected = False, 0
         for other in self._namesakes(worker):
             # Its process was replaced before it was found missing, or before its own first event arrived.
             if other.is_online or other.frequency is None:
                 other.is_online = False
-                self._report_lost(other, f"its worker {worker.hostname} was started anew")
+                self._report_lost(other, f"its worker {worker.hostname} was restarted")
         self._update(worker, event, at)
 
     def _on_heartbeat(self, worker: TrackedWorker, event: Event) -> None:
@@ -220,9 +219,9 @@ class WorkerEvents:
 
     def _on_offline(self, worker: TrackedWorker, event: Event) -> None:
         at = event_time(event, self._timers.now)
-        is_new = worker.is_online or worker.frequency is None
+        was_online = worker.is_online or worker.frequency is None
         self._update(worker, event, None)
-        if is_new:
+        if was_online:
             self._report_offline(worker, at)
 
         def report_lost_runs() -> None:
@@ -241,7 +240,7 @@ class WorkerEvents:
 
     def _update(self, worker: TrackedWorker, event: Event, online_at: float | None) -> None:
         frequency = as_seconds(event.get("freq"))
-        if frequency and ("active" in event or worker.frequency is None):  # an answer to `heartbeat` names another one
+        if frequency and ("active" in event or worker.frequency is None):  # a reply to `heartbeat` names another one
             worker.frequency = frequency if "active" in event else USUAL_FREQUENCY
         version = get_text(event, "sw_ver")
         if version is not None:

@@ -1,4 +1,4 @@
-"""Workers and producers with agents of their own: what these report, a monitor on the same cluster leaves to them."""
+"""Workers and producers with agents: a monitor on the same cluster leaves to the agents what these report."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from sluice_agent.agent_fields import AGENT, CREATED_AT
 from tests.unit.monitor.cluster import CONNECTION, PID, WORKER, Cluster
 
 MARK = {AGENT: CONNECTION}
-ANSWER = {"connectionId": CONNECTION, "reports": True, "version": "9.9"}
+REPLY = {"connectionId": CONNECTION, "reports": True, "version": "9.9"}
 WHOLE_RUN = ("received", "started", "succeeded")
 CREATED = "2026-09-21T14:13:20.500000Z"
 
 
-def answered(cluster: Cluster, agent: Any = None, pid: int = PID) -> None:
-    """The worker has answered `inspect stats`."""
+def reply(cluster: Cluster, agent: Any = None, pid: int = PID) -> None:
+    """Let the worker reply to `inspect stats`."""
     cluster.tracker.on_reply(WORKER, "stats", {"pid": pid, **({} if agent is None else {AGENT: agent})})
 
 
 @pytest.fixture
 def cluster() -> Cluster:
-    """One worker, of which nothing is known yet: what happens to its jobs is held until it is."""
+    """One worker, of which nothing is known yet: events of its jobs are held until it is."""
     return Cluster(agent_seconds=5.0)
 
 
-def test_an_agent_that_answers(cluster: Cluster) -> None:
+def test_an_agent_that_replies(cluster: Cluster) -> None:
     """A worker that sends no heartbeats would otherwise have all of its jobs reported and paid for twice."""
     cluster.run(*WHOLE_RUN)
     assert cluster.tracker.due_for_inspection() == [WORKER]
-    answered(cluster, ANSWER)
+    reply(cluster, REPLY)
     cluster.run(*WHOLE_RUN, external_id="job-2")
     cluster.wait(10)
     assert cluster.walk() == cluster.walk("job-2") == ""
@@ -38,21 +38,21 @@ def test_an_agent_that_answers(cluster: Cluster) -> None:
 
 def test_an_agent_that_only_marks_its_events(cluster: Cluster) -> None:
     """One of an earlier version, or whose worker takes no remote control, would have its jobs reported twice."""
-    answered(cluster)
+    reply(cluster)
     cluster.beat(**MARK)
-    answered(cluster)
+    reply(cluster)
     cluster.run(*WHOLE_RUN)
     cluster.wait(10, beating=None)
     assert cluster.walk() == ""
 
 
-@pytest.mark.parametrize("known_by", ["answer", "heartbeat", "silence"])
+@pytest.mark.parametrize("known_by", ["reply", "heartbeat", "silence"])
 def test_a_worker_without_an_agent(cluster: Cluster, known_by: str) -> None:
-    """What was held while that was not known must not get lost."""
+    """Events that were held while that was not known must not be lost."""
     cluster.run(*WHOLE_RUN)
     assert cluster.walk() == ""
-    if known_by == "answer":
-        answered(cluster)
+    if known_by == "reply":
+        reply(cluster)
     elif known_by == "heartbeat":
         cluster.beat()
     else:
@@ -62,15 +62,15 @@ def test_a_worker_without_an_agent(cluster: Cluster, known_by: str) -> None:
     assert cluster.walk("job-2") == "queued active completed"
 
 
-def test_what_is_held_at_the_end(cluster: Cluster) -> None:
-    """A sidecar that is stopped a second after its start would lose all that it has heard."""
+def test_events_that_are_held_at_the_end(cluster: Cluster) -> None:
+    """A sidecar that is stopped a second after its start would lose all that it has received."""
     cluster.run(*WHOLE_RUN)
     cluster.tracker.finish()
     assert cluster.walk() == "queued active completed"
 
 
 def test_a_busy_worker_of_which_nothing_is_known() -> None:
-    """Held without a bound, what it does would take the sidecar's memory."""
+    """Without a bound, the events held for it would fill the sidecar's memory."""
     cluster = Cluster(agent_seconds=5.0)
     for number in range(4_000):
         cluster.run(*WHOLE_RUN, external_id=f"job-{number}")
@@ -82,8 +82,8 @@ def test_a_busy_worker_of_which_nothing_is_known() -> None:
 @pytest.mark.parametrize(
     "agent",
     [
-        {**ANSWER, "connectionId": "550e8400-e29b-41d4-a716-000000000000"},
-        {**ANSWER, "reports": False},
+        {**REPLY, "connectionId": "550e8400-e29b-41d4-a716-000000000000"},
+        {**REPLY, "reports": False},
         {"connectionId": CONNECTION},
         "a text",
         [],
@@ -91,15 +91,15 @@ def test_a_busy_worker_of_which_nothing_is_known() -> None:
 )
 def test_an_agent_that_does_not_report_to_us(cluster: Cluster, agent: Any) -> None:
     """One of another account, or whose journal can't be written, reports nothing that our user sees."""
-    answered(cluster, agent)
+    reply(cluster, agent)
     cluster.run(*WHOLE_RUN)
     cluster.wait(6)
     assert cluster.walk() == "queued active completed"
 
 
 def test_an_agent_that_can_not_write_any_more(cluster: Cluster) -> None:
-    """From its next heartbeat on, nobody else reports what the worker does."""
-    answered(cluster, ANSWER)
+    """From its next heartbeat on, only the monitor reports the worker's jobs."""
+    reply(cluster, REPLY)
     cluster.beat(**MARK)
     cluster.run(*WHOLE_RUN)
     cluster.beat(**{AGENT: None})
@@ -109,7 +109,7 @@ def test_an_agent_that_can_not_write_any_more(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("pid", [PID, PID + 1])
 def test_a_worker_that_returns_without_its_agent(cluster: Cluster, pid: int) -> None:
-    """In a container it has the same name and number: its jobs would be seen by nobody."""
+    """In a container it has the same name and process id: its jobs would be reported by no process."""
     cluster.take("worker-online", sw_ver="5.7.0", freq=2.0, active=0, **MARK)
     cluster.run(*WHOLE_RUN)
     cluster.take("worker-online", WORKER, pid, sw_ver="5.7.0", freq=2.0, active=0)
@@ -118,33 +118,33 @@ def test_a_worker_that_returns_without_its_agent(cluster: Cluster, pid: int) -> 
     assert (cluster.walk(), cluster.walk("job-2")) == ("", "queued active")
 
 
-def test_a_worker_without_heartbeats_is_asked_again(cluster: Cluster) -> None:
+def test_a_worker_without_heartbeats_is_inspected_again(cluster: Cluster) -> None:
     """Nothing else shows that it was started again without its agent."""
-    answered(cluster, ANSWER)
+    reply(cluster, REPLY)
     cluster.run(*WHOLE_RUN)
     assert cluster.tracker.due_for_inspection() == [WORKER]
     cluster.wait(11)
     cluster.run("received")
     assert cluster.tracker.due_for_inspection() == [WORKER]
-    answered(cluster)
+    reply(cluster)
     cluster.run(*WHOLE_RUN, external_id="job-2")
     assert cluster.walk("job-2") == "queued active completed"
 
 
-@pytest.mark.parametrize("takes_it", ["with an agent", "without", None])
-def test_a_producer_with_an_agent(cluster: Cluster, takes_it: str | None) -> None:
+@pytest.mark.parametrize("worker", ["with an agent", "without", None])
+def test_a_producer_with_an_agent(cluster: Cluster, worker: str | None) -> None:
     """It has reported that the job waits, and knows more of it."""
-    cluster.beat(**(MARK if takes_it == "with an agent" else {}))
+    cluster.beat(**(MARK if worker == "with an agent" else {}))
     cluster.task("sent", **MARK, **{CREATED_AT: CREATED})
     cluster.wait(2)
-    if takes_it:
+    if worker:
         cluster.run(*WHOLE_RUN)
-    assert cluster.walk() == ("active completed" if takes_it == "without" else "")
+    assert cluster.walk() == ("active completed" if worker == "without" else "")
     assert {event["job"]["createdAt"] for event in cluster.jobs()} <= {CREATED}
 
 
 def test_a_producer_with_an_agent_that_is_slower_than_the_worker(cluster: Cluster) -> None:
-    """Its own word is richer: reported by the worker's receipt before it, it would count as the second."""
+    """Its own report has more fields: after one from the worker's receipt, it would count as the second."""
     cluster.beat()
     cluster.task("sent", "job-0", **MARK)
     cluster.run("received", "started")
@@ -155,7 +155,7 @@ def test_a_producer_with_an_agent_that_is_slower_than_the_worker(cluster: Cluste
 
 
 def test_a_producer_without_an_agent(cluster: Cluster) -> None:
-    """A job that no worker takes is seen to wait; one that an agent takes at once is that agent's to report."""
+    """A job that no worker receives is reported to wait; a job that a worker with an agent receives, by that agent."""
     cluster.beat(**MARK)
     cluster.task("sent", "job-1")
     cluster.task("sent", "job-2")
@@ -164,9 +164,9 @@ def test_a_producer_without_an_agent(cluster: Cluster) -> None:
     assert (cluster.walk("job-1"), cluster.walk("job-2")) == ("queued", "")
 
 
-@pytest.mark.parametrize("taken", [True, False])
-def test_a_backlog_in_front_of_agents(cluster: Cluster, taken: bool) -> None:
-    """Each job that waits for a few seconds would be reported to wait by both; one that nobody takes, by nobody."""
+@pytest.mark.parametrize("is_received", [True, False])
+def test_a_backlog_in_front_of_agents(cluster: Cluster, is_received: bool) -> None:
+    """The wait of a job would be reported by both after a few seconds; of a job that no worker receives, by neither."""
     cluster.beat(**MARK)
     cluster.tracker.on_reply(WORKER, "active_queues", [{"name": "q", "routing_key": "q"}])
     cluster.wait(1)
@@ -174,9 +174,9 @@ def test_a_backlog_in_front_of_agents(cluster: Cluster, taken: bool) -> None:
     for _ in range(20):
         cluster.wait(1)
         cluster.beat(**MARK)
-    if taken:
+    if is_received:
         cluster.run(*WHOLE_RUN)
     for _ in range(20):
         cluster.wait(1)
         cluster.beat(**MARK)
-    assert cluster.walk() == ("" if taken else "queued")
+    assert cluster.walk() == ("" if is_received else "queued")

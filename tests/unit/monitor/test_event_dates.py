@@ -16,11 +16,11 @@ ONE, TWO, PRODUCER = (WORKER, PID), ("celery@two", 22), ("gen7@host", 7)
 NO = {"exception": "ValueError('no')", "traceback": ""}
 
 LIVES = {
-    # who says what, in the order in which it happens, and the states of the job; "lost": the first worker is killed
+    # Events and their workers, in the order in which they happen, and the job's states. "lost": worker 1 is killed.
     "succeeds": ("received-1 started-1 succeeded-1", "queued active completed"),
     "fails": ("received-1 started-1 failed-1", "queued active failed"),
     "is terminated": ("received-1 started-1 revoked-1", "queued active cancelled"),
-    "is turned away": ("revoked-1", "queued cancelled"),
+    "is refused": ("revoked-1", "queued cancelled"),
     "is no task": ("unknown-1", "queued failed"),
     "is retried": (
         "received-1 started-1 retried-1 again received-1 started-1 succeeded-1",
@@ -30,7 +30,7 @@ LIVES = {
         "received-1 started-1 retried-1 again received-2 started-2 failed-2",
         "queued active retrying active failed",
     ),
-    "is received elsewhere before it is said to be retried": (
+    "is received elsewhere before it is reported to be retried": (
         "received-1 started-1 again received-2 started-2 retried-1 succeeded-2",
         "queued active retrying active completed",
     ),
@@ -59,61 +59,61 @@ skews = st.sampled_from([0.0, 1e-6, 0.001, 1.5, 5.0, 3_600.0]) | st.floats(-7_20
 pauses = st.sampled_from([0.0, 1e-6, 0.05, 1.2, 3.0])
 
 
-def lived(life: str, skew: dict[tuple[str, int], float], pause: list[float]) -> Cluster:
-    """A monitor that was told the events of a `life`, each a `pause` after the one before."""
+def played(life: str, skew: dict[tuple[str, int], float], pause: list[float]) -> Cluster:
+    """Return a cluster whose monitor received the events of a `life`, every one after a `pause`."""
     cluster = Cluster()
     cluster.beat(*ONE, active=1)
     cluster.beat(*TWO, active=1)
     attempt, name = 0, "app.add"
-    said: list[str] = []
+    is_lost = False
 
-    def say(kind: str, where: tuple[str, int], **fields: object) -> None:
-        cluster.task(kind, "job-1", *where, timestamp=cluster.now + skew[where], **fields)
+    def send(kind: str, sender: tuple[str, int], **fields: object) -> None:
+        cluster.task(kind, "job-1", *sender, timestamp=cluster.now + skew[sender], **fields)
 
-    say("sent", PRODUCER, queue="q")
-    for word, seconds in zip(life.split(), [*pause, *[0.1] * 20], strict=False):
+    send("sent", PRODUCER, queue="q")
+    for step, seconds in zip(life.split(), [*pause, *[0.1] * 20], strict=False):
         end = cluster.now + seconds
         while cluster.now + 1 < end:
             cluster.wait(1)
-            for worker in {TWO} if "lost" in said else {ONE, TWO}:
-                cluster.beat(*worker, active=1)
+            for sender in {TWO} if is_lost else {ONE, TWO}:
+                cluster.beat(*sender, active=1)
         cluster.now = max(end, cluster.now)
-        said.append(word)
-        kind, _, number = word.partition("-")
-        where = TWO if number == "2" else ONE
+        is_lost = is_lost or step == "lost"
+        kind, _, number = step.partition("-")
+        worker = TWO if number == "2" else ONE
         if kind in ("again", "replaced", "published"):
             attempt = attempt + 1 if kind == "again" else 0
             name = "app.other" if kind == "replaced" else name
             if kind == "published":
-                say("sent", PRODUCER, queue="q")
+                send("sent", PRODUCER, queue="q")
         elif kind == "lost":
             cluster.wait(20, beating=TWO, active=1)
         elif kind == "received":
-            say("received", where, retries=attempt, name=name)
+            send("received", worker, retries=attempt, name=name)
         elif kind == "unknown":
-            say("failed", where, exception="NotRegistered('app.add')")
+            send("failed", worker, exception="NotRegistered('app.add')")
         else:
-            about = {"succeeded": {"runtime": seconds}, "rejected": {"requeue": True}, "revoked": {"terminated": True}}
-            say(kind, where, **(NO if kind in ("failed", "retried") else about.get(kind, {})))
+            fields = {"succeeded": {"runtime": seconds}, "rejected": {"requeue": True}, "revoked": {"terminated": True}}
+            send(kind, worker, **(NO if kind in ("failed", "retried") else fields.get(kind, {})))
     cluster.wait(3, beating=TWO)
     return cluster
 
 
 def faults(cluster: Cluster, states: str) -> list[str]:
-    """What a server makes of it that is not as the job was; in sentences."""
+    """Return what a server shows of the job that differs from its life, in sentences."""
     task_events = cluster.jobs()
     steps = [Step.of(json.dumps(event)) for event in task_events]
     walk, aside = history_of(sorted(steps, key=lambda step: step.order))
-    found = [f"{step.state} is no legal step" for step in aside]
+    problems = [f"{step.state} is no legal step" for step in aside]
     seen, last = " ".join(entry.state for entry in walk), task_events[-1]["job"]["state"]
-    found += [f"the walk is {seen}"] * (seen != states)
-    found += [f"it ends as {last}"] * (not states.endswith(last))
+    problems += [f"the walk is {seen}"] * (seen != states)
+    problems += [f"it ends as {last}"] * (not states.endswith(last))
     moments = [event["timestamp"] for event in task_events]
-    found += ["two events of one instant"] * (len(set(moments)) != len(moments))
+    problems += ["two events of one instant"] * (len(set(moments)) != len(moments))
     for event in task_events:
         times = [event["job"].get(name) for name in ("createdAt", "startedAt", "completedAt")]
-        found += [f"{time} is after {event['timestamp']}" for time in times if time and time > event["timestamp"]]
-    return found
+        problems += [f"{time} is after {event['timestamp']}" for time in times if time and time > event["timestamp"]]
+    return problems
 
 
 @given(
@@ -125,8 +125,8 @@ def test_a_jobs_walk_is_legal_and_ends_as_the_job_did(
     life: str, skew: tuple[float, float, float], pause: list[float]
 ) -> None:
     """Hosts whose clocks disagree would otherwise have jobs that ended shown as running, or as lost, for ever."""
-    told, states = LIVES[life]
-    cluster = lived(told, dict(zip((PRODUCER, ONE, TWO), skew, strict=True)), pause)
+    events, states = LIVES[life]
+    cluster = played(events, dict(zip((PRODUCER, ONE, TWO), skew, strict=True)), pause)
     assert faults(cluster, states) == []
     assert not cluster.dropped
 
@@ -134,17 +134,17 @@ def test_a_jobs_walk_is_legal_and_ends_as_the_job_did(
 @pytest.mark.parametrize("life", ["succeeds", "fails", "is terminated", "is retried"])
 def test_a_producer_that_is_ahead(life: str) -> None:
     """1.5 s are enough for a job that waited for 1.2 s and ran for 0.1 s to be active for ever."""
-    told, states = LIVES[life]
-    cluster = lived(told, {PRODUCER: 1.5, ONE: 0.0, TWO: 0.0}, [1.2, 0.0, 0.1, 0.0, 0.0, 0.1])
+    events, states = LIVES[life]
+    cluster = played(events, {PRODUCER: 1.5, ONE: 0.0, TWO: 0.0}, [1.2, 0.0, 0.1, 0.0, 0.0, 0.1])
     assert faults(cluster, states) == []
     record = record_of(json.dumps(event) for event in cluster.jobs())
     assert record["durationMs"] in (100, 101)  # and it ran for as long as it did
 
 
 def test_a_worker_that_is_ahead_and_lost() -> None:
-    """What it ran completes on another worker, whose clock is right: the job is not lost."""
-    told, states = LIVES["outlives its worker"]
-    cluster = lived(told, {PRODUCER: 0.0, ONE: 5.0, TWO: 0.0}, [0.1] * 6)
+    """Its job completes on another worker, whose clock is right: the job is not lost."""
+    events, states = LIVES["outlives its worker"]
+    cluster = played(events, {PRODUCER: 0.0, ONE: 5.0, TWO: 0.0}, [0.1] * 6)
     assert faults(cluster, states) == []
 
 
@@ -160,7 +160,7 @@ def test_a_clock_that_is_set_back_while_a_job_runs() -> None:
 
 
 def test_times_that_agree_are_reported_as_they_are() -> None:
-    """Whoever compares them with a worker's log must find the same."""
+    """A user who compares them with a worker's log must find the same."""
     cluster = Cluster()
     cluster.task("sent", queue="q", timestamp=START + 1)
     cluster.wait(2)

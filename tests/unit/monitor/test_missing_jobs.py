@@ -1,4 +1,4 @@
-"""Jobs that have left their queue, and that no worker speaks of: they do not wait, and those that do are no such."""
+"""Jobs that have left their queue and that no worker reports; jobs that do wait must not be taken for these."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ QUEUE = {"name": "q", "exchange": {"name": "q", "type": "direct"}, "routing_key"
 
 @pytest.fixture
 def cluster() -> Cluster:
-    """One worker, which sends heartbeats, and takes from one queue."""
+    """One worker, which sends heartbeats, and consumes one queue."""
     cluster = Cluster()
     cluster.beat()
-    answer(cluster)
+    reply(cluster)
     return cluster
 
 
-def answer(cluster: Cluster, **tasks: Any) -> None:
-    """The worker is asked what it has, if it is to be, and answers."""
+def reply(cluster: Cluster, **tasks: Any) -> None:
+    """Reply for the worker, if it is to be inspected."""
     if WORKER in cluster.tracker.due_for_inspection():
         cluster.tracker.on_reply(WORKER, "stats", {"pid": PID, "pool": {"implementation": "prefork:TaskPool"}})
         cluster.tracker.on_reply(WORKER, "active_queues", [QUEUE])
-        for what in ("active", "reserved", "scheduled"):
-            cluster.tracker.on_reply(WORKER, what, tasks.get(what, []))
+        for command in ("active", "reserved", "scheduled"):
+            cluster.tracker.on_reply(WORKER, command, tasks.get(command, []))
 
 
-def looked(cluster: Cluster, ready: int = 0, celery_delayed_6: int = 0, **tasks: Any) -> None:
-    """Time goes on until long waits are looked into, with what is found then, and for as long again."""
+def check(cluster: Cluster, ready: int = 0, celery_delayed_6: int = 0, **tasks: Any) -> None:
+    """Let time go on until long waits are checked, with these queue lengths and tasks, and for as long again."""
     for _ in range(70):
         cluster.wait(1, beating=ONE)
         if cluster.tracker.suspected_queues:
             cluster.tracker.on_queue_lengths({"q": ready, "celery_delayed_6": celery_delayed_6})
-        answer(cluster, **tasks)
+        reply(cluster, **tasks)
 
 
-def test_a_job_that_nobody_speaks_of(cluster: Cluster) -> None:
-    """A worker without -E has taken it, or it was purged: it would be shown as queued for years."""
+def test_a_job_that_no_worker_reports(cluster: Cluster) -> None:
+    """A worker without -E has received it, or it was purged: it would be shown as queued for years."""
     cluster.task("sent", **ROUTE)
     cluster.wait(20, beating=ONE)
     assert not cluster.tracker.suspected_queues
-    looked(cluster)
+    check(cluster)
     assert cluster.walk() == "queued unknown"
-    told = cluster.jobs()[-1]["job"]
-    assert told["extensions"]["reason"] == "it has left its queue q, and no worker has reported it"
-    assert told["extensions"]["eventId"] == job_event_id(CONNECTION, "job-1", "unknown", 1)
-    looked(cluster)
+    job = cluster.jobs()[-1]["job"]
+    assert job["extensions"]["reason"] == "it has left its queue q, and no worker has reported it"
+    assert job["extensions"]["eventId"] == job_event_id(CONNECTION, "job-1", "unknown", 1)
+    check(cluster)
     assert cluster.walk() == "queued unknown"  # once
 
 
-def test_a_job_that_is_heard_of_after_all(cluster: Cluster) -> None:
-    """A broker may have held it back: what becomes of it is reported, behind all that was."""
+def test_a_job_whose_events_arrive_after_all(cluster: Cluster) -> None:
+    """A broker may have held it back: its later states are reported, dated after all earlier ones."""
     cluster.task("sent", **ROUTE)
-    looked(cluster)
+    check(cluster)
     early = START + 1
     cluster.task("received", timestamp=early)
     cluster.task("started", timestamp=early + 1)
@@ -67,12 +67,12 @@ def test_a_job_that_is_heard_of_after_all(cluster: Cluster) -> None:
     assert cluster.walk() == "queued unknown active completed"
 
 
-def test_a_retry_that_nobody_speaks_of(cluster: Cluster) -> None:
-    """The next attempt may be taken by a worker without -E just as well."""
+def test_a_retry_that_no_worker_reports(cluster: Cluster) -> None:
+    """A worker without -E may receive the next attempt just as well."""
     cluster.task("sent", **ROUTE)
     cluster.run("received", "started")
     cluster.task("retried", exception="ValueError('no')", traceback="")
-    looked(cluster)
+    check(cluster)
     assert cluster.walk() == "queued active retrying unknown/2"
 
 
@@ -81,50 +81,50 @@ def test_a_retry_that_waits_for_its_time(cluster: Cluster) -> None:
     cluster.task("sent", **ROUTE)
     cluster.run("received", "started")
     cluster.task("retried", exception="ValueError('no')", traceback="")
-    looked(cluster, celery_delayed_6=1)
+    check(cluster, celery_delayed_6=1)
     assert cluster.walk() == "queued active retrying"
-    looked(cluster)
+    check(cluster)
     assert cluster.walk() == "queued active retrying unknown/2"
 
 
-def test_a_worker_that_was_never_heard_of(cluster: Cluster) -> None:
-    """It sends no heartbeats and no events, and its agent reports the job: it shows only as everybody is asked."""
+def test_a_worker_that_was_not_known(cluster: Cluster) -> None:
+    """It sends neither heartbeats nor events, and its agent reports the job: only an inspection of all finds it."""
     cluster.task("sent", **ROUTE)
-    sought = 0
+    discoveries = 0
     for _ in range(70):
         cluster.wait(1, beating=ONE)
         if cluster.tracker.suspected_queues:
             assert not cluster.tracker.due_for_discovery()
             cluster.tracker.on_queue_lengths({"q": 0})
-        answer(cluster)
+        reply(cluster)
         if cluster.tracker.due_for_discovery():
-            sought += 1
+            discoveries += 1
             agent = {"connectionId": CONNECTION, "reports": True}
             cluster.tracker.on_reply("celery@other", "stats", {"pid": 7, AGENT: agent})
             cluster.tracker.on_reply("celery@other", "active_queues", [QUEUE])
-    assert sought == 1
+    assert discoveries == 1
     assert cluster.walk() == "queued"
 
 
 @pytest.mark.parametrize(
-    ("kind", "about", "end"),
+    ("kind", "fields", "end"),
     [
         ("revoked", {}, "cancelled"),
         ("revoked", {"expired": True}, "cancelled"),
         ("failed", {"exception": "NotRegistered('app.add')"}, "failed"),
     ],
 )
-def test_a_job_that_a_worker_turned_away(cluster: Cluster, kind: str, about: dict[str, Any], end: str) -> None:
+def test_a_job_that_a_worker_has_refused(cluster: Cluster, kind: str, fields: dict[str, Any], end: str) -> None:
     """No worker has it and its queue is empty, as it has ended; the next publication under its id is another job."""
     cluster.task("sent", **ROUTE)
     cluster.wait(2, beating=ONE)
-    cluster.task(kind, **about)
-    looked(cluster)
+    cluster.task(kind, **fields)
+    check(cluster)
     assert cluster.walk() == f"queued {end}"
     cluster.task("sent", **ROUTE)
     cluster.run("received", "started")
     cluster.task("succeeded", runtime=1.0)
-    looked(cluster)
+    check(cluster)
     assert cluster.walk() == f"queued {end} queued active completed"
 
 
@@ -133,25 +133,25 @@ def test_a_job_that_waits_in_its_queue(cluster: Cluster, pause: int) -> None:
     """A backlog of hours is no loss."""
     cluster.task("sent", **ROUTE)
     cluster.wait(pause, beating=ONE)
-    looked(cluster, ready=1)
+    check(cluster, ready=1)
     assert cluster.walk() == "queued"
 
 
-@pytest.mark.parametrize("where", ["active", "reserved", "scheduled"])
-def test_a_job_that_a_worker_has(cluster: Cluster, where: str) -> None:
+@pytest.mark.parametrize("command", ["active", "reserved", "scheduled"])
+def test_a_job_that_a_worker_has(cluster: Cluster, command: str) -> None:
     """It has left its queue, and waits or runs in a worker that sends no events."""
     cluster.task("sent", **ROUTE)
     request = {"id": "job-1", "name": "app.add", "time_start": None, "delivery_info": ROUTE}
-    has = [{"request": request, "eta": None}] if where == "scheduled" else [request]
-    looked(cluster, **{where: has})
+    tasks = [{"request": request, "eta": None}] if command == "scheduled" else [request]
+    check(cluster, **{command: tasks})
     assert "unknown" not in cluster.walk()
-    if where == "reserved":
-        looked(cluster)
+    if command == "reserved":
+        check(cluster)
         assert cluster.walk() == "queued unknown"  # it has it no more
 
 
 def test_a_worker_that_does_not_answer(cluster: Cluster) -> None:
-    """It may have the job: a busy solo worker says nothing while it runs one, and has others in hand."""
+    """It may have the job: a busy solo worker sends nothing while it runs one, and has prefetched others."""
     cluster.task("sent", **ROUTE)
     for _ in range(200):
         cluster.wait(1, beating=ONE)
@@ -172,21 +172,21 @@ def test_a_worker_that_does_not_answer(cluster: Cluster) -> None:
 def test_where_a_job_waits_is_not_certain(cluster: Cluster, event: dict[str, Any]) -> None:
     """It is held until its time, or the default queue is named for it where it went elsewhere."""
     cluster.task("sent", **event)
-    looked(cluster)
+    check(cluster)
     assert "unknown" not in cluster.walk()
 
 
-def test_a_queue_from_which_an_agent_takes(cluster: Cluster) -> None:
+def test_a_queue_of_a_worker_with_an_agent(cluster: Cluster) -> None:
     """The agent reports the job, and knows better; its worker may send no events."""
     cluster.beat(sluice_agent=CONNECTION)
     cluster.task("sent", **ROUTE)
-    looked(cluster)  # without its agent
+    check(cluster)  # without its agent
     assert cluster.walk() == "queued"
 
 
 def test_a_standby(cluster: Cluster) -> None:
-    """Another replica hears what becomes of jobs."""
+    """Another replica receives the events of jobs."""
     cluster.task("sent", **ROUTE)
     cluster.tracker.enter_standby()
-    looked(cluster)
+    check(cluster)
     assert cluster.walk() == "queued"

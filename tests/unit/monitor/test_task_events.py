@@ -1,4 +1,4 @@
-"""What is told of jobs, from events in the orders and with the errors that Celery has."""
+"""Reports of jobs, from events in the orders and with the errors that Celery has."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_job_that_succeeds(cluster: Cluster) -> None:
 
 
 def test_sent_after_received(cluster: Cluster) -> None:
-    """A producer's word takes another way than a worker's, and comes late: the job must not wait once more."""
+    """A producer's event takes another way than a worker's, and arrives late: the job must not wait once more."""
     cluster.run(*BEGUN)
     cluster.task("sent", "job-1", "gen7@host", 7, queue="q", exchange="", routing_key="q")
     cluster.run("succeeded")
@@ -50,7 +50,7 @@ def test_sent_after_received(cluster: Cluster) -> None:
 
 
 def test_sent_before_received(cluster: Cluster) -> None:
-    """A job waits from the moment it was published, and its queue and that moment are known of each state."""
+    """A job waits from the moment it was published, and every later state shows its queue and that moment."""
     cluster.task("sent", "job-1", "gen7@host", 7, queue="q", exchange="", routing_key="q")
     cluster.run(*BEGUN, "succeeded")
     assert cluster.walk() == "queued active completed"
@@ -79,13 +79,13 @@ def test_scheduled(cluster: Cluster, kind: str) -> None:
 
 
 def test_an_eta_that_passed_in_the_queue(cluster: Cluster) -> None:
-    """The producer said `scheduled`; `queued` beside it would be a second event of the one publication."""
+    """The producer's agent reported `scheduled`; `queued` beside it would be a second event of the one publication."""
     cluster.task("received", eta="2001-01-01T00:00:00+00:00")
     assert cluster.walk() == "scheduled"
 
 
 def test_an_eta_that_passed_is_left_to_the_agents(cluster: Cluster) -> None:
-    """A producer that publishes with an ETA of now tells `queued`; `scheduled` beside it would be a second event."""
+    """A producer that publishes with an ETA of now reports `queued`; `scheduled` beside it would be a second event."""
     cluster.beat(sluice_agent=CONNECTION)
     cluster.task("received", eta="2001-01-01T00:00:00+00:00")
     cluster.task("sent", eta="2001-01-01T00:00:00+00:00")
@@ -96,7 +96,7 @@ def test_an_eta_that_passed_is_left_to_the_agents(cluster: Cluster) -> None:
 
 
 def test_retries(cluster: Cluster) -> None:
-    """Each attempt is told under its own number, although only `task-received` names it."""
+    """Every attempt is reported under its own number, although only `task-received` names it."""
     for attempt in range(2):
         cluster.task("received", retries=attempt)
         cluster.run("started")
@@ -109,7 +109,7 @@ def test_retries(cluster: Cluster) -> None:
 
 
 def test_retried_after_the_next_attempt_was_received(cluster: Cluster) -> None:
-    """The pool process publishes the retry before its worker hears of it; told in that order it would not be legal."""
+    """The task process publishes the retry before its worker knows of it: in that order it would be no legal walk."""
     cluster.run(*BEGUN)
     cluster.task("received", "job-1", *OTHER, retries=1)
     cluster.task("started", "job-1", *OTHER)
@@ -118,7 +118,7 @@ def test_retried_after_the_next_attempt_was_received(cluster: Cluster) -> None:
     assert cluster.walk() == "queued active retrying active/2 completed/2"
 
 
-def test_the_next_attempt_is_received_before_this_one_is_said_to_have_started(cluster: Cluster) -> None:
+def test_the_next_attempt_is_received_before_this_one_is_reported_to_have_started(cluster: Cluster) -> None:
     """A busy worker reads its broker before its pool, and the job is retried at once."""
     cluster.run("received")
     cluster.task("received", retries=1, eta="2100-01-01T00:00:00")
@@ -129,7 +129,7 @@ def test_the_next_attempt_is_received_before_this_one_is_said_to_have_started(cl
 
 
 def test_both_attempts_in_one_worker(cluster: Cluster) -> None:
-    """Of two attempts that look active at once, the earlier is the one that is retried."""
+    """Of two attempts that look active at once, the earlier is retried."""
     cluster.run(*BEGUN)
     cluster.task("received", retries=1)
     cluster.run("started")
@@ -170,7 +170,7 @@ def test_every_attempt_publishes_the_next_without_a_retry(cluster: Cluster) -> N
 
 
 def test_published_again_before_the_attempt_is_reported_to_be_received(cluster: Cluster) -> None:
-    """A worker sends its events in batches, and what its pool process publishes overtakes them."""
+    """A worker sends its events in batches, and the events of its task process overtake them."""
     cluster.task("sent", queue="q")
     cluster.task("sent", retries=1, queue="q")
     cluster.run(*BEGUN, "succeeded")
@@ -180,7 +180,7 @@ def test_published_again_before_the_attempt_is_reported_to_be_received(cluster: 
 
 
 def test_handed_out_again_after_it_was_retried(cluster: Cluster) -> None:
-    """The second run of the first attempt has published nothing: it has an end of its own."""
+    """The second run of the first attempt has published nothing: its own end must be reported."""
     cluster.run(*BEGUN)
     cluster.task("sent", retries=1)
     cluster.task("retried", exception="ValueError('no')", traceback="")
@@ -189,7 +189,7 @@ def test_handed_out_again_after_it_was_retried(cluster: Cluster) -> None:
 
 
 def test_terminated_after_it_has_published_the_next_attempt(cluster: Cluster) -> None:
-    """Somebody has ended this attempt: that is not what it came to by itself."""
+    """A user has ended this attempt: it did not end by itself."""
     cluster.run(*BEGUN)
     cluster.task("sent", retries=1)
     cluster.task("revoked", terminated=True, signum="SIGTERM", expired=False)
@@ -198,7 +198,7 @@ def test_terminated_after_it_has_published_the_next_attempt(cluster: Cluster) ->
 
 @pytest.mark.parametrize("kinds", [("sent", "received"), ("received", "sent"), ("received",), ("sent",)])
 def test_published_with_retries(cluster: Cluster, kinds: tuple[str, ...]) -> None:
-    """Whoever runs a failed job again so must see that it waits, under the id that agents give to that."""
+    """A user who runs a failed job again this way must see that it waits, under the id that agents give to that."""
     for kind in kinds:
         cluster.task(kind, retries=3, parent_id=None)
     cluster.wait(2)
@@ -221,7 +221,7 @@ def test_published_with_retries_by_a_producer_with_an_agent(cluster: Cluster) ->
 @pytest.mark.parametrize("kinds", [("sent", "received"), ("received", "sent")])
 @pytest.mark.parametrize("retries", [1, 3])
 def test_published_with_retries_after_its_end(cluster: Cluster, kinds: tuple[str, ...], retries: int) -> None:
-    """A failed job that somebody runs again, as its next attempt, waits until a worker takes it."""
+    """A failed job that a user runs again, as its next attempt, waits until a worker receives it."""
     cluster.task("sent", queue="q")
     cluster.run(*BEGUN, "failed")
     cluster.wait(60)
@@ -249,10 +249,10 @@ def test_published_with_retries_after_its_end_and_reported_late(cluster: Cluster
     assert cluster.walk() == "queued active failed queued/2 active/2 completed/2"
 
 
-@pytest.mark.parametrize("about", [{"parent_id": "job-0"}, {"root_id": None, "parent_id": None}])
-def test_an_attempt_of_which_nobody_knows_who_published_it(cluster: Cluster, about: dict[str, Any]) -> None:
+@pytest.mark.parametrize("parents", [{"parent_id": "job-0"}, {"root_id": None, "parent_id": None}])
+def test_an_attempt_whose_publisher_is_not_known(cluster: Cluster, parents: dict[str, Any]) -> None:
     """A retry of a job that another task has published, or of task protocol 1, does not wait for its first run."""
-    cluster.task("received", retries=1, **about)
+    cluster.task("received", retries=1, **parents)
     cluster.task("retried", exception="ValueError('no')", traceback="")
     cluster.run("started", "succeeded")
     assert cluster.walk() == "retrying active/2 completed/2"
@@ -279,7 +279,7 @@ def test_requeued(cluster: Cluster) -> None:
 
 
 def test_redelivered_to_another_worker(cluster: Cluster) -> None:
-    """What a killed worker had in hand runs again elsewhere."""
+    """A job of a killed worker runs again elsewhere."""
     cluster.run(*BEGUN)
     cluster.task("received", "job-1", *OTHER)
     cluster.task("started", "job-1", *OTHER)
@@ -310,15 +310,15 @@ def test_replaced_after_a_retry(cluster: Cluster) -> None:
     assert cluster.ids()[4:] == [id_of("queued", run="+1"), id_of("active", run=run), id_of("completed", run=run)]
 
 
-@pytest.mark.parametrize("last_words", [("retried", "started", "started"), ("started", "started", "retried")])
-def test_a_replacement_that_is_received_before_a_retry_is_heard_of(
-    cluster: Cluster, last_words: tuple[str, ...]
+@pytest.mark.parametrize("last_kinds", [("retried", "started", "started"), ("started", "started", "retried")])
+def test_a_replacement_that_is_received_before_the_event_of_a_retry(
+    cluster: Cluster, last_kinds: tuple[str, ...]
 ) -> None:
-    """A busy worker reads its broker before its pool: the first attempt is retried, and not what replaces it."""
+    """A busy worker reads its broker before its pool: the first attempt is retried, not its replacement."""
     cluster.run(*BEGUN)
     cluster.task("received", retries=1)
     cluster.task("received", name="app.other")
-    for kind in last_words:
+    for kind in last_kinds:
         cluster.task(kind, **({"exception": "ValueError('no')", "traceback": ""} if kind == "retried" else {}))
     cluster.run("succeeded")
     assert cluster.walk() == "queued active retrying active/2 queued active completed"
@@ -328,8 +328,8 @@ def test_a_replacement_that_is_received_before_a_retry_is_heard_of(
 
 
 @pytest.mark.parametrize("order", ["sent first", "received first"])
-def test_replaced_as_its_producer_tells_it_too(cluster: Cluster, order: str) -> None:
-    """Two observers on the two sides of the broker count one replacement, in whichever order they are heard."""
+def test_replaced_as_its_producer_reports_too(cluster: Cluster, order: str) -> None:
+    """The events of both sides of the broker count as one replacement, in whichever order they arrive."""
     cluster.task("sent", queue="q")
     cluster.run(*BEGUN)
     for kind in ("sent", "received") if order == "sent first" else ("received", "sent"):
@@ -338,8 +338,8 @@ def test_replaced_as_its_producer_tells_it_too(cluster: Cluster, order: str) -> 
     assert cluster.walk() == "queued active queued active completed"
 
 
-def test_a_replacement_that_is_published_before_its_predecessor_is_heard_of(cluster: Cluster) -> None:
-    """Workers send their events in batches, and what the pool process publishes overtakes them."""
+def test_a_replacement_that_is_published_before_its_predecessors_events(cluster: Cluster) -> None:
+    """Workers send their events in batches, and the events of a task process overtake them."""
     cluster.task("sent", queue="q")
     cluster.task("sent", name="app.other", queue="q")
     cluster.run(*BEGUN)
@@ -352,7 +352,7 @@ def test_a_replacement_that_is_published_before_its_predecessor_is_heard_of(clus
     assert set(cluster.ids()) == {*expected, id_of("completed", run=run)}
 
 
-def test_a_replacement_that_is_received_before_its_predecessor_is_said_to_have_started(cluster: Cluster) -> None:
+def test_a_replacement_that_is_received_before_its_predecessors_start(cluster: Cluster) -> None:
     """A busy worker reads its broker before its pool."""
     cluster.run("received")
     cluster.task("received", name="app.other")
@@ -362,14 +362,14 @@ def test_a_replacement_that_is_received_before_its_predecessor_is_said_to_have_s
     assert names == ["app.add", "app.add", "app.other", "app.other", "app.other"]
 
 
-@pytest.mark.parametrize("heard", [(), ("received",), ("received", "started")])
-def test_a_producer_that_is_slower_than_a_replacement(cluster: Cluster, heard: tuple[str, ...]) -> None:
-    """A busy host's producer says what it has published when a worker has run it, and replaced it by another task."""
+@pytest.mark.parametrize("received", [(), ("received",), ("received", "started")])
+def test_a_producer_that_is_slower_than_a_replacement(cluster: Cluster, received: tuple[str, ...]) -> None:
+    """A busy host's producer reports its publication when a worker has run the task, and replaced it by another one."""
     late = cluster.event("task-sent", uuid="job-1", name="app.add", args="(1, 2)", kwargs="{}", retries=0, queue="q")
-    cluster.run(*heard)
+    cluster.run(*received)
     cluster.task("sent", name="app.other", queue="q")
     cluster.tracker.take(late)
-    cluster.run(*[kind for kind in BEGUN if kind not in heard])
+    cluster.run(*[kind for kind in BEGUN if kind not in received])
     cluster.task("received", name="app.other")
     cluster.run("started", "succeeded")
     cluster.wait(2)
@@ -379,10 +379,8 @@ def test_a_producer_that_is_slower_than_a_replacement(cluster: Cluster, heard: t
 
 
 @pytest.mark.parametrize("seconds", [0, 2])
-def test_a_replacement_that_is_published_before_its_predecessor_is_said_to_have_started(
-    cluster: Cluster, seconds: int
-) -> None:
-    """A busy worker hears late that its pool has begun; the pool process has long published what replaces the task."""
+def test_a_replacement_that_is_published_before_its_predecessors_start(cluster: Cluster, seconds: int) -> None:
+    """A busy worker learns late that its pool has begun; the task process has long published the replacement."""
     cluster.run("received")
     cluster.task("sent", queue="q")
     cluster.task("sent", name="app.other", queue="q")
@@ -394,7 +392,7 @@ def test_a_replacement_that_is_published_before_its_predecessor_is_said_to_have_
 
 
 def test_a_task_with_two_names(cluster: Cluster) -> None:
-    """Its producer says the one, its worker the other: it has not replaced itself."""
+    """Its producer sends one name, its worker the other: it has not replaced itself."""
     cluster.task("sent", name="app.add")
     cluster.task("received", name="sum of two")
     cluster.run("started", "succeeded")
@@ -402,17 +400,17 @@ def test_a_task_with_two_names(cluster: Cluster) -> None:
 
 
 def test_an_id_that_is_no_text(cluster: Cluster) -> None:
-    """A caller's own may be a number, or a UUID, which kombu's JSON brings through as one: its events are all told."""
-    owns: list[Any] = [uuid.uuid4(), 7, 7.5]
-    for own in owns:
+    """A caller may choose a number, or a UUID, which kombu's JSON preserves: all events must be reported."""
+    ids: list[Any] = [uuid.uuid4(), 7, 7.5]
+    for external_id in ids:
         for kind in ("received", "started", "succeeded"):
-            cluster.task(kind, own)
-        assert cluster.walk(str(own)) == "queued active completed"
+            cluster.task(kind, external_id)
+        assert cluster.walk(str(external_id)) == "queued active completed"
     assert not cluster.dropped
 
 
 def test_failed_then_rejected(cluster: Cluster) -> None:
-    """Celery 5.7 tells a rejection as a failure first: one verdict."""
+    """Celery 5.7 sends a rejection as a failure first: one verdict."""
     cluster.run(*BEGUN)
     cluster.task("failed", exception="reject requeue=False: no", traceback=f"{TRACEBACK}celery.exceptions.Reject: no\n")
     cluster.task("rejected", requeue=False)
@@ -423,7 +421,7 @@ def test_failed_then_rejected(cluster: Cluster) -> None:
 
 
 def test_rejected_alone(cluster: Cluster) -> None:
-    """Before Celery 5.7 nothing else says that the job has ended."""
+    """Before Celery 5.7 no other event shows that the job has ended."""
     cluster.run(*BEGUN)
     cluster.task("rejected", requeue=False)
     assert cluster.walk() == "queued active"
@@ -459,13 +457,13 @@ def test_succeeded_after_revoked(cluster: Cluster) -> None:
 
 
 def test_failed_after_succeeded(cluster: Cluster) -> None:
-    """A verdict that corrects an earlier one is told."""
+    """A verdict that corrects an earlier one is reported."""
     cluster.run(*BEGUN, "succeeded", "failed")
     assert cluster.walk() == "queued active completed failed"
 
 
 def test_revoked_before_it_was_received(cluster: Cluster) -> None:
-    """A worker that turns a job away has not begun to run it: the id is that of no run."""
+    """A worker that refuses a job has not begun to run it: the id is that of no run."""
     cluster.task("revoked", terminated=False, signum=None, expired=True)
     cluster.wait(2)
     assert cluster.walk() == "cancelled"
@@ -483,30 +481,30 @@ def test_an_unknown_task(cluster: Cluster) -> None:
     assert cluster.jobs()[-1]["job"]["error"] == "NotRegistered: 'no.such'"
 
 
-@pytest.mark.parametrize("word", ["failed", "revoked"])
-def test_turned_away_before_its_producers_word_is_heard(cluster: Cluster, word: str) -> None:
+@pytest.mark.parametrize("kind", ["failed", "revoked"])
+def test_refused_before_its_producers_event(cluster: Cluster, kind: str) -> None:
     """The job's last state must be its end, also where the worker was faster than the producer's event."""
-    about = {"exception": "NotRegistered('no.such')"} if word == "failed" else {"terminated": False, "expired": True}
-    cluster.task(word, **about)
+    fields = {"exception": "NotRegistered('no.such')"} if kind == "failed" else {"terminated": False, "expired": True}
+    cluster.task(kind, **fields)
     cluster.task("sent", name="no.such", queue="q")
     cluster.wait(2)
-    assert cluster.walk() == f"queued {'failed' if word == 'failed' else 'cancelled'}"
+    assert cluster.walk() == f"queued {'failed' if kind == 'failed' else 'cancelled'}"
     assert {job["job"]["name"] for job in cluster.jobs()} == {"no.such"}
 
 
-@pytest.mark.parametrize("word", ["failed", "revoked"])
-def test_turned_away_long_before_its_producers_word_is_heard(cluster: Cluster, word: str) -> None:
-    """The end has been told by then, and must stay the last of the job's states."""
-    about = {"exception": "NotRegistered('no.such')"} if word == "failed" else {"terminated": False, "expired": True}
-    cluster.task(word, **about)
+@pytest.mark.parametrize("kind", ["failed", "revoked"])
+def test_refused_long_before_its_producers_event(cluster: Cluster, kind: str) -> None:
+    """The end has been reported by then, and must stay the last of the job's states."""
+    fields = {"exception": "NotRegistered('no.such')"} if kind == "failed" else {"terminated": False, "expired": True}
+    cluster.task(kind, **fields)
     cluster.wait(2)
     cluster.task("sent", name="no.such", queue="q")
     cluster.wait(2)
-    assert cluster.walk() == f"queued {'failed' if word == 'failed' else 'cancelled'}"
+    assert cluster.walk() == f"queued {'failed' if kind == 'failed' else 'cancelled'}"
 
 
-def test_a_monitor_that_ends_tells_what_it_knows(cluster: Cluster) -> None:
-    """Whoever deploys their sidecar must not pay with what it had heard a second before; what it guesses, others do."""
+def test_a_monitor_that_ends_reports_what_it_knows(cluster: Cluster) -> None:
+    """A restart of the sidecar must not lose events of a second before; its guesses are left to the next one."""
     cluster.task("sent", "job-1", queue="q")
     cluster.task("revoked", "job-2", terminated=False, signum=None, expired=True)
     cluster.run(*BEGUN, external_id="job-3")
@@ -521,8 +519,8 @@ def test_a_monitor_that_ends_tells_what_it_knows(cluster: Cluster) -> None:
     assert cluster.walk("job-4") == "queued active"
 
 
-def test_one_that_cannot_be_told_costs_no_other(cluster: Cluster) -> None:
-    """A fault of ours in one job's last word must not silence the rest of what a monitor knows as it ends."""
+def test_an_event_that_cannot_be_recorded_costs_no_other(cluster: Cluster) -> None:
+    """A fault of ours in one job's last event must not cost the other events that a monitor holds as it ends."""
     cluster.tracker._timers.call(0.5, lambda: 1 // 0, is_fact=True)
     cluster.task("sent", queue="q")
     cluster.tracker.finish()
@@ -530,14 +528,14 @@ def test_one_that_cannot_be_told_costs_no_other(cluster: Cluster) -> None:
     assert cluster.dropped == {"malformed_event": 1}
 
 
-def test_a_process_that_died_before_it_was_noted(cluster: Cluster) -> None:
-    """The pool hands the job to the next process, and says a second time that it started."""
+def test_a_process_that_died_before_its_job_was_recorded(cluster: Cluster) -> None:
+    """The pool hands the job to the next process, and sends a second event that it started."""
     cluster.run(*BEGUN, "started", "succeeded")
     assert cluster.walk() == "queued active completed"
 
 
 def test_never_seen_before(cluster: Cluster) -> None:
-    """A monitor that starts later tells what it hears: the state, and what is known."""
+    """A monitor that starts later reports what it receives: the state, and the fields that are known."""
     cluster.task("succeeded", result="3", runtime=2.0)
     assert cluster.walk() == "completed"
     job = cluster.jobs()[0]["job"]
@@ -547,8 +545,8 @@ def test_never_seen_before(cluster: Cluster) -> None:
     assert cluster.ids() == [id_of("completed")]
 
 
-def test_a_worker_that_says_late_that_it_began_early(cluster: Cluster) -> None:
-    """A solo worker tells of its job when that has ended: its producer's word, of a little later, was told by then."""
+def test_a_worker_that_reports_its_start_late(cluster: Cluster) -> None:
+    """A solo worker sends a job's events when it has ended: its producer's event, dated later, was reported by then."""
     began = [cluster.event(f"task-{kind}", uuid="job-1", name="app.add") for kind in ("received", "started")]
     cluster.task("sent")
     cluster.wait(5)
@@ -563,7 +561,7 @@ def test_a_worker_that_says_late_that_it_began_early(cluster: Cluster) -> None:
     [("app.add [acks_late=False]", "cancelled"), ("app.add [acks_late=True]", "queued"), ("app.add", "unknown")],
 )
 def test_cut_off_by_a_cold_shutdown(cluster: Cluster, registered: str, end: str) -> None:
-    """Whether the job will ever run again depends on when it is acknowledged, which a worker says only if asked."""
+    """Whether the job will ever run again depends on when it is acknowledged, which a worker reports only if asked."""
     cluster.beat(active=1)
     cluster.tracker.on_reply(WORKER, "registered", [registered])
     cluster.run(*BEGUN)
@@ -577,7 +575,7 @@ def test_cut_off_by_a_cold_shutdown(cluster: Cluster, registered: str, end: str)
 
 @pytest.mark.parametrize("registered", ["app.add [acks_late=False]", "app.add [acks_late=True]", "app.add"])
 def test_ended_as_it_was_cut_off(cluster: Cluster, registered: str) -> None:
-    """A shutdown says that it cuts off what has just ended as well: that job is not lost."""
+    """A shutdown sends that it cuts off a run that has just ended as well: that job is not lost."""
     cluster.beat(active=1)
     cluster.tracker.on_reply(WORKER, "registered", [registered])
     cluster.run(*BEGUN)
@@ -590,7 +588,7 @@ def test_ended_as_it_was_cut_off(cluster: Cluster, registered: str) -> None:
 
 @pytest.mark.parametrize("kinds", [("cancelled", "succeeded"), ("succeeded", "cancelled"), ("succeeded",)])
 def test_a_greenlet_that_is_cut_off(cluster: Cluster, kinds: tuple[str, ...]) -> None:
-    """Celery takes its end for a success and acknowledges it, if late: it has done nothing, and will not run again."""
+    """Celery takes its end for a success and acknowledges it, if late: the run did nothing, and is not repeated."""
     cluster.beat(active=1)
     cluster.tracker.on_reply(WORKER, "registered", ["app.add [acks_late=True]"])
     cluster.run(*BEGUN)
@@ -603,14 +601,14 @@ def test_a_greenlet_that_is_cut_off(cluster: Cluster, kinds: tuple[str, ...]) ->
 
 @pytest.mark.parametrize("result", ["3", "None"])
 def test_a_process_that_was_lost_after_its_success(cluster: Cluster, result: str) -> None:
-    """Celery 5.7 has found the stored result, and knows no runtime: the job has completed."""
+    """Celery 5.7 has read the stored result, and knows no runtime: the job has completed."""
     cluster.run(*BEGUN)
     cluster.task("succeeded", result=result, runtime=None)
     assert cluster.walk() == "queued active completed"
 
 
 def test_ignored_tasks() -> None:
-    """A task that its user does not want to hear of is silent from its first event to its last."""
+    """A task that its user ignores is not reported, from its first event to its last."""
     cluster = Cluster(ignore_tasks=("app.*",))
     cluster.run(*BEGUN, "succeeded")
     cluster.task("sent", "job-2", name="other.task")
@@ -619,14 +617,14 @@ def test_ignored_tasks() -> None:
     assert cluster.walk("job-2") == "queued"
 
 
-def test_arguments_are_told_only_through_the_hook(cluster: Cluster) -> None:
-    """An event carries the arguments of every task, whoever may read the endpoint."""
+def test_arguments_are_reported_only_through_the_hook(cluster: Cluster) -> None:
+    """Celery events carry the arguments of every task, and other people may read the endpoint."""
     cluster.run(*BEGUN, "succeeded")
     assert all(not {"args", "result"} & set(event["job"]["extensions"]) for event in cluster.jobs())
-    asked = Cluster(redact=lambda name, value: f"{name} of {len(value)} characters")
-    asked.run(*BEGUN, "succeeded")
-    assert asked.jobs()[0]["job"]["extensions"]["args"] == "args of 6 characters"
-    assert asked.jobs()[-1]["job"]["extensions"]["result"] == "result of 1 characters"
+    with_hook = Cluster(redact=lambda name, value: f"{name} of {len(value)} characters")
+    with_hook.run(*BEGUN, "succeeded")
+    assert with_hook.jobs()[0]["job"]["extensions"]["args"] == "args of 6 characters"
+    assert with_hook.jobs()[-1]["job"]["extensions"]["result"] == "result of 1 characters"
 
 
 @pytest.mark.parametrize(
@@ -642,7 +640,7 @@ def test_arguments_are_told_only_through_the_hook(cluster: Cluster) -> None:
     ],
 )
 def test_malformed_events_are_counted(cluster: Cluster, event: Any) -> None:
-    """Whoever can reach the broker can send anything; one raising event must not end the monitoring of a cluster."""
+    """Any client of the broker can send anything; one raising event must not end the monitoring of a cluster."""
     cluster.tracker.take(event)
     assert cluster.dropped["malformed_event"] == 1
     cluster.run(*BEGUN)
@@ -650,14 +648,14 @@ def test_malformed_events_are_counted(cluster: Cluster, event: Any) -> None:
 
 
 def test_strange_values(cluster: Cluster) -> None:
-    """Fields of the wrong kind are left out, and the rest is told."""
+    """Fields of the wrong type are left out, and the rest is reported."""
     cluster.task("received", retries="two", eta=5, name=None, root_id=[], parent_id=1.5)
     cluster.task("started", timestamp="yesterday")
     cluster.task("succeeded", runtime=float("nan"), result=object())
     assert [event["job"]["state"] for event in cluster.emitted] == ["queued", "active", "completed"]
 
 
-def test_the_clock_of_the_sender_is_told_as_it_is(cluster: Cluster) -> None:
+def test_the_clock_of_the_sender_is_reported_as_it_is(cluster: Cluster) -> None:
     """Celery's own receiver moves it by the zones' difference, which would show a job hours away."""
     cluster.task("received", timestamp=1_790_000_000.5)
     assert cluster.jobs()[0]["timestamp"] == "2026-09-21T14:13:20.500000Z"
@@ -667,7 +665,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "app.py", line 1, in tas
 
 
 def test_an_id_that_is_used_again(cluster: Cluster) -> None:
-    """`nightly-report` is another job each night, with other arguments perhaps: none may be taken for the last one."""
+    """`nightly-report` is another job every night, perhaps with other arguments: none may be taken for the last one."""
     for night in range(3):
         cluster.task("sent", args=f"({night},)", queue="q")
         cluster.task("received", args=f"({night},)")
@@ -680,7 +678,7 @@ def test_an_id_that_is_used_again(cluster: Cluster) -> None:
 
 
 def test_a_producer_that_is_slower_than_its_job(cluster: Cluster) -> None:
-    """Its word of a job that has ended by then is no second publication."""
+    """Its event of a job that has ended by then is no second publication."""
     cluster.run(*BEGUN, "succeeded")
     cluster.task("sent", queue="q")
     cluster.wait(5)

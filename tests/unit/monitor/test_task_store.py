@@ -1,4 +1,4 @@
-"""The memory of tasks: bounded in number, and each task in bytes."""
+"""The store of tasks: bounded in number, and every task in bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_oldest_is_forgotten() -> None:
 
 
 def test_what_is_forgotten_runs_nowhere() -> None:
-    """Tasks that end without an event must not stay in the books of their workers."""
+    """Tasks that end without an event must not stay in the records of their workers."""
     cluster = Cluster(remember=10)
     cluster.beat(active=1)
     for number in range(1_000):
@@ -36,15 +36,15 @@ def test_what_is_forgotten_runs_nowhere() -> None:
 
 
 def test_a_task_that_comes_again_for_ever() -> None:
-    """A job that kills each worker that takes it must not take the monitor's memory as well, nor lose count."""
+    """A job that kills every worker that receives it must not fill the monitor's memory, nor lose count of its runs."""
     task, worker = Task(), Process("celery@one", 11)
     for _ in range(1_000):
         task.add_run(worker)
     assert [run.receipt for run in task.runs] == [*range(992, 1_000)]
 
 
-def test_a_task_of_which_every_other_attempt_is_heard() -> None:
-    """The runs that follow from others count against the same limit."""
+def test_a_task_whose_every_other_attempt_is_received() -> None:
+    """The runs that are inferred from others count against the same limit."""
     cluster = Cluster()
     for attempt in range(100):
         cluster.task("received", retries=2 * attempt + 1)
@@ -63,12 +63,12 @@ def test_bytes_per_task() -> None:
     before, _ = tracemalloc.get_traced_memory()
     for number in range(TASKS * 2):
         external_id, root_id, parent_id = (str(uuid.uuid4()) for _ in range(3))
-        about = {"hostname": f"celery@{number % 20}", "pid": 1, "timestamp": START + number, "uuid": external_id}
+        fields = {"hostname": f"celery@{number % 20}", "pid": 1, "timestamp": START + number, "uuid": external_id}
         ids = {"root_id": root_id, "parent_id": parent_id}
-        message = {**about, "name": f"app.task_{number % 50}", "args": f"({number},)", "retries": 0, **ids}
+        message = {**fields, "name": f"app.task_{number % 50}", "args": f"({number},)", "retries": 0, **ids}
         tracker.take({**message, "type": "task-received", "eta": f"2100-01-01T00:00:00.{number:06}"})
-        tracker.take({**about, "type": "task-started"})
-        tracker.take({**about, "type": "task-succeeded", "runtime": 0.5})
+        tracker.take({**fields, "type": "task-started"})
+        tracker.take({**fields, "type": "task-succeeded", "runtime": 0.5})
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

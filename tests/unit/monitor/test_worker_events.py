@@ -1,4 +1,4 @@
-"""What is told of workers: those that say what they do, and those that fall silent."""
+"""Reports of workers: of those that send events, and of those that fall silent."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_a_worker_comes_and_goes(cluster: Cluster) -> None:
 
 
 def test_a_worker_that_was_there_before(cluster: Cluster) -> None:
-    """A monitor that starts later hears of a worker by its heartbeat."""
+    """A monitor that starts later learns of a worker by its heartbeat."""
     cluster.beat()
     cluster.beat()
     assert cluster.worker_states() == "online"
 
 
-def test_heartbeats_are_told_once_in_the_interval(cluster: Cluster) -> None:
-    """A worker beats every 2 s, and each event counts against a daily allowance."""
+def test_heartbeats_are_reported_once_in_the_interval(cluster: Cluster) -> None:
+    """A worker beats every 2 s, and every event counts against a daily allowance."""
     cluster.wait(61, beating=ONE)
     assert 11 <= cluster.worker_states(beats=True).split().count("heartbeat") <= 13
     silent = Cluster(heartbeat_interval=0)
@@ -56,7 +56,7 @@ def test_heartbeats_are_told_once_in_the_interval(cluster: Cluster) -> None:
 
 
 def test_a_worker_that_returns_within_seconds(cluster: Cluster) -> None:
-    """A broker that is started anew makes each worker go and come: an endpoint that drops repetitions must see both."""
+    """A broker that is restarted makes every worker go and come: an endpoint that drops repetitions must see both."""
     for kind in ("online", "offline", "online"):
         cluster.take(f"worker-{kind}", freq=2.0, active=0)
         cluster.wait(2)
@@ -65,7 +65,7 @@ def test_a_worker_that_returns_within_seconds(cluster: Cluster) -> None:
 
 
 def test_two_monitors_of_one_worker(cluster: Cluster) -> None:
-    """Two sidecars hear the same events, if not at the same time: an endpoint must see what is said twice."""
+    """Two sidecars receive the same events, at different times: an endpoint must recognise what is reported twice."""
     other = Cluster()
     for kind in ("online", "offline", "online"):
         event = cluster.event(f"worker-{kind}", freq=2.0, active=0)
@@ -80,7 +80,7 @@ def test_two_monitors_of_one_worker(cluster: Cluster) -> None:
 
 
 def test_three_missed_heartbeats(cluster: Cluster) -> None:
-    """A worker whose host has died says nothing: it must not look alive."""
+    """A worker whose host has died sends nothing: it must not look alive."""
     cluster.wait(10, beating=ONE)
     cluster.wait(5)
     assert cluster.worker_states() == "online"
@@ -101,7 +101,7 @@ def test_the_interval_is_the_workers_own(cluster: Cluster) -> None:
 
 
 def test_an_answer_to_a_wakeup_names_another_interval(cluster: Cluster) -> None:
-    """The heartbeat that a worker sends when it is asked for one says 5 s, whatever its own interval is."""
+    """The heartbeat that a worker sends on request names 5 s, whatever its own interval is."""
     cluster.beat(freq=2.0)
     cluster.take("worker-heartbeat", freq=5, sw_ver="5.7.0")
     cluster.wait(9)
@@ -109,7 +109,7 @@ def test_an_answer_to_a_wakeup_names_another_interval(cluster: Cluster) -> None:
 
 
 def test_what_a_lost_worker_ran(cluster: Cluster) -> None:
-    """Nobody knows the verdict; when the job runs again, its state is right again."""
+    """The verdict is not known; when the job runs again, its state is right again."""
     cluster.beat(active=1)
     cluster.run("received", "started")
     cluster.run("received", external_id="job-2")
@@ -124,7 +124,7 @@ def test_what_a_lost_worker_ran(cluster: Cluster) -> None:
 
 
 def test_a_lost_worker_that_was_not_lost(cluster: Cluster) -> None:
-    """It was cut off for a while: what it tells afterwards is right."""
+    """It was cut off for a while: its later events are right."""
     cluster.beat(active=1)
     cluster.run("received", "started")
     cluster.wait(10)
@@ -133,7 +133,7 @@ def test_a_lost_worker_that_was_not_lost(cluster: Cluster) -> None:
 
 
 def test_a_process_that_was_replaced_at_once(cluster: Cluster) -> None:
-    """Killed and started again within its heartbeats' time: the worker is there, what it ran is not."""
+    """Killed and restarted within its heartbeats' time: the worker goes on, its runs do not."""
     cluster.beat(active=1)
     cluster.run("received", "started")
     cluster.take("worker-online", WORKER, 12, freq=2.0, active=0)
@@ -144,11 +144,11 @@ def test_a_process_that_was_replaced_at_once(cluster: Cluster) -> None:
 
 
 def test_a_process_that_was_replaced_before_its_first_heartbeat(cluster: Cluster) -> None:
-    """It was killed as soon as it had begun: what it ran must not stay active."""
+    """It was killed as soon as it had begun: its run must not stay active."""
     cluster.run("received", "started")
     cluster.take("worker-online", WORKER, 99, freq=2.0, active=0)
     assert cluster.walk() == "queued active unknown"
-    assert "was started anew" in cluster.jobs()[-1]["job"]["extensions"]["reason"]
+    assert "was restarted" in cluster.jobs()[-1]["job"]["extensions"]["reason"]
 
 
 @pytest.mark.parametrize("mark", [{}, {AGENT: CONNECTION}])
@@ -161,12 +161,12 @@ def test_a_process_that_was_replaced_by_one_of_the_same_number(cluster: Cluster,
     assert "unknown" not in cluster.walk()
     cluster.take("worker-online", freq=2.0, active=0, processed=0, sw_ver="5.7.0", **mark)
     assert cluster.walk().endswith("unknown")
-    assert "was started anew" in cluster.jobs()[-1]["job"]["extensions"]["reason"]
+    assert "was restarted" in cluster.jobs()[-1]["job"]["extensions"]["reason"]
     assert WORKER in cluster.tracker.due_for_inspection()
 
 
 def test_a_worker_that_sends_no_events(cluster: Cluster) -> None:
-    """One without heartbeats and gossip can't be told to: it only answers which tasks it has."""
+    """One without heartbeats and gossip can't be made to: it only replies which tasks it has."""
     first, second = (
         {"id": name, "name": "app.add", "time_start": at, "delivery_info": {"routing_key": "mail"}}
         for name, at in (("job-1", START), ("job-2", START + 40))
@@ -177,8 +177,8 @@ def test_a_worker_that_sends_no_events(cluster: Cluster) -> None:
         reserved = [{**second, "time_start": None}] if passed < 40 else []
         if WORKER in cluster.tracker.due_for_inspection() or not passed:
             answers = {"stats": STATS, "active_queues": QUEUES, "active": active, "reserved": reserved}
-            for what, reply in answers.items():
-                cluster.tracker.on_reply(WORKER, what, reply)
+            for command, reply in answers.items():
+                cluster.tracker.on_reply(WORKER, command, reply)
         cluster.wait(1)
     assert cluster.walk() == "active unknown"
     assert cluster.walk("job-2") == "queued active unknown"
@@ -186,7 +186,7 @@ def test_a_worker_that_sends_no_events(cluster: Cluster) -> None:
 
 
 def test_two_workers_of_one_name(cluster: Cluster) -> None:
-    """A mistake that Celery only warns of must not flood the endpoint with words of going and coming."""
+    """A mistake that Celery only warns of must not flood the endpoint with events of going and coming."""
     cluster.wait(10, beating=ONE)
     for _ in range(10):
         cluster.wait(2, beating=(WORKER, 12))
@@ -195,7 +195,7 @@ def test_two_workers_of_one_name(cluster: Cluster) -> None:
 
 
 def test_a_warm_shutdown(cluster: Cluster) -> None:
-    """`worker-offline` comes before the last word on what the worker still runs."""
+    """`worker-offline` arrives before the last events of the worker's runs."""
     cluster.beat(active=1)
     cluster.run("received", "started")
     cluster.take("worker-offline", freq=2.0, active=1)
@@ -205,8 +205,8 @@ def test_a_warm_shutdown(cluster: Cluster) -> None:
     assert cluster.walk() == "queued active completed"
 
 
-def test_a_shutdown_without_a_last_word(cluster: Cluster) -> None:
-    """A job does not stay active when its worker has said goodbye."""
+def test_a_shutdown_without_the_last_event_of_a_run(cluster: Cluster) -> None:
+    """A job must not stay active when its worker has gone offline."""
     cluster.beat(active=1)
     cluster.run("received", "started")
     cluster.take("worker-offline", freq=2.0, active=1)
@@ -214,8 +214,8 @@ def test_a_shutdown_without_a_last_word(cluster: Cluster) -> None:
     assert cluster.walk() == "queued active unknown"
 
 
-def test_a_shutdown_that_is_heard_of_before_its_job(cluster: Cluster) -> None:
-    """A solo worker says goodbye first, and then what it had to say of its job: that job must not stay active."""
+def test_a_shutdown_whose_event_arrives_before_those_of_a_job(cluster: Cluster) -> None:
+    """A solo worker sends `worker-offline` first, and then the events of its job, which must not stay active."""
     cluster.beat()
     began = [cluster.event(f"task-{kind}", uuid="job-1", name="app.add") for kind in ("received", "started")]
     cluster.take("worker-offline", freq=2.0, active=0)
@@ -226,7 +226,7 @@ def test_a_shutdown_that_is_heard_of_before_its_job(cluster: Cluster) -> None:
 
 
 def test_a_worker_that_reconnects_to_its_broker(cluster: Cluster) -> None:
-    """It says goodbye and comes back while its jobs run on."""
+    """It goes offline and comes back while its jobs run on."""
     cluster.beat(active=1)
     cluster.run("received", "started")
     cluster.take("worker-offline", freq=2.0, active=1)
@@ -239,7 +239,7 @@ def test_a_worker_that_reconnects_to_its_broker(cluster: Cluster) -> None:
 
 
 def test_a_task_that_ends_without_an_event(cluster: Cluster) -> None:
-    """Celery says nothing when a task raises Ignore; its worker's heartbeats say that nothing runs any more."""
+    """Celery sends nothing when a task raises Ignore; its worker's heartbeats show that nothing runs any more."""
     cluster.run("received", "started")
     cluster.beat(active=0)
     cluster.wait(3, beating=ONE)
@@ -250,7 +250,7 @@ def test_a_task_that_ends_without_an_event(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("is_lost", [True, False])
 def test_a_verdict_that_was_on_its_way_for_long(cluster: Cluster, is_lost: bool) -> None:
-    """A shutdown lets heartbeats overtake it, as does a broker that is away: who reads by the time must end with it."""
+    """Heartbeats overtake it in a shutdown, or when the broker is away: sorted by time, it must be the last event."""
     cluster.beat(active=1)
     cluster.run("received", "started")
     cluster.beat(active=1)
@@ -262,7 +262,7 @@ def test_a_verdict_that_was_on_its_way_for_long(cluster: Cluster, is_lost: bool)
 
 
 def test_a_task_that_starts_between_heartbeats(cluster: Cluster) -> None:
-    """It began after the worker had counted what runs."""
+    """It began after the worker had counted its runs."""
     cluster.beat(active=0)
     cluster.run("received", "started")
     cluster.beat(active=0)
@@ -271,7 +271,7 @@ def test_a_task_that_starts_between_heartbeats(cluster: Cluster) -> None:
 
 
 def test_a_worker_with_an_agent_of_its_own(cluster: Cluster) -> None:
-    """It tells of itself, and knows what became of its jobs: only its death is ours to tell."""
+    """Its agent reports it and its jobs: the monitor reports only its death."""
     agent = {AGENT: CONNECTION}
     cluster.take("worker-online", freq=2.0, active=0, sw_ver="5.7.0", **agent)
     cluster.run("received", "started")
@@ -287,7 +287,7 @@ def test_a_worker_with_an_agent_of_its_own(cluster: Cluster) -> None:
 
 
 def test_a_task_that_ended_before_its_busy_worker_was_killed(cluster: Cluster) -> None:
-    """Its agent has told how that ended, of which no event speaks: what it ran as it was killed is another task."""
+    """Its agent has reported that end, which no Celery event shows: the run that was killed is another task's."""
     agent = {AGENT: CONNECTION}
     cluster.beat(active=0, **agent)
     cluster.run("received", "started")
@@ -302,8 +302,8 @@ def test_a_task_that_ended_before_its_busy_worker_was_killed(cluster: Cluster) -
     assert cluster.walk("job-9") == "unknown"
 
 
-def test_an_end_that_is_heard_of_late_is_no_headcount(cluster: Cluster) -> None:
-    """It was over when the worker counted: the other one is what was counted, and must be told when it is killed."""
+def test_an_end_whose_event_is_late_counts_for_no_heartbeat(cluster: Cluster) -> None:
+    """It was over when the worker counted: the worker counted the other run, whose loss must be reported."""
     agent = {AGENT: CONNECTION}
     cluster.run("received", "started")
     cluster.run("received", "started", external_id="job-2")
@@ -316,7 +316,7 @@ def test_an_end_that_is_heard_of_late_is_no_headcount(cluster: Cluster) -> None:
 
 
 def test_a_task_of_which_only_the_agent_knows_the_name(cluster: Cluster) -> None:
-    """Told first and without its name, it would stay nameless: the agent's own word would count as the second."""
+    """Reported first and without its name, it would stay nameless: the agent's own event would count as the second."""
     cluster.beat(active=1, **{AGENT: CONNECTION})
     cluster.run("started", "succeeded")
     cluster.task("revoked", "job-2", terminated=False, signum=None, expired=True)
@@ -325,13 +325,13 @@ def test_a_task_of_which_only_the_agent_knows_the_name(cluster: Cluster) -> None
     assert cluster.walk("job-3") == ""
 
 
-def test_the_agent_of_somebody_else(cluster: Cluster) -> None:
-    """An agent that speaks to another account tells nothing to ours."""
+def test_the_agent_of_another_account(cluster: Cluster) -> None:
+    """An agent that reports to another account reports nothing to ours."""
     cluster.beat(**{AGENT: "550e8400-e29b-41d4-a716-000000000000"})
     assert cluster.worker_states() == "online"
 
 
-def test_what_workers_say_when_they_are_asked(cluster: Cluster) -> None:
+def test_the_replies_of_workers(cluster: Cluster) -> None:
     """Pool, size and queues are in no event."""
     cluster.beat()
     assert cluster.tracker.due_for_inspection() == [WORKER]
@@ -340,37 +340,37 @@ def test_what_workers_say_when_they_are_asked(cluster: Cluster) -> None:
     cluster.tracker.on_reply(WORKER, "active_queues", QUEUES)
     cluster.tracker.on_reply("celery@nobody", "stats", STATS)
     cluster.wait(10, beating=ONE)
-    said = cluster.emitted[-1]["worker"]
-    assert (said["concurrency"], said["queues"], said["metadata"]["pool"]) == (8, ["mail"], "threads")
+    worker = cluster.emitted[-1]["worker"]
+    assert (worker["concurrency"], worker["queues"], worker["metadata"]["pool"]) == (8, ["mail"], "threads")
     assert cluster.tracker.queues() == {"mail"}
     cluster.run("received")
     assert cluster.jobs()[0]["job"]["queue"] == "mail"  # it can have come from nowhere else
 
 
-@pytest.mark.parametrize("what", INSPECT_COMMANDS)
+@pytest.mark.parametrize("command", INSPECT_COMMANDS)
 @pytest.mark.parametrize("reply", [None, [], {}, [None], [[]], [{"id": 5}], {"pool": 7}, [{"name": None}], "text", 5])
-def test_strange_answers(cluster: Cluster, what: str, reply: object) -> None:
-    """A worker of any version, or somebody else, may answer."""
+def test_strange_replies(cluster: Cluster, command: str, reply: object) -> None:
+    """A worker of any version, or another client, may reply."""
     cluster.beat()
-    cluster.tracker.on_reply(WORKER, what, reply)
+    cluster.tracker.on_reply(WORKER, command, reply)
     cluster.run("received", "started", "succeeded")
     assert cluster.walk() == "queued active completed"
 
 
 def test_a_worker_that_is_too_busy_to_answer(cluster: Cluster) -> None:
-    """It is asked a few times more, with longer and longer pauses, and then left alone."""
+    """It is inspected a few times more, with longer and longer pauses, and then left alone."""
     asked = []
     for second in range(600):
         cluster.wait(1, beating=ONE)
         if cluster.tracker.due_for_inspection():
             asked.append(second)
-    pauses = [timers - earlier for earlier, timers in itertools.pairwise(asked)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
     assert len(asked) == 5
     assert pauses == sorted(pauses)
     assert pauses[0] >= 10
 
 
-def test_those_that_return_are_asked_again(cluster: Cluster) -> None:
+def test_those_that_return_are_inspected_again(cluster: Cluster) -> None:
     """Its pool may be another one by now."""
     cluster.beat()
     cluster.tracker.due_for_inspection()
@@ -380,7 +380,7 @@ def test_those_that_return_are_asked_again(cluster: Cluster) -> None:
 
 
 def test_a_gap(cluster: Cluster) -> None:
-    """While the monitor had no connection nobody missed a heartbeat, and some jobs ended unheard."""
+    """While the monitor had no connection, no worker missed a heartbeat, and the ends of some jobs were missed."""
     cluster.beat(active=2)
     cluster.run("received", "started")
     cluster.run("received", "started", external_id="job-2")
@@ -402,7 +402,7 @@ def test_a_gap(cluster: Cluster) -> None:
     assert cluster.jobs("job-3")[0]["job"]["name"] == "app.missed"
 
 
-def test_what_waits_in_a_worker_is_learned(cluster: Cluster) -> None:
+def test_jobs_that_wait_in_a_worker_are_learned(cluster: Cluster) -> None:
     """Jobs that a worker had taken before the monitor came have a name and a queue when they start."""
     cluster.beat()
     info = {"name": "app.add", "delivery_info": {"exchange": "", "routing_key": "mail", "redelivered": False}}
@@ -417,7 +417,7 @@ def test_what_waits_in_a_worker_is_learned(cluster: Cluster) -> None:
 
 
 def test_an_answer_that_comes_before_the_events_it_knows_of(cluster: Cluster) -> None:
-    """Events wait until everybody has answered, so an answer tells of jobs whose events are still to be read."""
+    """Events wait until all workers have replied, so a reply names jobs whose events are still to be read."""
     info = {"name": "app.add", "acknowledged": True}
     cluster.tracker.on_reply(WORKER, "stats", STATS)
     cluster.tracker.on_reply(WORKER, "reserved", [{"id": "job-1", **info}])
@@ -467,7 +467,7 @@ def test_a_monitor_that_was_stopped(cluster: Cluster) -> None:
 
 
 def test_pods_do_not_pile_up(cluster: Cluster) -> None:
-    """Each deployment brings names that never come back."""
+    """Every deployment brings names that never come back."""
     for number in range(500):
         cluster.beat(f"celery@pod-{number}", 1)
         cluster.task("received", f"job-{number}", f"celery@pod-{number}", 1)
