@@ -1,4 +1,4 @@
-"""A cluster that exists in its events alone, and what an observer of it has told."""
+"""A cluster that exists in its events alone, and what a tracker has emitted about it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Event = dict[str, Any]
 
 
 class Cluster:
-    """Events with a clock that goes on by a millisecond with each, so that their order is that of their times."""
+    """Makes events by a clock that advances a millisecond for each, so that their order is that of their times."""
 
     def __init__(self, **options: Any) -> None:
         self.now = START
@@ -35,38 +35,38 @@ class Cluster:
     def _drop(self, reason: str) -> None:
         self.dropped[reason] += 1
 
-    # What happens
+    # Input
 
     def event(self, kind: str, hostname: str = WORKER, pid: int = PID, **fields: Any) -> Event:
-        """An event as it comes off the wire, not yet taken."""
+        """Return an event as it comes off the wire, not yet taken."""
         self.now += 0.001
-        made = {"type": kind, "hostname": hostname, "pid": pid, "utcoffset": -9, "clock": 1, "timestamp": self.now}
-        return {**made, **fields}
+        sender = {"hostname": hostname, "pid": pid, "utcoffset": -9, "clock": 1, "timestamp": self.now}
+        return {"type": kind, **sender, **fields}
 
-    def take(self, kind: str, *where: Any, **fields: Any) -> None:
-        """An event is sent and taken."""
-        self.tracker.take(self.event(kind, *where, **fields))
+    def take(self, kind: str, *sender: Any, **fields: Any) -> None:
+        """Let the tracker take an event; `sender` is a hostname and a pid."""
+        self.tracker.take(self.event(kind, *sender, **fields))
 
-    def task(self, kind: str, external_id: str = "job-1", *where: Any, **fields: Any) -> None:
-        """An event of a task; `task-received` and `task-sent` are completed by what Celery always says."""
+    def task(self, kind: str, external_id: str = "job-1", *sender: Any, **fields: Any) -> None:
+        """Take an event of a task; `task-received` and `task-sent` get the fields that Celery always adds."""
         parent_id = external_id if fields.get("retries") else None  # Celery makes a job the parent of its own retry
         message = {"name": "app.add", "args": "(1, 2)", "kwargs": "{}", "root_id": external_id, "parent_id": parent_id}
         usual = {**message, "retries": 0, "eta": None, "expires": None} if kind in ("received", "sent") else {}
-        self.take(f"task-{kind}", *where, uuid=external_id, **{**usual, **fields})
+        self.take(f"task-{kind}", *sender, uuid=external_id, **{**usual, **fields})
 
     def run(self, *kinds: str, external_id: str = "job-1") -> None:
-        """A task's events, one after another, that need no more than their names."""
+        """Take a task's events, one after another, that need no more than their names."""
         usual = {"succeeded": {"result": "3", "runtime": 0.001}, "failed": {"exception": "ValueError('boom')"}}
         for kind in kinds:
             self.task(kind, external_id, **usual.get(kind, {}))
 
-    def beat(self, *where: Any, active: int = 0, **fields: Any) -> None:
-        """A heartbeat."""
+    def beat(self, *sender: Any, active: int = 0, **fields: Any) -> None:
+        """Take a heartbeat."""
         usual = {"freq": 2.0, "active": active, "sw_ver": "5.7.0", "sw_sys": "Linux"}
-        self.take("worker-heartbeat", *where, **{**usual, **fields})
+        self.take("worker-heartbeat", *sender, **{**usual, **fields})
 
     def wait(self, seconds: float, *, beating: tuple[str, int] | None = None, active: int = 0) -> None:
-        """The clock goes on, second by second, with a heartbeat of `beating` every other second."""
+        """Advance the clock, second by second, with a heartbeat of `beating` every other second."""
         end = self.now + seconds
         while self.now < end:
             self.now += 1.0
@@ -74,25 +74,25 @@ class Cluster:
             if beating and int(self.now) % 2:
                 self.beat(*beating, active=active)
 
-    # What was told
+    # Output
 
     def jobs(self, external_id: str = "job-1") -> list[Event]:
-        """What was told of a job, sorted by time."""
-        found = [event for event in self.emitted if event.get("job", {}).get("externalId") == external_id]
-        return sorted(found, key=lambda event: str(event["timestamp"]))
+        """Return the events emitted about a job, sorted by time."""
+        events = [event for event in self.emitted if event.get("job", {}).get("externalId") == external_id]
+        return sorted(events, key=lambda event: str(event["timestamp"]))
 
     def walk(self, external_id: str = "job-1") -> str:
-        """A job's states; a later attempt's has its number."""
+        """Return a job's states; a later attempt's has its number."""
         steps = [event["job"] for event in self.jobs(external_id)]
         return " ".join(job["state"] + (f"/{job['attempt']}" if job.get("attempt", 1) > 1 else "") for job in steps)
 
     def ids(self, external_id: str = "job-1") -> list[str | None]:
-        """The deduplication ids of what was told of a job."""
+        """Return the deduplication ids of the events emitted about a job."""
         return [event_id_of(event) for event in self.jobs(external_id)]
 
     def worker_states(self, hostname: str = WORKER, *, beats: bool = False) -> str:
-        """What was told of a worker, in order; heartbeats are left out."""
-        found = [
+        """Return the states emitted about a worker, in order; heartbeats are left out."""
+        states = [
             event["worker"]["state"] for event in self.emitted if event.get("worker", {}).get("externalId") == hostname
         ]
-        return " ".join(state for state in found if beats or state != "heartbeat")
+        return " ".join(state for state in states if beats or state != "heartbeat")

@@ -1,4 +1,4 @@
-"""Messages of anybody: whatever stands in any field of them, a job is reported as far as it is known."""
+"""Messages of any sender: with any value in any field, a job is reported as far as it is known."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ JOB_EVENTS: dict[str, dict[str, Any]] = {
     "task-cancelled": {},
 }
 WORKER_EVENTS = ("worker-online", "worker-heartbeat", "worker-offline")
-ANSWERS: dict[str, Any] = {
+REPLIES: dict[str, Any] = {
     "stats": {"pid": PID, "pool": {"implementation": "celery.concurrency.prefork:TaskPool", "max-concurrency": 2}},
     "active_queues": [{"name": "q", "exchange": {"name": "e", "type": "topic"}, "routing_key": "#", "bindings": [{}]}],
     "registered": ["app.add [acks_late=True]"],
@@ -54,7 +54,7 @@ anything = st.recursive(
 @example([("task-received", 7, ["a list"]), ("task-sent", 8, {"a": "dict"})])
 @example([("task-started", 0, "x"), ("task-succeeded", 6, 10**400)])
 def test_no_job_is_dropped_for_a_field(events: list[tuple[str, int, Any]]) -> None:
-    """Clients in other languages, and programs of no good will, would have jobs vanish or seem lost."""
+    """Otherwise clients in other languages, and hostile programs, would make jobs vanish or look lost."""
     cluster = Cluster(redact=lambda _, value: value)
     for kind, number, value in events:
         event = {**SENDER, **JOB_EVENTS[kind]}
@@ -68,7 +68,7 @@ def test_no_job_is_dropped_for_a_field(events: list[tuple[str, int, Any]]) -> No
 
 @given(st.lists(st.tuples(st.sampled_from(WORKER_EVENTS), st.sampled_from(sorted({**SENDER, **VITALS})), anything)))
 def test_no_worker_is_dropped_for_a_field(events: list[tuple[str, str, Any]]) -> None:
-    """One malformed heartbeat would otherwise end what is known of a worker; one that names none is counted."""
+    """Otherwise one malformed heartbeat would end all knowledge of a worker; one that names none is counted."""
     cluster = Cluster()
     nameless = 0
     for kind, field, value in events:
@@ -79,12 +79,12 @@ def test_no_worker_is_dropped_for_a_field(events: list[tuple[str, str, Any]]) ->
     assert cluster.dropped.total() == nameless
 
 
-@given(st.sampled_from(sorted(ANSWERS)), st.lists(st.integers(0, 9), max_size=4), anything)
-def test_no_answer_is_dropped_for_a_part(what: str, path: list[int], value: Any) -> None:
-    """Workers of any version answer, and others on the broker may do so in their name."""
+@given(st.sampled_from(sorted(REPLIES)), st.lists(st.integers(0, 9), max_size=4), anything)
+def test_no_reply_is_dropped_for_a_part(command: str, path: list[int], value: Any) -> None:
+    """Workers of any version reply, and other programs on the broker may do so in their name."""
     cluster = Cluster()
     cluster.beat(sluice_agent=CONNECTION)
-    cluster.tracker.on_reply(WORKER, what, replaced(ANSWERS[what], path, value))
+    cluster.tracker.on_reply(WORKER, command, replaced(REPLIES[command], path, value))
     cluster.wait(10)
     assert not cluster.dropped
 
@@ -93,28 +93,28 @@ def test_no_answer_is_dropped_for_a_part(what: str, path: list[int], value: Any)
     st.lists(anything | st.dictionaries(st.just(WORKER), anything)), st.lists(st.integers(0, 9), max_size=4), anything
 )
 def test_no_worker_is_counted_wrong_for_a_part(replies: list[Any], path: list[int], value: Any) -> None:
-    """Whoever answers in a worker's name would otherwise end the samples of all queues."""
-    found = count_consumers([*replies, {WORKER: replaced([{"name": "q"}, {"name": "r"}], path, value)}])
-    assert all(isinstance(name, str) for name in found.by_queue)
+    """Otherwise a program that replies in a worker's name would end the samples of all queues."""
+    consumers = count_consumers([*replies, {WORKER: replaced([{"name": "q"}, {"name": "r"}], path, value)}])
+    assert all(isinstance(name, str) for name in consumers.by_queue)
 
 
 def replaced(value: Any, path: list[int], by: Any) -> Any:
-    """`value` with the part at `path` replaced; what has no parts is replaced itself."""
+    """Return `value` with the part at `path` replaced; a value without parts is replaced itself."""
     if not path or not value or not isinstance(value, (dict, list)):
         return by
     if isinstance(value, list):
-        place = path[0] % len(value)
-        return [replaced(part, path[1:], by) if number == place else part for number, part in enumerate(value)]
-    place = path[0] % len(value)
+        index = path[0] % len(value)
+        return [replaced(part, path[1:], by) if number == index else part for number, part in enumerate(value)]
+    index = path[0] % len(value)
     return {
-        key: replaced(part, path[1:], by) if number == place else part
+        key: replaced(part, path[1:], by) if number == index else part
         for number, (key, part) in enumerate(value.items())
     }
 
 
 @pytest.mark.parametrize("time_start", [3_591_000_000.0, 12_345.0, "soon", 10**400])
-def test_a_start_that_an_answer_makes_up(time_start: Any) -> None:
-    """Celery says of a job that was given to a process that had gone that it started in 2083."""
+def test_a_start_that_a_reply_makes_up(time_start: Any) -> None:
+    """Celery dates the start of a job in 2083 that it gave to a process that had ended."""
     cluster = Cluster()
     cluster.beat(active=1)
     cluster.tracker.on_reply(WORKER, "active", [{"id": "job-1", "name": "app.add", "time_start": time_start}])
@@ -123,8 +123,8 @@ def test_a_start_that_an_answer_makes_up(time_start: Any) -> None:
 
 
 @pytest.mark.parametrize("at", [3_591_000_000.0, START + 100_000, 12_345.0, -1, float("nan"), 10**400])
-def test_a_clock_that_is_out_of_its_mind(at: float) -> None:
-    """What follows an event is dated behind it: one that names the year 2083 would move the whole job there."""
+def test_a_clock_that_is_far_off(at: float) -> None:
+    """Later events are dated behind an earlier one: one of the year 2083 would move the whole job there."""
     cluster = Cluster()
     cluster.task("sent", queue="q", timestamp=at)
     cluster.wait(2)

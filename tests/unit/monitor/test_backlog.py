@@ -1,4 +1,4 @@
-"""What is read ahead of decoding."""
+"""Messages that are read ahead of decoding."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def raw(body: bytes, content_type: str = "application/json", encoding: str = "ut
     return Raw(body, content_type, encoding, None, 0.0)
 
 
-def test_a_storm_takes_a_fraction_of_its_size_and_loses_nothing() -> None:
-    """Without it the container is killed for its memory in the minute in which everybody looks."""
+def test_a_storm_takes_a_fraction_of_its_size_and_drops_nothing() -> None:
+    """Otherwise the container is killed for its memory in the very minute in which users need it."""
     body, backlog = json.dumps(EVENTS).encode(), Backlog()
     messages = 5_000_000 // len(body)
     for _ in range(messages):
@@ -31,12 +31,12 @@ def test_a_storm_takes_a_fraction_of_its_size_and_loses_nothing() -> None:
 
 
 def test_any_serialiser_that_is_accepted_is_read() -> None:
-    """A cluster may have another `event_serializer` than JSON, and kombu's JSON has forms of its own."""
+    """A cluster may have another `event_serializer` than JSON, and kombu's JSON encodes types that JSON lacks."""
     import datetime
 
-    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
-    content_type, encoding, body = dumps({"type": "task-sent", "eta": moment}, "json")
-    assert list(events_in(raw(body.encode(), content_type, encoding), JSON)) == [{"type": "task-sent", "eta": moment}]
+    eta = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    content_type, encoding, body = dumps({"type": "task-sent", "eta": eta}, "json")
+    assert list(events_in(raw(body.encode(), content_type, encoding), JSON)) == [{"type": "task-sent", "eta": eta}]
     content_type, encoding, body = dumps(EVENTS, "yaml")
     assert (
         list(events_in(raw(body.encode(), content_type, encoding), prepare_accept_content({"yaml", "json"}))) == EVENTS
@@ -44,8 +44,8 @@ def test_any_serialiser_that_is_accepted_is_read() -> None:
 
 
 @pytest.mark.parametrize("serialiser", ["pickle", "yaml"])
-def test_a_serialiser_that_is_not_accepted_is_not(serialiser: str) -> None:
-    """A pickle runs whatever code its sender likes."""
+def test_a_serialiser_that_is_not_accepted_is_refused(serialiser: str) -> None:
+    """A pickle runs any code that its sender chooses."""
     content_type, encoding, body = dumps(EVENTS, serialiser)
     with pytest.raises(Exception, match="Refusing"):
         list(events_in(raw(body if isinstance(body, bytes) else body.encode(), content_type, encoding), JSON))

@@ -1,4 +1,4 @@
-"""Which queue a task is in, from what workers say of their queues."""
+"""The queue of a task, by the queues and bindings that workers report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOUND = {
     ("exchange", "routing_key", "queue"),
     [
         ("", "mail", "mail"),
-        ("", "never.heard.of", "never.heard.of"),
+        ("", "not.reported", "not.reported"),
         ("post", "letter", "mail"),
         ("shop", "order.created.eu", "orders"),
         ("shop", "stock.audit", "audit"),
@@ -30,14 +30,14 @@ BOUND = {
     ],
 )
 def test_where_a_message_goes(exchange: str, routing_key: str, queue: str | None) -> None:
-    """Exchange and routing key decide, as the queues are bound."""
+    """Exchange and routing key select the queue, as the queues are bound."""
     bindings = Bindings()
-    assert [bindings.learn(each) for each in (TOPIC, DIRECT, BOUND)] == ["orders", "mail", "audit"]
+    assert [bindings.learn(entry) for entry in (TOPIC, DIRECT, BOUND)] == ["orders", "mail", "audit"]
     assert bindings.queue_of({"exchange": exchange, "routing_key": routing_key}) == queue
 
 
 def test_the_default_queue_that_celery_names_instead() -> None:
-    """A task that is published to an exchange is said to be in the default queue, where it never was."""
+    """Celery reports a task that is published to an exchange in the default queue, where it never was."""
     cluster = Cluster()
     cluster.beat()
     cluster.task("sent", "job-1", "gen7@host", 7, queue="celery", exchange="post", routing_key="letter")
@@ -45,11 +45,11 @@ def test_the_default_queue_that_celery_names_instead() -> None:
     cluster.task("sent", "job-2", "gen7@host", 7, queue="celery", exchange="post", routing_key="letter")
     cluster.wait(2)
     queues = [cluster.jobs(job)[0]["job"]["queue"] for job in ("job-1", "job-2")]
-    assert queues == ["celery", "mail"]  # before a worker has said how its queues are bound nobody knows better
+    assert queues == ["celery", "mail"]  # the first: before a worker has reported its bindings
 
 
 def test_queues_without_end() -> None:
-    """A queue for each user, or for each reply, does not fill the memory."""
+    """A queue for every user, or for every reply, must not fill the memory."""
     bindings = Bindings()
     for number in range(15_000):
         bindings.queue_of({"exchange": "", "routing_key": f"reply.{number}"})

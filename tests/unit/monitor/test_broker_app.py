@@ -1,4 +1,4 @@
-"""The address of a broker that may change while it is watched."""
+"""The address of a broker, which may change while it is monitored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sluice_agent.monitor.broker_app import AddressFile, BrokerApp
 def test_the_last_good_address_is_used_while_the_file_holds_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A secret that is being written is empty for a moment: the broker on localhost is not the one that was meant."""
+    """A secret that is being written is empty for a moment: the monitor must not connect to localhost instead."""
     file = tmp_path / "broker"
     file.write_text("redis://one:1/0\n")
     app = BrokerApp(AddressFile(file), {})

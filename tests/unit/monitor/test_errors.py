@@ -1,4 +1,4 @@
-"""The error of a job, read from what an event has of it: a repr and a printed traceback."""
+"""The error of a job, parsed from the fields of an event: a repr and a printed traceback."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CAUSE = "\nThe above exception was the direct cause of the following exception:\
 
 
 def raised(exception: BaseException) -> str:
-    """The traceback of `exception`, as Celery sends it."""
+    """Return the traceback of `exception`, as Celery sends it."""
 
     def task() -> NoReturn:
         raise exception
 
     try:
         task()
-    except BaseException as error:  # noqa: BLE001 - whatever it is
+    except BaseException as error:  # noqa: BLE001 - of any class
         return "".join(traceback.format_exception(error))
 
 
@@ -54,35 +54,35 @@ class OddlyPrintedError(Exception):
     ],
 )
 def test_an_error_that_is_printed(exception: BaseException, expected: str) -> None:
-    """The words that a user searches for are those in the worker's log."""
+    """Users search for the text that is in the worker's log."""
     event = {"exception": repr(exception), "traceback": raised(exception)}
     assert error_of(event) == (expected, event["traceback"])
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=40))
 def test_any_message(message: str) -> None:
-    """Whatever a message looks like, it is told as it is, but for the space around it."""
+    """Any message is reported unchanged, but for the space around it."""
     error = ValueError(message)
-    found, _ = error_of({"exception": repr(error), "traceback": raised(error)})
-    assert found.partition(":")[2].strip() == message.strip()
+    text, _ = error_of({"exception": repr(error), "traceback": raised(error)})
+    assert text.partition(":")[2].strip() == message.strip()
 
 
 @pytest.mark.parametrize("shown", ["ExceptionWithTraceback()", "<Unrepresentable <class 'app.Odd'>: ...>", "", None])
 def test_a_wrapper_for_an_exception(shown: str | None) -> None:
-    """Celery puts its own wrapper in the place of the error; the traceback names it."""
-    drop = "Worker exited prematurely: signal 9 (SIGKILL) Job: 1."
-    event = {"exception": shown, "traceback": f"{HEAD}billiard.exceptions.WorkerLostError: {drop}\n"}
-    assert error_of(event)[0] == f"WorkerLostError: {drop}"
+    """Celery sends its own wrapper in place of the error; the traceback names the error."""
+    message = "Worker exited prematurely: signal 9 (SIGKILL) Job: 1."
+    event = {"exception": shown, "traceback": f"{HEAD}billiard.exceptions.WorkerLostError: {message}\n"}
+    assert error_of(event)[0] == f"WorkerLostError: {message}"
 
 
 def test_an_error_with_a_cause() -> None:
-    """The error is the last one; the causes stand in the traceback."""
+    """The error is the last one; the causes are in the traceback."""
     event = {"exception": "ValueError('outer')", "traceback": f"{HEAD}KeyError: 'x'\n{CAUSE}{HEAD}ValueError: outer\n"}
     assert error_of(event)[0] == "ValueError: outer"
 
 
 def test_an_error_that_could_not_be_pickled() -> None:
-    """The traceback names the wrapper, and the repr the error."""
+    """The traceback names the wrapper, and the repr names the error."""
     wrapper = "celery.utils.serialization.UnpickleableExceptionWrapper: LockError('holds a lock')"
     event = {"exception": "LockError('holds a lock')", "traceback": f"{HEAD}{wrapper}\n"}
     assert error_of(event)[0] == "LockError: holds a lock"
@@ -106,7 +106,7 @@ def test_why_a_job_is_retried() -> None:
 
 @pytest.mark.parametrize("when", [None, 0.0, 30, datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)])
 def test_why_a_job_is_retried_in_the_workers_own_process(when: Any) -> None:
-    """In threads, say, Celery sends the repr of its `Retry` with the cause in it: users search for the cause."""
+    """In thread pools and others Celery sends the repr of its `Retry` around the cause: users search for the cause."""
     for cause in (ValueError("again"), ValueError("3), 4"), KeyError()):
         expected, _ = cause_of({"exception": repr(cause)})
         retry = Retry(exc=cause, when=when)
@@ -118,34 +118,34 @@ def test_why_a_job_is_retried_in_the_workers_own_process(when: Any) -> None:
     assert cause_of(event)[0] == f"Retry: {bare}"
 
 
-def noted(exception: Exception, *notes: str) -> Exception:
-    """`exception` with these notes, where this Python has such."""
+def with_notes(exception: Exception, *notes: str) -> Exception:
+    """Return `exception` with these notes, where this Python supports them."""
     for note in notes:
         if hasattr(exception, "add_note"):
             exception.add_note(note)
     return exception
 
 
-def of_a_group() -> Iterator[Exception]:
-    """What a job may raise that holds other exceptions."""
+def group_errors() -> Iterator[Exception]:
+    """Yield exceptions that hold other exceptions, as a job may raise them."""
     group = getattr(builtins, "ExceptionGroup", None)
     if group is None:  # Python 3.10
         return
-    inner = noted(ValueError("inner"), "of the inner one")
+    inner = with_notes(ValueError("inner"), "of the inner one")
     yield group("several", [inner, KeyError("x")])
-    yield noted(group("several\nof them", [inner, group("nested", [raised_here(inner)])]), "of all", "two\nlines")
+    yield with_notes(group("several\nof them", [inner, group("nested", [raised_here(inner)])]), "of all", "two\nlines")
     yield caused_by(group("chained", [inner]), ValueError("before"))
     yield caused_by(RuntimeError("outer"), raised_here(group("before", [raised_here(inner)])))
 
 
 def raised_here(exception: Exception) -> Exception:
-    """`exception`, with a traceback of its own."""
+    """Return `exception` once it has been raised, with a traceback."""
     raised(exception)
     return exception
 
 
 def caused_by(exception: Exception, cause: Exception) -> Exception:
-    """`exception`, raised from `cause`."""
+    """Return `exception`, raised from `cause`."""
     exception.__cause__ = cause
     return exception
 
@@ -153,16 +153,16 @@ def caused_by(exception: Exception, cause: Exception) -> Exception:
 @pytest.mark.parametrize(
     "exception",
     [
-        noted(ValueError("boom"), "see the manual"),
-        noted(ValueError("two\nlines"), "and\ntwo", "and one"),
-        noted(KeyError("key"), ""),
-        noted(ValueError(), "all that is known"),
-        *of_a_group(),
+        with_notes(ValueError("boom"), "see the manual"),
+        with_notes(ValueError("two\nlines"), "and\ntwo", "and one"),
+        with_notes(KeyError("key"), ""),
+        with_notes(ValueError(), "all that is known"),
+        *group_errors(),
     ],
 )
 @pytest.mark.parametrize("pool", ["prefork", "others"])
-def test_a_monitor_and_an_agent_word_it_alike(exception: Exception, pool: str) -> None:
-    """Whoever looks for an error, or groups jobs by it, finds it whichever of the two has reported it."""
+def test_a_monitor_and_an_agent_report_the_same_error(exception: Exception, pool: str) -> None:
+    """Users who search for an error, or group jobs by it, must find it, whichever of the two has reported it."""
     traceback = raised(exception)
     shown = repr(exception) if pool == "prefork" else "ExceptionWithTraceback()"
     error, stacktrace = error_of({"exception": shown, "traceback": traceback})
