@@ -32,8 +32,9 @@ def health_of(settings: Settings, directory: Path, state: MonitorState | None) -
     """Return the present health: ready if `status` finds no problem and a monitor is connected to its broker."""
     names = destinations(settings)
     report = report_on(directory, names)
-    found = problems_of(report, names, settings.journal_max_bytes)
-    problems = {"_".join(filter(None, (problem.problem, problem.destination))): problem.what for problem in found}
+    problems = {}
+    for problem in problems_of(report, names, settings.journal_max_bytes):
+        problems["_".join(filter(None, (problem.problem, problem.destination)))] = problem.what
     if state is not None and not state.connected:
         reason = (
             f"nothing was received from the broker for {state.silent_seconds:.0f} s"

@@ -38,6 +38,7 @@ def problems_of(report: Report, names: Iterable[str], max_bytes: int) -> list[Pr
 
 
 def holder_text(shipper: Mapping[str, object]) -> str:
+    """Return a description of `shipper`, the process that ships."""
     return f"process {shipper.get('pid')} on {shipper.get('hostname')}"
 
 

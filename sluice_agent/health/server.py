@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             status, body, content_type = self._respond(path)
         except Exception as error:  # noqa: BLE001 - a probe must get the error, and the server go on
-            complain("health", "%s can't be answered (%s: %s).", path, type(error).__name__, error)
+            complain("health", "Could not answer %s (%s: %s): the probe gets 503.", path, type(error).__name__, error)
             status, body, content_type = 503, f"internal_error: {type(error).__name__}: {error}\n".encode(), _TEXT
         self.send_response(status)
         self.send_header("Content-Type", content_type)

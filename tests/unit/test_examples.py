@@ -1,4 +1,4 @@
-"""The deployments in examples/: each is read by its own format's checker, and by the agent whose variables it sets."""
+"""The deployments in examples/: checked by the validators of their formats, and by the agent's settings."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ UNIT = EXAMPLES / "systemd" / "sluice-monitor.service"
 OLDEST_KUBERNETES, NEWEST_KUBERNETES = "1.29", "1.37"  # native sidecars are on by default since 1.29
 
 
-def read_by_the_agent(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The settings in `variables`; the test fails where one is unknown or malformed."""
-    known = {f"SLUICE_{name.upper()}" for name in Settings.model_fields} | options_from_the_environment()
-    ours = {name: value for name, value in variables.items() if name.startswith("SLUICE_")}
-    assert ours.keys() <= known
+def settings_from(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings in `variables`; fail if one is unknown or malformed."""
+    known = {f"SLUICE_{name.upper()}" for name in Settings.model_fields} | variables_of_options()
+    agent_variables = {name: value for name, value in variables.items() if name.startswith("SLUICE_")}
+    assert agent_variables.keys() <= known
     for name in known:
         monkeypatch.delenv(name, raising=False)
-    for name, value in ours.items():
+    for name, value in agent_variables.items():
         monkeypatch.setenv(name, value)
     return Settings()
 
 
-def options_from_the_environment() -> set[str]:
-    """The variables that options of our commands are read from."""
-    found: set[str] = set()
+def variables_of_options() -> set[str]:
+    """Return the variables from which options of our commands are read."""
+    names_of_options: set[str] = set()
     for command in main.commands.values():
         for parameter in command.params:
             names = parameter.envvar or ()
-            found |= {names} if isinstance(names, str) else set(names)
-    return found
+            names_of_options |= {names} if isinstance(names, str) else set(names)
+    return names_of_options
 
 
-def understood(command: list[str]) -> None:
-    """The test fails where one of our commands, or an option of it, does not exist."""
+def check_command(command: list[str]) -> None:
+    """Fail if `command` is one of ours and does not exist, or has no such option."""
     if command[0].endswith("sluice-agent"):
         name, *arguments = command[1:]
         main.commands[name].make_context(name, arguments, resilient_parsing=True)
@@ -58,7 +58,7 @@ def understood(command: list[str]) -> None:
 
 
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every pod of the Kubernetes examples."""
+    """Yield every pod of the Kubernetes examples."""
     for file in KUBERNETES:
         for document in yaml.safe_load_all(file.read_text()):
             if "template" in document.get("spec", {}):
@@ -66,14 +66,14 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def variables(container: dict[str, Any]) -> dict[str, str]:
-    """What a container's environment holds; for a secret, something of its kind."""
+    """Return the environment of a container, with a placeholder for every secret."""
     secrets = {"SLUICE_API_KEY": "sk_secret", "SLUICE_BROKER_URL": "redis://redis"}
-    return {one["name"]: one.get("value") or secrets[one["name"]] for one in container["env"]}
+    return {entry["name"]: entry.get("value") or secrets[entry["name"]] for entry in container["env"]}
 
 
 @pytest.mark.parametrize("version", [OLDEST_KUBERNETES, NEWEST_KUBERNETES])
 @pytest.mark.parametrize("file", KUBERNETES, ids=lambda file: file.name)
-def test_kubernetes_takes_it(file: Path, version: str) -> None:
+def test_kubernetes_accepts_it(file: Path, version: str) -> None:
     """A manifest that the API server refuses, or of which it ignores a misspelt field, is worse than none."""
     documents = list(yaml.safe_load_all(file.read_text()))
     assert documents
@@ -82,7 +82,7 @@ def test_kubernetes_takes_it(file: Path, version: str) -> None:
 
 
 def test_the_kubernetes_check_can_fail() -> None:
-    """A checker that takes everything checks nothing."""
+    """A validator that accepts everything checks nothing."""
     document = list(yaml.safe_load_all(KUBERNETES[0].read_text()))[-1]
     document["spec"]["template"]["spec"]["containers"][0]["volumeMount"] = []
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -90,15 +90,15 @@ def test_the_kubernetes_check_can_fail() -> None:
 
 
 @pytest.mark.parametrize(("name", "pod"), list(pods()), ids=lambda value: value if isinstance(value, str) else "")
-def test_the_agent_takes_what_kubernetes_gives_it(
+def test_the_agent_accepts_the_variables_of_kubernetes(
     name: str, pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable that does not exist is ignored in silence; a volume that is not shared is a journal nobody ships."""
+    """A variable that does not exist is ignored silently; a journal on a volume that is not shared is never shipped."""
     containers = [*pod.get("initContainers", ()), *pod["containers"]]
     for container in containers:
-        settings = read_by_the_agent(variables(container), monkeypatch)
+        settings = settings_from(variables(container), monkeypatch)
         assert settings.active
-        understood(container["args"])
+        check_command(container["args"])
         [mount] = container["volumeMounts"]
         assert str(settings.state_dir) == mount["mountPath"]
         assert container["securityContext"]["readOnlyRootFilesystem"]
@@ -112,27 +112,27 @@ def test_the_agent_takes_what_kubernetes_gives_it(
     }
     assert [container["name"] for container in containers if "SLUICE_API_KEY" in variables(container)] == [
         containers[0]["name"]
-    ], "one of a pod knows the key"
+    ], "one container of a pod has the key"
 
 
-def test_compose_takes_it() -> None:
-    """By the schema of the compose specification."""
+def test_compose_accepts_it() -> None:
+    """Docker refuses a file that violates the schema of the compose specification."""
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
-    ended = subprocess.run(check, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    result = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_agent_takes_what_compose_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for Kubernetes: a misspelt variable, or two users of one journal, and nothing is delivered."""
+def test_the_agent_accepts_the_variables_of_compose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for Kubernetes: with a misspelt variable, or two users of one journal, nothing is delivered."""
     compose = yaml.safe_load(COMPOSE.read_text())
-    services = {name: one for name, one in compose["services"].items() if "environment" in one}
+    services = {name: service for name, service in compose["services"].items() if "environment" in service}
     assert set(services) == {"worker", "shipper", "monitor"}
-    given = {"SLUICE_API_KEY": "sk_secret", "SLUICE_CONNECTION_ID": "00000000-0000-4000-8000-000000000000"}
+    values = {"SLUICE_API_KEY": "sk_secret", "SLUICE_CONNECTION_ID": "00000000-0000-4000-8000-000000000000"}
     for service in services.values():
-        told = {name: given.get(name, value) for name, value in service["environment"].items()}
-        settings = read_by_the_agent(told, monkeypatch)
+        environment = {name: values.get(name, value) for name, value in service["environment"].items()}
+        settings = settings_from(environment, monkeypatch)
         assert settings.active
-        understood(service["command"])
+        check_command(service["command"])
         [volume] = service["volumes"]
         name, _, path = volume.partition(":")
         assert name in compose["volumes"]
@@ -143,40 +143,40 @@ def test_the_agent_takes_what_compose_gives_it(monkeypatch: pytest.MonkeyPatch) 
     assert services["worker"]["volumes"] == services["shipper"]["volumes"]
 
 
-def test_systemd_takes_it(tmp_path: Path) -> None:
-    """systemd ignores what it does not understand: a unit that it half understands is one that nobody confines."""
+def test_systemd_accepts_it(tmp_path: Path) -> None:
+    """systemd ignores unknown directives: a misspelt one would leave the monitor unconfined."""
     unit = UNIT.read_text()
-    program = shlex.split(service_of(unit)["ExecStart"])[0]
-    verified = tmp_path / UNIT.name
-    verified.write_text(unit.replace(program, sys.executable))  # it is asked whether the program is there
-    assert said_by_systemd(verified) == ""
-    verified.write_text(unit.replace(program, sys.executable).replace("Restart=always", "Restart=allways"))
-    assert "Failed to parse" in said_by_systemd(verified), "a checker that takes everything checks nothing"
+    program = shlex.split(service_section(unit)["ExecStart"])[0]
+    unit_file = tmp_path / UNIT.name
+    unit_file.write_text(unit.replace(program, sys.executable))  # systemd-analyze checks that the program exists
+    assert systemd_errors(unit_file) == ""
+    unit_file.write_text(unit.replace(program, sys.executable).replace("Restart=always", "Restart=allways"))
+    assert "Failed to parse" in systemd_errors(unit_file), "a validator that accepts everything checks nothing"
 
 
-def test_the_agent_takes_what_systemd_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agent_accepts_the_variables_of_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for Kubernetes."""
-    service = service_of(UNIT.read_text())
-    understood(shlex.split(service["ExecStart"]))
+    service = service_section(UNIT.read_text())
+    check_command(shlex.split(service["ExecStart"]))
     file = (UNIT.parent / "sluice-monitor.env").read_text().splitlines()
     lines = [line for line in file if line and not line.startswith("#")] + shlex.split(service["Environment"])
     lines = [line.replace("%S", "/var/lib") for line in lines]
-    settings = read_by_the_agent(dict(line.partition("=")[::2] for line in lines), monkeypatch)
+    settings = settings_from(dict(line.partition("=")[::2] for line in lines), monkeypatch)
     assert settings.active
     assert str(settings.state_dir) == f"/var/lib/{service['StateDirectory']}"
 
 
-def service_of(unit: str) -> configparser.SectionProxy:
-    """The section that says what runs, and how."""
+def service_section(unit: str) -> configparser.SectionProxy:
+    """Return the section `Service` of a unit."""
     sections = configparser.RawConfigParser(strict=False)
-    sections.optionxform = str  # type: ignore[assignment,method-assign] - the names of options are as they are
+    sections.optionxform = str  # type: ignore[assignment,method-assign] - option names keep their case
     sections.read_string(unit)
     return sections["Service"]
 
 
-def said_by_systemd(unit: Path) -> str:
-    """What `systemd-analyze verify` finds wrong with a unit: it exits with 0 for most of it."""
-    ended = subprocess.run(
+def systemd_errors(unit: Path) -> str:
+    """Return the errors that `systemd-analyze verify` prints for a unit: it exits with 0 for most of them."""
+    result = subprocess.run(
         [binary("systemd-analyze"), "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
     )
-    return ended.stderr
+    return result.stderr
