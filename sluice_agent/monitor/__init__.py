@@ -24,7 +24,7 @@ from sluice_agent.monitor.tracker import Tracker
 __all__ = ["DurableQueue", "Monitor", "MonitorState"]
 
 _AGENT_SECONDS = 5.0  # a worker shows its agent in its heartbeats, one in two seconds, and in a reply to `inspect`
-_MOST_LAG = 5.0  # seconds: with a longer one, an unread event may show that a worker has received the job
+_MAX_LAG_SECONDS = 5.0  # with a longer one, an unread event may show that a worker has received the job
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Monitor:
     def _check_suspected_queues(self) -> None:
         """Pass the suspected queues to the sampler, and the depths that it has read since to the tracker."""
         sampled_at, ready = self._sampler.ready
-        if self._suspected_queues and sampled_at > self._suspected_at and self._receiver.lag_seconds < _MOST_LAG:
+        if self._suspected_queues and sampled_at > self._suspected_at and self._receiver.lag_seconds < _MAX_LAG_SECONDS:
             self._tracker.on_queue_lengths(ready)
         suspected = frozenset(self._tracker.suspected_queues)
         if suspected != self._suspected_queues:

@@ -9,7 +9,7 @@ from typing import Any
 from sluice_agent.monitor.parsing import get_text
 from sluice_agent.routing import binding_matches, strip_delay
 
-_MOST = 10_000  # queues, and routes (an exchange and a routing key), that are remembered
+_MAX_REMEMBERED = 10_000  # queues, and routes (an exchange and a routing key), that are remembered
 _Binding = tuple[str, str, str]
 
 
@@ -30,7 +30,7 @@ class Bindings:
         bindings = queue.get("bindings")
         entries = [queue, *bindings] if isinstance(bindings, list) else [queue]
         bound = tuple(binding for entry in entries if isinstance(entry, Mapping) for binding in _binding(entry))
-        if self._bound.get(name, ()) != bound and len(self._bound) < _MOST:
+        if self._bound.get(name, ()) != bound and len(self._bound) < _MAX_REMEMBERED:
             self._bound[name] = bound
             self._queue_by_route.clear()
         return name
@@ -58,7 +58,7 @@ class Bindings:
     def _routed_to(self, exchange: str, routing_key: str) -> str | None:
         route = exchange, routing_key
         if route not in self._queue_by_route:
-            if len(self._queue_by_route) >= _MOST:
+            if len(self._queue_by_route) >= _MAX_REMEMBERED:
                 self._queue_by_route.clear()
             target = strip_delay(exchange, routing_key)
             names = (
@@ -73,7 +73,7 @@ class Bindings:
         if name is None:
             return None
         name = intern(name)
-        if len(self.names) < _MOST:
+        if len(self.names) < _MAX_REMEMBERED:
             self.names.add(name)
         return name
 

@@ -25,10 +25,10 @@ INSPECT_COMMANDS = ("stats", "active_queues", "registered", "active", "reserved"
 ENABLE = "enable_events"
 _ARGUMENTS = {"registered": {"taskinfoitems": ["acks_late"]}}
 _REPLY_TIMEOUT = 1.0  # Celery's own default: a worker so busy that it takes longer is known by its events
-_MOST_AT_ONCE = 200  # workers that one command is addressed to
+_MAX_WORKERS = 200  # workers that one command is addressed to
 
 _FIRST_PAUSE = 1.0  # seconds until `enable_events` is sent again to a worker; then twice that, and so on
-_LONGEST_PAUSE = 30.0
+_MAX_PAUSE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ class RoundFinished:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """Workers to inspect, and workers to send `enable_events` to; `everyone`: all that there are."""
+    """Workers to inspect, and workers to send `enable_events` to; `all_workers`: all that there are."""
 
     inspect: frozenset[str] = frozenset()
     enable: frozenset[str] = frozenset()
-    everyone: bool = False
+    all_workers: bool = False
 
     def __or__(self, other: _Request) -> _Request:
-        return _Request(self.inspect | other.inspect, self.enable | other.enable, self.everyone or other.everyone)
+        return _Request(self.inspect | other.inspect, self.enable | other.enable, self.all_workers or other.all_workers)
 
 
 class ControlClient:
@@ -77,7 +77,7 @@ class ControlClient:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="sluice-inspector", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sluice-control", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
@@ -97,7 +97,7 @@ class ControlClient:
 
     def discover(self) -> None:
         """Inspect all workers, as there may be some that have not appeared: they send no heartbeats, and no events."""
-        self._requests.put(_Request(everyone=True))
+        self._requests.put(_Request(all_workers=True))
 
     def enable(self, workers: Collection[str]) -> None:
         """Make these workers send events of their tasks. One that does puts a `ControlReply` to `ENABLE`."""
@@ -126,7 +126,7 @@ class ControlClient:
             connection.ensure_connection(
                 max_retries=1, interval_start=0, timeout=self._app.conf.broker_connection_timeout
             )
-            if isinstance(request, int) or request.everyone:
+            if isinstance(request, int) or request.all_workers:
                 if self.enables_events:
                     self._control.enable_events(connection=connection)  # at once, then to each until it acknowledges
                 self._inspect(None, connection)
@@ -181,8 +181,8 @@ def drain(replies: SimpleQueue[ControlReply | RoundFinished]) -> Iterator[Contro
 
 
 def _chunks(workers: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(workers), _MOST_AT_ONCE):
-        yield workers[start : start + _MOST_AT_ONCE]
+    for start in range(0, len(workers), _MAX_WORKERS):
+        yield workers[start : start + _MAX_WORKERS]
 
 
 @dataclass(slots=True)
@@ -228,5 +228,5 @@ class EnableBackoff:
         if backoff.is_acknowledged or now < backoff.due:
             return False
         backoff.due = now + backoff.pause
-        backoff.pause = min(backoff.pause * 2, _LONGEST_PAUSE)
+        backoff.pause = min(backoff.pause * 2, _MAX_PAUSE)
         return True

@@ -18,7 +18,7 @@ from kombu import Connection, Consumer, Message, Queue
 from sluice_agent.monitor.subscription import event_exchange
 
 _PREFETCH = 10_000  # unacknowledged messages: those of two seconds, for which the tracker may hold back events
-_MOST_SEEN = 2 * _PREFETCH
+_MAX_SEEN = 2 * _PREFETCH
 _PRECONDITION_FAILED = 406
 
 
@@ -27,7 +27,7 @@ class DurableQueue:
     """The queue's name, and how far it may grow while no monitor listens; then the oldest messages are removed."""
 
     name: str
-    most_messages: int
+    max_messages: int
     keep_seconds: float
 
 
@@ -45,7 +45,7 @@ class Durable:
     """The subscription to a `DurableQueue`. A message processed but not acknowledged is not processed again."""
 
     is_durable = True
-    most_ahead = 16_000_000
+    read_ahead_limit = 16_000_000
 
     def __init__(self, app: Celery, queue: DurableQueue) -> None:
         self._app = app
@@ -73,7 +73,7 @@ class Durable:
                 "x-single-active-consumer": True,
                 "x-overflow": "drop-head",
             },
-            max_length=self._queue.most_messages,
+            max_length=self._queue.max_messages,
             message_ttl=self._queue.keep_seconds,
         )
         self._channel = channel = connection.channel()
@@ -88,7 +88,7 @@ class Durable:
 
     def connection_lost(self) -> None:
         """Remember the messages that were processed and not acknowledged: the broker redelivers them."""
-        if len(self._seen) > _MOST_SEEN:
+        if len(self._seen) > _MAX_SEEN:
             self._seen = set()
         self._seen.update(digest for _, _, digest in self._unacked)
         self._unacked.clear()

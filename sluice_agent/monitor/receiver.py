@@ -35,7 +35,7 @@ _TICK_EVERY = 1.0
 _PROBE_EVERY = 2.0
 _SILENCE_TIMEOUT = 20.0  # seconds without any sign of life until the connection is given up
 _FIRST_PAUSE = 0.2  # seconds between the first two attempts to connect
-_LONGEST_PAUSE = 3.0  # between the later ones: the monitor must be back at once when a broker has been restarted
+_MAX_PAUSE = 3.0  # between the later ones: the monitor must be back at once when a broker has been restarted
 _STABLE_SECONDS = 5.0  # that a connection must last to be a success: then pauses begin with the first again
 _INSPECTION_TIMEOUT = 4.0  # seconds that events wait for the workers' replies about the jobs that they belong to
 _STANDBY_SECONDS = 10.0  # without a message, after which another replica may have been active; also at the start
@@ -179,7 +179,7 @@ class Receiver:
             if connection is not None and time.monotonic() - begun_at >= _STABLE_SECONDS:
                 failures = 0
             failures += 1
-            pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
+            pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _MAX_PAUSE)
             self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         self._finish()  # once more, for what was read on a lost connection
 
@@ -219,15 +219,15 @@ class Receiver:
         """Return False while an inspection may explain events, or the broker keeps those that can't be written."""
         if self._subscription.is_durable and not self._can_keep():
             return False
-        return not self._inspection.holds_events() or self._backlog.bytes > self._subscription.most_ahead
+        return not self._inspection.holds_events() or self._backlog.bytes > self._subscription.read_ahead_limit
 
     def _read_ahead(self, connection: Connection, wait: float) -> bool:
         """Read what has arrived, as far as there is room; wait `wait` seconds at most. Return whether anything had."""
-        if self._backlog.bytes > self._subscription.most_ahead:
+        if self._backlog.bytes > self._subscription.read_ahead_limit:
             self._stopped.wait(wait)
             return False
         has_read = False
-        while self._backlog.bytes <= self._subscription.most_ahead and self._drain(connection, wait):
+        while self._backlog.bytes <= self._subscription.read_ahead_limit and self._drain(connection, wait):
             has_read, wait = True, 0
         return has_read
 

@@ -19,7 +19,7 @@ _EXPIRES_SECONDS = 120.0  # until RabbitMQ removes the queue of a receiver that 
 class Subscription(Protocol):
     """The source of events, over one connection after the other."""
 
-    most_ahead: int
+    read_ahead_limit: int
     """The most bytes that may be read ahead of decoding: few, where the broker keeps what is not read."""
 
     is_durable: bool
@@ -45,7 +45,7 @@ class Transient:
     """A private queue, fed while its connection lasts, as Celery's own receivers have it: pub/sub on Redis."""
 
     is_durable = False
-    most_ahead = 0
+    read_ahead_limit = 0
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -56,7 +56,7 @@ class Transient:
         """Declare a queue for this connection alone, and consume it."""
         channel = connection.channel()
         is_broker_buffering = connection.transport.driver_type == "amqp"
-        self.most_ahead = 2_000_000 if is_broker_buffering else 24_000_000
+        self.read_ahead_limit = 2_000_000 if is_broker_buffering else 24_000_000
         self._queue_name = f"{self._app.conf.event_queue_prefix}.{uuid4()}"
         queue = Queue(
             self._queue_name,

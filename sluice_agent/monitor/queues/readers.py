@@ -12,8 +12,8 @@ from sluice_agent.monitor.queues.management import Management
 
 _BINDINGS_EVERY = 60.0  # seconds: queues that are bound meanwhile are discovered within a minute
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0  # seconds until RabbitMQ is asked again for an absent queue
-_LONGEST_DELAYED_PAUSE = 900.0  # the same for the queues of delayed delivery, which most clusters never have
+_FIRST_PAUSE, _MAX_PAUSE = 2.0, 60.0  # seconds until RabbitMQ is asked again for an absent queue
+_MAX_DELAYED_PAUSE = 900.0  # the same for the queues of delayed delivery, which most clusters never have
 # kombu's native_delayed_delivery declares all of them at once.
 _DELAYED = tuple(f"celery_delayed_{level}" for level in range(28))
 
@@ -138,7 +138,7 @@ class RabbitMQQueueReader:
         except self._connection.channel_errors:  # absent, not permitted, or exclusive to another connection
             if not self._channel.is_open:  # py-amqp opens it again by itself
                 self._channel = None
-            pause = min(pause * 2, _LONGEST_DELAYED_PAUSE if name in _DELAYED else _LONGEST_PAUSE)
+            pause = min(pause * 2, _MAX_DELAYED_PAUSE if name in _DELAYED else _MAX_PAUSE)
             self._absent[name] = (self._clock() + pause, pause)
             return None
         self._absent.pop(name, None)
