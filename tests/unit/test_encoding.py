@@ -1,4 +1,4 @@
-"""Times as Celery writes them and as the contract does, and events that are made without the model."""
+"""Timestamps, times as Celery writes them, and events that are encoded without the model."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from tests.support.wire import faults
 CONNECTION = str(uuid.uuid4())
 AT = 1_767_225_600.25
 
-moments = st.floats(min_value=-(2**31), max_value=2**33, allow_nan=False)
+times = st.floats(min_value=-(2**31), max_value=2**33, allow_nan=False)
 zones = st.timezones() | st.just(timezone.utc)
 
 
-@given(moments)
+@given(times)
 def test_a_timestamp_is_datetimes_own_to_the_microsecond(seconds: float) -> None:
     """A time that is off by a microsecond sorts two transitions of a fast job into the wrong order."""
     expected = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")
     assert timestamp(seconds) == expected.removesuffix("+00:00") + "Z"
 
 
-@given(moments, moments)
-def test_timestamps_sort_as_their_moments_do(one: float, other: float) -> None:
+@given(times, times)
+def test_timestamps_sort_as_their_times_do(first: float, second: float) -> None:
     """The endpoint orders a job's states by these texts."""
-    early, late = sorted((one, other))
+    early, late = sorted((first, second))
     assert timestamp(early) <= timestamp(late)
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1)))
-def test_a_time_that_travels_through_a_header_does_not_drift(moment: datetime) -> None:
-    """`createdAt` is written by the producer and read by the worker: both must tell the same time."""
+def test_a_time_that_passes_through_a_header_does_not_drift(moment: datetime) -> None:
+    """`createdAt` is written by the producer and read by the worker: both must send the same time."""
     text = moment.isoformat(timespec="microseconds") + "Z"
     assert timestamp_from_iso(text) == text
 
 
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2199, 1, 1), timezones=zones))
-def test_a_time_with_a_zone_is_told_in_utc(moment: datetime) -> None:
+def test_a_time_with_a_zone_is_converted_to_utc(moment: datetime) -> None:
     """An ETA in the user's own zone would be shown hours away from when the job runs."""
     assert timestamp_from_iso(moment.isoformat()) == timestamp_from_iso(moment.astimezone(timezone.utc).isoformat())
 
@@ -55,21 +55,21 @@ def test_a_time_with_a_zone_is_told_in_utc(moment: datetime) -> None:
     ["2026-01-02T03:04:05", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05+00:00", "2026-01-02T05:04:05.000000+02:00"],
 )
 def test_the_forms_that_celery_writes(text: str) -> None:
-    """Celery writes times with and without a zone; the ones without are UTC, whatever the host's clock says."""
+    """Celery writes times with and without a zone; those without are UTC, regardless of the host's zone."""
     assert timestamp_from_iso(text) == "2026-01-02T03:04:05.000000Z"
     assert seconds_from_iso(text) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc).timestamp()
 
 
 @pytest.mark.parametrize("text", [None, "", "soon", "2026-13-01T00:00:00", "Z", 12])
-def test_what_is_no_time_is_none(text: str | None) -> None:
-    """A malformed ETA from somebody else's producer must not cost the event that carries it."""
+def test_a_text_that_is_no_time_gives_none(text: str | None) -> None:
+    """A malformed ETA from another client must not cost the event that carries it."""
     assert timestamp_from_iso(text) is None
     assert seconds_from_iso(text) is None
 
 
 @given(st.text(max_size=700), st.text(max_size=1500), st.text(max_size=300), st.text(max_size=600))
-def test_events_that_pass_by_the_model_keep_the_contract(job_id: str, name: str, queue: str, worker: str) -> None:
-    """The short cut around the model is taken for nearly every event: a fault in it would have batches refused."""
+def test_events_encoded_without_the_model_keep_the_contract(job_id: str, name: str, queue: str, worker: str) -> None:
+    """Nearly every event is encoded without the model: a fault there would have batches refused."""
     facts = JobFacts(job_id or "id", name, queue=queue, worker_id=worker, created_at=timestamp(AT), max_retries=3)
     events = JobEvents(CONNECTION, facts)
     for event in (
@@ -82,7 +82,7 @@ def test_events_that_pass_by_the_model_keep_the_contract(job_id: str, name: str,
         assert Event.model_validate(event).to_wire() == event
 
 
-def test_an_event_tells_what_is_known_and_nothing_else() -> None:
+def test_an_event_has_the_known_fields_and_no_others() -> None:
     """A field that is null or missing is a gap on the job's page, or a refused batch."""
     facts = JobFacts("id", "", attempt=2, extensions={"rootId": "r"})
     line = JobEvents(CONNECTION, facts).event(
@@ -115,7 +115,7 @@ def test_an_event_tells_what_is_known_and_nothing_else() -> None:
     }
 
 
-def test_two_observers_of_a_worker_going_online_tell_one_event() -> None:
+def test_two_observers_of_a_worker_going_online_report_one_event() -> None:
     """Under two ids it would come online twice; one that has been away for a moment does, and must not stay offline."""
     first, second, later = (
         json.loads(worker_event(CONNECTION, "celery@a", 7, WorkerState.ONLINE, at, metadata={"pool": "prefork"}))
@@ -127,7 +127,7 @@ def test_two_observers_of_a_worker_going_online_tell_one_event() -> None:
     assert (first["worker"]["externalId"], first["worker"]["hostname"]) == ("celery@a", "a")
 
 
-def test_heartbeats_are_told_apart() -> None:
+def test_heartbeats_have_different_ids() -> None:
     """Heartbeats under one id would all be duplicates but the first, and the worker would be shown offline."""
     beats = [
         json.loads(worker_event(CONNECTION, "a", 7, WorkerState.HEARTBEAT, AT + n * 5, within=1, metadata={}))
@@ -137,18 +137,18 @@ def test_heartbeats_are_told_apart() -> None:
     assert len({beat["worker"]["metadata"]["eventId"] for beat in beats}) == 2
 
 
-def test_what_an_event_says_takes_the_place_of_what_the_message_said() -> None:
-    """A name that stands twice in one object is refused by strict servers, and its batch with it."""
+def test_an_extension_of_the_event_replaces_that_of_the_message() -> None:
+    """An object with a duplicate name is refused by strict servers, and its batch with it."""
     facts = JobFacts("id", "name", extensions={"rootId": "r", "eta": "2026-01-01T00:00:00.000000Z"})
-    told = JobEvents(CONNECTION, facts)
-    line = told.event(JobState.RETRYING, "RETRY", timestamp(AT), eta="2026-01-02T00:00:00.000000Z")
+    events = JobEvents(CONNECTION, facts)
+    line = events.event(JobState.RETRYING, "RETRY", timestamp(AT), eta="2026-01-02T00:00:00.000000Z")
     assert line.count(b'"eta"') == 1
     assert json.loads(line)["job"]["extensions"]["eta"] == "2026-01-02T00:00:00.000000Z"
-    assert b'"eta":"2026-01-01' in told.event(JobState.COMPLETED, "SUCCESS", timestamp(AT), eta=None)
+    assert b'"eta":"2026-01-01' in events.event(JobState.COMPLETED, "SUCCESS", timestamp(AT), eta=None)
 
 
 @pytest.mark.parametrize("started", [AT + 1e-6, 3_591_000_000.0, 12_345.0])
-def test_a_start_that_can_be_none_is_left_out(started: float) -> None:
+def test_an_impossible_start_is_left_out(started: float) -> None:
     """A job that Celery gave to a process that had just gone was cancelled in 2026, and started in 2083."""
     events = JobEvents(CONNECTION, JobFacts("id", "name"))
     line = events.event(JobState.CANCELLED, "REVOKED", timestamp(AT), started=timestamp(started))
@@ -156,7 +156,7 @@ def test_a_start_that_can_be_none_is_left_out(started: float) -> None:
 
 
 @pytest.mark.parametrize(("created", "shown"), [(AT + 5, AT), (AT - 5, AT - 5), (AT, AT), (12_345.0, None)])
-def test_no_job_is_created_after_what_becomes_of_it(created: float, shown: float | None) -> None:
+def test_no_job_is_created_after_its_events(created: float, shown: float | None) -> None:
     """A producer whose clock is ahead would have its jobs wait for less than no time."""
     events = JobEvents(CONNECTION, JobFacts("id", 'a "createdAt" name', created_at=timestamp(created)))
     job = json.loads(events.event(JobState.ACTIVE, "STARTED", timestamp(AT), started=timestamp(AT)))["job"]

@@ -1,4 +1,4 @@
-"""Deduplication ids: what they depend on, and what not."""
+"""Deduplication ids: the facts that they depend on, and those that they do not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_ids_stay_what_they_were() -> None:
     assert worker_event_id(*WORKER) == "f92ef306ba019922469c0077ae16891a"
 
 
-def test_whatever_differs_in_a_transition_differs_in_its_id() -> None:
+def test_transitions_that_differ_have_different_ids() -> None:
     """Two transitions under one id would be one to the endpoint, and the second would be lost."""
     ids = [
         job_event_id(*JOB),
@@ -66,9 +66,9 @@ def test_an_id_can_be_made_of_any_text(external_id: str, run_name: str) -> None:
 
 
 @given(any_text, any_text, any_text, any_text)
-def test_a_boundary_between_fields_can_not_be_moved(one: str, two: str, other: str, another: str) -> None:
+def test_a_boundary_between_fields_can_not_be_moved(first: str, second: str, third: str, fourth: str) -> None:
     """`ab`+`c` and `a`+`bc` are two jobs: under one id the second would be lost."""
-    plain = [text.replace("\x1f", "") for text in (one, two, other, another)]
+    plain = [text.replace("\x1f", "") for text in (first, second, third, fourth)]
     same = plain[:2] == plain[2:]
     assert (job_event_id(plain[0], plain[1], "active", 1) == job_event_id(plain[2], plain[3], "active", 1)) is same
 
@@ -79,23 +79,28 @@ def test_a_run_is_named_by_its_four_facts() -> None:
     assert run_of("celery@a", 7, 2, redelivered=True) == "celery@a/7/2r"
 
 
-def test_a_run_has_a_name_of_its_own() -> None:
-    """A container that is started again has the same name and number: its runs would be taken for the ones before."""
-    facts = [("celery@a", 1, "life", 0), ("celery@a", 1, "life", 1), ("celery@a", 1, "next", 0), ("celery@b", 1, "", 0)]
-    assert len({agent_run_name(*each) for each in facts}) == len(facts)
+def test_each_run_has_another_name() -> None:
+    """A restarted container has the same name and pid: its runs would be taken for the earlier ones."""
+    facts = [
+        ("celery@a", 1, "token", 0),
+        ("celery@a", 1, "token", 1),
+        ("celery@a", 1, "next", 0),
+        ("celery@b", 1, "", 0),
+    ]
+    assert len({agent_run_name(*fact) for fact in facts}) == len(facts)
 
 
 def test_a_run_belongs_to_the_process_that_executes_it() -> None:
     """A pool may give one receipt to two processes: under one id the end of the second run would be lost."""
-    run_name = agent_run_name("celery@a", 12, "life", 0)
+    run_name = agent_run_name("celery@a", 12, "token", 0)
     assert len({run_in(run_name, ""), run_in(run_name, "123"), run_in(run_name, "124")}) == 3
     assert run_in(run_name, "") == run_name
     assert is_named_by(run_name, 12)
     assert not is_named_by(run_name, 2)
 
 
-def test_a_publication_is_told_apart_where_its_id_may_come_again() -> None:
-    """`nightly-report` waits each night; of an id of Celery's own, whoever receives it names the same event."""
+def test_a_publication_is_distinguished_if_its_id_may_recur() -> None:
+    """`nightly-report` waits every night; for an id that Celery has made, every observer gets the same event id."""
     monday, tuesday = "2026-11-23T03:00:00.000000Z", "2026-11-24T03:00:00.000000Z"
     assert publication_of("nightly-report", monday) != publication_of("nightly-report", tuesday)
     named = str(uuid5(NAMESPACE_DNS, "nightly-report"))

@@ -1,4 +1,4 @@
-"""The model: limits, cutting, text that is not UTF-8, and the two stances."""
+"""The model: limits, cutting, text that is not UTF-8, and its two modes."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def test_any_text_in_any_field_comes_out_valid(field: tuple[str, str], text: str
 
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150, deadline=None)
 @given(st.dictionaries(any_text, anything, max_size=4), st.lists(any_text, max_size=3))
-def test_whatever_the_open_places_hold_comes_out_valid(held: dict[str, Any], queues: list[str]) -> None:
+def test_any_value_of_an_open_field_comes_out_valid(values: dict[str, Any], queues: list[str]) -> None:
     """Captured arguments may hold anything, NaN and half a surrogate pair included; the batch must still be JSON."""
-    for made in (event(extensions=held), event("worker", metadata=held, queues=queues)):
+    for made in (event(extensions=values), event("worker", metadata=values, queues=queues)):
         assert body_faults(body(Event.model_validate(made).to_json())) == []
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.dictionaries(any_text, anything, max_size=4))
-def test_an_event_that_passes_by_the_model_is_encoded_as_validly(held: dict[str, Any]) -> None:
-    """Nearly every event of a job is encoded without the model: the same promise holds there."""
-    assert body_faults(body(encode(event(extensions=held)))) == []
+def test_an_event_encoded_without_the_model_is_valid(values: dict[str, Any]) -> None:
+    """Nearly every event of a job is encoded without the model: the same guarantee is needed there."""
+    assert body_faults(body(encode(event(extensions=values)))) == []
 
 
 @pytest.mark.parametrize(("field", "limit"), LIMITS.items())
@@ -86,7 +86,7 @@ def test_a_text_is_cut_at_its_limit_and_not_before(field: tuple[str, str], limit
 
 
 def test_no_field_of_text_is_without_its_limit_here() -> None:
-    """A limit that is missing above is a limit that no test keeps."""
+    """A limit that is missing above is not tested."""
     limited = {
         (payload, name)
         for payload, model in {"job": Job, "worker": Worker, "queue": Queue}.items()
@@ -97,8 +97,8 @@ def test_no_field_of_text_is_without_its_limit_here() -> None:
 
 
 @given(st.text(max_size=400), st.integers(40, 300), st.booleans())
-def test_a_cut_text_says_how_much_is_missing(text: str, limit: int, keep_end: bool) -> None:
-    """A text that was cut without a word, or with a wrong count, misleads whoever debugs with it."""
+def test_a_cut_text_shows_how_much_is_missing(text: str, limit: int, keep_end: bool) -> None:
+    """A text that was cut without a mark, or with a wrong count, misleads the developer who debugs with it."""
     cut = cut_to(text, limit, keep_end=keep_end)
     assert len(cut) <= limit
     if len(text) <= limit:
@@ -112,7 +112,7 @@ def test_a_cut_text_says_how_much_is_missing(text: str, limit: int, keep_end: bo
 
 
 def test_a_long_traceback_keeps_both_ends() -> None:
-    """The error's own line stands at the end of a traceback, the task's call at its beginning."""
+    """The error's own line is at the end of a traceback, the task's call at its beginning."""
     cut = truncated(event(stacktrace="BEGIN" + "x" * 60_000 + "END"))["job"]["stacktrace"]
     assert cut.startswith("BEGIN")
     assert cut.endswith("END")
@@ -141,7 +141,7 @@ def test_the_wire_has_camel_case_and_no_null() -> None:
     assert b"null" not in encode(made)
 
 
-def test_what_is_no_event_at_all_is_not_made_one() -> None:
+def test_an_invalid_event_is_not_repaired() -> None:
     """An event without an id can't be repaired: to send it would have it refused, to invent one would mislead."""
     with pytest.raises(ValidationError):
         truncated(event(externalId=""))
@@ -178,15 +178,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_a_server_refuses_what_the_contract_does_not_allow(bad: Any) -> None:
-    """A local Sluice that mends what the vendor refuses would let a fault through to production."""
+def test_a_server_refuses_an_event_that_the_contract_does_not_allow(bad: Any) -> None:
+    """A local Sluice that corrects an event which the vendor refuses would let a fault through to production."""
     assert faults(bad)
     with pytest.raises(ValidationError):
         Event.parse_strict(bad)
 
 
 @pytest.mark.parametrize("good", [event(), event("worker", queues=["a"], metadata={"x": None}), event("queue")])
-def test_a_server_takes_what_the_contract_allows(good: dict[str, Any]) -> None:
-    """A local Sluice that refuses a sound event shows a fault where there is none."""
+def test_a_server_accepts_an_event_that_the_contract_allows(good: dict[str, Any]) -> None:
+    """A local Sluice that refuses a valid event reports a fault that does not exist."""
     assert faults(good) == []
     assert Event.parse_strict(good).to_wire().keys() == good.keys()

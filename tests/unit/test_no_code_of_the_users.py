@@ -1,4 +1,4 @@
-"""What is captured of a task's arguments is made without a call of anything that a class of the user's defines."""
+"""A task's arguments are captured without a call of any method that a user's class defines."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ from sluice_agent.bounded import is_short
 from sluice_agent.model import encode
 from sluice_agent.redaction import redact
 
-_ASKED = {"__repr__", "__str__", "__format__", "__hash__", "__eq__", "__ne__", "__lt__", "__len__", "__iter__",
+_SPECIAL_METHODS = {
+          "__repr__", "__str__", "__format__", "__hash__", "__eq__", "__ne__", "__lt__", "__len__", "__iter__",
           "__bool__", "__getitem__", "__contains__", "__int__", "__float__", "__index__", "__getattribute__",
           "__reduce_ex__",
           "__sizeof__", "__dir__", "__instancecheck__", "__subclasscheck__", "__fspath__", "__bytes__", "__reversed__",
           "__call__", "__add__", "__mod__", "__complex__", "__trunc__", "__copy__", "__deepcopy__",
           "__array__"}  # fmt: skip
-_NAMED = {"items", "keys", "values", "get", "utcoffset", "tzname", "dst", "isoformat", "total_seconds", "bit_length",
+_OTHER_METHODS = {
+          "items", "keys", "values", "get", "utcoffset", "tzname", "dst", "isoformat", "total_seconds", "bit_length",
           "replace", "name", "value", "hex", "as_tuple"}  # fmt: skip
 
-_ELSE: dict[str, Any] = {"__bool__": True, "__len__": 1}
-"""What a value answers of which the base class has no such method."""
+_DEFAULTS: dict[str, Any] = {"__bool__": True, "__len__": 1}
+"""The results of methods that the base class does not have."""
 
 _watching = False
 _called: list[str] = []
@@ -45,7 +47,7 @@ class OfTheUserError(Exception):
 
 
 def spy(kind: type, name: str) -> Any:
-    """A method of a class that stands on `kind`: it raises while values are captured, else it is that of `kind`."""
+    """Return a method for a subclass of `kind`: it raises while values are captured, else it calls that of `kind`."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _watching:
@@ -53,20 +55,20 @@ def spy(kind: type, name: str) -> Any:
             raise OfTheUserError(name)
         if hasattr(kind, name):
             return getattr(kind, name)(self, *args, **kwargs)
-        if name in _ELSE:
-            return _ELSE[name]
+        if name in _DEFAULTS:
+            return _DEFAULTS[name]
         raise TypeError(name)
 
     return method
 
 
 def spies(kind: type) -> dict[str, Any]:
-    """All methods of such a class that anybody might call."""
-    return {name: spy(kind, name) for name in _ASKED | _NAMED if getattr(kind, name, spy) is not None}
+    """Return spies for all methods of such a class that capturing might call."""
+    return {name: spy(kind, name) for name in _SPECIAL_METHODS | _OTHER_METHODS if getattr(kind, name, spy) is not None}
 
 
 def class_spy(self: Any) -> type:
-    """What `isinstance` asks a value for."""
+    """The `__class__` of a value, which `isinstance` reads."""
     if _watching:
         _called.append("__class__")
         raise OfTheUserError("__class__")
@@ -74,7 +76,7 @@ def class_spy(self: Any) -> type:
 
 
 def name_spy(kind: Any) -> Any:
-    """A class's name, as its metaclass has it."""
+    """The name of a class, as its metaclass defines it."""
     if _watching:
         _called.append("metaclass __name__")
         raise OfTheUserError("__name__")
@@ -82,7 +84,7 @@ def name_spy(kind: Any) -> Any:
 
 
 def of_the_users(base: type) -> type:
-    """A class on `base`, with a metaclass of its own, each method of which is a spy."""
+    """Return a subclass of `base` with a metaclass, in which each method is a spy."""
     metaclass = type(base)
     watched = type(metaclass)("Meta", (metaclass,), {**spies(metaclass), "__name__": property(name_spy)})
     return watched("Own", (base,), {**spies(base), "__class__": property(class_spy)})
@@ -97,7 +99,7 @@ def is_hashable(value: Any) -> bool:
 
 
 class TextOfTheUsers(str):
-    """For names in places where Python wants a text."""
+    """A text for names where Python requires a `str`."""
 
     __slots__ = ()
     vars().update(spies(str))
@@ -125,7 +127,7 @@ class Color(Enum):
 
 
 class Level(IntEnum):
-    """The same of numbers."""
+    """Members that are numbers, with spies for methods."""
 
     HIGH = 3
     vars().update({name: spy(int, name) for name in ("__repr__", "__str__", "__format__", "__int__", "__index__")})
@@ -140,7 +142,7 @@ class Order:
 
 
 class Renamed:
-    """Its name is a text of a class of the user's."""
+    """A class whose name is a text of a user's class."""
 
 
 Renamed.__name__ = TextOfTheUsers("Renamed")
@@ -193,7 +195,7 @@ VALUES = st.recursive(
 
 @contextmanager
 def watching() -> Iterator[None]:
-    """Fail for each method of the user's that is called in here, also where what it raises is caught."""
+    """Fail if a method of the user's is called in this block, even if its exception is caught."""
     global _watching  # noqa: PLW0603 - the spies are made before any test
     _called.clear()
     _watching = True
@@ -207,7 +209,7 @@ def watching() -> Iterator[None]:
 @settings(deadline=None)
 @given(st.deferred(lambda: VALUES))
 def test_no_method_of_the_users_is_called_for_what_is_captured(value: Any) -> None:
-    """It may be a query, take a lock that the task holds, or a minute: a monitor would change what it looks at."""
+    """It may be a query, take a lock that the task holds, or a minute: the agent would change the observed task."""
     with watching():
         sent = redact("args", value)
         is_short(value, 100)
@@ -238,7 +240,7 @@ def test_no_method_of_the_users_is_called_for_what_is_captured(value: Any) -> No
         (OWN[list]([OWN[tuple]((1, 2))]), [[1, 2]]),
     ],
 )
-def test_what_is_shown_of_it(value: Any, shown: Any) -> None:
+def test_the_text_of_a_value(value: Any, shown: Any) -> None:
     """An argument that is hidden for its class, when its value could be shown, is no help in an incident."""
     with watching():
         sent = redact("args", [value])

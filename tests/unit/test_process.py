@@ -1,4 +1,4 @@
-"""What the agent has in one process: a child that was forked, by whatever means, and another user have none of it."""
+"""The agent's state in one process: a forked child and another user share none of it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def process(tmp_path: Path) -> Process:
     return Process(Settings(connection_id=UUID(CONNECTION), state_dir=tmp_path, ship="never"))
 
 
-def in_a_child(do: Callable[[], None]) -> int:
-    """`do()` in a child that runs no hook of ours; its exit code."""
+def in_a_child(action: Callable[[], None]) -> int:
+    """Run `action` in a child without any fork hook of ours; return its exit code."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            do()
+            action()
             code = 0
         finally:
             os._exit(code)
@@ -45,15 +45,15 @@ def append(process: Process, number: int) -> None:
     process.journal.append(event(number), EVENTS)
 
 
-def test_no_folder_is_made_before_somebody_writes(process: Process, tmp_path: Path) -> None:
+def test_no_directory_is_made_before_the_first_write(process: Process, tmp_path: Path) -> None:
     """A process that loads the application as root, and ends or drops its privileges, would lock the user out."""
     assert process.opened_journal is None
     assert list(tmp_path.iterdir()) == []
     append(process, 1)
-    assert [place.name for place in tmp_path.iterdir()] == [CONNECTION]
+    assert [path.name for path in tmp_path.iterdir()] == [CONNECTION]
 
 
-def test_a_child_writes_a_file_of_its_own_and_counts_nothing_twice(process: Process, tmp_path: Path) -> None:
+def test_a_child_writes_its_own_segment_and_counts_nothing_twice(process: Process, tmp_path: Path) -> None:
     """Two processes that write one file tear its lines; a loss of the parent's would be counted by each child."""
     append(process, 1)
     assert process.journal is not None
@@ -67,17 +67,17 @@ def test_a_child_writes_a_file_of_its_own_and_counts_nothing_twice(process: Proc
             over.wait(30)
 
     over = threading.Event()
-    threading.Thread(target=hold).start()  # a thread that the child does not have, and that will not let go there
+    threading.Thread(target=hold).start()  # a thread that the child does not have: there the lock is never released
     held.wait(30)
 
     def child() -> None:
         assert not process.is_current()
-        mine = process.successor()
-        assert mine.is_current()
-        assert mine.is_forked
-        append(mine, 2)
-        assert mine.opened_journal is not None
-        mine.opened_journal.close()
+        successor = process.successor()
+        assert successor.is_current()
+        assert successor.is_forked
+        append(successor, 2)
+        assert successor.opened_journal is not None
+        successor.opened_journal.close()
 
     assert in_a_child(child) == 0
     over.set()
@@ -88,7 +88,7 @@ def test_a_child_writes_a_file_of_its_own_and_counts_nothing_twice(process: Proc
 
 @pytest.mark.parametrize("opened", [0, 64])
 def test_a_child_that_has_closed_its_copies_closes_nothing_else(process: Process, opened: int) -> None:
-    """A daemon that forks and closes all in C would lose a socket of its own to us, or its first event to EBADF."""
+    """A daemon that forks and closes all in C would lose one of its sockets to us, or its first event to EBADF."""
     append(process, 1)
     assert process.journal is not None
     directory = process.journal.directory
@@ -102,16 +102,14 @@ def test_a_child_that_has_closed_its_copies_closes_nothing_else(process: Process
         lock.release()
         batch.release()
         process.successor()
-        assert all(os.path.samestat(os.fstat(each), Path(os.devnull).stat()) for each in own)
+        assert all(os.path.samestat(os.fstat(descriptor), Path(os.devnull).stat()) for descriptor in own)
 
     assert in_a_child(child) == 0
     assert lock.is_held()
     lock.release()
 
 
-def test_where_no_thread_can_be_started_the_lock_is_left_to_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_without_threads_leaves_the_lock_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a limit of threads each process would raise as it captures and as it ends, and ship nothing for its life."""
     process = Process(Settings(connection_id=UUID(CONNECTION), state_dir=tmp_path, api_key=SecretStr("sk_field")))
     append(process, 1)
@@ -131,39 +129,39 @@ def no_thread(_: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def test_threads_that_ask_at_once_are_given_one_state(process: Process) -> None:
-    """Each would begin files, and threads that ship, of its own."""
+def test_concurrent_threads_get_one_state(process: Process) -> None:
+    """Otherwise each of them would open its own files, and start its own shipping threads."""
     append(process, 1)
 
     def child() -> None:
-        found: list[Process] = []
-        together = threading.Barrier(8)
+        states: list[Process] = []
+        barrier = threading.Barrier(8)
 
-        def ask() -> None:
-            together.wait()
-            found.append(process.successor())
+        def get_successor() -> None:
+            barrier.wait()
+            states.append(process.successor())
 
-        threads = [threading.Thread(target=ask) for _ in range(8)]
+        threads = [threading.Thread(target=get_successor) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(found) == 8
-        assert len({id(one) for one in found}) == 1
+        assert len(states) == 8
+        assert len({id(state) for state in states}) == 1
 
     assert in_a_child(child) == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_what_one_user_lost_is_counted_by_the_next(process: Process) -> None:
-    """What a full disk cost before the privileges were dropped would be in nobody's accounts."""
+def test_drops_of_one_user_are_counted_by_the_next(process: Process) -> None:
+    """The drops of a full disk before the change of user would be counted nowhere."""
 
     def child() -> None:
-        mine = process.successor()
-        assert mine.journal is not None
-        mine.journal.unwritten["disk"] = 2
+        successor = process.successor()
+        assert successor.journal is not None
+        successor.journal.unwritten["disk"] = 2
         os.setuid(NOBODY)
-        assert not mine.is_current()
-        assert mine.successor().unjournaled.dropped == {"disk": 2}
+        assert not successor.is_current()
+        assert successor.successor().unjournaled.dropped == {"disk": 2}
 
     assert in_a_child(child) == 0

@@ -1,4 +1,4 @@
-"""The public face: its names, and how install() behaves. Each case in a process of its own: each has one agent."""
+"""The public names, and the behaviour of install(). Each case runs in its own process, as a process has one agent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sluice_agent import *
 from tests.unit.transport.lines import event
 from sluice_agent import _public
 
-def tell(number):
+def capture(number):
     _public._agent.capture(event(number))
 
 def threads():
@@ -56,7 +56,7 @@ Run = Callable[[str, dict[str, str]], tuple[Any, list[str]]]
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    """A fresh ingest endpoint. When the test is over, nothing that it was sent may have broken the contract."""
+    """A new ingest endpoint. After the test, none of its requests may have violated the contract."""
     server = Endpoint()
     yield server
     server.close()
@@ -83,7 +83,7 @@ class Nursery:
         self.process = subprocess.Popen([sys.executable, "-c", NURSERY], cwd=ROOT, stdin=-1, stdout=-1, text=True)
 
     def run(self, code: str, env: dict[str, str]) -> tuple[int, str, str]:
-        """The exit code of `code` in a process of its own, and what it printed and logged."""
+        """Run `code` in its own process; return its exit code, its output and its log."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
@@ -98,7 +98,7 @@ class Nursery:
 
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Where the cases are run."""
+    """The process that forks a child for each case."""
     made = Nursery(tmp_path_factory.mktemp("nursery"))
     yield made
     made.process.communicate()
@@ -106,7 +106,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 @pytest.fixture
 def run(nursery: Nursery) -> Run:
-    """`run(code, env)`: what `code` printed as JSON, and the lines that it logged."""
+    """`run(code, env)` returns the JSON that `code` printed, and the lines that it logged."""
 
     def in_a_process(code: str, env: dict[str, str]) -> tuple[Any, list[str]]:
         ended, printed, logged = nursery.run(code, env)
@@ -145,41 +145,41 @@ def test_the_names_are_those_that_users_import() -> None:
     assert not [name for name in sluice_agent.__all__ if not hasattr(sluice_agent, name)]
 
 
-def test_without_a_key_it_is_off_and_says_so_once(run: Run) -> None:
-    """A laptop and a test run have no key: they must not be kept from working, nor be told twice."""
-    said, logged = run(
+def test_without_a_key_it_is_off_and_logs_that_once(run: Run) -> None:
+    """A laptop and a test run have no key: they must work, and get the log line once."""
+    printed, logged = run(
         "install(); install(); progress(0.5); shutdown(); print(json.dumps([flush(0), stats(), threads()]))", {}
     )
     assert logged == ["LOG INFO sluice_agent sluice-agent is off: SLUICE_API_KEY is not set"]
-    assert said[0] is True
-    assert said[1].keys() == KEYS
-    assert said[2] == []
+    assert printed[0] is True
+    assert printed[1].keys() == KEYS
+    assert printed[2] == []
 
 
 def test_it_can_be_switched_off(run: Run, env: dict[str, str], tmp_path: Path) -> None:
     """One variable takes it out of a worker, in an emergency, without a new build."""
-    said, logged = run("install(); print(json.dumps(threads()))", {**env, "SLUICE_ENABLED": "0"})
+    printed, logged = run("install(); print(json.dumps(threads()))", {**env, "SLUICE_ENABLED": "0"})
     assert logged == ["LOG INFO sluice_agent sluice-agent is off: SLUICE_ENABLED is 0"]
-    assert said == []
+    assert printed == []
     assert not (tmp_path / "state").exists()
 
 
 def test_before_install_every_function_is_harmless(run: Run) -> None:
     """A library that reports progress is also used where nobody installed the agent."""
-    said, logged = run("progress(1); shutdown(); print(json.dumps([flush(0), stats()]))", {})
+    printed, logged = run("progress(1); shutdown(); print(json.dumps([flush(0), stats()]))", {})
     assert logged == []
-    assert said == [True, {**dict.fromkeys(KEYS, 0), "dropped": {}}]
+    assert printed == [True, {**dict.fromkeys(KEYS, 0), "dropped": {}}]
 
 
 def test_a_malformed_setting_is_raised_where_it_is_installed(run: Run, env: dict[str, str]) -> None:
-    """A worker that starts with a setting it can't follow would be noticed only when something is missing."""
+    """A worker that ignores a malformed setting would be noticed only when events are missing."""
     code = "try:\n install()\nexcept ConfigError as error:\n print(json.dumps(str(error)))"
-    said, _ = run(code, {**env, "SLUICE_BATCH_SIZE": "0"})
-    assert said.startswith("SLUICE_BATCH_SIZE is malformed: '0'")
+    printed, _ = run(code, {**env, "SLUICE_BATCH_SIZE": "0"})
+    assert printed.startswith("SLUICE_BATCH_SIZE is malformed: '0'")
 
 
 def test_a_second_install_does_nothing(run: Run, env: dict[str, str], endpoint: Endpoint) -> None:
-    """`install()` stands in a module that is imported twice, and in `sluice_agent.auto`: no event is doubled."""
+    """`install()` is in a module that is imported twice, and in `sluice_agent.auto`: no event may be duplicated."""
     code = """
 install()
 from celery import Celery, signals
@@ -199,22 +199,22 @@ print(json.dumps([before == after, agent is _public._agent, stats()]))
     assert endpoint.states("one") == ["queued"]
 
 
-def test_nothing_runs_before_there_is_something_to_tell(run: Run, env: dict[str, str]) -> None:
+def test_no_thread_runs_before_the_first_event(run: Run, env: dict[str, str]) -> None:
     """A thread that is started at import is dead in every child of a web server that forks afterwards."""
-    said, _ = run("install(); before = threads(); tell(1); print(json.dumps([before, threads()]))", env)
-    assert said[0] == []
-    assert {name.startswith("sluice-shipper") for name in said[1]} == {True}
+    printed, _ = run("install(); before = threads(); capture(1); print(json.dumps([before, threads()]))", env)
+    assert printed[0] == []
+    assert {name.startswith("sluice-shipper") for name in printed[1]} == {True}
 
 
-def test_what_was_told_is_delivered_when_the_process_ends(run: Run, env: dict[str, str], endpoint: Endpoint) -> None:
+def test_captured_events_are_delivered_when_the_process_ends(run: Run, env: dict[str, str], endpoint: Endpoint) -> None:
     """A script that publishes one task and ends is the commonest producer."""
-    run("install(); tell(1)", {**env, "SLUICE_FLUSH_INTERVAL": "60"})
+    run("install(); capture(1)", {**env, "SLUICE_FLUSH_INTERVAL": "60"})
     assert list(endpoint.jobs()) == ["job-1"]
 
 
 def test_flush_waits_until_all_is_delivered(run: Run, env: dict[str, str], endpoint: Endpoint) -> None:
     """A serverless function is frozen the moment that it returns."""
-    code = "install(); tell(1); tell(2); print(json.dumps([flush(10), stats()])); sys.stdout.flush(); os._exit(0)"
+    code = "install(); capture(1); capture(2); print(json.dumps([flush(10), stats()])); sys.stdout.flush(); os._exit(0)"
     (flushed, stats), _ = run(code, {**env, "SLUICE_FLUSH_INTERVAL": "60"})
     assert flushed is True
     assert stats == {**dict.fromkeys(KEYS, 0), "dropped": {}, "captured": 2, "delivered": 2}
@@ -222,11 +222,11 @@ def test_flush_waits_until_all_is_delivered(run: Run, env: dict[str, str], endpo
 
 
 def test_flush_gives_up_in_time(run: Run, env: dict[str, str], endpoint: Endpoint) -> None:
-    """An endpoint that is away must not hold a request of the host's."""
+    """An unreachable endpoint must not block a request of the host."""
     endpoint.down()
     code = """
 import time
-install(); tell(1); began = time.monotonic()
+install(); capture(1); began = time.monotonic()
 print(json.dumps([flush(0.3), time.monotonic() - began, stats()])); sys.stdout.flush(); os._exit(0)
 """
     (flushed, seconds, stats), _ = run(code, env)
@@ -239,7 +239,7 @@ def test_a_process_that_only_writes_never_ships(
     run: Run, env: dict[str, str], endpoint: Endpoint, tmp_path: Path
 ) -> None:
     """With SLUICE_SHIP=never the worker has no key and no network: the sidecar's container ships."""
-    code = "install(); tell(1); shutdown(); print(json.dumps([stats(), threads()]))"
+    code = "install(); capture(1); shutdown(); print(json.dumps([stats(), threads()]))"
     without_key = {name: value for name, value in env.items() if name != "SLUICE_API_KEY"}
     (stats, threads), _ = run(code, {**without_key, "SLUICE_SHIP": "never"})
     assert (stats["captured"], stats["pending"], threads) == (1, 1, [])
@@ -248,7 +248,7 @@ def test_a_process_that_only_writes_never_ships(
 
 
 def test_before_send_changes_drops_and_is_counted(run: Run, env: dict[str, str], endpoint: Endpoint) -> None:
-    """The hook is where a user takes out what may not leave the house."""
+    """The hook is where a user removes data that may not leave the company."""
     code = """
 def hook(event):
     if event.job.external_id == "job-1": return None
@@ -258,7 +258,7 @@ def hook(event):
         "extensions": {"what": object()}})})
     return event.model_copy(update={"job": event.job.model_copy(update={"name": "changed"})})
 install(before_send=hook)
-for number in range(1, 6): tell(number)
+for number in range(1, 6): capture(number)
 shutdown()
 print(json.dumps(stats()))
 """
@@ -272,9 +272,9 @@ print(json.dumps(stats()))
 
 
 def test_a_journal_that_cannot_be_written_switches_it_off(run: Run, env: dict[str, str], tmp_path: Path) -> None:
-    """A read-only volume must not take the worker down; what was not told is counted, and said once."""
+    """A read-only volume must not take the worker down; events are counted as dropped, and the fault is logged once."""
     (tmp_path / "file").touch()
-    code = "install(); tell(1); tell(2); shutdown(); print(json.dumps([flush(0), stats()]))"
+    code = "install(); capture(1); capture(2); shutdown(); print(json.dumps([flush(0), stats()]))"
     (flushed, stats), logged = run(code, {**env, "SLUICE_STATE_DIR": str(tmp_path / "file")})
     assert flushed is True
     assert (stats["captured"], stats["dropped"]) == (2, {"journal_unavailable": 2})
@@ -282,18 +282,18 @@ def test_a_journal_that_cannot_be_written_switches_it_off(run: Run, env: dict[st
     assert "set SLUICE_STATE_DIR" in logged[0]
 
 
-def test_children_tell_under_a_fork_of_their_own(run: Run, env: dict[str, str], endpoint: Endpoint) -> None:
-    """A web server forks after import: what the parent had open must not be written to by two."""
+def test_forked_children_capture_their_own_events(run: Run, env: dict[str, str], endpoint: Endpoint) -> None:
+    """A web server forks after import: two processes must not write to one file."""
     code = """
-install(); tell(0); flush(10)
+install(); capture(0); flush(10)
 children = []
 for number in (1, 2):
     child = os.fork()
     if not child:
-        tell(number); flush(10); os._exit(0)
+        capture(number); flush(10); os._exit(0)
     children.append(child)
 codes = [os.waitpid(child, 0)[1] for child in children]
-tell(3); shutdown()
+capture(3); shutdown()
 print(json.dumps([codes, stats()]))
 """
     (codes, stats), _ = run(code, env)
@@ -303,8 +303,8 @@ print(json.dumps([codes, stats()]))
 
 
 def test_the_key_is_not_in_what_the_agent_leaves_behind(run: Run, env: dict[str, str], tmp_path: Path) -> None:
-    """The journal's folder is shared with a container, and copied into bug reports."""
-    run("install(); tell(1); shutdown()", {**env, "SLUICE_API_KEY": "sk_do_not_show"})
-    held = [path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()]
-    assert held
-    assert not [content for content in held if b"sk_do_not_show" in content]
+    """The journal's directory is shared with a container, and copied into bug reports."""
+    run("install(); capture(1); shutdown()", {**env, "SLUICE_API_KEY": "sk_do_not_show"})
+    contents = [path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    assert contents
+    assert not [content for content in contents if b"sk_do_not_show" in content]

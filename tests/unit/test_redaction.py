@@ -1,4 +1,4 @@
-"""What leaves a task's arguments and results: plain, small, and without secrets."""
+"""Redacted arguments and results of tasks: plain, small, and without secrets."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ anything = st.recursive(
     ["password", "user_password", "passwd", "api_key", "apikey", "Authorization", "access_token", "clientSecret",
      "card_number", "cvv", "session_id", "Cookie", "private_key"],
 )  # fmt: skip
-def test_a_value_under_a_telling_name_is_hidden(name: str) -> None:
-    """A customer's password in somebody else's database is the end of the monitoring, and of more."""
+def test_a_value_under_a_secret_name_is_hidden(name: str) -> None:
+    """A customer's password in a third party's database is the end of the monitoring, and of more."""
     assert redact("kwargs", {name: "hunter2", "nested": [{name: {"deep": "hunter2"}}]}) == {
         name: HIDDEN,
         "nested": [{name: HIDDEN}],
@@ -54,18 +54,18 @@ def test_a_text_that_looks_like_a_secret_is_hidden(text: str) -> None:
 @pytest.mark.parametrize(
     "harmless", ["order 4111111111111112", 4111111111111112, "tokenised", "passenger", 12, 1.5, None]
 )
-def test_what_is_no_secret_stays(harmless: Any) -> None:
+def test_a_harmless_value_stays(harmless: Any) -> None:
     """A redaction that hides everything is switched off by its users."""
     assert redact("args", [harmless]) == [harmless]
 
 
 def test_a_card_number_is_hidden_as_a_number_too() -> None:
-    """Card numbers are sent as numbers by those who never thought about it."""
+    """Some apps pass card numbers as integers."""
     assert redact("args", [4111111111111111]) == [HIDDEN]
 
 
 @given(anything)
-def test_whatever_a_task_is_called_with_becomes_small_plain_json(value: Any) -> None:
+def test_any_argument_becomes_small_plain_json(value: Any) -> None:
     """A strange argument must not cost the event that carries it, nor fill the journal."""
     sent = redact("args", [value])
     assert json.loads(encode(sent)) is not None
@@ -78,7 +78,7 @@ def test_large_values_are_cut() -> None:
     assert "[999000 characters cut]" in sent[0]
 
 
-def test_an_object_of_a_class_of_the_users_is_named_and_its_repr_is_not_called() -> None:
+def test_an_object_of_a_users_class_is_named_and_its_repr_is_not_called() -> None:
     """Its repr is the user's code: of a set of query results it may be a query, of an image 100 MB."""
 
     class Order(list[int]):
@@ -104,7 +104,7 @@ LONG = 20_000_000
     ids=["bytes", "bytearray", "str", "int", "dict", "memoryview", "set", "tuple", "range", "deque", "decimal", "wide"],
 )  # fmt: skip
 @pytest.mark.parametrize("hook", [None, lambda _, value: value], ids=["default", "hook"])
-def test_the_memory_that_is_taken_does_not_grow_with_the_value(value: Any, hook: Any) -> None:
+def test_the_memory_used_does_not_grow_with_the_value(value: Any, hook: Any) -> None:
     """A worker of 500 MB would be killed for a look at a value of 100 MB."""
     tracemalloc.start()
     try:
@@ -117,7 +117,7 @@ def test_the_memory_that_is_taken_does_not_grow_with_the_value(value: Any, hook:
 
 
 def test_a_hook_that_fails_hides_the_value_and_loses_no_event() -> None:
-    """A bug in somebody's redaction would otherwise cost the job its history, or send what it was to hide."""
+    """A bug in a user's hook would otherwise cost the job its history, or send what it was to hide."""
 
     def broken(name: str, value: Any) -> Any:
         raise KeyError(name)

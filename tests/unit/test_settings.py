@@ -1,4 +1,4 @@
-"""Every SLUICE_* variable: its default, its bounds, and what is said of a malformed one."""
+"""Every SLUICE_* and ACKLY_* variable: its default, its bounds, and the error for a malformed one."""
 
 from __future__ import annotations
 
@@ -146,13 +146,13 @@ def refusal(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> str:
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    """Who sets nothing gets what the table of variables says."""
+    """A user who sets nothing expects the values in the table of variables."""
     assert Settings().model_dump() == DEFAULTS
 
 
 @pytest.mark.parametrize(("variable", "text", "value"), READ)
 def test_a_variable_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, value: Any) -> None:
-    """A setting that is ignored is found out in production."""
+    """A setting that is ignored is noticed only in production."""
     monkeypatch.setenv(variable, text)
     assert getattr(Settings(), field_of(variable)) == value
 
@@ -170,33 +170,33 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, vari
     assert Settings().model_dump() == DEFAULTS
 
 
-@pytest.mark.parametrize(("variable", "text", "right"), REFUSED)
-def test_a_malformed_variable_is_named_with_what_is_right(
-    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, right: str
+@pytest.mark.parametrize(("variable", "text", "rule"), REFUSED)
+def test_a_malformed_variable_is_named_with_its_allowed_values(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, rule: str
 ) -> None:
-    """Whoever deploys must be able to mend the setting from the one line that the log shows."""
-    said = refusal(monkeypatch, {variable: text})
-    assert said.startswith(f"{variable} is malformed: {text!r} ")
-    assert right in said.removeprefix(f"{variable} is malformed: {text!r} ")
+    """A user who deploys must be able to correct the setting from the one line in the log."""
+    message = refusal(monkeypatch, {variable: text})
+    assert message.startswith(f"{variable} is malformed: {text!r} ")
+    assert rule in message.removeprefix(f"{variable} is malformed: {text!r} ")
 
 
 def test_two_malformed_variables_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each deployment that shows only the next fault costs another deployment."""
-    said = refusal(monkeypatch, {"SLUICE_BATCH_SIZE": "0", "SLUICE_SHIP": "x"})
-    assert "SLUICE_BATCH_SIZE" in said
-    assert "SLUICE_SHIP" in said
+    message = refusal(monkeypatch, {"SLUICE_BATCH_SIZE": "0", "SLUICE_SHIP": "x"})
+    assert "SLUICE_BATCH_SIZE" in message
+    assert "SLUICE_SHIP" in message
 
 
 def test_the_older_name_of_the_endpoint_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes from the vendor's own SDK keeps SLUICE_BASE_URL, which has no /api; the newer name goes before it."""
+    """Users of the vendor's own SDK have SLUICE_BASE_URL, which has no /api; the newer name takes precedence."""
     set_all(monkeypatch, {"SLUICE_BASE_URL": "https://eu.sluice.sh/"})
     assert Settings().ingest_url == "https://eu.sluice.sh/api/ingest"
     set_all(monkeypatch, {"SLUICE_API_URL": "https://us.sluice.sh/api"})
     assert Settings().ingest_url == "https://us.sluice.sh/api/ingest"
 
 
-def test_an_argument_takes_the_place_of_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`install(Settings(batch_size=…))` must not be overruled by the machine's environment."""
+def test_an_argument_overrides_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`install(Settings(batch_size=…))` must not be overridden by the machine's environment."""
     monkeypatch.setenv("SLUICE_BATCH_SIZE", "7")
     assert Settings(batch_size=9).batch_size == 9
 
@@ -222,33 +222,33 @@ def test_when_the_agent_is_on(monkeypatch: pytest.MonkeyPatch, variables: dict[s
 
 def test_a_key_without_its_connection_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event would be refused by the endpoint, one by one."""
-    said = refusal(monkeypatch, {"SLUICE_API_KEY": SECRET})
-    assert "SLUICE_CONNECTION_ID is not set" in said
-    assert SECRET not in said
+    message = refusal(monkeypatch, {"SLUICE_API_KEY": SECRET})
+    assert "SLUICE_CONNECTION_ID is not set" in message
+    assert SECRET not in message
 
 
 def test_ackly_alone_needs_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has no Sluice account has no connection either, and still gets a journal of a fixed name."""
+    """A user without a Sluice account has no connection either, and still gets a journal of a fixed name."""
     set_all(monkeypatch, {"ACKLY_INGEST_KEY": ACKLY_SECRET})
     assert Settings().connection == uuid.UUID(int=0)
     set_all(monkeypatch, {"SLUICE_CONNECTION_ID": CONNECTION})
     assert Settings().connection == uuid.UUID(CONNECTION)
 
 
-def test_an_end_that_ackly_cannot_be_told_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for `retrying` there would wait for events that never come."""
-    said = refusal(monkeypatch, {"ACKLY_STATES": "failed,retrying"})
-    assert said == "ACKLY_STATES is malformed: 'retrying' should be 'completed', 'failed' or 'cancelled'"
+def test_a_state_that_is_not_sent_to_ackly_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who lists `retrying` there would wait for events that never come."""
+    message = refusal(monkeypatch, {"ACKLY_STATES": "failed,retrying"})
+    assert message == "ACKLY_STATES is malformed: 'retrying' should be 'completed', 'failed' or 'cancelled'"
 
 
 def test_an_empty_argument_is_no_address() -> None:
-    """An empty variable counts as unset; an empty argument is a mistake in somebody's code."""
+    """An empty variable counts as unset; an empty argument is a mistake in the caller's code."""
     with pytest.raises(ConfigError, match="SLUICE_HEALTH_ADDR is malformed"):
         Settings(health_addr="")
 
 
-def test_an_argument_takes_the_place_of_an_ackly_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`install(Settings(ackly_states=…))` must not be overruled by the machine's environment."""
+def test_an_argument_overrides_an_ackly_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`install(Settings(ackly_states=…))` must not be overridden by the machine's environment."""
     set_all(monkeypatch, {"ACKLY_STATES": "completed", "ACKLY_INGEST_KEY": ACKLY_SECRET})
     settings = Settings(ackly_states="failed", ackly_ingest_key="another")
     assert settings.ackly_states == ("failed",)
@@ -284,7 +284,7 @@ def test_the_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_key_is_in_no_error(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
-    """What is malformed is told in the host's log, even where the key was put into the wrong variable."""
+    """A malformed setting is logged by the host, even if the key was put into the wrong variable."""
     set_all(monkeypatch, variables)
     with pytest.raises(ConfigError) as caught:
         Settings()
@@ -293,7 +293,7 @@ def test_the_key_is_in_no_error(monkeypatch: pytest.MonkeyPatch, variables: dict
     assert "SLUICE_" in shown
 
 
-def test_a_relative_folder_where_the_current_one_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_directory_where_the_current_one_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deployment removes its old release under a process that lives: `install()` raises no FileNotFoundError."""
     (tmp_path / "release").mkdir()
     monkeypatch.chdir(tmp_path / "release")

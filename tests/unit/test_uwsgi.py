@@ -1,4 +1,4 @@
-"""Under uWSGI a thread of ours is started only where it runs, and where it is in no fork."""
+"""Under uWSGI the agent starts a thread only where it runs, and where no fork follows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sluice_agent.uwsgi import can_run_threads
 
 
 @pytest.fixture(autouse=True)
-def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A complaint of an earlier test silences none of this one's."""
+def fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning of an earlier test suppresses none of this one's."""
     monkeypatch.setattr(log, "_last_logged", {})
 
 
 def under(monkeypatch: pytest.MonkeyPatch, version: bytes, worker: int, master: int, **opt: Any) -> bool:
-    """What is found in a process that has uWSGI's module; checked by hand against 2.0.26 and 2.0.30."""
+    """Return the result in a process that has uWSGI's module; checked by hand against 2.0.26 and 2.0.30."""
     options = {name.replace("_", "-"): value for name, value in opt.items()}
     uwsgi = SimpleNamespace(version=version, opt=options, worker_id=lambda: worker, masterpid=lambda: master)
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
@@ -28,7 +28,7 @@ def under(monkeypatch: pytest.MonkeyPatch, version: bytes, worker: int, master: 
 
 
 def test_elsewhere_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing would be shipped by anybody."""
+    """Otherwise no process would ship any event."""
     monkeypatch.delitem(sys.modules, "uwsgi", raising=False)
     assert can_run_threads()
     monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(__name__="a stub for type checkers"))
@@ -44,8 +44,8 @@ def test_none_is_started_before_the_fork(monkeypatch: pytest.MonkeyPatch, caplog
     assert caplog.records == []
 
 
-def test_without_threads_that_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """The site's events would wait, and nobody would know why."""
+def test_missing_threads_are_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The site's events would wait, and no log would show why."""
     assert not under(monkeypatch, b"2.0.26", 1, 1)
     assert not under(monkeypatch, b"2.0.26", 1, 1)
     assert ["enable-threads" in record.getMessage() for record in caplog.records] == [True]

@@ -1,4 +1,4 @@
-"""Who may import whom: the walls of the house, read from the source."""
+"""The imports that each package and module may have, read from the source."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "cli": EVERYTHING,
     "__main__": {"cli"},
 }
-OWNERS = {  # where a library of others may be imported
+OWNERS = {  # the modules that may import a third-party library
     **dict.fromkeys(("celery", "kombu", "billiard"), ("signals", "monitor", "doctor/celery_app.py")),
     "httpx": ("transport/http.py",),
     "tenacity": ("transport/retry.py",),
@@ -81,14 +81,14 @@ def imported_by(file: str) -> Iterator[str]:
 
 
 def room_of(module: str) -> str:
-    """`sluice_agent.transport.lock` is in `transport`; a name of the public face is in `__init__`."""
+    """Return the package of a module: `transport` for `sluice_agent.transport.lock`, `__init__` for a public name."""
     inner = module.split(".")[1:2]
     return inner[0] if inner and inner[0] in EVERYTHING else "__init__"
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_imports_only_what_its_room_may(file: str) -> None:
-    """Without the walls a change to one room would break the others, and the agent's cost be anybody's guess."""
+    """Without these limits a change to one package would break others, and the agent's cost could not be predicted."""
     room = Path(file).parts[0].removesuffix(".py")
     ours = {room_of(name) for name in imported_by(file) if name.split(".")[0] == PACKAGE}
     assert ours - {room} <= MAY_IMPORT[room]
@@ -96,13 +96,13 @@ def test_a_file_imports_only_what_its_room_may(file: str) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_library_is_imported_only_where_it_belongs(file: str) -> None:
-    """A transport that imports Celery could not be run beside the workers; a second HTTP client is a second truth."""
+    """A transport that imports Celery could not be run beside the workers; a second HTTP client would differ."""
     for name in imported_by(file):
         owners = OWNERS.get(name.split(".")[0])
         assert owners is None or file.startswith(owners), f"{name} is imported by {file}"
 
 
 def test_a_monitor_holds_no_worker() -> None:
-    """Celery's worker and the signals' handlers would take 2 MB more in each sidecar that stands beside a worker."""
+    """Celery's worker and the signals' handlers would take 2 MB more in each sidecar."""
     code = "import sys, sluice_agent.commands.monitor; print('celery.worker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"

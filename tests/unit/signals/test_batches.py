@@ -1,4 +1,4 @@
-"""A task that is called for several jobs at once, under a request that is none of theirs."""
+"""A task that is called for several jobs at once, under a request that belongs to none of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def count(requests: Any) -> None: ...
 
 
 class Batch:
-    """The task as celery-batches calls it, and what is emitted meanwhile."""
+    """The task as celery-batches calls it, and the events emitted meanwhile."""
 
     def __init__(self, args: Any) -> None:
         self.events: list[dict[str, Any]] = []
@@ -37,19 +37,19 @@ class Batch:
             is_ignored=lambda _: False,
             redact=None,
         )
-        self.execution = TaskProcess(sink, MissingVerdicts(sink, ReportedVerdicts()), RunNames())
-        self.progress = Progress(sink, self.execution)
+        self.task_process = TaskProcess(sink, MissingVerdicts(sink, ReportedVerdicts()), RunNames())
+        self.progress = Progress(sink, self.task_process)
 
     def run(self, *failed: str, state: str = "SUCCESS") -> list[tuple[str, str]]:
-        """The states of the jobs, of which the task marks some as `failed`."""
+        """Run the task, which marks some jobs as `failed`; return the reported states."""
         count.request_stack.push(Context())
         try:
-            self.execution.prerun(task=count, args=self._args)
+            self.task_process.prerun(task=count, args=self._args)
             for external_id in failed:
                 self.progress._state_updated(
                     count, {"task_id": external_id, "state": "FAILURE", "meta": {"exc_message": ["boom"]}}
                 )
-            self.execution.postrun(task=count, state=state)
+            self.task_process.postrun(task=count, state=state)
         finally:
             count.request_stack.pop()
         return [(job["externalId"], job["state"]) for job in self.events]
@@ -61,14 +61,14 @@ def member(external_id: Any) -> Any:
 
 
 def test_each_job_of_a_batch_comes_to_its_end() -> None:
-    """They would look as if they waited for ever."""
+    """Otherwise they would seem to wait for ever."""
     batch = Batch(([member("a"), member(2)],))
     assert batch.run() == [("a", "active"), ("2", "active"), ("a", "completed"), ("2", "completed")]
     assert {(job["queue"], job["workerId"], job["name"]) for job in batch.events} == {("q", "w@h", "batches.count")}
 
 
 def test_a_job_of_a_batch_that_is_stored_as_failed_has_failed() -> None:
-    """A batch tells its jobs apart in the results that it stores, and nowhere else."""
+    """A batch distinguishes its jobs only in the results that it stores."""
     batch = Batch(([member("a"), member("b")],))
     assert batch.run("b")[2:] == [("a", "completed"), ("b", "failed")]
     assert batch.events[-1]["error"] == "Failure: boom"
@@ -78,6 +78,6 @@ def test_a_job_of_a_batch_that_is_stored_as_failed_has_failed() -> None:
 @pytest.mark.parametrize(
     "args", [(), None, ([],), ([1, None, "x"],), ([SimpleNamespace(id=None, request_dict={})],), 5]
 )
-def test_a_request_that_is_none_does_no_harm(args: Any) -> None:
-    """Any strategy, pool or `Task.__call__` of somebody's may call a task in a way of its own."""
+def test_an_unknown_kind_of_request_does_no_harm(args: Any) -> None:
+    """A third party's strategy, pool or `Task.__call__` may call a task with any arguments."""
     assert Batch(args).run() == []

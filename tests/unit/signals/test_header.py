@@ -1,4 +1,4 @@
-"""Our header of a message, which anybody who can publish may have written."""
+"""The agent header of a message, which any client that can publish may have written."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ WHEN = "2026-02-27T10:00:00.000000Z"
         (None, {}),
     ],
 )
-def test_what_we_can_not_have_written_is_left_out(agent_header: Any, known: dict[str, str]) -> None:
-    """A time goes into an event as it is: what is none would make the event one that nobody can read."""
+def test_values_that_no_agent_has_written_are_left_out(agent_header: Any, known: dict[str, str]) -> None:
+    """A time is copied into an event unchanged: a malformed one would make the event invalid."""
     assert read_header({HEADER: agent_header}) == known
 
 
@@ -35,16 +35,16 @@ def test_what_we_can_not_have_written_is_left_out(agent_header: Any, known: dict
     [({"createdAt": WHEN, "replacements": "2"}, 2), ({"replacements": "2"}, 2), ({"createdAt": WHEN}, 0), ({}, 1)],
 )
 def test_replacements_are_those_of_the_job_itself(agent_header: dict[str, str], count: int) -> None:
-    """Celery counts what follows in a chain as replaced too: by that a monitor would know it under another id."""
+    """Celery counts what follows in a chain as replaced too: a monitor would then report the job under another id."""
     assert replacements({"replaced_task_nesting": 1}, agent_header) == count
 
 
 @pytest.mark.parametrize(
-    ("priority", "told"), [("3", 3), ("high", None), ("9" * 5_000, None), pytest.param(10**5_000, None, id="huge")]
+    ("priority", "expected"), [("3", 3), ("high", None), ("9" * 5_000, None), pytest.param(10**5_000, None, id="huge")]
 )
-def test_a_priority_that_is_no_number_costs_no_event(priority: Any, told: int | None) -> None:
-    """Whoever publishes may write anything there: the job must be told all the same."""
+def test_a_priority_that_is_no_number_costs_no_event(priority: Any, expected: int | None) -> None:
+    """A client may write anything there: the job must be reported all the same."""
     ours = {"id": "1"}, {"priority": priority}
     brokers = {"id": "1", "delivery_info": {"priority": priority}}, {}
     for headers, agent_header in (ours, brokers):
-        assert facts_of(headers, agent_header, name="app.add", queue=None).extensions.get("priority") == told
+        assert facts_of(headers, agent_header, name="app.add", queue=None).extensions.get("priority") == expected

@@ -1,4 +1,4 @@
-"""What callers and apps may put into a message or a task, and what becomes of it in an event."""
+"""Values that callers and apps put into a message or a task, and their form in an event."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = Celery("facts", set_as_current=False)
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "fields"),
     [
         ({"id": OWN_ID, "root_id": OWN_ID, "parent_id": OWN_ID}, {"externalId": str(OWN_ID), "parentId": None}),
         ({"id": 123}, {"externalId": "123"}),
@@ -38,13 +38,13 @@ app = Celery("facts", set_as_current=False)
         ({"stamps": {"a": "x" * 10**6}}, {"stamps": {"a": "x" * 1_000 + "…[999000 characters cut]"}}),
     ],
 )
-def test_what_celery_runs_is_told(headers: dict[str, Any], told: dict[str, Any]) -> None:
-    """Without it a job is lost for a header that Celery itself does not mind."""
+def test_any_job_that_celery_runs_is_reported(headers: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Without it a job is lost because of a header that Celery itself accepts."""
     facts = facts_of({"id": "job-1", **headers}, {}, name="app.add", queue="q")
     event = json.loads(JobEvents(CONNECTION, facts).event(JobState.QUEUED, "PENDING", "2026-02-27T10:00:00.000000Z"))
     assert faults(event) == []
     job = {**event["job"].pop("extensions"), **event["job"]}
-    assert {name: job.get(name) for name in told} == told
+    assert {name: job.get(name) for name in fields} == fields
 
 
 HEADERS = (
@@ -60,8 +60,8 @@ deliveries = st.fixed_dictionaries({}, optional=dict.fromkeys(("exchange", "rout
 
 
 @given(st.dictionaries(st.sampled_from(HEADERS), anything, max_size=4), deliveries | anything)
-def test_whatever_stands_in_a_header(headers: dict[str, Any], delivery: Any) -> None:
-    """Clients in other languages write what they like there, and Celery runs their jobs all the same."""
+def test_any_value_of_a_header(headers: dict[str, Any], delivery: Any) -> None:
+    """Clients in other languages write any value there, and Celery runs their jobs all the same."""
     headers = {"delivery_info": delivery, **headers, "id": "job-1"}
     facts = facts_of(headers, read_header(headers), name="app.add", queue=queue_of(app, delivery))
     event = json.loads(JobEvents(CONNECTION, facts).event(JobState.QUEUED, "PENDING", "2026-02-27T10:00:00.000000Z"))
@@ -69,7 +69,7 @@ def test_whatever_stands_in_a_header(headers: dict[str, Any], delivery: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "most"),
+    ("options", "limit"),
     [
         ({}, 3),
         ({"max_retries": 0}, 0),
@@ -81,14 +81,14 @@ def test_whatever_stands_in_a_header(headers: dict[str, Any], delivery: Any) -> 
         ({"autoretry_for": (ValueError,), "retry_kwargs": {"countdown": 5}}, 3),
     ],
 )
-def test_how_often_a_task_is_retried(options: dict[str, Any], most: int | None) -> None:
-    """It goes into the line as it is: what is no number there would have the whole event refused."""
+def test_how_often_a_task_is_retried(options: dict[str, Any], limit: int | None) -> None:
+    """It is copied into the line unchanged: a value that is not a number would have the event refused."""
 
     def run() -> None: ...
 
-    assert max_retries_of(app.task(run, name=f"facts.{options}", **options)) == most
+    assert max_retries_of(app.task(run, name=f"facts.{options}", **options)) == limit
 
 
-def test_a_task_that_nobody_knows() -> None:
-    """A worker hears of those too."""
+def test_an_unknown_task() -> None:
+    """A worker receives jobs of those too."""
     assert max_retries_of(None) is None

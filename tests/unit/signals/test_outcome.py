@@ -1,4 +1,4 @@
-"""Exceptions as Celery hands them over: whose they are, and what was said of them."""
+"""Exceptions as Celery passes them on: their origin, their text, and the mark of those that are reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sluice_agent.signals.outcome import (
 
 
 def store() -> None:
-    """A result backend that is away."""
+    """Fail as a result backend that is unreachable."""
     try:
         Path().read_text(encoding="utf-8")
     except OSError:
@@ -28,7 +28,7 @@ def store() -> None:
 
 
 def run(error: Exception) -> None:
-    """A task that meets one error, and raises another."""
+    """Fail as a task that handles one error, and raises another."""
     try:
         _ = {}["missing"]
     except KeyError:
@@ -36,7 +36,7 @@ def run(error: Exception) -> None:
 
 
 def test_the_tasks_own_error_is_found_behind_that_of_the_backend() -> None:
-    """Without it a night's failures all say that the result backend was away, and none what was wrong."""
+    """Without it a night's failures all show that the result backend was away, and none shows the cause."""
     error = ValueError("boom")
     with pytest.raises(ConnectionError) as caught:  # noqa: PT012 - one frame sees both, as Celery's does
         try:
@@ -46,24 +46,24 @@ def test_the_tasks_own_error_is_found_behind_that_of_the_backend() -> None:
     assert original_exception(caught.value) is error
 
 
-def test_what_nobody_raised_before_is_itself_the_cause() -> None:
-    """A backend that fails before the task runs has no other error to tell."""
+def test_an_exception_without_an_earlier_one_is_the_cause() -> None:
+    """If the backend fails before the task runs, there is no other error to report."""
     alone = ConnectionError("the result backend is away")
     assert original_exception(alone) is alone
-    alone.__context__ = other = ValueError("of somebody else")
+    alone.__context__ = other = ValueError("unrelated")
     other.__context__ = alone  # a circle
     assert original_exception(alone) is alone
 
 
 class EveryAttributeError(Exception):
-    """As clients of some APIs have it: any attribute is there."""
+    """An error as some API clients have it: every attribute exists."""
 
     def __getattr__(self, name: str) -> Any:
         return name
 
 
-def test_only_what_was_marked_is_told() -> None:
-    """Without it the failures of a client whose errors have every attribute are told by nobody."""
+def test_only_a_marked_exception_counts_as_reported() -> None:
+    """Without it no process reports the failures of a client whose errors have every attribute."""
     error = EveryAttributeError()
     assert not is_reported(error)
     mark_reported(error)
@@ -105,13 +105,13 @@ def test_an_error_that_holds_much_costs_little(error: Exception) -> None:
     ],
 )
 def test_the_state_that_a_task_stores_is_reported(state: str, meta: Any, reported: JobState, error: str | None) -> None:
-    """Who stores FAILURE for a job, and looks for it among the failed ones, finds it completed."""
+    """A user who stores FAILURE for a job, and looks for it among the failed ones, would find it completed."""
     outcome = outcome_stored(state, meta)
     assert outcome is not None
     assert (outcome.state, outcome.celery_state, outcome.error) == (reported, state, error)
 
 
 @pytest.mark.parametrize("state", ["STARTED", "PROGRESS", "RECEIVED", "POSTPONED"])
-def test_a_state_that_is_no_end_is_none(state: str) -> None:
-    """A job whose progress was the last that it stored would be shown as what nobody knows."""
+def test_a_state_that_is_no_end_gives_none(state: str) -> None:
+    """A job that has last stored its progress would be shown in a wrong state."""
     assert outcome_stored(state, {}) is None

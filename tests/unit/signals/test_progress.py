@@ -1,4 +1,4 @@
-"""What Celery's own convention, ``{"current": 3, "total": 10}``, says of progress."""
+"""Progress by Celery's own convention, ``{"current": 3, "total": 10}``."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from sluice_agent.signals.progress import _fraction
     ],
 )
 def test_a_ratio_of_any_two_numbers(meta: Any, fraction: float | None) -> None:
-    """Without it a task fails for its progress bar, or is shown as done when it has told nonsense."""
+    """Without it a task fails for its progress bar, or is shown as done after it has reported nonsense."""
     assert _fraction(meta) == fraction
 
 
-def test_no_number_is_no_progress() -> None:
-    """What divides nothing by nothing has not come to its end."""
-    told = _fraction({"current": nan, "total": 10})
-    assert told is not None
-    assert isnan(told), "who reports it leaves that out"
+def test_nan_is_no_progress() -> None:
+    """A task that reports NaN must not be shown as done."""
+    fraction = _fraction({"current": nan, "total": 10})
+    assert fraction is not None
+    assert isnan(fraction), "the report leaves it out"

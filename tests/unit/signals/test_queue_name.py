@@ -1,4 +1,4 @@
-"""Which queue a message is in, as the app's queues say; and what is not asked of an app."""
+"""The queue of a message, from the bindings of the app's queues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_app_is_not_made_to_read_its_settings() -> None:
     assert not app.configured
 
 
-def test_an_app_that_its_host_lets_go_of_is_not_kept() -> None:
+def test_an_app_that_its_host_discards_is_not_kept() -> None:
     """A host that makes an app for each of its customers would grow, with a connection pool for each."""
     app = shop()
     assert app.conf.task_queues

@@ -1,4 +1,4 @@
-"""Which messages lead to the job that takes another's place, and so have to carry what is known of that one."""
+"""Messages that lead to a replacement, and so have to carry the agent header of the job."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def count() -> None: ...
 
 
 def member(*links: Signature, task_id: str = "another") -> Any:
-    made = count.si().set(task_id=task_id)
+    signature = count.si().set(task_id=task_id)
     for link in links:
-        made.link(link)
-    return made
+        signature.link(link)
+    return signature
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ def member(*links: Signature, task_id: str = "another") -> Any:
     ],
 )
 def test_a_chain_of_task_protocol_1_leads_to_its_last(first: Any) -> None:
-    """It is made of callbacks; where it does not carry what is known, `queued` of its last is sent under a known id."""
+    """It consists of callbacks; without the header, a second `queued` of its last is sent under a known id."""
     body = json.loads(json.dumps({"id": "first", "callbacks": first.options["link"]}))
     assert leads_to("replacing.count", body, "replaced")
-    assert not leads_to("replacing.count", body, "somebody's")
+    assert not leads_to("replacing.count", body, "unrelated")
 
 
 @pytest.mark.parametrize("callbacks", [None, [], {}, "callback", 5, [None, 5, {"options": {"link": 5}}]])

@@ -1,4 +1,4 @@
-"""When a run began and ended, for the process that did not execute it."""
+"""The start and end of a run, in the process that did not execute it."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from sluice_agent.timestamps import seconds_from_iso
 
 
 def accepted(by: float, *, start: float | None = None) -> Any:
-    """A worker's request that its pool has accepted at the moment `by`, or that says when it has started."""
+    """Return a worker's request that its pool has accepted at `by`, or that has a `start`."""
     result = SimpleNamespace(_time_accepted=by)
-    as_celery_has_it = time.time() - (time.monotonic() - by)  # in `Request.on_accepted`
-    return SimpleNamespace(time_start=start or as_celery_has_it, _apply_result=lambda: result)
+    wall_clock = time.time() - (time.monotonic() - by)  # in `Request.on_accepted`
+    return SimpleNamespace(time_start=start or wall_clock, _apply_result=lambda: result)
 
 
 def test_a_run_ends_when_it_has_taken_its_time() -> None:
-    """A worker whose clock is set back while a job runs would otherwise say that it ended before it started."""
+    """A worker whose clock is set back while a job runs would otherwise report that it ended before it started."""
     started, ended = times_of(accepted(time.monotonic() - 5, start=time.time() + 3_600))
     began = seconds_from_iso(started)
     assert began is not None
     assert (seconds_from_iso(ended) or 0) - began == pytest.approx(5, abs=0.5)
 
 
-def test_a_clock_that_nobody_sets() -> None:
-    """What is right already stays so."""
+def test_a_clock_that_is_not_set() -> None:
+    """Correct times must not be changed."""
     started, ended = times_of(accepted(time.monotonic() - 5))
     assert seconds_from_iso(started) == pytest.approx(time.time() - 5, abs=0.5)
     assert seconds_from_iso(ended) == pytest.approx(time.time(), abs=0.5)
 
 
 def test_a_job_that_was_given_to_a_process_that_had_gone() -> None:
-    """Celery takes the wall clock for the monotonic one there, and says that the job started in 2083."""
+    """Celery takes the wall clock for the monotonic one there, and the job seems to start in 2083."""
     started, ended = times_of(accepted(time.time()))
     assert started is None
     assert seconds_from_iso(ended) == pytest.approx(time.time(), abs=0.5)
 
 
 def test_pools_without_processes() -> None:
-    """They don't say when they accepted a job: it does not end before it has started."""
+    """They don't record when they accepted a job: it must not end before it has started."""
     request = SimpleNamespace(time_start=time.time() + 3_600, _apply_result=None)
     started, ended = times_of(request)
     assert started == ended
