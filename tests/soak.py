@@ -1,7 +1,7 @@
-"""`make soak`: a worker, whoever sends it tasks, and an endpoint that comes and goes, for minutes or for hours.
+"""`make soak`: a worker, a producer and an unreliable endpoint, for minutes or for hours.
 
-Samples what the worker takes (memory, file descriptors, threads, the journal's folder), prints a table, and fails where
-the last third took more than the first, beyond a line; and where an event is missing at the end.
+Samples the worker's resources (memory, file descriptors, threads, the journal's directory), prints a table, and fails
+if the last third used more than the first, beyond a limit; or if an event is missing at the end.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "3"))
-EVERY = max(2.0, MINUTES * 60 / 200)  # seconds between two samples
-WARM_UP = 0.2  # of the time, which is not judged
-FLAP = 15.0  # seconds at the most between two moods of the endpoint
-LONGEST_BACKOFF = 60.0  # seconds: so long may nothing be tried when the endpoint is well again
-WAYS: list[Behaviour] = [
+SAMPLE_SECONDS = max(2.0, MINUTES * 60 / 200)  # seconds between two samples
+WARM_UP = 0.2  # of the time, whose samples don't count
+MAX_STATE_SECONDS = 15.0  # between two changes of the endpoint's state
+LONGEST_BACKOFF = 60.0  # seconds that the shipper may wait after the endpoint has recovered
+BEHAVIOURS: list[Behaviour] = [
     status(500),
     status(503),
     too_many("1"),
@@ -57,7 +57,7 @@ WAYS: list[Behaviour] = [
     drips_headers(),
     ok,
 ]
-LIMIT = 4_000_000  # bytes of the journal: it is reached while the endpoint is away
+LIMIT = 4_000_000  # bytes of the journal: it is reached while the endpoint is unavailable
 SENDS = """
     from tests.faults.app import app, noop
     from tests.integration.tasks import fail
@@ -72,101 +72,103 @@ SENDS = """
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the worker and its children take at one moment."""
+    """The resources of the worker and its children at one time."""
 
     seconds: float
     megabytes: float
     descriptors: int
     threads: int
-    folder_kilobytes: float
+    directory_kb: float
     files: int
-    told: int
+    delivered: int
 
 
 ALLOWED = {"megabytes": (1.10, 8), "descriptors": (1.0, 16), "threads": (1.0, 1)}
-"""How much more the last third may take than the first: a factor, and so much on top of it.
+"""The allowed growth from the first third to the last: a factor, and an amount added to it.
 
-A batch that waits for the endpoint holds its files open: descriptors go up and down with the endpoint's moods.
+A batch that waits for the endpoint keeps its files open: descriptors follow the endpoint's states.
 """
-LEFT_OVER = 8  # files that may be left when everything is delivered: cursors, locks
+LEFT_OVER = 8  # files that may remain when everything is delivered: cursors, locks
 
 
-class Moods:
-    """An endpoint that is well, slow, wrong or away, each for some seconds."""
+class UnreliableEndpoint:
+    """Switches an endpoint between working, faulty and unavailable, for some seconds each."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._chance = random.Random(5)
+        self._random = random.Random(5)
         self._until = 0.0
 
-    def turn(self) -> None:
-        """Another mood, when it is time."""
+    def update(self) -> None:
+        """Change the state, if its time is over."""
         now = time.monotonic()
         if now < self._until:
             return
-        self._until = now + self._chance.uniform(FLAP / 5, FLAP)
+        self._until = now + self._random.uniform(MAX_STATE_SECONDS / 5, MAX_STATE_SECONDS)
         self._endpoint.up()
         self._endpoint.release()
-        mood = self._chance.choice(["well", "well", "away", "wrong"])
+        state = self._random.choice(["working", "working", "unavailable", "faulty"])
         self._endpoint.standing()
-        if mood == "away":
+        if state == "unavailable":
             self._endpoint.down()
-        elif mood == "wrong":
-            self._endpoint.standing(self._any_way)
+        elif state == "faulty":
+            self._endpoint.standing(self._any_behaviour)
 
-    def _any_way(self, exchange: Exchange) -> bool:
-        return self._chance.choice(WAYS)(exchange)
+    def _any_behaviour(self, exchange: Exchange) -> bool:
+        return self._random.choice(BEHAVIOURS)(exchange)
 
-    def end(self) -> None:
-        """Well, for good."""
+    def recover(self) -> None:
+        """Make the endpoint work for good."""
         self._endpoint.up()
         self._endpoint.release()
         self._endpoint.standing()
 
 
 def sample(worker: WorkerProcess, journal: Path, endpoint: Endpoint, begun: float) -> Sample:
-    """What is taken now."""
+    """Return the present resources."""
     main = psutil.Process(worker.pid)
-    everybody = [main, *main.children(recursive=True)]
+    processes = [main, *main.children(recursive=True)]
     sizes = [path.stat().st_size for path in journal.rglob("*") if path.is_file()]
     return Sample(
         round(time.monotonic() - begun, 1),
-        round(sum(one.memory_full_info().uss for one in everybody) / 1e6, 1),
-        sum(one.num_fds() for one in everybody),
-        sum(one.num_threads() for one in everybody),
+        round(sum(process.memory_full_info().uss for process in processes) / 1e6, 1),
+        sum(process.num_fds() for process in processes),
+        sum(process.num_threads() for process in processes),
         round(sum(sizes) / 1e3, 1),
         len(sizes),
         len(endpoint.events),
     )
 
 
-def judged(samples: list[Sample]) -> list[str]:
-    """What has grown; prints the medians that it goes by."""
-    warm = [one for one in samples if one.seconds >= samples[-1].seconds * WARM_UP]
+def growth_faults(samples: list[Sample]) -> list[str]:
+    """Print the medians; return a sentence for each resource that has grown."""
+    warm = [sample for sample in samples if sample.seconds >= samples[-1].seconds * WARM_UP]
     third = len(warm) // 3
     faults = []
     for name, (factor, more) in ALLOWED.items():
-        first, last = (statistics.median(getattr(one, name) for one in part) for part in (warm[:third], warm[-third:]))
+        first, last = (
+            statistics.median(getattr(sample, name) for sample in part) for part in (warm[:third], warm[-third:])
+        )
         print(f"soak: {name}: {first:g} in the first third, {last:g} in the last")
         if last > first * factor + more:
             faults.append(f"{name} have grown from {first:g} to {last:g}")
-    most = max(one.folder_kilobytes for one in samples)
-    print(f"soak: the folder took {most:g} kB at the most")
-    if most > LIMIT / 1e3 * 1.05:
-        faults.append(f"the folder took {most:g} kB, and {LIMIT / 1e3:g} are allowed")
+    largest = max(sample.directory_kb for sample in samples)
+    print(f"soak: the directory took {largest:g} kB at the most")
+    if largest > LIMIT / 1e3 * 1.05:
+        faults.append(f"the directory took {largest:g} kB, and {LIMIT / 1e3:g} are allowed")
     return faults
 
 
-def quietly(look: Callable[[], Sample]) -> Sample | None:
-    """A sample, unless a process or a file went away while it was taken."""
+def sample_or_none(take: Callable[[], Sample]) -> Sample | None:
+    """Return a sample; None if a process or a file was removed meanwhile."""
     try:
-        return look()
+        return take()
     except (psutil.NoSuchProcess, FileNotFoundError):
         return None
 
 
 def soak(directory: Path, redis: RedisServer, endpoint: Endpoint) -> list[str]:
-    """Run for `MINUTES`; what is wrong."""
+    """Run for `MINUTES`; return the faults."""
     connection = str(uuid.uuid4())
     env = {
         "SLUICE_API_KEY": "sk_test",
@@ -175,27 +177,27 @@ def soak(directory: Path, redis: RedisServer, endpoint: Endpoint) -> list[str]:
         "SLUICE_STATE_DIR": str(directory),
         "SLUICE_HEARTBEAT_INTERVAL": "1",
         "SLUICE_JOURNAL_MAX_BYTES": str(LIMIT),
-        CAPTURE_LOG: str(directory / "witness"),
+        CAPTURE_LOG: str(directory / "capture.log"),
     }
     broker = redis_broker(redis, {"task_ignore_result": True})
     worker = WorkerProcess(directory, broker, app="tests.faults.app", env=env, args=["--max-tasks-per-child=500"])
     sender: Process = Producer(directory, broker, env={**env, "SLUICE_SHIP": "never"}).start(SENDS)
-    moods, samples, begun = Moods(endpoint), [], time.monotonic()
+    unreliable, samples, begun = UnreliableEndpoint(endpoint), [], time.monotonic()
     print(" ".join(f"{field.name:>16}" for field in fields(Sample)))
     try:
         while time.monotonic() - begun < MINUTES * 60:
-            moods.turn()
-            if found := quietly(lambda: sample(worker, directory / connection, endpoint, begun)):
-                samples.append(found)
-                print(" ".join(f"{value:>16}" for value in astuple(found)), flush=True)
-            time.sleep(EVERY)
+            unreliable.update()
+            if taken := sample_or_none(lambda: sample(worker, directory / connection, endpoint, begun)):
+                samples.append(taken)
+                print(" ".join(f"{value:>16}" for value in astuple(taken)), flush=True)
+            time.sleep(SAMPLE_SECONDS)
             assert worker.running, worker.tail()
-        moods.end()
+        unreliable.recover()
         sender.stop()
         wait_until(
             lambda: assert_balanced(worker.env)["pending"] == 0,
             2 * LONGEST_BACKOFF,
-            "something still waits",
+            "events are still pending",
             worker.tail,
         )
         assert worker.terminate().code == 0
@@ -204,11 +206,11 @@ def soak(directory: Path, redis: RedisServer, endpoint: Endpoint) -> list[str]:
         sender.stop()
         worker.teardown()
     left = sorted(path.name for path in (directory / connection).iterdir())
-    return [*judged(samples), *endpoint.faults, *([f"files are left: {left}"] if len(left) > LEFT_OVER else [])]
+    return [*growth_faults(samples), *endpoint.faults, *([f"files are left: {left}"] if len(left) > LEFT_OVER else [])]
 
 
 def main() -> None:
-    """Exit with 1 where something has grown or is missing."""
+    """Exit with 1 if a resource has grown or an event is missing."""
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         directory = Path(name)
         (directory / "redis").mkdir()

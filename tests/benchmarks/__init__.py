@@ -1,1 +1,1 @@
-"""What the agent costs, as ratios measured in one run: `make bench`."""
+"""The agent's costs, as ratios that are measured in one execution: `make bench`."""

@@ -1,7 +1,7 @@
-"""`make bench`: prints what the agent costs. ARGS="--tasks 2000 --rounds 1 --pools solo" for a quick look.
+"""`make bench`: prints the costs of the agent. ARGS="--tasks 2000 --rounds 1 --pools solo" is a quick measurement.
 
-ARGS="--parts events" measures only what an event costs the monitor; the parts are process, tasks and events.
-ARGS="--compare REV" measures this checkout beside a commit; its parts are tasks, events and imports.
+ARGS="--parts events" measures only the cost of an event in the monitor; the parts are process, tasks and events.
+ARGS="--compare REV" compares this checkout with a commit; its parts are tasks, events and imports.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _COMPARED_PARTS = ("tasks", "events", "imports")
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print the results."""
     options = argparse.ArgumentParser(prog="make bench")
-    options.add_argument("--parts", help="what to measure, comma-separated; all that there are")
-    options.add_argument("--tasks", type=int, default=1_000, help="tasks in a turn")
-    options.add_argument("--rounds", type=int, default=9, help="turns of each; the medians count")
+    options.add_argument("--parts", help="parts to measure, comma-separated; default: all")
+    options.add_argument("--tasks", type=int, default=1_000, help="tasks per turn")
+    options.add_argument("--rounds", type=int, default=9, help="turns of each mode; the medians count")
     options.add_argument("--pools", default="prefork,solo", help="comma-separated")
-    options.add_argument("--event-tasks", type=int, default=60_000, help="tasks whose events a monitor gets")
-    options.add_argument("--compare", metavar="REV", help="measure this checkout beside the package at this commit")
+    options.add_argument("--event-tasks", type=int, default=60_000, help="tasks whose events a monitor receives")
+    options.add_argument("--compare", metavar="REV", help="compare this checkout with the package at this commit")
     options.add_argument("--instances", type=int, default=3, help="workers of each version, with --compare")
     args = options.parse_args()
     known = _PARTS if args.compare is None else _COMPARED_PARTS
@@ -47,8 +47,8 @@ def main() -> None:
 def _measure(args: argparse.Namespace, parts: list[str]) -> None:
     if "process" in parts:
         print("Inside the process, the best of seven runs:")
-        for what, microseconds in capture_cost.measure():
-            print(f"  {microseconds:6.1f} µs  {what}")
+        for name, microseconds in capture_cost.measure():
+            print(f"  {microseconds:6.1f} µs  {name}")
     if "tasks" in parts:
         print(
             f"\nA no-op task on Redis, {args.tasks} tasks a turn, medians of {args.rounds} interleaved turns, "
@@ -58,7 +58,7 @@ def _measure(args: argparse.Namespace, parts: list[str]) -> None:
         print("\n" + task_cost.report(costs))
     if "events" in parts:
         print(f"\nThe events of {args.event_tasks:,} tasks at full speed, from the broker on, in µs of CPU an event:")
-        _progress(event_cost.HEAD)
+        _progress(event_cost.HEADER)
         event_cost.measure(args.event_tasks, _progress)
 
 

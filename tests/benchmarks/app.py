@@ -1,4 +1,4 @@
-"""The Celery app that is measured: one task that does nothing. BENCH_MODE says who watches it."""
+"""The Celery app that is measured: one task that does nothing. BENCH_MODE selects the agent or bare receivers."""
 
 import os
 
@@ -12,7 +12,7 @@ match os.environ.get("BENCH_MODE"):
         import sluice_agent
 
         sluice_agent.install()
-    case "signals":  # those that tell of a task's course, with somebody at each who does nothing
+    case "signals":  # a receiver that does nothing at each signal of a task's course
         for signal in (
             signals.before_task_publish,
             signals.after_task_publish,
@@ -25,4 +25,4 @@ match os.environ.get("BENCH_MODE"):
 
 @app.task
 def noop() -> None:
-    """Nothing."""
+    """Do nothing."""

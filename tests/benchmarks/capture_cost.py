@@ -1,4 +1,4 @@
-"""How long the pieces of a capture take inside the process: the figures behind the design."""
+"""The duration of the steps of a capture inside the process: the figures behind the design."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _CALLS = 5_000
 
 
 def measure() -> list[tuple[str, float]]:
-    """What was timed, and the best of seven runs in microseconds a call."""
+    """Return the name of each step, and the best of seven repetitions in microseconds a call."""
     connection = str(uuid.uuid4())
     facts = JobFacts(str(uuid.uuid4()), "shop.orders.charge", 1, "celery", "celery@host", 3, run_name="celery@host/1/0")
-    told = JobEvents(connection, facts)
+    events = JobEvents(connection, facts)
     now = timestamp(time.time())
-    line = told.event(JobState.COMPLETED, "SUCCESS", now, started=now)
+    line = events.event(JobState.COMPLETED, "SUCCESS", now, started=now)
     fields = json.loads(line)
     with tempfile.TemporaryDirectory() as directory:
         journal = Journal(Path(directory), 1_000_000_000)
         timed = [
             (
                 "an event, as the agent makes it",
-                lambda: told.event(JobState.ACTIVE, "STARTED", now, started=now),
+                lambda: events.event(JobState.ACTIVE, "STARTED", now, started=now),
             ),
             ("the same through the pydantic model", lambda: Event(**fields).to_json()),
             (f"an append of {len(line)} bytes to the journal", lambda: journal.append(line)),
         ]
-        return [(what, min(timeit.repeat(call, number=_CALLS, repeat=7)) / _CALLS * 1e6) for what, call in timed]
+        return [(name, min(timeit.repeat(call, number=_CALLS, repeat=7)) / _CALLS * 1e6) for name, call in timed]

@@ -1,7 +1,7 @@
 """Decides whether two samples of a cost differ by more than the noise between equal instances.
 
-An instance is one process of a version. Two processes of the same version differ by their memory layout, for as long
-as they live, so what counts as one observation is an instance, never a single round of it.
+An instance is one process of a version. Two processes of the same version differ by their memory layout for their
+whole life, so one observation is an instance, never a single round of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20,
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much the new version costs more than the old one, in the unit of the samples."""
+    """The cost of both versions in the unit of the samples, and the noise of their difference."""
 
     old: float
     new: float
@@ -26,12 +26,12 @@ class Difference:
 
     @property
     def added(self) -> float:
-        """Below zero where the new version is cheaper."""
+        """The cost that the new version adds; below zero if it is cheaper."""
         return self.new - self.old
 
     @property
     def exceeds_noise(self) -> bool:
-        """Whether the difference is larger than the noise, in either direction."""
+        """True if the difference is larger than the noise, in either direction."""
         return abs(self.added) > self.noise
 
 
@@ -44,7 +44,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """`dearer` or `cheaper` where minima and medians both say so, beyond their noise; else `within the noise`."""
+        """`dearer` or `cheaper` if minima and medians agree on it, beyond their noise; else `within the noise`."""
         differences = (self.minima, self.medians)
         if all(difference.exceeds_noise for difference in differences):
             if all(difference.added > 0 for difference in differences):
@@ -55,9 +55,9 @@ class Comparison:
 
 
 def compare(old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Comparison:
-    """Compare two versions. Each is given by its instances, an instance by the costs that its rounds had.
+    """Compare two versions. A version is given by its instances, an instance by the costs of its rounds.
 
-    Raises ValueError where a version has fewer than two instances: their spread is the noise.
+    Raise ValueError if a version has fewer than two instances: their spread is the noise.
     """
     if min(len(old), len(new)) < 2:
         raise ValueError("two instances of each version are needed, as the spread between them is the noise")
@@ -76,10 +76,10 @@ def _difference(old: Sequence[float], new: Sequence[float]) -> Difference:
 
 
 def table(comparisons: Mapping[str, Comparison], unit: str) -> str:
-    """One line for each comparison, under a head."""
-    width = max(len("what"), *map(len, comparisons)) + 2
-    head = f"{'what':<{width}}{'minima: old':>12}{'new':>9}{'added':>9}{'noise':>8}"
-    lines = [f"{head}{'medians: old':>15}{'new':>9}{'added':>9}{'noise':>8}  verdict   ({unit})"]
+    """Return a table with a header and one line for each comparison."""
+    width = max(len("cost"), *map(len, comparisons)) + 2
+    header = f"{'cost':<{width}}{'minima: old':>12}{'new':>9}{'added':>9}{'noise':>8}"
+    lines = [f"{header}{'medians: old':>15}{'new':>9}{'added':>9}{'noise':>8}  verdict   ({unit})"]
     for name, comparison in comparisons.items():
         minima, medians = comparison.minima, comparison.medians
         lines.append(

@@ -8,13 +8,13 @@ import psutil
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """A process and everything it started."""
+    """Return a process and all its descendants."""
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
 
 
 def cpu_microseconds(pid: int) -> float:
-    """What all threads of the tree have used so far, in microseconds, from /proc's schedstat (nanoseconds)."""
+    """Return the time that all threads of the tree have used, in microseconds, from /proc's schedstat (nanoseconds)."""
     total = 0
     for process in tree(pid):
         for thread in Path(f"/proc/{process.pid}/task").iterdir():

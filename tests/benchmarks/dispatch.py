@@ -1,6 +1,6 @@
-"""Publishes the events of N tasks as a prefork worker does, by Celery's own dispatcher, as fast as it can.
+"""Publishes the events of N tasks as a prefork worker does, with Celery's own dispatcher, as fast as it can.
 
-`python -m tests.benchmarks.dispatch URL TASKS`: three events a task, in lists of 24. Prints the seconds that it took.
+`python -m tests.benchmarks.dispatch URL TASKS`: three events a task, in lists of 24. Prints the duration in seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HOSTNAME = "bench@host"
 
 
 def dispatch(url: str, tasks: int) -> float:
-    """Publish `EVENTS_A_TASK` events for each task; the seconds that it took."""
+    """Publish `EVENTS_A_TASK` events for each task; return the duration in seconds."""
     app = Celery("bench", broker=url, set_as_current=False)
     with (
         app.connection_for_write() as connection,

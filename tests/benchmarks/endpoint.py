@@ -1,4 +1,4 @@
-"""An ingest endpoint that takes everything and looks at nothing: a real one would be on another machine."""
+"""An ingest endpoint that accepts everything without parsing it: a real one would be on another machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _AN_EVENT = b'{"type":"'
 
 
 class LightEndpoint:
-    """Accepts every event: it counts them, and reads no more of them than that."""
+    """Accepts every event, and only counts them."""
 
     def __init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -18,11 +18,11 @@ class LightEndpoint:
 
     @property
     def url(self) -> str:
-        """What belongs into SLUICE_API_URL."""
+        """The value for SLUICE_API_URL."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/api"
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -42,4 +42,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

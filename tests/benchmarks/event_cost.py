@@ -1,7 +1,7 @@
-"""What an event costs a monitor, from the broker's socket on: ours, to the journal, and Flower, in one run.
+"""The cost of an event in a monitor, from the broker's socket on: in ours, up to the journal, and in Flower.
 
-A dispatcher of Celery's own publishes the events of many tasks as fast as it can; both monitors get the same, one after
-the other, on the same broker. All threads of a monitor are counted, from before the first event to after the last.
+Celery's own dispatcher publishes the events of many tasks as fast as it can; both monitors receive the same events, one
+after the other, on the same broker. All threads of a monitor count, from before the first event to after the last.
 """
 
 from __future__ import annotations
@@ -27,57 +27,57 @@ from tests.support.servers import RabbitMQServer, RedisServer
 from tests.support.waiting import wait_until
 
 BROKERS: dict[str, type[RedisServer | RabbitMQServer]] = {"rabbitmq": RabbitMQServer, "redis": RedisServer}
-_STARTS_WITHIN = 60.0  # seconds
-_SETTLES = 4.0  # seconds that a monitor which listens goes on with what it does at its start
-_GIVEN_UP = 5.0  # seconds without a further event: it has all that it will ever have
+_START_TIMEOUT = 60.0  # seconds
+_SETTLING_SECONDS = 4.0  # in which a monitor that already listens finishes its start
+_ARRIVAL_TIMEOUT = 5.0  # seconds without a further event: no more will arrive
 
 
 @dataclass(frozen=True, slots=True)
 class EventCost:
-    """What one monitor took, and how many of the events it had in the end."""
+    """The cost of one monitor, and the number of events that arrived."""
 
     published: int
     arrived: int
     microseconds: float
-    """Of processor time, for each event that arrived."""
+    """Processor time for each event that arrived."""
     seconds: float
-    """From the first event's publication to the last one's arrival."""
+    """Time from the first event's publication to the last event's arrival."""
     megabytes: float
-    """The most memory that it ever took."""
+    """The peak of its memory."""
 
 
-class Contestant(ABC):
+class MonitorProcess(ABC):
     """A monitor that listens when the constructor returns."""
 
     name: str
 
     def __init__(self, directory: Path, url: str, environment: Mapping[str, str] | None = None) -> None:
-        """`environment` decides which version of the package is imported; None: this checkout's."""
+        """Start the monitor; `environment` selects the version of the package, None this checkout."""
         directory.mkdir()
         self._environment = os.environ if environment is None else environment
         self._cwd = ROOT if environment is None else directory
         self.process = self._start(directory, url)
-        wait_until(self._listens, _STARTS_WITHIN, f"{self.name} does not listen", self.process.tail)
-        time.sleep(_SETTLES)
+        wait_until(self._listens, _START_TIMEOUT, f"{self.name} does not listen", self.process.tail)
+        time.sleep(_SETTLING_SECONDS)
 
     def measure(self, url: str, tasks: int) -> EventCost:
-        """Publish, and wait until it has everything, or no more of it."""
+        """Publish, and wait until all events have arrived, or no more arrive."""
         pid = self.process.pid
         before, started = cpu_microseconds(pid), time.perf_counter()
         command = [sys.executable, "-m", "tests.benchmarks.dispatch", url, str(tasks)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        published, arrived, at = tasks * EVENTS_A_TASK, -1, time.perf_counter()
-        while arrived < published and time.perf_counter() - at < _GIVEN_UP:
-            now = self.arrived()
-            if now != arrived:
-                arrived, at = now, time.perf_counter()
+        published, arrived, arrived_at = tasks * EVENTS_A_TASK, -1, time.perf_counter()
+        while arrived < published and time.perf_counter() - arrived_at < _ARRIVAL_TIMEOUT:
+            count = self.arrived()
+            if count != arrived:
+                arrived, arrived_at = count, time.perf_counter()
             time.sleep(0.2)
         cost = (cpu_microseconds(pid) - before) / max(arrived, 1)
-        return EventCost(published, arrived, cost, at - started, _peak_megabytes(pid))
+        return EventCost(published, arrived, cost, arrived_at - started, _peak_megabytes(pid))
 
     @abstractmethod
     def arrived(self) -> int:
-        """How many task events it has."""
+        """Return the number of task events that arrived."""
 
     @abstractmethod
     def _start(self, directory: Path, url: str) -> Process: ...
@@ -86,8 +86,8 @@ class Contestant(ABC):
     def _listens(self) -> bool: ...
 
 
-class Sidecar(Contestant):
-    """`sluice-agent monitor`, which writes each event to its journal; nobody ships it."""
+class Sidecar(MonitorProcess):
+    """`sluice-agent monitor`, which writes each event to its journal and does not ship it."""
 
     name = "sluice-agent"
 
@@ -111,14 +111,14 @@ class Sidecar(Contestant):
             offset, count = self._counted.get(path, (0, 0))
             with path.open("rb") as file:
                 file.seek(offset)
-                read = file.read()
-            new = read[: read.rfind(b"\n") + 1]  # the last line may be under way
+                content = file.read()
+            new = content[: content.rfind(b"\n") + 1]  # the last line may be incomplete
             self._counted[path] = offset + len(new), count + new.count(b'{"type":"job_state_change"')
         return sum(count for _, count in self._counted.values())
 
 
-class Flower(Contestant):
-    """Flower, which keeps what it hears in memory."""
+class Flower(MonitorProcess):
+    """Flower, which keeps the events that it receives in memory."""
 
     name = "Flower"
 
@@ -135,43 +135,43 @@ class Flower(Contestant):
         return int(sum(map(float, counts)))
 
     def _page(self) -> str | None:
-        with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=30) as answer:
-            text: str = answer.read().decode()
+        with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=30) as response:
+            text: str = response.read().decode()
         return text
 
 
-def measure(tasks: int, say: Callable[[str], None]) -> dict[tuple[str, str], EventCost]:
-    """What each monitor took, by broker and its name. Flower is left out where it is not installed."""
-    contestants: list[type[Contestant]] = [Sidecar]
+def measure(tasks: int, progress: Callable[[str], None]) -> dict[tuple[str, str], EventCost]:
+    """Return the cost of each monitor by broker and its name; without Flower if that is not installed."""
+    monitor_classes: list[type[MonitorProcess]] = [Sidecar]
     if importlib.util.find_spec("flower") is not None:
-        contestants.append(Flower)
+        monitor_classes.append(Flower)
     costs: dict[tuple[str, str], EventCost] = {}
     for broker, server_class in BROKERS.items():
-        for contestant in contestants:
+        for monitor_class in monitor_classes:
             with tempfile.TemporaryDirectory() as name:
                 directory = Path(name)
                 server = server_class(directory / broker)
                 try:
-                    costs[broker, contestant.name] = cost = _measured(contestant, directory, server.url(), tasks)
-                    say(row(broker, contestant.name, cost))
+                    costs[broker, monitor_class.name] = cost = _measured(monitor_class, directory, server.url(), tasks)
+                    progress(row(broker, monitor_class.name, cost))
                 finally:
                     server.close()
     return costs
 
 
 def row(broker: str, name: str, cost: EventCost) -> str:
-    """One line of the table whose head is `HEAD`."""
+    """Return one line of the table whose header is `HEADER`."""
     return (
         f"{broker:<10}{name:<14}{cost.arrived:>9,} of {cost.published:>9,}"
         f"{cost.microseconds:>10.1f}{cost.megabytes:>8.1f}{cost.seconds:>9.1f}"
     )
 
 
-HEAD = f"{'broker':<10}{'monitor':<14}{'arrived':>22}{'µs/event':>10}{'MB':>8}{'seconds':>9}"
+HEADER = f"{'broker':<10}{'monitor':<14}{'arrived':>22}{'µs/event':>10}{'MB':>8}{'seconds':>9}"
 
 
-def _measured(contestant: type[Contestant], directory: Path, url: str, tasks: int) -> EventCost:
-    monitor = contestant(directory / "monitor", url)
+def _measured(monitor_class: type[MonitorProcess], directory: Path, url: str, tasks: int) -> EventCost:
+    monitor = monitor_class(directory / "monitor", url)
     try:
         return monitor.measure(url, tasks)
     finally:
@@ -179,5 +179,5 @@ def _measured(contestant: type[Contestant], directory: Path, url: str, tasks: in
 
 
 def _peak_megabytes(pid: int) -> float:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) * 1_024 / 1e6 if found else 0.0
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(match[1]) * 1_024 / 1e6 if match else 0.0

@@ -1,8 +1,8 @@
-"""`make bench ARGS="--compare REV"`: what a task, an event and an import cost at REV and in this checkout.
+"""`make bench ARGS="--compare REV"`: the costs of a task, an event and an import at REV and in this checkout.
 
-The two versions are measured in one run and in turns, and the order of the turns is reversed in each round. Each
-version has several instances, because two equal processes differ: their spread is the noise that the report names.
-Where a turn needs a process of its own, as the sidecar and an import do, the turns are dealt out to the instances.
+The two versions are measured in one execution and in turns, whose order is reversed in each round. Each version has
+several instances, because two equal processes differ: their spread is the noise in the report. If a turn needs a new
+process, as for the sidecar and an import, the turns are distributed to the instances.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from tests.benchmarks.comparison import Comparison, compare
 from tests.benchmarks.endpoint import LightEndpoint
 from tests.benchmarks.event_cost import BROKERS, Sidecar
-from tests.benchmarks.task_cost import AGENT, Contestant
+from tests.benchmarks.task_cost import AGENT, MeasuredWorker
 from tests.benchmarks.versions import Version
 from tests.support.servers import RedisServer
 
 Samples = list[list[float]]
-"""The costs that a version's instances had, each in its rounds."""
+"""The costs of a version by instance and round."""
 
 _IMPORT = """
 import time
@@ -40,7 +40,7 @@ print((imported - started) * 1e3, (time.process_time() - imported) * 1e3)
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: more takes longer, and makes the noise smaller."""
+    """The size of the measurement: a larger one takes longer and has less noise."""
 
     instances: int
     rounds: int
@@ -51,7 +51,7 @@ class Sizes:
 def tasks(
     versions: Sequence[Version], pools: Sequence[str], sizes: Sizes, progress: Callable[[str], None]
 ) -> Iterator[tuple[str, Comparison]]:
-    """Compare what a no-op task costs in microseconds of CPU, worker and producer together, by pool."""
+    """Compare the cost of a no-op task in microseconds of CPU, worker and producer together, by pool."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         directory = Path(name)
         server, endpoint = RedisServer(directory), LightEndpoint()
@@ -80,14 +80,14 @@ def _workers(
     pool: str,
     versions: Sequence[Version],
     instances: int,
-) -> Iterator[list[tuple[Version, int, Contestant]]]:
-    """Start `instances` workers of each version, in turns, each with a Redis database of its own."""
+) -> Iterator[list[tuple[Version, int, MeasuredWorker]]]:
+    """Start `instances` workers of each version, in turns, each with its own Redis database."""
     with ExitStack() as stack:
         workers = []
         for instance in range(instances):
             for version in versions if instance % 2 == 0 else versions[::-1]:
                 database = len(workers)
-                worker = Contestant(
+                worker = MeasuredWorker(
                     directory / f"{pool}-{database}",
                     server.url(database),
                     endpoint,
@@ -103,7 +103,7 @@ def _workers(
 def events(
     versions: Sequence[Version], sizes: Sizes, progress: Callable[[str], None]
 ) -> Iterator[tuple[str, Comparison]]:
-    """Compare what an event costs the sidecar in microseconds of CPU, by broker. Each turn is a process of its own."""
+    """Compare the cost of an event in the sidecar in microseconds of CPU, by broker. Each turn is a new process."""
     for broker, server_class in BROKERS.items():
         with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
             directory = Path(name)

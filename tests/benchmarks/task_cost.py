@@ -1,11 +1,11 @@
-"""How much processor time a no-op task costs: bare, with the agent, and with Celery's own events (`-E`).
+"""The processor time of a no-op task: bare, with the agent, and with Celery's own events (`-E`).
 
-And with receivers at Celery's signals that do nothing: no program that uses the signals can cost less.
+Also with receivers of Celery's signals that do nothing: no program that uses the signals can cost less.
 
-All processes are counted: the worker's main process, its pool and its shipper, and the producer. Not counted are the
-broker and the endpoint. For each pool the workers live side by side and take turns, a second or two each, so that
-a machine whose speed drifts changes all alike; the medians of the turns count. While the producer publishes, the
-worker is stopped, so that neither disturbs the other.
+All processes count: the worker's main process, its pool and its shipper, and the producer; but not the broker and the
+endpoint. The workers of a pool run in parallel and take turns of a second or two, so that a machine whose speed drifts
+changes all alike; the medians of the turns count. While the producer publishes, the worker is stopped, so that neither
+disturbs the other.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Cost:
         return self.worker + self.producer
 
 
-class Contestant:
-    """A worker and its producer, with a database of their own."""
+class MeasuredWorker:
+    """A worker and its producer, with their own database."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Contestant:
         mode: str,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`environment` decides which version of the package is imported; None: this checkout's."""
+        """Start both; `environment` selects the version of the package, None this checkout."""
         directory.mkdir(mode=0o700)
         self._client = redis.Redis.from_url(url)
         env = {
@@ -101,7 +101,7 @@ class Contestant:
         self.run(_WARM_UP)
 
     def run(self, tasks: int) -> Cost:
-        """Publish while the worker stands still, then let it work, until it has told what there is to tell."""
+        """Publish while the worker is stopped, then let it run until it has shipped its events."""
         for process in tree(self._worker.pid):
             process.suspend()
         print(tasks, file=self._producer.stdin, flush=True)
@@ -111,7 +111,7 @@ class Contestant:
             process.resume()
         while self._client.llen("celery") or self._client.hlen("unacked"):
             time.sleep(0.02)
-        time.sleep(2.2)  # two of the shipper's intervals: what the tasks left to do belongs to them
+        time.sleep(2.2)  # two of the shipper's intervals: shipping belongs to the cost of the tasks
         return Cost((cpu_microseconds(self._worker.pid) - before) / tasks, producer)
 
     def close(self) -> None:
@@ -122,17 +122,17 @@ class Contestant:
         self._worker.wait(30)
 
 
-def measure(pools: list[str], tasks: int, rounds: int, say: Callable[[str], None]) -> dict[tuple[str, str], Cost]:
-    """The median cost by pool and mode."""
+def measure(pools: list[str], tasks: int, rounds: int, progress: Callable[[str], None]) -> dict[tuple[str, str], Cost]:
+    """Return the median cost by pool and mode."""
     costs: dict[tuple[str, str], Cost] = {}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         server, endpoint = RedisServer(directory), LightEndpoint()
         try:
             for base, pool in enumerate(pools):
-                turns = _take_turns(directory, server, endpoint, pool, base * len(MODES), tasks, rounds, say)
-                for mode, seen in turns.items():
-                    worker, producer = (statistics.median(part) for part in zip(*seen, strict=True))
+                turns = _take_turns(directory, server, endpoint, pool, base * len(MODES), tasks, rounds, progress)
+                for mode, samples in turns.items():
+                    worker, producer = (statistics.median(part) for part in zip(*samples, strict=True))
                     costs[pool, mode] = Cost(worker, producer)
         finally:
             endpoint.close()
@@ -148,28 +148,28 @@ def _take_turns(
     first_database: int,
     tasks: int,
     rounds: int,
-    say: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> dict[str, list[tuple[float, float]]]:
-    contestants = {
-        mode: Contestant(directory / f"{pool}-{number}", server.url(first_database + number), endpoint, pool, mode)
+    workers = {
+        mode: MeasuredWorker(directory / f"{pool}-{number}", server.url(first_database + number), endpoint, pool, mode)
         for number, mode in enumerate(MODES)
     }
-    seen: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
+    samples: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
     try:
         for turn in range(rounds):
-            for mode, contestant in contestants.items():
-                cost = contestant.run(tasks)
-                seen[mode].append((cost.worker, cost.producer))
-            row = "  ".join(f"{mode} {sum(costs[-1]):7.1f}" for mode, costs in seen.items())
-            say(f"{pool:<8} round {turn + 1:>2}/{rounds}  {row}")
+            for mode, worker in workers.items():
+                cost = worker.run(tasks)
+                samples[mode].append((cost.worker, cost.producer))
+            row = "  ".join(f"{mode} {sum(costs[-1]):7.1f}" for mode, costs in samples.items())
+            progress(f"{pool:<8} round {turn + 1:>2}/{rounds}  {row}")
     finally:
-        for contestant in contestants.values():
-            contestant.close()
-    return seen
+        for worker in workers.values():
+            worker.close()
+    return samples
 
 
 def report(costs: dict[tuple[str, str], Cost]) -> str:
-    """A table of what each mode adds to the bare task, and how the agent compares with `-E`."""
+    """Return a table of the cost that each mode adds to the bare task, and the ratio of the agent's to that of `-E`."""
     lines = [f"{'pool':<9}{'mode':<14}{'worker':>9}{'producer':>10}{'together':>10}{'added':>9}   (µs of CPU a task)"]
     for pool in dict.fromkeys(pool for pool, _ in costs):
         bare = costs[pool, BARE].together

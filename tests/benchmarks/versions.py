@@ -1,7 +1,7 @@
-"""Two versions of the package side by side: a commit and the files of this checkout, each in a directory of its own.
+"""Two versions of the package, a commit and the files of this checkout, in separate directories.
 
-Both are copies, so that the old one and the new one are imported from paths of the same length and kind, and that
-editing goes on while they are measured. Tests, benchmarks and dependencies are those of this checkout for both.
+Both are copies, so that they are imported from paths of the same length and kind, and that files may be edited during
+the measurement. Tests, benchmarks and dependencies are those of this checkout for both.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _PACKAGE = "sluice_agent"
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of the package. `directory` holds nothing but the package."""
+    """A version of the package. `directory` contains only the package."""
 
     name: str
     directory: Path
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a process needs that is to import this version; it must not run in this checkout's directory."""
+        """The environment of a process that imports this version; it must not run in this checkout's directory."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
         return {**clean, "PYTHONPATH": os.pathsep.join((str(self.directory), str(ROOT)))}
 
 
 def old_and_new(revision: str, directory: Path) -> tuple[Version, Version]:
-    """The package at `revision` and as it lies in this checkout, copied into `directory`.
+    """Copy the package at `revision`, and that of this checkout, into `directory`; return both.
 
-    Raises ValueError where git knows no such revision, or it has no package.
+    Raise ValueError if git has no such revision, or the revision has no package.
     """
     old, new = Version(revision, directory / "old"), Version("this checkout", directory / "new")
     command = ["git", "-C", str(ROOT), "archive", "--format=tar", revision, _PACKAGE]

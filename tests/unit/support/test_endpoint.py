@@ -1,4 +1,4 @@
-"""The endpoint behaves, and misbehaves, as its script says."""
+"""The endpoint behaves, and misbehaves, as scripted."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(headers=KEY, timeout=5, trust_env=False) as opened:
-        yield opened
+    with httpx.Client(headers=KEY, timeout=5, trust_env=False) as client:
+        yield client
 
 
 def post(client: httpx.Client, endpoint: Endpoint, *events: dict[str, Any], **options: Any) -> httpx.Response:
@@ -53,7 +53,7 @@ def post(client: httpx.Client, endpoint: Endpoint, *events: dict[str, Any], **op
 
 
 def test_it_accepts_once_and_counts(endpoint: Endpoint, client: httpx.Client) -> None:
-    """Without deduplication by id the tests could not tell a second telling from a second event."""
+    """Without deduplication by id the tests could not distinguish a repeated event from a second one."""
     answer = post(client, endpoint, job_event(1), job_event(2)).json()
     assert (answer["accepted"], answer["skipped"], answer["rejected"], answer["truncated"]) == (2, 0, 0, 0)
     assert post(client, endpoint, job_event(2), job_event(3)).json()["skipped"] == 1
@@ -70,23 +70,23 @@ def test_walks_are_sorted_by_time(endpoint: Endpoint, client: httpx.Client) -> N
 
 
 def test_faults_and_keys_are_checked(endpoint: Endpoint, client: httpx.Client) -> None:
-    """An agent that breaks the contract must be seen even when nobody looks at the answers."""
+    """A breach of the contract must be found even in a test that ignores the answers."""
     broken = {**job_event(1), "timestamp": "2026-01-01T00:00:00+00:00"}
     assert post(client, endpoint, broken).json()["rejected"] == 1
     assert post(client, endpoint, headers={"Authorization": "Bearer sk_other"}).status_code == 401
     assert client.post(f"{endpoint.url}/other").status_code == 404
     assert client.post(f"{endpoint.url}/ingest", content=b"{", headers={"Content-Type": "application/json"}).is_error
-    found = "\n".join(endpoint.faults)
-    assert "not ISO 8601 with Z" in found
-    assert "not '/api/ingest'" in found
-    assert "body is not JSON" in found
+    faults = "\n".join(endpoint.faults)
+    assert "not ISO 8601 with Z" in faults
+    assert "not '/api/ingest'" in faults
+    assert "body is not JSON" in faults
 
 
 @pytest.mark.parametrize(
     "behaviour", [misbehaviour.reset_before, misbehaviour.lost_answer, misbehaviour.reset_mid_answer]
 )
 def test_resets_reach_the_client(endpoint: Endpoint, client: httpx.Client, behaviour: misbehaviour.Behaviour) -> None:
-    """Lost answers are the hardest case for an agent that promises neither loss nor doubles."""
+    """Lost answers are the hardest case for an agent that promises neither loss nor duplicates."""
     endpoint.script(behaviour)
     with pytest.raises(httpx.TransportError):
         post(client, endpoint, job_event(1))
@@ -96,7 +96,7 @@ def test_resets_reach_the_client(endpoint: Endpoint, client: httpx.Client, behav
     assert post(client, endpoint, job_event(1)).json()["skipped"] == accepted
 
 
-def test_scripts_come_before_what_stands(endpoint: Endpoint, client: httpx.Client) -> None:
+def test_scripts_precede_the_standing_behaviour(endpoint: Endpoint, client: httpx.Client) -> None:
     """A test scripts a fault for one request and relies on the next one being served."""
     endpoint.standing(misbehaviour.status(500))
     endpoint.script(misbehaviour.too_many("7"), misbehaviour.html(), misbehaviour.rubbish())
@@ -126,7 +126,7 @@ def test_limits_poison_and_counts(endpoint: Endpoint, client: httpx.Client) -> N
 
 
 def test_hanging_and_dripping(endpoint: Endpoint, client: httpx.Client) -> None:
-    """An endpoint that never answers is what stops agents whose deadlines are per read."""
+    """An endpoint that never answers stops agents whose timeouts are per read."""
     endpoint.script(misbehaviour.hangs(), misbehaviour.drips(0.01))
     with pytest.raises(httpx.ReadTimeout):
         post(client, endpoint, job_event(1), timeout=0.2)
@@ -150,7 +150,7 @@ def test_down_refuses_and_up_serves_on_the_same_port(endpoint: Endpoint, client:
 
 
 def test_gzip_only_when_announced(endpoint: Endpoint, client: httpx.Client) -> None:
-    """An agent that compresses without being asked to loses every event at a server that cannot decode."""
+    """An agent that compresses unasked loses every event at a server that can't decompress."""
     body = gzip.compress(json.dumps({"events": [job_event(1)]}).encode())
     headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
     assert client.post(f"{endpoint.url}/ingest", content=body, headers=headers).status_code == 415
@@ -160,7 +160,7 @@ def test_gzip_only_when_announced(endpoint: Endpoint, client: httpx.Client) -> N
     assert answer.headers["Accept-Encoding"] == "gzip"
 
 
-def test_half_a_request_is_none(endpoint: Endpoint, client: httpx.Client) -> None:
+def test_half_a_request_is_ignored(endpoint: Endpoint, client: httpx.Client) -> None:
     """A process that is killed while it sends has broken no contract."""
     with socket.create_connection(("127.0.0.1", endpoint.port)) as killed:
         killed.sendall(b'POST /api/ingest HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{"events":[')

@@ -1,4 +1,4 @@
-"""Nothing that a test starts outlives it."""
+"""No process that a test starts outlives it."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def test_stop_ends_the_whole_family(tmp_path: Path) -> None:
     wait_until(lambda: len(process.children()) == 2, message="the children did not start", context=process.tail)
     family = [child.pid for child in process.children()]
     process.stop()
-    wait_until(lambda: not any(map(_alive, family)), message="somebody is left over")
+    wait_until(lambda: not any(map(_alive, family)), message="a process is left over")
 
 
 def test_a_killed_test_run_leaves_nothing(tmp_path: Path) -> None:
-    """A run ended by SIGKILL tidies nothing up itself; servers would pile up on an engineer's machine."""
+    """A test run that SIGKILL ends cleans up nothing itself; servers would accumulate on an engineer's machine."""
     script = (
         "import os, pathlib, sys; from tests.support.process import Process\n"
         "started = Process(['sleep', '600'], pathlib.Path(sys.argv[1]))\n"
         "print(started.pid, flush=True); os.kill(os.getpid(), 9)"
     )
-    ended = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "log")], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    wait_until(lambda: not _alive(int(ended.stdout)), message="the process outlived the test run")
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    wait_until(lambda: not _alive(int(result.stdout)), message="the process outlived the test run")
 
 
 def test_a_port_is_promised_once_until_its_server_listens() -> None:
-    """A RabbitMQ listens seconds after it was told its port: given to somebody else meanwhile, a test run fails."""
+    """A RabbitMQ listens seconds after it received its port: if another process gets it meanwhile, a test run fails."""
     port = free_port()
-    assert not listens(port), "whoever wants a port that refuses gets one that accepts"
+    assert not listens(port), "a test that needs a port that refuses gets one that accepts"
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", port))
     for _ in range(2):  # a server that is started again keeps its port

@@ -1,4 +1,4 @@
-"""In CI a test that fails is run once more, alone."""
+"""In CI a test that fails is run again, alone."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ FLAKY = ["test_some.py::test_that_passes_the_second_time[a@b]", "test_some.py::t
 
 
 def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """scripts/pytest.sh in `directory`, over the tests above."""
+    """Run scripts/pytest.sh in `directory`, on the tests above."""
     (directory / "test_some.py").write_text(TESTS)
     (directory / "conftest.py").write_text("from tests.support.failures import pytest_runtest_logreport\n")
-    ours = {name: value for name, value in os.environ.items() if name not in {PATH, "CI", "PYTEST_XDIST_WORKER"}}
-    env = {**ours, "PYTEST": f"{sys.executable} -m pytest -p xdist", "PYTHONPATH": str(ROOT), **environment}
-    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take longer than the tests
+    inherited = {name: value for name, value in os.environ.items() if name not in {PATH, "CI", "PYTEST_XDIST_WORKER"}}
+    env = {**inherited, "PYTEST": f"{sys.executable} -m pytest -p xdist", "PYTHONPATH": str(ROOT), **environment}
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # plugins take longer than the tests
     command = ["sh", str(ROOT / "scripts" / "pytest.sh"), *arguments]
     return subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("side_by_side", [(), ("-n", "2", "--dist", "loadgroup")], ids=["one", "two"])
-def test_a_test_that_passes_the_second_time_is_named_and_fails_nobody(
+def test_a_test_that_passes_the_second_time_is_listed_and_fails_no_build(
     tmp_path: Path, side_by_side: tuple[str, ...]
 ) -> None:
     """A machine that is slow for a moment would otherwise reject a change that is right."""
@@ -62,7 +62,7 @@ def test_a_test_that_fails_twice_fails_the_run(tmp_path: Path) -> None:
 
 
 def test_elsewhere_nothing_is_run_again(tmp_path: Path) -> None:
-    """Whoever writes a test would otherwise not learn that it fails now and then."""
+    """The author of a test would otherwise not learn that it fails now and then."""
     assert run(tmp_path).returncode == 1
     assert not (tmp_path / "flaky-tests.txt").exists()
 

@@ -1,4 +1,4 @@
-"""The validator refuses what the vendor refuses, and nothing else."""
+"""The validator refuses the same events as the vendor, and no others."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ CONNECTION = "3f0c8f0e-7f0b-4b7e-9d43-5a1a0c5d2b11"
 
 
 def event(**changes: Any) -> dict[str, Any]:
-    whole: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "type": "job_state_change",
         "timestamp": "2026-02-28T10:00:00.123456Z",
         "framework": "celery",
         "connectionId": CONNECTION,
     }
     if not {"job", "worker", "queue"} & set(changes):
-        whole["job"] = job()
-    return {**whole, **changes}
+        fields["job"] = job()
+    return {**fields, **changes}
 
 
 def job(**changes: Any) -> dict[str, Any]:
@@ -106,14 +106,14 @@ BROKEN = {
 
 @pytest.mark.parametrize("good", VALID, ids=range(len(VALID)))
 def test_valid_events_have_no_faults(good: dict[str, Any]) -> None:
-    """A validator that refuses good events would send engineers after faults that are none."""
+    """A validator that refuses valid events would make engineers search for faults that don't exist."""
     assert faults(good) == []
     assert body_faults(json.dumps({"events": [good]}).encode()) == []
 
 
 @pytest.mark.parametrize("bad", BROKEN.values(), ids=BROKEN)
 def test_each_breach_is_named(bad: Any) -> None:
-    """A breach that slips through here would be refused by the vendor, and the user's events lost."""
+    """The vendor would refuse events with a breach that is missed here, and the user would lose them."""
     assert faults(bad)
 
 
@@ -134,5 +134,5 @@ def test_each_breach_is_named(bad: Any) -> None:
     ],
 )
 def test_broken_bodies_are_named(body: bytes) -> None:
-    """A body that is no valid batch would be refused as a whole, with every event in it."""
+    """The vendor would refuse a body that is no valid batch, with every event in it."""
     assert body_faults(body)
