@@ -160,7 +160,7 @@ class Agent:
     def losses(self) -> Mapping[str, int]:
         """Return the drops of this directory so far, by reason: those that were shipped, and those not yet written.
 
-        These are totals, not differences: if one report is lost itself, the next one makes up for it.
+        These are totals, not differences: if a report is lost, the next one makes up for it.
         """
         process = self._current_process()
         if process.journal is None:

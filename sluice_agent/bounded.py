@@ -101,23 +101,23 @@ class _Reducer:
         return self._text(text, cut)
 
     def _items(self, items: Iterator[Any], depth: int) -> list[Any]:
-        kept = []
+        reduced = []
         for item in islice(items, self._limits.items):
-            kept.append(self.plain(item, depth - 1))
+            reduced.append(self.plain(item, depth - 1))
             if self._left < 0:
                 break
-        return kept
+        return reduced
 
     def _mapping(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
-        kept = {}
+        reduced = {}
         for key, item in islice(dict.items(value), self._limits.items):
             name, cut = text_of(key, _MAX_KEY)
             self._left -= len(name)
             hidden = self._hide(name)
-            kept[name + MORE if cut else name] = self.plain(item, depth - 1) if hidden is None else hidden
+            reduced[name + MORE if cut else name] = self.plain(item, depth - 1) if hidden is None else hidden
             if self._left < 0:
                 break
-        return kept
+        return reduced
 
     def _text(self, text: str, cut: int) -> str:
         if self._left < len(text):

@@ -125,7 +125,7 @@ class Settings(BaseSettings):
 
     @property
     def active(self) -> bool:
-        """Whether to capture: switched on, and with a key, or with a connection if another process ships."""
+        """True if the agent captures: it is enabled, with a key, or with a connection if another process ships."""
         has_key = self.api_key is not None or self.ackly_ingest_key is not None
         return self.enabled and (has_key or (self.ship == "never" and self.connection_id is not None))
 
@@ -253,6 +253,6 @@ def _field_error(field: str, kind: str, message: str, value: Any) -> str:
     variable = field if field.isupper() else PREFIX + field.upper()
     # A key may have been put into the wrong variable, and an address may hold a password.
     is_secret = variable.endswith("_KEY") or "sk_" in str(value) or "@" in str(value)
-    shown = "its value" if is_secret else repr(value)
+    value_text = "its value" if is_secret else repr(value)
     rule = f"must be {message}" if kind == "value_error" else message[:1].lower() + message[1:]
-    return f"{variable} is malformed: {shown} {rule.removeprefix('input ')}"
+    return f"{variable} is malformed: {value_text} {rule.removeprefix('input ')}"

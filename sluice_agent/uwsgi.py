@@ -15,17 +15,12 @@ from typing import Any
 from sluice_agent.log import complain
 
 _FIRST_WITH_THREADS = (2, 0, 27)  # the first version that runs threads by default
-_OPTIONS = (
-    "enable-threads",
-    "threads",
-    "gevent",
-    "asyncio",
-    "greenlet",
-)  # each of them lets threads, or greenlets, run
+# Each of these options lets threads, or greenlets, run.
+_OPTIONS = ("enable-threads", "threads", "gevent", "asyncio", "greenlet")
 
 
 def can_run_threads() -> bool:
-    """Return whether a thread that is started here runs, and exists before no fork. True if the host is not uWSGI."""
+    """Return whether a thread that is started here runs, and no fork follows. True if the host is not uWSGI."""
     uwsgi: Any = sys.modules.get("uwsgi")  # uWSGI puts it into its processes; no other host does
     if uwsgi is None:
         return True

@@ -58,8 +58,8 @@ def outcome_of(state: JobState, celery_state: str, exception: BaseException, ein
         error = error_text(cause)  # without its notes: Celery's event of a retry, which the monitor reads, has none
     else:
         error = error_with_notes(exception)
-    kept = getattr(einfo, "traceback", None)
-    stacktrace = format_traceback(exception) if exception.__traceback__ is not None else str(kept or "")
+    recorded = getattr(einfo, "traceback", None)
+    stacktrace = format_traceback(exception) if exception.__traceback__ is not None else str(recorded or "")
     return Outcome(state, celery_state, error, stacktrace or None, eta)
 
 
@@ -109,8 +109,8 @@ def error_text(exception: BaseException) -> str:
     """Return `Type: message`, even if the exception's `__str__` fails."""
     name = type(exception).__qualname__
     if _is_large(exception):
-        shown = (text_of(value, _MAX_ARGUMENT) for value in exception.args[:_MAX_ARGUMENTS])
-        return f"{name}: " + ", ".join(f"{text}…[{cut} characters cut]" if cut else text for text, cut in shown)
+        texts = (text_of(value, _MAX_ARGUMENT) for value in exception.args[:_MAX_ARGUMENTS])
+        return f"{name}: " + ", ".join(f"{text}…[{cut} characters cut]" if cut else text for text, cut in texts)
     try:
         message = str(exception)
     except Exception as error:

@@ -83,7 +83,7 @@ class Run:
 
     @property
     def is_eager(self) -> bool:
-        """Whether the caller of the task runs it, in its own process."""
+        """True if the caller of the task runs it, in its own process."""
         return "eager" in self.events.facts.extensions
 
 
