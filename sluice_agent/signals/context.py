@@ -31,7 +31,7 @@ class Sink:
     redact: Redact | None
     """The function that arguments and results pass through; None: they are not captured."""
     can_keep: Callable[[], bool] = lambda: True
-    """Whether an event that is emitted now can be written to the journal."""
+    """True if an event that is emitted now can be written to the journal."""
 
 
 @dataclass(frozen=True, slots=True)

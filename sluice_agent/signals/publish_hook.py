@@ -39,7 +39,7 @@ class Publication:
     """Celery's tuple of headers, properties, body and the Celery event that it may send."""
     is_announced: bool = False
     is_sent: bool = False
-    """Whether the broker has it, as far as Celery can know."""
+    """True if the broker has it, as far as Celery can know."""
     agent_header: dict[str, str] | None = None
     """Our header, set once the events that it claims are reported."""
     reported: tuple[JobEvents, str] | None = None
