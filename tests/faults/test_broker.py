@@ -110,7 +110,7 @@ def test_a_broker_that_is_killed_ten_times_under_load(server: Server, repeats: C
         wait_until(lambda: seen.has_reported(jobs), 15, "events were lost", seen.monitor.state)
         assert all(len(seen.states(job)) == 3 for job in jobs)
         assert seen.monitor.state().gaps == seen.monitor.state().connections - 1 > 0
-        assert seen.lost == {}
+        assert seen.dropped == {}
         assert len(set(threading.enumerate()) - before) <= threads
     wait_until(lambda: connections_to(server.port) == 0, 10, "connections are left over")
     assert set(threading.enumerate()) <= before
@@ -258,8 +258,8 @@ def test_messages_that_are_no_events_are_counted(server: Server) -> None:
             invalid: list[Any] = [None, 7, "text", [], {}, {"type": None}, {"type": "task-received"}, [[1]]]
             for event in invalid:
                 producer.publish(event, routing_key="task.sent", declare=[exchange])
-        wait_until(lambda: seen.lost.total() >= len(invalid), 10, "not all is counted", lambda: seen.lost)
-        assert seen.monitor.state().undecodable == seen.lost["undecodable"] == 3  # and the text
+        wait_until(lambda: seen.dropped.total() >= len(invalid), 10, "not all is counted", lambda: seen.dropped)
+        assert seen.monitor.state().undecodable == seen.dropped["undecodable"] == 3  # and the text
         jobs = publish(server.url(), 2)
         wait_until(lambda: seen.has_reported(jobs), 10, "the capture has ended", seen.monitor.state)
         assert seen.monitor.state().connections == 1

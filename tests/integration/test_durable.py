@@ -199,7 +199,7 @@ def test_nothing_is_reported_again_after_a_broker_restart(tmp_path: Path, monkey
             more = publish(server.url(), 20)
             wait_until(lambda: seen.has_reported(more), 20, "events are missing", seen.monitor.state)
             assert [job for job in jobs + more if len(seen.states(job)) != 3] == []
-        assert seen.lost == {}
+        assert seen.dropped == {}
     finally:
         server.close()
 

@@ -44,4 +44,4 @@ def test_jobs_that_only_their_producer_reports(
         )
         assert f"[{unreported}] succeeded" in worker.logs()
         assert (monitor.states(held), monitor.states(waits)) == (["scheduled"], ["queued"])
-        assert not monitor.lost
+        assert not monitor.dropped

@@ -17,17 +17,17 @@ CONNECTION = str(uuid.uuid4())
 
 
 class RunningSampler:
-    """`snapshots` are the queues of the events, in their order; `lost` the reasons of what could not be told."""
+    """`snapshots` are the queues of the events, in their order; `dropped` the reasons of dropped ones."""
 
     def __init__(self, app: Celery, names: Collection[str], interval: float = 0.2, **options: Any) -> None:
         self.snapshots: list[dict[str, Any]] = []
-        self.lost: list[str] = []
+        self.dropped: list[str] = []
         self.faults: list[str] = []
         self.sampler = QueueSampler(
             app,
             connection_id=options.pop("connection_id", CONNECTION),
             emit=self._take,
-            drop=self.lost.append,
+            drop=self.dropped.append,
             interval=interval,
             names=lambda: names,
             **options,
@@ -59,4 +59,4 @@ def running_sampler(
         yield running
     finally:
         running.sampler.stop(10)
-    assert (running.lost, running.faults) == ([], [])
+    assert (running.dropped, running.faults) == ([], [])

@@ -22,13 +22,13 @@ class RunningMonitor:
     """A `Monitor` of one broker, and the states that it has emitted so far."""
 
     def __init__(self, address: Callable[[], str], **options: Any) -> None:
-        self.lost: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
         self._states: dict[str, list[str]] = {}
         self.monitor = Monitor(
             BrokerApp(address, {}),
             connection_id=str(uuid.uuid4()),
             emit=self._record,
-            drop=lambda reason: self.lost.update([reason]),
+            drop=lambda reason: self.dropped.update([reason]),
             **{"queue_interval": 0.0, **options},
         )
 
