@@ -13,7 +13,7 @@ class SluiceError(Exception):
 
 
 class ConfigError(SluiceError):
-    """A setting is missing or malformed. The message names the variable, its value (a key never) and what is right."""
+    """A setting is missing or malformed. The message names the variable, its value (never a key) and valid values."""
 
 
 class JournalUnavailableError(SluiceError):

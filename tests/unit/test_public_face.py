@@ -165,7 +165,7 @@ def test_it_can_be_switched_off(run: Run, env: dict[str, str], tmp_path: Path) -
 
 
 def test_before_install_every_function_is_harmless(run: Run) -> None:
-    """A library that reports progress is also used where nobody installed the agent."""
+    """A library that reports progress is also used in apps without the agent."""
     printed, logged = run("progress(1); shutdown(); print(json.dumps([flush(0), stats()]))", {})
     assert logged == []
     assert printed == [True, {**dict.fromkeys(KEYS, 0), "dropped": {}}]
