@@ -21,7 +21,9 @@ from celery.utils.dispatch import signal as dispatching
 
 import sluice_agent
 from sluice_agent import signals
+from sluice_agent.timestamps import timestamp_now
 
+_SECOND = len("2026-02-27T10:00:00")
 STRUCK_FILES = (str(Path(sluice_agent.__file__).parent), dispatching.__file__)
 
 app = Celery("struck", broker="memory://", backend="cache+memory://", set_as_current=False)
@@ -111,7 +113,10 @@ def sweep(action: Callable[[int, str], str], kind: str) -> list[dict[str, Any]]:
     while True:
         emitted.clear()
         dropped.clear()
+        second = timestamp_now()[:_SECOND]  # the text of a second is cached: to make it anew would take further steps
         result = action(len(steps), kind)
+        if timestamp_now()[:_SECOND] != second:
+            continue
         steps.append({"result": result, "events": [job["state"] for job in emitted], "dropped": dict(dropped)})
         if result == "done":
             return steps
