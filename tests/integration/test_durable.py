@@ -190,7 +190,7 @@ def test_nothing_is_reported_again_after_a_broker_restart(tmp_path: Path, monkey
     try:
         with running_monitor(server.url(), durable=DurableQueue("kept", 1_000, 600.0)) as seen:
             with monkeypatch.context() as patch:
-                patch.setattr(Durable, "settle", lambda *_: None)  # the broker stops before it is acknowledged
+                patch.setattr(Durable, "ack_through", lambda *_: None)  # the broker stops before it is acknowledged
                 jobs = publish(server.url(), 200)
                 wait_until(lambda: seen.has_reported(jobs), 10, "events are missing", seen.monitor.state)
                 server.stop()
@@ -250,7 +250,7 @@ def test_a_queue_with_other_numbers(
         assert "The connection to the broker is lost" not in other.logs()
         with pytest.raises(HTTPError) as caught:
             urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10)
-        assert "since the start" in caught.value.read().decode()
+        assert "since its start" in caught.value.read().decode()
         channel.queue_delete(name)
         wait_until(lambda: "Listening to the events" in other.logs(), 20, "it does not try again", other.tail)
     finally:
