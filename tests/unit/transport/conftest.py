@@ -1,4 +1,4 @@
-"""What the transport's tests share: a journal's folder, an endpoint, and complaints that are heard in every test."""
+"""Fixtures of the transport's tests: a journal's directory, endpoints, and a log that no earlier test suppresses."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.unit.transport.lines import CONNECTION
 
 @pytest.fixture(autouse=True)
 def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A complaint of an earlier test silences none of this one's."""
+    """A log message of an earlier test must suppress none of this test's."""
     monkeypatch.setattr(log, "_last_logged", {})
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A journal's folder."""
+    """A journal's directory."""
     path = tmp_path / "journal"
     path.mkdir(mode=0o700)
     return path
@@ -35,7 +35,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    """A fresh ingest endpoint. When the test is over, nothing that it was sent may have broken the contract."""
+    """A fresh ingest endpoint. After the test, no request may have broken the contract."""
     server = Endpoint()
     yield server
     server.close()
@@ -44,7 +44,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def ship(directory: Path, endpoint: Endpoint) -> Iterator[Callable[..., Shipper]]:
-    """`ship(max_lines=…)`: a shipper of the folder that has started; all are stopped with the test."""
+    """`ship(max_lines=…)`: a shipper of the directory that has started; all are stopped with the test."""
     shippers: list[Shipper] = []
 
     def start(**options: Any) -> Shipper:
@@ -61,7 +61,7 @@ def ship(directory: Path, endpoint: Endpoint) -> Iterator[Callable[..., Shipper]
 
 @pytest.fixture
 def ackly() -> Iterator[Ackly]:
-    """A fresh Ackly. When the test is over, nothing that it was sent may have broken its contract."""
+    """A fresh Ackly. After the test, no request may have broken its contract."""
     server = Ackly()
     yield server
     server.close()
@@ -74,7 +74,7 @@ def start(directory: Path, ackly: Ackly, endpoint: Endpoint) -> Iterator[Callabl
     started: list[Shippers] = []
 
     def make(begin: bool = True, **more: Any) -> Shippers:
-        told: dict[str, Any] = {
+        options: dict[str, Any] = {
             "api_key": "sk_test",
             "api_url": endpoint.url,
             "connection_id": uuid.UUID(CONNECTION),
@@ -82,12 +82,12 @@ def start(directory: Path, ackly: Ackly, endpoint: Endpoint) -> Iterator[Callabl
             "ackly_url": ackly.url,
             "flush_interval": 0.05,
         }
-        started.append(made := Shippers(Settings(**{**told, **more}), directory))
+        started.append(made := Shippers(Settings(**{**options, **more}), directory))
         if begin:
             made.start()
         return made
 
     yield make
     endpoint.release()
-    for each in started:
-        each.stop(0)
+    for shippers in started:
+        shippers.stop(0)

@@ -21,48 +21,48 @@ _numbers = itertools.count()
 
 
 def event(number: int, filler: int = 0, **extensions: Any) -> bytes:
-    """A sound event as the journal has it, with `filler` more bytes."""
-    told = {"eventId": f"event-{number}", **extensions, **({"filler": "x" * filler} if filler else {})}
-    job = {"externalId": f"job-{number}", "name": "app.add", "state": "queued", "extensions": told}
+    """Return a valid event as a journal line, with `filler` more bytes."""
+    all_extensions = {"eventId": f"event-{number}", **extensions, **({"filler": "x" * filler} if filler else {})}
+    job = {"externalId": f"job-{number}", "name": "app.add", "state": "queued", "extensions": all_extensions}
     wire = {"type": "job_state_change", "timestamp": "2026-01-01T00:00:00Z", "framework": "celery"}
     return json.dumps({**wire, "connectionId": CONNECTION, "job": job}, separators=(",", ":")).encode()
 
 
 def job(number: int, state: str, name: str = "app.add", **fields: Any) -> bytes:
-    """A transition of a job as the journal has it."""
+    """Return a job's transition as a journal line."""
     extensions = {
         "eventId": f"{state}-{number}",
         "rootId": "root",
         "celeryState": "ANY",
         **fields.pop("extensions", {}),
     }
-    told = {"externalId": f"job-{number}", "name": name, "queue": "q", "attempt": 1, "state": state, **fields}
+    job_fields = {"externalId": f"job-{number}", "name": name, "queue": "q", "attempt": 1, "state": state, **fields}
     wire = {"type": "job_state_change", "timestamp": "2026-01-01T00:00:00Z", "framework": "celery"}
-    whole = {**wire, "connectionId": CONNECTION, "job": {**told, "extensions": extensions}}
+    whole = {**wire, "connectionId": CONNECTION, "job": {**job_fields, "extensions": extensions}}
     return json.dumps(whole, separators=(",", ":")).encode()
 
 
 def heartbeat(number: int, filler: int = 0) -> bytes:
-    """A heartbeat as the journal has it."""
-    about = {"eventId": f"beat-{number}", "filler": "x" * filler}
-    worker = {"externalId": "w@h", "hostname": "h", "state": "heartbeat", "metadata": about}
+    """Return a heartbeat as a journal line."""
+    fields = {"eventId": f"beat-{number}", "filler": "x" * filler}
+    worker = {"externalId": "w@h", "hostname": "h", "state": "heartbeat", "metadata": fields}
     wire = {"type": "worker_heartbeat", "timestamp": "2026-01-01T00:00:00Z", "framework": "celery"}
     return json.dumps({**wire, "connectionId": CONNECTION, "worker": worker}, separators=(",", ":")).encode()
 
 
 def numbers_in(lines: list[bytes]) -> list[int]:
-    """The numbers of the events in `lines`."""
+    """Return the numbers of the events in `lines`."""
     return [int(json.loads(line)["job"]["externalId"].removeprefix("job-")) for line in lines]
 
 
-def name_of_a_file(lane: str = EVENTS) -> str:
-    """A name as a writer's file has it; each is later than the one before."""
+def new_segment_name(lane: str = EVENTS) -> str:
+    """Return a segment's name, later than all before."""
     return f"{next(_numbers):020d}-{lane}-1-00000000{SUFFIX}"
 
 
 def write_file(directory: Path, *lines: bytes, torn: bytes = b"", lane: str = EVENTS) -> str:
-    """A file of a writer that is gone, with a half-written last line; its name."""
-    name = name_of_a_file(lane)
+    """Write a finished segment, with a half-written last line if `torn`; return its name."""
+    name = new_segment_name(lane)
     hidden = directory / f".{name}"  # a shipper must not meet the file while it is written
     hidden.write_bytes(b"".join(line + b"\n" for line in lines) + torn)
     hidden.rename(directory / name)
@@ -70,19 +70,19 @@ def write_file(directory: Path, *lines: bytes, torn: bytes = b"", lane: str = EV
 
 
 def figures(directory: Path) -> Stats:
-    """The accounts of a folder."""
+    """Return the accounts of a directory."""
     return accounts(directory, load_cursor(cursor_path(directory, "sluice")))
 
 
 def report(directory: Path, name: str) -> dict[str, Any]:
-    """What `status --json` says of a destination, after its accounts were found to add up."""
-    found: dict[str, Any] = dict(report_on(directory, {"sluice": None, "ackly": None})["destinations"][name])
-    settled = found["delivered"] + found["rejected"] + sum(found["dropped"].values())
-    assert found["captured"] == settled + found["pending"]
-    return found
+    """Return a destination's report in `status --json`; its accounts must add up."""
+    result: dict[str, Any] = dict(report_on(directory, {"sluice": None, "ackly": None})["destinations"][name])
+    settled = result["delivered"] + result["rejected"] + sum(result["dropped"].values())
+    assert result["captured"] == settled + result["pending"]
+    return result
 
 
-def without_ceremony(*descriptors: int) -> None:
+def close_all(*descriptors: int) -> None:
     """Close descriptors as the kernel does when their process is killed."""
     for descriptor in descriptors:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The accounts: captured = delivered + rejected + dropped + pending, at every moment, for whoever looks."""
+"""The accounts: captured = delivered + rejected + dropped + pending, at every moment, for every reader."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures, numbers_in, write_file
 
 
-class Moody:
-    """A destination in memory that refuses, rejects, knows and fails at random."""
+class RandomDestination:
+    """A destination in memory that refuses, rejects, deduplicates and fails at random."""
 
     name = "sluice"
     deduplicates = True
     last_response = "400 on purpose"
     job_filter = None
 
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
 
     def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
         if any(number % 50 == 0 for number in numbers_in(lines)):
             return Refused()
-        rejected = self.chance.randrange(len(lines) + 1)
-        known = self.chance.randrange(len(lines) - rejected + 1)
-        return self.chance.choice([Settled(len(lines) - rejected, rejected, known), TryAgain("down")])
+        rejected = self.rng.randrange(len(lines) + 1)
+        known = self.rng.randrange(len(lines) - rejected + 1)
+        return self.rng.choice([Settled(len(lines) - rejected, rejected, known), TryAgain("down")])
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-class Patient(Moody):
+class AcceptingDestination(RandomDestination):
     """A destination in memory that takes everything."""
 
     def __init__(self) -> None:
@@ -54,40 +54,40 @@ class Patient(Moody):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_accounts_add_up_at_every_step(directory: Path, seed: int) -> None:
     """Figures that do not add up at some moment can't be trusted at any."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     journal = Journal(directory, 64_000_000)
     captured = 0
 
     def append() -> None:
-        journal.append(event(captured), chance.choice([EVENTS, VITALS]))
+        journal.append(event(captured), rng.choice([EVENTS, VITALS]))
 
     def drop() -> None:
-        journal.drop(chance.choice(["before_send", "internal_error"]))
+        journal.drop(rng.choice(["before_send", "internal_error"]))
 
     def ship() -> None:
-        shipper = Shipper(directory, Moody(chance), interval=0, max_lines=chance.randrange(1, 9), max_bytes=9_999)
+        shipper = Shipper(directory, RandomDestination(rng), interval=0, max_lines=rng.randrange(1, 9), max_bytes=9_999)
         shipper.stop(0.05)
         shipper.run()
 
     steps: list[Callable[[], object]] = [append] * 8 + [drop, ship, journal.close]
     for _ in range(300):
-        step = chance.choice(steps)
+        step = rng.choice(steps)
         step()
         captured += step in (append, drop)
-        found = figures(directory)
-        assert found["captured"] == captured
-        told = found["delivered"] + found["rejected"] + sum(found["dropped"].values()) + found["pending"]
-        assert told == captured
-        assert found["duplicates"] <= found["delivered"]
+        stats = figures(directory)
+        assert stats["captured"] == captured
+        total = stats["delivered"] + stats["rejected"] + sum(stats["dropped"].values()) + stats["pending"]
+        assert total == captured
+        assert stats["duplicates"] <= stats["delivered"]
     journal.close()
-    assert min(found["delivered"], found["rejected"], sum(found["dropped"].values())) > 0
+    assert min(stats["delivered"], stats["rejected"], sum(stats["dropped"].values())) > 0
 
 
-def test_who_looks_while_events_are_delivered_sees_them_all(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that are delivered and given back between two looks must not be shown as a loss that is none."""
+def test_the_accounts_are_whole_while_events_are_delivered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are delivered and removed between two reads must not look like lost events."""
     for first in range(0, 30, 10):
         write_file(directory, *(event(first + n) for n in range(1, 10)))
-    shipper = Shipper(directory, Patient(), interval=0, max_lines=10, max_bytes=9_999)
+    shipper = Shipper(directory, AcceptingDestination(), interval=0, max_lines=10, max_bytes=9_999)
     real = accounting.count_beyond
 
     def count(path: Path, *args: object, **options: object) -> int:

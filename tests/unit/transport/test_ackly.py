@@ -1,4 +1,4 @@
-"""Ackly as the second destination: what it is told, how often, and that neither destination harms the other."""
+"""Ackly as the second destination: the events it receives, how often, and that neither destination harms the other."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tests.unit.transport.lines import EVERY_END, heartbeat, job, report, write_
 Start = Callable[..., Shippers]
 
 
-def told(ackly: Ackly) -> list[str]:
-    """What was ingested, in order."""
-    return [each["externalId"] for each in list(ackly.events)]
+def ingested_ids(ackly: Ackly) -> list[str]:
+    """Return the ids of the ingested events, in order."""
+    return [event["externalId"] for event in list(ackly.events)]
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,8 @@ def test_how_a_job_ended_becomes_a_status(state: str, attempt: int, status: str)
     assert ackly_event(json.loads(job(1, state, attempt=attempt)))["status"] == status
 
 
-def test_a_failure_is_told_whole() -> None:
-    """Whoever is woken by it sees which task, where, how long and why, without opening another tool."""
+def test_a_failure_is_sent_with_all_its_fields() -> None:
+    """The person who is woken by it sees which task, where, how long and why, without opening another tool."""
     ended = job(
         7,
         "failed",
@@ -92,32 +92,32 @@ def test_a_job_that_never_began_has_no_duration() -> None:
         {"startedAt": 7, "completedAt": "2026-01-01T00:00:00Z"},
     ],
 )
-def test_a_duration_that_nobody_can_compute_is_left_out(times: dict[str, Any]) -> None:
+def test_a_duration_that_cannot_be_computed_is_left_out(times: dict[str, Any]) -> None:
     """A leap second must not cost the failure that happened in it."""
     assert "durationMs" not in ackly_event(json.loads(job(1, "failed", **times)))
 
 
 @pytest.mark.parametrize(
-    ("odd", "told"),
+    ("odd", "expected"),
     [
         ({"attempt": "2"}, {"status": "success", "message": "app.add succeeded"}),
         ({"error": 7}, {"message": "app.add succeeded: 7"}),
         ({"extensions": None}, {"eventType": "app.add"}),
     ],
 )
-def test_an_odd_event_is_told_as_well_as_it_can(odd: dict[str, Any], told: dict[str, Any]) -> None:
-    """One field that is not as it should be, and the job's end would be unheard of."""
+def test_an_odd_event_is_sent_with_its_valid_fields(odd: dict[str, Any], expected: dict[str, Any]) -> None:
+    """One invalid field, and Ackly would never receive the job's end."""
     line = json.loads(job(1, "completed"))
     line["job"] |= odd
-    assert ackly_event(line).items() >= told.items()
+    assert ackly_event(line).items() >= expected.items()
 
 
-def test_an_event_without_an_id_is_told_without_one(ackly: Ackly) -> None:
+def test_an_event_without_an_id_is_sent_without_one(ackly: Ackly) -> None:
     """It happened all the same."""
     endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
     line = b'{"type":"job_state_change","job":{"state":"completed","name":"a"}}'
     assert endpoint.send([line]) == Settled(1, 0, 0)
-    assert [each["eventType"] for each in ackly.events] == ["a"]
+    assert [event["eventType"] for event in ackly.events] == ["a"]
     endpoint.close()
 
 
@@ -132,8 +132,8 @@ def test_an_event_without_an_id_is_told_without_one(ackly: Ackly) -> None:
     ],
     ids=["no name", "no job", "no job's", "no JSON", "deep"],
 )
-def test_what_ackly_cannot_be_told_is_refused_with_the_reason(ackly: Ackly, line: bytes) -> None:
-    """A line that can't be told must not be tried for ever, in front of everything else."""
+def test_an_event_that_does_not_fit_ackly_is_refused_with_the_reason(ackly: Ackly, line: bytes) -> None:
+    """A line that Ackly's format can't hold must not be retried for ever, ahead of everything else."""
     endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
     assert endpoint.send([line]) == Refused()
     assert endpoint.last_response.startswith("not sent: ")
@@ -141,8 +141,8 @@ def test_what_ackly_cannot_be_told_is_refused_with_the_reason(ackly: Ackly, line
     endpoint.close()
 
 
-def test_a_choice_passes_over_what_is_nested_too_deeply() -> None:
-    """The one who chooses reads each line that may be meant: none may stop it."""
+def test_a_job_filter_skips_a_line_that_is_nested_too_deeply() -> None:
+    """The job filter parses every line that may match: none may stop it."""
     line = job(1, "completed")[:-1] + b',"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert not EVERY_END.wants(line)
 
@@ -174,7 +174,7 @@ def test_a_choice_passes_over_what_is_nested_too_deeply() -> None:
     ],
 )
 def test_what_an_answer_means(ackly: Ackly, behaviour: Any, verdict: Any) -> None:
-    """What is sent again after an answer is there twice; what is not sent again after a refusal is lost."""
+    """An event sent again after an answer is stored twice; one not sent again after a refusal is lost."""
     ackly.script(behaviour)
     endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
     assert endpoint.send([job(1, "completed")]) == verdict
@@ -194,8 +194,8 @@ def test_a_page_that_is_not_acklys_holds_everything(ackly: Ackly, status: int) -
 
 
 @pytest.mark.parametrize("behaviour", [lost_answer, reset_before, refuses(504), refuses(524)])
-def test_an_answer_that_is_lost_is_told_from_a_refused_connection(ackly: Ackly, behaviour: Any) -> None:
-    """Only what may have arrived may be there twice: an outage of the network must not count as that."""
+def test_a_lost_answer_differs_from_a_refused_connection(ackly: Ackly, behaviour: Any) -> None:
+    """Only an event that may have arrived may be stored twice: a network outage must not count as that."""
     ackly.script(behaviour)
     endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
     assert isinstance(endpoint.send([job(1, "completed")]), Unanswered)
@@ -204,16 +204,16 @@ def test_an_answer_that_is_lost_is_told_from_a_refused_connection(ackly: Ackly, 
     assert isinstance(nowhere.send([job(1, "completed")]), TryAgain)
 
 
-def test_only_what_leaves_is_said_to_leave(ackly: Ackly) -> None:
+def test_on_sending_is_called_only_for_what_is_sent(ackly: Ackly) -> None:
     """A worker that is restarted while Ackly can't be reached must not use up the two times that an event is sent."""
-    said: list[int] = []
+    sent: list[int] = []
     nowhere = AcklyEndpoint("http://127.0.0.1:9/api/ingest", ackly.key, EVERY_END)
-    nowhere.send([job(1, "completed")], lambda: said.append(len(ackly.requests)))
-    assert said == []
+    nowhere.send([job(1, "completed")], lambda: sent.append(len(ackly.requests)))
+    assert sent == []
     endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
     for _ in range(2):  # with a new connection, and with a kept one
-        endpoint.send([job(1, "completed")], lambda: said.append(len(ackly.requests)))
-    assert said == [0, 1]
+        endpoint.send([job(1, "completed")], lambda: sent.append(len(ackly.requests)))
+    assert sent == [0, 1]
     endpoint.close()
 
 
@@ -226,16 +226,21 @@ def test_only_ends_go_to_ackly_and_everything_to_sluice(
     write_file(directory, heartbeat(1), heartbeat(2), lane=VITALS)
     start()
     wait_until(lambda: not journal_files(directory), 10, "the files stay")
-    assert told(ackly) == ["job-3", "job-4", "job-5"]
+    assert ingested_ids(ackly) == ["job-3", "job-4", "job-5"]
     assert len({arrival.port for arrival in ackly.requests}) == 1
     assert len(endpoint.events) == 8
-    found = report(directory, "ackly")
-    assert (found["captured"], found["delivered"], found["pending"], found["skipped"]) == (3, 3, 0, 3)
+    result = report(directory, "ackly")
+    assert (result["captured"], result["delivered"], result["pending"], result["skipped"]) == (
+        3,
+        3,
+        0,
+        3,
+    )
     assert report(directory, "sluice")["captured"] == 8
 
 
 def test_only_chosen_ends_of_chosen_tasks(directory: Path, ackly: Ackly, start: Start) -> None:
-    """Who asks for failures of the nightly jobs gets them and nothing else, and sees no others in its accounts."""
+    """A user who selects failures of the nightly jobs gets only these, and no others in the accounts."""
     write_file(
         directory,
         job(1, "failed", "app.nightly.backup"),
@@ -248,14 +253,14 @@ def test_only_chosen_ends_of_chosen_tasks(directory: Path, ackly: Ackly, start: 
     assert report(directory, "ackly")["pending"] == 2
     start(ackly_states="failed,cancelled", ackly_tasks="app.nightly.*,app.rep?rt")
     wait_until(lambda: not journal_files(directory), 10, "the files stay")
-    assert told(ackly) == ["job-1", "job-4"]
+    assert ingested_ids(ackly) == ["job-1", "job-4"]
 
 
 @pytest.mark.parametrize("first_answer", [lost_answer, reset_before])
 def test_after_a_lost_answer_it_is_sent_once_more(
     directory: Path, ackly: Ackly, start: Start, caplog: pytest.LogCaptureFixture, first_answer: Any
 ) -> None:
-    """Ackly knows no duplicates: the event may be there twice, never three times, and that is said and counted."""
+    """Ackly does not deduplicate: the event may be stored twice, never three times, and that is logged and counted."""
     ackly.script(first_answer)
     write_file(directory, job(1, "completed"), job(2, "completed"))
     start()
@@ -273,17 +278,17 @@ def test_after_two_lost_answers_it_is_dropped(
     write_file(directory, job(1, "completed"), job(2, "completed"))
     start()
     wait_until(lambda: report(directory, "ackly")["delivered"] == 1)
-    assert told(ackly) == ["job-1", "job-1", "job-2"]
+    assert ingested_ids(ackly) == ["job-1", "job-1", "job-2"]
     assert report(directory, "ackly")["dropped"] == {"answer_lost": 1}
     assert "is dropped" in caplog.text
 
 
 def test_a_restart_does_not_forget_that_it_was_sent_once_more(directory: Path, ackly: Ackly, start: Start) -> None:
-    """A worker that crashes in a loop while Ackly is ill would add a copy at each start."""
+    """A worker that crashes in a loop while Ackly fails would add a copy at each start."""
     ackly.standing(lost_answer)
     write_file(directory, job(1, "completed"))
     for resent, dropped in ((0, {}), (1, {"answer_lost": 1}), (1, {"answer_lost": 1})):
-        start(begin=False).deliver(10)  # once: whoever has to end does not try again
+        start(begin=False).deliver(10)  # once: a process that shuts down does not retry
         assert (report(directory, "ackly")["resent"], report(directory, "ackly")["dropped"]) == (resent, dropped)
     assert len(ackly.requests) == 2
 
@@ -297,7 +302,7 @@ Shippers(Settings(api_key=None, ackly_ingest_key=sys.argv[2], ackly_url=sys.argv
 """
 
 
-def test_a_process_that_is_killed_in_a_request_leaves_a_note(directory: Path, ackly: Ackly) -> None:
+def test_a_process_that_is_killed_in_a_request_leaves_a_record(directory: Path, ackly: Ackly) -> None:
     """A worker that is restarted again and again while Ackly is slow would add a copy at each start."""
     asked, over = threading.Semaphore(0), threading.Event()
 
@@ -318,12 +323,12 @@ def test_a_process_that_is_killed_in_a_request_leaves_a_note(directory: Path, ac
     for resent in (0, 1):
         run(kill=True)
         assert report(directory, "ackly")["resent"] == resent
-    older = write_file(directory, job(2, "completed"))  # of a process that lives longer: it is read first
+    older = write_file(directory, job(2, "completed"))  # of a process that runs for longer: it is read first
     (directory / older).rename(directory / f"0{older}")
     ackly.standing(created)
     run(kill=False)
     over.set()
-    assert told(ackly) == ["job-1", "job-1", "job-2"]
+    assert ingested_ids(ackly) == ["job-1", "job-1", "job-2"]
     assert report(directory, "ackly")["dropped"] == {"answer_lost": 1}
     assert report(directory, "ackly")["resent"] == 1
     assert load_cursor(cursor_path(directory, "ackly")).unconfirmed == {}
@@ -348,23 +353,23 @@ def test_what_was_not_taken_the_second_time_is_sent_once_more(directory: Path, a
     write_file(directory, job(1, "completed"))
     start()
     wait_until(lambda: report(directory, "ackly")["delivered"] == 1)
-    assert told(ackly) == ["job-1", "job-1"]
+    assert ingested_ids(ackly) == ["job-1", "job-1"]
     assert report(directory, "ackly")["resent"] == 1
 
 
-def test_the_place_is_saved_after_each_event(directory: Path, ackly: Ackly, start: Start) -> None:
+def test_the_cursor_is_saved_after_every_event(directory: Path, ackly: Ackly, start: Start) -> None:
     """After kill -9 everything since the last save is there twice: that must be one event at the most."""
-    seen: list[int] = []
+    delivered: list[int] = []
 
-    def looking(handler: Any, event: dict[str, Any]) -> None:
-        seen.append(load_cursor(cursor_path(directory, "ackly")).counts.delivered)
+    def record_delivered(handler: Any, event: dict[str, Any]) -> None:
+        delivered.append(load_cursor(cursor_path(directory, "ackly")).counts.delivered)
         created(handler, event)
 
-    ackly.standing(looking)
+    ackly.standing(record_delivered)
     write_file(directory, *(job(number, "completed") for number in range(20)))
     start()
     wait_until(lambda: len(ackly.events) == 20)
-    assert seen == list(range(20))
+    assert delivered == list(range(20))
 
 
 def test_a_refused_event_is_a_dead_letter(directory: Path, ackly: Ackly, start: Start) -> None:

@@ -1,4 +1,4 @@
-"""A destination's place: it survives everything, or the journal is read again."""
+"""A destination's cursor: it survives everything, or the journal is read again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_where_there_is_none_a_fresh_one_begins(directory: Path) -> None:
 def test_one_that_cannot_be_understood_is_begun_anew(
     directory: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a power cut the file may hold zeros: the shipper sends again, and says so, rather than stop."""
+    """After a power cut the file may hold zeros: the shipper sends again, and logs that, rather than stop."""
     path = cursor_path(directory, "sluice")
     path.write_bytes(content)
     assert load_cursor(path) == Cursor(path)
@@ -77,7 +77,7 @@ def test_one_that_cannot_be_understood_is_begun_anew(
 def test_one_with_an_odd_value_is_begun_anew(
     directory: Path, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever mends a cursor by hand must not have `flush()` raise, nor `status`, nor the shipper stand still."""
+    """A cursor that a user edits must not make `flush()` or `status` raise, nor stop the shipper."""
     saved = a_cursor(directory)
     saved.save()
     content = {**json.loads(saved.path.read_text()), **odd}
@@ -88,7 +88,7 @@ def test_one_with_an_odd_value_is_begun_anew(
 
 
 def test_a_cursor_is_private_and_leaves_no_draft(directory: Path) -> None:
-    """The last error may quote what the endpoint said of a task."""
+    """The last error may quote the endpoint's text about a task."""
     saved = a_cursor(directory)
     saved.save()
     assert [path.name for path in directory.iterdir()] == [saved.path.name]
@@ -107,7 +107,7 @@ def test_a_save_that_fails_leaves_the_old_one(directory: Path, monkeypatch: pyte
 
 
 def test_a_planted_link_is_not_followed(directory: Path) -> None:
-    """Who can write into the folder must not be able to have another file of this user overwritten."""
+    """A user who can write into the directory must not be able to have another file of this user overwritten."""
     victim = directory.parent / "victim"
     victim.write_text("precious")
     saved = a_cursor(directory)
@@ -117,8 +117,8 @@ def test_a_planted_link_is_not_followed(directory: Path) -> None:
     assert victim.read_text() == "precious"
 
 
-def test_it_is_not_saved_into_a_folder_that_is_not_ours_any_more(directory: Path, tmp_path: Path) -> None:
-    """The folder was removed while a batch was on its way, and a link to somebody else's was put in its place."""
+def test_it_is_not_saved_into_a_directory_that_is_not_ours_any_more(directory: Path, tmp_path: Path) -> None:
+    """The directory was removed during a delivery, and replaced by a link to another user's."""
     cursor = Cursor(cursor_path(directory, "sluice"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -28,22 +28,22 @@ from tests.unit.transport.lines import CONNECTION, EVERY_END, event, heartbeat, 
 Start = Callable[..., Shippers]
 
 
-def told(ackly: Ackly) -> list[str]:
-    """What was ingested, in order."""
-    return [each["externalId"] for each in list(ackly.events)]
+def ingested_ids(ackly: Ackly) -> list[str]:
+    """Return the ids of the ingested events, in order."""
+    return [event["externalId"] for event in list(ackly.events)]
 
 
 def test_one_that_is_down_delays_nothing_in_the_other(
     directory: Path, ackly: Ackly, endpoint: Endpoint, start: Start
 ) -> None:
-    """Ackly's monthly limit lasts for days: Sluice goes on, and Ackly is told everything when it is over."""
+    """Ackly's monthly limit lasts for days: Sluice goes on, and Ackly receives everything when it is over."""
     ackly.standing(refuses(429, {"Retry-After": "1"}))
     journal = Journal(directory, 64_000_000)
     start()
     for number in range(50):
         journal.append(job(number, "completed"))
     wait_until(lambda: len(endpoint.events) == 50)
-    assert told(ackly) == []
+    assert ingested_ids(ackly) == []
     assert report(directory, "ackly")["pending"] == 50
     wait_until(lambda: "429" in str(report(directory, "ackly")["last_error"]))
     assert report(directory, "sluice")["last_error"] is None
@@ -57,8 +57,10 @@ def test_one_that_is_down_delays_nothing_in_the_other(
     endpoint.up()
 
 
-def test_a_full_folder_costs_the_one_that_lags(directory: Path, ackly: Ackly, endpoint: Endpoint, start: Start) -> None:
-    """Ackly is down and its backlog fills the folder: Sluice, which is up, loses no event and no heartbeat by it."""
+def test_a_full_directory_costs_the_one_that_lags(
+    directory: Path, ackly: Ackly, endpoint: Endpoint, start: Start
+) -> None:
+    """Ackly is down and its backlog fills the directory: Sluice, which is up, loses no event and no heartbeat by it."""
     ackly.standing(refuses(429, {"Retry-After": "1"}))
     journal = Journal(directory, 1_000_000)
     start()
@@ -72,14 +74,14 @@ def test_a_full_folder_costs_the_one_that_lags(directory: Path, ackly: Ackly, en
     assert report(directory, "sluice")["dropped"] == {}
     ackly.standing(created)
     wait_until(lambda: report(directory, "ackly")["pending"] == 0, 30)
-    found = report(directory, "ackly")
-    assert found["captured"] == 2_000
-    assert found["dropped"] == {"journal_full": 2_000 - found["delivered"]} != {"journal_full": 0}
-    assert 0 <= len(ackly.events) - found["delivered"] <= 1  # one may have been evicted while it was on its way
+    result = report(directory, "ackly")
+    assert result["captured"] == 2_000
+    assert result["dropped"] == {"journal_full": 2_000 - result["delivered"]} != {"journal_full": 0}
+    assert 0 <= len(ackly.events) - result["delivered"] <= 1  # one may have been evicted while it was on its way
 
 
 def test_two_may_read_a_file_at_once(directory: Path) -> None:
-    """While one waits an hour with a file in its hands, the other must still see that its writer is gone."""
+    """While one waits an hour with a file open, the other must still see that its writer is gone."""
     write_file(directory, job(1, "completed"), torn=b'{"type":"job')
     first = next_batch(directory, {}, 1, 1_000_000, Selector("ackly", EVERY_END))
     second = next_batch(directory, {}, 500, 1_000_000, Selector("sluice"))
@@ -103,7 +105,7 @@ def test_what_is_passed_over_is_not_held(directory: Path) -> None:
     batch.release()
 
 
-def test_what_one_has_not_read_goes_before_what_nobody_has(directory: Path) -> None:
+def test_what_one_has_not_read_is_evicted_before_what_none_has(directory: Path) -> None:
     """The backlog of Ackly, which has been down for days, must not cost the heartbeats that Sluice is about to get."""
     backlog = write_file(directory, job(1, "completed", error="x" * 300_000))
     fresh = write_file(directory, heartbeat(1, filler=300_000), lane=VITALS)
@@ -111,16 +113,16 @@ def test_what_one_has_not_read_goes_before_what_nobody_has(directory: Path) -> N
     size = (directory / backlog).stat().st_size
     Cursor(cursor_path(directory, "sluice"), {backlog: size}).save()
     Cursor(cursor_path(directory, "ackly"), job_filter=EVERY_END).save()
-    said: list[Any] = []
-    ensure_room(directory, 1_000_000, said.append)
+    evicted: list[Any] = []
+    ensure_room(directory, 1_000_000, evicted.append)
     assert journal_files(directory) == [fresh, also_fresh]
-    assert said == [{"ackly": 1}]
+    assert evicted == [{"ackly": 1}]
 
 
 def test_a_switched_off_destination_does_not_fill_the_disk(
     directory: Path, endpoint: Endpoint, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who takes the Ackly key away keeps the backlog for a day, for the case that it was a mistake, and no longer."""
+    """After the Ackly key is removed, the backlog is kept for a day, in case that was a mistake, and no longer."""
     monkeypatch.delenv("ACKLY_INGEST_KEY", raising=False)
     write_file(directory, job(1, "completed"), job(2, "queued"), lane=EVENTS)
     cursor = Cursor(cursor_path(directory, "ackly"), job_filter=EVERY_END)
@@ -145,8 +147,10 @@ def test_a_switched_off_destination_does_not_fill_the_disk(
     assert time.time() - cursor.path.stat().st_mtime > 80_000
 
 
-def test_one_that_ships_counts_however_old_its_place(directory: Path, ackly: Ackly, start: Start) -> None:
-    """A destination that has been down for a week still waits for what it has not been told."""
+def test_a_destination_that_is_shipped_to_counts_however_old_its_cursor(
+    directory: Path, ackly: Ackly, start: Start
+) -> None:
+    """A destination that has been down for a week must still get all events that it has not received."""
     ackly.standing(refuses(429))
     name = write_file(directory, job(1, "completed"))
     start()
@@ -157,14 +161,14 @@ def test_one_that_ships_counts_however_old_its_place(directory: Path, ackly: Ack
     assert journal_files(directory) == [name]
 
 
-def test_a_worker_may_tell_ackly_alone(directory: Path, ackly: Ackly, start: Start) -> None:
+def test_a_worker_may_ship_to_ackly_only(directory: Path, ackly: Ackly, start: Start) -> None:
     """Without a Sluice account there is no cursor of Sluice that would hold the files, and no accounts to look at."""
     write_file(directory, job(1, "completed"), event(2))
     write_file(directory, heartbeat(1), lane=VITALS)
     alone = {"api_key": None, "connection_id": None}
     start(**alone)
     wait_until(lambda: not journal_files(directory), 10, "the files stay")
-    assert told(ackly) == ["job-1"]
+    assert ingested_ids(ackly) == ["job-1"]
     assert destinations(Settings(ackly_ingest_key=ackly.key, **alone)) == {"ackly": EVERY_END}
     assert report_on(directory, {"ackly": EVERY_END})["destinations"].keys() == {"ackly"}
 
@@ -180,13 +184,13 @@ def test_a_worker_may_tell_ackly_alone(directory: Path, ackly: Ackly, start: Sta
         ({}, ["sluice"]),
     ],
 )
-def test_a_destination_is_one_that_somebody_ships_to(keys: dict[str, Any], named: list[str]) -> None:
-    """Apps that tell Ackly alone, each in a journal of its own: `flush()` and `status` would wait for Sluice."""
+def test_a_destination_is_one_with_a_key(keys: dict[str, Any], named: list[str]) -> None:
+    """Apps that ship to Ackly only, from separate journals: `flush()` and `status` would wait for Sluice."""
     noop = {"api_key": None, "connection_id": None, "ackly_ingest_key": None}
     assert list(destinations(Settings(**{**noop, **keys}))) == named
 
 
-def test_what_waits_is_right_before_anybody_has_shipped(directory: Path) -> None:
+def test_pending_is_right_before_any_delivery(directory: Path) -> None:
     """A status that counts starts and heartbeats as waiting for Ackly would cry wolf on the first day."""
     write_file(directory, job(1, "queued"), job(1, "active"), job(1, "completed"))
     assert report_on(directory, {"sluice": None, "ackly": EVERY_END})["destinations"]["ackly"]["pending"] == 1

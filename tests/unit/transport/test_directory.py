@@ -1,4 +1,4 @@
-"""Where the journal may lie, and who may see it."""
+"""The journal's directory: its possible paths, and which users may read it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sluice_agent.transport import directory as directories
 from sluice_agent.transport.directory import find_directory, journal_files, open_directory, open_private
 
 NAME = "connection"
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
 NOBODY = 65_534
 
 
@@ -29,7 +29,7 @@ def refused(state_dir: Path | None) -> str:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home, and a temporary folder beside it; no XDG_STATE_HOME."""
+    """A home, and a temporary directory beside it; no XDG_STATE_HOME."""
     for variable, name in (("HOME", "home"), ("TMPDIR", "tmp")):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / name))
@@ -42,15 +42,15 @@ def in_tmp(home: Path) -> Path:
     return home.parent / "tmp" / f"sluice-agent-{os.geteuid()}"
 
 
-def give_back(found: Path) -> None:
+def remove_directory(directory: Path) -> None:
     """Leave nothing in the machine's shared memory."""
-    found.rmdir()
+    directory.rmdir()
     with suppress(OSError):  # an agent of this machine has its journal there
-        found.parent.rmdir()
+        directory.parent.rmdir()
 
 
-def test_folders_and_files_are_private(tmp_path: Path) -> None:
-    """Errors and arguments of tasks are nobody else's business on a shared host, whatever the umask."""
+def test_directories_and_files_are_private(tmp_path: Path) -> None:
+    """Errors and arguments of tasks are private on a shared host, whatever the umask."""
     umask = os.umask(0)
     try:
         directory = open_directory(tmp_path / "a" / "b", NAME)
@@ -62,7 +62,7 @@ def test_folders_and_files_are_private(tmp_path: Path) -> None:
     assert [path.name for path in directory.iterdir()] == ["file"]
 
 
-def test_a_folder_that_others_can_read_is_closed(tmp_path: Path) -> None:
+def test_a_directory_that_others_can_read_is_closed(tmp_path: Path) -> None:
     """Made by an older deployment or by hand: it is ours, so it is made private."""
     (tmp_path / NAME).mkdir(mode=0o755)
     assert stat.S_IMODE(open_directory(tmp_path, NAME).stat().st_mode) == 0o700
@@ -77,26 +77,26 @@ def test_a_planted_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_planted_file_is_refused(tmp_path: Path) -> None:
-    """A file where the folder should be is told, not raised into the worker."""
+    """A file in place of the directory is reported, not raised into the worker."""
     (tmp_path / NAME).touch()
     assert str(tmp_path) in refused(tmp_path)
 
 
 @as_root
-def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     """Its owner could read what is written, and write what is sent."""
     (tmp_path / NAME).mkdir(mode=0o777)
     os.chown(tmp_path / NAME, NOBODY, NOBODY)
     assert f"belongs to user {NOBODY}" in refused(tmp_path)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """Whoever deploys learns which folder it was and what to do."""
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The error names the directory and what to do."""
     (tmp_path / "file").touch()
     assert f"{tmp_path / 'file' / 'x'}: Not a directory" in refused(tmp_path / "file" / "x")
 
 
-def test_the_choice_of_the_user_is_the_only_candidate(home: Path) -> None:
+def test_the_users_choice_is_the_only_candidate(home: Path) -> None:
     """Events that quietly go elsewhere are not found by the container that ships them."""
     (home / "file").touch()
     refused(home / "file")
@@ -113,8 +113,8 @@ def test_the_candidates_come_in_their_order(home: Path, monkeypatch: pytest.Monk
     assert open_directory(None, NAME) == default / NAME
 
 
-def test_without_a_home_that_can_be_written_there_is_the_temporary_folder(home: Path) -> None:
-    """Containers run as users without a home: the agent must work there without being told."""
+def test_without_a_home_that_can_be_written_there_is_the_temporary_directory(home: Path) -> None:
+    """Containers run as users without a home: the agent must work there without configuration."""
     (home / ".local").touch()
     assert open_directory(None, NAME) == in_tmp(home) / NAME
     assert stat.S_IMODE(in_tmp(home).stat().st_mode) == 0o700
@@ -124,50 +124,50 @@ def test_shared_memory_is_the_last_resort(home: Path, monkeypatch: pytest.Monkey
     """A read-only root file system has shared memory all the same."""
     (home / ".local").touch()
     (home.parent / "tmp" / f"sluice-agent-{os.geteuid()}").touch()
-    assert [str(cursor) for cursor in directories._candidates()][-1] == f"/dev/shm/sluice-agent-{os.geteuid()}"
-    found = open_directory(None, f"test-{os.getpid()}")
+    assert [str(candidate) for candidate in directories._candidates()][-1] == f"/dev/shm/sluice-agent-{os.geteuid()}"
+    directory = open_directory(None, f"test-{os.getpid()}")
     try:
-        assert found.parent == Path(f"/dev/shm/sluice-agent-{os.geteuid()}")
+        assert directory.parent == Path(f"/dev/shm/sluice-agent-{os.geteuid()}")
     finally:
-        give_back(found)
+        remove_directory(directory)
 
 
 @pytest.mark.parametrize("choose", [open_directory, find_directory])
-def test_without_a_temporary_folder_there_is_shared_memory(
+def test_without_a_temporary_directory_there_is_shared_memory(
     home: Path, monkeypatch: pytest.MonkeyPatch, choose: Callable[[Path | None, str], Path]
 ) -> None:
-    """On a read-only root Python has no temporary folder, and says so by an error: `install()` must not raise it."""
+    """On a read-only root Python has no temporary directory, and raises an error: `install()` must not raise it."""
 
     def none() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "gettempdir", none)
     (home / ".local").touch()
-    found = choose(None, f"test-{os.getpid()}")
-    assert found.parent == Path(f"/dev/shm/sluice-agent-{os.geteuid()}")
+    directory = choose(None, f"test-{os.getpid()}")
+    assert directory.parent == Path(f"/dev/shm/sluice-agent-{os.geteuid()}")
     if choose is open_directory:
-        give_back(found)
+        remove_directory(directory)
 
 
 @as_root
-def test_a_shared_place_that_somebody_else_has_taken_is_passed_over(home: Path) -> None:
-    """The name in the temporary folder can be guessed: its owner could exchange our folder for a link of theirs."""
+def test_a_shared_path_that_another_user_has_taken_is_skipped(home: Path) -> None:
+    """The name in the temporary directory can be guessed: its owner could replace our directory by a link."""
     (home / ".local").touch()
     in_tmp(home).mkdir(mode=0o777)
     os.chown(in_tmp(home), NOBODY, NOBODY)
-    found = open_directory(None, f"test-{os.getpid()}")
-    give_back(found)
-    assert in_tmp(home) not in found.parents
+    directory = open_directory(None, f"test-{os.getpid()}")
+    remove_directory(directory)
+    assert in_tmp(home) not in directory.parents
 
 
-def test_a_shared_place_that_is_a_link_is_passed_over(home: Path) -> None:
+def test_a_shared_path_that_is_a_link_is_skipped(home: Path) -> None:
     """Another user would choose where this user's events are written."""
     (home / ".local").touch()
     (home / "elsewhere").mkdir()
     in_tmp(home).symlink_to(home / "elsewhere")
-    found = open_directory(None, f"test-{os.getpid()}")
-    give_back(found)
-    assert (home / "elsewhere") not in found.resolve().parents
+    directory = open_directory(None, f"test-{os.getpid()}")
+    remove_directory(directory)
+    assert (home / "elsewhere") not in directory.resolve().parents
 
 
 def test_what_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_what_a_killed_process_left_is_no_obstacle(tmp_path: Path) -> None:
     assert open_directory(tmp_path, NAME) == tmp_path / NAME
 
 
-def test_a_folder_is_found_where_it_would_be_opened(home: Path) -> None:
-    """Who looks elsewhere than the worker writes sees nothing; and looking makes nothing."""
+def test_a_directory_is_found_where_it_would_be_opened(home: Path) -> None:
+    """A command that looks elsewhere than the worker writes sees nothing; and finding creates nothing."""
     default = home / ".local" / "state" / "sluice-agent"
     for state_dir, expected in ((home / "a" / "b", home / "a" / "b"), (None, default)):
         assert find_directory(state_dir, NAME) == expected / NAME
@@ -194,8 +194,8 @@ def test_a_folder_is_found_where_it_would_be_opened(home: Path) -> None:
 
 
 @pytest.mark.parametrize("planted", [Path.touch, lambda path: path.symlink_to(path.parent / "file")])
-def test_a_folder_that_is_none_is_not_found(tmp_path: Path, planted: Callable[[Path], None]) -> None:
-    """What another user has planted is not read; nor is a place shown where no folder can be made."""
+def test_a_directory_that_is_none_is_not_found(tmp_path: Path, planted: Callable[[Path], None]) -> None:
+    """A file that another user planted is not read; nor is a path returned where no directory can be created."""
     (tmp_path / "file").touch()
     planted(tmp_path / NAME)
     with pytest.raises(JournalUnavailableError, match="set SLUICE_STATE_DIR"):
@@ -219,6 +219,6 @@ def test_a_file_is_not_inherited_by_a_program_that_a_task_starts(tmp_path: Path)
     os.close(descriptor)
 
 
-def test_a_folder_that_is_gone_has_no_files(tmp_path: Path) -> None:
-    """The shipper must outlive a folder that somebody removes."""
+def test_a_directory_that_is_gone_has_no_files(tmp_path: Path) -> None:
+    """The shipper must survive the removal of the directory."""
     assert journal_files(tmp_path / "missing") == []

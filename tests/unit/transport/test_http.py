@@ -1,4 +1,4 @@
-"""One request: what is sent, what counts as an answer, and what is said in the host's log."""
+"""One request: its body, what counts as a response, and what the host's log gets."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_compressed_body_is_the_same_at_every_attempt(endpoint: Endpoint, clie
 def test_without_a_whole_answer_there_is_none(
     endpoint: Endpoint, client: HttpClient, behaviour: misbehaviour.Behaviour
 ) -> None:
-    """Half an answer that is taken for one would settle a batch that nobody has."""
+    """Half an answer that is taken for one would settle a batch that was not stored."""
     endpoint.script(behaviour)
     with pytest.raises(UnreachableError):
         client.post(BODY, {})
@@ -93,10 +93,10 @@ def test_an_answer_that_drips_in_is_cut_off(
         assert client.post(SMALL, {}).status == 200
     endpoint.script(drips(0.2))
     began = time.monotonic()
-    with pytest.raises(UnreachableError, match="ReadTimeout") as told:
+    with pytest.raises(UnreachableError, match="ReadTimeout") as caught:
         client.post(BODY, {})
     assert time.monotonic() - began < 5
-    assert told.value.may_have_arrived
+    assert caught.value.may_have_arrived
     assert client.post(BODY, {}).status == 200
     client.close()
 
@@ -127,7 +127,7 @@ def test_a_request_that_takes_long_to_send_is_not_cut_off(monkeypatch: pytest.Mo
 def test_an_endpoint_that_is_silent_is_given_up(
     endpoint: Endpoint, client: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A load balancer without a backend holds the connection and says nothing."""
+    """A load balancer without a backend holds the connection and never answers."""
     monkeypatch.setattr(http, "_TIMEOUT", httpx.Timeout(0.2))
     endpoint.script(misbehaviour.hangs())
     with pytest.raises(UnreachableError, match="ReadTimeout"):
@@ -146,10 +146,10 @@ def test_an_endless_answer_is_cut_off(endpoint: Endpoint, client: HttpClient, mo
 
 
 @pytest.mark.parametrize("proxy", ["foo://127.0.0.1:1", "::"])
-def test_a_proxy_that_makes_no_sense_is_told_as_a_failure(
+def test_an_invalid_proxy_is_reported_as_a_failure(
     client: HttpClient, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
-    """What is wrong must stand in `sluice-agent status`, and be mended without a restart of the thread."""
+    """The error must be shown by `sluice-agent status`, and its correction must need no restart."""
     monkeypatch.setenv("HTTP_PROXY", proxy)
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -161,7 +161,7 @@ def test_a_proxy_that_makes_no_sense_is_told_as_a_failure(
 def test_certificates_that_cannot_be_loaded_are_named(
     client: HttpClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, word: str
 ) -> None:
-    """No such file or directory: nobody would guess that a variable of the image is meant."""
+    """ "No such file or directory" alone would not lead anyone to a variable of the image."""
     file = tmp_path / "certificates.pem"
     if content is not None:
         file.write_text(content)
@@ -171,7 +171,7 @@ def test_certificates_that_cannot_be_loaded_are_named(
 
 
 def test_a_redirect_is_not_followed(endpoint: Endpoint, client: HttpClient) -> None:
-    """The key would go to whoever the redirect names."""
+    """The key would go to the server that the redirect names."""
     endpoint.script(misbehaviour.status(302, {"Location": endpoint.url + "/ingest"}))
     assert client.post(BODY, {}).status == 302
     assert len(endpoint.requests) == 1

@@ -1,4 +1,4 @@
-"""The writing side: what was appended is there, whole, under every misfortune, or it is counted."""
+"""The writing side: an appended event is written, whole, after any failure, or it is counted."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def in_a_fork(do: Callable[[], None]) -> int:
 @pytest.fixture
 def journal(directory: Path) -> Iterator[Journal]:
     """A journal that this process writes."""
-    made = Journal(directory, LIMIT)
-    yield made
-    made.close()
+    journal = Journal(directory, LIMIT)
+    yield journal
+    journal.close()
 
 
 @pytest.fixture
@@ -63,22 +63,22 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 kB."""
     if os.geteuid() != 0:
         pytest.skip("a small tmpfs can only be mounted by root")
-    cursor = tmp_path / "disk"
-    cursor.mkdir()
+    mount_point = tmp_path / "disk"
+    mount_point.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", cursor],
+        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", mount_point],
         check=False,
         capture_output=True,
         text=True,
     )
     if mounted.returncode != 0:
         pytest.skip(f"tmpfs can't be mounted here: {mounted.stderr.strip()}")
-    yield cursor
-    subprocess.run(["umount", cursor], check=True)
+    yield mount_point
+    subprocess.run(["umount", mount_point], check=True)
 
 
 def test_lines_are_there_at_once_and_in_order(journal: Journal, directory: Path) -> None:
-    """A worker that is killed right after a task ended must have told so."""
+    """A worker that is killed right after a task ended must have recorded the end."""
     for number in range(100):
         journal.append(event(number))
     assert written(directory) == list(range(100))
@@ -92,13 +92,13 @@ def test_each_lane_has_files_of_its_own(journal: Journal, directory: Path) -> No
 
 
 def test_files_are_private(journal: Journal, directory: Path) -> None:
-    """Errors and arguments of tasks are nobody else's business on a shared host."""
+    """Errors and arguments of tasks are private on a shared host."""
     journal.append(event(0))
     assert [(directory / name).stat().st_mode & 0o777 for name in journal_files(directory)] == [0o600]
 
 
 def test_a_large_file_is_finished_and_another_begun(directory: Path) -> None:
-    """Without rotation nothing that was delivered would ever be given back while the worker lives."""
+    """Without rotation, no delivered event would ever be removed while the worker lives."""
     journal = Journal(directory, 1_000_000)
     for number in range(300):
         journal.append(event(number, filler=200))
@@ -111,7 +111,7 @@ def test_a_large_file_is_finished_and_another_begun(directory: Path) -> None:
 
 
 def test_an_old_file_is_finished(journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker with little to tell would otherwise keep what was delivered for as long as it lives."""
+    """A worker with few events would otherwise keep delivered ones for as long as it lives."""
     monkeypatch.setattr(segment, "_MAX_AGE", 0.0)
     monkeypatch.setattr(segment, "_CHECK_EVERY", 0.0)
     journal.append(event(0))
@@ -120,7 +120,7 @@ def test_an_old_file_is_finished(journal: Journal, directory: Path, monkeypatch:
 
 
 def test_close_finishes_the_files_and_append_begins_new_ones(journal: Journal, directory: Path) -> None:
-    """What is told after a shutdown, by another atexit hook for instance, is told all the same."""
+    """An event after the shutdown, of another atexit hook for instance, must be recorded all the same."""
     journal.append(event(0))
     journal.close()
     assert [is_live(directory / name) for name in journal_files(directory)] == [False]
@@ -152,32 +152,32 @@ def test_a_child_that_ends_does_not_unlock_its_parents_file(journal: Journal, di
 
 
 def test_a_child_that_lives_does_not_keep_its_parents_file(journal: Journal, directory: Path) -> None:
-    """A finished file that seems live is never removed: the folder would fill."""
+    """A finished file that seems live is never removed: the directory would fill."""
     journal.append(event(0))
     [name] = journal_files(directory)
-    ready, tell = os.pipe()
+    ready_reader, ready_writer = os.pipe()
     child = os.fork()
     if child == 0:
         journal.forget()
-        os.write(tell, b".")
+        os.write(ready_writer, b".")
         signal.pause()
     try:
-        os.read(ready, 1)
+        os.read(ready_reader, 1)
         journal.close()
         assert not is_live(directory / name)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        os.close(ready)
-        os.close(tell)
+        os.close(ready_reader)
+        os.close(ready_writer)
 
 
 def test_a_child_is_forked_while_another_thread_appends(journal: Journal, directory: Path) -> None:
     """A lock that is held at the fork would stop the child's first task for ever."""
-    over = threading.Event()
+    stopped = threading.Event()
 
     def keep_on() -> None:
-        while not over.is_set():
+        while not stopped.is_set():
             journal.append(event(0))
 
     def child() -> None:
@@ -190,7 +190,7 @@ def test_a_child_is_forked_while_another_thread_appends(journal: Journal, direct
     try:
         assert [in_a_fork(child) for _ in range(20)] == [0] * 20
     finally:
-        over.set()
+        stopped.set()
         thread.join()
     assert written(directory).count(1) == 20
 
@@ -236,7 +236,7 @@ def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: Journal, d
 
 
 def test_a_drop_is_written_down(journal: Journal, directory: Path) -> None:
-    """What `before_send` drops is part of the accounts that another process reads."""
+    """Events that `before_send` drops are part of the accounts that another process reads."""
     journal.drop("before_send")
     journal.drop("before_send")
     batch = next_batch(directory, {}, 500, 1_000_000)
@@ -244,10 +244,10 @@ def test_a_drop_is_written_down(journal: Journal, directory: Path) -> None:
     assert (batch.lines, batch.dropped) == ([], {"before_send": 2})
 
 
-def test_a_folder_that_is_removed_comes_back(
+def test_a_directory_that_is_removed_comes_back(
     journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody cleans up the temporary folder: the worker goes on, and says what is gone."""
+    """A user cleans up the temporary directory: the worker goes on, and counts what is gone."""
     monkeypatch.setattr(segment, "_CHECK_EVERY", 0.0)
     journal.append(event(0))
     shutil.rmtree(directory)
@@ -312,8 +312,8 @@ def test_nothing_is_raised_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert journal.unwritten == {"disk": 1, "before_send": 1}
 
 
-def test_a_loss_line_is_readable_by_eye(journal: Journal, directory: Path) -> None:
-    """Whoever looks into the journal must be able to see what was dropped, and why."""
+def test_a_drop_line_is_readable(journal: Journal, directory: Path) -> None:
+    """A user who reads the journal must see how many events were dropped, and why."""
     journal.drop("before_send")
     [name] = journal_files(directory)
     assert json.loads((directory / name).read_bytes()) == {"dropped": {"before_send": 1}}

@@ -1,4 +1,4 @@
-"""Journal, reader, eviction and shipper in any order that misfortune can think of: no event is lost quietly."""
+"""Journal, reader, eviction and shipper in any order, with any failure: no event is lost silently."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.reader import finished
 from sluice_agent.transport.responses import Refused, Settled, TooLarge, TryAgain, Verdict
 from sluice_agent.transport.shipper import Shipper
-from tests.unit.transport.lines import event, figures, numbers_in, without_ceremony, write_file
+from tests.unit.transport.lines import close_all, event, figures, numbers_in, write_file
 
 LIMIT = 300_000
 WRITERS = 3
-POISON = 7  # each seventh event is refused
+POISON = 7  # every seventh event is refused
 
 
 class Destination:
-    """In memory: takes everything, unless it is told to misbehave."""
+    """A destination in memory that takes everything, unless its script makes it misbehave."""
 
     name = "sluice"
     deduplicates = True
@@ -64,7 +64,7 @@ def no_space_left(writing: segment.SegmentWriter, line: bytes) -> None:
 
 
 class JournalMachine(RuleBasedStateMachine):
-    """Three writers and a shipper, each of which may die at any moment."""
+    """Three writers and a shipper, any of which may die at any moment."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,27 +105,27 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(writer=st.integers(0, WRITERS - 1), torn=st.booleans())
     def die(self, writer: int, torn: bool) -> None:
-        """SIGKILL, perhaps in the middle of a line. What it could only count in memory dies with it."""
+        """SIGKILL, perhaps in the middle of a line. Counts that are only in its memory are lost with it."""
         dead = self.writers[writer]
         self.died += dead.unwritten.total()
-        for lane, one in dead._segments.items():
+        for lane, segment_writer in dead._segments.items():
             if torn and lane == EVENTS:
                 line = event(self.captured)
-                os.write(one._descriptor, line[: len(line) // 2])
+                os.write(segment_writer._descriptor, line[: len(line) // 2])
                 self.captured += 1
-            without_ceremony(one._descriptor)
+            close_all(segment_writer._descriptor)
         self.writers[writer] = Journal(self.directory, LIMIT)
 
-    @rule(chance=st.randoms(), rubbish=st.sampled_from([b"\0", b"\xff", b"{", b'{"type":"']))
-    def corrupt(self, chance: random.Random, rubbish: bytes) -> None:
-        """A bad disk: one event of a file that nobody writes becomes rubbish of the same length."""
+    @rule(rng=st.randoms(), rubbish=st.sampled_from([b"\0", b"\xff", b"{", b'{"type":"']))
+    def corrupt(self, rng: random.Random, rubbish: bytes) -> None:
+        """A bad disk: one event of a finished file becomes rubbish of the same length."""
         for name in journal_files(self.directory):
             with finished(self.directory / name) as size:
                 lines = (self.directory / name).read_bytes().splitlines(keepends=True) if size else []
                 events = [number for number, line in enumerate(lines) if line.startswith(b'{"type"')]
                 if not events:
                     continue
-                number = chance.choice(events)
+                number = rng.choice(events)
                 lines[number] = rubbish.ljust(len(lines[number]) - 1, b"?") + b"\n"
                 (self.directory / name).write_bytes(b"".join(lines))
                 return
@@ -170,17 +170,17 @@ class JournalMachine(RuleBasedStateMachine):
         self.destination.script = []
         while journal_files(self.directory):
             self.shipper._step()
-        found = figures(self.directory)
+        stats = figures(self.directory)
         missing = set(range(self.captured)) - self.destination.read
         self.shipper._lock.release()
         shutil.rmtree(self.directory)
-        assert found["pending"] == 0
-        assert found["captured"] + lost == self.captured
-        assert len(missing) <= found["rejected"] + sum(found["dropped"].values()) + lost
-        assert len(self.destination.read) >= found["delivered"] - found["duplicates"]
+        assert stats["pending"] == 0
+        assert stats["captured"] + lost == self.captured
+        assert len(missing) <= stats["rejected"] + sum(stats["dropped"].values()) + lost
+        assert len(self.destination.read) >= stats["delivered"] - stats["duplicates"]
 
 
-def test_no_event_is_lost_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_event_is_lost_silently(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens in whatever order: an event is delivered, or the user can read that it was not, and why."""
     monkeypatch.setattr(journals, "_RETRY_AFTER", 0.0)
     monkeypatch.setattr(segment, "_CHECK_EVERY", 0.0)

@@ -1,4 +1,4 @@
-"""One shipper to a folder, elected by the kernel."""
+"""One shipper a directory, elected by the kernel."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.directory import open_directory
 from sluice_agent.transport.lock import ShipLock, current_shipper, seconds_since_touch, ship_lock
 from tests.support.process import ROOT
-from tests.unit.transport.lines import without_ceremony
+from tests.unit.transport.lines import close_all
 
-HOLD = """
+TAKE_LOCK = """
 import sys
 from pathlib import Path
 from sluice_agent.transport.lock import ShipLock
@@ -33,13 +33,13 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def another(directory: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """`another()`: a process that has tried to take the folder's lock, and lives."""
+def lock_process(directory: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """`lock_process()`: a process that has tried to take the directory's lock, and lives."""
     started: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(directory)], cwd=ROOT, stdin=-1, stdout=-1, text=True
+            [sys.executable, "-c", TAKE_LOCK, str(directory)], cwd=ROOT, stdin=-1, stdout=-1, text=True
         )
         started.append(process)
         return process
@@ -50,17 +50,17 @@ def another(directory: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         process.communicate()
 
 
-def said(process: subprocess.Popen[str]) -> bool:
+def acquired(process: subprocess.Popen[str]) -> bool:
     assert process.stdout is not None
     return process.stdout.readline() == "True\n"
 
 
 def test_one_process_ships_and_the_next_takes_over_when_it_is_killed(
-    directory: Path, another: Callable[[], subprocess.Popen[str]]
+    directory: Path, lock_process: Callable[[], subprocess.Popen[str]]
 ) -> None:
     """Two shippers would send everything twice; none after a kill -9 would send nothing."""
-    first = another()
-    assert said(first)
+    first = lock_process()
+    assert acquired(first)
     lock = ShipLock(directory, "sluice")
     assert not lock.acquire()
     assert current_shipper(directory, "sluice") == {"pid": first.pid, "hostname": socket.gethostname()}
@@ -68,13 +68,13 @@ def test_one_process_ships_and_the_next_takes_over_when_it_is_killed(
     first.wait()
     assert current_shipper(directory, "sluice") is None
     assert lock.acquire()
-    assert not said(another())
+    assert not acquired(lock_process())
     lock.release()
-    assert said(another())
+    assert acquired(lock_process())
 
 
 def test_a_lock_that_is_held_is_kept(directory: Path) -> None:
-    """The shipper asks at every turn: asking must not let another one in."""
+    """The shipper acquires the lock at every step: that must not let another process in."""
     lock, other = ShipLock(directory, "sluice"), ShipLock(directory, "sluice")
     assert lock.acquire()
     assert lock.acquire()
@@ -84,8 +84,8 @@ def test_a_lock_that_is_held_is_kept(directory: Path) -> None:
     other.release()
 
 
-def test_a_child_that_lets_go_does_not_let_go_for_its_parent(directory: Path) -> None:
-    """Every forked child of a web server lets go of what it inherited: the parent must go on shipping."""
+def test_a_child_that_releases_does_not_release_for_its_parent(directory: Path) -> None:
+    """Every forked child of a web server closes what it inherited: the parent must go on shipping."""
     lock = ShipLock(directory, "sluice")
     assert lock.acquire()
     child = os.fork()
@@ -97,8 +97,8 @@ def test_a_child_that_lets_go_does_not_let_go_for_its_parent(directory: Path) ->
     lock.release()
 
 
-def test_a_folder_that_was_removed_has_a_new_lock(directory: Path) -> None:
-    """Who holds the lock of a file that is gone holds nothing: another process may ship the new folder."""
+def test_a_directory_that_was_removed_has_a_new_lock(directory: Path) -> None:
+    """The lock of a removed file protects nothing: another process may ship the new directory."""
     lock, other = ShipLock(directory, "sluice"), ShipLock(directory, "sluice")
     assert lock.acquire()
     shutil.rmtree(directory)
@@ -110,15 +110,15 @@ def test_a_folder_that_was_removed_has_a_new_lock(directory: Path) -> None:
     lock.release()
 
 
-def test_nobody_ships_where_there_is_no_lock(directory: Path) -> None:
+def test_no_process_ships_without_a_lock(directory: Path) -> None:
     """`sluice-agent status` on a fresh host must answer, not fail."""
     assert current_shipper(directory, "sluice") is None
     assert current_shipper(directory / "missing", "sluice") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]"])
-def test_a_holder_that_has_not_signed_is_a_holder(directory: Path, content: bytes) -> None:
-    """Between taking the lock and signing it, somebody does ship."""
+def test_a_holder_without_a_pid_is_a_holder(directory: Path, content: bytes) -> None:
+    """Between taking the lock and writing its pid, the process does ship."""
     lock = ShipLock(directory, "sluice")
     assert lock.acquire()
     ship_lock(directory, "sluice").write_bytes(content)
@@ -126,7 +126,7 @@ def test_a_holder_that_has_not_signed_is_a_holder(directory: Path, content: byte
     lock.release()
 
 
-def test_one_that_takes_precedence_asks_and_is_handed_the_lock(directory: Path) -> None:
+def test_a_process_with_priority_requests_and_gets_the_lock(directory: Path) -> None:
     """A script that runs for a day would keep the lock of a worker, and take it along when it ends."""
     script, worker, another_worker = (ShipLock(directory, "sluice") for _ in range(3))
     worker.has_priority = another_worker.has_priority = True
@@ -137,15 +137,15 @@ def test_one_that_takes_precedence_asks_and_is_handed_the_lock(directory: Path) 
     script.release()
     assert worker.acquire()
     assert not another_worker.acquire()
-    assert not worker.is_wanted()  # one that precedes stands back for nobody
+    assert not worker.is_wanted()  # a process with priority yields to none
     assert script.is_wanted()
     another_worker.release()
     assert not script.is_wanted()
     worker.release()
 
 
-def test_who_asks_and_dies_asks_no_more(directory: Path) -> None:
-    """A worker that was killed while it waited would have the others stand back for ever."""
+def test_a_request_ends_with_its_process(directory: Path) -> None:
+    """A worker that was killed while it waited would make the others yield for ever."""
     lock = ShipLock(directory, "sluice")
     assert lock.acquire()
     reader, writer = os.pipe()
@@ -163,11 +163,11 @@ def test_who_asks_and_dies_asks_no_more(directory: Path) -> None:
     os.waitpid(child, 0)
     assert not lock.is_wanted()
     lock.release()
-    without_ceremony(reader, writer)
+    close_all(reader, writer)
 
 
-def test_one_that_ships_shows_that_it_moves(directory: Path) -> None:
-    """A process that was stopped holds its lock: nobody would see that nothing moves."""
+def test_a_shipping_process_touches_its_lock(directory: Path) -> None:
+    """A process that was stopped holds its lock: no one would notice that nothing is shipped."""
     lock = ShipLock(directory, "sluice")
     assert seconds_since_touch(directory, "sluice") == 0
     assert lock.acquire()
@@ -179,8 +179,8 @@ def test_one_that_ships_shows_that_it_moves(directory: Path) -> None:
     lock.release()
 
 
-def test_where_nothing_can_be_locked_that_is_said(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On some network file systems nobody would ship, and nobody would know why."""
+def test_a_file_system_without_locks_is_reported(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On some network file systems no process would ship, and no one would know why."""
     lock = ShipLock(directory, "sluice")
     assert lock.acquire()
     lock.release()

@@ -71,16 +71,16 @@ def test_a_batch_holds_open_few_files(directory: Path) -> None:
         write_file(directory, event(number))
     before = open_descriptors()
     batch = next_batch(directory, {}, 500, 1_000_000)
-    held = open_descriptors() - before
+    counts = open_descriptors() - before
     batch.release()
-    assert held <= 100
+    assert counts <= 100
     assert open_descriptors() == before
     assert read(directory) == (list(range(500)), {})
 
 
 @pytest.mark.parametrize("torn", [b'{"type":"job_state', b"\0" * 4096, b"x", event(9), event(9)[:-1]])
 def test_the_torn_end_of_a_dead_writer_is_counted_once(directory: Path, torn: bytes) -> None:
-    """A process that was killed in the middle of a line costs that line, and says so."""
+    """A process that was killed in the middle of a line costs that line, which is counted."""
     name = write_file(directory, event(0), torn=torn)
     write_file(directory, event(1))
     assert count_beyond(directory / name, 0) == 2
@@ -127,8 +127,8 @@ def test_a_long_event_is_read(directory: Path) -> None:
     assert read(directory) == ([0, 1, 2], {})
 
 
-def test_a_note_of_losses_counts_by_reason(directory: Path) -> None:
-    """What a worker could not keep is part of the accounts that the shipper adds up."""
+def test_a_drop_line_counts_by_reason(directory: Path) -> None:
+    """Events that a worker could not write are part of the accounts that the shipper adds up."""
     name = write_file(directory, b'{"dropped":{"journal_full": 3, "disk": 1}}', event(0), b'{"dropped":{"disk": 2}}')
     assert count_beyond(directory / name, 0) == 7
     assert read(directory) == ([0], {"journal_full": 3, "disk": 3})
@@ -144,22 +144,22 @@ def test_a_cursor_past_the_end_reads_from_the_beginning(directory: Path) -> None
 
 
 def test_a_cursor_for_a_missing_file_is_ignored(directory: Path) -> None:
-    """A file that somebody removed must not stop the delivery of the others."""
+    """A removed file must not stop the delivery of the others."""
     write_file(directory, event(0))
     batch = next_batch(directory, {"00000000000000000000-events-1-0.v1.ndjson": 10}, MANY, MANY)
     batch.release()
     assert numbers_in(batch.lines) == [0]
 
 
-def test_a_folder_that_is_gone_is_empty(directory: Path) -> None:
-    """The shipper must outlive a folder that somebody removes."""
+def test_a_directory_that_is_gone_is_empty(directory: Path) -> None:
+    """The shipper must survive the removal of the directory."""
     directory.rmdir()
     assert not next_batch(directory, {}, MANY, MANY)
     assert count_beyond(directory / "x", 0) == 0
 
 
 def test_what_is_no_journal_is_left_alone(directory: Path) -> None:
-    """Drafts, hidden files, another format's files and a link that somebody planted are not read."""
+    """Drafts, hidden files, another format's files and a planted link are not read."""
     secret = directory.parent / "secret"
     secret.write_bytes(event(0) + b"\n")
     name = write_file(directory, event(1))
@@ -169,7 +169,7 @@ def test_what_is_no_journal_is_left_alone(directory: Path) -> None:
     assert read(directory) == ([1], {})
 
 
-def test_live_and_finished_are_told_apart_by_the_lock(directory: Path) -> None:
+def test_live_and_finished_files_differ_by_their_lock(directory: Path) -> None:
     """A live file that is taken for finished is removed under its writer; a finished one that seems live stays."""
     journal = Journal(directory, 64_000_000)
     journal.append(event(0), VITALS)
@@ -199,24 +199,26 @@ def test_what_is_being_delivered_is_not_evicted(directory: Path) -> None:
 good = st.integers(0, 10**6).map(event)
 losses = st.dictionaries(st.sampled_from(["disk", "journal_full"]), st.integers(1, 9), min_size=1)
 bad = st.binary(max_size=40).map(lambda raw: raw.replace(b"\n", b"").lstrip(b"{")) | st.just(b"\0" * 300_000)
-lines = st.lists(good | bad | losses.map(lambda held: b'{"dropped":' + json.dumps(held).encode() + b"}"), max_size=12)
+lines = st.lists(
+    good | bad | losses.map(lambda counts: b'{"dropped":' + json.dumps(counts).encode() + b"}"), max_size=12
+)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(lines, bad), max_size=4), st.integers(1, 5), st.integers(1, 2_000))
 def test_exactly_the_events_come_out(files: list[tuple[list[bytes], bytes]], max_lines: int, max_bytes: int) -> None:
-    """Whatever lies in the files: each event arrives once, everything else is counted, and the cursor moves on."""
-    with tempfile.TemporaryDirectory() as cursor:
-        directory = Path(cursor)
+    """Whatever the files contain: every event arrives once, everything else is counted, and the cursor moves on."""
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
         names = [write_file(directory, *content, torn=torn) for content, torn in files]
         waiting = sum(count_beyond(directory / name, 0) for name in names)
-        found = list(batches(directory, max_lines, max_bytes))
+        all_batches = list(batches(directory, max_lines, max_bytes))
     everything = [line for content, _ in files for line in content]
-    noted = [json.loads(line)["dropped"] for line in everything if line.startswith(b'{"dropped":')]
+    recorded = [json.loads(line)["dropped"] for line in everything if line.startswith(b'{"dropped":')]
     events = [line for line in everything if line.startswith(b'{"type":')]
-    rubbish = len(everything) - len(noted) - len(events) + sum(1 for _, torn in files if torn)
-    dropped = sum((batch.dropped for batch in found), Counter[str]())
-    assert [line for batch in found for line in batch.lines] == events
-    assert dropped == sum(map(Counter, noted), Counter[str]()) + Counter(corrupt=rubbish)
+    rubbish = len(everything) - len(recorded) - len(events) + sum(1 for _, torn in files if torn)
+    dropped = sum((batch.dropped for batch in all_batches), Counter[str]())
+    assert [line for batch in all_batches for line in batch.lines] == events
+    assert dropped == sum(map(Counter, recorded), Counter[str]()) + Counter(corrupt=rubbish)
     assert waiting == len(events) + dropped.total()
-    assert all(len(batch.lines) <= max_lines for batch in found)
+    assert all(len(batch.lines) <= max_lines for batch in all_batches)

@@ -1,4 +1,4 @@
-"""What goes when the folder is full, and that it is counted."""
+"""Eviction when the directory is full, and its counts."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ LIMIT = 1_000_000
 
 
 def fill(directory: Path, *lanes: str) -> list[str]:
-    """Files of 100 kB with ten events each, the oldest first."""
+    """Write files of 100 kB with ten events; return their names, the oldest first."""
     return [write_file(directory, *(event(n, filler=9_700) for n in range(10)), lane=lane) for lane in lanes]
 
 
 def make_room(directory: Path) -> list[int]:
-    """What was said to be dropped."""
-    said: list[int] = []
-    assert ensure_room(directory, LIMIT, lambda losses: said.append(*losses.values()))
-    return said
+    """Make room, and return the numbers of evicted events."""
+    evicted: list[int] = []
+    assert ensure_room(directory, LIMIT, lambda losses: evicted.append(*losses.values()))
+    return evicted
 
 
 @pytest.fixture
 def journal(directory: Path) -> Iterator[Journal]:
     """A journal that this process writes."""
-    made = Journal(directory, LIMIT)
-    yield made
-    made.close()
+    journal = Journal(directory, LIMIT)
+    yield journal
+    journal.close()
 
 
 def test_nothing_goes_while_there_is_room(directory: Path) -> None:
@@ -73,9 +73,9 @@ def test_a_torn_end_and_what_was_lost_before_are_counted_too(directory: Path) ->
     write_file(directory, loss, *(event(n, filler=29_000) for n in range(9)), torn=event(9)[:-1])
     fill(directory, *[EVENTS] * 7)
     before = figures(directory)["captured"]
-    said = make_room(directory)
-    assert said == [5 + 9 + 1]
-    assert figures(directory)["captured"] + sum(said) == before
+    evicted = make_room(directory)
+    assert evicted == [5 + 9 + 1]
+    assert figures(directory)["captured"] + sum(evicted) == before
 
 
 def test_what_is_being_written_stays(directory: Path, journal: Journal) -> None:
@@ -89,8 +89,8 @@ def test_what_is_being_written_stays(directory: Path, journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("lane", [EVENTS, VITALS])
-def test_the_limit_holds_and_nothing_is_lost_quietly(directory: Path, journal: Journal, lane: str) -> None:
-    """The endpoint is away for a day: the host's disk must not fill, and the accounts say what is gone."""
+def test_the_limit_holds_and_nothing_is_lost_silently(directory: Path, journal: Journal, lane: str) -> None:
+    """The endpoint is away for a day: the host's disk must not fill, and the accounts must show what is gone."""
     largest = 0
     for number in range(3_000):
         journal.append(event(number, filler=500), lane)
@@ -98,16 +98,16 @@ def test_the_limit_holds_and_nothing_is_lost_quietly(directory: Path, journal: J
             largest = max(largest, directory_bytes(directory))
     journal.close()
     assert LIMIT // 2 < largest <= LIMIT
-    found = figures(directory)
-    assert found["captured"] == 3_000
+    stats = figures(directory)
+    assert stats["captured"] == 3_000
     assert directory_bytes(directory) <= LIMIT
     waiting = sum((directory / name).read_bytes().count(b'"type"') for name in journal_files(directory))
     assert 500 < waiting < 2_500
     assert journal.unwritten == {}
 
 
-def test_a_folder_that_is_full_of_live_files_takes_no_more(directory: Path) -> None:
-    """More workers than the limit has room for: none of them may go beyond it, and each counts what it drops."""
+def test_a_directory_that_is_full_of_live_files_takes_no_more(directory: Path) -> None:
+    """More workers than the limit has room for: none of them may exceed it, and all count what they drop."""
     others = [Journal(directory, LIMIT) for _ in range(50)]
     for other in others:
         other.append(event(0, filler=15_800))
@@ -120,15 +120,15 @@ def test_a_folder_that_is_full_of_live_files_takes_no_more(directory: Path) -> N
         last.append(event(number, filler=1_000))
     assert directory_bytes(directory) <= LIMIT
     assert last.unwritten["journal_full"] == 300
-    for each in (*others, last):
-        each.close()
+    for journal in (*others, last):
+        journal.close()
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2])
 def test_writers_that_fill_their_files_at_once_keep_the_limit(directory: Path, turns: int) -> None:
-    """Of a pool's children each looks, finds room, and writes: together they would fill the disk.
+    """All children of a pool check, find room, and write: together they would fill the disk.
 
-    All have looked before the first of them writes, in their first file or in a later one.
+    All have checked before the first of them writes, in their first file or in a later one.
     """
     line = event(0, filler=100)
     writers = [Journal(directory, LIMIT) for _ in range(64)]
@@ -153,7 +153,7 @@ def test_writers_that_fill_their_files_at_once_keep_the_limit(directory: Path, t
 
 
 def test_one_writer_at_a_time_makes_room(directory: Path) -> None:
-    """Thirty children that all notice the full folder must not each evict a quarter of it."""
+    """Thirty children that all notice the full directory must not evict a quarter of it thirty times."""
     fill(directory, *[EVENTS] * 10)
     nested: list[bool] = []
 

@@ -1,4 +1,4 @@
-"""The shipper against an endpoint that misbehaves: every event is brought to an end, once, and counted."""
+"""The shipper against an endpoint that misbehaves: every event is settled once, and counted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Ship = Callable[..., Shipper]
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Backoffs and holds of milliseconds."""
+    """Backoffs and waits of milliseconds."""
     monkeypatch.setattr(retry, "_full_jitter", lambda state: 0.01)
     monkeypatch.setattr(responses, "_RETRY_EVERY", 0.05)
     monkeypatch.setattr(shipper, "_TAKE_OVER_EVERY", 0.02)
@@ -43,12 +43,12 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def numbers(endpoint: Endpoint) -> list[int]:
-    return [int(str(event_id_of(one)).removeprefix("event-")) for one in endpoint.events]
+    return [int(str(event_id_of(wire_event)).removeprefix("event-")) for wire_event in endpoint.events]
 
 
 def settled(directory: Path, **expected: Any) -> bool:
-    found = {name: value for name, value in figures(directory).items() if value}
-    return found == {"captured": sum_of(expected), **expected}
+    stats = {name: value for name, value in figures(directory).items() if value}
+    return stats == {"captured": sum_of(expected), **expected}
 
 
 def sum_of(expected: dict[str, Any]) -> int:
@@ -57,12 +57,12 @@ def sum_of(expected: dict[str, Any]) -> int:
     )
 
 
-def in_dead(directory: Path) -> list[dict[str, Any]]:
+def dead_letters(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((directory / "dead").glob("*.json"))]
 
 
-def test_everything_arrives_and_the_files_are_given_back(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
-    """A delivered event that keeps its place on the disk fills it."""
+def test_everything_arrives_and_the_files_are_removed(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
+    """Delivered events that stay on the disk fill it."""
     write_file(directory, *map(event, range(1_200)))
     ship()
     wait_until(lambda: settled(directory, delivered=1_200))
@@ -119,7 +119,7 @@ def test_two_batches_have_two_keys(ship: Ship, directory: Path, endpoint: Endpoi
     assert len({request.headers["idempotency-key"] for request in endpoint.requests}) == 2
 
 
-def test_a_limit_that_nobody_published_is_found_and_remembered(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
+def test_an_unpublished_limit_is_found_and_remembered(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A proxy before the endpoint takes a megabyte, or 64 kB: no event may be lost to find that out again and again."""
     endpoint.standing(misbehaviour.limits(8_000))
     write_file(directory, *map(event, range(300)))
@@ -132,15 +132,15 @@ def test_a_limit_that_nobody_published_is_found_and_remembered(ship: Ship, direc
     assert {request.status for request in endpoint.requests} == {200}
 
 
-def test_a_single_event_that_is_too_large_is_buried(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
+def test_a_single_event_that_is_too_large_is_a_dead_letter(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """One task with a huge argument must not hold up everything behind it."""
     endpoint.standing(misbehaviour.limits(8_000))
     write_file(directory, event(0), event(1, filler=20_000), event(2))
     ship()
     wait_until(lambda: settled(directory, delivered=2, rejected=1))
     assert numbers(endpoint) == [0, 2]
-    [letter] = in_dead(directory)
-    assert [event_id_of(one) for one in letter["events"]] == ["event-1"]
+    [letter] = dead_letters(directory)
+    assert [event_id_of(wire_event) for wire_event in letter["events"]] == ["event-1"]
     assert letter["answer"].startswith("413 ")
 
 
@@ -149,27 +149,32 @@ def test_a_poisonous_event_is_found_and_the_rest_delivered(
     ship: Ship, directory: Path, endpoint: Endpoint, code: int
 ) -> None:
     """One event that the endpoint refuses must not take the 499 others of its batch with it."""
-    endpoint.standing(misbehaviour.poisoned_by(lambda one: event_id_of(one) in ("event-17", "event-40"), code))
+    endpoint.standing(
+        misbehaviour.poisoned_by(lambda wire_event: event_id_of(wire_event) in ("event-17", "event-40"), code)
+    )
     write_file(directory, *map(event, range(64)))
     ship()
     wait_until(lambda: settled(directory, delivered=62, rejected=2))
     assert sorted(numbers(endpoint)) == sorted(set(range(64)) - {17, 40})
-    letters = in_dead(directory)
-    assert [[event_id_of(one) for one in letter["events"]] for letter in letters] == [["event-17"], ["event-40"]]
+    letters = dead_letters(directory)
+    assert [[event_id_of(wire_event) for wire_event in letter["events"]] for letter in letters] == [
+        ["event-17"],
+        ["event-40"],
+    ]
     assert {letter["answer"][:4] for letter in letters} == {f"{code} "}
     assert {path.stat().st_mode & 0o777 for path in (directory / "dead").iterdir()} == {0o600}
 
 
 def test_a_line_that_is_broken_in_its_middle_is_poison_too(directory: Path) -> None:
-    """What looks like an event and is no JSON is refused by the endpoint: the shipper must get past it."""
+    """A line that begins like an event but is not JSON is refused by the endpoint: the shipper must get past it."""
     endpoint = Endpoint()
     write_file(directory, event(0), b'{"type":"job_state_change",,}', event(2))
-    one = Shipper(
+    running = Shipper(
         directory, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), interval=0.02, max_lines=9, max_bytes=9_999
     )
-    one.start()
+    running.start()
     wait_until(lambda: settled(directory, delivered=2, rejected=1))
-    one.stop(5)
+    running.stop(5)
     endpoint.close()
     assert numbers(endpoint) == [0, 2]
 
@@ -192,19 +197,19 @@ def test_while_the_key_is_wrong_everything_is_held(
 
 
 def test_what_the_endpoint_rejects_is_counted_and_kept(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
-    """Which event was rejected the answer does not say: the user finds it in the copy of its batch."""
-    endpoint.standing(misbehaviour.rejects(lambda one: event_id_of(one) == "event-3"))
+    """The answer does not name the rejected event: the user finds it in the copy of its batch."""
+    endpoint.standing(misbehaviour.rejects(lambda wire_event: event_id_of(wire_event) == "event-3"))
     write_file(directory, *map(event, range(10)))
     ship()
     wait_until(lambda: settled(directory, delivered=9, rejected=1))
-    [letter] = in_dead(directory)
+    [letter] = dead_letters(directory)
     assert len(letter["events"]) == 10
     assert json.loads(letter["answer"].partition(" ")[2])["rejected"] == 1
 
 
 def test_a_batch_that_was_refused_whole_is_seen_in_the_status(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
-    """Nothing arrives any more, and the status would speak of a delivery a second ago, and of no error."""
-    endpoint.standing(misbehaviour.poisoned_by(lambda one: event_id_of(one) != "event-9"))
+    """Nothing arrives any more, and the status would show a delivery a second ago, and no error."""
+    endpoint.standing(misbehaviour.poisoned_by(lambda wire_event: event_id_of(wire_event) != "event-9"))
     write_file(directory, event(0), event(1))
     ship()
     wait_until(lambda: settled(directory, rejected=2))
@@ -220,14 +225,14 @@ def test_a_batch_that_was_refused_whole_is_seen_in_the_status(ship: Ship, direct
 
 
 def test_beyond_the_daily_limit_events_wait(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
-    """The limit resets at midnight: what came in the evening must still be there."""
+    """The limit resets at midnight: the evening's events must still be there."""
     endpoint.script(misbehaviour.truncates(4))
     write_file(directory, *map(event, range(10)))
-    made = ship()
+    running = ship()
     wait_until(lambda: load_cursor(cursor_path(directory, "sluice")).last_error)
     assert figures(directory)["pending"] == 10
     assert len(endpoint.requests) == 1
-    made.stop(5)
+    running.stop(5)
     assert len(endpoint.requests) == 1, "before the limit resets there is nothing to ask"
     ship()
     wait_until(lambda: settled(directory, delivered=10, duplicates=4))
@@ -235,7 +240,7 @@ def test_beyond_the_daily_limit_events_wait(ship: Ship, directory: Path, endpoin
 
 
 def test_a_proxys_page_is_no_delivery(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
-    """A captive portal says 200 to everything."""
+    """A captive portal answers 200 to everything."""
     endpoint.script(misbehaviour.html(), misbehaviour.rubbish())
     write_file(directory, event(0))
     ship()
@@ -256,11 +261,11 @@ def test_a_shutdown_does_not_cut_a_wait_short(ship: Ship, directory: Path, endpo
     """A fleet that is restarted while the endpoint asks for patience must not ask all at once."""
     endpoint.script(misbehaviour.too_many("30"))
     write_file(directory, event(0))
-    made = ship()
+    running = ship()
     wait_until(lambda: endpoint.requests)
     wait_until(lambda: load_cursor(cursor_path(directory, "sluice")).last_error)
     began = time.monotonic()
-    made.stop(20)
+    running.stop(20)
     assert time.monotonic() - began < 10
     assert len(endpoint.requests) == 1
     assert figures(directory)["pending"] == 1
@@ -268,10 +273,10 @@ def test_a_shutdown_does_not_cut_a_wait_short(ship: Ship, directory: Path, endpo
 
 def test_stop_delivers_what_there_is(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A deployment must not leave events behind that only the next worker sends."""
-    made = ship(interval=60)
-    wait_until(lambda: made._holds_lock)
+    running = ship(interval=60)
+    wait_until(lambda: running._holds_lock)
     write_file(directory, *map(event, range(1_200)))
-    made.stop(5)
+    running.stop(5)
     assert settled(directory, delivered=1_200)
     assert journal_files(directory) == []
 
@@ -280,10 +285,10 @@ def test_stop_leaves_the_rest_when_the_endpoint_is_down(ship: Ship, directory: P
     """An endpoint that is away must not keep the worker from ending, and costs nothing."""
     endpoint.down()
     write_file(directory, *map(event, range(10)))
-    made = ship()
+    running = ship()
     wait_until(lambda: load_cursor(cursor_path(directory, "sluice")).last_error)
     began = time.monotonic()
-    made.stop(20)
+    running.stop(20)
     assert time.monotonic() - began < 10
     assert settled(directory, pending=10)
     endpoint.up()
@@ -292,13 +297,13 @@ def test_stop_leaves_the_rest_when_the_endpoint_is_down(ship: Ship, directory: P
 
 
 def test_stop_keeps_to_its_budget_when_the_endpoint_is_silent(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
-    """A worker that Kubernetes kills because it will not end loses more than what waits."""
+    """A worker that Kubernetes kills because it will not end loses more than pending events."""
     endpoint.standing(misbehaviour.hangs())
     write_file(directory, event(0))
-    made = ship()
+    running = ship()
     wait_until(lambda: endpoint.requests)
     began = time.monotonic()
-    made.stop(0.3)
+    running.stop(0.3)
     assert 0.2 < time.monotonic() - began < 5
     assert settled(directory, pending=1)
 
@@ -312,14 +317,14 @@ def test_stop_keeps_to_its_budget_when_there_is_too_much(ship: Ship, directory: 
 
     endpoint.standing(slowly)
     write_file(directory, *map(event, range(100)))
-    made = ship(max_lines=1)
+    running = ship(max_lines=1)
     wait_until(lambda: endpoint.requests)
     began = time.monotonic()
-    made.stop(0.5)
+    running.stop(0.5)
     assert time.monotonic() - began < 5
-    assert made._thread is not None
-    made._thread.join(2)
-    assert not made._thread.is_alive()
+    assert running._thread is not None
+    running._thread.join(2)
+    assert not running._thread.is_alive()
     assert 0 < figures(directory)["pending"] < 100
 
 
@@ -363,21 +368,21 @@ Shipper(Path(sys.argv[1]), SluiceEndpoint(sys.argv[2], "sk_test"), interval=0.02
 
 def test_a_forked_child_leaves_the_delivery_to_its_parent(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A child that takes the parent's lock from it, or keeps it after the parent's end, stops the delivery."""
-    made = ship()
-    wait_until(lambda: made._holds_lock)
-    ready, tell = os.pipe()
+    running = ship()
+    wait_until(lambda: running._holds_lock)
+    ready_reader, ready_writer = os.pipe()
     child = os.fork()
     if child == 0:
-        made.forget()
-        os.write(tell, b".")
+        running.forget()
+        os.write(ready_writer, b".")
         signal.pause()
     try:
-        os.read(ready, 1)
+        os.read(ready_reader, 1)
         assert not ship()._holds_lock
         write_file(directory, event(0))
         wait_until(lambda: settled(directory, delivered=1))
-        assert made._holds_lock
-        made.stop(5)
+        assert running._holds_lock
+        running.stop(5)
         write_file(directory, event(1))
         wait_until(lambda: settled(directory, delivered=2))
     finally:
@@ -386,7 +391,7 @@ def test_a_forked_child_leaves_the_delivery_to_its_parent(ship: Ship, directory:
 
 
 def test_what_is_evicted_on_its_way_is_counted_once(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
-    """The folder fills while the endpoint is away: what is then dropped and yet delivered is one event, not two."""
+    """The directory fills while the endpoint is away: an event that is dropped and yet delivered is one, not two."""
     endpoint.script(misbehaviour.hangs())
     journal = Journal(directory, 64_000_000)
     journal.append(event(0))
@@ -405,30 +410,30 @@ def test_what_is_evicted_on_its_way_is_counted_once(ship: Ship, directory: Path,
 
 
 def test_a_file_stays_until_every_destination_has_passed_it(ship: Ship, directory: Path) -> None:
-    """A second destination that is slower must not lose what the first already has."""
+    """A second, slower destination must not lose events that the first already has."""
     name = write_file(directory, event(0))
     other = Cursor(cursor_path(directory, "another"))
     other.save()
     ship()
     wait_until(lambda: settled(directory, delivered=1))
-    time.sleep(0.1)  # a few turns, in each of which it could be removed
+    time.sleep(0.1)  # a few steps, in any of which it could be removed
     assert journal_files(directory) == [name]
     other.offsets = {name: (directory / name).stat().st_size}
     other.save()
     wait_until(lambda: journal_files(directory) == [])
 
 
-def test_empty_files_are_given_back(ship: Ship, directory: Path) -> None:
+def test_empty_files_are_removed(ship: Ship, directory: Path) -> None:
     """Processes that were killed before their first line leave them: they would pile up for ever."""
     write_file(directory)
     ship()
     wait_until(lambda: journal_files(directory) == [])
 
 
-def test_a_fault_that_nobody_thought_of_does_not_end_the_thread(
+def test_an_unexpected_fault_does_not_end_the_thread(
     ship: Ship, directory: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A thread that dies leaves the journal to fill, quietly."""
+    """A thread that dies lets the journal fill, silently."""
     faults = [RuntimeError("on purpose")] * 2
     real = Cursor.save
 
@@ -448,7 +453,7 @@ def test_a_fault_that_nobody_thought_of_does_not_end_the_thread(
 def test_a_full_disk_is_emptied_by_delivery(
     ship: Ship, directory: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a full disk the cursor can't be saved: what was delivered must still be given back, and be counted later."""
+    """On a full disk the cursor can't be saved: delivered files must still be removed, and be counted later."""
     real, is_full = Cursor.save, threading.Event()
     is_full.set()
 
@@ -468,33 +473,35 @@ def test_a_full_disk_is_emptied_by_delivery(
     assert "can't be saved" in caplog.text
 
 
-def test_a_folder_that_is_removed_is_shipped_when_it_is_back(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
-    """Somebody cleans up the temporary folder: the next events must arrive without a restart."""
-    made = ship()
-    wait_until(lambda: made._holds_lock)
+def test_a_directory_that_is_removed_is_shipped_when_it_is_back(
+    ship: Ship, directory: Path, endpoint: Endpoint
+) -> None:
+    """A user cleans up the temporary directory: the next events must arrive without a restart."""
+    running = ship()
+    wait_until(lambda: running._holds_lock)
     directory.rename(directory.parent / "gone")
-    wait_until(lambda: not made._holds_lock)
+    wait_until(lambda: not running._holds_lock)
     directory.mkdir(mode=0o700)
     write_file(directory, event(0))
     wait_until(lambda: numbers(endpoint) == [0])
 
 
-def test_a_nudge_ends_a_pause(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
+def test_wake_ends_a_pause(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """`flush()` must not take as long as the longest interval."""
-    made = ship(interval=60)
-    wait_until(lambda: made._holds_lock)
+    running = ship(interval=60)
+    wait_until(lambda: running._holds_lock)
     write_file(directory, event(0))
-    wait_until(lambda: made.wake() or endpoint.events)
+    wait_until(lambda: running.wake() or endpoint.events)
 
 
 def test_the_thread_ends_with_the_shipper(ship: Ship) -> None:
     """A thread that stays behind keeps its connection, and the lock that the next process waits for."""
-    made = ship()
-    wait_until(lambda: made._holds_lock)
-    made.stop(5)
-    assert made._thread is not None
-    assert not made._thread.is_alive()
-    assert made._thread not in threading.enumerate()
+    running = ship()
+    wait_until(lambda: running._holds_lock)
+    running.stop(5)
+    assert running._thread is not None
+    assert not running._thread.is_alive()
+    assert running._thread not in threading.enumerate()
 
 
 @pytest.mark.parametrize(
@@ -508,11 +515,11 @@ def test_the_thread_ends_with_the_shipper(ship: Ship) -> None:
     ids=["infinite", "deep loss", "deep event", "no JSON"],
 )
 def test_no_line_stops_a_destination(directory: Path, line: bytes) -> None:
-    """One line that nobody thought of, and nothing behind it would ever arrive."""
+    """One unexpected line, and nothing behind it would ever arrive."""
 
     taken: list[bytes] = []
 
-    class Particular:
+    class RefusingDestination:
         name = "sluice"
         deduplicates = True
         job_filter = None
@@ -528,19 +535,19 @@ def test_no_line_stops_a_destination(directory: Path, line: bytes) -> None:
             """Nothing is open."""
 
     write_file(directory, event(0), line, event(2))
-    one = Shipper(directory, Particular(), interval=0.02, max_lines=9, max_bytes=999_999)
-    one.start()
+    running = Shipper(directory, RefusingDestination(), interval=0.02, max_lines=9, max_bytes=999_999)
+    running.start()
     wait_until(lambda: figures(directory)["pending"] == 0)
-    one.stop(5)
+    running.stop(5)
     assert taken == [event(0), event(2)]
-    found = figures(directory)
-    assert (found["delivered"], found["rejected"] + sum(found["dropped"].values())) == (2, 1)
+    stats = figures(directory)
+    assert (stats["delivered"], stats["rejected"] + sum(stats["dropped"].values())) == (2, 1)
 
 
 def test_a_fault_is_seen_in_the_status(
     ship: Ship, directory: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing arrives for hours, and whoever asks why is told that nothing is wrong."""
+    """Nothing arrives for hours, and the status would report no error."""
 
     def faulty(*_: Any) -> None:
         raise RuntimeError("on purpose")
@@ -550,8 +557,8 @@ def test_a_fault_is_seen_in_the_status(
         write_file(directory, event(0))
         ship()
         wait_until(lambda: load_cursor(cursor_path(directory, "sluice")).last_error)
-        found = load_cursor(cursor_path(directory, "sluice")).last_error
-        assert found is not None
-        assert found["message"] == "the shipper failed (RuntimeError: on purpose)"
+        stats = load_cursor(cursor_path(directory, "sluice")).last_error
+        assert stats is not None
+        assert stats["message"] == "the shipper failed (RuntimeError: on purpose)"
     wait_until(lambda: settled(directory, delivered=1))
     assert load_cursor(cursor_path(directory, "sluice")).last_error is None

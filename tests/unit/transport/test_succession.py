@@ -1,4 +1,4 @@
-"""A holder of the lock that does not move: the next process ships in its place, and the former sends nothing more."""
+"""A stalled holder of the lock: the next process ships in its place, and the former sends nothing more."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def waits(lock: ShipLock, clock: Clock, seconds: float) -> bool:
-    """Look for the lock every two seconds, as a shipper does; whether it is taken by the end."""
+def takes_over(lock: ShipLock, clock: Clock, seconds: float) -> bool:
+    """Try to take the lock every two seconds, as a shipper does; return whether it was taken by the end."""
     for _ in range(int(seconds / 2)):
         clock.now += 2
         if lock.acquire():
@@ -50,7 +50,7 @@ def waits(lock: ShipLock, clock: Clock, seconds: float) -> bool:
 
 @contextmanager
 def child_without_hooks() -> Iterator[None]:
-    """A child that lives, and has run nothing of ours since it was forked: as one that is forked in C."""
+    """A living child that has run no fork hook: as one that is forked in C."""
     child = os.fork()
     if child == 0:
         signal.pause()
@@ -61,7 +61,7 @@ def child_without_hooks() -> Iterator[None]:
         os.waitpid(child, 0)
 
 
-def test_a_lock_that_is_released_is_free_whoever_has_a_copy(directory: Path) -> None:
+def test_a_released_lock_is_free_despite_copies(directory: Path) -> None:
     """The children of a uWSGI master would keep its lock for as long as they live, and nothing would be delivered."""
     holder, wanting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice")
     wanting.has_priority = True
@@ -75,27 +75,25 @@ def test_a_lock_that_is_released_is_free_whoever_has_a_copy(directory: Path) -> 
     wanting.release()
 
 
-def test_a_file_that_is_finished_is_free_whoever_has_a_copy(directory: Path) -> None:
+def test_a_finished_file_is_free_despite_copies(directory: Path) -> None:
     """Each finished file of a uWSGI master would stay on the disk until its children end, and look unfinished."""
     journal = Journal(directory, 64_000_000)
     journal.append(event(1))
     with child_without_hooks():
         journal.close()
-        shipper = Shipper(directory, Taker(), interval=0, max_lines=9, max_bytes=9_999)
+        shipper = Shipper(directory, AcceptingDestination(), interval=0, max_lines=9, max_bytes=9_999)
         shipper._step()  # delivers it, and holds what it delivers
         shipper._step()
         assert not list(directory.glob("*.ndjson"))
     shipper._lock.release()
 
 
-def test_a_holder_that_does_not_move_is_replaced(
-    directory: Path, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_stalled_holder_is_replaced(directory: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """The first uWSGI process without threads would end the delivery of the whole host for as long as it lives."""
     holder, waiting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice", clock)
     assert holder.acquire()
-    assert not waits(waiting, clock, STALLED_SECONDS)
-    assert waits(waiting, clock, 6)
+    assert not takes_over(waiting, clock, STALLED_SECONDS)
+    assert takes_over(waiting, clock, 6)
     assert not holder.is_held()
     assert not holder.acquire()
     assert waiting.acquire()
@@ -107,21 +105,21 @@ def test_a_holder_that_does_not_move_is_replaced(
     assert {path.name for path in directory.iterdir()} == {"ship-sluice.lock"}
 
 
-def test_a_holder_that_moves_is_never_replaced(directory: Path, clock: Clock) -> None:
+def test_a_running_holder_is_never_replaced(directory: Path, clock: Clock) -> None:
     """Two processes would send the same, over and over, while both believe that they ship."""
     holder, waiting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice", clock)
     assert holder.acquire()
     for _ in range(10):
-        assert not waits(waiting, clock, STALLED_SECONDS)
+        assert not takes_over(waiting, clock, STALLED_SECONDS)
         holder.touch()
     holder.release()
 
 
-def test_a_machine_that_slept_takes_the_lock_from_nobody(directory: Path, clock: Clock) -> None:
-    """A laptop that was closed for an hour, or containers that were stopped together: nobody could sign meanwhile."""
+def test_a_machine_that_slept_takes_no_lock_away(directory: Path, clock: Clock) -> None:
+    """A laptop that was closed for an hour, or containers stopped together: no process could touch its lock."""
     holder, waiting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice", clock)
     assert holder.acquire()
-    assert not waits(waiting, clock, 4)
+    assert not takes_over(waiting, clock, 4)
     clock.now += 3_600
     assert not waiting.acquire()
     assert holder.is_held()
@@ -141,11 +139,11 @@ def test_of_two_that_replace_at_once_one_ships(directory: Path, clock: Clock) ->
         lock.release()
 
 
-def test_who_no_longer_holds_does_not_sign(directory: Path, clock: Clock) -> None:
-    """A former holder would keep up the look of its successor, which may stand still in its turn."""
+def test_a_former_holder_does_not_touch_the_lock(directory: Path, clock: Clock) -> None:
+    """A former holder would make its successor look alive, which may be stalled in its turn."""
     holder, waiting = ShipLock(directory, "sluice"), ShipLock(directory, "sluice", clock)
     assert holder.acquire()
-    assert waits(waiting, clock, STALLED_SECONDS + 6)
+    assert takes_over(waiting, clock, STALLED_SECONDS + 6)
     os.utime(ship_lock(directory, "sluice"), (1, 1))
     holder.touch()
     assert ship_lock(directory, "sluice").stat().st_mtime == 1
@@ -155,22 +153,22 @@ def test_who_no_longer_holds_does_not_sign(directory: Path, clock: Clock) -> Non
 
 
 def test_a_pulse_stops_with_the_thread_that_ships(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shipper that hangs would hold its lock for ever, and look as if all were well."""
-    signs: list[bool] = []
+    """A shipper that hangs would hold its lock for ever, and seem to work."""
+    touches: list[bool] = []
     lock = ShipLock(directory, "sluice")
-    monkeypatch.setattr(lock, "touch", lambda: signs.append(True))
-    moves = threading.Event()
-    pulse = Pulse(lock, moves.is_set, every=0.01)
+    monkeypatch.setattr(lock, "touch", lambda: touches.append(True))
+    is_moving = threading.Event()
+    pulse = Pulse(lock, is_moving.is_set, every=0.01)
     pulse.start()
-    assert not signs
-    moves.set()
-    wait_until(lambda: signs, message="it does not sign")
+    assert not touches
+    is_moving.set()
+    wait_until(lambda: touches, message="it does not touch the lock")
     pulse.stop()
 
 
 def test_a_shipper_ships_without_a_pulse(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a limit of threads, or as the interpreter ends, it would die with its lock, and nothing be delivered."""
-    start, taker = threading.Thread.start, Taker()
+    start, destination = threading.Thread.start, AcceptingDestination()
 
     def start_no_pulse(thread: threading.Thread) -> None:
         if thread.name.endswith("-pulse"):
@@ -180,14 +178,14 @@ def test_a_shipper_ships_without_a_pulse(directory: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(threading.Thread, "start", start_no_pulse)
     journal = Journal(directory, 64_000_000)
     journal.append(event(1))
-    shipper = Shipper(directory, taker, interval=0.02, max_lines=9, max_bytes=9_999)
+    shipper = Shipper(directory, destination, interval=0.02, max_lines=9, max_bytes=9_999)
     shipper.start()
     shipper.stop(5)
     journal.close()
-    assert len(taker.read) == 1
+    assert len(destination.read) == 1
 
 
-class Taker:
+class AcceptingDestination:
     """A destination that takes everything; `holds` makes its answer wait for `answers`."""
 
     name = "sluice"
@@ -213,17 +211,17 @@ class Taker:
 
 
 def test_a_former_holder_sends_nothing_and_saves_nothing(directory: Path, clock: Clock) -> None:
-    """It wakes in the middle of a batch: what the other has delivered would go out again, its accounts be undone."""
+    """It wakes in the middle of a batch: it would send the other's events again, and undo its accounts."""
     journal = Journal(directory, 64_000_000)
     for number in range(3):
         journal.append(event(number))
     journal.close()
-    slow, quick = Taker(holds=True), Taker()
+    slow, quick = AcceptingDestination(holds=True), AcceptingDestination()
     former = Shipper(directory, slow, interval=0.02, max_lines=2, max_bytes=9_999)
     former.start()
     slow.asked.wait(30)
     waiting = ShipLock(directory, "sluice", clock)
-    assert waits(waiting, clock, STALLED_SECONDS + 6)
+    assert takes_over(waiting, clock, STALLED_SECONDS + 6)
     waiting.release()  # the second shipper begins here: it would have to look for ten seconds
     later = Shipper(directory, quick, interval=0.02, max_lines=2, max_bytes=9_999)
     later.start()
@@ -233,15 +231,15 @@ def test_a_former_holder_sends_nothing_and_saves_nothing(directory: Path, clock:
     former.join()
     assert slow.read == []
     assert len(quick.read) == 3
-    found = figures(directory)
-    assert (found["captured"], found["delivered"]) == (3, 3)
+    stats = figures(directory)
+    assert (stats["captured"], stats["delivered"]) == (3, 3)
     later.stop(5)
 
 
 def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(directory: Path) -> None:
-    """It stood still between its last look and the saving: the next process would begin where that one was."""
+    """It was stalled between its last check and the saving: the next process would start at its old offsets."""
     journal = Journal(directory, 64_000_000)
-    shipper = Shipper(directory, Taker(), interval=0, max_lines=9, max_bytes=9_999)
+    shipper = Shipper(directory, AcceptingDestination(), interval=0, max_lines=9, max_bytes=9_999)
     shipper._step()
     stale = load_cursor(cursor_path(directory, "sluice"))
     journal.append(event(1))
@@ -255,37 +253,39 @@ def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(directory: Pat
 
 
 def test_one_that_was_replaced_goes_on_where_the_other_was(directory: Path, clock: Clock) -> None:
-    """What the other has delivered meanwhile would be delivered again, and counted as if it had never been."""
-    journal, taker = Journal(directory, 64_000_000), Taker()
-    former = Shipper(directory, taker, interval=0, max_lines=9, max_bytes=9_999)
+    """The other's delivered events would be delivered again, and its counts be lost."""
+    journal, destination = Journal(directory, 64_000_000), AcceptingDestination()
+    former = Shipper(directory, destination, interval=0, max_lines=9, max_bytes=9_999)
     former._step()
     waiting = ShipLock(directory, "sluice", clock)
-    assert waits(waiting, clock, STALLED_SECONDS + 6)
+    assert takes_over(waiting, clock, STALLED_SECONDS + 6)
     waiting.release()
     journal.append(event(1))
     journal.close()
-    other = Shipper(directory, taker, interval=0, max_lines=9, max_bytes=9_999)
+    other = Shipper(directory, destination, interval=0, max_lines=9, max_bytes=9_999)
     other._step()
     other._lock.release()
     former._step()
-    assert len(taker.read) == 1
+    assert len(destination.read) == 1
     assert figures(directory)["delivered"] == 1
     former._lock.release()
 
 
-def test_a_shipper_that_lives_signs(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that nobody sees move loses its lock every ten seconds, however well it ships."""
-    taker = Taker(holds=True)
-    shipper = Shipper(directory, taker, interval=0.02, max_lines=9, max_bytes=9_999, touch_every=0.05)
+def test_a_live_shipper_touches_its_lock(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not touch its lock loses it every ten seconds, however well it ships."""
+    destination = AcceptingDestination(holds=True)
+    shipper = Shipper(directory, destination, interval=0.02, max_lines=9, max_bytes=9_999, touch_every=0.05)
     journal = Journal(directory, 64_000_000)
     journal.append(event(1))
     shipper.start()
-    taker.asked.wait(30)
+    destination.asked.wait(30)
     long_ago = time.time() - 1_000
     os.utime(ship_lock(directory, "sluice"), (long_ago, long_ago))
     wait_until(
-        lambda: ship_lock(directory, "sluice").stat().st_mtime > long_ago + 500, 5, "it does not sign as it waits"
+        lambda: ship_lock(directory, "sluice").stat().st_mtime > long_ago + 500,
+        5,
+        "it does not touch the lock as it waits",
     )
-    taker.answers.set()
+    destination.answers.set()
     shipper.stop(5)
     journal.close()

@@ -1,4 +1,4 @@
-"""What a cursor notes of events that may have been taken."""
+"""The cursor's records of events that may have been taken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluice_agent.transport.unconfirmed import at_most_twice
 
 
 class Silent:
-    """Takes each event, and never answers."""
+    """A destination that takes every event, and never answers."""
 
     name = "silent"
     deduplicates = False
@@ -20,7 +20,7 @@ class Silent:
     job_filter: JobFilter | None = None
 
     def send(self, lines: list[bytes], on_sending: Callable[[], None] = lambda: None) -> Verdict:
-        """It leaves, and nothing comes back."""
+        """Send the event, and get no answer."""
         on_sending()
         return Unanswered("lost")
 
@@ -28,8 +28,8 @@ class Silent:
         """Nothing is open."""
 
 
-def test_the_notes_of_what_is_never_settled_do_not_pile_up() -> None:
-    """What was evicted while its answer was waited for is never asked about again: its note would stay for ever."""
+def test_the_records_of_unsettled_events_do_not_pile_up() -> None:
+    """An event that is evicted before its answer is never sent again: its record would stay for ever."""
     cursor = Cursor(Path("cursor-silent.v1.json"))
     saved: list[int] = []
     for number in range(100):
