@@ -17,7 +17,7 @@ from sluice_agent.bounded import is_short, text_of
 from sluice_agent.model import JobState
 from sluice_agent.timestamps import timestamp_from_iso
 
-_REPORTED = "_sluice_told"
+_REPORTED = "_sluice_reported"
 _MAX_ARGUMENT = 20_000  # characters of an exception's argument: the contract allows half of that
 _MAX_ARGUMENTS = 50  # of an exception
 _MAX_FRAMES = 1_000  # of a traceback: Python's default recursion limit
