@@ -61,7 +61,7 @@ def busiest(moments: list[float]) -> int:
 
 @pytest.mark.parametrize("outage", [600.0, 3_600.0])
 @pytest.mark.parametrize(
-    "refusal", [TryAgain("503"), TryAgain("503 with Retry-After", wait=5.0)], ids=lambda refusal: refusal.why
+    "refusal", [TryAgain("503"), TryAgain("503 with Retry-After", wait=5.0)], ids=lambda refusal: refusal.reason
 )
 def test_a_fleet_does_not_retry_all_at_once(fleet: Fleet, outage: float, refusal: TryAgain) -> None:
     """Without it an endpoint that has just recovered is overloaded by the workers that waited for it."""
