@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice_agent.async_exceptions import is_asynchronous
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.model import Event, EventType
 from sluice_agent.process import Process
 from sluice_agent.redaction import Redact
@@ -99,7 +99,7 @@ class Agent:
             if is_asynchronous(error):
                 raise
             # The hook may exist to hide data: without its result nothing is sent.
-            complain("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
+            warn_limited("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
             self.drop("before_send_error")
             return b""
         if not line:

@@ -11,7 +11,7 @@ _INTERVAL = 60.0  # seconds between two warnings of the same subject
 _last_logged: dict[str, float] = {}
 
 
-def complain(subject: str, message: str, *values: object) -> None:
+def warn_limited(subject: str, message: str, *values: object) -> None:
     """Log `message` as a warning, at most once a minute for each `subject`, which is one of a few fixed words."""
     now = time.monotonic()
     if now - _last_logged.get(subject, -_INTERVAL) >= _INTERVAL:

@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from sluice_agent.errors import JournalUnavailableError
-from sluice_agent.log import complain, logger
+from sluice_agent.log import logger, warn_limited
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts
 from sluice_agent.transport.directory import open_directory
@@ -132,7 +132,7 @@ class Process:
             former.shippers.stop(0)
         if journal is not None:
             journal.close()
-            complain(
+            warn_limited(
                 "user",
                 "This process now runs as user %d: it starts a new journal, in a directory of that user. A process of "
                 "user %d has to deliver the events that are left in %s.",

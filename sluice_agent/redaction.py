@@ -8,7 +8,7 @@ from typing import Any
 
 from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.bounded import Limits, bounded
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.model import encode
 
 Redact = Callable[[str, Any], Any]
@@ -55,7 +55,7 @@ def guarded_redact(hook: Redact | None) -> Redact:
         except Exception as error:
             if is_asynchronous(error):
                 raise
-            complain("redact", "redact raised %s: %s; the value is hidden.", type(error).__name__, error)
+            warn_limited("redact", "redact raised %s: %s; the value is hidden.", type(error).__name__, error)
             return HIDDEN
         return redacted_value
 

@@ -12,7 +12,7 @@ import re
 import sys
 from typing import Any
 
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 
 _FIRST_WITH_THREADS = (2, 0, 27)  # the first version that runs threads by default
 # Each of these options lets threads, or greenlets, run.
@@ -31,7 +31,7 @@ def can_run_threads() -> bool:
     except (AttributeError, TypeError):  # another module of that name
         return True
     if is_forked and not are_enabled:
-        complain(
+        warn_limited(
             "uwsgi",
             "uWSGI runs no Python threads without enable-threads: events are written, but not sent from here. Set "
             "enable-threads, or let a worker or `sluice-agent ship` on this host send them.",

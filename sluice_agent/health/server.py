@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.health.snapshot import Health
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 
 _CACHE_SECONDS = 5.0  # how long one result serves all requests: it reads the pending events, 0.4 s for a full journal
 _TEXT = "text/plain; charset=utf-8"
@@ -103,7 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             status, body, content_type = self._respond(path)
         except Exception as error:  # noqa: BLE001 - a probe must get the error, and the server go on
-            complain("health", "Could not answer %s (%s: %s): the probe gets 503.", path, type(error).__name__, error)
+            warn_limited(
+                "health", "Could not answer %s (%s: %s): the probe gets 503.", path, type(error).__name__, error
+            )
             status, body, content_type = 503, f"internal_error: {type(error).__name__}: {error}\n".encode(), _TEXT
         self.send_response(status)
         self.send_header("Content-Type", content_type)

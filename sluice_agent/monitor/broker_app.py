@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 from kombu import Connection
 
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 
 
 class BrokerApp(Celery):  # type: ignore[misc] # Celery is not typed
@@ -51,7 +51,7 @@ class AddressFile:
         try:
             self._last = self._read()
         except ValueError as error:
-            complain("broker_file", "%s. The monitor uses the address that the file held before.", error)
+            warn_limited("broker_file", "%s. The monitor uses the address that the file held before.", error)
         return self._last
 
     def _read(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from celery import Celery
 from kombu import Connection
 
-from sluice_agent.log import complain, logger
+from sluice_agent.log import logger, warn_limited
 from sluice_agent.monitor.connection import skip_dead_sentinels
 from sluice_agent.monitor.tracked_worker import TrackedWorker
 
@@ -108,7 +108,9 @@ class ControlClient:
             try:
                 self._perform(request)
             except Exception as error:  # noqa: BLE001 - each transport raises other errors, and workers reply anything
-                complain("inspect", "A control command to the workers failed (%s: %s).", type(error).__name__, error)
+                warn_limited(
+                    "inspect", "A control command to the workers failed (%s: %s).", type(error).__name__, error
+                )
             if isinstance(request, int):
                 self.replies.put(RoundFinished(request))
 

@@ -18,7 +18,7 @@ from celery import Celery
 from kombu import Connection, Message
 from kombu.serialization import prepare_accept_content
 
-from sluice_agent.log import complain, logger
+from sluice_agent.log import logger, warn_limited
 from sluice_agent.monitor.backlog import Backlog, Raw, events_in
 from sluice_agent.monitor.connection import close_failed, connect, disable_push_log, probe_for
 from sluice_agent.monitor.control_client import ENABLE, ControlClient, ControlReply, EnableBackoff, drain
@@ -237,7 +237,7 @@ class Receiver:
             self._decode(self._stop_by)
             if self._backlog:
                 text = "The stop left no time to process %d messages of the broker: their events are missing."
-                complain("unread", text, len(self._backlog))
+                warn_limited("unread", text, len(self._backlog))
         self._tracker.finish()
 
     def _drain(self, connection: Connection, timeout: float) -> bool:
@@ -274,7 +274,7 @@ class Receiver:
                 self.undecodable += 1
                 self._drop("undecodable")
                 text = "A message is no event (%s: %s): counted as dropped."
-                complain("undecodable", text, type(error).__name__, error)
+                warn_limited("undecodable", text, type(error).__name__, error)
             self._subscription.mark_processed(message.token, self._tracker.received_seq)
             self.lag_seconds = max(time.time() - message.read_at, 0.0)
         if not self._backlog:
@@ -301,7 +301,7 @@ class Receiver:
         self._guarded(self._on_tick)
         now = time.monotonic()
         if self._message_at < 0 and not self._subscription.is_durable and now > (self._events_due_at or now):
-            complain("no_events", _NO_EVENTS, self._app.conf.event_exchange)
+            warn_limited("no_events", _NO_EVENTS, self._app.conf.event_exchange)
         if self._inspection.holds_events():
             return
         if self._control_client.enables_events and (due := self._enable_backoff.due(self._tracker.workers(), now)):
@@ -343,16 +343,16 @@ class Receiver:
         else:
             self._decode(float("inf"))  # the broker may be away for any time
         if isinstance(error, QueueMismatchError):
-            complain("durable", "%s. Until then no event is received.", error)
+            warn_limited("durable", "%s. Until then no event is received.", error)
         else:
-            self._complain_of_broker(connection, error)
+            self._warn_of_broker(connection, error)
         if connection is not None:
             with suppress(Exception):
                 close_failed(connection)
 
-    def _complain_of_broker(self, connection: Connection | None, error: Exception) -> None:
+    def _warn_of_broker(self, connection: Connection | None, error: Exception) -> None:
         failure = "The broker can't be reached" if connection is None else "The connection to the broker is lost"
-        complain("broker", "%s (%s: %s). The monitor tries again.", failure, type(error).__name__, error)
+        warn_limited("broker", "%s (%s: %s). The monitor tries again.", failure, type(error).__name__, error)
         logger.debug(failure, exc_info=sys.exc_info())
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
@@ -360,5 +360,5 @@ class Receiver:
             call(*arguments)
         except Exception as error:  # noqa: BLE001 - one fault must not end the monitor
             self._drop("internal_error")
-            complain("tracker", "The tracker failed (%s: %s). It continues.", type(error).__name__, error)
+            warn_limited("tracker", "The tracker failed (%s: %s). It continues.", type(error).__name__, error)
             logger.debug("The tracker failed", exc_info=sys.exc_info())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sluice_agent.globs import matcher
-from sluice_agent.log import complain, logger
+from sluice_agent.log import logger, warn_limited
 from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.control_replies import ControlReplies
 from sluice_agent.monitor.job_reporter import JobReporter
@@ -209,5 +209,5 @@ class Tracker:
 
     def _drop_malformed(self, error: Exception) -> None:
         self._drop("malformed_event")
-        complain("event", "Could not process an event (%s: %s): counted as dropped.", type(error).__name__, error)
+        warn_limited("event", "Could not process an event (%s: %s): counted as dropped.", type(error).__name__, error)
         logger.debug("Could not process an event", exc_info=sys.exc_info())

@@ -9,7 +9,7 @@ from functools import wraps
 from typing import ParamSpec
 
 from sluice_agent.async_exceptions import interrupted, is_ours
-from sluice_agent.log import complain, logger
+from sluice_agent.log import logger, warn_limited
 from sluice_agent.redaction import Redact
 
 P = ParamSpec("P")
@@ -94,7 +94,7 @@ def _handle_fault(sink: Sink, fault: BaseException, handle: Callable[[], None]) 
     frames = interrupted(fault)
     if frames is None:
         sink.drop("internal_error")
-        complain("handler", "Could not record an event (%s: %s): counted as dropped.", type(fault).__name__, fault)
+        warn_limited("handler", "Could not record an event (%s: %s): counted as dropped.", type(fault).__name__, fault)
         logger.debug("Could not record an event", exc_info=fault)
         return None
     if not all(map(is_ours, frames)):  # it struck in a hook, which may be what took too long: not called again

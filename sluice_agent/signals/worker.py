@@ -17,7 +17,7 @@ import kombu
 from celery.worker import state as worker_state
 
 from sluice_agent.encoding import worker_event
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.model import WorkerState
 from sluice_agent.signals.agent_marks import AgentMarks
 from sluice_agent.signals.context import Sink, guarded
@@ -124,7 +124,7 @@ class WorkerProcess:
                     self._emit(WorkerState.HEARTBEAT, within=self._interval)
             except Exception as error:  # noqa: BLE001 - the next beat may do better
                 self._sink.drop("internal_error")
-                complain("heartbeat", "A heartbeat failed (%s: %s).", type(error).__name__, error)
+                warn_limited("heartbeat", "A heartbeat failed (%s: %s).", type(error).__name__, error)
 
     def _update_fields(self) -> None:
         """Update the fields that an operator can change at run time: the pool's size, and the queues consumed from."""

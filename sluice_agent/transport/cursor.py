@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.stats import Counts, checked_int
 from sluice_agent.transport.directory import FORMAT, check_directory, open_private
 from sluice_agent.transport.selector import JobFilter, Selector
@@ -116,7 +116,9 @@ def load_cursor(path: Path) -> Cursor:
     except FileNotFoundError:
         return Cursor(path)
     except (OSError, RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:
-        complain("cursor", "The cursor %s is not valid (%s): what is left in the journal is sent again.", path, error)
+        warn_limited(
+            "cursor", "The cursor %s is not valid (%s): what is left in the journal is sent again.", path, error
+        )
         return Cursor(path)
 
 

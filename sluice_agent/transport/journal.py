@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sluice_agent.async_exceptions import is_asynchronous
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.transport.directory import EVENTS, LANES, count_writers, file_sizes
 from sluice_agent.transport.reader import DROP_PREFIX
 from sluice_agent.transport.retention import EvictedEvents, ensure_room
@@ -92,7 +92,7 @@ class Journal:
             self._close_segments()
             self._refuse("disk", now)
             condition = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"can't be written ({error})"
-            complain("journal", "The disk under %s %s: events are dropped and counted.", self.directory, condition)
+            warn_limited("journal", "The disk under %s %s: events are dropped and counted.", self.directory, condition)
             return False
         return True
 
@@ -111,7 +111,9 @@ class Journal:
         segment = self._segments[lane] = SegmentWriter(self.directory, lane, self._writer_id, limit, now)
 
         def record_evicted(counts: EvictedEvents) -> None:
-            complain("journal", "The journal in %s is full: its oldest events are dropped and counted.", self.directory)
+            warn_limited(
+                "journal", "The journal in %s is full: its oldest events are dropped and counted.", self.directory
+            )
             lines = (_drop_line({"journal_full": events}, destination) for destination, events in counts.items())
             try:
                 segment.write(b"".join(line + b"\n" for line in lines))
@@ -123,7 +125,7 @@ class Journal:
         if not ensure_room(self.directory, self._max_bytes, record_evicted, sizes, max(size - limit, 0)):
             self._segments.pop(lane).close()
             self._refuse("journal_full", now)
-            complain("journal", "The journal in %s is full: new events are dropped and counted.", self.directory)
+            warn_limited("journal", "The journal in %s is full: new events are dropped and counted.", self.directory)
             return None
         return segment
 

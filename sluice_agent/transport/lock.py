@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.transport.directory import check_directory, open_private
 from sluice_agent.transport.flock import close_locked, identity, try_lock
 
@@ -117,7 +117,7 @@ class ShipLock:
         self._stalled_for = 0.0
         if self._file.replace(stamp):
             self._begins_at = now + _TAKEOVER_DELAY
-            complain(
+            warn_limited(
                 f"still {self._file.path.name}",
                 "Process %s on %s ships the journal %s but has been stalled for %g s: this process ships in its place. "
                 "Check that it runs Python threads (uWSGI: enable-threads).",

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.stats import Counts
 from sluice_agent.transport.cursor import Cursor, cursors_in, load_cursor
 from sluice_agent.transport.directory import VITALS, directory_bytes, file_sizes, journal_files, open_private
@@ -146,7 +146,7 @@ def _write_off(directory: Path, cursor: Cursor, name: str, size: int) -> bool:
         saved = cursor.path.stat()
         unread = count_beyond(directory / name, cursor.offsets.get(name, 0), is_finished=True, selector=cursor.selector)
         if unread:
-            complain(
+            warn_limited(
                 f"switched off {cursor.destination}",
                 "No process has shipped to %s for a day: its pending events in %s are dropped and counted.",
                 cursor.destination,

@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from sluice_agent.log import complain, logger
+from sluice_agent.log import logger, warn_limited
 from sluice_agent.stats import Counts
 from sluice_agent.transport import dead_letters, unconfirmed
 from sluice_agent.transport.budget import NO_BUDGET, Budget
@@ -85,7 +85,7 @@ class Shipper:
         try:
             thread.start()
         except RuntimeError as error:  # a limit of threads, or an interpreter that ends
-            complain("threads", "The shipper's thread can't start (%s): events wait in %s.", error, self._directory)
+            warn_limited("threads", "The shipper's thread can't start (%s): events wait in %s.", error, self._directory)
             self._lock.release()
             return False
         self._thread = thread
@@ -143,7 +143,7 @@ class Shipper:
             pass
         except Exception as error:  # noqa: BLE001 - a thread that dies would leave the journal to fill
             subject = f"shipper {self.destination}"
-            complain(subject, "The shipper failed (%s: %s): it tries again.", type(error).__name__, error)
+            warn_limited(subject, "The shipper failed (%s: %s): it tries again.", type(error).__name__, error)
             logger.debug("The shipper failed", exc_info=True)
             self._record_fault(error)
             self._retrier.pause(_FAULT_PAUSE)
@@ -182,7 +182,7 @@ class Shipper:
             self._held_since = time.monotonic()
             self._save()  # from now on files are kept for this destination
             if others := other_versions(self._directory):
-                complain(
+                warn_limited(
                     "other versions",
                     "%d of another version's files are in %s: this version does not read them, and leaves them there.",
                     len(others),
@@ -252,7 +252,7 @@ class Shipper:
             self._cursor.save()
         except OSError as error:
             self._lacks_room = error.errno in _DISK_FULL
-            complain("cursor", "The cursor %s can't be saved (%s): this is retried.", self._cursor.path, error)
+            warn_limited("cursor", "The cursor %s can't be saved (%s): this is retried.", self._cursor.path, error)
         else:
             self._is_saved = True
 
@@ -286,7 +286,7 @@ class Shipper:
 
     def _add_dead_letter(self, lines: list[bytes]) -> None:
         self._check_lock_held()
-        complain(
+        warn_limited(
             f"rejected {self.destination}",
             "%s refused events: they are counted as rejected, and kept in %s.",
             self.destination,
@@ -295,10 +295,10 @@ class Shipper:
         try:
             dead_letters.add(self._directory, self.destination, lines, self._destination.last_response)
         except (OSError, ValueError, RecursionError) as error:
-            complain("dead", "Refused events can't be kept as dead letters (%s): they are only counted.", error)
+            warn_limited("dead", "Refused events can't be kept as dead letters (%s): they are only counted.", error)
 
     def _record_failure(self, failure: TryAgain) -> None:
-        complain(
+        warn_limited(
             f"delivery {self.destination}",
             "Events can't be delivered to %s: %s. They wait in %s.",
             self.destination,

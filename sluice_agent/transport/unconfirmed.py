@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import blake2b
 
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.transport.cursor import Cursor
 from sluice_agent.transport.destination import Destination
 from sluice_agent.transport.responses import TryAgain, Unanswered, Verdict
@@ -59,7 +59,7 @@ def _set_sends(digest: str, cursor: Cursor, sends: int) -> None:
 
 
 def _report_lost_answer(destination: Destination, consequence: str) -> None:
-    complain(
+    warn_limited(
         f"{consequence} {destination.name}",
         "An answer of %s was lost: the event %s. This is counted.",
         destination.name,

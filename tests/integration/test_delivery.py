@@ -104,8 +104,8 @@ def test_a_revoked_key_is_logged_once_and_loses_nothing(
     producer().run(code)
     wait_until(lambda: len(endpoint.requests) >= 1, 10, "no request came")
     assert worker.terminate().code == 0
-    assert len(complaints(worker)) == 1
-    assert "401" in complaints(worker)[0]
+    assert len(warnings(worker)) == 1
+    assert "401" in warnings(worker)[0]
     report = assert_balanced(worker.env)
     assert report["pending"] >= 60
 
@@ -144,8 +144,8 @@ def test_an_unusable_state_directory_switches_the_agent_off(
         "duplicates": 0,
     }
     assert worker.terminate().code == 0
-    assert len(complaints(worker)) == 1
-    assert "SLUICE_STATE_DIR" in complaints(worker)[0]
+    assert len(warnings(worker)) == 1
+    assert "SLUICE_STATE_DIR" in warnings(worker)[0]
     assert endpoint.events == []
     assert not list((tmp_path / "target").glob("*")) if obstacle != "under a file" else True
 
@@ -155,8 +155,8 @@ def job_events(endpoint: Endpoint) -> list[dict[str, dict[str, str]]]:
     return [event for event in list(endpoint.events) if "job" in event]
 
 
-def complaints(worker: WorkerProcess) -> list[str]:
-    """Return the agent's complaints in the worker's log."""
+def warnings(worker: WorkerProcess) -> list[str]:
+    """Return the agent's warnings in the worker's log."""
     texts = ("sluice-agent is off", "Events can't be delivered", "The journal", "The disk")
     return [line for line in worker.logs().splitlines() if any(text in line for text in texts)]
 

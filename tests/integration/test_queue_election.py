@@ -30,7 +30,7 @@ TAKEOVER_LIMIT = 30.0  # seconds until another one must lead
 
 @pytest.fixture(autouse=True)
 def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A complaint is logged once a minute: without this, a test would miss its own."""
+    """A warning is logged once a minute: without this, a test would miss its own."""
     monkeypatch.setattr(log, "_last_logged", {})
 
 

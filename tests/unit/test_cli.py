@@ -47,7 +47,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the machine's own SLUICE_* variables, and the complaints of earlier tests."""
+    """Remove the machine's own SLUICE_* variables, and the warnings of earlier tests."""
     for name in [name for name in os.environ if name.startswith("SLUICE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(log, "_last_logged", {})

@@ -26,7 +26,7 @@ Status = Callable[[], tuple[int, dict[str, Any]]]
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of the machine's own variables, and no complaint of an earlier test."""
+    """None of the machine's own variables, and no warning of an earlier test."""
     for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(log, "_last_logged", {})

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery
 
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.monitor.connection import skip_dead_sentinels
 from sluice_agent.monitor.queues.election import HEARTBEAT, Election, RabbitMQElection, RedisElection, SQSElection
 from sluice_agent.monitor.queues.management import Management
@@ -66,7 +66,9 @@ def election_for(connection: Any, name: str, owner: str) -> Election | None:
         if not isinstance(error, _refusals(connection)):
             raise
         reason = f"{type(error).__name__}: {error}"
-        complain("election", "The broker refuses %s, by which agents elect the one that samples (%s).", name, reason)
+        warn_limited(
+            "election", "The broker refuses %s, by which agents elect the one that samples (%s).", name, reason
+        )
     return None
 
 

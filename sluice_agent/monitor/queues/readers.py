@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.monitor.queues.management import Management
 
 _BINDINGS_EVERY = 60.0  # seconds: queues that are bound meanwhile are discovered within a minute
@@ -116,7 +116,9 @@ class RabbitMQQueueReader:
         try:
             unacked = self._management.unacked()
         except (OSError, ValueError) as error:
-            complain("management", "RabbitMQ's management API does not answer (%s: %s).", type(error).__name__, error)
+            warn_limited(
+                "management", "RabbitMQ's management API does not answer (%s: %s).", type(error).__name__, error
+            )
             return depths
         return {name: replace(depth, unacked=unacked.get(name)) for name, depth in depths.items()}
 

@@ -17,7 +17,7 @@ from celery import Celery
 from celery.app.control import Control
 
 from sluice_agent.encoding import queue_event
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.monitor.queues.election import RENEW_EVERY, NoElection
 from sluice_agent.monitor.queues.factory import election_for, open_connection, reader_for
 from sluice_agent.monitor.queues.readers import QueueDepth, QueueReader
@@ -108,7 +108,7 @@ class QueueSampler:
                     refused = not self._sample_on(connection)
             except Exception as error:  # noqa: BLE001 - brokers fail in many ways, and the next attempt may succeed
                 text = "The queues' depths can't be read from the broker (%s: %s). The sampler tries again."
-                complain("queues", text, type(error).__name__, error)
+                warn_limited("queues", text, type(error).__name__, error)
             self._failures += 1
             longest = _REFUSED_PAUSE if refused else _PAUSES[min(self._failures, len(_PAUSES)) - 1]
             self._stopped.wait(random.uniform(longest / 2, longest))  # noqa: S311 - or all agents would return at one moment
@@ -119,7 +119,7 @@ class QueueSampler:
         election = election_for(connection, ELECTION.format(self._connection_id), self._owner)
         if election is None:
             if self._must_be_elected:
-                complain("unelected", "This broker can't hold an election, so this worker samples no queues.")
+                warn_limited("unelected", "This broker can't hold an election, so this worker samples no queues.")
                 return False
             election = NoElection()
         due = time.monotonic()
@@ -166,7 +166,7 @@ class QueueSampler:
         except Exception as error:  # noqa: BLE001 - one queue's odd name must not hide the others
             self._drop("internal_error")
             text = "Could not record a queue's depth (%s: %s): counted as dropped."
-            complain("snapshot", text, type(error).__name__, error)
+            warn_limited("snapshot", text, type(error).__name__, error)
 
     def _known_consumers(self, connection: Any) -> Consumers:
         if self._consumers is not None:

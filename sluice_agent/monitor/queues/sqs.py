@@ -11,7 +11,7 @@ from kombu.transport.SQS import (
     UndefinedQueueException,
 )
 
-from sluice_agent.log import complain
+from sluice_agent.log import warn_limited
 from sluice_agent.monitor.queues.readers import QueueDepth
 
 _READY, _UNACKED = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
@@ -42,7 +42,7 @@ class SQSQueueReader:
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code not in _GONE:
-                complain("sqs", "SQS refuses the depth of %s (%s): allow sqs:GetQueueAttributes.", name, code)
+                warn_limited("sqs", "SQS refuses the depth of %s (%s): allow sqs:GetQueueAttributes.", name, code)
             self._channel._queue_cache.pop(full_name, None)  # it may return under another URL
             return None
         return QueueDepth(int(attributes[_READY]), unacked=int(attributes[_UNACKED]))

@@ -20,7 +20,7 @@ from tests.unit.transport.lines import CONNECTION
 
 
 @pytest.fixture(autouse=True)
-def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log message of an earlier test must suppress none of this test's."""
     monkeypatch.setattr(log, "_last_logged", {})
 
