@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,11 @@ class Cursor:
             saved_stat = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        draft.replace(self.path)
+        try:
+            draft.replace(self.path)
+        except IsADirectoryError:  # it keeps its content, under a name that is no cursor's
+            self.path.rename(self.path.with_name(f"{self.path.name}.directory-{secrets.token_hex(4)}"))
+            draft.replace(self.path)
         self._saved_stat = saved_stat
 
     def is_unchanged(self) -> bool:

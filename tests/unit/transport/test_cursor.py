@@ -33,6 +33,18 @@ def test_a_cursor_comes_back_as_it_was_saved(directory: Path) -> None:
     assert cursors_in(directory) == [saved]
 
 
+def test_a_directory_in_its_place_is_set_aside(directory: Path) -> None:
+    """Without it no figure could be kept there ever again, nor a file removed; and what lies in it is not ours."""
+    cursor = a_cursor(directory)
+    cursor.path.mkdir()
+    (cursor.path / "content").touch()
+    cursor.save()
+    assert load_cursor(cursor.path) == cursor
+    assert cursors_in(directory) == [cursor]
+    [kept] = directory.glob("cursor-sluice.*.directory-*")
+    assert (kept / "content").exists()
+
+
 def test_where_there_is_none_a_fresh_one_begins(directory: Path) -> None:
     """The first start on a host reads everything that is there."""
     path = cursor_path(directory, "sluice")
