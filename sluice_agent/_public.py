@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sluice_agent.agent import EXIT_BUDGET, Agent, BeforeSend
+from sluice_agent.agent import EXIT_BUDGET, Agent, BeforeSend, off_reason
 from sluice_agent.log import logger
 from sluice_agent.redaction import Redact
 from sluice_agent.settings import Settings
@@ -33,8 +33,7 @@ def install(
     logger.setLevel(getattr(logging, settings.log_level.upper()))
     if not settings.active:
         _is_off = True
-        reason = "SLUICE_API_KEY is not set" if settings.enabled else "SLUICE_ENABLED is 0"
-        logger.info("sluice-agent is off: %s", reason)
+        logger.info("sluice-agent is off: %s", off_reason(settings))
         return
     _agent = Agent(settings, before_send, redact)
     _agent.connect_signals()

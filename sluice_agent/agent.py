@@ -18,8 +18,8 @@ from sluice_agent.settings import Settings
 from sluice_agent.stats import Stats
 from sluice_agent.transport.accounting import accounts, is_settled
 from sluice_agent.transport.cursor import cursor_path, load_cursor
+from sluice_agent.transport.destination import SLUICE, configured
 from sluice_agent.transport.directory import EVENTS, VITALS, file_sizes
-from sluice_agent.transport.shippers import destinations
 
 BeforeSend = Callable[[Event], Event | None]
 
@@ -31,6 +31,11 @@ _VITAL_TYPES = tuple(
 )
 
 
+def off_reason(settings: Settings) -> str:
+    """Return the reason why the agent is off with these settings, which are not active."""
+    return f"{SLUICE.key_variable} is not set" if settings.enabled else "SLUICE_ENABLED is 0"
+
+
 class Agent:
     """The object that `install` makes, one for each process. A forked child keeps it, with a new `Process`."""
 
@@ -38,7 +43,7 @@ class Agent:
         self._settings = settings
         self._before_send = before_send
         self._process = Process(settings)
-        self._destinations = list(destinations(settings))
+        self._destinations = [spec.name for spec in configured(settings)]
         self._first_destination = self._destinations[0]
         self.redact = redact
         self.report_progress: Callable[[float], None] = lambda _: None

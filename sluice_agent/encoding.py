@@ -36,6 +36,7 @@ _FINAL = frozenset(state.value for state in (JobState.COMPLETED, JobState.FAILED
 _SHORTEST_LIMIT = 255  # characters: the lowest limit of a text in the contract
 # A worker goes online once within these seconds, and offline: two observers read the time from its event.
 _SAME_STATE_SECONDS = 1.0
+_POOL_NAMES = {"thread": "threads"}  # by module, where the name on the command line differs
 _EARLIEST = "2001"  # no job is as old: an earlier time is not from the wall clock
 
 
@@ -158,6 +159,12 @@ def worker_event(
         }
     )
     return encode(event)
+
+
+def pool_name(module: str) -> str:
+    """Return the name on the command line of the worker pool that `module` implements."""
+    name = module.rpartition(".")[2]
+    return _POOL_NAMES.get(name, name)
 
 
 def job_id(value: Any) -> str:

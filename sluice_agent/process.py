@@ -32,8 +32,7 @@ class Process:
     """State of the agent that must not outlive the process, or the user, for which it was made: see `successor`."""
 
     def __init__(self, settings: Settings) -> None:
-        has_key = settings.api_key is not None or settings.ackly_ingest_key is not None
-        self.may_ship = settings.ship == "auto" and has_key
+        self.may_ship = settings.ship == "auto" and settings.has_key
         self.is_forked = False
         self.is_worker = False
         self.sampler: QueueSampler | None = None

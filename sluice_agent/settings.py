@@ -126,8 +126,12 @@ class Settings(BaseSettings):
     @property
     def active(self) -> bool:
         """True if the agent captures: it is enabled, with a key, or with a connection if another process ships."""
-        has_key = self.api_key is not None or self.ackly_ingest_key is not None
-        return self.enabled and (has_key or (self.ship == "never" and self.connection_id is not None))
+        return self.enabled and (self.has_key or (self.ship == "never" and self.connection_id is not None))
+
+    @property
+    def has_key(self) -> bool:
+        """True if the key of a destination is set."""
+        return self.api_key is not None or self.ackly_ingest_key is not None
 
     @property
     def connection(self) -> UUID:

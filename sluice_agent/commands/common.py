@@ -7,7 +7,10 @@ from pathlib import Path
 import click
 
 from sluice_agent.settings import Settings
+from sluice_agent.transport.destination import SLUICE, configured
 from sluice_agent.transport.directory import find_directory, open_directory
+
+NO_KEY = f"{SLUICE.key_variable} is not set: it must hold the ingest key, sk_…"
 
 
 class UserError(click.ClickException):
@@ -27,7 +30,7 @@ def find_journal(settings: Settings) -> Path:
 
 
 def _connection(settings: Settings) -> str:
-    if settings.connection_id is None and settings.ackly_ingest_key is None:
+    if settings.connection_id is None and all(spec.needs_connection for spec in configured(settings)):
         raise UserError(
             "SLUICE_CONNECTION_ID is not set: it must hold the UUID of the connection whose journal this is"
         )

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from sluice_agent.commands.common import UserError
 from sluice_agent.settings import Settings
+from sluice_agent.transport.destination import SLUICE
 from sluice_agent.transport.http import HttpClient, UnreachableError
 
 _TIME = TypeAdapter(datetime)  # accepts any number of digits; Python 3.10 itself accepts 3 or 6
@@ -23,13 +24,13 @@ _TIME = TypeAdapter(datetime)  # accepts any number of digits; Python 3.10 itsel
 def job(job_id: str, as_json: bool) -> None:
     """Show one job of the server at SLUICE_API_URL: its states over time, and its error. ID is Sluice's or Celery's."""
     settings = Settings()
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
+    key = SLUICE.key(settings) or ""
     address = f"{settings.api_url}/jobs/{quote(job_id, safe='')}"
     client = HttpClient(address, {"Authorization": f"Bearer {key}"} if key else {})
     try:
         response = client.get()
     except UnreachableError as error:
-        raise UserError(f"{settings.api_url} can't be reached ({error}): is SLUICE_API_URL right?") from None
+        raise UserError(f"{settings.api_url} can't be reached ({error}): is {SLUICE.url_variable} right?") from None
     try:
         record = json.loads(response.body)
     except ValueError:
@@ -39,7 +40,9 @@ def job(job_id: str, as_json: bool) -> None:
     try:
         text = _timeline(record)
     except (LookupError, TypeError, ValueError):
-        raise UserError(f"200 from {settings.api_url}, but the answer is not a job: is SLUICE_API_URL right?") from None
+        raise UserError(
+            f"200 from {settings.api_url}, but the answer is not a job: is {SLUICE.url_variable} right?"
+        ) from None
     click.echo(json.dumps(record, indent=2) if as_json else text)
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from sluice_agent import __version__, _public
-from sluice_agent.agent import EXIT_BUDGET, Agent
-from sluice_agent.commands.common import UserError, open_journal
+from sluice_agent.agent import EXIT_BUDGET, Agent, off_reason
+from sluice_agent.commands.common import NO_KEY, UserError, open_journal
 from sluice_agent.commands.logs import LogFormat, log_to_stderr
 from sluice_agent.commands.probes import serve_probes
 from sluice_agent.log import logger
@@ -189,8 +189,7 @@ def run_monitor(
     """
     settings = Settings()
     if not settings.active:
-        no_key = "SLUICE_API_KEY is not set: it must hold the ingest key, sk_…"
-        raise UserError(no_key if settings.enabled else "SLUICE_ENABLED is 0")
+        raise UserError(NO_KEY if settings.enabled else off_reason(settings))
     if durable and (why_not := why_not_durable(app)):
         raise UserError(why_not)
     directory = open_journal(settings)

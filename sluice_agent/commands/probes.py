@@ -10,7 +10,7 @@ from sluice_agent.health import Health, HealthServer, serve_health
 from sluice_agent.health.problems import problems_of
 from sluice_agent.settings import Settings
 from sluice_agent.transport.accounting import report_on
-from sluice_agent.transport.shippers import destinations
+from sluice_agent.transport.destination import configured, job_filters
 
 if TYPE_CHECKING:
     from sluice_agent.monitor import MonitorState
@@ -30,10 +30,9 @@ def serve_probes(
 
 def health_of(settings: Settings, directory: Path, state: MonitorState | None) -> Health:
     """Return the present health: ready if `status` finds no problem and a monitor is connected to its broker."""
-    names = destinations(settings)
-    report = report_on(directory, names)
+    report = report_on(directory, job_filters(settings))
     problems = {}
-    for problem in problems_of(report, names, settings.journal_max_bytes):
+    for problem in problems_of(report, configured(settings), settings.journal_max_bytes):
         problems["_".join(filter(None, (problem.problem, problem.destination)))] = problem.what
     if state is not None and not state.connected:
         reason = (

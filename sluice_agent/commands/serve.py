@@ -8,6 +8,7 @@ import click
 
 from sluice_agent.commands.common import UserError
 from sluice_agent.settings import Settings
+from sluice_agent.transport.destination import SLUICE
 from sluice_agent.transport.directory import open_directory
 
 
@@ -19,7 +20,7 @@ from sluice_agent.transport.directory import open_directory
     type=click.Path(dir_okay=False, path_type=Path),
     help="The SQLite file. [default: server/sluice.db in the state directory]",
 )
-@click.option("--api-key", envvar="SLUICE_API_KEY", help="The only key that is accepted. [default: any sk_… key]")
+@click.option("--api-key", envvar=SLUICE.key_variable, help="The only key that is accepted. [default: any sk_… key]")
 def serve(host: str, port: int, database: Path | None, api_key: str | None) -> None:
     """Run a local Sluice: the ingest endpoint and the jobs API, with no account.
 

@@ -8,12 +8,13 @@ import signal
 import click
 
 from sluice_agent.agent import EXIT_BUDGET
-from sluice_agent.commands.common import UserError, open_journal
+from sluice_agent.commands.common import NO_KEY, UserError, open_journal
 from sluice_agent.commands.probes import serve_probes
 from sluice_agent.settings import Settings
 from sluice_agent.transport.accounting import accounts
 from sluice_agent.transport.cursor import cursor_path, load_cursor
-from sluice_agent.transport.shippers import Shippers, destinations
+from sluice_agent.transport.destination import configured
+from sluice_agent.transport.shippers import Shippers
 
 
 @click.command()
@@ -26,13 +27,13 @@ def ship(once: bool) -> None:
     and /metrics.
     """
     settings = Settings()
-    if settings.api_key is None and settings.ackly_ingest_key is None:
-        raise UserError("SLUICE_API_KEY is not set: it must hold the ingest key, sk_…")
+    if not settings.has_key:
+        raise UserError(NO_KEY)
     directory = open_journal(settings)
     shippers = Shippers(settings, directory)
     if once:
         shippers.deliver(math.inf)
-        cursors = {name: load_cursor(cursor_path(directory, name)) for name in destinations(settings)}
+        cursors = {spec.name: load_cursor(cursor_path(directory, spec.name)) for spec in configured(settings)}
         waiting = {name: accounts(directory, cursor)["pending"] for name, cursor in cursors.items()}
         if any(waiting.values()):
             pending = ", ".join(f"{count:,} for {name}" for name, count in waiting.items() if count)

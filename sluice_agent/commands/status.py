@@ -13,7 +13,7 @@ from sluice_agent.commands.common import find_journal
 from sluice_agent.health.problems import Problem, holder_text, problems_of
 from sluice_agent.settings import Settings
 from sluice_agent.transport.accounting import DestinationReport, Report, report_on
-from sluice_agent.transport.shippers import destinations
+from sluice_agent.transport.destination import configured, job_filters
 
 _WIDTH = 14  # characters of the first column
 
@@ -36,9 +36,8 @@ def status(as_json: bool) -> None:
       2  the settings are malformed, or the directory can't be used
     """
     settings = Settings()
-    names = destinations(settings)
-    report = report_on(find_journal(settings), names)
-    problems = problems_of(report, names, settings.journal_max_bytes)
+    report = report_on(find_journal(settings), job_filters(settings))
+    problems = problems_of(report, configured(settings), settings.journal_max_bytes)
     if as_json:
         click.echo(json.dumps({**report, "problems": [asdict(problem) for problem in problems]}))
     else:

@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
+from sluice_agent.transport.destination import DESTINATIONS, SLUICE, configured
 from sluice_agent.transport.directory import find_directory, nearest_existing, open_directory
 from sluice_agent.transport.lock import STALLED_SECONDS, current_shipper, seconds_since_touch
-from sluice_agent.transport.shippers import destinations
 
 _OFFLINE_AFTER = 6.0  # seconds without a heartbeat after which Sluice shows a worker offline
 _FREE_PLAN = 10_000  # events a day
@@ -25,20 +25,23 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     if not settings.enabled:
         yield fault("settings", "SLUICE_ENABLED is 0: the agent is off", "unset it, or set it to 1")
     elif not settings.active:
-        todo = "set SLUICE_API_KEY and SLUICE_CONNECTION_ID, or ACKLY_INGEST_KEY"
-        yield fault("settings", "no key is set: the agent is off", todo)
+        variables = (
+            f"{spec.key_variable} and SLUICE_CONNECTION_ID" if spec.needs_connection else spec.key_variable
+            for spec in DESTINATIONS
+        )
+        yield fault("settings", "no key is set: the agent is off", f"set {', or '.join(variables)}")
     else:
         yield ok("settings", f"well-formed; connection {settings.connection}")
     if settings.ship == "never":
         todo = "run `sluice-agent ship` beside it, on the same SLUICE_STATE_DIR"
         yield note("settings", "SLUICE_SHIP is never: this process only writes the journal", todo)
-    interval = settings.heartbeat_interval
-    if settings.api_key is not None and (not interval or interval >= _OFFLINE_AFTER):
+    interval, has_sluice_key = settings.heartbeat_interval, SLUICE.key(settings) is not None
+    if has_sluice_key and (not interval or interval >= _OFFLINE_AFTER):
         found = (
             f"SLUICE_HEARTBEAT_INTERVAL is {interval:g} s, and Sluice shows a worker offline after {_OFFLINE_AFTER:g} s"
         )
         yield warning("settings", found, "set it to 5, unless you don't look at workers there")
-    elif settings.api_key is not None and settings.daily_budget is None and _DAY / interval > _FREE_PLAN:
+    elif has_sluice_key and settings.daily_budget is None and _DAY / interval > _FREE_PLAN:
         found = f"a worker's heartbeats are {_DAY / interval:,.0f} events a day; the free plan accepts {_FREE_PLAN:,}"
         yield note("settings", found, "on that plan, set SLUICE_DAILY_BUDGET or a longer SLUICE_HEARTBEAT_INTERVAL")
 
@@ -70,10 +73,12 @@ def check_shipper(settings: Settings) -> Iterator[Finding]:
         directory = find_directory(settings.state_dir, str(settings.connection))
     except JournalUnavailableError:
         return  # check_folder reports it
-    for name in destinations(settings):
-        holder, silent_for = current_shipper(directory, name), seconds_since_touch(directory, name)
+    for spec in configured(settings):
+        holder, silent_for = current_shipper(directory, spec.name), seconds_since_touch(directory, spec.name)
         if holder is not None and silent_for > STALLED_SECONDS:
-            found = f"process {holder.get('pid')} ships to {name}, and has made no progress for {silent_for:,.0f} s"
+            found = (
+                f"process {holder.get('pid')} ships to {spec.name}, and has made no progress for {silent_for:,.0f} s"
+            )
             yield warning("shipper", found, "let it run threads (uWSGI: enable-threads), or run a worker beside it")
     yield from _uwsgi()
 

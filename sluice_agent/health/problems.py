@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sluice_agent.transport.accounting import DestinationReport, Report
+from sluice_agent.transport.destination import DestinationSpec
 from sluice_agent.transport.lock import STALLED_SECONDS
 from sluice_agent.transport.retention import HIGH_WATER
 
 _MIN_DISK_FREE = 16_000_000  # bytes: four of the journal's largest files
-_KEYS = {"sluice": "SLUICE_API_KEY", "ackly": "ACKLY_INGEST_KEY"}
-_ADDRESSES = {"sluice": "SLUICE_API_URL", "ackly": "ACKLY_URL"}
 _UWSGI = "(uWSGI: enable-threads.) Another process on this host takes over, if one is running"
 _LIMIT_ERRORS = ("429", "the daily limit")  # prefixes of the last error
 
@@ -25,9 +24,11 @@ class Problem:
     what: str
 
 
-def problems_of(report: Report, names: Iterable[str], max_bytes: int) -> list[Problem]:
-    """Return the problems of the journal, limited to `max_bytes`, and of `names`, the destinations in the settings."""
-    problems = [problem for name in names for problem in _destination_problems(name, report["destinations"][name])]
+def problems_of(report: Report, destinations: Iterable[DestinationSpec], max_bytes: int) -> list[Problem]:
+    """Return the problems of the journal, limited to `max_bytes`, and of `destinations`, those in the settings."""
+    problems = [
+        problem for spec in destinations for problem in _destination_problems(spec, report["destinations"][spec.name])
+    ]
     if report["bytes"] >= max_bytes * HIGH_WATER:
         what = f"{report['bytes']:,} of {max_bytes:,} bytes are used, and the oldest events are dropped"
         problems.append(Problem("folder_full", None, f"{what}: repair the delivery or raise SLUICE_JOURNAL_MAX_BYTES"))
@@ -42,21 +43,22 @@ def holder_text(shipper: Mapping[str, object]) -> str:
     return f"process {shipper.get('pid')} on {shipper.get('hostname')}"
 
 
-def _destination_problems(name: str, report: DestinationReport) -> Iterator[Problem]:
+def _destination_problems(spec: DestinationSpec, report: DestinationReport) -> Iterator[Problem]:
+    name, key = spec.name, spec.key_variable
     error, waiting = report["last_error"], f"{report['pending']:,} events wait for {name}"
     if not report["pending"]:
         return
     if report["shipper"] is None:
-        what = f"{waiting} and no process ships them: is a worker, or `sluice-agent ship`, running with {_KEYS[name]}?"
+        what = f"{waiting} and no process ships them: is a worker, or `sluice-agent ship`, running with {key}?"
         yield Problem("no_shipper", name, what)
     elif report["silent_for"] > STALLED_SECONDS:
         holder, seconds = holder_text(report["shipper"]), report["silent_for"]
         what = f"{waiting}, and {holder}, which ships them, has made no progress for {seconds:,.0f} s"
         yield Problem("shipper_stuck", name, f"{what}: is it stopped, or does it run no threads? {_UWSGI}")
     if error is not None and error["message"].startswith(("401", "403")):
-        yield Problem("key_refused", name, f"{waiting}, which refuses {_KEYS[name]}: is it right, and not revoked?")
+        yield Problem("key_refused", name, f"{waiting}, which refuses {key}: is it right, and not revoked?")
     elif error is not None and error["message"].startswith(_LIMIT_ERRORS):
         yield Problem("undeliverable", name, f"{waiting}, whose limit is reached: they are sent when it resets")
     elif error is not None:
-        what = f"{waiting}, which accepts none: is it up, and is {_ADDRESSES[name]} right?"
+        what = f"{waiting}, which accepts none: is it up, and is {spec.url_variable} right?"
         yield Problem("undeliverable", name, what)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from sys import intern
 from typing import Any
 
-from sluice_agent.encoding import worker_event
+from sluice_agent.encoding import pool_name, worker_event
 from sluice_agent.model import WorkerState
 from sluice_agent.monitor.agent_discovery import AgentDiscovery
 from sluice_agent.monitor.parsing import Event, as_count, as_seconds, as_time, event_time, get_text
@@ -19,7 +19,6 @@ _OFFLINE_SECONDS = 15.0  # after `worker-offline`, in which the last event of a 
 _FORGET_SECONDS = 60.0  # until a worker that has gone is forgotten
 _LOAD_SECONDS = 1.0  # in which two reports of busy, or of idle, are one
 _IDLE_SECONDS = 4.0  # in which no task ran: no event of an earlier run arrives after that
-_POOLS = {"thread": "threads"}  # a pool's module, where its name on the command line differs
 _NO_END_EVENT = "it ended, and no event reported how: Celery sends none for a task that raises Ignore"
 _ENDED_IN_GAP = "it ended while the monitor had lost its connection"
 
@@ -281,8 +280,8 @@ class WorkerEvents:
         """Learn from the reply to `inspect stats`."""
         pool = reply.get("pool")
         if isinstance(pool, Mapping):
-            module = (get_text(pool, "implementation") or "").partition(":")[0].rpartition(".")[2]
-            worker.pool = intern(_POOLS.get(module, module)) or None
+            module = (get_text(pool, "implementation") or "").partition(":")[0]
+            worker.pool = intern(pool_name(module)) or None
             worker.concurrency = as_count(pool.get("max-concurrency"))
         self._agent_discovery.learn_reply(worker, reply)
 

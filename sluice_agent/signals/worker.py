@@ -16,14 +16,13 @@ import celery
 import kombu
 from celery.worker import state as worker_state
 
-from sluice_agent.encoding import worker_event
+from sluice_agent.encoding import pool_name, worker_event
 from sluice_agent.log import warn_limited
 from sluice_agent.model import WorkerState
 from sluice_agent.signals.agent_marks import AgentMarks
 from sluice_agent.signals.context import Sink, guarded
 
 _POLL_INTERVAL = 1.0  # seconds between two checks of the load; changes in between are not reported
-_POOLS = {"thread": "threads"}  # a pool's name on the command line by its module, where they differ
 
 
 class WorkerProcess:
@@ -77,9 +76,8 @@ class WorkerProcess:
     def ready(self, sender: Any, **_: Any) -> None:
         """Report `online` and start the heartbeat: the worker takes tasks."""
         self._consumer, self._pid = sender, os.getpid()
-        pool = type(sender.pool).__module__.rpartition(".")[2]
         self._worker_fields["metadata"] = {
-            "pool": _POOLS.get(pool, pool),
+            "pool": pool_name(type(sender.pool).__module__),
             "software": f"celery {celery.__version__}",
             "kombu": kombu.__version__,
             "python": platform.python_version(),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from sluice_agent.transport.destination import ACKLY
 from sluice_agent.transport.http import HttpClient, Response, UnreachableError, noop
 from sluice_agent.transport.responses import (
     MAX_WAIT,
@@ -24,7 +25,6 @@ from sluice_agent.transport.responses import (
 )
 from sluice_agent.transport.selector import JobFilter
 
-_URL_VARIABLE = "ACKLY_URL"
 _CREATED = 201
 _MONTHLY_LIMIT = 429
 _GATEWAY_TIMEOUTS = frozenset({504, 524})  # the second is Cloudflare's
@@ -38,11 +38,11 @@ _VERBS = {"completed": "succeeded", "failed": "failed", "cancelled": "was cancel
 class AcklyEndpoint:
     """`POST {url}` with a kept connection. `job_filter` selects the jobs whose ends are sent."""
 
-    name = "ackly"
-    deduplicates = False
+    name = ACKLY.name
+    deduplicates = ACKLY.deduplicates
 
-    def __init__(self, url: str, ingest_key: str, job_filter: JobFilter) -> None:
-        self.job_filter: JobFilter | None = job_filter
+    def __init__(self, url: str, ingest_key: str, job_filter: JobFilter | None) -> None:
+        self.job_filter = job_filter
         self._http = HttpClient(url, {"Authorization": f"Bearer {ingest_key}"})
         self.last_response = ""
         """The status and the body of the latest answer."""
@@ -135,5 +135,5 @@ def _verdict(response: Response, now: datetime) -> Verdict:
     if response.status in _GATEWAY_TIMEOUTS:
         return Unanswered(response_text(response)[:200])
     if 200 <= response.status < 300 and json_object(response.body) is None:
-        return retry_every_minute(foreign_response_text(response, _URL_VARIABLE))
-    return classify(response, 1, now, _URL_VARIABLE)
+        return retry_every_minute(foreign_response_text(response, ACKLY.url_variable))
+    return classify(response, 1, now, ACKLY.url_variable)

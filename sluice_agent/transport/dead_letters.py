@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sluice_agent.errors import JournalUnavailableError
+from sluice_agent.transport.destination import SLUICE
 from sluice_agent.transport.directory import check_directory, directory_bytes, open_private
 from sluice_agent.transport.flock import close_locked, try_lock
 from sluice_agent.transport.journal import Journal
@@ -29,7 +30,7 @@ DEAD = "dead"
 _NAME = re.compile(r"[0-9]{20}\.json")  # nanoseconds since 1970
 _MAX_BYTES = 16_000_000  # beyond it the oldest letters are removed; their events stay counted as rejected
 _MAX_ANSWER = 10_000  # characters of the answer that are kept
-_FIRST_DESTINATION = "sluice"  # of a letter without a `destination`
+_FIRST_DESTINATION = SLUICE.name  # of a letter without a `destination`
 
 
 @dataclass(frozen=True, slots=True)

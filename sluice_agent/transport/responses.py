@@ -58,7 +58,7 @@ class Unanswered:
 Verdict = Settled | TryAgain | TooLarge | Refused | Unanswered
 
 
-def classify(response: Response, events: int, now: datetime, url_variable: str = "SLUICE_API_URL") -> Verdict:
+def classify(response: Response, events: int, now: datetime, url_variable: str) -> Verdict:
     """Return the verdict of `response` to a batch of `events` events, at `now` (with a time zone).
 
     `url_variable` is the environment variable with the endpoint's address.

@@ -8,27 +8,37 @@ from pathlib import Path
 from sluice_agent.settings import Settings
 from sluice_agent.transport.ackly import AcklyEndpoint
 from sluice_agent.transport.budget import NO_BUDGET, Budget
-from sluice_agent.transport.destination import Destination
-from sluice_agent.transport.selector import JobFilter
+from sluice_agent.transport.destination import ACKLY, SLUICE, configured
 from sluice_agent.transport.shipper import Shipper
 from sluice_agent.transport.sluice import SluiceEndpoint
-
-SLUICE, ACKLY = SluiceEndpoint.name, AcklyEndpoint.name
 
 _ACKLY_MAX_LINES = 1  # every event is accounted for before the next is sent, as Ackly does not deduplicate
 _ACKLY_MAX_BYTES = 1_000_000  # read at once
 
 
-def destinations(settings: Settings) -> dict[str, JobFilter | None]:
-    """Return the names of the destinations, with their job filters; `stats()` reports on the first one."""
-    ships_to_ackly = settings.ackly_ingest_key is not None
-    ships_to_sluice = settings.api_key is not None or not ships_to_ackly  # without any key another process ships there
-    job_filters: dict[str, JobFilter | None] = {SLUICE: None} if ships_to_sluice else {}
-    return {**job_filters, ACKLY: _job_filter(settings)} if ships_to_ackly else job_filters
+def _sluice_shipper(settings: Settings, directory: Path, key: str) -> Shipper:
+    return Shipper(
+        directory,
+        SluiceEndpoint(SLUICE.url(settings), key),
+        interval=settings.flush_interval,
+        max_lines=settings.batch_size,
+        max_bytes=settings.batch_bytes,
+        budget=Budget(settings.daily_budget),
+    )
 
 
-def _job_filter(settings: Settings) -> JobFilter:
-    return JobFilter(settings.ackly_states, settings.ackly_tasks)
+def _ackly_shipper(settings: Settings, directory: Path, key: str) -> Shipper:
+    return Shipper(
+        directory,
+        AcklyEndpoint(ACKLY.url(settings), key, ACKLY.job_filter(settings)),
+        interval=settings.flush_interval,
+        max_lines=_ACKLY_MAX_LINES,
+        max_bytes=_ACKLY_MAX_BYTES,
+        budget=NO_BUDGET,
+    )
+
+
+_FACTORIES = {SLUICE.name: _sluice_shipper, ACKLY.name: _ackly_shipper}
 
 
 class Shippers:
@@ -36,34 +46,10 @@ class Shippers:
 
     def __init__(self, settings: Settings, directory: Path) -> None:
         self._shippers: list[Shipper] = []
-        if settings.api_key is not None:
-            sluice = SluiceEndpoint(settings.ingest_url, settings.api_key.get_secret_value())
-            budget = Budget(settings.daily_budget)
-            self._add(settings, directory, sluice, settings.batch_size, settings.batch_bytes, budget)
-        if settings.ackly_ingest_key is not None:
-            key = settings.ackly_ingest_key.get_secret_value()
-            ackly = AcklyEndpoint(settings.ackly_url, key, _job_filter(settings))
-            self._add(settings, directory, ackly, _ACKLY_MAX_LINES, _ACKLY_MAX_BYTES, NO_BUDGET)
-
-    def _add(
-        self,
-        settings: Settings,
-        directory: Path,
-        destination: Destination,
-        max_lines: int,
-        max_bytes: int,
-        budget: Budget,
-    ) -> None:
-        self._shippers.append(
-            Shipper(
-                directory,
-                destination,
-                interval=settings.flush_interval,
-                max_lines=max_lines,
-                max_bytes=max_bytes,
-                budget=budget,
-            )
-        )
+        for spec in configured(settings):
+            key = spec.key(settings)
+            if key is not None:
+                self._shippers.append(_FACTORIES[spec.name](settings, directory, key))
 
     def request_priority(self) -> None:
         """Request the locks from processes without priority: this process is a worker's, or a command that ships."""

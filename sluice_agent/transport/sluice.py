@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from hashlib import sha256
 
+from sluice_agent.transport.destination import SLUICE
 from sluice_agent.transport.http import HttpClient, UnreachableError, noop
 from sluice_agent.transport.responses import (
     Refused,
@@ -25,8 +26,8 @@ NO_EVENT = b'{"events":[]}'
 class SluiceEndpoint:
     """`POST {api_url}/ingest` with a kept connection. Lines are sent as they were written: nothing is parsed."""
 
-    name = "sluice"
-    deduplicates = True
+    name = SLUICE.name
+    deduplicates = SLUICE.deduplicates
     job_filter: JobFilter | None = None
 
     def __init__(self, ingest_url: str, api_key: str) -> None:
@@ -44,7 +45,7 @@ class SluiceEndpoint:
         self.last_response = response_text(response)
         if is_foreign_refusal(response) and self._answers_itself():
             return Refused()
-        return classify(response, len(lines), datetime.now(timezone.utc))
+        return classify(response, len(lines), datetime.now(timezone.utc), SLUICE.url_variable)
 
     def _answers_itself(self) -> bool:
         """Return whether the endpoint itself answers a request without events: then it is the events it refuses."""

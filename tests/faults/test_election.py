@@ -12,6 +12,7 @@ import pytest
 
 from sluice_agent.health.problems import problems_of
 from sluice_agent.transport.accounting import report_on
+from sluice_agent.transport.destination import SLUICE
 from sluice_agent.transport.lock import ship_lock
 from tests.faults.host import NEVER, Host
 from tests.support.capture_log import CAPTURE_LOG
@@ -153,7 +154,7 @@ def _wait_for_delivery(endpoint: Endpoint) -> None:
 
 
 def _problems(host: Host) -> list[str]:
-    findings = problems_of(report_on(host.journal, {"sluice": None}), ["sluice"], 1_000_000)
+    findings = problems_of(report_on(host.journal, {"sluice": None}), [SLUICE], 1_000_000)
     return [finding.problem for finding in findings]
 
 

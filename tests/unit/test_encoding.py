@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent.encoding import JobEvents, JobFacts, job_id, worker_event
+from sluice_agent.encoding import JobEvents, JobFacts, job_id, pool_name, worker_event
 from sluice_agent.model import Event, JobState, WorkerState
 from sluice_agent.timestamps import seconds_from_iso, timestamp, timestamp_from_iso
 from tests.support.wire import faults
@@ -198,3 +198,12 @@ def test_ids_that_differ_at_their_end_are_two_jobs() -> None:
         for an_id in (first, second)
     ]
     assert len({event["job"]["externalId"] for event in events}) == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("celery.concurrency.thread", "threads"), ("celery.concurrency.prefork", "prefork"), ("pools", "pools"), ("", "")],
+)
+def test_a_pool_has_its_name_on_the_command_line(module: str, name: str) -> None:
+    """A worker would have a pool `thread`, which `celery worker --pool` does not know."""
+    assert pool_name(module) == name

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sluice_agent
 from sluice_agent.settings import Settings
 from sluice_agent.transport import retention, shipper
 from sluice_agent.transport.accounting import report_on
 from sluice_agent.transport.cursor import Cursor, cursor_path, load_cursor
+from sluice_agent.transport.destination import DESTINATIONS, DestinationSpec, configured, job_filters
 from sluice_agent.transport.directory import EVENTS, VITALS, journal_files
 from sluice_agent.transport.journal import Journal
 from sluice_agent.transport.reader import next_batch
 from sluice_agent.transport.retention import ensure_room
 from sluice_agent.transport.selector import Selector
-from sluice_agent.transport.shippers import Shippers, destinations
+from sluice_agent.transport.shippers import Shippers
 from tests.support.ackly import Ackly, created, refuses
 from tests.support.endpoint import Endpoint
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import CONNECTION, EVERY_END, event, heartbeat, job, report, write_file
 
 Start = Callable[..., Shippers]
+PACKAGE = Path(sluice_agent.__file__).parent
+NAMING = {"settings.py", "transport/destination.py"}  # the files that may name a destination's variables
+VARIABLES = re.compile(
+    "|".join(rf"\b{name}\b" for spec in DESTINATIONS for name in (spec.key_variable, spec.url_variable))
+)
+
+
+def variables_in(source: str) -> Iterator[str]:
+    """Yield the variables of destinations that the strings in `source` name, but for docstrings and CLI help."""
+    tree = ast.parse(source)
+    prose = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    prose |= {node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "help"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose:
+            yield from VARIABLES.findall(node.value)
 
 
 def ingested_ids(ackly: Ackly) -> list[str]:
@@ -169,7 +188,7 @@ def test_a_worker_may_ship_to_ackly_only(directory: Path, ackly: Ackly, start: S
     start(**alone)
     wait_until(lambda: not journal_files(directory), 10, "the files stay")
     assert ingested_ids(ackly) == ["job-1"]
-    assert destinations(Settings(ackly_ingest_key=ackly.key, **alone)) == {"ackly": EVERY_END}
+    assert job_filters(Settings(ackly_ingest_key=ackly.key, **alone)) == {"ackly": EVERY_END}
     assert report_on(directory, {"ackly": EVERY_END})["destinations"].keys() == {"ackly"}
 
 
@@ -187,10 +206,54 @@ def test_a_worker_may_ship_to_ackly_only(directory: Path, ackly: Ackly, start: S
 def test_a_destination_is_one_with_a_key(keys: dict[str, Any], named: list[str]) -> None:
     """Apps that ship to Ackly only, from separate journals: `flush()` and `status` would wait for Sluice."""
     noop = {"api_key": None, "connection_id": None, "ackly_ingest_key": None}
-    assert list(destinations(Settings(**{**noop, **keys}))) == named
+    settings = Settings(**{**noop, **keys})
+    assert [spec.name for spec in configured(settings)] == list(job_filters(settings)) == named
 
 
 def test_pending_is_right_before_any_delivery(directory: Path) -> None:
     """A status that counts starts and heartbeats as waiting for Ackly would cry wolf on the first day."""
     write_file(directory, job(1, "queued"), job(1, "active"), job(1, "completed"))
     assert report_on(directory, {"sluice": None, "ackly": EVERY_END})["destinations"]["ackly"]["pending"] == 1
+
+
+def test_the_variables_of_destinations_are_named_in_one_place() -> None:
+    """A user of a third destination would be sent to the wrong variable by a command with a list of its own."""
+    files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    named = {file: list(variables_in(path.read_text(encoding="utf-8"))) for file, path in files.items()}
+    assert {file for file, variables in named.items() if variables} == NAMING
+    assert sorted(named["transport/destination.py"]) == sorted(
+        name for spec in DESTINATIONS for name in (spec.key_variable, spec.url_variable)
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "variables"),
+    [
+        ('KEYS = {"sluice": "SLUICE_API_KEY"}', ["SLUICE_API_KEY"]),
+        ('print(f"{error}: is ACKLY_URL right?")', ["ACKLY_URL"]),
+        ('def show():\n    """Show the server at SLUICE_API_URL."""', []),
+        ('option("--key", help="As in SLUICE_API_KEY.")', []),
+        ('KEYS = "SLUICE_API_KEYS"', []),
+    ],
+)
+def test_a_variable_in_code_is_found(source: str, variables: list[str]) -> None:
+    """A check that misses a variable would let it be written in ten files again."""
+    assert list(variables_in(source)) == variables
+
+
+@pytest.mark.parametrize("spec", DESTINATIONS, ids=lambda spec: spec.name)
+def test_the_settings_read_the_variables_of_a_destination(
+    spec: DestinationSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages would name a variable that the agent does not read, and its key alone would leave the agent off."""
+    for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
+        monkeypatch.delenv(name)
+    key = f"{'sk_' if spec.name == 'sluice' else ''}test"
+    if spec.needs_connection:
+        monkeypatch.setenv("SLUICE_CONNECTION_ID", CONNECTION)
+    monkeypatch.setenv(spec.key_variable, key)
+    monkeypatch.setenv(spec.url_variable, "http://127.0.0.1:9/path")
+    settings = Settings()
+    assert configured(settings) == (spec,)
+    assert (spec.key(settings), settings.has_key, settings.active) == (key, True, True)
+    assert spec.url(settings).startswith("http://127.0.0.1:9/path")

@@ -28,7 +28,8 @@ RETRY_EVERY = 60.0
 
 def verdict(status: int, body: Any = b"", events: int = 10, at: datetime = NOW, **headers: str) -> Verdict:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return classify(Response(status, named, body if isinstance(body, bytes) else json.dumps(body).encode()), events, at)
+    response = Response(status, named, body if isinstance(body, bytes) else json.dumps(body).encode())
+    return classify(response, events, at, "SLUICE_API_URL")
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507, 599])
