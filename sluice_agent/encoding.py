@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sluice_agent.identity import execution_id, run_in, transition_id, truncated_id, worker_event_id
 from sluice_agent.model import (
@@ -31,13 +31,76 @@ from sluice_agent.model import (
     truncated,
 )
 from sluice_agent.timestamps import timestamp
+from sluice_agent.transitions import Transition
 
-_FINAL = frozenset(state.value for state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED))
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_FINAL = frozenset(state.value for state in JobState if state.is_final)
 _SHORTEST_LIMIT = 255  # characters: the lowest limit of a text in the contract
 # A worker goes online once within these seconds, and offline: two observers read the time from its event.
 _SAME_STATE_SECONDS = 1.0
 _POOL_NAMES = {"thread": "threads"}  # by module, where the name on the command line differs
 _EARLIEST = "2001"  # no job is as old: an earlier time is not from the wall clock
+
+
+class JobExtensions(TypedDict, total=False):
+    """What all events of one attempt have beside the fields of the contract, by the names on the wire."""
+
+    rootId: str
+    parentId: str
+    groupId: str
+    priority: int | None
+    eta: str | None
+    expires: str | None
+    redelivered: bool
+    periodicTask: str
+    taskName: str
+    stamps: dict[str, Any] | None
+    eager: bool
+
+
+class Extensions(TypedDict, total=False):
+    """What one event of a job has beside the fields of the contract, by its name on the wire; None: left out."""
+
+    requeued: bool | None
+    terminated: bool | None
+    signum: str | None
+    expired: bool | None
+    reason: str | None
+    eta: str | None
+    args: Any
+    kwargs: Any
+    result: Any
+
+
+class RunDetails(Extensions, total=False):
+    """What an event of a run may have beside its transition: see `JobEvents.event`."""
+
+    error: str | None
+    stacktrace: str | None
+    runtime: float | None
+
+
+class WorkerMetadata(TypedDict, total=False):
+    """What an event of a worker has beside the fields of the contract, by its name on the wire."""
+
+    pool: str
+    software: str
+    kombu: str
+    python: str
+    system: str
+    agent: str
+    dropped: dict[str, int]
+    reason: str
+
+
+class WorkerFields(TypedDict, total=False):
+    """Fields of the contract's worker, by their names on the wire; None: left out."""
+
+    activeJobs: int | None
+    concurrency: int | None
+    queues: list[str] | None
 
 
 @dataclass(slots=True)  # not frozen: that alone would cost a task a microsecond
@@ -56,7 +119,7 @@ class JobFacts:
     max_retries: int | None = None
     created_at: str | None = None
     run_name: str = ""
-    extensions: Mapping[str, Any] = field(default_factory=dict)
+    extensions: JobExtensions = field(default_factory=JobExtensions)
     is_attempt_known: bool = True
     process: str = ""
 
@@ -81,8 +144,7 @@ class JobEvents:
 
     def event(
         self,
-        state: JobState,
-        celery_state: str,
+        transition: Transition,
         when: str,
         *,
         previous: JobState | None = None,
@@ -91,14 +153,14 @@ class JobEvents:
         stacktrace: str | None = None,
         progress: float | None = None,
         runtime: float | None = None,
-        **extensions: Any,
+        **extensions: Unpack[Extensions],
     ) -> bytes:
-        """Return the transition to `state`, which Celery calls `celery_state`.
+        """Return the event of `transition`.
 
         `when` and `started` are timestamps as `timestamp` writes them, `runtime` is in seconds. A start that is later
         than the event is left out. `extensions` are added to those of the facts; one that is None is left out.
         """
-        name = state._value_  # `value` is a property, and this runs around every task
+        name = transition.state._value_  # `value` is a property, and this runs around every task
         before = f',"previousState":"{previous._value_}"' if previous is not None else ""
         start = f',"startedAt":"{started}"' if started is not None and _EARLIEST < started <= when else ""
         end = f',"completedAt":"{when}"' if name in _FINAL else ""
@@ -121,7 +183,8 @@ class JobEvents:
         if runtime is not None:
             members += f'"runtime":{runtime:.6f},'
         event_id = self._id + name if progress is None else transition_id(self._id, name, progress)
-        return f'{text},"extensions":{{{members}"celeryState":"{celery_state}","eventId":"{event_id}"}}}}}}'.encode()
+        members += f'"celeryState":"{transition.celery_state}","eventId":"{event_id}"'
+        return f'{text},"extensions":{{{members}}}}}}}'.encode()
 
 
 def worker_event(
@@ -132,8 +195,8 @@ def worker_event(
     at: float,
     *,
     within: float = _SAME_STATE_SECONDS,
-    metadata: Mapping[str, Any],
-    **fields: Any,
+    metadata: WorkerMetadata,
+    **fields: Unpack[WorkerFields],
 ) -> bytes:
     """Return the event of a state that the worker `hostname` (its node name) had at `at`.
 

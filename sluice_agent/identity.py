@@ -98,6 +98,11 @@ def publication_of(external_id: str, when: str) -> str:
     return "" if is_random else f"@{when}"
 
 
+def parent_of(external_id: str, parent_id: object) -> str | None:
+    """Return the id of a job's parent, if it has one: Celery makes a job the parent of its own retry."""
+    return str(parent_id) if parent_id and str(parent_id) != external_id else None
+
+
 def truncated_id(external_id: str, limit: int) -> str:
     """Return a job's id in at most `limit` characters: a longer one as its beginning and a digest of the whole."""
     if len(external_id) <= limit:

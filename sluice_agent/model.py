@@ -56,6 +56,11 @@ class JobState(str, Enum):
     RETRYING = "retrying"
     CANCELLED = "cancelled"
 
+    @property
+    def is_final(self) -> bool:
+        """Whether it is the end of a job: a later run of it is another execution."""
+        return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
 
 class WorkerState(str, Enum):
     """The states of a worker; `heartbeat` means only that it is alive."""

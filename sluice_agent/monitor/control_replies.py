@@ -7,6 +7,7 @@ from functools import partial
 from sys import intern
 from typing import Any
 
+from sluice_agent import transitions
 from sluice_agent.model import JobState
 from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.job_reporter import JobReporter
@@ -17,6 +18,7 @@ from sluice_agent.monitor.task_store import PendingPublication, Run, Task
 from sluice_agent.monitor.timers import Timers
 from sluice_agent.monitor.tracked_worker import TrackedWorker
 from sluice_agent.monitor.worker_events import WorkerEvents
+from sluice_agent.timestamps import timestamp_from_iso
 
 _EVENT_SECONDS = 5.0  # in which an event, which has more detail, may arrive of a task in a reply
 _MAX_NAMES = 10_000  # of tasks: a cluster with more does not exist
@@ -130,7 +132,7 @@ class ControlReplies:
         if run.started is not None:
             self._task_events.start_run(external_id, task, run, worker, run.started)
         elif task.attempt == 1:
-            state = JobState.SCHEDULED if task.eta else JobState.QUEUED
+            transition = transitions.waiting(timestamp_from_iso(task.eta))
             self._reporter.report_waiting(
-                external_id, task, PendingPublication(at, task.name, state, 0, {}), worker.process
+                external_id, task, PendingPublication(at, task.name, transition, 0, {}), worker.process
             )

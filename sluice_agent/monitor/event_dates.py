@@ -14,7 +14,6 @@ from sluice_agent.monitor.task_store import Run, Task
 MICROSECOND = 1e-6  # in seconds; the resolution of a timestamp
 _GAP = 4 * MICROSECOND  # leaves time for two more events of the previous run: that it is active, and its end
 _DECIMALS = 6  # of a second: times that are rounded to them keep their distance
-_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
 def date_of_waiting(task: Task, order: tuple[int, int], at: float) -> float:
@@ -49,7 +48,7 @@ def date(task: Task, run: Run, state: JobState, at: float) -> float:
         if run.started is not None and state is not JobState.UNKNOWN:  # its time is by our own clock
             at += run.reported_started - run.started
         at = _after(latest, at)
-        if state not in _ENDS:  # another run, or the next attempt, follows
+        if not state.is_final:  # another run, or the next attempt, follows
             same_attempt = state is not JobState.RETRYING
             at = _before(_reported_after(task, run, same_attempt=same_attempt), at)
     run.reported_at = max(run.reported_at, at)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sluice_agent.encoding import JobEvents, JobFacts, job_id
+from sluice_agent import transitions
+from sluice_agent.encoding import JobEvents, JobExtensions, JobFacts, RunDetails, job_id
 from sluice_agent.model import JobState
 from sluice_agent.monitor.event_dates import date, date_of_refusal, date_of_waiting, record_agent_report
 from sluice_agent.monitor.parsing import Event
 from sluice_agent.monitor.task_store import PendingPublication, Process, Run, Task
 from sluice_agent.redaction import Redact
 from sluice_agent.timestamps import timestamp, timestamp_from_iso
+from sluice_agent.transitions import Transition
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _NO_ARGUMENTS: Mapping[str, Any] = {}
 
@@ -56,7 +61,7 @@ class JobReporter:
         run_name = f"+{replacement}" if replacement else ""
         events = self._job_events(external_id, task, name=pending.name, attempt=pending.attempt, run_name=run_name)
         waits_since, requeued = timestamp(pending.at), True if replacement else None
-        emit(events.event(pending.state, "PENDING", waits_since, requeued=requeued, **pending.arguments))
+        emit(events.event(pending.transition, waits_since, requeued=requeued, **pending.arguments))
 
     def redacted_arguments(self, event: Event) -> Mapping[str, Any]:
         """Return the arguments to report: none, or what the hook returns for them."""
@@ -68,17 +73,16 @@ class JobReporter:
         external_id: str,
         task: Task,
         worker: Process,
-        state: JobState,
-        celery_state: str,
+        transition: Transition,
         at: float,
-        **extensions: Any,
+        **details: Unpack[RunDetails],
     ) -> None:
         """Report the end of a task that `worker` has refused to run."""
         emit = self._emit_for(worker)
         if emit is None or self._is_ignored(task.name):
             return
         events = self._job_events(external_id, task, attempt=task.attempt, worker=worker.hostname)
-        emit(events.event(state, celery_state, timestamp(date_of_refusal(task, at)), **extensions))
+        emit(events.event(transition, timestamp(date_of_refusal(task, at)), **details))
 
     def report_missing(self, external_id: str, task: Task, at: float, reason: str) -> None:
         """Report a task that waited as `unknown`: its end is not known."""
@@ -87,26 +91,25 @@ class JobReporter:
             return
         task.waiting_since = at = date_of_refusal(task, at)
         events = self._job_events(external_id, task, attempt=task.attempt)
-        self._emit(events.event(JobState.UNKNOWN, "PENDING", timestamp(at), reason=reason))
+        self._emit(events.event(transitions.LOST_WHILE_WAITING, timestamp(at), reason=reason))
 
     def report_run(
         self,
         external_id: str,
         task: Task,
         run: Run,
-        state: JobState,
-        celery_state: str,
+        transition: Transition,
         at: float,
         *,
         is_lost: bool = False,
-        **extensions: Any,
+        **details: Unpack[RunDetails],
     ) -> None:
         """Report and record the state of a run; `at` is by its worker's clock.
 
         `is_lost`: its worker has gone, and the worker's agent, if any, with it.
         """
         previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
-        run.state = state
+        run.state = state = transition.state
         emit = self._emit if is_lost else self._emit_for(run.worker)
         name = run.task_name or task.name
         if emit is None:
@@ -125,7 +128,7 @@ class JobReporter:
             run_name=run.name,
             redelivered=run.redelivered,
         )
-        emit(events.event(state, celery_state, event_timestamp, previous=previous, started=started, **extensions))
+        emit(events.event(transition, event_timestamp, previous=previous, started=started, **details))
 
     def redacted_result(self, value: Any) -> Any:
         """Return the result to report: none, or what the hook returns for it."""
@@ -143,7 +146,7 @@ class JobReporter:
         run_name: str = "",
         redelivered: bool = False,
     ) -> JobEvents:
-        extensions: dict[str, Any] = {"rootId": job_id(task.root_id or external_id)}
+        extensions: JobExtensions = {"rootId": job_id(task.root_id or external_id)}
         if task.parent_id:
             extensions["parentId"] = job_id(task.parent_id)
         if task.eta:

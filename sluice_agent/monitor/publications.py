@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from sys import intern
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sluice_agent import agent_fields
-from sluice_agent.model import JobState
+from sluice_agent import agent_fields, transitions
+from sluice_agent.encoding import RunDetails
+from sluice_agent.identity import parent_of
 from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.event_dates import MICROSECOND
 from sluice_agent.monitor.job_reporter import JobReporter
@@ -16,7 +17,11 @@ from sluice_agent.monitor.parsing import Event, attempt_of, event_time, get_text
 from sluice_agent.monitor.task_store import MessageVersion, PendingPublication, Task, message_version
 from sluice_agent.monitor.timers import Timers
 from sluice_agent.monitor.tracked_worker import TrackedWorker
-from sluice_agent.timestamps import seconds_from_iso
+from sluice_agent.timestamps import seconds_from_iso, timestamp, timestamp_from_iso
+from sluice_agent.transitions import Transition
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _PUBLICATION_SECONDS = 1.0  # a worker may begin before the producer makes its event, so that event may arrive later
 _RECEIPT_SECONDS = 30.0  # in which a worker's agent may receive the task, and report that it has waited
@@ -105,9 +110,9 @@ class Publications:
         if not is_first or task.waiting_order >= (version.replacement, attempt):
             return
         # It was published to start later, even if its ETA has passed while it waited.
-        state = JobState.SCHEDULED if task.eta else JobState.QUEUED
+        transition = transitions.waiting(timestamp_from_iso(task.eta))
         pending = PendingPublication(
-            at, task.name, state, version.replacement, self._reporter.redacted_arguments(event), attempt
+            at, task.name, transition, version.replacement, self._reporter.redacted_arguments(event), attempt
         )
         if self._producers_have_agents and task.published is None:
             # Its producer's event, with the mark of an agent, may follow.
@@ -126,17 +131,16 @@ class Publications:
         external_id: str,
         task: Task,
         worker: TrackedWorker,
-        state: JobState,
-        celery_state: str,
+        transition: Transition,
         at: float,
-        **extensions: Any,
+        **details: Unpack[RunDetails],
     ) -> None:
         """Report that `worker` has refused the task. If no event named the task before, its producer's may follow."""
 
         def report() -> None:
             self._report_pending(external_id, task, at, worker=worker)
             task.is_refused = True
-            self._reporter.report_refused(external_id, task, worker.process, state, celery_state, at, **extensions)
+            self._reporter.report_refused(external_id, task, worker.process, transition, at, **details)
 
         if task.waiting_replacement < 0:
             task.waiting_since = at - MICROSECOND
@@ -155,11 +159,11 @@ class Publications:
 
     def _publication(self, task: Task, event: Event, at: float, replacement: int, attempt: int) -> PendingPublication:
         """Return the publication of the task at `at` that a producer's event describes."""
-        state = JobState.SCHEDULED if (seconds_from_iso(get_text(event, "eta")) or 0.0) > at else JobState.QUEUED
+        eta = timestamp_from_iso(get_text(event, "eta"))
         return PendingPublication(
             at,
             get_text(event, "name") or task.name,
-            state,
+            transitions.waiting(eta, timestamp(at) if eta else None),
             replacement,
             self._reporter.redacted_arguments(event),
             attempt,
@@ -217,8 +221,9 @@ def _update_task(task: Task, event: Event) -> None:
     external_id = str(event["uuid"])
     root_id, parent_id = get_text(event, "root_id"), get_text(event, "parent_id")
     task.root_id = root_id if root_id != external_id else None
-    if parent_id != external_id:  # Celery makes a job the parent of its own retry
-        task.parent_id = parent_id
+    parent = parent_of(external_id, parent_id)
+    if parent or not parent_id:  # else it is a retry: the parent is the one of the first attempt
+        task.parent_id = parent
     task.eta, task.expires = get_text(event, "eta"), get_text(event, "expires")
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING
 
+from sluice_agent import transitions
+from sluice_agent.encoding import RunDetails
 from sluice_agent.model import JobState
 from sluice_agent.monitor.bindings import Bindings
 from sluice_agent.monitor.job_reporter import JobReporter
@@ -20,6 +22,10 @@ from sluice_agent.monitor.timers import Timers
 from sluice_agent.monitor.tracked_worker import TrackedWorker
 from sluice_agent.monitor.worker_events import WorkerEvents
 from sluice_agent.timestamps import timestamp, timestamp_from_iso
+from sluice_agent.transitions import Transition
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _REJECTION_SECONDS = 2.0  # a failure, which has more detail, may follow a rejection
 _CUT_OFF_SECONDS = 2.0  # a run that a shutdown cuts off may have just ended: the pool reports that as it stops
@@ -29,7 +35,6 @@ _CORRECTIONS = (
 )
 _ATTEMPT_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.RETRYING)
 """The states in which a run ends by itself."""
-_CUT_OFF = "cut off by a cold shutdown"
 _MAYBE_CUT_OFF = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
 
 
@@ -110,27 +115,27 @@ class TaskEvents:
         if event.get("runtime", ...) is None and not isinstance(event.get("result"), str):
             # A greenlet was killed: Celery has acknowledged its message. The stored result of a process that was then
             # lost has no runtime either.
-            self._end(external_id, task, run, JobState.CANCELLED, "STARTED", at, reason=_CUT_OFF)
+            self._end(external_id, task, run, transitions.CUT_OFF, at, reason=transitions.CUT_OFF_REASON)
             return
         if run.started is None and runtime is not None:
             run.started = at - runtime
         elif run.started is not None and at < run.started:  # its worker's clock was set back meanwhile
             at = run.started + (runtime or 0.0)
         result = self._reporter.redacted_result(event.get("result"))
-        self._end(external_id, task, run, JobState.COMPLETED, "SUCCESS", at, runtime=runtime, result=result)
+        self._end(external_id, task, run, transitions.SUCCEEDED, at, runtime=runtime, result=result)
 
     def _on_failed(self, external_id: str, event: Event) -> None:
         task, worker, at = self._receive(external_id, event)
         error, stacktrace = error_of(event)
-        extensions: dict[str, Any] = {"error": error, "stacktrace": stacktrace}
-        celery_state = "REJECTED" if error.startswith("Reject:") or error == "Reject" else "FAILURE"
+        is_rejected = error.startswith("Reject:") or error == "Reject"
         if error.startswith("NotRegistered") and not task.runs_of(worker.process):
             task.name = task.name or error.partition(": ")[2]
             error = f"NotRegistered: {task.name!r}"
-            self._publications.report_refused(external_id, task, worker, JobState.FAILED, "FAILURE", at, error=error)
+            self._publications.report_refused(external_id, task, worker, transitions.FAILED, at, error=error)
             return
         run = self._run_that_ends(task, worker)
-        self._end(external_id, task, run, JobState.FAILED, celery_state, at, **extensions)
+        transition = transitions.REJECTED if is_rejected else transitions.FAILED
+        self._end(external_id, task, run, transition, at, error=error, stacktrace=stacktrace)
 
     def _on_retried(self, external_id: str, event: Event) -> None:
         task, worker, at = self._receive(external_id, event)
@@ -142,13 +147,12 @@ class TaskEvents:
         if run.replacement == task.replacement:
             task.attempt = max(task.attempt, run.attempt + 1)
         eta = timestamp_from_iso(task.eta) if following else None
-        extensions: dict[str, Any] = {"error": error, "stacktrace": stacktrace, "eta": eta}
-        self._end(external_id, task, run, JobState.RETRYING, "RETRY", at, **extensions)
+        self._end(external_id, task, run, transitions.RETRIED, at, error=error, stacktrace=stacktrace, eta=eta)
 
     def _on_revoked(self, external_id: str, event: Event) -> None:
         task, worker, at = self._receive(external_id, event)
         signum = event.get("signum")
-        extensions = {
+        details: RunDetails = {
             "terminated": event.get("terminated") is True or None,
             "signum": str(signum) if isinstance(signum, (int, str)) else None,
             "expired": event.get("expired") is True or None,
@@ -156,12 +160,10 @@ class TaskEvents:
         runs = task.runs_of(worker.process)
         live = [run for run in runs if run.is_live]
         if live:
-            self._end(external_id, task, live[-1], JobState.CANCELLED, "REVOKED", at, **extensions)
+            self._end(external_id, task, live[-1], transitions.REVOKED, at, **details)
         elif not runs or runs[-1].state is not JobState.CANCELLED:
             # It was refused before it was received.
-            self._publications.report_refused(
-                external_id, task, worker, JobState.CANCELLED, "REVOKED", at, **extensions
-            )
+            self._publications.report_refused(external_id, task, worker, transitions.REVOKED, at, **details)
 
     def _on_rejected(self, external_id: str, event: Event) -> None:
         task, worker, at = self._receive(external_id, event)
@@ -169,11 +171,11 @@ class TaskEvents:
         if event.get("requeue") is True:
             if run.state is not JobState.QUEUED:
                 worker.running.pop(external_id, None)
-                self._reporter.report_run(external_id, task, run, JobState.QUEUED, "REJECTED", at, requeued=True)
+                self._reporter.report_run(external_id, task, run, transitions.REQUEUED, at, requeued=True)
         elif run.is_live:
 
             def report() -> None:
-                self._end(external_id, task, run, JobState.FAILED, "REJECTED", at, error="Reject")
+                self._end(external_id, task, run, transitions.REJECTED, at, error="Reject")
 
             self._timers.call(_REJECTION_SECONDS, report, is_fact=True)
 
@@ -189,7 +191,7 @@ class TaskEvents:
         """Report that `run` has begun at `at`."""
         run.started = at
         worker.running[external_id] = run
-        self._reporter.report_run(external_id, task, run, JobState.ACTIVE, "STARTED", at)
+        self._reporter.report_run(external_id, task, run, transitions.STARTED, at)
         if run.replacement < task.replacement:
             self._end_replaced_runs(external_id, task)
 
@@ -207,7 +209,7 @@ class TaskEvents:
                 run.state = JobState.QUEUED  # it has replaced itself, and waits for a worker
                 return
             self._reporter.report_run(
-                external_id, task, run, JobState.UNKNOWN, "STARTED", at, is_lost=True, reason=reason
+                external_id, task, run, transitions.LOST_WHILE_RUNNING, at, is_lost=True, reason=reason
             )
 
     # Transitions
@@ -245,19 +247,19 @@ class TaskEvents:
         return task.insert_previous_run(run) if is_next and not is_known else run
 
     def _end(
-        self, external_id: str, task: Task, run: Run, state: JobState, celery_state: str, at: float, **extensions: Any
+        self, external_id: str, task: Task, run: Run, transition: Transition, at: float, **details: Unpack[RunDetails]
     ) -> None:
         """Report that `run` has ended, unless it had: Celery announces some verdicts twice, and some after another."""
         if run.is_unconfirmed and run.state is None and run.started is not None:
             self.start_run(external_id, task, run, self._worker_events.touch_run(run), run.started)
         self._worker_events.on_run_ended(external_id, run, at)
-        if run.is_live and state in _ATTEMPT_ENDS and (successor := task.successor_of(run)) is not None:
+        if run.is_live and transition.state in _ATTEMPT_ENDS and (successor := task.successor_of(run)) is not None:
             # It has published the next attempt, whether or not Celery knows of a `Retry`: the job has not ended.
-            state = JobState.RETRYING
+            transition = transition._replace(state=JobState.RETRYING)
             at = min(at, successor.at) if successor.at >= (run.started or 0.0) else at
-            extensions["eta"] = timestamp_from_iso(successor.eta) or extensions.get("eta") or timestamp(at)
-        if run.is_live or (run.state, state) in _CORRECTIONS:
-            self._reporter.report_run(external_id, task, run, state, celery_state, at, **extensions)
+            details["eta"] = timestamp_from_iso(successor.eta) or details.get("eta") or timestamp(at)
+        if run.is_live or (run.state, transition.state) in _CORRECTIONS:
+            self._reporter.report_run(external_id, task, run, transition, at, **details)
 
     def _report_cut_off(self, external_id: str, task: Task, run: Run, at: float) -> None:
         """Report that `run` was cut off, unless it had ended: it runs again if it is acknowledged late."""
@@ -265,11 +267,11 @@ class TaskEvents:
             return
         acks_late = self.acks_late.get(task.name)
         if acks_late is None:
-            self._reporter.report_run(external_id, task, run, JobState.UNKNOWN, "RETRY", at, reason=_MAYBE_CUT_OFF)
+            self._reporter.report_run(external_id, task, run, transitions.LOST_BY_CANCEL, at, reason=_MAYBE_CUT_OFF)
         elif acks_late:
-            self._reporter.report_run(external_id, task, run, JobState.QUEUED, "RETRY", at, requeued=True)
+            self._reporter.report_run(external_id, task, run, transitions.RETURNED_BY_CANCEL, at, requeued=True)
         else:
-            self._end(external_id, task, run, JobState.CANCELLED, "RETRY", at, reason=_CUT_OFF)
+            self._end(external_id, task, run, transitions.CUT_OFF_BY_CANCEL, at, reason=transitions.CUT_OFF_REASON)
 
     def _end_replaced_runs(self, external_id: str, task: Task) -> None:
         """End the last run of every task that another one has replaced under its id: no event reports that."""

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from sluice_agent.identity import run_of
 from sluice_agent.model import JobState
+from sluice_agent.transitions import Transition
 
 BYTES_PER_TASK = 1_050
 """Bytes of memory for each task that is remembered, as measured, rounded up."""
 
 _WAITING_AGAIN = (JobState.QUEUED, JobState.RETRYING)
-_VERDICTS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 _MAX_RUNS = 8  # runs of one task that are kept: more are the redeliveries of a broken set-up
 
 
@@ -102,7 +102,7 @@ class PendingPublication:
 
     at: float
     name: str
-    state: JobState
+    transition: Transition
     replacement: int
     arguments: Mapping[str, Any]
     attempt: int = 1
@@ -190,7 +190,7 @@ class Task:
             or (self.received and self.received.replacement > published.replacement)
         ):
             return False
-        has_ended = self.is_refused or (last is not None and last.state in _VERDICTS)
+        has_ended = self.is_refused or (last is not None and last.state is not None and last.state.is_final)
         return has_ended and not any(run.is_live for run in self.runs)
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from sys import intern
 from typing import Any
 
-from sluice_agent.encoding import pool_name, worker_event
+from sluice_agent.encoding import WorkerMetadata, pool_name, worker_event
 from sluice_agent.model import WorkerState
 from sluice_agent.monitor.agent_discovery import AgentDiscovery
 from sluice_agent.monitor.parsing import Event, as_count, as_seconds, as_time, event_time, get_text
@@ -337,12 +337,15 @@ class WorkerEvents:
     ) -> None:
         if worker.has_agent and reason is None:
             return
-        metadata = {
-            "pool": worker.pool,
-            "software": worker.software,
-            "system": worker.system,
-            "reason": reason,
-        }
+        metadata: WorkerMetadata = {}
+        if worker.pool is not None:
+            metadata["pool"] = worker.pool
+        if worker.software is not None:
+            metadata["software"] = worker.software
+        if worker.system is not None:
+            metadata["system"] = worker.system
+        if reason is not None:
+            metadata["reason"] = reason
         self._emit(
             worker_event(
                 self._connection_id,
@@ -350,7 +353,7 @@ class WorkerEvents:
                 worker.pid,
                 state,
                 at,
-                metadata={name: value for name, value in metadata.items() if value is not None},
+                metadata=metadata,
                 activeJobs=worker.active,
                 concurrency=worker.concurrency,
                 queues=list(worker.queues) or None,

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from sluice_agent.model import JobState
 from sluice_agent.server.timestamps import instant
 
 _WAITING = ("queued", "scheduled")
-_ENDED = ("completed", "failed", "cancelled")
+_ENDED = tuple(state.value for state in JobState if state.is_final)
 _NATURAL_ORDER = ("queued", "scheduled", "active", "retrying", "unknown", *_ENDED)
 
 

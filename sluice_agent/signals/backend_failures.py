@@ -12,19 +12,17 @@ from billiard.einfo import ExceptionWithTraceback
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker.request import Request
 
-from sluice_agent.model import JobState
+from sluice_agent import transitions
 from sluice_agent.signals.context import Sink, guarded
-from sluice_agent.signals.outcome import Outcome, outcome_of
+from sluice_agent.signals.outcome import Outcome, Report, outcome_of
 from sluice_agent.signals.patching import patch_method
-
-Report = Callable[..., None]
 
 _ENDED_BY_SIGNAL = range(-255, -191)  # the exit codes with which billiard ends a child that gets a signal
 _FROM_OUTSIDE = (WorkerLostError, TimeLimitExceeded)  # the task process met all other exceptions, and reported them
 
 
 def patch_backend_failures(sink: Sink, report: Report) -> None:
-    """Report such ends by `report`, which takes a request, an outcome and extensions, and reports an outcome once."""
+    """Report such ends by `report`."""
 
     def failed(request: Request, exc_info: Any, _: bool = True, return_ok: bool = False) -> None:
         raised = exc_info.exception
@@ -33,15 +31,20 @@ def patch_backend_failures(sink: Sink, report: Report) -> None:
         # Stopped by a signal: the code that sent it reports the reason.
         is_stopped = isinstance(raised, SystemExit) and raised.code in _ENDED_BY_SIGNAL
         if not by_task_process and not is_stopped:
-            report(request, outcome_of(JobState.FAILED, "FAILURE", raised, exc_info))
+            report(request, outcome_of(transitions.FAILED, raised, exc_info))
 
     def timed_out(request: Request, soft: bool, timeout: float) -> None:
         if not soft:
-            report(request, outcome_of(JobState.FAILED, "FAILURE", TimeLimitExceeded(timeout), None))
+            report(request, outcome_of(transitions.FAILED, TimeLimitExceeded(timeout), None))
 
     def revoked(request: Request, _: str, terminated: bool, signum: Any, expired: bool) -> None:
-        extensions = {"terminated": terminated or None, "expired": expired or None}
-        report(request, Outcome(JobState.CANCELLED, "REVOKED"), signum=signum and str(signum), **extensions)
+        report(
+            request,
+            Outcome(transitions.REVOKED),
+            signum=str(signum) if signum else None,
+            terminated=terminated or None,
+            expired=expired or None,
+        )
 
     for method, handle in (("on_failure", failed), ("on_timeout", timed_out), ("_announce_revoked", revoked)):
         patch_method(
@@ -52,7 +55,7 @@ def patch_backend_failures(sink: Sink, report: Report) -> None:
         )
 
 
-def _on_exception(handle: Report) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _on_exception(handle: Callable[..., None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def announce(*args: Any, **kwargs: Any) -> Any:
             try:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from sluice_agent.model import JobState
-from sluice_agent.signals.outcome import COMPLETED, Outcome, outcome_stored
+from sluice_agent import transitions
+from sluice_agent.signals.outcome import SUCCEEDED, Outcome, outcome_stored
 
 _MAX_JOBS = 10_000  # of a batch: the others are not reported
 
@@ -31,5 +31,5 @@ def outcome_in_batch(stored: tuple[str, Any] | None, state: str | None) -> Outco
     """Return the end of a job: the one that the task has `stored` for it, else the batch's, from Celery's `state`."""
     outcome = outcome_stored(*stored) if stored else None
     if outcome is None and state != "SUCCESS":
-        outcome = Outcome(JobState.FAILED, "FAILURE", "Failure: the task that ran its batch has failed")
-    return outcome or COMPLETED
+        outcome = Outcome(transitions.FAILED, "Failure: the task that ran its batch has failed")
+    return outcome or SUCCEEDED

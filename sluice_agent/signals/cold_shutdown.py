@@ -17,21 +17,17 @@ from celery.worker.request import Request
 
 from sluice_agent.model import JobState
 from sluice_agent.signals.context import Sink, guarded
-from sluice_agent.signals.outcome import Outcome
+from sluice_agent.signals.outcome import Outcome, Report
 from sluice_agent.signals.patching import patch_method
-
-REASON = "cut off by a cold shutdown"
+from sluice_agent.transitions import CUT_OFF_REASON, Transition
 
 _POOL_STOP_TIMEOUT = 5.0  # seconds; if a child dies with a lock that the others need, billiard's pool never stops
 
 
 class ColdShutdown:
-    """Reporter of `cancelled` for a job that will not run again, and of `queued` for one that goes back to its queue.
+    """Reporter of `cancelled` for a job that will not run again, and of `queued` for one that returns to its queue."""
 
-    `report` takes a worker's request, an outcome and extensions, and reports each outcome of a run once.
-    """
-
-    def __init__(self, sink: Sink, report: Callable[..., None]) -> None:
+    def __init__(self, sink: Sink, report: Report) -> None:
         self._sink = sink
         self._report = report
         self._cancelled_in_pool: dict[Request, tuple[ApplyResult, str]] = {}
@@ -110,9 +106,9 @@ class ColdShutdown:
 
     def _report_cut_off(self, request: Request, celery_state: str) -> None:
         if request.acknowledged:
-            self._report(request, Outcome(JobState.CANCELLED, celery_state), reason=REASON)
+            self._report(request, Outcome(Transition(JobState.CANCELLED, celery_state)), reason=CUT_OFF_REASON)
         else:
-            self._report(request, Outcome(JobState.QUEUED, celery_state), requeued=True)
+            self._report(request, Outcome(Transition(JobState.QUEUED, celery_state)), requeued=True)
 
 
 def _is_alive(pid: int | None) -> bool:

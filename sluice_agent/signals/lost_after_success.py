@@ -11,25 +11,22 @@ from typing import Any
 
 from celery.worker.request import Request
 
-from sluice_agent.model import JobState
 from sluice_agent.signals.context import Sink, guarded
-from sluice_agent.signals.outcome import Outcome
+from sluice_agent.signals.outcome import SUCCEEDED, Report
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.timestamps import seconds_from_iso, timestamp
 
-_COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
 
-
-def patch_stored_successes(sink: Sink, report: Callable[..., None]) -> None:
-    """Report `completed` where Celery finds the success. `report` takes a request, an outcome and its date."""
+def patch_stored_successes(sink: Sink, report: Report) -> None:
+    """Report `completed` where Celery finds the success."""
 
     def on_success_found(request: Request, meta: Mapping[str, Any]) -> None:
         ended = seconds_from_iso(_text(meta.get("date_done")))
         started = getattr(request, "time_start", None)
         if ended is None or started is None or ended < started:  # the clock was set back while it ran
-            report(request, _COMPLETED)
+            report(request, SUCCEEDED)
         else:
-            report(request, _COMPLETED, when=timestamp(ended), runtime=ended - started)
+            report(request, SUCCEEDED, when=timestamp(ended), runtime=ended - started)
 
     handle = guarded(sink, on_success_found)
 

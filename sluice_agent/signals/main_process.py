@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task
 from celery.exceptions import Reject, Retry
 from celery.worker.request import Request
 
-from sluice_agent.encoding import JobEvents
+from sluice_agent import transitions
+from sluice_agent.encoding import Extensions, JobEvents
 from sluice_agent.identity import publication_of
 from sluice_agent.model import JobState
 from sluice_agent.signals.context import Sink, guarded
@@ -24,6 +25,9 @@ from sluice_agent.signals.run import RunNames
 from sluice_agent.signals.run_times import times_of
 from sluice_agent.signals.task_process import TaskProcess
 from sluice_agent.timestamps import timestamp_from_iso, timestamp_now
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class MainProcess:
@@ -51,7 +55,7 @@ class MainProcess:
             def reject(request: Request, *args: Any, **kwargs: Any) -> Any:
                 goes_back = kwargs.get("requeue", args[0] if args else False)
                 if goes_back and not getattr(request, "acknowledged", True):
-                    handle(request, Outcome(JobState.QUEUED, "REJECTED"), requeued=True)
+                    handle(request, Outcome(transitions.REQUEUED), requeued=True)
                 return original(request, *args, **kwargs)
 
             return reject
@@ -73,9 +77,9 @@ class MainProcess:
             publication = publication_of(str(request.id), agent_header[RUN])
             reported = self._events_of(request.app, task, {**agent_header, RUN: publication}, request.type)
             # Scheduled even if its ETA has passed while it waited: a monitor decides likewise.
-            state = JobState.SCHEDULED if timestamp_from_iso(task.get("eta")) else JobState.QUEUED
+            transition = transitions.waiting(timestamp_from_iso(task.get("eta")))
             requeued = True if REPLACEMENTS in agent_header else None
-            self._sink.emit(reported.event(state, "PENDING", timestamp_now(), requeued=requeued))
+            self._sink.emit(reported.event(transition, timestamp_now(), requeued=requeued))
 
     def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any = None, **more: Any) -> None:
         """Report `failed`, whichever process noticed it."""
@@ -83,7 +87,7 @@ class MainProcess:
             return  # Celery 5.7 reports a rejection as a failure too: it was reported as REJECTED
         if self._task_process.failure(sender=sender, task_id=task_id, exception=exception, einfo=einfo, **more):
             return
-        outcome = outcome_of(JobState.FAILED, "FAILURE", exception, einfo)
+        outcome = outcome_of(transitions.FAILED, exception, einfo)
         if sender.request.id == task_id:
             agent_header = self._received.of_context(sender.request)
             self._report(sender.app, vars(sender.request), agent_header, sender.name, outcome)
@@ -98,7 +102,7 @@ class MainProcess:
             return
         agent_header = self._received.of_context(request)
         self._report(
-            sender.app, vars(request), agent_header, sender.name, outcome_of(JobState.RETRYING, "RETRY", reason, einfo)
+            sender.app, vars(request), agent_header, sender.name, outcome_of(transitions.RETRIED, reason, einfo)
         )
 
     def revoked(
@@ -116,7 +120,7 @@ class MainProcess:
             vars(request),
             self._received.of_context(request),
             sender.name,
-            Outcome(JobState.CANCELLED, "REVOKED"),
+            Outcome(transitions.REVOKED),
             terminated=terminated or None,
             signum=None if signum is None else f"{signum:d}" if isinstance(signum, int) else str(signum),
             expired=expired or None,
@@ -130,7 +134,7 @@ class MainProcess:
             "hostname": sender.hostname,
             "delivery_info": message.delivery_info,
         }
-        error = Outcome(JobState.FAILED, "FAILURE", error=f"NotRegistered: {name!r}")
+        error = Outcome(transitions.FAILED, error=f"NotRegistered: {name!r}")
         if "task" not in task and isinstance(message.payload, dict):  # task protocol 1
             task = {**message.payload, **task}
         self._report(sender.app, task, self._received.of_message(message), name, error)
@@ -153,14 +157,24 @@ class MainProcess:
             {**task, "id": str(external_id), "hostname": sender.hostname, "delivery_info": message.delivery_info},
             self._received.of_message(message),
             name if isinstance(name, str) else "",
-            Outcome(JobState.FAILED, "REJECTED", error=f"InvalidTaskError: {exc or 'the message names no task'}"),
+            Outcome(transitions.REJECTED, error=f"InvalidTaskError: {exc or 'the message names no task'}"),
         )
 
-    def report_once(self, request: Any, outcome: Outcome, **extensions: Any) -> None:
+    def report_once(
+        self,
+        request: Any,
+        outcome: Outcome,
+        *,
+        when: str | None = None,
+        runtime: float | None = None,
+        **extensions: Unpack[Extensions],
+    ) -> None:
         """Report `outcome` of a job that this process has received, unless a verdict of its run is reported already."""
         task, agent_header = request.request_dict, self._received.of_request(request)
         if not self._reported.has_verdict(self._events_of(request.app, task, agent_header, request.type).facts):
-            self._report(request.app, task, agent_header, request.type, outcome, **extensions)
+            self._report(
+                request.app, task, agent_header, request.type, outcome, when=when, runtime=runtime, **extensions
+            )
 
     def _report(
         self,
@@ -171,7 +185,8 @@ class MainProcess:
         outcome: Outcome,
         *,
         when: str | None = None,
-        **extensions: Any,
+        runtime: float | None = None,
+        **extensions: Unpack[Extensions],
     ) -> None:
         if self._sink.is_ignored(name):
             return
@@ -181,16 +196,16 @@ class MainProcess:
             return
         if outcome.state is JobState.FAILED and self._reported.is_reported(facts, JobState.QUEUED):
             return  # 5.7 announces this of a job that it has put back at its time limit: it runs again
+        extensions.setdefault("eta", outcome.eta)
         started, ended = times_of(self._received.request(facts.external_id))
         self._sink.emit(
             reported.event(
-                outcome.state,
-                outcome.celery_state,
+                outcome.transition,
                 when or ended,
                 started=started,
                 error=outcome.error,
                 stacktrace=outcome.stacktrace,
-                eta=outcome.eta,
+                runtime=runtime,
                 **extensions,
             )
         )

@@ -8,7 +8,8 @@ from typing import Any
 from celery import Task
 
 from sluice_agent.bounded import Limits, bounded
-from sluice_agent.encoding import JobFacts, job_id
+from sluice_agent.encoding import JobExtensions, JobFacts, job_id
+from sluice_agent.identity import parent_of
 from sluice_agent.model import encode
 from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, PROCESS, RUN, is_count, replacements
 from sluice_agent.timestamps import timestamp_from_iso
@@ -40,14 +41,13 @@ def facts_of(
     """Return the facts in `headers` (of a message, or of a request made from it) and in our `agent_header`."""
     get = headers.get
     external_id = str(headers["id"])  # one that a caller chooses may be a number or a UUID
-    extensions: dict[str, Any] = {"rootId": job_id(get("root_id") or external_id)}
-    parent_id = get("parent_id")
-    if parent_id and str(parent_id) != external_id:  # Celery makes a job the parent of its own retry
+    extensions: JobExtensions = {"rootId": job_id(get("root_id") or external_id)}
+    if parent_id := parent_of(external_id, get("parent_id")):
         extensions["parentId"] = job_id(parent_id)
     if any(map(get, _RARE_HEADERS)):
         for header, (extension, convert) in _RARE_HEADERS.items():
             if value := get(header):
-                extensions[extension] = convert(value)
+                extensions[extension] = convert(value)  # type: ignore[literal-required]
     delivery = get("delivery_info")
     if isinstance(delivery, dict) and delivery:
         priority = delivery.get("priority")

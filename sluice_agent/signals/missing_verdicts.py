@@ -10,9 +10,9 @@ import os
 import threading
 import time
 
+from sluice_agent import transitions
 from sluice_agent.identity import is_named_by
 from sluice_agent.model import JobState
-from sluice_agent.signals.cold_shutdown import REASON as CUT_OFF
 from sluice_agent.signals.context import Sink, guarded
 from sluice_agent.signals.outcome import error_text, format_traceback
 from sluice_agent.signals.reported import ReportedVerdicts
@@ -89,18 +89,17 @@ class MissingVerdicts:
             return
         run.has_ended = True
         cut_off = by_worker and error == _KILLED_GREENLET
-        state = JobState.CANCELLED if cut_off else JobState.FAILED
-        self._reported.mark_reported(facts, state)
+        transition = transitions.CUT_OFF if cut_off else transitions.FAILED
+        self._reported.mark_reported(facts, transition.state)
         self._sink.emit(
             run.events.event(
-                state,
-                "STARTED" if cut_off else "FAILURE",
+                transition,
                 when,
                 previous=JobState.ACTIVE,
                 started=run.started,
                 error=None if cut_off else error,
                 stacktrace=None if cut_off else stacktrace,
                 runtime=ended_at - run.started_monotonic,
-                reason=CUT_OFF if cut_off else _NO_VERDICT,
+                reason=transitions.CUT_OFF_REASON if cut_off else _NO_VERDICT,
             )
         )

@@ -7,15 +7,20 @@ import sys
 import traceback
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from celery.exceptions import Retry
-from celery.states import FAILURE, IGNORED, REJECTED, RETRY, REVOKED, SUCCESS
 
+from sluice_agent import transitions
 from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.bounded import is_short, text_of
+from sluice_agent.encoding import Extensions
 from sluice_agent.model import JobState
 from sluice_agent.timestamps import timestamp_from_iso
+from sluice_agent.transitions import Transition
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _REPORTED = "_sluice_reported"
 _MAX_ARGUMENT = 20_000  # characters of an exception's argument: the contract allows half of that
@@ -23,12 +28,15 @@ _MAX_ARGUMENTS = 50  # of an exception
 _MAX_FRAMES = 1_000  # of a traceback: Python's default recursion limit
 _GROUP: Any = getattr(builtins, "BaseExceptionGroup", ())  # new in Python 3.11
 _ENDS = {
-    SUCCESS: JobState.COMPLETED,
-    FAILURE: JobState.FAILED,
-    RETRY: JobState.RETRYING,
-    REVOKED: JobState.CANCELLED,
-    REJECTED: JobState.FAILED,
-    IGNORED: JobState.COMPLETED,
+    transition.celery_state: transition
+    for transition in (
+        transitions.SUCCEEDED,
+        transitions.FAILED,
+        transitions.RETRIED,
+        transitions.REVOKED,
+        transitions.REJECTED,
+        transitions.IGNORED,
+    )
 }
 """The end that each state means, where a task stores it for itself."""
 _IN_C = type(BaseException.__str__)
@@ -39,17 +47,38 @@ _MAX_CHAIN = 100  # exceptions, each raised while the next was handled: the user
 class Outcome:
     """The end of a run. `eta` is when a retry is to start."""
 
-    state: JobState
-    celery_state: str
+    transition: Transition
     error: str | None = None
     stacktrace: str | None = None
     eta: str | None = None
 
+    @property
+    def state(self) -> JobState:
+        """The state that the job enters by it."""
+        return self.transition.state
 
-COMPLETED = Outcome(JobState.COMPLETED, "SUCCESS")
+
+SUCCEEDED = Outcome(transitions.SUCCEEDED)
 
 
-def outcome_of(state: JobState, celery_state: str, exception: BaseException, einfo: Any) -> Outcome:
+class Report(Protocol):
+    """Report the outcome of a job that a worker's main process has received, once.
+
+    `when` is the timestamp of the outcome, if it is not now, and `runtime` the seconds that the run took.
+    """
+
+    def __call__(
+        self,
+        request: Any,
+        outcome: Outcome,
+        *,
+        when: str | None = None,
+        runtime: float | None = None,
+        **extensions: Unpack[Extensions],
+    ) -> None: ...
+
+
+def outcome_of(transition: Transition, exception: BaseException, einfo: Any) -> Outcome:
     """Return the outcome that `exception` means; `einfo` is Celery's record of it."""
     eta = None
     if isinstance(exception, Retry):
@@ -60,7 +89,7 @@ def outcome_of(state: JobState, celery_state: str, exception: BaseException, ein
         error = error_with_notes(exception)
     recorded = getattr(einfo, "traceback", None)
     stacktrace = format_traceback(exception) if exception.__traceback__ is not None else str(recorded or "")
-    return Outcome(state, celery_state, error, stacktrace or None, eta)
+    return Outcome(transition, error, stacktrace or None, eta)
 
 
 def outcome_stored(state: str, meta: Any) -> Outcome | None:
@@ -71,15 +100,15 @@ def outcome_stored(state: str, meta: Any) -> Outcome | None:
     end = _ENDS.get(state)
     if end is None:
         return None
-    if end in (JobState.COMPLETED, JobState.CANCELLED):
-        return Outcome(end, state)
+    if end.state in (JobState.COMPLETED, JobState.CANCELLED):
+        return Outcome(end)
     if isinstance(meta, BaseException):
-        return outcome_of(end, state, meta, None)
+        return outcome_of(end, meta, None)
     kind, message = (meta.get("exc_type"), meta.get("exc_message")) if isinstance(meta, dict) else (None, meta)
     parts = message[:_MAX_ARGUMENTS] if isinstance(message, (list, tuple)) else [message]
     text = ", ".join(text_of(part, _MAX_ARGUMENT)[0] for part in parts if part is not None)
     name = kind if isinstance(kind, str) and kind else "Failure"
-    return Outcome(end, state, f"{name}: {text}" if text else name)
+    return Outcome(end, f"{name}: {text}" if text else name)
 
 
 def original_exception(raised: BaseException) -> BaseException:

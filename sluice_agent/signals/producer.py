@@ -16,9 +16,9 @@ from celery import Task
 from celery._state import get_current_task
 from celery.worker.request import Request
 
+from sluice_agent import transitions
 from sluice_agent.encoding import JobEvents
 from sluice_agent.identity import publication_of
-from sluice_agent.model import JobState
 from sluice_agent.signals.agent_marks import mark_next_task_sent
 from sluice_agent.signals.context import Sink
 from sluice_agent.signals.header import (
@@ -126,7 +126,7 @@ class PublishingProcess:
         if publication.reported is not None:
             events, when = publication.reported
             self._sink.emit(
-                events.event(JobState.UNKNOWN, "PENDING", when, error=error_text(error), reason=NOT_PUBLISHED)
+                events.event(transitions.LOST_WHILE_WAITING, when, error=error_text(error), reason=NOT_PUBLISHED)
             )
 
     def _agent_header(
@@ -157,8 +157,7 @@ class PublishingProcess:
         body = publication.message[2]
         arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}
         line = events.event(
-            _waiting_state(task, when),
-            "PENDING",
+            transitions.waiting(timestamp_from_iso(task.get("eta")), when),
             when,
             requeued=True if REPLACEMENTS in agent_header else None,  # the job waits again, now as its replacement
             **arguments,
@@ -181,12 +180,6 @@ class PublishingProcess:
                 _periodic_task.reset(token)
 
         scheduler.apply_async = apply_async
-
-
-def _waiting_state(task: Mapping[str, Any], when: str) -> JobState:
-    """Return the state, at the time `when`, of a job that waits."""
-    eta = task.get("eta") and timestamp_from_iso(task["eta"])
-    return JobState.SCHEDULED if eta and eta > when else JobState.QUEUED
 
 
 def _run_to_be_retried(task: Task | None, message: Mapping[str, Any]) -> Run | None:

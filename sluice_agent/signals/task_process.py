@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
-from sluice_agent.encoding import JobEvents
+from sluice_agent import transitions
+from sluice_agent.encoding import Extensions, JobEvents
 from sluice_agent.identity import is_named_by
 from sluice_agent.model import JobState
 from sluice_agent.signals.batches import jobs_in, outcome_in_batch
@@ -21,7 +22,7 @@ from sluice_agent.signals.header import PROCESS, RUN
 from sluice_agent.signals.message import facts_of, max_retries_of
 from sluice_agent.signals.missing_verdicts import MissingVerdicts
 from sluice_agent.signals.outcome import (
-    COMPLETED,
+    SUCCEEDED,
     Outcome,
     mark_reported,
     original_exception,
@@ -43,10 +44,13 @@ from sluice_agent.signals.run import (
 )
 from sluice_agent.timestamps import timestamp_of_ns
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _PROGRESS_INTERVAL = 1.0  # seconds between two progress events of one task
 _REPLACED = "Replaced by new task"  # in the `Ignore` of `Task.replace`: the job goes on as another task under its id
 
-_IGNORED = Outcome(JobState.COMPLETED, "IGNORED")
+_IGNORED = Outcome(transitions.IGNORED)
 
 
 class TaskProcess:
@@ -87,7 +91,7 @@ class TaskProcess:
 
     def _report_active(self, run: Run) -> None:
         if not run.has_begun:
-            self._sink.emit(run.events.event(JobState.ACTIVE, "STARTED", run.started, started=run.started))
+            self._sink.emit(run.events.event(transitions.STARTED, run.started, started=run.started))
             run.has_begun = True
 
     def _run(self, task: Task, request: Mapping[str, Any], agent_header: Mapping[str, str]) -> Run:
@@ -114,7 +118,7 @@ class TaskProcess:
         run = current_run(sender, task_id) or self._run_that_had_succeeded(task_id, raised)
         if run is None:
             return False
-        self._end(run, outcome_of(JobState.FAILED, "FAILURE", raised, einfo))
+        self._end(run, outcome_of(transitions.FAILED, raised, einfo))
         return True
 
     def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **_: Any) -> bool:
@@ -142,13 +146,13 @@ class TaskProcess:
                 self._succeeded = run, id(unstored)
             redact = self._sink.redact
             if redact is None:
-                self._end(run, COMPLETED)
+                self._end(run, SUCCEEDED)
             else:
-                self._end(run, COMPLETED, result=redact("result", retval))
+                self._end(run, SUCCEEDED, result=redact("result", retval))
         elif state == "IGNORED" and not (isinstance(retval, Ignore) and _REPLACED in retval.args):
             self._end(run, (outcome_stored(*run.stored) if run.stored else None) or _IGNORED)
         elif state == "REJECTED" and isinstance(retval, Reject) and not (retval.requeue and _goes_back(task, run)):
-            self._end(run, outcome_of(JobState.FAILED, state, retval, None))
+            self._end(run, outcome_of(transitions.REJECTED, retval, None))
         else:
             run.stored = None
             self._emit_pending_progress(run)
@@ -174,11 +178,11 @@ class TaskProcess:
         if isinstance(cause, Retry):
             self._end_in_retry(run, cause, None)
         else:
-            self._end(run, outcome_of(JobState.FAILED, "FAILURE", cause, None))
+            self._end(run, outcome_of(transitions.FAILED, cause, None))
         mark_reported(raised)
 
     def _end_in_retry(self, run: Run, reason: Retry, einfo: Any) -> None:
-        outcome = outcome_of(JobState.RETRYING, "RETRY", reason, einfo)
+        outcome = outcome_of(transitions.RETRIED, reason, einfo)
         self._end(run, outcome, when=run.published_at, eta=outcome.eta)
 
     def _run_that_had_succeeded(self, external_id: str, raised: BaseException) -> Run | None:
@@ -189,20 +193,20 @@ class TaskProcess:
         self._succeeded = None
         return run
 
-    def _end(self, run: Run, outcome: Outcome, *, when: str | None = None, **extensions: Any) -> None:
+    def _end(self, run: Run, outcome: Outcome, *, when: str | None = None, **extensions: Unpack[Extensions]) -> None:
         if run.has_ended and outcome.state is not JobState.FAILED:
             return  # a failure after a success corrects it; nothing else follows an end
         if run.published_at is not None and not run.has_ended and outcome.state is not JobState.RETRYING:
             # Its next attempt waits, or has begun by now: `retry(throw=False)`, or a `Retry` that the task has caught.
-            outcome, when = replace(outcome, state=JobState.RETRYING), run.published_at
+            transition = outcome.transition._replace(state=JobState.RETRYING)
+            outcome, when = replace(outcome, transition=transition), run.published_at
             extensions["eta"] = run.published_for or when
         if run.pending_progress is not None:
             self._emit_pending_progress(run)
         runtime = time.monotonic() - run.started_monotonic
         self._sink.emit(
             run.events.event(
-                outcome.state,
-                outcome.celery_state,
+                outcome.transition,
                 when or run.after(runtime),
                 previous=JobState.ACTIVE,
                 started=run.started,
@@ -221,7 +225,7 @@ class TaskProcess:
         pending = run.pending_progress
         if pending is not None:
             progress, when = pending
-            self._sink.emit(run.events.event(JobState.ACTIVE, "PROGRESS", when, started=run.started, progress=progress))
+            self._sink.emit(run.events.event(transitions.PROGRESSED, when, started=run.started, progress=progress))
             if run.pending_progress is pending:
                 run.pending_progress = None
 

@@ -16,7 +16,7 @@ import celery
 import kombu
 from celery.worker import state as worker_state
 
-from sluice_agent.encoding import pool_name, worker_event
+from sluice_agent.encoding import WorkerFields, WorkerMetadata, pool_name, worker_event
 from sluice_agent.log import warn_limited
 from sluice_agent.model import WorkerState
 from sluice_agent.signals.agent_marks import AgentMarks
@@ -56,7 +56,8 @@ class WorkerProcess:
         self._stopped = threading.Event()
         self._consumer: Any = None
         self._pid = 0
-        self._worker_fields: dict[str, Any] = {}
+        self._fields: WorkerFields = {}
+        self._metadata: WorkerMetadata = {}
         self._agent_marks = AgentMarks(sink)
         self._agent_marks.patch_events_and_stats()
 
@@ -76,7 +77,7 @@ class WorkerProcess:
     def ready(self, sender: Any, **_: Any) -> None:
         """Report `online` and start the heartbeat: the worker takes tasks."""
         self._consumer, self._pid = sender, os.getpid()
-        self._worker_fields["metadata"] = {
+        self._metadata = {
             "pool": pool_name(type(sender.pool).__module__),
             "software": f"celery {celery.__version__}",
             "kombu": kombu.__version__,
@@ -127,13 +128,14 @@ class WorkerProcess:
     def _update_fields(self) -> None:
         """Update the fields that an operator can change at run time: the pool's size, and the queues consumed from."""
         with suppress(AttributeError):  # a pool that has just stopped has no size: the last one is kept
-            self._worker_fields["concurrency"] = self._consumer.pool.num_processes
-        self._worker_fields["queues"] = sorted(self._consumer.app.amqp.queues.consume_from)
+            self._fields["concurrency"] = self._consumer.pool.num_processes
+        self._fields["queues"] = sorted(self._consumer.app.amqp.queues.consume_from)
 
-    def _emit(self, state: WorkerState, **within: Any) -> None:
-        fields = self._worker_fields
+    def _emit(self, state: WorkerState, **within: float) -> None:
+        metadata = self._metadata
         if state is WorkerState.HEARTBEAT and (dropped := dict(self._losses())):
-            fields = {**fields, "metadata": {**fields["metadata"], "dropped": dropped}}
+            metadata = {**metadata, "dropped": dropped}
+        self._fields["activeJobs"] = len(worker_state.active_requests)
         self._sink.emit(
             worker_event(
                 self._sink.connection_id,
@@ -141,8 +143,8 @@ class WorkerProcess:
                 os.getpid(),
                 state,
                 time.time(),
-                activeJobs=len(worker_state.active_requests),
+                metadata=metadata,
                 **within,
-                **fields,
+                **self._fields,
             )
         )

@@ -9,8 +9,9 @@ import timeit
 import uuid
 from pathlib import Path
 
+from sluice_agent import transitions
 from sluice_agent.encoding import JobEvents, JobFacts
-from sluice_agent.model import Event, JobState
+from sluice_agent.model import Event
 from sluice_agent.timestamps import timestamp
 from sluice_agent.transport.journal import Journal
 
@@ -23,14 +24,14 @@ def measure() -> list[tuple[str, float]]:
     facts = JobFacts(str(uuid.uuid4()), "shop.orders.charge", 1, "celery", "celery@host", 3, run_name="celery@host/1/0")
     events = JobEvents(connection, facts)
     now = timestamp(time.time())
-    line = events.event(JobState.COMPLETED, "SUCCESS", now, started=now)
+    line = events.event(transitions.SUCCEEDED, now, started=now)
     fields = json.loads(line)
     with tempfile.TemporaryDirectory() as directory:
         journal = Journal(Path(directory), 1_000_000_000)
         timed = [
             (
                 "an event, as the agent makes it",
-                lambda: events.event(JobState.ACTIVE, "STARTED", now, started=now),
+                lambda: events.event(transitions.STARTED, now, started=now),
             ),
             ("the same through the pydantic model", lambda: Event(**fields).to_json()),
             (f"an append of {len(line)} bytes to the journal", lambda: journal.append(line)),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice_agent import transitions
 from sluice_agent.encoding import JobEvents, JobFacts, job_id, pool_name, worker_event
 from sluice_agent.model import Event, JobState, WorkerState
 from sluice_agent.timestamps import seconds_from_iso, timestamp, timestamp_from_iso
@@ -73,10 +74,8 @@ def test_events_encoded_without_the_model_keep_the_contract(job_id: str, name: s
     facts = JobFacts(job_id or "id", name, queue=queue, worker_id=worker, created_at=timestamp(AT), max_retries=3)
     events = JobEvents(CONNECTION, facts)
     for event in (
-        json.loads(events.event(JobState.ACTIVE, "STARTED", timestamp(AT), started=timestamp(AT), progress=0.5)),
-        json.loads(
-            events.event(JobState.FAILED, "FAILURE", timestamp(AT), error="E: " + name, stacktrace=name * 60, eta=None)
-        ),
+        json.loads(events.event(transitions.STARTED, timestamp(AT), started=timestamp(AT), progress=0.5)),
+        json.loads(events.event(transitions.FAILED, timestamp(AT), error="E: " + name, stacktrace=name * 60, eta=None)),
     ):
         assert faults(event) == []
         assert Event.model_validate(event).to_wire() == event
@@ -86,8 +85,7 @@ def test_an_event_has_the_known_fields_and_no_others() -> None:
     """A field that is null or missing is a gap on the job's page, or a refused batch."""
     facts = JobFacts("id", "", attempt=2, extensions={"rootId": "r"})
     line = JobEvents(CONNECTION, facts).event(
-        JobState.COMPLETED,
-        "SUCCESS",
+        transitions.SUCCEEDED,
         timestamp(AT),
         previous=JobState.ACTIVE,
         started=timestamp(AT - 1),
@@ -141,17 +139,17 @@ def test_an_extension_of_the_event_replaces_that_of_the_message() -> None:
     """An object with a duplicate name is refused by strict servers, and its batch with it."""
     facts = JobFacts("id", "name", extensions={"rootId": "r", "eta": "2026-01-01T00:00:00.000000Z"})
     events = JobEvents(CONNECTION, facts)
-    line = events.event(JobState.RETRYING, "RETRY", timestamp(AT), eta="2026-01-02T00:00:00.000000Z")
+    line = events.event(transitions.RETRIED, timestamp(AT), eta="2026-01-02T00:00:00.000000Z")
     assert line.count(b'"eta"') == 1
     assert json.loads(line)["job"]["extensions"]["eta"] == "2026-01-02T00:00:00.000000Z"
-    assert b'"eta":"2026-01-01' in events.event(JobState.COMPLETED, "SUCCESS", timestamp(AT), eta=None)
+    assert b'"eta":"2026-01-01' in events.event(transitions.SUCCEEDED, timestamp(AT), eta=None)
 
 
 @pytest.mark.parametrize("started", [AT + 1e-6, 3_591_000_000.0, 12_345.0])
 def test_an_impossible_start_is_left_out(started: float) -> None:
     """A job that Celery gave to a process that had just gone was cancelled in 2026, and started in 2083."""
     events = JobEvents(CONNECTION, JobFacts("id", "name"))
-    line = events.event(JobState.CANCELLED, "REVOKED", timestamp(AT), started=timestamp(started))
+    line = events.event(transitions.REVOKED, timestamp(AT), started=timestamp(started))
     assert "startedAt" not in json.loads(line)["job"]
 
 
@@ -159,7 +157,7 @@ def test_an_impossible_start_is_left_out(started: float) -> None:
 def test_no_job_is_created_after_its_events(created: float, shown: float | None) -> None:
     """A producer whose clock is ahead would have its jobs wait for less than no time."""
     events = JobEvents(CONNECTION, JobFacts("id", 'a "createdAt" name', created_at=timestamp(created)))
-    job = json.loads(events.event(JobState.ACTIVE, "STARTED", timestamp(AT), started=timestamp(AT)))["job"]
+    job = json.loads(events.event(transitions.STARTED, timestamp(AT), started=timestamp(AT)))["job"]
     assert job.get("createdAt") == (timestamp(shown) if shown else None)
     assert job["startedAt"] == timestamp(AT)
 
@@ -194,7 +192,7 @@ def test_ids_that_differ_at_their_end_are_two_jobs() -> None:
     assert len(job_id(first)) == 512
     assert job_id(first).startswith("order:order:")
     events = [
-        json.loads(JobEvents(CONNECTION, JobFacts(an_id, "t")).event(JobState.QUEUED, "PENDING", timestamp(AT)))
+        json.loads(JobEvents(CONNECTION, JobFacts(an_id, "t")).event(transitions.QUEUED, timestamp(AT)))
         for an_id in (first, second)
     ]
     assert len({event["job"]["externalId"] for event in events}) == 2

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.settings import Settings
+from sluice_agent.model import JobState
+from sluice_agent.settings import END_STATES, Settings
 
 CONNECTION = "4976273a-73be-4853-963e-84be35660c96"
 SECRET = "sk_live_do_not_show_me"
@@ -301,3 +302,8 @@ def test_a_relative_directory_where_the_current_one_is_gone(tmp_path: Path, monk
     monkeypatch.setenv("SLUICE_STATE_DIR", "x")
     with pytest.raises(ConfigError, match="SLUICE_STATE_DIR is malformed: 'x' must be an absolute path"):
         Settings()
+
+
+def test_the_ends_that_can_be_chosen_are_those_of_the_model() -> None:
+    """An end that no variable can name would never reach Ackly."""
+    assert set(END_STATES) == {state.value for state in JobState if state.is_final}

@@ -28,6 +28,7 @@ OBSERVERS = {
     "agent_fields",
     "encoding",
     "timestamps",
+    "transitions",
 }
 EVERYTHING = {path.stem for path in ROOT.iterdir()}
 
@@ -39,7 +40,8 @@ MAY_IMPORT = {
     "redaction": {"async_exceptions", "bounded", "log", "model"},
     "routing": set(),
     "agent_fields": set(),
-    "encoding": {"identity", "model", "timestamps"},
+    "encoding": {"identity", "model", "timestamps", "transitions"},
+    "transitions": {"model"},
     "timestamps": {"async_exceptions", "model"},
     "transport": {*GROUND, "globs", "settings"},
     "signals": OBSERVERS,

@@ -13,7 +13,7 @@ from celery.exceptions import Retry
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent.model import JobState
+from sluice_agent import transitions
 from sluice_agent.monitor.parsing import cause_of, error_of
 from sluice_agent.signals.outcome import outcome_of
 
@@ -166,6 +166,6 @@ def test_a_monitor_and_an_agent_report_the_same_error(exception: Exception, pool
     traceback = raised(exception)
     shown = repr(exception) if pool == "prefork" else "ExceptionWithTraceback()"
     error, stacktrace = error_of({"exception": shown, "traceback": traceback})
-    agents = outcome_of(JobState.FAILED, "FAILURE", exception, None)
+    agents = outcome_of(transitions.FAILED, exception, None)
     assert (error, stacktrace) == (str(agents.error).strip(), traceback)
     assert agents.stacktrace == traceback

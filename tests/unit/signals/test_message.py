@@ -12,8 +12,8 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice_agent import transitions
 from sluice_agent.encoding import JobEvents
-from sluice_agent.model import JobState
 from sluice_agent.signals.header import read_header
 from sluice_agent.signals.message import facts_of, max_retries_of
 from sluice_agent.signals.queue_name import queue_of
@@ -41,7 +41,7 @@ app = Celery("facts", set_as_current=False)
 def test_any_job_that_celery_runs_is_reported(headers: dict[str, Any], fields: dict[str, Any]) -> None:
     """Without it a job is lost because of a header that Celery itself accepts."""
     facts = facts_of({"id": "job-1", **headers}, {}, name="app.add", queue="q")
-    event = json.loads(JobEvents(CONNECTION, facts).event(JobState.QUEUED, "PENDING", "2026-02-27T10:00:00.000000Z"))
+    event = json.loads(JobEvents(CONNECTION, facts).event(transitions.QUEUED, "2026-02-27T10:00:00.000000Z"))
     assert faults(event) == []
     job = {**event["job"].pop("extensions"), **event["job"]}
     assert {name: job.get(name) for name in fields} == fields
@@ -64,7 +64,7 @@ def test_any_value_of_a_header(headers: dict[str, Any], delivery: Any) -> None:
     """Clients in other languages write any value there, and Celery runs their jobs all the same."""
     headers = {"delivery_info": delivery, **headers, "id": "job-1"}
     facts = facts_of(headers, read_header(headers), name="app.add", queue=queue_of(app, delivery))
-    event = json.loads(JobEvents(CONNECTION, facts).event(JobState.QUEUED, "PENDING", "2026-02-27T10:00:00.000000Z"))
+    event = json.loads(JobEvents(CONNECTION, facts).event(transitions.QUEUED, "2026-02-27T10:00:00.000000Z"))
     assert faults(event) == []
 
 

@@ -108,7 +108,7 @@ def test_the_state_that_a_task_stores_is_reported(state: str, meta: Any, reporte
     """A user who stores FAILURE for a job, and looks for it among the failed ones, would find it completed."""
     outcome = outcome_stored(state, meta)
     assert outcome is not None
-    assert (outcome.state, outcome.celery_state, outcome.error) == (reported, state, error)
+    assert (outcome.state, outcome.transition.celery_state, outcome.error) == (reported, state, error)
 
 
 @pytest.mark.parametrize("state", ["STARTED", "PROGRESS", "RECEIVED", "POSTPONED"])

@@ -27,5 +27,5 @@ def test_a_heartbeat_after_the_pool_has_stopped() -> None:
     worker._update_fields()
     pool._pool = None  # as its `stop` leaves it
     worker._update_fields()
-    assert worker._worker_fields["concurrency"] == 3
+    assert worker._fields["concurrency"] == 3
     assert dropped == []
