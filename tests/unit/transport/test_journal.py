@@ -24,6 +24,7 @@ from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures, numbers_in
 
 LIMIT = 64_000_000
+_MAX_APPENDS = 100_000  # 25 MB, of which nothing is evicted
 
 
 def written(directory: Path) -> list[int]:
@@ -177,7 +178,9 @@ def test_a_child_is_forked_while_another_thread_appends(journal: Journal, direct
     stopped = threading.Event()
 
     def keep_on() -> None:
-        while not stopped.is_set():
+        for _ in range(_MAX_APPENDS):
+            if stopped.is_set():
+                break
             journal.append(event(0))
 
     def child() -> None:
