@@ -58,7 +58,7 @@ class JobState(str, Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether it is the end of a job: a later run of it is another execution."""
+        """True if the state is an end of a job."""
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 

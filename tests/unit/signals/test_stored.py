@@ -61,10 +61,16 @@ def test_an_end_that_is_stored_after_a_run_keeps_no_request(state: str) -> None:
 STORES = """
     import sluice_agent
     states = []
-    sluice_agent.install(before_send=lambda event: states.append(event.job.state.value))
+    def install():
+        sluice_agent.install(before_send=lambda event: states.append(event.job.state.value))
+    if not IS_MADE_BEFORE:
+        install()
     from celery import Celery
     from celery.exceptions import Ignore
     app = Celery("shop", broker="memory://", backend=BACKEND, set_as_current=False)
+    if IS_MADE_BEFORE:
+        app.backend
+        install()
     def stores(self):
         self.backend.store_result(self.request.id, ValueError("boom"), "FAILURE")
         raise Ignore
@@ -73,9 +79,10 @@ STORES = """
 """
 
 
+@pytest.mark.parametrize("is_made_before", [False, True], ids=["after", "before"])
 @pytest.mark.parametrize("backend", ["cache+memory://", "rpc://", "disabled://"])
-def test_a_stored_end_is_reported_on_every_backend(tmp_path: Path, backend: str) -> None:
-    """Some override `store_result`, and are imported after the agent: their jobs would be shown as completed."""
+def test_a_stored_end_is_reported_on_every_backend(tmp_path: Path, backend: str, is_made_before: bool) -> None:
+    """Some override `store_result`, imported after the agent or made before: their jobs would be completed."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
         "SLUICE_API_KEY": "sk_test",
@@ -83,6 +90,6 @@ def test_a_stored_end_is_reported_on_every_backend(tmp_path: Path, backend: str)
         "SLUICE_SHIP": "never",
         "SLUICE_STATE_DIR": str(tmp_path),
     }
-    code = textwrap.dedent(STORES).replace("BACKEND", repr(backend))
+    code = textwrap.dedent(STORES).replace("BACKEND", repr(backend)).replace("IS_MADE_BEFORE", str(is_made_before))
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert ended.stdout == "['active', 'failed']\n", ended.stderr
