@@ -38,7 +38,7 @@ ALLOWED = (
 )
 """Texts that may contain such a word."""
 
-ALLOWED_NAMES = {"transport/accounting": {"folder"}}
+ALLOWED_NAMES = {"transport/journal/accounting": {"folder"}}
 """Names that are interfaces, by module: a JSON key."""
 
 OLD_MODULES = {
@@ -81,7 +81,7 @@ OLD_NAMES = {
     "doctor": "what",
     "model": "fitted refusing made_valid",
     "commands": "sheet place_of_journal journal_folder",
-    "routing": "undelayed leads",
+    "lifecycle/routing": "undelayed leads",
 }
 """Names in code that have a new name, by the package or module in which the old meaning was."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from sluice_agent.agent import EXIT_BUDGET, Agent, BeforeSend, off_reason
+from sluice_agent.lifecycle.redaction import Redact
 from sluice_agent.log import logger
-from sluice_agent.redaction import Redact
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts, Stats
 

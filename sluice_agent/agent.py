@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from sluice_agent.async_exceptions import is_asynchronous
+from sluice_agent.lifecycle.redaction import Redact
 from sluice_agent.log import warn_limited
 from sluice_agent.model import Event, EventType
 from sluice_agent.process import Process
-from sluice_agent.redaction import Redact
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Stats
-from sluice_agent.transport.accounting import accounts, is_settled
-from sluice_agent.transport.cursor import cursor_path, load_cursor
-from sluice_agent.transport.destination import SLUICE, configured
-from sluice_agent.transport.directory import EVENTS, VITALS, file_sizes
+from sluice_agent.transport.delivery.destinations.base import SLUICE, configured
+from sluice_agent.transport.journal.accounting import accounts, is_settled
+from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
+from sluice_agent.transport.journal.directory import EVENTS, VITALS, file_sizes
 
 BeforeSend = Callable[[Event], Event | None]
 

@@ -17,9 +17,9 @@ from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.log import logger, warn_limited
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts
-from sluice_agent.transport.directory import open_directory
-from sluice_agent.transport.journal import Journal
-from sluice_agent.transport.shippers import Shippers
+from sluice_agent.transport.delivery.shippers import Shippers
+from sluice_agent.transport.journal.directory import open_directory
+from sluice_agent.transport.journal.writer import Journal
 from sluice_agent.uwsgi import can_run_threads
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from sluice_agent.settings import Settings
-from sluice_agent.transport.destination import SLUICE, configured
-from sluice_agent.transport.directory import find_directory, open_directory
+from sluice_agent.transport.delivery.destinations.base import SLUICE, configured
+from sluice_agent.transport.journal.directory import find_directory, open_directory
 
 NO_KEY = f"{SLUICE.key_variable} is not set: it must hold the ingest key, sk_…"
 

@@ -9,8 +9,8 @@ import click
 from sluice_agent.commands.common import UserError, find_journal
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
-from sluice_agent.transport import dead_letters
-from sluice_agent.transport.dead_letters import Letter, letters_in
+from sluice_agent.transport.journal import dead_letters
+from sluice_agent.transport.journal.dead_letters import Letter, letters_in
 
 
 @click.group()

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 
 from sluice_agent.commands.common import UserError
 from sluice_agent.settings import Settings
-from sluice_agent.transport.destination import SLUICE
-from sluice_agent.transport.http import HttpClient, UnreachableError
+from sluice_agent.transport.delivery.destinations.base import SLUICE
+from sluice_agent.transport.delivery.http import HttpClient, UnreachableError
 
 _TIME = TypeAdapter(datetime)  # accepts any number of digits; Python 3.10 itself accepts 3 or 6
 

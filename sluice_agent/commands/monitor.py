@@ -20,12 +20,12 @@ from sluice_agent.agent import EXIT_BUDGET, Agent, off_reason
 from sluice_agent.commands.common import NO_KEY, UserError, open_journal
 from sluice_agent.commands.logs import LogFormat, log_to_stderr
 from sluice_agent.commands.probes import serve_probes
+from sluice_agent.lifecycle.redaction import guarded_redact
 from sluice_agent.log import logger
 from sluice_agent.monitor import DurableQueue, Monitor
-from sluice_agent.monitor.broker_app import AddressFile, BrokerApp, check_address
-from sluice_agent.monitor.durable import why_not_durable
+from sluice_agent.monitor.broker.broker_app import AddressFile, BrokerApp, check_address
+from sluice_agent.monitor.broker.durable import why_not_durable
 from sluice_agent.monitor.queues.management import Management
-from sluice_agent.redaction import guarded_redact
 from sluice_agent.settings import Settings
 
 _GC_THRESHOLDS = (20_000, 20, 100)

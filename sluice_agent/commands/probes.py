@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sluice_agent.health import Health, HealthServer, serve_health
 from sluice_agent.health.problems import problems_of
 from sluice_agent.settings import Settings
-from sluice_agent.transport.accounting import report_on
-from sluice_agent.transport.destination import configured, job_filters
+from sluice_agent.transport.delivery.destinations.base import configured, job_filters
+from sluice_agent.transport.journal.accounting import report_on
 
 if TYPE_CHECKING:
     from sluice_agent.monitor import MonitorState

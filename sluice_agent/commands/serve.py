@@ -8,8 +8,8 @@ import click
 
 from sluice_agent.commands.common import UserError
 from sluice_agent.settings import Settings
-from sluice_agent.transport.destination import SLUICE
-from sluice_agent.transport.directory import open_directory
+from sluice_agent.transport.delivery.destinations.base import SLUICE
+from sluice_agent.transport.journal.directory import open_directory
 
 
 @click.command()

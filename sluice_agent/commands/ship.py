@@ -11,10 +11,10 @@ from sluice_agent.agent import EXIT_BUDGET
 from sluice_agent.commands.common import NO_KEY, UserError, open_journal
 from sluice_agent.commands.probes import serve_probes
 from sluice_agent.settings import Settings
-from sluice_agent.transport.accounting import accounts
-from sluice_agent.transport.cursor import cursor_path, load_cursor
-from sluice_agent.transport.destination import configured
-from sluice_agent.transport.shippers import Shippers
+from sluice_agent.transport.delivery.destinations.base import configured
+from sluice_agent.transport.delivery.shippers import Shippers
+from sluice_agent.transport.journal.accounting import accounts
+from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 
 
 @click.command()

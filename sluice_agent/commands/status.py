@@ -12,8 +12,8 @@ import click
 from sluice_agent.commands.common import find_journal
 from sluice_agent.health.problems import Problem, holder_text, problems_of
 from sluice_agent.settings import Settings
-from sluice_agent.transport.accounting import DestinationReport, Report, report_on
-from sluice_agent.transport.destination import configured, job_filters
+from sluice_agent.transport.delivery.destinations.base import configured, job_filters
+from sluice_agent.transport.journal.accounting import DestinationReport, Report, report_on
 
 _WIDTH = 14  # characters of the first column
 

@@ -13,7 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from sluice_agent.health.snapshot import Health
-from sluice_agent.transport.accounting import DestinationReport
+from sluice_agent.transport.journal.accounting import DestinationReport
 
 if TYPE_CHECKING:
     from sluice_agent.monitor import MonitorState

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sluice_agent.transport.accounting import DestinationReport, Report
-from sluice_agent.transport.destination import DestinationSpec
-from sluice_agent.transport.lock import STALLED_SECONDS
-from sluice_agent.transport.retention import HIGH_WATER
+from sluice_agent.transport.delivery.destinations.base import DestinationSpec
+from sluice_agent.transport.journal.accounting import DestinationReport, Report
+from sluice_agent.transport.journal.lock import STALLED_SECONDS
+from sluice_agent.transport.journal.retention import HIGH_WATER
 
 _MIN_DISK_FREE = 16_000_000  # bytes: four of the journal's largest files
 _UWSGI = "(uWSGI: enable-threads.) Another process on this host takes over, if one is running"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sluice_agent.transport.accounting import Report
+from sluice_agent.transport.journal.accounting import Report
 
 if TYPE_CHECKING:
     from sluice_agent.monitor import MonitorState

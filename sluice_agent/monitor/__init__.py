@@ -13,13 +13,13 @@ from typing import Any
 
 from celery import Celery
 
-from sluice_agent.monitor.control_client import ControlClient
-from sluice_agent.monitor.durable import Durable, DurableQueue
-from sluice_agent.monitor.missing_jobs import MISSING_SECONDS
+from sluice_agent.monitor.broker.control_client import ControlClient
+from sluice_agent.monitor.broker.durable import Durable, DurableQueue
+from sluice_agent.monitor.broker.receiver import Receiver
+from sluice_agent.monitor.broker.subscription import Transient
 from sluice_agent.monitor.queues import Consumers, QueueSampler
-from sluice_agent.monitor.receiver import Receiver
-from sluice_agent.monitor.subscription import Transient
 from sluice_agent.monitor.tracker import Tracker
+from sluice_agent.monitor.tracker.missing_jobs import MISSING_SECONDS
 
 __all__ = ["DurableQueue", "Monitor", "MonitorState"]
 

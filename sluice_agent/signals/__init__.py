@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, signals
 
 from sluice_agent.globs import matcher
-from sluice_agent.redaction import Redact, guarded_redact
+from sluice_agent.lifecycle.redaction import Redact, guarded_redact
 from sluice_agent.shortfalls import SHORTFALLS
 from sluice_agent.signals.backend_failures import patch_backend_failures
 from sluice_agent.signals.cold_shutdown import ColdShutdown

@@ -14,7 +14,7 @@ from celery.events.dispatcher import EventDispatcher
 from celery.worker import WorkController
 from celery.worker import state as worker_state
 
-from sluice_agent import agent_fields
+from sluice_agent.lifecycle import agent_fields
 from sluice_agent.signals.context import Sink, guarded
 from sluice_agent.signals.patching import patch_method
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from sluice_agent import transitions
+from sluice_agent.lifecycle import transitions
 from sluice_agent.signals.outcome import SUCCEEDED, Outcome, outcome_stored
 
 _MAX_JOBS = 10_000  # of a batch: the others are not reported

@@ -15,11 +15,11 @@ from billiard.pool import ApplyResult
 from celery.worker import state as worker_state
 from celery.worker.request import Request
 
+from sluice_agent.lifecycle.transitions import CUT_OFF_REASON, Transition
 from sluice_agent.model import JobState
 from sluice_agent.signals.context import Sink, guarded
 from sluice_agent.signals.outcome import Outcome, Report
 from sluice_agent.signals.patching import patch_method
-from sluice_agent.transitions import CUT_OFF_REASON, Transition
 
 _POOL_STOP_TIMEOUT = 5.0  # seconds; if a child dies with a lock that the others need, billiard's pool never stops
 

@@ -9,8 +9,8 @@ from functools import wraps
 from typing import ParamSpec
 
 from sluice_agent.async_exceptions import interrupted, is_ours
+from sluice_agent.lifecycle.redaction import Redact
 from sluice_agent.log import logger, warn_limited
-from sluice_agent.redaction import Redact
 
 P = ParamSpec("P")
 

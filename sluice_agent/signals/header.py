@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sluice_agent.timestamps import is_timestamp
+from sluice_agent.lifecycle.timestamps import is_timestamp
 
 HEADER = "sluice_agent"
 

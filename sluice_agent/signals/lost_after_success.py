@@ -11,10 +11,10 @@ from typing import Any
 
 from celery.worker.request import Request
 
+from sluice_agent.lifecycle.timestamps import seconds_from_iso, timestamp
 from sluice_agent.signals.context import Sink, guarded
 from sluice_agent.signals.outcome import SUCCEEDED, Report
 from sluice_agent.signals.patching import patch_method
-from sluice_agent.timestamps import seconds_from_iso, timestamp
 
 
 def patch_stored_successes(sink: Sink, report: Report) -> None:

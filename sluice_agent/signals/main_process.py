@@ -9,9 +9,10 @@ from celery import Celery, Task
 from celery.exceptions import Reject, Retry
 from celery.worker.request import Request
 
-from sluice_agent import transitions
-from sluice_agent.encoding import Extensions, JobEvents
-from sluice_agent.identity import publication_of
+from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.encoding import Extensions, JobEvents
+from sluice_agent.lifecycle.identity import publication_of
+from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
 from sluice_agent.model import JobState
 from sluice_agent.signals.context import Sink, guarded
 from sluice_agent.signals.header import CREATED_AT, PUBLISHED_AT, REPLACEMENTS, RUN
@@ -24,7 +25,6 @@ from sluice_agent.signals.reported import ReportedVerdicts
 from sluice_agent.signals.run import RunNames
 from sluice_agent.signals.run_times import times_of
 from sluice_agent.signals.task_process import TaskProcess
-from sluice_agent.timestamps import timestamp_from_iso, timestamp_now
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -10,8 +10,8 @@ import os
 import threading
 import time
 
-from sluice_agent import transitions
-from sluice_agent.identity import is_named_by
+from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.identity import is_named_by
 from sluice_agent.model import JobState
 from sluice_agent.signals.context import Sink, guarded
 from sluice_agent.signals.outcome import error_text, format_traceback

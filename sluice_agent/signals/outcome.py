@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from celery.exceptions import Retry
 
-from sluice_agent import transitions
 from sluice_agent.async_exceptions import is_asynchronous
-from sluice_agent.bounded import is_short, text_of
-from sluice_agent.encoding import Extensions
+from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.bounded import is_short, text_of
+from sluice_agent.lifecycle.encoding import Extensions
+from sluice_agent.lifecycle.timestamps import timestamp_from_iso
+from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
-from sluice_agent.timestamps import timestamp_from_iso
-from sluice_agent.transitions import Transition
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

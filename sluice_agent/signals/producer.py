@@ -16,9 +16,10 @@ from celery import Task
 from celery._state import get_current_task
 from celery.worker.request import Request
 
-from sluice_agent import transitions
-from sluice_agent.encoding import JobEvents
-from sluice_agent.identity import publication_of
+from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.encoding import JobEvents
+from sluice_agent.lifecycle.identity import publication_of
+from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
 from sluice_agent.signals.agent_marks import mark_next_task_sent
 from sluice_agent.signals.context import Sink
 from sluice_agent.signals.header import (
@@ -38,7 +39,6 @@ from sluice_agent.signals.publish_hook import Publication, patch_publishing
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.replacing import expected_successors, leads_to
 from sluice_agent.signals.run import Run, current_agent_header, current_run
-from sluice_agent.timestamps import timestamp_from_iso, timestamp_now
 
 NOT_PUBLISHED = "its producer failed or was interrupted while publishing it: it is unknown whether the broker has it"
 

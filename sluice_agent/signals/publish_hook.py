@@ -22,7 +22,7 @@ from celery.app.amqp import AMQP
 from celery.signals import before_task_publish
 from kombu import Producer
 
-from sluice_agent.encoding import JobEvents
+from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.signals.context import Sink, guarded, guarded_receiver
 from sluice_agent.signals.header import HEADER
 from sluice_agent.signals.patching import patch_method

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from celery import Celery
 
-from sluice_agent.routing import binding_matches, strip_delay
+from sluice_agent.lifecycle.routing import binding_matches, strip_delay
 
 _CACHE_SIZE = 1024  # exchanges and routing keys of one app; a topic may have any number of keys
 

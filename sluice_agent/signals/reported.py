@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
-from sluice_agent.encoding import JobFacts
+from sluice_agent.lifecycle.encoding import JobFacts
 from sluice_agent.model import JobState
 
 _CAPACITY = 10_000  # verdicts

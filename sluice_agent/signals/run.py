@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary, ref
 from celery import Task
 from celery.app.task import Context
 
-from sluice_agent.encoding import JobEvents
-from sluice_agent.identity import agent_run_name
-from sluice_agent.timestamps import timestamp_of_ns
+from sluice_agent.lifecycle.encoding import JobEvents
+from sluice_agent.lifecycle.identity import agent_run_name
+from sluice_agent.lifecycle.timestamps import timestamp_of_ns
 
 _TOKEN_BYTES = 6  # of a million processes of one name and pid, two have the same token with a chance of 1 in 600
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sluice_agent.timestamps import timestamp
+from sluice_agent.lifecycle.timestamps import timestamp
 
 
 def times_of(request: Any) -> tuple[str | None, str]:

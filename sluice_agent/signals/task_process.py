@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
-from sluice_agent import transitions
-from sluice_agent.encoding import Extensions, JobEvents
-from sluice_agent.identity import is_named_by
+from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.encoding import Extensions, JobEvents
+from sluice_agent.lifecycle.identity import is_named_by
+from sluice_agent.lifecycle.timestamps import timestamp_of_ns
 from sluice_agent.model import JobState
 from sluice_agent.signals.batches import jobs_in, outcome_in_batch
 from sluice_agent.signals.context import Sink
@@ -42,7 +43,6 @@ from sluice_agent.signals.run import (
     end_batch,
     run_of,
 )
-from sluice_agent.timestamps import timestamp_of_ns
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -16,7 +16,7 @@ import celery
 import kombu
 from celery.worker import state as worker_state
 
-from sluice_agent.encoding import WorkerFields, WorkerMetadata, pool_name, worker_event
+from sluice_agent.lifecycle.encoding import WorkerFields, WorkerMetadata, pool_name, worker_event
 from sluice_agent.log import warn_limited
 from sluice_agent.model import WorkerState
 from sluice_agent.signals.agent_marks import AgentMarks

@@ -9,11 +9,11 @@ import timeit
 import uuid
 from pathlib import Path
 
-from sluice_agent import transitions
-from sluice_agent.encoding import JobEvents, JobFacts
+from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.encoding import JobEvents, JobFacts
+from sluice_agent.lifecycle.timestamps import timestamp
 from sluice_agent.model import Event
-from sluice_agent.timestamps import timestamp
-from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.journal.writer import Journal
 
 _CALLS = 5_000
 

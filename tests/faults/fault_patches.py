@@ -39,7 +39,8 @@ def shorten_waits() -> None:
     import httpx
     from tenacity import wait_random_exponential
 
-    from sluice_agent.transport import http, lock, responses, retry, shipper
+    from sluice_agent.transport.delivery import http, responses, retry, shipper
+    from sluice_agent.transport.journal import lock
 
     retry._full_jitter = wait_random_exponential(multiplier=0.05, max=0.2)
     responses._RETRY_EVERY = 0.2

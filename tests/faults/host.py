@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from sluice_agent.transport.accounting import accounts
-from sluice_agent.transport.cursor import cursor_path, load_cursor
-from sluice_agent.transport.directory import journal_files
-from sluice_agent.transport.lock import current_shipper
+from sluice_agent.transport.journal.accounting import accounts
+from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
+from sluice_agent.transport.journal.directory import journal_files
+from sluice_agent.transport.journal.lock import current_shipper
 from tests.support.accounting import Report, assert_balanced, status_of
 from tests.support.brokers import Broker
 from tests.support.capture_log import CAPTURE_LOG, captured_ids

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from sluice_agent.health.problems import problems_of
-from sluice_agent.transport.accounting import report_on
-from sluice_agent.transport.destination import SLUICE
-from sluice_agent.transport.lock import ship_lock
+from sluice_agent.transport.delivery.destinations.base import SLUICE
+from sluice_agent.transport.journal.accounting import report_on
+from sluice_agent.transport.journal.lock import ship_lock
 from tests.faults.host import NEVER, Host
 from tests.support.capture_log import CAPTURE_LOG
 from tests.support.endpoint import Endpoint

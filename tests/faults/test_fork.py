@@ -19,7 +19,7 @@ from tests.support.worker import WorkerProcess
 FORKS_WHILE_IT_POSTS = """
     import os, sys, threading
     from tests.faults.app import app, noop
-    from sluice_agent.transport.http import HttpClient
+    from sluice_agent.transport.delivery.http import HttpClient
     import sluice_agent
 
     post, posting, forked = HttpClient.post, threading.Event(), threading.Event()
@@ -128,7 +128,7 @@ FORKS_WHILE_OTHERS_WRITE = """
     from tests.faults.app import app, noop
     from sluice_agent import _public
 
-    from sluice_agent.transport.segment import SegmentWriter
+    from sluice_agent.transport.journal.segment import SegmentWriter
 
     TEMPLATE = os.environ["TEMPLATE"]
     stopped, write = threading.Event(), SegmentWriter.write
@@ -177,7 +177,7 @@ def test_children_that_are_forked_while_threads_capture(host: Host) -> None:
 SIGNALS_WHILE_IT_STARTS = """
     import os, signal, threading
     from tests.faults.app import noop
-    from sluice_agent.transport.shippers import Shippers
+    from sluice_agent.transport.delivery.shippers import Shippers
     import sluice_agent
 
     signal.signal(signal.SIGUSR1, lambda *_: noop.delay())

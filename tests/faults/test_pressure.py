@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sluice_agent.transport.directory import directory_bytes
+from sluice_agent.transport.journal.directory import directory_bytes
 from tests.faults.host import Host
 from tests.support.capture_log import captured_ids
 from tests.support.endpoint import event_id_of
@@ -26,7 +26,7 @@ PRESSES = """
     import json, os, sys, time
     from tests.faults.app import noop
     from sluice_agent import _public
-    from sluice_agent.transport.journal import Journal
+    from sluice_agent.transport.journal.writer import Journal
 
     seconds, a_second, beat = float(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     costs, work, append = [], [], Journal.append
@@ -67,7 +67,7 @@ MANY = 48
 MANY_WRITE = """
     import json, os, sys, time
     from pathlib import Path
-    from sluice_agent.transport.journal import Journal
+    from sluice_agent.transport.journal.writer import Journal
 
     directory, limit, many = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from sluice_agent.transport import retry
-from sluice_agent.transport.responses import Settled, TryAgain, Verdict
-from sluice_agent.transport.retry import Retrier
+from sluice_agent.transport.delivery import retry
+from sluice_agent.transport.delivery.responses import Settled, TryAgain, Verdict
+from sluice_agent.transport.delivery.retry import Retrier
 
 WORKERS = 100
 MAX_AT_ONCE = WORKERS // 10  # attempts in any one second, after a long outage of the endpoint

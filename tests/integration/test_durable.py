@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 from sluice_agent.monitor import DurableQueue
-from sluice_agent.monitor.durable import Durable
+from sluice_agent.monitor.broker.durable import Durable
 from sluice_agent.server.record import record_of
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint

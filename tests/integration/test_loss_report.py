@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.journal.writer import Journal
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import rejects
 from tests.support.producer import Producer

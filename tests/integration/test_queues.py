@@ -18,7 +18,7 @@ from celery import Celery
 from kombu import Queue
 
 from sluice_agent import log
-from sluice_agent.monitor.connection import connect
+from sluice_agent.monitor.broker.connection import connect
 from sluice_agent.monitor.queues import QueueDepth
 from sluice_agent.monitor.queues.readers import RabbitMQQueueReader
 from sluice_agent.monitor.queues.sampler import Consumers, inspect_consumers

@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 
 from sluice_agent.monitor import Monitor
-from sluice_agent.monitor.broker_app import BrokerApp
+from sluice_agent.monitor.broker.broker_app import BrokerApp
 from tests.support.waiting import wait_until
 
 PUBLISHED_STATES = {"queued", "active", "completed"}

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from sluice_agent import __version__, log
 from sluice_agent.cli import main
-from sluice_agent.transport.journal import Journal
+from sluice_agent.transport.journal.writer import Journal
 from tests.support import misbehaviour
 from tests.support.endpoint import Endpoint
 from tests.support.json_api import JsonApi

@@ -20,7 +20,7 @@ from sluice_agent.doctor import host
 from sluice_agent.doctor.celery_app import shortfall_findings
 from sluice_agent.doctor.findings import Level
 from sluice_agent.shortfalls import Shortfalls
-from sluice_agent.transport.lock import ShipLock, ship_lock
+from sluice_agent.transport.journal.lock import ShipLock, ship_lock
 from tests.support.ackly import Ackly
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import html, status, too_many

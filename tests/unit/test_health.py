@@ -23,9 +23,9 @@ from sluice_agent.health import Health, HealthServer, serve_health
 from sluice_agent.monitor import MonitorState
 from sluice_agent.monitor.queues import QueueDepth
 from sluice_agent.settings import Settings
-from sluice_agent.transport.directory import open_directory
-from sluice_agent.transport.journal import Journal
-from sluice_agent.transport.shippers import Shippers
+from sluice_agent.transport.delivery.shippers import Shippers
+from sluice_agent.transport.journal.directory import open_directory
+from sluice_agent.transport.journal.writer import Journal
 from tests.support.endpoint import Endpoint
 from tests.support.process import Process, free_port
 from tests.support.waiting import wait_until

@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
-from sluice_agent.transport.directory import EVENTS, journal_files
-from sluice_agent.transport.lock import ShipLock, current_shipper
-from sluice_agent.transport.reader import next_batch
+from sluice_agent.transport.journal.directory import EVENTS, journal_files
+from sluice_agent.transport.journal.lock import ShipLock, current_shipper
+from sluice_agent.transport.journal.reader import next_batch
 from tests.unit.transport.lines import CONNECTION, event, figures
 
 NOBODY = 65_534

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from sluice_agent import log
 from sluice_agent.cli import main
-from sluice_agent.transport import accounting
-from sluice_agent.transport.journal import Journal
-from sluice_agent.transport.lock import ShipLock
+from sluice_agent.transport.journal import accounting
+from sluice_agent.transport.journal.lock import ShipLock
+from sluice_agent.transport.journal.writer import Journal
 from tests.support.ackly import Ackly, refuses
 from tests.support.endpoint import Behaviour, Endpoint
 from tests.support.misbehaviour import too_many, truncates

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 
 from sluice_agent.log import warn_limited
-from sluice_agent.monitor.connection import skip_dead_sentinels
+from sluice_agent.monitor.broker.connection import skip_dead_sentinels
 from sluice_agent.monitor.queues.election import HEARTBEAT, Election, RabbitMQElection, RedisElection, SQSElection
 from sluice_agent.monitor.queues.management import Management
 from sluice_agent.monitor.queues.readers import QueueReader, RabbitMQQueueReader, RedisQueueReader, VirtualQueueReader

@@ -16,7 +16,7 @@ from typing import Any
 from celery import Celery
 from celery.app.control import Control
 
-from sluice_agent.encoding import queue_event
+from sluice_agent.lifecycle.encoding import queue_event
 from sluice_agent.log import warn_limited
 from sluice_agent.monitor.queues.election import RENEW_EVERY, NoElection
 from sluice_agent.monitor.queues.factory import election_for, open_connection, reader_for

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from sluice_agent.server import ingest
-from sluice_agent.transport.responses import Settled
-from sluice_agent.transport.sluice import SluiceEndpoint
+from sluice_agent.transport.delivery.destinations.sluice import SluiceEndpoint
+from sluice_agent.transport.delivery.responses import Settled
 from tests.unit.transport.lines import event
 
 

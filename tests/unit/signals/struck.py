@@ -21,7 +21,7 @@ from celery.utils.dispatch import signal as dispatching
 
 import sluice_agent
 from sluice_agent import signals
-from sluice_agent.timestamps import timestamp_now
+from sluice_agent.lifecycle.timestamps import timestamp_now
 
 _SECOND = len("2026-02-27T10:00:00")
 STRUCK_FILES = (str(Path(sluice_agent.__file__).parent), dispatching.__file__)

@@ -12,8 +12,8 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent import transitions
-from sluice_agent.encoding import JobEvents
+from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.signals.header import read_header
 from sluice_agent.signals.message import facts_of, max_retries_of
 from sluice_agent.signals.queue_name import queue_of

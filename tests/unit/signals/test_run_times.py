@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from sluice_agent.lifecycle.timestamps import seconds_from_iso
 from sluice_agent.signals.run_times import times_of
-from sluice_agent.timestamps import seconds_from_iso
 
 
 def accepted(by: float, *, start: float | None = None) -> Any:

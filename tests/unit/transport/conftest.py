@@ -11,9 +11,9 @@ import pytest
 
 from sluice_agent import log
 from sluice_agent.settings import Settings
-from sluice_agent.transport.shipper import Shipper
-from sluice_agent.transport.shippers import Shippers
-from sluice_agent.transport.sluice import SluiceEndpoint
+from sluice_agent.transport.delivery.destinations.sluice import SluiceEndpoint
+from sluice_agent.transport.delivery.shipper import Shipper
+from sluice_agent.transport.delivery.shippers import Shippers
 from tests.support.ackly import Ackly
 from tests.support.endpoint import Endpoint
 from tests.unit.transport.lines import CONNECTION

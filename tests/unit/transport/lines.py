@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sluice_agent.stats import Stats
-from sluice_agent.transport.accounting import accounts, report_on
-from sluice_agent.transport.cursor import cursor_path, load_cursor
-from sluice_agent.transport.directory import EVENTS, SUFFIX
-from sluice_agent.transport.selector import JobFilter
+from sluice_agent.transport.journal.accounting import accounts, report_on
+from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
+from sluice_agent.transport.journal.directory import EVENTS, SUFFIX
+from sluice_agent.transport.journal.selector import JobFilter
 
 CONNECTION = str(uuid.UUID(int=7))  # the same in all processes of a test run: tests are named after lines
 EVERY_END = JobFilter(("completed", "failed", "cancelled"), ("*",))

@@ -15,14 +15,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from sluice_agent.transport import journal as journals
-from sluice_agent.transport import retry, segment
-from sluice_agent.transport.directory import EVENTS, VITALS, directory_bytes, journal_files
-from sluice_agent.transport.http import noop
-from sluice_agent.transport.journal import Journal
-from sluice_agent.transport.reader import finished
-from sluice_agent.transport.responses import Refused, Settled, TooLarge, TryAgain, Verdict
-from sluice_agent.transport.shipper import Shipper
+from sluice_agent.transport.delivery import retry
+from sluice_agent.transport.delivery.http import noop
+from sluice_agent.transport.delivery.responses import Refused, Settled, TooLarge, TryAgain, Verdict
+from sluice_agent.transport.delivery.shipper import Shipper
+from sluice_agent.transport.journal import segment
+from sluice_agent.transport.journal import writer as journals
+from sluice_agent.transport.journal.directory import EVENTS, VITALS, directory_bytes, journal_files
+from sluice_agent.transport.journal.reader import finished
+from sluice_agent.transport.journal.writer import Journal
 from tests.unit.transport.lines import close_all, event, figures, numbers_in, write_file
 
 LIMIT = 300_000

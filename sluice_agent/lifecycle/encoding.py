@@ -1,0 +1,285 @@
+"""Encode the facts of a job, a worker or a queue as an event, in the same way for every observer.
+
+Used by `signals` and `monitor` alike, so that both report a transition with the same fields and under the same id.
+Imports nothing of Celery: an observer passes the values of a signal or a message as plain ones.
+
+A job's event is made as the line that will be sent, from parts that are written once for each attempt: this runs around
+every user task, where building and dumping the model would take several times as long (`make bench` shows both).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from json.encoder import encode_basestring as quoted
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from sluice_agent.lifecycle.identity import execution_id, run_in, transition_id, truncated_id, worker_event_id
+from sluice_agent.lifecycle.timestamps import timestamp
+from sluice_agent.lifecycle.transitions import Transition
+from sluice_agent.model import (
+    UNNAMED,
+    EventType,
+    Framework,
+    Job,
+    JobState,
+    WorkerState,
+    cut_to,
+    encode,
+    limits,
+    to_valid_utf8,
+    truncated,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_FINAL = frozenset(state.value for state in JobState if state.is_final)
+_SHORTEST_LIMIT = 255  # characters: the lowest limit of a text in the contract
+# A worker goes online once within these seconds, and offline: two observers read the time from its event.
+_SAME_STATE_SECONDS = 1.0
+_POOL_NAMES = {"thread": "threads"}  # by module, where the name on the command line differs
+_EARLIEST = "2001"  # no job is as old: an earlier time is not from the wall clock
+
+
+class JobExtensions(TypedDict, total=False):
+    """What all events of one attempt have beside the fields of the contract, by the names on the wire."""
+
+    rootId: str
+    parentId: str
+    groupId: str
+    priority: int | None
+    eta: str | None
+    expires: str | None
+    redelivered: bool
+    periodicTask: str
+    taskName: str
+    stamps: dict[str, Any] | None
+    eager: bool
+
+
+class Extensions(TypedDict, total=False):
+    """What one event of a job has beside the fields of the contract, by its name on the wire; None: left out."""
+
+    requeued: bool | None
+    terminated: bool | None
+    signum: str | None
+    expired: bool | None
+    reason: str | None
+    eta: str | None
+    args: Any
+    kwargs: Any
+    result: Any
+
+
+class RunDetails(Extensions, total=False):
+    """What an event of a run may have beside its transition: see `JobEvents.event`."""
+
+    error: str | None
+    stacktrace: str | None
+    runtime: float | None
+
+
+class WorkerMetadata(TypedDict, total=False):
+    """What an event of a worker has beside the fields of the contract, by its name on the wire."""
+
+    pool: str
+    software: str
+    kombu: str
+    python: str
+    system: str
+    agent: str
+    dropped: dict[str, int]
+    reason: str
+
+
+class WorkerFields(TypedDict, total=False):
+    """Fields of the contract's worker, by their names on the wire; None: left out."""
+
+    activeJobs: int | None
+    concurrency: int | None
+    queues: list[str] | None
+
+
+@dataclass(slots=True)  # not frozen: that alone would cost a task a microsecond
+class JobFacts:
+    """The facts that all transitions of one attempt of a job share.
+
+    `run_name` and, in a pool process, its number identify the run: see `identity.run_of` and `identity.run_in`. An
+    attempt that is only assumed is part of the ids, as most jobs have no other, and is not sent.
+    """
+
+    external_id: str
+    name: str
+    attempt: int = 1
+    queue: str | None = None
+    worker_id: str | None = None
+    max_retries: int | None = None
+    created_at: str | None = None
+    run_name: str = ""
+    extensions: JobExtensions = field(default_factory=JobExtensions)
+    is_attempt_known: bool = True
+    process: str = ""
+
+
+class JobEvents:
+    """Encode the events of one attempt of one job, each as the line of JSON that is sent."""
+
+    __slots__ = ("_created", "_extensions", "_frame", "_id", "facts")
+
+    def __init__(self, connection_id: str, facts: JobFacts) -> None:
+        self.facts = facts
+        external_id, attempt = facts.external_id, facts.attempt
+        self._id = execution_id(connection_id, external_id, attempt, run_in(facts.run_name, facts.process))
+        if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
+            external_id = job_id(external_id)
+        frame = _frame(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)
+        self._created = facts.created_at if facts.created_at and facts.created_at > _EARLIEST else ""
+        created = f',"createdAt":"{self._created}"' if self._created else ""
+        number = f',"attempt":{attempt}' if facts.is_attempt_known else ""
+        self._frame = f'{frame},"externalId":{quoted(external_id)}{number}{created},"state":"'
+        self._extensions = _members(facts.extensions)
+
+    def event(
+        self,
+        transition: Transition,
+        when: str,
+        *,
+        previous: JobState | None = None,
+        started: str | None = None,
+        error: str | None = None,
+        stacktrace: str | None = None,
+        progress: float | None = None,
+        runtime: float | None = None,
+        **extensions: Unpack[Extensions],
+    ) -> bytes:
+        """Return the event of `transition`.
+
+        `when` and `started` are timestamps as `timestamp` writes them, `runtime` is in seconds. A start that is later
+        than the event is left out. `extensions` are added to those of the facts; one that is None is left out.
+        """
+        name = transition.state._value_  # `value` is a property, and this runs around every task
+        before = f',"previousState":"{previous._value_}"' if previous is not None else ""
+        start = f',"startedAt":"{started}"' if started is not None and _EARLIEST < started <= when else ""
+        end = f',"completedAt":"{when}"' if name in _FINAL else ""
+        frame = self._frame
+        if self._created > when:  # its producer's clock is ahead
+            frame = frame.replace(f'"createdAt":"{self._created}"', f'"createdAt":"{when}"')
+        text = f'{{"type":"job_state_change","timestamp":"{when}{frame}{name}"{before}{start}{end}'
+        if progress is not None:
+            text += f',"progress":{progress!r}'
+        if error is not None:
+            text += f',"error":{quoted(_truncated("error", error))}'
+        if stacktrace is not None:
+            text += f',"stacktrace":{quoted(_truncated("stacktrace", stacktrace))}'
+        members = self._extensions
+        if extensions:
+            facts = self.facts.extensions
+            if not facts.keys().isdisjoint(extensions):  # a retry has an ETA, and its next retry another one
+                members = _members({key: value for key, value in facts.items() if extensions.get(key) is None})
+            members += _members(extensions)
+        if runtime is not None:
+            members += f'"runtime":{runtime:.6f},'
+        event_id = self._id + name if progress is None else transition_id(self._id, name, progress)
+        members += f'"celeryState":"{transition.celery_state}","eventId":"{event_id}"'
+        return f'{text},"extensions":{{{members}}}}}}}'.encode()
+
+
+def worker_event(
+    connection_id: str,
+    hostname: str,
+    pid: int,
+    state: WorkerState,
+    at: float,
+    *,
+    within: float = _SAME_STATE_SECONDS,
+    metadata: WorkerMetadata,
+    **fields: Unpack[WorkerFields],
+) -> bytes:
+    """Return the event of a state that the worker `hostname` (its node name) had at `at`.
+
+    Two equal states `within` as many seconds are one event. `fields` are further fields of the contract's worker, by
+    their wire names.
+    """
+    kind = EventType.WORKER_HEARTBEAT if state is WorkerState.HEARTBEAT else EventType.WORKER_STATE_CHANGE
+    event_id = worker_event_id(connection_id, hostname, state.value, pid, int(at / within))
+    event = truncated(
+        {
+            "type": kind.value,
+            "timestamp": timestamp(at),
+            "framework": Framework.CELERY.value,
+            "connectionId": connection_id,
+            "worker": {
+                "externalId": hostname,
+                "hostname": hostname.partition("@")[2] or hostname,
+                **({"pid": pid} if pid else {}),  # 0: the worker has not sent it
+                "state": state.value,
+                **fields,
+                "metadata": {**metadata, "eventId": event_id},
+            },
+        }
+    )
+    return encode(event)
+
+
+def pool_name(module: str) -> str:
+    """Return the name on the command line of the worker pool that `module` implements."""
+    name = module.rpartition(".")[2]
+    return _POOL_NAMES.get(name, name)
+
+
+def job_id(value: Any) -> str:
+    """Return a job's id as the contract allows it: one that a caller chooses may be a number, or of any length."""
+    text = str(value)
+    if len(text) <= _SHORTEST_LIMIT and text.isascii():
+        return text
+    return truncated_id(to_valid_utf8(text), limits(Job)["externalId"])
+
+
+def _truncated(field_name: str, text: str) -> str:
+    """Return `text` as the contract allows it in this field of a job."""
+    limit, keep_end = limits(Job)[field_name], field_name == "stacktrace"
+    # Cut first, so that a text of 100 MB is not copied, and cut again: invalid characters become longer escapes.
+    return cut_to(to_valid_utf8(cut_to(text, limit, keep_end=keep_end)), limit, keep_end=keep_end)
+
+
+@lru_cache(maxsize=1024)
+def _frame(connection_id: str, name: str, queue: str | None, worker_id: str | None, max_retries: int | None) -> str:
+    """Return the part that the events of all similar jobs share: from the end of the timestamp into the job."""
+    text = f'","framework":"celery","connectionId":"{connection_id}","job":{{"name":'
+    text += quoted(_truncated("name", name or UNNAMED))
+    if queue:
+        text += f',"queue":{quoted(_truncated("queue", queue))}'
+    if worker_id:
+        text += f',"workerId":{quoted(_truncated("workerId", worker_id))}'
+    return text if max_retries is None else f'{text},"maxRetries":{max_retries}'
+
+
+def _members(values: Mapping[str, Any]) -> str:
+    """Return the members of a JSON object, each followed by a comma."""
+    text = ""
+    for name, value in values.items():
+        if type(value) is str and value.isascii():
+            text += f'"{name}":{quoted(value)},'
+        elif type(value) is int or (type(value) is float and isfinite(value)):
+            text += f'"{name}":{value!r},'
+        elif value is not None:
+            text += f'"{name}":{encode(value).decode()},'
+    return text
+
+
+def queue_event(connection_id: str, name: str, ready: int, consumers: int | None, at: float) -> bytes:
+    """Return the snapshot of the queue `name`, in which `ready` jobs waited at `at`, in seconds since the epoch."""
+    queue = {"name": name, "depth": ready, "consumers": consumers}
+    event = truncated(
+        {
+            "type": EventType.QUEUE_SNAPSHOT.value,
+            "timestamp": timestamp(at),
+            "framework": Framework.CELERY.value,
+            "connectionId": connection_id,
+            "queue": {field: value for field, value in queue.items() if value is not None},
+        }
+    )
+    return encode(event)

@@ -1,0 +1,139 @@
+"""Ackly as a destination: one event a request for each job that has ended, with no detection of duplicates there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from sluice_agent.transport.delivery.destinations.base import ACKLY
+from sluice_agent.transport.delivery.http import HttpClient, Response, UnreachableError, noop
+from sluice_agent.transport.delivery.responses import (
+    MAX_WAIT,
+    Refused,
+    Settled,
+    TryAgain,
+    Unanswered,
+    Verdict,
+    classify,
+    foreign_response_text,
+    json_object,
+    response_text,
+    retry_after,
+    retry_every_minute,
+)
+from sluice_agent.transport.journal.selector import JobFilter
+
+_CREATED = 201
+_MONTHLY_LIMIT = 429
+_GATEWAY_TIMEOUTS = frozenset({504, 524})  # the second is Cloudflare's
+_MIN_EXACT_WAIT = 1.0  # seconds: a shorter wait has a backoff on top, or the requests would never slow down
+_MAX_ERROR = 500  # characters of the error in the message; `metadata` has it whole
+_JOB_FIELDS = ("queue", "workerId", "attempt", "maxRetries", "error", "stacktrace")
+_EXTENSIONS = ("rootId", "parentId", "periodicTask", "celeryState", "terminated", "signum", "expired", "eventId")
+_VERBS = {"completed": "succeeded", "failed": "failed", "cancelled": "was cancelled"}
+
+
+class AcklyEndpoint:
+    """`POST {url}` with a kept connection. `job_filter` selects the jobs whose ends are sent."""
+
+    name = ACKLY.name
+    deduplicates = ACKLY.deduplicates
+
+    def __init__(self, url: str, ingest_key: str, job_filter: JobFilter | None) -> None:
+        self.job_filter = job_filter
+        self._http = HttpClient(url, {"Authorization": f"Bearer {ingest_key}"})
+        self.last_response = ""
+        """The status and the body of the latest answer."""
+
+    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
+        """Send the one event in `lines`, and return the verdict; `on_sending` as in `HttpClient.post`."""
+        [line] = lines
+        try:
+            body = json.dumps(ackly_event(json.loads(line))).encode()
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            self.last_response = f"not sent: Ackly's format can't hold this event ({type(error).__name__}: {error})"
+            return Refused()
+        try:
+            response = self._http.post(body, {}, on_sending)
+        except UnreachableError as error:
+            return Unanswered(str(error)) if error.may_have_arrived else TryAgain(str(error))
+        self.last_response = response_text(response)
+        return _verdict(response, datetime.now(timezone.utc))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+
+def ackly_event(event: dict[str, Any]) -> dict[str, Any]:
+    """Return a job's end in Ackly's format. Durations are in milliseconds; unknown fields are absent.
+
+    Raises KeyError, TypeError or AttributeError where `event` is no job's.
+    """
+    job = event["job"]
+    extensions = job.get("extensions") or {}
+    metadata = {name: job[name] for name in _JOB_FIELDS if name in job}
+    metadata |= {name: extensions[name] for name in _EXTENSIONS if name in extensions}
+    if "workerId" in metadata:
+        metadata["worker"] = metadata.pop("workerId")
+    body: dict[str, Any] = {
+        "status": _status(job),
+        "message": _message(job),
+        "eventType": job["name"],
+        "metadata": metadata,
+    }
+    if "externalId" in job:
+        body["externalId"] = job["externalId"]
+    duration = _milliseconds(job.get("startedAt"), job.get("completedAt"))
+    if duration is not None:
+        body["durationMs"] = duration
+    return body
+
+
+def _status(job: dict[str, Any]) -> str:
+    """Return Ackly's status. A job that completed in a later attempt is a partial success: an attempt has failed."""
+    if job["state"] != "completed":
+        return "failure"
+    return "partial" if _attempt(job) > 1 else "success"
+
+
+def _message(job: dict[str, Any]) -> str:
+    attempt = _attempt(job)
+    message = f"{job['name']} {_VERBS.get(job['state'], job['state'])}"
+    if attempt > 1:
+        message += f" in attempt {attempt}"
+    error = job.get("error")
+    return f"{message}: {str(error)[:_MAX_ERROR]}" if error else message
+
+
+def _attempt(job: dict[str, Any]) -> int:
+    attempt = job.get("attempt")
+    return attempt if isinstance(attempt, int) else 1
+
+
+def _milliseconds(start: Any, end: Any) -> float | None:
+    if start is None or end is None:
+        return None
+    try:
+        started_at, ended_at = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (start, end))
+        seconds = (ended_at - started_at).total_seconds()
+    except (ValueError, TypeError, AttributeError):  # a leap second, or no timestamp at all
+        return None
+    return max(round(seconds * 1000, 3), 0.0)
+
+
+def _verdict(response: Response, now: datetime) -> Verdict:
+    """Classify Ackly's response. An event is sent again only if the response shows that Ackly did not take it."""
+    if response.status == _CREATED:
+        return Settled(1, 0, 0)
+    if response.status == _MONTHLY_LIMIT:
+        wait = retry_after(response.headers.get("retry-after"), now)
+        wait = MAX_WAIT if wait is None else wait
+        return TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=wait, exact=wait >= _MIN_EXACT_WAIT)
+    if response.status in _GATEWAY_TIMEOUTS:
+        return Unanswered(response_text(response)[:200])
+    if 200 <= response.status < 300 and json_object(response.body) is None:
+        return retry_every_minute(foreign_response_text(response, ACKLY.url_variable))
+    return classify(response, 1, now, ACKLY.url_variable)

@@ -1,0 +1,267 @@
+"""The reading side of the journal: the next batch of the lines that a cursor has not passed.
+
+A line that is not an event (a torn end, zeros, rubbish) is skipped and counted. A line that names a destination
+(``{"for":"ackly","event":{…}}``, ``{"dropped":{…},"for":"ackly"}``) is read for that one only. Reading never waits and
+never writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sluice_agent.stats import Counts, checked_int
+from sluice_agent.transport.journal.directory import journal_files, open_private
+from sluice_agent.transport.journal.flock import close_locked, identity, try_lock
+from sluice_agent.transport.journal.selector import ADDRESS_PREFIX, ALL, Selector
+
+DROP_PREFIX = b'{"dropped":'
+_EVENT_PREFIX = b'{"type":"'
+_BETWEEN_EVENTS = b"}\n" + _EVENT_PREFIX
+_CHUNK_BYTES = 262_144  # bytes read at once
+_MAX_LINE_BYTES = 2_000_000  # bytes: several times the longest event that the model allows
+_MAX_FILES = 100  # in a batch, which keeps them open: the descriptors are the host's
+
+
+@dataclass(slots=True)
+class Batch:
+    """Events to deliver together, the cursor's offsets after them, and the counts of events dropped before those.
+
+    Until `release`, the finished files that it was read from stay locked: no writer evicts what is being delivered.
+    """
+
+    lines: list[bytes] = field(default_factory=list)
+    bytes: int = 0
+    offsets: dict[str, int] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+    skipped: int = 0
+    """The number of events up to the offsets that the destination does not select."""
+    is_full: bool = False
+    """Whether there may be more to read immediately."""
+    _files: list[tuple[int, tuple[int, int], Counts]] = field(default_factory=list)
+    _owner: int = field(default_factory=os.getpid)
+
+    def __bool__(self) -> bool:
+        return bool(self.offsets)
+
+    def open(self, path: Path) -> int:
+        """Open a file, and keep it open. Raises OSError on failure."""
+        descriptor = open_private(path, os.O_RDONLY)
+        self._files.append((descriptor, identity(descriptor), Counts()))
+        return descriptor
+
+    def record_counts(self, before: Counts) -> None:
+        """Record the counts of the file that was opened last; `before` are the batch's counts without it."""
+        descriptor, opened, _ = self._files.pop()
+        dropped = self.dropped.copy()
+        dropped.subtract(before.dropped)
+        lines = len(self.lines) - before.delivered
+        self._files.append((descriptor, opened, Counts(lines, dropped=dropped, read=lines + dropped.total())))
+
+    def close(self) -> None:
+        """Close the file that was opened last, and release its lock."""
+        descriptor, opened, _ = self._files.pop()
+        close_locked(descriptor, self._owner, opened)
+
+    def evicted_counts(self) -> Counts:
+        """Return the counts of what a writer has evicted, and counted as dropped, since this batch was read.
+
+        That happens to a file that was live when it was read, and was finished while its events were being delivered.
+        """
+        evicted = Counts()
+        for descriptor, _, counts in self._files:
+            if not os.fstat(descriptor).st_nlink:
+                evicted.add(counts)
+        return evicted
+
+    def release(self) -> None:
+        """Close and unlock the files. A forked child does so too: its copies would keep them locked while it lives."""
+        while self._files:
+            self.close()
+
+
+def next_batch(
+    directory: Path,
+    offsets: dict[str, int],
+    max_lines: int,
+    max_bytes: int,
+    selector: Selector = ALL,
+    batch: Batch | None = None,
+) -> Batch:
+    """Return the oldest events beyond `offsets`: at most `max_lines` in `max_bytes`, or a single one that is larger.
+
+    Files without an event for `selector` are a separate batch: none of them stays locked during a delivery.
+    `batch` is an empty batch to fill, for a caller that must be able to release it at any moment.
+    """
+    batch = Batch() if batch is None else batch
+    for name in journal_files(directory, selector.lane):
+        try:
+            descriptor = batch.open(directory / name)
+        except OSError:
+            continue  # removed meanwhile, or planted by another user
+        before = Counts(len(batch.lines), dropped=batch.dropped.copy())
+        # Locked before reading: nothing can be appended after that. Shared, as other destinations read too.
+        is_finished = _is_finished(descriptor)
+        is_exhausted = _fill(
+            batch, descriptor, name, offsets.get(name, 0), max_lines, max_bytes, selector, is_finished=is_finished
+        )
+        if name in batch.offsets:
+            batch.record_counts(before)
+        else:
+            batch.close()
+        if not is_exhausted or len(batch.offsets) >= _MAX_FILES or (batch.offsets and not batch.lines):
+            batch.is_full = True
+            break
+    return batch
+
+
+def count_beyond(path: Path, offset: int, *, is_finished: bool = False, selector: Selector = ALL) -> int:
+    """Return the number of events for `selector` captured beyond `offset`, including those recorded as dropped.
+
+    `is_finished`: the caller knows that the writer is gone, because it holds the file's lock.
+    """
+    try:
+        descriptor = open_private(path, os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        is_finished = is_finished or _is_finished(descriptor)
+        return sum(_count(block, selector) for block, _ in _blocks(descriptor, offset, is_finished=is_finished))
+    finally:
+        close_locked(descriptor)
+
+
+@contextmanager
+def finished(path: Path) -> Iterator[int | None]:
+    """Hold the lock of a finished file; yield its size in bytes, or None while it is being written or is gone."""
+    try:
+        descriptor = open_private(path, os.O_RDONLY)
+    except OSError:
+        yield None
+        return
+    try:
+        yield os.fstat(descriptor).st_size if try_lock(descriptor) else None
+    finally:
+        close_locked(descriptor)
+
+
+def _is_finished(descriptor: int) -> bool:
+    """Return whether the writer of an open file is gone; False on a file system without locks."""
+    try:
+        return try_lock(descriptor, shared=True)
+    except OSError:
+        return False
+
+
+def _fill(
+    batch: Batch,
+    descriptor: int,
+    name: str,
+    offset: int,
+    max_lines: int,
+    max_bytes: int,
+    selector: Selector,
+    *,
+    is_finished: bool,
+) -> bool:
+    """Add the lines of one file to the batch; return False as soon as the batch is full."""
+    for block, start in _blocks(descriptor, offset, is_finished=is_finished):
+        lines = block.split(b"\n")
+        lines.pop()  # the empty text after the last newline
+        fitting = lines[: selector.prefix_length(lines, max_lines - len(batch.lines))]
+        size = sum(map(len, fitting)) + len(fitting)
+        while fitting and batch.bytes + size > max_bytes and (batch.lines or len(fitting) > 1):
+            size -= len(fitting.pop()) + 1
+        if fitting:
+            _add_lines(batch, fitting, block[:size], selector)
+            batch.offsets[name] = start + size
+        if len(fitting) < len(lines):
+            return False
+    return True
+
+
+def _count(block: bytes, selector: Selector) -> int:
+    lines = block.count(b"\n")
+    if selector.job_filter is None and _has_only_events(block, lines):
+        return lines
+    batch = Batch()
+    _add_lines(batch, block.split(b"\n")[:-1], block, selector)
+    return len(batch.lines) + batch.dropped.total()
+
+
+def _has_only_events(block: bytes, lines: int) -> bool:
+    """Return whether all lines of a block are events: counting the separators costs a tenth of checking every line."""
+    return block.startswith(_EVENT_PREFIX) and block.endswith(b"}\n") and block.count(_BETWEEN_EVENTS) == lines - 1
+
+
+def _add_lines(batch: Batch, lines: list[bytes], block: bytes, selector: Selector) -> None:
+    """Add the selected events to the batch, and count the others. `block` is the same lines as bytes of the file."""
+    has_only_events = _has_only_events(block, len(lines))
+    if has_only_events and selector.job_filter is None:
+        batch.lines += lines
+        batch.bytes += len(block)
+        return
+    for line in lines:
+        if has_only_events or _is_event(line):
+            if selector.wants(line):
+                batch.lines.append(line)
+                batch.bytes += len(line) + 1
+            else:
+                batch.skipped += 1
+        elif line.startswith(selector.prefix) and _is_event(event := line[len(selector.prefix) : -1]):
+            batch.lines.append(event)
+            batch.bytes += len(event) + 1
+        elif line.startswith(ADDRESS_PREFIX) and not line.startswith(selector.prefix):
+            continue
+        else:
+            batch.dropped.update(_drops_in(line, selector))
+
+
+def _is_event(line: bytes) -> bool:
+    return line.startswith(_EVENT_PREFIX) and line.endswith(b"}")
+
+
+def _drops_in(line: bytes, selector: Selector) -> Counter[str]:
+    """Return the dropped events that a line records, by reason; a line that records none counts as a corrupt event."""
+    if line.startswith(DROP_PREFIX):
+        try:
+            record = json.loads(line)
+            if record.get("for") not in (None, selector.destination):
+                return Counter()
+            return Counter({str(reason): checked_int(count) for reason, count in record["dropped"].items()})
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            pass
+    return Counter(corrupt=1)
+
+
+def _blocks(descriptor: int, offset: int, *, is_finished: bool) -> Iterator[tuple[bytes, int]]:
+    """Yield blocks of whole lines, each line ended by a newline, and the offset of each block.
+
+    A blank line replaces the torn end of a file whose writer is gone, and a line that is too long to be one of ours:
+    what can't be read must not be taken for an event because of how it happens to end.
+    """
+    if not 0 <= offset <= os.fstat(descriptor).st_size:
+        offset = 0  # an offset of another file: sending again is safe, skipping is not
+    rest, is_too_long = b"", False
+    while chunk := os.pread(descriptor, _CHUNK_BYTES, offset + len(rest)):
+        rest += chunk
+        if is_too_long and (end := rest.find(b"\n") + 1):
+            yield _blank(end), offset
+            offset, rest, is_too_long = offset + end, rest[end:], False
+        if end := rest.rfind(b"\n") + 1:
+            yield rest[:end], offset
+            offset, rest = offset + end, rest[end:]
+        elif is_too_long or len(rest) > _MAX_LINE_BYTES:
+            offset, rest, is_too_long = offset + len(rest), b"", True
+    if is_finished and (rest or is_too_long):
+        size = max(len(rest), 1)
+        yield _blank(size), offset + len(rest) - size
+
+
+def _blank(size: int) -> bytes:
+    return b" " * (size - 1) + b"\n"

@@ -1,0 +1,91 @@
+"""A segment: one file of the journal while it is written. Its only writer holds its lock for as long as it lives."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+
+from sluice_agent.async_exceptions import is_asynchronous
+from sluice_agent.transport.journal.directory import SUFFIX, check_directory, open_private
+from sluice_agent.transport.journal.flock import close_locked, identity, try_lock
+
+_MAX_SEGMENT_BYTES = 4_000_000  # bytes
+# Segments of live writers can't be evicted: an eighth of the limit is left for them. Up to 8 writers take a 128th each,
+# together a sixteenth, and 56 more a 1024th each, together less than another sixteenth. So an evicted segment is only a
+# small part of the journal.
+_FEW_WRITERS = 8  # writers
+_SHARES_OF_FEW = 128
+_SHARES_OF_MANY = 1024
+_MAX_AGE = 60.0  # seconds: so that the space of delivered events is freed while their process lives
+_CHECK_EVERY = 1.0  # seconds between two checks whether the file still has a name
+
+
+def segment_limit(directory_limit: int, writers: int) -> int:
+    """Return the maximal size of a segment in bytes, where so many writers, the caller included, have segments.
+
+    Writers that call this at the same moment can't see the others: one without a segment passes the number for many.
+    """
+    return min(_MAX_SEGMENT_BYTES, directory_limit // (_SHARES_OF_FEW if writers <= _FEW_WRITERS else _SHARES_OF_MANY))
+
+
+class SegmentWriter:
+    """An open segment of one lane, of `limit` bytes; `writer_id` is in its name. Raises OSError on failure."""
+
+    def __init__(self, directory: Path, lane: str, writer_id: str, limit: int, now: float) -> None:
+        self.room = limit
+        """The number of bytes that may still be written. The first line may be longer."""
+        self._created_at = now
+        self._owner = os.getpid()
+        self.due_at = now + _CHECK_EVERY
+        """The monotonic time from which `unlinked_lines` and `should_rotate` should be called."""
+        self._size = 0
+        self._lines_since_check = 0
+        name = f"{time.time_ns():020d}-{lane}-{os.getpid()}-{writer_id}{SUFFIX}"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_directory(directory)
+        # A reader must never meet the file unlocked while we live: it would take it for finished, and remove it.
+        hidden, self._path = directory / f".{name}", directory / name
+        self._descriptor = open_private(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+        try:
+            self._opened = identity(self._descriptor)
+            try_lock(self._descriptor)
+            hidden.rename(self._path)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def write(self, line: bytes) -> None:
+        """Append `line` whole, or not at all. Raises OSError on failure."""
+        written = os.write(self._descriptor, line)
+        if written != len(line):
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += written
+        self.room -= written
+        self._lines_since_check += 1
+
+    def should_rotate(self, now: float, size: int) -> bool:
+        """Return whether the file has no room for `size` bytes more, or is old enough to be finished."""
+        return (size > self.room and self._size > 0) or now - self._created_at >= _MAX_AGE
+
+    def unlinked_lines(self) -> int:
+        """Return the number of lines written since the last check, if the file was removed meanwhile; else 0."""
+        lines, self._lines_since_check = self._lines_since_check, 0
+        self.due_at = time.monotonic() + _CHECK_EVERY
+        return 0 if os.fstat(self._descriptor).st_nlink else max(lines, 1)
+
+    def close(self) -> None:
+        """Finish the file. An empty one is removed: a full disk would collect them."""
+        if not self._size:
+            try:
+                self._path.unlink()
+            except OSError as error:
+                if is_asynchronous(error):
+                    raise
+        self.close_descriptor()
+
+    def close_descriptor(self) -> None:
+        """Close the file. In a forked child this closes the copy: the parent goes on writing."""
+        close_locked(self._descriptor, self._owner, self._opened)

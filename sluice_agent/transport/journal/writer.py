@@ -1,0 +1,154 @@
+"""The writing side of the journal: each process appends whole lines to its own segments, with one `write` a line.
+
+No thread, no connection, and one lock, which `forget` replaces in a forked child. A written line outlives the death of
+any process. Nothing here raises: an event that can't be written is counted by reason, and the counts are written as a
+line as soon as writing works again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from sluice_agent.async_exceptions import is_asynchronous
+from sluice_agent.log import warn_limited
+from sluice_agent.transport.journal.directory import EVENTS, LANES, count_writers, file_sizes
+from sluice_agent.transport.journal.reader import DROP_PREFIX
+from sluice_agent.transport.journal.retention import EvictedEvents, ensure_room
+from sluice_agent.transport.journal.segment import SegmentWriter, segment_limit
+
+_MANY_WRITERS = 64  # assumed for a process's first segment: it can't see the writers that start at the same time
+_RETRY_AFTER = 1.0  # seconds until a directory that is full, or can't be written, is tried again
+
+
+class Journal:
+    """This process's writer. `append` and `drop` may be called from any thread, greenlet or signal handler."""
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self.directory = directory
+        self.unwritten: Counter[str] = Counter()
+        """The numbers of events dropped here that are not yet written to the journal, by reason."""
+        self._max_bytes = max_bytes
+        self._lock = threading.RLock()  # re-entrant: an OS signal handler may publish in the middle of an append
+        self._segments: dict[str, SegmentWriter] = {}
+        self._writer_id = _new_writer_id()
+        self._refusing_until = 0.0
+        self._refusal = "disk"
+
+    def append(self, line: bytes, lane: str = EVENTS) -> None:
+        """Write one event; `line` is without its newline."""
+        with self._lock:
+            if self.unwritten:
+                self._write_drops()
+            if not self._write(line, lane):
+                self.unwritten[self._refusal] += 1
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether an `append` would now be refused: the directory was just full, or could not be written."""
+        return time.monotonic() < self._refusing_until
+
+    def drop(self, reason: str) -> None:
+        """Count a captured event as dropped."""
+        with self._lock:
+            self.unwritten[reason] += 1
+            self._write_drops()
+
+    def close(self) -> None:
+        """Finish this process's segments. A later `append` starts new ones."""
+        with self._lock:
+            self._refusing_until = 0.0  # this may be the last chance to write the counts of dropped events
+            self._write_drops()
+            self._close_segments()
+
+    def forget(self) -> None:
+        """Start anew in a forked child: the parent keeps its segments and counts."""
+        self._lock = threading.RLock()
+        self.unwritten = Counter()
+        self._writer_id = _new_writer_id()
+        while self._segments:
+            self._segments.popitem()[1].close_descriptor()
+
+    def _write(self, line: bytes, lane: str) -> bool:
+        now = time.monotonic()
+        if now < self._refusing_until:
+            return False
+        try:
+            segment = self._segments.get(lane)
+            if segment is None or now >= segment.due_at or len(line) >= segment.room:
+                segment = self._next_segment(lane, now, len(line) + 1)
+            if segment is None:
+                return False
+            segment.write(line + b"\n")
+        except OSError as error:
+            if is_asynchronous(error):  # such as a TimeoutError from a signal handler
+                raise
+            self._close_segments()
+            self._refuse("disk", now)
+            condition = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"can't be written ({error})"
+            warn_limited("journal", "The disk under %s %s: events are dropped and counted.", self.directory, condition)
+            return False
+        return True
+
+    def _next_segment(self, lane: str, now: float, size: int) -> SegmentWriter | None:
+        """Return a segment for `size` bytes: the present one or a new one; None while the directory is full."""
+        segment = self._segments.get(lane)
+        if segment is not None:
+            unlinked_lines = segment.unlinked_lines()
+            if unlinked_lines:
+                self.unwritten["folder_removed"] += unlinked_lines
+            elif not segment.should_rotate(now, size):
+                return segment
+            self._segments.pop(lane).close()
+        sizes = file_sizes(self.directory)
+        limit = segment_limit(self._max_bytes, count_writers(sizes) if segment is not None else _MANY_WRITERS)
+        segment = self._segments[lane] = SegmentWriter(self.directory, lane, self._writer_id, limit, now)
+
+        def record_evicted(counts: EvictedEvents) -> None:
+            warn_limited(
+                "journal", "The journal in %s is full: its oldest events are dropped and counted.", self.directory
+            )
+            lines = (_drop_line({"journal_full": events}, destination) for destination, events in counts.items())
+            try:
+                segment.write(b"".join(line + b"\n" for line in lines))
+            except OSError as error:
+                if is_asynchronous(error):
+                    raise
+                self.unwritten["journal_full"] += max(counts.values())
+
+        if not ensure_room(self.directory, self._max_bytes, record_evicted, sizes, max(size - limit, 0)):
+            self._segments.pop(lane).close()
+            self._refuse("journal_full", now)
+            warn_limited("journal", "The journal in %s is full: new events are dropped and counted.", self.directory)
+            return None
+        return segment
+
+    def _refuse(self, reason: str, now: float) -> None:
+        self._refusing_until = now + _RETRY_AFTER
+        self._refusal = reason
+
+    def _write_drops(self) -> None:
+        counts, self.unwritten = self.unwritten, Counter()
+        if counts and not self._write(_drop_line(counts), EVENTS):
+            self.unwritten.update(counts)
+
+    def _close_segments(self) -> None:
+        for lane in LANES:
+            if lane in self._segments:
+                self._segments.pop(lane).close()
+
+
+def _new_writer_id() -> str:
+    """Return an id that separates our segments from those of a process with the same pid in another container."""
+    return secrets.token_hex(4)
+
+
+def _drop_line(counts: Mapping[str, int], destination: str = "") -> bytes:
+    """Return the line that records dropped events by reason, for one destination or for all."""
+    return DROP_PREFIX + json.dumps(counts).encode() + (f',"for":"{destination}"}}' if destination else "}").encode()
