@@ -12,11 +12,12 @@ from celery import Celery, signals
 
 from sluice_agent.globs import matcher
 from sluice_agent.lifecycle.redaction import Redact, guarded_redact
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.shortfalls import SHORTFALLS
 from sluice_agent.signals.backend_failures import patch_backend_failures
 from sluice_agent.signals.cold_shutdown import ColdShutdown
-from sluice_agent.signals.context import Sink, guarded_receiver
 from sluice_agent.signals.failing_hooks import patch_failing_hooks
+from sluice_agent.signals.guard import guarded_receiver
 from sluice_agent.signals.handover import patch_handover
 from sluice_agent.signals.lost_after_success import patch_stored_successes
 from sluice_agent.signals.main_process import MainProcess

@@ -15,7 +15,8 @@ from celery.worker import WorkController
 from celery.worker import state as worker_state
 
 from sluice_agent.lifecycle import agent_fields
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.patching import patch_method
 
 _TASK_SENT = "task-sent"

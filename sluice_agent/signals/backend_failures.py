@@ -13,7 +13,8 @@ from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker.request import Request
 
 from sluice_agent.lifecycle import transitions
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.outcome import Outcome, Report, outcome_of
 from sluice_agent.signals.patching import patch_method
 

@@ -15,9 +15,10 @@ from billiard.pool import ApplyResult
 from celery.worker import state as worker_state
 from celery.worker.request import Request
 
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.transitions import CUT_OFF_REASON, Transition
 from sluice_agent.model import JobState
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.outcome import Outcome, Report
 from sluice_agent.signals.patching import patch_method
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from celery.app.trace import TraceInfo
 
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.outcome import is_reported, mark_reported
 from sluice_agent.signals.patching import patch_method
 

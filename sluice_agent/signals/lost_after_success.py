@@ -11,8 +11,9 @@ from typing import Any
 
 from celery.worker.request import Request
 
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import seconds_from_iso, timestamp
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.outcome import SUCCEEDED, Report
 from sluice_agent.signals.patching import patch_method
 

@@ -12,9 +12,10 @@ from celery.worker.request import Request
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import Extensions, JobEvents
 from sluice_agent.lifecycle.identity import publication_of
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
 from sluice_agent.model import JobState
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.header import CREATED_AT, PUBLISHED_AT, REPLACEMENTS, RUN
 from sluice_agent.signals.message import facts_of, max_retries_of
 from sluice_agent.signals.outcome import Outcome, is_reported, outcome_of

@@ -12,8 +12,9 @@ import time
 
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.identity import is_named_by
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.model import JobState
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.outcome import error_text, format_traceback
 from sluice_agent.signals.reported import ReportedVerdicts
 from sluice_agent.signals.run import Run

@@ -19,9 +19,9 @@ from celery.worker.request import Request
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.identity import publication_of
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
 from sluice_agent.signals.agent_marks import mark_next_task_sent
-from sluice_agent.signals.context import Sink
 from sluice_agent.signals.header import (
     CREATED_AT,
     PERIODIC_TASK,

@@ -10,7 +10,8 @@ from celery import Task
 from celery._state import get_current_task
 from celery.backends.base import Backend
 
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.run import current_run
 from sluice_agent.signals.task_process import TaskProcess

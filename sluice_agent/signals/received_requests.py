@@ -14,7 +14,8 @@ from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.transport.virtual import Message as VirtualMessage
 
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.header import HEADER, PROCESS, RUN, read_header
 from sluice_agent.signals.patching import patch_method
 

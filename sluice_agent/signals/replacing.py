@@ -14,7 +14,8 @@ from typing import Any
 from celery import Task
 from celery.utils.functional import maybe_list
 
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.header import CREATED_AT, REPLACEMENTS, replacements, successors
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.run import current_agent_header

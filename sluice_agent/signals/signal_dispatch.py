@@ -11,7 +11,7 @@ from typing import Any
 from celery.app import trace
 
 from sluice_agent.async_exceptions import interrupted
-from sluice_agent.signals.context import Interruption
+from sluice_agent.signals.guard import Interruption
 
 
 def pass_interruptions(signal: Any, receiver: Callable[..., Interruption | None], *, raises: bool) -> None:

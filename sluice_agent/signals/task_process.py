@@ -15,10 +15,10 @@ from celery.exceptions import Ignore, Reject, Retry
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import Extensions, JobEvents
 from sluice_agent.lifecycle.identity import is_named_by
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_of_ns
 from sluice_agent.model import JobState
 from sluice_agent.signals.batches import jobs_in, outcome_in_batch
-from sluice_agent.signals.context import Sink
 from sluice_agent.signals.header import PROCESS, RUN
 from sluice_agent.signals.message import facts_of, max_retries_of
 from sluice_agent.signals.missing_verdicts import MissingVerdicts

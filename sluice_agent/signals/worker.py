@@ -17,10 +17,11 @@ import kombu
 from celery.worker import state as worker_state
 
 from sluice_agent.lifecycle.encoding import WorkerFields, WorkerMetadata, pool_name, worker_event
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.log import warn_limited
 from sluice_agent.model import WorkerState
 from sluice_agent.signals.agent_marks import AgentMarks
-from sluice_agent.signals.context import Sink, guarded
+from sluice_agent.signals.guard import guarded
 
 _POLL_INTERVAL = 1.0  # seconds between two checks of the load; changes in between are not reported
 

@@ -1,0 +1,1 @@
+"""Delivery of the journal to its destinations, over HTTP."""

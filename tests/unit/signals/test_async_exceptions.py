@@ -16,8 +16,9 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
 from sluice_agent.async_exceptions import interrupted, is_asynchronous
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.model import cut_to
-from sluice_agent.signals.context import Sink, guarded_receiver
+from sluice_agent.signals.guard import guarded_receiver
 
 Steps = dict[str, list[dict[str, Any]]]
 
@@ -134,7 +135,8 @@ def test_a_handler_that_is_entered_within_itself_ends() -> None:
 def test_greenlets_are_distinguished_if_threads_are_patched_after_our_import(patching: str, waiting: str) -> None:
     """While a hook waits, other handlers begin: taken for nested calls of one handler, their events are dropped."""
     code = f"""
-from sluice_agent.signals.context import Sink, guarded_receiver
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.guard import guarded_receiver
 {patching}
 import time
 dropped = []

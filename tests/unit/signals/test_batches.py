@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 from celery.app.task import Context
 
-from sluice_agent.signals.context import Sink
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.missing_verdicts import MissingVerdicts
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.reported import ReportedVerdicts

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from celery import Celery
 from celery.concurrency.prefork import TaskPool
 
-from sluice_agent.signals.context import Sink
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.worker import WorkerProcess
 
 CONNECTION = "6f1a4f0e-8f57-4f6e-9d53-0a5d2f0b6c11"

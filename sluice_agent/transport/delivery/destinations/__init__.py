@@ -1,0 +1,1 @@
+"""The endpoints that events are sent to, a file each."""

@@ -1,4 +1,4 @@
-"""The `Sink` that every handler of this package gets, and the guard that keeps our exceptions from the host."""
+"""The guard around every handler of this package, which keeps our exceptions from the host."""
 
 from __future__ import annotations
 
@@ -9,29 +9,12 @@ from functools import wraps
 from typing import ParamSpec
 
 from sluice_agent.async_exceptions import interrupted, is_ours
-from sluice_agent.lifecycle.redaction import Redact
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.log import logger, warn_limited
 
 P = ParamSpec("P")
 
 _MAX_DEPTH = 3  # nested calls of one handler: the first, one from a hook in it, one from an OS signal in that
-
-
-@dataclass(frozen=True, slots=True)
-class Sink:
-    """The destination of events, and the settings by which they are made.
-
-    `emit` takes an event, as the line that is sent; `drop` counts one that could not be made, by reason.
-    """
-
-    emit: Callable[[bytes], None]
-    drop: Callable[[str], None]
-    connection_id: str
-    is_ignored: Callable[[str], bool]
-    redact: Redact | None
-    """The function that arguments and results pass through; None: they are not captured."""
-    can_keep: Callable[[], bool] = lambda: True
-    """True if an event that is emitted now can be written to the journal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,25 @@
+"""The `Sink` that an observer passes its events to, with the settings by which they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sluice_agent.lifecycle.redaction import Redact
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """The destination of events, and the settings by which they are made.
+
+    `emit` takes an event, as the line that is sent; `drop` counts one that could not be made, by reason.
+    """
+
+    emit: Callable[[bytes], None]
+    drop: Callable[[str], None]
+    connection_id: str
+    is_ignored: Callable[[str], bool]
+    redact: Redact | None
+    """The function that arguments and results pass through; None: they are not captured."""
+    can_keep: Callable[[], bool] = lambda: True
+    """True if an event that is emitted now can be written to the journal."""
