@@ -1,6 +1,6 @@
 """Groups of tests that pytest-xdist runs in the same process, because they share servers that are slow to start.
 
-Each of its processes has its own servers and runs its own stages. Without the groups each would start a RabbitMQ, and
+Each of its processes has its own servers and runs the table itself. Without the groups each would start a RabbitMQ, and
 run the same tables as the others.
 """
 
@@ -21,10 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(test: pytest.Function) -> str:
-    """Return the test's group: one for each stage (RabbitMQ's share one), one for other RabbitMQ tests; else empty."""
+    """Return the test's group: one for each run of the table (RabbitMQ's share one), one for other RabbitMQ tests, or ''."""
     params = test.callspec.params if hasattr(test, "callspec") else {}
     for fixture, value in params.items():
-        if fixture in {"played", "watched"}:
+        if fixture in {"table_run", "monitored_run"}:
             broker, pool = value
             return f"rabbitmq-{fixture}" if broker.startswith("rabbitmq") else f"{test.module.__name__}-{broker}-{pool}"
     brokers = [value for value in params.values() if isinstance(value, str) and value.startswith("rabbitmq")]

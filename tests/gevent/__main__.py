@@ -8,7 +8,7 @@ import sys
 from gevent import monkey
 
 monkey.patch_all()
-os.environ["SLUICE_TEST_INSTALL"] = "0"  # `played` installs the agent, once the endpoint is known
+os.environ["SLUICE_TEST_INSTALL"] = "0"  # `table_run` installs the agent, once the endpoint is known
 
 import pytest  # noqa: E402 - after the patch
 

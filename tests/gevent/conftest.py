@@ -13,8 +13,15 @@ from gevent import monkey
 
 from tests.integration.outcomes.app import app
 from tests.integration.outcomes.send import possible_rows
-from tests.integration.outcomes.stage import CONCURRENCY, REPORT_TIMEOUT, Played, agent_env, all_reported, played_by
 from tests.integration.outcomes.table import GEVENT, Outcome
+from tests.integration.outcomes.table_run import (
+    CONCURRENCY,
+    REPORT_TIMEOUT,
+    TableRun,
+    agent_env,
+    all_reported,
+    collect_run,
+)
 from tests.support.brokers import redis_broker
 from tests.support.endpoint import Endpoint
 from tests.support.fixtures import redis_server  # noqa: F401 - a fixture
@@ -28,7 +35,7 @@ def rows() -> list[Outcome]:
 
 
 @pytest.fixture(scope="session")
-def played(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:  # noqa: F811
+def table_run(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TableRun]:  # noqa: F811
     """The whole table, run once in this process."""
     assert monkey.is_module_patched("threading"), "run by: python -m tests.gevent"
     import sluice_agent
@@ -44,13 +51,13 @@ def played(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
             start_worker(app, pool=GEVENT, concurrency=CONCURRENCY, perform_ping_check=False, hostname="gevent@test"),
             ThreadPoolExecutor(CONCURRENCY) as threads,
         ):
-            playable = sorted(rows(), key=lambda row: row.blocks)
-            ids = dict(zip([row.name for row in playable], threads.map(lambda row: row.send(), playable), strict=True))
+            sendable = sorted(rows(), key=lambda row: row.blocks)
+            ids = dict(zip([row.name for row in sendable], threads.map(lambda row: row.send(), sendable), strict=True))
             deadline = time.monotonic() + REPORT_TIMEOUT
             while time.monotonic() < deadline and not all_reported(endpoint, broker, GEVENT, ids):
                 time.sleep(POLL_SECONDS)
         sluice_agent.flush(10)
-        yield played_by(endpoint, broker, GEVENT, ids, lambda *_: "")
+        yield collect_run(endpoint, broker, GEVENT, ids, lambda *_: "")
     finally:
         sluice_agent.shutdown()
         endpoint.close()

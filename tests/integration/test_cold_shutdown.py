@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.outcomes.held import BEGUN, HeldJob
+from tests.integration.outcomes.running_job import BEGUN, RunningJob
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.worker import WorkerProcess
@@ -24,7 +24,7 @@ def test_a_pool_that_never_stops(
 ) -> None:
     """Celery hangs until the user kills it: the job's outcome must be reported before, or it would be lost."""
     worker = start_worker(concurrency=1, env={"POOL_HANGS": "1"})
-    job = HeldJob(producer(), tmp_path, endpoint, task)
+    job = RunningJob(producer(), tmp_path, endpoint, task)
     worker.kill(signal.SIGQUIT)
     end = "cancelled" if task == "hold" else "queued"
     job.wait_for_walk(f"{BEGUN} {end}", "it is active for ever", worker.tail)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.outcomes.held import HeldJob, walk_of
+from tests.integration.outcomes.running_job import RunningJob, walk_of
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.sidecar import Sidecar
@@ -73,10 +73,10 @@ def test_a_worker_that_is_killed_and_one_whose_agent_can_not_write(
 ) -> None:
     """No agent reports the outcome of a dead worker's job, nor anything of a worker without a journal."""
     worker = start_worker(broker="redis", pool="threads", concurrency=1, args=["-E"])
-    held = HeldJob(producer("redis"), tmp_path, endpoint)
-    held.wait_for_walk("queued active")
+    job = RunningJob(producer("redis"), tmp_path, endpoint)
+    job.wait_for_walk("queued active")
     worker.kill()
-    wait_until(lambda: walk_of(monitor_endpoint, held.id) == "unknown", 30, "its death is not reported", sidecar.tail)
+    wait_until(lambda: walk_of(monitor_endpoint, job.id) == "unknown", 30, "its death is not reported", sidecar.tail)
     assert monitor_endpoint.workers()[worker.hostname][-1]["worker"]["state"] == "offline"
 
     (no_directory := tmp_path / "a file").touch()

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.outcomes.held import BEGUN, HeldJob
+from tests.integration.outcomes.running_job import BEGUN, RunningJob
 from tests.integration.outcomes.send import version
-from tests.integration.outcomes.stage import walk_of_events
 from tests.integration.outcomes.table import POOLS, PREFORK, SOLO
+from tests.integration.outcomes.table_run import walk_of_events
 from tests.integration.outcomes.workers import ENDINGS_OF_WORKERS, Ending, cold, faults, soft, warm
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
@@ -51,7 +51,7 @@ def test_end_of_a_worker(
     worker = start_worker(broker=broker, pool=pool, concurrency=1, conf=row.conf, args=["-E"], agent=False)
     sidecar = start_sidecar(broker)
     begun = "queued" if pool == SOLO else BEGUN  # a solo worker sends its events when the job has ended
-    job = HeldJob(producer(broker, conf=SENT, agent=False), tmp_path, endpoint, row.task, begun)
+    job = RunningJob(producer(broker, conf=SENT, agent=False), tmp_path, endpoint, row.task, begun)
     job.wait_for_walk(begun, context=sidecar.tail)  # until it has inspected the worker, the monitor reports nothing
     row.drive(worker, job)
     expected = row.monitor_walk(pool, version(), broker)

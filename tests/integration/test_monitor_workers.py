@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.outcomes.held import HeldJob
+from tests.integration.outcomes.running_job import RunningJob
 from tests.support import heartbeats
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
@@ -79,7 +79,7 @@ def test_a_killed_worker(
     """A user must see it offline, and its job unknown until it runs again."""
     start_sidecar(broker)
     worker = start_worker(broker=broker, concurrency=1, args=["-E"], agent=False)
-    job = HeldJob(producer(broker, agent=False), tmp_path, endpoint, "hold_late")
+    job = RunningJob(producer(broker, agent=False), tmp_path, endpoint, "hold_late")
     job.wait_for_walk("queued active")
     worker.kill()
     job.wait_for_walk("queued active unknown", context=worker.tail)

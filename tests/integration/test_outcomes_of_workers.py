@@ -11,10 +11,10 @@ from pathlib import Path
 import kombu
 import pytest
 
-from tests.integration.outcomes.held import BEGUN, HeldJob, runs_of, walk_of
+from tests.integration.outcomes.running_job import BEGUN, RunningJob, runs_of, walk_of
 from tests.integration.outcomes.send import version
-from tests.integration.outcomes.stage import walk_of_events
 from tests.integration.outcomes.table import GEVENT, POOLS, PREFORK, SOLO
+from tests.integration.outcomes.table_run import walk_of_events
 from tests.integration.outcomes.workers import (
     ENDED,
     ENDINGS_OF_WORKERS,
@@ -62,7 +62,7 @@ def test_end_of_a_worker(
 ) -> None:
     """A user who deploys, scales down or runs out of memory must see the outcome of the jobs that ran meanwhile."""
     worker = start_worker(broker=broker, pool=pool, concurrency=1, conf=row.conf)
-    job = HeldJob(producer(broker), tmp_path, endpoint, row.task)
+    job = RunningJob(producer(broker), tmp_path, endpoint, row.task)
     row.drive(worker, job)
     expected = row.walk(pool, version(), broker)
     is_reported = lambda: walk_of_events(endpoint.jobs()[job.id]) == expected  # noqa: E731 - short
@@ -121,7 +121,7 @@ def test_broker_restarted(
     try:
         worker = start_worker(broker=location, concurrency=1)
         sender = producer(location)
-        job = HeldJob(sender, tmp_path, endpoint, task)
+        job = RunningJob(sender, tmp_path, endpoint, task)
         server.stop()
         wait_until(lambda: "Connection to broker lost" in worker.logs(), 20, "the worker did not notice", worker.tail)
         job.release()
@@ -165,14 +165,14 @@ def test_two_workers(
     one_by_one = {"worker_prefetch_multiplier": 1}
     workers = [start_worker(concurrency=1, env=env, conf=one_by_one) for env in envs]
     sender = producer()
-    held = []
+    jobs = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        held.append(HeldJob(sender, tmp_path / name, endpoint, "hold_late"))
-    for job in held:
+        jobs.append(RunningJob(sender, tmp_path / name, endpoint, "hold_late"))
+    for job in jobs:
         job.release()
         job.wait_for_walk(ENDED)
-    ran = {endpoint.jobs()[job.id][-1]["job"]["workerId"] for job in held}
+    ran = {endpoint.jobs()[job.id][-1]["job"]["workerId"] for job in jobs}
     assert ran == {worker.hostname for worker in workers}
     assert workers[0].terminate().code == 0
     last = sender.send("add", 1, 2)

@@ -8,8 +8,8 @@ from celery import chain, chord, group
 from celery.canvas import StampingVisitor
 
 from tests.integration import tasks
+from tests.integration.outcomes.senders import call, first_of, last_of, linked, published_by_a_task
 from tests.integration.outcomes.table import ALL, Outcome
-from tests.integration.outcomes.ways import call, first_of, last_of, linked, published_by_a_task
 
 
 class Stamping(StampingVisitor):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from celery import chain
 
 from tests.integration import tasks
+from tests.integration.outcomes.senders import call, first_of, last_of, terminated, with_a_new_file
 from tests.integration.outcomes.table import ALL, EVENTLET, GEVENT, PREFORK, SOLO, THREADS, Outcome
-from tests.integration.outcomes.ways import call, first_of, last_of, terminated, with_a_new_file
 
 PREFORK_ONLY: dict[str, str | None] = {THREADS: None, SOLO: None, GEVENT: None, EVENTLET: None}
 UNKNOWN_END = "queued active unknown"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from tests.integration import tasks
-from tests.integration.outcomes.table import ALL, Outcome
-from tests.integration.outcomes.ways import (
+from tests.integration.outcomes.senders import (
     BEAT_ENTRY,
     HELD_SECONDS,
     by_an_app_with,
@@ -17,6 +16,7 @@ from tests.integration.outcomes.ways import (
     revoked_while_held,
     to_no_broker,
 )
+from tests.integration.outcomes.table import ALL, Outcome
 
 QUEUE = tasks.app.conf.task_default_queue
 NO_EVENTS = {ALL: ""}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.outcomes.held import BEGUN, HeldJob, walk_of
 from tests.integration.outcomes.rules import FINAL, missing_extensions, violations
+from tests.integration.outcomes.running_job import BEGUN, RunningJob, walk_of
 from tests.integration.outcomes.table import (
     ALL,
     EVENTLET,
@@ -44,7 +44,7 @@ class Ending(ExpectedWalks):
 
     name: str
     description: str
-    drive: Callable[[WorkerProcess, HeldJob], None]
+    drive: Callable[[WorkerProcess, RunningJob], None]
     walks: Mapping[str, str | None]
     task: str = "hold"
     conf: Mapping[str, Any] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Ending(ExpectedWalks):
     monitor_walks: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def warm(worker: WorkerProcess, job: HeldJob) -> None:
+def warm(worker: WorkerProcess, job: RunningJob) -> None:
     """Shut down; the worker waits for the job."""
     worker.kill(signal.SIGTERM)
     wait_until(lambda: "Warm shutdown" in worker.logs(), 10, "no warm shutdown", worker.tail)
@@ -62,7 +62,7 @@ def warm(worker: WorkerProcess, job: HeldJob) -> None:
     worker.process.wait(30)
 
 
-def soft(worker: WorkerProcess, job: HeldJob) -> None:
+def soft(worker: WorkerProcess, job: RunningJob) -> None:
     """Shut down; the worker waits for the job for a while, in which the job ends."""
     _kill_while_it_waits(worker, job, signal.SIGQUIT)
     wait_until(lambda: "Initiating Soft Shutdown" in worker.logs(), 10, "no soft shutdown", worker.tail)
@@ -70,7 +70,7 @@ def soft(worker: WorkerProcess, job: HeldJob) -> None:
     _wait_for_the_end(worker)
 
 
-def cold(worker: WorkerProcess, job: HeldJob) -> None:
+def cold(worker: WorkerProcess, job: RunningJob) -> None:
     """Shut down without waiting for the job; release it in the end, since some pools wait all the same."""
     _kill_while_it_waits(worker, job, signal.SIGQUIT)
     _wait_for_the_end(worker)
@@ -78,13 +78,13 @@ def cold(worker: WorkerProcess, job: HeldJob) -> None:
     _wait_for_the_end(worker)
 
 
-def cold_and_again(worker: WorkerProcess, job: HeldJob) -> None:
+def cold_and_again(worker: WorkerProcess, job: RunningJob) -> None:
     """Shut down without waiting for the job, and start the same worker again."""
     cold(worker, job)
     _start_again(worker, job)
 
 
-def killed_and_again(worker: WorkerProcess, job: HeldJob) -> None:
+def killed_and_again(worker: WorkerProcess, job: RunningJob) -> None:
     """Kill the worker's main process by SIGKILL, and start the same worker again."""
     _kill_while_it_waits(worker, job, signal.SIGKILL)
     job.release()
@@ -185,7 +185,7 @@ def faults(row: Ending, events: list[dict[str, Any]], worker: WorkerProcess, *, 
     return differences
 
 
-def _kill_while_it_waits(worker: WorkerProcess, job: HeldJob, signum: int) -> None:
+def _kill_while_it_waits(worker: WorkerProcess, job: RunningJob, signum: int) -> None:
     """Send the signal once the job is reported active. In a greenlet that still ran, Celery's handler would raise."""
     wait_until(lambda: job.walk() == job.begun, 20, "not active", worker.tail)
     worker.kill(signum)
@@ -198,7 +198,7 @@ def _wait_for_the_end(worker: WorkerProcess) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _start_again(worker: WorkerProcess, job: HeldJob) -> None:
+def _start_again(worker: WorkerProcess, job: RunningJob) -> None:
     """Start the worker again, and wait until a later job is reported: earlier events have arrived by then as well."""
     worker.start_again()
     later = job.sender.send("add", 1, 2)

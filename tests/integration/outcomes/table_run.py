@@ -1,4 +1,4 @@
-"""Runs the whole table on one broker and pool, with one worker, one endpoint and the producers."""
+"""Run the whole table on one broker and pool, with one worker, one endpoint and the producers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
-    """The events that were received while the table was played."""
+class TableRun:
+    """The events that were received during one run of the table."""
 
     broker: str
     pool: str
@@ -55,7 +55,7 @@ class Played:
         return walk_of_events(self.events.get(row.name, []))
 
 
-def play(broker: Broker, pool: str, directory: Path) -> Played:
+def run_table(broker: Broker, pool: str, directory: Path) -> TableRun:
     """Send every row that `pool` can run, wait until all are reported as expected or time is up, and end the worker."""
     endpoint = Endpoint()
     env = agent_env(endpoint, directory)
@@ -66,7 +66,7 @@ def play(broker: Broker, pool: str, directory: Path) -> Played:
         while time.monotonic() < deadline and not all_reported(endpoint, broker, pool, ids):
             time.sleep(POLL_SECONDS)
         worker.process.stop(grace=20.0)
-        return played_by(endpoint, broker, pool, ids, worker.tail)
+        return collect_run(endpoint, broker, pool, ids, worker.tail)
     finally:
         worker.teardown()
         endpoint.close()
@@ -83,15 +83,15 @@ def send_all(worker: WorkerProcess, env: dict[str, str], directory: Path) -> dic
     return ids
 
 
-def played_by(endpoint: Endpoint, broker: Broker, pool: str, ids: dict[str, str], log: Callable[[], str]) -> Played:
+def collect_run(endpoint: Endpoint, broker: Broker, pool: str, ids: dict[str, str], log: Callable[[], str]) -> TableRun:
     """Return the events that the endpoint received of the rows' jobs, whose ids are `ids`, and of others."""
     jobs = endpoint.jobs()
     events = {name: jobs.pop(external_id, []) for name, external_id in ids.items()}
-    return Played(broker.name, pool, broker.queue, events, jobs, endpoint.duplicates, endpoint.faults, log)
+    return TableRun(broker.name, pool, broker.queue, events, jobs, endpoint.duplicates, endpoint.faults, log)
 
 
 def agent_env(endpoint: Endpoint, directory: Path) -> dict[str, str]:
-    """Return the agent's settings for one play, and the directory in which rows may create files."""
+    """Return the agent's settings for one run of the table, and the directory in which rows may create files."""
     state = directory / "state"
     state.mkdir(mode=0o700, exist_ok=True)
     return {

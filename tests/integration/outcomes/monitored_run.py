@@ -1,4 +1,4 @@
-"""Runs the table with a monitor that receives Celery events: beside the workers' agents, or alone."""
+"""The table with a monitor that receives Celery events: beside the workers' agents, or alone."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.outcomes.send import version
-from tests.integration.outcomes.stage import (
+from tests.integration.outcomes.table import Outcome, Walk
+from tests.integration.outcomes.table_run import (
     APP,
     CONCURRENCY,
     REPORT_TIMEOUT,
     ROW_OF,
-    Played,
+    TableRun,
     agent_env,
     all_reported,
-    played_by,
+    collect_run,
     send_all,
     walk_of_events,
 )
-from tests.integration.outcomes.table import Outcome, Walk
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
 from tests.support.fixtures import WITHOUT_AGENT
@@ -35,11 +35,11 @@ Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """The events from the agents (none, if there are no agents) and from the monitor while the table was played."""
+class MonitoredRun:
+    """The events from the agents (none, if there are no agents) and from the monitor during one run of the table."""
 
-    by_agents: Played
-    by_monitor: Played
+    by_agents: TableRun
+    by_monitor: TableRun
     queues: dict[str, list[Event]]
     """The monitor's queue snapshots by queue name."""
     workers: list[Event]
@@ -50,8 +50,8 @@ class Watched:
         return row.monitor_walk(self.by_monitor.pool, version(), self.by_monitor.broker)
 
 
-def play_watched(broker: Broker, pool: str, directory: Path, *, agents: bool) -> Watched:
-    """Play the table on a worker with `-E`, with or without agents, until the monitor has reported all that it can."""
+def run_table_with_monitor(broker: Broker, pool: str, directory: Path, *, agents: bool) -> MonitoredRun:
+    """Run the table on a worker with `-E`, with or without agents, until the monitor has reported all that it can."""
     endpoints = agent_endpoint, monitor_endpoint = Endpoint(), Endpoint()
     env = agent_env(agent_endpoint, directory)
     sender_env = env if agents else {**env, **WITHOUT_AGENT}
@@ -116,9 +116,9 @@ def play_watched(broker: Broker, pool: str, directory: Path, *, agents: bool) ->
         finally:
             worker.teardown()
         assert sidecar.terminate() == 0, sidecar.tail()
-        return Watched(
-            played_by(agent_endpoint, broker, pool, ids, worker.tail),
-            played_by(monitor_endpoint, broker, pool, ids, sidecar.tail),
+        return MonitoredRun(
+            collect_run(agent_endpoint, broker, pool, ids, worker.tail),
+            collect_run(monitor_endpoint, broker, pool, ids, sidecar.tail),
             monitor_endpoint.queues(),
             [event for events in monitor_endpoint.workers().values() for event in events],
         )

@@ -1,4 +1,4 @@
-"""Ways to send a row: the functions return one that runs in a producer's process and returns the job's id."""
+"""Senders of rows: each function returns one, which runs in a producer's process and returns the job's id."""
 
 from __future__ import annotations
 

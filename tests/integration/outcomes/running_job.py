@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.integration.outcomes.stage import walk_of_events
+from tests.integration.outcomes.table_run import walk_of_events
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until
@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 BEGUN = "queued active"
 
 
-class HeldJob:
+class RunningJob:
     """A job that is active until it is released. `begun` is its walk until then."""
 
     def __init__(
