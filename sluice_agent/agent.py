@@ -12,23 +12,20 @@ from typing import Any
 from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.lifecycle.redaction import Redact
 from sluice_agent.log import warn_limited
-from sluice_agent.model import Event, EventType
+from sluice_agent.model import Event
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Stats
 from sluice_agent.transport.delivery.destinations.base import SLUICE, configured
 from sluice_agent.transport.journal.accounting import accounts, is_settled
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
-from sluice_agent.transport.journal.directory import EVENTS, VITALS, file_sizes
+from sluice_agent.transport.journal.directory import file_sizes
+from sluice_agent.transport.journal.line import EVENTS, VITAL_PREFIXES, VITALS
 
 BeforeSend = Callable[[Event], Event | None]
 
 EXIT_BUDGET = 5.0  # seconds that a process which exits may spend on delivery
 _RESIGN_TIMEOUT = 1.0  # of these, the seconds for handing the sampling of the queues over to another process
-
-_VITAL_TYPES = tuple(
-    f'{{"type":"{kind.value}"'.encode() for kind in (EventType.WORKER_HEARTBEAT, EventType.QUEUE_SNAPSHOT)
-)
 
 
 def off_reason(settings: Settings) -> str:
@@ -84,7 +81,7 @@ class Agent:
         if journal is None:
             process.drop("journal_unavailable")
             return
-        journal.append(event, VITALS if event.startswith(_VITAL_TYPES) else EVENTS)
+        journal.append(event, VITALS if event.startswith(VITAL_PREFIXES) else EVENTS)
         if process.shippers is None and process.may_ship:
             process.start_shippers()
 

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
-from sluice_agent.transport.journal.directory import EVENTS, journal_files
+from sluice_agent.transport.journal.directory import journal_files
+from sluice_agent.transport.journal.line import EVENTS
 from sluice_agent.transport.journal.lock import ShipLock, current_shipper
 from sluice_agent.transport.journal.reader import next_batch
 from tests.unit.transport.lines import CONNECTION, event, figures

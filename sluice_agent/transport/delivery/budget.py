@@ -11,35 +11,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 
 from sluice_agent.transport.journal.cursor import Cursor
+from sluice_agent.transport.journal.line import VITALS, Kind, kind_of
+from sluice_agent.transport.journal.selector import Selector
 
 _HEAD_START = 0.1  # of its share that a kind may use as the day begins: a small worker's events are never thinned
-
-
-class Kind(Enum):
-    """A kind of event: the reason under which it is dropped, and its share of the budget."""
-
-    HEARTBEAT = "budget_heartbeat", 0.6
-    QUEUE = "budget_queue", 0.75
-    PROGRESS = "budget_progress", 0.9
-    TRANSITION = "", 1.0
-
-    def __init__(self, reason: str, share: float) -> None:
-        self.reason = reason
-        self.share = share
-
-
-def kind_of(line: bytes) -> Kind:
-    """Return the kind of event of a journal line, by its first bytes. Busy and idle count as heartbeats."""
-    if line.startswith(b'{"type":"worker_heartbeat"'):
-        return Kind.HEARTBEAT
-    if line.startswith(b'{"type":"queue_snapshot"'):
-        return Kind.QUEUE
-    if line.startswith(b'{"type":"worker_state_change"'):
-        return Kind.HEARTBEAT if b'"state":"busy"' in line or b'"state":"idle"' in line else Kind.TRANSITION
-    return Kind.PROGRESS if b'"celeryState":"PROGRESS"' in line else Kind.TRANSITION
+_SHARES = {Kind.HEARTBEAT: 0.6, Kind.QUEUE: 0.75, Kind.PROGRESS: 0.9}  # of the budget, for kinds that are thinned out
 
 
 def may_send(spent: int, budget: int, fraction: float, kind: Kind) -> bool:
@@ -48,9 +26,9 @@ def may_send(spent: int, budget: int, fraction: float, kind: Kind) -> bool:
     A transition is sent while any of `budget` is left; False means that it waits. For the other kinds False means that
     the event is dropped.
     """
-    if kind is Kind.TRANSITION:
+    if kind not in _SHARES:
         return spent < budget
-    return spent < budget * kind.share * (_HEAD_START + (1 - _HEAD_START) * fraction)
+    return spent < budget * _SHARES[kind] * (_HEAD_START + (1 - _HEAD_START) * fraction)
 
 
 def thin(lines: list[bytes], spent: int, budget: int, fraction: float) -> tuple[list[bytes], Counter[str]]:
@@ -59,10 +37,10 @@ def thin(lines: list[bytes], spent: int, budget: int, fraction: float) -> tuple[
     dropped: Counter[str] = Counter()
     for line in lines:
         kind = kind_of(line)
-        if kind is Kind.TRANSITION or may_send(spent + len(kept), budget, fraction, kind):
+        if kind not in _SHARES or may_send(spent + len(kept), budget, fraction, kind):
             kept.append(line)
         else:
-            dropped[kind.reason] += 1
+            dropped[f"budget_{kind.value}"] += 1
     return kept, dropped
 
 
@@ -82,6 +60,16 @@ class Budget:
         """Return the number of events that may still be sent today."""
         self._begin_day(cursor)
         return sys.maxsize if self._limit is None else max(self._limit - cursor.spent, 0)
+
+    def readable(self, cursor: Cursor, max_lines: int) -> tuple[Selector, int]:
+        """Return the selector of the lines that may be read now, and their number, at most `max_lines`.
+
+        When the day's budget is spent, only heartbeats and queue snapshots are read, to be dropped: the rest waits.
+        """
+        left = self.left(cursor)
+        if not left:
+            return cursor.selector.in_lane(VITALS), max_lines
+        return cursor.selector, min(max_lines, left)
 
     def thin(self, lines: list[bytes], cursor: Cursor) -> tuple[list[bytes], Counter[str]]:
         """Return the lines that are sent now, and the numbers of the others, which are dropped, by reason."""

@@ -27,7 +27,7 @@ from sluice_agent.transport.delivery.responses import Settled, TooLarge, TryAgai
 from sluice_agent.transport.delivery.retry import GivenUpError, Retrier
 from sluice_agent.transport.journal import dead_letters
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
-from sluice_agent.transport.journal.directory import VITALS, check_directory, journal_files, other_versions
+from sluice_agent.transport.journal.directory import check_directory, journal_files, other_versions
 from sluice_agent.transport.journal.lock import ShipLock
 from sluice_agent.transport.journal.reader import Batch, next_batch
 from sluice_agent.transport.journal.retention import remove_passed
@@ -209,14 +209,9 @@ class Shipper:
         return not self._holds_lock
 
     def _ship_a_batch(self) -> bool:
-        """Ship the next batch, and return whether more events are pending than it holds.
-
-        When the day's budget is spent, only heartbeats and queue snapshots are read, and dropped; the rest waits.
-        """
+        """Ship the next batch, and return whether more events are pending than it holds."""
         cursor = self._cursor
-        budget_left = self._budget.left(cursor)
-        selector = cursor.selector if budget_left else cursor.selector.in_lane(VITALS)
-        max_lines = min(self._max_lines, budget_left or self._max_lines)
+        selector, max_lines = self._budget.readable(cursor, self._max_lines)
         batch = self._batch = Batch()
         try:
             next_batch(self._directory, cursor.offsets, max_lines, self._max_bytes, selector, batch)

@@ -20,8 +20,8 @@ from typing import Any
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.journal.directory import check_directory, directory_bytes, open_private
 from sluice_agent.transport.journal.flock import close_locked, try_lock
+from sluice_agent.transport.journal.line import address
 from sluice_agent.transport.journal.retention import HIGH_WATER
-from sluice_agent.transport.journal.selector import Selector
 from sluice_agent.transport.journal.writer import Journal
 
 DEAD = "dead"
@@ -89,7 +89,7 @@ def retry(directory: Path, letter: Letter, max_bytes: int) -> bool:
     try:
         if not try_lock(descriptor) or not os.fstat(descriptor).st_nlink:
             return False  # another process retries it
-        lines = [Selector(letter.destination).addressed(_line_of(event)) for event in letter.events]
+        lines = [address(_line_of(event), letter.destination) for event in letter.events]
         # Beyond the high-water mark, pending events would be evicted for these.
         if directory_bytes(directory) + sum(map(len, lines)) >= max_bytes * HIGH_WATER:
             raise JournalUnavailableError(f"the journal in {directory} has no room: the letter is kept")

@@ -8,18 +8,41 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.journal.flock import close_locked, try_lock
 
 FORMAT = "v1"
-SUFFIX = f".{FORMAT}.ndjson"
-EVENTS = "events"
-VITALS = "vitals"  # heartbeats and queue snapshots: evicted first when the directory is full
-LANES = (EVENTS, VITALS)
 
+_SUFFIX = ".ndjson"
 _PRIVATE_DIRECTORY = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentName:
+    """The name of a segment: its creation in nanoseconds since 1970, its lane, and the process that writes it.
+
+    Names sort by their time. `writer_id` separates processes with the same `pid`, in different containers.
+    """
+
+    time: int
+    lane: str
+    pid: int
+    writer_id: str
+
+    def __str__(self) -> str:
+        return f"{self.time:020d}-{self.lane}-{self.pid}-{self.writer_id}.{FORMAT}{_SUFFIX}"
+
+    @classmethod
+    def parse(cls, name: str) -> SegmentName:
+        """Return the parts of `name`. Raises ValueError if it is not a segment's in this version's format."""
+        stem = name.removesuffix(f".{FORMAT}{_SUFFIX}")
+        time, lane, pid, writer_id = stem.split("-")
+        if stem == name:
+            raise ValueError(f"{name} is in another format")
+        return cls(int(time), lane, int(pid), writer_id)
 
 
 def open_directory(state_dir: Path | None, name: str) -> Path:
@@ -78,19 +101,20 @@ def nearest_existing(path: Path) -> Path:
 
 def journal_files(directory: Path, lane: str | None = None) -> list[str]:
     """Return the names of the journal's segments, the oldest first. Links, directories and pipes are left out."""
-    infix = f"-{lane}-" if lane else "-"
-    return sorted(entry.name for entry in _entries(directory) if infix in entry.name)
+    return sorted(entry.name for name, entry in _segments(directory) if lane is None or name.lane == lane)
 
 
 def count_writers(names: Iterable[str]) -> int:
     """Return the number of writers of these segments: one a process and lane."""
-    return len({tuple(name.split("-")[1:]) for name in names})
+    parsed = map(SegmentName.parse, names)
+    return len({(name.lane, name.pid, name.writer_id) for name in parsed})
 
 
 def other_versions(directory: Path) -> list[str]:
     """Return the files of the journal in another version's format: this version neither reads nor removes them."""
+    own = f".{FORMAT}{_SUFFIX}"
     try:
-        return sorted(path.name for path in directory.glob("*.ndjson") if not path.name.endswith(SUFFIX))
+        return sorted(path.name for path in directory.glob(f"*{_SUFFIX}") if not path.name.endswith(own))
     except OSError:
         return []
 
@@ -103,7 +127,7 @@ def directory_bytes(directory: Path) -> int:
 def file_sizes(directory: Path) -> dict[str, int]:
     """Return the present sizes of the journal's segments in bytes, by name, the oldest first."""
     sizes = {}
-    for entry in _entries(directory):
+    for _, entry in _segments(directory):
         with contextlib.suppress(FileNotFoundError):
             sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
     return dict(sorted(sizes.items()))
@@ -122,14 +146,15 @@ def check_directory(directory: Path) -> None:
         raise PermissionError(errno.EPERM, str(error)) from error
 
 
-def _entries(directory: Path) -> Iterator[os.DirEntry[str]]:
+def _segments(directory: Path) -> Iterator[tuple[SegmentName, os.DirEntry[str]]]:
     """Yield the journal's segments in the directory's order, as entries: paths would cost more than the listing."""
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                name = entry.name
-                if name.endswith(SUFFIX) and name[0] != "." and "-" in name and entry.is_file(follow_symlinks=False):
-                    yield entry
+                with contextlib.suppress(ValueError):  # a cursor, a lock, or a draft, whose name begins with a dot
+                    name = SegmentName.parse(entry.name)
+                    if entry.is_file(follow_symlinks=False):
+                        yield name, entry
     except FileNotFoundError:
         return
 

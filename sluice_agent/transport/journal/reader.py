@@ -1,13 +1,11 @@
 """The reading side of the journal: the next batch of the lines that a cursor has not passed.
 
-A line that is not an event (a torn end, zeros, rubbish) is skipped and counted. A line that names a destination
-(``{"for":"ackly","event":{…}}``, ``{"dropped":{…},"for":"ackly"}``) is read for that one only. Reading never waits and
-never writes.
+A line that is not an event (a torn end, zeros, rubbish) is skipped and counted. A line that names a destination is read
+for that one only. Reading never waits and never writes.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -15,14 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sluice_agent.stats import Counts, checked_int
+from sluice_agent.stats import Counts
 from sluice_agent.transport.journal.directory import journal_files, open_private
 from sluice_agent.transport.journal.flock import close_locked, identity, try_lock
-from sluice_agent.transport.journal.selector import ADDRESS_PREFIX, ALL, Selector
+from sluice_agent.transport.journal.line import addressed_event, drops_in, has_only_events, is_addressed, is_event
+from sluice_agent.transport.journal.selector import ALL, Selector
 
-DROP_PREFIX = b'{"dropped":'
-_EVENT_PREFIX = b'{"type":"'
-_BETWEEN_EVENTS = b"}\n" + _EVENT_PREFIX
 _CHUNK_BYTES = 262_144  # bytes read at once
 _MAX_LINE_BYTES = 2_000_000  # bytes: several times the longest event that the model allows
 _MAX_FILES = 100  # in a batch, which keeps them open: the descriptors are the host's
@@ -187,56 +183,35 @@ def _fill(
 
 def _count(block: bytes, selector: Selector) -> int:
     lines = block.count(b"\n")
-    if selector.job_filter is None and _has_only_events(block, lines):
+    if selector.job_filter is None and has_only_events(block, lines):
         return lines
     batch = Batch()
     _add_lines(batch, block.split(b"\n")[:-1], block, selector)
     return len(batch.lines) + batch.dropped.total()
 
 
-def _has_only_events(block: bytes, lines: int) -> bool:
-    """Return whether all lines of a block are events: counting the separators costs a tenth of checking every line."""
-    return block.startswith(_EVENT_PREFIX) and block.endswith(b"}\n") and block.count(_BETWEEN_EVENTS) == lines - 1
-
-
 def _add_lines(batch: Batch, lines: list[bytes], block: bytes, selector: Selector) -> None:
     """Add the selected events to the batch, and count the others. `block` is the same lines as bytes of the file."""
-    has_only_events = _has_only_events(block, len(lines))
-    if has_only_events and selector.job_filter is None:
+    only_events = has_only_events(block, len(lines))
+    if only_events and selector.job_filter is None:
         batch.lines += lines
         batch.bytes += len(block)
         return
+    prefix = selector.prefix
     for line in lines:
-        if has_only_events or _is_event(line):
+        if only_events or is_event(line):
             if selector.wants(line):
                 batch.lines.append(line)
                 batch.bytes += len(line) + 1
             else:
                 batch.skipped += 1
-        elif line.startswith(selector.prefix) and _is_event(event := line[len(selector.prefix) : -1]):
+        elif (event := addressed_event(line, prefix)) is not None:
             batch.lines.append(event)
             batch.bytes += len(event) + 1
-        elif line.startswith(ADDRESS_PREFIX) and not line.startswith(selector.prefix):
+        elif is_addressed(line) and not line.startswith(prefix):
             continue
         else:
-            batch.dropped.update(_drops_in(line, selector))
-
-
-def _is_event(line: bytes) -> bool:
-    return line.startswith(_EVENT_PREFIX) and line.endswith(b"}")
-
-
-def _drops_in(line: bytes, selector: Selector) -> Counter[str]:
-    """Return the dropped events that a line records, by reason; a line that records none counts as a corrupt event."""
-    if line.startswith(DROP_PREFIX):
-        try:
-            record = json.loads(line)
-            if record.get("for") not in (None, selector.destination):
-                return Counter()
-            return Counter({str(reason): checked_int(count) for reason, count in record["dropped"].items()})
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            pass
-    return Counter(corrupt=1)
+            batch.dropped.update(drops_in(line, selector.destination))
 
 
 def _blocks(descriptor: int, offset: int, *, is_finished: bool) -> Iterator[tuple[bytes, int]]:

@@ -16,8 +16,15 @@ from pathlib import Path
 from sluice_agent.log import warn_limited
 from sluice_agent.stats import Counts
 from sluice_agent.transport.journal.cursor import Cursor, cursors_in, load_cursor
-from sluice_agent.transport.journal.directory import VITALS, directory_bytes, file_sizes, journal_files, open_private
+from sluice_agent.transport.journal.directory import (
+    SegmentName,
+    directory_bytes,
+    file_sizes,
+    journal_files,
+    open_private,
+)
 from sluice_agent.transport.journal.flock import close_locked, try_lock
+from sluice_agent.transport.journal.line import VITALS
 from sluice_agent.transport.journal.lock import ShipLock
 from sluice_agent.transport.journal.reader import count_beyond, finished
 
@@ -83,7 +90,7 @@ def _eviction_order(sizes: Mapping[str, int], cursors: Sequence[Cursor]) -> list
         offsets = (cursor.offsets.get(name, 0) for cursor in cursors if cursor.selector.reads(name))
         return any(offset >= sizes[name] for offset in offsets)
 
-    return sorted(sizes, key=lambda name: (not is_read(name), f"-{VITALS}-" not in name, name))
+    return sorted(sizes, key=lambda name: (not is_read(name), SegmentName.parse(name).lane != VITALS, name))
 
 
 def _unread_events(directory: Path, name: str, cursors: Sequence[Cursor]) -> EvictedEvents:

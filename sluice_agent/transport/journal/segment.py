@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from sluice_agent.async_exceptions import is_asynchronous
-from sluice_agent.transport.journal.directory import SUFFIX, check_directory, open_private
+from sluice_agent.transport.journal.directory import SegmentName, check_directory, open_private
 from sluice_agent.transport.journal.flock import close_locked, identity, try_lock
 
 _MAX_SEGMENT_BYTES = 4_000_000  # bytes
@@ -42,7 +42,7 @@ class SegmentWriter:
         """The monotonic time from which `unlinked_lines` and `should_rotate` should be called."""
         self._size = 0
         self._lines_since_check = 0
-        name = f"{time.time_ns():020d}-{lane}-{os.getpid()}-{writer_id}{SUFFIX}"
+        name = str(SegmentName(time.time_ns(), lane, os.getpid(), writer_id))
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_directory(directory)
         # A reader must never meet the file unlocked while we live: it would take it for finished, and remove it.

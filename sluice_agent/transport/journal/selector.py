@@ -8,14 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from sluice_agent.globs import matcher
-from sluice_agent.transport.journal.directory import EVENTS
-
-ADDRESS_PREFIX = b'{"for":"'
-_JOB_PREFIX = b'{"type":"job_state_change"'
+from sluice_agent.transport.journal.directory import SegmentName
+from sluice_agent.transport.journal.line import EVENTS, address_prefix, may_be_job_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class JobFilter:
 
     def wants(self, line: bytes) -> bool:
         """Return whether the event in `line` is selected. Only a line that may match is parsed."""
-        if not line.startswith(_JOB_PREFIX) or not any(mark in line for mark in _marks(self.states)):
+        if not may_be_job_change(line, self.states):
             return False
         try:
             job = json.loads(line)["job"]
@@ -64,7 +61,7 @@ class Selector:
 
     def reads(self, name: str) -> bool:
         """Return whether the segment `name` is in a lane that it reads."""
-        return self.lane is None or f"-{self.lane}-" in name
+        return self.lane is None or SegmentName.parse(name).lane == self.lane
 
     def wants(self, line: bytes) -> bool:
         """Return whether it selects the event in `line`."""
@@ -83,16 +80,7 @@ class Selector:
     @property
     def prefix(self) -> bytes:
         """The first bytes of a line whose event is for this destination only."""
-        return ADDRESS_PREFIX + self.destination.encode() + b'","event":'
-
-    def addressed(self, event: bytes) -> bytes:
-        """Return the line that holds `event` for this destination only."""
-        return self.prefix + event + b"}"
+        return address_prefix(self.destination)
 
 
 ALL = Selector()
-
-
-@lru_cache(maxsize=8)
-def _marks(states: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(f'"state":"{state}"'.encode() for state in states)

@@ -8,18 +8,16 @@ line as soon as writing works again.
 from __future__ import annotations
 
 import errno
-import json
 import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.log import warn_limited
-from sluice_agent.transport.journal.directory import EVENTS, LANES, count_writers, file_sizes
-from sluice_agent.transport.journal.reader import DROP_PREFIX
+from sluice_agent.transport.journal.directory import count_writers, file_sizes
+from sluice_agent.transport.journal.line import EVENTS, LANES, drop_line
 from sluice_agent.transport.journal.retention import EvictedEvents, ensure_room
 from sluice_agent.transport.journal.segment import SegmentWriter, segment_limit
 
@@ -114,7 +112,7 @@ class Journal:
             warn_limited(
                 "journal", "The journal in %s is full: its oldest events are dropped and counted.", self.directory
             )
-            lines = (_drop_line({"journal_full": events}, destination) for destination, events in counts.items())
+            lines = (drop_line({"journal_full": events}, destination) for destination, events in counts.items())
             try:
                 segment.write(b"".join(line + b"\n" for line in lines))
             except OSError as error:
@@ -135,7 +133,7 @@ class Journal:
 
     def _write_drops(self) -> None:
         counts, self.unwritten = self.unwritten, Counter()
-        if counts and not self._write(_drop_line(counts), EVENTS):
+        if counts and not self._write(drop_line(counts), EVENTS):
             self.unwritten.update(counts)
 
     def _close_segments(self) -> None:
@@ -147,8 +145,3 @@ class Journal:
 def _new_writer_id() -> str:
     """Return an id that separates our segments from those of a process with the same pid in another container."""
     return secrets.token_hex(4)
-
-
-def _drop_line(counts: Mapping[str, int], destination: str = "") -> bytes:
-    """Return the line that records dropped events by reason, for one destination or for all."""
-    return DROP_PREFIX + json.dumps(counts).encode() + (f',"for":"{destination}"}}' if destination else "}").encode()

@@ -12,7 +12,8 @@ from typing import Any
 from sluice_agent.stats import Stats
 from sluice_agent.transport.journal.accounting import accounts, report_on
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
-from sluice_agent.transport.journal.directory import EVENTS, SUFFIX
+from sluice_agent.transport.journal.directory import SegmentName
+from sluice_agent.transport.journal.line import EVENTS
 from sluice_agent.transport.journal.selector import JobFilter
 
 CONNECTION = str(uuid.UUID(int=7))  # the same in all processes of a test run: tests are named after lines
@@ -57,7 +58,7 @@ def numbers_in(lines: list[bytes]) -> list[int]:
 
 def new_segment_name(lane: str = EVENTS) -> str:
     """Return a segment's name, later than all before."""
-    return f"{next(_numbers):020d}-{lane}-1-00000000{SUFFIX}"
+    return str(SegmentName(next(_numbers), lane, 1, "00000000"))
 
 
 def write_file(directory: Path, *lines: bytes, torn: bytes = b"", lane: str = EVENTS) -> str:

@@ -21,7 +21,8 @@ from sluice_agent.transport.delivery.responses import Refused, Settled, TooLarge
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.journal import segment
 from sluice_agent.transport.journal import writer as journals
-from sluice_agent.transport.journal.directory import EVENTS, VITALS, directory_bytes, journal_files
+from sluice_agent.transport.journal.directory import directory_bytes, journal_files
+from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import finished
 from sluice_agent.transport.journal.writer import Journal
 from tests.unit.transport.lines import close_all, event, figures, numbers_in, write_file

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent.transport.delivery.budget import Budget, Kind, kind_of, may_send
+from sluice_agent.transport.delivery.budget import Budget, may_send
 from sluice_agent.transport.delivery.http import noop
 from sluice_agent.transport.delivery.responses import Settled, Verdict
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.journal.accounting import report_on
-from sluice_agent.transport.journal.directory import VITALS
+from sluice_agent.transport.journal.line import VITALS, Kind, kind_of
 from sluice_agent.transport.journal.writer import Journal
 from tests.unit.transport.lines import CONNECTION, heartbeat, job
 
@@ -123,7 +123,7 @@ def test_the_day_of_a_worker_within_ten_thousand_events(host: Host) -> None:
     assert sent.total() <= 10_000
     assert accounts["spent"] == {"day": "2026-01-01", "events": sent.total()}
     assert accounts["dropped"] == {
-        kind.reason: captured[kind] - sent[kind] for kind in (Kind.HEARTBEAT, Kind.QUEUE, Kind.PROGRESS)
+        f"budget_{kind.value}": captured[kind] - sent[kind] for kind in (Kind.HEARTBEAT, Kind.QUEUE, Kind.PROGRESS)
     }
     part = [sent[kind] / captured[kind] for kind in Kind]
     assert 0 < part[0] < part[1] < part[2] < part[3] == 1

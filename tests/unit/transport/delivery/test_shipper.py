@@ -21,7 +21,8 @@ from sluice_agent.transport.delivery.http import noop
 from sluice_agent.transport.delivery.responses import Refused, Settled, Verdict
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
-from sluice_agent.transport.journal.directory import EVENTS, journal_files
+from sluice_agent.transport.journal.directory import journal_files
+from sluice_agent.transport.journal.line import EVENTS
 from sluice_agent.transport.journal.retention import ensure_room
 from sluice_agent.transport.journal.writer import Journal
 from tests.support import misbehaviour

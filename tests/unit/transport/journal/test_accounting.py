@@ -13,7 +13,8 @@ from sluice_agent.transport.delivery.responses import Refused, Settled, TryAgain
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.journal import accounting
 from sluice_agent.transport.journal.accounting import is_settled
-from sluice_agent.transport.journal.directory import EVENTS, VITALS, file_sizes
+from sluice_agent.transport.journal.directory import file_sizes
+from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.writer import Journal
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures, numbers_in, write_file

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice_agent.transport.journal.directory import VITALS
+from sluice_agent.transport.journal.line import VITALS
 from sluice_agent.transport.journal.reader import Batch, count_beyond, finished, next_batch
 from sluice_agent.transport.journal.retention import ensure_room
 from sluice_agent.transport.journal.writer import Journal

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path
-from sluice_agent.transport.journal.directory import EVENTS, VITALS, directory_bytes, journal_files
+from sluice_agent.transport.journal.directory import directory_bytes, journal_files
+from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.retention import HIGH_WATER, ensure_room
 from sluice_agent.transport.journal.writer import Journal
 from tests.unit.transport.lines import event, figures, write_file

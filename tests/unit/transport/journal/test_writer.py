@@ -17,7 +17,8 @@ import pytest
 
 from sluice_agent.transport.journal import segment
 from sluice_agent.transport.journal import writer as journals
-from sluice_agent.transport.journal.directory import EVENTS, VITALS, journal_files
+from sluice_agent.transport.journal.directory import journal_files
+from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import finished, next_batch
 from sluice_agent.transport.journal.writer import Journal
 from tests.support.waiting import wait_until
