@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group(test: pytest.Function) -> str:
-    """Return the test's group: one for each run of the table (RabbitMQ's share one), one for other RabbitMQ tests, or ''."""
+    """Return the test's group, if any: one for each run of the table (RabbitMQ's share one), one for RabbitMQ."""
     params = test.callspec.params if hasattr(test, "callspec") else {}
     for fixture, value in params.items():
         if fixture in {"table_run", "monitored_run"}:
