@@ -193,13 +193,12 @@ class Agent:
             self._sample_queues(app, hostname)
 
     def _sample_queues(self, app: Any, hostname: str) -> None:
-        from sluice_agent.monitor.queues import QueueSampler  # noqa: PLC0415 - only where SLUICE_QUEUES is set
+        from sluice_agent.lifecycle.sink import Sink  # noqa: PLC0415 - only where SLUICE_QUEUES is set
+        from sluice_agent.monitor.queues import QueueSampler  # noqa: PLC0415 - the same
 
         sampler = self._current_process().sampler = QueueSampler(
             app,
-            connection_id=str(self._settings.connection),
-            emit=self.capture,
-            drop=self.drop,
+            Sink(emit=self.capture, drop=self.drop, connection_id=str(self._settings.connection)),
             interval=self._settings.queue_interval,
             names=lambda: list(app.amqp.queues),
             owner=hostname,

@@ -20,7 +20,9 @@ from sluice_agent.agent import EXIT_BUDGET, Agent, off_reason
 from sluice_agent.commands.common import NO_KEY, UserError, open_journal
 from sluice_agent.commands.logs import LogFormat, log_to_stderr
 from sluice_agent.commands.probes import serve_probes
+from sluice_agent.globs import matcher
 from sluice_agent.lifecycle.redaction import guarded_redact
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.log import logger
 from sluice_agent.monitor import DurableQueue, Monitor
 from sluice_agent.monitor.broker.broker_app import AddressFile, BrokerApp, check_address
@@ -200,13 +202,17 @@ def run_monitor(
     if os.getpid() == 1:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # process 1 of a container must reap its orphans
     agent = _public.installed() or Agent(settings, None, None)
-    sidecar = Monitor(
-        app,
-        connection_id=str(settings.connection),
+    sink = Sink(
         emit=agent.capture,
         drop=agent.drop,
-        ignore_tasks=settings.ignore_tasks,
+        connection_id=str(settings.connection),
+        is_ignored=matcher(settings.ignore_tasks),
         redact=guarded_redact(agent.redact) if settings.capture_args else None,
+        can_keep=agent.can_keep,
+    )
+    sidecar = Monitor(
+        app,
+        sink,
         remember=remember,
         heartbeat_interval=settings.heartbeat_interval,
         enable_events=enable_events,
@@ -214,7 +220,6 @@ def run_monitor(
         queue_interval=settings.queue_interval,
         queues=queues,
         management_url=management_url,
-        can_keep=agent.can_keep,
     )
     probes = serve_probes(settings, directory, sidecar.state)
     logger.info(

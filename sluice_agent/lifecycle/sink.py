@@ -18,8 +18,9 @@ class Sink:
     emit: Callable[[bytes], None]
     drop: Callable[[str], None]
     connection_id: str
-    is_ignored: Callable[[str], bool]
-    redact: Redact | None
+    is_ignored: Callable[[str], bool] = lambda _: False
+    """Whether the jobs of a task, given by its name, are not reported."""
+    redact: Redact | None = None
     """The function that arguments and results pass through; None: they are not captured."""
     can_keep: Callable[[], bool] = lambda: True
     """True if an event that is emitted now can be written to the journal."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.monitor.broker.control_client import ControlClient
 from sluice_agent.monitor.broker.durable import Durable, DurableQueue
 from sluice_agent.monitor.broker.receiver import Receiver
@@ -60,21 +61,15 @@ class MonitorState:
 class Monitor:
     """The receiver, tracker, control client and queue sampler of one broker, put together.
 
-    `emit` takes an event, as the line that is sent; `drop` counts one that could not be made, by reason. `queues` are
-    names that are sampled beside those that are discovered. `durable` is the queue that collects events while no
-    monitor listens, and while `can_keep` returns False: nothing can be written; None: a queue that lives as long as
-    its connection.
+    `queues` are names that are sampled beside those that are discovered. `durable` is the queue that collects events
+    while no monitor listens, and while the sink can't keep them; None: a queue that lives as long as its connection.
     """
 
     def __init__(
         self,
         app: Celery,
+        sink: Sink,
         *,
-        connection_id: str,
-        emit: Callable[[bytes], None],
-        drop: Callable[[str], None],
-        ignore_tasks: tuple[str, ...] = (),
-        redact: Callable[[str, Any], Any] | None = None,
         remember: int = 100_000,
         heartbeat_interval: float = 5.0,
         enable_events: bool = True,
@@ -83,16 +78,11 @@ class Monitor:
         queues: tuple[str, ...] = (),
         owner: str = "",
         management_url: str | None = None,
-        can_keep: Callable[[], bool] = lambda: True,
         missing_seconds: float = MISSING_SECONDS,
     ) -> None:
         self._extra_queues = frozenset(queues)
         self._tracker = Tracker(
-            connection_id=connection_id,
-            emit=emit,
-            drop=drop,
-            ignore_tasks=ignore_tasks,
-            redact=redact,
+            sink,
             remember=remember,
             heartbeat_interval=heartbeat_interval,
             missing_seconds=missing_seconds,
@@ -100,7 +90,7 @@ class Monitor:
         )
         self._control_client = ControlClient(app, enable_events=enable_events)
         subscription = Durable(app, durable) if durable else Transient(app)
-        self._receiver = Receiver(app, self._tracker, self._control_client, subscription, drop, self._on_tick, can_keep)
+        self._receiver = Receiver(app, self._tracker, self._control_client, subscription, sink, self._on_tick)
         self._worker_count = 0
         self._seen_queues: frozenset[str] = frozenset()
         self._suspected_queues: frozenset[str] = frozenset()
@@ -108,9 +98,7 @@ class Monitor:
         self._consumers = Consumers()
         self._sampler = QueueSampler(
             app,
-            connection_id=connection_id,
-            emit=emit,
-            drop=drop,
+            sink,
             interval=queue_interval,
             names=lambda: self._extra_queues | self._seen_queues,
             owner=owner,

@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery
 
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.monitor.queues import QueueSampler
 from tests.support.wire import faults
 
@@ -25,9 +26,11 @@ class RunningSampler:
         self.faults: list[str] = []
         self.sampler = QueueSampler(
             app,
-            connection_id=options.pop("connection_id", CONNECTION),
-            emit=self._take,
-            drop=self.dropped.append,
+            Sink(
+                emit=self._take,
+                drop=self.dropped.append,
+                connection_id=options.pop("connection_id", CONNECTION),
+            ),
             interval=interval,
             names=lambda: names,
             **options,

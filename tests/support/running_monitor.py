@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import Celery
 
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.monitor import Monitor
 from sluice_agent.monitor.broker.broker_app import BrokerApp
 from tests.support.waiting import wait_until
@@ -21,14 +22,19 @@ PUBLISHED_STATES = {"queued", "active", "completed"}
 class RunningMonitor:
     """A `Monitor` of one broker, and the states that it has emitted so far."""
 
-    def __init__(self, address: Callable[[], str], **options: Any) -> None:
+    def __init__(
+        self, address: Callable[[], str], *, can_keep: Callable[[], bool] = lambda: True, **options: Any
+    ) -> None:
         self.dropped: Counter[str] = Counter()
         self._states: dict[str, list[str]] = {}
         self.monitor = Monitor(
             BrokerApp(address, {}),
-            connection_id=str(uuid.uuid4()),
-            emit=self._record,
-            drop=lambda reason: self.dropped.update([reason]),
+            Sink(
+                emit=self._record,
+                drop=lambda reason: self.dropped.update([reason]),
+                connection_id=str(uuid.uuid4()),
+                can_keep=can_keep,
+            ),
             **{"queue_interval": 0.0, **options},
         )
 

@@ -18,6 +18,7 @@ from celery import Celery
 from kombu import Connection, Message
 from kombu.serialization import prepare_accept_content
 
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.log import logger, warn_limited
 from sluice_agent.monitor.broker.backlog import Backlog, Raw, events_in
 from sluice_agent.monitor.broker.connection import close_failed, connect, disable_push_log, probe_for
@@ -92,10 +93,10 @@ class _InspectionRound:
 
 
 class Receiver:
-    """Passes every event of the broker to `tracker`, from one thread. `drop` counts, by reason, what was no event.
+    """Passes every event of the broker to `tracker`, from one thread. The sink's `drop` counts what was no event.
 
-    `on_tick` is called in that thread about once a second. `can_keep` returns whether events can be written at present:
-    while they can't, they stay in a broker that keeps them.
+    `on_tick` is called in that thread about once a second. While the sink can't keep events, they stay in a broker that
+    keeps them.
     """
 
     def __init__(
@@ -104,17 +105,15 @@ class Receiver:
         tracker: Tracker,
         control_client: ControlClient,
         subscription: Subscription,
-        drop: Callable[[str], None],
+        sink: Sink,
         on_tick: Callable[[], None],
-        can_keep: Callable[[], bool],
     ) -> None:
-        self._can_keep = can_keep
         self._on_tick = on_tick
         self._app = app
         self._tracker = tracker
         self._control_client = control_client
         self._subscription = subscription
-        self._drop = drop
+        self._sink = sink
         self._accept = prepare_accept_content({app.conf.event_serializer, "json"})
         self._backlog = Backlog()
         self._stopped = threading.Event()
@@ -217,7 +216,7 @@ class Receiver:
 
     def _may_process(self) -> bool:
         """Return False while an inspection may explain events, or the broker keeps those that can't be written."""
-        if self._subscription.is_durable and not self._can_keep():
+        if self._subscription.is_durable and not self._sink.can_keep():
             return False
         return not self._inspection.holds_events() or self._backlog.bytes > self._subscription.read_ahead_limit
 
@@ -272,7 +271,7 @@ class Receiver:
                         self._on_worker_online(str(event.get("hostname")))
             except Exception as error:  # noqa: BLE001 - any client may publish anything to the event exchange
                 self.undecodable += 1
-                self._drop("undecodable")
+                self._sink.drop("undecodable")
                 text = "A message is no event (%s: %s): counted as dropped."
                 warn_limited("undecodable", text, type(error).__name__, error)
             self._subscription.mark_processed(message.token, self._tracker.received_seq)
@@ -359,6 +358,6 @@ class Receiver:
         try:
             call(*arguments)
         except Exception as error:  # noqa: BLE001 - one fault must not end the monitor
-            self._drop("internal_error")
+            self._sink.drop("internal_error")
             warn_limited("tracker", "The tracker failed (%s: %s). It continues.", type(error).__name__, error)
             logger.debug("The tracker failed", exc_info=sys.exc_info())

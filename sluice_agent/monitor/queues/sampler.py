@@ -17,6 +17,7 @@ from celery import Celery
 from celery.app.control import Control
 
 from sluice_agent.lifecycle.encoding import queue_event
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.log import warn_limited
 from sluice_agent.monitor.queues.election import RENEW_EVERY, NoElection
 from sluice_agent.monitor.queues.factory import election_for, open_connection, reader_for
@@ -55,10 +56,8 @@ class QueueSampler:
     def __init__(
         self,
         app: Celery,
+        sink: Sink,
         *,
-        connection_id: str,
-        emit: Callable[[bytes], None],
-        drop: Callable[[str], None],
         interval: float,
         names: Callable[[], Collection[str]],
         owner: str = "",
@@ -68,9 +67,7 @@ class QueueSampler:
         must_be_elected: bool = False,
     ) -> None:
         self._app = app
-        self._connection_id = connection_id
-        self._emit = emit
-        self._drop = drop
+        self._sink = sink
         self._interval = interval
         self._names = names
         self._owner = owner or f"{socket.gethostname()}/{os.getpid()}"
@@ -116,7 +113,7 @@ class QueueSampler:
     def _sample_on(self, connection: Any) -> bool:
         """Sample until the stop, and return True; False where this agent may not sample."""
         reader = reader_for(self._app, connection, self._management_url)
-        election = election_for(connection, ELECTION.format(self._connection_id), self._owner)
+        election = election_for(connection, ELECTION.format(self._sink.connection_id), self._owner)
         if election is None:
             if self._must_be_elected:
                 warn_limited("unelected", "This broker can't hold an election, so this worker samples no queues.")
@@ -162,9 +159,9 @@ class QueueSampler:
 
     def _emit_depth(self, name: str, depth: QueueDepth, sampled_at: float) -> None:
         try:
-            self._emit(queue_event(self._connection_id, name, depth.ready, depth.consumers, sampled_at))
+            self._sink.emit(queue_event(self._sink.connection_id, name, depth.ready, depth.consumers, sampled_at))
         except Exception as error:  # noqa: BLE001 - one queue's odd name must not hide the others
-            self._drop("internal_error")
+            self._sink.drop("internal_error")
             text = "Could not record a queue's depth (%s: %s): counted as dropped."
             warn_limited("snapshot", text, type(error).__name__, error)
 

@@ -1,18 +1,17 @@
 """Broker events in our model, under the ids that the workers' own agents give to the same transitions.
 
 Pure: no connection, no thread, no clock. It is called from one thread, with one event at a time, and passes its own
-events to `emit`, as the lines that are sent.
+events to a `Sink`, as the lines that are sent.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sluice_agent.globs import matcher
-from sluice_agent.lifecycle.redaction import Redact
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.log import logger, warn_limited
 from sluice_agent.monitor.tracker.bindings import Bindings
 from sluice_agent.monitor.tracker.control_replies import ControlReplies
@@ -31,40 +30,35 @@ _OTHER = "other"  # counts the events of types that are not Celery's own
 class Tracker:
     """The state of a cluster, as its events show it, and the reporter of its jobs and workers.
 
-    `drop` counts, by reason, an event that could not be processed. Arguments and results (as the texts that events
-    carry) are reported only with `redact`, and through it. `remember` is a number of tasks. A worker's heartbeat is
-    reported once in `heartbeat_interval` seconds; 0: never. `agent_seconds` is how long it may take until a worker
-    shows that its agent reports its jobs: events before that are held for so long. A job that has waited for
-    `missing_seconds`, and is in no queue and with no worker, is reported as `unknown`.
+    The sink's `redact` receives arguments and results as the texts that events carry; its `drop` counts events that
+    could not be processed. `remember` is a number of tasks. A worker's heartbeat is reported once in
+    `heartbeat_interval` seconds; 0: never. `agent_seconds` is how long it may take until a worker shows that its agent
+    reports its jobs: events before that are held for so long. A job that has waited for `missing_seconds`, and is in no
+    queue and with no worker, is reported as `unknown`.
     """
 
     def __init__(
         self,
+        sink: Sink,
         *,
-        connection_id: str,
-        emit: Callable[[bytes], None],
-        drop: Callable[[str], None],
-        ignore_tasks: tuple[str, ...] = (),
-        redact: Redact | None = None,
         remember: int = 100_000,
         heartbeat_interval: float = 5.0,
         agent_seconds: float = 0.0,
         missing_seconds: float = MISSING_SECONDS,
     ) -> None:
-        self._drop = drop
+        self._sink = sink
         self._timers = Timers()
         self._worker_events = WorkerEvents(
-            connection_id=connection_id,
-            emit=emit,
+            sink=sink,
             timers=self._timers,
             heartbeat_interval=heartbeat_interval,
             on_lost_run=self._report_lost_run,
             agent_seconds=agent_seconds,
         )
         self._bindings = Bindings()
-        reporter = JobReporter(connection_id, emit, self._worker_events.emit_for, matcher(ignore_tasks), redact)
+        reporter = JobReporter(sink, self._worker_events.emit_for)
         self._task_events = TaskEvents(
-            connection_id=connection_id,
+            connection_id=sink.connection_id,
             reporter=reporter,
             remember=remember,
             bindings=self._bindings,
@@ -208,6 +202,6 @@ class Tracker:
         self._task_events.report_lost_run(external_id, run, at, reason)
 
     def _drop_malformed(self, error: Exception) -> None:
-        self._drop("malformed_event")
+        self._sink.drop("malformed_event")
         warn_limited("event", "Could not process an event (%s: %s): counted as dropped.", type(error).__name__, error)
         logger.debug("Could not process an event", exc_info=sys.exc_info())

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sluice_agent.lifecycle import agent_fields
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.monitor.tracker.parsing import Event
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.tracked_worker import TrackedWorker
@@ -17,30 +18,26 @@ _MAX_UNDECIDED = 10_000  # events of one worker: 5 MB
 
 
 class AgentDiscovery:
-    """Learns which workers have an agent for the connection `connection_id`.
+    """Learns which workers have an agent for the sink's connection.
 
     While that is not known of a worker, its events are held for `agent_seconds`; 0: they are emitted at once.
     """
 
-    def __init__(
-        self, *, connection_id: str, emit: Callable[[bytes], None], timers: Timers, agent_seconds: float
-    ) -> None:
-        self._connection_id = connection_id
-        self._emit = emit
+    def __init__(self, *, sink: Sink, timers: Timers, agent_seconds: float) -> None:
+        self._sink = sink
         self._timers = timers
         self._agent_seconds = agent_seconds
 
     def learn_event(self, worker: TrackedWorker, event: Event) -> None:
         """Learn from one of the worker's own events."""
-        self._learn(worker, reports=event.get(agent_fields.AGENT) == self._connection_id)
+        self._learn(worker, reports=event.get(agent_fields.AGENT) == self._sink.connection_id)
 
     def learn_reply(self, worker: TrackedWorker, reply: Mapping[str, Any]) -> None:
         """Learn from the worker's reply to `inspect stats`."""
         agent = reply.get(agent_fields.AGENT)
         if isinstance(agent, Mapping):
-            reports = (
-                agent.get(agent_fields.REPORTS) is True and agent.get(agent_fields.CONNECTION) == self._connection_id
-            )
+            is_ours = agent.get(agent_fields.CONNECTION) == self._sink.connection_id
+            reports = is_ours and agent.get(agent_fields.REPORTS) is True
             self._learn(worker, reports=reports)
         elif worker.has_agent is None or worker.frequency is None:
             # Else its events have shown an agent, one that does not mark replies.
@@ -49,7 +46,7 @@ class AgentDiscovery:
     def emit_for(self, worker: TrackedWorker) -> Callable[[bytes], None] | None:
         """Return the sink for events of this worker's jobs; None where its agent emits them."""
         if worker.has_agent is False or (worker.has_agent is None and not self._agent_seconds):
-            return self._emit
+            return self._sink.emit
         return None if worker.has_agent else lambda line: self._hold(worker, line)
 
     def _learn(self, worker: TrackedWorker, *, reports: bool) -> None:
@@ -57,7 +54,7 @@ class AgentDiscovery:
         undecided, worker.undecided = worker.undecided, []
         if not reports:
             for line in undecided:
-                self._emit(line)
+                self._sink.emit(line)
 
     def _hold(self, worker: TrackedWorker, line: bytes) -> None:
         """Hold `line` until it is known whether the agent of `worker` emits it, or `agent_seconds` have passed."""

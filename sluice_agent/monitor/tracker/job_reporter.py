@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import JobEvents, JobExtensions, JobFacts, RunDetails, job_id
-from sluice_agent.lifecycle.redaction import Redact
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp, timestamp_from_iso
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
@@ -22,24 +22,18 @@ _NO_ARGUMENTS: Mapping[str, Any] = {}
 
 
 class JobReporter:
-    """Writes events to `emit`, except for tasks that `is_ignored`; arguments and results only through `redact`.
+    """Writes events to the sink.
 
-    `emit_for` returns the sink of a worker process for events that the worker's agent may emit; None if the agent does.
+    `emit_for` returns where events of a worker process go that its agent may emit; None if the agent does.
     """
 
     def __init__(
         self,
-        connection_id: str,
-        emit: Callable[[bytes], None],
+        sink: Sink,
         emit_for: Callable[[Process], Callable[[bytes], None] | None],
-        is_ignored: Callable[[str], bool],
-        redact: Redact | None,
     ) -> None:
-        self._connection_id = connection_id
-        self._emit = emit
+        self._sink = sink
         self._emit_for = emit_for
-        self._is_ignored = is_ignored
-        self._redact = redact
 
     def report_waiting(
         self, external_id: str, task: Task, pending: PendingPublication, worker: Process | None = None
@@ -49,13 +43,13 @@ class JobReporter:
         Also for a later attempt that is published from outside. `worker` is the process that has received it, if any.
         """
         replacement = pending.replacement
-        if task.waiting_order >= pending.order or self._is_ignored(pending.name):
+        if task.waiting_order >= pending.order or self._sink.is_ignored(pending.name):
             return
         pending.at = date_of_waiting(task, pending.order, pending.at)
         if task.created is not None:  # its first message created it
             task.created = min(task.created, pending.at) if replacement else pending.at
         task.waiting_replacement, task.waiting_attempt, task.waiting_since = replacement, pending.attempt, pending.at
-        emit = self._emit if worker is None else self._emit_for(worker)
+        emit = self._sink.emit if worker is None else self._emit_for(worker)
         if emit is None:
             return
         run_name = f"+{replacement}" if replacement else ""
@@ -65,7 +59,7 @@ class JobReporter:
 
     def redacted_arguments(self, event: Event) -> Mapping[str, Any]:
         """Return the arguments to report: none, or what the hook returns for them."""
-        redact = self._redact
+        redact = self._sink.redact
         return {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else _NO_ARGUMENTS
 
     def report_refused(
@@ -79,7 +73,7 @@ class JobReporter:
     ) -> None:
         """Report the end of a task that `worker` has refused to run."""
         emit = self._emit_for(worker)
-        if emit is None or self._is_ignored(task.name):
+        if emit is None or self._sink.is_ignored(task.name):
             return
         events = self._job_events(external_id, task, attempt=task.attempt, worker=worker.hostname)
         emit(events.event(transition, timestamp(date_of_refusal(task, at)), **details))
@@ -87,11 +81,11 @@ class JobReporter:
     def report_missing(self, external_id: str, task: Task, at: float, reason: str) -> None:
         """Report a task that waited as `unknown`: its end is not known."""
         task.is_missing = True
-        if self._is_ignored(task.name):
+        if self._sink.is_ignored(task.name):
             return
         task.waiting_since = at = date_of_refusal(task, at)
         events = self._job_events(external_id, task, attempt=task.attempt)
-        self._emit(events.event(transitions.LOST_WHILE_WAITING, timestamp(at), reason=reason))
+        self._sink.emit(events.event(transitions.LOST_WHILE_WAITING, timestamp(at), reason=reason))
 
     def report_run(
         self,
@@ -110,11 +104,11 @@ class JobReporter:
         """
         previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
         run.state = state = transition.state
-        emit = self._emit if is_lost else self._emit_for(run.worker)
+        emit = self._sink.emit if is_lost else self._emit_for(run.worker)
         name = run.task_name or task.name
         if emit is None:
             record_agent_report(run, state, at)
-        if emit is None or self._is_ignored(name):
+        if emit is None or self._sink.is_ignored(name):
             return
         event_timestamp = timestamp(date(task, run, state, at))
         started = timestamp(run.reported_started) if run.reported_started else None
@@ -132,7 +126,7 @@ class JobReporter:
 
     def redacted_result(self, value: Any) -> Any:
         """Return the result to report: none, or what the hook returns for it."""
-        return self._redact("result", value) if self._redact else None
+        return self._sink.redact("result", value) if self._sink.redact else None
 
     def _job_events(
         self,
@@ -162,4 +156,4 @@ class JobReporter:
         is_known = task.is_attempt_known if is_attempt_known is None else is_attempt_known
         name = name or task.name
         facts = JobFacts(external_id, name, attempt, task.queue, worker, None, created, run_name, extensions, is_known)
-        return JobEvents(self._connection_id, facts)
+        return JobEvents(self._sink.connection_id, facts)

@@ -7,6 +7,7 @@ from sys import intern
 from typing import Any
 
 from sluice_agent.lifecycle.encoding import WorkerMetadata, pool_name, worker_event
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.model import WorkerState
 from sluice_agent.monitor.tracker.agent_discovery import AgentDiscovery
 from sluice_agent.monitor.tracker.parsing import Event, as_count, as_seconds, as_time, event_time, get_text
@@ -35,21 +36,17 @@ class WorkerEvents:
     def __init__(
         self,
         *,
-        connection_id: str,
-        emit: Callable[[bytes], None],
+        sink: Sink,
         timers: Timers,
         heartbeat_interval: float,
         on_lost_run: OnLostRun,
         agent_seconds: float = 0.0,
     ) -> None:
-        self._connection_id = connection_id
-        self._emit = emit
+        self._sink = sink
         self._timers = timers
         self._heartbeat_interval = heartbeat_interval
         self._on_lost_run = on_lost_run
-        self._agent_discovery = AgentDiscovery(
-            connection_id=connection_id, emit=emit, timers=timers, agent_seconds=agent_seconds
-        )
+        self._agent_discovery = AgentDiscovery(sink=sink, timers=timers, agent_seconds=agent_seconds)
         self._reported_queues: frozenset[str] = frozenset()
         self._workers: dict[tuple[str, int], TrackedWorker] = {}
         self._workers_by_name: dict[str, TrackedWorker] = {}
@@ -288,7 +285,7 @@ class WorkerEvents:
     def emit_for(self, process: Process) -> Callable[[bytes], None] | None:
         """Return the sink for events of this worker process's jobs; None where its agent emits them."""
         worker = self._workers.get(process)
-        return self._emit if worker is None else self._agent_discovery.emit_for(worker)
+        return self._sink.emit if worker is None else self._agent_discovery.emit_for(worker)
 
     def is_reported(self, queue: str | None) -> bool:
         """Return whether a worker whose agent reports receipts consumes `queue`."""
@@ -346,9 +343,9 @@ class WorkerEvents:
             metadata["system"] = worker.system
         if reason is not None:
             metadata["reason"] = reason
-        self._emit(
+        self._sink.emit(
             worker_event(
-                self._connection_id,
+                self._sink.connection_id,
                 worker.hostname,
                 worker.pid,
                 state,

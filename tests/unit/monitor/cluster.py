@@ -6,6 +6,9 @@ import json
 from collections import Counter
 from typing import Any
 
+from sluice_agent.globs import matcher
+from sluice_agent.lifecycle.redaction import Redact
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.monitor.tracker import Tracker
 from tests.support.endpoint import event_id_of
 from tests.support.wire import faults
@@ -20,11 +23,18 @@ Event = dict[str, Any]
 class Cluster:
     """Makes events by a clock that advances a millisecond for each, so that their order is that of their times."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, redact: Redact | None = None, ignore_tasks: tuple[str, ...] = (), **options: Any) -> None:
         self.now = START
         self.emitted: list[Event] = []
         self.dropped: Counter[str] = Counter()
-        self.tracker = Tracker(connection_id=CONNECTION, emit=self._emit, drop=self._drop, **options)
+        sink = Sink(
+            emit=self._emit,
+            drop=self._drop,
+            connection_id=CONNECTION,
+            is_ignored=matcher(ignore_tasks),
+            redact=redact,
+        )
+        self.tracker = Tracker(sink, **options)
         self.tracker.tick(self.now)
 
     def _emit(self, line: bytes) -> None:

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.monitor.broker.backlog import Raw
 from sluice_agent.monitor.broker.control_client import ENABLE, ControlClient, ControlReply, EnableBackoff, RoundFinished
 from sluice_agent.monitor.broker.receiver import Receiver
 from sluice_agent.monitor.broker.subscription import Transient
 from sluice_agent.monitor.tracker.task_store import Process
 from sluice_agent.monitor.tracker.tracked_worker import TrackedWorker
-from tests.unit.monitor.cluster import Cluster
+from tests.unit.monitor.cluster import CONNECTION, Cluster
 
 WORKER = "celery@one"
+SINK = Sink(emit=lambda _: None, drop=lambda _: None, connection_id=CONNECTION)
 
 
 def online(pid: int = 11) -> dict[str, TrackedWorker]:
@@ -78,7 +80,7 @@ class OfflineReceiver(Receiver):
         self.control = RecordingClient()
         app = Celery("app", set_as_current=False)
         tracker = Cluster().tracker
-        super().__init__(app, tracker, self.control, Transient(app), lambda _: None, lambda: None, lambda: True)
+        super().__init__(app, tracker, self.control, Transient(app), SINK, lambda: None)
 
     def receive(self, kind: str, pid: int = 11) -> None:
         event = {"type": kind, "hostname": WORKER, "pid": pid, "timestamp": time.time(), "freq": 2.0, "active": 0}

@@ -6,6 +6,7 @@ import gc
 import tracemalloc
 import uuid
 
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.monitor.tracker.task_store import BYTES_PER_TASK, Process, Task
 from tests.unit.monitor.cluster import CONNECTION, START, Cluster, Tracker
 
@@ -56,7 +57,7 @@ def test_a_task_whose_every_other_attempt_is_received() -> None:
 
 def test_bytes_per_task() -> None:
     """The figure that users plan a container's memory with."""
-    tracker = Tracker(connection_id=CONNECTION, emit=lambda _: None, drop=lambda _: None, remember=TASKS)
+    tracker = Tracker(Sink(emit=lambda _: None, drop=lambda _: None, connection_id=CONNECTION), remember=TASKS)
     tracker.tick(START)
     gc.collect()
     tracemalloc.start()
