@@ -1,7 +1,7 @@
 """Records of the tasks seen last: broker events after `task-received` carry no more than an id.
 
 The number of tasks is bounded. A task whose events were all received takes about BYTES_PER_TASK bytes
-(tests/unit/monitor/test_task_store.py measures it).
+(tests/unit/monitor/tracker/test_task_store.py measures it).
 """
 
 from __future__ import annotations
