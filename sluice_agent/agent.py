@@ -16,7 +16,7 @@ from sluice_agent.model import Event
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Stats
-from sluice_agent.transport.delivery.destinations.base import SLUICE, configured
+from sluice_agent.transport.delivery.destinations import SLUICE, configured
 from sluice_agent.transport.journal.accounting import accounts, is_settled
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import file_sizes
@@ -40,7 +40,7 @@ class Agent:
         self._settings = settings
         self._before_send = before_send
         self._process = Process(settings)
-        self._destinations = [spec.name for spec in configured(settings)]
+        self._destinations = [destination.name for destination in configured(settings)]
         self._first_destination = self._destinations[0]
         self.redact = redact
         self.report_progress: Callable[[float], None] = lambda _: None

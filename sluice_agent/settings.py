@@ -22,6 +22,14 @@ _ADDRESS = re.compile(r"(?:\[[^\s/\[\]]+\]|[^\s/\[\]]*):([0-9]{1,5})")
 EndState = Literal["completed", "failed", "cancelled"]
 END_STATES: tuple[EndState, ...] = get_args(EndState)
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+_IS_INGEST_KEY = object()
+IngestKey = Annotated[SecretStr | None, _IS_INGEST_KEY]
+"""The key of a destination: the agent is on if one of them is set."""
+
+
+def key_text(key: SecretStr | None) -> str | None:
+    """Return the text of a key, which must never be printed; None if it is not set."""
+    return key.get_secret_value() if key is not None else None
 
 
 class Settings(BaseSettings):
@@ -41,7 +49,7 @@ class Settings(BaseSettings):
         validate_by_alias=True,
     )
 
-    api_key: SecretStr | None = None
+    api_key: IngestKey = None
     """The ingest key, ``sk_…``. Without one the agent is off."""
 
     connection_id: UUID | None = None
@@ -105,7 +113,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     """The lowest level that the logger ``sluice_agent`` passes on."""
 
-    ackly_ingest_key: Annotated[SecretStr | None, Field(validation_alias="ACKLY_INGEST_KEY")] = None
+    ackly_ingest_key: Annotated[IngestKey, Field(validation_alias="ACKLY_INGEST_KEY")] = None
     """The ingest key of an Ackly source. With it, jobs' ends are sent to Ackly too; without ``api_key``, only there."""
 
     ackly_url: Annotated[str, Field(validation_alias="ACKLY_URL")] = DEFAULT_ACKLY_URL
@@ -131,7 +139,8 @@ class Settings(BaseSettings):
     @property
     def has_key(self) -> bool:
         """True if the key of a destination is set."""
-        return self.api_key is not None or self.ackly_ingest_key is not None
+        keys = (name for name, field in type(self).model_fields.items() if _IS_INGEST_KEY in field.metadata)
+        return any(getattr(self, name) is not None for name in keys)
 
     @property
     def connection(self) -> UUID:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.destinations.base import SLUICE, configured
+from sluice_agent.transport.delivery.destinations import SLUICE, configured
 from sluice_agent.transport.journal.directory import find_directory, open_directory
 
 NO_KEY = f"{SLUICE.key_variable} is not set: it must hold the ingest key, sk_…"
@@ -30,7 +30,7 @@ def find_journal(settings: Settings) -> Path:
 
 
 def _connection(settings: Settings) -> str:
-    if settings.connection_id is None and all(spec.needs_connection for spec in configured(settings)):
+    if settings.connection_id is None and all(destination.needs_connection for destination in configured(settings)):
         raise UserError(
             "SLUICE_CONNECTION_ID is not set: it must hold the UUID of the connection whose journal this is"
         )

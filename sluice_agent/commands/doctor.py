@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import click
 
-from sluice_agent.doctor.endpoints import check_ackly, check_sluice
+from sluice_agent.doctor.endpoints import check_endpoint
 from sluice_agent.doctor.findings import Finding, Level, fault
 from sluice_agent.doctor.host import check_folder, check_settings, check_shipper
 from sluice_agent.errors import ConfigError
 from sluice_agent.settings import Settings
+from sluice_agent.transport.delivery.destinations import DESTINATIONS, Destination
 
 _TODO = "correct the cause, and run `sluice-agent doctor` again"
 
@@ -36,34 +36,42 @@ def doctor(app: str | None, as_json: bool) -> None:
       1  there is a fault: events can't be captured or delivered
     """
     findings = []
-    for finding in _findings(app):
+    for finding in _all_findings(app):
         findings.append(finding)
         click.echo(json.dumps(asdict(finding)) if as_json else _line(finding))
     sys.exit(1 if any(finding.level is Level.FAULT for finding in findings) else 0)
 
 
-def _findings(app: str | None) -> Iterator[Finding]:
+def findings_on(
+    settings: Settings, app: str | None = None, destinations: tuple[Destination, ...] = DESTINATIONS
+) -> Iterator[Finding]:
+    """Yield what every check finds: of the settings and this host, of the endpoints, and of the Celery app `app`."""
+    yield from _guarded("settings", check_settings(settings, destinations))
+    yield from _guarded("folder", check_folder(settings))
+    yield from _guarded("shipper", check_shipper(settings, destinations))
+    for destination in destinations:
+        yield from _guarded(destination.name, check_endpoint(destination, settings))
+    if app is not None:
+        from sluice_agent.doctor.celery_app import check_app  # noqa: PLC0415 - Celery is slow to import
+
+        yield from _guarded("app", check_app(app))
+
+
+def _all_findings(app: str | None) -> Iterator[Finding]:
     try:
         settings = Settings()
     except ConfigError as error:
         yield fault("settings", str(error), _TODO)
         return
-    checks = (check_settings, check_folder, check_shipper, check_sluice, check_ackly)
-    for check in checks:
-        yield from _guarded(check, settings)
-    if app is not None:
-        from sluice_agent.doctor.celery_app import check_app  # noqa: PLC0415 - Celery is slow to import
-
-        yield from _guarded(check_app, app)
+    yield from findings_on(settings, app)
 
 
-def _guarded(check: Callable[[Any], Iterator[Finding]], subject: Any) -> Iterator[Finding]:
+def _guarded(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     """Yield the findings of a check; if the check fails, that is a finding too."""
     try:
-        yield from check(subject)
+        yield from findings
     except Exception as error:  # noqa: BLE001 - a user's app or the machine may cause any error
-        found = f"the check failed: {type(error).__name__}: {error}"
-        yield fault(check.__name__.removeprefix("check_"), found, _TODO)
+        yield fault(subject, f"the check failed: {type(error).__name__}: {error}", _TODO)
 
 
 def _line(finding: Finding) -> str:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from sluice_agent.commands.common import UserError
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.destinations.base import SLUICE
+from sluice_agent.transport.delivery.destinations import SLUICE
 from sluice_agent.transport.delivery.http import HttpClient, UnreachableError
 
 _TIME = TypeAdapter(datetime)  # accepts any number of digits; Python 3.10 itself accepts 3 or 6
@@ -24,9 +24,8 @@ _TIME = TypeAdapter(datetime)  # accepts any number of digits; Python 3.10 itsel
 def job(job_id: str, as_json: bool) -> None:
     """Show one job of the server at SLUICE_API_URL: its states over time, and its error. ID is Sluice's or Celery's."""
     settings = Settings()
-    key = SLUICE.key(settings) or ""
     address = f"{settings.api_url}/jobs/{quote(job_id, safe='')}"
-    client = HttpClient(address, {"Authorization": f"Bearer {key}"} if key else {})
+    client = HttpClient(address, SLUICE.key(settings))
     try:
         response = client.get()
     except UnreachableError as error:

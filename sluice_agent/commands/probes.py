@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sluice_agent.health import Health, HealthServer, serve_health
 from sluice_agent.health.problems import problems_of
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.destinations.base import configured, job_filters
+from sluice_agent.transport.delivery.destinations import DESTINATIONS, Destination, configured, job_filters
 from sluice_agent.transport.journal.accounting import report_on
 
 if TYPE_CHECKING:
@@ -28,11 +28,16 @@ def serve_probes(
     return serve_health(settings.health_addr, lambda: health_of(settings, directory, state() if state else None))
 
 
-def health_of(settings: Settings, directory: Path, state: MonitorState | None) -> Health:
+def health_of(
+    settings: Settings,
+    directory: Path,
+    state: MonitorState | None,
+    destinations: tuple[Destination, ...] = DESTINATIONS,
+) -> Health:
     """Return the present health: ready if `status` finds no problem and a monitor is connected to its broker."""
-    report = report_on(directory, job_filters(settings))
+    report = report_on(directory, job_filters(settings, destinations))
     problems = {}
-    for problem in problems_of(report, configured(settings), settings.journal_max_bytes):
+    for problem in problems_of(report, configured(settings, destinations), settings.journal_max_bytes):
         problems["_".join(filter(None, (problem.problem, problem.destination)))] = problem.what
     if state is not None and not state.connected:
         reason = (

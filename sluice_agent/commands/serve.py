@@ -8,7 +8,7 @@ import click
 
 from sluice_agent.commands.common import UserError
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.destinations.base import SLUICE
+from sluice_agent.transport.delivery.destinations import SLUICE
 from sluice_agent.transport.journal.directory import open_directory
 
 

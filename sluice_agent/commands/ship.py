@@ -11,7 +11,7 @@ from sluice_agent.agent import EXIT_BUDGET
 from sluice_agent.commands.common import NO_KEY, UserError, open_journal
 from sluice_agent.commands.probes import serve_probes
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.destinations.base import configured
+from sluice_agent.transport.delivery.destinations import configured
 from sluice_agent.transport.delivery.shippers import Shippers
 from sluice_agent.transport.journal.accounting import accounts
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
@@ -33,8 +33,8 @@ def ship(once: bool) -> None:
     shippers = Shippers(settings, directory)
     if once:
         shippers.deliver(math.inf)
-        cursors = {spec.name: load_cursor(cursor_path(directory, spec.name)) for spec in configured(settings)}
-        waiting = {name: accounts(directory, cursor)["pending"] for name, cursor in cursors.items()}
+        names = [destination.name for destination in configured(settings)]
+        waiting = {name: accounts(directory, load_cursor(cursor_path(directory, name)))["pending"] for name in names}
         if any(waiting.values()):
             pending = ", ".join(f"{count:,} for {name}" for name, count in waiting.items() if count)
             raise click.ClickException(f"events remain in {directory}: {pending}; `sluice-agent status` shows why")

@@ -12,7 +12,7 @@ import click
 from sluice_agent.commands.common import find_journal
 from sluice_agent.health.problems import Problem, holder_text, problems_of
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.destinations.base import configured, job_filters
+from sluice_agent.transport.delivery.destinations import DESTINATIONS, Destination, configured, job_filters
 from sluice_agent.transport.journal.accounting import DestinationReport, Report, report_on
 
 _WIDTH = 14  # characters of the first column
@@ -36,13 +36,20 @@ def status(as_json: bool) -> None:
       2  the settings are malformed, or the directory can't be used
     """
     settings = Settings()
-    report = report_on(find_journal(settings), job_filters(settings))
-    problems = problems_of(report, configured(settings), settings.journal_max_bytes)
+    report, problems = inspect_journal(settings)
     if as_json:
         click.echo(json.dumps({**report, "problems": [asdict(problem) for problem in problems]}))
     else:
         click.echo(render(report, problems))
     sys.exit(1 if problems else 0)
+
+
+def inspect_journal(
+    settings: Settings, destinations: tuple[Destination, ...] = DESTINATIONS
+) -> tuple[Report, list[Problem]]:
+    """Return the report on the journal of `settings` and its problems, for those of `destinations` that have a key."""
+    report = report_on(find_journal(settings), job_filters(settings, destinations))
+    return report, problems_of(report, configured(settings, destinations), settings.journal_max_bytes)
 
 
 def render(report: Report, problems: Sequence[Problem]) -> str:

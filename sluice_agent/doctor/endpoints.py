@@ -8,8 +8,7 @@ from email.utils import parsedate_to_datetime
 
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.destinations import sluice
-from sluice_agent.transport.delivery.destinations.base import ACKLY, SLUICE, DestinationSpec
+from sluice_agent.transport.delivery.destinations.base import Destination
 from sluice_agent.transport.delivery.http import HttpClient, Response, UnreachableError
 from sluice_agent.transport.delivery.responses import is_foreign_response, json_object, response_text
 
@@ -18,41 +17,34 @@ _DATE_RESOLUTION = 1.0  # seconds, of a Date header
 _MAX_TEXT = 200  # characters of a response
 
 
-def check_sluice(settings: Settings) -> Iterator[Finding]:
-    """Post a batch without events: the cheapest request that verifies the key."""
-    yield from _check(SLUICE, settings, sluice.NO_EVENT)
-
-
-def check_ackly(settings: Settings) -> Iterator[Finding]:
-    """Post an invalid event: Ackly answers 400 if the key is right, and ingests nothing."""
-    yield from _check(ACKLY, settings, b"{}")
-
-
-def _check(spec: DestinationSpec, settings: Settings, body: bytes) -> Iterator[Finding]:
-    key = spec.key(settings)
+def check_endpoint(destination: Destination, settings: Settings) -> Iterator[Finding]:
+    """Post the destination's probe, which verifies the key and delivers no event; without a key, check nothing."""
+    key = destination.key(settings)
     if key is not None:
-        yield from _probe(spec, spec.url(settings), key, body)
+        yield from _probe(destination, destination.url(settings), key)
 
 
-def _probe(spec: DestinationSpec, url: str, key: str, body: bytes) -> Iterator[Finding]:
-    client = HttpClient(url, {"Authorization": f"Bearer {key}"})
+def _probe(destination: Destination, url: str, key: str) -> Iterator[Finding]:
+    client = HttpClient(url, key)
     before = time.time()
     try:
-        response = client.post(body, {})
+        response = client.post(destination.probe, {})
     except UnreachableError as error:
-        todo = f"is {spec.url_variable} right, and may this host connect to it (proxy, firewall, certificates)?"
-        yield fault(spec.name, f"{url} can't be reached: {error}", todo)
+        todo = f"is {destination.url_variable} right, and may this host connect to it (proxy, firewall, certificates)?"
+        yield fault(destination.name, f"{url} can't be reached: {error}", todo)
         return
     finally:
         client.close()
-    yield _response_finding(spec, url, response)
-    yield from _clock_finding(spec.name, response, before, time.time())
+    yield _response_finding(destination, url, response)
+    yield from _clock_finding(destination.name, response, before, time.time())
 
 
-def _response_finding(spec: DestinationSpec, url: str, response: Response) -> Finding:
-    name, text = spec.name, response_text(response)[:_MAX_TEXT]
+def _response_finding(destination: Destination, url: str, response: Response) -> Finding:
+    name, text = destination.name, response_text(response)[:_MAX_TEXT]
     if response.status in (401, 403):
-        return fault(name, f"{url} refuses the key: {text}", f"set {spec.key_variable} to a key that is valid there")
+        return fault(
+            name, f"{url} refuses the key: {text}", f"set {destination.key_variable} to a key that is valid there"
+        )
     if response.status == 429:
         return warning(name, f"{url} accepts no events for now: {text}", "events wait in the journal until it does")
     if response.status >= 500:
@@ -60,7 +52,7 @@ def _response_finding(spec: DestinationSpec, url: str, response: Response) -> Fi
     is_accepted = 200 <= response.status < 300 and json_object(response.body) is not None
     if is_accepted or (response.status in (400, 422) and not is_foreign_response(response)):
         return ok(name, f"{url} can be reached and accepts the key")
-    return fault(name, f"{url} does not answer like this endpoint: {text}", f"is {spec.url_variable} right?")
+    return fault(name, f"{url} does not answer like this endpoint: {text}", f"is {destination.url_variable} right?")
 
 
 def _clock_finding(name: str, response: Response, before: float, after: float) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.destinations.base import DESTINATIONS, SLUICE, configured
+from sluice_agent.transport.delivery.destinations import DESTINATIONS, SLUICE, Destination, configured
 from sluice_agent.transport.journal.directory import find_directory, nearest_existing, open_directory
 from sluice_agent.transport.journal.lock import STALLED_SECONDS, current_shipper, seconds_since_touch
 
@@ -20,14 +20,16 @@ _DAY = 86_400  # seconds
 _UWSGI_WITH_THREADS = (2, 0, 27)  # the first version that runs Python threads by default
 
 
-def check_settings(settings: Settings) -> Iterator[Finding]:
+def check_settings(settings: Settings, destinations: tuple[Destination, ...] = DESTINATIONS) -> Iterator[Finding]:
     """Check whether the agent is on, and report the effect of its settings."""
     if not settings.enabled:
         yield fault("settings", "SLUICE_ENABLED is 0: the agent is off", "unset it, or set it to 1")
     elif not settings.active:
         variables = (
-            f"{spec.key_variable} and SLUICE_CONNECTION_ID" if spec.needs_connection else spec.key_variable
-            for spec in DESTINATIONS
+            f"{destination.key_variable} and SLUICE_CONNECTION_ID"
+            if destination.needs_connection
+            else destination.key_variable
+            for destination in destinations
         )
         yield fault("settings", "no key is set: the agent is off", f"set {', or '.join(variables)}")
     else:
@@ -67,18 +69,16 @@ def check_folder(settings: Settings) -> Iterator[Finding]:
         yield warning("folder", found, "set SLUICE_STATE_DIR to a directory or a volume that does")
 
 
-def check_shipper(settings: Settings) -> Iterator[Finding]:
+def check_shipper(settings: Settings, destinations: tuple[Destination, ...] = DESTINATIONS) -> Iterator[Finding]:
     """Check that the process that ships the journal makes progress, and that uWSGI, if installed, runs threads."""
     try:
         directory = find_directory(settings.state_dir, str(settings.connection))
     except JournalUnavailableError:
         return  # check_folder reports it
-    for spec in configured(settings):
-        holder, silent_for = current_shipper(directory, spec.name), seconds_since_touch(directory, spec.name)
+    for name in (destination.name for destination in configured(settings, destinations)):
+        holder, silent_for = current_shipper(directory, name), seconds_since_touch(directory, name)
         if holder is not None and silent_for > STALLED_SECONDS:
-            found = (
-                f"process {holder.get('pid')} ships to {spec.name}, and has made no progress for {silent_for:,.0f} s"
-            )
+            found = f"process {holder.get('pid')} ships to {name}, and has made no progress for {silent_for:,.0f} s"
             yield warning("shipper", found, "let it run threads (uWSGI: enable-threads), or run a worker beside it")
     yield from _uwsgi()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from sluice_agent.transport.delivery.destinations.base import DestinationSpec
+from sluice_agent.transport.delivery.destinations.base import Destination
 from sluice_agent.transport.journal.accounting import DestinationReport, Report
 from sluice_agent.transport.journal.lock import STALLED_SECONDS
 from sluice_agent.transport.journal.retention import HIGH_WATER
@@ -24,10 +24,12 @@ class Problem:
     what: str
 
 
-def problems_of(report: Report, destinations: Iterable[DestinationSpec], max_bytes: int) -> list[Problem]:
+def problems_of(report: Report, destinations: Iterable[Destination], max_bytes: int) -> list[Problem]:
     """Return the problems of the journal, limited to `max_bytes`, and of `destinations`, those in the settings."""
     problems = [
-        problem for spec in destinations for problem in _destination_problems(spec, report["destinations"][spec.name])
+        problem
+        for destination in destinations
+        for problem in _destination_problems(destination, report["destinations"][destination.name])
     ]
     if report["bytes"] >= max_bytes * HIGH_WATER:
         what = f"{report['bytes']:,} of {max_bytes:,} bytes are used, and the oldest events are dropped"
@@ -43,8 +45,8 @@ def holder_text(shipper: Mapping[str, object]) -> str:
     return f"process {shipper.get('pid')} on {shipper.get('hostname')}"
 
 
-def _destination_problems(spec: DestinationSpec, report: DestinationReport) -> Iterator[Problem]:
-    name, key = spec.name, spec.key_variable
+def _destination_problems(destination: Destination, report: DestinationReport) -> Iterator[Problem]:
+    name, key = destination.name, destination.key_variable
     error, waiting = report["last_error"], f"{report['pending']:,} events wait for {name}"
     if not report["pending"]:
         return
@@ -60,5 +62,5 @@ def _destination_problems(spec: DestinationSpec, report: DestinationReport) -> I
     elif error is not None and error["message"].startswith(_LIMIT_ERRORS):
         yield Problem("undeliverable", name, f"{waiting}, whose limit is reached: they are sent when it resets")
     elif error is not None:
-        what = f"{waiting}, which accepts none: is it up, and is {spec.url_variable} right?"
+        what = f"{waiting}, which accepts none: is it up, and is {destination.url_variable} right?"
         yield Problem("undeliverable", name, what)

@@ -36,21 +36,19 @@ def apply() -> None:
 
 def shorten_waits() -> None:
     """Change only the lengths: the processes that wait, the reasons and the number of waits are those of production."""
-    import httpx
-    from tenacity import wait_random_exponential
-
-    from sluice_agent.transport.delivery import http, responses, retry, shipper
+    from sluice_agent.transport.delivery import client, responses
+    from sluice_agent.transport.delivery.destinations import DESTINATIONS
+    from sluice_agent.transport.delivery.http import Timeouts
+    from sluice_agent.transport.delivery.shippers import Shippers
+    from sluice_agent.transport.delivery.timing import Timing
     from sluice_agent.transport.journal import lock
 
-    retry._full_jitter = wait_random_exponential(multiplier=0.05, max=0.2)
-    responses._RETRY_EVERY = 0.2
+    timing = Timing(first_backoff=0.05, max_backoff=0.2, correction=0.2, takeover_check=0.1, fault_pause=0.2)
+    Shippers.__init__.__defaults__ = (DESTINATIONS, timing)  # the agent passes none
+    client.TIMEOUTS = Timeouts(connect=1.0, silence=1.0, response=1.0)
     responses.MAX_WAIT = 1.0
-    shipper._TAKE_OVER_EVERY = 0.1
     lock._YIELD_SECONDS = 0.5
     lock._YIELD_EVERY = 3.0
-    shipper._FAULT_PAUSE = 0.2
-    http._TIMEOUT = httpx.Timeout(1.0)
-    http._RESPONSE_TIMEOUT = 1.0
 
 
 def _refuse_locks() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from sluice_agent.health.problems import problems_of
-from sluice_agent.transport.delivery.destinations.base import SLUICE
+from sluice_agent.transport.delivery.destinations import SLUICE
 from sluice_agent.transport.journal.accounting import report_on
 from sluice_agent.transport.journal.lock import ship_lock
 from tests.faults.host import NEVER, Host

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 
-from sluice_agent.transport.delivery import retry
 from sluice_agent.transport.delivery.responses import Settled, TryAgain, Verdict
 from sluice_agent.transport.delivery.retry import Retrier
 
@@ -20,15 +20,13 @@ MAX_AT_ONCE = WORKERS // 10  # attempts in any one second, after a long outage o
 class Fleet:
     """Workers on a simulated clock: each runs its own `Retrier` to its end, on its own timeline."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = 0.0
         self.attempts: list[float] = []
-        monkeypatch.setattr(retry.time, "monotonic", lambda: self.now)
 
     def run(self, back_at: float, refusal: TryAgain) -> float:
         """Run a worker that starts within the first second and is refused until `back_at`; return when it succeeded."""
-        retrier = Retrier(lambda _: None)
-        retrier._shutdown.wait = self._wait  # type: ignore[method-assign, assignment]
+        retrier = Retrier(lambda _: None, clock=lambda: self.now, wait=self._wait)
         self.now = random.random() if refusal.wait < 10 else 0.0
 
         def attempt() -> Verdict:
@@ -38,18 +36,17 @@ class Fleet:
         retrier.verdict(attempt)
         return self.now
 
-    def _wait(self, seconds: float | None = None) -> bool:
-        assert seconds is not None
+    def _wait(self, _: threading.Event, seconds: float) -> bool:
         self.now += seconds
         return False
 
 
 @pytest.fixture
-def fleet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+def fleet() -> Iterator[Fleet]:
     """A fleet with a fixed random seed."""
     state = random.getstate()
     random.seed(4)
-    yield Fleet(monkeypatch)
+    yield Fleet()
     random.setstate(state)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import NoReturn
@@ -15,11 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from sluice_agent.cli import main
-from sluice_agent.commands.doctor import _findings
+from sluice_agent.commands.doctor import findings_on
 from sluice_agent.doctor import host
 from sluice_agent.doctor.celery_app import shortfall_findings
 from sluice_agent.doctor.findings import Level
+from sluice_agent.settings import Settings
 from sluice_agent.shortfalls import Shortfalls
+from sluice_agent.transport.delivery.destinations import ACKLY, SLUICE
 from sluice_agent.transport.journal.lock import ShipLock, ship_lock
 from tests.support.ackly import Ackly
 from tests.support.endpoint import Endpoint
@@ -251,16 +253,18 @@ def test_a_setting_of_celery_that_is_malformed(
     assert "secret" not in str(findings)
 
 
-def test_a_check_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_fails(ackly: Ackly) -> None:
     """The findings of the other checks must still appear."""
 
-    def check_folder(_: object) -> NoReturn:
+    def no_address(_: Settings) -> NoReturn:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(sys.modules[_findings.__module__], "check_folder", check_folder)
-    findings = doctor()
-    assert levels(findings, "folder") == ["fault"]
-    assert levels(findings, "sluice") == ["ok"]
+    settings = Settings(ackly_ingest_key=ackly.key, ackly_url=ackly.url)
+    broken = replace(SLUICE, url=no_address)
+    findings = {finding.subject: finding for finding in findings_on(settings, destinations=(broken, ACKLY))}
+    assert findings["sluice"].level is Level.FAULT
+    assert findings["sluice"].found == "the check failed: RuntimeError: boom"
+    assert findings["ackly"].level is Level.OK
 
 
 def test_an_app_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,21 +15,28 @@ import httpx
 
 THREAD_NAME = "sluice-shipper"
 
-_TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # seconds without a byte
-# seconds for a whole answer: one that drips in byte by byte never lets the timeout above run out
-_RESPONSE_TIMEOUT = 30.0
 # Trace events of httpx: a connection is made, a request is about to be sent, a request has been sent.
 _CONNECTED_EVENTS = (".connect_tcp.complete", ".start_tls.complete")
 _SENDING_EVENT = ".send_request_headers.started"
 _SENT_EVENT = ".receive_response_headers.started"
-_MAX_RESPONSE_BYTES = 1_000_000  # bytes
 _MIN_COMPRESSED_BYTES = 1_000  # bytes: a smaller body is not compressed
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
 
-def noop() -> None:
-    """Do nothing: the default of a callback."""
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """When a request is given up, in seconds, and the longest response that is read, in bytes."""
+
+    connect: float = 5.0
+    silence: float = 10.0
+    """Without a byte."""
+    response: float = 30.0
+    """For a whole answer: one that drips in byte by byte never lets the timeout above run out."""
+    response_bytes: int = 1_000_000
+
+
+TIMEOUTS = Timeouts()
 
 
 class UnreachableError(Exception):
@@ -54,23 +61,30 @@ class Response:
 
 
 class HttpClient:
-    """A kept connection to one address. Proxies and certificates come from the usual environment variables."""
+    """A kept connection to one address. Proxies and certificates come from the usual environment variables.
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+    `key` is sent as a bearer token. `on_sending` is called when a connection is made, just before each request is sent:
+    until then nothing can have arrived.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        on_sending: Callable[[], None] | None = None,
+        timeouts: Timeouts = TIMEOUTS,
+    ) -> None:
         self._url = url
-        self._headers = dict(headers)
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._on_sending = on_sending
+        self._timeouts = timeouts
         self._client: httpx.Client | None = None
         self._tls: ssl.SSLContext | None = None  # loading certificates takes 20 ms, and blocks gevent's hub
         self._takes_gzip = False
         self._deadline = 0.0
-        self._on_leaving: Callable[[], None] = noop
 
-    def post(self, body: bytes, headers: Mapping[str, str], on_sending: Callable[[], None] = noop) -> Response:
-        """Send `body`, compressed once the endpoint has announced that it takes gzip. Raises `UnreachableError`.
-
-        `on_sending` is called when the connection is made: until then nothing can have arrived.
-        """
-        self._on_leaving = on_sending
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Response:
+        """Send `body`, compressed once the endpoint has announced that it takes gzip. Raises `UnreachableError`."""
         all_headers = {"Content-Type": "application/json", **headers}
         if self._takes_gzip and len(body) >= _MIN_COMPRESSED_BYTES:
             body, all_headers["Content-Encoding"] = gzip.compress(body, compresslevel=1, mtime=0), "gzip"
@@ -99,25 +113,27 @@ class HttpClient:
     def _read_response(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
         if self._client is None:
             self._tls = self._tls or _certificates()
+            timeout = httpx.Timeout(self._timeouts.silence, connect=self._timeouts.connect)
             self._client = httpx.Client(
-                headers=self._headers, timeout=_TIMEOUT, follow_redirects=False, verify=self._tls
+                headers=self._headers, timeout=timeout, follow_redirects=False, verify=self._tls
             )
-        self._deadline = time.monotonic() + _RESPONSE_TIMEOUT
+        self._deadline = time.monotonic() + self._timeouts.response
         received = bytearray()
         trace = {"trace": self._on_trace}
         with self._client.stream(method, self._url, content=body, headers=headers, extensions=trace) as response:
             for chunk in response.iter_bytes():
                 received += chunk
-                if len(received) > _MAX_RESPONSE_BYTES:
+                if len(received) > self._timeouts.response_bytes:
                     raise httpx.ReadError("the answer is too long")
             return Response(response.status_code, dict(response.headers), bytes(received))
 
     def _on_trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Handle a trace event of httpx. The response's timeout starts when the request has been sent."""
         if event.endswith(_SENT_EVENT):
-            self._deadline = time.monotonic() + _RESPONSE_TIMEOUT
+            self._deadline = time.monotonic() + self._timeouts.response
         elif event.endswith(_SENDING_EVENT):
-            self._on_leaving()
+            if self._on_sending is not None:
+                self._on_sending()
         elif event.endswith(_CONNECTED_EVENTS):
             self._enforce_deadline(info["return_value"])
 

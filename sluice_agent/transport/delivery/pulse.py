@@ -13,13 +13,11 @@ from contextlib import suppress
 from sluice_agent.transport.delivery.http import THREAD_NAME
 from sluice_agent.transport.journal.lock import ShipLock
 
-TOUCH_EVERY = 3.0  # seconds: an idle host shall not write to its disk every second
-
 
 class Pulse:
     """Touches `lock` while this process holds it, and while `is_moving()`: the shipping thread is not stuck."""
 
-    def __init__(self, lock: ShipLock, is_moving: Callable[[], bool], every: float = TOUCH_EVERY) -> None:
+    def __init__(self, lock: ShipLock, is_moving: Callable[[], bool], every: float) -> None:
         self._lock = lock
         self._is_moving = is_moving
         self._every = every

@@ -12,7 +12,6 @@ from typing import Any
 from sluice_agent.transport.delivery.http import Response
 
 MAX_WAIT = 3600.0  # seconds: an endpoint that asks for ten hours is tried again within the hour
-_RETRY_EVERY = 60.0  # seconds between two attempts while the key or the address is wrong
 
 _TRY_AGAIN = frozenset({408, 425, 429})
 _TOO_LARGE = 413
@@ -22,30 +21,41 @@ _NOT_IMPLEMENTED = 501
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The endpoint has processed the whole batch."""
+    """The endpoint has processed the whole batch. Its `answer` is kept only if it has `rejected` some events."""
 
     delivered: int
     rejected: int
     duplicates: int
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """Send the same bytes again: after at least `wait` seconds, with a backoff on top unless `wait` is `exact`."""
+    """Send the same bytes again: after at least `wait` seconds, with a backoff on top unless `wait` is `exact`.
+
+    `until_corrected`: a person must correct the key or the address, the same is sent again every minute.
+    `is_foreign`: the answer is that of a proxy, a firewall or a captive portal, and the address may be wrong.
+    """
 
     reason: str
     wait: float = 0.0
     exact: bool = False
+    until_corrected: bool = False
+    is_foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
     """The endpoint does not accept a body of this size."""
 
+    answer: str
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The endpoint does not accept some event of the batch."""
+
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +65,25 @@ class Unanswered:
     reason: str
 
 
-Verdict = Settled | TryAgain | TooLarge | Refused | Unanswered
+FinalVerdict = Settled | TooLarge | Refused | Unanswered
+Verdict = FinalVerdict | TryAgain
 
 
-def classify(response: Response, events: int, now: datetime, url_variable: str) -> Verdict:
-    """Return the verdict of `response` to a batch of `events` events, at `now` (with a time zone).
-
-    `url_variable` is the environment variable with the endpoint's address.
-    """
+def classify(response: Response, events: int, now: datetime) -> Verdict:
+    """Return the verdict of `response` to a batch of `events` events, at `now` (with a time zone)."""
     status = response.status
     if 200 <= status < 300:
-        return _settle(response, events, now, url_variable)
+        return _settle(response, events, now)
     reason = f"{status} {_message(response.body)}".rstrip()
     if status == _TOO_LARGE:
-        return TooLarge()
+        return TooLarge(response_text(response))
+    if is_foreign_refusal(response):
+        return foreign_response(response, until_corrected=True)
     if status in _REFUSED:
-        return (
-            retry_every_minute(foreign_response_text(response, url_variable))
-            if is_foreign_response(response)
-            else Refused()
-        )
+        return Refused(response_text(response))
     if status in _TRY_AGAIN or (status >= 500 and status != _NOT_IMPLEMENTED):
         return TryAgain(reason, wait=retry_after(response.headers.get("retry-after"), now) or 0.0)
-    return retry_every_minute(reason)
+    return TryAgain(reason, until_corrected=True)
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
@@ -95,14 +101,10 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     return min(max(seconds, 0.0), MAX_WAIT) if math.isfinite(seconds) else None
 
 
-def retry_every_minute(reason: str) -> TryAgain:
-    """Return the verdict for an error that a person must correct: send the same again, once a minute."""
-    return TryAgain(reason, wait=_RETRY_EVERY, exact=True)
-
-
-def foreign_response_text(response: Response, url_variable: str) -> str:
-    """Return the error text for an answer by a proxy, a firewall or a captive portal in place of the endpoint."""
-    return f"{response.status} with a body that is not a JSON object: check {url_variable}"
+def foreign_response(response: Response, *, until_corrected: bool = False) -> TryAgain:
+    """Return the verdict of a response by a proxy, a firewall or a captive portal in place of the endpoint."""
+    reason = f"{response.status} with a body that is not a JSON object"
+    return TryAgain(reason, until_corrected=until_corrected, is_foreign=True)
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
@@ -129,12 +131,12 @@ def response_text(response: Response) -> str:
     return f"{response.status} {response.body.decode('utf-8', 'replace')}"
 
 
-def _settle(response: Response, events: int, now: datetime, url_variable: str) -> Verdict:
+def _settle(response: Response, events: int, now: datetime) -> Verdict:
     if not response.body.strip():
         return Settled(events, 0, 0)
     counts = json_object(response.body)
     if counts is None:  # taking its 200 for a delivery would lose the batch silently
-        return TryAgain(foreign_response_text(response, url_variable))
+        return foreign_response(response)
     if counts.get("error") and "accepted" not in counts:
         return TryAgain(f"{response.status} {_message(response.body)}")
     truncated = _count(counts, "truncated", events)
@@ -142,7 +144,8 @@ def _settle(response: Response, events: int, now: datetime, url_variable: str) -
         wait = retry_after(response.headers.get("retry-after"), now) or _until_midnight(now)
         return TryAgain(f"the daily limit is reached: {truncated} events wait until it resets", wait=wait, exact=True)
     rejected = _count(counts, "rejected", events)
-    return Settled(events - rejected, rejected, min(_count(counts, "skipped", events), events - rejected))
+    duplicates = min(_count(counts, "skipped", events), events - rejected)
+    return Settled(events - rejected, rejected, duplicates, response_text(response) if rejected else "")
 
 
 def _until_midnight(now: datetime) -> float:

@@ -20,50 +20,63 @@ from sluice_agent.log import logger, warn_limited
 from sluice_agent.stats import Counts
 from sluice_agent.transport.delivery import unconfirmed
 from sluice_agent.transport.delivery.budget import NO_BUDGET, Budget
-from sluice_agent.transport.delivery.destinations.base import Destination
+from sluice_agent.transport.delivery.client import Client, Connect
 from sluice_agent.transport.delivery.http import THREAD_NAME, hide_request_logs
-from sluice_agent.transport.delivery.pulse import TOUCH_EVERY, Pulse
+from sluice_agent.transport.delivery.pulse import Pulse
 from sluice_agent.transport.delivery.responses import Settled, TooLarge, TryAgain, Unanswered, Verdict
 from sluice_agent.transport.delivery.retry import GivenUpError, Retrier
+from sluice_agent.transport.delivery.timing import TIMING, Timing
 from sluice_agent.transport.journal import dead_letters
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import check_directory, journal_files, other_versions
 from sluice_agent.transport.journal.lock import ShipLock
 from sluice_agent.transport.journal.reader import Batch, next_batch
 from sluice_agent.transport.journal.retention import remove_passed
+from sluice_agent.transport.journal.selector import JobFilter
 
-_TAKE_OVER_EVERY = 2.0  # seconds between two checks whether the shipping process has died
-_FAULT_PAUSE = 5.0  # seconds until the loop goes on after an unexpected error
-_WRITE_OFF_AFTER = 3600.0  # seconds with the lock before events of a destination that no process ships to are dropped
 _MAX_STEP_SECONDS = 120.0  # seconds, longer than any request takes: a thread whose step takes longer is stuck
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # then the removal of files makes room for the cursor
 _MAX_MESSAGE = 300  # characters of an error in the cursor
 
 
 class Shipper:
-    """Ships one directory to one destination, from its own thread or, for a command, from the caller's."""
+    """Ships one directory to one destination, from its own thread or, for a command, from the caller's.
+
+    `connect` makes the client that delivers. A destination that does not deduplicate is sent one line at a time.
+    """
 
     def __init__(
         self,
         directory: Path,
-        destination: Destination,
+        destination: str,
+        connect: Connect,
         *,
         interval: float,
         max_lines: int,
         max_bytes: int,
+        deduplicates: bool = True,
+        job_filter: JobFilter | None = None,
         budget: Budget = NO_BUDGET,
-        touch_every: float = TOUCH_EVERY,
+        timing: Timing = TIMING,
     ) -> None:
+        self.destination = destination
+        """The name of the destination."""
         self._directory = directory
-        self._destination = destination
+        self._job_filter = job_filter
         self._interval = interval
+        self._timing = timing
         self._max_lines = max_lines
         self._max_bytes = max_bytes
         self._budget = budget
-        self._lock = ShipLock(directory, destination.name)
-        self._retrier = Retrier(self._record_failure)
-        self._pulse = Pulse(self._lock, self._is_moving, touch_every)
-        self._cursor = Cursor(cursor_path(directory, destination.name))
+        self._lock = ShipLock(directory, destination)
+        self._retrier = Retrier(self._record_failure, timing)
+        self._pulse = Pulse(self._lock, self._is_moving, timing.touch)
+        self._cursor = Cursor(cursor_path(directory, destination))
+        self._client: Client = (
+            connect(self._check_lock_held)
+            if deduplicates
+            else unconfirmed.AtMostTwice(destination, connect, lambda: self._cursor, self._save)
+        )
         self._batch = Batch()
         self._thread: threading.Thread | None = None
         self._holds_lock = False
@@ -73,11 +86,6 @@ class Shipper:
         self._is_saved = True
         self._lacks_room = False
         self._deadline = 0.0
-
-    @property
-    def destination(self) -> str:
-        """The name of the destination."""
-        return self._destination.name
 
     def start(self) -> bool:
         """Ship from a thread of this process; return False if none can be started: another process may then ship."""
@@ -134,7 +142,7 @@ class Shipper:
             self._guarded(self._drain)
         finally:
             self._pulse.stop()
-            self._destination.close()
+            self._client.close()
             self._lock.release()
 
     def _guarded(self, step: Callable[[], None]) -> None:
@@ -147,7 +155,7 @@ class Shipper:
             warn_limited(subject, "The shipper failed (%s: %s): it tries again.", type(error).__name__, error)
             logger.debug("The shipper failed", exc_info=True)
             self._record_fault(error)
-            self._retrier.pause(_FAULT_PAUSE)
+            self._retrier.pause(self._timing.fault_pause)
 
     def _record_fault(self, error: Exception) -> None:
         if self._holds_lock:  # else the cursor is another's
@@ -162,9 +170,9 @@ class Shipper:
     def _step(self) -> None:
         self._moved_at = time.monotonic()
         if not self._acquire_lock():
-            self._retrier.pause(_TAKE_OVER_EVERY)
+            self._retrier.pause(self._timing.takeover_check)
         elif not self._yield_if_wanted() and not self._ship_a_batch():
-            self._remove_finished_files(writes_off=time.monotonic() - self._held_since >= _WRITE_OFF_AFTER)
+            self._remove_finished_files(writes_off=time.monotonic() - self._held_since >= self._timing.write_off)
             self._retrier.pause(self._interval)
 
     def _drain(self) -> None:
@@ -179,7 +187,7 @@ class Shipper:
         if holds_lock and self._generation != self._lock.generation:  # the previous holder has moved the cursor
             if self._cursor.path.exists():  # else the directory was removed: only this process still has the counts
                 self._cursor = load_cursor(self._cursor.path)
-            self._cursor.job_filter = self._destination.job_filter
+            self._cursor.job_filter = self._job_filter
             self._held_since = time.monotonic()
             self._save()  # from now on files are kept for this destination
             if others := other_versions(self._directory):
@@ -236,8 +244,6 @@ class Shipper:
         if counts.delivered:
             self._cursor.last_delivery = _now()
             self._cursor.last_error = None
-        elif counts.rejected:
-            self._record_error(next(iter(self._destination.last_response.splitlines()), ""))
         self._save()
 
     def _save(self) -> None:
@@ -261,10 +267,10 @@ class Shipper:
             return Counts(dropped=Counter(answer_lost=len(lines)))
         if isinstance(verdict, Settled):
             if verdict.rejected:
-                self._add_dead_letter(lines)
+                self._record_refusal(lines, verdict.answer)
             return Counts(verdict.delivered, verdict.duplicates, verdict.rejected)
         if len(lines) == 1:
-            self._add_dead_letter(lines)
+            self._record_refusal(lines, verdict.answer)
             return Counts(rejected=1)
         if isinstance(verdict, TooLarge):
             self._max_bytes = max(min(self._max_bytes, sum(map(len, lines)) // 2), 1)
@@ -276,11 +282,10 @@ class Shipper:
     def _attempt(self, lines: list[bytes]) -> Verdict:
         self._moved_at = time.monotonic()
         self._check_lock_held()
-        if self._destination.deduplicates:
-            return self._destination.send(lines, self._check_lock_held)
-        return unconfirmed.at_most_twice(self._destination, lines, self._cursor, self._save)
+        return self._client.send(lines)
 
-    def _add_dead_letter(self, lines: list[bytes]) -> None:
+    def _record_refusal(self, lines: list[bytes], answer: str) -> None:
+        """Keep refused events as a dead letter. The error stays in the cursor unless others of the batch arrive."""
         self._check_lock_held()
         warn_limited(
             f"rejected {self.destination}",
@@ -289,9 +294,10 @@ class Shipper:
             self._directory / "dead",
         )
         try:
-            dead_letters.add(self._directory, self.destination, lines, self._destination.last_response)
+            dead_letters.add(self._directory, self.destination, lines, answer)
         except (OSError, ValueError, RecursionError) as error:
             warn_limited("dead", "Refused events can't be kept as dead letters (%s): they are only counted.", error)
+        self._record_error(next(iter(answer.splitlines()), ""))
 
     def _record_failure(self, failure: TryAgain) -> None:
         warn_limited(

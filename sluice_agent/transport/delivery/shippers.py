@@ -3,53 +3,32 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.budget import NO_BUDGET, Budget
-from sluice_agent.transport.delivery.destinations.ackly import AcklyEndpoint
-from sluice_agent.transport.delivery.destinations.base import ACKLY, SLUICE, configured
-from sluice_agent.transport.delivery.destinations.sluice import SluiceEndpoint
+from sluice_agent.transport.delivery.budget import Budget
+from sluice_agent.transport.delivery.client import EndpointClient
+from sluice_agent.transport.delivery.destinations import DESTINATIONS, Destination, configured
 from sluice_agent.transport.delivery.shipper import Shipper
-
-_ACKLY_MAX_LINES = 1  # every event is accounted for before the next is sent, as Ackly does not deduplicate
-_ACKLY_MAX_BYTES = 1_000_000  # read at once
-
-
-def _sluice_shipper(settings: Settings, directory: Path, key: str) -> Shipper:
-    return Shipper(
-        directory,
-        SluiceEndpoint(SLUICE.url(settings), key),
-        interval=settings.flush_interval,
-        max_lines=settings.batch_size,
-        max_bytes=settings.batch_bytes,
-        budget=Budget(settings.daily_budget),
-    )
-
-
-def _ackly_shipper(settings: Settings, directory: Path, key: str) -> Shipper:
-    return Shipper(
-        directory,
-        AcklyEndpoint(ACKLY.url(settings), key, ACKLY.job_filter(settings)),
-        interval=settings.flush_interval,
-        max_lines=_ACKLY_MAX_LINES,
-        max_bytes=_ACKLY_MAX_BYTES,
-        budget=NO_BUDGET,
-    )
-
-
-_FACTORIES = {SLUICE.name: _sluice_shipper, ACKLY.name: _ackly_shipper}
+from sluice_agent.transport.delivery.timing import TIMING, Timing
 
 
 class Shippers:
     """One `Shipper` for every destination whose key is set, used as one. None of them waits for another."""
 
-    def __init__(self, settings: Settings, directory: Path) -> None:
-        self._shippers: list[Shipper] = []
-        for spec in configured(settings):
-            key = spec.key(settings)
-            if key is not None:
-                self._shippers.append(_FACTORIES[spec.name](settings, directory, key))
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Path,
+        destinations: tuple[Destination, ...] = DESTINATIONS,
+        timing: Timing = TIMING,
+    ) -> None:
+        self._shippers = [
+            _shipper(settings, directory, destination, key, timing)
+            for destination in configured(settings, destinations)
+            if (key := destination.key(settings)) is not None
+        ]
 
     def request_priority(self) -> None:
         """Request the locks from processes without priority: this process is a worker's, or a command that ships."""
@@ -88,3 +67,19 @@ class Shippers:
         """Close the copies of a forked child: it has no threads, and the parent keeps the locks."""
         for shipper in self._shippers:
             shipper.forget()
+
+
+def _shipper(settings: Settings, directory: Path, destination: Destination, key: str, timing: Timing) -> Shipper:
+    limits = destination.limits(settings)
+    return Shipper(
+        directory,
+        destination.name,
+        partial(EndpointClient, destination, destination.url(settings), key),
+        interval=settings.flush_interval,
+        max_lines=limits.max_lines,
+        max_bytes=limits.max_bytes,
+        deduplicates=destination.deduplicates,
+        job_filter=destination.job_filter(settings),
+        budget=Budget(limits.daily_budget),
+        timing=timing,
+    )

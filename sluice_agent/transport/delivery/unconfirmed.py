@@ -10,7 +10,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from sluice_agent.log import warn_limited
-from sluice_agent.transport.delivery.destinations.base import Destination
+from sluice_agent.transport.delivery.client import Connect
 from sluice_agent.transport.delivery.responses import TryAgain, Unanswered, Verdict
 from sluice_agent.transport.journal.cursor import Cursor
 
@@ -18,28 +18,57 @@ _MAX_SENDS = 2  # of an event whose answer is lost
 _MAX_DIGESTS = 16  # of such events in the cursor: those of evicted events would never be removed
 
 
-def at_most_twice(destination: Destination, lines: list[bytes], cursor: Cursor, save: Callable[[], None]) -> Verdict:
-    """Send the event in `lines` unless it was sent twice; record that in `cursor`, which `save` writes."""
-    digest = _digest(lines)
-    earlier_sends = cursor.unconfirmed.get(digest, 0)
-    if earlier_sends >= _MAX_SENDS:
-        _report_lost_answer(destination, "is dropped")
-        return Unanswered("the process that waited for the answer has ended")
-    if earlier_sends:
-        _report_lost_answer(destination, "is sent once more, and may be there twice")
+class AtMostTwice:
+    """A client for a destination that does not deduplicate: it sends no event that may have been taken a third time.
 
-    def record_send() -> None:
-        _set_sends(digest, cursor, earlier_sends + 1)
-        save()
+    `cursor` returns the destination's cursor, in which each sending is recorded, and which `save` then writes.
+    """
 
-    verdict = destination.send(lines, record_send)
-    if isinstance(verdict, TryAgain):
-        _set_sends(digest, cursor, earlier_sends)  # it was not taken; the shipper saves the cursor with the failure
-    if isinstance(verdict, Unanswered):
-        if earlier_sends + 1 < _MAX_SENDS:
-            return TryAgain(verdict.reason)
-        _report_lost_answer(destination, "is dropped")
-    return verdict
+    def __init__(
+        self, destination: str, connect: Connect, cursor: Callable[[], Cursor], save: Callable[[], None]
+    ) -> None:
+        self._destination = destination
+        self._client = connect(self._record_send)
+        self._cursor = cursor
+        self._save = save
+        self._digest = ""  # of the event that is being sent, for `_record_send`
+        self._sends = 0
+
+    def send(self, lines: list[bytes]) -> Verdict:
+        """Send the event in `lines` unless it was sent twice, and return the verdict."""
+        cursor, digest = self._cursor(), _digest(lines)
+        earlier_sends = cursor.unconfirmed.get(digest, 0)
+        if earlier_sends >= _MAX_SENDS:
+            self._report_lost_answer("is dropped")
+            return Unanswered("the process that waited for the answer has ended")
+        if earlier_sends:
+            self._report_lost_answer("is sent once more, and may be there twice")
+        self._digest, self._sends = digest, earlier_sends + 1
+        verdict = self._client.send(lines)
+        if isinstance(verdict, TryAgain):
+            _set_sends(digest, cursor, earlier_sends)  # it was not taken; the shipper saves the cursor with the failure
+        if isinstance(verdict, Unanswered):
+            if self._sends < _MAX_SENDS:
+                return TryAgain(verdict.reason)
+            self._report_lost_answer("is dropped")
+        return verdict
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _record_send(self) -> None:
+        """Record the sending before the request can arrive."""
+        _set_sends(self._digest, self._cursor(), self._sends)
+        self._save()
+
+    def _report_lost_answer(self, consequence: str) -> None:
+        warn_limited(
+            f"{consequence} {self._destination}",
+            "An answer of %s was lost: the event %s. This is counted.",
+            self._destination,
+            consequence,
+        )
 
 
 def forget(lines: list[bytes], cursor: Cursor) -> None:
@@ -56,15 +85,6 @@ def _set_sends(digest: str, cursor: Cursor, sends: int) -> None:
     cursor.counts.resent += (sends > 1) - (earlier_sends > 1)
     while len(cursor.unconfirmed) > _MAX_DIGESTS:
         del cursor.unconfirmed[next(iter(cursor.unconfirmed))]
-
-
-def _report_lost_answer(destination: Destination, consequence: str) -> None:
-    warn_limited(
-        f"{consequence} {destination.name}",
-        "An answer of %s was lost: the event %s. This is counted.",
-        destination.name,
-        consequence,
-    )
 
 
 def _digest(lines: list[bytes]) -> str:

@@ -8,9 +8,8 @@ import httpx
 import pytest
 
 from sluice_agent.server import ingest
-from sluice_agent.transport.delivery.destinations.sluice import SluiceEndpoint
 from sluice_agent.transport.delivery.responses import Settled
-from tests.unit.transport.lines import event
+from tests.unit.transport.lines import event, sluice_at
 
 
 def test_the_agent_compresses_once_the_server_has_announced_gzip(
@@ -25,7 +24,7 @@ def test_the_agent_compresses_once_the_server_has_announced_gzip(
         return decode_body(body, encoding, limit)
 
     monkeypatch.setattr(ingest, "decode_body", recording)
-    agent = SluiceEndpoint(f"{client.base_url}ingest", "sk_test")
+    agent = sluice_at(f"{client.base_url}ingest")(lambda: None)
     for start in (0, 100):
         verdict = agent.send([event(number) for number in range(start, start + 100)])
         assert verdict == Settled(delivered=100, rejected=0, duplicates=0)

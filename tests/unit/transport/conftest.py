@@ -11,12 +11,15 @@ import pytest
 
 from sluice_agent import log
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.destinations.sluice import SluiceEndpoint
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.delivery.shippers import Shippers
+from sluice_agent.transport.delivery.timing import TIMING, Timing
 from tests.support.ackly import Ackly
 from tests.support.endpoint import Endpoint
-from tests.unit.transport.lines import CONNECTION
+from tests.unit.transport.lines import CONNECTION, sluice_at
+
+SHORT = Timing(first_backoff=0.01, max_backoff=0.01, correction=0.05, takeover_check=0.02, fault_pause=0.05)
+"""Waits of milliseconds."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +47,12 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def ship(directory: Path, endpoint: Endpoint) -> Iterator[Callable[..., Shipper]]:
-    """`ship(max_lines=…)`: a shipper of the directory that has started; all are stopped with the test."""
+    """`ship(max_lines=…)`: a shipper of the directory that has started, with short waits; all stop with the test."""
     shippers: list[Shipper] = []
 
     def start(**options: Any) -> Shipper:
-        chosen = {"interval": 0.02, "max_lines": 500, "max_bytes": 1_000_000, **options}
-        shippers.append(shipper := Shipper(directory, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), **chosen))
+        chosen = {"interval": 0.02, "max_lines": 500, "max_bytes": 1_000_000, "timing": SHORT, **options}
+        shippers.append(shipper := Shipper(directory, "sluice", sluice_at(endpoint.url + "/ingest"), **chosen))
         shipper.start()
         return shipper
 
@@ -73,7 +76,7 @@ def start(directory: Path, ackly: Ackly, endpoint: Endpoint) -> Iterator[Callabl
     """`start(ackly_states=…)`: the shippers to both; all are stopped with the test."""
     started: list[Shippers] = []
 
-    def make(begin: bool = True, **more: Any) -> Shippers:
+    def make(begin: bool = True, timing: Timing = TIMING, **more: Any) -> Shippers:
         options: dict[str, Any] = {
             "api_key": "sk_test",
             "api_url": endpoint.url,
@@ -82,7 +85,7 @@ def start(directory: Path, ackly: Ackly, endpoint: Endpoint) -> Iterator[Callabl
             "ackly_url": ackly.url,
             "flush_interval": 0.05,
         }
-        started.append(made := Shippers(Settings(**{**options, **more}), directory))
+        started.append(made := Shippers(Settings(**{**options, **more}), directory, timing=timing))
         if begin:
             made.start()
         return made

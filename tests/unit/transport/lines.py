@@ -6,10 +6,13 @@ import itertools
 import json
 import os
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sluice_agent.stats import Stats
+from sluice_agent.transport.delivery.client import Connect, EndpointClient
+from sluice_agent.transport.delivery.destinations import SLUICE
 from sluice_agent.transport.journal.accounting import accounts, report_on
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import SegmentName
@@ -68,6 +71,11 @@ def write_file(directory: Path, *lines: bytes, torn: bytes = b"", lane: str = EV
     hidden.write_bytes(b"".join(line + b"\n" for line in lines) + torn)
     hidden.rename(directory / name)
     return name
+
+
+def sluice_at(url: str, key: str = "sk_test") -> Connect:
+    """Return what connects a shipper to a Sluice whose batches are POSTed to `url`."""
+    return partial(EndpointClient, SLUICE, url, key)
 
 
 def figures(directory: Path) -> Stats:

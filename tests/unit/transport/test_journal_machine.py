@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from sluice_agent.transport.delivery import retry
-from sluice_agent.transport.delivery.http import noop
 from sluice_agent.transport.delivery.responses import Refused, Settled, TooLarge, TryAgain, Verdict
 from sluice_agent.transport.delivery.shipper import Shipper
+from sluice_agent.transport.delivery.timing import Timing
 from sluice_agent.transport.journal import segment
 from sluice_agent.transport.journal import writer as journals
 from sluice_agent.transport.journal.directory import directory_bytes, journal_files
@@ -35,24 +33,19 @@ POISON = 7  # every seventh event is refused
 class Destination:
     """A destination in memory that takes everything, unless its script makes it misbehave."""
 
-    name = "sluice"
-    deduplicates = True
-    last_response = "400 on purpose"
-    job_filter = None
-
     def __init__(self) -> None:
         self.read: set[int] = set()
         self.script: list[str] = []
 
-    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
+    def send(self, lines: list[bytes]) -> Verdict:
         numbers = numbers_in(lines)
         trouble = self.script.pop() if self.script else ""
         if trouble == "down":
             return TryAgain("down")
         if trouble == "too large" and len(lines) > 1:
-            return TooLarge()
+            return TooLarge("413 on purpose")
         if any(number % POISON == 0 for number in numbers):
-            return Refused()
+            return Refused("400 on purpose")
         known = len(self.read.intersection(numbers))
         self.read.update(numbers)
         return TryAgain("the answer is lost") if trouble == "lost answer" else Settled(len(lines), 0, known)
@@ -78,7 +71,15 @@ class JournalMachine(RuleBasedStateMachine):
         self.died = 0  # and so many of them were only counted in the memory of a process that was killed
 
     def new_shipper(self) -> Shipper:
-        return Shipper(self.directory, self.destination, interval=0, max_lines=50, max_bytes=20_000)
+        return Shipper(
+            self.directory,
+            "sluice",
+            lambda _: self.destination,
+            interval=0,
+            max_lines=50,
+            max_bytes=20_000,
+            timing=Timing(first_backoff=0, max_backoff=0),
+        )
 
     @rule(writer=st.integers(0, WRITERS - 1), lane=st.sampled_from([EVENTS, VITALS]), size=st.integers(0, 400))
     def append(self, writer: int, lane: str, size: int) -> None:
@@ -186,7 +187,6 @@ def test_no_event_is_lost_silently(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens in whatever order: an event is delivered, or the user can read that it was not, and why."""
     monkeypatch.setattr(journals, "_RETRY_AFTER", 0.0)
     monkeypatch.setattr(segment, "_CHECK_EVERY", 0.0)
-    monkeypatch.setattr(retry, "_full_jitter", lambda state: 0.0)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         JournalMachine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)
     )

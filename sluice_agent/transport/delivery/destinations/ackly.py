@@ -1,30 +1,30 @@
-"""Ackly as a destination: one event a request for each job that has ended, with no detection of duplicates there."""
+"""Ackly: one event a request for each job that has ended, with no detection of duplicates there."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
-from sluice_agent.transport.delivery.destinations.base import ACKLY
-from sluice_agent.transport.delivery.http import HttpClient, Response, UnreachableError, noop
+from sluice_agent.settings import key_text
+from sluice_agent.transport.delivery.destinations.base import Destination, Limits, Request, UnsendableError
+from sluice_agent.transport.delivery.http import Response
 from sluice_agent.transport.delivery.responses import (
     MAX_WAIT,
-    Refused,
     Settled,
     TryAgain,
     Unanswered,
     Verdict,
     classify,
-    foreign_response_text,
+    foreign_response,
     json_object,
     response_text,
     retry_after,
-    retry_every_minute,
 )
 from sluice_agent.transport.journal.selector import JobFilter
 
+_MAX_LINES = 1  # every event is accounted for before the next is sent, as Ackly does not deduplicate
+_MAX_BYTES = 1_000_000  # read at once
 _CREATED = 201
 _MONTHLY_LIMIT = 429
 _GATEWAY_TIMEOUTS = frozenset({504, 524})  # the second is Cloudflare's
@@ -33,38 +33,6 @@ _MAX_ERROR = 500  # characters of the error in the message; `metadata` has it wh
 _JOB_FIELDS = ("queue", "workerId", "attempt", "maxRetries", "error", "stacktrace")
 _EXTENSIONS = ("rootId", "parentId", "periodicTask", "celeryState", "terminated", "signum", "expired", "eventId")
 _VERBS = {"completed": "succeeded", "failed": "failed", "cancelled": "was cancelled"}
-
-
-class AcklyEndpoint:
-    """`POST {url}` with a kept connection. `job_filter` selects the jobs whose ends are sent."""
-
-    name = ACKLY.name
-    deduplicates = ACKLY.deduplicates
-
-    def __init__(self, url: str, ingest_key: str, job_filter: JobFilter | None) -> None:
-        self.job_filter = job_filter
-        self._http = HttpClient(url, {"Authorization": f"Bearer {ingest_key}"})
-        self.last_response = ""
-        """The status and the body of the latest answer."""
-
-    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
-        """Send the one event in `lines`, and return the verdict; `on_sending` as in `HttpClient.post`."""
-        [line] = lines
-        try:
-            body = json.dumps(ackly_event(json.loads(line))).encode()
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            self.last_response = f"not sent: Ackly's format can't hold this event ({type(error).__name__}: {error})"
-            return Refused()
-        try:
-            response = self._http.post(body, {}, on_sending)
-        except UnreachableError as error:
-            return Unanswered(str(error)) if error.may_have_arrived else TryAgain(str(error))
-        self.last_response = response_text(response)
-        return _verdict(response, datetime.now(timezone.utc))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._http.close()
 
 
 def ackly_event(event: dict[str, Any]) -> dict[str, Any]:
@@ -124,10 +92,18 @@ def _milliseconds(start: Any, end: Any) -> float | None:
     return max(round(seconds * 1000, 3), 0.0)
 
 
-def _verdict(response: Response, now: datetime) -> Verdict:
+def _encode(lines: list[bytes]) -> Request:
+    [line] = lines
+    try:
+        return Request(json.dumps(ackly_event(json.loads(line))).encode())
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise UnsendableError(f"Ackly's format can't hold this event ({type(error).__name__}: {error})") from error
+
+
+def _classify(response: Response, events: int, now: datetime) -> Verdict:
     """Classify Ackly's response. An event is sent again only if the response shows that Ackly did not take it."""
     if response.status == _CREATED:
-        return Settled(1, 0, 0)
+        return Settled(events, 0, 0)
     if response.status == _MONTHLY_LIMIT:
         wait = retry_after(response.headers.get("retry-after"), now)
         wait = MAX_WAIT if wait is None else wait
@@ -135,5 +111,21 @@ def _verdict(response: Response, now: datetime) -> Verdict:
     if response.status in _GATEWAY_TIMEOUTS:
         return Unanswered(response_text(response)[:200])
     if 200 <= response.status < 300 and json_object(response.body) is None:
-        return retry_every_minute(foreign_response_text(response, ACKLY.url_variable))
-    return classify(response, 1, now, ACKLY.url_variable)
+        return foreign_response(response, until_corrected=True)
+    return classify(response, events, now)
+
+
+ACKLY = Destination(
+    name="ackly",
+    key_variable="ACKLY_INGEST_KEY",
+    url_variable="ACKLY_URL",
+    key=lambda settings: key_text(settings.ackly_ingest_key),
+    url=lambda settings: settings.ackly_url,
+    limits=lambda _: Limits(_MAX_LINES, _MAX_BYTES),
+    job_filter=lambda settings: JobFilter(settings.ackly_states, settings.ackly_tasks),
+    encode=_encode,
+    classify=_classify,
+    probe=b"{}",  # no event: Ackly answers 400 if the key is right, and ingests nothing
+    deduplicates=False,
+    needs_connection=False,
+)

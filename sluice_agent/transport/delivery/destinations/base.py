@@ -1,93 +1,65 @@
-"""The destinations: which there are, with their environment variables, and the interface that the shipper uses."""
+"""What a destination is: one object with everything that is particular to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
-
-from pydantic import SecretStr
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.http import noop
+from sluice_agent.transport.delivery.http import Response
 from sluice_agent.transport.delivery.responses import Verdict
 from sluice_agent.transport.journal.selector import JobFilter
 
 
-class Destination(Protocol):
-    """An endpoint that events are sent to. Its cursor has its name; `job_filter` selects the jobs that it takes.
-
-    A destination that does not deduplicate is sent one event at a time.
-    """
-
-    name: str
-    deduplicates: bool
-    last_response: str
-    job_filter: JobFilter | None
-
-    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
-        """Send the events in `lines`, and return the verdict. Raises nothing itself.
-
-        `on_sending` is called just before the request is sent: until then nothing can have arrived.
-        """
-
-    def close(self) -> None:
-        """Close the connection that `send` keeps open."""
+class UnsendableError(ValueError):
+    """The destination's format can't hold an event."""
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationSpec:
-    """Description of a destination: its name, its environment variables, and what it takes from the settings.
+class Request:
+    """The body of a POST, and the headers that are its own."""
 
-    `key` returns the key in the settings, None if it is not set. Without `needs_connection`, a journal for this
-    destination needs no `SLUICE_CONNECTION_ID`.
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most events and bytes that are read for one request, and the most events a day (UTC); None: any number."""
+
+    max_lines: int
+    max_bytes: int
+    daily_budget: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """An endpoint that events are sent to. Its cursor, its lock and its accounts have its `name`.
+
+    The functions of the settings return what they have for this destination: `key`, which is sent as a bearer token,
+    None if it is not set; `url`, the address of every POST; `limits`; `job_filter`, which selects the jobs that it
+    takes, None: all lines. A field of the settings that holds a key is an `IngestKey`.
     """
 
     name: str
     key_variable: str
+    """The environment variable with the key, for messages."""
     url_variable: str
+    """The environment variable with the address, for messages."""
     key: Callable[[Settings], str | None]
     url: Callable[[Settings], str]
+    limits: Callable[[Settings], Limits]
     job_filter: Callable[[Settings], JobFilter | None]
+    encode: Callable[[list[bytes]], Request]
+    """Makes the request for some lines of the journal. Raises `UnsendableError`."""
+    classify: Callable[[Response, int, datetime], Verdict]
+    """Returns the verdict of a response to so many events, at a time (with a time zone)."""
+    probe: bytes
+    """The body of a request that verifies the key, and delivers nothing: `sluice-agent doctor` sends it."""
     deduplicates: bool
+    """Whether a batch may be sent again. If not, `limits` allow one event a request."""
     needs_connection: bool
-
-
-def _text(key: SecretStr | None) -> str | None:
-    return key.get_secret_value() if key is not None else None
-
-
-SLUICE = DestinationSpec(
-    name="sluice",
-    key_variable="SLUICE_API_KEY",
-    url_variable="SLUICE_API_URL",
-    key=lambda settings: _text(settings.api_key),
-    url=lambda settings: settings.ingest_url,
-    job_filter=lambda _: None,
-    deduplicates=True,
-    needs_connection=True,
-)
-ACKLY = DestinationSpec(
-    name="ackly",
-    key_variable="ACKLY_INGEST_KEY",
-    url_variable="ACKLY_URL",
-    key=lambda settings: _text(settings.ackly_ingest_key),
-    url=lambda settings: settings.ackly_url,
-    job_filter=lambda settings: JobFilter(settings.ackly_states, settings.ackly_tasks),
-    deduplicates=False,
-    needs_connection=False,
-)
-DESTINATIONS = (SLUICE, ACKLY)
-
-
-def configured(settings: Settings) -> tuple[DestinationSpec, ...]:
-    """Return the destinations whose keys are set; `stats()` reports on the first one.
-
-    Without any key it is Sluice alone: another process ships there.
-    """
-    return tuple(spec for spec in DESTINATIONS if spec.key(settings) is not None) or (SLUICE,)
-
-
-def job_filters(settings: Settings) -> dict[str, JobFilter | None]:
-    """Return the job filters of the configured destinations, by name and in their order."""
-    return {spec.name: spec.job_filter(settings) for spec in configured(settings)}
+    """Whether a journal for this destination needs `SLUICE_CONNECTION_ID`."""
+    confirms_refusals: bool = False
+    """Whether an answer to `probe` shows that it is the endpoint that has refused a batch, not a firewall before it."""

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.transport.delivery.destinations.ackly import AcklyEndpoint, ackly_event
+from sluice_agent.transport.delivery.client import EndpointClient
+from sluice_agent.transport.delivery.destinations import ACKLY
+from sluice_agent.transport.delivery.destinations.ackly import ackly_event
 from sluice_agent.transport.delivery.responses import Refused, Settled, TryAgain, Unanswered
 from sluice_agent.transport.delivery.shippers import Shippers
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
@@ -26,6 +28,11 @@ from tests.support.waiting import wait_until
 from tests.unit.transport.lines import EVERY_END, heartbeat, job, report, write_file
 
 Start = Callable[..., Shippers]
+
+
+def ackly_client(ackly: Ackly, url: str = "", on_sending: Callable[[], None] = lambda: None) -> EndpointClient:
+    """Return a client of `ackly`, or of the Ackly at `url`."""
+    return EndpointClient(ACKLY, url or ackly.url, ackly.key, on_sending)
 
 
 def ingested_ids(ackly: Ackly) -> list[str]:
@@ -115,7 +122,7 @@ def test_an_odd_event_is_sent_with_its_valid_fields(odd: dict[str, Any], expecte
 
 def test_an_event_without_an_id_is_sent_without_one(ackly: Ackly) -> None:
     """It happened all the same."""
-    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    endpoint = ackly_client(ackly)
     line = b'{"type":"job_state_change","job":{"state":"completed","name":"a"}}'
     assert endpoint.send([line]) == Settled(1, 0, 0)
     assert [event["eventType"] for event in ackly.events] == ["a"]
@@ -135,9 +142,10 @@ def test_an_event_without_an_id_is_sent_without_one(ackly: Ackly) -> None:
 )
 def test_an_event_that_does_not_fit_ackly_is_refused_with_the_reason(ackly: Ackly, line: bytes) -> None:
     """A line that Ackly's format can't hold must not be retried for ever, ahead of everything else."""
-    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
-    assert endpoint.send([line]) == Refused()
-    assert endpoint.last_response.startswith("not sent: ")
+    endpoint = ackly_client(ackly)
+    verdict = endpoint.send([line])
+    assert isinstance(verdict, Refused)
+    assert verdict.answer.startswith("not sent: Ackly's format can't hold this event (")
     assert not ackly.requests
     endpoint.close()
 
@@ -155,7 +163,7 @@ def test_a_job_filter_skips_a_line_that_is_nested_too_deeply() -> None:
         (lambda handler, _: handler.answer(201, "rubbish"), Settled(1, 0, 0)),
         (lambda handler, _: handler.answer(200, {"id": "x"}), Settled(1, 0, 0)),
         (lambda handler, _: handler.answer(200, {"error": "later"}), TryAgain("200 later")),
-        (refuses(400), Refused()),
+        (refuses(400), Refused('400 {"error": "on purpose"}')),
         (refuses(429), TryAgain("429: Ackly's monthly limit is reached, or its pace", wait=3600, exact=True)),
         (refuses(429, {"Retry-After": "7"}), TryAgain("429: Ackly's monthly limit is reached, or its pace", 7, True)),
         *(
@@ -171,13 +179,13 @@ def test_a_job_filter_skips_a_line_that_is_nested_too_deeply() -> None:
             TryAgain("429: Ackly's monthly limit is reached, or its pace", 3600, True),
         ),
         (refuses(503), TryAgain("503 on purpose")),
-        (refuses(404), TryAgain("404 on purpose", wait=60, exact=True)),
+        (refuses(404), TryAgain("404 on purpose", until_corrected=True)),
     ],
 )
 def test_what_an_answer_means(ackly: Ackly, behaviour: Any, verdict: Any) -> None:
     """An event sent again after an answer is stored twice; one not sent again after a refusal is lost."""
     ackly.script(behaviour)
-    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    endpoint = ackly_client(ackly)
     assert endpoint.send([job(1, "completed")]) == verdict
     endpoint.close()
 
@@ -186,11 +194,10 @@ def test_what_an_answer_means(ackly: Ackly, behaviour: Any, verdict: Any) -> Non
 def test_a_page_that_is_not_acklys_holds_everything(ackly: Ackly, status: int) -> None:
     """A hotel's sign-in page answers 200 to everything: taken for a delivery, a night's events would be gone."""
     ackly.script(lambda handler, _: handler.answer(status, "<html>"))
-    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    endpoint = ackly_client(ackly)
     verdict = endpoint.send([job(1, "completed")])
-    assert isinstance(verdict, TryAgain)
-    assert verdict.wait == 60
-    assert "ACKLY_URL" in verdict.reason
+    reason = f"{status} with a body that is not a JSON object: check ACKLY_URL"
+    assert verdict == TryAgain(reason, until_corrected=True, is_foreign=True)
     endpoint.close()
 
 
@@ -198,22 +205,26 @@ def test_a_page_that_is_not_acklys_holds_everything(ackly: Ackly, status: int) -
 def test_a_lost_answer_differs_from_a_refused_connection(ackly: Ackly, behaviour: Any) -> None:
     """Only an event that may have arrived may be stored twice: a network outage must not count as that."""
     ackly.script(behaviour)
-    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    endpoint = ackly_client(ackly)
     assert isinstance(endpoint.send([job(1, "completed")]), Unanswered)
     endpoint.close()
-    nowhere = AcklyEndpoint("http://127.0.0.1:9/api/ingest", ackly.key, EVERY_END)
+    nowhere = ackly_client(ackly, "http://127.0.0.1:9/api/ingest")
     assert isinstance(nowhere.send([job(1, "completed")]), TryAgain)
 
 
 def test_on_sending_is_called_only_for_what_is_sent(ackly: Ackly) -> None:
     """A worker that is restarted while Ackly can't be reached must not use up the two times that an event is sent."""
     sent: list[int] = []
-    nowhere = AcklyEndpoint("http://127.0.0.1:9/api/ingest", ackly.key, EVERY_END)
-    nowhere.send([job(1, "completed")], lambda: sent.append(len(ackly.requests)))
+
+    def record_send() -> None:
+        sent.append(len(ackly.requests))
+
+    nowhere = ackly_client(ackly, "http://127.0.0.1:9/api/ingest", record_send)
+    nowhere.send([job(1, "completed")])
     assert sent == []
-    endpoint = AcklyEndpoint(ackly.url, ackly.key, EVERY_END)
+    endpoint = ackly_client(ackly, on_sending=record_send)
     for _ in range(2):  # with a new connection, and with a kept one
-        endpoint.send([job(1, "completed")], lambda: sent.append(len(ackly.requests)))
+        endpoint.send([job(1, "completed")])
     assert sent == [0, 1]
     endpoint.close()
 

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_agent.transport.delivery.budget import Budget, may_send
-from sluice_agent.transport.delivery.http import noop
 from sluice_agent.transport.delivery.responses import Settled, Verdict
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.journal.accounting import report_on
@@ -49,17 +48,12 @@ def progress(number: int) -> bytes:
 class AcceptingDestination:
     """A destination that takes everything, by kind."""
 
-    name = "sluice"
-    deduplicates = True
-    last_response = ""
-    job_filter = None
-
     def __init__(self) -> None:
         self.read: Counter[Kind] = Counter()
         self.requests = 0
         self.during_request: Callable[[], object] = lambda: None
 
-    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
+    def send(self, lines: list[bytes]) -> Verdict:
         self.requests += 1
         self.during_request()
         self.read.update(map(kind_of, lines))
@@ -86,7 +80,13 @@ class Host:
     def ship(self) -> None:
         budget = Budget(self.budget, lambda: self.now)
         shipper = Shipper(
-            self.directory, self.destination, interval=1, max_lines=500, max_bytes=1_000_000, budget=budget
+            self.directory,
+            "sluice",
+            lambda _: self.destination,
+            interval=1,
+            max_lines=500,
+            max_bytes=1_000_000,
+            budget=budget,
         )
         shipper.begin_shutdown(30)
         shipper.run()

@@ -14,9 +14,9 @@ import pytest
 
 import sluice_agent
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery import shipper
-from sluice_agent.transport.delivery.destinations.base import DESTINATIONS, DestinationSpec, configured, job_filters
+from sluice_agent.transport.delivery.destinations import DESTINATIONS, Destination, configured, job_filters
 from sluice_agent.transport.delivery.shippers import Shippers
+from sluice_agent.transport.delivery.timing import Timing
 from sluice_agent.transport.journal import retention
 from sluice_agent.transport.journal.accounting import report_on
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
@@ -33,9 +33,9 @@ from tests.unit.transport.lines import CONNECTION, EVERY_END, event, heartbeat, 
 
 Start = Callable[..., Shippers]
 PACKAGE = Path(sluice_agent.__file__).parent
-NAMING = {"settings.py", "transport/delivery/destinations/base.py"}  # the files that may name a destination's variables
+HOMES = {f"transport/delivery/destinations/{destination.name}.py": destination for destination in DESTINATIONS}
 VARIABLES = re.compile(
-    "|".join(rf"\b{name}\b" for spec in DESTINATIONS for name in (spec.key_variable, spec.url_variable))
+    "|".join(rf"\b{name}\b" for home in DESTINATIONS for name in (home.key_variable, home.url_variable))
 )
 
 
@@ -159,10 +159,10 @@ def test_a_switched_off_destination_does_not_fill_the_disk(
     again.stop(5)
     start(begin=False, ackly_ingest_key=None).deliver(5)
     assert journal_files(directory), "the one that ships to Ackly may be about to start"
-    monkeypatch.setattr(shipper, "_WRITE_OFF_AFTER", 0.0)
-    start(begin=False, ackly_ingest_key=None).deliver(5)
+    at_once = Timing(write_off=0.0)
+    start(begin=False, timing=at_once, ackly_ingest_key=None).deliver(5)
     assert journal_files(directory), "a command sees one moment of a host"
-    start(ackly_ingest_key=None)
+    start(timing=at_once, ackly_ingest_key=None)
     wait_until(lambda: not journal_files(directory), 10, "the files stay")
     assert report(directory, "ackly")["dropped"] == {"switched_off": 1}
     assert time.time() - cursor.path.stat().st_mtime > 80_000
@@ -209,7 +209,7 @@ def test_a_destination_is_one_with_a_key(keys: dict[str, Any], named: list[str])
     """Apps that ship to Ackly only, from separate journals: `flush()` and `status` would wait for Sluice."""
     noop = {"api_key": None, "connection_id": None, "ackly_ingest_key": None}
     settings = Settings(**{**noop, **keys})
-    assert [spec.name for spec in configured(settings)] == list(job_filters(settings)) == named
+    assert [destination.name for destination in configured(settings)] == list(job_filters(settings)) == named
 
 
 def test_pending_is_right_before_any_delivery(directory: Path) -> None:
@@ -222,10 +222,9 @@ def test_the_variables_of_destinations_are_named_in_one_place() -> None:
     """A user of a third destination would be sent to the wrong variable by a command with a list of its own."""
     files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     named = {file: list(variables_in(path.read_text(encoding="utf-8"))) for file, path in files.items()}
-    assert {file for file, variables in named.items() if variables} == NAMING
-    assert sorted(named["transport/delivery/destinations/base.py"]) == sorted(
-        name for spec in DESTINATIONS for name in (spec.key_variable, spec.url_variable)
-    )
+    assert {file for file, variables in named.items() if variables} == {"settings.py", *HOMES}
+    for file, destination in HOMES.items():
+        assert sorted(named[file]) == sorted((destination.key_variable, destination.url_variable))
 
 
 @pytest.mark.parametrize(
@@ -243,19 +242,19 @@ def test_a_variable_in_code_is_found(source: str, variables: list[str]) -> None:
     assert list(variables_in(source)) == variables
 
 
-@pytest.mark.parametrize("spec", DESTINATIONS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("destination", DESTINATIONS, ids=lambda destination: destination.name)
 def test_the_settings_read_the_variables_of_a_destination(
-    spec: DestinationSpec, monkeypatch: pytest.MonkeyPatch
+    destination: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Messages would name a variable that the agent does not read, and its key alone would leave the agent off."""
     for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
         monkeypatch.delenv(name)
-    key = f"{'sk_' if spec.name == 'sluice' else ''}test"
-    if spec.needs_connection:
+    key = f"{'sk_' if destination.name == 'sluice' else ''}test"
+    if destination.needs_connection:
         monkeypatch.setenv("SLUICE_CONNECTION_ID", CONNECTION)
-    monkeypatch.setenv(spec.key_variable, key)
-    monkeypatch.setenv(spec.url_variable, "http://127.0.0.1:9/path")
+    monkeypatch.setenv(destination.key_variable, key)
+    monkeypatch.setenv(destination.url_variable, "http://127.0.0.1:9/path")
     settings = Settings()
-    assert configured(settings) == (spec,)
-    assert (spec.key(settings), settings.has_key, settings.active) == (key, True, True)
-    assert spec.url(settings).startswith("http://127.0.0.1:9/path")
+    assert configured(settings) == (destination,)
+    assert (destination.key(settings), settings.has_key, settings.active) == (key, True, True)
+    assert destination.url(settings).startswith("http://127.0.0.1:9/path")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from sluice_agent.transport.delivery import http
-from sluice_agent.transport.delivery.http import HttpClient, UnreachableError, hide_request_logs
+from sluice_agent.transport.delivery.http import HttpClient, Timeouts, UnreachableError, hide_request_logs
 from sluice_agent.transport.delivery.shipper import Shipper
 from tests.support import misbehaviour
 from tests.support.endpoint import Endpoint
@@ -28,7 +28,12 @@ SMALL = b'{"events":[' + event(2) + b"]}"
 @pytest.fixture
 def client(endpoint: Endpoint) -> HttpClient:
     """A client of the endpoint, with its key."""
-    return HttpClient(endpoint.url + "/ingest", {"Authorization": "Bearer sk_test"})
+    return client_of(endpoint, Timeouts())
+
+
+def client_of(endpoint: Endpoint, timeouts: Timeouts) -> HttpClient:
+    """Return a client of the endpoint, with its key."""
+    return HttpClient(endpoint.url + "/ingest", "sk_test", timeouts=timeouts)
 
 
 def test_a_body_is_compressed_only_once_the_endpoint_takes_it(endpoint: Endpoint, client: HttpClient) -> None:
@@ -81,14 +86,10 @@ def test_an_endpoint_that_is_down_is_unreachable_and_found_again(endpoint: Endpo
 @pytest.mark.parametrize("drips", [misbehaviour.drips, misbehaviour.drips_headers])
 @pytest.mark.parametrize("is_first", [True, False], ids=["on a new connection", "on a kept one"])
 def test_an_answer_that_drips_in_is_cut_off(
-    endpoint: Endpoint,
-    client: HttpClient,
-    monkeypatch: pytest.MonkeyPatch,
-    drips: Callable[[float], misbehaviour.Behaviour],
-    is_first: bool,
+    endpoint: Endpoint, drips: Callable[[float], misbehaviour.Behaviour], is_first: bool
 ) -> None:
     """A proxy that sends a byte now and then, be it of a header, would hold the shipper for ever."""
-    monkeypatch.setattr(http, "_RESPONSE_TIMEOUT", 0.3)
+    client = client_of(endpoint, Timeouts(response=0.3))
     if not is_first:
         assert client.post(SMALL, {}).status == 200
     endpoint.script(drips(0.2))
@@ -101,9 +102,8 @@ def test_an_answer_that_drips_in_is_cut_off(
     client.close()
 
 
-def test_a_request_that_takes_long_to_send_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_takes_long_to_send_is_not_cut_off() -> None:
     """On a slow line a large batch would be sent half again and again, and never arrive."""
-    monkeypatch.setattr(http, "_RESPONSE_TIMEOUT", 0.3)
     body = b"x" * 12_000_000  # half of it is more than what the kernel takes for sent
     server = socket.create_server(("127.0.0.1", 0))
 
@@ -116,7 +116,7 @@ def test_a_request_that_takes_long_to_send_is_not_cut_off(monkeypatch: pytest.Mo
         connection.sendall(b"HTTP/1.1 200 Answer\r\nContent-Length: 2\r\n\r\n{}")
 
     threading.Thread(target=read_slowly, daemon=True).start()
-    client = HttpClient(f"http://127.0.0.1:{server.getsockname()[1]}/api/ingest", {})
+    client = HttpClient(f"http://127.0.0.1:{server.getsockname()[1]}/api/ingest", None, timeouts=Timeouts(response=0.3))
     began = time.monotonic()
     assert client.post(body, {}).body == b"{}"
     assert time.monotonic() - began > 0.4
@@ -124,11 +124,9 @@ def test_a_request_that_takes_long_to_send_is_not_cut_off(monkeypatch: pytest.Mo
     server.close()
 
 
-def test_an_endpoint_that_is_silent_is_given_up(
-    endpoint: Endpoint, client: HttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endpoint_that_is_silent_is_given_up(endpoint: Endpoint) -> None:
     """A load balancer without a backend holds the connection and never answers."""
-    monkeypatch.setattr(http, "_TIMEOUT", httpx.Timeout(0.2))
+    client = client_of(endpoint, Timeouts(silence=0.2))
     endpoint.script(misbehaviour.hangs())
     with pytest.raises(UnreachableError, match="ReadTimeout"):
         client.post(BODY, {})
@@ -136,9 +134,9 @@ def test_an_endpoint_that_is_silent_is_given_up(
     client.close()
 
 
-def test_an_endless_answer_is_cut_off(endpoint: Endpoint, client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_answer_is_cut_off(endpoint: Endpoint) -> None:
     """A wrong address may serve a video: it must not be read into the worker's memory."""
-    monkeypatch.setattr(http, "_MAX_RESPONSE_BYTES", 50_000)
+    client = client_of(endpoint, Timeouts(response_bytes=50_000))
     endpoint.script(misbehaviour.status(200, body=b"x" * 200_000))
     with pytest.raises(UnreachableError, match="too long"):
         client.post(BODY, {})

@@ -15,9 +15,7 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.transport.delivery import responses, retry, shipper
-from sluice_agent.transport.delivery.destinations.sluice import SluiceEndpoint
-from sluice_agent.transport.delivery.http import noop
+from sluice_agent.transport.delivery import shipper
 from sluice_agent.transport.delivery.responses import Refused, Settled, Verdict
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
@@ -29,18 +27,9 @@ from tests.support import misbehaviour
 from tests.support.endpoint import Endpoint, event_id_of
 from tests.support.process import ROOT
 from tests.support.waiting import wait_until
-from tests.unit.transport.lines import event, figures, write_file
+from tests.unit.transport.lines import event, figures, sluice_at, write_file
 
 Ship = Callable[..., Shipper]
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Backoffs and waits of milliseconds."""
-    monkeypatch.setattr(retry, "_full_jitter", lambda state: 0.01)
-    monkeypatch.setattr(responses, "_RETRY_EVERY", 0.05)
-    monkeypatch.setattr(shipper, "_TAKE_OVER_EVERY", 0.02)
-    monkeypatch.setattr(shipper, "_FAULT_PAUSE", 0.05)
 
 
 def numbers(endpoint: Endpoint) -> list[int]:
@@ -171,7 +160,7 @@ def test_a_line_that_is_broken_in_its_middle_is_poison_too(directory: Path) -> N
     endpoint = Endpoint()
     write_file(directory, event(0), b'{"type":"job_state_change",,}', event(2))
     running = Shipper(
-        directory, SluiceEndpoint(endpoint.url + "/ingest", "sk_test"), interval=0.02, max_lines=9, max_bytes=9_999
+        directory, "sluice", sluice_at(endpoint.url + "/ingest"), interval=0.02, max_lines=9, max_bytes=9_999
     )
     running.start()
     wait_until(lambda: settled(directory, delivered=2, rejected=1))
@@ -352,9 +341,8 @@ def test_what_a_killed_shipper_left_is_shipped_by_the_next(ship: Ship, directory
 import sys, time
 from pathlib import Path
 from sluice_agent.transport.delivery.shipper import Shipper
-from sluice_agent.transport.delivery.destinations.sluice import SluiceEndpoint
-from sluice_agent.transport.delivery.http import noop
-Shipper(Path(sys.argv[1]), SluiceEndpoint(sys.argv[2], "sk_test"), interval=0.02, max_lines=2, max_bytes=9999).run()
+from tests.unit.transport.lines import sluice_at
+Shipper(Path(sys.argv[1]), "sluice", sluice_at(sys.argv[2]), interval=0.02, max_lines=2, max_bytes=9999).run()
 """
     process = subprocess.Popen([sys.executable, "-c", code, str(directory), endpoint.url + "/ingest"], cwd=ROOT)
     try:
@@ -521,14 +509,9 @@ def test_no_line_stops_a_destination(directory: Path, line: bytes) -> None:
     taken: list[bytes] = []
 
     class RefusingDestination:
-        name = "sluice"
-        deduplicates = True
-        job_filter = None
-        last_response = "400 on purpose"
-
-        def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
+        def send(self, lines: list[bytes]) -> Verdict:
             if line in lines:
-                return Refused()
+                return Refused("400 on purpose")
             taken.extend(lines)
             return Settled(len(lines), 0, 0)
 
@@ -536,7 +519,9 @@ def test_no_line_stops_a_destination(directory: Path, line: bytes) -> None:
             """Nothing is open."""
 
     write_file(directory, event(0), line, event(2))
-    running = Shipper(directory, RefusingDestination(), interval=0.02, max_lines=9, max_bytes=999_999)
+    running = Shipper(
+        directory, "sluice", lambda _: RefusingDestination(), interval=0.02, max_lines=9, max_bytes=999_999
+    )
     running.start()
     wait_until(lambda: figures(directory)["pending"] == 0)
     running.stop(5)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sluice_agent.transport.delivery.http import noop
 from sluice_agent.transport.delivery.pulse import Pulse
 from sluice_agent.transport.delivery.responses import Settled, Verdict
 from sluice_agent.transport.delivery.shipper import Shipper
+from sluice_agent.transport.delivery.timing import Timing
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 from sluice_agent.transport.journal.lock import STALLED_SECONDS, ShipLock, current_shipper, ship_lock
 from sluice_agent.transport.journal.writer import Journal
@@ -81,7 +81,7 @@ def test_a_finished_file_is_free_despite_copies(directory: Path) -> None:
     journal.append(event(1))
     with child_without_hooks():
         journal.close()
-        shipper = Shipper(directory, AcceptingDestination(), interval=0, max_lines=9, max_bytes=9_999)
+        shipper = Shipper(directory, "sluice", AcceptingDestination().connect, interval=0, max_lines=9, max_bytes=9_999)
         shipper._step()  # delivers it, and holds what it delivers
         shipper._step()
         assert not list(directory.glob("*.ndjson"))
@@ -178,7 +178,7 @@ def test_a_shipper_ships_without_a_pulse(directory: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(threading.Thread, "start", start_no_pulse)
     journal = Journal(directory, 64_000_000)
     journal.append(event(1))
-    shipper = Shipper(directory, destination, interval=0.02, max_lines=9, max_bytes=9_999)
+    shipper = Shipper(directory, "sluice", destination.connect, interval=0.02, max_lines=9, max_bytes=9_999)
     shipper.start()
     shipper.stop(5)
     journal.close()
@@ -188,21 +188,21 @@ def test_a_shipper_ships_without_a_pulse(directory: Path, monkeypatch: pytest.Mo
 class AcceptingDestination:
     """A destination that takes everything; `holds` makes its answer wait for `answers`."""
 
-    name = "sluice"
-    deduplicates = True
-    job_filter = None
-    last_response = ""
-
     def __init__(self, *, holds: bool = False) -> None:
         self.read: list[bytes] = []
         self.asked, self.answers = threading.Event(), threading.Event()
         self._holds = holds
+        self._on_sending: Callable[[], None] = lambda: None
 
-    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
+    def connect(self, on_sending: Callable[[], None]) -> AcceptingDestination:
+        self._on_sending = on_sending
+        return self
+
+    def send(self, lines: list[bytes]) -> Verdict:
         self.asked.set()
         if self._holds:
             self.answers.wait(30)
-        on_sending()
+        self._on_sending()
         self.read += lines
         return Settled(len(lines), 0, 0)
 
@@ -217,13 +217,13 @@ def test_a_former_holder_sends_nothing_and_saves_nothing(directory: Path, clock:
         journal.append(event(number))
     journal.close()
     slow, quick = AcceptingDestination(holds=True), AcceptingDestination()
-    former = Shipper(directory, slow, interval=0.02, max_lines=2, max_bytes=9_999)
+    former = Shipper(directory, "sluice", slow.connect, interval=0.02, max_lines=2, max_bytes=9_999)
     former.start()
     slow.asked.wait(30)
     waiting = ShipLock(directory, "sluice", clock)
     assert takes_over(waiting, clock, STALLED_SECONDS + 6)
     waiting.release()  # the second shipper begins here: it would have to look for ten seconds
-    later = Shipper(directory, quick, interval=0.02, max_lines=2, max_bytes=9_999)
+    later = Shipper(directory, "sluice", quick.connect, interval=0.02, max_lines=2, max_bytes=9_999)
     later.start()
     wait_until(lambda: figures(directory)["pending"] == 0)
     slow.answers.set()
@@ -239,7 +239,7 @@ def test_a_former_holder_sends_nothing_and_saves_nothing(directory: Path, clock:
 def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(directory: Path) -> None:
     """It was stalled between its last check and the saving: the next process would start at its old offsets."""
     journal = Journal(directory, 64_000_000)
-    shipper = Shipper(directory, AcceptingDestination(), interval=0, max_lines=9, max_bytes=9_999)
+    shipper = Shipper(directory, "sluice", AcceptingDestination().connect, interval=0, max_lines=9, max_bytes=9_999)
     shipper._step()
     stale = load_cursor(cursor_path(directory, "sluice"))
     journal.append(event(1))
@@ -255,14 +255,14 @@ def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(directory: Pat
 def test_one_that_was_replaced_goes_on_where_the_other_was(directory: Path, clock: Clock) -> None:
     """The other's delivered events would be delivered again, and its counts be lost."""
     journal, destination = Journal(directory, 64_000_000), AcceptingDestination()
-    former = Shipper(directory, destination, interval=0, max_lines=9, max_bytes=9_999)
+    former = Shipper(directory, "sluice", destination.connect, interval=0, max_lines=9, max_bytes=9_999)
     former._step()
     waiting = ShipLock(directory, "sluice", clock)
     assert takes_over(waiting, clock, STALLED_SECONDS + 6)
     waiting.release()
     journal.append(event(1))
     journal.close()
-    other = Shipper(directory, destination, interval=0, max_lines=9, max_bytes=9_999)
+    other = Shipper(directory, "sluice", destination.connect, interval=0, max_lines=9, max_bytes=9_999)
     other._step()
     other._lock.release()
     former._step()
@@ -274,7 +274,9 @@ def test_one_that_was_replaced_goes_on_where_the_other_was(directory: Path, cloc
 def test_a_live_shipper_touches_its_lock(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that does not touch its lock loses it every ten seconds, however well it ships."""
     destination = AcceptingDestination(holds=True)
-    shipper = Shipper(directory, destination, interval=0.02, max_lines=9, max_bytes=9_999, touch_every=0.05)
+    shipper = Shipper(
+        directory, "sluice", destination.connect, interval=0.02, max_lines=9, max_bytes=9_999, timing=Timing(touch=0.05)
+    )
     journal = Journal(directory, 64_000_000)
     journal.append(event(1))
     shipper.start()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from sluice_agent.transport.delivery.http import noop
 from sluice_agent.transport.delivery.responses import Refused, Settled, TryAgain, Verdict
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.journal import accounting
@@ -23,33 +22,29 @@ from tests.unit.transport.lines import event, figures, numbers_in, write_file
 class RandomDestination:
     """A destination in memory that refuses, rejects, deduplicates and fails at random."""
 
-    name = "sluice"
-    deduplicates = True
-    last_response = "400 on purpose"
-    job_filter = None
-
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
 
-    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
+    def send(self, lines: list[bytes]) -> Verdict:
         if any(number % 50 == 0 for number in numbers_in(lines)):
-            return Refused()
+            return Refused("400 on purpose")
         rejected = self.rng.randrange(len(lines) + 1)
         known = self.rng.randrange(len(lines) - rejected + 1)
-        return self.rng.choice([Settled(len(lines) - rejected, rejected, known), TryAgain("down")])
+        settled = Settled(len(lines) - rejected, rejected, known, "200 on purpose")
+        return self.rng.choice([settled, TryAgain("down")])
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-class AcceptingDestination(RandomDestination):
+class AcceptingDestination:
     """A destination in memory that takes everything."""
 
-    def __init__(self) -> None:
-        super().__init__(random.Random(0))
-
-    def send(self, lines: list[bytes], on_sending: Callable[[], None] = noop) -> Verdict:
+    def send(self, lines: list[bytes]) -> Verdict:
         return Settled(len(lines), 0, 0)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -66,7 +61,14 @@ def test_the_accounts_add_up_at_every_step(directory: Path, seed: int) -> None:
         journal.drop(rng.choice(["before_send", "internal_error"]))
 
     def ship() -> None:
-        shipper = Shipper(directory, RandomDestination(rng), interval=0, max_lines=rng.randrange(1, 9), max_bytes=9_999)
+        shipper = Shipper(
+            directory,
+            "sluice",
+            lambda _: RandomDestination(rng),
+            interval=0,
+            max_lines=rng.randrange(1, 9),
+            max_bytes=9_999,
+        )
         shipper.stop(0.05)
         shipper.run()
 
@@ -88,7 +90,7 @@ def test_the_accounts_are_whole_while_events_are_delivered(directory: Path, monk
     """Files that are delivered and removed between two reads must not look like lost events."""
     for first in range(0, 30, 10):
         write_file(directory, *(event(first + n) for n in range(1, 10)))
-    shipper = Shipper(directory, AcceptingDestination(), interval=0, max_lines=10, max_bytes=9_999)
+    shipper = Shipper(directory, "sluice", lambda _: AcceptingDestination(), interval=0, max_lines=10, max_bytes=9_999)
     real = accounting.count_beyond
 
     def count(path: Path, *args: object, **options: object) -> int:
