@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import sluice_agent
 
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
-EVERYTHING = {path.stem for path in ROOT.iterdir()}
+EVERYTHING = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")}
 GROUND = {"async_exceptions", "errors", "log", "model", "shortfalls", "stats"}
 """Modules that every room may use, but `lifecycle`."""
 LIFECYCLE = {"async_exceptions", "globs", "log", "model"}
@@ -47,7 +48,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 """The rooms: what the files of each may import of the package. A file belongs to the innermost room that holds it."""
-OWNERS = {  # the modules that may import a third-party library
+OWNERS = {
     **dict.fromkeys(
         ("celery", "kombu", "billiard"),
         ("signals", "monitor/__init__.py", "monitor/broker", "monitor/queues", "doctor/celery_app.py"),
@@ -61,6 +62,12 @@ OWNERS = {  # the modules that may import a third-party library
     "botocore": ("monitor/queues",),
     "pydantic_settings": ("settings.py",),
 }
+"""The files and folders that may import a third-party library.
+
+A further one is one more entry in the library's row. A room that makes HTTP requests has one file that imports httpx: so
+will the terminal's client in `commands`, and `server` for its outbound calls. One file will import Celery for `server` and
+the jobs API together.
+"""
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 
@@ -100,6 +107,23 @@ def test_a_library_is_imported_only_where_it_belongs(file: str) -> None:
     for name in imported_by(file):
         owners = OWNERS.get(name.split(".")[0])
         assert owners is None or file.startswith(owners), f"{name} is imported by {file}"
+
+
+def test_every_row_names_what_exists() -> None:
+    """A room or a file that was renamed would keep its permissions for whoever takes the name next."""
+    owners = {owner for library in OWNERS.values() for owner in library}
+    named = {*MAY_IMPORT, *owners, *(room for rooms in MAY_IMPORT.values() for room in rooms)}
+    assert {name for name in named if not (ROOT / name).exists() and not (ROOT / f"{name}.py").exists()} == set()
+
+
+def test_no_circle_joins_rooms() -> None:
+    """Rooms that import each other can't be understood, tested or changed one at a time."""
+    rooms: dict[str, set[str]] = {}
+    for file in FILES:
+        names = (name.split(".") for name in imported_by(file))
+        imported = {room_of("/".join(parts[1:])) for parts in names if parts[0] == PACKAGE}
+        rooms.setdefault(room_of(file), set()).update(imported - {room_of(file)})
+    TopologicalSorter(rooms).prepare()  # raises CycleError, which names the circle
 
 
 def test_a_monitor_holds_no_worker() -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -53,20 +53,27 @@ class Letter:
         return {"destination": self.destination, "answer": self.answer, "events": self.events}
 
 
-def add(directory: Path, destination: str, lines: list[bytes], answer: str) -> None:
+def add(
+    directory: Path,
+    destination: str,
+    lines: list[bytes],
+    answer: str,
+    max_bytes: int = _MAX_BYTES,
+    clock: Callable[[], int] = time.time_ns,
+) -> None:
     """Keep the events in `lines` with the `answer` that refused them. Raises OSError where that can't be done."""
     check_directory(directory)
     dead = directory / DEAD
     dead.mkdir(mode=0o700, exist_ok=True)
     older = _letter_paths(dead)
     newest = int(older[-1].stem) if older else 0  # the clock may have been set back: the order stays
-    name = f"{max(time.time_ns(), newest + 1):020d}"
+    name = f"{max(clock(), newest + 1):020d}"
     letter = Letter(name, destination, answer[:_MAX_ANSWER], list(map(_readable, lines)))
     kept_bytes = _write(dead / f"{name}.json", json.dumps(letter.to_dict()).encode())
     for path in reversed(older):
         with suppress(FileNotFoundError):  # another destination's shipper has just removed it
             kept_bytes += path.stat().st_size
-            if kept_bytes > _MAX_BYTES:
+            if kept_bytes > max_bytes:
                 path.unlink()
 
 

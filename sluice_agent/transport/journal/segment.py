@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from sluice_agent.async_exceptions import is_asynchronous
@@ -18,8 +19,21 @@ _MAX_SEGMENT_BYTES = 4_000_000  # bytes
 _FEW_WRITERS = 8  # writers
 _SHARES_OF_FEW = 128
 _SHARES_OF_MANY = 1024
-_MAX_AGE = 60.0  # seconds: so that the space of delivered events is freed while their process lives
-_CHECK_EVERY = 1.0  # seconds between two checks whether the file still has a name
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """The intervals of a writer, in seconds."""
+
+    max_age: float = 60.0
+    """Of a segment: so that the space of delivered events is freed while their process lives."""
+    check: float = 1.0
+    """Between two checks whether a segment still has a name."""
+    retry: float = 1.0
+    """Until a directory that is full, or can't be written, is tried again."""
+
+
+INTERVALS = Intervals()
 
 
 def segment_limit(directory_limit: int, writers: int) -> int:
@@ -33,12 +47,15 @@ def segment_limit(directory_limit: int, writers: int) -> int:
 class SegmentWriter:
     """An open segment of one lane, of `limit` bytes; `writer_id` is in its name. Raises OSError on failure."""
 
-    def __init__(self, directory: Path, lane: str, writer_id: str, limit: int, now: float) -> None:
+    def __init__(
+        self, directory: Path, lane: str, writer_id: str, limit: int, now: float, intervals: Intervals
+    ) -> None:
         self.room = limit
         """The number of bytes that may still be written. The first line may be longer."""
+        self._intervals = intervals
         self._created_at = now
         self._owner = os.getpid()
-        self.due_at = now + _CHECK_EVERY
+        self.due_at = now + intervals.check
         """The monotonic time from which `unlinked_lines` and `should_rotate` should be called."""
         self._size = 0
         self._lines_since_check = 0
@@ -68,12 +85,12 @@ class SegmentWriter:
 
     def should_rotate(self, now: float, size: int) -> bool:
         """Return whether the file has no room for `size` bytes more, or is old enough to be finished."""
-        return (size > self.room and self._size > 0) or now - self._created_at >= _MAX_AGE
+        return (size > self.room and self._size > 0) or now - self._created_at >= self._intervals.max_age
 
     def unlinked_lines(self) -> int:
         """Return the number of lines written since the last check, if the file was removed meanwhile; else 0."""
         lines, self._lines_since_check = self._lines_since_check, 0
-        self.due_at = time.monotonic() + _CHECK_EVERY
+        self.due_at = time.monotonic() + self._intervals.check
         return 0 if os.fstat(self._descriptor).st_nlink else max(lines, 1)
 
     def close(self) -> None:

@@ -19,20 +19,20 @@ from sluice_agent.log import warn_limited
 from sluice_agent.transport.journal.directory import count_writers, file_sizes
 from sluice_agent.transport.journal.line import EVENTS, LANES, drop_line
 from sluice_agent.transport.journal.retention import EvictedEvents, ensure_room
-from sluice_agent.transport.journal.segment import SegmentWriter, segment_limit
+from sluice_agent.transport.journal.segment import INTERVALS, Intervals, SegmentWriter, segment_limit
 
 _MANY_WRITERS = 64  # assumed for a process's first segment: it can't see the writers that start at the same time
-_RETRY_AFTER = 1.0  # seconds until a directory that is full, or can't be written, is tried again
 
 
 class Journal:
     """This process's writer. `append` and `drop` may be called from any thread, greenlet or signal handler."""
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
+    def __init__(self, directory: Path, max_bytes: int, intervals: Intervals = INTERVALS) -> None:
         self.directory = directory
         self.unwritten: Counter[str] = Counter()
         """The numbers of events dropped here that are not yet written to the journal, by reason."""
         self._max_bytes = max_bytes
+        self._intervals = intervals
         self._lock = threading.RLock()  # re-entrant: an OS signal handler may publish in the middle of an append
         self._segments: dict[str, SegmentWriter] = {}
         self._writer_id = _new_writer_id()
@@ -106,7 +106,9 @@ class Journal:
             self._segments.pop(lane).close()
         sizes = file_sizes(self.directory)
         limit = segment_limit(self._max_bytes, count_writers(sizes) if segment is not None else _MANY_WRITERS)
-        segment = self._segments[lane] = SegmentWriter(self.directory, lane, self._writer_id, limit, now)
+        segment = self._segments[lane] = SegmentWriter(
+            self.directory, lane, self._writer_id, limit, now, self._intervals
+        )
 
         def record_evicted(counts: EvictedEvents) -> None:
             warn_limited(
@@ -128,7 +130,7 @@ class Journal:
         return segment
 
     def _refuse(self, reason: str, now: float) -> None:
-        self._refusing_until = now + _RETRY_AFTER
+        self._refusing_until = now + self._intervals.retry
         self._refusal = reason
 
     def _write_drops(self) -> None:

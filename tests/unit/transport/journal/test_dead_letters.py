@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 from sluice_agent import log
 from sluice_agent.cli import main
 from sluice_agent.errors import JournalUnavailableError
-from sluice_agent.transport.journal import dead_letters
 from sluice_agent.transport.journal.accounting import report_on
 from sluice_agent.transport.journal.dead_letters import add, letters_in, retry
 from sluice_agent.transport.journal.writer import Journal
@@ -235,13 +234,11 @@ def test_a_letter_that_cannot_be_written_leaves_nothing(directory: Path, monkeyp
     assert not list((directory / "dead").iterdir())
 
 
-def test_with_the_clock_set_back_the_new_letter_stays(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_the_clock_set_back_the_new_letter_stays(directory: Path) -> None:
     """At the letters' limit the oldest are removed: that must not be the one just written."""
-    monkeypatch.setattr(dead_letters, "_MAX_BYTES", 5_000)
-    for number in range(3):
-        add(directory, "sluice", [event(number, filler=2_000)], f"{number}")
-    monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000)
-    add(directory, "sluice", [event(3, filler=2_000)], "3")
+    for number, now in enumerate((time.time_ns(), time.time_ns(), time.time_ns(), 1_000_000_000)):
+        lines = [event(number, filler=2_000)]
+        add(directory, "sluice", lines, f"{number}", max_bytes=5_000, clock=lambda now=now: now)
     assert [letter.answer for letter in letters_in(directory)] == ["2", "3"]
 
 

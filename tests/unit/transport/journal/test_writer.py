@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from sluice_agent.transport.journal import segment
-from sluice_agent.transport.journal import writer as journals
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import finished, next_batch
+from sluice_agent.transport.journal.segment import Intervals
 from sluice_agent.transport.journal.writer import Journal
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures, numbers_in
@@ -117,10 +116,9 @@ def test_a_large_file_is_finished_and_another_begun(directory: Path) -> None:
     journal.close()
 
 
-def test_an_old_file_is_finished(journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_file_is_finished(directory: Path) -> None:
     """A worker with few events would otherwise keep delivered ones for as long as it lives."""
-    monkeypatch.setattr(segment, "_MAX_AGE", 0.0)
-    monkeypatch.setattr(segment, "_CHECK_EVERY", 0.0)
+    journal = Journal(directory, LIMIT, Intervals(max_age=0.0, check=0.0))
     journal.append(event(0))
     journal.append(event(1))
     assert len(journal_files(directory)) == 2
@@ -253,11 +251,9 @@ def test_a_drop_is_written_down(journal: Journal, directory: Path) -> None:
     assert (batch.lines, batch.dropped) == ([], {"before_send": 2})
 
 
-def test_a_directory_that_is_removed_comes_back(
-    journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_that_is_removed_comes_back(directory: Path) -> None:
     """A user cleans up the temporary directory: the worker goes on, and counts what is gone."""
-    monkeypatch.setattr(segment, "_CHECK_EVERY", 0.0)
+    journal = Journal(directory, LIMIT, Intervals(check=0.0))
     journal.append(event(0))
     shutil.rmtree(directory)
     journal.append(event(1))
@@ -266,10 +262,9 @@ def test_a_directory_that_is_removed_comes_back(
     assert figures(directory)["captured"] == 3
 
 
-def test_a_full_disk_is_survived_and_counted(tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_survived_and_counted(tiny_disk: Path) -> None:
     """The host's disk is full: its tasks go on, no line is torn, and every event that is missing is counted."""
-    monkeypatch.setattr(journals, "_RETRY_AFTER", 0.0)
-    journal = Journal(tiny_disk, LIMIT)
+    journal = Journal(tiny_disk, LIMIT, Intervals(retry=0.0))
     filler = tiny_disk / "filler"
     filler.write_bytes(b"x" * 40_000)
     for number in range(200):
