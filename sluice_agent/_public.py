@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from sluice_agent.agent import EXIT_BUDGET, Agent, BeforeSend, off_reason
 from sluice_agent.lifecycle.redaction import Redact
@@ -10,8 +13,32 @@ from sluice_agent.log import logger
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts, Stats
 
-_agent: Agent | None = None
-_is_off = False
+if TYPE_CHECKING:
+    from sluice_agent.signals import Instrumentation
+
+
+class PublicAgent(Protocol):
+    """The object that the public functions call: the agent, or a stand-in for it in the tests of an app."""
+
+    report_progress: Callable[[float], None]
+    instrumentation: Instrumentation | None
+
+    def flush(self, timeout: float) -> bool: ...
+    def shutdown(self, timeout: float) -> None: ...
+    def stats(self) -> Stats: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The arguments of `install`, and the settings that it has read."""
+
+    settings: Settings
+    before_send: BeforeSend | None
+    redact: Redact | None
+
+
+_agent: PublicAgent | None = None
+_options: Options | None = None
 
 
 def install(
@@ -26,22 +53,35 @@ def install(
 
     Without a key the agent is off, and logs that once. Raises `ConfigError` if a setting is malformed; nothing else.
     """
-    global _agent, _is_off  # noqa: PLW0603 - one agent for each process, kept here
-    if _agent is not None or _is_off:
+    global _agent, _options  # noqa: PLW0603 - one agent for each process, kept here
+    if _agent is not None or _options is not None:
         return
     settings = settings or Settings()
+    _options = Options(settings, before_send, redact)
     logger.setLevel(getattr(logging, settings.log_level.upper()))
     if not settings.active:
-        _is_off = True
         logger.info("sluice-agent is off: %s", off_reason(settings))
         return
-    _agent = Agent(settings, before_send, redact)
-    _agent.connect_signals()
+    agent = Agent(settings, before_send, redact)
+    _agent = agent
+    agent.connect_signals()
 
 
 def installed() -> Agent | None:
     """Return the agent of this process, if `install` has made one."""
-    return _agent
+    return _agent if isinstance(_agent, Agent) else None
+
+
+def installed_options() -> Options | None:
+    """Return the options of the first call of `install`, which may have left the agent off."""
+    return _options
+
+
+def exchange_agent(agent: PublicAgent | None) -> PublicAgent | None:
+    """Let the public functions call `agent`; return the one that they called before."""
+    global _agent
+    former, _agent = _agent, agent
+    return former
 
 
 def flush(timeout: float = EXIT_BUDGET) -> bool:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.lifecycle.redaction import Redact
@@ -22,6 +22,9 @@ from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import file_sizes
 from sluice_agent.transport.journal.line import EVENTS, VITAL_PREFIXES, VITALS
 
+if TYPE_CHECKING:
+    from sluice_agent.signals import Instrumentation
+
 BeforeSend = Callable[[Event], Event | None]
 
 EXIT_BUDGET = 5.0  # seconds that a process which exits may spend on delivery
@@ -31,6 +34,23 @@ _RESIGN_TIMEOUT = 1.0  # of these, the seconds for handing the sampling of the q
 def off_reason(settings: Settings) -> str:
     """Return the reason why the agent is off with these settings, which are not active."""
     return f"{SLUICE.key_variable} is not set" if settings.enabled else "SLUICE_ENABLED is 0"
+
+
+def apply_hook(before_send: BeforeSend, event: bytes, drop: Callable[[str], None]) -> bytes:
+    """Return the event that the user's hook returns; b"" if the hook drops the event or raises, which `drop` counts."""
+    try:
+        changed = before_send(Event.model_validate_json(event))
+        line = changed.to_json() if changed is not None else b""
+    except Exception as error:
+        if is_asynchronous(error):
+            raise
+        # The hook may exist to hide data: without its result nothing is sent.
+        warn_limited("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
+        drop("before_send_error")
+        return b""
+    if not line:
+        drop("before_send")
+    return line
 
 
 class Agent:
@@ -44,6 +64,7 @@ class Agent:
         self._first_destination = self._destinations[0]
         self.redact = redact
         self.report_progress: Callable[[float], None] = lambda _: None
+        self.instrumentation: Instrumentation | None = None
         os.register_at_fork(after_in_child=self._current_process)
         atexit.register(self.shutdown)
 
@@ -52,7 +73,7 @@ class Agent:
         from sluice_agent import signals  # noqa: PLC0415 - imports Celery's worker: 2 MB that a monitor does not need
 
         settings = self._settings
-        self.report_progress = signals.connect(
+        self.instrumentation = signals.connect(
             connection_id=str(settings.connection),
             emit=self.capture,
             drop=self.drop,
@@ -69,11 +90,12 @@ class Agent:
             losses=self.losses,
             can_keep=self.can_keep,
         )
+        self.report_progress = self.instrumentation.report_progress
 
     def capture(self, event: bytes) -> None:
         """Write `event`, a line of JSON, to the journal. Never block or raise; count an event that can't be kept."""
         if self._before_send is not None:
-            event = self._apply_hook(self._before_send, event)
+            event = apply_hook(self._before_send, event, self.drop)
             if not event:
                 return
         process = self._current_process()
@@ -91,22 +113,6 @@ class Agent:
         if not process.is_current():
             process = self._process = process.successor()
         return process
-
-    def _apply_hook(self, before_send: BeforeSend, event: bytes) -> bytes:
-        """Return the event that the user's hook returns; b"" if it drops the event or raises, which is counted."""
-        try:
-            changed = before_send(Event.model_validate_json(event))
-            line = changed.to_json() if changed is not None else b""
-        except Exception as error:
-            if is_asynchronous(error):
-                raise
-            # The hook may exist to hide data: without its result nothing is sent.
-            warn_limited("before_send", "before_send raised %s: %s; the event is dropped.", type(error).__name__, error)
-            self.drop("before_send_error")
-            return b""
-        if not line:
-            self.drop("before_send")
-        return line
 
     @property
     def directory(self) -> Path | None:

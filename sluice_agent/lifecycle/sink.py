@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sluice_agent.lifecycle.redaction import Redact
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: `sluice_agent.testing` exchanges the fields of an installed agent's for a while
 class Sink:
     """The destination of events, and the settings by which they are made.
 

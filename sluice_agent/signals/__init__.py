@@ -6,6 +6,7 @@ Handlers are connected at import, before any pool forks: one that is connected l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, signals
@@ -22,8 +23,10 @@ from sluice_agent.signals.handover import patch_handover
 from sluice_agent.signals.lost_after_success import patch_stored_successes
 from sluice_agent.signals.main_process import MainProcess
 from sluice_agent.signals.missing_verdicts import MissingVerdicts
+from sluice_agent.signals.patching import restore_methods
 from sluice_agent.signals.producer import PublishingProcess
 from sluice_agent.signals.progress import Progress
+from sluice_agent.signals.publish_hook import BEFORE_PUBLISH_UID
 from sluice_agent.signals.received_requests import ReceivedRequests
 from sluice_agent.signals.replacing import patch_replacements
 from sluice_agent.signals.reported import ReportedVerdicts
@@ -32,9 +35,41 @@ from sluice_agent.signals.signal_dispatch import pass_interruptions
 from sluice_agent.signals.task_process import TaskProcess
 from sluice_agent.signals.worker import WorkerProcess
 
-__all__ = ["connect"]
+__all__ = ["Instrumentation", "connect", "new_sink"]
 
 _RUN_SIGNALS = (signals.task_prerun, signals.task_postrun, signals.task_failure, signals.task_retry)
+
+
+@dataclass(frozen=True, slots=True)
+class Instrumentation:
+    """What `connect` has set up in this process."""
+
+    sink: Sink
+    report_progress: Callable[[float], None]
+    """The function that a running task calls with its progress (0 to 1)."""
+    disconnect: Callable[[], None]
+    """Disconnect the handlers and put Celery's methods back. Only for tests: running jobs would not be reported."""
+
+
+def new_sink(
+    *,
+    connection_id: str,
+    emit: Callable[[bytes], None],
+    drop: Callable[[str], None],
+    ignore_tasks: tuple[str, ...] = (),
+    capture_args: bool = False,
+    redact: Redact | None = None,
+    can_keep: Callable[[], bool] = lambda: True,
+) -> Sink:
+    """Return the sink for an observer with these settings: see `connect`."""
+    return Sink(
+        emit=emit,
+        drop=drop,
+        connection_id=connection_id,
+        is_ignored=matcher(ignore_tasks),
+        redact=guarded_redact(redact) if capture_args else None,
+        can_keep=can_keep,
+    )
 
 
 def connect(
@@ -54,20 +89,20 @@ def connect(
     on_worker_stop: Callable[[], None] = lambda: None,
     losses: Callable[[], Mapping[str, int]] = dict,
     can_keep: Callable[[], bool] = lambda: True,
-) -> Callable[[float], None]:
+) -> Instrumentation:
     """Connect a handler to every signal about a job or a worker; the handlers pass their events to `emit`.
 
     `drop` counts an event that could not be made. `losses` returns the dropped events by reason: every heartbeat has
     them, so the first one that is delivered reports them. `can_keep` returns whether an event that is emitted now can
-    be written to the journal: while it can't, a monitor on the same cluster must report it. Return the function that a
-    running task calls with its progress (0 to 1).
+    be written to the journal: while it can't, a monitor on the same cluster must report it.
     """
-    sink = Sink(
+    sink = new_sink(
+        connection_id=connection_id,
         emit=emit,
         drop=drop,
-        connection_id=connection_id,
-        is_ignored=matcher(ignore_tasks),
-        redact=guarded_redact(redact) if capture_args else None,
+        ignore_tasks=ignore_tasks,
+        capture_args=capture_args,
+        redact=redact,
         can_keep=can_keep,
     )
     received = ReceivedRequests(in_greenlets=lambda: worker.in_greenlets)
@@ -124,15 +159,27 @@ def connect(
         signals.worker_shutting_down: cold_shutdown.shutting_down,
         signals.worker_shutdown: worker.shutdown,
     }
+    restore_dispatchers: list[Callable[[], None]] = []
     for signal, handler in handlers.items():
         receiver = guarded_receiver(sink, handler)
         signal.connect(receiver, weak=False, dispatch_uid=_uid(signal))
         if signal in _RUN_SIGNALS:
-            pass_interruptions(signal, receiver, raises=signal is signals.task_prerun)
+            restore = pass_interruptions(signal, receiver, raises=signal is signals.task_prerun)
+            restore_dispatchers.append(restore)
     # In a pool's child our receiver runs before all others: what they publish there must not be shipped from it.
     signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))
     SHORTFALLS.log()
-    return progress.report
+
+    def disconnect() -> None:
+        for signal in handlers:
+            signal.disconnect(dispatch_uid=_uid(signal))
+        signals.before_task_publish.disconnect(dispatch_uid=BEFORE_PUBLISH_UID)
+        for restore_dispatcher in restore_dispatchers:
+            restore_dispatcher()
+        restore_methods()
+        worker.detach()
+
+    return Instrumentation(sink, progress.report, disconnect)
 
 
 def _uid(signal: Any) -> str:

@@ -37,6 +37,10 @@ class AgentMarks:
         """Mark the worker events that follow while events can be written; else stop marking them."""
         worker_state.SOFTWARE_INFO[agent_fields.AGENT] = self._sink.connection_id if self._sink.can_keep() else None
 
+    def remove(self) -> None:
+        """Mark no further worker events."""
+        worker_state.SOFTWARE_INFO.pop(agent_fields.AGENT, None)
+
     def patch_events_and_stats(self) -> None:
         """Patch the methods that make the messages, to add the marks."""
         mark_sent = guarded(self._sink, self._mark_sent)

@@ -16,6 +16,9 @@ from sluice_agent.shortfalls import SHORTFALLS, Shortfalls
 
 _PATCHED = "_sluice_agent"
 
+_replaced: list[tuple[type, str, Any, Any]] = []
+"""The replaced methods: class, name, replacement, and the class's own method before; None: it was inherited."""
+
 
 def patch_method(
     owner: type,
@@ -40,11 +43,24 @@ def patch_method(
         with suppress(Exception):  # the host must start in any case
             patched = wraps(original)(around(original))
             setattr(patched, _PATCHED, True)
+            _replaced.append((owner, method, patched, vars(owner).get(method)))
             setattr(owner, method, patched)
             is_replaced = True
     if not is_replaced:
         shortfalls.add(f"{owner.__name__}.{method}", without)
     return is_replaced
+
+
+def restore_methods() -> None:
+    """Put the original methods back, but where another library has replaced ours since."""
+    while _replaced:
+        owner, method, patched, original = _replaced.pop()
+        if vars(owner).get(method) is not patched:
+            continue
+        if original is None:
+            delattr(owner, method)
+        else:
+            setattr(owner, method, original)
 
 
 def _is_plain(method: Any) -> bool:

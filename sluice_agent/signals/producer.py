@@ -22,6 +22,7 @@ from sluice_agent.lifecycle.identity import publication_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
 from sluice_agent.signals.agent_marks import mark_next_task_sent
+from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.header import (
     CREATED_AT,
     PERIODIC_TASK,
@@ -53,10 +54,11 @@ class PublishingProcess:
     def __init__(self, sink: Sink, *, message_header: bool = True) -> None:
         self._sink = sink
         self._message_header = message_header
+        self._on_failure = guarded(sink, self.failed)
 
     def patch(self, agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
         """Patch the publishing of tasks. `agent_header_of` returns the agent header of a worker's request."""
-        patch_publishing(self._sink, self.announce, self.failed)
+        patch_publishing(self._sink, self.announce)
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
             def _retry_worker_lost(request: Request, *args: Any, **kwargs: Any) -> Any:
@@ -78,9 +80,9 @@ class PublishingProcess:
 
     def announce(self, publication: Publication, exchange: str, routing_key: str) -> None:
         """Report `queued`, or `scheduled` if the ETA is in the future. The run that raises a retry reports it."""
-        if publication.is_announced:  # the first call was interrupted: the message is not sent
+        if publication.on_failure is not None:  # the first call was interrupted: the message is not sent
             return
-        publication.is_announced = True
+        publication.on_failure = self._on_failure
         headers, properties, body = publication.message[:3]
         task = _task_headers(body, headers)
         if "id" not in task:

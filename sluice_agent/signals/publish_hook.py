@@ -38,7 +38,8 @@ class Publication:
     name: str
     message: Any
     """Celery's tuple of headers, properties, body and the Celery event that it may send."""
-    is_announced: bool = False
+    on_failure: Callable[[Publication, BaseException], None] | None = None
+    """Called if sending the message raises; set once the message is announced."""
     is_sent: bool = False
     """True if the broker has it, as far as Celery can know."""
     agent_header: dict[str, str] | None = None
@@ -63,6 +64,7 @@ class Publication:
         return headers is own or (isinstance(headers, dict) and "id" in own and headers.get("id") == own["id"])
 
 
+BEFORE_PUBLISH_UID = "sluice_agent.before_task_publish"
 _WRAPPED = "_sluice_agent_watched"
 _MIN_PARTS = 3  # headers, properties and body; Celery's own message has a fourth
 _WITHOUT_PUBLISHER = (
@@ -73,16 +75,12 @@ _WITHOUT_SENDERS = "a job whose publication fails stays queued, and its queue is
 _current: ContextVar[Publication | None] = ContextVar("sluice_agent_publication", default=None)
 
 
-def patch_publishing(
-    sink: Sink,
-    announce: Callable[[Publication, str, str], None],
-    failed: Callable[[Publication, BaseException], None],
-) -> None:
-    """Call `announce` with exchange and routing key before a message is sent, and `failed` if sending it raises."""
+def patch_publishing(sink: Sink, announce: Callable[[Publication, str, str], None]) -> None:
+    """Call `announce` with exchange and routing key before a message is sent; it sets `on_failure`."""
     is_patched = _patch_kombu_publish(guarded(sink, announce))
-    if not (_patch_task_senders(guarded(sink, failed)) and is_patched):
+    if not (_patch_task_senders() and is_patched):
         receiver = guarded_receiver(sink, partial(_before_task_publish, announce))
-        before_task_publish.connect(receiver, weak=False, dispatch_uid="sluice_agent.before_task_publish")
+        before_task_publish.connect(receiver, weak=False, dispatch_uid=BEFORE_PUBLISH_UID)
 
 
 def _before_task_publish(
@@ -107,7 +105,7 @@ def _before_task_publish(
         headers[HEADER] = publication.agent_header
 
 
-def _patch_task_senders(failed: Callable[[Publication, BaseException], None]) -> bool:
+def _patch_task_senders() -> bool:
     def wrapped(amqp: AMQP, send: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(send)
         def send_task_message(*args: Any, **kwargs: Any) -> Any:
@@ -118,8 +116,8 @@ def _patch_task_senders(failed: Callable[[Publication, BaseException], None]) ->
             try:
                 return send(*args, **kwargs)
             except BaseException as error:
-                if publication.is_announced and not publication.is_sent:
-                    failed(publication, error)
+                if publication.on_failure is not None and not publication.is_sent:
+                    publication.on_failure(publication, error)
                 raise
             finally:
                 _current.reset(token)
@@ -163,7 +161,7 @@ def _patch_kombu_publish(announce: Callable[[Publication, str, str], None]) -> b
             sent = None if publication is None else headers.of(args, kwargs)
             if publication is None or not isinstance(sent, dict) or not publication.has_headers(sent):
                 return original(producer, *args, **kwargs)
-            if not publication.is_announced:
+            if publication.on_failure is None:
                 announce(publication, exchange.of(args, kwargs), routing_key.of(args, kwargs))
             if publication.agent_header:
                 args, kwargs = headers.replaced(args, kwargs, {**sent, HEADER: publication.agent_header})

@@ -78,7 +78,10 @@ class ReceivedRequests:
 
     def keep(self, request: Request) -> dict[str, str]:
         """Store and return the agent header of the message of a new `request`; the caller may add members to it."""
-        agent_header = self.of_message(request.message)
+        if self._current is None:  # the worker was started before the handlers were connected
+            agent_header = _received_header(request.message.headers)
+        else:
+            agent_header = self.of_message(request.message)
         self._agent_headers[ref(request, self._agent_headers.pop)] = agent_header
         self._newest[str(request.id)] = request
         return agent_header
@@ -112,10 +115,7 @@ class ReceivedRequests:
     def _take(self, message: Any) -> None:
         headers = message.headers
         if type(headers) is dict and HEADER in headers:
-            agent_header = read_header(headers)
-            agent_header.pop(RUN, None)  # this process names the run, and the pool the process that runs it
-            agent_header.pop(PROCESS, None)
-            self._current = message, agent_header
+            self._current = message, _received_header(headers)
             clean = headers.copy()  # with the memory transport they are the producer's own object
             del clean[HEADER]
             message.headers = clean
@@ -132,3 +132,11 @@ class ReceivedRequests:
         """Search all requests that are held: for rare cases."""
         requests = (reference() for reference in tuple(self._agent_headers))
         return next((request for request in requests if request is not None and matches(request)), None)
+
+
+def _received_header(headers: dict[str, Any]) -> dict[str, str]:
+    """Return a message's agent header without the run: this process names it, and the pool the process that runs it."""
+    agent_header = read_header(headers)
+    agent_header.pop(RUN, None)
+    agent_header.pop(PROCESS, None)
+    return agent_header

@@ -14,12 +14,14 @@ from sluice_agent.async_exceptions import interrupted
 from sluice_agent.signals.guard import Interruption
 
 
-def pass_interruptions(signal: Any, receiver: Callable[..., Interruption | None], *, raises: bool) -> None:
+def pass_interruptions(
+    signal: Any, receiver: Callable[..., Interruption | None], *, raises: bool
+) -> Callable[[], None]:
     """Emit the event of `receiver` when an asynchronous exception struck around it; if `raises`, raise that exception.
 
     `raises` is False for signals after a run's end: nothing is left to be stopped, and Celery swallows it likewise.
     `receiver` raises nothing itself, and emits nothing twice. An exception that the dispatcher has caught struck before
-    `receiver` began, or after it.
+    `receiver` began, or after it. Return a function that puts the dispatcher back as it was.
     """
     original = signal.send
 
@@ -38,6 +40,14 @@ def pass_interruptions(signal: Any, receiver: Callable[..., Interruption | None]
     for name in ("send_prerun", "send_postrun"):  # Celery binds them as it is imported
         if getattr(trace, name, None) == original:
             setattr(trace, name, send)
+
+    def restore() -> None:
+        signal.send = original
+        for name in ("send_prerun", "send_postrun"):
+            if getattr(trace, name, None) is send:
+                setattr(trace, name, original)
+
+    return restore
 
 
 def _recover(response: Any, call_again: Callable[[], Any], *, raises: bool) -> None:

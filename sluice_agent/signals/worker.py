@@ -102,6 +102,12 @@ class WorkerProcess:
         self._emit(WorkerState.OFFLINE)
         self._on_stop()
 
+    def detach(self) -> None:
+        """Report nothing more: the signals are disconnected, and no further one ends the heartbeat."""
+        self._pid = 0
+        self._stopped.set()
+        self._agent_marks.remove()
+
     @property
     def in_greenlets(self) -> bool:
         """True if this worker runs its jobs in greenlets."""

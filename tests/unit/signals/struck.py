@@ -29,7 +29,7 @@ STRUCK_FILES = (str(Path(sluice_agent.__file__).parent), dispatching.__file__)
 app = Celery("struck", broker="memory://", backend="cache+memory://", set_as_current=False)
 emitted: list[dict[str, Any]] = []
 dropped: Counter[str] = Counter()
-report_progress = signals.connect(
+instrumentation = signals.connect(
     connection_id="550e8400-e29b-41d4-a716-446655440000",
     emit=lambda line: emitted.append(json.loads(line)["job"]),
     drop=lambda reason: dropped.update([reason]),
@@ -73,13 +73,13 @@ class Strike:
 
 @app.task(name="struck.task")
 def task() -> None:
-    report_progress(0.5)
+    instrumentation.report_progress(0.5)
 
 
 @app.task(name="struck.reporter")
 def reporter(at: int, kind: str) -> str:
     emitted.clear()
-    return _outcome(at, kind, lambda: report_progress(0.25))
+    return _outcome(at, kind, lambda: instrumentation.report_progress(0.25))
 
 
 def progress(at: int, kind: str) -> str:
