@@ -66,8 +66,8 @@ OWNERS = {
 """The files and folders that may import a third-party library.
 
 A further one is one more entry in the library's row. A room that makes HTTP requests has one file that imports httpx:
-so will the terminal's client in `commands`, and `server` for its outbound calls. One file will import Celery for `server`
-and the jobs API together.
+so will the terminal's client in `commands`, and `server` for its outbound calls. One file will import Celery for the
+server and the jobs API together.
 """
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
