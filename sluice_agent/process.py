@@ -19,7 +19,7 @@ from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts
 from sluice_agent.transport.delivery.shippers import Shippers
 from sluice_agent.transport.journal.directory import open_directory
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from sluice_agent.uwsgi import can_run_threads
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class Process:
         """The drops while there was no journal."""
         self._settings = settings
         self._pid, self._user = os.getpid(), os.geteuid()
-        self._opened: dict[str, Journal | None] = {}  # empty until the first write; None: no directory can be used
+        self._opened: dict[
+            str, JournalWriter | None
+        ] = {}  # empty until the first write; None: no directory can be used
         self._start_lock = threading.Lock()
         self._retry_at = 0.0
         self._successors: dict[tuple[int, int], Process] = {}
@@ -59,7 +61,7 @@ class Process:
         return successor
 
     @property
-    def journal(self) -> Journal | None:
+    def journal(self) -> JournalWriter | None:
         """The journal of this process; the first access opens it. None if no directory can be used."""
         try:
             return self._opened["journal"]
@@ -67,7 +69,7 @@ class Process:
             return self._open()
 
     @property
-    def opened_journal(self) -> Journal | None:
+    def opened_journal(self) -> JournalWriter | None:
         """The journal if it has been opened, else None."""
         return self._opened.get("journal")
 
@@ -97,7 +99,7 @@ class Process:
             self.unjournaled.dropped[reason] += 1
             self.unjournaled.read += 1
 
-    def _open(self) -> Journal | None:
+    def _open(self) -> JournalWriter | None:
         settings = self._settings
         try:
             directory = open_directory(settings.state_dir, str(settings.connection))
@@ -105,7 +107,7 @@ class Process:
             if "journal" not in self._opened:
                 logger.warning("sluice-agent is off: %s", error)
             return self._opened.setdefault("journal", None)
-        new = Journal(directory, settings.journal_max_bytes)
+        new = JournalWriter(directory, settings.journal_max_bytes)
         journal = self._opened.setdefault("journal", new)  # a signal handler or another thread may have been faster
         if journal is new:
             new.unwritten.update(self.unjournaled.dropped)
@@ -118,7 +120,7 @@ class Process:
         self.may_ship = former.may_ship
         self.is_forked = former.is_forked or is_child
         if self._user == former._user and "journal" in former._opened:
-            self._opened["journal"] = journal and Journal(journal.directory, self._settings.journal_max_bytes)
+            self._opened["journal"] = journal and JournalWriter(journal.directory, self._settings.journal_max_bytes)
         if is_child:
             if former.shippers is not None:
                 former.shippers.forget()

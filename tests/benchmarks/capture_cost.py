@@ -13,7 +13,7 @@ from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import JobEvents, JobFacts
 from sluice_agent.lifecycle.timestamps import timestamp
 from sluice_agent.model import Event
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 
 _CALLS = 5_000
 
@@ -27,7 +27,7 @@ def measure() -> list[tuple[str, float]]:
     line = events.event(transitions.SUCCEEDED, now, started=now)
     fields = json.loads(line)
     with tempfile.TemporaryDirectory() as directory:
-        journal = Journal(Path(directory), 1_000_000_000)
+        journal = JournalWriter(Path(directory), 1_000_000_000)
         timed = [
             (
                 "an event, as the agent makes it",

@@ -26,10 +26,10 @@ PRESSES = """
     import json, os, sys, time
     from tests.faults.app import noop
     from sluice_agent import _public
-    from sluice_agent.transport.journal.writer import Journal
+    from sluice_agent.transport.journal.writer import JournalWriter
 
     seconds, a_second, beat = float(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-    costs, work, append = [], [], Journal.append
+    costs, work, append = [], [], JournalWriter.append
 
     def timed(self, *arguments):
         begun, worked = time.perf_counter(), time.thread_time()
@@ -37,7 +37,7 @@ PRESSES = """
         work.append(time.thread_time() - worked)
         costs.append(time.perf_counter() - begun)
 
-    Journal.append = timed
+    JournalWriter.append = timed
     begun = time.monotonic()
     while len(costs) < seconds * a_second:
         noop.delay()
@@ -67,12 +67,12 @@ MANY = 48
 MANY_WRITE = """
     import json, os, sys, time
     from pathlib import Path
-    from sluice_agent.transport.journal.writer import Journal
+    from sluice_agent.transport.journal.writer import JournalWriter
 
     directory, limit, many = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 
     def write(number):
-        journal = Journal(directory, limit)
+        journal = JournalWriter(directory, limit)
         for _ in range(2 * limit // many // 400):
             journal.append(b'{"type":"job_state_change","x":"' + b"x" * 365 + b'"}')
             time.sleep(0.0005)

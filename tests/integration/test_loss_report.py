@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import rejects
 from tests.support.producer import Producer
@@ -23,7 +23,7 @@ def test_heartbeats_repeat_the_counts_until_they_are_delivered(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], state_dir: Path, sluice_env: dict[str, str]
 ) -> None:
     """A dashboard that hides its holes is worse than none."""
-    journal = Journal(state_dir / sluice_env["SLUICE_CONNECTION_ID"], 64_000_000)
+    journal = JournalWriter(state_dir / sluice_env["SLUICE_CONNECTION_ID"], 64_000_000)
     journal.drop("disk")
     journal.drop("disk")
     journal.drop("before_send")

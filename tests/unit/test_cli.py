@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from sluice_agent import __version__, log
 from sluice_agent.cli import main
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support import misbehaviour
 from tests.support.endpoint import Endpoint
 from tests.support.json_api import JsonApi
@@ -81,9 +81,9 @@ def run(env: dict[str, str]) -> Run:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
+def journal(tmp_path: Path) -> Iterator[JournalWriter]:
     """The journal of this host."""
-    journal = Journal(tmp_path / CONNECTION, 64_000_000)
+    journal = JournalWriter(tmp_path / CONNECTION, 64_000_000)
     yield journal
     journal.close()
 
@@ -129,7 +129,7 @@ def test_commands_that_only_read_create_nothing(run: Run, tmp_path: Path, comman
     assert list(tmp_path.iterdir()) == []
 
 
-def test_status_of_a_read_only_directory(run: Run, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_of_a_read_only_directory(run: Run, journal: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that became read-only, or is full: then users need the figures."""
     journal.append(event(0))
     real = os.open
@@ -144,7 +144,7 @@ def test_status_of_a_read_only_directory(run: Run, journal: Journal, monkeypatch
     assert rows["captured"] == "1"
 
 
-def test_status_fails_if_events_wait_and_no_process_ships(run: Run, journal: Journal) -> None:
+def test_status_fails_if_events_wait_and_no_process_ships(run: Run, journal: JournalWriter) -> None:
     """A probe that runs `status` must notice that the shipping container is gone."""
     journal.append(event(0))
     journal.drop("before_send")
@@ -155,7 +155,7 @@ def test_status_fails_if_events_wait_and_no_process_ships(run: Run, journal: Jou
     assert rows["pending"].startswith("2 (")
 
 
-def test_status_shows_the_four_figures(run: Run, journal: Journal, endpoint: Endpoint) -> None:
+def test_status_shows_the_four_figures(run: Run, journal: JournalWriter, endpoint: Endpoint) -> None:
     """The four figures are the promise that nothing is lost silently: every user must be able to read them."""
     journal.append(event(0))
     journal.append(event(1))
@@ -171,7 +171,7 @@ def test_status_shows_the_four_figures(run: Run, journal: Journal, endpoint: End
     assert rows["pending"] == "0"
 
 
-def test_status_for_programs(run: Run, journal: Journal) -> None:
+def test_status_for_programs(run: Run, journal: JournalWriter) -> None:
     """A dashboard reads these names."""
     journal.append(event(0))
     result = run("status", "--json")
@@ -186,7 +186,7 @@ def test_status_for_programs(run: Run, journal: Journal) -> None:
     assert "sk_test" not in result.output
 
 
-def test_status_names_the_last_error(run: Run, journal: Journal, endpoint: Endpoint) -> None:
+def test_status_names_the_last_error(run: Run, journal: JournalWriter, endpoint: Endpoint) -> None:
     """The reason why events wait is the first thing that a user wants to know."""
     journal.append(event(0))
     endpoint.key = "sk_another"
@@ -257,7 +257,7 @@ def test_a_directory_that_cannot_be_used_is_a_user_error(run: Run, tmp_path: Pat
     assert "set SLUICE_STATE_DIR" in user_error(run("status", SLUICE_STATE_DIR=str(tmp_path / "file")))
 
 
-def test_ship_once_delivers_all_events_and_ends(run: Run, journal: Journal, endpoint: Endpoint) -> None:
+def test_ship_once_delivers_all_events_and_ends(run: Run, journal: JournalWriter, endpoint: Endpoint) -> None:
     """A cron job or a last step of a deployment empties the journal."""
     for number in range(1_200):
         journal.append(event(number))
@@ -268,7 +268,7 @@ def test_ship_once_delivers_all_events_and_ends(run: Run, journal: Journal, endp
 
 
 def test_ship_ships_until_sigterm(
-    env: dict[str, str], journal: Journal, endpoint: Endpoint, tmp_path: Path, run: Run
+    env: dict[str, str], journal: JournalWriter, endpoint: Endpoint, tmp_path: Path, run: Run
 ) -> None:
     """The container beside the workers: SIGTERM delivers what is left and ends it cleanly."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}

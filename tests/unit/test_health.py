@@ -25,7 +25,7 @@ from sluice_agent.monitor.queues import QueueDepth
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.shippers import Shippers
 from sluice_agent.transport.journal.directory import open_directory
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.endpoint import Endpoint
 from tests.support.process import Process, free_port
 from tests.support.waiting import wait_until
@@ -74,9 +74,9 @@ def settings(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint, tmp_path: Path
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
+def journal(tmp_path: Path) -> Iterator[JournalWriter]:
     """The sidecar's journal."""
-    journal = Journal(open_directory(tmp_path, str(CONNECTION)), 64_000_000)
+    journal = JournalWriter(open_directory(tmp_path, str(CONNECTION)), 64_000_000)
     yield journal
     journal.close()
 
@@ -119,7 +119,7 @@ def figures(page: str) -> dict[tuple[str, ...], float]:
 
 
 def test_a_sidecar_that_receives_and_delivers_is_ready(
-    settings: Settings, journal: Journal, serve: Callable[..., Request]
+    settings: Settings, journal: JournalWriter, serve: Callable[..., Request]
 ) -> None:
     """A probe that fails without a reason would have the sidecar restarted for ever."""
     request = serve(lambda: health_of(settings, journal.directory, CONNECTED))
@@ -130,7 +130,7 @@ def test_a_sidecar_that_receives_and_delivers_is_ready(
 
 
 def test_a_receiver_without_events_is_not_ready(
-    settings: Settings, journal: Journal, serve: Callable[..., Request]
+    settings: Settings, journal: JournalWriter, serve: Callable[..., Request]
 ) -> None:
     """A sidecar without events looks exactly like an idle cluster. It is alive: no restart would help."""
     disconnected = replace(CONNECTED, connected=False, silent_seconds=41.0)
@@ -142,7 +142,7 @@ def test_a_receiver_without_events_is_not_ready(
     assert figures(request("/metrics")[1])["problem", "receiver_deaf"] == 1
 
 
-def test_a_receiver_that_never_connected_is_named(settings: Settings, journal: Journal) -> None:
+def test_a_receiver_that_never_connected_is_named(settings: Settings, journal: JournalWriter) -> None:
     """A wrong password has another remedy than a broker that disconnected a moment ago."""
     never_connected = replace(CONNECTED, connected=False, connections=0, silent_seconds=90.0)
     problems = health_of(settings, journal.directory, never_connected).problems
@@ -150,7 +150,7 @@ def test_a_receiver_that_never_connected_is_named(settings: Settings, journal: J
 
 
 def test_an_endpoint_that_refuses_is_not_ready(
-    settings: Settings, journal: Journal, endpoint: Endpoint, serve: Callable[..., Request]
+    settings: Settings, journal: JournalWriter, endpoint: Endpoint, serve: Callable[..., Request]
 ) -> None:
     """A revoked key stops every delivery: users need an alert before the journal is full."""
     journal.append(event(1))
@@ -171,7 +171,7 @@ def test_an_endpoint_that_refuses_is_not_ready(
 
 
 def test_a_full_directory_is_not_ready(
-    settings: Settings, journal: Journal, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Request]
+    settings: Settings, journal: JournalWriter, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Request]
 ) -> None:
     """From then on events are dropped."""
     monkeypatch.setenv("SLUICE_JOURNAL_MAX_BYTES", "1000000")
@@ -181,7 +181,7 @@ def test_a_full_directory_is_not_ready(
 
 
 def test_metrics_hold_all_figures(
-    settings: Settings, journal: Journal, endpoint: Endpoint, serve: Callable[..., Request]
+    settings: Settings, journal: JournalWriter, endpoint: Endpoint, serve: Callable[..., Request]
 ) -> None:
     """An alert on lost events, on a queue that fills or on a receiver that lags needs the figure by this name."""
     for number in range(5):
@@ -221,7 +221,7 @@ def test_metrics_hold_all_figures(
 
 
 def test_a_process_that_only_ships_has_metrics_too(
-    settings: Settings, journal: Journal, serve: Callable[..., Request]
+    settings: Settings, journal: JournalWriter, serve: Callable[..., Request]
 ) -> None:
     """`sluice-agent ship` has no receiver that could be disconnected."""
     request = serve(lambda: health_of(settings, journal.directory, None))
@@ -231,7 +231,7 @@ def test_a_process_that_only_ships_has_metrics_too(
     assert ("receiver_connected",) not in metrics
 
 
-def test_a_shipper_answers_probes(settings: Settings, journal: Journal, tmp_path: Path) -> None:
+def test_a_shipper_answers_probes(settings: Settings, journal: JournalWriter, tmp_path: Path) -> None:
     """A prober restarts the container beside a worker: it must answer, and end on SIGTERM."""
     port = int((settings.health_addr or "").rpartition(":")[2])
     journal.append(event(1))
@@ -246,7 +246,9 @@ def test_a_shipper_answers_probes(settings: Settings, journal: Journal, tmp_path
         process.stop()
 
 
-def test_openmetrics_is_sent_on_request(settings: Settings, journal: Journal, serve: Callable[..., Request]) -> None:
+def test_openmetrics_is_sent_on_request(
+    settings: Settings, journal: JournalWriter, serve: Callable[..., Request]
+) -> None:
     """Prometheus asks for it first; a page that is neither format is no page."""
     request = serve(lambda: health_of(settings, journal.directory, CONNECTED))
     page = request("/metrics", Accept="application/openmetrics-text; version=1.0.0")[1]
@@ -254,7 +256,7 @@ def test_openmetrics_is_sent_on_request(settings: Settings, journal: Journal, se
     assert "sluice_agent_delivered" in {family.name for family in openmetrics(page)}
 
 
-def test_many_probes_cost_one_check(settings: Settings, journal: Journal, serve: Callable[..., Request]) -> None:
+def test_many_probes_cost_one_check(settings: Settings, journal: JournalWriter, serve: Callable[..., Request]) -> None:
     """A check reads the journal: frequent probes must not keep the disk busy."""
     calls: list[int] = []
 
@@ -284,7 +286,7 @@ def test_a_check_that_fails_is_reported(serve: Callable[..., Request]) -> None:
     assert request("/healthz")[0] == 200
 
 
-def test_the_address_is_that_of_the_settings(settings: Settings, journal: Journal) -> None:
+def test_the_address_is_that_of_the_settings(settings: Settings, journal: JournalWriter) -> None:
     """A probe connects to the address in the deployment."""
     server = serve_probes(settings, journal.directory, lambda: CONNECTED)
     assert server is not None
@@ -297,14 +299,14 @@ def test_the_address_is_that_of_the_settings(settings: Settings, journal: Journa
 
 
 def test_without_an_address_nothing_listens(
-    settings: Settings, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, journal: JournalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A port that the user has not configured is a finding in a security audit."""
     monkeypatch.delenv("SLUICE_HEALTH_ADDR")
     assert serve_probes(Settings(), journal.directory) is None
 
 
-def test_ipv6_is_an_address_too(settings: Settings, journal: Journal) -> None:
+def test_ipv6_is_an_address_too(settings: Settings, journal: JournalWriter) -> None:
     """In a cluster that has only IPv6, probes use it."""
     try:
         server = serve_health("[::1]:0", lambda: health_of(settings, journal.directory, None))
@@ -315,7 +317,7 @@ def test_ipv6_is_an_address_too(settings: Settings, journal: Journal) -> None:
 
 
 def test_without_prometheus_client_the_error_names_what_to_install(
-    settings: Settings, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, journal: JournalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is an extra: a worker's image does not need it, and a sidecar without it must name what is missing."""
     monkeypatch.delitem(sys.modules, "sluice_agent.health.metrics", raising=False)

@@ -15,7 +15,7 @@ from sluice_agent import log
 from sluice_agent.cli import main
 from sluice_agent.transport.journal import accounting
 from sluice_agent.transport.journal.lock import ShipLock
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.ackly import Ackly, refuses
 from tests.support.endpoint import Behaviour, Endpoint
 from tests.support.misbehaviour import too_many, truncates
@@ -51,9 +51,9 @@ def env(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def journal(env: dict[str, str], tmp_path: Path) -> Iterator[Journal]:
+def journal(env: dict[str, str], tmp_path: Path) -> Iterator[JournalWriter]:
     """The journal of this host, which takes more than the host's limit."""
-    journal = Journal(tmp_path / CONNECTION, 64_000_000)
+    journal = JournalWriter(tmp_path / CONNECTION, 64_000_000)
     yield journal
     journal.close()
 
@@ -75,7 +75,7 @@ def ship(*, expect_pending: bool = False) -> None:
     assert CliRunner().invoke(main, ["ship", "--once"]).exit_code == expect_pending
 
 
-def test_a_dead_shipper_is_named(journal: Journal, tmp_path: Path) -> None:
+def test_a_dead_shipper_is_named(journal: JournalWriter, tmp_path: Path) -> None:
     """The container that ships is gone: nothing arrives, and the place where events are shown can't report it."""
     assert problems() == []
     journal.append(event(1))
@@ -86,7 +86,7 @@ def test_a_dead_shipper_is_named(journal: Journal, tmp_path: Path) -> None:
     lock.release()
 
 
-def test_a_wrong_key_is_named(journal: Journal, endpoint: Endpoint) -> None:
+def test_a_wrong_key_is_named(journal: JournalWriter, endpoint: Endpoint) -> None:
     """A revoked key is replaced in a minute once its owner knows of it."""
     journal.append(event(1))
     endpoint.key = "sk_another"
@@ -97,7 +97,7 @@ def test_a_wrong_key_is_named(journal: Journal, endpoint: Endpoint) -> None:
     assert problems() == []
 
 
-def test_a_stuck_endpoint_is_named(journal: Journal, endpoint: Endpoint) -> None:
+def test_a_stuck_endpoint_is_named(journal: JournalWriter, endpoint: Endpoint) -> None:
     """An address without an answer looks, from the worker, like a quiet day."""
     journal.append(event(1))
     endpoint.down()
@@ -107,7 +107,7 @@ def test_a_stuck_endpoint_is_named(journal: Journal, endpoint: Endpoint) -> None
 
 @pytest.mark.parametrize("at_its_limit", [truncates(0), too_many()])
 def test_a_reached_limit_is_not_reported_as_a_wrong_address(
-    journal: Journal, endpoint: Endpoint, at_its_limit: Behaviour
+    journal: JournalWriter, endpoint: Endpoint, at_its_limit: Behaviour
 ) -> None:
     """A user would search for a network fault, every day until midnight."""
     journal.append(event(1))
@@ -119,20 +119,20 @@ def test_a_reached_limit_is_not_reported_as_a_wrong_address(
     assert "SLUICE_API_URL" not in output
 
 
-def test_a_full_directory_is_named(journal: Journal) -> None:
+def test_a_full_directory_is_named(journal: JournalWriter) -> None:
     """From now on the oldest events are dropped: it is the last chance to act."""
     journal.append(event(1, filler=890_000))
     assert ("folder_full", None) in problems()
 
 
-def test_a_full_disk_is_named(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_named(journal: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other programs fill disks, too, and then every event is lost."""
     usage = accounting.shutil.disk_usage("/")
     monkeypatch.setattr(accounting.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
     assert problems() == [("disk_full", None)]
 
 
-def test_the_second_destination_is_checked_too(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_destination_is_checked_too(journal: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sluice has no problem, so users don't look, and for weeks get no alert of failures from Ackly."""
     ackly = Ackly()
     for name, value in ackly.env.items():

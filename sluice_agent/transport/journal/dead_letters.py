@@ -22,7 +22,7 @@ from sluice_agent.transport.journal.directory import check_directory, directory_
 from sluice_agent.transport.journal.flock import close_locked, try_lock
 from sluice_agent.transport.journal.line import address
 from sluice_agent.transport.journal.retention import HIGH_WATER
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 
 DEAD = "dead"
 
@@ -100,7 +100,7 @@ def retry(directory: Path, letter: Letter, max_bytes: int) -> bool:
         # Beyond the high-water mark, pending events would be evicted for these.
         if directory_bytes(directory) + sum(map(len, lines)) >= max_bytes * HIGH_WATER:
             raise JournalUnavailableError(f"the journal in {directory} has no room: the letter is kept")
-        _write_to_journal(Journal(directory, max_bytes), lines)
+        _write_to_journal(JournalWriter(directory, max_bytes), lines)
         path.unlink()
     finally:
         close_locked(descriptor)
@@ -123,7 +123,7 @@ def _line_of(event: Any) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode()
 
 
-def _write_to_journal(journal: Journal, lines: list[bytes]) -> None:
+def _write_to_journal(journal: JournalWriter, lines: list[bytes]) -> None:
     for line in lines:
         journal.append(line)
     is_incomplete = bool(journal.unwritten)

@@ -24,8 +24,8 @@ from sluice_agent.transport.journal.segment import INTERVALS, Intervals, Segment
 _MANY_WRITERS = 64  # assumed for a process's first segment: it can't see the writers that start at the same time
 
 
-class Journal:
-    """This process's writer. `append` and `drop` may be called from any thread, greenlet or signal handler."""
+class JournalWriter:
+    """The writer of one process. `append` and `drop` may be called from any thread, greenlet or signal handler."""
 
     def __init__(self, directory: Path, max_bytes: int, intervals: Intervals = INTERVALS) -> None:
         self.directory = directory

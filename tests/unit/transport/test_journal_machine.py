@@ -1,4 +1,4 @@
-"""Journal, reader, eviction and shipper in any order, with any failure: no event is lost silently."""
+"""Writers, reader, eviction and shipper in any order, with any failure: no event is lost silently."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sluice_agent.transport.journal import segment
 from sluice_agent.transport.journal.directory import directory_bytes, journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import finished
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.unit.transport.lines import close_all, event, figures, numbers_in, write_file
 
 LIMIT = 300_000
@@ -69,8 +69,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.captured = 0  # the model: every number below this one was captured,
         self.died = 0  # and so many of them were only counted in the memory of a process that was killed
 
-    def new_writer(self) -> Journal:
-        return Journal(self.directory, LIMIT, segment.Intervals(check=0.0, retry=0.0))
+    def new_writer(self) -> JournalWriter:
+        return JournalWriter(self.directory, LIMIT, segment.Intervals(check=0.0, retry=0.0))
 
     def new_shipper(self) -> Shipper:
         return Shipper(

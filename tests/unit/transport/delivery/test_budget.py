@@ -18,7 +18,7 @@ from sluice_agent.transport.delivery.responses import Settled, Verdict
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.journal.accounting import report_on
 from sluice_agent.transport.journal.line import VITALS, Kind, kind_of
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.unit.transport.lines import CONNECTION, heartbeat, job
 
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -70,7 +70,7 @@ class Host:
         self.directory = directory
         self.budget: int | None = budget
         self.now = MIDNIGHT
-        self.journal = Journal(directory, 64_000_000)
+        self.journal = JournalWriter(directory, 64_000_000)
         self.destination = AcceptingDestination()
 
     def write(self, *lines: bytes) -> None:

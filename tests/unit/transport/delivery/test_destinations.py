@@ -25,7 +25,7 @@ from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import next_batch
 from sluice_agent.transport.journal.retention import ensure_room
 from sluice_agent.transport.journal.selector import Selector
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.ackly import Ackly, created, refuses
 from tests.support.endpoint import Endpoint
 from tests.support.waiting import wait_until
@@ -59,7 +59,7 @@ def test_one_that_is_down_delays_nothing_in_the_other(
 ) -> None:
     """Ackly's monthly limit lasts for days: Sluice goes on, and Ackly receives everything when it is over."""
     ackly.standing(refuses(429, {"Retry-After": "1"}))
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     start()
     for number in range(50):
         journal.append(job(number, "completed"))
@@ -83,7 +83,7 @@ def test_a_full_directory_costs_the_one_that_lags(
 ) -> None:
     """Ackly is down and its backlog fills the directory: Sluice, which is up, loses no event and no heartbeat by it."""
     ackly.standing(refuses(429, {"Retry-After": "1"}))
-    journal = Journal(directory, 1_000_000)
+    journal = JournalWriter(directory, 1_000_000)
     start()
     for number in range(2_000):
         journal.append(job(number, "completed", error="x" * 1_000))

@@ -22,7 +22,7 @@ from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_curs
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS
 from sluice_agent.transport.journal.retention import ensure_room
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support import misbehaviour
 from tests.support.endpoint import Endpoint, event_id_of
 from tests.support.process import ROOT
@@ -64,7 +64,7 @@ def test_everything_arrives_and_the_files_are_removed(ship: Ship, directory: Pat
 
 def test_what_trickles_in_goes_in_batches(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """A request for each event would meet the endpoint's rate limit, and cost the host more than its tasks."""
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     ship(interval=0.2)
     for number in range(200):
         journal.append(event(number))
@@ -382,7 +382,7 @@ def test_a_forked_child_leaves_the_delivery_to_its_parent(ship: Ship, directory:
 def test_what_is_evicted_on_its_way_is_counted_once(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """The directory fills while the endpoint is away: an event that is dropped and yet delivered is one, not two."""
     endpoint.script(misbehaviour.hangs())
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     journal.append(event(0))
     journal.drop("before_send")
     journal.append(event(1))

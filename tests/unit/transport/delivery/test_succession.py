@@ -18,7 +18,7 @@ from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.delivery.timing import Timing
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 from sluice_agent.transport.journal.lock import STALLED_SECONDS, ShipLock, current_shipper, ship_lock
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures
 
@@ -77,7 +77,7 @@ def test_a_released_lock_is_free_despite_copies(directory: Path) -> None:
 
 def test_a_finished_file_is_free_despite_copies(directory: Path) -> None:
     """Each finished file of a uWSGI master would stay on the disk until its children end, and look unfinished."""
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     journal.append(event(1))
     with child_without_hooks():
         journal.close()
@@ -176,7 +176,7 @@ def test_a_shipper_ships_without_a_pulse(directory: Path, monkeypatch: pytest.Mo
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_no_pulse)
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     journal.append(event(1))
     shipper = Shipper(directory, "sluice", destination.connect, interval=0.02, max_lines=9, max_bytes=9_999)
     shipper.start()
@@ -212,7 +212,7 @@ class AcceptingDestination:
 
 def test_a_former_holder_sends_nothing_and_saves_nothing(directory: Path, clock: Clock) -> None:
     """It wakes in the middle of a batch: it would send the other's events again, and undo its accounts."""
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     for number in range(3):
         journal.append(event(number))
     journal.close()
@@ -238,7 +238,7 @@ def test_a_former_holder_sends_nothing_and_saves_nothing(directory: Path, clock:
 
 def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(directory: Path) -> None:
     """It was stalled between its last check and the saving: the next process would start at its old offsets."""
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     shipper = Shipper(directory, "sluice", AcceptingDestination().connect, interval=0, max_lines=9, max_bytes=9_999)
     shipper._step()
     stale = load_cursor(cursor_path(directory, "sluice"))
@@ -254,7 +254,7 @@ def test_a_cursor_that_a_former_holder_has_put_there_is_put_right(directory: Pat
 
 def test_one_that_was_replaced_goes_on_where_the_other_was(directory: Path, clock: Clock) -> None:
     """The other's delivered events would be delivered again, and its counts be lost."""
-    journal, destination = Journal(directory, 64_000_000), AcceptingDestination()
+    journal, destination = JournalWriter(directory, 64_000_000), AcceptingDestination()
     former = Shipper(directory, "sluice", destination.connect, interval=0, max_lines=9, max_bytes=9_999)
     former._step()
     waiting = ShipLock(directory, "sluice", clock)
@@ -277,7 +277,7 @@ def test_a_live_shipper_touches_its_lock(directory: Path, monkeypatch: pytest.Mo
     shipper = Shipper(
         directory, "sluice", destination.connect, interval=0.02, max_lines=9, max_bytes=9_999, timing=Timing(touch=0.05)
     )
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     journal.append(event(1))
     shipper.start()
     destination.asked.wait(30)

@@ -23,7 +23,7 @@ from sluice_agent.transport.delivery.responses import Settled, Verdict, classify
 from sluice_agent.transport.delivery.shippers import Shippers
 from sluice_agent.transport.journal.directory import open_directory
 from sluice_agent.transport.journal.selector import JobFilter
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.ackly import Ackly
 from tests.unit.transport.lines import CONNECTION, job
 
@@ -77,7 +77,7 @@ def settings(ackly: Ackly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def journal(settings: PagerSettings) -> Path:
     """The journal of that host: a job that completed, and two that failed."""
     directory = open_directory(settings.state_dir, CONNECTION)
-    writer = Journal(directory, 1_000_000)
+    writer = JournalWriter(directory, 1_000_000)
     for number, state in enumerate(("completed", "failed", "failed")):
         writer.append(job(number, state))
     writer.close()

@@ -14,7 +14,7 @@ from sluice_agent.transport.journal import accounting
 from sluice_agent.transport.journal.accounting import is_settled
 from sluice_agent.transport.journal.directory import file_sizes
 from sluice_agent.transport.journal.line import EVENTS, VITALS
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures, numbers_in, write_file
 
@@ -51,7 +51,7 @@ class AcceptingDestination:
 def test_the_accounts_add_up_at_every_step(directory: Path, seed: int) -> None:
     """Figures that do not add up at some moment can't be trusted at any."""
     rng = random.Random(seed)
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     captured = 0
 
     def append() -> None:

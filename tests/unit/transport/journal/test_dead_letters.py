@@ -17,7 +17,7 @@ from sluice_agent.cli import main
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.journal.accounting import report_on
 from sluice_agent.transport.journal.dead_letters import add, letters_in, retry
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.ackly import Ackly, refuses
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import poisoned_by
@@ -75,7 +75,7 @@ def run(endpoint: Endpoint, ackly: Ackly, tmp_path: Path, directory: Path) -> Ru
 
 def write(directory: Path, *lines: bytes) -> None:
     """Write `lines` to the journal."""
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     for line in lines:
         journal.append(line)
     journal.close()
@@ -155,7 +155,7 @@ def test_a_letter_is_retried_by_one_process_at_a_time(directory: Path) -> None:
 def test_a_letter_stays_where_the_journal_cannot_take_it(directory: Path) -> None:
     """On a full disk the letter is the only copy of its events."""
     add(directory, "sluice", [event(1, filler=50_000)] * 100, "400")
-    held = Journal(directory, 64_000_000)
+    held = JournalWriter(directory, 64_000_000)
     held.append(event(2, filler=1_000_000))
     [letter] = letters_in(directory)
     with pytest.raises(JournalUnavailableError, match="the letter is kept"):

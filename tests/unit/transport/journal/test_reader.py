@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sluice_agent.transport.journal.line import VITALS
 from sluice_agent.transport.journal.reader import Batch, count_beyond, finished, next_batch
 from sluice_agent.transport.journal.retention import ensure_room
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.unit.transport.lines import event, numbers_in, write_file
 
 MANY = 10_000
@@ -89,7 +89,7 @@ def test_the_torn_end_of_a_dead_writer_is_counted_once(directory: Path, torn: by
 
 def test_the_torn_end_of_a_live_writer_is_waited_for(directory: Path) -> None:
     """A line that is being written must be sent when it is whole, not skipped."""
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     journal.append(event(0))
     [path] = directory.glob("*.ndjson")
     whole = path.read_bytes()
@@ -171,7 +171,7 @@ def test_what_is_no_journal_is_left_alone(directory: Path) -> None:
 
 def test_live_and_finished_files_differ_by_their_lock(directory: Path) -> None:
     """A live file that is taken for finished is removed under its writer; a finished one that seems live stays."""
-    journal = Journal(directory, 64_000_000)
+    journal = JournalWriter(directory, 64_000_000)
     journal.append(event(0), VITALS)
     [path] = directory.glob("*.ndjson")
     with finished(path) as size:

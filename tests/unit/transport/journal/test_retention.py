@@ -11,7 +11,7 @@ from sluice_agent.transport.journal.cursor import Cursor, cursor_path
 from sluice_agent.transport.journal.directory import directory_bytes, journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.retention import HIGH_WATER, ensure_room
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.unit.transport.lines import event, figures, write_file
 
 LIMIT = 1_000_000
@@ -30,9 +30,9 @@ def make_room(directory: Path) -> list[int]:
 
 
 @pytest.fixture
-def journal(directory: Path) -> Iterator[Journal]:
+def journal(directory: Path) -> Iterator[JournalWriter]:
     """A journal that this process writes."""
-    journal = Journal(directory, LIMIT)
+    journal = JournalWriter(directory, LIMIT)
     yield journal
     journal.close()
 
@@ -79,7 +79,7 @@ def test_a_torn_end_and_what_was_lost_before_are_counted_too(directory: Path) ->
     assert figures(directory)["captured"] + sum(evicted) == before
 
 
-def test_what_is_being_written_stays(directory: Path, journal: Journal) -> None:
+def test_what_is_being_written_stays(directory: Path, journal: JournalWriter) -> None:
     """A file that is removed under its writer takes all that is appended to it along."""
     for number in range(2):
         journal.append(event(number), VITALS)
@@ -90,7 +90,7 @@ def test_what_is_being_written_stays(directory: Path, journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("lane", [EVENTS, VITALS])
-def test_the_limit_holds_and_nothing_is_lost_silently(directory: Path, journal: Journal, lane: str) -> None:
+def test_the_limit_holds_and_nothing_is_lost_silently(directory: Path, journal: JournalWriter, lane: str) -> None:
     """The endpoint is away for a day: the host's disk must not fill, and the accounts must show what is gone."""
     largest = 0
     for number in range(3_000):
@@ -109,13 +109,13 @@ def test_the_limit_holds_and_nothing_is_lost_silently(directory: Path, journal: 
 
 def test_a_directory_that_is_full_of_live_files_takes_no_more(directory: Path) -> None:
     """More workers than the limit has room for: none of them may exceed it, and all count what they drop."""
-    others = [Journal(directory, LIMIT) for _ in range(50)]
+    others = [JournalWriter(directory, LIMIT) for _ in range(50)]
     for other in others:
         other.append(event(0, filler=15_800))
     while not others[-1].unwritten:
-        others.append(Journal(directory, LIMIT))
+        others.append(JournalWriter(directory, LIMIT))
         others[-1].append(event(0, filler=700))
-    last = Journal(directory, LIMIT)
+    last = JournalWriter(directory, LIMIT)
     for number in range(300):
         last._refusing_until = 0.0  # as if a second had passed
         last.append(event(number, filler=1_000))
@@ -132,7 +132,7 @@ def test_writers_that_fill_their_files_at_once_keep_the_limit(directory: Path, t
     All have checked before the first of them writes, in their first file or in a later one.
     """
     line = event(0, filler=100)
-    writers = [Journal(directory, LIMIT) for _ in range(64)]
+    writers = [JournalWriter(directory, LIMIT) for _ in range(64)]
 
     def fill_files() -> None:
         for writer in writers:

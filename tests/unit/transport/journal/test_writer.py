@@ -19,7 +19,7 @@ from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import finished, next_batch
 from sluice_agent.transport.journal.segment import Intervals
-from sluice_agent.transport.journal.writer import Journal
+from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures, numbers_in
 
@@ -57,9 +57,9 @@ def in_a_fork(do: Callable[[], None]) -> int:
 
 
 @pytest.fixture
-def journal(directory: Path) -> Iterator[Journal]:
+def journal(directory: Path) -> Iterator[JournalWriter]:
     """A journal that this process writes."""
-    journal = Journal(directory, LIMIT)
+    journal = JournalWriter(directory, LIMIT)
     yield journal
     journal.close()
 
@@ -83,21 +83,21 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", mount_point], check=True)
 
 
-def test_lines_are_there_at_once_and_in_order(journal: Journal, directory: Path) -> None:
+def test_lines_are_there_at_once_and_in_order(journal: JournalWriter, directory: Path) -> None:
     """A worker that is killed right after a task ended must have recorded the end."""
     for number in range(100):
         journal.append(event(number))
     assert written(directory) == list(range(100))
 
 
-def test_each_lane_has_files_of_its_own(journal: Journal, directory: Path) -> None:
+def test_each_lane_has_files_of_its_own(journal: JournalWriter, directory: Path) -> None:
     """Heartbeats in the events' files could not be given up before them."""
     journal.append(event(0))
     journal.append(event(1), VITALS)
     assert [len(journal_files(directory, lane)) for lane in (EVENTS, VITALS)] == [1, 1]
 
 
-def test_files_are_private(journal: Journal, directory: Path) -> None:
+def test_files_are_private(journal: JournalWriter, directory: Path) -> None:
     """Errors and arguments of tasks are private on a shared host."""
     journal.append(event(0))
     assert [(directory / name).stat().st_mode & 0o777 for name in journal_files(directory)] == [0o600]
@@ -105,7 +105,7 @@ def test_files_are_private(journal: Journal, directory: Path) -> None:
 
 def test_a_large_file_is_finished_and_another_begun(directory: Path) -> None:
     """Without rotation, no delivered event would ever be removed while the worker lives."""
-    journal = Journal(directory, 1_000_000)
+    journal = JournalWriter(directory, 1_000_000)
     for number in range(300):
         journal.append(event(number, filler=200))
     *done, current = journal_files(directory)
@@ -118,13 +118,13 @@ def test_a_large_file_is_finished_and_another_begun(directory: Path) -> None:
 
 def test_an_old_file_is_finished(directory: Path) -> None:
     """A worker with few events would otherwise keep delivered ones for as long as it lives."""
-    journal = Journal(directory, LIMIT, Intervals(max_age=0.0, check=0.0))
+    journal = JournalWriter(directory, LIMIT, Intervals(max_age=0.0, check=0.0))
     journal.append(event(0))
     journal.append(event(1))
     assert len(journal_files(directory)) == 2
 
 
-def test_close_finishes_the_files_and_append_begins_new_ones(journal: Journal, directory: Path) -> None:
+def test_close_finishes_the_files_and_append_begins_new_ones(journal: JournalWriter, directory: Path) -> None:
     """An event after the shutdown, of another atexit hook for instance, must be recorded all the same."""
     journal.append(event(0))
     journal.close()
@@ -133,7 +133,7 @@ def test_close_finishes_the_files_and_append_begins_new_ones(journal: Journal, d
     assert written(directory) == [0, 1]
 
 
-def test_a_forked_child_writes_to_a_file_of_its_own(journal: Journal, directory: Path) -> None:
+def test_a_forked_child_writes_to_a_file_of_its_own(journal: JournalWriter, directory: Path) -> None:
     """Two writers of one file would tear each other's lines when it is cut back."""
     journal.append(event(0))
 
@@ -147,7 +147,7 @@ def test_a_forked_child_writes_to_a_file_of_its_own(journal: Journal, directory:
     assert len(journal_files(directory)) == 2
 
 
-def test_a_child_that_ends_does_not_unlock_its_parents_file(journal: Journal, directory: Path) -> None:
+def test_a_child_that_ends_does_not_unlock_its_parents_file(journal: JournalWriter, directory: Path) -> None:
     """The parent's file would be taken for finished and removed, and all that is appended to it lost."""
     journal.append(event(0))
     [name] = journal_files(directory)
@@ -156,7 +156,7 @@ def test_a_child_that_ends_does_not_unlock_its_parents_file(journal: Journal, di
     assert is_live(directory / name)
 
 
-def test_a_child_that_lives_does_not_keep_its_parents_file(journal: Journal, directory: Path) -> None:
+def test_a_child_that_lives_does_not_keep_its_parents_file(journal: JournalWriter, directory: Path) -> None:
     """A finished file that seems live is never removed: the directory would fill."""
     journal.append(event(0))
     [name] = journal_files(directory)
@@ -177,7 +177,7 @@ def test_a_child_that_lives_does_not_keep_its_parents_file(journal: Journal, dir
         os.close(ready_writer)
 
 
-def test_a_child_is_forked_while_another_thread_appends(journal: Journal, directory: Path) -> None:
+def test_a_child_is_forked_while_another_thread_appends(journal: JournalWriter, directory: Path) -> None:
     """A lock that is held at the fork would stop the child's first task for ever."""
     stopped = threading.Event()
 
@@ -202,7 +202,7 @@ def test_a_child_is_forked_while_another_thread_appends(journal: Journal, direct
     assert written(directory).count(1) == 20
 
 
-def test_a_childs_counts_are_not_its_parents(journal: Journal, directory: Path) -> None:
+def test_a_childs_counts_are_not_its_parents(journal: JournalWriter, directory: Path) -> None:
     """A loss that the parent could not write down yet would be counted once more by every child."""
     journal.unwritten["journal_full"] = 5
 
@@ -214,7 +214,7 @@ def test_a_childs_counts_are_not_its_parents(journal: Journal, directory: Path) 
     assert figures(directory)["captured"] == 1
 
 
-def test_threads_do_not_tear_each_others_lines(journal: Journal, directory: Path) -> None:
+def test_threads_do_not_tear_each_others_lines(journal: JournalWriter, directory: Path) -> None:
     """A pool of threads appends at once: a torn line is two lost events."""
     threads = [
         threading.Thread(target=lambda at: [journal.append(event(at + n, filler=n)) for n in range(100)], args=(start,))
@@ -227,7 +227,7 @@ def test_threads_do_not_tear_each_others_lines(journal: Journal, directory: Path
     assert sorted(written(directory)) == list(range(800))
 
 
-def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: Journal, directory: Path) -> None:
+def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: JournalWriter, directory: Path) -> None:
     """A signal handler of the host that publishes a task must not stop the worker."""
     journal.append(event(0))
     inner, outer = event(1), journal._segments[EVENTS].write
@@ -242,7 +242,7 @@ def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: Journal, d
     assert sorted(written(directory)) == [0, 1, 2]
 
 
-def test_a_drop_is_written_down(journal: Journal, directory: Path) -> None:
+def test_a_drop_is_written_down(journal: JournalWriter, directory: Path) -> None:
     """Events that `before_send` drops are part of the accounts that another process reads."""
     journal.drop("before_send")
     journal.drop("before_send")
@@ -253,7 +253,7 @@ def test_a_drop_is_written_down(journal: Journal, directory: Path) -> None:
 
 def test_a_directory_that_is_removed_comes_back(directory: Path) -> None:
     """A user cleans up the temporary directory: the worker goes on, and counts what is gone."""
-    journal = Journal(directory, LIMIT, Intervals(check=0.0))
+    journal = JournalWriter(directory, LIMIT, Intervals(check=0.0))
     journal.append(event(0))
     shutil.rmtree(directory)
     journal.append(event(1))
@@ -264,7 +264,7 @@ def test_a_directory_that_is_removed_comes_back(directory: Path) -> None:
 
 def test_a_full_disk_is_survived_and_counted(tiny_disk: Path) -> None:
     """The host's disk is full: its tasks go on, no line is torn, and every event that is missing is counted."""
-    journal = Journal(tiny_disk, LIMIT, Intervals(retry=0.0))
+    journal = JournalWriter(tiny_disk, LIMIT, Intervals(retry=0.0))
     filler = tiny_disk / "filler"
     filler.write_bytes(b"x" * 40_000)
     for number in range(200):
@@ -284,7 +284,7 @@ def test_a_full_disk_is_survived_and_counted(tiny_disk: Path) -> None:
 
 def test_a_full_disk_costs_the_host_next_to_nothing(tiny_disk: Path) -> None:
     """A disk stays full for hours: an event that is dropped must cost less than one that is written."""
-    journal = Journal(tiny_disk, LIMIT)
+    journal = JournalWriter(tiny_disk, LIMIT)
     (tiny_disk / "filler").write_bytes(b"x" * 65_000)
     line = event(0, filler=8_000)
     journal.append(line)
@@ -295,7 +295,9 @@ def test_a_full_disk_costs_the_host_next_to_nothing(tiny_disk: Path) -> None:
     assert journal.unwritten.total() == 2_001
 
 
-def test_a_short_write_leaves_no_torn_line(journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_write_leaves_no_torn_line(
+    journal: JournalWriter, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The disk fills up within a line: its beginning is taken back, so that the next line is not lost with it."""
     journal.append(event(0))
     real = os.write
@@ -309,14 +311,14 @@ def test_a_short_write_leaves_no_torn_line(journal: Journal, directory: Path, mo
 def test_nothing_is_raised_where_nothing_can_be_written(tmp_path: Path) -> None:
     """A volume that goes away must not take the worker with it."""
     (tmp_path / "file").touch()
-    journal = Journal(tmp_path / "file" / "folder", LIMIT)
+    journal = JournalWriter(tmp_path / "file" / "folder", LIMIT)
     journal.append(event(0))
     journal.drop("before_send")
     journal.close()
     assert journal.unwritten == {"disk": 1, "before_send": 1}
 
 
-def test_a_drop_line_is_readable(journal: Journal, directory: Path) -> None:
+def test_a_drop_line_is_readable(journal: JournalWriter, directory: Path) -> None:
     """A user who reads the journal must see how many events were dropped, and why."""
     journal.drop("before_send")
     [name] = journal_files(directory)
