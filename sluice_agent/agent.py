@@ -73,22 +73,25 @@ class Agent:
         from sluice_agent import signals  # noqa: PLC0415 - imports Celery's worker: 2 MB that a monitor does not need
 
         settings = self._settings
-        self.instrumentation = signals.connect(
+        sink = signals.new_sink(
             connection_id=str(settings.connection),
             emit=self.capture,
             drop=self.drop,
             ignore_tasks=settings.ignore_tasks,
             capture_args=settings.capture_args,
-            message_header=settings.message_header,
             redact=self.redact,
-            heartbeat_interval=settings.heartbeat_interval,
-            on_pool_process=self._on_pool_process,
-            on_pool_process_stop=self._on_pool_process_stop,
-            on_worker_setup=self._open_journal,
-            on_worker_start=self._on_worker_start,
-            on_worker_stop=self.shutdown,
-            losses=self.losses,
             can_keep=self.can_keep,
+        )
+        hooks = signals.Hooks(
+            worker_set_up=self._open_journal,
+            worker_started=self._on_worker_start,
+            worker_stopped=self.shutdown,
+            pool_process_started=self._on_pool_process,
+            pool_process_stopped=self._on_pool_process_stop,
+            losses=self.losses,
+        )
+        self.instrumentation = signals.connect(
+            sink, hooks, message_header=settings.message_header, heartbeat_interval=settings.heartbeat_interval
         )
         self.report_progress = self.instrumentation.report_progress
 

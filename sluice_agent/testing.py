@@ -107,13 +107,8 @@ def _instrumented(former: _public.PublicAgent | None, settings: Settings) -> Ite
     if former is not None and former.instrumentation is not None:
         yield former.instrumentation
         return
-    instrumentation = signals.connect(
-        connection_id=str(settings.connection),
-        emit=lambda _: None,
-        drop=lambda _: None,
-        message_header=settings.message_header,
-        heartbeat_interval=0,
-    )
+    sink = signals.new_sink(connection_id=str(settings.connection), emit=lambda _: None, drop=lambda _: None)
+    instrumentation = signals.connect(sink, message_header=settings.message_header, heartbeat_interval=0)
     try:
         yield instrumentation
     finally:

@@ -1,15 +1,17 @@
 """Celery's signals as events of our model. This package alone runs inside user tasks; it uses no file and no HTTP.
 
 Handlers are connected at import, before any pool forks: one that is connected later never exists in the children.
+
+An event takes one way: a signal or a patched method, a handler, which finds the run, the `Recorder`, the `Sink`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from celery import Celery, signals
+from celery import signals
 
 from sluice_agent.globs import matcher
 from sluice_agent.lifecycle.redaction import Redact, guarded_redact
@@ -18,8 +20,10 @@ from sluice_agent.shortfalls import SHORTFALLS
 from sluice_agent.signals.backend_failures import patch_backend_failures
 from sluice_agent.signals.cold_shutdown import ColdShutdown
 from sluice_agent.signals.failing_hooks import patch_failing_hooks
+from sluice_agent.signals.failures_and_retries import FailuresAndRetries
 from sluice_agent.signals.guard import guarded_receiver
 from sluice_agent.signals.handover import patch_handover
+from sluice_agent.signals.hooks import Hooks
 from sluice_agent.signals.lost_after_success import patch_stored_successes
 from sluice_agent.signals.main_process import MainProcess
 from sluice_agent.signals.missing_verdicts import MissingVerdicts
@@ -28,14 +32,16 @@ from sluice_agent.signals.producer import PublishingProcess
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.publish_hook import BEFORE_PUBLISH_UID
 from sluice_agent.signals.received_requests import ReceivedRequests
+from sluice_agent.signals.received_runs import ReceivedRuns
+from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.replacing import patch_replacements
-from sluice_agent.signals.reported import ReportedVerdicts
-from sluice_agent.signals.run import RunNames
+from sluice_agent.signals.run_names import RunNames
 from sluice_agent.signals.signal_dispatch import pass_interruptions
 from sluice_agent.signals.task_process import TaskProcess
 from sluice_agent.signals.worker import WorkerProcess
+from sluice_agent.signals.worker_pool import WorkerPool
 
-__all__ = ["Instrumentation", "connect", "new_sink"]
+__all__ = ["Hooks", "Instrumentation", "connect", "new_sink"]
 
 _RUN_SIGNALS = (signals.task_prerun, signals.task_postrun, signals.task_failure, signals.task_retry)
 
@@ -61,7 +67,11 @@ def new_sink(
     redact: Redact | None = None,
     can_keep: Callable[[], bool] = lambda: True,
 ) -> Sink:
-    """Return the sink for an observer with these settings: see `connect`."""
+    """Return the sink for an observer with these settings.
+
+    `drop` counts an event that could not be made. `can_keep` returns whether an event that is emitted now can be
+    written to the journal: while it can't, a monitor on the same cluster must report it.
+    """
     return Sink(
         emit=emit,
         drop=drop,
@@ -73,82 +83,49 @@ def new_sink(
 
 
 def connect(
+    sink: Sink,
+    hooks: Hooks | None = None,
     *,
-    connection_id: str,
-    emit: Callable[[bytes], None],
-    drop: Callable[[str], None],
-    ignore_tasks: tuple[str, ...] = (),
-    capture_args: bool = False,
     message_header: bool = True,
-    redact: Redact | None = None,
     heartbeat_interval: float = 5.0,
-    on_pool_process: Callable[[], None] = lambda: None,
-    on_pool_process_stop: Callable[[], None] = lambda: None,
-    on_worker_setup: Callable[[], None] = lambda: None,
-    on_worker_start: Callable[[Celery, str], None] = lambda _app, _hostname: None,
-    on_worker_stop: Callable[[], None] = lambda: None,
-    losses: Callable[[], Mapping[str, int]] = dict,
-    can_keep: Callable[[], bool] = lambda: True,
 ) -> Instrumentation:
-    """Connect a handler to every signal about a job or a worker; the handlers pass their events to `emit`.
+    """Connect a handler to every signal about a job or a worker; the handlers pass their events to `sink`.
 
-    `drop` counts an event that could not be made. `losses` returns the dropped events by reason: every heartbeat has
-    them, so the first one that is delivered reports them. `can_keep` returns whether an event that is emitted now can
-    be written to the journal: while it can't, a monitor on the same cluster must report it.
+    Without `message_header` no message gets our header. `heartbeat_interval` is in seconds; 0: no heartbeat.
     """
-    sink = new_sink(
-        connection_id=connection_id,
-        emit=emit,
-        drop=drop,
-        ignore_tasks=ignore_tasks,
-        capture_args=capture_args,
-        redact=redact,
-        can_keep=can_keep,
-    )
-    received = ReceivedRequests(in_greenlets=lambda: worker.in_greenlets)
-    received.patch(sink)
-    patch_handover(received.of_request)
-    publishing_process = PublishingProcess(sink, message_header=message_header)
-    publishing_process.patch(received.of_request)
-    reported = ReportedVerdicts()
-    missing_verdicts = MissingVerdicts(sink, reported)
-    names = RunNames()
-    task_process = TaskProcess(sink, missing_verdicts, names)
-    main_process = MainProcess(sink, task_process, reported, names, received)
+    pool, names = WorkerPool(), RunNames()
+    recorder = Recorder(sink)
+    requests = ReceivedRequests(pool)
+    runs = ReceivedRuns(sink, requests)
+    publishing_process = PublishingProcess(sink, recorder, message_header=message_header)
+    main_process = MainProcess(sink, recorder, names, requests, runs)
+    failures_and_retries = FailuresAndRetries(recorder, runs)
+    missing_verdicts = MissingVerdicts(sink, recorder)
+    task_process = TaskProcess(sink, recorder, names, missing_verdicts)
+    progress = Progress(sink, recorder)
+    cold_shutdown = ColdShutdown(sink, main_process.report_unannounced, missing_verdicts, pool)
+    worker = WorkerProcess(sink, pool, cold_shutdown.worker_ended, hooks or Hooks(), heartbeat_interval)
+
+    requests.patch(sink)
+    patch_handover(requests.of_request)
+    publishing_process.patch(requests.of_request)
     main_process.patch_requeues()
-    patch_backend_failures(sink, main_process.report_once)
-    patch_stored_successes(sink, main_process.report_once)
+    patch_backend_failures(sink, main_process.report_unannounced)
+    patch_stored_successes(sink, main_process.report_unannounced)
     patch_replacements(sink)
-    patch_failing_hooks(sink)
-    cold_shutdown = ColdShutdown(sink, main_process.report_once)
+    patch_failing_hooks(sink, recorder)
     cold_shutdown.patch_cancellations()
-
-    def stop() -> None:
-        cold_shutdown.worker_ended(in_greenlets=worker.in_greenlets)
-        missing_verdicts.report_all()
-        on_worker_stop()
-
-    worker = WorkerProcess(
-        sink,
-        heartbeat_interval,
-        on_pool_process,
-        on_pool_process_stop,
-        on_worker_setup,
-        on_worker_start,
-        stop,
-        losses,
-    )
-    progress = Progress(sink, task_process)
     progress.patch_update_state()
     progress.patch_stored_ends()
+
     handlers: dict[Any, Callable[..., None]] = {
         signals.beat_init: publishing_process.name_periodic_tasks,
         signals.beat_embedded_init: publishing_process.name_periodic_tasks,
         signals.task_prerun: task_process.prerun,
         signals.task_postrun: task_process.postrun,
+        signals.task_failure: failures_and_retries.failure,
+        signals.task_retry: failures_and_retries.retry,
         signals.task_received: main_process.received,
-        signals.task_failure: main_process.failure,
-        signals.task_retry: main_process.retry,
         signals.task_revoked: main_process.revoked,
         signals.task_unknown: main_process.unknown,
         signals.task_rejected: main_process.malformed,

@@ -9,29 +9,36 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from billiard.pool import ApplyResult
 from celery.worker import state as worker_state
 from celery.worker.request import Request
 
+from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.lifecycle.transitions import CUT_OFF_REASON, Transition
+from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
 from sluice_agent.signals.guard import guarded
+from sluice_agent.signals.missing_verdicts import MissingVerdicts, StoppedRun
 from sluice_agent.signals.outcome import Outcome, Report
 from sluice_agent.signals.patching import patch_method
+from sluice_agent.signals.worker_pool import WorkerPool
 
 _POOL_STOP_TIMEOUT = 5.0  # seconds; if a child dies with a lock that the others need, billiard's pool never stops
+_KILLED_GREENLET = "GreenletExit"  # the error of a run whose greenlet is killed
 
 
 class ColdShutdown:
     """Reporter of `cancelled` for a job that will not run again, and of `queued` for one that returns to its queue."""
 
-    def __init__(self, sink: Sink, report: Report) -> None:
+    def __init__(self, sink: Sink, report: Report, missing_verdicts: MissingVerdicts, pool: WorkerPool) -> None:
         self._sink = sink
         self._report = report
-        self._cancelled_in_pool: dict[Request, tuple[ApplyResult, str]] = {}
+        self._missing_verdicts = missing_verdicts
+        self._pool = pool
+        self._cancelled_in_pool: dict[Request, tuple[ApplyResult, Transition]] = {}
         self._on_pool_stop_timeout = guarded(sink, self._report_dead_processes)
 
     def patch_cancellations(self) -> None:
@@ -44,7 +51,7 @@ class ColdShutdown:
                     return original(request, *args, **kwargs)
                 finally:  # `original` writes to the result backend, which may be unreachable like the broker
                     emits_retry = kwargs.get("emit_retry", args[0] if args else True)
-                    handle(request, "RETRY" if emits_retry else "STARTED")
+                    handle(request, transitions.CUT_OFF_BY_CANCEL if emits_retry else transitions.CUT_OFF)
 
             return announce_cancelled
 
@@ -59,28 +66,30 @@ class ColdShutdown:
         """Report the jobs that a cold shutdown cut off by stopping the pool, unless they had just ended."""
         self._report_unless_ended(tuple(self._cancelled_in_pool))
 
-    def worker_ended(self, *, in_greenlets: bool) -> None:
+    def worker_ended(self) -> None:
         """Report as cut off every job that this worker still counts as active and that no process runs any more.
 
-        Jobs that run `in_greenlets` end with their process; the worker waits for threads.
+        Jobs in greenlets end with their process; the worker waits for threads. No verdict follows on any other job.
         """
         self.shutting_down()
         for request in tuple(worker_state.active_requests):
-            if in_greenlets or not _is_alive(request.worker_pid):
-                self._report_cut_off(request, "STARTED")
+            if self._pool.in_greenlets or not _is_alive(request.worker_pid):
+                self._report_cut_off(request, transitions.CUT_OFF)
+        for stopped in self._missing_verdicts.take_all():
+            self._missing_verdicts.report(_cut_off_if_killed(stopped))
 
-    def _cancelled(self, request: Request, celery_state: str) -> None:
+    def _cancelled(self, request: Request, transition: Transition) -> None:
         handle = request._apply_result
         result = handle and handle()
         is_in_pool_process = isinstance(result, ApplyResult)
         may_have_lost_broker = request.app.conf.worker_cancel_long_running_tasks_on_connection_loss
         if not request.acknowledged and (is_in_pool_process or may_have_lost_broker):
-            self._report_cut_off(request, celery_state)
+            self._report_cut_off(request, transition)
         elif is_in_pool_process:
             # The pool process may have ended the job and sent the result, unread so far: decide when the pool is gone.
             if not self._cancelled_in_pool:
                 self._start_timer()
-            self._cancelled_in_pool[request] = result, celery_state
+            self._cancelled_in_pool[request] = result, transition
         # Else it is a greenlet in a cold shutdown: Celery kills it, then acknowledges its job, see `MissingVerdicts`.
 
     def _start_timer(self) -> None:
@@ -101,15 +110,22 @@ class ColdShutdown:
             cancelled = self._cancelled_in_pool.pop(request, None)
             if cancelled is None:
                 continue
-            result, celery_state = cancelled
+            result, transition = cancelled
             if not (result.ready() and result.successful()):
-                self._report_cut_off(request, celery_state)
+                self._report_cut_off(request, transition)
 
-    def _report_cut_off(self, request: Request, celery_state: str) -> None:
+    def _report_cut_off(self, request: Request, transition: Transition) -> None:
         if request.acknowledged:
-            self._report(request, Outcome(Transition(JobState.CANCELLED, celery_state)), reason=CUT_OFF_REASON)
+            self._report(request, Outcome(transition), reason=transitions.CUT_OFF_REASON)
         else:
-            self._report(request, Outcome(Transition(JobState.QUEUED, celery_state)), requeued=True)
+            self._report(request, Outcome(transition._replace(state=JobState.QUEUED)), requeued=True)
+
+
+def _cut_off_if_killed(stopped: StoppedRun) -> StoppedRun:
+    """Return the end of a run that got no verdict until its worker ended: a greenlet is killed by a cold shutdown."""
+    if stopped.outcome.error != _KILLED_GREENLET:
+        return stopped
+    return replace(stopped, outcome=Outcome(transitions.CUT_OFF), reason=transitions.CUT_OFF_REASON)
 
 
 def _is_alive(pid: int | None) -> bool:

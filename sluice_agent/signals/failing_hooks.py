@@ -13,27 +13,22 @@ from celery.app.trace import TraceInfo
 
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.guard import guarded
-from sluice_agent.signals.outcome import is_reported, mark_reported
 from sluice_agent.signals.patching import patch_method
+from sluice_agent.signals.recorder import Recorder
 
 
-def patch_failing_hooks(sink: Sink) -> None:
+def patch_failing_hooks(sink: Sink, recorder: Recorder) -> None:
     """Mark each such exception: the end of its job is reported."""
-    mark = guarded(sink, _mark)
+    mark = guarded(sink, recorder.mark_successor)
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def handle_failure(info: TraceInfo, *args: Any, **kwargs: Any) -> Any:
             try:
                 return original(info, *args, **kwargs)
             except Exception as error:
-                mark(getattr(info, "retval", None), error)
+                mark(error, getattr(info, "retval", None))
                 raise
 
         return handle_failure
 
     patch_method(TraceInfo, "handle_failure", around, without="what `on_failure` raises is reported as another failure")
-
-
-def _mark(failure: Any, raised: BaseException) -> None:
-    if isinstance(failure, BaseException) and is_reported(failure):
-        mark_reported(raised)

@@ -12,9 +12,9 @@ from typing import Any
 from celery.app.task import Context
 from celery.concurrency.base import BasePool
 
+from sluice_agent.signals.current_runs import keep_agent_header
 from sluice_agent.signals.header import HEADER, pop_header
 from sluice_agent.signals.patching import patch_method
-from sluice_agent.signals.run import keep_agent_header
 
 _REQUEST_INDEX = 2  # among the arguments with which the pool executes a task
 _ARGS_INDEX = 1  # of those arguments, among the positional ones of the pool's `apply_async`

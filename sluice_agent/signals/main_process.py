@@ -1,31 +1,27 @@
-"""Handlers in a worker's main process: jobs received, jobs put back, and ends that a task process could not report."""
+"""Handlers in a worker's main process: jobs received, jobs put back, and ends of jobs that no process executes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task
-from celery.exceptions import Reject, Retry
+from celery import Task
 from celery.worker.request import Request
 
 from sluice_agent.lifecycle import transitions
-from sluice_agent.lifecycle.encoding import Extensions, JobEvents
+from sluice_agent.lifecycle.encoding import Extensions
 from sluice_agent.lifecycle.identity import publication_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
-from sluice_agent.model import JobState
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.header import CREATED_AT, PUBLISHED_AT, REPLACEMENTS, RUN
-from sluice_agent.signals.message import facts_of, max_retries_of
-from sluice_agent.signals.outcome import Outcome, is_reported, outcome_of
+from sluice_agent.signals.outcome import Outcome
 from sluice_agent.signals.patching import patch_method
-from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.received_requests import ReceivedRequests
-from sluice_agent.signals.reported import ReportedVerdicts
-from sluice_agent.signals.run import RunNames
-from sluice_agent.signals.run_times import times_of
-from sluice_agent.signals.task_process import TaskProcess
+from sluice_agent.signals.received_runs import ReceivedRuns
+from sluice_agent.signals.recorder import Recorder
+from sluice_agent.signals.run import ReceivedRun
+from sluice_agent.signals.run_names import RunNames
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,20 +33,20 @@ class MainProcess:
     def __init__(
         self,
         sink: Sink,
-        task_process: TaskProcess,
-        reported: ReportedVerdicts,
+        recorder: Recorder,
         names: RunNames,
-        received: ReceivedRequests,
+        requests: ReceivedRequests,
+        runs: ReceivedRuns,
     ) -> None:
         self._sink = sink
+        self._recorder = recorder
         self._run_names = names
-        self._task_process = task_process
-        self._received = received
-        self._reported = reported
+        self._requests = requests
+        self._runs = runs
 
     def patch_requeues(self) -> None:
         """Report each message that the worker sends back to its queue: no signal does."""
-        handle = guarded(self._sink, self.report_once)
+        handle = guarded(self._sink, self.report_unannounced)
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
             def reject(request: Request, *args: Any, **kwargs: Any) -> Any:
@@ -67,7 +63,7 @@ class MainProcess:
 
     def received(self, request: Any, **_: Any) -> None:
         """Name the run that is about to begin, and report `queued` if no producer has."""
-        agent_header = self._received.keep(request)
+        agent_header = self._requests.keep(request)
         if self._sink.is_ignored(request.type):
             return
         task = request.request_dict
@@ -76,35 +72,11 @@ class MainProcess:
         if not by_producer:
             # The time of publication is unknown: the run's name distinguishes publications under one id.
             publication = publication_of(str(request.id), agent_header[RUN])
-            reported = self._events_of(request.app, task, {**agent_header, RUN: publication}, request.type)
+            events = self._runs.events_of(request.app, task, {**agent_header, RUN: publication}, request.type)
             # Scheduled even if its ETA has passed while it waited: a monitor decides likewise.
             transition = transitions.waiting(timestamp_from_iso(task.get("eta")))
             requeued = True if REPLACEMENTS in agent_header else None
-            self._sink.emit(reported.event(transition, timestamp_now(), requeued=requeued))
-
-    def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any = None, **more: Any) -> None:
-        """Report `failed`, whichever process noticed it."""
-        if isinstance(exception, Reject) or is_reported(exception):
-            return  # Celery 5.7 reports a rejection as a failure too: it was reported as REJECTED
-        if self._task_process.failure(sender=sender, task_id=task_id, exception=exception, einfo=einfo, **more):
-            return
-        outcome = outcome_of(transitions.FAILED, exception, einfo)
-        if sender.request.id == task_id:
-            agent_header = self._received.of_context(sender.request)
-            self._report(sender.app, vars(sender.request), agent_header, sender.name, outcome)
-        elif (request := self._received.request(task_id)) is not None:
-            self._report(sender.app, request.request_dict, self._received.of_request(request), sender.name, outcome)
-
-    def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **more: Any) -> None:
-        """Report `retrying`, whichever process noticed it. No reason: Celery has cancelled it, see `ColdShutdown`."""
-        if reason is None or self._task_process.retry(
-            sender=sender, request=request, reason=reason, einfo=einfo, **more
-        ):
-            return
-        agent_header = self._received.of_context(request)
-        self._report(
-            sender.app, vars(request), agent_header, sender.name, outcome_of(transitions.RETRIED, reason, einfo)
-        )
+            self._recorder.record_waiting(events, transition, timestamp_now(), requeued=requeued)
 
     def revoked(
         self,
@@ -117,10 +89,7 @@ class MainProcess:
     ) -> None:
         """Report `cancelled`."""
         self._report(
-            sender.app,
-            vars(request),
-            self._received.of_context(request),
-            sender.name,
+            self._runs.of_context(sender, request),
             Outcome(transitions.REVOKED),
             terminated=terminated or None,
             signum=None if signum is None else f"{signum:d}" if isinstance(signum, int) else str(signum),
@@ -138,7 +107,7 @@ class MainProcess:
         error = Outcome(transitions.FAILED, error=f"NotRegistered: {name!r}")
         if "task" not in task and isinstance(message.payload, dict):  # task protocol 1
             task = {**message.payload, **task}
-        self._report(sender.app, task, self._received.of_message(message), name, error)
+        self._report(self._runs.of_fields(sender.app, task, self._requests.of_message(message), name), error)
 
     def malformed(self, sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
         """Report `failed`: Celery can't run the message as a task. A message without an id is counted as dropped."""
@@ -153,15 +122,16 @@ class MainProcess:
             self._sink.drop("malformed_message")
             return
         name = task.get("task")
-        self._report(
+        run = self._runs.of_fields(
             sender.app,
             {**task, "id": str(external_id), "hostname": sender.hostname, "delivery_info": message.delivery_info},
-            self._received.of_message(message),
+            self._requests.of_message(message),
             name if isinstance(name, str) else "",
-            Outcome(transitions.REJECTED, error=f"InvalidTaskError: {exc or 'the message names no task'}"),
         )
+        error = f"InvalidTaskError: {exc or 'the message names no task'}"
+        self._report(run, Outcome(transitions.REJECTED, error=error))
 
-    def report_once(
+    def report_unannounced(
         self,
         request: Any,
         outcome: Outcome,
@@ -170,55 +140,11 @@ class MainProcess:
         runtime: float | None = None,
         **extensions: Unpack[Extensions],
     ) -> None:
-        """Report `outcome` of a job that this process has received, unless a verdict of its run is reported already."""
-        task, agent_header = request.request_dict, self._received.of_request(request)
-        if not self._reported.has_verdict(self._events_of(request.app, task, agent_header, request.type).facts):
-            self._report(
-                request.app, task, agent_header, request.type, outcome, when=when, runtime=runtime, **extensions
-            )
+        """Record a verdict on a worker's `request` that no signal announces: see `Report`."""
+        run = self._runs.of_request(request)
+        if run is not None:
+            self._recorder.record_unannounced_verdict(run, outcome, when=when, runtime=runtime, **extensions)
 
-    def _report(
-        self,
-        app: Celery,
-        task: Mapping[str, Any],
-        agent_header: Mapping[str, str],
-        name: str,
-        outcome: Outcome,
-        *,
-        when: str | None = None,
-        runtime: float | None = None,
-        **extensions: Unpack[Extensions],
-    ) -> None:
-        if self._sink.is_ignored(name):
-            return
-        reported = self._events_of(app, task, agent_header, name)
-        facts = reported.facts
-        if self._reported.is_reported(facts, outcome.state):  # Celery 5.7 fires some verdicts twice
-            return
-        if outcome.state is JobState.FAILED and self._reported.is_reported(facts, JobState.QUEUED):
-            return  # 5.7 announces this of a job that it has put back at its time limit: it runs again
-        extensions.setdefault("eta", outcome.eta)
-        started, ended = times_of(self._received.request(facts.external_id))
-        self._sink.emit(
-            reported.event(
-                outcome.transition,
-                when or ended,
-                started=started,
-                error=outcome.error,
-                stacktrace=outcome.stacktrace,
-                runtime=runtime,
-                **extensions,
-            )
-        )
-        self._reported.mark_reported(facts, outcome.state)
-
-    def _events_of(self, app: Celery, task: Mapping[str, Any], agent_header: Mapping[str, str], name: str) -> JobEvents:
-        facts = facts_of(
-            task,
-            agent_header,
-            name=name,
-            queue=queue_of(app, task.get("delivery_info")),
-            worker_id=task.get("hostname"),
-            max_retries=max_retries_of(app.tasks.get(name)),
-        )
-        return JobEvents(self._sink.connection_id, facts)
+    def _report(self, run: ReceivedRun | None, outcome: Outcome, **extensions: Unpack[Extensions]) -> None:
+        if run is not None:
+            self._recorder.record_verdict(run, outcome, **extensions)

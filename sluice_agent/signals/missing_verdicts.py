@@ -9,58 +9,68 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import dataclass
 
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.identity import is_named_by
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.model import JobState
 from sluice_agent.signals.guard import guarded
-from sluice_agent.signals.outcome import error_text, format_traceback
-from sluice_agent.signals.reported import ReportedVerdicts
+from sluice_agent.signals.outcome import Outcome, error_text, format_traceback
+from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.run import Run
 
 _VERDICT_TIMEOUT = 3.0  # seconds for Celery's verdict on a run that it stopped itself; it takes milliseconds
 
-_NO_VERDICT = "Celery announced no verdict"
-_KILLED_GREENLET = "GreenletExit"  # the error of a job whose greenlet a cold shutdown has killed
+
+@dataclass(frozen=True, slots=True)
+class StoppedRun:
+    """A run that may get no verdict, and the end that it then has."""
+
+    run: Run
+    stopped_monotonic: float
+    when: str
+    outcome: Outcome
+    reason: str = "Celery announced no verdict"
 
 
 class MissingVerdicts:
     """Runs that may get no verdict, in the process that would receive it."""
 
-    def __init__(self, sink: Sink, reported: ReportedVerdicts) -> None:
-        self._sink = sink
-        self._reported = reported
-        self._waiting: list[tuple[float, Run, str, str, str]] = []
+    def __init__(self, sink: Sink, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._waiting: list[StoppedRun] = []
         self._lock = threading.RLock()  # re-entrant: a worker may be stopped from an OS signal handler
         self._is_timer_set = False
         self._on_timer = guarded(sink, self._report_overdue)
 
-    def mark_reported(self, run: Run, state: JobState) -> None:
-        """Record that `run` was reported in `state`. Celery may go on to count it as active."""
-        self._reported.mark_reported(run.events.facts, state)
-
     def add(self, run: Run, raised: BaseException | None) -> None:
         """Add `run`, which was ended by `raised`, an exception that Celery does not handle."""
-        if raised is None or run.has_ended:
+        if raised is None:
             return
-        ended = time.monotonic(), run, run.now(), error_text(raised), format_traceback(raised)
+        outcome = Outcome(transitions.FAILED, error_text(raised), format_traceback(raised))
+        stopped = StoppedRun(run, time.monotonic(), run.now(), outcome)
         if run.is_eager:
-            self._report(*ended)
+            self.report(stopped)
         # Only the process that received the job, and so named the run, receives every verdict.
         elif is_named_by(run.events.facts.run_name, os.getpid()):
-            self._wait(ended)
+            self._wait(stopped)
 
-    def report_all(self) -> None:
-        """Report all runs at once: the worker is about to end, so no verdict will follow."""
+    def report(self, stopped: StoppedRun) -> None:
+        """Report the end of a run, unless its verdict is reported."""
+        runtime = stopped.stopped_monotonic - stopped.run.started_monotonic
+        self._recorder.record_missing_verdict(
+            stopped.run, stopped.outcome, when=stopped.when, runtime=runtime, reason=stopped.reason
+        )
+
+    def take_all(self) -> list[StoppedRun]:
+        """Remove and return all runs, for the caller to report: the worker ends, so no verdict will follow."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
-        for ended in waiting:
-            self._report(*ended, by_worker=True)
+        return waiting
 
-    def _wait(self, ended: tuple[float, Run, str, str, str]) -> None:
+    def _wait(self, stopped: StoppedRun) -> None:
         with self._lock:
-            self._waiting.append(ended)
+            self._waiting.append(stopped)
             if self._is_timer_set:
                 return
             self._is_timer_set = True
@@ -74,33 +84,10 @@ class MissingVerdicts:
     def _report_overdue(self) -> None:
         now = time.monotonic()
         with self._lock:
-            overdue = [ended for ended in self._waiting if now - ended[0] >= _VERDICT_TIMEOUT]
-            self._waiting = [ended for ended in self._waiting if now - ended[0] < _VERDICT_TIMEOUT]
+            overdue = [stopped for stopped in self._waiting if now - stopped.stopped_monotonic >= _VERDICT_TIMEOUT]
+            self._waiting = [stopped for stopped in self._waiting if now - stopped.stopped_monotonic < _VERDICT_TIMEOUT]
             self._is_timer_set = bool(self._waiting)
         if self._is_timer_set:
             self._start_timer()
-        for ended in overdue:
-            self._report(*ended)
-
-    def _report(
-        self, ended_at: float, run: Run, when: str, error: str, stacktrace: str, *, by_worker: bool = False
-    ) -> None:
-        facts = run.events.facts
-        if run.has_ended or self._reported.has_verdict(facts):
-            return
-        run.has_ended = True
-        cut_off = by_worker and error == _KILLED_GREENLET
-        transition = transitions.CUT_OFF if cut_off else transitions.FAILED
-        self._reported.mark_reported(facts, transition.state)
-        self._sink.emit(
-            run.events.event(
-                transition,
-                when,
-                previous=JobState.ACTIVE,
-                started=run.started,
-                error=None if cut_off else error,
-                stacktrace=None if cut_off else stacktrace,
-                runtime=ended_at - run.started_monotonic,
-                reason=transitions.CUT_OFF_REASON if cut_off else _NO_VERDICT,
-            )
-        )
+        for stopped in overdue:
+            self.report(stopped)

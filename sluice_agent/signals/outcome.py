@@ -22,7 +22,6 @@ from sluice_agent.model import JobState
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_REPORTED = "_sluice_reported"
 _MAX_ARGUMENT = 20_000  # characters of an exception's argument: the contract allows half of that
 _MAX_ARGUMENTS = 50  # of an exception
 _MAX_FRAMES = 1_000  # of a traceback: Python's default recursion limit
@@ -62,7 +61,7 @@ SUCCEEDED = Outcome(transitions.SUCCEEDED)
 
 
 class Report(Protocol):
-    """Report the outcome of a job that a worker's main process has received, once.
+    """Report the outcome of a job that a worker's main process has received, unless it has reported a verdict.
 
     `when` is the timestamp of the outcome, if it is not now, and `runtime` the seconds that the run took.
     """
@@ -80,15 +79,14 @@ class Report(Protocol):
 
 def outcome_of(transition: Transition, exception: BaseException, einfo: Any) -> Outcome:
     """Return the outcome that `exception` means; `einfo` is Celery's record of it."""
-    eta = None
     if isinstance(exception, Retry):
-        eta = _eta(exception.when)
         cause = exception.exc if isinstance(exception.exc, BaseException) else exception
         error = error_text(cause)  # without its notes: Celery's event of a retry, which the monitor reads, has none
     else:
         error = error_with_notes(exception)
     recorded = getattr(einfo, "traceback", None)
     stacktrace = format_traceback(exception) if exception.__traceback__ is not None else str(recorded or "")
+    eta = _eta(exception.when) if isinstance(exception, Retry) else None
     return Outcome(transition, error, stacktrace or None, eta)
 
 
@@ -122,16 +120,6 @@ def original_exception(raised: BaseException) -> BaseException:
             return cause
         cause = cause.__context__
     return raised
-
-
-def mark_reported(raised: BaseException) -> None:
-    """Mark an exception that Celery raises again, here and in the main process: the end of its job is reported."""
-    vars(raised)[_REPORTED] = True  # not setattr(): a third party's class may define that
-
-
-def is_reported(raised: BaseException) -> bool:
-    """Return whether the process that ran the job has reported its end, of which `raised` is the cause."""
-    return _REPORTED in vars(raised)
 
 
 def error_text(exception: BaseException) -> str:

@@ -22,6 +22,7 @@ from sluice_agent.lifecycle.identity import publication_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
 from sluice_agent.signals.agent_marks import mark_next_task_sent
+from sluice_agent.signals.current_runs import current_agent_header, current_run
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.header import (
     CREATED_AT,
@@ -38,8 +39,9 @@ from sluice_agent.signals.outcome import error_text
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.publish_hook import Publication, patch_publishing
 from sluice_agent.signals.queue_name import queue_of
+from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.replacing import expected_successors, leads_to
-from sluice_agent.signals.run import Run, current_agent_header, current_run
+from sluice_agent.signals.run import Run
 
 NOT_PUBLISHED = "its producer failed or was interrupted while publishing it: it is unknown whether the broker has it"
 
@@ -51,8 +53,9 @@ _retried: ContextVar[tuple[str, Mapping[str, str]] | None] = ContextVar("sluice_
 class PublishingProcess:
     """Reporter of `queued` and `scheduled`, just before the message is sent to the broker."""
 
-    def __init__(self, sink: Sink, *, message_header: bool = True) -> None:
+    def __init__(self, sink: Sink, recorder: Recorder, *, message_header: bool = True) -> None:
         self._sink = sink
+        self._recorder = recorder
         self._message_header = message_header
         self._on_failure = guarded(sink, self.failed)
 
@@ -101,7 +104,7 @@ class PublishingProcess:
             agent_header = self._agent_header(task, properties, known, when)
             if run is not None:
                 publication.run = run
-                run.published_at, run.published_for = run.now(), timestamp_from_iso(task.get("eta"))
+                self._recorder.record_published_retry(run, timestamp_from_iso(task.get("eta")))
             elif retried_id != external_id:
                 delivery = {"exchange": exchange, "routing_key": routing_key}
                 queue = queue_of(publication.app, delivery)
@@ -124,12 +127,10 @@ class PublishingProcess:
         The event has the time of publishing: if the message was sent, the worker's events follow it.
         """
         if publication.run is not None:
-            publication.run.published_at = None  # the run itself ends by `error`, and reports that
+            self._recorder.record_unpublished_retry(publication.run)
         if publication.reported is not None:
             events, when = publication.reported
-            self._sink.emit(
-                events.event(transitions.LOST_WHILE_WAITING, when, error=error_text(error), reason=NOT_PUBLISHED)
-            )
+            self._recorder.record_unpublished(events, when, error_text(error), NOT_PUBLISHED)
 
     def _agent_header(
         self, task: Mapping[str, Any], properties: Mapping[str, Any], known: Mapping[str, str], when: str
@@ -158,14 +159,14 @@ class PublishingProcess:
         redact = self._sink.redact
         body = publication.message[2]
         arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}
-        line = events.event(
+        publication.reported = events, when
+        self._recorder.record_waiting(
+            events,
             transitions.waiting(timestamp_from_iso(task.get("eta")), when),
             when,
             requeued=True if REPLACEMENTS in agent_header else None,  # the job waits again, now as its replacement
             **arguments,
         )
-        publication.reported = events, when
-        self._sink.emit(line)
 
     def name_periodic_tasks(self, sender: Any, **_: Any) -> None:
         """In beat: keep the name of the schedule entry while its task is published. No signal has it."""

@@ -11,10 +11,10 @@ from celery._state import get_current_task
 from celery.backends.base import Backend
 
 from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.current_runs import current_run
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.patching import patch_method
-from sluice_agent.signals.run import current_run
-from sluice_agent.signals.task_process import TaskProcess
+from sluice_agent.signals.recorder import Recorder
 
 _EFFECT = "an end that a task stores, before it raises `Ignore`, is reported as completed"
 
@@ -22,8 +22,8 @@ _EFFECT = "an end that a task stores, before it raises `Ignore`, is reported as 
 class Progress:
     """Find the run that a report belongs to, and hand it the progress or the end that its task stores."""
 
-    def __init__(self, sink: Sink, task_process: TaskProcess) -> None:
-        self._task_process = task_process
+    def __init__(self, sink: Sink, recorder: Recorder) -> None:
+        self._recorder = recorder
         self.report = guarded(sink, self._report)
         self._on_update_state = guarded(sink, self._state_updated)
         self._on_store_result = guarded(sink, self._end_stored)
@@ -33,7 +33,7 @@ class Progress:
         task = task or get_current_task()
         run = current_run(task, task.request.id) if task is not None else None
         if run is not None and isinstance(fraction, (int, float)) and not isnan(fraction):
-            self._task_process.progress(run, min(max(fraction, 0.0), 1.0))
+            self._recorder.record_progress(run, min(max(fraction, 0.0), 1.0))
 
     def patch_update_state(self) -> None:
         """Report ``self.update_state(state="PROGRESS", meta={"current": 3, "total": 10})``, which has no signal."""
@@ -78,15 +78,14 @@ class Progress:
 
     def _end_stored(self, task_id: Any, state: Any, detail: Any) -> None:
         run = current_run(get_current_task(), task_id)
-        # After the end of the run it would stay in memory, with every object that it refers to.
-        if run is not None and not run.has_ended and isinstance(state, str):
-            run.stored = state, detail
+        if run is not None and isinstance(state, str):
+            self._recorder.record_stored_state(run, state, detail)
 
     def _state_updated(self, task: Task, arguments: Mapping[str, Any]) -> None:
         run = current_run(task, arguments.get("task_id"))
         state = arguments.get("state")
-        if run is not None and not run.has_ended and isinstance(state, str):
-            run.stored = state, arguments.get("meta")
+        if run is not None and isinstance(state, str):
+            self._recorder.record_stored_state(run, state, arguments.get("meta"))
         fraction = _fraction(arguments.get("meta")) if arguments.get("state") == "PROGRESS" else None
         if fraction is not None and arguments.get("task_id") in (None, task.request.id):
             self._report(fraction, task)

@@ -18,16 +18,14 @@ from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.header import HEADER, PROCESS, RUN, read_header
 from sluice_agent.signals.patching import patch_method
+from sluice_agent.signals.worker_pool import WorkerPool
 
 
 class ReceivedRequests:
-    """The agent header of each request that the worker has made from a message; removed when the request is freed.
+    """The agent header of each request that the worker has made from a message; removed when the request is freed."""
 
-    `in_greenlets` returns whether the worker runs its jobs in greenlets: `worker_pid` then holds the number of one.
-    """
-
-    def __init__(self, in_greenlets: Callable[[], bool]) -> None:
-        self._in_greenlets = in_greenlets
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
         self._agent_headers: dict[ref[Request], dict[str, str]] = {}
         self._newest: WeakValueDictionary[str, Request] = WeakValueDictionary()
         self._current: tuple[Any, dict[str, str]] | None = None
@@ -94,8 +92,8 @@ class ReceivedRequests:
     def of_request(self, request: Any) -> dict[str, str]:
         """Return the agent header of a worker's `request`, with the pool process that runs it; else empty."""
         agent_header = (self._agent_headers.get(ref(request)) or {}) if isinstance(request, Request) else {}
-        if RUN not in agent_header or request.worker_pid in (None, os.getpid()) or self._in_greenlets():
-            return agent_header
+        if RUN not in agent_header or request.worker_pid in (None, os.getpid()) or self._pool.in_greenlets:
+            return agent_header  # of a greenlet, `worker_pid` is the number in its process
         return {**agent_header, PROCESS: str(request.worker_pid)}
 
     def of_context(self, context: Any) -> dict[str, str]:

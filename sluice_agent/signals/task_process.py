@@ -1,4 +1,4 @@
-"""Handlers around every user task, in the process that runs it: a prefork child, or the one process of other pools."""
+"""Handlers around every user task, in the process that executes it: a prefork child, or the one of other pools."""
 
 from __future__ import annotations
 
@@ -6,35 +6,18 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
 from sluice_agent.lifecycle import transitions
-from sluice_agent.lifecycle.encoding import Extensions, JobEvents
+from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.identity import is_named_by
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_of_ns
-from sluice_agent.model import JobState
 from sluice_agent.signals.batches import jobs_in, outcome_in_batch
-from sluice_agent.signals.header import PROCESS, RUN
-from sluice_agent.signals.message import facts_of, max_retries_of
-from sluice_agent.signals.missing_verdicts import MissingVerdicts
-from sluice_agent.signals.outcome import (
-    SUCCEEDED,
-    Outcome,
-    mark_reported,
-    original_exception,
-    outcome_of,
-    outcome_stored,
-)
-from sluice_agent.signals.queue_name import queue_of
-from sluice_agent.signals.replacing import expected_successors
-from sluice_agent.signals.run import (
-    Run,
-    RunNames,
+from sluice_agent.signals.current_runs import (
     agent_header_of,
     begin_batch,
     begin_run,
@@ -43,27 +26,29 @@ from sluice_agent.signals.run import (
     end_batch,
     run_of,
 )
+from sluice_agent.signals.header import PROCESS, RUN
+from sluice_agent.signals.message import facts_of, max_retries_of
+from sluice_agent.signals.missing_verdicts import MissingVerdicts
+from sluice_agent.signals.outcome import SUCCEEDED, Outcome, original_exception, outcome_of, outcome_stored
+from sluice_agent.signals.queue_name import queue_of
+from sluice_agent.signals.recorder import Recorder
+from sluice_agent.signals.replacing import expected_successors
+from sluice_agent.signals.run import Run
+from sluice_agent.signals.run_names import RunNames
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-_PROGRESS_INTERVAL = 1.0  # seconds between two progress events of one task
 _REPLACED = "Replaced by new task"  # in the `Ignore` of `Task.replace`: the job goes on as another task under its id
 
 _IGNORED = Outcome(transitions.IGNORED)
 
 
 class TaskProcess:
-    """Reporter of `active`, of progress, and of every end that the executing process knows."""
+    """Handlers of `task_prerun` and `task_postrun`: a run begins, and ends in a way that has no signal of its own."""
 
-    def __init__(self, sink: Sink, missing_verdicts: MissingVerdicts, names: RunNames) -> None:
+    def __init__(self, sink: Sink, recorder: Recorder, names: RunNames, missing_verdicts: MissingVerdicts) -> None:
         self._sink = sink
+        self._recorder = recorder
         self._run_names = names
         self._missing_verdicts = missing_verdicts
-        self._succeeded: tuple[Run, int] | None = None
-        """The last run that succeeded here but whose result can't be stored, with the error's id(): Celery announces
-        later that the job has failed.
-        """
 
     def prerun(self, task: Task, args: Any = (), **_: Any) -> None:
         """Report `active`."""
@@ -81,18 +66,13 @@ class TaskProcess:
                 agent_header = expected_successors({}).get(str(request["id"]), {})
             run = self._run(task, request, agent_header)
             begin_run(context, run)
-        self._report_active(run)
+        self._recorder.record_start(run)
 
     def _begin_batch(self, task: Task, args: Any) -> None:
         if not current_batch(task.request):
             begin_batch(task.request, {str(job["id"]): self._run(task, job, {}) for job in jobs_in(args)})
         for run in current_batch(task.request).values():
-            self._report_active(run)
-
-    def _report_active(self, run: Run) -> None:
-        if not run.has_begun:
-            self._sink.emit(run.events.event(transitions.STARTED, run.started, started=run.started))
-            run.has_begun = True
+            self._recorder.record_start(run)
 
     def _run(self, task: Task, request: Mapping[str, Any], agent_header: Mapping[str, str]) -> Run:
         hostname = request.get("hostname")
@@ -112,23 +92,6 @@ class TaskProcess:
         events = JobEvents(self._sink.connection_id, facts)
         return Run(events, started_ns, started_monotonic, timestamp_of_ns(started_ns), agent_header)
 
-    def failure(self, sender: Task, task_id: str, exception: BaseException, einfo: Any, **_: Any) -> bool:
-        """Report `failed`; return False if another process ran the job."""
-        raised = sys.exc_info()[1] or exception  # `exception` is a copy if the original can't be pickled
-        run = current_run(sender, task_id) or self._run_that_had_succeeded(task_id, raised)
-        if run is None:
-            return False
-        self._end(run, outcome_of(transitions.FAILED, raised, einfo))
-        return True
-
-    def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **_: Any) -> bool:
-        """Report `retrying`; return False if another process ran the job."""
-        run = current_run(sender, request.id)
-        if run is None or reason is None:
-            return False
-        self._end_in_retry(run, reason, einfo)
-        return True
-
     def postrun(self, task: Task, retval: Any = None, state: str | None = None, **_: Any) -> None:
         """Report `completed`, and the ends without a separate signal: Ignore, and Reject for good.
 
@@ -137,37 +100,26 @@ class TaskProcess:
         run = current_run(task)
         if run is None:
             for member in current_batch(task.request).values():
-                self._end(member, outcome_in_batch(member.stored, state))
+                self._recorder.record_end(member, outcome_in_batch(member.stored, state))
             end_batch(task.request)
             return
         if state == "SUCCESS":
             unstored = sys.exc_info()[1]
             if unstored is not None:
-                self._succeeded = run, id(unstored)
+                self._recorder.record_unstored_success(run, unstored)
             redact = self._sink.redact
             if redact is None:
-                self._end(run, SUCCEEDED)
+                self._recorder.record_end(run, SUCCEEDED)
             else:
-                self._end(run, SUCCEEDED, result=redact("result", retval))
+                self._recorder.record_end(run, SUCCEEDED, result=redact("result", retval))
         elif state == "IGNORED" and not (isinstance(retval, Ignore) and _REPLACED in retval.args):
-            self._end(run, (outcome_stored(*run.stored) if run.stored else None) or _IGNORED)
+            self._recorder.record_end(run, (outcome_stored(*run.stored) if run.stored else None) or _IGNORED)
         elif state == "REJECTED" and isinstance(retval, Reject) and not (retval.requeue and _goes_back(task, run)):
-            self._end(run, outcome_of(transitions.REJECTED, retval, None))
+            self._recorder.record_end(run, outcome_of(transitions.REJECTED, retval, None))
         else:
-            run.stored = None
-            self._emit_pending_progress(run)
+            self._recorder.record_stop(run)
             if state is None:
                 self._ended_without_a_state(run, sys.exc_info()[1])
-
-    def progress(self, run: Run, fraction: float) -> None:
-        """Report the progress of a job: at most once a second, and always the last value before its end."""
-        if run.has_ended:  # the task's hooks run after its end
-            return
-        now = time.monotonic()
-        run.pending_progress = float(fraction), run.now()
-        if now - run.progress_at >= _PROGRESS_INTERVAL:
-            run.progress_at = now
-            self._emit_pending_progress(run)
 
     def _ended_without_a_state(self, run: Run, raised: BaseException | None) -> None:
         if not isinstance(raised, Exception) or run.is_eager:
@@ -176,58 +128,10 @@ class TaskProcess:
         # Celery failed to handle what the task raised, as the result backend is away: no signal follows here.
         cause = original_exception(raised)
         if isinstance(cause, Retry):
-            self._end_in_retry(run, cause, None)
+            self._recorder.record_retry(run, outcome_of(transitions.RETRIED, cause, None))
         else:
-            self._end(run, outcome_of(transitions.FAILED, cause, None))
-        mark_reported(raised)
-
-    def _end_in_retry(self, run: Run, reason: Retry, einfo: Any) -> None:
-        outcome = outcome_of(transitions.RETRIED, reason, einfo)
-        self._end(run, outcome, when=run.published_at, eta=outcome.eta)
-
-    def _run_that_had_succeeded(self, external_id: str, raised: BaseException) -> Run | None:
-        """Return the run that succeeded and then failed by `raised`: the job's id alone could match another attempt."""
-        run, error = self._succeeded or (None, 0)
-        if run is None or run.events.facts.external_id != str(external_id) or error != id(raised):
-            return None
-        self._succeeded = None
-        return run
-
-    def _end(self, run: Run, outcome: Outcome, *, when: str | None = None, **extensions: Unpack[Extensions]) -> None:
-        if run.has_ended and outcome.state is not JobState.FAILED:
-            return  # a failure after a success corrects it; nothing else follows an end
-        if run.published_at is not None and not run.has_ended and outcome.state is not JobState.RETRYING:
-            # Its next attempt waits, or has begun by now: `retry(throw=False)`, or a `Retry` that the task has caught.
-            transition = outcome.transition._replace(state=JobState.RETRYING)
-            outcome, when = replace(outcome, transition=transition), run.published_at
-            extensions["eta"] = run.published_for or when
-        if run.pending_progress is not None:
-            self._emit_pending_progress(run)
-        runtime = time.monotonic() - run.started_monotonic
-        self._sink.emit(
-            run.events.event(
-                outcome.transition,
-                when or run.after(runtime),
-                previous=JobState.ACTIVE,
-                started=run.started,
-                error=outcome.error,
-                stacktrace=outcome.stacktrace,
-                runtime=runtime,
-                **extensions,
-            )
-        )
-        run.has_ended = True
-        if outcome.state is not JobState.COMPLETED:
-            self._missing_verdicts.mark_reported(run, outcome.state)
-        run.stored = None  # it may refer to the request, which is the weak key that `run` is stored by
-
-    def _emit_pending_progress(self, run: Run) -> None:
-        pending = run.pending_progress
-        if pending is not None:
-            progress, when = pending
-            self._sink.emit(run.events.event(transitions.PROGRESSED, when, started=run.started, progress=progress))
-            if run.pending_progress is pending:
-                run.pending_progress = None
+            self._recorder.record_end(run, outcome_of(transitions.FAILED, cause, None))
+        self._recorder.mark(raised)
 
 
 def _goes_back(task: Task, run: Run) -> bool:

@@ -8,7 +8,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,38 +22,31 @@ from sluice_agent.log import warn_limited
 from sluice_agent.model import WorkerState
 from sluice_agent.signals.agent_marks import AgentMarks
 from sluice_agent.signals.guard import guarded
+from sluice_agent.signals.hooks import Hooks
+from sluice_agent.signals.worker_pool import WorkerPool
 
 _POLL_INTERVAL = 1.0  # seconds between two checks of the load; changes in between are not reported
 
 
 class WorkerProcess:
-    """Reporter of the events of this process's worker.
+    """Reporter of the events of this process's worker, at `heartbeat_interval` seconds, 0 for no heartbeat.
 
-    `on_process` is called when a pool process begins, and `on_process_stop` when it ends, both in that process;
-    `on_setup` before the worker starts its pool, when it is the user that it will run as; `on_start` before the worker
-    is reported online, and `on_stop` when its pool is gone. `losses` returns the events dropped so far, by reason, for
-    the heartbeats.
+    `report_open_jobs` is called when the worker has ended: it reports the jobs on which no verdict follows.
     """
 
     def __init__(
         self,
         sink: Sink,
+        pool: WorkerPool,
+        report_open_jobs: Callable[[], None],
+        hooks: Hooks,
         heartbeat_interval: float,
-        on_process: Callable[[], None],
-        on_process_stop: Callable[[], None],
-        on_setup: Callable[[], None],
-        on_start: Callable[[celery.Celery, str], None],
-        on_stop: Callable[[], None],
-        losses: Callable[[], Mapping[str, int]],
     ) -> None:
         self._sink = sink
+        self._pool = pool
+        self._report_open_jobs = report_open_jobs
+        self._hooks = hooks
         self._interval = heartbeat_interval
-        self._on_process = on_process
-        self._on_process_stop = on_process_stop
-        self._on_setup = on_setup
-        self._on_start = on_start
-        self._on_stop = on_stop
-        self._losses = losses
         self._stopped = threading.Event()
         self._consumer: Any = None
         self._pid = 0
@@ -63,21 +56,22 @@ class WorkerProcess:
         self._agent_marks.patch_events_and_stats()
 
     def set_up(self, **_: Any) -> None:
-        """Call `on_setup`: the worker is set up, its log too, and starts its pool next."""
-        self._on_setup()
+        """Call the hook: the worker is set up, its log too, and starts its pool next."""
+        self._hooks.worker_set_up()
         self._agent_marks.renew()
 
     def process_init(self, **_: Any) -> None:
-        """Call `on_process`: a pool process begins, or the process of a solo worker."""
-        self._on_process()
+        """Call the hook: a pool process begins, or the process of a solo worker."""
+        self._hooks.pool_process_started()
 
     def process_shutdown(self, **_: Any) -> None:
-        """Call `on_process_stop`: a pool process ends, recycled or with its worker. Then it calls `os._exit`."""
-        self._on_process_stop()
+        """Call the hook: a pool process ends, recycled or with its worker. Then it calls `os._exit`."""
+        self._hooks.pool_process_stopped()
 
     def ready(self, sender: Any, **_: Any) -> None:
         """Report `online` and start the heartbeat: the worker takes tasks."""
         self._consumer, self._pid = sender, os.getpid()
+        self._pool.in_greenlets = bool(getattr(sender.pool, "is_green", False))
         self._metadata = {
             "pool": pool_name(type(sender.pool).__module__),
             "software": f"celery {celery.__version__}",
@@ -86,7 +80,7 @@ class WorkerProcess:
             "system": sys.platform,
             "agent": sys.modules["sluice_agent"].__version__,
         }
-        self._on_start(sender.app, sender.hostname)
+        self._hooks.worker_started(sender.app, sender.hostname)
         self._update_fields()
         self._emit(WorkerState.ONLINE)
         atexit.register(guarded(self._sink, self.shutdown))  # a cold shutdown has no signal
@@ -100,18 +94,14 @@ class WorkerProcess:
         self._pid = 0
         self._stopped.set()
         self._emit(WorkerState.OFFLINE)
-        self._on_stop()
+        self._report_open_jobs()
+        self._hooks.worker_stopped()
 
     def detach(self) -> None:
         """Report nothing more: the signals are disconnected, and no further one ends the heartbeat."""
         self._pid = 0
         self._stopped.set()
         self._agent_marks.remove()
-
-    @property
-    def in_greenlets(self) -> bool:
-        """True if this worker runs its jobs in greenlets."""
-        return bool(getattr(getattr(self._consumer, "pool", None), "is_green", False))
 
     def _beat(self) -> None:
         last_beat = time.monotonic()
@@ -140,7 +130,7 @@ class WorkerProcess:
 
     def _emit(self, state: WorkerState, **within: float) -> None:
         metadata = self._metadata
-        if state is WorkerState.HEARTBEAT and (dropped := dict(self._losses())):
+        if state is WorkerState.HEARTBEAT and (dropped := dict(self._hooks.losses())):
             metadata = {**metadata, "dropped": dropped}
         self._fields["activeJobs"] = len(worker_state.active_requests)
         self._sink.emit(

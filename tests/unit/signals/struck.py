@@ -21,6 +21,7 @@ from celery.utils.dispatch import signal as dispatching
 
 import sluice_agent
 from sluice_agent import signals
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_now
 
 _SECOND = len("2026-02-27T10:00:00")
@@ -30,9 +31,11 @@ app = Celery("struck", broker="memory://", backend="cache+memory://", set_as_cur
 emitted: list[dict[str, Any]] = []
 dropped: Counter[str] = Counter()
 instrumentation = signals.connect(
-    connection_id="550e8400-e29b-41d4-a716-446655440000",
-    emit=lambda line: emitted.append(json.loads(line)["job"]),
-    drop=lambda reason: dropped.update([reason]),
+    Sink(
+        emit=lambda line: emitted.append(json.loads(line)["job"]),
+        drop=lambda reason: dropped.update([reason]),
+        connection_id="550e8400-e29b-41d4-a716-446655440000",
+    )
 )
 
 

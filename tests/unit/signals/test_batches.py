@@ -13,8 +13,8 @@ from celery.app.task import Context
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.missing_verdicts import MissingVerdicts
 from sluice_agent.signals.progress import Progress
-from sluice_agent.signals.reported import ReportedVerdicts
-from sluice_agent.signals.run import RunNames
+from sluice_agent.signals.recorder import Recorder
+from sluice_agent.signals.run_names import RunNames
 from sluice_agent.signals.task_process import TaskProcess
 
 app = Celery("batches", set_as_current=False)
@@ -37,8 +37,9 @@ class Batch:
             is_ignored=lambda _: False,
             redact=None,
         )
-        self.task_process = TaskProcess(sink, MissingVerdicts(sink, ReportedVerdicts()), RunNames())
-        self.progress = Progress(sink, self.task_process)
+        recorder = Recorder(sink)
+        self.task_process = TaskProcess(sink, recorder, RunNames(), MissingVerdicts(sink, recorder))
+        self.progress = Progress(sink, recorder)
 
     def run(self, *failed: str, state: str = "SUCCESS") -> list[tuple[str, str]]:
         """Run the task, which marks some jobs as `failed`; return the reported states."""

@@ -1,4 +1,4 @@
-"""Exceptions as Celery passes them on: their origin, their text, and the mark of those that are reported."""
+"""Exceptions as Celery passes them on: their origin and their text."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from sluice_agent.model import JobState
 from sluice_agent.signals.outcome import (
     error_text,
     format_traceback,
-    is_reported,
-    mark_reported,
     original_exception,
     outcome_stored,
 )
@@ -53,21 +51,6 @@ def test_an_exception_without_an_earlier_one_is_the_cause() -> None:
     alone.__context__ = other = ValueError("unrelated")
     other.__context__ = alone  # a circle
     assert original_exception(alone) is alone
-
-
-class EveryAttributeError(Exception):
-    """An error as some API clients have it: every attribute exists."""
-
-    def __getattr__(self, name: str) -> Any:
-        return name
-
-
-def test_only_a_marked_exception_counts_as_reported() -> None:
-    """Without it no process reports the failures of a client whose errors have every attribute."""
-    error = EveryAttributeError()
-    assert not is_reported(error)
-    mark_reported(error)
-    assert is_reported(error)
 
 
 @pytest.mark.parametrize(

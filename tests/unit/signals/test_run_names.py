@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice_agent.signals.run import RunNames
+from sluice_agent.signals.run_names import RunNames
 
 
 def test_no_name_is_used_twice() -> None:

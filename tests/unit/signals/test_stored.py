@@ -18,8 +18,8 @@ from celery.app.task import Context
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.missing_verdicts import MissingVerdicts
 from sluice_agent.signals.progress import Progress
-from sluice_agent.signals.reported import ReportedVerdicts
-from sluice_agent.signals.run import RunNames
+from sluice_agent.signals.recorder import Recorder
+from sluice_agent.signals.run_names import RunNames
 from sluice_agent.signals.task_process import TaskProcess
 from tests.support.process import ROOT
 
@@ -42,8 +42,9 @@ def count() -> None: ...
 def test_an_end_that_is_stored_after_a_run_keeps_no_request(state: str) -> None:
     """If a receiver of `task_postrun` stores the exception, a worker would grow with every job."""
     sink = Sink(emit=lambda _: None, drop=pytest.fail, connection_id="", is_ignored=lambda _: False, redact=None)
-    task_process = TaskProcess(sink, MissingVerdicts(sink, ReportedVerdicts()), RunNames())
-    progress = Progress(sink, task_process)
+    recorder = Recorder(sink)
+    task_process = TaskProcess(sink, recorder, RunNames(), MissingVerdicts(sink, recorder))
+    progress = Progress(sink, recorder)
     request = Context(id="job", is_eager=True)
     request_ref = ref(request)
     count.request_stack.push(request)

@@ -8,7 +8,9 @@ from celery import Celery
 from celery.concurrency.prefork import TaskPool
 
 from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.hooks import Hooks
 from sluice_agent.signals.worker import WorkerProcess
+from sluice_agent.signals.worker_pool import WorkerPool
 
 CONNECTION = "6f1a4f0e-8f57-4f6e-9d53-0a5d2f0b6c11"
 
@@ -19,8 +21,7 @@ def test_a_heartbeat_after_the_pool_has_stopped() -> None:
     sink = Sink(
         emit=lambda _: None, drop=dropped.append, connection_id=CONNECTION, is_ignored=lambda _: False, redact=None
     )
-    noop = lambda *_: None  # noqa: E731 - in place of every callback
-    worker = WorkerProcess(sink, 5.0, noop, noop, noop, noop, noop, dict)
+    worker = WorkerProcess(sink, WorkerPool(), lambda: None, Hooks(), 5.0)
     pool = TaskPool(3)
     pool._pool = SimpleNamespace(_processes=3)
     worker._consumer = SimpleNamespace(pool=pool, app=Celery("app", set_as_current=False), hostname="one@host")

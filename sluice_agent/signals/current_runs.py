@@ -1,0 +1,87 @@
+"""The runs that this process executes now, by the request that Celery has made for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from weakref import WeakKeyDictionary, ref
+
+from celery import Task
+from celery.app.task import Context
+
+from sluice_agent.signals.run import Run
+
+_by_request: dict[ref[Context], Run | dict[str, str]] = {}
+"""The `Run` of each request that is executed here, or before it begins the agent header; no task can see it.
+
+The entry is removed when the request is freed: that calls the dictionary's own `pop`, at half the cost of a
+`WeakKeyDictionary`, which calls back into Python.
+"""
+
+_batches: WeakKeyDictionary[Context, dict[str, Run]] = WeakKeyDictionary()
+"""The runs of each request that executes several jobs, by job id."""
+
+
+def keep_agent_header(request: Context, agent_header: dict[str, str]) -> None:
+    """Store the agent header of `request`, which is about to be executed here."""
+    _by_request[ref(request, _by_request.pop)] = agent_header
+
+
+def begin_run(request: Context, run: Run) -> None:
+    """Make `run` the current run of `request`."""
+    key = ref(request)
+    _by_request[key if key in _by_request else ref(request, _by_request.pop)] = run
+
+
+def current_agent_header(task: Task | None) -> Mapping[str, str]:
+    """Return the agent header of the request that `task` executes here; empty if it has none."""
+    return {} if task is None else agent_header_of(task.request)
+
+
+def agent_header_of(request: Context) -> Mapping[str, str]:
+    """Return the agent header of `request`, which is executed here; empty if it has none."""
+    entry = _by_request.get(ref(request))
+    return entry.agent_header if isinstance(entry, Run) else entry or {}
+
+
+def run_of(request: Context) -> Run | None:
+    """Return the run of `request`; None if it has not begun, or is a batch."""
+    entry = _by_request.get(ref(request))
+    return entry if isinstance(entry, Run) else None
+
+
+def begin_batch(request: Context, runs: dict[str, Run]) -> None:
+    """Store the `runs`, by job id, of `request`, which executes several jobs."""
+    _batches[request] = runs
+
+
+def current_batch(request: Context) -> dict[str, Run]:
+    """Return the runs of `request`, by job id."""
+    return _batches.get(request, {})
+
+
+def end_batch(request: Context) -> None:
+    """Remove the runs of `request`, which have ended with it."""
+    _batches.pop(request, None)
+
+
+def current_run(task: Task | None, external_id: object = None) -> Run | None:
+    """Return the run that `task` executes now, if `external_id` is that of its job, or None."""
+    if task is None:
+        return None
+    run = _by_request.get(ref(task.request))
+    if not isinstance(run, Run):
+        return current_batch(task.request).get(str(external_id)) if _batches else None
+    if external_id is not None and run.events.facts.external_id != str(external_id):
+        return None
+    return run
+
+
+def unstored_run(external_id: object, raised: BaseException) -> Run | None:
+    """Return the run of this job that succeeded here, and whose result can't be stored because of `raised`.
+
+    Celery then announces a failure, when the request is current no more. The job's id alone could match another run.
+    """
+    for run in _by_request.copy().values():
+        if isinstance(run, Run) and run.unstored_by == id(raised) and run.events.facts.external_id == str(external_id):
+            return run
+    return None

@@ -1,0 +1,50 @@
+"""The memory of what is reported: of verdicts, and on exceptions."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from sluice_agent.lifecycle.encoding import JobFacts
+from sluice_agent.model import JobState
+from sluice_agent.signals.reported import ReportedVerdicts, is_marked, mark_exception
+
+
+class EveryAttributeError(Exception):
+    """An error as some API clients have it: every attribute exists."""
+
+    def __getattr__(self, name: str) -> Any:
+        return name
+
+
+def test_only_a_marked_exception_counts_as_reported() -> None:
+    """Without it no process reports the failures of a client whose errors have every attribute."""
+    error = EveryAttributeError()
+    assert not is_marked(error)
+    mark_exception(error)
+    assert is_marked(error)
+
+
+def test_the_mark_reaches_the_main_process() -> None:
+    """A pool process sends it the exception by pickle: without the mark its failure is reported twice."""
+    error = ConnectionError("the result backend is away")
+    mark_exception(error)
+    assert is_marked(pickle.loads(pickle.dumps(error)))
+
+
+def test_the_memory_of_verdicts_is_bounded() -> None:
+    """A worker that runs for a year would grow with every failed job."""
+    verdicts = ReportedVerdicts(capacity=2)
+    jobs = [JobFacts(str(number), "observed.task") for number in range(3)]
+    for facts in (jobs[0], jobs[1], jobs[0], jobs[2]):
+        verdicts.add(facts, JobState.FAILED)
+    assert [verdicts.is_reported(facts, JobState.FAILED) for facts in jobs] == [True, False, True]
+
+
+def test_an_end_that_every_job_has_is_no_verdict() -> None:
+    """What Celery announces of a job that has completed, such as its revocation, would never be reported."""
+    verdicts, facts = ReportedVerdicts(), JobFacts("job", "observed.task")
+    verdicts.add(facts, JobState.COMPLETED)
+    assert not verdicts.has_verdict(facts)
+    verdicts.add(facts, JobState.QUEUED)
+    assert verdicts.has_verdict(facts)
