@@ -33,11 +33,19 @@ _KILLED_GREENLET = "GreenletExit"  # the error of a run whose greenlet is killed
 class ColdShutdown:
     """Reporter of `cancelled` for a job that will not run again, and of `queued` for one that returns to its queue."""
 
-    def __init__(self, sink: Sink, report: Report, missing_verdicts: MissingVerdicts, pool: WorkerPool) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        report: Report,
+        missing_verdicts: MissingVerdicts,
+        pool: WorkerPool,
+        pool_stop_timeout: float = _POOL_STOP_TIMEOUT,
+    ) -> None:
         self._sink = sink
         self._report = report
         self._missing_verdicts = missing_verdicts
         self._pool = pool
+        self._pool_stop_timeout = pool_stop_timeout
         self._cancelled_in_pool: dict[Request, tuple[ApplyResult, Transition]] = {}
         self._on_pool_stop_timeout = guarded(sink, self._report_dead_processes)
 
@@ -93,7 +101,7 @@ class ColdShutdown:
         # Else it is a greenlet in a cold shutdown: Celery kills it, then acknowledges its job, see `MissingVerdicts`.
 
     def _start_timer(self) -> None:
-        timer = threading.Timer(_POOL_STOP_TIMEOUT, self._on_pool_stop_timeout)
+        timer = threading.Timer(self._pool_stop_timeout, self._on_pool_stop_timeout)
         timer.daemon = True
         timer.start()
 

@@ -36,8 +36,9 @@ class StoppedRun:
 class MissingVerdicts:
     """Runs that may get no verdict, in the process that would receive it."""
 
-    def __init__(self, sink: Sink, recorder: Recorder) -> None:
+    def __init__(self, sink: Sink, recorder: Recorder, timeout: float = _VERDICT_TIMEOUT) -> None:
         self._recorder = recorder
+        self._timeout = timeout
         self._waiting: list[StoppedRun] = []
         self._lock = threading.RLock()  # re-entrant: a worker may be stopped from an OS signal handler
         self._is_timer_set = False
@@ -77,15 +78,15 @@ class MissingVerdicts:
         self._start_timer()
 
     def _start_timer(self) -> None:
-        timer = threading.Timer(_VERDICT_TIMEOUT, self._on_timer)
+        timer = threading.Timer(self._timeout, self._on_timer)
         timer.daemon = True
         timer.start()
 
     def _report_overdue(self) -> None:
-        now = time.monotonic()
+        stopped_until = time.monotonic() - self._timeout
         with self._lock:
-            overdue = [stopped for stopped in self._waiting if now - stopped.stopped_monotonic >= _VERDICT_TIMEOUT]
-            self._waiting = [stopped for stopped in self._waiting if now - stopped.stopped_monotonic < _VERDICT_TIMEOUT]
+            overdue = [stopped for stopped in self._waiting if stopped.stopped_monotonic <= stopped_until]
+            self._waiting = [stopped for stopped in self._waiting if stopped.stopped_monotonic > stopped_until]
             self._is_timer_set = bool(self._waiting)
         if self._is_timer_set:
             self._start_timer()

@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from billiard.pool import ApplyResult
 from celery import Celery, Task
+from celery._state import pop_current_task, push_current_task
 from celery.app.task import Context
+from celery.backends.base import Backend
+from celery.concurrency.base import BasePool
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.message import Message
@@ -30,6 +34,38 @@ WORKER = "w@h"
 STARTED, _STARTED_NS = "2026-02-27T10:00:00.000000Z", 1_772_186_400_000_000_000
 
 app = Celery("observed", broker="memory://", backend="cache+memory://", set_as_current=False)
+
+
+class AwayBackend(Backend):
+    """A result backend that is unreachable."""
+
+    def _store_result(self, *_: Any, **__: Any) -> Any:
+        raise ConnectionError("the result backend is away")
+
+
+away_app = Celery("away", broker="memory://", set_as_current=False, backend=f"{__name__}:AwayBackend")
+
+
+@away_app.task(name="away.task")
+def away_task() -> None: ...
+
+
+class ProcessPool(BasePool):
+    """A pool that executes nothing, and whose processes are those of others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.executed: list[tuple[Any, ...]] = []
+        self.results: list[ApplyResult] = []
+
+    def on_apply(self, _: Any, args: tuple[Any, ...], *__: Any, **___: Any) -> ApplyResult:
+        """Take a job, as billiard does."""
+        self.executed.append(args)
+        self.results.append(ApplyResult({}, None))
+        return self.results[-1]
+
+    def terminate_job(self, *_: Any) -> None:
+        """Do nothing."""
 
 
 @app.task(name="observed.task")
@@ -82,10 +118,10 @@ class Observed:
         TaskConsumer(strategy).create_task_handler()(received)
         return requests[0]
 
-    def receive(self, external_id: str = "job", of: Task = task, **headers: Any) -> Request:
+    def receive(self, external_id: str = "job", of: Task = task, **agent_header: str) -> Request:
         """Return the worker's request for a new message, held as it is once the worker has received it."""
-        request = request_for(message(external_id, of, **headers), of)
-        self.requests.keep(request)
+        request = request_for(message(external_id, of), of)
+        self.requests.keep(request).update(agent_header)
         return request
 
 
@@ -106,7 +142,7 @@ def run(external_id: str = "job", **facts: Any) -> Run:
 
 def message(external_id: str = "job", of: Task = task, **headers: Any) -> Message:
     """Return the message of a job, as a broker's transport makes it."""
-    sent = app.amqp.as_task_v2(external_id, of.name)
+    sent = of.app.amqp.as_task_v2(external_id, of.name)
     return Message(
         body=json.dumps(sent.body),
         headers={**sent.headers, **headers},
@@ -119,7 +155,7 @@ def message(external_id: str = "job", of: Task = task, **headers: Any) -> Messag
 
 def request_for(received: Message, of: Task = task) -> Request:
     """Return the worker's request for a message."""
-    return Request(received, app=app, task=of, hostname=WORKER)
+    return Request(received, app=of.app, task=of, hostname=WORKER)
 
 
 @contextmanager
@@ -127,8 +163,10 @@ def executing(of: Task = task, external_id: str | None = "job", **fields: Any) -
     """Execute a request of a task in this process, as far as the task can know."""
     given = {"id": external_id, "hostname": WORKER, "retries": 0, "delivery_info": {"routing_key": "celery"}, **fields}
     context = Context(given)
+    push_current_task(of)
     of.request_stack.push(context)
     try:
         yield context
     finally:
         of.request_stack.pop()
+        pop_current_task()

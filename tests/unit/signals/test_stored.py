@@ -12,18 +12,10 @@ from typing import Any
 from weakref import ref
 
 import pytest
-from celery import Celery
-from celery.app.task import Context
 
-from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.signals.missing_verdicts import MissingVerdicts
-from sluice_agent.signals.progress import Progress
-from sluice_agent.signals.recorder import Recorder
-from sluice_agent.signals.run_names import RunNames
-from sluice_agent.signals.task_process import TaskProcess
+from sluice_agent.signals.current_runs import current_run
 from tests.support.process import ROOT
-
-app = Celery("stored", set_as_current=False)
+from tests.unit.signals.observed import Observed, executing, task
 
 
 class HoldingError(Exception):
@@ -34,29 +26,22 @@ class HoldingError(Exception):
         self.request = request
 
 
-@app.task(name="stored.count")
-def count() -> None: ...
-
-
 @pytest.mark.parametrize("state", ["SUCCESS", "IGNORED"])
 def test_an_end_that_is_stored_after_a_run_keeps_no_request(state: str) -> None:
     """If a receiver of `task_postrun` stores the exception, a worker would grow with every job."""
-    sink = Sink(emit=lambda _: None, drop=pytest.fail, connection_id="", is_ignored=lambda _: False, redact=None)
-    recorder = Recorder(sink)
-    task_process = TaskProcess(sink, recorder, RunNames(), MissingVerdicts(sink, recorder))
-    progress = Progress(sink, recorder)
-    request = Context(id="job", is_eager=True)
-    request_ref = ref(request)
-    count.request_stack.push(request)
-    try:
-        task_process.prerun(task=count)
-        task_process.postrun(task=count, state=state)
-        progress._state_updated(count, {"state": "FAILURE", "meta": HoldingError(request)})
-    finally:
-        count.request_stack.pop()
+    observed = Observed()
+    request_ref: list[Any] = []
+    with executing(is_eager=True) as request:
+        request_ref.append(ref(request))
+        observed.task_process.prerun(task=task)
+        run = current_run(task)
+        assert run is not None
+        observed.task_process.postrun(task=task, state=state)
+        observed.recorder.record_stored_state(run, "FAILURE", HoldingError(request))
+    del run
     del request
     gc.collect()
-    assert request_ref() is None
+    assert request_ref[0]() is None
 
 
 STORES = """

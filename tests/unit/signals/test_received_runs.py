@@ -1,0 +1,60 @@
+"""The run that a worker's main process announces an end of."""
+
+from __future__ import annotations
+
+import time
+
+from sluice_agent.signals.header import CREATED_AT, HEADER, RUN
+from tests.unit.signals.observed import STARTED, WORKER, Observed, executing, message, task
+
+
+def test_a_run_has_the_facts_of_its_request_and_message() -> None:
+    """The end of a lost job would not show which queue and worker it was in, or not belong to its start."""
+    observed = Observed()
+    header = {HEADER: {CREATED_AT: STARTED}}
+    request = observed.handle(
+        message(retries=2, **header), lambda made: observed.requests.keep(made).update({RUN: "r"})
+    )
+    of_request = observed.runs.of_request(request)
+    of_context = observed.runs.of_context(task, request._context)
+    assert of_request is not None
+    assert of_context is not None
+    facts = of_request.events.facts
+    assert (facts.external_id, facts.name, facts.queue, facts.worker_id) == ("job", task.name, "celery", WORKER)
+    assert (facts.attempt, facts.created_at, facts.run_name) == (3, STARTED, "r")
+    assert facts == of_context.events.facts
+
+
+def test_a_run_that_has_begun_has_its_start() -> None:
+    """A job that was killed would have no start, and no runtime."""
+    observed = Observed()
+    request = observed.receive()
+    waiting = observed.runs.of_request(request)
+    request.on_accepted(1, time.monotonic())
+    begun = observed.runs.of_request(request)
+    assert waiting is not None
+    assert begun is not None
+    assert (waiting.started is None, begun.started is None) == (True, False)
+    assert str(begun.started) <= begun.ended
+
+
+def test_a_job_is_found_by_its_current_request_and_then_by_the_one_that_is_held() -> None:
+    """A failure that names only the job's id would be reported for no job."""
+    observed = Observed()
+    request = observed.receive("held")
+    held = observed.runs.of_job(task, "held")
+    with executing(external_id="current"):
+        current = observed.runs.of_job(task, "current")
+    assert held is not None
+    assert current is not None
+    assert [run.events.facts.external_id for run in (held, current)] == [request.id, "current"]
+    assert observed.runs.of_job(task, "unknown") is None
+
+
+def test_an_ignored_task_has_no_run() -> None:
+    """A user who ignores a task would see the ends of its jobs."""
+    observed = Observed(ignored=task.name)
+    request = observed.receive()
+    assert observed.runs.of_request(request) is None
+    assert observed.runs.of_context(task, request._context) is None
+    assert observed.runs.of_job(task, "job") is None
