@@ -26,10 +26,10 @@ class Hook:
         self.agent_header: dict[str, str] | None = {"createdAt": "now"}
         self.app = Celery("published", broker="memory://", set_as_current=False)
         self.task = self.app.task(name="published.task")(do_nothing)
-        patch_publishing(Observed().sink, self._announce, self._fail)
+        patch_publishing(Observed().sink, self._announce)
 
     def _announce(self, publication: Publication, exchange: str, routing_key: str) -> None:
-        publication.is_announced = True
+        publication.on_failure = self._fail
         publication.agent_header = self.agent_header
         self.announced.append((publication.name, exchange, routing_key))
 
