@@ -19,7 +19,7 @@ from kombu import Connection
 
 from sluice_agent.log import logger, warn_limited
 from sluice_agent.monitor.broker.connection import skip_dead_sentinels
-from sluice_agent.monitor.tracker.tracked_worker import TrackedWorker
+from sluice_agent.monitor.tracker.worker_store import TrackedWorker
 
 INSPECT_COMMANDS = ("stats", "active_queues", "registered", "active", "reserved", "scheduled")
 ENABLE = "enable_events"

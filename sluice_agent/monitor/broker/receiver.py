@@ -305,8 +305,8 @@ class Receiver:
             return
         if self._control_client.enables_events and (due := self._enable_backoff.due(self._tracker.workers(), now)):
             self._control_client.enable(due)
-        workers = self._inspection.without_reply(self._tracker.due_for_inspection())
-        if self._tracker.due_for_discovery():
+        workers = self._inspection.without_reply(self._tracker.take_due_inspections())
+        if self._tracker.take_due_discovery():
             self._control_client.discover()
         elif workers:
             self._control_client.inspect(workers)

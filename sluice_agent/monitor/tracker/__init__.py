@@ -13,16 +13,19 @@ from typing import Any
 
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.log import logger, warn_limited
+from sluice_agent.monitor.tracker.agent_discovery import AgentDiscovery
 from sluice_agent.monitor.tracker.bindings import Bindings
 from sluice_agent.monitor.tracker.control_replies import ControlReplies
-from sluice_agent.monitor.tracker.job_reporter import JobReporter
+from sluice_agent.monitor.tracker.inspections import Inspections
 from sluice_agent.monitor.tracker.missing_jobs import MISSING_SECONDS, MissingJobs
-from sluice_agent.monitor.tracker.parsing import external_id_of, get_text
+from sluice_agent.monitor.tracker.publications import Publications
+from sluice_agent.monitor.tracker.recorder import Recorder
+from sluice_agent.monitor.tracker.registered_tasks import RegisteredTasks
 from sluice_agent.monitor.tracker.task_events import TaskEvents
-from sluice_agent.monitor.tracker.task_store import Run
+from sluice_agent.monitor.tracker.task_store import TaskStore
 from sluice_agent.monitor.tracker.timers import Timers
-from sluice_agent.monitor.tracker.tracked_worker import TrackedWorker
 from sluice_agent.monitor.tracker.worker_events import WorkerEvents
+from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 
 _OTHER = "other"  # counts the events of types that are not Celery's own
 
@@ -47,38 +50,51 @@ class Tracker:
         missing_seconds: float = MISSING_SECONDS,
     ) -> None:
         self._sink = sink
-        self._timers = Timers()
+        self._timers = timers = Timers()
+        self._bindings = bindings = Bindings()
+        registered_tasks = RegisteredTasks()
+        agent_discovery = AgentDiscovery(sink, timers, agent_seconds)
+        self._workers = workers = WorkerStore(timers, agent_discovery.on_new)
+        self._inspections = inspections = Inspections(workers, timers)
+        self._recorder = recorder = Recorder(sink, workers)
+        self._tasks = tasks = TaskStore(remember, recorder.forget)
+        self._task_events = TaskEvents(
+            sink=sink,
+            recorder=recorder,
+            publications=Publications(sink=sink, recorder=recorder, workers=workers, bindings=bindings, timers=timers),
+            tasks=tasks,
+            workers=workers,
+            registered_tasks=registered_tasks,
+            timers=timers,
+        )
         self._worker_events = WorkerEvents(
             sink=sink,
-            timers=self._timers,
+            recorder=recorder,
+            tasks=tasks,
+            workers=workers,
+            agent_discovery=agent_discovery,
+            inspections=inspections,
+            timers=timers,
             heartbeat_interval=heartbeat_interval,
-            on_lost_run=self._report_lost_run,
-            agent_seconds=agent_seconds,
-        )
-        self._bindings = Bindings()
-        reporter = JobReporter(sink, self._worker_events.emit_for)
-        self._task_events = TaskEvents(
-            connection_id=sink.connection_id,
-            reporter=reporter,
-            remember=remember,
-            bindings=self._bindings,
-            workers=self._worker_events,
-            timers=self._timers,
         )
         self._missing_jobs = MissingJobs(
-            store=self._task_events.store,
-            workers=self._worker_events,
-            reporter=reporter,
-            timers=self._timers,
+            recorder=recorder,
+            tasks=tasks,
+            workers=workers,
+            inspections=inspections,
+            timers=timers,
             seconds=missing_seconds,
         )
         self._control_replies = ControlReplies(
-            task_events=self._task_events,
-            workers=self._worker_events,
-            reporter=reporter,
-            bindings=self._bindings,
-            timers=self._timers,
+            recorder=recorder,
+            tasks=tasks,
+            workers=workers,
+            worker_events=self._worker_events,
+            agent_discovery=agent_discovery,
+            registered_tasks=registered_tasks,
             missing_jobs=self._missing_jobs,
+            bindings=bindings,
+            timers=timers,
         )
         self.event_counts: Counter[str] = Counter()
         """Number of events received, by type."""
@@ -87,20 +103,14 @@ class Tracker:
         """Process one event as it came off the wire. Never raise: an event that can't be processed is counted."""
         try:
             kind = event["type"]
-            handle_task = self._task_events.handlers.get(kind)
-            if handle_task is not None:
+            if kind in self._task_events.kinds:
                 self.event_counts[kind] += 1
-                external_id = external_id_of(event.get("uuid"))
-                if external_id is None:
-                    raise ValueError("it names no job")  # noqa: TRY301 - counted here
-                handle_task(external_id, event)
-                return
-            handle_worker = self._worker_events.handlers.get(kind)
-            self.event_counts[kind if handle_worker else _OTHER] += 1
-            if handle_worker is not None:
-                if get_text(event, "hostname") is None:
-                    raise ValueError("it names no worker")  # noqa: TRY301 - counted here
-                handle_worker(self._worker_events.touch(event), event)
+                self._task_events.take(kind, event)
+            elif kind in self._worker_events.handlers:
+                self.event_counts[kind] += 1
+                self._worker_events.take(kind, event)
+            else:
+                self.event_counts[_OTHER] += 1
         except Exception as error:  # noqa: BLE001 - any client of the broker may send events
             self._drop_malformed(error)
 
@@ -123,7 +133,7 @@ class Tracker:
         try:
             self._timers.run_due(now)
             self._worker_events.tick(now)
-            self._missing_jobs.check()
+            self._missing_jobs.check(is_standby=self._worker_events.is_standby)
         except Exception as error:  # noqa: BLE001 - the next call may succeed
             self._drop_malformed(error)
 
@@ -170,36 +180,34 @@ class Tracker:
     def on_takeover(self, now: float) -> None:
         """Take over from another monitor: it has received the events before, with the ends of our unconfirmed runs."""
         self._worker_events.on_takeover(now)
-        self._task_events.forget_unconfirmed()
+        for task in self._tasks:
+            self._recorder.forget_unconfirmed(task)
 
-    def due_for_inspection(self) -> list[str]:
-        """Return the workers to inspect now: new ones, those that have returned, and all after a gap."""
-        return self._worker_events.due_for_inspection()
+    def take_due_inspections(self) -> list[str]:
+        """Return the workers to inspect now, once: new ones, those that have returned, and all after a gap."""
+        return self._inspections.take_due()
 
-    def due_for_discovery(self) -> bool:
-        """Return whether to inspect unknown workers too, as was requested since the last call."""
-        return self._worker_events.due_for_discovery()
+    def take_due_discovery(self) -> bool:
+        """Return whether to inspect unknown workers too, once for a request: a worker may send no events at all."""
+        return self._inspections.take_discovery()
 
     @property
     def remembered(self) -> int:
         """Number of tasks that are remembered."""
-        return len(self._task_events.store)
+        return len(self._tasks)
 
     @property
     def known_workers(self) -> int:
         """Number of worker processes that are known, including those that have gone a short while ago."""
-        return len(self._worker_events)
+        return len(self._workers)
 
     def workers(self) -> Mapping[str, TrackedWorker]:
         """Return the workers that are online, by name."""
-        return self._worker_events.online()
+        return self._workers.online()
 
     def queues(self) -> set[str]:
         """Return the queues that workers consume, or that tasks were seen in."""
         return set(self._bindings.names)
-
-    def _report_lost_run(self, external_id: str, run: Run, at: float, reason: str) -> None:
-        self._task_events.report_lost_run(external_id, run, at, reason)
 
     def _drop_malformed(self, error: Exception) -> None:
         self._sink.drop("malformed_event")

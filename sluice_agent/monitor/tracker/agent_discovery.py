@@ -5,28 +5,33 @@ An agent marks its worker's own events and the reply to `inspect stats`, while i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from sluice_agent.lifecycle import agent_fields
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.monitor.tracker.parsing import Event
 from sluice_agent.monitor.tracker.timers import Timers
-from sluice_agent.monitor.tracker.tracked_worker import TrackedWorker
+from sluice_agent.monitor.tracker.worker_store import TrackedWorker
 
 _MAX_UNDECIDED = 10_000  # events of one worker: 5 MB
 
 
 class AgentDiscovery:
-    """Learns which workers have an agent for the sink's connection.
+    """Learns which workers have an agent for the sink's connection, and sets where events of their jobs go.
 
     While that is not known of a worker, its events are held for `agent_seconds`; 0: they are emitted at once.
     """
 
-    def __init__(self, *, sink: Sink, timers: Timers, agent_seconds: float) -> None:
+    def __init__(self, sink: Sink, timers: Timers, agent_seconds: float) -> None:
         self._sink = sink
         self._timers = timers
         self._agent_seconds = agent_seconds
+
+    def on_new(self, worker: TrackedWorker) -> None:
+        """Hold the events of a new worker's jobs."""
+        worker.emit = partial(self._hold, worker) if self._agent_seconds else self._sink.emit
 
     def learn_event(self, worker: TrackedWorker, event: Event) -> None:
         """Learn from one of the worker's own events."""
@@ -43,14 +48,8 @@ class AgentDiscovery:
             # Else its events have shown an agent, one that does not mark replies.
             self._learn(worker, reports=False)
 
-    def emit_for(self, worker: TrackedWorker) -> Callable[[bytes], None] | None:
-        """Return the sink for events of this worker's jobs; None where its agent emits them."""
-        if worker.has_agent is False or (worker.has_agent is None and not self._agent_seconds):
-            return self._sink.emit
-        return None if worker.has_agent else lambda line: self._hold(worker, line)
-
     def _learn(self, worker: TrackedWorker, *, reports: bool) -> None:
-        worker.has_agent = reports
+        worker.has_agent, worker.emit = reports, None if reports else self._sink.emit
         undecided, worker.undecided = worker.undecided, []
         if not reports:
             for line in undecided:
@@ -64,7 +63,7 @@ class AgentDiscovery:
                 self._learn(worker, reports=False)
 
         if not worker.undecided:
-            self._timers.call(self._agent_seconds, decide, is_fact=True)
+            self._timers.report_after(self._agent_seconds, decide)
         worker.undecided.append(line)
         if len(worker.undecided) >= _MAX_UNDECIDED:
             decide()

@@ -35,8 +35,8 @@ class Bindings:
             self._queue_by_route.clear()
         return name
 
-    def queue_of(self, delivery: Mapping[str, Any]) -> str | None:
-        """Return the queue that an event's or inspect reply's delivery was routed to, else the one that it names."""
+    def learn_queue_of(self, delivery: Mapping[str, Any]) -> str | None:
+        """Record and return the queue that an event's or reply's delivery was routed to, else the one that it names."""
         exchange, routing_key = delivery.get("exchange"), get_text(delivery, "routing_key")
         if not isinstance(exchange, str) or routing_key is None:
             return self._remembered(get_text(delivery, "queue"))
@@ -45,7 +45,7 @@ class Bindings:
         return self._routed_to(exchange, routing_key) or self._remembered(get_text(delivery, "queue"))
 
     def is_sure_of(self, delivery: Mapping[str, Any]) -> bool:
-        """Return whether `queue_of` is where the broker put the message, and not only what its producer names."""
+        """Return whether `learn_queue_of` is where the broker put the message, and not only what its producer names."""
         exchange, routing_key = delivery.get("exchange"), get_text(delivery, "routing_key")
         if not isinstance(exchange, str) or routing_key is None:
             return False

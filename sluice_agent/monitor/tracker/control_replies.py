@@ -8,22 +8,21 @@ from sys import intern
 from typing import Any
 
 from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.encoding import pool_name
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso
-from sluice_agent.model import JobState
+from sluice_agent.monitor.tracker.agent_discovery import AgentDiscovery
 from sluice_agent.monitor.tracker.bindings import Bindings
-from sluice_agent.monitor.tracker.job_reporter import JobReporter
 from sluice_agent.monitor.tracker.missing_jobs import MissingJobs
 from sluice_agent.monitor.tracker.parsing import as_count, as_time, external_id_of, get_text
-from sluice_agent.monitor.tracker.task_events import TaskEvents
-from sluice_agent.monitor.tracker.task_store import PendingPublication, Run, Task
+from sluice_agent.monitor.tracker.recorder import Recorder
+from sluice_agent.monitor.tracker.registered_tasks import RegisteredTasks
+from sluice_agent.monitor.tracker.task_store import Publication, Run, Task, TaskStore, message_version
 from sluice_agent.monitor.tracker.timers import Timers
-from sluice_agent.monitor.tracker.tracked_worker import TrackedWorker
 from sluice_agent.monitor.tracker.worker_events import WorkerEvents
+from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 
 _EVENT_SECONDS = 5.0  # in which an event, which has more detail, may arrive of a task in a reply
-_MAX_NAMES = 10_000  # of tasks: a cluster with more does not exist
 _LAST_COMMAND = "scheduled"  # of those whose replies list a worker's tasks
-_ACKS_LATE = {"[acks_late=True]": True, "[acks_late=False]": False}
 
 
 class ControlReplies:
@@ -32,29 +31,33 @@ class ControlReplies:
     def __init__(
         self,
         *,
-        task_events: TaskEvents,
-        workers: WorkerEvents,
-        reporter: JobReporter,
+        recorder: Recorder,
+        tasks: TaskStore,
+        workers: WorkerStore,
+        worker_events: WorkerEvents,
+        agent_discovery: AgentDiscovery,
+        registered_tasks: RegisteredTasks,
+        missing_jobs: MissingJobs,
         bindings: Bindings,
         timers: Timers,
-        missing_jobs: MissingJobs,
     ) -> None:
-        self._task_events = task_events
-        self._worker_events = workers
-        self._reporter = reporter
+        self._recorder = recorder
+        self._tasks = tasks
+        self._workers = workers
+        self._worker_events = worker_events
+        self._agent_discovery = agent_discovery
+        self._registered_tasks = registered_tasks
+        self._missing_jobs = missing_jobs
         self._bindings = bindings
         self._timers = timers
-        self._missing_jobs = missing_jobs
 
     def on_reply(self, hostname: str, command: str, reply: Any) -> None:
         """Process a reply of the worker `hostname`: `command` is one of INSPECT_COMMANDS."""
         if command == "stats":
             if isinstance(reply, Mapping):
-                self._worker_events.learn_stats(
-                    self._worker_events.touch({"hostname": hostname, "pid": reply.get("pid")}), reply
-                )
+                self._learn_stats(self._workers.touch({"hostname": hostname, "pid": reply.get("pid")}), reply)
             return
-        worker = self._worker_events.named(hostname)
+        worker = self._workers.named(hostname)
         if worker is None or not isinstance(reply, list):
             return
         if command == "active_queues":
@@ -64,7 +67,7 @@ class ControlReplies:
         if command == "registered":
             for entry in reply:
                 if isinstance(entry, str):
-                    self._learn_acks_late(entry)
+                    self._registered_tasks.learn(entry)
             return
         self._learn_tasks(worker, command, [entry for entry in reply if isinstance(entry, Mapping)])
 
@@ -83,35 +86,35 @@ class ControlReplies:
         elif command == _LAST_COMMAND:
             worker.replied_at = self._timers.now
 
-    def _learn_acks_late(self, entry: str) -> None:
-        """Learn from a registered task, such as ``"app.add [acks_late=True]"``."""
-        name, _, attributes = entry.partition(" ")
-        acks_late = _ACKS_LATE.get(attributes)
-        if acks_late is not None and (
-            name in self._task_events.acks_late or len(self._task_events.acks_late) < _MAX_NAMES
-        ):
-            self._task_events.acks_late[intern(name)] = acks_late
+    def _learn_stats(self, worker: TrackedWorker, reply: Mapping[str, Any]) -> None:
+        pool = reply.get("pool")
+        if isinstance(pool, Mapping):
+            module = (get_text(pool, "implementation") or "").partition(":")[0]
+            worker.pool = intern(pool_name(module)) or None
+            worker.concurrency = as_count(pool.get("max-concurrency"))
+        self._agent_discovery.learn_reply(worker, reply)
 
     def _learn_task(
         self, worker: TrackedWorker, external_id: str, request: Mapping[str, Any], *, is_active: bool, eta: str | None
     ) -> None:
-        task = self._task_events.store.get_or_create(external_id)
+        task = self._tasks.get_or_create(external_id)
         delivery = request.get("delivery_info")
         delivery = delivery if isinstance(delivery, Mapping) else {}
-        task.name = task.name or intern(get_text(request, "name") or "")
-        task.queue = task.queue or self._bindings.queue_of(delivery) or worker.only_queue
-        task.is_queue_certain = task.is_queue_certain or self._bindings.is_sure_of(delivery)
-        task.eta = task.eta or eta
-        task.priority = as_count(delivery.get("priority")) if task.priority is None else task.priority
+        task.fill_in(
+            name=get_text(request, "name"),
+            queue=task.queue or self._bindings.learn_queue_of(delivery) or worker.only_queue,
+            is_queue_certain=self._bindings.is_sure_of(delivery),
+            eta=eta,
+            priority=as_count(delivery.get("priority")),
+        )
         runs = task.runs_of(worker.process)
         if runs:
             run = runs[-1]
         else:
             run = task.add_run(worker.process, redelivered=delivery.get("redelivered") is True)
             run.is_unconfirmed = True
-            at = self._timers.now
-            report = partial(self._report_unconfirmed, external_id, task, run, worker, at)
-            self._timers.call(_EVENT_SECONDS, report)
+            report = partial(self._report_unconfirmed, task, run, worker, self._timers.now)
+            self._timers.infer_after(_EVENT_SECONDS, report)
         if not is_active:
             return
         started = as_time(request.get("time_start"), self._timers.now)
@@ -119,20 +122,18 @@ class ControlReplies:
             if started is not None and started >= (run.received or 0.0):  # else the previous attempt runs
                 run.started = started
                 if run.is_unconfirmed:  # its worker had it before, and no event has reported its start
-                    report = partial(self._report_unconfirmed, external_id, task, run, worker, started)
-                    self._timers.call(_EVENT_SECONDS, report)
-        elif run.state in (JobState.ACTIVE, JobState.UNKNOWN):  # it was reported as active before: nothing is new
-            run.state = JobState.ACTIVE
-            worker.running[external_id] = run
+                    report = partial(self._report_unconfirmed, task, run, worker, started)
+                    self._timers.infer_after(_EVENT_SECONDS, report)
+        else:
+            self._recorder.resume(task, run, worker)
 
-    def _report_unconfirmed(self, external_id: str, task: Task, run: Run, worker: TrackedWorker, at: float) -> None:
+    def _report_unconfirmed(self, task: Task, run: Run, worker: TrackedWorker, at: float) -> None:
         """Report `run`, if no event has confirmed it by now: its events were sent before the monitor started."""
-        if not run.is_unconfirmed or run.state is not None or self._task_events.store.get(external_id) is not task:
+        if not run.is_unconfirmed or run.state is not None or self._tasks.get(task.external_id) is not task:
             return
         if run.started is not None:
-            self._task_events.start_run(external_id, task, run, worker, run.started)
+            self._recorder.record(task, run, transitions.STARTED, run.started)
         elif task.attempt == 1:
             transition = transitions.waiting(timestamp_from_iso(task.eta))
-            self._reporter.report_waiting(
-                external_id, task, PendingPublication(at, task.name, transition, 0, {}), worker.process
-            )
+            publication = Publication(message_version(0, 1), at, task.name, transition, {})
+            self._recorder.record_waiting(task, publication, worker)

@@ -9,21 +9,21 @@ from __future__ import annotations
 from math import inf
 
 from sluice_agent.model import JobState
-from sluice_agent.monitor.tracker.task_store import Run, Task
+from sluice_agent.monitor.tracker.task_store import MessageVersion, Run, Task
 
 MICROSECOND = 1e-6  # in seconds; the resolution of a timestamp
 _GAP = 4 * MICROSECOND  # leaves time for two more events of the previous run: that it is active, and its end
 _DECIMALS = 6  # of a second: times that are rounded to them keep their distance
 
 
-def date_of_waiting(task: Task, order: tuple[int, int], at: float) -> float:
-    """Return the date of waiting for the run of this `order`: after all runs before it, and before that run."""
-    latest = task.waiting_since if task.waiting_replacement >= 0 else task.previous_reported_at
+def date_of_waiting(task: Task, version: MessageVersion, at: float) -> float:
+    """Return the date of waiting for a run of this message: after all runs before it, and before that run."""
+    latest = task.waiting_since if task.is_wait_reported else task.previous_reported_at
     if task.last_run is None:
         return _after(latest, at, _GAP)
     runs = [run for run in task.runs if run.reported_at]
-    latest = max([latest, *(run.reported_at for run in runs if run.order < order)])
-    earliest = min((run.reported_started or run.reported_at for run in runs if run.order >= order), default=inf)
+    latest = max([latest, *(run.reported_at for run in runs if run.order < version)])
+    earliest = min((run.reported_started or run.reported_at for run in runs if run.order >= version), default=inf)
     return _before(earliest, _after(latest, at, _GAP))
 
 
@@ -32,8 +32,8 @@ def date_of_refusal(task: Task, at: float) -> float:
     return _after(task.reported_at, at)
 
 
-def date(task: Task, run: Run, state: JobState, at: float) -> float:
-    """Return and record the date of `state` of `run`; `at` is by its worker's clock.
+def record_date(task: Task, run: Run, state: JobState, at: float) -> float:
+    """Record the date of `state` of `run`, and return it; `at` is by its worker's clock.
 
     A run that is moved keeps its duration.
     """
@@ -78,10 +78,10 @@ def record_agent_report(run: Run, state: JobState, at: float) -> None:
 
 def _reported_before(task: Task, run: Run) -> float:
     """Return the latest date reported of `run` and of what comes before it; 0 if there is none."""
-    if task.waiting_order > run.order:
+    if task.waiting_version > run.order:
         latest = task.created or 0.0
     else:
-        latest = task.waiting_since if task.waiting_replacement >= 0 else task.previous_reported_at
+        latest = task.waiting_since if task.is_wait_reported else task.previous_reported_at
     earlier_run: Run | None = run
     while earlier_run is not None:
         latest = max(latest, earlier_run.reported_at)
@@ -94,15 +94,16 @@ def _reported_after(task: Task, run: Run, *, same_attempt: bool) -> float:
 
     With `same_attempt`, another run of the same attempt counts: two may be under way at once.
     """
-    if task.last_run is run and task.pending is None and task.waiting_order <= run.order:
+    order = run.order
+    if task.last_run is run and task.pending is None and task.waiting_version <= order:
         return inf
-    if task.pending is not None and task.pending.order > run.order:
+    if task.pending is not None and task.pending.version > order:
         earliest = task.pending.at
     else:
-        earliest = task.waiting_since if task.waiting_order > run.order else inf
+        earliest = task.waiting_since if task.waiting_version > order else inf
     later_run = task.last_run
     while later_run is not None and later_run is not run:
-        if later_run.reported_at and (same_attempt or later_run.order > run.order):
+        if later_run.reported_at and (same_attempt or later_run.order > order):
             earliest = min(earliest, later_run.reported_started or later_run.reported_at)
         later_run = later_run.previous
     return earliest

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 from sluice_agent.lifecycle.routing import DELAYED
 from sluice_agent.lifecycle.timestamps import seconds_from_iso
-from sluice_agent.monitor.tracker.job_reporter import JobReporter
+from sluice_agent.monitor.tracker.inspections import Inspections
+from sluice_agent.monitor.tracker.recorder import Recorder
 from sluice_agent.monitor.tracker.task_store import Task, TaskStore
 from sluice_agent.monitor.tracker.timers import Timers
-from sluice_agent.monitor.tracker.worker_events import WorkerEvents
+from sluice_agent.monitor.tracker.worker_store import WorkerStore
 
 MISSING_SECONDS = 30.0
 """Time that a job may wait in an empty queue: a worker that sends events reports its receipt within seconds."""
@@ -30,13 +31,21 @@ class MissingJobs:
     """
 
     def __init__(
-        self, *, store: TaskStore, workers: WorkerEvents, reporter: JobReporter, timers: Timers, seconds: float
+        self,
+        *,
+        recorder: Recorder,
+        tasks: TaskStore,
+        workers: WorkerStore,
+        inspections: Inspections,
+        timers: Timers,
+        seconds: float,
     ) -> None:
-        self._seconds = seconds
-        self._store = store
-        self._worker_events = workers
-        self._reporter = reporter
+        self._recorder = recorder
+        self._tasks = tasks
+        self._workers = workers
+        self._inspections = inspections
         self._timers = timers
+        self._seconds = seconds
         self._checked_at = 0.0
         self._suspects: dict[str, Task] = {}
         self.queues: frozenset[str] = frozenset()
@@ -44,18 +53,20 @@ class MissingJobs:
         self._asked_at: float | None = None
         """The time at which the suspects' queues were seen empty, and workers were to be inspected."""
 
-    def check(self) -> None:
-        """Take the next step. To be called about once a second."""
+    def check(self, *, is_standby: bool) -> None:
+        """Take the next step. To be called about once a second.
+
+        On standby nothing is missing: another monitor receives the events of jobs.
+        """
         now = self._timers.now
         passed = now - self._checked_at
-        if self._worker_events.is_standby or not 0 <= passed < _CHECK_TIMEOUT:
-            # On standby, another monitor receives the events of jobs.
+        if is_standby or not 0 <= passed < _CHECK_TIMEOUT:
             self._suspects, self.queues = {}, frozenset()
         asked = self._asked_at
         if not self._suspects:
             if not 0 <= passed < self._seconds:
                 self._collect_suspects(now)
-        elif asked is not None and now - asked >= _LAST_EVENT_SECONDS and self._worker_events.have_replied(asked):
+        elif asked is not None and now - asked >= _LAST_EVENT_SECONDS and self._inspections.have_replied(asked):
             self._report_suspects()
 
     def on_queue_lengths(self, ready: Mapping[str, int]) -> None:
@@ -71,7 +82,7 @@ class MissingJobs:
             }
             if self._suspects:
                 self._asked_at = self._timers.now
-                self._worker_events.inspect_again()
+                self._inspections.request_all()
 
     def remove(self, external_id: str) -> None:
         """Remove a job from the suspects: a worker has it."""
@@ -80,20 +91,18 @@ class MissingJobs:
     def _collect_suspects(self, now: float) -> None:
         """Suspect all jobs that have waited for long in a queue from which no worker with an agent takes."""
         self._checked_at, self._asked_at = now, None
-        waiting = {
-            key: task for key, task in self._store if task.is_waiting and _waits_since(task) + self._seconds < now
-        }
-        queues = {task.queue for task in waiting.values() if task.queue}
-        self.queues = frozenset(queue for queue in queues if not self._worker_events.may_be_reported(queue))
-        self._suspects = {key: task for key, task in waiting.items() if task.queue in self.queues}
+        waiting = [task for task in self._tasks if task.is_waiting and _waits_since(task) + self._seconds < now]
+        queues = {task.queue for task in waiting if task.queue}
+        self.queues = frozenset(queue for queue in queues if not self._workers.may_be_reported(queue))
+        self._suspects = {task.external_id: task for task in waiting if task.queue in self.queues}
 
     def _report_suspects(self) -> None:
         suspects, self._suspects = self._suspects, {}
         for external_id, task in suspects.items():
-            is_reported = self._worker_events.may_be_reported(task.queue or "")  # by an agent that has answered since
-            if task.is_waiting and self._store.get(external_id) is task and not is_reported:
+            is_reported = self._workers.may_be_reported(task.queue or "")  # by an agent that has answered since
+            if task.is_waiting and self._tasks.get(external_id) is task and not is_reported:
                 reason = f"it has left its queue {task.queue}, and no worker has reported it"
-                self._reporter.report_missing(external_id, task, self._timers.now, reason)
+                self._recorder.record_missing(task, self._timers.now, reason)
 
 
 def _waits_since(task: Task) -> float:

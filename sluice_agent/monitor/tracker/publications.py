@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from sys import intern
 from typing import TYPE_CHECKING, Any
@@ -10,47 +10,43 @@ from typing import TYPE_CHECKING, Any
 from sluice_agent.lifecycle import agent_fields, transitions
 from sluice_agent.lifecycle.encoding import RunDetails
 from sluice_agent.lifecycle.identity import parent_of
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import seconds_from_iso, timestamp, timestamp_from_iso
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.monitor.tracker.bindings import Bindings
 from sluice_agent.monitor.tracker.event_dates import MICROSECOND
-from sluice_agent.monitor.tracker.job_reporter import JobReporter
 from sluice_agent.monitor.tracker.parsing import Event, attempt_of, event_time, get_text
-from sluice_agent.monitor.tracker.task_store import MessageVersion, PendingPublication, Task, message_version
+from sluice_agent.monitor.tracker.recorder import Recorder
+from sluice_agent.monitor.tracker.task_store import MessageVersion, Publication, Task, message_version
 from sluice_agent.monitor.tracker.timers import Timers
-from sluice_agent.monitor.tracker.tracked_worker import TrackedWorker
+from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _PUBLICATION_SECONDS = 1.0  # a worker may begin before the producer makes its event, so that event may arrive later
 _RECEIPT_SECONDS = 30.0  # in which a worker's agent may receive the task, and report that it has waited
+_NO_ARGUMENTS: Mapping[str, Any] = {}
 _KIND_MASK = 2**30 - 1  # an integer up to this takes 16 bytes less, and there may be one for every task
 
 
 class Publications:
     """Reports that a task waits: from its producer's event, which is held for a moment, else from the worker's.
 
-    The event is held longer if `is_reported`: if a worker with an agent, which reports receipts, takes from the queue.
+    The event is held longer if a worker with an agent, which reports receipts, takes from the queue.
     """
 
     def __init__(
-        self,
-        *,
-        connection_id: str,
-        reporter: JobReporter,
-        bindings: Bindings,
-        timers: Timers,
-        is_reported: Callable[[str | None], bool],
+        self, *, sink: Sink, recorder: Recorder, workers: WorkerStore, bindings: Bindings, timers: Timers
     ) -> None:
-        self._is_reported = is_reported
-        self._connection_id = connection_id
-        self._reporter = reporter
+        self._sink = sink
+        self._recorder = recorder
+        self._workers = workers
         self._bindings = bindings
         self._timers = timers
         self._producers_have_agents = False  # as marks in their events show
 
-    def on_published(self, external_id: str, task: Task, event: Event) -> None:
+    def on_published(self, task: Task, event: Event) -> None:
         """Handle the event that a producer has published the task, or its replacement."""
         at = event_time(event, self._timers.now)
         attempt = attempt_of(event)
@@ -63,38 +59,34 @@ class Publications:
             # A late event: the publication received before is this one's replacement, so `published_kind` stays.
             task.published = version
             task.created = min(task.created or at, at)
-            if task.pending is not None:
-                first, task.pending.replacement = task.pending.replacement, version.replacement
-                self._reporter.report_waiting(external_id, task, self._publication(task, event, at, first, attempt))
+            if (pending := task.pending) is not None:
+                first = message_version(pending.version.replacement, attempt)
+                pending.version = message_version(version.replacement, pending.version.attempt)
+                self._recorder.record_waiting(task, self._publication(task, event, at, first))
             return
         task.published, task.published_kind = version, kind
         is_first = _is_first(task, attempt, event, at)
         if attempt > 1 and not _is_from_outside(event):
             task.record_successor(version, at, get_text(event, "eta"))
-        task.queue = self._bindings.queue_of(event) or task.queue
+        task.queue = self._bindings.learn_queue_of(event) or task.queue
         task.is_queue_certain = self._bindings.is_sure_of(event)
-        if task.waiting_replacement < 0 and task.waiting_since:
+        if task.waiting_since and not task.is_wait_reported:
             # The event of a worker that has refused the task arrived before.
             at = min(at, task.waiting_since)
         if is_first and task.created is None:
             task.created = self._reported_creation(event) or at
-        task.attempt = max(task.attempt, attempt)
+        task.expect_attempt(attempt)
         if task.received is None:  # else its worker's event was used, and events of the previous attempt may follow
             _update_task(task, event)
-        if is_first and task.waiting_order < (version.replacement, attempt):
-            self._report_pending(external_id, task, at)
-            if event.get(agent_fields.AGENT) == self._connection_id:  # its producer's agent has reported that it waits
+        if is_first and task.waiting_version < version:
+            self._report_pending(task, at)
+            if self._is_from_agent(event):  # which has reported that it waits
                 self._producers_have_agents = True
-                task.waiting_replacement, task.waiting_attempt, task.waiting_since = version.replacement, attempt, at
-                return
-            task.pending = pending = self._publication(task, event, at, version.replacement, attempt)
-            report = partial(self._report_pending, external_id, task, at, pending)
-            if self._is_reported(task.queue):
-                self._timers.call(_RECEIPT_SECONDS, report)
+                task.record_wait(version, at)
             else:
-                self._timers.call(_PUBLICATION_SECONDS, report, is_fact=True)
+                self._hold(task, self._publication(task, event, at, version))
 
-    def on_received(self, external_id: str, task: Task, event: Event, worker: TrackedWorker, at: float) -> None:
+    def on_received(self, task: Task, event: Event, worker: TrackedWorker, at: float) -> None:
         """Handle the event that `worker` has received a message of the task."""
         attempt = attempt_of(event)
         is_first = _is_first(task, attempt, event, at)
@@ -104,78 +96,74 @@ class Publications:
         )
         if attempt > 1 and not _is_from_outside(event) and not task.has_published(version):
             task.record_successor(version, at, get_text(event, "eta"))
-        self._report_pending(external_id, task, at, worker=worker)
+        if task.pending is not None:
+            self._report_pending(task, at, worker=worker)
         _update_task(task, event)
         task.queue = task.queue or worker.only_queue
-        if not is_first or task.waiting_order >= (version.replacement, attempt):
+        if not is_first or task.waiting_version >= version:
             return
         # It was published to start later, even if its ETA has passed while it waited.
         transition = transitions.waiting(timestamp_from_iso(task.eta))
-        pending = PendingPublication(
-            at, task.name, transition, version.replacement, self._reporter.redacted_arguments(event), attempt
-        )
+        publication = Publication(version, at, task.name, transition, self._arguments(event))
         if self._producers_have_agents and task.published is None:
             # Its producer's event, with the mark of an agent, may follow.
-            report = partial(self._reporter.report_waiting, external_id, task, pending, worker.process)
-            self._timers.call(_PUBLICATION_SECONDS, report, is_fact=True)
+            report = partial(self._recorder.record_waiting, task, publication, worker)
+            self._timers.report_after(_PUBLICATION_SECONDS, report)
         else:
-            self._reporter.report_waiting(external_id, task, pending, worker.process)
+            self._recorder.record_waiting(task, publication, worker)
 
-    def flush_pending(self, external_id: str, task: Task, worker: TrackedWorker, at: float) -> None:
-        """Report the pending publication, if any, before an event of the worker that has received its message."""
-        if task.pending is not None and task.pending.replacement <= task.replacement:
-            self._report_pending(external_id, task, at, worker=worker)
+    def on_worker_event(self, task: Task, pending: Publication, worker: TrackedWorker, at: float) -> None:
+        """Report the `pending` publication before an event of the worker that has received its message."""
+        if pending.version.replacement <= task.replacement:
+            self._report_pending(task, at, worker=worker)
 
-    def report_refused(
-        self,
-        external_id: str,
-        task: Task,
-        worker: TrackedWorker,
-        transition: Transition,
-        at: float,
-        **details: Unpack[RunDetails],
+    def on_refused(
+        self, task: Task, worker: TrackedWorker, transition: Transition, at: float, **details: Unpack[RunDetails]
     ) -> None:
         """Report that `worker` has refused the task. If no event named the task before, its producer's may follow."""
 
         def report() -> None:
-            self._report_pending(external_id, task, at, worker=worker)
-            task.is_refused = True
-            self._reporter.report_refused(external_id, task, worker.process, transition, at, **details)
+            self._report_pending(task, at, worker=worker)
+            self._recorder.record_refused(task, worker, transition, at, **details)
 
-        if task.waiting_replacement < 0:
+        if not task.is_wait_reported:
             task.waiting_since = at - MICROSECOND
         if task.published is None and task.received is None:
-            self._timers.call(_PUBLICATION_SECONDS, report, is_fact=True)
+            self._timers.report_after(_PUBLICATION_SECONDS, report)
         else:
             report()
 
+    def _hold(self, task: Task, publication: Publication) -> None:
+        """Hold `publication`: a worker's event, or that of its agent, has more detail, and may follow."""
+        task.pending = publication
+        report = partial(self._report_pending, task, publication.at, publication)
+        if self._workers.is_reported(task.queue):
+            self._timers.infer_after(_RECEIPT_SECONDS, report)
+        else:
+            self._timers.report_after(_PUBLICATION_SECONDS, report)
+
+    def _is_from_agent(self, event: Event) -> bool:
+        """Return whether the producer of this event has an agent that reports to the same connection."""
+        return event.get(agent_fields.AGENT) == self._sink.connection_id
+
+    def _arguments(self, event: Event) -> Mapping[str, Any]:
+        """Return the arguments to report: none, or what the hook returns for them."""
+        redact = self._sink.redact
+        return {name: redact(name, event.get(name)) for name in ("args", "kwargs")} if redact else _NO_ARGUMENTS
+
     def _reported_creation(self, event: Event) -> float | None:
         """Return the job's creation as its producer's agent has reported it, if any."""
-        return (
-            seconds_from_iso(get_text(event, agent_fields.CREATED_AT))
-            if event.get(agent_fields.AGENT) == self._connection_id
-            else None
-        )
+        is_from_agent = self._is_from_agent(event)
+        return seconds_from_iso(get_text(event, agent_fields.CREATED_AT)) if is_from_agent else None
 
-    def _publication(self, task: Task, event: Event, at: float, replacement: int, attempt: int) -> PendingPublication:
+    def _publication(self, task: Task, event: Event, at: float, version: MessageVersion) -> Publication:
         """Return the publication of the task at `at` that a producer's event describes."""
         eta = timestamp_from_iso(get_text(event, "eta"))
-        return PendingPublication(
-            at,
-            get_text(event, "name") or task.name,
-            transitions.waiting(eta, timestamp(at) if eta else None),
-            replacement,
-            self._reporter.redacted_arguments(event),
-            attempt,
-        )
+        transition = transitions.waiting(eta, timestamp(at) if eta else None)
+        return Publication(version, at, get_text(event, "name") or task.name, transition, self._arguments(event))
 
     def _report_pending(
-        self,
-        external_id: str,
-        task: Task,
-        latest: float,
-        only: PendingPublication | None = None,
-        worker: TrackedWorker | None = None,
+        self, task: Task, latest: float, only: Publication | None = None, worker: TrackedWorker | None = None
     ) -> None:
         """Report the pending publication, at `latest` or before: a task is published before a worker receives it.
 
@@ -187,7 +175,7 @@ class Publications:
         task.pending = None
         pending.at = min(pending.at, latest)
         task.created = min(task.created or pending.at, pending.at)
-        self._reporter.report_waiting(external_id, task, pending, worker.process if worker else None)
+        self._recorder.record_waiting(task, pending, worker)
 
 
 def is_another_publication(task: Task, event: Event) -> bool:
@@ -218,7 +206,7 @@ def _is_first(task: Task, attempt: int, event: Event, at: float) -> bool:
 
 def _update_task(task: Task, event: Event) -> None:
     task.name = intern(get_text(event, "name") or task.name)
-    external_id = str(event["uuid"])
+    external_id = task.external_id
     root_id, parent_id = get_text(event, "root_id"), get_text(event, "parent_id")
     task.root_id = root_id if root_id != external_id else None
     parent = parent_of(external_id, parent_id)
@@ -231,7 +219,8 @@ def _was_replaced(task: Task, kind: int, at: float) -> bool:
     """Return whether a publication that seems to replace the last one came before it: its producer is slower."""
     if task.received is not None:
         return task.received.replacement == 0 and kind == task.received_kind
-    return task.pending is not None and at < task.pending.at
+    pending = task.pending
+    return pending is not None and at < pending.at
 
 
 def _kind(message: tuple[Any, ...]) -> int:
@@ -248,6 +237,6 @@ def _message_version(
     """Return the version and the kind of a message. Another kind for no later attempt replaces the last message."""
     kind = _kind((event.get("name"), event.get("args"), event.get("kwargs"))) & _KIND_MASK
     if last is None:
-        return message_version(attempt), kind
+        return message_version(0, attempt), kind
     replaces = kind != last_kind and attempt <= last.attempt
-    return message_version(attempt, last.replacement + replaces), kind
+    return message_version(last.replacement + replaces, attempt), kind

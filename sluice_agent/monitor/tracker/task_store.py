@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import intern
 from typing import Any, NamedTuple
 
 from sluice_agent.lifecycle.identity import run_of
@@ -62,6 +63,11 @@ class Run:
         name = run_of(*self.worker, self.receipt, self.redelivered)
         return f"{name}+{self.replacement}" if self.replacement else name
 
+    def confirm_receipt(self, task: Task, at: float) -> None:
+        """Record that an event reports its receipt at `at`, with the message of `task` as it is now."""
+        self.attempt, self.replacement, self.received, self.is_unconfirmed = task.attempt, task.replacement, at, False
+        self.task_name, self.is_attempt_known = task.name, True
+
     @property
     def order(self) -> tuple[int, int]:
         """The sort key among the runs of a task: each replacement counts its attempts from 1 again."""
@@ -86,39 +92,37 @@ class Run:
 
 
 class MessageVersion(NamedTuple):
-    """One of a task's messages: its attempt, and how often the task had replaced itself by then."""
+    """One of a task's messages: how often the task had replaced itself by then, and its attempt.
 
+    It compares with the `order` of the runs: the message's own has the same.
+    """
+
+    replacement: int
     attempt: int
-    replacement: int = 0
 
 
 message_version = lru_cache(1_024)(MessageVersion)
 """Return a `MessageVersion` that all tasks share: most tasks have only one."""
 
+_NO_VERSION = MessageVersion(-1, 1)
+
 
 @dataclass(slots=True, eq=False)
-class PendingPublication:
-    """A publication: its time and task, whether it waits for an ETA, and the arguments to report."""
+class Publication:
+    """A message that waits for a run: its time and task, whether it waits for an ETA, and the arguments to report."""
 
+    version: MessageVersion
     at: float
     name: str
     transition: Transition
-    replacement: int
     arguments: Mapping[str, Any]
-    attempt: int = 1
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """The order of the run that it waits for: see `Run.order`."""
-        return self.replacement, self.attempt
 
 
 @dataclass(slots=True, eq=False)
 class Successor:
     """The message of a later attempt, published by an attempt of the same task."""
 
-    attempt: int
-    replacement: int
+    version: MessageVersion
     at: float
     eta: str | None
     publisher: Run | None
@@ -129,6 +133,7 @@ class Successor:
 class Task:
     """The record of one task; times are seconds of the epoch."""
 
+    external_id: str
     name: str = ""
     queue: str | None = None
     attempt: int = 1
@@ -157,12 +162,10 @@ class Task:
     """True if a worker has refused its message for good: nothing of it waits or will run."""
     previous_reported_at: float = 0.0
     """The latest time reported of earlier jobs under its id; 0: none."""
-    pending: PendingPublication | None = None
+    pending: Publication | None = None
     """The publication that is still to be reported."""
-    waiting_replacement: int = -1
-    """The replacement whose wait for its first run was reported last; -1: none."""
-    waiting_attempt: int = 1
-    """The attempt of that report; above 1 where the producer has published the task with `retries`."""
+    waiting_version: MessageVersion = _NO_VERSION
+    """The message that was last reported to wait. Its attempt is above 1 where the producer has set `retries`."""
     waiting_since: float = 0.0
     """The time of that report; before there is one, a time at which the task had waited, or 0."""
     successor: Successor | None = None
@@ -197,13 +200,13 @@ class Task:
     def reported_at(self) -> float:
         """The latest time reported of it, or of earlier jobs under its id; 0: none."""
         latest = max((run.reported_at for run in self.runs), default=0.0)
-        return max(latest, self.previous_reported_at, self.waiting_since if self.waiting_replacement >= 0 else 0.0)
+        return max(latest, self.previous_reported_at, self.waiting_since if self.is_wait_reported else 0.0)
 
     @property
     def is_waiting(self) -> bool:
         """True if it was reported to wait in its queue, and no event since shows that a worker has received it."""
         if (
-            self.waiting_replacement < 0
+            not self.is_wait_reported
             or not self.is_queue_certain
             or self.is_missing
             or self.is_refused
@@ -214,14 +217,18 @@ class Task:
         return last is None or last.state in _WAITING_AGAIN or (last.state is None and last.is_unconfirmed)
 
     @property
+    def is_wait_reported(self) -> bool:
+        """True if any message of it was reported to wait."""
+        return self.waiting_version is not _NO_VERSION
+
+    def record_wait(self, version: MessageVersion, since: float) -> None:
+        """Record that this message was reported to wait since then, here or by an agent."""
+        self.waiting_version, self.waiting_since = version, since
+
+    @property
     def replacement(self) -> int:
         """Number of times that another task has replaced it under its id, as far as workers have received those."""
         return self.received.replacement if self.received else 0
-
-    @property
-    def waiting_order(self) -> tuple[int, int]:
-        """The order of the run that it was last reported to wait for: see `Run.order`."""
-        return self.waiting_replacement, self.waiting_attempt
 
     def runs_before(self, attempt: int, at: float) -> list[Run]:
         """Return the runs of attempts before `attempt`, whose message is seen at `at`, oldest first.
@@ -231,26 +238,43 @@ class Task:
         runs = [run for run in self.runs if run.attempt < attempt]
         return [run for run in runs if run.is_attempt_known or (run.started is not None and run.started < at)]
 
-    def record_successor(self, message_version: MessageVersion, at: float, eta: str | None) -> None:
+    def fill_in(
+        self,
+        *,
+        name: str | None,
+        queue: str | None = None,
+        is_queue_certain: bool = False,
+        eta: str | None = None,
+        priority: int | None = None,
+    ) -> None:
+        """Learn what no event has shown of its message."""
+        self.name = self.name or intern(name or "")
+        self.queue = self.queue or queue
+        self.is_queue_certain = self.is_queue_certain or is_queue_certain
+        self.eta = self.eta or eta
+        self.priority = priority if self.priority is None else self.priority
+
+    def expect_attempt(self, attempt: int) -> None:
+        """Record that this attempt has been published, or will be."""
+        self.attempt = max(self.attempt, attempt)
+
+    def record_successor(self, version: MessageVersion, at: float, eta: str | None) -> None:
         """Record that a run of the task has published this message, a later attempt, at `at`."""
-        runs = [
-            run
-            for run in self.runs_before(message_version.attempt, at)
-            if run.replacement == message_version.replacement
-        ]
+        runs = [run for run in self.runs_before(version.attempt, at) if run.replacement == version.replacement]
         live = [run for run in runs if run.is_live] or runs
         publisher = max(live, key=lambda run: (run.has_begun, run.attempt), default=None)
-        self.successor = Successor(message_version.attempt, message_version.replacement, at, eta, publisher)
+        self.successor = Successor(version, at, eta, publisher)
 
-    def has_published(self, message_version: MessageVersion) -> bool:
+    def has_published(self, version: MessageVersion) -> bool:
         """Return whether it is recorded that a run of the task has published this message."""
-        successor = self.successor
-        return successor is not None and (successor.attempt, successor.replacement) == message_version
+        return self.successor is not None and self.successor.version == version
 
     def successor_of(self, run: Run) -> Successor | None:
         """Return the next attempt that `run`, which ends now, has published, if any."""
         successor = self.successor
-        if successor is None or successor.replacement != run.replacement or successor.attempt <= run.attempt:
+        if successor is None:
+            return None
+        if successor.version.replacement != run.replacement or successor.version.attempt <= run.attempt:
             return None
         if successor.publisher is None:
             successor.publisher = run
@@ -287,7 +311,7 @@ class Task:
         """Add a run of the present attempt. By default it is `redelivered` if the attempt already has a run."""
         attempt, replacement = self.attempt, self.replacement
         if self.received is None and self.successor is not None:  # its message is still to be received
-            attempt = self.successor.attempt - 1
+            attempt = self.successor.version.attempt - 1
         runs = self.runs
         same_attempt = [run for run in runs if run.attempt == attempt]
         same_worker = [run for run in same_attempt if run.worker == worker]
@@ -317,7 +341,7 @@ class Task:
 class TaskStore:
     """The tasks by id. The one without an event for longest is forgotten first, and passed to `on_forget`."""
 
-    def __init__(self, max_tasks: int, on_forget: Callable[[str, Task], None]) -> None:
+    def __init__(self, max_tasks: int, on_forget: Callable[[Task], None]) -> None:
         self.max_tasks = max_tasks
         self._on_forget = on_forget
         self._tasks: OrderedDict[str, Task] = OrderedDict()
@@ -325,22 +349,24 @@ class TaskStore:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def __iter__(self) -> Iterator[tuple[str, Task]]:
-        return iter(self._tasks.items())
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks.values())
 
     def get(self, external_id: str) -> Task | None:
         """Return the task, if it is known."""
         return self._tasks.get(external_id)
 
-    def renew(self, external_id: str, attempt: int, at: float) -> Task:
-        """Replace a task that is over by the one that is published at `at` under the same id.
+    def renew(self, last: Task, attempt: int, at: float) -> Task:
+        """Replace a task that is over by the one that is published at `at` under the same id, and return that.
 
         Where it is the first to go on with a later attempt, that number distinguishes it from the one before.
         """
-        last = self._tasks[external_id]
+        external_id = last.external_id
         is_distinct = attempt > last.attempt and not last.publication
         publication = "" if is_distinct else f"@{at:.6f}"
-        task = self._tasks[external_id] = Task(publication=publication, previous_reported_at=last.reported_at)
+        task = self._tasks[external_id] = Task(
+            external_id, publication=publication, previous_reported_at=last.reported_at
+        )
         return task
 
     def get_or_create(self, external_id: str) -> Task:
@@ -350,6 +376,6 @@ class TaskStore:
             self._tasks.move_to_end(external_id)
             return task
         if len(self._tasks) >= self.max_tasks:
-            self._on_forget(*self._tasks.popitem(last=False))
-        task = self._tasks[external_id] = Task()
+            self._on_forget(self._tasks.popitem(last=False)[1])
+        task = self._tasks[external_id] = Task(external_id)
         return task

@@ -24,15 +24,14 @@ class Timers:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def call(self, seconds: float, callback: Callable[[], None], *, is_fact: bool = False) -> None:
-        """Call `callback` in `seconds`.
+    def report_after(self, seconds: float, report: Callable[[], None]) -> None:
+        """Call `report` in `seconds`, or at shutdown: it reports a fact, and waits only for more detail."""
+        self._facts[self.next_number] = None
+        self._start(seconds, report)
 
-        `is_fact`: it only waits for more detail, and is called at shutdown too. Else it is a guess from silence.
-        """
-        heapq.heappush(self._calls, (self.now + seconds, self.next_number, callback))
-        if is_fact:
-            self._facts[self.next_number] = None
-        self.next_number += 1
+    def infer_after(self, seconds: float, infer: Callable[[], None]) -> None:
+        """Call `infer` in `seconds`, but not at shutdown: it infers something from silence."""
+        self._start(seconds, infer)
 
     def run_due(self, now: float) -> None:
         """Set the time to `now`, and call what is due."""
@@ -49,7 +48,7 @@ class Timers:
         self.now = max(self.now, now)
 
     def finish(self) -> None:
-        """Call all callbacks that report facts, and drop the others: they are guesses from silence."""
+        """Call all callbacks that report facts, and drop the others."""
         while self._calls:
             _, number, callback = heapq.heappop(self._calls)
             if number in self._facts:
@@ -60,3 +59,7 @@ class Timers:
     def oldest_fact(self) -> float:
         """Number of the oldest pending callback that reports a fact; infinite if there is none."""
         return next(iter(self._facts), inf)
+
+    def _start(self, seconds: float, callback: Callable[[], None]) -> None:
+        heapq.heappush(self._calls, (self.now + seconds, self.next_number, callback))
+        self.next_number += 1

@@ -15,7 +15,7 @@ from sluice_agent.monitor.broker.control_client import ENABLE, ControlClient, Co
 from sluice_agent.monitor.broker.receiver import Receiver
 from sluice_agent.monitor.broker.subscription import Transient
 from sluice_agent.monitor.tracker.task_store import Process
-from sluice_agent.monitor.tracker.tracked_worker import TrackedWorker
+from sluice_agent.monitor.tracker.worker_store import TrackedWorker
 from tests.unit.monitor.cluster import CONNECTION, Cluster
 
 WORKER = "celery@one"

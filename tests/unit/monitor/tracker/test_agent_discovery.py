@@ -29,7 +29,7 @@ def cluster() -> Cluster:
 def test_an_agent_that_replies(cluster: Cluster) -> None:
     """A worker that sends no heartbeats would otherwise have all of its jobs reported and paid for twice."""
     cluster.run(*WHOLE_RUN)
-    assert cluster.tracker.due_for_inspection() == [WORKER]
+    assert cluster.tracker.take_due_inspections() == [WORKER]
     reply(cluster, REPLY)
     cluster.run(*WHOLE_RUN, external_id="job-2")
     cluster.wait(10)
@@ -122,10 +122,10 @@ def test_a_worker_without_heartbeats_is_inspected_again(cluster: Cluster) -> Non
     """Nothing else shows that it was started again without its agent."""
     reply(cluster, REPLY)
     cluster.run(*WHOLE_RUN)
-    assert cluster.tracker.due_for_inspection() == [WORKER]
+    assert cluster.tracker.take_due_inspections() == [WORKER]
     cluster.wait(11)
     cluster.run("received")
-    assert cluster.tracker.due_for_inspection() == [WORKER]
+    assert cluster.tracker.take_due_inspections() == [WORKER]
     reply(cluster)
     cluster.run(*WHOLE_RUN, external_id="job-2")
     assert cluster.walk("job-2") == "queued active completed"

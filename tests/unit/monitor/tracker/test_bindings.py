@@ -33,7 +33,7 @@ def test_where_a_message_goes(exchange: str, routing_key: str, queue: str | None
     """Exchange and routing key select the queue, as the queues are bound."""
     bindings = Bindings()
     assert [bindings.learn(entry) for entry in (TOPIC, DIRECT, BOUND)] == ["orders", "mail", "audit"]
-    assert bindings.queue_of({"exchange": exchange, "routing_key": routing_key}) == queue
+    assert bindings.learn_queue_of({"exchange": exchange, "routing_key": routing_key}) == queue
 
 
 def test_the_default_queue_that_celery_names_instead() -> None:
@@ -52,7 +52,7 @@ def test_queues_without_end() -> None:
     """A queue for every user, or for every reply, must not fill the memory."""
     bindings = Bindings()
     for number in range(15_000):
-        bindings.queue_of({"exchange": "", "routing_key": f"reply.{number}"})
-        bindings.queue_of({"exchange": "shop", "routing_key": f"order.{number}"})
+        bindings.learn_queue_of({"exchange": "", "routing_key": f"reply.{number}"})
+        bindings.learn_queue_of({"exchange": "shop", "routing_key": f"order.{number}"})
         bindings.learn({"name": f"queue-{number}"})
     assert len(bindings.names) <= 10_000

@@ -26,7 +26,7 @@ def cluster() -> Cluster:
 
 def reply(cluster: Cluster, **tasks: Any) -> None:
     """Reply for the worker, if it is to be inspected."""
-    if WORKER in cluster.tracker.due_for_inspection():
+    if WORKER in cluster.tracker.take_due_inspections():
         cluster.tracker.on_reply(WORKER, "stats", {"pid": PID, "pool": {"implementation": "prefork:TaskPool"}})
         cluster.tracker.on_reply(WORKER, "active_queues", [QUEUE])
         for command in ("active", "reserved", "scheduled"):
@@ -94,10 +94,10 @@ def test_a_worker_that_was_not_known(cluster: Cluster) -> None:
     for _ in range(70):
         cluster.wait(1, beating=ONE)
         if cluster.tracker.suspected_queues:
-            assert not cluster.tracker.due_for_discovery()
+            assert not cluster.tracker.take_due_discovery()
             cluster.tracker.on_queue_lengths({"q": 0})
         reply(cluster)
-        if cluster.tracker.due_for_discovery():
+        if cluster.tracker.take_due_discovery():
             discoveries += 1
             agent = {"connectionId": CONNECTION, "reports": True}
             cluster.tracker.on_reply("celery@other", "stats", {"pid": 7, AGENT: agent})
@@ -155,7 +155,7 @@ def test_a_worker_that_does_not_answer(cluster: Cluster) -> None:
     cluster.task("sent", **ROUTE)
     for _ in range(200):
         cluster.wait(1, beating=ONE)
-        cluster.tracker.due_for_inspection()
+        cluster.tracker.take_due_inspections()
         if cluster.tracker.suspected_queues:
             cluster.tracker.on_queue_lengths({"q": 0})
     assert cluster.walk() == "queued"

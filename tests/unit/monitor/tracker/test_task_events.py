@@ -521,7 +521,7 @@ def test_a_monitor_that_ends_reports_what_it_knows(cluster: Cluster) -> None:
 
 def test_an_event_that_cannot_be_recorded_costs_no_other(cluster: Cluster) -> None:
     """A fault of ours in one job's last event must not cost the other events that a monitor holds as it ends."""
-    cluster.tracker._timers.call(0.5, lambda: 1 // 0, is_fact=True)
+    cluster.tracker._timers.report_after(0.5, lambda: 1 // 0)
     cluster.task("sent", queue="q")
     cluster.tracker.finish()
     assert cluster.walk() == "queued"

@@ -38,7 +38,7 @@ def test_what_is_forgotten_runs_nowhere() -> None:
 
 def test_a_task_that_comes_again_for_ever() -> None:
     """A job that kills every worker that receives it must not fill the monitor's memory, nor lose count of its runs."""
-    task, worker = Task(), Process("celery@one", 11)
+    task, worker = Task("job-1"), Process("celery@one", 11)
     for _ in range(1_000):
         task.add_run(worker)
     assert [run.receipt for run in task.runs] == [*range(992, 1_000)]
@@ -50,7 +50,7 @@ def test_a_task_whose_every_other_attempt_is_received() -> None:
     for attempt in range(100):
         cluster.task("received", retries=2 * attempt + 1)
         cluster.task("retried", exception="ValueError('no')")
-    task = cluster.tracker._task_events.store.get("job-1")
+    task = cluster.tracker._tasks.get("job-1")
     assert task is not None
     assert len(task.runs) == 8
 

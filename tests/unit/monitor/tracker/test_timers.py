@@ -12,8 +12,8 @@ def test_a_clock_that_is_set_back_delays_nothing() -> None:
     """Without it a container whose clock is corrected by an hour holds for an hour what it was to report at once."""
     timers, called = Timers(), []
     timers.run_due(10_000.0)
-    timers.call(1.0, lambda: called.append("first"), is_fact=True)
-    timers.call(2.0, lambda: called.append("second"), is_fact=True)
+    timers.report_after(1.0, lambda: called.append("first"))
+    timers.report_after(2.0, lambda: called.append("second"))
     timers.run_due(6_400.0)
     assert (called, timers.oldest_fact) == ([], 0)
     timers.run_due(6_401.0)

@@ -162,7 +162,7 @@ def test_a_process_that_was_replaced_by_one_of_the_same_number(cluster: Cluster,
     cluster.take("worker-online", freq=2.0, active=0, processed=0, sw_ver="5.7.0", **mark)
     assert cluster.walk().endswith("unknown")
     assert "was restarted" in cluster.jobs()[-1]["job"]["extensions"]["reason"]
-    assert WORKER in cluster.tracker.due_for_inspection()
+    assert WORKER in cluster.tracker.take_due_inspections()
 
 
 def test_a_worker_that_sends_no_events(cluster: Cluster) -> None:
@@ -175,7 +175,7 @@ def test_a_worker_that_sends_no_events(cluster: Cluster) -> None:
         passed = cluster.now - START
         active = [first] if passed < 40 else [second] if passed < 100 else []
         reserved = [{**second, "time_start": None}] if passed < 40 else []
-        if WORKER in cluster.tracker.due_for_inspection() or not passed:
+        if WORKER in cluster.tracker.take_due_inspections() or not passed:
             answers = {"stats": STATS, "active_queues": QUEUES, "active": active, "reserved": reserved}
             for command, reply in answers.items():
                 cluster.tracker.on_reply(WORKER, command, reply)
@@ -334,8 +334,8 @@ def test_the_agent_of_another_account(cluster: Cluster) -> None:
 def test_the_replies_of_workers(cluster: Cluster) -> None:
     """Pool, size and queues are in no event."""
     cluster.beat()
-    assert cluster.tracker.due_for_inspection() == [WORKER]
-    assert cluster.tracker.due_for_inspection() == []
+    assert cluster.tracker.take_due_inspections() == [WORKER]
+    assert cluster.tracker.take_due_inspections() == []
     cluster.tracker.on_reply(WORKER, "stats", STATS)
     cluster.tracker.on_reply(WORKER, "active_queues", QUEUES)
     cluster.tracker.on_reply("celery@nobody", "stats", STATS)
@@ -362,7 +362,7 @@ def test_a_worker_that_is_too_busy_to_answer(cluster: Cluster) -> None:
     asked = []
     for second in range(600):
         cluster.wait(1, beating=ONE)
-        if cluster.tracker.due_for_inspection():
+        if cluster.tracker.take_due_inspections():
             asked.append(second)
     pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
     assert len(asked) == 5
@@ -373,10 +373,10 @@ def test_a_worker_that_is_too_busy_to_answer(cluster: Cluster) -> None:
 def test_those_that_return_are_inspected_again(cluster: Cluster) -> None:
     """Its pool may be another one by now."""
     cluster.beat()
-    cluster.tracker.due_for_inspection()
+    cluster.tracker.take_due_inspections()
     cluster.wait(10)
     cluster.beat()
-    assert cluster.tracker.due_for_inspection() == [WORKER]
+    assert cluster.tracker.take_due_inspections() == [WORKER]
 
 
 def test_a_gap(cluster: Cluster) -> None:
@@ -384,12 +384,12 @@ def test_a_gap(cluster: Cluster) -> None:
     cluster.beat(active=2)
     cluster.run("received", "started")
     cluster.run("received", "started", external_id="job-2")
-    cluster.tracker.due_for_inspection()
+    cluster.tracker.take_due_inspections()
     cluster.now += 30
     cluster.tracker.on_reconnect(cluster.now, 30.0)
     cluster.tracker.tick(cluster.now)
     assert cluster.worker_states() == "online busy"
-    assert cluster.tracker.due_for_inspection() == [WORKER]
+    assert cluster.tracker.take_due_inspections() == [WORKER]
     cluster.beat(active=2)
     running = {"id": "job-2", "name": "app.add", "time_start": START, "acknowledged": True}
     missed = {"id": "job-3", "name": "app.missed", "time_start": cluster.now, "acknowledged": True}

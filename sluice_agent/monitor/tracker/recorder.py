@@ -1,0 +1,229 @@
+"""The recorder of what happens to jobs: it alone writes the state of a run, and knows what has been reported.
+
+The other files learn of transitions, from events, replies or silence, and pass them on. The recorder checks whether
+each may follow the one before, dates it, records it, and emits its event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.encoding import JobEvents, JobExtensions, JobFacts, RunDetails, job_id
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.lifecycle.timestamps import timestamp, timestamp_from_iso
+from sluice_agent.lifecycle.transitions import Transition
+from sluice_agent.model import JobState
+from sluice_agent.monitor.tracker.event_dates import date_of_refusal, date_of_waiting, record_agent_report, record_date
+from sluice_agent.monitor.tracker.task_store import Publication, Run, Task
+from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_LIVE = (None, JobState.ACTIVE, JobState.UNKNOWN)
+_MAY_FOLLOW: Mapping[JobState, tuple[JobState | None, ...]] = {
+    JobState.ACTIVE: (None,),
+    JobState.UNKNOWN: _LIVE,
+    JobState.QUEUED: tuple(state for state in (None, *JobState) if state is not JobState.QUEUED),
+    # A correction: the previous attempt was retried, and no event had reported the start of this one.
+    JobState.COMPLETED: (*_LIVE, JobState.RETRYING),
+    # A correction: of a success and a failure, the failure counts.
+    JobState.FAILED: (*_LIVE, JobState.COMPLETED),
+    JobState.RETRYING: _LIVE,
+    JobState.CANCELLED: _LIVE,
+}
+"""The legal walk of a run: the states that each may follow. Celery announces some ends twice, and some after another:
+the first counts, but for the corrections. None: only its receipt is known."""
+
+_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.RETRYING, JobState.CANCELLED)
+_ATTEMPT_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.RETRYING)
+"""The states in which a run ends by itself."""
+
+_Emit = Callable[[bytes], None]
+
+
+class Recorder:
+    """Records transitions of runs, and that jobs wait, are refused or missing; emits them, unless an agent does."""
+
+    def __init__(self, sink: Sink, workers: WorkerStore) -> None:
+        self._sink = sink
+        self._workers = workers
+
+    # Runs
+
+    def record(self, task: Task, run: Run, transition: Transition, at: float, **details: Unpack[RunDetails]) -> None:
+        """Record that `run` enters a state at `at`, by its worker's clock, and emit that.
+
+        Nothing is recorded where the state may not follow the present one.
+        """
+        state = transition.state
+        if state in _ENDS:
+            self._leave_worker(task, run, at)
+            if run.is_live and state in _ATTEMPT_ENDS and (successor := task.successor_of(run)) is not None:
+                # It has published the next attempt, whether or not Celery knows of a `Retry`: the job has not ended.
+                transition = transition._replace(state=JobState.RETRYING)
+                at = min(at, successor.at) if successor.at >= (run.started or 0.0) else at
+                details["eta"] = timestamp_from_iso(successor.eta) or details.get("eta") or timestamp(at)
+        if run.state not in _MAY_FOLLOW[state]:
+            return
+        worker = self._workers.get(run.worker)
+        if state is JobState.ACTIVE:
+            run.started = at
+            if worker is not None:
+                worker.add_run(task.external_id, run)
+        emit = self._sink.emit if worker is None or transition is transitions.LOST_WHILE_RUNNING else worker.emit
+        self._enter(task, run, transition, at, emit, details)
+        if state is JobState.ACTIVE and run.replacement < task.replacement:
+            self.end_replaced(task)
+
+    def record_lost(self, task: Task, run: Run, at: float, reason: str) -> None:
+        """Record `run`, if it is active, as `unknown` for `reason`: its end is not known, at least for now."""
+        if run.state is not JobState.ACTIVE:
+            return
+        if task.published is not None and task.published.replacement > run.replacement:
+            run.state = JobState.QUEUED  # it has replaced itself, and waits for a worker
+        else:
+            self.record(task, run, transitions.LOST_WHILE_RUNNING, at, reason=reason)
+
+    def resume(self, task: Task, run: Run, worker: TrackedWorker) -> None:
+        """Record that `run` goes on if it was active before, as far as was known: there is nothing new to report."""
+        if run.state in (JobState.ACTIVE, JobState.UNKNOWN):
+            run.state = JobState.ACTIVE
+            worker.add_run(task.external_id, run)
+
+    def suspend(self, task: Task, worker: TrackedWorker) -> None:
+        """Record that `worker` runs the task no more: it has given it back, or cancelled it."""
+        worker.remove_run(task.external_id)
+
+    def end_replaced(self, task: Task) -> None:
+        """End the last run of every task that another one has replaced under its id: no event reports that."""
+        replacement, runs = task.replacement, task.runs
+        for run in runs:
+            if run.replacement >= replacement or run.state not in (JobState.ACTIVE, JobState.UNKNOWN):
+                continue
+            if not any(other.replacement == run.replacement and other.attempt > run.attempt for other in runs):
+                run.state = JobState.QUEUED
+                self._remove_running(task, run)
+
+    def forget_unconfirmed(self, task: Task) -> None:
+        """Forget all unconfirmed runs of the task: the inspect replies about them are too old."""
+        for run in task.forget_unconfirmed():
+            self._remove_running(task, run)
+
+    def forget(self, task: Task) -> None:
+        """Remove the runs of a task that is forgotten from those that are under way."""
+        for run in task.runs:
+            if run.state is JobState.ACTIVE:
+                self._remove_running(task, run)
+
+    # Jobs
+
+    def record_waiting(self, task: Task, publication: Publication, worker: TrackedWorker | None = None) -> None:
+        """Record that a task waits for its first run: once, and again for each replacement.
+
+        Also for a later attempt that is published from outside. `worker` is the process that has received it, if any:
+        its agent, if it has one, has emitted that.
+        """
+        version = publication.version
+        if task.waiting_version >= version or self._sink.is_ignored(publication.name):
+            return
+        publication.at = at = date_of_waiting(task, version, publication.at)
+        if task.created is not None:  # its first message created it
+            task.created = min(task.created, at) if version.replacement else at
+        task.record_wait(version, at)
+        emit = self._sink.emit if worker is None else worker.emit
+        if emit is None:
+            return
+        requeued = True if version.replacement else None
+        run_name = f"+{version.replacement}" if version.replacement else ""
+        events = self._job_events(task, name=publication.name, attempt=version.attempt, run_name=run_name)
+        emit(events.event(publication.transition, timestamp(at), requeued=requeued, **publication.arguments))
+
+    def record_refused(
+        self, task: Task, worker: TrackedWorker, transition: Transition, at: float, **details: Unpack[RunDetails]
+    ) -> None:
+        """Record the end of a task that `worker` has refused to run."""
+        task.is_refused = True
+        emit = worker.emit
+        if emit is None or self._sink.is_ignored(task.name):
+            return
+        events = self._job_events(task, attempt=task.attempt, worker=worker.hostname)
+        emit(events.event(transition, timestamp(date_of_refusal(task, at)), **details))
+
+    def record_missing(self, task: Task, at: float, reason: str) -> None:
+        """Record a task that waited as `unknown` for `reason`: its end is not known."""
+        task.is_missing = True
+        if self._sink.is_ignored(task.name):
+            return
+        task.waiting_since = at = date_of_refusal(task, at)
+        events = self._job_events(task, attempt=task.attempt)
+        self._sink.emit(events.event(transitions.LOST_WHILE_WAITING, timestamp(at), reason=reason))
+
+    def _leave_worker(self, task: Task, run: Run, at: float) -> None:
+        """Remove `run`, which ends at `at`, from those of its worker. One known from replies has begun before that."""
+        if run.is_unconfirmed and run.state is None and run.started is not None:
+            self._workers.touch_process(run.worker)
+            self.record(task, run, transitions.STARTED, run.started)
+        self._remove_running(task, run, at)
+
+    def _remove_running(self, task: Task, run: Run, at: float = 0.0) -> None:
+        worker = self._workers.get(run.worker)
+        if worker is not None:
+            worker.on_run_ended(task.external_id, run, at)
+
+    def _enter(
+        self, task: Task, run: Run, transition: Transition, at: float, emit: _Emit | None, details: RunDetails
+    ) -> None:
+        """Set the state of `run`, date it and emit it; `emit` is None where its worker's agent does that."""
+        previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
+        run.state = state = transition.state
+        name = run.task_name or task.name
+        if emit is None:
+            record_agent_report(run, state, at)
+        if emit is None or self._sink.is_ignored(name):
+            return
+        event_timestamp = timestamp(record_date(task, run, state, at))
+        started = timestamp(run.reported_started) if run.reported_started else None
+        events = self._job_events(
+            task,
+            name=name,
+            attempt=run.attempt,
+            is_attempt_known=run.is_attempt_known,
+            worker=run.worker.hostname,
+            run_name=run.name,
+            redelivered=run.redelivered,
+        )
+        emit(events.event(transition, event_timestamp, previous=previous, started=started, **details))
+
+    def _job_events(
+        self,
+        task: Task,
+        *,
+        name: str | None = None,
+        attempt: int,
+        is_attempt_known: bool | None = None,
+        worker: str | None = None,
+        run_name: str = "",
+        redelivered: bool = False,
+    ) -> JobEvents:
+        """Return the encoder of the events of one attempt."""
+        external_id = task.external_id
+        extensions: JobExtensions = {"rootId": job_id(task.root_id or external_id)}
+        if task.parent_id:
+            extensions["parentId"] = job_id(task.parent_id)
+        if task.eta:
+            extensions["eta"] = timestamp_from_iso(task.eta)
+        if task.expires:
+            extensions["expires"] = timestamp_from_iso(task.expires)
+        if task.priority is not None:
+            extensions["priority"] = task.priority
+        if redelivered:
+            extensions["redelivered"] = True
+        created = timestamp(task.created) if task.created else None
+        run_name += task.publication
+        is_known = task.is_attempt_known if is_attempt_known is None else is_attempt_known
+        name = name or task.name
+        facts = JobFacts(external_id, name, attempt, task.queue, worker, None, created, run_name, extensions, is_known)
+        return JobEvents(self._sink.connection_id, facts)
