@@ -24,7 +24,7 @@ _TYPED = b"__type__"  # the key under which kombu's JSON encodes values that JSO
 
 @dataclass(slots=True)
 class Raw:
-    """A message as received. `token` is the subscription's, `read_at` a time of the wall clock in seconds."""
+    """A message as received, with its acknowledgement token, if any; `read_at` is a wall clock time in seconds."""
 
     body: bytes
     content_type: str

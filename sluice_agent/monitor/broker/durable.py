@@ -44,7 +44,6 @@ class QueueMismatchError(Exception):
 class Durable:
     """The subscription to a `DurableQueue`. A message processed but not acknowledged is not processed again."""
 
-    is_durable = True
     read_ahead_limit = 16_000_000
 
     def __init__(self, app: Celery, queue: DurableQueue) -> None:
@@ -55,6 +54,11 @@ class Durable:
         # Processed and not acknowledged: the tracker's `received_seq` by then, the delivery tag, the body's hash.
         self._unacked: deque[tuple[int, int, int]] = deque()
         self._seen: set[int] = set()  # hashes of those of lost connections: the broker redelivers these messages
+
+    @property
+    def acks(self) -> Durable:
+        """This object: it acknowledges messages too."""
+        return self
 
     def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
         """Declare the queue where it is absent, and consume it once this replica is the active one.

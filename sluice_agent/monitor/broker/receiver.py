@@ -113,6 +113,7 @@ class Receiver:
         self._tracker = tracker
         self._control_client = control_client
         self._subscription = subscription
+        self._acks = subscription.acks
         self._sink = sink
         self._accept = prepare_accept_content({app.conf.event_serializer, "json"})
         self._backlog = Backlog()
@@ -197,7 +198,7 @@ class Receiver:
             self._take_replies()
             if self._may_process():
                 self._decode(time.monotonic() + _SLICE_SECONDS)
-            self._subscription.ack_through(self._tracker.ack_watermark)
+            self._acknowledge()
             now = time.monotonic()
             if now >= probe_at:
                 probe_at = now + _PROBE_EVERY
@@ -210,13 +211,13 @@ class Receiver:
                 self._tick()
         self._read_ahead(connection, wait=0)
         self._finish()
-        self._subscription.ack_through(self._tracker.ack_watermark)
+        self._acknowledge()
         self._subscription.close()
         self.is_connected = False
 
     def _may_process(self) -> bool:
         """Return False while an inspection may explain events, or the broker keeps those that can't be written."""
-        if self._subscription.is_durable and not self._sink.can_keep():
+        if self._acks is not None and not self._sink.can_keep():
             return False
         return not self._inspection.holds_events() or self._backlog.bytes > self._subscription.read_ahead_limit
 
@@ -232,12 +233,17 @@ class Receiver:
 
     def _finish(self) -> None:
         """Process what was read, as far as time allows; a durable queue's messages are delivered again instead."""
-        if not self._subscription.is_durable:
+        if self._acks is None:
             self._decode(self._stop_by)
             if self._backlog:
                 text = "The stop left no time to process %d messages of the broker: their events are missing."
                 warn_limited("unread", text, len(self._backlog))
         self._tracker.finish()
+
+    def _acknowledge(self) -> None:
+        """Let the broker forget the messages whose events have their lines."""
+        if self._acks is not None:
+            self._acks.ack_through(self._tracker.ack_watermark)
 
     def _drain(self, connection: Connection, timeout: float) -> bool:
         """Let kombu read what has arrived; return whether anything had."""
@@ -248,8 +254,8 @@ class Receiver:
         return True
 
     def _read(self, message: Message) -> None:
-        token, is_new = self._subscription.token(message)
-        if self._subscription.is_durable and time.monotonic() - self._message_at > _STANDBY_SECONDS:
+        token, is_new = self._acks.token(message) if self._acks is not None else (None, True)
+        if self._acks is not None and time.monotonic() - self._message_at > _STANDBY_SECONDS:
             self._guarded(self._tracker.on_takeover, time.time())
             self._inspect_all()
         self._message_at = time.monotonic()
@@ -274,7 +280,8 @@ class Receiver:
                 self._sink.drop("undecodable")
                 text = "A message is no event (%s: %s): counted as dropped."
                 warn_limited("undecodable", text, type(error).__name__, error)
-            self._subscription.mark_processed(message.token, self._tracker.received_seq)
+            if self._acks is not None:
+                self._acks.mark_processed(message.token, self._tracker.received_seq)
             self.lag_seconds = max(time.time() - message.read_at, 0.0)
         if not self._backlog:
             self.lag_seconds = 0.0
@@ -299,7 +306,7 @@ class Receiver:
         self._guarded(self._tracker.tick, time.time() - self.lag_seconds)
         self._guarded(self._on_tick)
         now = time.monotonic()
-        if self._message_at < 0 and not self._subscription.is_durable and now > (self._events_due_at or now):
+        if self._message_at < 0 and self._acks is None and now > (self._events_due_at or now):
             warn_limited("no_events", _NO_EVENTS, self._app.conf.event_exchange)
         if self._inspection.holds_events():
             return
@@ -329,7 +336,7 @@ class Receiver:
             self._guarded(self._tracker.on_reconnect, time.time(), gap)
         else:
             logger.info("Listening to the events of %s", connection.as_uri())
-        if self._subscription.is_durable:
+        if self._acks is not None:
             self._guarded(self._tracker.enter_standby)
         self._inspect_all()
 
@@ -337,7 +344,7 @@ class Receiver:
         if self.is_connected:
             self.is_connected = False
             self._disconnected_since = self._last_sign_at
-        if self._subscription.is_durable:
+        if self._acks is not None:
             self._backlog.clear()
         else:
             self._decode(float("inf"))  # the broker may be away for any time

@@ -16,17 +16,8 @@ _KEPT_SECONDS = 60.0
 _EXPIRES_SECONDS = 120.0  # until RabbitMQ removes the queue of a receiver that vanished without closing it
 
 
-class Subscription(Protocol):
-    """The source of events, over one connection after the other."""
-
-    read_ahead_limit: int
-    """The most bytes that may be read ahead of decoding: few, where the broker keeps what is not read."""
-
-    is_durable: bool
-    """Whether the broker keeps events while no monitor listens, and delivers again those not acknowledged."""
-
-    def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
-        """Subscribe, and return the channel on which messages arrive."""
+class Acknowledgements(Protocol):
+    """The acknowledgements of a broker that keeps messages until then, and delivers them again otherwise."""
 
     def token(self, message: Message) -> tuple[Any, bool]:
         """Return its acknowledgement token, and False for a redelivery that is already in the journal."""
@@ -37,6 +28,20 @@ class Subscription(Protocol):
     def ack_through(self, ack_watermark: float) -> None:
         """Acknowledge the messages that were processed up to this number of `Tracker.received_seq`."""
 
+
+class Subscription(Protocol):
+    """The source of events, over one connection after the other."""
+
+    read_ahead_limit: int
+    """The most bytes that may be read ahead of decoding: few, where the broker keeps what is not read."""
+
+    @property
+    def acks(self) -> Acknowledgements | None:
+        """The acknowledgements, if the broker keeps events while no monitor listens; None: what is not read is lost."""
+
+    def open(self, connection: Connection, on_message: Callable[[Message], None]) -> Any:
+        """Subscribe, and return the channel on which messages arrive."""
+
     def close(self) -> None:
         """Unsubscribe, and leave nothing in the broker that has no further use."""
 
@@ -44,7 +49,7 @@ class Subscription(Protocol):
 class Transient:
     """A private queue, fed while its connection lasts, as Celery's own receivers have it: pub/sub on Redis."""
 
-    is_durable = False
+    acks: Acknowledgements | None = None
     read_ahead_limit = 0
 
     def __init__(self, app: Celery) -> None:
@@ -70,16 +75,6 @@ class Transient:
         self._consumer = Consumer(channel, [queue], no_ack=True, on_message=on_message, accept=None)
         self._consumer.consume()
         return channel
-
-    def token(self, message: Message) -> tuple[Any, bool]:  # noqa: ARG002 - there is nothing to acknowledge
-        """Return no token: every message is new."""
-        return None, True
-
-    def mark_processed(self, token: Any, received_seq: int) -> None:
-        """Do nothing: these messages need no acknowledgement."""
-
-    def ack_through(self, ack_watermark: float) -> None:
-        """Do nothing: these messages need no acknowledgement."""
 
     def close(self) -> None:
         """Delete the queue, which a broker without auto-delete would keep."""
