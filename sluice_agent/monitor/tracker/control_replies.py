@@ -111,8 +111,7 @@ class ControlReplies:
         if runs:
             run = runs[-1]
         else:
-            run = task.add_run(worker.process, redelivered=delivery.get("redelivered") is True)
-            run.is_unconfirmed = True
+            run = task.add_unconfirmed_run(worker.process, redelivered=delivery.get("redelivered") is True)
             report = partial(self._report_unconfirmed, task, run, worker, self._timers.now)
             self._timers.infer_after(_EVENT_SECONDS, report)
         if not is_active:
@@ -120,7 +119,7 @@ class ControlReplies:
         started = as_time(request.get("time_start"), self._timers.now)
         if run.state is None and run.started is None:
             if started is not None and started >= (run.received or 0.0):  # else the previous attempt runs
-                run.started = started
+                run.assume_start(started)
                 if run.is_unconfirmed:  # its worker had it before, and no event has reported its start
                     report = partial(self._report_unconfirmed, task, run, worker, started)
                     self._timers.infer_after(_EVENT_SECONDS, report)

@@ -26,7 +26,8 @@ _LIVE = (None, JobState.ACTIVE, JobState.UNKNOWN)
 _MAY_FOLLOW: Mapping[JobState, tuple[JobState | None, ...]] = {
     JobState.ACTIVE: (None,),
     JobState.UNKNOWN: _LIVE,
-    JobState.QUEUED: tuple(state for state in (None, *JobState) if state is not JobState.QUEUED),
+    # Its message may be given back after any end.
+    JobState.QUEUED: (*_LIVE, JobState.COMPLETED, JobState.FAILED, JobState.RETRYING, JobState.CANCELLED),
     # A correction: the previous attempt was retried, and no event had reported the start of this one.
     JobState.COMPLETED: (*_LIVE, JobState.RETRYING),
     # A correction: of a success and a failure, the failure counts.

@@ -126,7 +126,7 @@ class TaskEvents:
             self._recorder.record(task, run, transitions.CUT_OFF, at, reason=transitions.CUT_OFF_REASON)
             return
         if run.started is None and runtime is not None:
-            run.started = at - runtime
+            run.assume_start(at - runtime)
         elif run.started is not None and at < run.started:  # its worker's clock was set back meanwhile
             at = run.started + (runtime or 0.0)
         result = self._sink.redact("result", event.get("result")) if self._sink.redact else None

@@ -68,6 +68,10 @@ class Run:
         self.attempt, self.replacement, self.received, self.is_unconfirmed = task.attempt, task.replacement, at, False
         self.task_name, self.is_attempt_known = task.name, True
 
+    def assume_start(self, at: float) -> None:
+        """Record that it has begun at `at`, which no event of the start has reported."""
+        self.started = at
+
     @property
     def order(self) -> tuple[int, int]:
         """The sort key among the runs of a task: each replacement counts its attempts from 1 again."""
@@ -323,6 +327,12 @@ class Task:
         self.last_run = run = Run(
             worker, attempt, receipt, redelivered, replacement, is_attempt_known=is_known, previous=self.last_run
         )
+        return run
+
+    def add_unconfirmed_run(self, worker: Process, *, redelivered: bool) -> Run:
+        """Add a run that an inspect reply lists, and of which no event was received."""
+        run = self.add_run(worker, redelivered=redelivered)
+        run.is_unconfirmed = True
         return run
 
     def insert_previous_run(self, run: Run) -> Run:

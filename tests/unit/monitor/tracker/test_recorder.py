@@ -1,0 +1,110 @@
+"""The recorder: which state of a run may follow which, and that nothing else writes one."""
+
+from __future__ import annotations
+
+import ast
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.lifecycle.transitions import Transition
+from sluice_agent.model import JobState
+from sluice_agent.monitor import tracker
+from sluice_agent.monitor.tracker.recorder import Recorder
+from sluice_agent.monitor.tracker.task_store import Process, Run, Task
+from sluice_agent.monitor.tracker.timers import Timers
+from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
+from tests.unit.monitor.cluster import CONNECTION, START
+
+TRACKER = Path(tracker.__file__).parent
+PROCESS = Process("celery@one", 11)
+ACTIVE, COMPLETED, FAILED, QUEUED = JobState.ACTIVE, JobState.COMPLETED, JobState.FAILED, JobState.QUEUED
+RETRYING, CANCELLED, UNKNOWN = JobState.RETRYING, JobState.CANCELLED, JobState.UNKNOWN
+LIVE = {None, ACTIVE, UNKNOWN}
+REPORTED_AFTER: dict[Transition, set[JobState | None]] = {
+    transitions.STARTED: {None},
+    transitions.SUCCEEDED: LIVE | {RETRYING},
+    transitions.FAILED: LIVE | {COMPLETED},
+    transitions.REJECTED: LIVE | {COMPLETED},
+    transitions.RETRIED: LIVE,
+    transitions.REVOKED: LIVE,
+    transitions.CUT_OFF: LIVE,
+    transitions.LOST_BY_CANCEL: LIVE,
+    transitions.REQUEUED: LIVE | {COMPLETED, FAILED, RETRYING, CANCELLED},
+}
+"""The states of a run after which each transition is reported."""
+
+
+class Recording:
+    """A recorder with one task and one of its runs, on a worker that is known, and the lines that it has emitted."""
+
+    def __init__(self, state: JobState | None = None) -> None:
+        self.lines: list[bytes] = []
+        sink = Sink(emit=self.lines.append, drop=lambda _: None, connection_id=CONNECTION)
+        self.workers = WorkerStore(Timers(), self._on_new)
+        self.worker = self.workers.touch_process(PROCESS)
+        self.recorder = Recorder(sink, self.workers)
+        self.task = Task("job-1", name="app.add")
+        self.run = self.task.add_run(PROCESS)
+        self.run.state = state
+
+    def record(self, transition: Transition) -> None:
+        self.recorder.record(self.task, self.run, transition, START)
+
+    def _on_new(self, worker: TrackedWorker) -> None:
+        worker.emit = self.lines.append
+
+
+@pytest.mark.parametrize(("transition", "before"), product(REPORTED_AFTER, [None, *JobState]))
+def test_a_transition_that_may_not_follow_is_not_reported(transition: Transition, before: JobState | None) -> None:
+    """Celery announces some verdicts twice, and some after another: the user would see a job end twice."""
+    recording = Recording(before)
+    recording.record(transition)
+    is_reported = before in REPORTED_AFTER[transition]
+    assert len(recording.lines) == is_reported
+    assert recording.run.state is (transition.state if is_reported else before)
+
+
+def test_a_run_is_under_way_until_it_ends() -> None:
+    """A run that stays listed would be reported as lost with its worker, after it has completed."""
+    recording = Recording()
+    recording.record(transitions.STARTED)
+    assert recording.worker.running == {"job-1": recording.run}
+    recording.record(transitions.SUCCEEDED)
+    assert recording.worker.running == {}
+
+
+def test_a_lost_run_is_reported_once_and_its_verdict_after_all() -> None:
+    """A worker that is only cut off from the broker goes on, and its jobs end after they seemed lost."""
+    recording = Recording()
+    recording.record(transitions.STARTED)
+    for _ in range(2):
+        recording.recorder.record_lost(recording.task, recording.run, START + 1, "its worker is lost")
+    recording.record(transitions.SUCCEEDED)
+    assert len(recording.lines) == 3
+    assert recording.run.state is COMPLETED
+
+
+def test_an_agent_reports_its_own_jobs_but_not_its_own_loss() -> None:
+    """The events of the agent would be doubled, and a job that is lost with its agent would run for ever."""
+    recording = Recording()
+    recording.worker.emit = None
+    recording.record(transitions.STARTED)
+    assert recording.lines == []
+    recording.recorder.record_lost(recording.task, recording.run, START + 1, "its worker is lost")
+    assert len(recording.lines) == 1
+
+
+def written_by(path: Path) -> set[str]:
+    """Return the names of the attributes that the code of a file assigns."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+
+
+def test_nothing_else_writes_the_state_of_a_run() -> None:
+    """With two writers, an end could be reported twice, or a job seem to run that has ended."""
+    assert [path.name for path in TRACKER.glob("*.py") if "state" in written_by(path)] == ["recorder.py"]
+    assert "state" in Run.__slots__
