@@ -14,11 +14,12 @@ MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/te
 	tests/integration/test_monitor_beside_agents.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest test-gevent check bench matrix outcomes celery-suite
+.PHONY: help demo test unit wheel test-oldest test-gevent check bench matrix outcomes celery-suite
 
 help:
 	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
-	@echo "make test    all tests, on a real Redis and RabbitMQ (installed by apt if absent, as root)"
+	@echo "make unit    the tests that need no server, in a minute"
+	@echo "make test    all tests, on the built wheel and a real Redis and RabbitMQ (installed by apt if absent, as root)"
 	@echo "make test-gevent  every outcome in one process that gevent has patched; part of make test"
 	@echo "make check   ruff and mypy"
 	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
@@ -30,24 +31,43 @@ help:
 demo: $(VENV)/.installed-server
 	@$(BIN)/python -m examples.celery_app.demo $(ARGS)
 
+# Without ARGS: the unit tests on the source, and all others on the built wheel.
 test: $(VENV)/.installed-dev $(if $(ARGS),,.venv-celery-$(OLDEST)/.installed)
 	@sh scripts/servers.sh
 	@rm -f flaky-tests.txt
-	@$(if $(ARGS),,$(MAKE) --no-print-directory -j2 --output-sync test-oldest test-gevent)
-	@echo "test: pytest $(ARGS)"
-	@sh scripts/test.sh $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory -j2 --output-sync unit test-oldest test-gevent)
+	@echo "test: pytest $(or $(ARGS),$(SERVER_TESTS))"
+	@$(if $(ARGS),,$(ON_WHEEL) PYTEST="$(CURDIR)/build/$(BIN)/python -m pytest") \
+		sh scripts/test.sh $(or $(ARGS),$(SERVER_TESTS))
+
+SERVER_TESTS := tests/integration tests/faults
+
+# They need no server and no network.
+unit: $(VENV)/.installed-dev
+	@echo "test: unit tests"
+	@PYTEST=$(BIN)/pytest sh scripts/pytest.sh -q -n 2 tests/unit $(ARGS)
+
+# The wheel is tested in a copy of everything but the package's source.
+ON_WHEEL := cd build/tree &&
+
+wheel: $(VENV)/.installed-dev
+	@echo "test: building the wheel"
+	@sh scripts/wheel.sh
+	@sh scripts/overlay.sh $(VENV)
 
 # The oldest supported Celery, on the broker and pool where it differs most from the newest.
-test-oldest: .venv-celery-$(OLDEST)/.installed
+test-oldest: .venv-celery-$(OLDEST)/.installed wheel
 	@sh scripts/servers.sh
+	@sh scripts/overlay.sh .venv-celery-$(OLDEST)
 	@echo "test: celery $(OLDEST)"
-	@PYTEST=.venv-celery-$(OLDEST)/bin/pytest sh scripts/pytest.sh -q -p no:cacheprovider tests/integration/test_outcomes.py -k redis-prefork
+	@$(ON_WHEEL) PYTEST="$(CURDIR)/build/.venv-celery-$(OLDEST)/bin/python -m pytest" \
+		sh scripts/pytest.sh -q -p no:cacheprovider tests/integration/test_outcomes.py -k redis-prefork
 
 # Producer, worker, agent and endpoint in one patched process: pytest itself must start patched.
-test-gevent: $(VENV)/.installed-dev
+test-gevent: wheel
 	@sh scripts/servers.sh
 	@echo "test: gevent, monkey-patched"
-	@PYTEST="$(BIN)/python -m tests.gevent" sh scripts/pytest.sh -q -p no:cacheprovider tests/gevent
+	@$(ON_WHEEL) PYTEST="$(CURDIR)/build/$(BIN)/python -m tests.gevent" sh scripts/pytest.sh -q -p no:cacheprovider tests/gevent
 
 check: $(VENV)/.installed-dev
 	@echo "check: ruff check"

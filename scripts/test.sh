@@ -1,10 +1,10 @@
 #!/bin/sh
-# Run all tests, or those that the arguments name: first the parallel ones, then those that are marked `alone`.
+# Run the tests that the arguments name: first the parallel ones, then those that are marked `alone`.
 # Most tests wait for processes rather than compute, so more run at a time than a small machine has processors.
 set -u
 
 scripts="$(dirname "$0")"
-export PYTEST="$scripts/../.venv/bin/pytest"
+export PYTEST="${PYTEST:-$scripts/../.venv/bin/pytest}"
 no_tests=5 # pytest's exit code if no test was selected
 failed=""
 chosen=""
