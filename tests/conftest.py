@@ -1,16 +1,28 @@
-"""Groups of tests that pytest-xdist runs in the same process, because they share servers that are slow to start.
+"""The fixtures of all tests, and the groups of tests that pytest-xdist runs in the same process.
 
-Each of its processes has its own servers and runs the table itself. Without the groups each would start a RabbitMQ, and
-run the same tables as the others.
+A group shares servers that are slow to start. Each process of pytest-xdist has its own servers and runs the table
+itself: without the groups each would start a RabbitMQ, and run the same tables as the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests.support.endpoint import Endpoint
 from tests.support.failures import pytest_runtest_logreport
 
 __all__ = ["pytest_collection_modifyitems", "pytest_runtest_logreport"]
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A new ingest endpoint. It asserts at the end of the test that no request broke the contract."""
+    server = Endpoint()
+    yield server
+    server.close()
+    assert server.faults == [], server.faults[:5]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the tests' names

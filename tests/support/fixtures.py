@@ -21,7 +21,6 @@ from tests.support.worker import APP, WorkerProcess
 
 __all__ = [
     "brokers",
-    "endpoint",
     "producer",
     "rabbitmq_server",
     "redis_server",
@@ -67,15 +66,6 @@ def brokers(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], B
         return known[name]
 
     return get
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """A new ingest endpoint. It asserts at the end of the test that no request broke the contract."""
-    server = Endpoint()
-    yield server
-    server.close()
-    assert server.faults == [], server.faults[:5]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from sluice_agent import __version__, log
+from sluice_agent import __version__
 from sluice_agent.cli import main
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support import misbehaviour
@@ -43,23 +43,6 @@ RECORD = {
 NO_JOURNAL = "does not exist yet: nothing has been captured"
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the machine's own SLUICE_* variables, and the warnings of earlier tests."""
-    for name in [name for name in os.environ if name.startswith("SLUICE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(log, "_last_logged", {})
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """A fresh ingest endpoint."""
-    server = Endpoint()
-    yield server
-    server.close()
-    assert server.faults == []
 
 
 @pytest.fixture

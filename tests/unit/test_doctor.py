@@ -33,13 +33,10 @@ ACCEPTED_NOTHING = {"accepted": 0, "rejected": 0, "skipped": 0, "truncated": 0}
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """A fresh ingest endpoint."""
-    server = Endpoint()
-    yield server
-    server.close()
-    assert server.faults == []
-    assert server.events == []
+def endpoint(endpoint: Endpoint) -> Iterator[Endpoint]:
+    """The ingest endpoint, to which `doctor` must send no event."""
+    yield endpoint
+    assert endpoint.events == []
 
 
 @pytest.fixture

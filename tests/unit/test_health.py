@@ -51,14 +51,6 @@ Request = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """A fresh ingest endpoint."""
-    server = Endpoint()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint, tmp_path: Path) -> Settings:
     """Settings of a sidecar, with a free address for probes."""
     for name, value in {

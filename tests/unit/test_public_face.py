@@ -55,15 +55,6 @@ Run = Callable[[str, dict[str, str]], tuple[Any, list[str]]]
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """A new ingest endpoint. After the test, none of its requests may have violated the contract."""
-    server = Endpoint()
-    yield server
-    server.close()
-    assert server.faults == []
-
-
-@pytest.fixture
 def env(endpoint: Endpoint, tmp_path: Path) -> dict[str, str]:
     """An agent that ships to the endpoint."""
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sluice_agent import log
 from sluice_agent.cli import main
 from sluice_agent.transport.journal import accounting
 from sluice_agent.transport.journal.lock import ShipLock
@@ -22,22 +20,6 @@ from tests.support.misbehaviour import too_many, truncates
 from tests.unit.transport.lines import CONNECTION, event, job
 
 Status = Callable[[], tuple[int, dict[str, Any]]]
-
-
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of the machine's own variables, and no warning of an earlier test."""
-    for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(log, "_last_logged", {})
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """A fresh ingest endpoint."""
-    server = Endpoint()
-    yield server
-    server.close()
 
 
 @pytest.fixture

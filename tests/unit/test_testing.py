@@ -26,14 +26,6 @@ from sluice_agent.testing import captured_events
 from tests.support.process import ROOT
 
 
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the environment."""
-    for name in os.environ:
-        if name.startswith(("SLUICE_", "ACKLY_")):
-            monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def app() -> Iterator[Celery]:
     """An app of a user, on a broker in memory."""

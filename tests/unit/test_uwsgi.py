@@ -9,14 +9,7 @@ from typing import Any
 
 import pytest
 
-from sluice_agent import log
 from sluice_agent.uwsgi import can_run_threads
-
-
-@pytest.fixture(autouse=True)
-def fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A warning of an earlier test suppresses none of this one's."""
-    monkeypatch.setattr(log, "_last_logged", {})
 
 
 def under(monkeypatch: pytest.MonkeyPatch, version: bytes, worker: int, master: int, **opt: Any) -> bool:

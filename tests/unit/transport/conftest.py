@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sluice_agent import log
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.delivery.shippers import Shippers
@@ -22,27 +21,12 @@ SHORT = Timing(first_backoff=0.01, max_backoff=0.01, correction=0.05, takeover_c
 """Waits of milliseconds."""
 
 
-@pytest.fixture(autouse=True)
-def fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log message of an earlier test must suppress none of this test's."""
-    monkeypatch.setattr(log, "_last_logged", {})
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A journal's directory."""
     path = tmp_path / "journal"
     path.mkdir(mode=0o700)
     return path
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """A fresh ingest endpoint. After the test, no request may have broken the contract."""
-    server = Endpoint()
-    yield server
-    server.close()
-    assert server.faults == []
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from sluice_agent import log
 from sluice_agent.cli import main
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.journal.accounting import report_on
@@ -26,29 +25,12 @@ from tests.unit.transport.lines import CONNECTION, event, job
 Run = Callable[..., Result]
 
 
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the machine's own variables, and the warnings of earlier tests."""
-    for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(log, "_last_logged", {})
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """The journal of this host."""
     path = tmp_path / CONNECTION
     path.mkdir(mode=0o700)
     return path
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """A fresh ingest endpoint."""
-    server = Endpoint()
-    yield server
-    server.close()
-    assert server.faults == []
 
 
 @pytest.fixture
