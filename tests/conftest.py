@@ -1,7 +1,6 @@
-"""The fixtures of all tests, and the groups of tests that pytest-xdist runs in the same process.
+"""The fixtures of all tests, and the groups that pytest-xdist runs in the same process, as they share a slow set-up.
 
-A group shares servers that are slow to start. Each process of pytest-xdist has its own servers and runs the table
-itself: without the groups each would start a RabbitMQ, and run the same tables as the others.
+Groups and long tests run before the others, so that the processes end at the same time.
 """
 
 from __future__ import annotations
@@ -30,14 +29,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and (group := _group(item)):
             item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_rank)
+
+
+def _rank(test: pytest.Item) -> tuple[int, str]:
+    """Return the key that sorts the groups first, then the long tests, then the others."""
+    if isinstance(test, pytest.Function) and (group := _group(test)):
+        return 0, group
+    return (1 if test.get_closest_marker("long") else 2), ""
 
 
 def _group(test: pytest.Function) -> str:
-    """Return the test's group, if any: one for each run of the table (RabbitMQ's share one), one for RabbitMQ."""
+    """Return the group of a test of the table, one for each run of it; else an empty string."""
     params = test.callspec.params if hasattr(test, "callspec") else {}
-    for fixture, value in params.items():
-        if fixture in {"table_run", "monitored_run"}:
-            broker, pool = value
-            return f"rabbitmq-{fixture}" if broker.startswith("rabbitmq") else f"{test.module.__name__}-{broker}-{pool}"
-    brokers = [value for value in params.values() if isinstance(value, str) and value.startswith("rabbitmq")]
-    return "rabbitmq" if brokers or "rabbitmq_server" in test.fixturenames else ""
+    for fixture in ("table_run", "monitored_run"):
+        if fixture in params:
+            return f"{test.module.__name__}-{'-'.join(params[fixture])}"
+    return ""

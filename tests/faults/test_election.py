@@ -38,6 +38,7 @@ def log_env(host: Host) -> dict[str, str]:
     return {name: host.env[name] for name in (CAPTURE_LOG, "TEST_SHORT_WAITS")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("endpoint_state", ["up", "unavailable"])
 def test_a_worker_ships_before_a_producer_which_takes_over_when_it_dies(
     endpoint: Endpoint,

@@ -22,6 +22,7 @@ from tests.support.endpoint import Endpoint
 from tests.support.process import ROOT, Process, free_port
 from tests.support.running_monitor import publish, publish_event, running_monitor
 from tests.support.servers import RabbitMQServer
+from tests.support.shared_rabbitmq import RabbitMQVhost
 from tests.support.sidecar import Sidecar
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess, python_env
@@ -78,7 +79,6 @@ def are_reported(endpoint: Endpoint, jobs: list[str]) -> bool:
     return all(endpoint.states(job) == DONE for job in jobs)
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_nothing_is_lost_while_no_sidecar_runs(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess]
 ) -> None:
@@ -103,7 +103,6 @@ def test_nothing_is_lost_while_no_sidecar_runs(
     assert reported_twice(endpoint) == []
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_a_pending_publication_is_not_lost_with_the_sidecar(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], brokers: Callable[[str], Broker]
 ) -> None:
@@ -123,7 +122,6 @@ def test_a_pending_publication_is_not_lost_with_the_sidecar(
     assert reported_twice(endpoint) == []
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_a_job_that_was_retried_before_the_sidecar_was_killed(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess], tmp_path: Path
 ) -> None:
@@ -147,7 +145,6 @@ def test_a_job_that_was_retried_before_the_sidecar_was_killed(
     ]
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_a_standby_continues_after_the_active_one(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess]
 ) -> None:
@@ -162,7 +159,6 @@ def test_a_standby_continues_after_the_active_one(
     assert reported_twice(endpoint) == []
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_a_standby_does_not_report_ended_jobs_as_lost(
     endpoint: Endpoint, sidecar: Callable[..., Sidecar], start_worker: Callable[..., WorkerProcess], tmp_path: Path
 ) -> None:
@@ -204,16 +200,16 @@ def test_nothing_is_reported_again_after_a_broker_restart(tmp_path: Path, monkey
         server.close()
 
 
-def test_events_that_can_not_be_written_stay_in_the_broker(rabbitmq_server: RabbitMQServer) -> None:
+def test_events_that_can_not_be_written_stay_in_the_broker(rabbitmq_vhost: RabbitMQVhost) -> None:
     """Otherwise a full disk would lose events that the broker would have kept."""
     room = [True]
     with running_monitor(
-        rabbitmq_server.url(), durable=DurableQueue(DURABLE[1], 1_000, 600.0), can_keep=lambda: room[0]
+        rabbitmq_vhost.url(), durable=DurableQueue(DURABLE[1], 1_000, 600.0), can_keep=lambda: room[0]
     ) as seen:
-        before = publish(rabbitmq_server.url(), 10)
+        before = publish(rabbitmq_vhost.url(), 10)
         wait_until(lambda: seen.has_reported(before), 10, "events are missing", seen.monitor.state)
         room[0] = False
-        meanwhile = publish(rabbitmq_server.url(), 500)
+        meanwhile = publish(rabbitmq_vhost.url(), 500)
         wait_until(lambda: seen.monitor.state().read_ahead_bytes > 10_000, 10, "nothing is read", seen.monitor.state)
         assert not any(map(seen.states, meanwhile))
         room[0] = True

@@ -30,7 +30,7 @@ def monitored_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     redis = request.getfixturevalue("redis_server")
     broker = redis_broker(redis, {"task_send_sent_event": True})
     if name == "rabbitmq":
-        broker = rabbitmq_broker(request.getfixturevalue("rabbitmq_server"), redis)
+        broker = rabbitmq_broker(request.getfixturevalue("rabbitmq_vhost"), redis)
     return run_table_with_monitor(broker, pool, tmp_path_factory.mktemp(f"beside-{name}-{pool}"), agents=True)
 
 

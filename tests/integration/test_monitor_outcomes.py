@@ -39,7 +39,7 @@ def monitored_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     sent = {"task_send_sent_event": True}
     broker = redis_broker(redis, sent)
     if name == "rabbitmq":
-        broker = rabbitmq_broker(request.getfixturevalue("rabbitmq_server"), redis, conf=sent)
+        broker = rabbitmq_broker(request.getfixturevalue("rabbitmq_vhost"), redis, conf=sent)
     return run_table_with_monitor(broker, pool, tmp_path_factory.mktemp(f"monitored-{name}-{pool}"), agents=False)
 
 

@@ -52,7 +52,7 @@ def table_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     redis = request.getfixturevalue("redis_server")
     if broker == "redis":
         return run_table(redis_broker(redis), pool, directory)
-    rabbitmq = request.getfixturevalue("rabbitmq_server")
+    rabbitmq = request.getfixturevalue("rabbitmq_vhost")
     return run_table(rabbitmq_broker(rabbitmq, redis, quorum=broker == "rabbitmq-quorum"), pool, directory)
 
 

@@ -147,7 +147,6 @@ def test_another_sluice_connection_has_an_election_of_its_own(brokers: Callable[
     app.close()
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_where_the_broker_refuses_an_election_only_a_sidecar_samples(
     brokers: Callable[[str], Broker], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,7 +170,6 @@ def test_where_the_broker_refuses_an_election_only_a_sidecar_samples(
     app.close()
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_a_login_that_is_refused_is_no_refusal_of_the_election(
     brokers: Callable[[str], Broker], caplog: pytest.LogCaptureFixture
 ) -> None:

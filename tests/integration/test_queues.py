@@ -34,7 +34,7 @@ from tests.support.server_variants import (
     TLSRedisServer,
     conf_of,
 )
-from tests.support.servers import RedisServer
+from tests.support.servers import RabbitMQServer, RedisServer, Server
 from tests.support.waiting import wait_until, within
 from tests.support.worker import WorkerProcess
 
@@ -196,7 +196,6 @@ def test_rabbitmq_reports_depth_and_consumers(
     app.close()
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_a_queue_that_is_made_later_is_sampled_at_once(brokers: Callable[[str], Broker]) -> None:
     """Otherwise a user who deploys workers after the sidecar would see no queue for half a minute, or longer."""
     broker = brokers("rabbitmq")
@@ -230,7 +229,6 @@ def test_a_queue_that_is_made_later_is_sampled_at_once(brokers: Callable[[str], 
     app.close()
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_missing_queues_cost_rabbitmq_no_channels(brokers: Callable[[str], Broker]) -> None:
     """A connection has 2,047 channels. If each missing queue took one, the sampling would end after some days."""
     broker = brokers("rabbitmq")
@@ -245,7 +243,6 @@ def test_missing_queues_cost_rabbitmq_no_channels(brokers: Callable[[str], Broke
     app.close()
 
 
-@pytest.mark.xdist_group("rabbitmq")
 def test_rabbitmq_reports_jobs_that_wait_for_their_eta(
     brokers: Callable[[str], Broker], start_worker: Callable[..., WorkerProcess]
 ) -> None:
@@ -286,10 +283,28 @@ def test_rabbitmq_reports_unacknowledged_messages(
         server.close()
 
 
-@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
-def test_a_broker_that_comes_back_is_sampled_again(brokers: Callable[[str], Broker], name: str) -> None:
+@pytest.fixture(
+    scope="module", params=[RedisServer, pytest.param(RabbitMQServer, marks=pytest.mark.xdist_group("own rabbitmq"))]
+)
+def own_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that the tests below stop; it runs again when they have ended."""
+    server: Server = request.param(tmp_path_factory.mktemp("own"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_broker(own_server: Server, redis_server: RedisServer) -> Broker:
+    """A queue on it."""
+    if isinstance(own_server, RabbitMQServer):
+        return rabbitmq_broker(own_server, redis_server)
+    assert isinstance(own_server, RedisServer)
+    return redis_broker(own_server)
+
+
+def test_a_broker_that_comes_back_is_sampled_again(own_broker: Broker) -> None:
     """Otherwise queues would be invisible from the broker's first restart until the user restarts the sidecar."""
-    broker = brokers(name)
+    broker = own_broker
     producer, app = broker.app(), broker.app()
     send(producer, 2)
     assert broker.server is not None
@@ -312,10 +327,9 @@ def test_a_broker_that_comes_back_is_sampled_again(brokers: Callable[[str], Brok
     app.close()
 
 
-@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
-def test_a_broker_that_hangs_is_noticed(brokers: Callable[[str], Broker], name: str) -> None:
+def test_a_broker_that_hangs_is_noticed(own_broker: Broker) -> None:
     """A connection whose other end is dead stays open and silent: the last depth would be shown for ever."""
-    broker = brokers(name)
+    broker = own_broker
     app = broker.app()
     send(app, 2)
     assert broker.server is not None

@@ -13,6 +13,7 @@ from typing import Any
 from celery import Celery
 
 from tests.support.servers import RabbitMQServer, RedisServer, Server
+from tests.support.shared_rabbitmq import RabbitMQVhost
 
 BROKERS = ("redis", "rabbitmq", "rabbitmq-quorum", "filesystem")
 
@@ -29,7 +30,7 @@ class Broker:
     conf: dict[str, Any] = field(default_factory=dict)
     """Celery settings beside the two URLs; `task_default_queue` belongs to this test alone."""
     server: Server | None = None
-    """The process behind it, shared by tests; None for directories."""
+    """The process behind it, which a test may stop; None for directories, and for a RabbitMQ that others use."""
 
     @property
     def queue(self) -> str:
@@ -60,9 +61,13 @@ def redis_broker(server: RedisServer, conf: Mapping[str, Any] | None = None) -> 
 
 
 def rabbitmq_broker(
-    server: RabbitMQServer, results: RedisServer, *, quorum: bool = False, conf: Mapping[str, Any] | None = None
+    server: RabbitMQServer | RabbitMQVhost,
+    results: RedisServer,
+    *,
+    quorum: bool = False,
+    conf: Mapping[str, Any] | None = None,
 ) -> Broker:
-    """Return a broker with a new queue on the shared node; results are in Redis."""
+    """Return a broker with a new queue; results are in Redis."""
     kind = {
         "task_default_queue_type": "quorum",
         "task_default_exchange_type": "topic",  # Celery's delayed delivery requires it
@@ -70,7 +75,8 @@ def rabbitmq_broker(
     }
     settings = {**_own_queue(), **(kind if quorum else {}), **(conf or {})}
     name = "rabbitmq-quorum" if quorum else "rabbitmq"
-    return Broker(name, server.url(), results.url(next(_databases)), settings, server)
+    process = server if isinstance(server, RabbitMQServer) else None
+    return Broker(name, server.url(), results.url(next(_databases)), settings, process)
 
 
 def filesystem_broker(directory: Path, conf: Mapping[str, Any] | None = None) -> Broker:

@@ -8,21 +8,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from tests.support.brokers import Broker, filesystem_broker, rabbitmq_broker, redis_broker
 from tests.support.endpoint import Endpoint
 from tests.support.producer import Producer
-from tests.support.servers import RabbitMQServer, RedisServer, Server
+from tests.support.servers import RedisServer
+from tests.support.shared_rabbitmq import RabbitMQVhost, shared_rabbitmq
 from tests.support.sidecar import Sidecar
 from tests.support.worker import APP, WorkerProcess
 
 __all__ = [
     "brokers",
     "producer",
-    "rabbitmq_server",
+    "rabbitmq_vhost",
     "redis_server",
     "sluice_env",
     "start_sidecar",
@@ -30,21 +31,26 @@ __all__ = [
     "state_dir",
 ]
 
-S = TypeVar("S", bound=Server)
-
 WITHOUT_AGENT = {"SLUICE_TEST_INSTALL": "0"}
 
 
 @pytest.fixture(scope="session")
 def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RedisServer:
-    """One Redis for the whole test run; each test has its own database."""
-    return _shared(request.config, RedisServer, tmp_path_factory)
+    """One Redis for all tests of this process; each test has its own database."""
+    if _redis not in request.config.stash:
+        request.config.stash[_redis] = server = RedisServer(tmp_path_factory.mktemp(RedisServer.name))
+        request.config.add_cleanup(server.close)
+    return request.config.stash[_redis]
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RabbitMQServer:
-    """One RabbitMQ for the whole test run; each test has its own queue."""
-    return _shared(request.config, RabbitMQServer, tmp_path_factory)
+def rabbitmq_vhost(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RabbitMQVhost:
+    """One virtual host for all tests of this process, on the RabbitMQ of the whole run; each test has its own queue."""
+    if _rabbitmq not in request.config.stash:
+        server, number = shared_rabbitmq(tmp_path_factory.getbasetemp())
+        request.config.add_cleanup(server.close)
+        request.config.stash[_rabbitmq] = server.vhost(number)
+    return request.config.stash[_rabbitmq]
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ def brokers(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], B
         redis: RedisServer = request.getfixturevalue("redis_server")
         if name == "redis":
             return redis_broker(redis)
-        return rabbitmq_broker(request.getfixturevalue("rabbitmq_server"), redis, quorum=name == "rabbitmq-quorum")
+        return rabbitmq_broker(request.getfixturevalue("rabbitmq_vhost"), redis, quorum=name == "rabbitmq-quorum")
 
     def get(name: str) -> Broker:
         if name not in known:
@@ -183,16 +189,5 @@ def _env(request: pytest.FixtureRequest, env: Mapping[str, str] | None, *, agent
     return {**base, **(env or {})}
 
 
-_servers: pytest.StashKey[dict[type[Server], Server]] = pytest.StashKey()
-
-
-def _shared(config: pytest.Config, server_class: type[S], directories: pytest.TempPathFactory) -> S:
-    """Return the test run's server of this class, which ends with the test run."""
-    running = config.stash.setdefault(_servers, {})
-    if server_class not in running:
-        server = server_class(directories.mktemp(server_class.name))
-        config.add_cleanup(server.close)
-        running[server_class] = server
-    shared = running[server_class]
-    assert isinstance(shared, server_class)
-    return shared
+_redis: pytest.StashKey[RedisServer] = pytest.StashKey()
+_rabbitmq: pytest.StashKey[RabbitMQVhost] = pytest.StashKey()
