@@ -57,7 +57,7 @@ def table_run(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactor
             while time.monotonic() < deadline and not all_reported(endpoint, broker, GEVENT, ids):
                 time.sleep(POLL_SECONDS)
         sluice_agent.flush(10)
-        yield collect_run(endpoint, broker, GEVENT, ids, lambda *_: "")
+        yield collect_run(endpoint, broker, GEVENT, "gevent@test", ids, lambda *_: "")
     finally:
         sluice_agent.shutdown()
         endpoint.close()

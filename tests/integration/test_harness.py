@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,15 @@ from celery.result import AsyncResult
 from pytest_celery import CeleryTestSetup
 
 from tests.integration.tasks import add, noop
+from tests.support.brokers import BROKERS
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until
-from tests.support.worker import APP, WorkerProcess
+from tests.support.worker import APP, POOLS, WorkerProcess
 
 WITHOUT_AGENT = {"agent": False}
+
+USUAL = list(zip((*BROKERS, "redis"), POOLS, strict=True))  # each broker and each pool
+PAIRS = list(product(BROKERS, POOLS)) if os.environ.get("MATRIX") == "full" else USUAL
 
 ENDINGS: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "noop": ((), "SUCCESS", "None"),
@@ -41,6 +47,7 @@ ENDINGS: dict[str, tuple[tuple[Any, ...], str, str]] = {
 }
 
 
+@pytest.mark.parametrize(("broker_name", "pool"), PAIRS)
 @pytest.mark.parametrize("worker_options", [WITHOUT_AGENT], ids=[""])
 def test_a_worker_returns_a_result(celery_setup: CeleryTestSetup, pool: str) -> None:
     """If Celery itself did not work on a broker and pool, no result there would be due to the agent."""

@@ -74,6 +74,14 @@ def test_outcome(table_run: TableRun, row: Outcome) -> None:
         ] == []
 
 
+def test_a_job_has_its_worker_and_its_times(table_run: TableRun) -> None:
+    """Otherwise a user could not tell where a job ran, or how long it waited and ran; `test_brokers` has the others."""
+    queued, active, completed = (event["job"] for event in table_run.events["success"])
+    assert active["workerId"] == completed["workerId"] == table_run.worker
+    assert queued["createdAt"] == active["createdAt"] == completed["createdAt"]
+    assert queued["createdAt"] <= active["startedAt"] <= completed["completedAt"]
+
+
 def test_every_job_ends(table_run: TableRun) -> None:
     """A job that belongs to no row, such as a child or a chord's body, and that stays open would raise false alarms."""
     assert [events[-1]["job"] for events in table_run.others.values() if events[-1]["job"]["state"] not in FINAL] == []

@@ -28,6 +28,8 @@ from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
 QUEUE_SECONDS = 1.0
+WORKER_ARGS = ["-E", "--heartbeat-interval=6"]
+"""The monitor reports a worker that misses three as lost: a worker of a busy machine may send nothing for 8 seconds."""
 FINAL_STATE_TIMEOUT = 40.0
 """Seconds after its worker's end until a job's last event; the monitor waits for 15."""
 
@@ -59,7 +61,13 @@ def run_table_with_monitor(broker: Broker, pool: str, directory: Path, *, agents
     sidecar = Sidecar(directory, broker, {**env, **queue_interval, "SLUICE_API_URL": monitor_endpoint.url})
     try:
         worker = WorkerProcess(
-            directory, broker, app=APP, pool=pool, concurrency=CONCURRENCY, env=sender_env, args=["-E"]
+            directory,
+            broker,
+            app=APP,
+            pool=pool,
+            concurrency=CONCURRENCY,
+            env=sender_env,
+            args=WORKER_ARGS,
         )
         try:
             if not agents:  # the monitor knows the queues of an exchange once it has inspected the worker
@@ -117,8 +125,8 @@ def run_table_with_monitor(broker: Broker, pool: str, directory: Path, *, agents
             worker.teardown()
         assert sidecar.terminate() == 0, sidecar.tail()
         return MonitoredRun(
-            collect_run(agent_endpoint, broker, pool, ids, worker.tail),
-            collect_run(monitor_endpoint, broker, pool, ids, sidecar.tail),
+            collect_run(agent_endpoint, broker, pool, worker.hostname, ids, worker.tail),
+            collect_run(monitor_endpoint, broker, pool, worker.hostname, ids, sidecar.tail),
             monitor_endpoint.queues(),
             [event for events in monitor_endpoint.workers().values() for event in events],
         )

@@ -1,4 +1,4 @@
-"""The producer's part: `python -m tests.integration.outcomes.send <pool> <broker> <wave>` sends rows of the table."""
+"""The producer's part: `python -m tests.integration.outcomes.send <pool> <broker> <producer>` sends a table's rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import celery
 from tests.integration.outcomes.rows import ROWS
 from tests.integration.outcomes.table import Outcome, Version
 
-WAVES = ("without agent", "first", "blocking")
-"""Blocking rows come last: a solo worker receives nothing while it runs one."""
+PRODUCERS = ("without agent", "with agent")
 
 
 def main() -> None:
@@ -20,10 +19,13 @@ def main() -> None:
     from tests.integration.outcomes.app import app
 
     app.set_default()  # for the threads below
-    pool, broker, wave = sys.argv[1:]
-    rows = [row for row in possible_rows(pool, broker) if wave_of(row) == wave]
+    pool, broker, producer = sys.argv[1:]
+    rows = [row for row in possible_rows(pool, broker) if producer_of(row) == producer]
+    sent: dict[str, str] = {}
     with ThreadPoolExecutor(8) as threads:
-        sent = dict(zip([row.name for row in rows], threads.map(lambda row: row.send(), rows), strict=True))
+        for blocks in (False, True):  # such rows come last: a solo worker receives nothing while it runs one
+            wave = [row for row in rows if row.blocks == blocks]
+            sent |= zip([row.name for row in wave], threads.map(lambda row: row.send(), wave), strict=True)
     print(json.dumps(sent))
 
 
@@ -32,11 +34,9 @@ def possible_rows(pool: str, broker: str) -> list[Outcome]:
     return [row for row in ROWS if row.walk(pool, version(), broker) is not None]
 
 
-def wave_of(row: Outcome) -> str:
-    """Return the wave that a row is sent in."""
-    if row.without_agent:
-        return "without agent"
-    return "blocking" if row.blocks else "first"
+def producer_of(row: Outcome) -> str:
+    """Return which of `PRODUCERS` sends the row."""
+    return PRODUCERS[0] if row.without_agent else PRODUCERS[1]
 
 
 def version() -> Version:

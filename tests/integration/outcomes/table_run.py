@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.outcomes.rows import ROWS
-from tests.integration.outcomes.send import WAVES, possible_rows, version
+from tests.integration.outcomes.send import PRODUCERS, possible_rows, version
 from tests.integration.outcomes.table import Outcome, Walk
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
@@ -39,6 +39,8 @@ class TableRun:
     broker: str
     pool: str
     queue: str
+    worker: str
+    """The worker's name."""
     events: dict[str, list[Event]] = field(repr=False)
     """Events by the row's name, sorted by timestamp, without duplicates."""
     others: dict[str, list[Event]] = field(repr=False)
@@ -66,7 +68,7 @@ def run_table(broker: Broker, pool: str, directory: Path) -> TableRun:
         while time.monotonic() < deadline and not all_reported(endpoint, broker, pool, ids):
             time.sleep(POLL_SECONDS)
         worker.process.stop(grace=20.0)
-        return collect_run(endpoint, broker, pool, ids, worker.tail)
+        return collect_run(endpoint, broker, pool, worker.hostname, ids, worker.tail)
     finally:
         worker.teardown()
         endpoint.close()
@@ -75,19 +77,20 @@ def run_table(broker: Broker, pool: str, directory: Path) -> TableRun:
 def send_all(worker: WorkerProcess, env: dict[str, str], directory: Path) -> dict[str, str]:
     """Send every row that `worker` can run, from producers with `env`; return the jobs' ids by the rows' names."""
     ids: dict[str, str] = {}
-    for wave in WAVES:
-        env_of_wave = {**env, **WITHOUT_AGENT} if wave == "without agent" else env
-        ids |= _send(worker, wave, env_of_wave, directory)
+    for producer in PRODUCERS:
+        ids |= _send(worker, producer, {**env, **WITHOUT_AGENT} if producer == "without agent" else env, directory)
     missing = {row.name for row in possible_rows(worker.pool, worker.broker.name)} - set(ids)
-    assert not missing, f"no wave has sent {missing}"
+    assert not missing, f"no producer has sent {missing}"
     return ids
 
 
-def collect_run(endpoint: Endpoint, broker: Broker, pool: str, ids: dict[str, str], log: Callable[[], str]) -> TableRun:
+def collect_run(
+    endpoint: Endpoint, broker: Broker, pool: str, worker: str, ids: dict[str, str], log: Callable[[], str]
+) -> TableRun:
     """Return the events that the endpoint received of the rows' jobs, whose ids are `ids`, and of others."""
     jobs = endpoint.jobs()
     events = {name: jobs.pop(external_id, []) for name, external_id in ids.items()}
-    return TableRun(broker.name, pool, broker.queue, events, jobs, endpoint.duplicates, endpoint.faults, log)
+    return TableRun(broker.name, pool, broker.queue, worker, events, jobs, endpoint.duplicates, endpoint.faults, log)
 
 
 def agent_env(endpoint: Endpoint, directory: Path) -> dict[str, str]:
@@ -112,14 +115,14 @@ def walk_of_events(events: list[Event]) -> Walk:
     )
 
 
-def _send(worker: WorkerProcess, wave: str, env: dict[str, str], directory: Path) -> dict[str, str]:
+def _send(worker: WorkerProcess, producer: str, env: dict[str, str], directory: Path) -> dict[str, str]:
     sender = Producer(directory, worker.broker, env=env).start(
-        f"import sys; sys.argv[1:] = {[worker.pool, worker.broker.name, wave]!r}\n"
+        f"import sys; sys.argv[1:] = {[worker.pool, worker.broker.name, producer]!r}\n"
         "from tests.integration.outcomes.send import main; main()"
     )
     try:
         if sender.wait(REPORT_TIMEOUT * 2) != 0:
-            pytest.fail(f"the {wave} rows could not be sent\n{sender.tail()}\n{worker.tail()}", pytrace=False)
+            pytest.fail(f"the rows {producer} could not be sent\n{sender.tail()}\n{worker.tail()}", pytrace=False)
         ids: dict[str, str] = json.loads(sender.logs().splitlines()[-1])
         return ids
     finally:
