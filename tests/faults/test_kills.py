@@ -31,6 +31,7 @@ PUBLISHES = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1])
 def test_events_of_killed_workers_arrive(
     endpoint: Endpoint,
@@ -79,8 +80,7 @@ def test_a_job_that_two_pool_processes_run_has_two_runs(
     first, second = map(psutil.Process, wait_until(lambda: _pair(worker.pids()), 10, "there are no children"))
     first.suspend()
     second.suspend()
-    sender = producer()
-    jobs = [sender.send("noop"), sender.send("noop")]
+    jobs = producer().send_all(("noop",), ("noop",))
     wait_until(lambda: _written(worker) == 2, 20, "the pool does not hand them out", worker.tail)
     first.resume()
     ended = wait_until(lambda: [job for job in jobs if "completed" in endpoint.states(job)], 20, "none is run")
@@ -110,6 +110,7 @@ def test_a_failure_that_two_processes_report_is_one(
     assert worker.terminate().code == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1])
 def test_batches_of_killed_shippers_are_shipped_by_the_next(host: Host, repeats: Repeats, seed: int) -> None:
     """Without it a kill between the answer and the cursor loses a batch, or shows each of its jobs twice."""

@@ -35,12 +35,8 @@ def test_the_end_of_each_job_is_reported_once(
     env = {**ackly.env, **without}
     worker = start_worker(broker="filesystem", env=env)
     sender = producer(broker="filesystem", env=env)
-    sent = {
-        "success": sender.send("add", 1, 2),
-        "failure": sender.send("fail", "no such order"),
-        "partial": sender.send("retry_then_succeed", 1),
-        "exhausted": sender.send("retry_exhausted"),
-    }
+    calls = ("add", 1, 2), ("fail", "no such order"), ("retry_then_succeed", 1), ("retry_exhausted",)
+    sent = dict(zip(("success", "failure", "partial", "exhausted"), sender.send_all(*calls), strict=True))
     wait_until(lambda: len(ackly.events) >= len(sent), 40, "not every end was reported", worker.tail)
     assert worker.terminate().code == 0
     events = {event["externalId"]: event for event in ackly.events}

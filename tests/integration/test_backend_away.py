@@ -28,12 +28,13 @@ def worker(start_worker: Callable[..., WorkerProcess]) -> WorkerProcess:
     return start_worker(concurrency=4, env=env, conf=conf)
 
 
+@pytest.mark.long
 def test_a_failure_is_reported_without_a_backend(
     endpoint: Endpoint, worker: WorkerProcess, producer: Callable[..., Producer]
 ) -> None:
     """Otherwise a job that fails while the backend is unavailable would stay active for ever: no signal is fired."""
     sender = producer(env={"RESULT_BACKEND": "disabled://"})
-    jobs = {task: sender.send(task) for task in ENDS}
+    jobs = dict(zip(ENDS, sender.send_all(*((task,) for task in ENDS)), strict=True))
     for task, error in ENDS.items():
         wait_until(
             lambda job=jobs[task]: endpoint.states(job)[-1:] == ["failed"], 30, f"{task} did not fail", worker.tail

@@ -13,10 +13,13 @@ import pytest
 from tests.support.accounting import assert_balanced
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import status
+from tests.support.producer import Producer
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
-FORKS = 2_000 if os.environ.get("FAULTS") == "long" else 200
+IS_LONG = os.environ.get("FAULTS") == "long"
+TASKS = 2_000 if IS_LONG else 1_000
+FORKS = 2_000 if IS_LONG else 100
 NOOPS = """
     from tests.integration.tasks import app, noop
     with app.producer_pool.acquire() as producer:
@@ -25,11 +28,12 @@ NOOPS = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "count"),
     [
-        pytest.param([], 2_000, id="children that live"),
-        pytest.param(["--max-tasks-per-child=50"], 2_000, id="children of 50 tasks"),
+        pytest.param([], TASKS, id="children that live"),
+        pytest.param(["--max-tasks-per-child=50"], TASKS, id="children of 50 tasks"),
         pytest.param(["--max-tasks-per-child=1"], FORKS, id="children of one task"),
     ],
 )
@@ -54,13 +58,11 @@ def test_every_transition_of_every_task_arrives_exactly_once(
 
 
 def test_the_events_of_a_killed_child_arrive(
-    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., object]
+    endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:
     """Otherwise the user would know nothing of the very job that an out-of-memory kill ended."""
     worker = start_worker(concurrency=1)
-    sender = producer()
-    before = [sender.send("add", 1, 2) for _ in range(3)]
-    killed = sender.send("kill_self")
+    *before, killed = producer().send_all(*[("add", 1, 2)] * 3, ("kill_self",))
     wait_until(lambda: "failed" in endpoint.states(killed), 20, "the killed job did not fail", worker.tail)
     assert endpoint.states(killed) == ["queued", "active", "failed"]
     last = endpoint.jobs()[killed][-1]["job"]

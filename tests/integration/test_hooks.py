@@ -58,8 +58,7 @@ def test_tasks_that_are_ignored_leave_no_trace(
     """Otherwise an uninteresting task that runs ten times a second would cost more than all others."""
     env = {"SLUICE_IGNORE_TASKS": "other.*, *.noop"}
     worker = start_worker(env=env)
-    sender = producer(env=env)
-    ignored, seen = sender.send("noop"), sender.send("add", 1, 2)
+    ignored, seen = producer(env=env).send_all(("noop",), ("add", 1, 2))
     wait_until(lambda: endpoint.states(seen) == DONE, 20, "the job did not arrive", worker.tail)
     assert worker.terminate().code == 0
     assert ignored not in endpoint.jobs()

@@ -90,6 +90,7 @@ def test_redelivery_after_the_visibility_timeout(
     assert endpoint.duplicates == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("broker", "task", "walk"),
     [

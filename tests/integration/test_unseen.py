@@ -80,13 +80,12 @@ def test_without_the_header_every_job_is_reported_all_the_same(
     """A user who can't have the header in messages must still see the outcome of jobs."""
     env = {"SLUICE_MESSAGE_HEADER": "0"}
     worker = start_worker(env=env)
-    sender = producer(env=env)
-    walks = {
-        "add": (sender.send("add", 1, 2), "queued active completed"),
-        "retried": (sender.send("retry_then_succeed", 1), "queued active retrying queued active completed"),
-        "replaced": (sender.send("replace_self_by_chain"), "queued active queued active completed"),
+    calls = {
+        ("add", 1, 2): "queued active completed",
+        ("retry_then_succeed", 1): "queued active retrying queued active completed",
+        ("replace_self_by_chain",): "queued active queued active completed",
     }
-    for name, (job, walk) in walks.items():
+    for job, ((name, *_), walk) in zip(producer(env=env).send_all(*calls), calls.items(), strict=True):
         wait_until(
             lambda job=job, walk=walk: " ".join(endpoint.states(job)) == walk,
             20,

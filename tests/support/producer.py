@@ -53,6 +53,13 @@ class Producer:
             f"from tests.integration import tasks\nprint(tasks.{task}.apply_async({list(args)!r}, {kwargs!r}).id)"
         ).splitlines()[-1]
 
+    def send_all(self, *calls: tuple[Any, ...]) -> list[str]:
+        """Send tasks from one process, each given by its name and arguments; return their ids."""
+        return self.run(
+            "from tests.integration import tasks\n"
+            f"for name, *args in {list(calls)!r}: print(getattr(tasks, name).apply_async(args).id)"
+        ).splitlines()[-len(calls) :]
+
     def start(self, code: str) -> Process:
         """Start the code without waiting: for producers that are killed, or that live as long as the test."""
         log = self._directory / f"producer-{uuid.uuid4().hex[:8]}.log"

@@ -1,12 +1,10 @@
-"""Waits for conditions, never for a fixed time."""
+"""Waits for conditions, never for a fixed time. Workers import it, and pay nothing for pytest."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
-
-import pytest
 
 POLL_SECONDS = 0.02
 TIMEOUT_FACTOR = 3
@@ -46,6 +44,8 @@ def within(
         except Exception as error:  # noqa: BLE001 - the fault may be gone at the next check
             last = error
         if time.monotonic() >= deadline:
+            import pytest
+
             pytest.fail(_report(message, seconds, last, context), pytrace=True)
         time.sleep(POLL_SECONDS)
 
