@@ -31,15 +31,16 @@ help:
 demo: $(VENV)/.installed-server
 	@$(BIN)/python -m examples.celery_app.demo $(ARGS)
 
-# Without ARGS: the unit tests on the source, and all others on the built wheel.
-test: $(VENV)/.installed-dev $(if $(ARGS),,.venv-celery-$(OLDEST)/.installed)
+# Without ARGS: the unit tests on the source, and all others on the built wheel. Those that need servers mostly wait, and
+# the others run beside them, one target after the other.
+test: $(VENV)/.installed-dev $(if $(ARGS),,wheel)
 	@sh scripts/servers.sh
 	@rm -f flaky-tests.txt
-	@$(if $(ARGS),,$(MAKE) --no-print-directory -j2 --output-sync unit test-oldest test-gevent)
 	@echo "test: pytest $(or $(ARGS),$(SERVER_TESTS))"
-	@$(if $(ARGS),,$(ON_WHEEL) PYTEST="$(CURDIR)/build/$(BIN)/python -m pytest") \
+	@$(if $(ARGS),,$(ON_WHEEL) PYTEST="$(CURDIR)/build/$(BIN)/python -m pytest" BESIDE="$(BESIDE)") \
 		sh scripts/test.sh $(or $(ARGS),$(SERVER_TESTS))
 
+BESIDE = $(MAKE) -C $(CURDIR) --no-print-directory -k -o wheel unit test-oldest test-gevent
 SERVER_TESTS := tests/integration tests/faults
 
 # They need no server and no network.

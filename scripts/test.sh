@@ -1,6 +1,7 @@
 #!/bin/sh
 # Run the tests that the arguments name: first the parallel ones, then those that are marked `alone`.
-# Most tests wait for processes rather than compute, so more run at a time than a small machine has processors.
+# Most tests wait for processes rather than compute, so more run at a time than a small machine has processors. The command
+# in BESIDE runs beside the parallel tests; its output follows theirs.
 set -u
 
 scripts="$(dirname "$0")"
@@ -18,7 +19,19 @@ run_tests() {
     esac
 }
 
+beside=""
+if [ -n "${BESIDE:-}" ]; then
+    output="$(mktemp)"
+    $BESIDE >"$output" 2>&1 &
+    beside=$!
+    trap 'rm -f "$output"' EXIT
+    trap 'kill "$beside"; exit 1' HUP INT TERM
+fi
 run_tests -n 4 --dist loadgroup -m "not alone" "$@"
+if [ -n "$beside" ]; then
+    wait "$beside" || failed=yes
+    cat "$output"
+fi
 run_tests -m alone "$@"
 [ ! -s flaky-tests.txt ] || sed 's/^/FLAKY /' flaky-tests.txt
 [ -z "$failed" ] || exit 1
