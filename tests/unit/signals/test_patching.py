@@ -91,6 +91,7 @@ def test_all_shortfalls_are_logged_in_one_line(caplog: pytest.LogCaptureFixture)
 
 INSTALLS = """
     import functools, gc, importlib, json, os, sys, traceback, types
+    import celery.backends.cache, kombu.transport.memory, sluice_agent.signals  # once: children need not
     import sluice_agent
     from celery import Celery
     from celery.backends.base import DisabledBackend
@@ -135,8 +136,9 @@ INSTALLS = """
     methods = json.loads(os.read(read_end, 100_000))
     assert len(methods) > 15, methods
 
-    def install_without(owner, name):
-        delattr(owner, name)
+    def install_without(methods):
+        for owner, name in methods:
+            delattr(owner, name)
         sluice_agent.install()
 
     def install_with_unnamed_arguments(owner, name):
@@ -145,25 +147,27 @@ INSTALLS = """
         sluice_agent.install()
         use_celery()
 
-    def check_that_all_arguments_are_passed_on(owner, name):
-        original, calls = getattr(owner, name), []
-        def record_call(*args, **kwargs):
-            calls.append((args, kwargs))
-        setattr(owner, name, functools.wraps(original)(record_call))
+    def check_that_all_arguments_are_passed_on(methods):
+        calls, replacements = [], []
+        for owner, name in methods:
+            def record_call(*args, **kwargs):
+                calls.append((args, kwargs))
+            replacements.append(functools.wraps(getattr(owner, name))(record_call))
+            setattr(owner, name, replacements[-1])
         sluice_agent.install()
-        assert getattr(owner, name) is not record_call, "it is not patched"
-        for args in ((), (1,), (1, 2, 3, {}, (), None)):
-            calls.clear()
-            instance = types.SimpleNamespace()
-            getattr(owner, name)(instance, *args, new=5)
-            assert calls == [((instance, *args), {"new": 5})], (owner, name, calls)
+        for (owner, name), replacement in zip(methods, replacements):
+            assert getattr(owner, name) is not replacement, (owner, name, "it is not patched")
+            for args in ((), (1,), (1, 2, 3, {}, (), None)):
+                calls.clear()
+                instance = types.SimpleNamespace()
+                getattr(owner, name)(instance, *args, new=5)
+                assert calls == [((instance, *args), {"new": 5})], (owner, name, calls)
 
-    for module, owner_name, name in methods:
-        owner = getattr(importlib.import_module(module), owner_name)
-        if name != "__init__":
-            in_a_child(lambda: install_without(owner, name))
+    methods = [(getattr(importlib.import_module(module), owner), name) for module, owner, name in methods]
+    in_a_child(lambda: install_without([method for method in methods if method[1] != "__init__"]))
+    in_a_child(lambda: check_that_all_arguments_are_passed_on(methods))
+    for owner, name in methods:
         in_a_child(lambda: install_with_unnamed_arguments(owner, name))
-        in_a_child(lambda: check_that_all_arguments_are_passed_on(owner, name))
     print(len(statuses), "installed,", sum(map(bool, statuses)), "failed")
 """
 

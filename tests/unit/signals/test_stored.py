@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 from weakref import ref
 
@@ -45,37 +45,61 @@ def test_an_end_that_is_stored_after_a_run_keeps_no_request(state: str) -> None:
 
 
 STORES = """
-    import sluice_agent
-    states = []
-    def install():
-        sluice_agent.install(before_send=lambda event: states.append(event.job.state.value))
-    if not IS_MADE_BEFORE:
-        install()
+    import json, os, sys
+    import kombu.transport.memory, sluice_agent.signals  # once: children need not
     from celery import Celery
     from celery.exceptions import Ignore
-    app = Celery("shop", broker="memory://", backend=BACKEND, set_as_current=False)
-    if IS_MADE_BEFORE:
-        app.backend
-        install()
-    def stores(self):
-        self.backend.store_result(self.request.id, ValueError("boom"), "FAILURE")
-        raise Ignore
-    app.task(stores, name="shop.stores", bind=True).apply()
-    print(states)
+    assert not {"celery.backends.cache", "celery.backends.rpc"} & {*sys.modules}
+
+    def run(backend, is_made_before):
+        states = []
+        def install():
+            sluice_agent.install(before_send=lambda event: states.append(event.job.state.value))
+        if not is_made_before:
+            install()
+        app = Celery("shop", broker="memory://", backend=backend, set_as_current=False)
+        if is_made_before:
+            app.backend
+            install()
+        def stores(self):
+            self.backend.store_result(self.request.id, ValueError("boom"), "FAILURE")
+            raise Ignore
+        app.task(stores, name="shop.stores", bind=True).apply()
+        print(json.dumps([backend, is_made_before, states]), flush=True)
+
+    for case in json.loads(sys.argv[1]):
+        child = os.fork()
+        if not child:
+            run(*case)
+            os._exit(0)
+        os.waitpid(child, 0)
 """
+BACKENDS = ("cache+memory://", "rpc://", "disabled://")
+States = dict[tuple[str, bool], list[str]]
 
 
-@pytest.mark.parametrize("is_made_before", [False, True], ids=["after", "before"])
-@pytest.mark.parametrize("backend", ["cache+memory://", "rpc://", "disabled://"])
-def test_a_stored_end_is_reported_on_every_backend(tmp_path: Path, backend: str, is_made_before: bool) -> None:
-    """Some override `store_result`, imported after the agent or made before: their jobs would be completed."""
+@pytest.fixture(scope="module")
+def states_of_stored(tmp_path_factory: pytest.TempPathFactory) -> States:
+    """The reported states by backend and whether it was made before the agent, each from a child of one process."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
         "SLUICE_API_KEY": "sk_test",
         "SLUICE_CONNECTION_ID": "11111111-1111-4111-8111-111111111111",
         "SLUICE_SHIP": "never",
-        "SLUICE_STATE_DIR": str(tmp_path),
+        "SLUICE_STATE_DIR": str(tmp_path_factory.mktemp("state")),
     }
-    code = textwrap.dedent(STORES).replace("BACKEND", repr(backend)).replace("IS_MADE_BEFORE", str(is_made_before))
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert ended.stdout == "['active', 'failed']\n", ended.stderr
+    cases = [(backend, is_made_before) for backend in BACKENDS for is_made_before in (False, True)]
+    command = [sys.executable, "-c", textwrap.dedent(STORES), json.dumps(cases)]
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    lines = map(json.loads, ended.stdout.splitlines())
+    assert not ended.returncode, ended.stderr
+    return {(backend, is_made_before): states for backend, is_made_before, states in lines}
+
+
+@pytest.mark.parametrize("is_made_before", [False, True], ids=["after", "before"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_stored_end_is_reported_on_every_backend(
+    states_of_stored: States, backend: str, is_made_before: bool
+) -> None:
+    """Some override `store_result`, imported after the agent or made before: their jobs would be completed."""
+    assert states_of_stored[backend, is_made_before] == ["active", "failed"]
