@@ -29,9 +29,9 @@ TAKEOVER_LIMIT = 30.0  # seconds until another one must lead
 
 
 @pytest.fixture(autouse=True)
-def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh_log() -> None:
     """A warning is logged once a minute: without this, a test would miss its own."""
-    monkeypatch.setattr(log, "_last_logged", {})
+    log.last_logged.clear()
 
 
 def sample_times(endpoint: Endpoint, queue: str) -> list[float]:

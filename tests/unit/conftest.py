@@ -14,4 +14,4 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the machine's own settings, and the log lines of earlier tests, which would suppress this one's."""
     for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(log, "_last_logged", {})
+    log.last_logged.clear()

@@ -11,7 +11,7 @@ from sluice_agent.monitor.broker.broker_app import AddressFile, BrokerApp
 
 
 def test_the_last_good_address_is_used_while_the_file_holds_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A secret that is being written is empty for a moment: the monitor must not connect to localhost instead."""
     file = tmp_path / "broker"
@@ -19,7 +19,7 @@ def test_the_last_good_address_is_used_while_the_file_holds_none(
     app = BrokerApp(AddressFile(file), {})
     assert app.connection_for_read().hostname == "one"
     for content in (b"", b"\xff", b"foo://bar", None):
-        monkeypatch.setattr(log, "_last_logged", {})
+        log.last_logged.clear()
         caplog.clear()
         file.write_bytes(content) if content is not None else file.unlink()
         assert app.connection_for_write().hostname == "one"
