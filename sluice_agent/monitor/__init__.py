@@ -1,6 +1,15 @@
 """Watches a cluster from outside: the broker's events and queues in our model, for workers that can't be changed.
 
 Imports Celery and kombu, and nothing of the transport or the settings: it is given callables and plain values.
+
+What an event shows may wait on its way to its line, each time for a reason of its own:
+
+* as bytes, in the `Backlog`: a broker cuts off a subscriber that reads too slowly, so reading goes before decoding, and
+  while an inspection of all workers is under way, their replies may explain the events (`Receiver`);
+* as a report of a fact, in `Timers`: an event with more detail may follow. Such is a publication that is still
+  `Task.pending`, as later events may change it, and a line that is emitted only if its worker has no agent;
+* as an inference from silence, in `Timers` too, which is not made where the monitor stops before;
+* as an unacknowledged message, in `Durable`: until the lines of its events are emitted.
 """
 
 from __future__ import annotations

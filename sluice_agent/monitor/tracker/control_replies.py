@@ -60,16 +60,14 @@ class ControlReplies:
         worker = self._workers.named(hostname)
         if worker is None or not isinstance(reply, list):
             return
-        if command == "active_queues":
-            names = {self._bindings.learn(queue) for queue in reply if isinstance(queue, Mapping)}
-            worker.queues = tuple(sorted(name for name in names if name))
-            return
+        mappings = [entry for entry in reply if isinstance(entry, Mapping)]
         if command == "registered":
-            for entry in reply:
-                if isinstance(entry, str):
-                    self._registered_tasks.learn(entry)
-            return
-        self._learn_tasks(worker, command, [entry for entry in reply if isinstance(entry, Mapping)])
+            self._registered_tasks.learn(reply)
+        elif command == "active_queues":
+            names = {self._bindings.learn(queue) for queue in mappings}
+            worker.queues = tuple(sorted(name for name in names if name))
+        else:
+            self._learn_tasks(worker, command, mappings)
 
     def _learn_tasks(self, worker: TrackedWorker, command: str, entries: list[Mapping[str, Any]]) -> None:
         """Learn the tasks that a worker has, as the reply to `command` lists them."""

@@ -51,18 +51,8 @@ class Publications:
         at = event_time(event, self._timers.now)
         attempt = attempt_of(event)
         version, kind = _message_version(task.published, task.published_kind, attempt, event)
-        if (
-            task.published is not None
-            and version.replacement > task.published.replacement
-            and _was_replaced(task, kind, at)
-        ):
-            # A late event: the publication received before is this one's replacement, so `published_kind` stays.
-            task.published = version
-            task.created = min(task.created or at, at)
-            if (pending := task.pending) is not None:
-                first = message_version(pending.version.replacement, attempt)
-                pending.version = message_version(version.replacement, pending.version.attempt)
-                self._recorder.record_waiting(task, self._publication(task, event, at, first))
+        if _was_replaced(task, version, kind, at):
+            self._insert_publication(task, event, version, at)
             return
         task.published, task.published_kind = version, kind
         is_first = _is_first(task, attempt, event, at)
@@ -85,6 +75,15 @@ class Publications:
                 task.record_wait(version, at)
             else:
                 self._hold(task, self._publication(task, event, at, version))
+
+    def _insert_publication(self, task: Task, event: Event, version: MessageVersion, at: float) -> None:
+        """Handle a late event: the publication received before is this one's replacement, so `published_kind` stays."""
+        task.published = version
+        task.created = min(task.created or at, at)
+        if (pending := task.pending) is not None:
+            first = message_version(pending.version.replacement, version.attempt)
+            pending.version = message_version(version.replacement, pending.version.attempt)
+            self._recorder.record_waiting(task, self._publication(task, event, at, first))
 
     def on_received(self, task: Task, event: Event, worker: TrackedWorker, at: float) -> None:
         """Handle the event that `worker` has received a message of the task."""
@@ -215,8 +214,10 @@ def _update_task(task: Task, event: Event) -> None:
     task.eta, task.expires = get_text(event, "eta"), get_text(event, "expires")
 
 
-def _was_replaced(task: Task, kind: int, at: float) -> bool:
+def _was_replaced(task: Task, version: MessageVersion, kind: int, at: float) -> bool:
     """Return whether a publication that seems to replace the last one came before it: its producer is slower."""
+    if task.published is None or version.replacement <= task.published.replacement:
+        return False
     if task.received is not None:
         return task.received.replacement == 0 and kind == task.received_kind
     pending = task.pending

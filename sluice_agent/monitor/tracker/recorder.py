@@ -6,7 +6,7 @@ each may follow the one before, dates it, records it, and emits its event.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sluice_agent.lifecycle import transitions
@@ -30,7 +30,7 @@ _MAY_FOLLOW: Mapping[JobState, tuple[JobState | None, ...]] = {
     JobState.QUEUED: (*_LIVE, JobState.COMPLETED, JobState.FAILED, JobState.RETRYING, JobState.CANCELLED),
     # A correction: the previous attempt was retried, and no event had reported the start of this one.
     JobState.COMPLETED: (*_LIVE, JobState.RETRYING),
-    # A correction: of a success and a failure, the failure counts.
+    # A correction: a failure may follow a success, as when its result can't be stored.
     JobState.FAILED: (*_LIVE, JobState.COMPLETED),
     JobState.RETRYING: _LIVE,
     JobState.CANCELLED: _LIVE,
@@ -41,8 +41,6 @@ the first counts, but for the corrections. None: only its receipt is known."""
 _ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.RETRYING, JobState.CANCELLED)
 _ATTEMPT_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.RETRYING)
 """The states in which a run ends by itself."""
-
-_Emit = Callable[[bytes], None]
 
 
 class Recorder:
@@ -69,13 +67,7 @@ class Recorder:
                 details["eta"] = timestamp_from_iso(successor.eta) or details.get("eta") or timestamp(at)
         if run.state not in _MAY_FOLLOW[state]:
             return
-        worker = self._workers.get(run.worker)
-        if state is JobState.ACTIVE:
-            run.started = at
-            if worker is not None:
-                worker.add_run(task.external_id, run)
-        emit = self._sink.emit if worker is None or transition is transitions.LOST_WHILE_RUNNING else worker.emit
-        self._enter(task, run, transition, at, emit, details)
+        self._enter(task, run, transition, at, details)
         if state is JobState.ACTIVE and run.replacement < task.replacement:
             self.end_replaced(task)
 
@@ -174,13 +166,18 @@ class Recorder:
         if worker is not None:
             worker.on_run_ended(task.external_id, run, at)
 
-    def _enter(
-        self, task: Task, run: Run, transition: Transition, at: float, emit: _Emit | None, details: RunDetails
-    ) -> None:
-        """Set the state of `run`, date it and emit it; `emit` is None where its worker's agent does that."""
+    def _enter(self, task: Task, run: Run, transition: Transition, at: float, details: RunDetails) -> None:
+        """Set the state of `run`, date that, and emit it, unless the agent of its worker does."""
         previous = JobState.ACTIVE if run.state is JobState.ACTIVE else None
         run.state = state = transition.state
+        worker = self._workers.get(run.worker)
+        if state is JobState.ACTIVE:
+            run.started = at
+            if worker is not None:
+                worker.add_run(task.external_id, run)
         name = run.task_name or task.name
+        is_agent_lost = transition is transitions.LOST_WHILE_RUNNING  # with its worker
+        emit = self._sink.emit if worker is None or is_agent_lost else worker.emit
         if emit is None:
             record_agent_report(run, state, at)
         if emit is None or self._sink.is_ignored(name):
