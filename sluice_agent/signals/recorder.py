@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _PROGRESS_INTERVAL = 1.0  # seconds between two progress events of one task
+# These are read around every task, where each access of an enumeration's member takes as long as a call.
+_ACTIVE, _COMPLETED, _FAILED, _RETRYING = JobState.ACTIVE, JobState.COMPLETED, JobState.FAILED, JobState.RETRYING
 
 
 class Recorder:
@@ -55,7 +57,7 @@ class Recorder:
         """Record that `run` has begun."""
         if run.state is None:
             self._sink.emit(run.events.event(transitions.STARTED, run.started, started=run.started))
-            run.state = JobState.ACTIVE
+            run.state = _ACTIVE
 
     def record_progress(self, run: Run, fraction: float) -> None:
         """Record the progress of `run`: at most once a second, and always the last value before its end."""
@@ -92,12 +94,12 @@ class Recorder:
     ) -> None:
         """Record the end of `run`, now or at `when`."""
         state = outcome.transition.state
-        has_ended = run.state is not JobState.ACTIVE and run.has_ended
-        if has_ended and state is not JobState.FAILED:
+        has_ended = run.state is not _ACTIVE and run.has_ended
+        if has_ended and state is not _FAILED:
             return
-        if run.published_at is not None and not has_ended and state is not JobState.RETRYING:
+        if run.published_at is not None and not has_ended and state is not _RETRYING:
             # Its next attempt waits, or has begun by now: `retry(throw=False)`, or a `Retry` that the task has caught.
-            state, when = JobState.RETRYING, run.published_at
+            state, when = _RETRYING, run.published_at
             outcome = replace(outcome, transition=outcome.transition._replace(state=state))
             extensions["eta"] = run.published_for or when
         if run.pending_progress is not None:
@@ -107,7 +109,7 @@ class Recorder:
             run.events.event(
                 outcome.transition,
                 when or run.after(runtime),
-                previous=JobState.ACTIVE,
+                previous=_ACTIVE,
                 started=run.started,
                 error=outcome.error,
                 stacktrace=outcome.stacktrace,
@@ -116,7 +118,7 @@ class Recorder:
             )
         )
         run.state = state
-        if state is not JobState.COMPLETED:
+        if state is not _COMPLETED:
             self._verdicts.add(run.events.facts, state)  # where this is the main process, it may announce it too
         run.stored = None  # it may refer to the request, which is the weak key that `run` is stored by
 
