@@ -7,7 +7,7 @@ An event takes one way: a signal or a patched method, a handler, which finds the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,24 +118,39 @@ def connect(
     progress.patch_update_state()
     progress.patch_stored_ends()
 
-    handlers: dict[Any, Callable[..., None]] = {
-        signals.beat_init: publishing_process.name_periodic_tasks,
-        signals.beat_embedded_init: publishing_process.name_periodic_tasks,
-        signals.task_prerun: task_process.prerun,
-        signals.task_postrun: task_process.postrun,
-        signals.task_failure: failures_and_retries.failure,
-        signals.task_retry: failures_and_retries.retry,
-        signals.task_received: main_process.received,
-        signals.task_revoked: main_process.revoked,
-        signals.task_unknown: main_process.unknown,
-        signals.task_rejected: main_process.malformed,
-        signals.celeryd_after_setup: worker.set_up,
-        signals.worker_process_init: worker.process_init,
-        signals.worker_process_shutdown: worker.process_shutdown,
-        signals.worker_ready: worker.ready,
-        signals.worker_shutting_down: cold_shutdown.shutting_down,
-        signals.worker_shutdown: worker.shutdown,
-    }
+    disconnect_handlers = _connect_handlers(
+        sink,
+        {
+            signals.beat_init: publishing_process.name_periodic_tasks,
+            signals.beat_embedded_init: publishing_process.name_periodic_tasks,
+            signals.task_prerun: task_process.prerun,
+            signals.task_postrun: task_process.postrun,
+            signals.task_failure: failures_and_retries.failure,
+            signals.task_retry: failures_and_retries.retry,
+            signals.task_received: main_process.received,
+            signals.task_revoked: main_process.revoked,
+            signals.task_unknown: main_process.unknown,
+            signals.task_rejected: main_process.malformed,
+            signals.celeryd_after_setup: worker.set_up,
+            signals.worker_process_init: worker.process_init,
+            signals.worker_process_shutdown: worker.process_shutdown,
+            signals.worker_ready: worker.ready,
+            signals.worker_shutting_down: cold_shutdown.shutting_down,
+            signals.worker_shutdown: worker.shutdown,
+        },
+    )
+    SHORTFALLS.log()
+
+    def disconnect() -> None:
+        disconnect_handlers()
+        restore_methods()
+        worker.detach()
+
+    return Instrumentation(sink, progress.report, disconnect)
+
+
+def _connect_handlers(sink: Sink, handlers: Mapping[Any, Callable[..., None]]) -> Callable[[], None]:
+    """Connect the handler of each signal, and return a function that disconnects them."""
     restore_dispatchers: list[Callable[[], None]] = []
     for signal, handler in handlers.items():
         receiver = guarded_receiver(sink, handler)
@@ -145,7 +160,6 @@ def connect(
             restore_dispatchers.append(restore)
     # In a pool's child our receiver runs before all others: what they publish there must not be shipped from it.
     signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))
-    SHORTFALLS.log()
 
     def disconnect() -> None:
         for signal in handlers:
@@ -153,10 +167,8 @@ def connect(
         signals.before_task_publish.disconnect(dispatch_uid=BEFORE_PUBLISH_UID)
         for restore_dispatcher in restore_dispatchers:
             restore_dispatcher()
-        restore_methods()
-        worker.detach()
 
-    return Instrumentation(sink, progress.report, disconnect)
+    return disconnect
 
 
 def _uid(signal: Any) -> str:

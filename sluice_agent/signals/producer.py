@@ -113,12 +113,7 @@ class PublishingProcess:
                 mark_next_task_sent(task["id"], agent_header[CREATED_AT])
                 self._report(publication, JobEvents(self._sink.connection_id, facts), task, agent_header, when)
         if expected:
-            carried = {
-                other: known
-                for other, known in expected.items()
-                if other != external_id and leads_to(publication.name, body, other)
-            }
-            agent_header |= {SUCCESSORS: json.dumps(carried)} if carried else {}
+            agent_header |= _successors(publication.name, body, external_id, expected)
         publication.agent_header = agent_header if self._message_header else None
 
     def failed(self, publication: Publication, error: BaseException) -> None:
@@ -192,6 +187,14 @@ def _run_to_be_retried(task: Task | None, message: Mapping[str, Any]) -> Run | N
         return None
     run = current_run(task, message["id"])
     return run if run is not None and not run.has_ended and retries >= run.events.facts.attempt else None
+
+
+def _successors(name: str, body: Any, external_id: str, expected: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the member of our header for the `expected` jobs that a message of task `name` leads to; empty if none."""
+    carried = {
+        other: known for other, known in expected.items() if other != external_id and leads_to(name, body, other)
+    }
+    return {SUCCESSORS: json.dumps(carried)} if carried else {}
 
 
 def _task_headers(body: Any, headers: dict[str, Any] | None) -> dict[str, Any]:

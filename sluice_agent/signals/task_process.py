@@ -99,11 +99,8 @@ class TaskProcess:
         """
         run = current_run(task)
         if run is None:
-            for member in current_batch(task.request).values():
-                self._recorder.record_end(member, outcome_in_batch(member.stored, state))
-            end_batch(task.request)
-            return
-        if state == "SUCCESS":
+            self._end_batch(task, state)
+        elif state == "SUCCESS":
             unstored = sys.exc_info()[1]
             if unstored is not None:
                 self._recorder.record_unstored_success(run, unstored)
@@ -112,14 +109,17 @@ class TaskProcess:
                 self._recorder.record_end(run, SUCCEEDED)
             else:
                 self._recorder.record_end(run, SUCCEEDED, result=redact("result", retval))
-        elif state == "IGNORED" and not (isinstance(retval, Ignore) and _REPLACED in retval.args):
-            self._recorder.record_end(run, (outcome_stored(*run.stored) if run.stored else None) or _IGNORED)
-        elif state == "REJECTED" and isinstance(retval, Reject) and not (retval.requeue and _goes_back(task, run)):
-            self._recorder.record_end(run, outcome_of(transitions.REJECTED, retval, None))
+        elif (outcome := _outcome_without_signal(task, run, retval, state)) is not None:
+            self._recorder.record_end(run, outcome)
         else:
             self._recorder.record_stop(run)
             if state is None:
                 self._ended_without_a_state(run, sys.exc_info()[1])
+
+    def _end_batch(self, task: Task, state: str | None) -> None:
+        for run in current_batch(task.request).values():
+            self._recorder.record_end(run, outcome_in_batch(run.stored, state))
+        end_batch(task.request)
 
     def _ended_without_a_state(self, run: Run, raised: BaseException | None) -> None:
         if not isinstance(raised, Exception) or run.is_eager:
@@ -132,6 +132,15 @@ class TaskProcess:
         else:
             self._recorder.record_end(run, outcome_of(transitions.FAILED, cause, None))
         self._recorder.mark(raised)
+
+
+def _outcome_without_signal(task: Task, run: Run, retval: Any, state: str | None) -> Outcome | None:
+    """Return the end of a run that no other signal announces; None if it has not ended, or another signal does."""
+    if state == "IGNORED" and not (isinstance(retval, Ignore) and _REPLACED in retval.args):
+        return (outcome_stored(*run.stored) if run.stored else None) or _IGNORED
+    if state == "REJECTED" and isinstance(retval, Reject) and not (retval.requeue and _goes_back(task, run)):
+        return outcome_of(transitions.REJECTED, retval, None)
+    return None
 
 
 def _goes_back(task: Task, run: Run) -> bool:
