@@ -17,7 +17,6 @@ import yaml
 from sluice_agent.cli import main
 from sluice_agent.settings import Settings
 from tests.support.process import ROOT
-from tests.support.servers import binary
 
 EXAMPLES = ROOT / "examples"
 KUBERNETES = sorted((EXAMPLES / "kubernetes").glob("*.yaml"))
@@ -143,17 +142,6 @@ def test_the_agent_accepts_the_variables_of_compose(monkeypatch: pytest.MonkeyPa
     assert services["worker"]["volumes"] == services["shipper"]["volumes"]
 
 
-def test_systemd_accepts_it(tmp_path: Path) -> None:
-    """systemd ignores unknown directives: a misspelt one would leave the monitor unconfined."""
-    unit = UNIT.read_text()
-    program = shlex.split(service_section(unit)["ExecStart"])[0]
-    unit_file = tmp_path / UNIT.name
-    unit_file.write_text(unit.replace(program, sys.executable))  # systemd-analyze checks that the program exists
-    assert systemd_errors(unit_file) == ""
-    unit_file.write_text(unit.replace(program, sys.executable).replace("Restart=always", "Restart=allways"))
-    assert "Failed to parse" in systemd_errors(unit_file), "a validator that accepts everything checks nothing"
-
-
 def test_the_agent_accepts_the_variables_of_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for Kubernetes."""
     service = service_section(UNIT.read_text())
@@ -172,11 +160,3 @@ def service_section(unit: str) -> configparser.SectionProxy:
     sections.optionxform = str  # type: ignore[assignment,method-assign] - option names keep their case
     sections.read_string(unit)
     return sections["Service"]
-
-
-def systemd_errors(unit: Path) -> str:
-    """Return the errors that `systemd-analyze verify` prints for a unit: it exits with 0 for most of them."""
-    result = subprocess.run(
-        [binary("systemd-analyze"), "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
-    )
-    return result.stderr
