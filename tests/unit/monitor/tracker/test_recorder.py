@@ -19,6 +19,7 @@ from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 from tests.unit.monitor.cluster import CONNECTION, START
 
+CHANGES = {"pop", "clear", "update", "setdefault", "popitem"}
 TRACKER = Path(tracker.__file__).parent
 PROCESS = Process("celery@one", 11)
 ACTIVE, COMPLETED, FAILED, QUEUED = JobState.ACTIVE, JobState.COMPLETED, JobState.FAILED, JobState.QUEUED
@@ -98,13 +99,32 @@ def test_an_agent_reports_its_own_jobs_but_not_its_own_loss() -> None:
     assert len(recording.lines) == 1
 
 
+def writers_of(attribute: str) -> list[str]:
+    """Return the names of the tracker's files that assign an attribute of this name, or change its items."""
+    return sorted(path.name for path in TRACKER.glob("*.py") if attribute in written_by(path))
+
+
 def written_by(path: Path) -> set[str]:
-    """Return the names of the attributes that the code of a file assigns."""
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    """Return the names of the attributes that the code of a file assigns, or whose items it changes."""
+    written = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        target: ast.AST | None = None
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
+            target = node.value if isinstance(node, ast.Subscript) else node
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGES:
+            target = node.func.value
+        if isinstance(target, ast.Attribute):
+            written.add(target.attr)
+    return written
 
 
 def test_nothing_else_writes_the_state_of_a_run() -> None:
     """With two writers, an end could be reported twice, or a job seem to run that has ended."""
-    assert [path.name for path in TRACKER.glob("*.py") if "state" in written_by(path)] == ["recorder.py"]
+    assert writers_of("state") == ["recorder.py"]
     assert "state" in Run.__slots__
+
+
+def test_only_the_record_of_a_worker_changes_its_runs() -> None:
+    """A run that one file adds and another forgets to remove would be lost with its worker, days after its end."""
+    assert writers_of("running") == ["worker_store.py"]
+    assert "running" in TrackedWorker.__slots__
