@@ -5,6 +5,7 @@ Groups and long tests run before the others, so that the processes end at the sa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.support.endpoint import Endpoint
 from tests.support.failures import pytest_runtest_logreport
 
-__all__ = ["pytest_collection_modifyitems", "pytest_runtest_logreport"]
+__all__ = ["pytest_collection_modifyitems", "pytest_report_header", "pytest_runtest_logreport"]
 
 
 @pytest.fixture
@@ -22,6 +23,12 @@ def endpoint() -> Iterator[Endpoint]:
     yield server
     server.close()
     assert server.faults == [], server.faults[:5]
+
+
+def pytest_report_header() -> str:
+    """Show in CI's output which sizes its tests had."""
+    faults, matrix = (os.environ.get(name, "usual") for name in ("FAULTS", "MATRIX"))
+    return f"sizes: FAULTS={faults} (or long), MATRIX={matrix} (or full)"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the tests' names

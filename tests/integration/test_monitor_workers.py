@@ -22,8 +22,9 @@ from tests.support.sidecar import Sidecar
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess, python_env
 
-MANY = 2_000 if os.environ.get("FAULTS") == "long" else 400
-BEATS = 10  # heartbeats of each worker during which the monitor's memory must not grow
+IS_LONG = os.environ.get("FAULTS") == "long"
+MANY = 2_000 if IS_LONG else 400
+BEATS = 10 if IS_LONG else 20  # heartbeats of each worker during which the monitor's memory must not grow
 MIB = 1024 * 1024
 GROWTH = 4 * MIB  # bytes that an allocator may still take in that time
 
