@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _PROGRESS_INTERVAL = 1.0  # seconds between two progress events of one task
-# These are read around every task, where each access of an enumeration's member takes as long as a call.
+# Looked up once: they are read around every task, and an enumeration's member is found through its metaclass.
 _ACTIVE, _COMPLETED, _FAILED, _RETRYING = JobState.ACTIVE, JobState.COMPLETED, JobState.FAILED, JobState.RETRYING
 
 
@@ -41,7 +41,7 @@ class Recorder:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._verdicts = ReportedVerdicts()
-        """Those of runs whose state is not here: a child that is forked inherits none, and adds few."""
+        """What the main process has announced, and the ends of runs here, which it may announce as well."""
 
     def record_waiting(
         self, events: JobEvents, transition: Transition, when: str, **extensions: Unpack[Extensions]

@@ -59,8 +59,15 @@ def test_the_last_progress_is_reported_before_the_end() -> None:
     for percent in range(1, 100):
         observed.recorder.record_progress(executed, percent / 100)
     observed.recorder.record_end(executed, SUCCEEDED)
-    observed.recorder.record_progress(executed, 1.0)
     assert [job.get("progress") for job in observed.jobs] == [None, 0.01, 0.99, None]
+
+
+def test_a_run_that_has_ended_makes_no_progress() -> None:
+    """A hook that reports it after the end of its task would make the job active again."""
+    observed, executed = Observed(), run()
+    observed.recorder.record_end(executed, SUCCEEDED)
+    observed.recorder.record_progress(executed, 1.0)
+    assert observed.walk == "completed"
 
 
 def test_a_run_that_stops_reports_its_progress_before_the_main_process_reports_its_end() -> None:
@@ -185,3 +192,14 @@ def test_nothing_else_changes_a_run() -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr in names
     }
     assert writers == {"recorder.py"}
+
+
+def test_nothing_else_emits_the_event_of_a_job() -> None:
+    """An event that the recorder does not know of is reported once more, or contradicts what it reports."""
+    emitters = {
+        path.name
+        for path in Path(signals.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "emit"
+    }
+    assert emitters == {"recorder.py", "worker.py"}, "a worker's own events are no job's"
