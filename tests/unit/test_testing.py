@@ -43,8 +43,14 @@ def app() -> Iterator[Celery]:
         raise ValueError("on purpose")
 
     app.finalize()
+    signals.setup_logging.connect(keep_logging)  # else a worker changes the level of the root logger
     yield app
+    signals.setup_logging.disconnect(keep_logging)
     app.close()
+
+
+def keep_logging(**_: object) -> None:
+    """Configure no logging."""
 
 
 def walk(events: list[Event], name: str = "shop.add") -> list[str]:
