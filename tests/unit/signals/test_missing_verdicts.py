@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -21,6 +22,14 @@ def named_here(external_id: str = "job") -> Run:
     return run(external_id, run_name=agent_run_name(WORKER, os.getpid(), "token", 0))
 
 
+def _timers(interval: float) -> list[threading.Timer]:
+    return [
+        thread
+        for thread in threading.enumerate()
+        if isinstance(thread, threading.Timer) and thread.interval == interval
+    ]
+
+
 def test_a_run_without_a_verdict_has_failed_when_its_time_is_over() -> None:
     """A thread whose task calls `sys.exit()` ends its job without a signal: it would run for ever."""
     observed = Observed()
@@ -32,6 +41,7 @@ def test_a_run_without_a_verdict_has_failed_when_its_time_is_over() -> None:
     assert (observed.last["error"], observed.last["reason"]) == ("SystemExit: 3", "Celery announced no verdict")
     missing_verdicts.add(named_here("c"), SystemExit(3))
     wait_until(lambda: len(observed.jobs) == 3)
+    wait_until(lambda: not _timers(0.01), message="a worker would start a thread every few seconds, for ever")
 
 
 def test_a_verdict_that_comes_in_time_is_the_end() -> None:
