@@ -49,6 +49,8 @@ class AgentDiscovery:
             self._learn(worker, reports=False)
 
     def _learn(self, worker: TrackedWorker, *, reports: bool) -> None:
+        if worker.has_agent is reports:  # as most heartbeats show again; then no event is held
+            return
         worker.has_agent, worker.emit = reports, None if reports else self._sink.emit
         undecided, worker.undecided = worker.undecided, []
         if not reports:
