@@ -45,6 +45,7 @@ OLD_MODULES = {
     "": "speaker translation ignoring",
     "signals": """
         listening watch execution verdicts publishing silence cut_off unstored told recent facts queues
+        missing_verdicts
     """,
     "monitor": """
         observer jobs workers messages telling later memory view headcount inspection inspector enabling events
@@ -69,7 +70,7 @@ OLD_NAMES = {
     """,
     "signals": """
         Watch Verdicts Execution written CARRIED run_here unsaid_progress raised_by_task note_told is_told
-        harmless tell_of _tell _lives _where_it_raises what
+        harmless tell_of _tell _lives _where_it_raises what MissingVerdicts ReportedVerdicts verdict
     """,
     "monitor": """
         Observer Telling Memory WorkerView Headcount Inspection Gauge Held Turn Standing Asked Alone DeafError Later

@@ -45,7 +45,7 @@ class EventType(str, Enum):
 
 
 class JobState(str, Enum):
-    """The unified states of a job. `unknown`: the worker that ran it is gone, and no verdict is known."""
+    """The unified states of a job. `unknown`: the worker that ran it is gone, and its end is not known."""
 
     UNKNOWN = "unknown"
     QUEUED = "queued"

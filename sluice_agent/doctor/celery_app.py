@@ -9,7 +9,7 @@ from celery.app.utils import find_app
 from celery.signals import worker_ready
 
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
-from sluice_agent.shortfalls import SHORTFALLS, Shortfalls
+from sluice_agent.missing_patches import MISSING_PATCHES, MissingPatches
 
 _CONNECT_SECONDS = 5.0
 _VISIBILITY = {"redis": 3600, "rediss": 3600, "sentinel": 3600, "sqs": 1800}  # seconds, by transport: kombu's defaults
@@ -26,7 +26,7 @@ def check_app(name: str) -> Iterator[Finding]:
         yield fault("app", f"{name} can't be loaded: {_describe(error)}", todo)
         return
     yield _agent_finding(name)
-    yield from shortfall_findings(SHORTFALLS)
+    yield from missing_patch_findings(MISSING_PATCHES)
     try:
         connection = app.connection_for_read(connect_timeout=_CONNECT_SECONDS)
         transport = str(connection.transport_cls or "")
@@ -48,9 +48,9 @@ def _agent_finding(name: str) -> Finding:
     return warning("app", f"{name} does not install the agent, or the agent is off", todo)
 
 
-def shortfall_findings(shortfalls: Shortfalls) -> Iterator[Finding]:
+def missing_patch_findings(missing_patches: MissingPatches) -> Iterator[Finding]:
     """Yield what the installed agent can't observe in this version of Celery."""
-    for method, effect in shortfalls.effects().items():
+    for method, effect in missing_patches.effects().items():
         todo = "look for a newer sluice-agent; until then install a version of Celery and kombu that this one supports"
         yield warning("celery", f"{method} is missing or differs in this version: {effect}", todo)
 

@@ -12,7 +12,7 @@ from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations import DESTINATIONS, SLUICE, Destination, configured
 from sluice_agent.transport.journal.directory import find_directory, nearest_existing, open_directory
-from sluice_agent.transport.journal.lock import STALLED_SECONDS, current_shipper, seconds_since_touch
+from sluice_agent.transport.journal.ship_lock import STALLED_SECONDS, current_shipper, seconds_since_touch
 
 _OFFLINE_AFTER = 6.0  # seconds without a heartbeat after which Sluice shows a worker offline
 _FREE_PLAN = 10_000  # events a day

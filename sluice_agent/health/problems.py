@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sluice_agent.transport.delivery.destinations.base import Destination
 from sluice_agent.transport.journal.accounting import DestinationReport, Report
-from sluice_agent.transport.journal.lock import STALLED_SECONDS
 from sluice_agent.transport.journal.retention import HIGH_WATER
+from sluice_agent.transport.journal.ship_lock import STALLED_SECONDS
 
 _MIN_DISK_FREE = 16_000_000  # bytes: four of the journal's largest files
 _UWSGI = "(uWSGI: enable-threads.) Another process on this host takes over, if one is running"

@@ -1,6 +1,6 @@
 """The history of a job's states: which transitions are legal, given that clocks and observers disagree.
 
-Only a verdict that corrects a terminal state may follow it in the same run. Any other event after it begins a new run:
+Only an end that corrects a terminal state may follow it in the same run. Any other event after it begins a new run:
 a higher attempt, a redelivery, an execution that is known to have started after the other one had ended, or a
 replacement, whose attempts are counted from 1 again.
 """

@@ -16,17 +16,17 @@ from celery import signals
 from sluice_agent.globs import matcher
 from sluice_agent.lifecycle.redaction import Redact, guarded_redact
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.shortfalls import SHORTFALLS
+from sluice_agent.missing_patches import MISSING_PATCHES
 from sluice_agent.signals.backend_failures import patch_backend_failures
 from sluice_agent.signals.cold_shutdown import ColdShutdown
 from sluice_agent.signals.failing_hooks import patch_failing_hooks
 from sluice_agent.signals.failures_and_retries import FailuresAndRetries
 from sluice_agent.signals.guard import guarded_receiver
-from sluice_agent.signals.handover import patch_handover
+from sluice_agent.signals.header_handover import patch_handover
 from sluice_agent.signals.hooks import Hooks
 from sluice_agent.signals.lost_after_success import patch_stored_successes
 from sluice_agent.signals.main_process import MainProcess
-from sluice_agent.signals.missing_verdicts import MissingVerdicts
+from sluice_agent.signals.missing_ends import MissingEnds
 from sluice_agent.signals.patching import restore_methods
 from sluice_agent.signals.producer import PublishingProcess
 from sluice_agent.signals.progress import Progress
@@ -100,10 +100,10 @@ def connect(
     publishing_process = PublishingProcess(sink, recorder, message_header=message_header)
     main_process = MainProcess(sink, recorder, names, requests, runs)
     failures_and_retries = FailuresAndRetries(recorder, runs)
-    missing_verdicts = MissingVerdicts(sink, recorder)
-    task_process = TaskProcess(sink, recorder, names, missing_verdicts)
+    missing_ends = MissingEnds(sink, recorder)
+    task_process = TaskProcess(sink, recorder, names, missing_ends)
     progress = Progress(sink, recorder)
-    cold_shutdown = ColdShutdown(sink, main_process.report_unannounced, missing_verdicts, pool)
+    cold_shutdown = ColdShutdown(sink, main_process.report_unannounced, missing_ends, pool)
     worker = WorkerProcess(sink, pool, cold_shutdown.worker_ended, hooks or Hooks(), heartbeat_interval)
 
     requests.patch(sink)
@@ -139,7 +139,7 @@ def connect(
             signals.worker_shutdown: worker.shutdown,
         },
     )
-    SHORTFALLS.log()
+    MISSING_PATCHES.log()
 
     def disconnect() -> None:
         disconnect_handlers()

@@ -21,7 +21,7 @@ from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
 from sluice_agent.signals.guard import guarded
-from sluice_agent.signals.missing_verdicts import MissingVerdicts, StoppedRun
+from sluice_agent.signals.missing_ends import MissingEnds, StoppedRun
 from sluice_agent.signals.outcome import Outcome, Report
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.worker_pool import WorkerPool
@@ -37,13 +37,13 @@ class ColdShutdown:
         self,
         sink: Sink,
         report: Report,
-        missing_verdicts: MissingVerdicts,
+        missing_ends: MissingEnds,
         pool: WorkerPool,
         pool_stop_timeout: float = _POOL_STOP_TIMEOUT,
     ) -> None:
         self._sink = sink
         self._report = report
-        self._missing_verdicts = missing_verdicts
+        self._missing_ends = missing_ends
         self._pool = pool
         self._pool_stop_timeout = pool_stop_timeout
         self._cancelled_in_pool: dict[Request, tuple[ApplyResult, Transition]] = {}
@@ -77,14 +77,14 @@ class ColdShutdown:
     def worker_ended(self) -> None:
         """Report as cut off every job that this worker still counts as active and that no process runs any more.
 
-        Jobs in greenlets end with their process; the worker waits for threads. No verdict follows on any other job.
+        Jobs in greenlets end with their process; the worker waits for threads. No end follows of any other job.
         """
         self.shutting_down()
         for request in tuple(worker_state.active_requests):
             if self._pool.in_greenlets or not _is_alive(request.worker_pid):
                 self._report_cut_off(request, transitions.CUT_OFF)
-        for stopped in self._missing_verdicts.take_all():
-            self._missing_verdicts.report(_cut_off_if_killed(stopped))
+        for stopped in self._missing_ends.take_all():
+            self._missing_ends.report(_cut_off_if_killed(stopped))
 
     def _cancelled(self, request: Request, transition: Transition) -> None:
         handle = request._apply_result
@@ -98,7 +98,7 @@ class ColdShutdown:
             if not self._cancelled_in_pool:
                 self._start_timer()
             self._cancelled_in_pool[request] = result, transition
-        # Else it is a greenlet in a cold shutdown: Celery kills it, then acknowledges its job, see `MissingVerdicts`.
+        # Else it is a greenlet in a cold shutdown: Celery kills it, then acknowledges its job, see `MissingEnds`.
 
     def _start_timer(self) -> None:
         timer = threading.Timer(self._pool_stop_timeout, self._on_pool_stop_timeout)
@@ -130,7 +130,7 @@ class ColdShutdown:
 
 
 def _cut_off_if_killed(stopped: StoppedRun) -> StoppedRun:
-    """Return the end of a run that got no verdict until its worker ended: a greenlet is killed by a cold shutdown."""
+    """Return the end of a run whose end was not announced: a cold shutdown kills greenlets."""
     if stopped.outcome.error != _KILLED_GREENLET:
         return stopped
     return replace(stopped, outcome=Outcome(transitions.CUT_OFF), reason=transitions.CUT_OFF_REASON)

@@ -38,7 +38,7 @@ class FailuresAndRetries:
         received_run = self._received_runs.of_job(sender, task_id)
         if received_run is not None:
             outcome = outcome_of(transitions.FAILED, exception, einfo)
-            self._recorder.record_verdict(received_run, outcome)
+            self._recorder.record_announced_end(received_run, outcome)
 
     def retry(self, sender: Task, request: Any, reason: Retry | None = None, einfo: Any = None, **_: Any) -> None:
         """Record `retrying`. No reason: Celery has cancelled the run, see `ColdShutdown`."""
@@ -51,4 +51,4 @@ class FailuresAndRetries:
             return
         received_run = self._received_runs.of_context(sender, request)
         if received_run is not None:
-            self._recorder.record_verdict(received_run, outcome)
+            self._recorder.record_announced_end(received_run, outcome)

@@ -13,8 +13,8 @@ from sluice_agent.lifecycle.encoding import Extensions
 from sluice_agent.lifecycle.identity import publication_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
+from sluice_agent.signals.agent_header import CREATED_AT, PUBLISHED_AT, REPLACEMENTS, RUN
 from sluice_agent.signals.guard import guarded
-from sluice_agent.signals.header import CREATED_AT, PUBLISHED_AT, REPLACEMENTS, RUN
 from sluice_agent.signals.outcome import Outcome
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.received_requests import ReceivedRequests
@@ -140,11 +140,11 @@ class MainProcess:
         runtime: float | None = None,
         **extensions: Unpack[Extensions],
     ) -> None:
-        """Record a verdict on a worker's `request` that no signal announces: see `Report`."""
+        """Record the end of a worker's `request` that no signal announces: see `Report`."""
         run = self._runs.of_request(request)
         if run is not None:
-            self._recorder.record_unannounced_verdict(run, outcome, when=when, runtime=runtime, **extensions)
+            self._recorder.record_unannounced_end(run, outcome, when=when, runtime=runtime, **extensions)
 
     def _report(self, run: ReceivedRun | None, outcome: Outcome, **extensions: Unpack[Extensions]) -> None:
         if run is not None:
-            self._recorder.record_verdict(run, outcome, **extensions)
+            self._recorder.record_announced_end(run, outcome, **extensions)

@@ -61,7 +61,7 @@ SUCCEEDED = Outcome(transitions.SUCCEEDED)
 
 
 class Report(Protocol):
-    """Report the outcome of a job that a worker's main process has received, unless it has reported a verdict.
+    """Report the outcome of a job that a worker's main process has received, unless it has reported an end.
 
     `when` is the timestamp of the outcome, if it is not now, and `runtime` the seconds that the run took.
     """

@@ -12,7 +12,7 @@ from functools import wraps
 from inspect import getattr_static, iscoroutinefunction
 from typing import Any
 
-from sluice_agent.shortfalls import SHORTFALLS, Shortfalls
+from sluice_agent.missing_patches import MISSING_PATCHES, MissingPatches
 
 _PATCHED = "_sluice_agent"
 
@@ -27,13 +27,13 @@ def patch_method(
     *,
     without: str,
     is_new: bool = False,
-    shortfalls: Shortfalls = SHORTFALLS,
+    missing_patches: MissingPatches = MISSING_PATCHES,
 ) -> bool:
     """Replace `method` of `owner` by `around(original)`, and return whether it is replaced. Never raise.
 
     A method is replaced once: with a second agent nothing is reported twice. `without` is the consequence for the user
-    where it can't be replaced; `shortfalls` records it. A method that `is_new` is absent from some supported versions.
-    `around` raises if the original lacks an argument that it needs.
+    where it can't be replaced; `missing_patches` records it. A method that `is_new` is absent from some supported
+    versions. `around` raises if the original lacks an argument that it needs.
     """
     original = getattr_static(owner, method, None)
     is_replaced = hasattr(original, _PATCHED)
@@ -47,7 +47,7 @@ def patch_method(
             setattr(owner, method, patched)
             is_replaced = True
     if not is_replaced:
-        shortfalls.add(f"{owner.__name__}.{method}", without)
+        missing_patches.add(f"{owner.__name__}.{method}", without)
     return is_replaced
 
 

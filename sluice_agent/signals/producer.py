@@ -21,10 +21,7 @@ from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.identity import publication_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
-from sluice_agent.signals.agent_marks import mark_next_task_sent
-from sluice_agent.signals.current_runs import current_agent_header, current_run
-from sluice_agent.signals.guard import guarded
-from sluice_agent.signals.header import (
+from sluice_agent.signals.agent_header import (
     CREATED_AT,
     PERIODIC_TASK,
     PRIORITY,
@@ -34,7 +31,10 @@ from sluice_agent.signals.header import (
     SUCCESSORS,
     replacements,
 )
-from sluice_agent.signals.message import facts_of, priority_of
+from sluice_agent.signals.agent_marks import mark_next_task_sent
+from sluice_agent.signals.current_runs import current_agent_header, current_run
+from sluice_agent.signals.guard import guarded
+from sluice_agent.signals.message_headers import facts_of, priority_of
 from sluice_agent.signals.outcome import error_text
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.publish_hook import Publication, patch_publishing

@@ -24,8 +24,8 @@ from kombu import Producer
 
 from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.agent_header import HEADER
 from sluice_agent.signals.guard import guarded, guarded_receiver
-from sluice_agent.signals.header import HEADER
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.run import Run
 

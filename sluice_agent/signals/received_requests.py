@@ -15,8 +15,8 @@ from celery.worker.request import Request
 from kombu.transport.virtual import Message as VirtualMessage
 
 from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.agent_header import HEADER, PROCESS, RUN, read_header
 from sluice_agent.signals.guard import guarded
-from sluice_agent.signals.header import HEADER, PROCESS, RUN, read_header
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.worker_pool import WorkerPool
 

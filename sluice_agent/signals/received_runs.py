@@ -9,7 +9,7 @@ from celery import Celery, Task
 
 from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.signals.message import facts_of, max_retries_of
+from sluice_agent.signals.message_headers import facts_of, max_retries_of
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.received_requests import ReceivedRequests
 from sluice_agent.signals.run import ReceivedRun

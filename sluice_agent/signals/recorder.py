@@ -6,7 +6,7 @@ twice, some in two processes, and some that another one replaces. So these are t
 * A run that this process executes keeps its own state, and nothing else does. It begins once and ends once; only a
   failure may follow an end, and corrects it, as when a result can't be stored.
 * What a worker's main process announces of a run, which another process may execute, is reported once for each state,
-  and no failure after its job is queued again. If no signal announces it, it is reported only if no verdict is.
+  and no failure after its job is queued again. If no signal announces it, it is reported only if no other end is.
 * An end that leaves its process as an exception, which the main process then announces, is marked on that.
 """
 
@@ -24,7 +24,7 @@ from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
 from sluice_agent.signals.outcome import Outcome
-from sluice_agent.signals.reported import ReportedVerdicts, is_marked, mark_exception
+from sluice_agent.signals.reported_ends import ReportedEnds, is_marked, mark_exception
 from sluice_agent.signals.run import ReceivedRun, Run
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Recorder:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._verdicts = ReportedVerdicts()
+        self._ends = ReportedEnds()
         """What the main process has announced, and the ends of runs here, which it may announce as well."""
 
     def record_waiting(
@@ -119,7 +119,7 @@ class Recorder:
         )
         run.state = state
         if state is not _COMPLETED:
-            self._verdicts.add(run.events.facts, state)  # where this is the main process, it may announce it too
+            self._ends.add(run.events.facts, state)  # where this is the main process, it may announce it too
         run.stored = None  # it may refer to the request, which is the weak key that `run` is stored by
 
     def record_retry(self, run: Run, outcome: Outcome) -> None:
@@ -131,9 +131,9 @@ class Recorder:
         run.stored = None
         self._emit_pending_progress(run)
 
-    def record_missing_verdict(self, run: Run, outcome: Outcome, *, when: str, runtime: float, reason: str) -> None:
-        """Record the end of `run`, which was stopped at `when`, unless a verdict is reported: it should have been."""
-        if run.has_ended or self._verdicts.has_verdict(run.events.facts):
+    def record_missing_end(self, run: Run, outcome: Outcome, *, when: str, runtime: float, reason: str) -> None:
+        """Record the end of `run`, which was stopped at `when`, unless an end is reported: one should have been."""
+        if run.has_ended or self._ends.has_end(run.events.facts):
             return
         self._sink.emit(
             run.events.event(
@@ -148,9 +148,9 @@ class Recorder:
             )
         )
         run.state = outcome.state
-        self._verdicts.add(run.events.facts, outcome.state)
+        self._ends.add(run.events.facts, outcome.state)
 
-    def record_verdict(
+    def record_announced_end(
         self,
         run: ReceivedRun,
         outcome: Outcome,
@@ -159,11 +159,11 @@ class Recorder:
         runtime: float | None = None,
         **extensions: Unpack[Extensions],
     ) -> None:
-        """Record a verdict that the main process announces, of now or of `when`. `runtime` is in seconds."""
+        """Record an end that the main process announces, of now or of `when`. `runtime` is in seconds."""
         facts = run.events.facts
-        if self._verdicts.is_reported(facts, outcome.state):  # Celery 5.7 fires some verdicts twice
+        if self._ends.is_reported(facts, outcome.state):  # Celery 5.7 announces some ends twice
             return
-        if outcome.state is JobState.FAILED and self._verdicts.is_reported(facts, JobState.QUEUED):
+        if outcome.state is JobState.FAILED and self._ends.is_reported(facts, JobState.QUEUED):
             return  # 5.7 announces this of a job that it has put back at its time limit: it runs again
         extensions.setdefault("eta", outcome.eta)
         self._sink.emit(
@@ -177,9 +177,9 @@ class Recorder:
                 **extensions,
             )
         )
-        self._verdicts.add(facts, outcome.state)
+        self._ends.add(facts, outcome.state)
 
-    def record_unannounced_verdict(
+    def record_unannounced_end(
         self,
         run: ReceivedRun,
         outcome: Outcome,
@@ -188,9 +188,9 @@ class Recorder:
         runtime: float | None = None,
         **extensions: Unpack[Extensions],
     ) -> None:
-        """Record a verdict for which Celery fires no signal, unless another one of the run is reported."""
-        if not self._verdicts.has_verdict(run.events.facts):
-            self.record_verdict(run, outcome, when=when, runtime=runtime, **extensions)
+        """Record an end for which Celery fires no signal, unless another one of the run is reported."""
+        if not self._ends.has_end(run.events.facts):
+            self.record_announced_end(run, outcome, when=when, runtime=runtime, **extensions)
 
     def is_recorded(self, raised: BaseException) -> bool:
         """Return whether the end that `raised` is the cause of was recorded by the process that executed the run."""

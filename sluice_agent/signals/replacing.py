@@ -15,9 +15,9 @@ from celery import Task
 from celery.utils.functional import maybe_list
 
 from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals.agent_header import CREATED_AT, REPLACEMENTS, replacements, successors
 from sluice_agent.signals.current_runs import current_agent_header
 from sluice_agent.signals.guard import guarded
-from sluice_agent.signals.header import CREATED_AT, REPLACEMENTS, replacements, successors
 from sluice_agent.signals.patching import patch_method
 
 _replaced: ContextVar[Mapping[str, dict[str, str]] | None] = ContextVar("sluice_agent_replaced", default=None)

@@ -16,6 +16,7 @@ from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.identity import is_named_by
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_of_ns
+from sluice_agent.signals.agent_header import PROCESS, RUN
 from sluice_agent.signals.batches import jobs_in, outcome_in_batch
 from sluice_agent.signals.current_runs import (
     agent_header_of,
@@ -26,9 +27,8 @@ from sluice_agent.signals.current_runs import (
     end_batch,
     run_of,
 )
-from sluice_agent.signals.header import PROCESS, RUN
-from sluice_agent.signals.message import facts_of, max_retries_of
-from sluice_agent.signals.missing_verdicts import MissingVerdicts
+from sluice_agent.signals.message_headers import facts_of, max_retries_of
+from sluice_agent.signals.missing_ends import MissingEnds
 from sluice_agent.signals.outcome import SUCCEEDED, Outcome, original_exception, outcome_of, outcome_stored
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.recorder import Recorder
@@ -44,11 +44,11 @@ _IGNORED = Outcome(transitions.IGNORED)
 class TaskProcess:
     """Handlers of `task_prerun` and `task_postrun`: a run begins, and ends in a way that has no signal of its own."""
 
-    def __init__(self, sink: Sink, recorder: Recorder, names: RunNames, missing_verdicts: MissingVerdicts) -> None:
+    def __init__(self, sink: Sink, recorder: Recorder, names: RunNames, missing_ends: MissingEnds) -> None:
         self._sink = sink
         self._recorder = recorder
         self._run_names = names
-        self._missing_verdicts = missing_verdicts
+        self._missing_ends = missing_ends
 
     def prerun(self, task: Task, args: Any = (), **_: Any) -> None:
         """Report `active`."""
@@ -95,7 +95,7 @@ class TaskProcess:
     def postrun(self, task: Task, retval: Any = None, state: str | None = None, **_: Any) -> None:
         """Report `completed`, and the ends without a separate signal: Ignore, and Reject for good.
 
-        A job that ends without a state was stopped from outside: the main process has the verdict, or no process has.
+        A job that ends without a state was stopped from outside: the main process knows its end, or no process does.
         """
         run = current_run(task)
         if run is None:
@@ -123,7 +123,7 @@ class TaskProcess:
 
     def _ended_without_a_state(self, run: Run, raised: BaseException | None) -> None:
         if not isinstance(raised, Exception) or run.is_eager:
-            self._missing_verdicts.add(run, raised)
+            self._missing_ends.add(run, raised)
             return
         # Celery failed to handle what the task raised, as the result backend is away: no signal follows here.
         cause = original_exception(raised)

@@ -31,7 +31,7 @@ _POLL_INTERVAL = 1.0  # seconds between two checks of the load; changes in betwe
 class WorkerProcess:
     """Reporter of the events of this process's worker, at `heartbeat_interval` seconds, 0 for no heartbeat.
 
-    `report_open_jobs` is called when the worker has ended: it reports the jobs on which no verdict follows.
+    `report_open_jobs` is called when the worker has ended: it reports the jobs of which no end follows.
     """
 
     def __init__(

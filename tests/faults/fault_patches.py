@@ -41,14 +41,14 @@ def shorten_waits() -> None:
     from sluice_agent.transport.delivery.http import Timeouts
     from sluice_agent.transport.delivery.shippers import Shippers
     from sluice_agent.transport.delivery.timing import Timing
-    from sluice_agent.transport.journal import lock
+    from sluice_agent.transport.journal import ship_lock
 
     timing = Timing(first_backoff=0.05, max_backoff=0.2, correction=0.2, takeover_check=0.1, fault_pause=0.2)
     Shippers.__init__.__defaults__ = (DESTINATIONS, timing)  # the agent passes none
     client.TIMEOUTS = Timeouts(connect=1.0, silence=1.0, response=1.0)
     responses.MAX_WAIT = 1.0
-    lock._YIELD_SECONDS = 0.5
-    lock._YIELD_EVERY = 3.0
+    ship_lock._YIELD_SECONDS = 0.5
+    ship_lock._YIELD_EVERY = 3.0
 
 
 def _refuse_locks() -> None:

@@ -14,7 +14,7 @@ import psutil
 from sluice_agent.transport.journal.accounting import accounts
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import journal_files
-from sluice_agent.transport.journal.lock import current_shipper
+from sluice_agent.transport.journal.ship_lock import current_shipper
 from tests.support.accounting import Report, assert_balanced, status_of
 from tests.support.brokers import Broker
 from tests.support.capture_log import CAPTURE_LOG, captured_ids

@@ -13,7 +13,7 @@ import pytest
 from sluice_agent.health.problems import problems_of
 from sluice_agent.transport.delivery.destinations import SLUICE
 from sluice_agent.transport.journal.accounting import report_on
-from sluice_agent.transport.journal.lock import ship_lock
+from sluice_agent.transport.journal.ship_lock import ship_lock
 from tests.faults.host import NEVER, Host
 from tests.support.capture_log import CAPTURE_LOG
 from tests.support.endpoint import Endpoint

@@ -92,7 +92,7 @@ def test_start_worker_and_producer_meet(
 
 
 def test_tasks_end_according_to_their_names(start_worker: Callable[..., WorkerProcess], tmp_path: Path) -> None:
-    """Tests that provoke an end rely on Celery's verdict being that end."""
+    """Tests that provoke an end rely on Celery announcing that end."""
     worker = start_worker(
         agent=False, concurrency=1
     )  # with two processes a retry's success may be stored before its retry

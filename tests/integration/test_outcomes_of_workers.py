@@ -182,7 +182,7 @@ def test_two_workers(
 
 
 def test_sys_exit_in_a_solo_worker(start_worker: StartWorker, producer: MakeProducer, endpoint: Endpoint) -> None:
-    """It ends the worker, which sends no verdict on the job: the job must not stay active for ever."""
+    """It ends the worker, which announces no end of the job: the job must not stay active for ever."""
     worker = start_worker(pool=SOLO)
     task_id = producer().send("exit_with", 3)
     worker.process.wait(30)

@@ -17,12 +17,12 @@ from click.testing import CliRunner
 from sluice_agent.cli import main
 from sluice_agent.commands.doctor import findings_on
 from sluice_agent.doctor import host
-from sluice_agent.doctor.celery_app import shortfall_findings
+from sluice_agent.doctor.celery_app import missing_patch_findings
 from sluice_agent.doctor.findings import Level
+from sluice_agent.missing_patches import MissingPatches
 from sluice_agent.settings import Settings
-from sluice_agent.shortfalls import Shortfalls
 from sluice_agent.transport.delivery.destinations import ACKLY, SLUICE
-from sluice_agent.transport.journal.lock import ShipLock, ship_lock
+from sluice_agent.transport.journal.ship_lock import ShipLock, ship_lock
 from tests.support.ackly import Ackly
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import html, status, too_many
@@ -283,10 +283,10 @@ def test_an_app_without_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_celery_that_the_agent_does_not_know_is_named() -> None:
     """Jobs that are reported late, or not at all, would look like a fault of the network."""
-    shortfalls = Shortfalls()
-    assert list(shortfall_findings(shortfalls)) == []
-    shortfalls.add("Producer._publish", "jobs are reported late")
-    [finding] = shortfall_findings(shortfalls)
+    missing_patches = MissingPatches()
+    assert list(missing_patch_findings(missing_patches)) == []
+    missing_patches.add("Producer._publish", "jobs are reported late")
+    [finding] = missing_patch_findings(missing_patches)
     assert (finding.level, finding.subject) == (Level.WARNING, "celery")
     assert finding.found.startswith("Producer._publish")
     assert finding.found.endswith("jobs are reported late")

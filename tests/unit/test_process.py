@@ -15,8 +15,8 @@ from sluice_agent.process import Process
 from sluice_agent.settings import Settings
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS
-from sluice_agent.transport.journal.lock import ShipLock, current_shipper
 from sluice_agent.transport.journal.reader import next_batch
+from sluice_agent.transport.journal.ship_lock import ShipLock, current_shipper
 from tests.unit.transport.lines import CONNECTION, event, figures
 
 NOBODY = 65_534

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from sluice_agent.cli import main
 from sluice_agent.transport.journal import accounting
-from sluice_agent.transport.journal.lock import ShipLock
+from sluice_agent.transport.journal.ship_lock import ShipLock
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.ackly import Ackly, refuses
 from tests.support.endpoint import Behaviour, Endpoint

@@ -16,14 +16,14 @@ import sluice_agent
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
 EVERYTHING = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")}
-GROUND = {"async_exceptions", "errors", "log", "model", "shortfalls", "stats"}
+GROUND = {"async_exceptions", "errors", "log", "model", "missing_patches", "stats"}
 """Modules that every room may use, but `lifecycle`."""
 LIFECYCLE = {"async_exceptions", "globs", "log", "model"}
-OBSERVER = {*LIFECYCLE, "lifecycle", "shortfalls"}
+OBSERVER = {*LIFECYCLE, "lifecycle", "missing_patches"}
 
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
-    "shortfalls": {"log"},
+    "missing_patches": {"log"},
     "settings": GROUND,
     "globs": set(),
     "lifecycle": LIFECYCLE,

@@ -28,7 +28,7 @@ _ENDED_IN_GAP = "it ended while the monitor had lost its connection"
 class WorkerEvents:
     """Reports the workers' states, and the runs of which no event will report the end.
 
-    Such a run is dated by the time at which it was last known to go on: a verdict that arrives after all is later, and
+    Such a run is dated by the time at which it was last known to go on: an end that arrives after all is later, and
     corrects it.
     """
 

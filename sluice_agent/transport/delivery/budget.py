@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 
 from sluice_agent.transport.journal.cursor import Cursor
 from sluice_agent.transport.journal.line import VITALS, Kind, kind_of
-from sluice_agent.transport.journal.selector import Selector
+from sluice_agent.transport.journal.line_selector import Selector
 
 _HEAD_START = 0.1  # of its share that a kind may use as the day begins: a small worker's events are never thinned
 _SHARES = {Kind.HEARTBEAT: 0.6, Kind.QUEUE: 0.75, Kind.PROGRESS: 0.9}  # of the budget, for kinds that are thinned out

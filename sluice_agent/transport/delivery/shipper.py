@@ -22,17 +22,17 @@ from sluice_agent.transport.delivery import unconfirmed
 from sluice_agent.transport.delivery.budget import NO_BUDGET, Budget
 from sluice_agent.transport.delivery.client import Client, Connect
 from sluice_agent.transport.delivery.http import THREAD_NAME, hide_request_logs
-from sluice_agent.transport.delivery.pulse import Pulse
+from sluice_agent.transport.delivery.lock_keepalive import LockKeepalive
 from sluice_agent.transport.delivery.responses import Settled, TooLarge, TryAgain, Unanswered, Verdict
 from sluice_agent.transport.delivery.retry import GivenUpError, Retrier
 from sluice_agent.transport.delivery.timing import TIMING, Timing
 from sluice_agent.transport.journal import dead_letters
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import check_directory, journal_files, other_versions
-from sluice_agent.transport.journal.lock import ShipLock
+from sluice_agent.transport.journal.line_selector import JobFilter
 from sluice_agent.transport.journal.reader import Batch, next_batch
 from sluice_agent.transport.journal.retention import remove_passed
-from sluice_agent.transport.journal.selector import JobFilter
+from sluice_agent.transport.journal.ship_lock import ShipLock
 
 _MAX_STEP_SECONDS = 120.0  # seconds, longer than any request takes: a thread whose step takes longer is stuck
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # then the removal of files makes room for the cursor
@@ -70,7 +70,7 @@ class Shipper:
         self._budget = budget
         self._lock = ShipLock(directory, destination)
         self._retrier = Retrier(self._record_failure, timing)
-        self._pulse = Pulse(self._lock, self._is_moving, timing.touch)
+        self._keepalive = LockKeepalive(self._lock, self._is_moving, timing.touch)
         self._cursor = Cursor(cursor_path(directory, destination))
         self._client: Client = (
             connect(self._check_lock_held)
@@ -135,13 +135,13 @@ class Shipper:
 
     def run(self) -> None:
         """Ship until `begin_shutdown`, then the rest within its timeout."""
-        self._pulse.start()
+        self._keepalive.start()
         try:
             while not self._retrier.is_shutting_down:
                 self._guarded(self._step)
             self._guarded(self._drain)
         finally:
-            self._pulse.stop()
+            self._keepalive.stop()
             self._client.close()
             self._lock.release()
 

@@ -10,9 +10,9 @@ from typing import Any
 from sluice_agent.stats import Stats
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, cursors_in, load_cursor
 from sluice_agent.transport.journal.directory import directory_bytes, journal_files, nearest_existing, other_versions
-from sluice_agent.transport.journal.lock import current_shipper, seconds_since_touch
+from sluice_agent.transport.journal.line_selector import JobFilter
 from sluice_agent.transport.journal.reader import count_beyond
-from sluice_agent.transport.journal.selector import JobFilter
+from sluice_agent.transport.journal.ship_lock import current_shipper, seconds_since_touch
 
 _MAX_READS = 5  # of a directory that is being shipped, until the counts of two agree
 

@@ -16,7 +16,7 @@ from typing import Any
 from sluice_agent.log import warn_limited
 from sluice_agent.stats import Counts, checked_int
 from sluice_agent.transport.journal.directory import FORMAT, check_directory, open_private
-from sluice_agent.transport.journal.selector import JobFilter, Selector
+from sluice_agent.transport.journal.line_selector import JobFilter, Selector
 
 
 @dataclass(slots=True)

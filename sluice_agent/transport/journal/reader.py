@@ -17,7 +17,7 @@ from sluice_agent.stats import Counts
 from sluice_agent.transport.journal.directory import journal_files, open_private
 from sluice_agent.transport.journal.flock import close_locked, identity, try_lock
 from sluice_agent.transport.journal.line import addressed_event, drops_in, has_only_events, is_addressed, is_event
-from sluice_agent.transport.journal.selector import ALL, Selector
+from sluice_agent.transport.journal.line_selector import ALL, Selector
 
 _CHUNK_BYTES = 262_144  # bytes read at once
 _MAX_LINE_BYTES = 2_000_000  # bytes: several times the longest event that the model allows

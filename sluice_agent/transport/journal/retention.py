@@ -25,8 +25,8 @@ from sluice_agent.transport.journal.directory import (
 )
 from sluice_agent.transport.journal.flock import close_locked, try_lock
 from sluice_agent.transport.journal.line import VITALS
-from sluice_agent.transport.journal.lock import ShipLock
 from sluice_agent.transport.journal.reader import count_beyond, finished
+from sluice_agent.transport.journal.ship_lock import ShipLock
 
 _ROOM_LOCK = "room.lock"
 HIGH_WATER = 7 / 8  # of the limit: writers that rotate at the same moment must not pass the limit together

@@ -34,16 +34,16 @@ Name and queue, if the message has them; `createdAt`, if the producer has the ag
 `startedAt` from `active` on; `completedAt` at the end; `error` as `Type: message`, and the traceback as Python prints
 it, including causes. `extensions` always has `celeryState`, `rootId` and `eventId`.
 
-## Runs without a verdict from Celery
+## Runs whose end Celery does not announce
 
 A run that is ended by something that is not an `Exception` (`sys.exit()`, a killed greenlet, gevent's hard limit
-before Celery 5.7) ends without a state, and in these cases no verdict follows:
+before Celery 5.7) ends without a state, and in these cases no end is announced:
 
-- threads, gevent, eventlet, solo: the worker's process has run the job and receives every verdict. If none arrives
+- threads, gevent, eventlet, solo: the worker's process has run the job and receives every end. If none arrives
   within 3 s, or before the worker ends, the agent reports `failed`, with the exception and with `extensions.reason`.
 - prefork, `sys.exit()` before Celery 5.7 with billiard 4.3 or newer: Celery drops the pool process's report. The pool
   process itself reports `failed`, with `extensions.reason`. On other versions the main process reports Celery's
-  verdict, `WorkerLostError`.
+  error, `WorkerLostError`.
 - a task that is called eagerly: it is reported at once.
 
 ## A worker that ends while it runs a job

@@ -249,7 +249,7 @@ ENDINGS = (
         {PREFORK: "queued active failed", ALL: "queued active completed", GEVENT: "queued active failed"},
         monitor_walks={"gevent<5.7": UNKNOWN_END},
         error=r"TimeLimitExceeded: .*1.*|Timeout: 1 second",
-        note="Before 5.7 gevent reports no verdict: the agent does, with `extensions.reason`. "
+        note="Before 5.7 gevent announces no end: the agent does, with `extensions.reason`. "
         "Other pools have no hard limit.",
         blocks=True,
     ),
@@ -325,7 +325,7 @@ ENDINGS = (
         {SOLO: None, ALL: "queued active failed"},
         monitor_walks={"prefork<5.7": UNKNOWN_END, PREFORK: "queued active failed", ALL: UNKNOWN_END},
         error=r"SystemExit: 1|WorkerLostError: .*exitcode [01].*",
-        note="A solo worker ends. Threads, gevent and eventlet report no verdict: the agent reports `failed`, with "
+        note="A solo worker ends. Threads, gevent and eventlet announce no end: the agent reports `failed`, with "
         "`extensions.reason`, within 3 s.",
     ),
     Outcome(

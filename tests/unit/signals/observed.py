@@ -20,7 +20,7 @@ from kombu.message import Message
 
 from sluice_agent.lifecycle.encoding import JobEvents, JobFacts
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.signals.missing_verdicts import MissingVerdicts
+from sluice_agent.signals.missing_ends import MissingEnds
 from sluice_agent.signals.received_requests import ReceivedRequests
 from sluice_agent.signals.received_runs import ReceivedRuns
 from sluice_agent.signals.recorder import Recorder
@@ -93,8 +93,8 @@ class Observed:
         self.recorder = Recorder(self.sink)
         self.requests = ReceivedRequests(self.pool)
         self.runs = ReceivedRuns(self.sink, self.requests)
-        self.missing_verdicts = MissingVerdicts(self.sink, self.recorder)
-        self.task_process = TaskProcess(self.sink, self.recorder, self.names, self.missing_verdicts)
+        self.missing_ends = MissingEnds(self.sink, self.recorder)
+        self.task_process = TaskProcess(self.sink, self.recorder, self.names, self.missing_ends)
 
     @property
     def walk(self) -> str:

@@ -38,9 +38,7 @@ def dead_pid() -> int:
 
 def cold_shutdown(observed: Observed, **options: Any) -> ColdShutdown:
     main_process = MainProcess(observed.sink, observed.recorder, observed.names, observed.requests, observed.runs)
-    made = ColdShutdown(
-        observed.sink, main_process.report_unannounced, observed.missing_verdicts, observed.pool, **options
-    )
+    made = ColdShutdown(observed.sink, main_process.report_unannounced, observed.missing_ends, observed.pool, **options)
     made.patch_cancellations()
     return made
 
@@ -137,15 +135,15 @@ class GreenletExit(BaseException):
 
 @pytest.mark.parametrize(
     ("raised", "walk", "reason"),
-    [(GreenletExit(), "cancelled", CUT_OFF), (SystemExit(3), "failed", "Celery announced no verdict")],
+    [(GreenletExit(), "cancelled", CUT_OFF), (SystemExit(3), "failed", "Celery announced no end")],
 )
-def test_a_run_that_waits_for_its_verdict_when_the_worker_ends(
+def test_a_run_that_waits_for_its_end_when_the_worker_ends(
     observed: Observed, raised: BaseException, walk: str, reason: str
 ) -> None:
-    """No verdict follows: a killed greenlet was cut off, every other run has failed."""
+    """No end follows: a killed greenlet was cut off, every other run has failed."""
     name = agent_run_name(WORKER, os.getpid(), "token", 0)
     shutdown = cold_shutdown(observed)
-    observed.missing_verdicts.add(run(run_name=name), raised)
+    observed.missing_ends.add(run(run_name=name), raised)
     shutdown.worker_ended()
     assert (observed.walk, observed.last["reason"]) == (walk, reason)
     assert ("error" in observed.last) is (walk == "failed")

@@ -120,7 +120,7 @@ def test_a_cancellation_is_no_retry(observed: Observed, handlers: FailuresAndRet
     assert observed.walk == "active"
 
 
-def test_an_ignored_task_has_no_verdict() -> None:
+def test_an_ignored_task_has_no_reported_end() -> None:
     """A user who ignores a task, as it is private or too frequent, would still see its failures."""
     observed = Observed(ignored=task.name)
     observed.receive()

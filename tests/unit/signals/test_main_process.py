@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery.worker.request import Request
 
-from sluice_agent.signals.header import CREATED_AT, HEADER, PUBLISHED_AT, REPLACEMENTS, RUN
+from sluice_agent.signals.agent_header import CREATED_AT, HEADER, PUBLISHED_AT, REPLACEMENTS, RUN
 from sluice_agent.signals.main_process import MainProcess
 from tests.unit.signals.observed import STARTED, WORKER, Observed, app, message, task
 

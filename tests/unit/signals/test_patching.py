@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.shortfalls import Shortfalls
+from sluice_agent.missing_patches import MissingPatches
 from sluice_agent.signals.patching import patch_method
 from tests.support.process import ROOT
 
@@ -62,28 +62,28 @@ def failing(original: Callable[..., Any]) -> Callable[..., Any]:
 )
 def test_a_method_that_cannot_be_patched_stays_as_it_is(owner: type, method: str, around: Callable[..., Any]) -> None:
     """With a Celery that is newer than the agent `install()` would raise, and no worker of the user would start."""
-    before, shortfalls = vars(owner).get(method), Shortfalls()
-    patch_method(owner, method, around, without="nothing is reported", shortfalls=shortfalls)
+    before, missing_patches = vars(owner).get(method), MissingPatches()
+    patch_method(owner, method, around, without="nothing is reported", missing_patches=missing_patches)
     assert vars(owner).get(method) is before
-    assert shortfalls.effects() == {f"{owner.__name__}.{method}": "nothing is reported"}
+    assert missing_patches.effects() == {f"{owner.__name__}.{method}": "nothing is reported"}
 
 
 def test_a_method_that_older_versions_do_not_have_is_not_missed() -> None:
     """The log would warn of a fault where there is none, with a Celery that is supported."""
-    shortfalls = Shortfalls()
-    patch_method(_Celery, "new", doubled, without="nothing is reported", is_new=True, shortfalls=shortfalls)
-    assert shortfalls.effects() == {}
+    missing_patches = MissingPatches()
+    patch_method(_Celery, "new", doubled, without="nothing is reported", is_new=True, missing_patches=missing_patches)
+    assert missing_patches.effects() == {}
 
 
-def test_all_shortfalls_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_all_missing_patches_are_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """Twenty lines at each start of a producer would fill a log, and none would explain what is not reported."""
-    shortfalls = Shortfalls()
-    shortfalls.log()
-    shortfalls.add("Producer._publish", "jobs are reported late")
-    shortfalls.add("Task.on_replace", "replaced jobs are reported anew")
+    missing_patches = MissingPatches()
+    missing_patches.log()
+    missing_patches.add("Producer._publish", "jobs are reported late")
+    missing_patches.add("Task.on_replace", "replaced jobs are reported anew")
     with caplog.at_level(logging.WARNING, "sluice_agent"):
-        shortfalls.log()
-        shortfalls.log()
+        missing_patches.log()
+        missing_patches.log()
     [line] = caplog.messages
     assert "Producer._publish: jobs are reported late" in line
     assert "Task.on_replace: replaced jobs are reported anew" in line
@@ -95,7 +95,7 @@ INSTALLS = """
     import sluice_agent
     from celery import Celery
     from celery.backends.base import DisabledBackend
-    from sluice_agent.shortfalls import SHORTFALLS
+    from sluice_agent.missing_patches import MISSING_PATCHES
 
     def patched():
         classes = [item for item in gc.get_objects() if issubclass(type(item), type)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery, Task
 
-from sluice_agent.signals.header import (
+from sluice_agent.signals.agent_header import (
     CREATED_AT,
     HEADER,
     PERIODIC_TASK,

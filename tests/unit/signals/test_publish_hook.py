@@ -9,7 +9,7 @@ from celery import Celery
 from celery.signals import before_task_publish
 from kombu import Connection, Producer
 
-from sluice_agent.signals.header import HEADER
+from sluice_agent.signals.agent_header import HEADER
 from sluice_agent.signals.publish_hook import Publication, patch_publishing
 from tests.unit.signals.observed import Observed
 

@@ -9,7 +9,7 @@ import pytest
 from kombu import Connection
 from kombu.transport.virtual import Message as VirtualMessage
 
-from sluice_agent.signals.header import CREATED_AT, HEADER, PROCESS, RUN
+from sluice_agent.signals.agent_header import CREATED_AT, HEADER, PROCESS, RUN
 from tests.unit.signals.observed import STARTED, Observed, message
 
 AGENT_HEADER = {CREATED_AT: STARTED}
@@ -63,7 +63,7 @@ def test_the_header_of_a_message_is_known_while_it_is_handled(observed: Observed
 
 
 def test_a_request_is_found_by_the_context_that_celery_makes_of_it(observed: Observed) -> None:
-    """If a job is delivered twice, the verdict on the first delivery would be that of the second."""
+    """If a job is delivered twice, the end of the first delivery would be that of the second."""
     first = observed.handle(message(), lambda made: observed.requests.keep(made).update({RUN: "first"}))
     second = observed.handle(message(), lambda made: observed.requests.keep(made).update({RUN: "second"}))
     assert observed.requests.of_context(first._context) == {RUN: "first"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from sluice_agent.signals.header import CREATED_AT, HEADER, RUN
+from sluice_agent.signals.agent_header import CREATED_AT, HEADER, RUN
 from tests.unit.signals.observed import STARTED, WORKER, Observed, executing, message, task
 
 

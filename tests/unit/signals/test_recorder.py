@@ -118,31 +118,31 @@ def test_a_run_whose_retry_is_not_published_ends_by_the_error() -> None:
         ((REVOKED, FAILED), "cancelled failed"),
     ],
 )
-def test_an_announced_verdict_is_reported_once(announced: tuple[Outcome, ...], walk: str) -> None:
+def test_an_announced_end_is_reported_once(announced: tuple[Outcome, ...], walk: str) -> None:
     """Celery 5.7 announces some of them twice, and a failure of a job that it has put back at its time limit."""
     observed = Observed()
     for outcome in announced:
-        observed.recorder.record_verdict(received(), outcome)
+        observed.recorder.record_announced_end(received(), outcome)
     assert observed.walk == walk
 
 
 @pytest.mark.parametrize("before", [FAILED, REVOKED, RETRIED, REQUEUED])
-def test_an_unannounced_verdict_is_reported_if_there_is_no_other(before: Outcome) -> None:
+def test_an_unannounced_end_is_reported_if_there_is_no_other(before: Outcome) -> None:
     """A job would be shown as cut off although its failure was reported, or as running although it was cut off."""
     observed = Observed()
-    observed.recorder.record_unannounced_verdict(received(), REVOKED)
+    observed.recorder.record_unannounced_end(received(), REVOKED)
     assert observed.walk == "cancelled"
-    observed.recorder.record_verdict(received("other"), before)
-    observed.recorder.record_unannounced_verdict(received("other"), REVOKED)
+    observed.recorder.record_announced_end(received("other"), before)
+    observed.recorder.record_unannounced_end(received("other"), REVOKED)
     assert len(observed.jobs) == 2
 
 
 @pytest.mark.parametrize("other", [{"attempt": 2}, {"run_name": "w@h/7/a.2"}, {"external_id": "other"}])
-def test_a_verdict_counts_for_its_own_run(other: dict[str, Any]) -> None:
+def test_an_end_counts_for_its_own_run(other: dict[str, Any]) -> None:
     """The failure of a job's second delivery, or of its retry, would be taken for that of the first, and be lost."""
     observed = Observed()
-    observed.recorder.record_verdict(received(run_name="w@h/7/a.1"), FAILED)
-    observed.recorder.record_verdict(received(**{"run_name": "w@h/7/a.1", **other}), FAILED)
+    observed.recorder.record_announced_end(received(run_name="w@h/7/a.1"), FAILED)
+    observed.recorder.record_announced_end(received(**{"run_name": "w@h/7/a.1", **other}), FAILED)
     assert observed.walk == "failed failed"
 
 
@@ -150,19 +150,19 @@ def test_a_run_that_ended_here_is_not_announced_again() -> None:
     """In the pools of one process Celery may announce an end that the task's own signal has reported."""
     observed, executed = Observed(), run()
     observed.recorder.record_end(executed, FAILED)
-    observed.recorder.record_verdict(received(), FAILED)
-    observed.recorder.record_unannounced_verdict(received(), REVOKED)
+    observed.recorder.record_announced_end(received(), FAILED)
+    observed.recorder.record_unannounced_end(received(), REVOKED)
     assert observed.walk == "failed"
 
 
 @pytest.mark.parametrize("is_announced", [False, True])
-def test_a_missing_verdict_is_replaced_only_if_none_has_come(is_announced: bool) -> None:
+def test_a_missing_end_is_replaced_only_if_none_has_come(is_announced: bool) -> None:
     """A task that calls `sys.exit()` would run for ever, or a revoked one would be shown as failed."""
     observed, executed = Observed(), run()
     if is_announced:
-        observed.recorder.record_verdict(received(), REVOKED)
+        observed.recorder.record_announced_end(received(), REVOKED)
     for _ in range(2):
-        observed.recorder.record_missing_verdict(executed, FAILED, when=STARTED, runtime=1.0, reason="none came")
+        observed.recorder.record_missing_end(executed, FAILED, when=STARTED, runtime=1.0, reason="none came")
     assert observed.walk == ("cancelled" if is_announced else "failed")
     if not is_announced:
         assert (observed.last["reason"], observed.last["runtime"]) == ("none came", 1.0)

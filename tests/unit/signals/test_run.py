@@ -26,6 +26,6 @@ def test_the_times_of_a_run_follow_its_start() -> None:
 
 
 def test_a_run_is_eager_if_its_caller_runs_it() -> None:
-    """No main process receives the verdict of such a job: it would run for ever if it was stopped."""
+    """No main process receives the end of such a job: it would run for ever if it was stopped."""
     assert run(extensions=JobExtensions(eager=True)).is_eager
     assert not run().is_eager

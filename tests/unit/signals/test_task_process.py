@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from celery.exceptions import Ignore, Reject, Retry
 
+from sluice_agent.signals.agent_header import RUN
 from sluice_agent.signals.current_runs import keep_agent_header
-from sluice_agent.signals.header import RUN
 from tests.unit.signals.observed import Observed, executing, late, task
 
 
@@ -92,7 +92,7 @@ def test_a_retry_that_can_not_be_stored_is_a_retry() -> None:
 
 
 def test_a_task_that_exits_when_its_caller_runs_it_has_failed() -> None:
-    """No worker would ever announce a verdict on it."""
+    """No worker would ever announce its end."""
     observed = Observed()
     with executing(is_eager=True), pytest.raises(SystemExit):  # noqa: PT012 - it ends while the exception passes
         observed.task_process.prerun(task=task)
@@ -101,10 +101,10 @@ def test_a_task_that_exits_when_its_caller_runs_it_has_failed() -> None:
         finally:
             observed.task_process.postrun(task=task, state=None)
     assert observed.walk == "active failed"
-    assert (observed.last["error"], observed.last["reason"]) == ("SystemExit: 3", "Celery announced no verdict")
+    assert (observed.last["error"], observed.last["reason"]) == ("SystemExit: 3", "Celery announced no end")
 
 
-def test_a_task_that_a_pool_process_ends_gets_its_verdict_from_the_main_process() -> None:
+def test_a_task_that_a_pool_process_ends_gets_its_end_from_the_main_process() -> None:
     """It would be reported twice: as exited here, and as lost there."""
     observed = Observed()
     with executing() as context, pytest.raises(SystemExit):  # noqa: PT012 - it ends while the exception passes
@@ -115,7 +115,7 @@ def test_a_task_that_a_pool_process_ends_gets_its_verdict_from_the_main_process(
         finally:
             observed.task_process.postrun(task=task, state=None)
     assert observed.walk == "active"
-    assert observed.missing_verdicts.take_all() == []
+    assert observed.missing_ends.take_all() == []
 
 
 def test_an_ignored_task_has_no_run() -> None:

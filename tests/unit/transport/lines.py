@@ -17,7 +17,7 @@ from sluice_agent.transport.journal.accounting import accounts, report_on
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import SegmentName
 from sluice_agent.transport.journal.line import EVENTS
-from sluice_agent.transport.journal.selector import JobFilter
+from sluice_agent.transport.journal.line_selector import JobFilter
 
 CONNECTION = str(uuid.UUID(int=7))  # the same in all processes of a test run: tests are named after lines
 EVERY_END = JobFilter(("completed", "failed", "cancelled"), ("*",))

@@ -9,7 +9,7 @@ from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations.ackly import ACKLY
 from sluice_agent.transport.delivery.destinations.base import Destination
 from sluice_agent.transport.delivery.destinations.sluice import SLUICE
-from sluice_agent.transport.journal.selector import JobFilter
+from sluice_agent.transport.journal.line_selector import JobFilter
 
 __all__ = ["ACKLY", "DESTINATIONS", "SLUICE", "Destination", "configured", "job_filters"]
 

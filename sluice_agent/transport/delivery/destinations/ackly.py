@@ -21,7 +21,7 @@ from sluice_agent.transport.delivery.responses import (
     response_text,
     retry_after,
 )
-from sluice_agent.transport.journal.selector import JobFilter
+from sluice_agent.transport.journal.line_selector import JobFilter
 
 _MAX_LINES = 1  # every event is accounted for before the next is sent, as Ackly does not deduplicate
 _MAX_BYTES = 1_000_000  # read at once

@@ -9,7 +9,7 @@ from datetime import datetime
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.http import Response
 from sluice_agent.transport.delivery.responses import Verdict
-from sluice_agent.transport.journal.selector import JobFilter
+from sluice_agent.transport.journal.line_selector import JobFilter
 
 
 class UnsendableError(ValueError):

@@ -61,7 +61,7 @@ class Recording:
 
 @pytest.mark.parametrize(("transition", "before"), product(REPORTED_AFTER, [None, *JobState]))
 def test_a_transition_that_may_not_follow_is_not_reported(transition: Transition, before: JobState | None) -> None:
-    """Celery announces some verdicts twice, and some after another: the user would see a job end twice."""
+    """Celery announces some ends twice, and some after another: the user would see a job end twice."""
     recording = Recording(before)
     recording.record(transition)
     is_reported = before in REPORTED_AFTER[transition]
@@ -78,7 +78,7 @@ def test_a_run_is_under_way_until_it_ends() -> None:
     assert recording.worker.running == {}
 
 
-def test_a_lost_run_is_reported_once_and_its_verdict_after_all() -> None:
+def test_a_lost_run_is_reported_once_and_its_end_after_all() -> None:
     """A worker that is only cut off from the broker goes on, and its jobs end after they seemed lost."""
     recording = Recording()
     recording.record(transitions.STARTED)

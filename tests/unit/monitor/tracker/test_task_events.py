@@ -410,7 +410,7 @@ def test_an_id_that_is_no_text(cluster: Cluster) -> None:
 
 
 def test_failed_then_rejected(cluster: Cluster) -> None:
-    """Celery 5.7 sends a rejection as a failure first: one verdict."""
+    """Celery 5.7 sends a rejection as a failure first: one end."""
     cluster.run(*BEGUN)
     cluster.task("failed", exception="reject requeue=False: no", traceback=f"{TRACEBACK}celery.exceptions.Reject: no\n")
     cluster.task("rejected", requeue=False)
@@ -457,7 +457,7 @@ def test_succeeded_after_revoked(cluster: Cluster) -> None:
 
 
 def test_failed_after_succeeded(cluster: Cluster) -> None:
-    """A verdict that corrects an earlier one is reported."""
+    """An end that corrects an earlier one is reported."""
     cluster.run(*BEGUN, "succeeded", "failed")
     assert cluster.walk() == "queued active completed failed"
 

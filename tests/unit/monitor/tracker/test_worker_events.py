@@ -109,7 +109,7 @@ def test_an_answer_to_a_wakeup_names_another_interval(cluster: Cluster) -> None:
 
 
 def test_what_a_lost_worker_ran(cluster: Cluster) -> None:
-    """The verdict is not known; when the job runs again, its state is right again."""
+    """Its end is not known; when the job runs again, its state is right again."""
     cluster.beat(active=1)
     cluster.run("received", "started")
     cluster.run("received", external_id="job-2")
@@ -249,15 +249,15 @@ def test_a_task_that_ends_without_an_event(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("is_lost", [True, False])
-def test_a_verdict_that_was_on_its_way_for_long(cluster: Cluster, is_lost: bool) -> None:
+def test_an_end_that_was_on_its_way_for_long(cluster: Cluster, is_lost: bool) -> None:
     """Heartbeats overtake it in a shutdown, or when the broker is away: sorted by time, it must be the last event."""
     cluster.beat(active=1)
     cluster.run("received", "started")
     cluster.beat(active=1)
-    verdict = cluster.event("task-succeeded", uuid="job-1", result="3", runtime=0.001)
+    end = cluster.event("task-succeeded", uuid="job-1", result="3", runtime=0.001)
     cluster.wait(20, beating=None if is_lost else ONE)
     assert cluster.walk() == "queued active unknown"
-    cluster.tracker.take(verdict)
+    cluster.tracker.take(end)
     assert cluster.walk() == "queued active unknown completed"
 
 

@@ -20,7 +20,7 @@ from sluice_agent.transport.delivery.shippers import Shippers
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import VITALS
-from sluice_agent.transport.journal.selector import JobFilter
+from sluice_agent.transport.journal.line_selector import JobFilter
 from tests.support.ackly import Ackly, created, lost_answer, refuses, reset_before
 from tests.support.endpoint import Endpoint
 from tests.support.process import ROOT

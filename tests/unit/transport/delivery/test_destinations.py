@@ -22,9 +22,9 @@ from sluice_agent.transport.journal.accounting import report_on
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
+from sluice_agent.transport.journal.line_selector import Selector
 from sluice_agent.transport.journal.reader import next_batch
 from sluice_agent.transport.journal.retention import ensure_room
-from sluice_agent.transport.journal.selector import Selector
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.ackly import Ackly, created, refuses
 from tests.support.endpoint import Endpoint

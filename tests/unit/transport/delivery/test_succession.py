@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sluice_agent.transport.delivery.pulse import Pulse
+from sluice_agent.transport.delivery.lock_keepalive import LockKeepalive
 from sluice_agent.transport.delivery.responses import Settled, Verdict
 from sluice_agent.transport.delivery.shipper import Shipper
 from sluice_agent.transport.delivery.timing import Timing
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
-from sluice_agent.transport.journal.lock import STALLED_SECONDS, ShipLock, current_shipper, ship_lock
+from sluice_agent.transport.journal.ship_lock import STALLED_SECONDS, ShipLock, current_shipper, ship_lock
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures
@@ -152,30 +152,30 @@ def test_a_former_holder_does_not_touch_the_lock(directory: Path, clock: Clock) 
     waiting.release()
 
 
-def test_a_pulse_stops_with_the_thread_that_ships(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keepalive_stops_with_the_thread_that_ships(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shipper that hangs would hold its lock for ever, and seem to work."""
     touches: list[bool] = []
     lock = ShipLock(directory, "sluice")
     monkeypatch.setattr(lock, "touch", lambda: touches.append(True))
     is_moving = threading.Event()
-    pulse = Pulse(lock, is_moving.is_set, every=0.01)
-    pulse.start()
+    keepalive = LockKeepalive(lock, is_moving.is_set, every=0.01)
+    keepalive.start()
     assert not touches
     is_moving.set()
     wait_until(lambda: touches, message="it does not touch the lock")
-    pulse.stop()
+    keepalive.stop()
 
 
-def test_a_shipper_ships_without_a_pulse(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shipper_ships_without_a_keepalive(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a limit of threads, or as the interpreter ends, it would die with its lock, and nothing be delivered."""
     start, destination = threading.Thread.start, AcceptingDestination()
 
-    def start_no_pulse(thread: threading.Thread) -> None:
-        if thread.name.endswith("-pulse"):
+    def start_no_keepalive(thread: threading.Thread) -> None:
+        if thread.name.endswith("-keepalive"):
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", start_no_pulse)
+    monkeypatch.setattr(threading.Thread, "start", start_no_keepalive)
     journal = JournalWriter(directory, 64_000_000)
     journal.append(event(1))
     shipper = Shipper(directory, "sluice", destination.connect, interval=0.02, max_lines=9, max_bytes=9_999)

@@ -22,7 +22,7 @@ from sluice_agent.transport.delivery.http import Response
 from sluice_agent.transport.delivery.responses import Settled, Verdict, classify
 from sluice_agent.transport.delivery.shippers import Shippers
 from sluice_agent.transport.journal.directory import open_directory
-from sluice_agent.transport.journal.selector import JobFilter
+from sluice_agent.transport.journal.line_selector import JobFilter
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.ackly import Ackly
 from tests.unit.transport.lines import CONNECTION, job

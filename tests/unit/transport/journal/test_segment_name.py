@@ -8,7 +8,7 @@ import pytest
 
 from sluice_agent.transport.journal.directory import SegmentName, count_writers, file_sizes, journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
-from sluice_agent.transport.journal.selector import JobFilter, Selector
+from sluice_agent.transport.journal.line_selector import JobFilter, Selector
 
 NAME = "01767225600000000000-vitals-17-0badcafe.v1.ndjson"
 

@@ -1,8 +1,9 @@
 """Election of the process that ships a directory: the first one, until a process with priority requests the lock.
 
 The kernel releases the lock of a process that dies, and of no other. So the holder touches the lock file while it runs
-(see `pulse`); when the file's time stands still, a waiting process replaces the file by one that it has locked itself.
-The former holder notices this before it sends or saves anything more (`is_held`), and then waits for the lock too.
+(see `lock_keepalive`); when the file's time stands still, a waiting process replaces the file by one that it has
+locked itself. The former holder notices this before it sends or saves anything more (`is_held`), and then waits for the
+lock too.
 """
 
 from __future__ import annotations

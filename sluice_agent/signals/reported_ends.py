@@ -10,13 +10,13 @@ from collections import OrderedDict
 from sluice_agent.lifecycle.encoding import JobFacts
 from sluice_agent.model import JobState
 
-_CAPACITY = 10_000  # verdicts
-_VERDICTS = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.QUEUED)
+_CAPACITY = 10_000  # ends
+_ENDS = (JobState.FAILED, JobState.CANCELLED, JobState.RETRYING, JobState.QUEUED)
 _REPORTED = "_sluice_reported"
 
 
-class ReportedVerdicts:
-    """Store of reported verdicts, by run and state; the one that was added longest ago is removed first."""
+class ReportedEnds:
+    """Store of reported ends, by run and state; the one that was added longest ago is removed first."""
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
         self._capacity = capacity
@@ -27,9 +27,9 @@ class ReportedVerdicts:
         """Return whether this run was reported to be in `state`."""
         return _key(facts, state) in self._keys
 
-    def has_verdict(self, facts: JobFacts) -> bool:
+    def has_end(self, facts: JobFacts) -> bool:
         """Return whether an end of this run was reported, or that its job is queued again."""
-        return any(self.is_reported(facts, state) for state in _VERDICTS)
+        return any(self.is_reported(facts, state) for state in _ENDS)
 
     def add(self, facts: JobFacts, state: JobState) -> None:
         """Store that this run was reported to be in `state`."""

@@ -1,4 +1,4 @@
-"""The memory of what is reported: of verdicts, and on exceptions."""
+"""The memory of what is reported: of ends, and on exceptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from sluice_agent.lifecycle.encoding import JobFacts
 from sluice_agent.model import JobState
-from sluice_agent.signals.reported import ReportedVerdicts, is_marked, mark_exception
+from sluice_agent.signals.reported_ends import ReportedEnds, is_marked, mark_exception
 
 
 class EveryAttributeError(Exception):
@@ -32,19 +32,19 @@ def test_the_mark_reaches_the_main_process() -> None:
     assert is_marked(pickle.loads(pickle.dumps(error)))
 
 
-def test_the_memory_of_verdicts_is_bounded() -> None:
+def test_the_memory_of_ends_is_bounded() -> None:
     """A worker that runs for a year would grow with every failed job."""
-    verdicts = ReportedVerdicts(capacity=2)
+    ends = ReportedEnds(capacity=2)
     jobs = [JobFacts(str(number), "observed.task") for number in range(3)]
     for facts in (jobs[0], jobs[1], jobs[0], jobs[2]):
-        verdicts.add(facts, JobState.FAILED)
-    assert [verdicts.is_reported(facts, JobState.FAILED) for facts in jobs] == [True, False, True]
+        ends.add(facts, JobState.FAILED)
+    assert [ends.is_reported(facts, JobState.FAILED) for facts in jobs] == [True, False, True]
 
 
-def test_an_end_that_every_job_has_is_no_verdict() -> None:
+def test_an_end_that_every_job_has_counts_for_nothing() -> None:
     """What Celery announces of a job that has completed, such as its revocation, would never be reported."""
-    verdicts, facts = ReportedVerdicts(), JobFacts("job", "observed.task")
-    verdicts.add(facts, JobState.COMPLETED)
-    assert not verdicts.has_verdict(facts)
-    verdicts.add(facts, JobState.QUEUED)
-    assert verdicts.has_verdict(facts)
+    ends, facts = ReportedEnds(), JobFacts("job", "observed.task")
+    ends.add(facts, JobState.COMPLETED)
+    assert not ends.has_end(facts)
+    ends.add(facts, JobState.QUEUED)
+    assert ends.has_end(facts)

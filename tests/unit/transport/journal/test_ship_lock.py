@@ -18,14 +18,14 @@ import pytest
 
 from sluice_agent.errors import JournalUnavailableError
 from sluice_agent.transport.journal.directory import open_directory
-from sluice_agent.transport.journal.lock import ShipLock, current_shipper, seconds_since_touch, ship_lock
+from sluice_agent.transport.journal.ship_lock import ShipLock, current_shipper, seconds_since_touch, ship_lock
 from tests.support.process import ROOT
 from tests.unit.transport.lines import close_all
 
 TAKE_LOCK = """
 import sys
 from pathlib import Path
-from sluice_agent.transport.journal.lock import ShipLock
+from sluice_agent.transport.journal.ship_lock import ShipLock
 lock = ShipLock(Path(sys.argv[1]), "sluice")
 print(lock.acquire(), flush=True)
 sys.stdin.read()

@@ -12,7 +12,7 @@ from sluice_agent.lifecycle.encoding import JobExtensions, JobFacts, job_id
 from sluice_agent.lifecycle.identity import parent_of
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso
 from sluice_agent.model import encode
-from sluice_agent.signals.header import CREATED_AT, PERIODIC_TASK, PRIORITY, PROCESS, RUN, is_count, replacements
+from sluice_agent.signals.agent_header import CREATED_AT, PERIODIC_TASK, PRIORITY, PROCESS, RUN, is_count, replacements
 
 _STAMP_LIMITS = Limits(text=1_000, items=50, depth=6, total=10_000)
 _MAX_PRIORITY = 2**31 - 1  # brokers use a few bits; Python refuses to print an integer of thousands of digits

@@ -1,7 +1,7 @@
 """The sign that the shipping process's threads run: a thread touches the lock file, as a request may take a minute.
 
 Where the file's time stands still (uWSGI without threads, a call in C that keeps the GIL, SIGSTOP, a child that kept
-the lock of a process that was killed) the next process takes the lock: see `lock`.
+the lock of a process that was killed) the next process takes the lock: see `ship_lock`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from sluice_agent.transport.delivery.http import THREAD_NAME
-from sluice_agent.transport.journal.lock import ShipLock
+from sluice_agent.transport.journal.ship_lock import ShipLock
 
 
-class Pulse:
+class LockKeepalive:
     """Touches `lock` while this process holds it, and while `is_moving()`: the shipping thread is not stuck."""
 
     def __init__(self, lock: ShipLock, is_moving: Callable[[], bool], every: float) -> None:
@@ -26,7 +26,7 @@ class Pulse:
     def start(self) -> None:
         """Touch the lock from a thread, until `stop`. Without a thread, another process may take over."""
         with suppress(RuntimeError):  # a limit of threads, or an interpreter that ends
-            threading.Thread(target=self._run, name=f"{THREAD_NAME}-pulse", daemon=True).start()
+            threading.Thread(target=self._run, name=f"{THREAD_NAME}-keepalive", daemon=True).start()
 
     def stop(self) -> None:
         """Signal the thread to end, without waiting for it."""

@@ -1,4 +1,4 @@
-"""Runs that ended without a state and got no verdict from Celery: reported as failed by a process that can be sure.
+"""Runs whose end Celery does not announce: reported as failed by a process that can be sure.
 
 `sys.exit()` in a task and, before Celery 5.7, the hard time limit of gevent end a run in this way. Everything here
 runs seldom.
@@ -19,24 +19,24 @@ from sluice_agent.signals.outcome import Outcome, error_text, format_traceback
 from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.run import Run
 
-_VERDICT_TIMEOUT = 3.0  # seconds for Celery's verdict on a run that it stopped itself; it takes milliseconds
+_END_TIMEOUT = 3.0  # seconds until Celery announces the end of a run that it stopped itself; it takes milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class StoppedRun:
-    """A run that may get no verdict, and the end that it then has."""
+    """A run whose end may not be announced, and the end that it then has."""
 
     run: Run
     stopped_monotonic: float
     when: str
     outcome: Outcome
-    reason: str = "Celery announced no verdict"
+    reason: str = "Celery announced no end"
 
 
-class MissingVerdicts:
-    """Runs that may get no verdict, in the process that would receive it."""
+class MissingEnds:
+    """Runs whose end may not be announced, in the process that would receive that."""
 
-    def __init__(self, sink: Sink, recorder: Recorder, timeout: float = _VERDICT_TIMEOUT) -> None:
+    def __init__(self, sink: Sink, recorder: Recorder, timeout: float = _END_TIMEOUT) -> None:
         self._recorder = recorder
         self._timeout = timeout
         self._waiting: list[StoppedRun] = []
@@ -52,19 +52,19 @@ class MissingVerdicts:
         stopped = StoppedRun(run, time.monotonic(), run.now(), outcome)
         if run.is_eager:
             self.report(stopped)
-        # Only the process that received the job, and so named the run, receives every verdict.
+        # Only the process that received the job, and so named the run, receives every end.
         elif is_named_by(run.events.facts.run_name, os.getpid()):
             self._wait(stopped)
 
     def report(self, stopped: StoppedRun) -> None:
-        """Report the end of a run, unless its verdict is reported."""
+        """Report the end of a run, unless one is reported."""
         runtime = stopped.stopped_monotonic - stopped.run.started_monotonic
-        self._recorder.record_missing_verdict(
+        self._recorder.record_missing_end(
             stopped.run, stopped.outcome, when=stopped.when, runtime=runtime, reason=stopped.reason
         )
 
     def take_all(self) -> list[StoppedRun]:
-        """Remove and return all runs, for the caller to report: the worker ends, so no verdict will follow."""
+        """Remove and return all runs, for the caller to report: the worker ends, so no end will follow."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
         return waiting

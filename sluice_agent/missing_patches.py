@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from sluice_agent.log import logger
 
 
-class Shortfalls:
+class MissingPatches:
     """Methods that can't be patched, each with the consequence. Their number is bounded by that of the patches."""
 
     def __init__(self) -> None:
@@ -37,5 +37,5 @@ class Shortfalls:
             )
 
 
-SHORTFALLS = Shortfalls()
-"""The shortfalls of this process."""
+MISSING_PATCHES = MissingPatches()
+"""The missing_patches of this process."""

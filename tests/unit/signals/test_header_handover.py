@@ -8,9 +8,9 @@ import pytest
 from celery.app.task import Context
 from celery.concurrency.base import BasePool
 
+from sluice_agent.signals.agent_header import HEADER, RUN
 from sluice_agent.signals.current_runs import agent_header_of
-from sluice_agent.signals.handover import patch_handover
-from sluice_agent.signals.header import HEADER, RUN
+from sluice_agent.signals.header_handover import patch_handover
 from tests.unit.signals.observed import Observed, ProcessPool
 
 AGENT_HEADER = {RUN: "w@h/1/a.0"}

@@ -12,8 +12,8 @@ from typing import Any
 from celery.app.task import Context
 from celery.concurrency.base import BasePool
 
+from sluice_agent.signals.agent_header import HEADER, pop_header
 from sluice_agent.signals.current_runs import keep_agent_header
-from sluice_agent.signals.header import HEADER, pop_header
 from sluice_agent.signals.patching import patch_method
 
 _REQUEST_INDEX = 2  # among the arguments with which the pool executes a task

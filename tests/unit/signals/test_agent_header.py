@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.signals.header import HEADER, read_header, replacements
-from sluice_agent.signals.message import facts_of
+from sluice_agent.signals.agent_header import HEADER, read_header, replacements
+from sluice_agent.signals.message_headers import facts_of
 
 WHEN = "2026-02-27T10:00:00.000000Z"
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import JobEvents
-from sluice_agent.signals.header import read_header
-from sluice_agent.signals.message import facts_of, max_retries_of
+from sluice_agent.signals.agent_header import read_header
+from sluice_agent.signals.message_headers import facts_of, max_retries_of
 from sluice_agent.signals.queue_name import queue_of
 from tests.support.wire import faults
 

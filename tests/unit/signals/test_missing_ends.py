@@ -1,4 +1,4 @@
-"""Runs that end without a state, and on which Celery announces no verdict."""
+"""Runs that end without a state, and of which Celery announces no end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import JobExtensions
 from sluice_agent.lifecycle.identity import agent_run_name
-from sluice_agent.signals.missing_verdicts import MissingVerdicts
+from sluice_agent.signals.missing_ends import MissingEnds
 from sluice_agent.signals.outcome import Outcome
 from sluice_agent.signals.run import Run
 from tests.support.waiting import wait_until
@@ -30,57 +30,57 @@ def _timers(interval: float) -> list[threading.Timer]:
     ]
 
 
-def test_a_run_without_a_verdict_has_failed_when_its_time_is_over() -> None:
+def test_a_run_without_an_end_has_failed_when_its_time_is_over() -> None:
     """A thread whose task calls `sys.exit()` ends its job without a signal: it would run for ever."""
     observed = Observed()
-    missing_verdicts = MissingVerdicts(observed.sink, observed.recorder, timeout=0.01)
+    missing_ends = MissingEnds(observed.sink, observed.recorder, timeout=0.01)
     for external_id in ("a", "b"):
-        missing_verdicts.add(named_here(external_id), SystemExit(3))
+        missing_ends.add(named_here(external_id), SystemExit(3))
     wait_until(lambda: len(observed.jobs) == 2)
     assert observed.walk == "failed failed"
-    assert (observed.last["error"], observed.last["reason"]) == ("SystemExit: 3", "Celery announced no verdict")
-    missing_verdicts.add(named_here("c"), SystemExit(3))
+    assert (observed.last["error"], observed.last["reason"]) == ("SystemExit: 3", "Celery announced no end")
+    missing_ends.add(named_here("c"), SystemExit(3))
     wait_until(lambda: len(observed.jobs) == 3)
     wait_until(lambda: not _timers(0.01), message="a worker would start a thread every few seconds, for ever")
 
 
-def test_a_verdict_that_comes_in_time_is_the_end() -> None:
+def test_an_announced_end_that_comes_in_time_counts() -> None:
     """A run that is terminated ends by `SystemExit` too: it would be shown as failed, and not as cancelled."""
     observed, executed = Observed(), named_here()
-    observed.missing_verdicts.add(executed, SystemExit(15))
+    observed.missing_ends.add(executed, SystemExit(15))
     observed.recorder.record_end(executed, Outcome(transitions.REVOKED))
-    for stopped in observed.missing_verdicts.take_all():
-        observed.missing_verdicts.report(stopped)
+    for stopped in observed.missing_ends.take_all():
+        observed.missing_ends.report(stopped)
     assert observed.walk == "cancelled"
 
 
 def test_the_end_has_the_time_at_which_the_run_stopped() -> None:
-    """It would seem to have run for as long as the agent waited for a verdict."""
+    """It would seem to have run for as long as the agent waited for its end."""
     observed, executed = Observed(), named_here()
-    observed.missing_verdicts.add(executed, SystemExit(3))
-    (stopped,) = observed.missing_verdicts.take_all()
-    observed.missing_verdicts.report(stopped)
+    observed.missing_ends.add(executed, SystemExit(3))
+    (stopped,) = observed.missing_ends.take_all()
+    observed.missing_ends.report(stopped)
     assert observed.last["completedAt"] == stopped.when
     assert observed.last["runtime"] == pytest.approx(stopped.stopped_monotonic - executed.started_monotonic, abs=1e-6)
 
 
-def test_a_run_that_its_caller_executes_gets_no_verdict() -> None:
+def test_a_run_that_its_caller_executes_is_not_missing_its_end() -> None:
     """Its process exits next: the end must be reported before that."""
     observed = Observed()
-    observed.missing_verdicts.add(run(extensions=JobExtensions(eager=True)), KeyboardInterrupt())
+    observed.missing_ends.add(run(extensions=JobExtensions(eager=True)), KeyboardInterrupt())
     assert observed.walk == "failed"
 
 
 @pytest.mark.parametrize("run_name", ["w@h/1/token.0", ""])
-def test_a_run_that_another_process_has_named_gets_its_verdict_there(run_name: str) -> None:
+def test_a_run_that_another_process_has_named_ends_there(run_name: str) -> None:
     """It would be reported twice: by the pool process, and by the main process."""
     observed = Observed()
-    observed.missing_verdicts.add(run(run_name=run_name), SystemExit(3))
-    assert (observed.jobs, observed.missing_verdicts.take_all()) == ([], [])
+    observed.missing_ends.add(run(run_name=run_name), SystemExit(3))
+    assert (observed.jobs, observed.missing_ends.take_all()) == ([], [])
 
 
-def test_a_run_that_was_not_stopped_by_an_exception_is_not_missing_a_verdict() -> None:
+def test_a_run_that_was_not_stopped_by_an_exception_is_not_missing_an_end() -> None:
     """Celery ends a run without a state where it handles what follows itself."""
     observed = Observed()
-    observed.missing_verdicts.add(named_here(), None)
-    assert observed.missing_verdicts.take_all() == []
+    observed.missing_ends.add(named_here(), None)
+    assert observed.missing_ends.take_all() == []
