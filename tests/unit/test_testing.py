@@ -24,6 +24,7 @@ import sluice_agent
 from sluice_agent import ConfigError, Event, Settings
 from sluice_agent.testing import captured_events
 from tests.support.process import ROOT
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -99,6 +100,7 @@ def test_a_worker_in_a_thread(app: Celery, starts: str) -> None:
     if starts == "before":
         with worker, captured_events() as events:
             assert app.tasks["shop.add"].delay(1, 2).get(timeout=30) == 3
+            wait_until(lambda: "completed" in walk(events))  # it is announced after the result is stored
     else:
         with captured_events() as events, worker:
             assert app.tasks["shop.add"].delay(1, 2).get(timeout=30) == 3
