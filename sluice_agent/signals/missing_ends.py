@@ -46,7 +46,7 @@ class MissingEnds:
 
     def add(self, run: Run, raised: BaseException | None) -> None:
         """Add `run`, which was ended by `raised`, an exception that Celery does not handle."""
-        if raised is None:
+        if raised is None or run.has_ended:
             return
         outcome = Outcome(transitions.FAILED, error_text(raised), format_traceback(raised))
         stopped = StoppedRun(run, time.monotonic(), run.now(), outcome)

@@ -54,6 +54,14 @@ def test_an_announced_end_that_comes_in_time_counts() -> None:
     assert observed.walk == "cancelled"
 
 
+def test_a_run_that_has_ended_waits_for_no_end() -> None:
+    """A hook that calls `sys.exit()` after each end would start threads and keep runs in memory, for nothing."""
+    observed, executed = Observed(), named_here()
+    observed.recorder.record_end(executed, Outcome(transitions.FAILED))
+    observed.missing_ends.add(executed, SystemExit(3))
+    assert observed.missing_ends.take_all() == []
+
+
 def test_the_end_has_the_time_at_which_the_run_stopped() -> None:
     """It would seem to have run for as long as the agent waited for its end."""
     observed, executed = Observed(), named_here()
