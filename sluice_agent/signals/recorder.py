@@ -120,6 +120,7 @@ class Recorder:
         run.state = state
         if state is not _COMPLETED:
             self._ends.add(run.events.facts, state)  # where this is the main process, it may announce it too
+            run.unstored_by = None  # the failure that corrects a success is reported once
         run.stored = None  # it may refer to the request, which is the weak key that `run` is stored by
 
     def record_retry(self, run: Run, outcome: Outcome) -> None:

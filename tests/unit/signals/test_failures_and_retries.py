@@ -53,7 +53,8 @@ def test_a_success_that_can_not_be_stored_is_corrected(observed: Observed, handl
                 observed.task_process.postrun(task=task, state="SUCCESS")
     except ConnectionError as error:
         handlers.failure(sender=task, task_id=context.id, exception=error)
-    assert observed.walk == "active completed failed"
+        handlers.failure(sender=task, task_id=context.id, exception=error)
+    assert observed.walk == "active completed failed", "an end that is announced twice is reported once"
 
 
 def test_the_main_process_reports_the_job_of_a_lost_process(observed: Observed, handlers: FailuresAndRetries) -> None:
