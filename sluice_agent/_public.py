@@ -77,11 +77,10 @@ def installed_options() -> Options | None:
     return _options
 
 
-def exchange_agent(agent: PublicAgent | None) -> PublicAgent | None:
-    """Let the public functions call `agent`; return the one that they called before."""
-    global _agent
-    former, _agent = _agent, agent
-    return former
+def exchange_agent(agent: PublicAgent | None) -> None:
+    """Let the public functions call `agent`."""
+    global _agent  # noqa: PLW0603 - the one of this process, see `install`
+    _agent = agent
 
 
 def flush(timeout: float = EXIT_BUDGET) -> bool:

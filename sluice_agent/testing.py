@@ -5,10 +5,11 @@ Nothing of the package imports this module, and it imports what a worker imports
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 from sluice_agent import _public, signals
 from sluice_agent.agent import BeforeSend, apply_hook
@@ -37,7 +38,8 @@ def captured_events(
     (``celery.contrib.pytest``), it holds a job's whole walk. Nothing is written to a journal and nothing is shipped,
     whether the agent is installed, is off for lack of a key, or is not installed. `install` does nothing inside the
     block, `progress` reports to the list, `stats` counts the list and what the hook dropped; at the end all is as
-    before. A block inside another one has its own list and options, and the outer one receives nothing meanwhile.
+    before. A block inside another one has its own list and options, and the outer one receives nothing meanwhile; of
+    blocks in several threads the newest receives everything.
 
     The options are those of `install`; by default those that it was called with, else the environment's. No key is
     needed. There are no heartbeats, unless a worker that has the agent runs already. Raises `ConfigError` if a setting
@@ -58,14 +60,12 @@ def captured_events(
         capture_args=settings.capture_args,
         redact=redact,
     )
-    former = _public.exchange_agent(recorder)
+    block = _Block(recorder, sink)
     try:
-        with _instrumented(former, settings) as instrumentation, _exchanged(instrumentation.sink, sink):
-            recorder.instrumentation = instrumentation
-            recorder.report_progress = instrumentation.report_progress
-            yield recorder.events
+        _blocks.open(block, settings)
+        yield recorder.events
     finally:
-        _public.exchange_agent(former)
+        _blocks.close(block)
 
 
 class _Recorder:
@@ -101,31 +101,71 @@ class _Recorder:
         return Counts(dropped=self._dropped.copy(), read=self._dropped.total()).stats(pending=len(self.events))
 
 
-@contextmanager
-def _instrumented(former: _public.PublicAgent | None, settings: Settings) -> Iterator[signals.Instrumentation]:
-    """Yield the instrumentation of `former`; if there is none, one for the length of the block."""
-    if former is not None and former.instrumentation is not None:
-        yield former.instrumentation
-        return
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """A block that captures: what the public functions call, and the fields that the sink has meanwhile."""
+
+    recorder: _Recorder
+    values: Sink
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """What is as before when the last block ends."""
+
+    agent: _public.PublicAgent | None
+    instrumentation: signals.Instrumentation
+    values: Sink
+    """The fields of the sink."""
+    end: Callable[[], None]
+    """Disconnect an instrumentation that the blocks have made, as no agent was installed."""
+
+
+class _Blocks:
+    """The open blocks of all threads: the newest captures. They may end in another order than they have begun in."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: list[_Block] = []
+        self._outside: _Outside | None = None
+
+    def open(self, block: _Block, settings: Settings) -> None:
+        """Let `block` capture."""
+        with self._lock:
+            outside = self._outside = self._outside or _outside(settings)
+            block.recorder.instrumentation = outside.instrumentation
+            block.recorder.report_progress = outside.instrumentation.report_progress
+            self._open.append(block)
+            self._exchange(outside)
+
+    def close(self, block: _Block) -> None:
+        """Let the newest other block capture, or nothing more."""
+        with self._lock:
+            outside = self._outside
+            if outside is None:  # `open` has raised
+                return
+            self._open = [other for other in self._open if other is not block]
+            self._exchange(outside)
+            if not self._open:
+                self._outside = None
+                outside.end()
+
+    def _exchange(self, outside: _Outside) -> None:
+        newest = self._open[-1] if self._open else None
+        _public.exchange_agent(newest.recorder if newest is not None else outside.agent)
+        values = newest.values if newest is not None else outside.values
+        for field in fields(Sink):
+            setattr(outside.instrumentation.sink, field.name, getattr(values, field.name))
+
+
+_blocks = _Blocks()
+
+
+def _outside(settings: Settings) -> _Outside:
+    """Return what there is before the first block, with an instrumentation for the blocks if there is none."""
+    agent = _public.installed()
+    if agent is not None and agent.instrumentation is not None:
+        return _Outside(agent, agent.instrumentation, replace(agent.instrumentation.sink), end=lambda: None)
     sink = signals.new_sink(connection_id=str(settings.connection), emit=lambda _: None, drop=lambda _: None)
     instrumentation = signals.connect(sink, message_header=settings.message_header, heartbeat_interval=0)
-    try:
-        yield instrumentation
-    finally:
-        instrumentation.disconnect()
-
-
-@contextmanager
-def _exchanged(sink: Sink, values: Sink) -> Iterator[None]:
-    """Give `sink` the fields of `values` for the length of the block."""
-    former = replace(sink)
-    _assign(sink, values)
-    try:
-        yield
-    finally:
-        _assign(sink, former)
-
-
-def _assign(sink: Sink, values: Sink) -> None:
-    for field in fields(Sink):
-        setattr(sink, field.name, getattr(values, field.name))
+    return _Outside(agent, instrumentation, replace(sink), end=instrumentation.disconnect)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -157,6 +158,25 @@ def test_twice_and_inside_one_another(app: Celery) -> None:
     with captured_events() as second:
         task.delay(1, 2)
     assert [len(outer), len(inner), len(second)] == [2, 2, 1]
+
+
+def test_blocks_that_end_in_another_order(app: Celery) -> None:
+    """Tests in threads, or in tasks of one loop: after them the app would never be reported again."""
+    task = app.tasks["shop.add"]
+    before = instrumentation()
+    with ExitStack() as first, ExitStack() as second:
+        older, newer = first.enter_context(captured_events()), second.enter_context(captured_events())
+        task.delay(1, 2)
+        first.close()
+        task.delay(1, 2)
+        second.close()
+        task.delay(1, 2)
+    assert [len(older), len(newer)] == [0, 2]
+    assert instrumentation() == before
+    assert sluice_agent.stats()["captured"] == 0
+    with captured_events() as events:
+        task.delay(1, 2)
+    assert len(events) == 1
 
 
 def instrumentation() -> dict[str, Any]:
