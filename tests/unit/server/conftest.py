@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,20 @@ from sluice_agent.server.runner import open_listener, uvicorn_config
 
 Start = Callable[..., httpx.Client]
 
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # else each client reads all authorities of the machine
+
+
+@pytest.fixture(scope="module")
+def ending() -> Iterator[list[threading.Thread]]:
+    """The threads of servers that end. uvicorn looks ten times a second whether it should, so tests do not wait."""
+    threads: list[threading.Thread] = []
+    yield threads
+    for thread in threads:
+        thread.join()
+
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, ending: list[threading.Thread]) -> Iterator[Start]:
     """Start a server with the given arguments of `create_app`, or a `protocol`, and return a client of it."""
     running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
@@ -33,6 +45,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/api",
             headers={"Authorization": "Bearer sk_test"},
             timeout=30,
+            verify=_NO_TLS,
         )
         running.append((server, thread, client))
         return client
@@ -41,7 +54,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for server, thread, client in running:
         client.close()
         server.should_exit = True
-        thread.join()
+        ending.append(thread)
 
 
 @pytest.fixture
