@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.endpoint import Endpoint
+from tests.support.examples import EXAMPLES
 from tests.support.failures import pytest_runtest_logreport
 
 __all__ = ["pytest_collection_modifyitems", "pytest_report_header", "pytest_runtest_logreport"]
@@ -28,7 +29,7 @@ def endpoint() -> Iterator[Endpoint]:
 def pytest_report_header() -> str:
     """Show in CI's output which sizes its tests had."""
     faults, matrix = (os.environ.get(name, "usual") for name in ("FAULTS", "MATRIX"))
-    return f"sizes: FAULTS={faults} (or long), MATRIX={matrix} (or full)"
+    return f"sizes: FAULTS={faults} (or long), MATRIX={matrix} (or full), EXAMPLES={EXAMPLES} (or full)"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the tests' names

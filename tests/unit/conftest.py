@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 from sluice_agent import log
+from tests.support.examples import EXAMPLES, examples
+
+if EXAMPLES != "full":  # Hypothesis has a profile of its own for CI
+    settings.register_profile("few", max_examples=examples(100), deadline=None)
+    settings.load_profile("few")
 
 
 @pytest.fixture(autouse=True)

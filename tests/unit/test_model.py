@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sluice_agent.model import Event, Job, Queue, Worker, cut_to, encode, truncated
+from tests.support.examples import examples
 from tests.support.wire import body_faults, faults
 
 AT = "2026-01-01T00:00:00.000000Z"
@@ -49,7 +50,7 @@ def body(wire: bytes) -> bytes:
     return b'{"events":[' + wire + b"]}"
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=examples(150), deadline=None)
 @given(st.sampled_from(TEXTS), long_text)
 def test_any_text_in_any_field_comes_out_valid(field: tuple[str, str], text: str) -> None:
     """One job with a strange name would have the whole batch refused, and 499 others' events with it."""
@@ -57,7 +58,7 @@ def test_any_text_in_any_field_comes_out_valid(field: tuple[str, str], text: str
     assert body_faults(body(Event.model_validate(event(payload, **{name: text})).to_json())) == []
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=examples(150), deadline=None)
 @given(st.dictionaries(any_text, anything, max_size=4), st.lists(any_text, max_size=3))
 def test_any_value_of_an_open_field_comes_out_valid(values: dict[str, Any], queues: list[str]) -> None:
     """Captured arguments may hold anything, NaN and half a surrogate pair included; the batch must still be JSON."""
@@ -65,7 +66,7 @@ def test_any_value_of_an_open_field_comes_out_valid(values: dict[str, Any], queu
         assert body_faults(body(Event.model_validate(made).to_json())) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.dictionaries(any_text, anything, max_size=4))
 def test_an_event_encoded_without_the_model_is_valid(values: dict[str, Any]) -> None:
     """Nearly every event of a job is encoded without the model: the same guarantee is needed there."""

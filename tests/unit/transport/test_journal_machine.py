@@ -22,6 +22,7 @@ from sluice_agent.transport.journal.directory import directory_bytes, journal_fi
 from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import finished
 from sluice_agent.transport.journal.writer import JournalWriter
+from tests.support.examples import examples
 from tests.unit.transport.lines import close_all, event, figures, numbers_in, write_file
 
 LIMIT = 300_000
@@ -188,5 +189,5 @@ class JournalMachine(RuleBasedStateMachine):
 def test_no_event_is_lost_silently() -> None:
     """Whatever happens in whatever order: an event is delivered, or the user can read that it was not, and why."""
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        JournalMachine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None)
+        JournalMachine, settings=settings(max_examples=examples(25), stateful_step_count=30, deadline=None)
     )

@@ -16,6 +16,7 @@ from sluice_agent.transport.journal.line import VITALS
 from sluice_agent.transport.journal.reader import Batch, count_beyond, finished, next_batch
 from sluice_agent.transport.journal.retention import ensure_room
 from sluice_agent.transport.journal.writer import JournalWriter
+from tests.support.examples import examples
 from tests.unit.transport.lines import event, numbers_in, write_file
 
 MANY = 10_000
@@ -204,7 +205,7 @@ lines = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.tuples(lines, bad), max_size=4), st.integers(1, 5), st.integers(1, 2_000))
 def test_exactly_the_events_come_out(files: list[tuple[list[bytes], bytes]], max_lines: int, max_bytes: int) -> None:
     """Whatever the files contain: every event arrives once, everything else is counted, and the cursor moves on."""
