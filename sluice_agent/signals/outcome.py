@@ -79,6 +79,7 @@ class Report(Protocol):
 
 def outcome_of(transition: Transition, exception: BaseException, einfo: Any) -> Outcome:
     """Return the outcome that `exception` means; `einfo` is Celery's record of it."""
+    eta = _eta(exception.when) if isinstance(exception, Retry) else None  # first: a countdown runs from now
     if isinstance(exception, Retry):
         cause = exception.exc if isinstance(exception.exc, BaseException) else exception
         error = error_text(cause)  # without its notes: Celery's event of a retry, which the monitor reads, has none
@@ -86,7 +87,6 @@ def outcome_of(transition: Transition, exception: BaseException, einfo: Any) -> 
         error = error_with_notes(exception)
     recorded = getattr(einfo, "traceback", None)
     stacktrace = format_traceback(exception) if exception.__traceback__ is not None else str(recorded or "")
-    eta = _eta(exception.when) if isinstance(exception, Retry) else None
     return Outcome(transition, error, stacktrace or None, eta)
 
 
