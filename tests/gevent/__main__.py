@@ -13,4 +13,5 @@ os.environ["SLUICE_TEST_INSTALL"] = "0"  # `table_run` installs the agent, once 
 import pytest  # noqa: E402 - after the patch
 
 if __name__ == "__main__":
-    sys.exit(pytest.main(sys.argv[1:]))
+    # Not errors, as elsewhere: a worker runs in this process, and Celery warns of each fault of the result backend.
+    sys.exit(pytest.main(["-W", "default", *sys.argv[1:]]))
