@@ -41,9 +41,8 @@ class Process:
         """The drops while there was no journal."""
         self._settings = settings
         self._pid, self._user = os.getpid(), os.geteuid()
-        self._opened: dict[
-            str, JournalWriter | None
-        ] = {}  # empty until the first write; None: no directory can be used
+        # Empty until the first write; None: no directory can be used.
+        self._opened: dict[str, JournalWriter | None] = {}
         self._start_lock = threading.Lock()
         self._retry_at = 0.0
         self._successors: dict[tuple[int, int], Process] = {}

@@ -29,7 +29,7 @@ def endpoint() -> Iterator[Endpoint]:
 def pytest_report_header() -> str:
     """Show in CI's output which sizes its tests had."""
     faults, matrix = (os.environ.get(name, "usual") for name in ("FAULTS", "MATRIX"))
-    return f"sizes: FAULTS={faults} (or long), MATRIX={matrix} (or full), EXAMPLES={EXAMPLES} (or full)"
+    return f"sizes: FAULTS={faults} (or long), MATRIX={matrix} (or full), EXAMPLES={EXAMPLES} (few or full)"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the tests' names

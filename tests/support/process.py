@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -160,3 +160,16 @@ def _send_to_killer(line: str) -> None:
     assert stream is not None
     stream.write(f"{line}\n")
     stream.flush()
+
+
+def in_a_child(action: Callable[[], None]) -> int:
+    """Run `action` in a forked child; return its exit code."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            action()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS
 from sluice_agent.transport.journal.reader import next_batch
 from sluice_agent.transport.journal.ship_lock import ShipLock, current_shipper
+from tests.support.process import in_a_child
 from tests.unit.transport.lines import CONNECTION, event, figures
 
 NOBODY = 65_534
@@ -26,19 +26,6 @@ NOBODY = 65_534
 def process(tmp_path: Path) -> Process:
     """The state of a process that writes a journal, and ships nothing."""
     return Process(Settings(connection_id=UUID(CONNECTION), state_dir=tmp_path, ship="never"))
-
-
-def in_a_child(action: Callable[[], None]) -> int:
-    """Run `action` in a child without any fork hook of ours; return its exit code."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            action()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def append(process: Process, number: int) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import finished, next_batch
 from sluice_agent.transport.journal.segment import Intervals
 from sluice_agent.transport.journal.writer import JournalWriter
+from tests.support.process import in_a_child
 from tests.support.waiting import wait_until
 from tests.unit.transport.lines import event, figures, numbers_in
 
@@ -41,19 +42,6 @@ def written(directory: Path) -> list[int]:
 def is_live(path: Path) -> bool:
     with finished(path) as size:
         return size is None
-
-
-def in_a_fork(do: Callable[[], None]) -> int:
-    """`do()` in a forked child; its exit code."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            do()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.fixture
@@ -141,7 +129,7 @@ def test_a_forked_child_writes_to_a_file_of_its_own(journal: JournalWriter, dire
         journal.forget()
         journal.append(event(1))
 
-    assert in_a_fork(child) == 0
+    assert in_a_child(child) == 0
     journal.append(event(2))
     assert sorted(written(directory)) == [0, 1, 2]
     assert len(journal_files(directory)) == 2
@@ -151,8 +139,8 @@ def test_a_child_that_ends_does_not_unlock_its_parents_file(journal: JournalWrit
     """The parent's file would be taken for finished and removed, and all that is appended to it lost."""
     journal.append(event(0))
     [name] = journal_files(directory)
-    assert in_a_fork(journal.forget) == 0
-    assert in_a_fork(journal.close) == 0
+    assert in_a_child(journal.forget) == 0
+    assert in_a_child(journal.close) == 0
     assert is_live(directory / name)
 
 
@@ -195,7 +183,7 @@ def test_a_child_is_forked_while_another_thread_appends(journal: JournalWriter, 
     thread = threading.Thread(target=keep_on)
     thread.start()
     try:
-        assert [in_a_fork(child) for _ in range(20)] == [0] * 20
+        assert [in_a_child(child) for _ in range(20)] == [0] * 20
     finally:
         stopped.set()
         thread.join()
@@ -210,7 +198,7 @@ def test_a_childs_counts_are_not_its_parents(journal: JournalWriter, directory: 
         journal.forget()
         journal.append(event(1))
 
-    assert in_a_fork(child) == 0
+    assert in_a_child(child) == 0
     assert figures(directory)["captured"] == 1
 
 
