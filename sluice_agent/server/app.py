@@ -11,11 +11,11 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.errors import register_error_handlers
-from sluice_agent.server.health import health_router
-from sluice_agent.server.ingest import IngestPolicy, ingest_router
-from sluice_agent.server.jobs import jobs_router
 from sluice_agent.server.middleware import ServerMiddleware
-from sluice_agent.server.store import Store
+from sluice_agent.server.routes.health import health_router
+from sluice_agent.server.routes.ingest import IngestPolicy, ingest_router
+from sluice_agent.server.routes.jobs import jobs_router
+from sluice_agent.server.store.store import Store
 
 BODY_LIMIT = 5_000_000
 """Bytes of a request's body, before and after decompression."""

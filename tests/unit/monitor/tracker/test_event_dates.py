@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent.server.history import Step, history_of
-from sluice_agent.server.record import record_of
+from sluice_agent.server.record.history import Step, history_of
+from sluice_agent.server.record.record import record_of
 from tests.unit.monitor.cluster import PID, START, WORKER, Cluster
 
 ONE, TWO, PRODUCER = (WORKER, PID), ("celery@two", 22), ("gen7@host", 7)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sluice_agent.server.record import record_of
+from sluice_agent.server.record.record import record_of
 from tests.unit.monitor.cluster import PID, START, WORKER, Cluster, Event
 
 ORDERS = {

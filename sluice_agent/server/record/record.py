@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from sluice_agent.model import UNNAMED
-from sluice_agent.server.history import Step, history_of
+from sluice_agent.server.record.history import Step, history_of
 from sluice_agent.server.timestamps import instant, milliseconds_between, to_utc
 
 _STATE_EXTENSIONS = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from sluice_agent.server.store import Store
+from sluice_agent.server.store.store import Store
 
 _COUNTS = "SELECT (SELECT coalesce(sum(events), 0) FROM usage), (SELECT count(*) FROM jobs)"
 

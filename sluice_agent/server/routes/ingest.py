@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import decode_body, read_body
-from sluice_agent.server.store import Store
+from sluice_agent.server.store.store import Store
 from sluice_agent.server.validation import ReceivedEvent, describe_error, parse_event, parse_events
 
 _log = logging.getLogger("sluice_agent.server")

@@ -16,8 +16,8 @@ from fastapi.responses import JSONResponse
 
 from sluice_agent.model import Framework, JobState
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.pagination import SortBy, SortOrder, list_jobs
-from sluice_agent.server.store import Store, stored_record
+from sluice_agent.server.queries.jobs import SortBy, SortOrder, list_jobs
+from sluice_agent.server.store.store import Store, stored_record
 
 _FIND = (
     "SELECT connection_id, external_id FROM jobs WHERE id = ? OR external_id = ? ORDER BY id = ? DESC, changed_at DESC"

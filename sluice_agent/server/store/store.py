@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.record import Record, record_of, sort_instant
+from sluice_agent.server.record.record import Record, record_of, sort_instant
 from sluice_agent.server.timestamps import instant
 from sluice_agent.server.validation import ReceivedEvent
 

@@ -1,0 +1,10 @@
+"""The numbers that stand for states and frameworks in the database. They never change; a new value is appended."""
+
+from __future__ import annotations
+
+from sluice_agent.model import Framework, JobState, WorkerState
+
+JOB_STATES = tuple(JobState)
+WORKER_STATES = tuple(WorkerState)
+FRAMEWORKS = tuple(Framework)
+"""A code is the index in its tuple."""

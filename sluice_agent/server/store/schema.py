@@ -1,0 +1,210 @@
+"""The tables of the database, in both dialects.
+
+Times are microseconds since 1970 in UTC. A text that many rows share (a task's name, a queue, a worker, a class of
+errors) is a number of `label`. A row of `step` is one event of a job: its key makes a second copy of the event
+impossible, and a job's steps lie side by side. A job's row is derived from its steps alone; it holds what lists show
+and sort by. A position counts the frames of one connection, in the order of their commits, without a gap.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects import sqlite
+
+_Number = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+"""A sequential number: SQLite makes it the row's own id only if its type is exactly INTEGER."""
+
+metadata = MetaData()
+
+
+class LabelKind(IntEnum):
+    """The kinds of texts in `label`."""
+
+    NAME = 1
+    QUEUE = 2
+    WORKER = 3
+    ERROR_CLASS = 4
+
+
+class Measure(IntEnum):
+    """The values that `rollup` counts. For those with a duration, `bucket` is its class; for the others it is 0."""
+
+    QUEUED = 1
+    STARTED = 2
+    """The bucket is of the time that the job waited."""
+    COMPLETED = 3
+    """The bucket is of the time that the job ran; so it is for the next three."""
+    FAILED = 4
+    RETRIED = 5
+    CANCELLED = 6
+
+
+meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+"""Single values, such as `epoch`: a random text that a restored or new database changes, part of each stream id."""
+
+connection = Table(
+    "connection",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),  # a UUID in lower case
+    Column("name", Text, unique=True),  # null: a client has sent events under an id without a name
+    Column("created_at", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False, server_default=text("0")),  # of the last frame
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("connection", Integer, primary_key=True),
+    Column("day", Text, primary_key=True),  # 2026-02-27
+    Column("events", BigInteger, nullable=False),
+)
+
+label = Table(
+    "label",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("kind", SmallInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    UniqueConstraint("kind", "text"),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("number", _Number, primary_key=True),
+    Column("uuid", LargeBinary(16), nullable=False, unique=True),  # Sluice's id, made from the next two
+    Column("connection", Integer, nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("framework", SmallInteger, nullable=False),
+    Column("name", Integer, nullable=False),  # this and the next three are labels
+    Column("queue", Integer),
+    Column("worker", Integer),
+    Column("error_class", Integer),
+    Column("state", SmallInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),  # the first known moment
+    Column("changed_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("completed_at", BigInteger),
+    Column("scheduled_for", BigInteger),
+    Column("duration_ms", BigInteger),
+    Column("error", Text),
+    Column("root_id", Text),
+    Column("group_id", Text),
+    Column("fold", LargeBinary, nullable=False),  # the summary from which the next step goes on
+    Index("job_by_creation", "connection", "created_at", "number"),
+    Index("job_by_state", "connection", "state", "created_at"),
+    Index("job_by_queue", "connection", "queue", "created_at"),
+    Index("job_by_name", "connection", "name", "created_at"),
+    Index("job_by_worker", "connection", "worker", "created_at"),
+    Index("job_by_change", "connection", "changed_at"),
+    Index("job_by_duration", "connection", "duration_ms"),
+)
+
+step = Table(
+    "step",
+    metadata,
+    Column("job", BigInteger, primary_key=True),
+    Column("key", LargeBinary(8), primary_key=True),
+    Column("name", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("connection", Integer, primary_key=True),
+    Column("worker", Integer, primary_key=True),  # label
+    Column("at", BigInteger, nullable=False),  # of the latest event
+    Column("first_seen", BigInteger, nullable=False),
+    Column("last_heartbeat", BigInteger),
+    Column("state", SmallInteger, nullable=False),
+    Column("active_jobs", Integer),
+    Column("body", LargeBinary, nullable=False),  # the latest event's worker, with the fields that earlier ones named
+)
+
+queue = Table(
+    "queue",
+    metadata,
+    Column("connection", Integer, primary_key=True),
+    Column("queue", Integer, primary_key=True),  # label
+    Column("at", BigInteger, nullable=False),  # of the latest snapshot
+    Column("first_seen", BigInteger, nullable=False),
+    Column("depth", BigInteger),  # null: no snapshot has named the queue, only jobs
+    Column("consumers", Integer),
+    Column("framework", SmallInteger, nullable=False),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("connection", Integer, primary_key=True),
+    Column("label", Integer, primary_key=True),  # a queue or a worker
+    Column("at", BigInteger, primary_key=True),
+    Column("key", LargeBinary(8), primary_key=True),  # of the event: a second copy is a duplicate
+    Column("depth", BigInteger),  # of a queue, or the active jobs of a worker
+    Column("consumers", Integer),
+    Column("load", Double),
+    sqlite_with_rowid=False,
+)
+
+rollup = Table(
+    "rollup",
+    metadata,
+    Column("connection", Integer, primary_key=True),
+    Column("minutes", SmallInteger, primary_key=True),  # the length of the interval: 1 or 60
+    Column("start", BigInteger, primary_key=True),  # minutes since 1970
+    Column("name", Integer, primary_key=True),
+    Column("queue", Integer, primary_key=True),  # 0: unknown
+    Column("measure", SmallInteger, primary_key=True),
+    Column("bucket", SmallInteger, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+worker_rollup = Table(
+    "worker_rollup",
+    metadata,
+    Column("connection", Integer, primary_key=True),
+    Column("start", BigInteger, primary_key=True),  # minutes since 1970
+    Column("worker", Integer, primary_key=True),
+    Column("completed", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("connection", Integer, primary_key=True),
+    Column("state", SmallInteger, primary_key=True),
+    Column("jobs", BigInteger, nullable=False),
+)
+
+frame = Table(
+    "frame",
+    metadata,
+    Column("connection", Integer, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("event", Text, nullable=False),  # job:state_change and the others of the contract
+    Column("data", Text, nullable=False),  # the frame's JSON
+    sqlite_with_rowid=False,
+)
+"""The latest frames of each connection: what a reader of the stream that comes back has missed."""
