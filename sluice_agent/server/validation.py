@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from pydantic import ValidationError
 
-from sluice_agent.model import Event, to_valid_utf8
+from sluice_agent.model import Event, WireEvent
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.timestamps import is_calendar_date
 
-
-@dataclass(frozen=True, slots=True)
-class ReceivedEvent:
-    """An event that the contract allows. `subject` is a job's or worker's external id, or a queue's name."""
-
-    connection_id: str
-    kind: str
-    subject: str
-    event_id: str | None
-    body: str
+ReceivedEvent: TypeAlias = WireEvent
+"""An event that the contract allows, by its wire names: its type with ``_``, its connection's id in lower case."""
 
 
 def parse_events(body: bytes) -> list[Any]:
@@ -41,18 +32,14 @@ def parse_event(data: Any) -> ReceivedEvent:
     if isinstance(data, dict) and isinstance(data.get("type"), str):
         data = {**data, "type": data["type"].replace(".", "_").replace(":", "_")}
     event = Event.parse_strict(data)
-    job, worker, queue = event.job, event.worker, event.queue
+    job = event.job
     times = [event.timestamp, *((job.created_at, job.started_at, job.completed_at) if job else ())]
     for time in times:
         if time is not None and not is_calendar_date(time):
             raise ValueError(f"{time} is not a date of the calendar")
-    connection_id = event.connection_id.lower()
-    body = event.to_json().decode()
-    if job:
-        return ReceivedEvent(connection_id, "job", job.external_id, _event_id(job.extensions), body)
-    if worker:
-        return ReceivedEvent(connection_id, "worker", worker.external_id, _event_id(worker.metadata), body)
-    return ReceivedEvent(connection_id, "queue", queue.name if queue else "", None, body)
+    received: ReceivedEvent = json.loads(event.to_json())  # as it will be read back: valid UTF-8, no infinity
+    received["connectionId"] = received["connectionId"].lower()
+    return received
 
 
 def describe_error(error: Exception) -> str:
@@ -61,11 +48,6 @@ def describe_error(error: Exception) -> str:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
     return str(error)
-
-
-def _event_id(fields: dict[str, Any] | None) -> str | None:
-    event_id = (fields or {}).get("eventId")
-    return to_valid_utf8(event_id) if isinstance(event_id, str) and event_id else None
 
 
 def _reject_constant(constant: str) -> NoReturn:

@@ -95,8 +95,8 @@ class Store:
             (used,) = writer.execute(_GET_USAGE, (day,)).fetchone()
             new = list(self._new_events(received))
             accepted = new if limit is None else new[: max(0, limit - used)]
-            writer.executemany(_ADD_EVENT, ((e.connection_id, e.kind, e.subject, e.event_id, e.body) for e in accepted))
-            jobs = dict.fromkeys((e.connection_id, e.subject) for e in accepted if e.kind == "job")
+            writer.executemany(_ADD_EVENT, map(_event_row, accepted))
+            jobs = dict.fromkeys((e["connectionId"], e["job"]["externalId"]) for e in accepted if "job" in e)
             writer.executemany(_PUT_JOB, (_row(stored_record(writer, *job)) for job in jobs))
             writer.execute(_SET_USAGE, (day, used + len(accepted)))
         return BatchResult(len(accepted), len(received) - len(new), len(new) - len(accepted), used + len(accepted))
@@ -131,8 +131,9 @@ class Store:
     def _new_events(self, received: Iterable[ReceivedEvent]) -> Iterator[ReceivedEvent]:
         seen: set[tuple[str, str]] = set()
         for event in received:
-            if event.event_id is not None:
-                key = event.connection_id, event.event_id
+            event_id = _event_id(event)
+            if event_id is not None:
+                key = event["connectionId"], event_id
                 if key in seen or self._writer.execute(_FIND_EVENT, key).fetchone():
                     continue
                 seen.add(key)
@@ -142,6 +143,18 @@ class Store:
 def stored_record(connection: sqlite3.Connection, connection_id: str, external_id: str) -> Record:
     """Return the record of a job that has events, derived from them."""
     return record_of(body for (body,) in connection.execute(_EVENTS_OF_JOB, (connection_id, external_id)))
+
+
+def _event_row(event: ReceivedEvent) -> tuple[str | None, ...]:
+    kind = next(kind for kind in ("job", "worker", "queue") if kind in event)
+    subject = event[kind].get("externalId") or event[kind].get("name", "")
+    return event["connectionId"], kind, subject, _event_id(event), json.dumps(event)
+
+
+def _event_id(event: ReceivedEvent) -> str | None:
+    fields = event.get("job", {}).get("extensions") or event.get("worker", {}).get("metadata") or {}
+    event_id = fields.get("eventId")
+    return event_id if isinstance(event_id, str) and event_id else None
 
 
 def _row(record: Record) -> tuple[str | int, ...]:
