@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from sluice_agent.server.access.principal import LOOPBACK
 from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.routes.health import health_router
@@ -47,6 +48,7 @@ def create_app(
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
     app = FastAPI(title="sluice-agent serve", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.identify = lambda _: LOOPBACK
     app.add_middleware(ServerMiddleware)
     register_error_handlers(app)
     for router in (

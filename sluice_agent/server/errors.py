@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from enum import Enum
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -10,20 +11,38 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-DOCS_URL = "https://docs.sluice.sh/troubleshooting/api-errors"
 # Other codes are HTTP's own phrase; Python's phrase for 413 has changed between versions.
 _CODES = {400: "VALIDATION_ERROR", 413: "PAYLOAD_TOO_LARGE", 500: "INTERNAL_ERROR"}
-Details = Sequence[Mapping[str, str]]
+Details = Mapping[str, str]
+"""A message for each field that is wrong."""
+
+
+class Docs(str, Enum):
+    """The pages of the vendor's documentation to which errors refer, by their cause."""
+
+    API_ERRORS = "https://docs.sluice.sh/troubleshooting/api-errors"
+    API_KEY = "https://docs.sluice.sh/troubleshooting/api-key"
+    AUTH = "https://docs.sluice.sh/troubleshooting/auth"
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error: `status`, a readable message, and `details` of ``field, message``."""
+    """A request that is answered with an error: `status`, a readable message, and a message for each wrong field."""
 
-    def __init__(self, status: int, message: str, details: Details | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        details: Details | None = None,
+        *,
+        docs: Docs = Docs.API_ERRORS,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.details = details
+        self.docs = docs
+        self.headers = headers
 
 
 def register_error_handlers(app: FastAPI) -> None:
@@ -31,7 +50,7 @@ def register_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RefusedError)
     def on_refused(_: Request, refusal: RefusedError) -> JSONResponse:
-        return error_response(refusal.status, refusal.message, refusal.details)
+        return refusal_response(refusal)
 
     @app.exception_handler(HTTPException)
     def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
@@ -39,8 +58,15 @@ def register_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def on_invalid_parameter(_: Request, error: RequestValidationError) -> JSONResponse:
-        details = [{"field": str(fault["loc"][-1]), "message": str(fault["msg"])} for fault in error.errors()]
+        details: dict[str, str] = {}
+        for fault in error.errors():
+            details.setdefault(str(fault["loc"][-1]), str(fault["msg"]))
         return error_response(400, "A parameter is not valid.", details)
+
+
+def refusal_response(refusal: RefusedError) -> JSONResponse:
+    """Return the response that `refusal` describes."""
+    return error_response(refusal.status, refusal.message, refusal.details, refusal.headers, refusal.docs)
 
 
 def internal_error_response() -> JSONResponse:
@@ -54,10 +80,15 @@ def shutdown_response() -> JSONResponse:
 
 
 def error_response(
-    status: int, message: str, details: Details | None = None, headers: Mapping[str, str] | None = None
+    status: int,
+    message: str,
+    details: Details | None = None,
+    headers: Mapping[str, str] | None = None,
+    docs: Docs = Docs.API_ERRORS,
 ) -> JSONResponse:
-    """Return an error in the API's format."""
+    """Return an error in the API's format. A 401 names the scheme by which a client can authenticate."""
     code = _CODES.get(status) or HTTPStatus(status).phrase.upper().replace(" ", "_")
-    error = {"code": code, "message": message, "docs_url": DOCS_URL}
-    optional = {"details": [dict(detail) for detail in details]} if details else {}
-    return JSONResponse({"error": error | optional}, status, headers=dict(headers or {}))
+    error = {"code": code, "message": message, "docs_url": docs.value}
+    optional = {"details": dict(details)} if details else {}
+    challenge = {"WWW-Authenticate": 'Bearer realm="sluice"'} if status == HTTPStatus.UNAUTHORIZED else {}
+    return JSONResponse({"error": error | optional}, status, headers={**challenge, **(headers or {})})

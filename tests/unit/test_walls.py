@@ -19,7 +19,7 @@ EVERYTHING = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")
 GROUND = {"async_exceptions", "errors", "log", "model", "missing_patches", "stats"}
 """Modules that every room may use, but `lifecycle`."""
 LIFECYCLE = {"async_exceptions", "globs", "log", "model"}
-SERVER_ROOMS = {"errors", "queries", "record", "store", "timestamps", "validation"}
+SERVER_ROOMS = {"access", "errors", "queries", "record", "store", "timestamps", "validation"}
 OBSERVER = {*LIFECYCLE, "lifecycle", "missing_patches"}
 
 MAY_IMPORT = {
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "server/validation": {"model", "server/errors", "server/timestamps"},
     "server/record": {"model", "server/timestamps"},
     "server/store": {"errors", "model", "server/record", "server/timestamps", "server/validation"},
+    "server/access": {"errors", "server/errors", "server/store", "server/timestamps"},
     "server/queries": {"model", "server/errors", "server/record", "server/store", "server/timestamps"},
     "server": {"errors", "model", *(f"server/{room}" for room in SERVER_ROOMS)},
     "uwsgi": {"log"},

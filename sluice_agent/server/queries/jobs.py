@@ -12,7 +12,7 @@ from typing import Any
 from sluice_agent.server.errors import RefusedError
 
 _INTEGERS = range(-(2**63), 2**63)  # the range of an integer column in SQLite
-_CURSOR_DETAILS = [{"field": "cursor", "message": "not a nextCursor of a list with this sortBy and sortOrder"}]
+_CURSOR_DETAILS = {"cursor": "not a nextCursor of a list with this sortBy and sortOrder"}
 
 
 class SortBy(str, Enum):

@@ -11,10 +11,11 @@ import sqlite3
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from sluice_agent.model import Framework, JobState
+from sluice_agent.server.access.principal import require_reader
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.queries.jobs import SortBy, SortOrder, list_jobs
 from sluice_agent.server.store.store import Store, stored_record
@@ -30,7 +31,7 @@ _EXECUTION = ("id", "externalId", "state", "createdAt", "startedAt", "completedA
 
 def jobs_router(store: Store) -> APIRouter:
     """Return the routes that read jobs from `store`."""
-    router = APIRouter(prefix="/jobs")
+    router = APIRouter(prefix="/jobs", dependencies=[Depends(require_reader)])
 
     @router.get("")
     def jobs(
