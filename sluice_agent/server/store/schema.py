@@ -8,6 +8,7 @@ and sort by. A position counts the frames of one connection, in the order of the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 from sqlalchemy import (
@@ -24,7 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 
 _Number = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 """A sequential number: SQLite makes it the row's own id only if its type is exactly INTEGER."""
@@ -80,9 +81,33 @@ label = Table(
     metadata,
     Column("number", _Number, primary_key=True),
     Column("kind", SmallInteger, nullable=False),
-    Column("text", Text, nullable=False),
+    Column("text", Text().with_variant(postgresql.TEXT(collation="C"), "postgresql"), nullable=False),
     UniqueConstraint("kind", "text"),
 )
+
+
+def _partial(name: str, condition: str, *columns: str) -> Index:
+    """Return an index over the rows that fulfil `condition` only: the others cost nothing."""
+    where = text(condition)
+    return Index(name, "connection", *columns, sqlite_where=where, postgresql_where=where)
+
+
+def _sorted_indexes() -> Iterator[Index]:
+    """Yield an index for each value by which jobs are sorted, within a connection and a state.
+
+    A list of several states merges them. Each index also holds what lists are filtered by, so that a job which does not
+    match is passed without a look at its row. Those of an ended job are written once, at its end.
+    """
+    for name, column, condition in (
+        ("job_by_state", "created_at", None),
+        ("job_by_change", "changed_at", None),
+        ("job_by_start", "started_at", "started_at IS NOT NULL AND completed_at IS NOT NULL"),
+        ("job_by_end", "completed_at", "completed_at IS NOT NULL"),
+        ("job_by_duration", "duration_ms", "duration_ms IS NOT NULL"),
+    ):
+        columns = ("state", column, "number", "name", "queue", "worker")
+        yield _partial(name, condition, *columns) if condition else Index(name, "connection", *columns)
+
 
 job = Table(
     "job",
@@ -105,16 +130,17 @@ job = Table(
     Column("scheduled_for", BigInteger),
     Column("duration_ms", BigInteger),
     Column("error", Text),
-    Column("root_id", Text),
+    Column("root_id", Text),  # null also where the job is its own root, as most are
     Column("group_id", Text),
     Column("fold", LargeBinary, nullable=False),  # the summary from which the next step goes on
-    Index("job_by_creation", "connection", "created_at", "number"),
-    Index("job_by_state", "connection", "state", "created_at"),
-    Index("job_by_queue", "connection", "queue", "created_at"),
+    *_sorted_indexes(),
     Index("job_by_name", "connection", "name", "created_at"),
-    Index("job_by_worker", "connection", "worker", "created_at"),
-    Index("job_by_change", "connection", "changed_at"),
-    Index("job_by_duration", "connection", "duration_ms"),
+    Index("job_by_queue", "connection", "queue", "created_at"),
+    _partial("job_by_worker", "worker IS NOT NULL", "worker", "created_at"),
+    _partial("job_by_error_class", "error_class IS NOT NULL", "error_class", "created_at"),
+    _partial("job_by_root", "root_id IS NOT NULL", "root_id", "created_at"),
+    _partial("job_by_group", "group_id IS NOT NULL", "group_id", "created_at"),
+    _partial("job_by_framework", "framework <> 0", "framework", "created_at"),
 )
 
 step = Table(
