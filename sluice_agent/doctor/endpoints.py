@@ -9,8 +9,8 @@ from email.utils import parsedate_to_datetime
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations.base import Destination
-from sluice_agent.transport.delivery.http import HttpClient, Response, UnreachableError
-from sluice_agent.transport.delivery.responses import is_foreign_response, json_object, response_text
+from sluice_agent.transport.delivery.http import HttpClient, UnreachableError
+from sluice_agent.transport.delivery.responses import Response, is_foreign_response, json_object, response_text
 
 _MAX_SKEW = 5.0  # seconds: beyond it a worker's heartbeats look old before they arrive
 _DATE_RESOLUTION = 1.0  # seconds, of a Date header

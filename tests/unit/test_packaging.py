@@ -130,6 +130,21 @@ def test_a_worker_imports_nothing_of_the_extras(monkeypatch: pytest.MonkeyPatch,
     assert set(ended.stdout.split()) & modules - {"greenlet"} == set()  # which Celery itself imports where it is
 
 
+@pytest.mark.parametrize(("ship", "is_imported"), [("never", "False"), ("auto", "True")])
+def test_only_a_process_that_ships_imports_httpx(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ship: str, is_imported: str
+) -> None:
+    """Each worker beside a shipper would start 40 ms later; and where one ships, an import in its thread beside a fork
+    would leave the child a module that is half loaded."""
+    monkeypatch.setenv("SLUICE_API_KEY", "sk_test")
+    monkeypatch.setenv("SLUICE_CONNECTION_ID", "11111111-1111-4111-8111-111111111111")
+    monkeypatch.setenv("SLUICE_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("SLUICE_SHIP", ship)
+    code = "import sys, sluice_agent; sluice_agent.install(); print('httpx' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == is_imported
+
+
 def test_the_classifiers_exist() -> None:
     """The package index refuses an upload with an unknown one, on the day of the release."""
     assert set(CLASSIFIERS) - known_classifiers == set()

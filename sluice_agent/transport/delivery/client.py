@@ -8,9 +8,10 @@ from datetime import datetime, timezone
 from typing import Protocol
 
 from sluice_agent.transport.delivery.destinations.base import Destination, UnsendableError
-from sluice_agent.transport.delivery.http import TIMEOUTS, HttpClient, Response, UnreachableError
+from sluice_agent.transport.delivery.http import TIMEOUTS, HttpClient, UnreachableError
 from sluice_agent.transport.delivery.responses import (
     Refused,
+    Response,
     TryAgain,
     Unanswered,
     Verdict,

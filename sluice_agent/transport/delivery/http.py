@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from sluice_agent.transport.delivery.responses import Response
+
 THREAD_NAME = "sluice-shipper"
 
 # Trace events of httpx: a connection is made, a request is about to be sent, a request has been sent.
@@ -49,15 +51,6 @@ class UnreachableError(Exception):
 
 class CertificatesError(OSError):
     """The certificates that the environment names can't be loaded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """The endpoint's response. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class HttpClient:

@@ -1,15 +1,14 @@
-"""Classification of the response to a batch. Pure: no clock but the one passed in, no file, no connection."""
+"""A response to a batch, and its classification. Pure: no clock but the one passed in, no file, no connection."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
-
-from sluice_agent.transport.delivery.http import Response
 
 MAX_WAIT = 3600.0  # seconds: an endpoint that asks for ten hours is tried again within the hour
 
@@ -17,6 +16,15 @@ _TRY_AGAIN = frozenset({408, 425, 429})
 _TOO_LARGE = 413
 _REFUSED = frozenset({400, 422})
 _NOT_IMPLEMENTED = 501
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The endpoint's response. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)

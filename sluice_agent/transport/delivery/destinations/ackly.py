@@ -8,9 +8,9 @@ from typing import Any
 
 from sluice_agent.settings import key_text
 from sluice_agent.transport.delivery.destinations.base import Destination, Limits, Request, UnsendableError
-from sluice_agent.transport.delivery.http import Response
 from sluice_agent.transport.delivery.responses import (
     MAX_WAIT,
+    Response,
     Settled,
     TryAgain,
     Unanswered,

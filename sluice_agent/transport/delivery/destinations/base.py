@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sluice_agent.settings import Settings
-from sluice_agent.transport.delivery.http import Response
-from sluice_agent.transport.delivery.responses import Verdict
+from sluice_agent.transport.delivery.responses import Response, Verdict
 from sluice_agent.transport.journal.line_selector import JobFilter
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent.transport.delivery.http import Response
 from sluice_agent.transport.delivery.responses import (
     MAX_WAIT,
     Refused,
+    Response,
     Settled,
     TooLarge,
     TryAgain,

@@ -18,8 +18,7 @@ from sluice_agent.doctor.findings import Level
 from sluice_agent.settings import IngestKey, Settings, key_text
 from sluice_agent.transport.delivery.destinations import DESTINATIONS
 from sluice_agent.transport.delivery.destinations.base import Destination, Limits, Request
-from sluice_agent.transport.delivery.http import Response
-from sluice_agent.transport.delivery.responses import Settled, Verdict, classify
+from sluice_agent.transport.delivery.responses import Response, Settled, Verdict, classify
 from sluice_agent.transport.delivery.shippers import Shippers
 from sluice_agent.transport.journal.directory import open_directory
 from sluice_agent.transport.journal.line_selector import JobFilter
