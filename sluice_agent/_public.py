@@ -48,8 +48,8 @@ def install(
 
     `settings` replace the environment variables. `before_send` is called with every event: it returns the event, a
     changed copy (``event.model_copy(update=…)``), or None to drop it, which is counted. `redact` is called as
-    ``redact(name, value)`` for arguments and results if ``SLUICE_CAPTURE_ARGS`` is set, and returns the value to send:
-    it replaces the default hook.
+    ``redact(name, value)`` for arguments, a caller's headers and results if ``SLUICE_CAPTURE_ARGS`` is set, and returns
+    the value to send: it replaces the default hook.
 
     Without a key the agent is off, and logs that once. Raises `ConfigError` if a setting is malformed; nothing else.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice_agent.async_exceptions import is_asynchronous
-from sluice_agent.lifecycle.redaction import Redact
+from sluice_agent.lifecycle.redaction import Redact, without_stale_mark
 from sluice_agent.log import warn_limited
 from sluice_agent.model import Event
 from sluice_agent.process import Process
@@ -40,7 +40,7 @@ def apply_hook(before_send: BeforeSend, event: bytes, drop: Callable[[str], None
     """Return the event that the user's hook returns; b"" if the hook drops the event or raises, which `drop` counts."""
     try:
         changed = before_send(Event.model_validate_json(event))
-        line = changed.to_json() if changed is not None else b""
+        line = without_stale_mark(changed.to_json(), event) if changed is not None else b""
     except Exception as error:
         if is_asynchronous(error):
             raise

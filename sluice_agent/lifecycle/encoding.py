@@ -60,7 +60,28 @@ class JobExtensions(TypedDict, total=False):
     eager: bool
 
 
-class Extensions(TypedDict, total=False):
+class MessageOptions(TypedDict, total=False):
+    """What a message has beside the arguments of its task, by the names on the wire; absent: Celery's default."""
+
+    serializer: str
+    timeLimit: float
+    softTimeLimit: float
+    ignoreResult: bool
+    headers: dict[str, Any]
+    headersWhole: bool
+    canvas: list[str]
+
+
+class CapturedCall(TypedDict, total=False):
+    """The call that a message asks for, by the names on the wire; `argsWhole` if decoding it gives equal arguments."""
+
+    args: Any
+    kwargs: Any
+    argsWhole: bool
+    message: MessageOptions
+
+
+class Extensions(CapturedCall, total=False):
     """What one event of a job has beside the fields of the contract, by its name on the wire; None: left out."""
 
     requeued: bool | None
@@ -69,8 +90,6 @@ class Extensions(TypedDict, total=False):
     expired: bool | None
     reason: str | None
     eta: str | None
-    args: Any
-    kwargs: Any
     result: Any
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 from sluice_agent.async_exceptions import is_asynchronous
@@ -12,7 +14,7 @@ from sluice_agent.log import warn_limited
 from sluice_agent.model import encode
 
 Redact = Callable[[str, Any], Any]
-"""Called with the name (args, kwargs or result) and the value; returns the value that may leave the process."""
+"""Called with a name (args, kwargs, headers, result) and the value; returns the value that may leave the process."""
 
 HIDDEN = "[redacted]"
 
@@ -23,6 +25,8 @@ _SECRET_NAME = re.compile(
 )
 _SECRET_TEXT = re.compile(r"\b(?:bearer|basic)\s+[\w.~+/=-]{8,}|\b[sprw]k_\w{8,}|//[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
 _CARD_NUMBER = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
+_WHOLE_MARK = b'"argsWhole":true'
+_CALL = ("args", "kwargs", "message")
 _LIMITS = Limits(text=1_000, items=50, depth=6, total=20_000)
 _HOOK_LIMITS = Limits(text=10_000, items=1_000, depth=20, total=100_000)
 """More for the result of a hook, as the user has chosen it; a batch of events holds a megabyte."""
@@ -31,9 +35,10 @@ _HOOK_LIMITS = Limits(text=10_000, items=1_000, depth=20, total=100_000)
 def redact(name: str, value: Any) -> Any:
     """Return `value` as plain JSON, cut to size, secrets replaced. This is the default hook.
 
-    `name` is args, kwargs or result. An object of a user's class is replaced by the name of the class: its `__repr__`
-    may take any time and memory. Values are hidden under a name that contains password, token, secret, authorization,
-    card number and the like; in texts, anything like a card number, a bearer token, a key or the password of a URL.
+    `name` is args, kwargs, headers or result. An object of a user's class is replaced by the name of the class: its
+    `__repr__` may take any time and memory. Values are hidden under a name that contains password, token, secret,
+    authorization, card number and the like; in texts, anything like a card number, a bearer token, a key or the
+    password of a URL.
     """
     return HIDDEN if _SECRET_NAME.search(name) else bounded(value, _LIMITS, finish=_without_secrets, hide=_hidden)
 
@@ -60,6 +65,58 @@ def guarded_redact(hook: Redact | None) -> Redact:
         return redacted_value
 
     return redacted
+
+
+def is_whole(captured: Any, value: Any) -> bool:
+    """Return whether `captured`, sent as JSON and decoded, gives `value` again: equal values of the same types.
+
+    No method of a user's class is called.
+    """
+    kind = type(value)
+    if type(captured) is not kind:
+        return False
+    if kind is dict:
+        return len(captured) == len(value) and all(
+            type(key) is str and is_whole(name, key) and is_whole(item, other)
+            for (name, item), (key, other) in zip(captured.items(), value.items(), strict=True)
+        )
+    if kind is list:
+        return are_whole(captured, value)
+    if kind is str:
+        return bool(captured == value and _is_utf8(value))
+    if kind is float:
+        return isfinite(value) and bool(captured == value)
+    return (value is None or kind in (bool, int)) and bool(captured == value)
+
+
+def are_whole(captured: Any, values: Sequence[Any]) -> bool:
+    """Return whether `captured` is a list that gives the items of `values` again: see `is_whole`."""
+    return (
+        type(captured) is list
+        and len(captured) == len(values)
+        and all(is_whole(item, value) for item, value in zip(captured, values, strict=True))
+    )
+
+
+def without_stale_mark(line: bytes, original: bytes) -> bytes:
+    """Return `line`, which a user's hook has made from the event `original`, without `argsWhole` if it changed them."""
+    if _WHOLE_MARK not in original:
+        return line
+    changed = json.loads(line)
+    extensions = changed.get("job", {}).get("extensions", {})
+    before = json.loads(original)["job"]["extensions"]
+    if all(json.dumps(extensions.get(name)) == json.dumps(before.get(name)) for name in _CALL):
+        return line
+    extensions.pop("argsWhole", None)
+    return encode(changed)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _hidden(name: str) -> str | None:

@@ -17,7 +17,7 @@ from celery._state import get_current_task
 from celery.worker.request import Request
 
 from sluice_agent.lifecycle import transitions
-from sluice_agent.lifecycle.encoding import JobEvents
+from sluice_agent.lifecycle.encoding import CapturedCall, JobEvents
 from sluice_agent.lifecycle.identity import publication_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
@@ -32,6 +32,7 @@ from sluice_agent.signals.agent_header import (
     replacements,
 )
 from sluice_agent.signals.agent_marks import mark_next_task_sent
+from sluice_agent.signals.captured_call import captured_call
 from sluice_agent.signals.current_runs import current_agent_header, current_run
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.message_headers import facts_of, priority_of
@@ -44,6 +45,8 @@ from sluice_agent.signals.replacing import expected_successors, leads_to
 from sluice_agent.signals.run import Run
 
 NOT_PUBLISHED = "its producer failed or was interrupted while publishing it: it is unknown whether the broker has it"
+
+_NO_CALL: CapturedCall = {}
 
 _periodic_task: ContextVar[str | None] = ContextVar("sluice_agent_periodic_task", default=None)
 _retried: ContextVar[tuple[str, Mapping[str, str]] | None] = ContextVar("sluice_agent_retried", default=None)
@@ -152,15 +155,14 @@ class PublishingProcess:
         when: str,
     ) -> None:
         redact = self._sink.redact
-        body = publication.message[2]
-        arguments = {name: redact(name, value) for name, value in _arguments(body).items()} if redact else {}
+        call = captured_call(redact, publication, task) if redact is not None else _NO_CALL
         publication.reported = events, when
         self._recorder.record_waiting(
             events,
             transitions.waiting(timestamp_from_iso(task.get("eta")), when),
             when,
             requeued=True if REPLACEMENTS in agent_header else None,  # the job waits again, now as its replacement
-            **arguments,
+            **call,
         )
 
     def name_periodic_tasks(self, sender: Any, **_: Any) -> None:
@@ -202,9 +204,3 @@ def _task_headers(body: Any, headers: dict[str, Any] | None) -> dict[str, Any]:
     if headers and "id" in headers:
         return headers
     return body if isinstance(body, dict) else {}
-
-
-def _arguments(body: Any) -> dict[str, Any]:
-    if isinstance(body, dict):
-        return {"args": body.get("args"), "kwargs": body.get("kwargs")}
-    return {"args": body[0], "kwargs": body[1]} if isinstance(body, (tuple, list)) and len(body) > 1 else {}

@@ -9,7 +9,7 @@ here, `before_task_publish` is used instead.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -38,6 +38,8 @@ class Publication:
     name: str
     message: Any
     """Celery's tuple of headers, properties, body and the Celery event that it may send."""
+    options: Mapping[str, Any] | None = None
+    """The arguments of Celery's sender, such as the serializer; None if they are not known."""
     on_failure: Callable[[Publication, BaseException], None] | None = None
     """Called if sending the message raises; set once the message is announced."""
     is_sent: bool = False
@@ -147,7 +149,9 @@ def _publication(amqp: AMQP, args: tuple[Any, ...], kwargs: dict[str, Any]) -> P
     named = {**dict(zip(("producer", "name", "message"), args, strict=False)), **kwargs}
     name, message, app = named.get("name"), named.get("message"), getattr(amqp, "app", None)
     is_message = isinstance(message, (tuple, list)) and len(message) >= _MIN_PARTS
-    return Publication(app, name, message) if isinstance(name, str) and is_message and app is not None else None
+    if not isinstance(name, str) or not is_message or app is None:
+        return None
+    return Publication(app, name, message, named)
 
 
 def _patch_kombu_publish(announce: Callable[[Publication, str, str], None]) -> bool:

@@ -52,6 +52,23 @@ def test_arguments_are_sent_only_on_request_and_through_the_redaction(
     assert not {"args", "kwargs", "result"} & endpoint.jobs()[job][-1]["job"]["extensions"].keys()
 
 
+def test_a_call_that_was_captured_whole_says_so(endpoint: Endpoint, producer: Callable[..., Producer]) -> None:
+    """Otherwise a server would send a job again with other arguments, or without its time limit and headers."""
+    code = """
+        import datetime
+        from tests.integration.tasks import add
+        print(add.apply_async((1, 2.5), time_limit=30, headers={"tenant": "a"}).id)
+        print(add.delay(1, datetime.date.today()).id)
+    """
+    whole, cut = producer(env={"SLUICE_CAPTURE_ARGS": "1"}).run(code).split()
+    wait_until(lambda: {whole, cut} <= endpoint.jobs().keys(), 20, "the jobs did not arrive")
+    extensions = endpoint.jobs()[whole][0]["job"]["extensions"]
+    assert (extensions["args"], extensions["kwargs"], extensions["argsWhole"]) == ([1, 2.5], {}, True)
+    options = {"serializer": "json", "timeLimit": 30, "headers": {"tenant": "a"}, "headersWhole": True}
+    assert extensions["message"] == options
+    assert "argsWhole" not in endpoint.jobs()[cut][0]["job"]["extensions"]
+
+
 def test_tasks_that_are_ignored_leave_no_trace(
     endpoint: Endpoint, start_worker: Callable[..., WorkerProcess], producer: Callable[..., Producer]
 ) -> None:

@@ -132,6 +132,28 @@ def test_the_options_of_install(app: Celery) -> None:
     assert event.job.extensions["result"] == "no result"
 
 
+@pytest.mark.parametrize(
+    ("change", "is_whole"), [({}, True), ({"args": ["hidden", 2]}, False), ({"args": [True, 2]}, False)]
+)
+def test_arguments_that_the_hook_changes_are_not_whole(app: Celery, change: dict[str, Any], is_whole: bool) -> None:
+    """A server would send the job again with what the hook has put in the place of a secret."""
+    app.conf.broker_url = "memory://"
+
+    def hide(event: Event) -> Event:
+        assert event.job is not None
+        assert event.job.extensions is not None
+        event.job.extensions.update(change)
+        return event
+
+    with captured_events(Settings(capture_args=True), before_send=hide) as events:
+        app.tasks["shop.add"].delay(1, 2)
+    [event] = events
+    assert event.job is not None
+    assert event.job.extensions is not None
+    assert ("argsWhole" in event.job.extensions) is is_whole
+    assert event.job.extensions["kwargs"] == {}
+
+
 def test_the_settings_of_the_environment(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test sees what production sends, by the same variables; and the same error for a malformed one."""
     monkeypatch.setenv("SLUICE_IGNORE_TASKS", "shop.add")

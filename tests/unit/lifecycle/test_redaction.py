@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections import deque
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent.lifecycle.redaction import HIDDEN, guarded_redact, redact
+from sluice_agent.lifecycle.redaction import HIDDEN, are_whole, guarded_redact, redact
 from sluice_agent.model import encode
 
 MANY: list[Any] = ["leaf"] * 50
@@ -125,3 +127,48 @@ def test_a_hook_that_fails_hides_the_value_and_loses_no_event() -> None:
     assert guarded_redact(broken)("args", ["secret"]) == HIDDEN
     assert guarded_redact(lambda name, value: object())("args", ["secret"]) == HIDDEN
     assert guarded_redact(lambda name, value: None)("args", ["secret"]) is None
+
+
+def is_same(value: Any, other: Any) -> bool:
+    """Return whether both are equal, and of the same types at every depth."""
+    if type(value) is not type(other):
+        return False
+    if isinstance(value, dict):
+        return list(value) == list(other) and all(is_same(value[key], other[key]) for key in value)
+    if isinstance(value, list):
+        return len(value) == len(other) and all(map(is_same, value, other))
+    return bool(value == other)
+
+
+@given(st.lists(anything))
+def test_whole_arguments_are_the_same_after_decoding(arguments: list[Any]) -> None:
+    """A job would be sent again with other arguments than those with which it failed."""
+    captured = redact("args", arguments)
+    decoded = json.loads(encode(captured))
+    assert are_whole(captured, arguments) is is_same(decoded, arguments)
+
+
+class Text(str):
+    """A text of a user's class."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [list(range(51)), "x" * 1_001, datetime(2026, 2, 27), date(2026, 2, 27), (1, 2), {"password": "hunter2"}, {1: 2},
+     {"a", "b"}, b"bytes", Decimal("1.5"), UUID(int=1), float("nan"), float("inf"), 2**256, "\ud800", Text("text"),
+     {Text("key"): 1}, {"k" * 101: 1}, "4111 1111 1111 1111", object(), {"deep": [[[[[[1]]]]]]}, ["x" * 900] * 30],
+    ids=lambda argument: type(argument).__name__,
+)  # fmt: skip
+def test_an_argument_that_json_changes_is_not_whole(argument: Any) -> None:
+    """A task would get a text for a date, a list for a tuple, or the first fifty of its items."""
+    assert not are_whole(redact("args", [argument]), (argument,))
+
+
+@pytest.mark.parametrize(
+    "argument", [list(range(50)), "x" * 1_000, "ä€😀\u0000", {"a": [1, None, True, {"b": -0.5}]}, 2**255, 1e300, ""]
+)
+def test_a_plain_argument_is_whole(argument: Any) -> None:
+    """A job with the simplest arguments could not be sent again."""
+    assert are_whole(redact("args", (argument,)), (argument,))
