@@ -1,9 +1,9 @@
 """The unified model: an event on the wire, with every limit that the ingest contract sets.
 
 Nothing of Celery, of files or of HTTP may enter here. Names are snake_case in Python and camelCase on the wire; a field
-that is unknown is absent, never null. The model has two modes. An agent builds events from any values of its host, so a
-text that is too long is cut with a mark and a text that is not valid UTF-8 is made valid: neither is an error. A server
-reads events of other programs, so `Event.parse_strict()` accepts only what the contract allows.
+that is unknown is absent, never null. An agent builds events from any values of its host, so a text that is too long is
+cut with a mark and a text that is not valid UTF-8 is made valid: neither is an error. A server validates what it
+receives by the same types of fields, without any correction.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError
 from pydantic import model_validator as validator_of_model
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
@@ -33,8 +33,17 @@ UNNAMED = "unknown"
 
 Timestamp = Annotated[str, Field(pattern=TIMESTAMP)]  # RFC 3339 in UTC; \d would take any script's digits
 Count = Annotated[int, Field(ge=0, strict=True)]
+Attempt = Annotated[int, Field(ge=1, strict=True)]
+Progress = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+NonEmptyText = Annotated[str, Field(min_length=1)]
 ShortText = Annotated[str, Field(min_length=1, max_length=255)]
 Identifier = Annotated[str, Field(min_length=1, max_length=512)]
+JobName = Annotated[str, Field(min_length=1, max_length=1024)]
+ErrorText = Annotated[str, Field(max_length=10_000)]
+StacktraceText = Annotated[str, Field(max_length=50_000)]
+ConnectionId = Annotated[
+    str, Field(pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$")
+]
 
 
 class EventType(str, Enum):
@@ -94,16 +103,11 @@ class _Wire(BaseModel):
 
     @validator_of_model(mode="wrap")
     @classmethod
-    def _truncate_if_invalid(
-        cls: type[_Model], data: Any, handler: ModelWrapValidatorHandler[_Model], info: ValidationInfo
-    ) -> _Model:
-        is_strict = bool(info.context)
-        if is_strict and isinstance(data, dict) and None in data.values():
-            raise PydanticCustomError("null", "a field without a value must be absent, not null")
+    def _truncate_if_invalid(cls: type[_Model], data: Any, handler: ModelWrapValidatorHandler[_Model]) -> _Model:
         try:
             return handler(data)
         except ValidationError:
-            if is_strict or not isinstance(data, dict):
+            if not isinstance(data, dict):
                 raise
             return handler(_truncate_fields(cls, data))
 
@@ -112,16 +116,16 @@ class Job(_Wire):
     """One transition of one job. Times are RFC 3339 in UTC; `attempt` counts from 1; `progress` runs from 0 to 1."""
 
     external_id: Identifier
-    name: Annotated[str, Field(min_length=1, max_length=1024)]
+    name: JobName
     queue: ShortText | None = None
     state: JobState
     previous_state: JobState | None = None
     worker_id: Identifier | None = None
-    attempt: Annotated[int, Field(ge=1, strict=True)] | None = None
+    attempt: Attempt | None = None
     max_retries: Count | None = None
-    progress: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)] | None = None
-    error: Annotated[str, Field(max_length=10_000)] | None = None
-    stacktrace: Annotated[str, Field(max_length=50_000)] | None = None
+    progress: Progress | None = None
+    error: ErrorText | None = None
+    stacktrace: StacktraceText | None = None
     created_at: Timestamp | None = None
     started_at: Timestamp | None = None
     completed_at: Timestamp | None = None
@@ -131,8 +135,8 @@ class Job(_Wire):
 class Worker(_Wire):
     """One state of a worker. `active_jobs` and `concurrency` count jobs; `metadata` holds pool and versions."""
 
-    external_id: Annotated[str, Field(min_length=1)]
-    hostname: Annotated[str, Field(min_length=1)]
+    external_id: NonEmptyText
+    hostname: NonEmptyText
     pid: Count | None = None
     state: WorkerState
     concurrency: Count | None = None
@@ -158,9 +162,7 @@ class Event(_Wire):
     type: EventType
     timestamp: Timestamp
     framework: Framework = Framework.CELERY
-    connection_id: Annotated[
-        str, Field(pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$")
-    ]
+    connection_id: ConnectionId
     job: Job | None = None
     worker: Worker | None = None
     queue: Queue | None = None
@@ -170,14 +172,6 @@ class Event(_Wire):
         if (self.job is not None) + (self.worker is not None) + (self.queue is not None) != 1:
             raise PydanticCustomError("subject", "an event has exactly one of job, worker and queue")
         return self
-
-    @classmethod
-    def parse_strict(cls, data: Any) -> Event:
-        """Return the event in `data`, read as a server reads it: by its wire names and types, without any correction.
-
-        Raises pydantic's `ValidationError`, which names what the contract does not allow.
-        """
-        return cls.model_validate(data, strict=False, by_alias=True, by_name=False, context={"strict": True})
 
     def to_wire(self) -> WireEvent:
         """Return the event as it is sent."""

@@ -16,15 +16,6 @@ def instant(timestamp: str) -> str:
     return timestamp[:_SECONDS] + (timestamp[_SECONDS:-1] or ".").ljust(10, "0")
 
 
-def is_calendar_date(timestamp: str) -> bool:
-    """Return whether `timestamp`, which is well-formed, is a date of the calendar: February has no 31st."""
-    try:
-        datetime.fromisoformat(timestamp[:_SECONDS])
-    except ValueError:
-        return False
-    return True
-
-
 def milliseconds_between(start: str, end: str) -> int:
     """Return the whole milliseconds between two timestamps; 0 if clocks disagree and the end comes first."""
     return max(0, (_nanoseconds(end) - _nanoseconds(start)) // 1_000_000)

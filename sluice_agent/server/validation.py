@@ -1,48 +1,188 @@
-"""Parse and validate the JSON of a client into events that can be stored. Only the model decides what is valid."""
+"""The ingest contract as a server applies it: the JSON of a client becomes events that can be stored.
+
+The limits are the model's. Unlike the model, nothing is corrected here: a value of another JSON type is refused, and so
+is null. Events are plain objects by their wire names, validated by compiled schemas: every event passes here.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NoReturn, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic_core import from_json
+from typing_extensions import NotRequired, TypedDict
 
-from sluice_agent.model import Event, WireEvent
+from sluice_agent.model import (
+    Attempt,
+    ConnectionId,
+    Count,
+    ErrorText,
+    Identifier,
+    JobName,
+    NonEmptyText,
+    Progress,
+    ShortText,
+    StacktraceText,
+    Timestamp,
+    WireEvent,
+    encode,
+)
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.timestamps import is_calendar_date
 
 ReceivedEvent: TypeAlias = WireEvent
 """An event that the contract allows, by its wire names: its type with ``_``, its connection's id in lower case."""
 
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_SUBJECTS = ("job", "worker", "queue")
+_SEPARATORS = str.maketrans(".:", "__")
+_TIMES = ("createdAt", "startedAt", "completedAt")
+_SHORTEST_MONTH = "28"  # days
+_JobState = Literal["unknown", "queued", "scheduled", "active", "completed", "failed", "retrying", "cancelled"]
 
-def parse_events(body: bytes) -> list[Any]:
-    """Return the events, not validated, of a body ``{"events": [ … ]}``. Raises `RefusedError` (400) for another."""
+
+@with_config(_STRICT)
+class _Job(TypedDict):
+    externalId: Identifier
+    name: JobName
+    queue: NotRequired[ShortText]
+    state: _JobState
+    previousState: NotRequired[_JobState]
+    workerId: NotRequired[Identifier]
+    attempt: NotRequired[Attempt]
+    maxRetries: NotRequired[Count]
+    progress: NotRequired[Progress]
+    error: NotRequired[ErrorText]
+    stacktrace: NotRequired[StacktraceText]
+    createdAt: NotRequired[Timestamp]
+    startedAt: NotRequired[Timestamp]
+    completedAt: NotRequired[Timestamp]
+    extensions: NotRequired[dict[str, Any]]
+
+
+@with_config(_STRICT)
+class _Worker(TypedDict):
+    externalId: NonEmptyText
+    hostname: NonEmptyText
+    pid: NotRequired[Count]
+    state: Literal["online", "busy", "idle", "offline", "heartbeat"]
+    concurrency: NotRequired[Count]
+    activeJobs: NotRequired[Count]
+    queues: NotRequired[list[str]]
+    metadata: NotRequired[dict[str, Any]]
+
+
+@with_config(_STRICT)
+class _Queue(TypedDict):
+    name: ShortText
+    depth: Count
+    consumers: NotRequired[Count]
+
+
+@with_config(_STRICT)
+class _Event(TypedDict):
+    type: ShortText  # the contract lists its types by way of example
+    timestamp: Timestamp
+    framework: Literal["celery", "bullmq", "sidekiq"]
+    connectionId: ConnectionId
+    job: NotRequired[_Job]
+    worker: NotRequired[_Worker]
+    queue: NotRequired[_Queue]
+
+
+_EVENT: TypeAdapter[Any] = TypeAdapter(_Event)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedBatch:
+    """The events of a body that the contract allows, and the reason why each of the others is not."""
+
+    events: list[ReceivedEvent]
+    faults: list[str]
+
+
+def parse_batch(body: bytes) -> ParsedBatch:
+    """Return the events of a body ``{"events": [ … ]}``. An invalid one does not affect the others.
+
+    Raises `RefusedError` (400) for another body.
+    """
+    events: list[ReceivedEvent] = []
+    faults: list[str] = []
+    for index, data in enumerate(_parse_body(body)):
+        try:
+            if isinstance(data, ValueError):
+                raise data
+            events.append(parse_event(data))
+        except ValueError as error:
+            faults.append(f"event {index}: {_describe(error)}")
+    return ParsedBatch(events, faults)
+
+
+def parse_event(data: Any) -> ReceivedEvent:
+    """Return the event in `data`. Type names may have ``_``, ``.`` or ``:``. Raises `ValueError` with the reason.
+
+    Any type is allowed with any one subject, but for one that names another subject: a client of the vendor may send
+    types that the contract does not list.
+    """
+    event: ReceivedEvent = _EVENT.validate_python(data)
+    subjects = [name for name in _SUBJECTS if name in event]
+    if len(subjects) != 1:
+        raise ValueError(
+            f"an event has exactly one of job, worker and queue, and not {' and '.join(subjects) or 'none'}"
+        )
+    event["type"] = event_type = event["type"].translate(_SEPARATORS)
+    named = event_type.partition("_")[0]
+    if named != subjects[0] and named in _SUBJECTS:
+        raise ValueError(f"the type {event_type} names a {named}, and the event has a {subjects[0]}")
+    _check_dates(event)
+    event["connectionId"] = event["connectionId"].lower()
+    return event
+
+
+def _check_dates(event: ReceivedEvent) -> None:
+    """Raise `ValueError` for a timestamp that is not a date of the calendar: February has no 31st."""
+    job = event.get("job", {})
+    for time in (event["timestamp"], *(job[name] for name in _TIMES if name in job)):
+        if time[8:10] > _SHORTEST_MONTH:
+            try:
+                datetime.fromisoformat(time[:19])
+            except ValueError:
+                raise ValueError(f"{time} is not a date of the calendar") from None
+
+
+def _parse_body(body: bytes) -> Iterable[Any]:
+    """Return the events in `body`, not validated; in place of one that can't be encoded again, a `ValueError`."""
     try:
-        content = json.loads(body, parse_constant=_reject_constant)
+        return _events_in(from_json(body, allow_inf_nan=False))
+    except ValueError:  # not JSON; or with lone surrogates, or deeper than the fast parser goes
+        return map(_encodable, _events_in(_parse_slowly(body)))
+
+
+def _parse_slowly(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise RefusedError(400, f"The body is not JSON: {error}.") from None
+
+
+def _events_in(content: Any) -> list[Any]:
     if not isinstance(content, dict) or not isinstance(content.get("events"), list) or len(content) != 1:
         raise RefusedError(400, 'The body must be {"events": [ … ]} and nothing else.')
     events: list[Any] = content["events"]
     return events
 
 
-def parse_event(data: Any) -> ReceivedEvent:
-    """Return the event in `data`. Type names may have ``_``, ``.`` or ``:``. Raises `ValueError` with the reason."""
-    if isinstance(data, dict) and isinstance(data.get("type"), str):
-        data = {**data, "type": data["type"].replace(".", "_").replace(":", "_")}
-    event = Event.parse_strict(data)
-    job = event.job
-    times = [event.timestamp, *((job.created_at, job.started_at, job.completed_at) if job else ())]
-    for time in times:
-        if time is not None and not is_calendar_date(time):
-            raise ValueError(f"{time} is not a date of the calendar")
-    received: ReceivedEvent = json.loads(event.to_json())  # as it will be read back: valid UTF-8, no infinity
-    received["connectionId"] = received["connectionId"].lower()
-    return received
+def _encodable(data: Any) -> Any:
+    try:
+        return json.loads(encode(data))
+    except (ValueError, RecursionError) as error:
+        return ValueError(str(error))
 
 
-def describe_error(error: Exception) -> str:
+def _describe(error: ValueError) -> str:
     """Return `error` in one line, without the values that were sent: they belong to the user."""
     if isinstance(error, ValidationError):
         faults = error.errors(include_input=False, include_url=False, include_context=False)

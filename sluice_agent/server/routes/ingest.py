@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import decode_body, read_body
 from sluice_agent.server.store.store import Store
-from sluice_agent.server.validation import ReceivedEvent, describe_error, parse_event, parse_events
+from sluice_agent.server.validation import parse_batch
 
 _log = logging.getLogger("sluice_agent.server")
 
@@ -61,28 +61,16 @@ def _require_json(content_type: str) -> None:
 
 
 def _store_events(store: Store, policy: IngestPolicy, body: bytes, encoding: str) -> dict[str, Any]:
-    events = parse_events(decode_body(body, encoding, policy.body_limit))
-    received = _valid_events(events)
+    batch = parse_batch(decode_body(body, encoding, policy.body_limit))
+    if batch.faults:  # the response has no field for reasons
+        total = len(batch.events) + len(batch.faults)
+        _log.warning("%d of %d events rejected; %s", len(batch.faults), total, batch.faults[0])
     day = policy.now().date().isoformat()
-    result = store.add(received, day, policy.daily_limit)
+    result = store.add(batch.events, day, policy.daily_limit)
     return {
         "accepted": result.accepted,
-        "rejected": len(events) - len(received),
+        "rejected": len(batch.faults),
         "skipped": result.skipped,
         "truncated": result.truncated,
         "usage": {"day": day, "events": result.used, "limit": policy.daily_limit},
     }
-
-
-def _valid_events(events: list[Any]) -> list[ReceivedEvent]:
-    """Return the valid ones of `events`. The response has no field for reasons, so the log names the first."""
-    received: list[ReceivedEvent] = []
-    reasons: list[str] = []
-    for index, event in enumerate(events):
-        try:
-            received.append(parse_event(event))
-        except (ValueError, RecursionError) as error:
-            reasons.append(f"event {index}: {describe_error(error)}")
-    if reasons:
-        _log.warning("%d of %d events rejected; %s", len(reasons), len(events), reasons[0])
-    return received

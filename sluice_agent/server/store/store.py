@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 
 from sluice_agent.errors import ConfigError
+from sluice_agent.model import encode
 from sluice_agent.server.record.record import Record, record_of, sort_instant
 from sluice_agent.server.timestamps import instant
 from sluice_agent.server.validation import ReceivedEvent
@@ -148,7 +149,7 @@ def stored_record(connection: sqlite3.Connection, connection_id: str, external_i
 def _event_row(event: ReceivedEvent) -> tuple[str | None, ...]:
     kind = next(kind for kind in ("job", "worker", "queue") if kind in event)
     subject = event[kind].get("externalId") or event[kind].get("name", "")
-    return event["connectionId"], kind, subject, _event_id(event), json.dumps(event)
+    return event["connectionId"], kind, subject, _event_id(event), encode(event).decode()
 
 
 def _event_id(event: ReceivedEvent) -> str | None:
