@@ -1,38 +1,55 @@
-"""Timestamps of the contract, in forms that can be compared. This module reads no clock."""
+"""Timestamps of the contract, in forms that can be compared. This module reads no clock.
+
+An instant is a number of nanoseconds since 1970 in UTC, and a moment of the database a number of microseconds.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
 _ANY_DATETIME = TypeAdapter(datetime)
+_EPOCH = datetime(1970, 1, 1)
+_SECOND = timedelta(seconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 _SECONDS = 19  # characters of 2026-02-27T10:29:55
 
 
-def instant(timestamp: str) -> str:
-    """Return `timestamp` (a `Timestamp` of the model) with nine digits of fraction, so that instants sort as text."""
-    return timestamp[:_SECONDS] + (timestamp[_SECONDS:-1] or ".").ljust(10, "0")
+def to_instant(timestamp: str) -> int:
+    """Return the instant of `timestamp`, a `Timestamp` of the model."""
+    fraction = timestamp[_SECONDS + 1 : -1]
+    return _seconds(timestamp[:_SECONDS]) * 1_000_000_000 + (int(fraction.ljust(9, "0")) if fraction else 0)
 
 
-def milliseconds_between(start: str, end: str) -> int:
-    """Return the whole milliseconds between two timestamps; 0 if clocks disagree and the end comes first."""
-    return max(0, (_nanoseconds(end) - _nanoseconds(start)) // 1_000_000)
+def to_moment(time: datetime) -> int:
+    """Return the microseconds since 1970 of a time with a zone."""
+    return (time.astimezone(timezone.utc).replace(tzinfo=None) - _EPOCH) // _MICROSECOND
 
 
-def to_utc(text: Any) -> str | None:
-    """Return an ISO 8601 date and time as a timestamp in UTC, None for anything else. Without an offset it is UTC."""
+def timestamp_of(moment: int) -> str:
+    """Return the timestamp of microseconds since 1970, cut to milliseconds as the contract shows them."""
+    return (_EPOCH + timedelta(microseconds=moment)).isoformat(timespec="milliseconds") + "Z"
+
+
+def milliseconds_between(start: int, end: int) -> int:
+    """Return the whole milliseconds between two instants; 0 if clocks disagree and the end comes first."""
+    return max(0, (end - start) // 1_000_000)
+
+
+def moment_of(text: Any) -> int | None:
+    """Return the moment of an ISO 8601 date and time, None for anything else. Without an offset it is in UTC."""
     if not isinstance(text, str):
         return None
     try:
         time = _ANY_DATETIME.validate_python(text)
-        time = time.astimezone(timezone.utc) if time.tzinfo else time
+        return to_moment(time if time.tzinfo else time.replace(tzinfo=timezone.utc))
     except (ValueError, OverflowError):
         return None
-    return text if text.endswith("Z") else time.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
-def _nanoseconds(timestamp: str) -> int:
-    seconds = datetime.fromisoformat(timestamp[:_SECONDS]).replace(tzinfo=timezone.utc).timestamp()
-    return int(seconds) * 1_000_000_000 + int(instant(timestamp)[_SECONDS + 1 :])
+@lru_cache(maxsize=4096)
+def _seconds(text: str) -> int:
+    return (datetime.fromisoformat(text) - _EPOCH) // _SECOND

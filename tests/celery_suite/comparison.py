@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import redis
 
-from sluice_agent.server.record.record import record_of
 from tests.support.endpoint import Endpoint
+from tests.support.records import record_of_events
 
 _META = "celery-task-meta-"
 _REPORTED = {
@@ -53,7 +53,7 @@ def differing_jobs(endpoint: Endpoint, stored: Mapping[str, str]) -> tuple[Count
         state = stored.get(external_id)
         if state not in _REPORTED:
             continue
-        record = record_of(json.dumps(event) for event in events)
+        record = record_of_events(events)
         pairs[state, record["state"]] += 1
         if record["state"] != _REPORTED[state]:
             walk = " ".join(str(entry["state"]) for entry in record["stateHistory"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -16,10 +15,10 @@ import pytest
 
 from sluice_agent.monitor import DurableQueue
 from sluice_agent.monitor.broker.durable import Durable
-from sluice_agent.server.record.record import record_of
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
 from tests.support.process import ROOT, Process, free_port
+from tests.support.records import record_of_events
 from tests.support.running_monitor import publish, publish_event, running_monitor
 from tests.support.servers import RabbitMQServer
 from tests.support.shared_rabbitmq import RabbitMQVhost
@@ -137,7 +136,7 @@ def test_a_job_that_was_retried_before_the_sidecar_was_killed(
     second = sidecar(*DURABLE)
     release.touch()
     wait_until(lambda: "completed" in endpoint.states(job), 20, "its end is not reported", second.tail)
-    record = record_of(map(json.dumps, endpoint.jobs()[job]))
+    record = record_of_events(endpoint.jobs()[job])
     assert (record["state"], record["attempt"]) == ("completed", 2)
     assert [entry["state"] for entry in record["stateHistory"]] == [
         *("queued", "active", "retrying"),

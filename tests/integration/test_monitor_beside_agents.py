@@ -5,17 +5,16 @@ MATRIX=full runs every pool on both brokers.
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
 
-from sluice_agent.server.record.record import record_of
 from tests.integration.outcomes.monitored_run import Event, MonitoredRun, run_table_with_monitor
 from tests.integration.outcomes.table import GEVENT, PREFORK, THREADS
 from tests.integration.outcomes.table_run import TableRun
 from tests.support.brokers import rabbitmq_broker, redis_broker
 from tests.support.endpoint import event_id_of
+from tests.support.records import record_of_events
 
 USUAL = [("redis", PREFORK), ("redis", GEVENT), ("rabbitmq", THREADS)]
 FULL = [(broker, pool) for broker in ("redis", "rabbitmq") for pool in (PREFORK, THREADS, GEVENT)]
@@ -58,12 +57,12 @@ def test_no_record_is_poorer_for_the_monitor(monitored_run: MonitoredRun, first:
     """Whichever is faster, a job's record must have all that the agents know of it."""
     orders = [monitored_run.by_agents, monitored_run.by_monitor]
     for name, events in monitored_run.by_agents.events.items():
-        alone = record_of(map(json.dumps, events))
+        alone = record_of_events(events)
         first_events: dict[str | None, Event] = {}
         for table_run in orders if first == "agents" else reversed(orders):
             for event in table_run.events[name]:
                 first_events.setdefault(event_id_of(event), event)
-        merged = record_of(map(json.dumps, first_events.values()))
+        merged = record_of_events(first_events.values())
         known = {key: value for key, value in alone.items() if value is not None and key != "stateHistory"}
         assert {key: merged[key] for key in known} == known, name
         for entry, before in zip(merged["stateHistory"], alone["stateHistory"], strict=True):

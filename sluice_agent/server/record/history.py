@@ -3,201 +3,239 @@
 Only an end that corrects a terminal state may follow it in the same run. Any other event after it begins a new run:
 a higher attempt, a redelivery, an execution that is known to have started after the other one had ended, or a
 replacement, whose attempts are counted from 1 again.
+
+The history is a left fold over the steps in their order: `begun_by` the first, `followed_by` each of the others. What
+the fold carries is bounded, so that the history can be kept beside the job and go on from its last step.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from enum import Enum
+from typing import NamedTuple
 
-from sluice_agent.model import JobState
-from sluice_agent.server.timestamps import instant
-
-_WAITING = ("queued", "scheduled")
-_ENDED = tuple(state.value for state in JobState if state.is_final)
-_NATURAL_ORDER = ("queued", "scheduled", "active", "retrying", "unknown", *_ENDED)
+from sluice_agent.server.record.step import ENDED, WAITING, Reporter, Step
+from sluice_agent.server.timestamps import to_instant
 
 
-@dataclass(frozen=True)
-class Step:
-    """One event of a job: the event and its job as on the wire, the instant at which it happened, and its text."""
+class Run(NamedTuple):
+    """One execution of one attempt, with the wait before it. Times are instants, None if they are not known."""
 
-    event: dict[str, Any]
-    job: dict[str, Any]
-    at: str
-    body: str
-
-    @classmethod
-    def of(cls, body: str) -> Step:
-        """Return the step in `body`, at the event's time, but not before the start that the event names."""
-        event = json.loads(body)
-        job = event["job"]
-        at = instant(event["timestamp"])
-        return cls(event, job, max(at, instant(job["startedAt"])) if "startedAt" in job else at, body)
-
-    @property
-    def state(self) -> str:
-        """The unified state in the event."""
-        return str(self.job["state"])
-
-    @property
-    def order(self) -> tuple[str, int, int, str]:
-        """Sort key: instant; then attempt and natural order of states; then the text, for a stable order."""
-        return self.at, self.job.get("attempt", 1), _NATURAL_ORDER.index(self.state), self.body
-
-    @cached_property
-    def is_progress(self) -> bool:
-        """True if it reports progress. Such an event never begins a run whose start it does not name."""
-        return self.state == "active" and "progress" in self.job
-
-    @cached_property
-    def is_redelivered(self) -> bool:
-        """True if the broker has delivered the job again, or will do so."""
-        extensions = self.job.get("extensions", {})
-        return bool(extensions.get("redelivered") or extensions.get("requeued"))
-
-    @cached_property
-    def start_instant(self) -> str:
-        """The instant at which the event's execution began; empty if that is not known."""
-        if "startedAt" in self.job:
-            return instant(self.job["startedAt"])
-        return self.at if self.is_redelivered and self.state == "active" and not self.is_progress else ""
+    queued: int | None
+    """The beginning of the wait, if it is counted with this run."""
+    ready: int | None
+    """The instant from which the job could have started."""
+    start: int | None
+    started: int | None
+    """The start as records show it: the time that an event names, else that of the event which reports the start."""
+    progress: float | None
+    reporter: Reporter | None
+    worker: str | None
 
 
-@dataclass(slots=True)
-class Run:
-    """One execution of one attempt."""
-
-    start_instant: str = ""
-    started_at: str | None = None
-    progress: float | None = None
-
-
-@dataclass(slots=True)
-class Entry:
-    """One state of the job, with every event that reports it: the first one began it, the others fill in its fields."""
+class Entry(NamedTuple):
+    """One state of the job, with the fields of all events that report it. The first of them began it."""
 
     state: str
-    timestamp: str
-    at: str
+    at: int
     attempt: int
+    is_redelivered: bool
+    """The broker had delivered the job before this run."""
+    created: int | None
+    completed: int | None
+    error: str | None
+    reported_previous: str | None
+
+
+class History(NamedTuple):
+    """A job's states: of the first, and of the last and its run, what shows which step may follow."""
+
+    runs: int
+    first_waits: bool
+    first_at: int
+    previous: str | None
+    """The state before the last."""
+    entry: Entry
     run: Run
-    steps: list[Step] = field(default_factory=list)
 
     @property
-    def completed_at(self) -> str | None:
-        """The timestamp of the run's end, if this state is its end."""
-        if self.state not in _ENDED:
+    def previous_state(self) -> str | None:
+        """The state before the last; if there is none, the one that the last event names."""
+        return self.previous or self.entry.reported_previous
+
+    @property
+    def completed(self) -> int | None:
+        """The instant of the run's end, if the last state is its end."""
+        if self.entry.state not in ENDED:
             return None
-        return next((step.job["completedAt"] for step in self.steps if "completedAt" in step.job), self.timestamp)
-
-    @property
-    def is_redelivered(self) -> bool:
-        """True if the broker had delivered the job before this run."""
-        return any(step.is_redelivered for step in self.steps)
-
-    def latest(self, name: str) -> Any:
-        """Return the job's field `name` from the last event of this state that has it, or None."""
-        return next((step.job[name] for step in reversed(self.steps) if name in step.job), None)
-
-    def add(self, step: Step) -> None:
-        """Add the fields of `step` to this state and to its run."""
-        self.steps.append(step)
-        run, job = self.run, step.job
-        run.start_instant = run.start_instant or step.start_instant
-        run.started_at = run.started_at or job.get("startedAt")
-        if step.state == "active":
-            run.start_instant = run.start_instant or step.at
-            run.started_at = run.started_at or step.event["timestamp"]
-            run.progress = job.get("progress", run.progress)
+        return self.entry.at if self.entry.completed is None else self.entry.completed
 
 
-def history_of(steps: Iterable[Step]) -> tuple[list[Entry], list[Step]]:
-    """Return the legal history in `steps`, which are sorted, and the steps that are excluded from it."""
-    history: list[Entry] = []
-    excluded: list[Step] = []
-    for step in steps:
-        last = history[-1] if history else None
-        attempt = step.job.get("attempt") or _attempt_after(last, step)
-        if last is None:
-            history.append(_entry(step, attempt, Run()))
-        elif _is_same_state(last, step, attempt):
-            last.add(step)
-        elif _is_dispatch(step) and history[0].state not in _WAITING:
-            created = min(step.job["createdAt"], history[0].timestamp, key=instant)
-            history.insert(0, _entry(step, attempt, Run(), created))
-        elif _may_follow(last, step, attempt):
-            same_run = attempt == last.attempt and step.state not in _WAITING and not _is_new_run(last, step)
-            history.append(_entry(step, attempt, last.run if same_run else Run()))
-        elif _was_dispatched_before(history[0], step):
-            history.insert(0, _entry(step, attempt, Run(), step.job["createdAt"]))
-        else:
-            excluded.append(step)
-    return history, excluded
+class Placement(Enum):
+    """Where a step belongs."""
+
+    EXCLUDED = 0
+    FIRST = 1
+    """Before all others: it is the dispatch."""
+    PROGRESS = 2
+    """A further report of progress: it changes nothing else, so that the one before it need not be kept."""
+    SAME = 3
+    """It fills in the last state."""
+    NEXT = 4
+    """A new state of the same run."""
+    NEW_RUN = 5
 
 
-def _attempt_after(last: Entry | None, step: Step) -> int:
+def begun_by(step: Step) -> History:
+    """Return the history that begins with `step`."""
+    queued = step.timestamp if step.is_waiting else None
+    run = _run_with(Run(queued, queued, None, None, None, None, None), step)
+    return History(1, step.is_waiting, step.timestamp, None, _entry(step, step.job.get("attempt", 1)), run)
+
+
+def followed_by(history: History, step: Step) -> tuple[Placement, History]:
+    """Return where `step` belongs, which is after all steps of `history` in their order, and the history with it."""
+    entry, run = history.entry, history.run
+    attempt = step.job.get("attempt") or _attempt_after(entry, step)
+    placement = _placement(history, step, attempt)
+    if placement is Placement.NEXT or placement is Placement.NEW_RUN:
+        if placement is Placement.NEW_RUN:
+            run = _new_run(history, step)
+        new_runs = history.runs + (placement is Placement.NEW_RUN)
+        run = _run_with(run, step)
+        entry_after = _entry(step, attempt)
+        return placement, History(new_runs, history.first_waits, history.first_at, entry.state, entry_after, run)
+    if placement is Placement.SAME:
+        return placement, history._replace(entry=_entry_with(entry, step), run=_run_with(run, step))
+    if placement is Placement.PROGRESS:
+        return placement, history._replace(run=run._replace(progress=step.job["progress"]))
+    return placement, _preceded_by(history, step) if placement is Placement.FIRST else history
+
+
+def _placement(history: History, step: Step, attempt: int) -> Placement:
+    entry, run = history.entry, history.run
+    if step.state == entry.state and attempt == entry.attempt and not _is_new_run(history, step):
+        return Placement.PROGRESS if step.is_progress and step.reporter == run.reporter else Placement.SAME
+    if not history.first_waits and _is_dispatch(step):
+        return Placement.FIRST
+    if _may_follow(history, step, attempt):
+        is_same_run = attempt == entry.attempt and not step.is_waiting and not _is_new_run(history, step)
+        return Placement.NEXT if is_same_run else Placement.NEW_RUN
+    return Placement.FIRST if _was_dispatched_before(history, step) else Placement.EXCLUDED
+
+
+def _attempt_after(last: Entry, step: Step) -> int:
     """Return the attempt of a step that does not name it: the last one, or after a retry the next, unless the step
     reports a waiting state, another retry or progress."""
-    if last is None:
-        return 1
-    is_next = last.state == "retrying" and step.state not in (*_WAITING, "retrying") and not step.is_progress
+    is_next = last.state == "retrying" and step.state not in (*WAITING, "retrying") and not step.is_progress
     return last.attempt + is_next
 
 
-def _entry(step: Step, attempt: int, run: Run, timestamp: str | None = None) -> Entry:
-    timestamp = timestamp or step.event["timestamp"]
-    entry = Entry(step.state, timestamp, instant(timestamp), attempt, run)
-    entry.add(step)
-    return entry
+def _entry(step: Step, attempt: int) -> Entry:
+    job = step.job
+    return Entry(
+        step.state,
+        step.timestamp,
+        attempt,
+        step.is_redelivered,
+        step.created,
+        to_instant(job["completedAt"]) if "completedAt" in job else None,
+        job.get("error"),
+        job.get("previousState"),
+    )
 
 
-def _is_new_run(last: Entry, step: Step) -> bool:
-    """Return whether `step`, of the same attempt, belongs to another execution than `last`."""
-    if last.state in ("active", "unknown"):
-        return step.state == "active" and step.is_redelivered and step.start_instant > last.run.start_instant
-    if last.state not in (*_ENDED, "retrying") or step.state in _WAITING:
+def _entry_with(entry: Entry, step: Step) -> Entry:
+    """Return `entry` with the fields of a further event that reports it."""
+    job = step.job
+    completed = entry.completed
+    if completed is None and "completedAt" in job:
+        completed = to_instant(job["completedAt"])
+    return entry._replace(
+        is_redelivered=entry.is_redelivered or step.is_redelivered,
+        created=entry.created if step.created is None else step.created,
+        completed=completed,
+        error=job.get("error", entry.error),
+        reported_previous=job.get("previousState"),
+    )
+
+
+def _run_with(run: Run, step: Step) -> Run:
+    """Return `run` with the fields of `step`."""
+    queued, ready, start, started, progress, reporter, worker = run
+    start = step.start if start is None else start
+    started = step.started if started is None else started
+    if step.state == "active":
+        start = step.at if start is None else start
+        started = step.timestamp if started is None else started
+        if "progress" in step.job:
+            progress, reporter = step.job["progress"], step.reporter
+    elif ready is not None and step.eta is not None and step.is_waiting:
+        ready = max(ready, step.eta)
+    return Run(queued, ready, start, started, progress, reporter, step.job.get("workerId", worker))
+
+
+def _new_run(history: History, step: Step) -> Run:
+    """Return the run that `step` begins. A wait goes on until a run is known to have started."""
+    entry, run = history.entry, history.run
+    if not step.is_waiting:
+        is_still_waiting = run.started is None and entry.state not in ENDED
+        return Run(None, run.ready if is_still_waiting else None, None, None, None, None, None)
+    if entry.state in WAITING:
+        return Run(None, run.ready, None, None, None, None, None)
+    return Run(step.timestamp, step.timestamp, None, None, None, None, None)
+
+
+def _preceded_by(history: History, step: Step) -> History:
+    """Return `history` with the dispatch that it lacks before its first state."""
+    at = history.first_at if step.created is None else min(step.created, history.first_at)
+    run = history.run
+    if history.runs == 1:
+        run = run._replace(queued=at, ready=at if step.eta is None else max(at, step.eta))
+    return history._replace(first_waits=True, first_at=at, previous=history.previous or step.state, run=run)
+
+
+def _is_new_run(history: History, step: Step) -> bool:
+    """Return whether `step`, of the same attempt, belongs to another execution than the last state."""
+    entry, run = history.entry, history.run
+    if step.start is None:
         return False
-    if last.is_redelivered and not step.is_redelivered and step.job.get("createdAt", "") == last.latest("createdAt"):
+    if entry.state in ("active", "unknown"):
+        return step.state == "active" and step.is_redelivered and (run.start is None or step.start > run.start)
+    if entry.state not in (*ENDED, "retrying") or step.is_waiting:
+        return False
+    if entry.is_redelivered and not step.is_redelivered and step.created is not None and step.created == entry.created:
         return False  # an event of the run before, from a worker whose clock is ahead
     # Where a clock is set back, a run may end before its start: the same start is the same run.
-    return step.start_instant > last.at and step.start_instant != last.run.start_instant
+    return step.start > entry.at and step.start != run.start
 
 
-def _is_same_state(last: Entry, step: Step, attempt: int) -> bool:
-    return step.state == last.state and attempt == last.attempt and not _is_new_run(last, step)
-
-
-def _may_follow(last: Entry, step: Step, attempt: int) -> bool:
+def _may_follow(history: History, step: Step, attempt: int) -> bool:
+    last = history.entry
     if attempt != last.attempt:
-        is_later_attempt = attempt > last.attempt or (step.state in _WAITING and step.is_redelivered)
+        is_later_attempt = attempt > last.attempt or (step.is_waiting and step.is_redelivered)
         # The next attempt is published before the one that asked for it is reported as retrying.
-        return is_later_attempt or (step.state == "retrying" and last.state in _WAITING)
-    if step.state in _WAITING:
-        is_allowed = step.is_redelivered or last.state in (*_WAITING, "retrying", "unknown")
-        return is_allowed or (last.state in _ENDED and _is_dispatch(step) and step.at > last.at)
-    if _is_new_run(last, step):
+        return is_later_attempt or (step.state == "retrying" and last.state in WAITING)
+    if step.is_waiting:
+        is_allowed = step.is_redelivered or last.state in (*WAITING, "retrying", "unknown")
+        return is_allowed or (last.state in ENDED and _is_dispatch(step) and step.at > last.at)
+    if _is_new_run(history, step):
         return True
     if step.state == "active" and last.state == "retrying":
         return not step.is_progress
-    if last.state in _ENDED:
-        return step.state in _ENDED or (step.state == "retrying" and last.state == "failed")
+    if last.state in ENDED:
+        return step.state in ENDED or (step.state == "retrying" and last.state == "failed")
     return True
 
 
 def _is_dispatch(step: Step) -> bool:
     """Return whether `step` reports the job's first message: before all runs, even if its producer's clock is ahead."""
-    if step.state not in _WAITING or step.is_redelivered or step.job.get("attempt", 1) > 1:
+    if not step.is_waiting or step.is_redelivered or step.job.get("attempt", 1) > 1:
         return False
-    return "createdAt" in step.job and instant(step.job["createdAt"]) == step.at
+    return step.created == step.at
 
 
-def _was_dispatched_before(first: Entry, step: Step) -> bool:
+def _was_dispatched_before(history: History, step: Step) -> bool:
     """Return whether `step` is the dispatch that the history lacks: its producer reported it after the worker's first
     event."""
-    if step.state not in _WAITING or first.state in _WAITING or "createdAt" not in step.job:
-        return False
-    return instant(step.job["createdAt"]) <= first.at
+    is_missing = step.is_waiting and not history.first_waits
+    return is_missing and step.created is not None and step.created <= history.first_at

@@ -44,19 +44,6 @@ class LabelKind(IntEnum):
     ERROR_CLASS = 4
 
 
-class Measure(IntEnum):
-    """The values that `rollup` counts. For those with a duration, `bucket` is its class; for the others it is 0."""
-
-    QUEUED = 1
-    STARTED = 2
-    """The bucket is of the time that the job waited."""
-    COMPLETED = 3
-    """The bucket is of the time that the job ran; so it is for the next three."""
-    FAILED = 4
-    RETRIED = 5
-    CANCELLED = 6
-
-
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 """Single values, such as `epoch`: a random text that a restored or new database changes, part of each stream id."""
 
@@ -227,7 +214,7 @@ rollup = Table(
     Column("start", BigInteger, primary_key=True),  # minutes since 1970
     Column("name", Integer, primary_key=True),
     Column("queue", Integer, primary_key=True),  # 0: unknown
-    Column("measure", SmallInteger, primary_key=True),
+    Column("measure", SmallInteger, primary_key=True),  # a `Measure`
     Column("bucket", SmallInteger, primary_key=True),
     Column("count", BigInteger, nullable=False),
     sqlite_with_rowid=False,

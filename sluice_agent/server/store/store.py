@@ -18,8 +18,8 @@ from threading import Lock
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.model import encode
-from sluice_agent.server.record.record import Record, record_of, sort_instant
-from sluice_agent.server.timestamps import instant
+from sluice_agent.server.record.record import Record, record_of
+from sluice_agent.server.record.step import step_of
 from sluice_agent.server.validation import ReceivedEvent
 
 _VERSION = 1  # of the schema, kept in the file's user_version
@@ -143,7 +143,8 @@ class Store:
 
 def stored_record(connection: sqlite3.Connection, connection_id: str, external_id: str) -> Record:
     """Return the record of a job that has events, derived from them."""
-    return record_of(body for (body,) in connection.execute(_EVENTS_OF_JOB, (connection_id, external_id)))
+    bodies = connection.execute(_EVENTS_OF_JOB, (connection_id, external_id))
+    return record_of(step_of(json.loads(body), body.encode()) for (body,) in bodies)
 
 
 def _event_row(event: ReceivedEvent) -> tuple[str | None, ...]:
@@ -170,10 +171,10 @@ def _row(record: Record) -> tuple[str | int, ...]:
         record["state"],
         record["workerId"] or "",
         record["error"] or "",
-        sort_instant(record),
-        instant(record["stateChangedAt"]),
-        instant(record["startedAt"]) if record["startedAt"] else "",
-        instant(record["completedAt"]) if record["completedAt"] else "",
+        record["createdAt"],
+        record["stateChangedAt"],
+        record["startedAt"] or "",
+        record["completedAt"] or "",
         -1 if record["durationMs"] is None else record["durationMs"],
         json.dumps({name: record[name] for name in SUMMARY}),
     )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 from typing import Any
 
 import pytest
 
-from sluice_agent.server.record.record import job_id, record_of
+from sluice_agent.server.record.ids import job_id
+from tests.support.records import record_of_events
 from tests.unit.server.events import CONNECTION, at, job_event
 
 
 def derived(*events: dict[str, Any]) -> dict[str, Any]:
-    return record_of(json.dumps(event) for event in events)
+    return record_of_events(events)
 
 
 def history(*events: dict[str, Any]) -> list[str]:
@@ -218,10 +218,37 @@ def test_progress_adds_no_history() -> None:
 
 
 def test_times_that_no_event_names_come_from_transitions() -> None:
-    """Durations would otherwise be missing for clients that send states only; the dispatch stays unknown."""
+    """Durations, and the place in lists, would otherwise be missing for clients that send states only."""
     record = derived(job_event("queued", 0), job_event("active", 1), job_event("completed", 3.5))
     assert (record["startedAt"], record["completedAt"], record["durationMs"]) == (at(1), at(3.5), 2500)
-    assert record["createdAt"] is None
+    assert record["createdAt"] == at(0)
+
+
+def test_the_first_known_moment_is_the_creation_of_a_job_whose_dispatch_is_unknown() -> None:
+    """Jobs of a vendor's SDK, which runs in the worker only, would otherwise have no time in lists."""
+    ended = job_event("completed", 3, startedAt=at(1), completedAt=at(3))
+    assert derived(ended)["createdAt"] == at(1)
+    assert derived(job_event("active", 2, startedAt=at(2)), ended)["createdAt"] == at(1)
+    assert derived(job_event("queued", 0.5, createdAt=at(0.25)), ended)["createdAt"] == at(0.25)
+    assert derived(job_event("queued", 5, createdAt=at(5)), ended)["createdAt"] == at(5)
+
+
+def test_timestamps_have_milliseconds() -> None:
+    """A client that sorts them as texts would otherwise have .5 after .123456."""
+    precise = {"timestamp": "2026-02-27T10:00:01.1239999Z"}
+    whole = {"timestamp": "2026-02-27T10:00:00Z"}
+    record = derived(job_event("queued", 0) | whole, job_event("active", 1, startedAt=precise["timestamp"]) | precise)
+    assert record["createdAt"] == at(0)
+    assert (record["startedAt"], record["stateChangedAt"]) == (at(1.123), at(1.123))
+    assert [entry["timestamp"] for entry in record["stateHistory"]] == [at(0), at(1.123)]
+
+
+def test_a_null_of_the_sdk_is_no_value() -> None:
+    """An ETA that the producer named would otherwise be removed by its worker, which sends null for none."""
+    scheduled = job_event("scheduled", 0, extensions={"eta": at(60), "expires": None})
+    record = derived(scheduled, job_event("active", 61, extensions={"eta": None, "priority": None}))
+    assert record["scheduledFor"] == at(60)
+    assert record["extensions"] == {"eta": at(60), "priority": None}
 
 
 def test_a_name_is_better_than_none() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sluice_agent.server.record.record import job_id
+from sluice_agent.server.record.ids import job_id
 from tests.unit.server.events import CONNECTION, at, ingest, job_event
 
 DOCUMENTED = [

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice_agent.server.record.history import Step, history_of
-from sluice_agent.server.record.record import record_of
+from sluice_agent.server.record.summary import walk
+from tests.support.records import record_of_events, steps_of
 from tests.unit.monitor.cluster import PID, START, WORKER, Cluster
 
 ONE, TWO, PRODUCER = (WORKER, PID), ("celery@two", 22), ("gen7@host", 7)
@@ -102,10 +100,9 @@ def played(life: str, skew: dict[tuple[str, int], float], pause: list[float]) ->
 def faults(cluster: Cluster, states: str) -> list[str]:
     """Return what a server shows of the job that differs from its life, in sentences."""
     task_events = cluster.jobs()
-    steps = [Step.of(json.dumps(event)) for event in task_events]
-    walk, aside = history_of(sorted(steps, key=lambda step: step.order))
-    problems = [f"{step.state} is no legal step" for step in aside]
-    seen, last = " ".join(entry.state for entry in walk), task_events[-1]["job"]["state"]
+    walked = walk(steps_of(task_events))
+    problems = [f"{step.state} is no legal step" for step in walked.excluded]
+    seen, last = " ".join(state for state, _ in walked.states), task_events[-1]["job"]["state"]
     problems += [f"the walk is {seen}"] * (seen != states)
     problems += [f"it ends as {last}"] * (not states.endswith(last))
     moments = [event["timestamp"] for event in task_events]
@@ -137,7 +134,7 @@ def test_a_producer_that_is_ahead(life: str) -> None:
     events, states = LIVES[life]
     cluster = played(events, {PRODUCER: 1.5, ONE: 0.0, TWO: 0.0}, [1.2, 0.0, 0.1, 0.0, 0.0, 0.1])
     assert faults(cluster, states) == []
-    record = record_of(json.dumps(event) for event in cluster.jobs())
+    record = record_of_events(cluster.jobs())
     assert record["durationMs"] in (100, 101)  # and it ran for as long as it did
 
 
@@ -155,7 +152,7 @@ def test_a_clock_that_is_set_back_while_a_job_runs() -> None:
     began = cluster.now
     cluster.task("succeeded", timestamp=began - 3_600, runtime=5.0, result="3")
     assert faults(cluster, "queued active completed") == []
-    record = record_of(json.dumps(event) for event in cluster.jobs())
+    record = record_of_events(cluster.jobs())
     assert record["durationMs"] == 5_000
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from sluice_agent.server.record.record import record_of
+from tests.support.records import record_of_events
 from tests.unit.monitor.cluster import PID, START, WORKER, Cluster, Event
 
 ORDERS = {
@@ -167,7 +165,7 @@ def test_a_reply_that_arrives_before_the_events_it_reflects(cluster: Cluster) ->
     cluster.tracker.take(started)
     cluster.run("succeeded", external_id="job-2")
     assert cluster.walk("job-2") == "retrying active completed"  # the number of earlier retries is unknown
-    assert record_of(map(json.dumps, cluster.jobs("job-2")))["attempt"] == 2
+    assert record_of_events(cluster.jobs("job-2"))["attempt"] == 2
 
 
 def events_of(order: str, pause: float) -> list[Event]:

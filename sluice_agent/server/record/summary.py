@@ -1,0 +1,316 @@
+"""The summary of a job: what lists show of its record, and what the next step needs in order to go on from there.
+
+Invariant: whatever the order in which a job's steps arrived, the summary that `advanced` has brought as far is equal to
+`summary_of` all of them, and `record_of` the same steps shows the same values: a list and a record never disagree.
+`advanced` takes a step only if that is certain without the others. Where it returns None, the caller reads the job's
+steps and calls `walk`.
+
+Of the progress that one run reports, the database keeps the first step and the last. A step that is left out for that
+must have changed nothing but the progress: whether that is so of the last step, `Summary.replaces` returns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sluice_agent.model import UNNAMED, Framework, JobState
+from sluice_agent.server.record.history import Entry, History, Placement, Run, begun_by, followed_by
+from sluice_agent.server.record.step import ENDED, Step
+from sluice_agent.server.timestamps import milliseconds_between
+
+_STATES = tuple(state.value for state in JobState)
+_CODES = {state: code for code, state in enumerate(_STATES)}
+_FRAMEWORKS = tuple(framework.value for framework in Framework)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_CLASS_NAME = re.compile(r"(\w+\.)*(?P<last>[^\W\d]\w*)", re.ASCII)
+_LONGEST_CLASS_NAME = 255
+
+
+class Facts(NamedTuple):
+    """Fields of the job as a whole, each from the last event that has it. Times are instants."""
+
+    name: str
+    queue: str | None
+    worker: str | None
+    framework: str
+    eta: int | None
+    root_id: str | None
+    group_id: str | None
+    dispatched: int | None
+    """The earliest of the creation times that events name."""
+    first_known: int
+    """The earliest time of any event, or of the start that it names."""
+
+
+class Summary(NamedTuple):
+    """A job's history and facts, up to the step with `order`. Properties that are times are in microseconds."""
+
+    history: History
+    facts: Facts
+    order: tuple[int, int, int]
+    is_replaceable: bool
+    """The last step reported progress, and changed nothing else."""
+
+    @property
+    def state(self) -> str:
+        """The present state."""
+        return self.history.entry.state
+
+    @property
+    def is_final(self) -> bool:
+        """True if the job has ended."""
+        return self.history.entry.state in ENDED
+
+    @property
+    def attempt(self) -> int:
+        """The attempt of the present state."""
+        return self.history.entry.attempt
+
+    @property
+    def error(self) -> str | None:
+        """The error of the present state."""
+        return self.history.entry.error
+
+    @property
+    def error_class(self) -> str | None:
+        """The class of the error, if its text begins with one."""
+        return _class_in(self.history.entry.error)
+
+    @property
+    def created_at(self) -> int:
+        """The creation, or the first known moment if no event names it."""
+        dispatched = self.facts.dispatched
+        return (self.facts.first_known if dispatched is None else dispatched) // 1_000
+
+    @property
+    def changed_at(self) -> int:
+        """The beginning of the present state."""
+        return self.history.entry.at // 1_000
+
+    @property
+    def started_at(self) -> int | None:
+        """The start of the last run."""
+        started = self.history.run.started
+        return None if started is None else started // 1_000
+
+    @property
+    def completed_at(self) -> int | None:
+        """The end of the last run."""
+        completed = self.history.completed
+        return None if completed is None else completed // 1_000
+
+    @property
+    def scheduled_for(self) -> int | None:
+        """The time before which the job may not start."""
+        return None if self.facts.eta is None else self.facts.eta // 1_000
+
+    @property
+    def duration_ms(self) -> int | None:
+        """The milliseconds that the last run took."""
+        started, completed = self.history.run.started, self.history.completed
+        return None if started is None or completed is None else milliseconds_between(started, completed)
+
+    @property
+    def reported_at(self) -> int:
+        """The instant of the last step."""
+        return self.order[0] // 1_000
+
+    def replaces(self, step: Step) -> bool:
+        """Return whether `step` may overwrite the last step: both report progress of the same run, and no more."""
+        return self.is_replaceable and step.is_progress and step.reporter == self.history.run.reporter
+
+    def to_bytes(self) -> bytes:
+        """Return the summary as `from_bytes` reads it. Times are relative to the last step's, and so short."""
+        (runs, first_waits, first_at, previous, entry, run), facts, (base, attempt, rank), is_replaceable = self
+        fields: list[Any] = [base, attempt, rank, runs, int(first_waits), base - first_at]
+        times = (
+            entry.created, entry.completed, run.queued, run.ready, run.start, run.started, facts.eta, facts.dispatched,
+        )  # fmt: skip
+        fields += [None if time is None else base - time for time in times]
+        fields += [
+            previous and _CODES[previous],
+            _CODES[entry.state],
+            base - entry.at,
+            entry.attempt,
+            int(entry.is_redelivered),
+            entry.error,
+            entry.reported_previous and _CODES[entry.reported_previous],
+            1 if run.worker == facts.worker else run.worker,
+            _FRAMEWORKS.index(facts.framework),
+            base - facts.first_known,
+            facts.name,
+            facts.queue,
+            facts.worker,
+            facts.root_id,
+            facts.group_id,
+        ]
+        if run.reporter is not None:
+            fields += [run.progress, run.reporter, int(is_replaceable)]
+        return _encode(fields).encode()
+
+    @classmethod
+    def from_bytes(cls, fold: bytes) -> Summary:
+        """Return the summary that `to_bytes` has returned."""
+        fields = json.loads(fold)
+        base, attempt, rank, runs, first_waits, first_at = fields[:6]
+        created, completed, queued, ready, start, started, eta, dispatched = [
+            None if time is None else base - time for time in fields[6:14]
+        ]
+        (
+            previous, state, at, entry_attempt, is_redelivered, error, reported_previous, run_worker, framework,
+            first_known, name, queue, worker, root_id, group_id, *reported,
+        ) = fields[14:]  # fmt: skip
+        progress, reporter, is_replaceable = reported or (None, None, 0)
+        entry = Entry(
+            _STATES[state],
+            base - at,
+            entry_attempt,
+            bool(is_redelivered),
+            created,
+            completed,
+            error,
+            None if reported_previous is None else _STATES[reported_previous],
+        )
+        reporter = None if reporter is None else tuple(reporter)
+        run = Run(queued, ready, start, started, progress, reporter, worker if run_worker == 1 else run_worker)
+        previous = None if previous is None else _STATES[previous]
+        history = History(runs, bool(first_waits), base - first_at, previous, entry, run)
+        known_from = base - first_known
+        facts = Facts(name, queue, worker, _FRAMEWORKS[framework], eta, root_id, group_id, dispatched, known_from)
+        return cls(history, facts, (base, attempt, rank), bool(is_replaceable))
+
+
+class Walk(NamedTuple):
+    """All steps of a job, taken in their order: its summary, its states, and the runs that are over."""
+
+    summary: Summary
+    states: list[tuple[str, int]]
+    """Each state, and the instant at which it began."""
+    past: list[History]
+    """The history at the end of each run but the last."""
+    excluded: list[Step]
+    steps: list[Step]
+    """All but repeated progress, in the order in which a later one replaces the fields of one before."""
+    last_state_steps: list[Step]
+    """Those of them that report the present state."""
+
+
+def summary_of(steps: Iterable[Step]) -> Summary:
+    """Return the summary of all `steps` of a job, in any order. There is at least one."""
+    return walk(steps).summary
+
+
+def advanced(summary: Summary | None, step: Step) -> Summary | None:
+    """Return the summary with one further step, or the one of a new job; None if the job must be walked through.
+
+    That is so for a step that is not the last in order, or does not follow from the last state; and for another name
+    or queue, if runs have been counted under the one before.
+    """
+    if summary is None:
+        return walk((step,)).summary
+    order = step.order[:3]
+    if order <= summary.order:
+        return None
+    placement, history = followed_by(summary.history, step)
+    if placement is Placement.PROGRESS:
+        return Summary(history, summary.facts, order, is_replaceable=True)
+    if placement is Placement.EXCLUDED or placement is Placement.FIRST:
+        return None
+    before = summary.facts
+    facts = _facts_with(before, step)
+    if history.runs > 1 and (facts.name != before.name or facts.queue != before.queue):
+        return None
+    return Summary(history, facts, order, is_replaceable=False)
+
+
+def walk(steps: Iterable[Step]) -> Walk:
+    """Walk through all `steps` of a job, given in any order. There is at least one."""
+    first, *others = sorted(steps, key=lambda step: step.order)
+    history, placement, last = begun_by(first), Placement.NEW_RUN, first
+    states = [(first.state, first.timestamp)]
+    past: list[History] = []
+    excluded: list[Step] = []
+    dispatch: list[Step] = []
+    included, last_state_steps = [first], [first]
+    for step in others:
+        before, last = history, step
+        placement, history = followed_by(before, step)
+        if placement is Placement.EXCLUDED:
+            excluded.append(step)
+        elif placement is Placement.FIRST:
+            dispatch.append(step)
+            states.insert(0, (step.state, history.first_at))
+        elif placement is not Placement.PROGRESS:
+            included.append(step)
+            if placement is not Placement.SAME:
+                states.append((step.state, step.timestamp))
+                last_state_steps = []
+                if placement is Placement.NEW_RUN:
+                    past.append(before)
+            last_state_steps.append(step)
+    all_steps = [*excluded, *dispatch, *included]
+    facts = _facts_of(all_steps[0])
+    for step in all_steps[1:]:
+        facts = _facts_with(facts, step)
+    summary = Summary(history, facts, last.order[:3], placement is Placement.PROGRESS)
+    return Walk(summary, states, past, excluded, all_steps, last_state_steps)
+
+
+def _facts_of(step: Step) -> Facts:
+    job, extensions = step.job, step.extensions
+    return Facts(
+        job["name"],
+        job.get("queue"),
+        job.get("workerId"),
+        step.event["framework"],
+        step.eta,
+        text_or_none(extensions.get("rootId")),
+        text_or_none(extensions.get("groupId")),
+        step.created,
+        _first_moment(step),
+    )
+
+
+def _facts_with(facts: Facts, step: Step) -> Facts:
+    """Return `facts` with those of a later step, where a name replaces none."""
+    job, extensions = step.job, step.extensions
+    name, queue, worker, _, eta, root_id, group_id, dispatched, first_known = facts
+    if extensions:
+        if extensions.get("eta") is not None:
+            eta = step.eta
+        root_id = text_or_none(extensions.get("rootId", root_id))
+        group_id = text_or_none(extensions.get("groupId", group_id))
+    if step.created is not None:
+        dispatched = step.created if dispatched is None else min(dispatched, step.created)
+    return Facts(
+        name if job["name"] == UNNAMED else job["name"],
+        job.get("queue", queue),
+        job.get("workerId", worker),
+        step.event["framework"],
+        eta,
+        root_id,
+        group_id,
+        dispatched,
+        min(first_known, _first_moment(step)),
+    )
+
+
+def _first_moment(step: Step) -> int:
+    return step.timestamp if step.started is None else min(step.timestamp, step.started)
+
+
+def _class_in(error: str | None) -> str | None:
+    """Return the text before the first colon, if it is a class's name: in dotted form, or with a capital letter."""
+    if not error:
+        return None
+    text = error.partition(":")[0]
+    match = _CLASS_NAME.fullmatch(text) if len(text) <= _LONGEST_CLASS_NAME else None
+    return text if match and ("." in text or text != text.lower()) else None
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return `value` if it is a text: extensions may have any type."""
+    return value if isinstance(value, str) else None
