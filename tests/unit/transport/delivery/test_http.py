@@ -157,15 +157,25 @@ def test_an_invalid_proxy_is_reported_as_a_failure(
 
 @pytest.mark.parametrize(("content", "word"), [(None, "No such file"), ("none", "certificate")])
 def test_certificates_that_cannot_be_loaded_are_named(
-    client: HttpClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, word: str
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, word: str
 ) -> None:
     """ "No such file or directory" alone would not lead anyone to a variable of the image."""
     file = tmp_path / "certificates.pem"
     if content is not None:
         file.write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    client = HttpClient(endpoint.url.replace("http:", "https:"), "sk_test")
     with pytest.raises(UnreachableError, match=f"SSL_CERT_FILE is '{file}'.*{word}"):
         client.post(SMALL, {})
+
+
+def test_without_tls_no_certificates_are_loaded(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A worker beside a server on the same host would need certificates, and stand still while it loads them."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    assert client.post(SMALL, {}).status == 200
+    client.close()
 
 
 def test_a_redirect_is_not_followed(endpoint: Endpoint, client: HttpClient) -> None:
