@@ -3,6 +3,7 @@
 # flaky-tests.txt and continue; if it fails again, exit with pytest's code.
 set -u
 
+unset PYTHONDONTWRITEBYTECODE # tests start hundreds of processes: each would compile the source again
 flaky="flaky-tests.txt"
 limit=10 # failed tests to repeat: if there are more, a slow machine is not the reason
 directory="$(mktemp -d)"

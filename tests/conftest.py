@@ -5,6 +5,7 @@ Groups and long tests run before the others, so that the processes end at the sa
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -14,7 +15,12 @@ from tests.support.endpoint import Endpoint
 from tests.support.examples import EXAMPLES
 from tests.support.failures import pytest_runtest_logreport
 
-__all__ = ["pytest_collection_modifyitems", "pytest_report_header", "pytest_runtest_logreport"]
+__all__ = [
+    "pytest_collection_finish",
+    "pytest_collection_modifyitems",
+    "pytest_report_header",
+    "pytest_runtest_logreport",
+]
 
 
 @pytest.fixture
@@ -38,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and (group := _group(item)):
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_rank)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what was imported from garbage collection: a full one would take 100 ms, and tests request many."""
+    gc.collect()
+    gc.freeze()
 
 
 def _rank(test: pytest.Item) -> tuple[int, str]:

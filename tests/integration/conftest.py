@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster, CeleryTestSetup, CeleryWorkerCluster
+from pytest_celery.plugin import *  # noqa: F403 - its fixtures, which pyproject.toml keeps out of other tests
 
 from tests.support.brokers import BROKERS, Broker
 from tests.support.fixtures import *  # noqa: F403 - a fixture is found by its name in this module

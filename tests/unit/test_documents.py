@@ -19,7 +19,7 @@ PACKAGE = ROOT / "sluice_agent"
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", *PAGES, *sorted((ROOT / "examples").rglob("*.md"))]
-SOURCES = [ROOT / "Makefile", ROOT / ".ci" / "run", *sorted(ROOT.glob("scripts/*")), *sorted(PACKAGE.rglob("*.py"))]
+SOURCES = [ROOT / "Makefile", ROOT / ".ci" / "run", *sorted(ROOT.glob("scripts/*.*")), *sorted(PACKAGE.rglob("*.py"))]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
