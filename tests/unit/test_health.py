@@ -24,6 +24,7 @@ from sluice_agent.monitor import MonitorState
 from sluice_agent.monitor.queues import QueueDepth
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.shippers import Shippers
+from sluice_agent.transport.journal.accounting import report_on
 from sluice_agent.transport.journal.directory import open_directory
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.endpoint import Endpoint
@@ -230,7 +231,8 @@ def test_a_shipper_answers_probes(settings: Settings, journal: JournalWriter, tm
     process = Process([sys.executable, "-m", "sluice_agent", "ship"], tmp_path / "ship.log", dict(os.environ))
     try:
         request = client_of(port)
-        wait_until(lambda: figures(request("/metrics")[1])["delivered_total", "sluice"] == 1, 20, "", process.tail)
+        wait_until(lambda: report_on(journal.directory, {"sluice": None})["delivered"] == 1, 20, "", process.tail)
+        assert figures(request("/metrics")[1])["delivered_total", "sluice"] == 1  # a check is kept for seconds
         assert request("/readyz") == (200, "ok\n")
         process.send(signal.SIGTERM)
         assert process.wait(10) == 0

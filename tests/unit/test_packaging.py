@@ -100,7 +100,9 @@ import sys
 import sluice_agent
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from tests.support.prompt_broker import PROMPT_BROKER
 app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
+app.conf.update(broker_transport=PROMPT_BROKER, broker_transport_options={"polling_interval": 0.01})
 def one():
     return 1
 add = app.task(one, name="shop.add")

@@ -25,6 +25,7 @@ import sluice_agent
 from sluice_agent import ConfigError, Event, Settings
 from sluice_agent.testing import captured_events
 from tests.support.process import ROOT
+from tests.support.prompt_broker import PROMPT_BROKER
 from tests.support.waiting import wait_until
 
 
@@ -34,6 +35,7 @@ def app() -> Iterator[Celery]:
     app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
     queue = str(uuid.uuid4())  # all brokers in memory of a process are one
     app.conf.update(task_default_queue=queue, task_publish_retry=False, worker_hijack_root_logger=False)
+    app.conf.update(broker_transport=PROMPT_BROKER, broker_transport_options={"polling_interval": 0.01})
 
     @app.task(name="shop.add", shared=False)
     def add(first: int, second: int) -> int:
@@ -88,7 +90,8 @@ def test_a_published_task(app: Celery) -> None:
 
 def test_a_task_that_no_broker_takes(app: Celery) -> None:
     """A test without a broker must see the same as production would send, and the same exception."""
-    app.conf.update(broker_url="redis://127.0.0.1:1", broker_transport_options={"socket_connect_timeout": 5})
+    once = {"socket_connect_timeout": 5, "max_retries": 1, "interval_start": 0}
+    app.conf.update(broker_url="redis://127.0.0.1:1", broker_transport=None, broker_transport_options=once)
     with captured_events() as events, pytest.raises(app.tasks["shop.add"].OperationalError):
         app.tasks["shop.add"].apply_async((1, 2), ignore_result=True)
     assert walk(events) == ["queued", "unknown"]
@@ -235,7 +238,7 @@ def test_everything_is_restored(app: Celery) -> None:
         app.tasks["shop.add"].delay(1, 2)
         assert len(instrumentation()["methods"]) > 15
     with captured_events() as events:
-        app.conf.update(broker_url="redis://127.0.0.1:1")
+        app.conf.update(broker_url="redis://127.0.0.1:1", broker_transport=None)
     with pytest.raises(RuntimeError, match="on purpose"), captured_events():
         raise RuntimeError("on purpose")
     assert instrumentation() == before

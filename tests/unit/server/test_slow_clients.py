@@ -118,10 +118,9 @@ def test_an_idle_connection_is_closed(start: Start) -> None:
 def test_the_deadline_is_each_requests_own(start: Start) -> None:
     """A client that keeps its connection, as the agent does, would otherwise be cut off in the middle of its work."""
     client = start(protocol=impatient_protocol(head=0.6, body=0.6))
-    deadline = time.monotonic() + 1.2
-    while time.monotonic() < deadline:
-        ingest(client, job_event("active", 0))
     for _ in range(6):
+        for _ in range(5):
+            ingest(client, job_event("active", 0))
         assert client.get("/health").status_code == 200
         time.sleep(0.2)  # less than a deadline; six of them are more
 

@@ -1,6 +1,6 @@
 """A program in which an exception strikes at every step that the agent takes: see `test_async_exceptions`.
 
-Its argument is the action: `progress`, `publish` or `run`. It prints the result of every step, as JSON.
+The actions are `progress`, `publish` and `run`. It prints the result of every step of each, as JSON.
 """
 
 from __future__ import annotations
@@ -128,4 +128,4 @@ def sweep(action: Callable[[int, str], str], kind: str) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     logging.disable()
     actions = {"progress": progress, "publish": publish, "run": run}
-    print(json.dumps({kind: sweep(actions[sys.argv[1]], kind) for kind in KINDS}))
+    print(json.dumps({name: {kind: sweep(action, kind) for kind in KINDS} for name, action in actions.items()}))

@@ -27,33 +27,33 @@ class TooLongError(Exception):
     """Exception of the host."""
 
 
-def struck(action: str) -> Steps:
-    """Return the results of an action that is struck at every step, by the kind of exception."""
-    command = [sys.executable, "-m", "tests.unit.signals.struck", action]
-    ended = subprocess.run(command, check=True, capture_output=True)
-    steps: Steps = json.loads(ended.stdout)
-    assert all(len(of_kind) > 10 for of_kind in steps.values())
-    return steps
+@pytest.fixture(scope="module")
+def struck() -> dict[str, Steps]:
+    """The results of each action that is struck at every step, by the kind of exception."""
+    ended = subprocess.run([sys.executable, "-m", "tests.unit.signals.struck"], check=True, capture_output=True)
+    actions: dict[str, Steps] = json.loads(ended.stdout)
+    assert all(len(of_kind) > 10 for steps in actions.values() for of_kind in steps.values())
+    return actions
 
 
-def test_a_limit_that_strikes_at_any_step_of_a_report_reaches_the_task() -> None:
+def test_a_limit_that_strikes_at_any_step_of_a_report_reaches_the_task(struck: dict[str, Steps]) -> None:
     """A task that limits itself, and reports its progress, would run on without a limit."""
-    for steps in struck("progress").values():
+    for steps in struck["progress"].values():
         assert {step["result"] for step in steps[:-1]} == {"raised"}
         assert {step["events"][-1] for step in steps} == {"completed"}
         assert not any(step["dropped"] for step in steps)
 
 
-def test_a_limit_that_strikes_at_any_step_of_a_publication_reaches_the_task() -> None:
+def test_a_limit_that_strikes_at_any_step_of_a_publication_reaches_the_task(struck: dict[str, Steps]) -> None:
     """A fan-out task, which does nothing but publish, would run on past its soft limit."""
-    for steps in struck("publish").values():
+    for steps in struck["publish"].values():
         assert {step["result"] for step in steps[:-1]} == {"raised"}
         assert not any(step["dropped"] for step in steps)
 
 
-def test_a_run_that_is_struck_at_any_step_has_an_end() -> None:
+def test_a_run_that_is_struck_at_any_step_has_an_end(struck: dict[str, Steps]) -> None:
     """A job whose end is not reported looks as if it still ran."""
-    for steps in struck("run").values():
+    for steps in struck["run"].values():
         open_ends = [step for step in steps if step["events"] and step["events"][-1] not in ("completed", "failed")]
         assert len(open_ends) <= 1, "at the one step before Celery calls us: in a worker it fails the job itself"
         assert not any(step["dropped"] for step in steps)

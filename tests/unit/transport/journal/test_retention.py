@@ -116,11 +116,11 @@ def test_a_directory_that_is_full_of_live_files_takes_no_more(directory: Path) -
         others.append(JournalWriter(directory, LIMIT))
         others[-1].append(event(0, filler=700))
     last = JournalWriter(directory, LIMIT)
-    for number in range(300):
+    for number in range(100):
         last._refusing_until = 0.0  # as if a second had passed
         last.append(event(number, filler=1_000))
     assert directory_bytes(directory) <= LIMIT
-    assert last.unwritten["journal_full"] == 300
+    assert last.unwritten["journal_full"] == 100
     for journal in (*others, last):
         journal.close()
 
