@@ -16,7 +16,7 @@ from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.routes.health import health_router
 from sluice_agent.server.routes.ingest import IngestPolicy, ingest_router
 from sluice_agent.server.routes.jobs import jobs_router
-from sluice_agent.server.store.store import Store
+from sluice_agent.server.store import Store
 
 BODY_LIMIT = 5_000_000
 """Bytes of a request's body, before and after decompression."""
@@ -40,7 +40,7 @@ def create_app(
     counts events in a UTC day of the clock `now`, over all connections. `body_limit` counts bytes.
     Raises `ConfigError` if the file can't be used.
     """
-    store = Store(database)
+    store = Store(database, now=now)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from sqlalchemy import Connection
+
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.queries.summaries import JOBS, summary_of_row
 
 _INTEGERS = range(-(2**63), 2**63)  # the range of an integer column in SQLite
 _CURSOR_DETAILS = {"cursor": "not a nextCursor of a list with this sortBy and sortOrder"}
@@ -57,7 +59,7 @@ class Page:
 
 
 def list_jobs(
-    reader: sqlite3.Connection,
+    reader: Connection,
     *,
     filters: dict[str, str | None],
     search: str | None,
@@ -78,19 +80,19 @@ def list_jobs(
         conditions.append("(" + " OR ".join(f"{c} LIKE ? ESCAPE '\\'" for c in ("name", "external_id", "error")) + ")")
         values += [f"%{escaped}%"] * 3
     where = " AND ".join(conditions) or "1"
-    (total,) = reader.execute(f"SELECT count(*) FROM jobs WHERE {where}", values).fetchone()  # noqa: S608 (no user input)
+    total = reader.exec_driver_sql(f"{JOBS} SELECT count(*) FROM jobs WHERE {where}", tuple(values)).scalar() or 0  # noqa: S608 (no user input)
     column = _COLUMNS[sort_by]
     if cursor is not None:
         where += f" AND ({column}, id) {'>' if sort_order is SortOrder.ASC else '<'} (?, ?)"
         values += _parse_cursor(cursor, sort_by, sort_order)
     order = sort_order.value
-    rows = reader.execute(
-        f"SELECT summary, {column}, id FROM jobs WHERE {where} ORDER BY {column} {order}, id {order} LIMIT ?",  # noqa: S608 (no user input)
+    rows = reader.exec_driver_sql(
+        f"{JOBS} SELECT jobs.*, {column}, id FROM jobs WHERE {where} ORDER BY {column} {order}, id {order} LIMIT ?",  # noqa: S608 (no user input)
         (*values, limit + 1),
-    ).fetchall()
+    ).all()
     has_next = len(rows) > limit
-    next_cursor = _make_cursor(sort_by, sort_order, *rows[limit - 1][1:]) if has_next else None
-    return Page([json.loads(summary) for summary, *_ in rows[:limit]], total, next_cursor)
+    next_cursor = _make_cursor(sort_by, sort_order, *rows[limit - 1][-2:]) if has_next else None
+    return Page([summary_of_row(row) for row in rows[:limit]], total, next_cursor)
 
 
 def _make_cursor(sort_by: SortBy, sort_order: SortOrder, value: str | int, job: str) -> str:
@@ -99,7 +101,7 @@ def _make_cursor(sort_by: SortBy, sort_order: SortOrder, value: str | int, job: 
 
 
 def _parse_cursor(cursor: str, sort_by: SortBy, sort_order: SortOrder) -> tuple[str | int, str]:
-    is_number = sort_by is SortBy.DURATION_MS
+    is_number = sort_by not in (SortBy.NAME, SortBy.QUEUE, SortBy.STATE)
     try:
         match json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))):
             case [by, order, (str() | int()) as value, str(job)] if (

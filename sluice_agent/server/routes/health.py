@@ -7,9 +7,9 @@ from importlib.metadata import version
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from sluice_agent.server.store.store import Store
+from sluice_agent.server.store import Store
 
-_COUNTS = "SELECT (SELECT coalesce(sum(events), 0) FROM usage), (SELECT count(*) FROM jobs)"
+_COUNTS = "SELECT (SELECT coalesce(sum(events), 0) FROM usage), (SELECT coalesce(sum(jobs), 0) FROM tally)"
 
 
 def health_router(store: Store) -> APIRouter:
@@ -20,7 +20,7 @@ def health_router(store: Store) -> APIRouter:
     @router.get("/health")
     def health() -> JSONResponse:
         with store.reading() as reader:
-            events, jobs = reader.execute(_COUNTS).fetchone()
+            events, jobs = reader.exec_driver_sql(_COUNTS).all()[0]
         return JSONResponse({"status": "ok", "version": release, "counts": {"events": events, "jobs": jobs}})
 
     return router

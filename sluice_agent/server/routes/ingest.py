@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -15,10 +15,12 @@ from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import decode_body, read_body
-from sluice_agent.server.store.store import Store
+from sluice_agent.server.store import BatchResult, IngestBatch, QueueFullError, Store, UnavailableError
 from sluice_agent.server.validation import parse_batch
 
 _log = logging.getLogger("sluice_agent.server")
+_RETRY_SOON = {"Retry-After": "1"}
+_RETRY_LATER = {"Retry-After": "10"}  # seconds: room on the disk takes its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,24 @@ def ingest_router(store: Store, policy: IngestPolicy) -> APIRouter:
         _require_json(request.headers.get("content-type", "application/json"))
         encoding = request.headers.get("content-encoding", "")
         body = await read_body(request, policy.body_limit)
-        return JSONResponse(await run_in_threadpool(_store_events, store, policy, body, encoding))
+        batch, faults = await run_in_threadpool(_parse, body, encoding, policy)
+        result = await _stored(store, batch)
+        usage = {"day": batch.day, "events": result.used, "limit": batch.limit}
+        counts = {"accepted": result.accepted, "rejected": faults, "skipped": result.skipped}
+        return JSONResponse({**counts, "truncated": result.truncated, "usage": usage})
 
     return router
+
+
+async def _stored(store: Store, batch: IngestBatch) -> BatchResult:
+    """Return the result of `batch` when it is written. No thread waits for it."""
+    try:
+        return await asyncio.wrap_future(store.submit(batch))
+    except QueueFullError:
+        raise RefusedError(503, "The server is busy: send the batch again.", headers=_RETRY_SOON) from None
+    except UnavailableError as error:
+        message = f"The server can't write now ({error}): send the batch again later."
+        raise RefusedError(503, message, headers=_RETRY_LATER) from None
 
 
 def _authorize(authorization: str, expected: str | None) -> None:
@@ -60,17 +77,12 @@ def _require_json(content_type: str) -> None:
         raise RefusedError(400, "Content-Type must be application/json.")
 
 
-def _store_events(store: Store, policy: IngestPolicy, body: bytes, encoding: str) -> dict[str, Any]:
-    batch = parse_batch(decode_body(body, encoding, policy.body_limit))
+def _parse(body: bytes, encoding: str, policy: IngestPolicy) -> tuple[IngestBatch, int]:
+    """Return the batch in `body`, and the number of events that were rejected."""
+    content = decode_body(body, encoding, policy.body_limit)
+    batch = parse_batch(content)
     if batch.faults:  # the response has no field for reasons
         total = len(batch.events) + len(batch.faults)
         _log.warning("%d of %d events rejected; %s", len(batch.faults), total, batch.faults[0])
     day = policy.now().date().isoformat()
-    result = store.add(batch.events, day, policy.daily_limit)
-    return {
-        "accepted": result.accepted,
-        "rejected": len(batch.faults),
-        "skipped": result.skipped,
-        "truncated": result.truncated,
-        "usage": {"day": day, "events": result.used, "limit": policy.daily_limit},
-    }
+    return IngestBatch(batch.events, day, policy.daily_limit, size=len(content)), len(batch.faults)

@@ -6,26 +6,31 @@ default, reading needs no key. On another address everyone who reaches it can re
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
+from sqlalchemy import Connection
 
 from sluice_agent.model import Framework, JobState
 from sluice_agent.server.access.principal import require_reader
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.queries.jobs import SortBy, SortOrder, list_jobs
-from sluice_agent.server.store.store import Store, stored_record
+from sluice_agent.server.queries.summaries import JOBS, summary_of_row
+from sluice_agent.server.record.record import record_of
+from sluice_agent.server.store import Store
+from sluice_agent.server.store.steps import decode_step
 
 _FIND = (
-    "SELECT connection_id, external_id FROM jobs WHERE id = ? OR external_id = ? ORDER BY id = ? DESC, changed_at DESC"
+    f"{JOBS} SELECT number, connection_id, external_id, name, id FROM jobs WHERE id = ? OR external_id = ?"  # noqa: S608 (no user input)
+    " ORDER BY id = ? DESC, changed_at DESC"
 )
 _RECENT = (
-    "SELECT summary FROM jobs WHERE connection_id = ? AND name = ? AND id != ? ORDER BY created_at DESC, id LIMIT 10"
+    f"{JOBS} SELECT * FROM jobs WHERE connection_id = ? AND name = ? AND number != ?"  # noqa: S608 (no user input)
+    " ORDER BY created_at DESC, id LIMIT 10"
 )
+_STEPS = "SELECT body, text FROM step JOIN label ON label.number = step.name WHERE job = ?"
 _EXECUTION = ("id", "externalId", "state", "createdAt", "startedAt", "completedAt", "durationMs", "error")
 
 
@@ -74,12 +79,13 @@ def jobs_router(store: Store) -> APIRouter:
     return router
 
 
-def _job_detail(reader: sqlite3.Connection, job: str) -> dict[str, Any]:
+def _job_detail(reader: Connection, job: str) -> dict[str, Any]:
     """Return the record of the job with Sluice's id `job`, or the framework's: users of Celery know no other."""
-    key = reader.execute(_FIND, (job.lower(), job, job.lower())).fetchone()
-    if key is None:
+    uuid = job.lower().replace("-", "")
+    found = reader.exec_driver_sql(_FIND, (uuid, job, uuid)).first()
+    if found is None:
         raise RefusedError(404, "Job not found.")
-    record = stored_record(reader, *key)
-    others = reader.execute(_RECENT, (record["connectionId"], record["name"], record["id"]))
-    summaries = (json.loads(summary) for (summary,) in others)
-    return {**record, "recentExecutions": [{name: other[name] for name in _EXECUTION} for other in summaries]}
+    steps = reader.exec_driver_sql(_STEPS, (found.number,))
+    record = record_of(decode_step(body, found.connection_id, found.external_id, name) for body, name in steps)
+    others = map(summary_of_row, reader.exec_driver_sql(_RECENT, (found.connection_id, found.name, found.number)))
+    return {**record, "recentExecutions": [{name: other[name] for name in _EXECUTION} for other in others]}

@@ -1,1 +1,8 @@
-"""The database: its schema and migrations, the one writer, and retention."""
+"""The database: its tables and migrations, the one writer, and what the writer decides. Routes see only the facade."""
+
+from sluice_agent.server.store.batch import BatchResult, CommittedFrames, IngestBatch
+from sluice_agent.server.store.driver import UnavailableError
+from sluice_agent.server.store.store import Store
+from sluice_agent.server.store.writer import QueueFullError
+
+__all__ = ["BatchResult", "CommittedFrames", "IngestBatch", "QueueFullError", "Store", "UnavailableError"]

@@ -8,3 +8,8 @@ JOB_STATES = tuple(JobState)
 WORKER_STATES = tuple(WorkerState)
 FRAMEWORKS = tuple(Framework)
 """A code is the index in its tuple."""
+
+JOB_STATE_CODES = {state.value: code for code, state in enumerate(JOB_STATES)}
+WORKER_STATE_CODES = {state.value: code for code, state in enumerate(WORKER_STATES)}
+FRAMEWORK_CODES = {framework.value: code for code, framework in enumerate(FRAMEWORKS)}
+"""The codes by the values on the wire."""

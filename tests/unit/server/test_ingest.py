@@ -177,7 +177,10 @@ def test_a_repeated_event_is_skipped(client: httpx.Client) -> None:
     }
     assert counts(ingest(client, event, event, worker)) == (2, 0, 1, 0)
     assert counts(ingest(client, event, other_connection, in_capitals, worker)) == (1, 0, 3, 0)
-    assert counts(ingest(client, job_event("active", 0), job_event("active", 0))) == (2, 0, 0, 0)
+    plain = job_event("active", 0)
+    assert counts(ingest(client, plain, dict(reversed(plain.items())), job_event("active", 1))) == (2, 0, 1, 0)
+    snapshot = _without(event, "job") | {"type": "queue_snapshot", "queue": {"name": "q", "depth": 1}}
+    assert counts(ingest(client, snapshot, snapshot)) == (1, 0, 1, 0)
 
 
 def test_the_daily_limit_truncates_and_ends_at_midnight(start: Start) -> None:
@@ -203,9 +206,9 @@ def _post(client: httpx.Client, body: bytes, encoding: str = "gzip") -> httpx.Re
 
 def test_gzip_is_accepted_and_announced(client: httpx.Client) -> None:
     """The agent would otherwise send ten times the bytes."""
-    body = json.dumps({"events": [job_event("active", 0)]}).encode()
-    members = gzip.compress(body[:20]) + gzip.compress(body[20:])
-    for content in (gzip.compress(body), members):
+    bodies = [json.dumps({"events": [job_event("active", second)]}).encode() for second in range(2)]
+    members = gzip.compress(bodies[1][:20]) + gzip.compress(bodies[1][20:])
+    for content in (gzip.compress(bodies[0]), members):
         response = _post(client, content)
         assert counts(response.json()) == (1, 0, 0, 0)
         assert response.headers["accept-encoding"] == "gzip"
@@ -233,9 +236,8 @@ def test_gzip_of_tiny_members_costs_no_more_than_its_size(client: httpx.Client, 
 @pytest.mark.parametrize("size", [100, 70_000])
 def test_gzip_of_many_members_is_accepted(client: httpx.Client, size: int) -> None:
     """Programs that compress in blocks, such as pigz and bgzip, would otherwise be refused."""
-    body = json.dumps(
-        {"events": [job_event("active", 0, error=random.Random(1).randbytes(4_000).hex())] * 100}
-    ).encode()
+    error = random.Random(1).randbytes(4_000).hex()
+    body = json.dumps({"events": [job_event("active", second / 10, error=error) for second in range(100)]}).encode()
     blocks = [body[start : start + size] for start in range(0, len(body), size)][-900:]
     blocks.insert(0, body[: len(body) - sum(map(len, blocks))])
     assert counts(_post(client, b"".join(map(gzip.compress, blocks))).json())[0] == 100
@@ -285,8 +287,8 @@ def test_a_fault_of_the_server_answers_in_the_same_form(start: Start, tmp_path: 
 
     client = start()
     with sqlite3.connect(tmp_path / "0.db") as connection:
-        connection.execute("DROP TABLE usage")
+        connection.execute("ALTER TABLE usage RENAME TO gone")
     refusal(client.post("/ingest", json={"events": [job_event("active", 0)]}), 500, "INTERNAL_ERROR")
     with sqlite3.connect(tmp_path / "0.db") as connection:
-        connection.execute("CREATE TABLE usage (day TEXT PRIMARY KEY, events INTEGER NOT NULL)")
+        connection.execute("ALTER TABLE gone RENAME TO usage")
     assert counts(ingest(client, job_event("active", 0))) == (1, 0, 0, 0)

@@ -213,7 +213,7 @@ def _forged(position: Any) -> str:
         ("cursor", "é"),
         ("cursor", _forged(["name", "desc", "x", "y"])),
         ("cursor", _forged(["createdAt", "asc", "x", "y"])),
-        ("cursor", _forged(["createdAt", "desc", 5, "y"])),
+        ("cursor", _forged(["createdAt", "desc", "x", "y"])),
         ("cursor", _forged({"a": 1})),
     ],
 )

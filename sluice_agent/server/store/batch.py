@@ -1,0 +1,163 @@
+"""One transaction: from the events of batches to rows. What changes is decided here and in the two files for jobs and
+for samples; a driver has only the SQL.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sluice_agent.server.record.frames import Frame
+from sluice_agent.server.store.driver import Driver, FrameRow
+from sluice_agent.server.store.job_events import JobEvents
+from sluice_agent.server.store.memory import Memory
+from sluice_agent.server.store.samples import Samples
+from sluice_agent.server.validation import ReceivedEvent
+
+FRAMES_KEPT = 10_000
+"""The latest frames of each connection: what a reader of the stream that comes back may have missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestBatch:
+    """The valid events of one request, and the day that they count for; `limit` is of events a day and connection.
+
+    `connection_id` is the key's connection, whose usage is returned; without it, that of the first event. `size` is
+    the number of bytes that the batch takes in memory.
+    """
+
+    events: Sequence[ReceivedEvent]
+    day: str
+    limit: int | None = None
+    connection_id: str | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The result of a batch, in events: accepted, already known, over the day's limit; and the day's usage after it.
+
+    If nothing was accepted and something was truncated, the limit had been used up before.
+    """
+
+    accepted: int
+    skipped: int
+    truncated: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedFrames:
+    """Frames of one connection, at the positions from `first` on."""
+
+    connection: int
+    connection_id: str
+    first: int
+    frames: Sequence[Frame]
+
+
+class Written(NamedTuple):
+    """What a transaction has written: a result for each batch, and the frames."""
+
+    results: list[BatchResult]
+    frames: list[CommittedFrames]
+
+
+class BatchWriter:
+    """Writes batches through `driver`, in transactions of the caller. After a rollback the caller calls `forget`."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.memory = Memory(driver)
+
+    def forget(self) -> None:
+        """Discard what is kept in memory: what was rolled back is not in the database."""
+        self.memory = Memory(self._driver)
+
+    def write(self, batches: Sequence[IngestBatch], now: int) -> Written:
+        """Write the new events of `batches`, in their order; `now` in microseconds since 1970."""
+        events = [event for batch in batches for event in batch.events]
+        ids = {event["connectionId"] for event in events}
+        ids.update(batch.connection_id for batch in batches if batch.connection_id is not None)
+        connections = self.memory.connections(ids, now)
+        jobs = JobEvents(self._driver, self.memory, connections)
+        jobs.load([event for event in events if "job" in event])
+        samples = Samples(self._driver, self.memory, connections)
+        samples.load([event for event in events if "job" not in event])
+        usage = _Usage(self._driver, [connections[connection_id] for connection_id in ids])
+        results = [_accept(batch, connections, jobs, samples, usage) for batch in batches]
+        usage.put()
+        frames: defaultdict[int, list[Frame]] = defaultdict(list)
+        for subject in (jobs, samples):
+            for connection, frame in subject.put():
+                frames[connection].append(frame)
+        committed = self._put_frames(frames, {connections[connection_id]: connection_id for connection_id in ids})
+        self.memory.keep(jobs.jobs)
+        return Written(results, committed)
+
+    def _put_frames(self, frames: dict[int, list[Frame]], ids: dict[int, str]) -> list[CommittedFrames]:
+        positions = self._driver.raise_positions({number: len(frames[number]) for number in sorted(frames)})
+        committed: list[CommittedFrames] = []
+        for number, last in positions.items():
+            first = last - len(frames[number]) + 1
+            committed.append(CommittedFrames(number, ids[number], first, frames[number]))
+            kept = frames[number][-FRAMES_KEPT:]
+            self._driver.drop_frames(number, last - FRAMES_KEPT)
+            self._driver.put_frames(
+                FrameRow(number, position, frame.event, frame.data)
+                for position, frame in enumerate(kept, last - len(kept) + 1)
+            )
+        return committed
+
+
+class _Usage:
+    """The events that each connection has sent in a day: before the transaction, and those that it adds."""
+
+    def __init__(self, driver: Driver, connections: Sequence[int]) -> None:
+        self._driver = driver
+        self._connections = connections
+        self._counts: dict[tuple[int, str], int] = {}
+        self._added: defaultdict[tuple[int, str], int] = defaultdict(int)
+
+    def read(self, day: str) -> None:
+        """Read the counts of `day`, once."""
+        if self._connections and (self._connections[0], day) not in self._counts:
+            stored = self._driver.usage(self._connections, day)
+            self._counts |= {(number, day): stored.get(number, 0) for number in self._connections}
+
+    def count(self, connection: int, day: str) -> int:
+        """Return the connection's events on `day`, with those that are added."""
+        return self._counts[connection, day] + self._added[connection, day]
+
+    def add(self, connection: int, day: str) -> None:
+        """Count one event."""
+        self._added[connection, day] += 1
+
+    def put(self) -> None:
+        """Write what was added."""
+        self._driver.add_usage([(*key, count) for key, count in sorted(self._added.items()) if count])
+
+
+def _accept(
+    batch: IngestBatch, connections: dict[str, int], jobs: JobEvents, samples: Samples, usage: _Usage
+) -> BatchResult:
+    """Add the new ones of the batch's events to `jobs` and `samples`, as long as the day has room."""
+    usage.read(batch.day)
+    accepted = skipped = truncated = 0
+    for event in batch.events:
+        connection = connections[event["connectionId"]]
+        subject: JobEvents | Samples = jobs if "job" in event else samples
+        addition = subject.find_new(connection, event)
+        if addition is None:
+            skipped += 1
+        elif batch.limit is not None and usage.count(connection, batch.day) >= batch.limit:
+            truncated += 1
+        else:
+            addition()
+            usage.add(connection, batch.day)
+            accepted += 1
+    first = batch.connection_id or (batch.events[0]["connectionId"] if batch.events else None)
+    used = usage.count(connections[first], batch.day) if first is not None else 0
+    return BatchResult(accepted, skipped, truncated, used)

@@ -1,0 +1,111 @@
+"""The database itself: from its address to an engine over tables of this version."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy.exc import DBAPIError
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.server.store.schema import meta
+
+LOCK_TIMEOUT = 10.0
+"""Seconds to wait for another program that writes to the same file."""
+
+_FIRST_VERSION = 1  # the user_version of files that were made before there were migrations
+_VERSION = 2  # of those that have gone through them
+_READERS = 8  # connections of the pool
+
+
+def open_database(database: Path) -> Engine:
+    """Return an engine over the SQLite file `database`, which is created if it is absent, readable by its owner only.
+
+    Tables of an older version are migrated. Raises `ConfigError` if the file can't be used.
+    """
+    try:
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database.touch(mode=0o600)
+        engine = _engine(database)
+        with engine.connect() as connection:
+            is_first_version = _prepare_file(connection.connection.driver_connection, database)
+        with engine.connect().execution_options(writing=True) as connection, connection.begin():
+            _migrate(connection, is_first_version)
+        if is_first_version:
+            _reclaim(engine)
+    except (OSError, DBAPIError, sqlite3.Error, CommandError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise ConfigError(f"{database} can't be used as a database ({reason}): choose another file") from error
+    return engine
+
+
+def epoch_of(engine: Engine) -> str:
+    """Return the random text that distinguishes this database from any other in the ids of streams."""
+    with engine.connect() as connection:
+        return str(connection.scalar(select(meta.c.value).where(meta.c.name == "epoch")))
+
+
+def connect_file(database: Path) -> sqlite3.Connection:
+    """Return a connection of the driver to the SQLite file `database`, without implicit transactions."""
+    connection = sqlite3.connect(
+        database, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _engine(database: Path) -> Engine:
+    engine = sqlalchemy.create_engine(
+        "sqlite://",
+        creator=lambda: connect_file(database),
+        poolclass=sqlalchemy.QueuePool,
+        pool_size=_READERS,
+        max_overflow=0,
+    )
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        is_writing = connection.get_execution_options().get("writing")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+    return engine
+
+
+def _prepare_file(connection: Any, database: Path) -> bool:
+    """Set what the file itself keeps, and return whether it is of the first version."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if version > _VERSION:
+        raise ConfigError(f"{database} was made by another version of sluice-agent: choose another file")
+    if tables and version != _FIRST_VERSION and "alembic_version" not in tables:
+        raise ConfigError(f"{database} was made by another program: choose another file")
+    if not tables:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible only before the first table
+    connection.execute("PRAGMA journal_mode = WAL")
+    return version == _FIRST_VERSION and "alembic_version" not in tables
+
+
+def _migrate(connection: Connection, is_first_version: bool) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    if is_first_version:
+        command.stamp(config, "0001")
+    command.upgrade(config, "head")
+    if connection.scalar(select(meta.c.value).where(meta.c.name == "epoch")) is None:
+        connection.execute(meta.insert().values(name="epoch", value=secrets.token_hex(4)))
+
+
+def _reclaim(engine: Engine) -> None:
+    """Give the space of the first version's tables back, and let later deletions do so bit by bit."""
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        driver.execute("VACUUM")

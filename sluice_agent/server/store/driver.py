@@ -1,0 +1,182 @@
+"""What `batch` and `retention` need of a database. A driver has the SQL of one dialect, and no decision.
+
+All methods are called in the writer's thread, inside a transaction, but `close`. Rows are tuples in the
+order of their table's columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from sluice_agent.server.store.steps import StoredStep
+
+
+class JobRow(NamedTuple):
+    """A row of `job`."""
+
+    number: int
+    uuid: bytes
+    connection: int
+    external_id: str
+    framework: int
+    name: int
+    queue: int | None
+    worker: int | None
+    error_class: int | None
+    state: int
+    attempt: int
+    created_at: int
+    changed_at: int
+    started_at: int | None
+    completed_at: int | None
+    scheduled_for: int | None
+    duration_ms: int | None
+    error: str | None
+    root_id: str | None
+    group_id: str | None
+    fold: bytes
+
+
+class WorkerRow(NamedTuple):
+    """A row of `worker`."""
+
+    connection: int
+    worker: int
+    at: int
+    first_seen: int
+    last_heartbeat: int | None
+    state: int
+    active_jobs: int | None
+    body: bytes
+
+
+class QueueRow(NamedTuple):
+    """A row of `queue`."""
+
+    connection: int
+    queue: int
+    at: int
+    first_seen: int
+    depth: int | None
+    consumers: int | None
+    framework: int
+
+
+class SeriesRow(NamedTuple):
+    """A row of `series`."""
+
+    connection: int
+    label: int
+    at: int
+    key: bytes
+    depth: int | None
+    consumers: int | None
+    load: float | None
+
+
+class FrameRow(NamedTuple):
+    """A row of `frame`."""
+
+    connection: int
+    position: int
+    event: str
+    data: str
+
+
+Label = tuple[int, str]
+"""The kind of a label, and its text."""
+
+
+RollupKey = tuple[int, int, int, int, int, int, int]
+"""Connection, minutes, start, name, queue, measure and bucket."""
+
+
+class UnavailableError(Exception):
+    """The database can't be written now: its disk is full, or another program locks it. Nothing was written."""
+
+
+class Driver(Protocol):
+    """One connection to the database, for writing."""
+
+    owns_database: bool
+    """True if no other process writes jobs: then `batch` may keep in memory what it has written."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+    def connections(self, ids: Sequence[str], now: int) -> dict[str, int]:
+        """Return the numbers of connections by their ids; those that are missing are made, at `now` microseconds."""
+
+    def labels(self, labels: Collection[Label]) -> dict[Label, int]:
+        """Return the numbers of labels; those that are missing are made."""
+
+    def texts(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return the texts of labels by their numbers."""
+
+    def usage(self, connections: Collection[int], day: str) -> dict[int, int]:
+        """Return the events that each connection has sent on `day`; a connection without any may be missing."""
+
+    def add_usage(self, rows: Iterable[tuple[int, str, int]]) -> None:
+        """Add to the counts of (connection, day)."""
+
+    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes]]:
+        """Return (number, uuid, fold) of the jobs that exist, locked against other writers until the commit."""
+
+    def new_jobs(self, count: int) -> Sequence[int]:
+        """Return numbers for `count` new jobs."""
+
+    def step_keys(self, jobs: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Return (job, key) of all steps of the jobs."""
+
+    def steps_of(self, jobs: Sequence[int]) -> list[StoredStep]:
+        """Return all steps of the jobs."""
+
+    def put_steps(self, steps: Iterable[StoredStep]) -> None:
+        """Add steps. One that exists is overwritten."""
+
+    def insert_jobs(self, rows: Sequence[JobRow]) -> None:
+        """Add the rows of new jobs."""
+
+    def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
+        """Overwrite the columns `changed` of jobs, by their numbers."""
+
+    def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
+        """Add to the numbers of jobs by (connection, state)."""
+
+    def add_rollups(self, counts: Mapping[RollupKey, int]) -> None:
+        """Add to counts of `rollup`."""
+
+    def add_worker_rollups(self, counts: Mapping[tuple[int, int, int], tuple[int, int]]) -> None:
+        """Add to the counts (completed, failed) of (connection, start, worker)."""
+
+    def raise_positions(self, counts: Mapping[int, int]) -> dict[int, int]:
+        """Add to the positions of connections, in the order of their numbers, and return them as they are then."""
+
+    def put_frames(self, rows: Iterable[FrameRow]) -> None:
+        """Add frames."""
+
+    def drop_frames(self, connection: int, up_to: int) -> None:
+        """Delete the frames of a connection up to a position."""
+
+    def known_series(self, keys: Sequence[tuple[int, int, int, bytes]]) -> set[tuple[int, int, int, bytes]]:
+        """Return those of the rows (connection, label, at, key) of `series` that exist."""
+
+    def put_series(self, rows: Iterable[SeriesRow]) -> None:
+        """Add rows of `series` that do not exist."""
+
+    def workers(self, keys: Sequence[tuple[int, int]]) -> list[WorkerRow]:
+        """Return the rows of the workers (connection, label) that exist."""
+
+    def put_workers(self, rows: Iterable[WorkerRow]) -> None:
+        """Add rows of workers, or overwrite them."""
+
+    def queues(self, keys: Sequence[tuple[int, int]]) -> list[QueueRow]:
+        """Return the rows of the queues (connection, label) that exist."""
+
+    def put_queues(self, rows: Iterable[QueueRow]) -> None:
+        """Add rows of queues, or overwrite them."""

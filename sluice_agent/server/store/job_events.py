@@ -1,0 +1,169 @@
+"""The events of jobs in one transaction: which are new, and what they change.
+
+A job's row is its summary, which each new step advances. Rollups, tallies and frames follow from what a summary was
+before and what it is afterwards, so that late events and corrections leave exact figures. A run keeps its first and its
+last progress only, however often it reports.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from sluice_agent.server.record.frames import Frame, job_frame
+from sluice_agent.server.record.measures import Counts, changes, counts_of
+from sluice_agent.server.record.step import Step, step_of
+from sluice_agent.server.record.summary import Summary, advanced, walk
+from sluice_agent.server.store.codes import JOB_STATE_CODES
+from sluice_agent.server.store.driver import Driver, JobRow
+from sluice_agent.server.store.job_rows import changed_columns, job_row, labels_of
+from sluice_agent.server.store.memory import Job, JobKey, Memory
+from sluice_agent.server.store.rollups import put_counts
+from sluice_agent.server.store.schema import LabelKind
+from sluice_agent.server.store.steps import StoredStep, decode_step, encode_body, key_of
+from sluice_agent.server.validation import ReceivedEvent
+
+
+class _Change(NamedTuple):
+    """A job, and its summary before the transaction and after it."""
+
+    job: Job
+    before: Summary | None
+    after: Summary
+
+
+class JobEvents:
+    """The jobs of a transaction. `connections` are the numbers of connections by their ids."""
+
+    def __init__(self, driver: Driver, memory: Memory, connections: dict[str, int]) -> None:
+        self._driver = driver
+        self._memory = memory
+        self._connections = connections
+        self._frames: list[tuple[int, Frame]] = []
+        self._counts: defaultdict[int, Counts] = defaultdict(Counter)
+        self.jobs: dict[JobKey, Job] = {}
+
+    def load(self, events: Sequence[ReceivedEvent]) -> None:
+        """Read the jobs of `events`; of those for which progress is reported, also the progress that is stored."""
+        self.jobs = self._memory.jobs(
+            (self._connections[event["connectionId"]], event["connectionId"], event["job"]["externalId"])
+            for event in events
+        )
+        reporting = (
+            self.jobs[self._connections[event["connectionId"]], event["job"]["externalId"]]
+            for event in events
+            if "progress" in event["job"]
+        )
+        unread = {job.number: job for job in reporting if job.progress is None}
+        for number, steps in self._stored_steps(unread).items():
+            progress = unread[number].progress = defaultdict(list)
+            for step in sorted(steps.values(), key=lambda step: step.order):
+                if step.is_progress:
+                    progress[step.reporter].append(step)
+
+    def find_new(self, connection: int, event: ReceivedEvent) -> Callable[[], None] | None:
+        """Return a function that adds `event`; None if it is known, or if it is progress between two known ones."""
+        job = self.jobs[connection, event["job"]["externalId"]]
+        key = key_of(event)
+        if key in job.keys:
+            return None
+        step = step_of(event, key)
+        if not step.is_progress:
+            return partial(job.add, key, step)
+        return partial(job.add_progress, step) if job.keeps_progress(step) else None
+
+    def put(self) -> list[tuple[int, Frame]]:
+        """Write all that the added steps change, and return the frames of that, each with its connection."""
+        done: list[_Change] = []
+        unordered: dict[int, Job] = {}
+        for job in self.jobs.values():
+            if job.arrived:
+                after = self._advance(job)
+                if after is None:
+                    unordered[job.number] = job
+                else:
+                    done.append(_Change(job, job.summary, after))
+        for number, stored in self._stored_steps(unordered).items():
+            job = unordered[number]
+            done.append(_Change(job, job.summary, self._walk(job, stored)))
+        self._put_rows(done)
+        self._put_tallies(done)
+        put_counts(self._driver, self._memory, self._counts)
+        for job, _, after in done:
+            job.summary = after
+        return self._frames
+
+    def _advance(self, job: Job) -> Summary | None:
+        """Return the job's summary after the steps that arrived; None if it must walk through all of its steps."""
+        frames: list[Frame] = []
+        counts: list[Counts] = []
+        summary = job.summary
+        steps = job.arrived if len(job.arrived) == 1 else sorted(job.arrived, key=lambda step: step.order)
+        for step in steps:
+            if step.order in job.displacing and (summary is None or not summary.replaces(step)):
+                return None
+            after = advanced(summary, step)
+            if after is None:
+                return None
+            counts.append(changes(summary, after))
+            if frame := job_frame(job.uuid, summary, after):
+                frames.append(frame)
+            summary = after
+        self._add(job, frames, counts)
+        return summary
+
+    def _walk(self, job: Job, stored: dict[bytes, Step]) -> Summary:
+        """Return the job's summary after a walk through the steps that are `stored` and those that are added."""
+        after = walk((stored | job.added).values())
+        counts = counts_of(after)
+        if stored:
+            counts.subtract(counts_of(walk(stored.values())))
+        frame = job_frame(job.uuid, job.summary, after.summary)
+        self._add(job, [frame] if frame else [], [counts])
+        return after.summary
+
+    def _add(self, job: Job, frames: Sequence[Frame], counts: Sequence[Counts]) -> None:
+        self._frames += ((job.connection, frame) for frame in frames)
+        for part in counts:
+            self._counts[job.connection].update(part)
+
+    def _put_rows(self, done: Sequence[_Change]) -> None:
+        names = ((LabelKind.NAME, step.job["name"]) for job, *_ in done for step in job.added.values())
+        labels = self._memory.labels({*names, *(label for change in done for label in labels_of(change.after))})
+        self._driver.put_steps(
+            [
+                StoredStep(job.number, key, labels[LabelKind.NAME, step.job["name"]], encode_body(step.event))
+                for job, *_ in done
+                for key, step in job.added.items()
+            ]
+        )
+        new: list[JobRow] = []
+        changed: defaultdict[frozenset[str], list[JobRow]] = defaultdict(list)
+        for job, before, after in done:
+            row = job_row(job, after, labels)
+            (new if before is None else changed[changed_columns(before, after)]).append(row)
+        self._driver.insert_jobs(new)
+        for columns, rows in changed.items():
+            self._driver.update_jobs(rows, columns)
+
+    def _put_tallies(self, done: Sequence[_Change]) -> None:
+        tallies: Counter[tuple[int, int]] = Counter()
+        for job, before, after in done:
+            tallies[job.connection, JOB_STATE_CODES[after.state]] += 1
+            if before is not None:
+                tallies[job.connection, JOB_STATE_CODES[before.state]] -= 1
+        self._driver.add_tallies({key: count for key, count in sorted(tallies.items()) if count})
+
+    def _stored_steps(self, jobs: dict[int, Job]) -> dict[int, dict[bytes, Step]]:
+        """Return the steps of each of `jobs` in the database, by their keys."""
+        if not jobs:
+            return {}
+        stored = self._driver.steps_of(sorted(jobs))
+        names = self._driver.texts(sorted({row.name for row in stored}))
+        steps: dict[int, dict[bytes, Step]] = {number: {} for number in jobs}
+        for row in stored:
+            job = jobs[row.job]
+            steps[row.job][row.key] = decode_step(row.body, job.connection_id, job.external_id, names[row.name])
+        return steps

@@ -1,0 +1,139 @@
+"""What the writer keeps in memory of what it has written: numbers of connections and labels, and jobs under way.
+
+All of it is in the database too. A transaction that is rolled back makes it void as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sluice_agent.server.record.ids import job_uuid
+from sluice_agent.server.record.step import Order, Reporter, Step
+from sluice_agent.server.record.summary import Summary
+from sluice_agent.server.store.driver import Driver, Label
+from sluice_agent.server.store.steps import progress_key
+
+_JOBS = 10_000  # jobs that are kept: an event of one that is under way mostly finds it here
+_LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
+
+
+@dataclass(slots=True)
+class Job:
+    """A job with the keys of its steps; `summary` is None for one that is not in the database yet.
+
+    `progress` has the first and the last report of each run, None if they have not been read. `added` are the steps
+    that the transaction writes, by key, and `arrived` those that it adds to the summary; `displacing` are the orders of
+    those that take the place of another.
+    """
+
+    connection: int
+    connection_id: str
+    external_id: str
+    uuid: bytes
+    number: int
+    summary: Summary | None = None
+    keys: set[bytes] = field(default_factory=set)
+    progress: dict[Reporter, list[Step]] | None = None
+    added: dict[bytes, Step] = field(default_factory=dict)
+    arrived: list[Step] = field(default_factory=list)
+    displacing: set[Order] = field(default_factory=set)
+
+    def add(self, key: bytes, step: Step) -> None:
+        """Add a step that is not progress."""
+        self.keys.add(key)
+        self.added[key] = step
+        self.arrived.append(step)
+
+    def keeps_progress(self, step: Step) -> bool:
+        """Return whether `step` is the first or the last progress of its run, as far as is known; not a copy of it."""
+        orders = [kept.order for kept in (self.progress or {}).get(step.reporter, ())]
+        return step.order not in orders and (len(orders) < 2 or not orders[0] < step.order < orders[1])
+
+    def add_progress(self, step: Step) -> None:
+        """Add the first or last progress of a run, in the place of the one that it was before."""
+        progress = self.progress = self.progress or {}
+        before = progress.get(step.reporter, [])
+        ordered = sorted([*before, step], key=lambda kept: kept.order)
+        kept = progress[step.reporter] = [ordered[0], *ordered[1:][-1:]]
+        for index, new in enumerate(kept):
+            if index >= len(before) or new is not before[index]:
+                self.added[progress_key(new, is_last=index == 1)] = new
+        self.arrived.append(step)
+        if len(ordered) > len(kept):
+            self.displacing.add(step.order)
+
+
+JobKey = tuple[int, str]
+"""A connection's number, and the job's external id."""
+
+
+class Memory:
+    """The writer's memory over `driver`."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._connections: dict[str, int] = {}
+        self._labels: dict[Label, int] = {}
+        self._jobs: dict[JobKey, Job] = {}  # in the order of their last event
+
+    def connections(self, ids: Collection[str], now: int) -> dict[str, int]:
+        """Return the numbers of all known connections; those of `ids` that are missing in the database are made."""
+        if missing := [connection_id for connection_id in ids if connection_id not in self._connections]:
+            self._connections |= self._driver.connections(missing, now)
+        return self._connections
+
+    def labels(self, labels: Iterable[Label]) -> dict[Label, int]:
+        """Return the numbers of all known labels; those of `labels` that are missing in the database are made."""
+        known = self._labels
+        if missing := {label for label in labels if label not in known}:
+            if len(known) > _LABELS:
+                known = self._labels = {}
+                missing = set(labels)
+            known |= self._driver.labels(sorted(missing))
+        return known
+
+    def jobs(self, keys: Iterable[tuple[int, str, str]]) -> dict[JobKey, Job]:
+        """Return the jobs (connection, its id, external id): from memory, from the database, or new ones."""
+        jobs: dict[JobKey, Job] = {}
+        missing: list[Job] = []
+        for connection, connection_id, external_id in keys:
+            key = connection, external_id
+            if key not in jobs:
+                job = self._jobs.pop(key, None)
+                if job is None:
+                    job = Job(connection, connection_id, external_id, job_uuid(connection_id, external_id), 0)
+                    missing.append(job)
+                jobs[key] = job
+        if missing:
+            self._load(missing)
+        return jobs
+
+    def keep(self, jobs: dict[JobKey, Job]) -> None:
+        """Keep `jobs`, which are written, for their next events, unless other processes write jobs too."""
+        if not self._driver.owns_database:
+            return
+        for key, job in jobs.items():
+            if job.summary is not None:
+                job.added, job.arrived, job.displacing = {}, [], set()
+                if job.summary.is_final:
+                    job.progress = None  # whole events: they are read again in the rare case that they are needed
+                self._jobs[key] = job
+        for key in list(self._jobs)[: max(0, len(self._jobs) - _JOBS)]:
+            del self._jobs[key]
+
+    def drop(self, uuids: Collection[bytes]) -> None:
+        """Discard jobs that were deleted from the database."""
+        self._jobs = {key: job for key, job in self._jobs.items() if job.uuid not in uuids}
+
+    def _load(self, missing: Sequence[Job]) -> None:
+        by_uuid = {job.uuid: job for job in missing}
+        by_number: dict[int, Job] = {}
+        for number, uuid, fold in self._driver.jobs(sorted(by_uuid)):
+            job = by_number[number] = by_uuid[uuid]
+            job.number, job.summary = number, Summary.from_bytes(fold)
+        for number, key in self._driver.step_keys(sorted(by_number)):
+            by_number[number].keys.add(key)
+        new = [job for job in missing if job.summary is None]
+        for job, number in zip(new, self._driver.new_jobs(len(new)), strict=True):
+            job.number, job.progress = number, {}

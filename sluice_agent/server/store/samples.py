@@ -1,0 +1,173 @@
+"""The events of workers and queues in one transaction: a point of a series each, and the latest row of the subject.
+
+The latest event decides, whatever the order of arrival; earlier ones fill in what it does not name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from sluice_agent.model import encode
+from sluice_agent.server.record.frames import WORKER_HEARTBEAT, WORKER_STATE_CHANGE, Frame, queue_frame, worker_frame
+from sluice_agent.server.record.ids import worker_id
+from sluice_agent.server.store.codes import FRAMEWORK_CODES, WORKER_STATE_CODES, WORKER_STATES
+from sluice_agent.server.store.driver import Driver, Label, QueueRow, SeriesRow, WorkerRow
+from sluice_agent.server.store.memory import Memory
+from sluice_agent.server.store.schema import LabelKind
+from sluice_agent.server.store.steps import key_of
+from sluice_agent.server.timestamps import to_instant
+from sluice_agent.server.validation import ReceivedEvent
+
+_HEARTBEAT = WORKER_STATE_CODES["heartbeat"]
+_OFFLINE = WORKER_STATE_CODES["offline"]
+_ONLINE = WORKER_STATE_CODES["online"]
+
+SeriesKey = tuple[int, int, int, bytes]
+"""The key of a point: connection, label, moment, and the event's key."""
+
+
+class _Sample(NamedTuple):
+    key: SeriesKey
+    event: ReceivedEvent
+
+
+class Samples:
+    """The events of workers and queues of a transaction. `connections` are the numbers of connections by their ids."""
+
+    def __init__(self, driver: Driver, memory: Memory, connections: dict[str, int]) -> None:
+        self._driver = driver
+        self._memory = memory
+        self._connections = connections
+        self._labels: dict[Label, int] = {}
+        self._known: set[SeriesKey] = set()
+        self._added: list[_Sample] = []
+
+    def load(self, events: Sequence[ReceivedEvent]) -> None:
+        """Read which of `events` are in the database."""
+        if events:
+            self._labels = self._memory.labels(map(_label_of, events))
+            keys = {self._key(self._connections[event["connectionId"]], event) for event in events}
+            self._known = self._driver.known_series(sorted(keys))
+
+    def find_new(self, connection: int, event: ReceivedEvent) -> Callable[[], None] | None:
+        """Return a function that adds `event`; None if it is known."""
+        key = self._key(connection, event)
+
+        def add() -> None:
+            self._known.add(key)
+            self._added.append(_Sample(key, event))
+
+        return None if key in self._known else add
+
+    def put(self) -> list[tuple[int, Frame]]:
+        """Write all that the added events change, and return the frames of that, each with its connection."""
+        if not self._added:
+            return []
+        self._driver.put_series([_series_row(sample) for sample in self._added])
+        workers = [sample for sample in self._added if "worker" in sample.event]
+        queues = [sample for sample in self._added if "queue" in sample.event]
+        return [*self._put_workers(workers), *self._put_queues(queues)]
+
+    def _put_workers(self, samples: Sequence[_Sample]) -> list[tuple[int, Frame]]:
+        frames: list[tuple[int, Frame]] = []
+        stored = self._driver.workers(sorted({sample.key[:2] for sample in samples}))
+        rows = {(row.connection, row.worker): row for row in stored}
+        for sample in samples:
+            connection, label, at, _ = sample.key
+            before = rows.get((connection, label))
+            row = rows[connection, label] = _worker_row(before, sample)
+            if row.at == at:
+                frames.append((connection, _worker_frame(before, row, sample.event)))
+        self._driver.put_workers(rows.values())
+        return frames
+
+    def _put_queues(self, samples: Sequence[_Sample]) -> list[tuple[int, Frame]]:
+        frames: list[tuple[int, Frame]] = []
+        stored = self._driver.queues(sorted({sample.key[:2] for sample in samples}))
+        rows = {(row.connection, row.queue): row for row in stored}
+        for sample in samples:
+            connection, label, at, _ = sample.key
+            row = rows[connection, label] = _queue_row(rows.get((connection, label)), sample)
+            if row.at == at:
+                queue = sample.event["queue"]
+                frames.append((connection, queue_frame(queue["name"], queue["depth"], queue.get("consumers"))))
+        self._driver.put_queues(rows.values())
+        return frames
+
+    def _key(self, connection: int, event: ReceivedEvent) -> SeriesKey:
+        return connection, self._labels[_label_of(event)], _moment(event), key_of(event)
+
+
+def _label_of(event: ReceivedEvent) -> Label:
+    if "worker" in event:
+        return LabelKind.WORKER, event["worker"]["externalId"]
+    return LabelKind.QUEUE, event["queue"]["name"]
+
+
+def _moment(event: ReceivedEvent) -> int:
+    return to_instant(event["timestamp"]) // 1000
+
+
+def _series_row(sample: _Sample) -> SeriesRow:
+    if "queue" in sample.event:
+        queue = sample.event["queue"]
+        return SeriesRow(*sample.key, queue["depth"], queue.get("consumers"), None)
+    worker = sample.event["worker"]
+    return SeriesRow(*sample.key, worker.get("activeJobs"), None, _load(worker.get("metadata") or {}))
+
+
+def _load(metadata: dict[str, Any]) -> float | None:
+    """Return the load of the last minute, if the metadata have it as Celery's heartbeats do."""
+    loads = metadata.get("loadavg")
+    first = loads[0] if isinstance(loads, list) and loads else None
+    return float(first) if isinstance(first, (int, float)) and abs(first) < 1e9 else None
+
+
+def _worker_row(before: WorkerRow | None, sample: _Sample) -> WorkerRow:
+    """Return the worker's row after `sample`. A heartbeat only shows that the worker is alive."""
+    connection, label, at, _ = sample.key
+    worker = sample.event["worker"]
+    state = WORKER_STATE_CODES[worker["state"]]
+    beat = None if state == _OFFLINE else at
+    if state == _HEARTBEAT:
+        state = _ONLINE if before is None or before.state == _OFFLINE else before.state
+    if before is None:
+        return WorkerRow(connection, label, at, at, beat, state, worker.get("activeJobs"), encode(worker))
+    known = json.loads(before.body)
+    is_latest = at >= before.at
+    merged = {**known, **worker} if is_latest else {**worker, **known}
+    return WorkerRow(
+        connection,
+        label,
+        max(at, before.at),
+        min(at, before.first_seen),
+        max((moment for moment in (beat, before.last_heartbeat) if moment is not None), default=None),
+        state if is_latest else before.state,
+        merged.get("activeJobs"),
+        encode(merged),
+    )
+
+
+def _worker_frame(before: WorkerRow | None, row: WorkerRow, event: ReceivedEvent) -> Frame:
+    """Return the frame of a worker: a change of state if it came online or went offline, a heartbeat otherwise."""
+    is_change = before is None or (before.state == _OFFLINE) != (row.state == _OFFLINE)
+    return worker_frame(
+        WORKER_STATE_CHANGE if is_change else WORKER_HEARTBEAT,
+        worker_id(event["connectionId"], event["worker"]["externalId"]),
+        event["worker"]["hostname"],
+        WORKER_STATES[row.state].value,
+        row.active_jobs,
+    )
+
+
+def _queue_row(before: QueueRow | None, sample: _Sample) -> QueueRow:
+    """Return the queue's row after `sample`."""
+    connection, label, at, _ = sample.key
+    queue, framework = sample.event["queue"], FRAMEWORK_CODES[sample.event["framework"]]
+    row = QueueRow(connection, label, at, at, queue["depth"], queue.get("consumers"), framework)
+    if before is None:
+        return row
+    first_seen = min(at, before.first_seen)
+    return row._replace(first_seen=first_seen) if at >= before.at else before._replace(first_seen=first_seen)

@@ -1,0 +1,202 @@
+"""The SQL of the writer on SQLite, on the driver itself: `sqlite3`.
+
+This process alone writes jobs to the file, which a lock beside the file ensures; small writes of other programs, such
+as a new key, go through the database's lock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import Any
+
+from sluice_agent.server.store.driver import (
+    FrameRow,
+    JobRow,
+    Label,
+    QueueRow,
+    RollupKey,
+    SeriesRow,
+    UnavailableError,
+    WorkerRow,
+)
+from sluice_agent.server.store.steps import StoredStep
+
+_CACHE = 32_768  # KiB of pages that the writer keeps in memory
+_CHECKPOINT = 4_000  # pages in the log after which it is moved into the file
+_LOG_LIMIT = 64_000_000  # bytes that the log keeps after that
+_MAX_VALUES = 500  # in one list of a statement
+_UNAVAILABLE = ("database or disk is full", "database is locked", "disk I/O error")  # SQLite's messages
+
+
+def _placeholders(row: int, count: int = 1) -> str:
+    return ", ".join([f"({', '.join('?' * row)})"] * count)
+
+
+_INSERT_JOB = f"INSERT INTO job VALUES {_placeholders(len(JobRow._fields))}"  # noqa: S608 (no user input)
+_ADD_USAGE = "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events"
+_ADD_TALLY = "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs"
+_ADD_ROLLUP = (
+    "INSERT INTO rollup VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
+)
+_ADD_WORKER_ROLLUP = (
+    "INSERT INTO worker_rollup VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+    " SET completed = completed + excluded.completed, failed = failed + excluded.failed"
+)
+_RAISE_POSITION = "UPDATE connection SET position = position + ? WHERE number = ? RETURNING position"
+
+
+class SqliteDriver:
+    """The writer's connection to a SQLite file."""
+
+    owns_database = True
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        for pragma in (
+            f"cache_size = -{_CACHE}",
+            f"wal_autocheckpoint = {_CHECKPOINT}",
+            f"journal_size_limit = {_LOG_LIMIT}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and str(error).startswith(_UNAVAILABLE):
+                raise UnavailableError(str(error)) from error
+            raise
+
+    def close(self) -> None:
+        """Close the connection. All commits are in the file."""
+        self._connection.close()
+
+    def connections(self, ids: Sequence[str], now: int) -> dict[str, int]:
+        """Return the numbers of connections by their ids; those that are missing are made, at `now` microseconds."""
+        self._connection.executemany(
+            "INSERT INTO connection (id, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING", ((id_, now) for id_ in ids)
+        )
+        return dict(self._select("SELECT id, number FROM connection WHERE id IN", [(id_,) for id_ in ids]))
+
+    def labels(self, labels: Collection[Label]) -> dict[Label, int]:
+        """Return the numbers of labels; those that are missing are made."""
+        self._connection.executemany("INSERT INTO label (kind, text) VALUES (?, ?) ON CONFLICT DO NOTHING", labels)
+        rows = self._select("SELECT kind, text, number FROM label WHERE (kind, text) IN", list(labels))
+        return {(kind, text): number for kind, text, number in rows}
+
+    def texts(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return the texts of labels by their numbers."""
+        return dict(self._select("SELECT number, text FROM label WHERE number IN", [(number,) for number in numbers]))
+
+    def usage(self, connections: Collection[int], day: str) -> dict[int, int]:
+        """Return the events that each connection has sent on `day`; a connection without any may be missing."""
+        keys = [(connection, day) for connection in connections]
+        return dict(self._select("SELECT connection, events FROM usage WHERE (connection, day) IN", keys))
+
+    def add_usage(self, rows: Iterable[tuple[int, str, int]]) -> None:
+        """Add to the counts of (connection, day)."""
+        self._connection.executemany(_ADD_USAGE, rows)
+
+    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes]]:
+        """Return (number, uuid, fold) of the jobs that exist."""
+        return list(self._select("SELECT number, uuid, fold FROM job WHERE uuid IN", [(uuid,) for uuid in uuids]))
+
+    def new_jobs(self, count: int) -> Sequence[int]:
+        """Return numbers for `count` new jobs."""
+        (last,) = self._connection.execute("SELECT coalesce(max(number), 0) FROM job").fetchone()
+        return range(last + 1, last + 1 + count)
+
+    def step_keys(self, jobs: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Return (job, key) of all steps of the jobs."""
+        return list(self._select("SELECT job, key FROM step WHERE job IN", [(job,) for job in jobs]))
+
+    def steps_of(self, jobs: Sequence[int]) -> list[StoredStep]:
+        """Return all steps of the jobs."""
+        rows = self._select("SELECT job, key, name, body FROM step WHERE job IN", [(job,) for job in jobs])
+        return [StoredStep(*row) for row in rows]
+
+    def put_steps(self, steps: Iterable[StoredStep]) -> None:
+        """Add steps. One that exists is overwritten."""
+        self._connection.executemany("INSERT OR REPLACE INTO step VALUES (?, ?, ?, ?)", steps)
+
+    def insert_jobs(self, rows: Sequence[JobRow]) -> None:
+        """Add the rows of new jobs."""
+        self._connection.executemany(_INSERT_JOB, rows)
+
+    def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
+        """Overwrite the columns `changed` of jobs, by their numbers."""
+        columns = [index for index, name in enumerate(JobRow._fields) if name in changed]
+        assignments = ", ".join(f"{JobRow._fields[index]} = ?" for index in columns)
+        values_of = itemgetter(*columns, JobRow._fields.index("number"))
+        statement = f"UPDATE job SET {assignments} WHERE number = ?"  # noqa: S608 (no user input)
+        self._connection.executemany(statement, map(values_of, rows))
+
+    def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
+        """Add to the numbers of jobs by (connection, state)."""
+        self._connection.executemany(_ADD_TALLY, ((*key, count) for key, count in counts.items()))
+
+    def add_rollups(self, counts: Mapping[RollupKey, int]) -> None:
+        """Add to counts of `rollup`."""
+        self._connection.executemany(_ADD_ROLLUP, [(*key, count) for key, count in counts.items()])
+
+    def add_worker_rollups(self, counts: Mapping[tuple[int, int, int], tuple[int, int]]) -> None:
+        """Add to the counts (completed, failed) of (connection, start, worker)."""
+        self._connection.executemany(_ADD_WORKER_ROLLUP, [(*key, *pair) for key, pair in counts.items()])
+
+    def raise_positions(self, counts: Mapping[int, int]) -> dict[int, int]:
+        """Add to the positions of connections, and return them as they are then."""
+        return {
+            connection: self._connection.execute(_RAISE_POSITION, (count, connection)).fetchall()[0][0]
+            for connection, count in sorted(counts.items())
+        }
+
+    def put_frames(self, rows: Iterable[FrameRow]) -> None:
+        """Add frames."""
+        self._connection.executemany("INSERT INTO frame VALUES (?, ?, ?, ?)", rows)
+
+    def drop_frames(self, connection: int, up_to: int) -> None:
+        """Delete the frames of a connection up to a position."""
+        self._connection.execute("DELETE FROM frame WHERE connection = ? AND position <= ?", (connection, up_to))
+
+    def known_series(self, keys: Sequence[tuple[int, int, int, bytes]]) -> set[tuple[int, int, int, bytes]]:
+        """Return those of the rows (connection, label, at, key) of `series` that exist."""
+        query = "SELECT connection, label, at, key FROM series WHERE (connection, label, at, key) IN"
+        return set(self._select(query, keys))
+
+    def put_series(self, rows: Iterable[SeriesRow]) -> None:
+        """Add rows of `series` that do not exist."""
+        self._connection.executemany("INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def workers(self, keys: Sequence[tuple[int, int]]) -> list[WorkerRow]:
+        """Return the rows of the workers (connection, label) that exist."""
+        return [WorkerRow(*row) for row in self._select("SELECT * FROM worker WHERE (connection, worker) IN", keys)]
+
+    def put_workers(self, rows: Iterable[WorkerRow]) -> None:
+        """Add rows of workers, or overwrite them."""
+        self._connection.executemany("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def queues(self, keys: Sequence[tuple[int, int]]) -> list[QueueRow]:
+        """Return the rows of the queues (connection, label) that exist."""
+        return [QueueRow(*row) for row in self._select("SELECT * FROM queue WHERE (connection, queue) IN", keys)]
+
+    def put_queues(self, rows: Iterable[QueueRow]) -> None:
+        """Add rows of queues, or overwrite them."""
+        self._connection.executemany("INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _select(self, query: str, keys: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Return the rows of `query`, which ends before its list of values, for all `keys`, a part at a time."""
+        width = len(keys[0]) if keys else 1
+        for start in range(0, len(keys), _MAX_VALUES):
+            part = keys[start : start + _MAX_VALUES]
+            row = _placeholders(width, len(part))
+            values = f"(VALUES {row})" if width > 1 else f"({', '.join('?' * len(part))})"
+            yield from self._connection.execute(f"{query} {values}", [value for key in part for value in key])

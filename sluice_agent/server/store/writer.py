@@ -1,0 +1,106 @@
+"""The one thread that writes: it takes all batches that wait, and writes them in one transaction.
+
+A client's request waits for its future and holds no thread. The queue is bounded: a client that finds it full tries
+again later."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Condition, Thread
+from typing import NamedTuple
+
+from sluice_agent.server.store.batch import BatchResult, IngestBatch
+from sluice_agent.server.store.driver import UnavailableError
+
+
+class QueueFullError(Exception):
+    """More batches wait than the server can hold. Sending again in a second is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """What may wait: batches, and their bytes. And what one transaction takes: events."""
+
+    batches: int = 64
+    size: int = 32_000_000
+    group: int = 5_000
+
+
+class _Waiting(NamedTuple):
+    batch: IngestBatch
+    future: Future[BatchResult]
+
+
+class Writer:
+    """The thread that passes batches to `write`, which returns a result for each."""
+
+    def __init__(self, write: Callable[[Sequence[IngestBatch]], list[BatchResult]], limits: QueueLimits) -> None:
+        self._write = write
+        self._limits = limits
+        self._condition = Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._size = 0
+        self._is_closing = False
+        self._thread = Thread(target=self._run, name="store writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, batch: IngestBatch) -> Future[BatchResult]:
+        """Put `batch` into the queue. Raises `QueueFullError` if there is no room, or if the writer is closing."""
+        waiting = _Waiting(batch, Future())
+        with self._condition:
+            is_full = len(self._waiting) >= self._limits.batches or self._size + batch.size > self._limits.size
+            if self._is_closing or (is_full and self._waiting):
+                raise QueueFullError
+            self._waiting.append(waiting)
+            self._size += batch.size
+            self._condition.notify()
+        return waiting.future
+
+    def close(self) -> None:
+        """Write all that waits, and end the thread."""
+        with self._condition:
+            self._is_closing = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                if not self._waiting and not self._is_closing:
+                    self._condition.wait()
+                if not self._waiting and self._is_closing:
+                    return
+                group = self._take()
+            if group:
+                self._write_group(group)
+
+    def _take(self) -> list[_Waiting]:
+        """Return the batches of one transaction: the first, and as many of the next as it has room for."""
+        group: list[_Waiting] = []
+        events = 0
+        while self._waiting and (not group or events + len(self._waiting[0].batch.events) <= self._limits.group):
+            waiting = self._waiting.popleft()
+            self._size -= waiting.batch.size
+            if waiting.future.set_running_or_notify_cancel():
+                events += len(waiting.batch.events)
+                group.append(waiting)
+        return group
+
+    def _write_group(self, group: Sequence[_Waiting]) -> None:
+        """Write `group`. If that fails for another reason than the database, each batch is written alone: the content
+        of one must not fail the others."""
+        try:
+            results = self._write([waiting.batch for waiting in group])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client that waits gets it
+            if len(group) > 1 and not isinstance(error, UnavailableError):
+                for waiting in group:
+                    self._write_group([waiting])
+                return
+            for waiting in group:
+                waiting.future.set_exception(error)
+        else:
+            for waiting, result in zip(group, results, strict=True):
+                waiting.future.set_result(result)
