@@ -11,6 +11,7 @@ from sluice_agent.commands.common import UserError
 from sluice_agent.commands.dead import dead
 from sluice_agent.commands.doctor import doctor
 from sluice_agent.commands.job import job
+from sluice_agent.commands.key import key
 from sluice_agent.commands.monitor import monitor
 from sluice_agent.commands.serve import serve
 from sluice_agent.commands.ship import ship
@@ -35,5 +36,5 @@ def main() -> None:
     """
 
 
-for command in (serve, monitor, ship, status, doctor, dead, job):
+for command in (serve, monitor, ship, status, doctor, dead, job, key):
     main.add_command(command)

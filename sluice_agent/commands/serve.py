@@ -7,29 +7,46 @@ from pathlib import Path
 import click
 
 from sluice_agent.commands.common import UserError
-from sluice_agent.settings import Settings
+from sluice_agent.commands.server_database import database_option, server_database
 from sluice_agent.transport.delivery.destinations import SLUICE
-from sluice_agent.transport.journal.directory import open_directory
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8787, show_default=True, type=click.IntRange(0, 65_535), help="0: any free port.")
+@database_option
+@click.option("--connection", help="A name, or a UUID: only keys of connections may then send events. Made if absent.")
 @click.option(
-    "--database",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The SQLite file. [default: server/sluice.db in the state directory]",
+    "--api-key",
+    envvar=SLUICE.key_variable,
+    help="An ingest key of the connection; without --connection, the only key that is accepted on loopback.",
 )
-@click.option("--api-key", envvar=SLUICE.key_variable, help="The only key that is accepted. [default: any sk_… key]")
-def serve(host: str, port: int, database: Path | None, api_key: str | None) -> None:
+@click.option("--allow-host", multiple=True, help="A further name of this server. Repeatable.")
+@click.option("--daily-limit", type=click.IntRange(1), help="Events of a connection in a UTC day. [default: no limit]")
+def serve(
+    host: str,
+    port: int,
+    database: Path | None,
+    connection: str | None,
+    api_key: str | None,
+    allow_host: tuple[str, ...],
+    daily_limit: int | None,
+) -> None:
     """Run a local Sluice: the ingest endpoint and the jobs API, with no account.
 
-    Set SLUICE_API_URL to the address that it prints, and SLUICE_API_KEY to any key that begins with sk_.
+    Set SLUICE_API_URL to the address that it prints. On loopback any SLUICE_API_KEY that begins with sk_ is accepted;
+    with --connection, and wherever others can reach the server, only keys that were made (sluice-agent key).
     """
     try:
         from sluice_agent import server  # noqa: PLC0415 - an extra: the other commands work without it
     except ImportError as error:
         raise UserError(f"serve needs its extra: pip install 'sluice-agent[server]' ({error})") from None
-    if database is None:
-        database = open_directory(Settings().state_dir, "server") / "sluice.db"
-    server.serve(host=host, port=port, database=database, api_key=api_key)
+    server.serve(
+        host=host,
+        port=port,
+        database=server_database(database),
+        allowed_hosts=allow_host,
+        connection=connection,
+        api_key=api_key,
+        daily_limit=daily_limit,
+    )

@@ -10,12 +10,15 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from sluice_agent.server.access.principal import LOOPBACK
+from sluice_agent.server.access.host_check import HostCheck
+from sluice_agent.server.access.setup import LOOPBACK_ONLY, AccessOptions, open_access
 from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.middleware import ServerMiddleware
+from sluice_agent.server.request_body import BodyLimit
 from sluice_agent.server.routes.health import health_router
 from sluice_agent.server.routes.ingest import IngestPolicy, ingest_router
 from sluice_agent.server.routes.jobs import jobs_router
+from sluice_agent.server.routes.login import login_router
 from sluice_agent.server.store import Store
 
 BODY_LIMIT = 5_000_000
@@ -29,18 +32,18 @@ def _utc_now() -> datetime:
 def create_app(
     database: Path,
     *,
-    api_key: str | None = None,
+    options: AccessOptions = LOOPBACK_ONLY,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
     now: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
     """Return the API under ``/api`` over the SQLite file `database`, which is created if it is absent.
 
-    `api_key` is the only key that ingest accepts; without one it accepts any that begins with ``sk_``. `daily_limit`
-    counts events in a UTC day of the clock `now`, over all connections. `body_limit` counts bytes.
-    Raises `ConfigError` if the file can't be used.
+    `options` are those of access. `daily_limit` counts events of a connection in a UTC day of the clock `now`.
+    `body_limit` counts bytes. Raises `ConfigError` if the file can't be used or the options contradict each other.
     """
     store = Store(database, now=now)
+    access = open_access(store.engine, options, now)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -48,13 +51,17 @@ def create_app(
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
     app = FastAPI(title="sluice-agent serve", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.identify = lambda _: LOOPBACK
-    app.add_middleware(ServerMiddleware)
+    app.state.access = access
+    app.state.identify = access.gate.identify
+    app.add_middleware(BodyLimit, limit=body_limit)
+    app.add_middleware(HostCheck, exposure=access.exposure)
+    app.add_middleware(ServerMiddleware)  # the outermost: its headers are on every response
     register_error_handlers(app)
     for router in (
-        ingest_router(store, IngestPolicy(api_key, body_limit, daily_limit, now)),
+        ingest_router(store, access.gate, IngestPolicy(body_limit, daily_limit, now)),
         jobs_router(store),
         health_router(store),
     ):
         app.include_router(router, prefix="/api")
+    app.include_router(login_router(access.sessions))
     return app

@@ -9,12 +9,13 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice_agent.server.errors import internal_error_response, shutdown_response
+from sluice_agent.server.security_headers import SECURITY_HEADERS
 
 _log = logging.getLogger("sluice_agent.server")
 
 
 class ServerMiddleware:
-    """Announce that requests may be compressed, and turn an unexpected exception into a logged 500.
+    """Add the common headers, answer HEAD where GET is, and turn an unexpected exception into a logged 500.
 
     Left to the framework, such an exception would also close the connection under the client's next request. A request
     that is cancelled because the server shuts down is answered with 503.
@@ -28,22 +29,30 @@ class ServerMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        has_started = False
+        is_head = scope["method"] == "HEAD"
+        has_started = has_ended = False
 
-        async def send_announcing_gzip(message: Message) -> None:
-            nonlocal has_started
+        async def send_common(message: Message) -> None:
+            nonlocal has_started, has_ended
             has_started = True
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["Accept-Encoding"] = "gzip"
+                headers = MutableHeaders(scope=message)
+                headers["Accept-Encoding"] = "gzip"
+                headers.update(SECURITY_HEADERS)
+            elif is_head:
+                if has_ended:
+                    return
+                has_ended = True
+                message = {"type": "http.response.body"}  # ends an endless response too
             await send(message)
 
         try:
-            await self._app(scope, receive, send_announcing_gzip)
+            await self._app({**scope, "method": "GET"} if is_head else scope, receive, send_common)
         except asyncio.CancelledError:
             if not has_started:
-                await shutdown_response()(scope, receive, send_announcing_gzip)
+                await shutdown_response()(scope, receive, send_common)
         except Exception as error:
             if has_started:
                 raise
             _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
-            await internal_error_response()(scope, receive, send_announcing_gzip)
+            await internal_error_response()(scope, receive, send_common)

@@ -10,6 +10,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sluice_agent.server.errors import error_response
+from sluice_agent.server.security_headers import SECURITY_HEADERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ class Protocol(H11Protocol):
         is_partial = self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]
         if is_partial and self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             response = error_response(status, message)
-            headers = [*response.raw_headers, (b"connection", b"close")]
+            response.headers.update({**SECURITY_HEADERS, "Connection": "close"})
             for event in (
-                h11.Response(status_code=status, headers=headers),
+                h11.Response(status_code=status, headers=response.raw_headers),
                 h11.Data(data=bytes(response.body)),
                 h11.EndOfMessage(),
             ):

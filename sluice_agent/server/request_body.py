@@ -5,7 +5,9 @@ from __future__ import annotations
 import zlib
 
 from fastapi import Request
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice_agent.server.errors import RefusedError
 
@@ -14,19 +16,34 @@ _MAX_MEMBERS = 1_000  # of a gzip stream; 5 MB in the smallest that programs wri
 _CHUNK = 65_536  # bytes passed to zlib at a time: it copies the unused ones at the end of each member
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body as received, at most `limit` bytes. Raises `RefusedError` (413) as soon as there are more."""
-    chunks: list[bytes] = []
-    size = 0
+class BodyLimit:
+    """Refuse the body of any request as soon as it is larger than `limit` bytes, whichever route reads it."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        size = 0
+
+        async def receive_limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limit:
+                raise HTTPException(413, f"The body is larger than {self._limit} bytes. Send fewer events at a time")
+            return message
+
+        await self._app(scope, receive_limited, send)
+
+
+async def read_body(request: Request) -> bytes:
+    """Return the body as received. Its size is limited by `BodyLimit`."""
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            chunks.append(chunk)
+        return await request.body()
     except ClientDisconnect:
         raise RefusedError(400, "The body ended early.") from None
-    return b"".join(chunks)
 
 
 def decode_body(body: bytes, encoding: str, limit: int) -> bytes:

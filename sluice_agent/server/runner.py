@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -13,16 +12,37 @@ import uvicorn
 from fastapi import FastAPI
 
 from sluice_agent.errors import ConfigError
+from sluice_agent.server.access.accounts import ConnectionRecord, NewKey
+from sluice_agent.server.access.principal import Role
+from sluice_agent.server.access.setup import Access, AccessOptions
 from sluice_agent.server.app import BODY_LIMIT, create_app
 from sluice_agent.server.protocol import Protocol
 
 _GRACE = 5  # seconds that requests in progress have after a signal
-_log = logging.getLogger("sluice_agent.server")
 
 
-def print_url(url: str) -> None:
-    """Print the server's address to stdout, in the one line that scripts wait for."""
-    print(f"sluice-agent serve: listening on {url}", flush=True)
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a server shows once it accepts connections.
+
+    `url` is the API's, such as ``http://127.0.0.1:8787/api``; `sign_in_url` is a link that works once.
+    """
+
+    url: str
+    sign_in_url: str
+    connection: ConnectionRecord | None
+    new_key: NewKey | None
+
+
+def announce(announcement: Announcement) -> None:
+    """Print the address to stdout, in the first line, for which scripts wait; then the sign-in link, then the key."""
+    lines = [f"listening on {announcement.url}", f"sign in at {announcement.sign_in_url} (once)"]
+    if announcement.connection is not None:
+        name = announcement.connection.name or "without a name"
+        lines.append(f"connection {name}: SLUICE_CONNECTION_ID={announcement.connection.id}")
+    if announcement.new_key is not None:
+        lines.append(f"its ingest key, shown once: SLUICE_API_KEY={announcement.new_key.secret}")
+    print("\n".join(f"sluice-agent serve: {line}" for line in lines), flush=True)
 
 
 def serve(
@@ -30,25 +50,35 @@ def serve(
     database: Path,
     host: str = "127.0.0.1",
     port: int = 8787,
+    allowed_hosts: Sequence[str] = (),
+    connection: str | None = None,
     api_key: str | None = None,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
-    ready: Callable[[str], None] = print_url,
+    ready: Callable[[Announcement], None] = announce,
 ) -> None:
     """Serve the API over the SQLite file `database` until SIGTERM or SIGINT, then return.
 
-    Port 0 takes a free one. `ready` is called once with the API's address, such as ``http://127.0.0.1:8787/api``, when
-    connections are accepted; by default the address is printed. The rest is as in `create_app`. On loopback reading
-    needs no key; on another host everyone who reaches it can read, which is logged.
-    Raises `ConfigError` if the address can't be listened on or the file can't be used.
+    Port 0 takes a free one. `ready` is called once, when connections are accepted; by default it prints. The options of
+    access are those of `AccessOptions`, the rest is as in `create_app`. Raises `ConfigError` if the address can't be
+    listened on, the file can't be used, or the options contradict each other.
     """
+    options = AccessOptions(host, allowed_hosts, connection, api_key)
     with open_listener(host, port) as listener:
-        app = create_app(database, api_key=api_key, daily_limit=daily_limit, body_limit=body_limit)
-        address, real_port = listener.getsockname()[:2]
-        if not ipaddress.ip_address(address).is_loopback:
-            _log.warning("The server listens on %s: everyone who reaches it can read all jobs without a key", host)
-        display_host = f"[{host}]" if ":" in host else host
-        _Server(uvicorn_config(app), lambda: ready(f"http://{display_host}:{real_port}/api")).run(sockets=[listener])
+        app = create_app(database, options=options, daily_limit=daily_limit, body_limit=body_limit)
+        access: Access = app.state.access
+        base_url = f"http://{_url_host(host)}:{listener.getsockname()[1]}"
+
+        def on_ready() -> None:
+            link = f"{base_url}/login?token={access.sessions.create_token(Role.OPERATOR)}"
+            ready(Announcement(f"{base_url}/api", link, access.connection, access.new_key))
+
+        _Server(uvicorn_config(app), on_ready).run(sockets=[listener])
+
+
+def _url_host(host: str) -> str:
+    """Return `host` as it is written in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 def uvicorn_config(app: FastAPI, protocol: type[Protocol] = Protocol) -> uvicorn.Config:
@@ -59,6 +89,7 @@ def uvicorn_config(app: FastAPI, protocol: type[Protocol] = Protocol) -> uvicorn
         ws="none",
         log_level="warning",
         access_log=False,
+        proxy_headers=False,  # `exposure` reads them
         timeout_graceful_shutdown=_GRACE,
     )
 

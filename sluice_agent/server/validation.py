@@ -37,6 +37,7 @@ ReceivedEvent: TypeAlias = WireEvent
 """An event that the contract allows, by its wire names: its type with ``_``, its connection's id in lower case."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
+_UNSET_CONNECTION = "default"
 _SUBJECTS = ("job", "worker", "queue")
 _SEPARATORS = str.maketrans(".:", "__")
 _TIMES = ("createdAt", "startedAt", "completedAt")
@@ -117,8 +118,19 @@ def parse_batch(body: bytes) -> ParsedBatch:
                 raise data
             events.append(parse_event(data))
         except ValueError as error:
+            _refuse_default_connection(data)
             faults.append(f"event {index}: {_describe(error)}")
     return ParsedBatch(events, faults)
+
+
+def _refuse_default_connection(data: Any) -> None:
+    """Raise `RefusedError` (400) for the ``connectionId`` that the vendor's agent sends if none is configured."""
+    if isinstance(data, dict) and data.get("connectionId") == _UNSET_CONNECTION:
+        message = (
+            f'The connectionId is "{_UNSET_CONNECTION}" and must be a UUID: set SLUICE_CONNECTION_ID to that of a '
+            "connection. sluice-agent key create --connection NAME --role ingest prints one with its key."
+        )
+        raise RefusedError(400, message, {"connectionId": "must be a UUID"})
 
 
 def parse_event(data: Any) -> ReceivedEvent:

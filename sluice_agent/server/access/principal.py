@@ -38,6 +38,16 @@ class Role(str, Enum):
     VIEWER = "viewer"
     OPERATOR = "operator"
 
+    @property
+    def may_read(self) -> bool:
+        """True if it includes reading."""
+        return self in (Role.VIEWER, Role.OPERATOR)
+
+    @property
+    def may_act(self) -> bool:
+        """True if it includes acting."""
+        return self is Role.OPERATOR
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -55,12 +65,12 @@ class Principal:
     @property
     def may_read(self) -> bool:
         """True if it may read the jobs, queues and workers of `connections`."""
-        return self.role in (Role.VIEWER, Role.OPERATOR)
+        return self.role is not None and self.role.may_read
 
     @property
     def may_act(self) -> bool:
         """True if it may retry and revoke jobs of `connections`: it has a session or a made key of role operator."""
-        return self.role is Role.OPERATOR
+        return self.role is not None and self.role.may_act
 
     def may_use(self, connection: int) -> bool:
         """Return whether the connection with this number is one of `connections`."""

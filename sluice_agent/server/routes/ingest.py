@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+from sluice_agent.server.access.gate import Gate, Sender
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import decode_body, read_body
 from sluice_agent.server.store import BatchResult, IngestBatch, QueueFullError, Store, UnavailableError
@@ -25,29 +25,42 @@ _RETRY_LATER = {"Retry-After": "10"}  # seconds: room on the disk takes its time
 
 @dataclass(frozen=True, slots=True)
 class IngestPolicy:
-    """Conditions of ingest: the key (None: any), bytes of a body, events in a UTC day, and the clock for that day."""
+    """Conditions of ingest: bytes of a body, events of a connection in a UTC day, and the clock for that day."""
 
-    api_key: str | None
     body_limit: int
     daily_limit: int | None
     now: Callable[[], datetime]
 
 
-def ingest_router(store: Store, policy: IngestPolicy) -> APIRouter:
-    """Return the route that adds events to `store`."""
+def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
+    """Return the route that adds events to `store`, for those whom `gate` admits."""
     router = APIRouter()
 
     @router.post("/ingest")
     async def ingest(request: Request) -> JSONResponse:
-        _authorize(request.headers.get("authorization", ""), policy.api_key)
+        sender = await run_in_threadpool(gate.identify_sender, request)
         _require_json(request.headers.get("content-type", "application/json"))
         encoding = request.headers.get("content-encoding", "")
-        body = await read_body(request, policy.body_limit)
-        batch, faults = await run_in_threadpool(_parse, body, encoding, policy)
+        body = await read_body(request)
+        batch, faults = await run_in_threadpool(_parse, body, encoding, sender)
         result = await _stored(store, batch)
+        if result.truncated and not result.accepted:
+            raise _limit_reached(policy)
         usage = {"day": batch.day, "events": result.used, "limit": batch.limit}
         counts = {"accepted": result.accepted, "rejected": faults, "skipped": result.skipped}
         return JSONResponse({**counts, "truncated": result.truncated, "usage": usage})
+
+    def _parse(body: bytes, encoding: str, sender: Sender) -> tuple[IngestBatch, int]:
+        """Return the batch in `body`, and the number of events that were rejected."""
+        content = decode_body(body, encoding, policy.body_limit)
+        batch = parse_batch(content)
+        gate.check_connections(sender, {event["connectionId"] for event in batch.events})
+        if batch.faults:  # the response has no field for reasons
+            total = len(batch.events) + len(batch.faults)
+            _log.warning("%d of %d events rejected; %s", len(batch.faults), total, batch.faults[0])
+        day = policy.now().date().isoformat()
+        parsed = IngestBatch(batch.events, day, policy.daily_limit, sender.connection_id, size=len(content))
+        return parsed, len(batch.faults)
 
     return router
 
@@ -63,26 +76,15 @@ async def _stored(store: Store, batch: IngestBatch) -> BatchResult:
         raise RefusedError(503, message, headers=_RETRY_LATER) from None
 
 
-def _authorize(authorization: str, expected: str | None) -> None:
-    scheme, _, key = authorization.partition(" ")
-    key = key.strip()
-    is_well_formed = scheme.lower() == "bearer" and key.startswith("sk_")
-    if not is_well_formed or (expected is not None and not hmac.compare_digest(key.encode(), expected.encode())):
-        raise RefusedError(401, "Send the header Authorization: Bearer sk_… with a key that this server accepts.")
+def _limit_reached(policy: IngestPolicy) -> RefusedError:
+    now = policy.now()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    headers = {"Retry-After": str(int((midnight - now).total_seconds()) + 1)}
+    message = f"The connection has reached its limit of {policy.daily_limit} events a day. Send the batch again then."
+    return RefusedError(429, message, headers=headers)
 
 
 def _require_json(content_type: str) -> None:
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise RefusedError(400, "Content-Type must be application/json.")
-
-
-def _parse(body: bytes, encoding: str, policy: IngestPolicy) -> tuple[IngestBatch, int]:
-    """Return the batch in `body`, and the number of events that were rejected."""
-    content = decode_body(body, encoding, policy.body_limit)
-    batch = parse_batch(content)
-    if batch.faults:  # the response has no field for reasons
-        total = len(batch.events) + len(batch.faults)
-        _log.warning("%d of %d events rejected; %s", len(batch.faults), total, batch.faults[0])
-    day = policy.now().date().isoformat()
-    return IngestBatch(batch.events, day, policy.daily_limit, size=len(content)), len(batch.faults)

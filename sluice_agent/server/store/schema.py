@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-_Number = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+Number = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 """A sequential number: SQLite makes it the row's own id only if its type is exactly INTEGER."""
 
 metadata = MetaData()
@@ -50,7 +50,7 @@ meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("v
 connection = Table(
     "connection",
     metadata,
-    Column("number", _Number, primary_key=True),
+    Column("number", Number, primary_key=True),
     Column("id", Text, nullable=False, unique=True),  # a UUID in lower case
     Column("name", Text, unique=True),  # null: a client has sent events under an id without a name
     Column("created_at", BigInteger, nullable=False),
@@ -68,7 +68,7 @@ usage = Table(
 label = Table(
     "label",
     metadata,
-    Column("number", _Number, primary_key=True),
+    Column("number", Number, primary_key=True),
     Column("kind", SmallInteger, nullable=False),
     Column("text", Text().with_variant(postgresql.TEXT(collation="C"), "postgresql"), nullable=False),
     UniqueConstraint("kind", "text"),
@@ -101,7 +101,7 @@ def _sorted_indexes() -> Iterator[Index]:
 job = Table(
     "job",
     metadata,
-    Column("number", _Number, primary_key=True),
+    Column("number", Number, primary_key=True),
     Column("uuid", LargeBinary(16), nullable=False, unique=True),  # Sluice's id, made from the next two
     Column("connection", Integer, nullable=False),
     Column("external_id", Text, nullable=False),

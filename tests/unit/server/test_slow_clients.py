@@ -23,7 +23,7 @@ from tests.unit.server.conftest import Start
 from tests.unit.server.events import ingest, job_event
 from tests.unit.server.test_runner import running_server
 
-INGEST = b"POST /api/ingest HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test\r\nContent-Length: 1000\r\n"
+INGEST = b"POST /api/ingest HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk_test\r\nContent-Length: 1000\r\n"
 LONG = 60.0  # seconds: a deadline that no test waits for
 
 
@@ -92,7 +92,7 @@ def error_in(answer: bytes, status: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("part", "sent", "status"),
     [
-        ("head", b"GET /api/health HTTP/1.1\r\nHost: x\r\nX-Slow: ", 408),
+        ("head", b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", 408),
         ("body", INGEST + b"\r\n", 408),
         ("body", INGEST.replace(b"sk_", b"pk_") + b"\r\n", 401),
     ],
@@ -133,7 +133,7 @@ def test_a_client_that_does_not_read_is_disconnected(start: Start) -> None:
     whole = len(client.get("/jobs/job-1").content)
     assert whole > 8_000_000
     with closing(Client(port_of(client.base_url))) as client_that_stalls:
-        client_that_stalls.socket.sendall(b"GET /api/jobs/job-1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        client_that_stalls.socket.sendall(b"GET /api/jobs/job-1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         client_that_stalls.socket.recv(1)
         time.sleep(2.0)  # this time without reading is the subject of the test
         assert len(client_that_stalls.answer()) < whole
@@ -145,8 +145,8 @@ def test_a_client_that_does_not_read_is_disconnected(start: Start) -> None:
         b"nonsense\r\n\r\n",
         b"GET / HTTP/9\r\n\r\n",
         b"GET /api/health HTTP/1.1\r\n\r\n",
-        b"GET /api/health HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100_000,
-        b"GET /api/health HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000,
+        b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
         INGEST.replace(b"Content-Length: 1000", b"Transfer-Encoding: chunked") + b"\r\nzz\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ],
@@ -164,7 +164,7 @@ def test_a_fault_behind_the_answer_only_ends_the_connection(
 ) -> None:
     """Any client could otherwise fill the log with tracebacks."""
     with closing(Client(port_of(client.base_url))) as other:
-        other.socket.sendall(b"POST /api/nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        other.socket.sendall(b"POST /api/nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert other.socket.recv(65_536).startswith(b"HTTP/1.1 404")
         other.socket.sendall(b"zz\r\n")
         assert b"HTTP/1.1" not in other.answer()

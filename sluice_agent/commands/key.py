@@ -1,0 +1,130 @@
+"""``sluice-agent key``: connections, their keys, and sign-in links, in the database of a server that may be running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sluice_agent.commands.common import UserError
+from sluice_agent.commands.server_database import database_option, server_database
+
+if TYPE_CHECKING:
+    from sluice_agent.server.access.accounts import NewKey
+    from sluice_agent.server.access.setup import Access
+
+_ROLES = ("ingest", "viewer", "operator")
+_NEVER = "never"
+
+
+@click.group()
+def key() -> None:
+    """Make, list and revoke the keys of a server, and print sign-in links for browsers.
+
+    The server may be running: what these commands do takes effect at once.
+    """
+
+
+@key.command()
+@click.option("--connection", required=True, help="Its name or UUID. A connection that is absent is made.")
+@click.option("--role", required=True, type=click.Choice(_ROLES), help="Send events; read; or read and act.")
+@database_option
+def create(connection: str, role: str, database: Path | None) -> None:
+    """Make a key of one connection. It is shown once: only its hash is stored."""
+    from sluice_agent.server.access.principal import Role  # noqa: PLC0415 - the extra `server`
+
+    with _access(database) as access:
+        record, is_new = access.accounts.open_connection(connection)
+        if is_new:
+            click.echo(f"Connection {record.name or record.id} is new.", err=True)
+        _print_key(access.accounts.create_key(record, Role(role)))
+
+
+@key.command("list")
+@database_option
+def list_keys(database: Path | None) -> None:
+    """List keys and sessions, with their last use."""
+    with _access(database) as access:
+        rows = [("ID", "KIND", "ROLE", "CONNECTION", "MADE", "LAST USED", "STATE")]
+        for record in access.accounts.list_keys():
+            state = f"revoked {_day(record.revoked_at)}" if record.revoked_at else "valid"
+            connection = record.connection.name or record.connection.id
+            times = _day(record.created_at), _minute(record.last_used_at)
+            rows.append((record.id, "key", record.role.value, connection, *times, state))
+        for session in access.sessions.all():
+            times = _day(session.created_at), _minute(session.last_used_at)
+            rows.append((session.id, "session", session.role.value, "all", *times, f"until {_day(session.expires_at)}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+@key.command()
+@click.argument("key_id", metavar="ID")
+@database_option
+def revoke(key_id: str, database: Path | None) -> None:
+    """Revoke a key, or end a session, by its ID in the list. It is refused from then on."""
+    with _access(database) as access:
+        if access.sessions.end(key_id):
+            click.echo(f"Session {key_id} has ended.")
+            return
+        record = access.accounts.revoke_key(key_id)
+        click.echo(f"Key {key_id} ({record.role.value}) is revoked.")
+
+
+@key.command()
+@click.argument("key_id", metavar="ID")
+@database_option
+def rotate(key_id: str, database: Path | None) -> None:
+    """Revoke a key and make a new one of the same connection and role.
+
+    The old key is refused at once. For a change without a pause make a second key, switch, and revoke the first.
+    """
+    with _access(database) as access:
+        _print_key(access.accounts.rotate_key(key_id))
+
+
+@key.command()
+@click.option("--role", default="operator", show_default=True, type=click.Choice(_ROLES[1:]), help="Read; or act too.")
+@click.option("--url", default="http://127.0.0.1:8787", show_default=True, help="The server's address in the browser.")
+@database_option
+def link(role: str, url: str, database: Path | None) -> None:
+    """Print a sign-in link for a browser. It works once, within a day."""
+    from sluice_agent.server.access.principal import Role  # noqa: PLC0415 - the extra `server`
+
+    with _access(database) as access:
+        click.echo(f"{url.rstrip('/')}/login?token={access.sessions.create_token(Role(role))}")
+
+
+@contextmanager
+def _access(database: Path | None) -> Iterator[Access]:
+    try:
+        from sluice_agent.server.access.setup import LOOPBACK_ONLY, open_access  # noqa: PLC0415 - an extra
+        from sluice_agent.server.store.database import open_database  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise UserError(f"key needs the extra: pip install 'sluice-agent[server]' ({error})") from None
+    engine = open_database(server_database(database))
+    try:
+        yield open_access(engine, LOOPBACK_ONLY, lambda: datetime.now(timezone.utc))
+    finally:
+        engine.dispose()
+
+
+def _print_key(new: NewKey) -> None:
+    """Print a new key in the form in which clients take it from their environment."""
+    click.echo(f"Key {new.id}, role {new.role.value}, of connection {new.connection.name or new.connection.id}.")
+    click.echo("It is shown once:", err=True)
+    click.echo(f"SLUICE_CONNECTION_ID={new.connection.id}")
+    click.echo(f"SLUICE_API_KEY={new.secret}")
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"
+
+
+def _minute(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else _NEVER

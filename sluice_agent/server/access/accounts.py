@@ -1,0 +1,217 @@
+"""Connections and their keys.
+
+A key belongs to one connection and has one role. It is shown once, when it is made. A connection that was ever given an
+ingest key accepts events with its own keys only, wherever the server listens: forged events could otherwise be retried.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy.exc import IntegrityError
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.server.access.database import Clock, to_datetime, to_microseconds, writing
+from sluice_agent.server.access.principal import Role
+from sluice_agent.server.access.tokens import digest, new_id, new_key
+from sluice_agent.server.store.access_tables import api_key
+from sluice_agent.server.store.schema import connection as connections
+
+LONGEST_NAME = 255
+"""Characters of a connection's name."""
+
+_KEY = re.compile(r"sk_[0-9A-Za-z_-]{1,500}")
+_USE_RESOLUTION = timedelta(minutes=1)  # of the last use: a write for each request would cost more than the request
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRecord:
+    """A connection. `name` is None if clients sent events under its id and it was never named."""
+
+    number: int
+    id: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key without its secret."""
+
+    id: str
+    connection: ConnectionRecord
+    role: Role
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made. `secret` is not stored and can't be shown again."""
+
+    id: str
+    connection: ConnectionRecord
+    role: Role
+    secret: str
+
+
+class Accounts:
+    """The connections and keys in the database of `engine`; `now` is the clock for the times of keys."""
+
+    def __init__(self, engine: Engine, now: Clock) -> None:
+        self._engine = engine
+        self._now = now
+
+    def open_connection(self, name_or_id: str) -> tuple[ConnectionRecord, bool]:
+        """Return the connection with this name, or this UUID, and whether it was made now.
+
+        Raises `ConfigError` for a name that is empty or too long.
+        """
+        name = name_or_id.strip()
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            raise ConfigError(f"a connection's name has 1 to {LONGEST_NAME} printable characters: choose another name")
+        given_id = _uuid_or_none(name)
+        query = _CONNECTIONS.where(connections.c.id == given_id if given_id else connections.c.name == name)
+        with self._engine.begin() as connection:
+            found = connection.execute(query).one_or_none()
+        if found is None:
+            values = {"id": given_id or str(uuid.uuid4()), "name": None if given_id else name}
+            with suppress(IntegrityError), writing(self._engine) as connection:  # another process may be faster
+                connection.execute(connections.insert().values(created_at=self._moment(), **values))
+        with self._engine.begin() as connection:
+            (row,) = connection.execute(query)
+        return ConnectionRecord(*row), found is None
+
+    def create_key(self, connection: ConnectionRecord, role: Role, secret: str | None = None) -> NewKey:
+        """Make a key of `connection`, with this `secret` or a random one, and return it.
+
+        Raises `ConfigError` if the secret is no key, or a key that exists already.
+        """
+        key = NewKey(new_id(), connection, role, secret or new_key())
+        if not _KEY.fullmatch(key.secret):
+            raise ConfigError("a key begins with sk_, then letters, digits, _ or -: choose another one")
+        try:
+            with writing(self._engine) as transaction:
+                self._insert_key(transaction, key)
+        except IntegrityError:
+            raise ConfigError("this key exists already: choose another one") from None
+        return key
+
+    def list_keys(self) -> list[KeyRecord]:
+        """Return all keys, revoked ones included, by connection and age."""
+        query = _KEYS.order_by(connections.c.number, api_key.c.created_at, api_key.c.id)
+        with self._engine.begin() as connection:
+            return [_key_record(row) for row in connection.execute(query)]
+
+    def find_key(self, secret: str) -> KeyRecord | None:
+        """Return the key with this `secret`, which may have been revoked."""
+        with self._engine.begin() as connection:
+            row = connection.execute(_KEYS.where(api_key.c.hash == digest(secret))).one_or_none()
+        return _key_record(row) if row else None
+
+    def key_with_id(self, key_id: str) -> KeyRecord:
+        """Return the key that is listed as `key_id`. Raises `ConfigError` if there is none."""
+        with self._engine.begin() as connection:
+            row = connection.execute(_KEYS.where(api_key.c.id == key_id)).one_or_none()
+        if row is None:
+            raise ConfigError(f"there is no key {key_id}: sluice-agent key list shows all")
+        return _key_record(row)
+
+    def revoke_key(self, key_id: str) -> KeyRecord:
+        """Make the key useless at once and return it. Raises `ConfigError` if there is none."""
+        key = self.key_with_id(key_id)
+        with writing(self._engine) as connection:
+            self._revoke(connection, key_id)
+        return key
+
+    def rotate_key(self, key_id: str) -> NewKey:
+        """Revoke the key and return a new one of the same connection and role. Raises `ConfigError` if it can't be."""
+        old = self.key_with_id(key_id)
+        if old.revoked_at is not None:
+            raise ConfigError(f"the key {key_id} was revoked: make a new one with sluice-agent key create")
+        key = NewKey(new_id(), old.connection, old.role, new_key())
+        with writing(self._engine) as connection:
+            self._revoke(connection, key_id)
+            self._insert_key(connection, key)
+        return key
+
+    def note_use(self, key: KeyRecord) -> None:
+        """Record that `key` is used now, to the minute."""
+        now = self._now()
+        if key.last_used_at is None or now - key.last_used_at >= _USE_RESOLUTION:
+            with writing(self._engine) as connection:
+                used = api_key.update().where(api_key.c.id == key.id).values(last_used_at=to_microseconds(now))
+                connection.execute(used)
+
+    def keyed_connections(self, ids: Collection[str]) -> set[str]:
+        """Return those of the connection `ids` that accept events with their own keys only."""
+        query = (
+            select(connections.c.id)
+            .join(api_key, api_key.c.connection == connections.c.number)
+            .where(api_key.c.role == Role.INGEST.value, connections.c.id.in_(ids))
+            .distinct()
+        )
+        with self._engine.begin() as connection:
+            return set(connection.scalars(query))
+
+    def is_keyed(self, number: int) -> bool:
+        """Return whether the connection with this `number` accepts events with its own keys only."""
+        query = select(api_key.c.id).where(api_key.c.connection == number, api_key.c.role == Role.INGEST.value).limit(1)
+        with self._engine.begin() as connection:
+            return connection.scalar(query) is not None
+
+    def _insert_key(self, transaction: Connection, key: NewKey) -> None:
+        transaction.execute(
+            api_key.insert().values(
+                id=key.id,
+                hash=digest(key.secret),
+                connection=key.connection.number,
+                role=key.role.value,
+                created_at=self._moment(),
+            )
+        )
+
+    def _revoke(self, transaction: Connection, key_id: str) -> None:
+        is_valid = (api_key.c.id == key_id) & api_key.c.revoked_at.is_(None)
+        transaction.execute(api_key.update().where(is_valid).values(revoked_at=self._moment()))
+
+    def _moment(self) -> int:
+        return to_microseconds(self._now())
+
+
+_CONNECTIONS = select(connections.c.number, connections.c.id, connections.c.name)
+
+_KEYS = select(
+    api_key.c.id,
+    connections.c.number,
+    connections.c.id.label("connection_id"),
+    connections.c.name,
+    api_key.c.role,
+    api_key.c.created_at,
+    api_key.c.last_used_at,
+    api_key.c.revoked_at,
+).join(connections, connections.c.number == api_key.c.connection)
+
+
+def _key_record(row: Row[tuple[str, int, str, str, str, int, int, int]]) -> KeyRecord:
+    return KeyRecord(
+        row.id,
+        ConnectionRecord(row.number, row.connection_id, row.name),
+        Role(row.role),
+        to_datetime(row.created_at),
+        None if row.last_used_at is None else to_datetime(row.last_used_at),
+        None if row.revoked_at is None else to_datetime(row.revoked_at),
+    )
+
+
+def _uuid_or_none(text: str) -> str | None:
+    try:
+        return str(uuid.UUID(text)) if len(text) == len(str(uuid.NAMESPACE_DNS)) else None
+    except ValueError:
+        return None

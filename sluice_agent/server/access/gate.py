@@ -1,0 +1,160 @@
+"""From a request to its principal: by key, by session, or by where it comes from."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from fastapi import Request
+from sqlalchemy.exc import SQLAlchemyError
+
+from sluice_agent.server.access.accounts import Accounts, KeyRecord
+from sluice_agent.server.access.exposure import Exposure
+from sluice_agent.server.access.principal import COOKIE, LOOPBACK, UNIDENTIFIED, Principal, Role
+from sluice_agent.server.access.sessions import SessionRecord, Sessions
+from sluice_agent.server.errors import Docs, RefusedError
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+_SEND_HELP = "Send the header Authorization: Bearer sk_… with an ingest key of this connection"
+_MAKE_HELP = "sluice-agent key create --connection NAME --role ingest makes one."
+_log = logging.getLogger("sluice_agent.server")
+
+
+@dataclass(frozen=True, slots=True)
+class UnmadeKeys:
+    """Which keys that were not made may send events on loopback: any, only `api_key`, or none."""
+
+    are_allowed: bool = True
+    api_key: str | None = None
+
+    def allow(self, secret: str) -> bool:
+        """Return whether the key `secret` is one of them."""
+        if not self.are_allowed or self.api_key is None:
+            return self.are_allowed
+        return hmac.compare_digest(secret.encode("utf-8", "surrogatepass"), self.api_key.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends events: the id of a made key and of its connection, or None for a key that was not made."""
+
+    key_id: str | None
+    connection_id: str | None
+
+
+class Gate:
+    """The one place that decides who sends a request.
+
+    Keys that were not made may send events on loopback: any, or only the one in `unmade`, or none.
+    """
+
+    def __init__(self, accounts: Accounts, sessions: Sessions, exposure: Exposure, unmade: UnmadeKeys) -> None:
+        self._accounts = accounts
+        self._sessions = sessions
+        self._exposure = exposure
+        self._unmade = unmade
+
+    def identify(self, request: Request) -> Principal:
+        """Return who sends `request`, to read or to act. A key takes precedence over a session.
+
+        Raises `RefusedError` for a key or a session that can't be used, unless reading needs neither.
+        """
+        is_exposed = self._is_exposed(request)
+        secret = bearer_of(request)
+        key = self._accounts.find_key(secret) if secret else None
+        if key is not None and key.revoked_at is not None:
+            raise _revoked(key)
+        if key is not None and (is_exposed or key.role is not Role.INGEST):
+            return self._principal_of_key(key)
+        if key is None and secret and is_exposed:
+            raise RefusedError(401, f"This key is unknown. {_MAKE_HELP}", docs=Docs.API_KEY)
+        session = self._session_of(request) if not secret else None
+        if session is not None:
+            return self._principal_of_session(session, request)
+        return UNIDENTIFIED if is_exposed else LOOPBACK
+
+    def identify_sender(self, request: Request) -> Sender:
+        """Return who sends events by `request`.
+
+        Raises `RefusedError`: 401 for a key that is unknown or revoked, 403 for one of another role.
+        """
+        secret = bearer_of(request)
+        if not secret or not secret.startswith("sk_"):
+            raise RefusedError(401, f"{_SEND_HELP}.", docs=Docs.API_KEY)
+        key = self._accounts.find_key(secret)
+        if key is None:
+            if self._is_exposed(request) or not self._unmade.allow(secret):
+                raise RefusedError(401, f"This key is unknown. {_SEND_HELP}; {_MAKE_HELP}", docs=Docs.API_KEY)
+            return Sender(None, None)
+        if key.revoked_at is not None:
+            raise _revoked(key)
+        if key.role is not Role.INGEST:
+            message = f"The key {key.id} has the role {key.role.value} and may not send events. {_MAKE_HELP}"
+            raise RefusedError(403, message, docs=Docs.API_KEY)
+        self._note_use(lambda: self._accounts.note_use(key))
+        return Sender(key.id, key.connection.id)
+
+    def check_connections(self, sender: Sender, ids: Collection[str]) -> None:
+        """Raise `RefusedError` (401) if `sender` may not send events of one of the connections `ids`.
+
+        Without a made key, those are the connections that have keys of their own.
+        """
+        if sender.connection_id is None:
+            keyed = self._accounts.keyed_connections(ids)
+            if keyed:
+                message = f"The connection {min(keyed)} takes events with its own keys only. {_SEND_HELP}; {_MAKE_HELP}"
+                raise RefusedError(401, message, {"connectionId": "needs a key of its own"}, docs=Docs.API_KEY)
+        elif any(connection_id != sender.connection_id for connection_id in ids):
+            message = (
+                f"The key {sender.key_id} belongs to the connection {sender.connection_id}, and an event has another "
+                "connectionId: set SLUICE_CONNECTION_ID to that of the key."
+            )
+            raise RefusedError(401, message, {"connectionId": "not that of the key"}, docs=Docs.API_KEY)
+
+    def _principal_of_key(self, key: KeyRecord) -> Principal:
+        self._note_use(lambda: self._accounts.note_use(key))
+        return Principal(f"key {key.id}", key.role, frozenset((key.connection.number,)), is_made_key=True)
+
+    def _principal_of_session(self, session: SessionRecord, request: Request) -> Principal:
+        if request.method not in SAFE_METHODS and request.headers.get("sec-fetch-site") != "same-origin":
+            message = (
+                "With a session, a change must come from a page of this server (Sec-Fetch-Site: same-origin). "
+                "Programs send the header Authorization: Bearer with a key that sluice-agent key create made."
+            )
+            raise RefusedError(403, message, docs=Docs.AUTH)
+        self._note_use(lambda: self._sessions.note_use(session))
+        return Principal(f"session {session.id}", session.role)
+
+    def _session_of(self, request: Request) -> SessionRecord | None:
+        secret = session_secret(request)
+        return self._sessions.find(secret) if secret else None
+
+    def _is_exposed(self, request: Request) -> bool:
+        return self._exposure.is_exposed(request.scope["http_version"], request.headers)
+
+    def _note_use(self, note: Callable[[], None]) -> None:
+        """Record a use. A database that can't be written, such as one on a full disk, can still be read."""
+        try:
+            note()
+        except SQLAlchemyError as error:
+            _log.warning("Could not record the use of a key or session: %s", error)
+
+
+def bearer_of(request: Request) -> str | None:
+    """Return the key in the Authorization header of `request`, None if it has none."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+def session_secret(request: Request) -> str | None:
+    """Return the session's secret in the cookie of `request`, None if it has none."""
+    return request.cookies.get(COOKIE)
+
+
+def _revoked(key: KeyRecord) -> RefusedError:
+    return RefusedError(
+        401, f"The key {key.id} was revoked. sluice-agent key create makes a new one.", docs=Docs.API_KEY
+    )

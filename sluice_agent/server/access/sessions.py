@@ -1,0 +1,115 @@
+"""Sign-in without an account: a token in a link is exchanged once for a session, which a browser's cookie holds.
+
+Tokens and sessions are in the database, so that every server process on it knows them, and a restart ends none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine, Row, select
+
+from sluice_agent.server.access.database import Clock, to_datetime, to_microseconds, writing
+from sluice_agent.server.access.principal import Role
+from sluice_agent.server.access.tokens import digest, new_id, new_token
+from sluice_agent.server.store.access_tables import session, signin_token
+
+TOKEN_AGE = timedelta(hours=24)
+"""How long a sign-in link can be used, once."""
+
+SESSION_AGE = timedelta(days=30)
+"""How long a session lasts, from its sign-in."""
+
+_USE_RESOLUTION = timedelta(minutes=10)  # of the last use
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session without its secret."""
+
+    id: str
+    role: Role
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+
+
+class Sessions:
+    """The sign-in tokens and sessions in the database of `engine`; `now` is the clock by which they expire."""
+
+    def __init__(self, engine: Engine, now: Clock) -> None:
+        self._engine = engine
+        self._now = now
+
+    def create_token(self, role: Role) -> str:
+        """Return a new token for a sign-in link. The sessions and tokens that have expired are removed."""
+        token = new_token()
+        now = self._now()
+        with writing(self._engine) as connection:
+            for table in (signin_token, session):
+                connection.execute(table.delete().where(table.c.expires_at <= to_microseconds(now)))
+            expiry = to_microseconds(now + TOKEN_AGE)
+            connection.execute(signin_token.insert().values(hash=digest(token), role=role.value, expires_at=expiry))
+        return token
+
+    def sign_in(self, token: str) -> tuple[SessionRecord, str] | None:
+        """Exchange a sign-in token for a session and its secret; None if the token is unknown, used or has expired."""
+        secret = new_token()
+        now = self._now()
+        is_token = signin_token.c.hash == digest(token)
+        with writing(self._engine) as connection:
+            row = connection.execute(select(signin_token).where(is_token)).one_or_none()
+            used_now = connection.execute(signin_token.delete().where(is_token)).rowcount == 1
+            if row is None or not used_now or row.expires_at <= to_microseconds(now):
+                return None
+            record = SessionRecord(new_id(), Role(row.role), now, now + SESSION_AGE, None)
+            connection.execute(
+                session.insert().values(
+                    id=record.id,
+                    hash=digest(secret),
+                    role=row.role,
+                    created_at=to_microseconds(now),
+                    expires_at=to_microseconds(record.expires_at),
+                )
+            )
+        return record, secret
+
+    def find(self, secret: str) -> SessionRecord | None:
+        """Return the session with this `secret`, None if there is none or it has expired."""
+        query = select(session).where(
+            session.c.hash == digest(secret), session.c.expires_at > to_microseconds(self._now())
+        )
+        with self._engine.begin() as connection:
+            row = connection.execute(query).one_or_none()
+        return _session_record(row) if row else None
+
+    def all(self) -> list[SessionRecord]:
+        """Return the sessions that have not expired, the oldest first."""
+        query = select(session).where(session.c.expires_at > to_microseconds(self._now()))
+        with self._engine.begin() as connection:
+            rows = connection.execute(query.order_by(session.c.created_at, session.c.id))
+            return [_session_record(row) for row in rows]
+
+    def end(self, session_id: str) -> bool:
+        """End a session at once. Returns False if there is none with this id."""
+        with writing(self._engine) as connection:
+            return connection.execute(session.delete().where(session.c.id == session_id)).rowcount == 1
+
+    def note_use(self, record: SessionRecord) -> None:
+        """Record that the session is used now, to ten minutes."""
+        now = self._now()
+        if record.last_used_at is None or now - record.last_used_at >= _USE_RESOLUTION:
+            with writing(self._engine) as connection:
+                used = session.update().where(session.c.id == record.id)
+                connection.execute(used.values(last_used_at=to_microseconds(now)))
+
+
+def _session_record(row: Row[tuple[str, bytes, str, int, int, int]]) -> SessionRecord:
+    return SessionRecord(
+        row.id,
+        Role(row.role),
+        to_datetime(row.created_at),
+        to_datetime(row.expires_at),
+        None if row.last_used_at is None else to_datetime(row.last_used_at),
+    )

@@ -1,0 +1,86 @@
+"""The options of a server about access, and the parts of the room that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.server.access.accounts import Accounts, ConnectionRecord, NewKey
+from sluice_agent.server.access.audit import ActionLog
+from sluice_agent.server.access.database import Clock
+from sluice_agent.server.access.exposure import Exposure, exposure_of
+from sluice_agent.server.access.gate import Gate, UnmadeKeys
+from sluice_agent.server.access.principal import Role
+from sluice_agent.server.access.sessions import Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class AccessOptions:
+    """The options of a server.
+
+    `host` is the address that it listens on, and `allowed_hosts` are further names that it answers to. With a
+    `connection` (a name or a UUID), which is made if it is absent, only keys that were made send events. `api_key` is
+    then made an ingest key of that connection; without a connection it is the only key that sends events on loopback,
+    beside those that were made.
+    """
+
+    host: str = "127.0.0.1"
+    allowed_hosts: Sequence[str] = ()
+    connection: str | None = None
+    api_key: str | None = None
+
+
+LOOPBACK_ONLY = AccessOptions()
+"""Those of a server that only this machine reaches, and to which any key may send events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The parts of access on one database.
+
+    `connection` is that of the options, and `new_key` the ingest key that was made for it because it had none.
+    """
+
+    accounts: Accounts
+    sessions: Sessions
+    actions: ActionLog
+    exposure: Exposure
+    gate: Gate
+    connection: ConnectionRecord | None = None
+    new_key: NewKey | None = None
+
+
+def open_access(engine: Engine, options: AccessOptions, now: Clock) -> Access:
+    """Return the parts of access on the database of `engine`, by the clock `now`.
+
+    Raises `ConfigError` if the options contradict each other or the database.
+    """
+    exposure = exposure_of(options.host, options.allowed_hosts)
+    if exposure.is_open and options.api_key is not None and options.connection is None:
+        raise ConfigError("--api-key needs --connection where others can reach the server: name the key's connection")
+    accounts = Accounts(engine, now)
+    connection, new_key = None, None
+    if options.connection is not None:
+        connection, _ = accounts.open_connection(options.connection)
+        new_key = _ensure_key(accounts, connection, options.api_key)
+    sessions = Sessions(engine, now)
+    unmade = UnmadeKeys(options.connection is None, options.api_key)
+    gate = Gate(accounts, sessions, exposure, unmade)
+    return Access(accounts, sessions, ActionLog(engine, now), exposure, gate, connection, new_key)
+
+
+def _ensure_key(accounts: Accounts, connection: ConnectionRecord, secret: str | None) -> NewKey | None:
+    """Make `secret` an ingest key of `connection`, or a random key if it has none. Return the random one."""
+    if secret is None:
+        return None if accounts.is_keyed(connection.number) else accounts.create_key(connection, Role.INGEST)
+    key = accounts.find_key(secret)
+    if key is None:
+        accounts.create_key(connection, Role.INGEST, secret)
+    elif key.revoked_at is not None:
+        raise ConfigError(f"the key of --api-key was revoked (key {key.id}): choose another one")
+    elif key.connection.number != connection.number or key.role is not Role.INGEST:
+        raise ConfigError(f"the key of --api-key is key {key.id}, of another connection or role: choose another one")
+    return None

@@ -1,0 +1,1 @@
+"""The contracts, read from the vendor's own documents, and its own client, against a real server."""
