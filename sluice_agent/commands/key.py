@@ -14,11 +14,12 @@ from sluice_agent.commands.common import UserError
 from sluice_agent.commands.server_database import database_option, server_database
 
 if TYPE_CHECKING:
-    from sluice_agent.server.access.accounts import NewKey
+    from sluice_agent.server.access.accounts import ConnectionRecord, NewKey
     from sluice_agent.server.access.setup import Access
 
 _ROLES = ("ingest", "viewer", "operator")
 _NEVER = "never"
+_WHO = "command line"
 
 
 @click.group()
@@ -37,11 +38,13 @@ def create(connection: str, role: str, database: Path | None) -> None:
     """Make a key of one connection. It is shown once: only its hash is stored."""
     from sluice_agent.server.access.principal import Role  # noqa: PLC0415 - the extra `server`
 
-    with _access(database) as access:
+    with _access(database, may_create=True) as access:
         record, is_new = access.accounts.open_connection(connection)
         if is_new:
             click.echo(f"Connection {record.name or record.id} is new.", err=True)
-        _print_key(access.accounts.create_key(record, Role(role)))
+        made = access.accounts.create_key(record, Role(role))
+        _record(access, "key create", made.id, record)
+        _print_key(made)
 
 
 @key.command("list")
@@ -70,9 +73,11 @@ def revoke(key_id: str, database: Path | None) -> None:
     """Revoke a key, or end a session, by its ID in the list. It is refused from then on."""
     with _access(database) as access:
         if access.sessions.end(key_id):
+            _record(access, "session end", key_id)
             click.echo(f"Session {key_id} has ended.")
             return
         record = access.accounts.revoke_key(key_id)
+        _record(access, "key revoke", key_id, record.connection)
         click.echo(f"Key {key_id} ({record.role.value}) is revoked.")
 
 
@@ -85,7 +90,9 @@ def rotate(key_id: str, database: Path | None) -> None:
     The old key is refused at once. For a change without a pause make a second key, switch, and revoke the first.
     """
     with _access(database) as access:
-        _print_key(access.accounts.rotate_key(key_id))
+        made = access.accounts.rotate_key(key_id)
+        _record(access, f"key rotate to {made.id}", key_id, made.connection)
+        _print_key(made)
 
 
 @key.command()
@@ -97,21 +104,45 @@ def link(role: str, url: str, database: Path | None) -> None:
     from sluice_agent.server.access.principal import Role  # noqa: PLC0415 - the extra `server`
 
     with _access(database) as access:
+        _record(access, "sign-in link", role)
         click.echo(f"{url.rstrip('/')}/login?token={access.sessions.create_token(Role(role))}")
 
 
+@key.command()
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many.")
+@database_option
+def log(limit: int, database: Path | None) -> None:
+    """Show the last actions, the newest first: who did what, and when."""
+    with _access(database) as access:
+        for logged in access.actions.latest(limit):
+            action = logged.action
+            texts = _second(logged.at), action.who, action.action, action.subject, action.detail
+            click.echo("  ".join(texts).rstrip())
+
+
 @contextmanager
-def _access(database: Path | None) -> Iterator[Access]:
+def _access(database: Path | None, *, may_create: bool = False) -> Iterator[Access]:
+    """Open the parts of access on a server's database. Raises `UserError` if it is absent and may not be made."""
     try:
         from sluice_agent.server.access.setup import LOOPBACK_ONLY, open_access  # noqa: PLC0415 - an extra
         from sluice_agent.server.store.database import open_database  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise UserError(f"key needs the extra: pip install 'sluice-agent[server]' ({error})") from None
-    engine = open_database(server_database(database))
+    path = server_database(database)
+    if not may_create and not path.exists():
+        raise UserError(f"{path} does not exist: name the server's database with --database, or start the server first")
+    engine = open_database(path)
     try:
         yield open_access(engine, LOOPBACK_ONLY, lambda: datetime.now(timezone.utc))
     finally:
         engine.dispose()
+
+
+def _record(access: Access, action: str, subject: str, connection: ConnectionRecord | None = None) -> None:
+    from sluice_agent.server.access.audit import Action  # noqa: PLC0415 - the extra `server`
+
+    detail = (connection.name or connection.id) if connection else ""
+    access.actions.add(Action(_WHO, action, subject, connection.number if connection else None, detail))
 
 
 def _print_key(new: NewKey) -> None:
@@ -124,6 +155,10 @@ def _print_key(new: NewKey) -> None:
 
 def _day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"
+
+
+def _second(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _minute(moment: datetime | None) -> str:

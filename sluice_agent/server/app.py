@@ -63,5 +63,5 @@ def create_app(
         health_router(store),
     ):
         app.include_router(router, prefix="/api")
-    app.include_router(login_router(access.sessions))
+    app.include_router(login_router(access.sessions, access.actions))
     return app

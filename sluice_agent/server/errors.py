@@ -13,6 +13,9 @@ from starlette.exceptions import HTTPException
 
 # Other codes are HTTP's own phrase; Python's phrase for 413 has changed between versions.
 _CODES = {400: "VALIDATION_ERROR", 413: "PAYLOAD_TOO_LARGE", 500: "INTERNAL_ERROR"}
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sluice"'}
+"""The header of every 401: how a client can authenticate."""
+
 Details = Mapping[str, str]
 """A message for each field that is wrong."""
 
@@ -90,5 +93,5 @@ def error_response(
     code = _CODES.get(status) or HTTPStatus(status).phrase.upper().replace(" ", "_")
     error = {"code": code, "message": message, "docs_url": docs.value}
     optional = {"details": dict(details)} if details else {}
-    challenge = {"WWW-Authenticate": 'Bearer realm="sluice"'} if status == HTTPStatus.UNAUTHORIZED else {}
+    challenge = CHALLENGE if status == HTTPStatus.UNAUTHORIZED else {}
     return JSONResponse({"error": error | optional}, status, headers={**challenge, **(headers or {})})

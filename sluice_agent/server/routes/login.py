@@ -11,18 +11,19 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from sluice_agent.server.access.audit import Action, ActionLog
 from sluice_agent.server.access.exposure import is_secure
 from sluice_agent.server.access.gate import session_secret
 from sluice_agent.server.access.principal import COOKIE
 from sluice_agent.server.access.sessions import SESSION_AGE, SessionRecord, Sessions
-from sluice_agent.server.errors import Docs, RefusedError
+from sluice_agent.server.errors import CHALLENGE, Docs, RefusedError
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _REFRESH = '<meta http-equiv="refresh" content="0; url=/login">'
 _NEW_LINK = "sluice-agent key link prints a new one."
 
 
-def login_router(sessions: Sessions) -> APIRouter:
+def login_router(sessions: Sessions, actions: ActionLog) -> APIRouter:
     """Return the routes by which a browser signs in and out."""
     router = APIRouter(include_in_schema=False)
 
@@ -35,6 +36,7 @@ def login_router(sessions: Sessions) -> APIRouter:
         if signed_in is None:
             return _page(f"This sign-in link was used, or is more than a day old. {_NEW_LINK}", HTTPStatus.UNAUTHORIZED)
         record, secret = signed_in
+        actions.add(Action(f"session {record.id}", "sign in", record.role.value))
         response = _page(_signed_in_text(record), head=_REFRESH)
         response.set_cookie(
             COOKIE,
@@ -49,8 +51,7 @@ def login_router(sessions: Sessions) -> APIRouter:
     def _status(request: Request) -> HTMLResponse:
         record = sessions.find(session_secret(request) or "")
         if record is None:
-            message = f"Not signed in. Open the sign-in link that sluice-agent serve printed; {_NEW_LINK}"
-            return _page(message, HTTPStatus.UNAUTHORIZED)
+            return _page(f"Not signed in. Open the sign-in link that sluice-agent serve printed; {_NEW_LINK}")
         return _page(_signed_in_text(record))
 
     @router.post("/logout")
@@ -62,6 +63,7 @@ def login_router(sessions: Sessions) -> APIRouter:
         record = sessions.find(session_secret(request) or "")
         if record is not None:
             sessions.end(record.id)
+            actions.add(Action(f"session {record.id}", "sign out", record.role.value))
         response = _page(f"Signed out. {_NEW_LINK}")
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
@@ -80,4 +82,5 @@ def _page(text: str, status: HTTPStatus = HTTPStatus.OK, head: str = "") -> HTML
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sluice</title>{head}</head>'
         f"<body><h1>Sluice</h1><p>{text}</p></body></html>"
     )
-    return HTMLResponse(content, status, headers=_NO_STORE)
+    challenge = CHALLENGE if status is HTTPStatus.UNAUTHORIZED else {}
+    return HTMLResponse(content, status, headers={**_NO_STORE, **challenge})
