@@ -1,0 +1,224 @@
+"""The summary of a job, advanced step by step, against a walk through all of its steps."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sluice_agent.server.record.measures import Counts, changes, counts_of
+from sluice_agent.server.record.record import record_of
+from sluice_agent.server.record.step import Step
+from sluice_agent.server.record.summary import Summary, advanced, walk
+from sluice_agent.server.timestamps import timestamp_of
+from tests.support.examples import examples
+from tests.support.records import steps_of
+from tests.unit.server.events import at, job_event
+
+STATES = [
+    "queued",
+    "scheduled",
+    "active",
+    "active",
+    "active",
+    "retrying",
+    "unknown",
+    "completed",
+    "failed",
+    "cancelled",
+]
+SECONDS = st.sampled_from([0, 1, 1.5, 2, 3, 4.001, 5, 6])
+
+
+def moments() -> st.SearchStrategy[str]:
+    return SECONDS.map(at)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> dict[str, Any]:
+    """Return an event of one job, as any client may send it."""
+    fields = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "attempt": st.sampled_from([1, 1, 2, 3]),
+                "createdAt": moments(),
+                "startedAt": moments(),
+                "completedAt": moments(),
+                "previousState": st.sampled_from(["queued", "active"]),
+                "workerId": st.sampled_from(["celery@a", "celery@b"]),
+                "queue": st.sampled_from(["q", "r"]),
+                "error": st.sampled_from(["ValueError: no", "a.Lost: gone", "killed"]),
+                "extensions": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "redelivered": st.booleans(),
+                        "requeued": st.booleans(),
+                        "eta": st.sampled_from([at(3), at(9), None, "tomorrow"]),
+                        "rootId": st.sampled_from(["root", 5]),
+                        "groupId": st.sampled_from(["group"]),
+                    },
+                ),
+            },
+        )
+    )
+    state, second = draw(st.sampled_from(STATES)), draw(SECONDS)
+    if state in ("queued", "scheduled") and draw(st.booleans()):
+        fields["createdAt"] = at(second)
+    if state == "active" and draw(st.booleans()):
+        fields["progress"] = draw(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
+    name = draw(st.sampled_from(["app.first", "app.first", "app.second", "unknown"]))
+    return job_event(state, second, name=name, **fields)
+
+
+def lives() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Return the events of jobs: attempts as agents report them, with duplicates and any other event among them."""
+    return st.tuples(st.integers(0, 3), st.lists(events(), max_size=8), st.randoms(use_true_random=False)).map(
+        lambda drawn: mixed(plain_life(drawn[0]) + drawn[1], drawn[2])
+    )
+
+
+def plain_life(attempts: int) -> list[dict[str, Any]]:
+    life = [job_event("queued", 0, createdAt=at(0), attempt=1, queue="q")] if attempts else []
+    for attempt in range(1, attempts + 1):
+        start = 2 * attempt - 1
+        facts: dict[str, Any] = {"attempt": attempt, "startedAt": at(start), "workerId": "celery@a", "queue": "q"}
+        life.append(job_event("active", start, **facts))
+        life += [job_event("active", start + n / 10, progress=n / 10, **facts) for n in range(1, 4)]
+        end = {"completedAt": at(start + 1)} if attempt == attempts else {}
+        life.append(job_event("completed" if end else "retrying", start + 1, **facts, **end))
+    return life
+
+
+def mixed(events: list[dict[str, Any]], chance: random.Random) -> list[dict[str, Any]]:
+    """Return `events` with some twice, mostly in order."""
+    events = events + chance.sample(events, len(events) // 4)
+    return sorted(events, key=lambda event: event["timestamp"] if chance.random() < 0.8 else at(chance.random() * 6))
+
+
+def reports() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Return the progress of one job that two observers report, with a few states between."""
+    report = st.builds(
+        lambda progress, worker, facts: ("active", {"progress": progress, "workerId": worker, **facts}),
+        st.sampled_from([0.25, 0.5]),
+        st.sampled_from(["celery@a", "celery@a", "celery@b"]),
+        st.sampled_from([{}, {}, {"queue": "q"}]),
+    )
+    state = st.tuples(st.sampled_from(["unknown", "active", "retrying"]), st.just({}))
+    return st.lists(report | report | report | state, min_size=4, max_size=8).map(in_order)
+
+
+def dispatches() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Return the events of jobs whose producer's clock may be ahead of that of the worker."""
+    facts = st.sampled_from([{}, {"queue": "q"}, {"queue": "r"}])
+    steps = st.tuples(st.sampled_from(["queued", "active", "completed", "retrying"]), facts)
+    return st.lists(steps, min_size=2, max_size=5).map(in_order)
+
+
+def in_order(steps: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        job_event(state, second, **fields, **({"createdAt": at(second)} if state == "queued" else {}))
+        for second, (state, fields) in enumerate(steps)
+    ]
+
+
+ONE, TWO = {"progress": 0.5, "workerId": "celery@a"}, {"progress": 0.5, "workerId": "celery@b"}
+TWO_REPORTERS = in_order(
+    [
+        ("active", ONE),
+        ("unknown", {}),
+        ("active", {**ONE, "queue": "q"}),  # the next report of this worker takes its place, but not that of the last
+        ("active", TWO),
+        ("active", TWO),
+        ("active", ONE),
+    ]
+)
+
+
+class StoredJob:
+    """A job as the store keeps it: its steps, the summary that goes with them, and what was added to the counts."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.summary: Summary | None = None
+        self.counts: Counts = Counter()
+        self.walks = 0
+
+    def take(self, step: Step) -> None:
+        """Add `step`, unless it is known, or is progress between the first and the last of its run."""
+        if any(known.order == step.order for known in self.steps):
+            return
+        before, left_out = list(self.steps), None
+        if step.is_progress:
+            reports = [known for known in self.steps if known.is_progress and known.reporter == step.reporter]
+            ordered = sorted([*reports, step], key=lambda report: report.order)
+            left_out = ordered[1] if len(ordered) == 3 else None
+        if left_out is step:
+            return
+        self.steps = [known for known in [*self.steps, step] if known is not left_out]
+        is_simple = left_out is None or (self.summary is not None and self.summary.replaces(step))
+        after = advanced(self.summary, step) if is_simple else None
+        if after is not None:
+            self.counts.update(changes(self.summary, after))
+        else:
+            self.walks += 1
+            walked = walk(self.steps)
+            after = walked.summary
+            self.counts.update(counts_of(walked))
+            self.counts.subtract(counts_of(walk(before)))
+        self.summary = Summary.from_bytes(after.to_bytes())
+        assert self.summary == after
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(lives() | reports() | dispatches())
+@example(TWO_REPORTERS)
+def test_a_summary_is_that_of_all_steps_whatever_the_order_in_which_they_arrive(events: list[dict[str, Any]]) -> None:
+    """A list would otherwise show another state than the job's page, and the counts would drift for ever."""
+    job = StoredJob()
+    for step in steps_of(events):
+        job.take(step)
+        walked = walk(job.steps)
+        assert job.summary == walked.summary
+        assert {count: n for count, n in job.counts.items() if n} == counts_of(walked)
+
+
+@given(lives(), st.randoms(use_true_random=False))
+def test_the_order_of_arrival_is_in_no_summary(events: list[dict[str, Any]], chance: random.Random) -> None:
+    """Two servers that receive the same events would otherwise show two different jobs."""
+    one, other = StoredJob(), StoredJob()
+    steps = list(steps_of(events))
+    for step in steps:
+        one.take(step)
+    for step in chance.sample(steps, len(steps)):
+        other.take(step)
+    assert one.summary == other.summary
+    if steps:
+        assert record_of(one.steps) == record_of(other.steps)
+
+
+@given(st.lists(events(), min_size=1, max_size=8))
+def test_lists_show_what_the_record_shows(events: list[dict[str, Any]]) -> None:
+    """A job would otherwise change as its page is opened."""
+    walked = walk(steps_of(events))
+    record, summary, facts = record_of(steps_of(events)), walked.summary, walked.summary.facts
+    shown = (record["state"], record["attempt"], record["error"], record["name"], record["queue"], record["workerId"])
+    assert shown == (summary.state, summary.attempt, summary.error, facts.name, facts.queue, facts.worker)
+    moments = [summary.created_at, summary.changed_at, summary.started_at, summary.completed_at, summary.scheduled_for]
+    names = ["createdAt", "stateChangedAt", "startedAt", "completedAt", "scheduledFor"]
+    assert [record[name] for name in names] == [moment and timestamp_of(moment) for moment in moments]
+    assert (record["durationMs"], record["rootId"]) == (summary.duration_ms, facts.root_id)
+    assert record["previousState"] == summary.history.previous_state
+    assert record["stateHistory"][-1] == {"state": record["state"], "timestamp": record["stateChangedAt"]}
+
+
+def test_a_job_whose_events_arrive_in_order_is_never_walked_through() -> None:
+    """Each event would otherwise read all events of its job before it: with progress, that never ends."""
+    job = StoredJob()
+    for step in steps_of(plain_life(3)):
+        job.take(step)
+    assert job.walks == 3 * 0
+    assert len(job.steps) == 1 + 3 * 4
