@@ -31,7 +31,8 @@ def to_moment(time: datetime) -> int:
 
 def timestamp_of(moment: int) -> str:
     """Return the timestamp of microseconds since 1970, cut to milliseconds as the contract shows them."""
-    return (_EPOCH + timedelta(microseconds=moment)).isoformat(timespec="milliseconds") + "Z"
+    seconds, rest = divmod(moment, 1_000_000)
+    return f"{_text(seconds)}.{rest // 1_000:03d}Z"
 
 
 def milliseconds_between(start: int, end: int) -> int:
@@ -53,3 +54,8 @@ def moment_of(text: Any) -> int | None:
 @lru_cache(maxsize=4096)
 def _seconds(text: str) -> int:
     return (datetime.fromisoformat(text) - _EPOCH) // _SECOND
+
+
+@lru_cache(maxsize=4096)
+def _text(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from uuid import UUID
+from functools import lru_cache
+from typing import NamedTuple
 
 from sluice_agent.server.record.summary import Summary
 from sluice_agent.server.timestamps import timestamp_of
@@ -17,8 +17,7 @@ QUEUE_SNAPSHOT = "queue:snapshot"
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """An event of the stream: its type, and its data as JSON in one line."""
 
     event: str
@@ -31,22 +30,19 @@ def job_frame(uuid: bytes, before: Summary | None, after: Summary) -> Frame | No
     A report of progress is a frame whose state is also the previous one.
     """
     entry, previous, moment = after.history.entry, after.history.previous_state, after.changed_at
-    progress: float | None = None
+    tail = "}"
     if before is not None and before.history.entry[:3] == entry[:3]:
         progress = after.history.run.progress
         if progress is None or progress == before.history.run.progress:
             return None
-        previous, moment = entry.state, after.reported_at
-    data = {
-        "id": str(UUID(bytes=uuid)),
-        "name": after.facts.name,
-        "state": entry.state,
-        "previousState": previous,
-        "timestamp": timestamp_of(moment),
-    }
-    if progress is not None:
-        data["progress"] = progress  # type: ignore[assignment]
-    return Frame(JOB_STATE_CHANGE, _encode(data))
+        previous, moment, tail = entry.state, after.reported_at, f',"progress":{progress}}}'
+    text = uuid.hex()
+    # Built by hand, as it is made for nearly each event: an encoder takes three times as long.
+    return Frame(
+        JOB_STATE_CHANGE,
+        f'{{"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}","name":{_quoted(after.facts.name)},'
+        f'"state":"{entry.state}","previousState":{_quoted(previous)},"timestamp":"{timestamp_of(moment)}"{tail}',
+    )
 
 
 def worker_frame(event: str, worker_id: str, hostname: str, state: str, active_jobs: int | None) -> Frame:
@@ -57,3 +53,8 @@ def worker_frame(event: str, worker_id: str, hostname: str, state: str, active_j
 def queue_frame(name: str, depth: int, consumers: int | None) -> Frame:
     """Return the frame of a queue's snapshot."""
     return Frame(QUEUE_SNAPSHOT, _encode({"name": name, "depth": depth, "consumers": consumers}))
+
+
+@lru_cache(maxsize=1024)
+def _quoted(text: str | None) -> str:
+    return _encode(text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
@@ -50,7 +49,7 @@ class WorkerCount(NamedTuple):
     measure: Measure
 
 
-Counts: TypeAlias = Counter[Count | WorkerCount]
+Counts: TypeAlias = dict[Count | WorkerCount, int]
 
 _MINUTE = 60_000_000_000  # nanoseconds
 _BOUNDS = tuple(sorted({round(2 ** (half / 2)) for half in range(61)}))
@@ -60,6 +59,7 @@ _ENDS = {
     "retrying": Measure.RETRIED,
     "cancelled": Measure.CANCELLED,
 }
+_WORKER_ENDS = (Measure.COMPLETED, Measure.FAILED)
 
 
 def bucket_of(milliseconds: int) -> int:
@@ -72,34 +72,60 @@ def bounds_of(bucket: int) -> tuple[int, int | None]:
     return (_BOUNDS[bucket - 2] if bucket > 1 else 0), (_BOUNDS[bucket - 1] if bucket <= len(_BOUNDS) else None)
 
 
-def counts_of(walk: Walk) -> Counts:
-    """Return all that a job adds."""
-    facts = walk.summary.facts
-    return Counter(count for history in (*walk.past, walk.summary.history) for count in _counts_of_run(history, facts))
-
-
 def changes(before: Summary | None, after: Summary) -> Counts:
     """Return what one step adds to the counts and, as negative numbers, takes away: `after` is `advanced` from `before`
     by it, None for a new job."""
-    counts: Counts = Counter(_counts_of_run(after.history, after.facts))
-    if before is not None and after.history.runs == before.history.runs:
-        counts.subtract(_counts_of_run(before.history, before.facts))
-    return counts
+    if before is None or after.history.runs != before.history.runs:
+        return dict.fromkeys(_counts_of_run(after.history, after.facts), 1)
+    old, new = before.history.run, after.history.run
+    is_same_start = old.started == new.started and old.ready == new.ready and old.queued == new.queued
+    if is_same_start and before.facts[:2] == after.facts[:2]:
+        removed, added = _end_of_run(before.history, before.facts), _end_of_run(after.history, after.facts)
+        return _difference(removed, added) if removed else dict.fromkeys(added, 1)
+    return _difference(_counts_of_run(before.history, before.facts), _counts_of_run(after.history, after.facts))
 
 
-def _counts_of_run(history: History, facts: Facts) -> Iterator[Count | WorkerCount]:
-    """Return what the last run of `history` adds. No two of them are equal."""
-    name, queue = facts.name, facts.queue
-    run, entry = history.run, history.entry
+def changes_of_walk(before: Walk | None, after: Walk) -> Counts:
+    """Return what changes from a walk through some steps of a job to one through others. None: the job is new."""
+    return _difference(_counts_of_walk(before) if before else [], _counts_of_walk(after))
+
+
+def _counts_of_walk(walk: Walk) -> list[Count | WorkerCount]:
+    facts = walk.summary.facts
+    return [count for history in (*walk.past, walk.summary.history) for count in _counts_of_run(history, facts)]
+
+
+def _counts_of_run(history: History, facts: Facts) -> list[Count | WorkerCount]:
+    """Return what the last run of `history` adds."""
+    run = history.run
+    counts: list[Count | WorkerCount] = []
     if run.queued is not None:
-        yield Count(name, queue, run.queued // _MINUTE, Measure.QUEUED, 0)
+        counts.append(Count(facts.name, facts.queue, run.queued // _MINUTE, Measure.QUEUED, 0))
     if run.started is not None:
-        yield Count(name, queue, run.started // _MINUTE, Measure.STARTED, _bucket_between(run.ready, run.started))
-    if (measure := _ENDS.get(entry.state)) is not None:
-        end = history.completed or entry.at
-        yield Count(name, queue, end // _MINUTE, measure, _bucket_between(run.started, end))
-        if run.worker is not None and measure in (Measure.COMPLETED, Measure.FAILED):
-            yield WorkerCount(run.worker, end // _MINUTE, measure)
+        waited = _bucket_between(run.ready, run.started)
+        counts.append(Count(facts.name, facts.queue, run.started // _MINUTE, Measure.STARTED, waited))
+    return counts + _end_of_run(history, facts)
+
+
+def _end_of_run(history: History, facts: Facts) -> list[Count | WorkerCount]:
+    """Return what the end of the last run adds, if it has ended."""
+    measure = _ENDS.get(history.entry.state)
+    if measure is None:
+        return []
+    run, end = history.run, history.completed
+    if end is None:  # it is retried
+        end = history.entry.at
+    minute = end // _MINUTE
+    count = Count(facts.name, facts.queue, minute, measure, _bucket_between(run.started, end))
+    if run.worker is None or measure not in _WORKER_ENDS:
+        return [count]
+    return [count, WorkerCount(run.worker, minute, measure)]
+
+
+def _difference(removed: list[Count | WorkerCount], added: list[Count | WorkerCount]) -> Counts:
+    counts = Counter(added)
+    counts.subtract(removed)
+    return {count: number for count, number in counts.items() if number}
 
 
 def _bucket_between(start: int | None, end: int) -> int:

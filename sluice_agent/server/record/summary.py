@@ -11,10 +11,11 @@ must have changed nothing but the progress: whether that is so of the last step,
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+from pydantic_core import from_json, to_json
 
 from sluice_agent.model import UNNAMED, Framework, JobState
 from sluice_agent.server.record.history import Entry, History, Placement, Run, begun_by, followed_by
@@ -24,7 +25,6 @@ from sluice_agent.server.timestamps import milliseconds_between
 _STATES = tuple(state.value for state in JobState)
 _CODES = {state: code for code, state in enumerate(_STATES)}
 _FRAMEWORKS = tuple(framework.value for framework in Framework)
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _CLASS_NAME = re.compile(r"(\w+\.)*(?P<last>[^\W\d]\w*)", re.ASCII)
 _LONGEST_CLASS_NAME = 255
 
@@ -149,12 +149,12 @@ class Summary(NamedTuple):
         ]
         if run.reporter is not None:
             fields += [run.progress, run.reporter, int(is_replaceable)]
-        return _encode(fields).encode()
+        return to_json(fields)
 
     @classmethod
     def from_bytes(cls, fold: bytes) -> Summary:
         """Return the summary that `to_bytes` has returned."""
-        fields = json.loads(fold)
+        fields = from_json(fold)
         base, attempt, rank, runs, first_waits, first_at = fields[:6]
         created, completed, queued, ready, start, started, eta, dispatched = [
             None if time is None else base - time for time in fields[6:14]

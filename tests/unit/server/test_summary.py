@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sluice_agent.server.record.measures import Counts, changes, counts_of
+from sluice_agent.server.record.measures import Count, WorkerCount, changes, changes_of_walk
 from sluice_agent.server.record.record import record_of
 from sluice_agent.server.record.step import Step
 from sluice_agent.server.record.summary import Summary, advanced, walk
@@ -144,7 +144,7 @@ class StoredJob:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.summary: Summary | None = None
-        self.counts: Counts = Counter()
+        self.counts: Counter[Count | WorkerCount] = Counter()
         self.walks = 0
 
     def take(self, step: Step) -> None:
@@ -167,8 +167,7 @@ class StoredJob:
             self.walks += 1
             walked = walk(self.steps)
             after = walked.summary
-            self.counts.update(counts_of(walked))
-            self.counts.subtract(counts_of(walk(before)))
+            self.counts.update(changes_of_walk(walk(before) if before else None, walked))
         self.summary = Summary.from_bytes(after.to_bytes())
         assert self.summary == after
 
@@ -183,7 +182,7 @@ def test_a_summary_is_that_of_all_steps_whatever_the_order_in_which_they_arrive(
         job.take(step)
         walked = walk(job.steps)
         assert job.summary == walked.summary
-        assert {count: n for count, n in job.counts.items() if n} == counts_of(walked)
+        assert {count: n for count, n in job.counts.items() if n} == changes_of_walk(None, walked)
 
 
 @given(lives(), st.randoms(use_true_random=False))
