@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from sluice_agent.server.record.frames import Frame, job_frame
-from sluice_agent.server.record.measures import Counts, changes, counts_of
+from sluice_agent.server.record.measures import Count, Counts, WorkerCount, changes, changes_of_walk
 from sluice_agent.server.record.step import Step, step_of
 from sluice_agent.server.record.summary import Summary, advanced, walk
 from sluice_agent.server.store.codes import JOB_STATE_CODES
@@ -42,7 +42,7 @@ class JobEvents:
         self._memory = memory
         self._connections = connections
         self._frames: list[tuple[int, Frame]] = []
-        self._counts: defaultdict[int, Counts] = defaultdict(Counter)
+        self._counts: defaultdict[int, Counter[Count | WorkerCount]] = defaultdict(Counter)
         self.jobs: dict[JobKey, Job] = {}
 
     def load(self, events: Sequence[ReceivedEvent]) -> None:
@@ -117,9 +117,7 @@ class JobEvents:
     def _walk(self, job: Job, stored: dict[bytes, Step]) -> Summary:
         """Return the job's summary after a walk through the steps that are `stored` and those that are added."""
         after = walk((stored | job.added).values())
-        counts = counts_of(after)
-        if stored:
-            counts.subtract(counts_of(walk(stored.values())))
+        counts = changes_of_walk(walk(stored.values()) if stored else None, after)
         frame = job_frame(job.uuid, job.summary, after.summary)
         self._add(job, [frame] if frame else [], [counts])
         return after.summary
