@@ -4,7 +4,7 @@ for samples; a driver has only the SQL.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -83,11 +83,10 @@ class BatchWriter:
         ids.update(batch.connection_id for batch in batches if batch.connection_id is not None)
         connections = self.memory.connections(ids, now)
         jobs = JobEvents(self._driver, self.memory, connections)
-        jobs.load([event for event in events if "job" in event])
         samples = Samples(self._driver, self.memory, connections)
-        samples.load([event for event in events if "job" not in event])
         usage = _Usage(self._driver, [connections[connection_id] for connection_id in ids])
-        results = [_accept(batch, connections, jobs, samples, usage) for batch in batches]
+        acceptance = _Acceptance(connections, jobs, samples, usage, events)
+        results = [acceptance.accept(batch) for batch in batches]
         usage.put()
         frames: defaultdict[int, list[Frame]] = defaultdict(list)
         for subject in (jobs, samples):
@@ -131,33 +130,69 @@ class _Usage:
         """Return the connection's events on `day`, with those that are added."""
         return self._counts[connection, day] + self._added[connection, day]
 
-    def add(self, connection: int, day: str) -> None:
-        """Count one event."""
-        self._added[connection, day] += 1
+    def add(self, connection: int, day: str, events: int) -> None:
+        """Add to the count of the connection on `day`."""
+        self._added[connection, day] += events
 
     def put(self) -> None:
         """Write what was added."""
         self._driver.add_usage([(*key, count) for key, count in sorted(self._added.items()) if count])
 
 
-def _accept(
-    batch: IngestBatch, connections: dict[str, int], jobs: JobEvents, samples: Samples, usage: _Usage
-) -> BatchResult:
-    """Add the new ones of the batch's events to `jobs` and `samples`, as long as the day has room."""
-    usage.read(batch.day)
-    accepted = skipped = truncated = 0
-    for event in batch.events:
-        connection = connections[event["connectionId"]]
-        subject: JobEvents | Samples = jobs if "job" in event else samples
-        addition = subject.find_new(connection, event)
-        if addition is None:
-            skipped += 1
-        elif batch.limit is not None and usage.count(connection, batch.day) >= batch.limit:
-            truncated += 1
-        else:
-            addition()
-            usage.add(connection, batch.day)
-            accepted += 1
-    first = batch.connection_id or (batch.events[0]["connectionId"] if batch.events else None)
-    used = usage.count(connections[first], batch.day) if first is not None else 0
-    return BatchResult(accepted, skipped, truncated, used)
+class _Acceptance:
+    """Passes the new ones of `events` on to `jobs` and `samples`, as long as their day has room."""
+
+    def __init__(
+        self,
+        connections: dict[str, int],
+        jobs: JobEvents,
+        samples: Samples,
+        usage: _Usage,
+        events: Sequence[ReceivedEvent],
+    ) -> None:
+        self._connections = connections
+        self._jobs = jobs
+        self._samples = samples
+        self._usage = usage
+        self._loaded_jobs = iter(jobs.load([event for event in events if "job" in event]))
+        self._sample_keys = iter(samples.load([event for event in events if "job" not in event]))
+
+    def accept(self, batch: IngestBatch) -> BatchResult:
+        """Pass on the events of the next batch."""
+        accepted: Counter[str] = Counter()
+        skipped = truncated = 0
+        self._usage.read(batch.day)
+        for event in batch.events:
+            connection_id = event["connectionId"]
+            has_room = batch.limit is None or self._has_room(batch, connection_id, accepted[connection_id])
+            is_new = self._accept_job(event, has_room) if "job" in event else self._accept_sample(event, has_room)
+            if not is_new:
+                skipped += 1
+            elif has_room:
+                accepted[connection_id] += 1
+            else:
+                truncated += 1
+        for connection_id, count in accepted.items():
+            self._usage.add(self._connections[connection_id], batch.day, count)
+        own = batch.connection_id or (batch.events[0]["connectionId"] if batch.events else None)
+        used = self._usage.count(self._connections[own], batch.day) if own is not None else 0
+        return BatchResult(accepted.total(), skipped, truncated, used)
+
+    def _has_room(self, batch: IngestBatch, connection_id: str, accepted: int) -> bool:
+        used = self._usage.count(self._connections[connection_id], batch.day) + accepted
+        return batch.limit is None or used < batch.limit
+
+    def _accept_job(self, event: ReceivedEvent, has_room: bool) -> bool:
+        """Add the event if it is new and `has_room`. Return whether it is new."""
+        job = next(self._loaded_jobs)
+        step = self._jobs.new_step(job, event)
+        if step is not None and has_room:
+            self._jobs.add(job, step)
+        return step is not None
+
+    def _accept_sample(self, event: ReceivedEvent, has_room: bool) -> bool:
+        key = next(self._sample_keys)
+        is_new = self._samples.is_new(key)
+        if is_new and has_room:
+            self._samples.add(key, event)
+        return is_new

@@ -8,8 +8,7 @@ last progress only, however often it reports.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sluice_agent.server.record.frames import Frame, job_frame
@@ -18,10 +17,9 @@ from sluice_agent.server.record.step import Step, step_of
 from sluice_agent.server.record.summary import Summary, advanced, walk
 from sluice_agent.server.store.codes import JOB_STATE_CODES
 from sluice_agent.server.store.driver import Driver, JobRow
-from sluice_agent.server.store.job_rows import changed_columns, job_row, labels_of
-from sluice_agent.server.store.memory import Job, JobKey, Memory
+from sluice_agent.server.store.job_rows import changed_columns, job_row, read_labels
+from sluice_agent.server.store.memory import Job, Memory
 from sluice_agent.server.store.rollups import put_counts
-from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import StoredStep, decode_step, encode_body, key_of
 from sluice_agent.server.validation import ReceivedEvent
 
@@ -43,42 +41,47 @@ class JobEvents:
         self._connections = connections
         self._frames: list[tuple[int, Frame]] = []
         self._counts: defaultdict[int, Counter[Count | WorkerCount]] = defaultdict(Counter)
-        self.jobs: dict[JobKey, Job] = {}
+        self.jobs: list[Job] = []
 
-    def load(self, events: Sequence[ReceivedEvent]) -> None:
-        """Read the jobs of `events`; of those for which progress is reported, also the progress that is stored."""
-        self.jobs = self._memory.jobs(
-            (self._connections[event["connectionId"]], event["connectionId"], event["job"]["externalId"])
-            for event in events
+    def load(self, events: Sequence[ReceivedEvent]) -> list[Job]:
+        """Return the job of each of `events`; where progress is reported, with the progress that is stored."""
+        connections = self._connections
+        jobs = self._memory.jobs(
+            (connections[event["connectionId"]], event["connectionId"], event["job"]["externalId"]) for event in events
         )
-        reporting = (
-            self.jobs[self._connections[event["connectionId"]], event["job"]["externalId"]]
-            for event in events
-            if "progress" in event["job"]
-        )
-        unread = {job.number: job for job in reporting if job.progress is None}
+        self.jobs = list({id(job): job for job in jobs}.values())
+        unread = {
+            job.number: job
+            for job, event in zip(jobs, events, strict=True)
+            if job.progress is None and "progress" in event["job"]
+        }
         for number, steps in self._stored_steps(unread).items():
             progress = unread[number].progress = defaultdict(list)
             for step in sorted(steps.values(), key=lambda step: step.order):
                 if step.is_progress:
                     progress[step.reporter].append(step)
+        return jobs
 
-    def find_new(self, connection: int, event: ReceivedEvent) -> Callable[[], None] | None:
-        """Return a function that adds `event`; None if it is known, or if it is progress between two known ones."""
-        job = self.jobs[connection, event["job"]["externalId"]]
+    def new_step(self, job: Job, event: ReceivedEvent) -> Step | None:
+        """Return the step in `event`; None if it is known, or if it is progress between two known ones."""
         key = key_of(event)
         if key in job.keys:
             return None
         step = step_of(event, key)
-        if not step.is_progress:
-            return partial(job.add, key, step)
-        return partial(job.add_progress, step) if job.keeps_progress(step) else None
+        return None if step.is_progress and not job.keeps_progress(step) else step
+
+    def add(self, job: Job, step: Step) -> None:
+        """Add a new step."""
+        if step.is_progress:
+            job.add_progress(step)
+        else:
+            job.add(step)
 
     def put(self) -> list[tuple[int, Frame]]:
         """Write all that the added steps change, and return the frames of that, each with its connection."""
         done: list[_Change] = []
         unordered: dict[int, Job] = {}
-        for job in self.jobs.values():
+        for job in self.jobs:
             if job.arrived:
                 after = self._advance(job)
                 if after is None:
@@ -102,7 +105,7 @@ class JobEvents:
         summary = job.summary
         steps = job.arrived if len(job.arrived) == 1 else sorted(job.arrived, key=lambda step: step.order)
         for step in steps:
-            if step.order in job.displacing and (summary is None or not summary.replaces(step)):
+            if job.displacing and step.order in job.displacing and (summary is None or not summary.replaces(step)):
                 return None
             after = advanced(summary, step)
             if after is None:
@@ -116,23 +119,25 @@ class JobEvents:
 
     def _walk(self, job: Job, stored: dict[bytes, Step]) -> Summary:
         """Return the job's summary after a walk through the steps that are `stored` and those that are added."""
+        before = walk(stored.values()) if stored else None
         after = walk((stored | job.added).values())
-        counts = changes_of_walk(walk(stored.values()) if stored else None, after)
         frame = job_frame(job.uuid, job.summary, after.summary)
-        self._add(job, [frame] if frame else [], [counts])
+        self._add(job, [frame] if frame else [], [changes_of_walk(before, after)])
         return after.summary
 
     def _add(self, job: Job, frames: Sequence[Frame], counts: Sequence[Counts]) -> None:
         self._frames += ((job.connection, frame) for frame in frames)
+        total = self._counts[job.connection]
         for part in counts:
-            self._counts[job.connection].update(part)
+            for key, count in part.items():
+                total[key] += count
 
     def _put_rows(self, done: Sequence[_Change]) -> None:
-        names = ((LabelKind.NAME, step.job["name"]) for job, *_ in done for step in job.added.values())
-        labels = self._memory.labels({*names, *(label for change in done for label in labels_of(change.after))})
+        names = {step.job["name"] for job, *_ in done for step in job.added.values()}
+        labels = read_labels(self._memory, [change.after for change in done], names)
         self._driver.put_steps(
             [
-                StoredStep(job.number, key, labels[LabelKind.NAME, step.job["name"]], encode_body(step.event))
+                StoredStep(job.number, key, labels.names[step.job["name"]], encode_body(step.event))
                 for job, *_ in done
                 for key, step in job.added.items()
             ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from sluice_agent.server.record.summary import Summary
 from sluice_agent.server.store.codes import FRAMEWORK_CODES, JOB_STATE_CODES
-from sluice_agent.server.store.driver import JobRow, Label
-from sluice_agent.server.store.memory import Job
+from sluice_agent.server.store.driver import JobRow
+from sluice_agent.server.store.memory import Job, Memory
 from sluice_agent.server.store.schema import LabelKind
 
 _FOLD = frozenset({"fold"})
@@ -35,40 +36,56 @@ def changed_columns(before: Summary, after: Summary) -> frozenset[str]:
     return _STATE if is_same_job else _ALL
 
 
-def labels_of(summary: Summary) -> Iterator[Label]:
-    """Yield the labels that the row of `summary` refers to."""
-    facts, error_class = summary.facts, summary.error_class
-    yield LabelKind.NAME, facts.name
-    if facts.queue is not None:
-        yield LabelKind.QUEUE, facts.queue
-    if facts.worker is not None:
-        yield LabelKind.WORKER, facts.worker
-    if error_class is not None:
-        yield LabelKind.ERROR_CLASS, error_class
+class JobLabels(NamedTuple):
+    """The numbers of the labels that rows of jobs refer to."""
+
+    names: dict[str, int]
+    queues: dict[str, int]
+    workers: dict[str, int]
+    error_classes: dict[str, int]
 
 
-def job_row(job: Job, summary: Summary, labels: Mapping[Label, int]) -> JobRow:
-    """Return the row of `job`. `labels` has those of `labels_of`."""
-    facts, error_class = summary.facts, summary.error_class
+def read_labels(memory: Memory, summaries: Sequence[Summary], names: set[str]) -> JobLabels:
+    """Return the labels of `summaries` and of further names of tasks. Those that the database lacks are made."""
+    facts = [summary.facts for summary in summaries]
+    return JobLabels(
+        memory.labels(LabelKind.NAME, names.union([fact.name for fact in facts])),
+        memory.labels(LabelKind.QUEUE, {fact.queue for fact in facts if fact.queue is not None}),
+        memory.labels(LabelKind.WORKER, {fact.worker for fact in facts if fact.worker is not None}),
+        memory.labels(
+            LabelKind.ERROR_CLASS,
+            {
+                error_class
+                for summary in summaries
+                if summary.error and (error_class := summary.error_class) is not None
+            },
+        ),
+    )
+
+
+def job_row(job: Job, summary: Summary, labels: JobLabels) -> JobRow:
+    """Return the row of `job`. `labels` has those of the summary."""
+    facts, entry = summary.facts, summary.history.entry
+    error_class = summary.error_class if entry.error else None
     return JobRow(
         job.number,
         job.uuid,
         job.connection,
         job.external_id,
         FRAMEWORK_CODES[facts.framework],
-        labels[LabelKind.NAME, facts.name],
-        None if facts.queue is None else labels[LabelKind.QUEUE, facts.queue],
-        None if facts.worker is None else labels[LabelKind.WORKER, facts.worker],
-        None if error_class is None else labels[LabelKind.ERROR_CLASS, error_class],
-        JOB_STATE_CODES[summary.state],
-        summary.attempt,
+        labels.names[facts.name],
+        None if facts.queue is None else labels.queues[facts.queue],
+        None if facts.worker is None else labels.workers[facts.worker],
+        None if error_class is None else labels.error_classes[error_class],
+        JOB_STATE_CODES[entry.state],
+        entry.attempt,
         summary.created_at,
         summary.changed_at,
         summary.started_at,
         summary.completed_at,
         summary.scheduled_for,
         summary.duration_ms,
-        summary.error,
+        entry.error,
         None if facts.root_id == job.external_id else facts.root_id,
         facts.group_id,
         summary.to_bytes(),

@@ -5,13 +5,16 @@ All of it is in the database too. A transaction that is rolled back makes it voi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.step import Order, Reporter, Step
 from sluice_agent.server.record.summary import Summary
-from sluice_agent.server.store.driver import Driver, Label
+from sluice_agent.server.store.driver import Driver
+from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import progress_key
 
 _JOBS = 10_000  # jobs that are kept: an event of one that is under way mostly finds it here
@@ -39,8 +42,9 @@ class Job:
     arrived: list[Step] = field(default_factory=list)
     displacing: set[Order] = field(default_factory=set)
 
-    def add(self, key: bytes, step: Step) -> None:
+    def add(self, step: Step) -> None:
         """Add a step that is not progress."""
+        key = step.order[-1]
         self.keys.add(key)
         self.added[key] = step
         self.arrived.append(step)
@@ -74,7 +78,7 @@ class Memory:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._connections: dict[str, int] = {}
-        self._labels: dict[Label, int] = {}
+        self._labels: defaultdict[LabelKind, dict[str, int]] = defaultdict(dict)
         self._jobs: dict[JobKey, Job] = {}  # in the order of their last event
 
     def connections(self, ids: Collection[str], now: int) -> dict[str, int]:
@@ -83,44 +87,53 @@ class Memory:
             self._connections |= self._driver.connections(missing, now)
         return self._connections
 
-    def labels(self, labels: Iterable[Label]) -> dict[Label, int]:
-        """Return the numbers of all known labels; those of `labels` that are missing in the database are made."""
-        known = self._labels
-        if missing := {label for label in labels if label not in known}:
+    def labels(self, kind: LabelKind, texts: Collection[str]) -> dict[str, int]:
+        """Return the numbers of all known labels of `kind`; those of `texts` that the database lacks are made."""
+        known = self._labels[kind]
+        if missing := [text for text in texts if text not in known]:
             if len(known) > _LABELS:
-                known = self._labels = {}
-                missing = set(labels)
-            known |= self._driver.labels(sorted(missing))
+                known = self._labels[kind] = {}
+                missing = list(texts)
+            for (_, text), number in self._driver.labels([(kind, text) for text in sorted(missing)]).items():
+                known[text] = number
         return known
 
-    def jobs(self, keys: Iterable[tuple[int, str, str]]) -> dict[JobKey, Job]:
-        """Return the jobs (connection, its id, external id): from memory, from the database, or new ones."""
-        jobs: dict[JobKey, Job] = {}
+    def jobs(self, keys: Iterable[tuple[int, str, str]]) -> list[Job]:
+        """Return for each key (connection, its id, external id) its job: from memory, from the database, or a new one.
+
+        They are no longer in memory: `keep` puts them back.
+        """
+        jobs: list[Job] = []
+        taken: dict[JobKey, Job] = {}
         missing: list[Job] = []
         for connection, connection_id, external_id in keys:
             key = connection, external_id
-            if key not in jobs:
+            job = taken.get(key)
+            if job is None:
                 job = self._jobs.pop(key, None)
                 if job is None:
                     job = Job(connection, connection_id, external_id, job_uuid(connection_id, external_id), 0)
                     missing.append(job)
-                jobs[key] = job
+                taken[key] = job
+            jobs.append(job)
         if missing:
             self._load(missing)
         return jobs
 
-    def keep(self, jobs: dict[JobKey, Job]) -> None:
+    def keep(self, jobs: Iterable[Job]) -> None:
         """Keep `jobs`, which are written, for their next events, unless other processes write jobs too."""
         if not self._driver.owns_database:
             return
-        for key, job in jobs.items():
+        for job in jobs:
             if job.summary is not None:
-                job.added, job.arrived, job.displacing = {}, [], set()
-                if job.summary.is_final:
+                if job.arrived:
+                    job.added, job.arrived, job.displacing = {}, [], set()
+                if job.progress and job.summary.is_final:
                     job.progress = None  # whole events: they are read again in the rare case that they are needed
-                self._jobs[key] = job
-        for key in list(self._jobs)[: max(0, len(self._jobs) - _JOBS)]:
-            del self._jobs[key]
+                self._jobs[job.connection, job.external_id] = job
+        if (surplus := len(self._jobs) - _JOBS) > 0:
+            for key in list(islice(self._jobs, surplus)):
+                del self._jobs[key]
 
     def drop(self, uuids: Collection[bytes]) -> None:
         """Discard jobs that were deleted from the database."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from sluice_agent.server.record.measures import Counts, Measure, WorkerCount
-from sluice_agent.server.store.driver import Driver, Label, RollupKey
+from sluice_agent.server.record.measures import Count, Counts, Measure, WorkerCount
+from sluice_agent.server.store.driver import Driver, RollupKey
 from sluice_agent.server.store.memory import Memory
 from sluice_agent.server.store.schema import LabelKind
 
@@ -16,29 +16,22 @@ _NO_QUEUE = 0
 
 def put_counts(driver: Driver, memory: Memory, counts: Mapping[int, Counts]) -> None:
     """Add the counts of each connection to its minutes and hours."""
-    labels = memory.labels({label for part in counts.values() for label in _labels_of(part)})
+    keys = [key for part in counts.values() for key in part]
+    jobs = [key for key in keys if isinstance(key, Count)]
+    names = memory.labels(LabelKind.NAME, {key.name for key in jobs})
+    queues = memory.labels(LabelKind.QUEUE, {key.queue for key in jobs if key.queue is not None})
+    workers = memory.labels(LabelKind.WORKER, {key.worker for key in keys if isinstance(key, WorkerCount)})
     rollups: Counter[RollupKey] = Counter()
     ends: dict[tuple[int, int, int], list[int]] = {}
     for connection, part in counts.items():
         for key, count in part.items():
             if isinstance(key, WorkerCount):
-                worker = labels[LabelKind.WORKER, key.worker]
-                completed_failed = ends.setdefault((connection, key.minute, worker), [0, 0])
+                completed_failed = ends.setdefault((connection, key.minute, workers[key.worker]), [0, 0])
                 completed_failed[key.measure is Measure.FAILED] += count
             else:
-                queue = _NO_QUEUE if key.queue is None else labels[LabelKind.QUEUE, key.queue]
-                name, measure, hour = labels[LabelKind.NAME, key.name], int(key.measure), key.minute // _HOUR * _HOUR
+                queue = _NO_QUEUE if key.queue is None else queues[key.queue]
+                name, measure, hour = names[key.name], int(key.measure), key.minute // _HOUR * _HOUR
                 rollups[connection, 1, key.minute, name, queue, measure, key.bucket] += count
                 rollups[connection, _HOUR, hour, name, queue, measure, key.bucket] += count
     driver.add_rollups({key: count for key, count in sorted(rollups.items()) if count})
     driver.add_worker_rollups({key: (pair[0], pair[1]) for key, pair in sorted(ends.items()) if any(pair)})
-
-
-def _labels_of(counts: Counts) -> Iterator[Label]:
-    for key in counts:
-        if isinstance(key, WorkerCount):
-            yield LabelKind.WORKER, key.worker
-        else:
-            yield LabelKind.NAME, key.name
-            if key.queue is not None:
-                yield LabelKind.QUEUE, key.queue

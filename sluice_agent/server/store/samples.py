@@ -6,14 +6,14 @@ The latest event decides, whatever the order of arrival; earlier ones fill in wh
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sluice_agent.model import encode
 from sluice_agent.server.record.frames import WORKER_HEARTBEAT, WORKER_STATE_CHANGE, Frame, queue_frame, worker_frame
 from sluice_agent.server.record.ids import worker_id
 from sluice_agent.server.store.codes import FRAMEWORK_CODES, WORKER_STATE_CODES, WORKER_STATES
-from sluice_agent.server.store.driver import Driver, Label, QueueRow, SeriesRow, WorkerRow
+from sluice_agent.server.store.driver import Driver, QueueRow, SeriesRow, WorkerRow
 from sluice_agent.server.store.memory import Memory
 from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import key_of
@@ -40,26 +40,33 @@ class Samples:
         self._driver = driver
         self._memory = memory
         self._connections = connections
-        self._labels: dict[Label, int] = {}
         self._known: set[SeriesKey] = set()
         self._added: list[_Sample] = []
 
-    def load(self, events: Sequence[ReceivedEvent]) -> None:
-        """Read which of `events` are in the database."""
-        if events:
-            self._labels = self._memory.labels(map(_label_of, events))
-            keys = {self._key(self._connections[event["connectionId"]], event) for event in events}
-            self._known = self._driver.known_series(sorted(keys))
+    def load(self, events: Sequence[ReceivedEvent]) -> list[SeriesKey]:
+        """Return the key of each of `events`, and read which are in the database."""
+        if not events:
+            return []
+        subjects = [_subject_of(event) for event in events]
+        labels = {
+            kind: self._memory.labels(kind, {text for subject, text in subjects if subject is kind})
+            for kind in (LabelKind.WORKER, LabelKind.QUEUE)
+        }
+        keys = [
+            (self._connections[event["connectionId"]], labels[kind][text], _moment(event), key_of(event))
+            for event, (kind, text) in zip(events, subjects, strict=True)
+        ]
+        self._known = self._driver.known_series(sorted(set(keys)))
+        return keys
 
-    def find_new(self, connection: int, event: ReceivedEvent) -> Callable[[], None] | None:
-        """Return a function that adds `event`; None if it is known."""
-        key = self._key(connection, event)
+    def is_new(self, key: SeriesKey) -> bool:
+        """Return whether the event with `key` is neither in the database nor added."""
+        return key not in self._known
 
-        def add() -> None:
-            self._known.add(key)
-            self._added.append(_Sample(key, event))
-
-        return None if key in self._known else add
+    def add(self, key: SeriesKey, event: ReceivedEvent) -> None:
+        """Add a new event."""
+        self._known.add(key)
+        self._added.append(_Sample(key, event))
 
     def put(self) -> list[tuple[int, Frame]]:
         """Write all that the added events change, and return the frames of that, each with its connection."""
@@ -96,11 +103,8 @@ class Samples:
         self._driver.put_queues(rows.values())
         return frames
 
-    def _key(self, connection: int, event: ReceivedEvent) -> SeriesKey:
-        return connection, self._labels[_label_of(event)], _moment(event), key_of(event)
 
-
-def _label_of(event: ReceivedEvent) -> Label:
+def _subject_of(event: ReceivedEvent) -> tuple[LabelKind, str]:
     if "worker" in event:
         return LabelKind.WORKER, event["worker"]["externalId"]
     return LabelKind.QUEUE, event["queue"]["name"]
