@@ -43,10 +43,9 @@ test: $(VENV)/.installed-dev $(if $(ARGS),,wheel)
 BESIDE = $(MAKE) -C $(CURDIR) --no-print-directory -k -o wheel unit test-oldest test-gevent
 SERVER_TESTS := tests/integration tests/faults
 
-# They need no server and no network.
 unit: $(VENV)/.installed-dev
 	@echo "test: unit tests"
-	@PYTEST=$(BIN)/pytest sh scripts/pytest.sh -q -n 2 tests/unit $(ARGS)
+	@PYTEST=$(BIN)/pytest sh scripts/unit.sh $(ARGS)
 
 # The wheel is tested in a copy of everything but the package's source.
 ON_WHEEL := cd build/tree &&

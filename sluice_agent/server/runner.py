@@ -18,7 +18,7 @@ from sluice_agent.server.access.setup import Access, AccessOptions
 from sluice_agent.server.app import BODY_LIMIT, create_app
 from sluice_agent.server.protocol import Protocol
 
-_GRACE = 5  # seconds that requests in progress have after a signal
+GRACE = 5  # seconds that requests in progress have after a signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,15 @@ def serve(
     api_key: str | None = None,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
+    grace: int = GRACE,
     ready: Callable[[Announcement], None] = announce,
 ) -> None:
     """Serve the API over the SQLite file `database` until SIGTERM or SIGINT, then return.
 
-    Port 0 takes a free one. `ready` is called once, when connections are accepted; by default it prints. The options of
-    access are those of `AccessOptions`, the rest is as in `create_app`. Raises `ConfigError` if the address can't be
-    listened on, the file can't be used, or the options contradict each other.
+    Port 0 takes a free one. `ready` is called once, when connections are accepted; by default it prints. After a
+    signal, requests in progress have `grace` seconds. The options of access are those of `AccessOptions`, the rest is
+    as in `create_app`. Raises `ConfigError` if the address can't be listened on, the file can't be used, or the options
+    contradict each other.
     """
     options = AccessOptions(host, allowed_hosts, connection, api_key)
     with open_listener(host, port) as listener:
@@ -73,7 +75,7 @@ def serve(
             link = f"{base_url}/login?token={access.sessions.create_token(Role.OPERATOR)}"
             ready(Announcement(f"{base_url}/api", link, access.connection, access.new_key))
 
-        _Server(uvicorn_config(app), on_ready).run(sockets=[listener])
+        _Server(uvicorn_config(app, grace=grace), on_ready).run(sockets=[listener])
 
 
 def _url_host(host: str) -> str:
@@ -81,7 +83,7 @@ def _url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def uvicorn_config(app: FastAPI, protocol: type[Protocol] = Protocol) -> uvicorn.Config:
+def uvicorn_config(app: FastAPI, protocol: type[Protocol] = Protocol, grace: int = GRACE) -> uvicorn.Config:
     """Return the configuration with which uvicorn serves `app`."""
     return uvicorn.Config(
         app,
@@ -90,7 +92,7 @@ def uvicorn_config(app: FastAPI, protocol: type[Protocol] = Protocol) -> uvicorn
         log_level="warning",
         access_log=False,
         proxy_headers=False,  # `exposure` reads them
-        timeout_graceful_shutdown=_GRACE,
+        timeout_graceful_shutdown=grace,
     )
 
 

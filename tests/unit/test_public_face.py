@@ -33,7 +33,8 @@ def threads():
 """
 NURSERY = """
 import json, os, sys
-import celery.app, celery.signals, httpx, kombu, sluice_agent, tests.unit.transport.lines
+import anyio, celery.app, celery.fixups.django, celery.loaders.app, celery.signals, httpx, kombu, sluice_agent.signals
+import sluice_agent.transport.delivery.shippers, tests.unit.transport.lines
 for line in sys.stdin:
     case = json.loads(line)
     child = os.fork()

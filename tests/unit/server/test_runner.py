@@ -5,71 +5,65 @@ from __future__ import annotations
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server import create_app, serve
+from tests.support.forked_server import ForkedServer
 from tests.unit.server.events import job_event
 
 HEADERS = {"Authorization": "Bearer sk_test"}
-PROGRAM = (
-    "import sys, pathlib; from sluice_agent.server import serve; serve(database=pathlib.Path(sys.argv[1]), port=0)"
-)
 
 
 @contextmanager
-def running_server(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start a process that serves `database`; yield it and the address that it printed."""
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(database)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("sluice-agent serve: listening on http://127.0.0.1:")
-            yield process, line.split()[-1]
-        finally:
-            process.kill()
+def running_server(database: Path, **arguments: Any) -> Iterator[ForkedServer]:
+    """Start a process that serves `database`, with the given arguments of `serve`; kill it at the end."""
+    server = ForkedServer(database, **arguments)
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_prints_its_port_ends_by_signal_and_keeps_everything(tmp_path: Path, number: signal.Signals) -> None:
     """Scripts could otherwise neither find the server nor stop it without losing what it holds."""
     database = tmp_path / "new" / "sluice.db"
-    with running_server(database) as (process, url), httpx.Client(headers=HEADERS) as client:
-        assert url.endswith("/api")
-        client.post(f"{url}/ingest", json={"events": [job_event("active", 0)]}).raise_for_status()
-        process.send_signal(number)
-        assert process.wait(20) == 0
+    with running_server(database) as server, httpx.Client(headers=HEADERS) as client:
+        assert server.url.endswith("/api")
+        client.post(f"{server.url}/ingest", json={"events": [job_event("active", 0)]}).raise_for_status()
+        server.send(number)
+        assert server.wait(20) == 0
     assert database.stat().st_mode & 0o077 == 0
-    with running_server(database) as (_, url):
-        assert httpx.get(f"{url}/jobs/job-1").json()["state"] == "active"
+    with running_server(database) as server:
+        assert httpx.get(f"{server.url}/jobs/job-1").json()["state"] == "active"
 
 
 def test_what_was_accepted_survives_a_kill(tmp_path: Path) -> None:
     """A crash would otherwise lose events that the server had answered as accepted."""
-    with running_server(tmp_path / "s.db") as (process, url):
-        httpx.post(f"{url}/ingest", json={"events": [job_event("active", 0)]}, headers=HEADERS).raise_for_status()
-        process.kill()
-    with running_server(tmp_path / "s.db") as (_, url):
-        assert httpx.get(f"{url}/jobs/job-1").status_code == 200
+    with running_server(tmp_path / "s.db") as server:
+        httpx.post(
+            f"{server.url}/ingest", json={"events": [job_event("active", 0)]}, headers=HEADERS
+        ).raise_for_status()
+        server.kill()
+    with running_server(tmp_path / "s.db") as server:
+        assert httpx.get(f"{server.url}/jobs/job-1").status_code == 200
 
 
 def test_answers_on_an_open_connection_leave_at_once(tmp_path: Path) -> None:
     """Every request but the first would otherwise wait 40 ms for an acknowledgement, a page of ten half a second."""
-    with running_server(tmp_path / "s.db") as (_, url), httpx.Client() as client:
+    with running_server(tmp_path / "s.db") as server, httpx.Client() as client:
         waits = []
         for _ in range(31):
             start = time.perf_counter()
-            client.get(f"{url}/health")
+            client.get(f"{server.url}/health")
             waits.append(time.perf_counter() - start)
     # The kernel acknowledges the first ones at once. Of the others a busy machine delays some, but not all.
     assert min(waits[16:]) < 0.03

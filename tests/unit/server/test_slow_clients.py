@@ -6,18 +6,20 @@ import json
 import signal
 import socket
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from sluice_agent.server.protocol import Deadlines, Protocol
+from tests.support.forked_server import ForkedServer
 from tests.support.waiting import wait_until, within
 from tests.unit.server.conftest import Start
 from tests.unit.server.events import ingest, job_event
@@ -118,11 +120,15 @@ def test_an_idle_connection_is_closed(start: Start) -> None:
 def test_the_deadline_is_each_requests_own(start: Start) -> None:
     """A client that keeps its connection, as the agent does, would otherwise be cut off in the middle of its work."""
     client = start(protocol=impatient_protocol(head=0.6, body=0.6))
-    for _ in range(6):
-        for _ in range(5):
-            ingest(client, job_event("active", 0))
-        assert client.get("/health").status_code == 200
-        time.sleep(0.2)  # less than a deadline; six of them are more
+    content = json.dumps({"events": [job_event("active", 0)]})
+    with closing(HTTPConnection("127.0.0.1", port_of(client.base_url))) as connection:
+        connection.connect()
+        connection.auto_open = 0  # a new connection would hide that the server has closed this one
+        for pause in [0.0, 0.2] * 6:  # each is less than a deadline; together they are more
+            connection.request("POST", "/api/ingest", content, {"Authorization": "Bearer sk_test"})
+            response = connection.getresponse()
+            assert (response.status, bool(response.read())) == (200, True)
+            time.sleep(pause)
 
 
 def test_a_client_that_does_not_read_is_disconnected(start: Start) -> None:
@@ -135,7 +141,7 @@ def test_a_client_that_does_not_read_is_disconnected(start: Start) -> None:
     with closing(Client(port_of(client.base_url))) as client_that_stalls:
         client_that_stalls.socket.sendall(b"GET /api/jobs/job-1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         client_that_stalls.socket.recv(1)
-        time.sleep(2.0)  # this time without reading is the subject of the test
+        wait_until(lambda: not _is_open(client_that_stalls.socket))
         assert len(client_that_stalls.answer()) < whole
 
 
@@ -172,34 +178,33 @@ def test_a_fault_behind_the_answer_only_ends_the_connection(
 
 
 @contextmanager
-def stopping_server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def stopping_server(tmp_path: Path, **arguments: Any) -> Iterator[ForkedServer]:
     """Start a server that must end within 15 seconds of its signal, without a stack trace."""
-    with running_server(tmp_path / "s.db") as (process, url):
-        yield process, url
-        within(15, lambda: process.poll() is not None, "it does not end")
-        assert process.returncode == 0
-        assert process.stderr is not None
-        assert "Traceback" not in process.stderr.read()
+    with running_server(tmp_path / "s.db", **arguments) as server:
+        yield server
+        within(15, lambda: server.exit_code is not None, "it does not end")
+        assert server.exit_code == 0
+        assert "Traceback" not in server.log()
 
 
 def test_a_slow_request_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """A user who stops the server would otherwise read a stack trace, and the client would get no answer."""
-    with stopping_server(tmp_path) as (process, url), closing(Client(port_of(url))) as client:
+    with stopping_server(tmp_path, grace=1) as server, closing(Client(port_of(server.url))) as client:
         client.socket.sendall(INGEST + b"\r\n")
         client.drip()
-        wait_until(lambda: httpx.get(f"{url}/health").status_code == 200)
-        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: httpx.get(f"{server.url}/health").status_code == 200)
+        server.send(signal.SIGTERM)
         assert error_in(client.answer(), 503)["code"] == "SERVICE_UNAVAILABLE"
 
 
 def test_a_request_that_arrives_while_the_server_ends_is_served(tmp_path: Path) -> None:
     """Events that were on their way would otherwise be sent twice at each restart."""
     body = json.dumps({"events": [job_event("active", 0)]}).encode().ljust(1000)
-    with stopping_server(tmp_path) as (process, url), closing(Client(port_of(url))) as client:
+    with stopping_server(tmp_path) as server, closing(Client(port_of(server.url))) as client:
         client.socket.sendall(INGEST + b"\r\n" + body[:500])
-        wait_until(lambda: httpx.get(f"{url}/health").status_code == 200)
-        process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not _accepts(url))
+        wait_until(lambda: httpx.get(f"{server.url}/health").status_code == 200)
+        server.send(signal.SIGTERM)
+        wait_until(lambda: not _accepts(server.url))
         client.socket.sendall(body[500:])
         assert client.answer().startswith(b"HTTP/1.1 200 ")
 
@@ -207,17 +212,23 @@ def test_a_request_that_arrives_while_the_server_ends_is_served(tmp_path: Path) 
 def test_a_request_that_is_cut_off_by_the_end_is_answered(tmp_path: Path) -> None:
     """A client would otherwise have to guess whether its events were stored."""
     with (
-        stopping_server(tmp_path) as (process, url),
-        closing(Client(port_of(url))) as client,
+        stopping_server(tmp_path) as server,
+        closing(Client(port_of(server.url))) as client,
         closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other,
     ):
         other.execute("BEGIN EXCLUSIVE")
         client.socket.sendall(INGEST + b"\r\n" + json.dumps({"events": [job_event("active", 0)]}).encode().ljust(1000))
-        wait_until(lambda: httpx.get(f"{url}/health").status_code == 200)
-        process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not _accepts(url))
-        process.send_signal(signal.SIGTERM)  # the second one does not wait
+        wait_until(lambda: httpx.get(f"{server.url}/health").status_code == 200)
+        server.send(signal.SIGTERM)
+        wait_until(lambda: not _accepts(server.url))
+        server.send(signal.SIGTERM)  # the second one does not wait
         assert error_in(client.answer(), 503)["code"] == "SERVICE_UNAVAILABLE"
+
+
+def _is_open(client: socket.socket) -> bool:
+    """Return whether the server, which is in this process, has kept the connection."""
+    connections = psutil.Process().net_connections("tcp4")
+    return any(connection.raddr == client.getsockname() for connection in connections)
 
 
 def _accepts(url: str) -> bool:

@@ -91,7 +91,8 @@ def test_all_missing_patches_are_logged_in_one_line(caplog: pytest.LogCaptureFix
 
 INSTALLS = """
     import functools, gc, importlib, json, os, sys, traceback, types
-    import celery.backends.cache, kombu.transport.memory, sluice_agent.signals  # once: children need not
+    import celery.app.events, celery.backends.cache, celery.fixups.django, celery.loaders.app, httpx  # once for all
+    import kombu.transport.memory, sluice_agent.agent, sluice_agent.signals, sluice_agent.transport.delivery.shippers
     import sluice_agent
     from celery import Celery
     from celery.backends.base import DisabledBackend
