@@ -19,7 +19,10 @@ from sluice_agent.server.routes.health import health_router
 from sluice_agent.server.routes.ingest import IngestPolicy, ingest_router
 from sluice_agent.server.routes.jobs import jobs_router
 from sluice_agent.server.routes.login import login_router
+from sluice_agent.server.routes.stream import stream_router
 from sluice_agent.server.store import Store
+from sluice_agent.server.stream.hub import Hub
+from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
 
 BODY_LIMIT = 5_000_000
 """Bytes of a request's body, before and after decompression."""
@@ -35,19 +38,24 @@ def create_app(
     options: AccessOptions = LOOPBACK_ONLY,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
+    stream_limits: StreamLimits = STREAM_LIMITS,
     now: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
     """Return the API under ``/api`` over the SQLite file `database`, which is created if it is absent.
 
     `options` are those of access. `daily_limit` counts events of a connection in a UTC day of the clock `now`.
-    `body_limit` counts bytes. Raises `ConfigError` if the file can't be used or the options contradict each other.
+    `body_limit` counts bytes. `stream_limits` bound the stream of changes.
+    Raises `ConfigError` if the file can't be used or the options contradict each other.
     """
     store = Store(database, now=now)
     access = open_access(store.engine, options, now)
+    hub = Hub(store, now, stream_limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        hub.start()
         yield
+        hub.close()
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
     app = FastAPI(title="sluice-agent serve", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -61,6 +69,7 @@ def create_app(
         ingest_router(store, access.gate, IngestPolicy(body_limit, daily_limit, now)),
         jobs_router(store),
         health_router(store),
+        stream_router(store, hub),
     ):
         app.include_router(router, prefix="/api")
     app.include_router(login_router(access.sessions, access.actions))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sluice_agent.server.errors import error_response
 from sluice_agent.server.security_headers import SECURITY_HEADERS
+from sluice_agent.server.stream.sse import CLIENT_CONNECTION
+
+_STREAM_BUFFER = 131_072
+"""Bytes of a stream in the kernel's buffer. Without a bound it takes megabytes for a client that does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Deadlines:
     """For reading the response."""
 
     shutdown: float = 3.0
-    """For the rest of a body once the server shuts down: less than the grace period of requests in progress."""
+    """For the rest of a body, or of a stream, once the server shuts down: less than the grace period of requests."""
 
 
 class Protocol(H11Protocol):
@@ -38,11 +44,25 @@ class Protocol(H11Protocol):
     _phase: tuple[Any, Any] | None = None  # the last or current request, and h11's state of the client
     _timer: asyncio.TimerHandle | None = None
     _response_timer: asyncio.TimerHandle | None = None
+    _end_stream: Callable[[], None] | None = None
+    _is_shutting_down = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Start the timer for the first request."""
         super().connection_made(transport)
+        self.app_state = {**self.app_state, CLIENT_CONNECTION: self}
         self._restart_timer()
+
+    def begin_stream(self, end: Callable[[], None]) -> None:
+        """Prepare for a response that lasts; `end` is called when the server shuts down."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
+        self._end_stream = end
+        if self._is_shutting_down:
+            end()
+
+    def abort(self) -> None:
+        """Close the connection without sending what is in its buffer."""
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers."""
@@ -58,14 +78,19 @@ class Protocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Start the timers for reading the response and for the next request."""
+        self._end_stream = None
         super().on_response_complete()
         self._restart_timer()
         if self.transport.get_write_buffer_size():
             self._response_timer = self.loop.call_later(self.deadlines.response, self._abort_slow_reader, self.cycle)
 
     def shutdown(self) -> None:
-        """Leave a partly received request a few seconds to arrive."""
+        """End a stream, and leave a partly received request a few seconds to arrive."""
+        self._is_shutting_down = True
         super().shutdown()
+        if self._end_stream is not None:
+            self._end_stream()
+            self.loop.call_later(self.deadlines.shutdown, self.abort)
         if not self.transport.is_closing() and self._timer is not None:
             self._timer.cancel()
             seconds = self.deadlines.shutdown

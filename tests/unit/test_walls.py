@@ -19,7 +19,7 @@ EVERYTHING = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")
 GROUND = {"async_exceptions", "errors", "log", "model", "missing_patches", "stats"}
 """Modules that every room may use, but `lifecycle`."""
 LIFECYCLE = {"async_exceptions", "globs", "log", "model"}
-SERVER_ROOMS = {"access", "errors", "queries", "record", "store", "timestamps", "validation"}
+SERVER_ROOMS = {"access", "errors", "queries", "record", "store", "stream", "timestamps", "validation"}
 OBSERVER = {*LIFECYCLE, "lifecycle", "missing_patches"}
 
 MAY_IMPORT = {
@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "server/store": {"errors", "model", "server/record", "server/timestamps", "server/validation"},
     "server/access": {"errors", "server/errors", "server/store", "server/timestamps"},
     "server/queries": {"model", "server/errors", "server/record", "server/store", "server/timestamps"},
+    "server/stream": {"server/record", "server/store"},
     "server": {"errors", "model", *(f"server/{room}" for room in SERVER_ROOMS)},
     "uwsgi": {"log"},
     "process": {*GROUND, "monitor", "settings", "transport/journal", "transport/delivery", "uwsgi"},

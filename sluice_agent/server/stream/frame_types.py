@@ -1,0 +1,29 @@
+"""The types of frames that a reader can choose, as the parameter `types` names them."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class FrameType(str, Enum):
+    """The first part of an event's name, as in ``job:state_change``."""
+
+    JOB = "job"
+    WORKER = "worker"
+    QUEUE = "queue"
+
+
+Types = frozenset[FrameType]
+ALL_TYPES: Types = frozenset(FrameType)
+ALLOWED_TYPES = ",".join(FrameType)
+_TYPE_OF_PREFIX = {kind.value: kind for kind in FrameType}
+
+
+def type_of(event: str) -> FrameType:
+    """Return the type of a frame by its event's name."""
+    return _TYPE_OF_PREFIX[event.partition(":")[0]]
+
+
+def parse_types(text: str | None) -> Types:
+    """Return the types in a comma-separated list, all if there is none. Raises `ValueError` for another type."""
+    return ALL_TYPES if text is None else frozenset(map(FrameType, text.split(",")))

@@ -1,0 +1,40 @@
+"""The sizes and times of the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Bounds of memory, and times in seconds."""
+
+    tick: float = 0.1
+    """Frames of one tick are joined into one chunk."""
+
+    heartbeat: float = 15.0
+    """Between two heartbeats, as the contract has it."""
+
+    send: float = 15.0
+    """A reader that takes longer for one chunk is cut off."""
+
+    reader_chunks: int = 64
+    """Chunks that wait for one reader, which is cut off if there are more."""
+
+    reader_bytes: int = 1_000_000
+    """Bytes in the chunks that wait for one reader. A single chunk may be larger."""
+
+    ring_frames: int = 65_536
+    """Latest frames of all connections together that are kept in memory."""
+
+    ring_bytes: int = 32_000_000
+    """Bytes of these frames."""
+
+    handover_frames: int = 65_536
+    """Frames that wait for the event loop. Beyond these it reads them from the database."""
+
+    page: int = 1_000
+    """Frames that a resuming reader gets at once."""
+
+
+STREAM_LIMITS = StreamLimits()

@@ -1,0 +1,33 @@
+"""Frames of one connection whose positions follow each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sluice_agent.server.record.frames import Frame
+
+PlacedFrame = tuple[int, Frame]
+"""A frame with its position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The frames at the positions from `first` on."""
+
+    first: int
+    frames: Sequence[Frame]
+
+    @property
+    def last(self) -> int:
+        """The position of the last frame."""
+        return self.first + len(self.frames) - 1
+
+    def after(self, position: int) -> Span:
+        """Return the frames after `position`."""
+        cut = position + 1 - self.first
+        return Span(self.first + cut, self.frames[cut:]) if cut > 0 else self
+
+    def placed(self) -> list[PlacedFrame]:
+        """Return each frame with its position."""
+        return list(enumerate(self.frames, self.first))

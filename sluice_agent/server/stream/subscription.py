@@ -1,0 +1,64 @@
+"""The bytes that one reader gets: first what it missed, then what is live, without a gap and without a double."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from sluice_agent.server.stream.encoding import encode_reset, encode_start
+from sluice_agent.server.stream.feed import Feed
+from sluice_agent.server.stream.frame_types import Types
+from sluice_agent.server.stream.hub import Hub
+from sluice_agent.server.stream.reader import Reader
+from sluice_agent.server.stream.replay import StoredConnection
+from sluice_agent.server.stream.spans import PlacedFrame
+from sluice_agent.server.stream.stream_id import position_of
+
+
+async def subscribe(
+    hub: Hub, connection: StoredConnection, types: Types, last_id: str | None, reader: Reader
+) -> AsyncGenerator[bytes, None]:
+    """Yield the frames after `last_id`, without an id from the next one on, until the reader is ended."""
+    feed = hub.feed_of(connection)
+    try:
+        position = feed.published if last_id is None else position_of(last_id, hub.epoch)
+        if position is None or position > max(feed.received, connection.position):
+            yield _reset(hub, feed, types, reader, None)
+        else:
+            async for chunk in _resume(hub, feed, types, position, reader):
+                yield chunk
+        while (next_chunk := await reader.next_chunk()) is not None:
+            yield next_chunk
+    finally:
+        feed.leave(reader, types)
+
+
+async def _resume(hub: Hub, feed: Feed, types: Types, position: int, reader: Reader) -> AsyncGenerator[bytes, None]:
+    """Yield what was published after `position`, until the reader has joined those that get what is live."""
+    yield encode_start(hub.epoch, position)
+    await hub.catch_up(feed, position)  # another process may have sent what has not arrived here
+    if position > feed.published:
+        feed.publish()
+    while position < feed.published and not reader.has_ended:
+        missed = await _page(hub, feed, position)
+        if not missed or missed[0][0] != position + 1:
+            yield _reset(hub, feed, types, reader, feed.published - position)
+            return
+        if chunk := feed.encode(missed, types):
+            yield chunk
+        position = missed[-1][0]
+    feed.join(reader, types)
+
+
+async def _page(hub: Hub, feed: Feed, position: int) -> list[PlacedFrame]:
+    """Return the next frames after `position` that were published: those from the ring, else from the database."""
+    limit = min(hub.limits.page, feed.published - position)
+    if feed.recent.reaches(position):
+        return feed.recent.after(position, limit)
+    span = await hub.read(feed, position, limit)
+    return span.placed() if span else []
+
+
+def _reset(hub: Hub, feed: Feed, types: Types, reader: Reader, missed: int | None) -> bytes:
+    """Return the notice that the frames until now can't be sent, and let the reader join at this point."""
+    position = feed.join(reader, types)
+    return encode_start(hub.epoch, position) + encode_reset(hub.epoch, position, missed)
