@@ -10,8 +10,7 @@ the fold carries is bounded, so that the history can be kept beside the job and 
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sluice_agent.server.record.step import ENDED, WAITING, Reporter, Step
 from sluice_agent.server.timestamps import to_instant
@@ -70,19 +69,9 @@ class History(NamedTuple):
         return self.entry.at if self.entry.completed is None else self.entry.completed
 
 
-class Placement(Enum):
-    """Where a step belongs."""
-
-    EXCLUDED = 0
-    FIRST = 1
-    """Before all others: it is the dispatch."""
-    PROGRESS = 2
-    """A further report of progress: it changes nothing else, so that the one before it need not be kept."""
-    SAME = 3
-    """It fills in the last state."""
-    NEXT = 4
-    """A new state of the same run."""
-    NEW_RUN = 5
+Placement = Literal["excluded", "first", "progress", "same", "next", "new run"]
+"""Where a step belongs. First: before all others, as it is the dispatch. Progress: a further report, which changes
+nothing else, so that the last one need not be kept. Same: it completes the last state. Next: a new state, same run."""
 
 
 def begun_by(step: Step) -> History:
@@ -94,33 +83,34 @@ def begun_by(step: Step) -> History:
 
 def followed_by(history: History, step: Step) -> tuple[Placement, History]:
     """Return where `step` belongs, which is after all steps of `history` in their order, and the history with it."""
-    entry, run = history.entry, history.run
+    runs, first_waits, first_at, previous, entry, run = history
     attempt = step.job.get("attempt") or _attempt_after(entry, step)
     placement = _placement(history, step, attempt)
-    if placement is Placement.NEXT or placement is Placement.NEW_RUN:
-        if placement is Placement.NEW_RUN:
-            run = _new_run(history, step)
-        new_runs = history.runs + (placement is Placement.NEW_RUN)
+    if placement == "next":
         run = _run_with(run, step)
-        entry_after = _entry(step, attempt)
-        return placement, History(new_runs, history.first_waits, history.first_at, entry.state, entry_after, run)
-    if placement is Placement.SAME:
-        return placement, history._replace(entry=_entry_with(entry, step), run=_run_with(run, step))
-    if placement is Placement.PROGRESS:
-        return placement, history._replace(run=run._replace(progress=step.job["progress"]))
-    return placement, _preceded_by(history, step) if placement is Placement.FIRST else history
+        return placement, History(runs, first_waits, first_at, entry.state, _entry(step, attempt), run)
+    if placement == "new run":
+        run = _run_with(_new_run(history, step), step)
+        return placement, History(runs + 1, first_waits, first_at, entry.state, _entry(step, attempt), run)
+    if placement == "same":
+        run = _run_with(run, step)
+        return placement, History(runs, first_waits, first_at, previous, _entry_with(entry, step), run)
+    if placement == "progress":
+        run = run._replace(progress=step.job["progress"])
+        return placement, History(runs, first_waits, first_at, previous, entry, run)
+    return placement, _preceded_by(history, step) if placement == "first" else history
 
 
 def _placement(history: History, step: Step, attempt: int) -> Placement:
     entry, run = history.entry, history.run
     if step.state == entry.state and attempt == entry.attempt and not _is_new_run(history, step):
-        return Placement.PROGRESS if step.is_progress and step.reporter == run.reporter else Placement.SAME
+        return "progress" if step.is_progress and step.reporter == run.reporter else "same"
     if not history.first_waits and _is_dispatch(step):
-        return Placement.FIRST
+        return "first"
     if _may_follow(history, step, attempt):
         is_same_run = attempt == entry.attempt and not step.is_waiting and not _is_new_run(history, step)
-        return Placement.NEXT if is_same_run else Placement.NEW_RUN
-    return Placement.FIRST if _was_dispatched_before(history, step) else Placement.EXCLUDED
+        return "next" if is_same_run else "new run"
+    return "first" if _was_dispatched_before(history, step) else "excluded"
 
 
 def _attempt_after(last: Entry, step: Step) -> int:

@@ -80,14 +80,15 @@ def changes(before: Summary | None, after: Summary) -> Counts:
     old, new = before.history.run, after.history.run
     is_same_start = old.started == new.started and old.ready == new.ready and old.queued == new.queued
     if is_same_start and before.facts[:2] == after.facts[:2]:
-        removed, added = _end_of_run(before.history, before.facts), _end_of_run(after.history, after.facts)
-        return _difference(removed, added) if removed else dict.fromkeys(added, 1)
+        return _difference(_end_of_run(before.history, before.facts), _end_of_run(after.history, after.facts))
     return _difference(_counts_of_run(before.history, before.facts), _counts_of_run(after.history, after.facts))
 
 
 def changes_of_walk(before: Walk | None, after: Walk) -> Counts:
     """Return what changes from a walk through some steps of a job to one through others. None: the job is new."""
-    return _difference(_counts_of_walk(before) if before else [], _counts_of_walk(after))
+    counts = Counter(_counts_of_walk(after))
+    counts.subtract(_counts_of_walk(before) if before else ())
+    return {count: number for count, number in counts.items() if number}
 
 
 def _counts_of_walk(walk: Walk) -> list[Count | WorkerCount]:
@@ -123,9 +124,12 @@ def _end_of_run(history: History, facts: Facts) -> list[Count | WorkerCount]:
 
 
 def _difference(removed: list[Count | WorkerCount], added: list[Count | WorkerCount]) -> Counts:
-    counts = Counter(added)
-    counts.subtract(removed)
-    return {count: number for count, number in counts.items() if number}
+    """Return what changes within one run, of which no two counts are equal."""
+    counts = dict.fromkeys(added, 1)
+    for count in removed:
+        if counts.pop(count, None) is None:
+            counts[count] = -1
+    return counts
 
 
 def _bucket_between(start: int | None, end: int) -> int:

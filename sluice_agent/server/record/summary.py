@@ -210,26 +210,27 @@ def advanced(summary: Summary | None, step: Step) -> Summary | None:
     or queue, if runs have been counted under the one before.
     """
     if summary is None:
-        return walk((step,)).summary
+        return Summary(begun_by(step), _facts_of(step), step.order[:3], False)
     order = step.order[:3]
     if order <= summary.order:
         return None
     placement, history = followed_by(summary.history, step)
-    if placement is Placement.PROGRESS:
-        return Summary(history, summary.facts, order, is_replaceable=True)
-    if placement is Placement.EXCLUDED or placement is Placement.FIRST:
+    if placement == "progress":
+        return Summary(history, summary.facts, order, True)
+    if placement in ("excluded", "first"):
         return None
     before = summary.facts
     facts = _facts_with(before, step)
     if history.runs > 1 and (facts.name != before.name or facts.queue != before.queue):
         return None
-    return Summary(history, facts, order, is_replaceable=False)
+    return Summary(history, facts, order, False)
 
 
 def walk(steps: Iterable[Step]) -> Walk:
     """Walk through all `steps` of a job, given in any order. There is at least one."""
     first, *others = sorted(steps, key=lambda step: step.order)
-    history, placement, last = begun_by(first), Placement.NEW_RUN, first
+    history, last = begun_by(first), first
+    placement: Placement = "new run"
     states = [(first.state, first.timestamp)]
     past: list[History] = []
     excluded: list[Step] = []
@@ -238,24 +239,24 @@ def walk(steps: Iterable[Step]) -> Walk:
     for step in others:
         before, last = history, step
         placement, history = followed_by(before, step)
-        if placement is Placement.EXCLUDED:
+        if placement == "excluded":
             excluded.append(step)
-        elif placement is Placement.FIRST:
+        elif placement == "first":
             dispatch.append(step)
             states.insert(0, (step.state, history.first_at))
-        elif placement is not Placement.PROGRESS:
+        elif placement != "progress":
             included.append(step)
-            if placement is not Placement.SAME:
+            if placement != "same":
                 states.append((step.state, step.timestamp))
                 last_state_steps = []
-                if placement is Placement.NEW_RUN:
+                if placement == "new run":
                     past.append(before)
             last_state_steps.append(step)
     all_steps = [*excluded, *dispatch, *included]
     facts = _facts_of(all_steps[0])
     for step in all_steps[1:]:
         facts = _facts_with(facts, step)
-    summary = Summary(history, facts, last.order[:3], placement is Placement.PROGRESS)
+    summary = Summary(history, facts, last.order[:3], placement == "progress")
     return Walk(summary, states, past, excluded, all_steps, last_state_steps)
 
 

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -219,5 +220,26 @@ def test_a_job_whose_events_arrive_in_order_is_never_walked_through() -> None:
     job = StoredJob()
     for step in steps_of(plain_life(3)):
         job.take(step)
-    assert job.walks == 3 * 0
+    assert job.walks == 0
     assert len(job.steps) == 1 + 3 * 4
+
+
+@pytest.mark.parametrize(
+    ("error", "error_class"),
+    [
+        ("ValueError: no", "ValueError"),
+        ("celery.exceptions.Retry: later: again", "celery.exceptions.Retry"),
+        ("zlib.error: -3", "zlib.error"),
+        ("KeyError", "KeyError"),
+        ("killed by signal 9", None),
+        ("error: no", None),
+        ("3.5: no", None),
+        (": no", None),
+        ("A" * 300 + ": no", None),
+        (None, None),
+    ],
+)
+def test_the_class_of_an_error_begins_its_text(error: str | None, error_class: str | None) -> None:
+    """Errors could otherwise not be grouped, or each message would be a group of its own."""
+    failed = job_event("failed", 1, **({"error": error} if error is not None else {}))
+    assert walk(steps_of([failed])).summary.error_class == error_class
