@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sluice_agent.server.record.history import Step, history_of
+from sluice_agent.server.record.step import step_of
+from sluice_agent.server.record.summary import walk
 from tests.integration.outcomes.table import Outcome
 from tests.support.endpoint import time_key
 
@@ -86,11 +87,13 @@ def _has_failed(job: Event) -> bool:
 
 def _walk_faults(events: list[Event]) -> Iterator[str]:
     """Yield the steps that a server refuses as illegal, and its final state if that is not the last event's."""
-    steps = [Step.of(json.dumps(event)) for event in events]
-    walk, refused = history_of(sorted(steps, key=lambda step: step.order))
-    yield from (f"{_step(step.event)} is not a legal step" for step in refused)
-    if walk and walk[-1].state != events[-1]["job"]["state"]:
-        yield f"a server ends with {walk[-1].state}, not {events[-1]['job']['state']}"
+    if not events:
+        return
+    walked = walk(step_of(event, json.dumps(event).encode()) for event in events)
+    yield from (f"{_step(step.event)} is not a legal step" for step in walked.excluded)
+    state = walked.summary.history.entry.state
+    if state != events[-1]["job"]["state"]:
+        yield f"a server ends with {state}, not {events[-1]['job']['state']}"
 
 
 def _step(event: Event) -> str:
