@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
+VENDOR_SDK := $(CURDIR)/.venv-vendor-sdk
+export VENDOR_SDK
+
 OLDEST := 5.4
 OLDER := $(OLDEST) 5.5 5.6
 MATRIX_TESTS := tests/integration/test_outcomes.py tests/integration/test_outcomes_of_workers.py
@@ -33,7 +36,7 @@ demo: $(VENV)/.installed-server
 
 # Without ARGS: the unit tests on the source, and all others on the built wheel. Those that need servers mostly wait, and
 # the others run beside them, one target after the other.
-test: $(VENV)/.installed-dev $(if $(ARGS),,wheel)
+test: $(VENV)/.installed-dev $(VENDOR_SDK)/.installed $(if $(ARGS),,wheel)
 	@sh scripts/servers.sh
 	@rm -f flaky-tests.txt
 	@echo "test: pytest $(or $(ARGS),$(SERVER_TESTS))"
@@ -41,7 +44,16 @@ test: $(VENV)/.installed-dev $(if $(ARGS),,wheel)
 		sh scripts/test.sh $(or $(ARGS),$(SERVER_TESTS))
 
 BESIDE = $(MAKE) -C $(CURDIR) --no-print-directory -k -o wheel unit test-oldest test-gevent
-SERVER_TESTS := tests/integration tests/faults
+SERVER_TESTS := tests/integration tests/faults tests/contract
+
+# The vendor's own SDK, with whose requests the server is tested. It needs Python 3.11: elsewhere the venv stays empty, and
+# its tests are skipped.
+$(VENDOR_SDK)/.installed: tests/contract/vendor-sdk.txt constraints.txt | $(BIN)/pip
+	@echo "setup: installing the vendor's SDK into $(notdir $(@D))"
+	@test -x $(@D)/bin/pip || $(BIN)/python -m venv $(@D)
+	@! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		$(@D)/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt -r tests/contract/vendor-sdk.txt
+	@touch $@
 
 unit: $(VENV)/.installed-dev
 	@echo "test: unit tests"
