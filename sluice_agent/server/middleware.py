@@ -30,21 +30,20 @@ class ServerMiddleware:
             await self._app(scope, receive, send)
             return
         is_head = scope["method"] == "HEAD"
-        has_started = has_ended = False
+        has_started = False
 
         async def send_common(message: Message) -> None:
-            nonlocal has_started, has_ended
+            nonlocal has_started
             has_started = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["Accept-Encoding"] = "gzip"
                 headers.update(SECURITY_HEADERS)
             elif is_head:
-                if has_ended:
-                    return
-                has_ended = True
-                message = {"type": "http.response.body"}  # ends an endless response too
+                return
             await send(message)
+            if is_head:
+                await send({"type": "http.response.body"})  # at once: a stream would not end by itself
 
         try:
             await self._app({**scope, "method": "GET"} if is_head else scope, receive, send_common)

@@ -49,10 +49,9 @@ class EventStream(Response):
         """Send until the client or the server ends it."""
         client: ClientConnection = scope["state"][CLIENT_CONNECTION]
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if scope["method"] != "HEAD":
-            with self._hub.reader(client.abort) as reader:
-                client.begin_stream(reader.end)
-                await self._send_chunks(reader, receive, send)
+        with self._hub.reader(client.abort) as reader:
+            client.begin_stream(reader.end)
+            await self._send_chunks(reader, receive, send)
         await send({"type": "http.response.body"})
 
     async def _send_chunks(self, reader: Reader, receive: Receive, send: Send) -> None:

@@ -235,6 +235,16 @@ def test_head_is_answered_where_get_is(send: Send) -> None:
     assert send("HEAD", "/api/ingest", {}).status_code == 405
 
 
+def test_head_of_a_stream_ends(send: Send, key_of: KeyOf) -> None:
+    """A stream never ends by itself: a check by HEAD would otherwise hold a connection for ever."""
+    path = f"/api/events/stream?connectionId={key_of(Role.INGEST).connection.id}"
+    for _ in range(3):  # on one connection
+        head = send("HEAD", path, {})
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"].startswith("text/event-stream")
+        assert send("GET", "/api/health", {}).status_code == 200
+
+
 def test_bodies_are_bounded_on_every_route(send: Send, key_of: KeyOf) -> None:
     """One request could otherwise fill the memory of the server."""
     key = bearer(key_of(Role.OPERATOR))
