@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from sluice_agent.commands.common import UserError
+from sluice_agent.commands.quantities import age, size
 from sluice_agent.commands.server_database import database_option, server_database
 from sluice_agent.transport.delivery.destinations import SLUICE
 
@@ -23,6 +25,16 @@ from sluice_agent.transport.delivery.destinations import SLUICE
 )
 @click.option("--allow-host", multiple=True, help="A further name of this server. Repeatable.")
 @click.option("--daily-limit", type=click.IntRange(1), help="Events of a connection in a UTC day. [default: no limit]")
+@click.option(
+    "--keep", callback=age, default="7d", show_default=True, help="Age of ended jobs that are deleted, or none."
+)
+@click.option(
+    "--max-size",
+    callback=size,
+    default="5GB",
+    show_default=True,
+    help="Size of the database from which they are, or none.",
+)
 def serve(
     host: str,
     port: int,
@@ -31,11 +43,14 @@ def serve(
     api_key: str | None,
     allow_host: tuple[str, ...],
     daily_limit: int | None,
+    keep: timedelta | None,
+    max_size: int | None,
 ) -> None:
     """Run a local Sluice: the ingest endpoint and the jobs API, with no account.
 
     Set SLUICE_API_URL to the address that it prints. On loopback any SLUICE_API_KEY that begins with sk_ is accepted;
     with --connection, and wherever others can reach the server, only keys that were made (sluice-agent key).
+    The oldest jobs that have ended are deleted, by age and size; those under way are not.
     """
     try:
         from sluice_agent import server  # noqa: PLC0415 - an extra: the other commands work without it
@@ -49,4 +64,5 @@ def serve(
         connection=connection,
         api_key=api_key,
         daily_limit=daily_limit,
+        keep=server.Keep(keep, max_size),
     )

@@ -6,5 +6,6 @@ HTTP only. Each subject of the API has a router in a separate file.
 
 from sluice_agent.server.app import create_app
 from sluice_agent.server.runner import serve
+from sluice_agent.server.store.retention import Keep
 
-__all__ = ["create_app", "serve"]
+__all__ = ["Keep", "create_app", "serve"]

@@ -21,6 +21,7 @@ from sluice_agent.server.routes.jobs import jobs_router
 from sluice_agent.server.routes.login import login_router
 from sluice_agent.server.routes.stream import stream_router
 from sluice_agent.server.store import Store
+from sluice_agent.server.store.retention import EVERYTHING, Keep
 from sluice_agent.server.stream.hub import Hub
 from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
 
@@ -39,15 +40,17 @@ def create_app(
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
     stream_limits: StreamLimits = STREAM_LIMITS,
+    keep: Keep = EVERYTHING,
     now: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
     """Return the API under ``/api`` over the SQLite file `database`, which is created if it is absent.
 
     `options` are those of access. `daily_limit` counts events of a connection in a UTC day of the clock `now`.
-    `body_limit` counts bytes. `stream_limits` bound the stream of changes.
+    `body_limit` counts bytes. `stream_limits` bound the stream of changes. `keep` limits
+    the jobs that are kept.
     Raises `ConfigError` if the file can't be used or the options contradict each other.
     """
-    store = Store(database, now=now)
+    store = Store(database, now=now, keep=keep)
     access = open_access(store.engine, options, now)
     hub = Hub(store, now, stream_limits)
 
@@ -59,6 +62,7 @@ def create_app(
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
     app = FastAPI(title="sluice-agent serve", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.store = store
     app.state.access = access
     app.state.identify = access.gate.identify
     app.add_middleware(BodyLimit, limit=body_limit)

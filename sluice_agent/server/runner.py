@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +18,8 @@ from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import Access, AccessOptions
 from sluice_agent.server.app import BODY_LIMIT, create_app
 from sluice_agent.server.protocol import Protocol
+from sluice_agent.server.store import Store
+from sluice_agent.server.store.retention import EVERYTHING, Keep
 
 GRACE = 5  # seconds that requests in progress have after a signal
 
@@ -25,24 +28,44 @@ GRACE = 5  # seconds that requests in progress have after a signal
 class Announcement:
     """What a server shows once it accepts connections.
 
-    `url` is the API's, such as ``http://127.0.0.1:8787/api``; `sign_in_url` is a link that works once.
+    `url` is the API's, such as ``http://127.0.0.1:8787/api``; `sign_in_url` is a link that works once;
+    `reaches_back_to`
+    is the creation of the oldest job that has ended.
     """
 
     url: str
     sign_in_url: str
     connection: ConnectionRecord | None
     new_key: NewKey | None
+    keep: Keep
+    reaches_back_to: datetime | None
 
 
 def announce(announcement: Announcement) -> None:
-    """Print the address to stdout, in the first line, for which scripts wait; then the sign-in link, then the key."""
-    lines = [f"listening on {announcement.url}", f"sign in at {announcement.sign_in_url} (once)"]
+    """Print the address to stdout, in the first line, for which scripts wait; then the sign-in link, what is kept, and
+    the key."""
+    lines = [f"listening on {announcement.url}", f"sign in at {announcement.sign_in_url} (once)", _kept(announcement)]
     if announcement.connection is not None:
         name = announcement.connection.name or "without a name"
         lines.append(f"connection {name}: SLUICE_CONNECTION_ID={announcement.connection.id}")
     if announcement.new_key is not None:
         lines.append(f"its ingest key, shown once: SLUICE_API_KEY={announcement.new_key.secret}")
     print("\n".join(f"sluice-agent serve: {line}" for line in lines), flush=True)
+
+
+def _kept(announcement: Announcement) -> str:
+    """Return how long jobs are kept, and how far back they reach."""
+    keep, oldest = announcement.keep, announcement.reaches_back_to
+    limits = [] if keep.age is None else [f"for {_age_text(keep.age)}"]
+    if keep.size is not None:
+        limits.append(f"in at most {keep.size / 1e9:g} GB")
+    since = "there is none yet" if oldest is None else f"the oldest is of {oldest:%Y-%m-%d %H:%M} UTC"
+    return f"keeps ended jobs {' and '.join(limits) or 'for ever'}; {since}"
+
+
+def _age_text(age: timedelta) -> str:
+    hours = age / timedelta(hours=1)
+    return f"{age.days} days" if age.days > 1 and not age.seconds else f"{hours:g} hours"
 
 
 def serve(
@@ -55,6 +78,7 @@ def serve(
     api_key: str | None = None,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
+    keep: Keep = EVERYTHING,
     grace: int = GRACE,
     ready: Callable[[Announcement], None] = announce,
 ) -> None:
@@ -67,13 +91,16 @@ def serve(
     """
     options = AccessOptions(host, allowed_hosts, connection, api_key)
     with open_listener(host, port) as listener:
-        app = create_app(database, options=options, daily_limit=daily_limit, body_limit=body_limit)
+        app = create_app(database, options=options, daily_limit=daily_limit, body_limit=body_limit, keep=keep)
         access: Access = app.state.access
+        store: Store = app.state.store
         base_url = f"http://{_url_host(host)}:{listener.getsockname()[1]}"
 
         def on_ready() -> None:
             link = f"{base_url}/login?token={access.sessions.create_token(Role.OPERATOR)}"
-            ready(Announcement(f"{base_url}/api", link, access.connection, access.new_key))
+            ready(
+                Announcement(f"{base_url}/api", link, access.connection, access.new_key, keep, store.reaches_back_to())
+            )
 
         _Server(uvicorn_config(app, grace=grace), on_ready).run(sockets=[listener])
 

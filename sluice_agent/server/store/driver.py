@@ -85,6 +85,16 @@ class FrameRow(NamedTuple):
     data: str
 
 
+class OldJob(NamedTuple):
+    """A job that may be deleted."""
+
+    number: int
+    uuid: bytes
+    connection: int
+    state: int
+    created_at: int
+
+
 Label = tuple[int, str]
 """The kind of a label, and its text."""
 
@@ -180,3 +190,46 @@ class Driver(Protocol):
 
     def put_queues(self, rows: Iterable[QueueRow]) -> None:
         """Add rows of queues, or overwrite them."""
+
+
+class UpkeepDriver(Protocol):
+    """What `retention` needs of a database. All but `transaction` and `used_bytes` is called inside a transaction."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
+
+    def used_bytes(self) -> int:
+        """Return the size of the database without its free space."""
+
+    def release_space(self) -> None:
+        """Give a part of the free space back to the file system, if there is much of it."""
+
+    def all_connections(self) -> list[int]:
+        """Return the numbers of all connections."""
+
+    def oldest_jobs(self, connection: int, state: int, changed_before: int, limit: int) -> list[OldJob]:
+        """Return the first created jobs of a connection in a state, without those that have changed since a moment."""
+
+    def delete_jobs(self, numbers: Sequence[int]) -> None:
+        """Delete jobs with their steps."""
+
+    def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
+        """Add to the numbers of jobs by (connection, state)."""
+
+    def thinned_until(self) -> int:
+        """Return the moment up to which series are thinned: at first that of their first point."""
+
+    def thin_series(self, start: int, end: int, interval: int) -> None:
+        """Leave in each series one point an interval from `start` to `end`, which is the moment of the next time."""
+
+    def delete_rollups(self, minutes: int, before: int) -> None:
+        """Delete the counts of intervals of `minutes` that begin before a minute since 1970."""
+
+    def delete_worker_rollups(self, before: int) -> None:
+        """Delete the counts of workers before a minute since 1970."""
+
+    def delete_usage(self, before: str) -> None:
+        """Delete the usage of days before one."""
+
+    def delete_samples(self, before: int) -> None:
+        """Delete the points of series before a moment, and the workers and queues whose latest event is older."""

@@ -16,6 +16,7 @@ from sluice_agent.server.store.driver import (
     FrameRow,
     JobRow,
     Label,
+    OldJob,
     QueueRow,
     RollupKey,
     SeriesRow,
@@ -28,6 +29,9 @@ _CACHE = 32_768  # KiB of pages that the writer keeps in memory
 _CHECKPOINT = 4_000  # pages in the log after which it is moved into the file
 _LOG_LIMIT = 64_000_000  # bytes that the log keeps after that
 _MAX_VALUES = 500  # in one list of a statement
+_FREE_PAGES = 100  # that are left for new rows at least
+_RELEASED_PAGES = 1_000  # at a time
+_NEVER = 2**62  # a moment after all others
 _UNAVAILABLE = ("database or disk is full", "database is locked", "disk I/O error")  # SQLite's messages
 
 
@@ -44,6 +48,16 @@ _ADD_ROLLUP = (
 _ADD_WORKER_ROLLUP = (
     "INSERT INTO worker_rollup VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
     " SET completed = completed + excluded.completed, failed = failed + excluded.failed"
+)
+_SERIES = "SELECT connection, worker AS label FROM worker UNION ALL SELECT connection, queue FROM queue"
+_OLDEST_JOBS = (
+    "SELECT number, uuid, connection, state, created_at FROM job INDEXED BY job_by_state"
+    " WHERE connection = ? AND state = ? AND created_at < ? AND changed_at < ? ORDER BY created_at LIMIT ?"
+)
+_THIN_SERIES = (
+    "DELETE FROM series WHERE connection = ? AND label = ? AND at >= ? AND at < ? AND EXISTS ("
+    " SELECT 1 FROM series AS later WHERE later.connection = series.connection AND later.label = series.label"
+    " AND later.at > series.at AND later.at < (series.at / ? + 1) * ?)"
 )
 _RAISE_POSITION = "UPDATE connection SET position = position + ? WHERE number = ? RETURNING position"
 
@@ -191,6 +205,72 @@ class SqliteDriver:
     def put_queues(self, rows: Iterable[QueueRow]) -> None:
         """Add rows of queues, or overwrite them."""
         self._connection.executemany("INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def used_bytes(self) -> int:
+        """Return the size of the file without its free pages."""
+        return (self._pragma("page_count") - self._pragma("freelist_count")) * self._pragma("page_size")
+
+    def release_space(self) -> None:
+        """Give free pages back to the file system, a part at a time, if there are many."""
+        free = self._pragma("freelist_count")
+        if free > max(_FREE_PAGES, self._pragma("page_count") // 20):
+            self._connection.execute(f"PRAGMA incremental_vacuum({_RELEASED_PAGES})").fetchall()
+
+    def all_connections(self) -> list[int]:
+        """Return the numbers of all connections."""
+        return [number for (number,) in self._connection.execute("SELECT number FROM connection ORDER BY number")]
+
+    def oldest_jobs(self, connection: int, state: int, changed_before: int, limit: int) -> list[OldJob]:
+        """Return the first created jobs of a connection in a state, without those that have changed since a moment."""
+        values = (connection, state, changed_before, changed_before, limit)
+        return [OldJob(*row) for row in self._connection.execute(_OLDEST_JOBS, values)]
+
+    def delete_jobs(self, numbers: Sequence[int]) -> None:
+        """Delete jobs with their steps."""
+        self._connection.executemany("DELETE FROM step WHERE job = ?", [(number,) for number in sorted(numbers)])
+        self._connection.executemany("DELETE FROM job WHERE number = ?", [(number,) for number in sorted(numbers)])
+
+    def thinned_until(self) -> int:
+        """Return the moment up to which series are thinned: at first that of their first point."""
+        row = self._connection.execute("SELECT value FROM meta WHERE name = 'thinned_until'").fetchone()
+        if row is not None:
+            return int(row[0])
+        query = "SELECT min(at) FROM series WHERE connection = ? AND label = ?"
+        firsts = [self._connection.execute(query, key).fetchone()[0] for key in self._series()]
+        return min((first for first in firsts if first is not None), default=_NEVER)
+
+    def thin_series(self, start: int, end: int, interval: int) -> None:
+        """Leave in each series one point an interval from `start` to `end`, which is the moment of the next time."""
+        values = [(*key, start, end, interval, interval) for key in self._series()]
+        self._connection.executemany(_THIN_SERIES, values)
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('thinned_until', ?)", (str(end),))
+
+    def delete_rollups(self, minutes: int, before: int) -> None:
+        """Delete the counts of intervals of `minutes` that begin before a minute since 1970."""
+        values = [(connection, minutes, before) for connection in self.all_connections()]
+        self._connection.executemany("DELETE FROM rollup WHERE connection = ? AND minutes = ? AND start < ?", values)
+
+    def delete_worker_rollups(self, before: int) -> None:
+        """Delete the counts of workers before a minute since 1970."""
+        values = [(connection, before) for connection in self.all_connections()]
+        self._connection.executemany("DELETE FROM worker_rollup WHERE connection = ? AND start < ?", values)
+
+    def delete_usage(self, before: str) -> None:
+        """Delete the usage of days before one."""
+        self._connection.execute("DELETE FROM usage WHERE day < ?", (before,))
+
+    def delete_samples(self, before: int) -> None:
+        """Delete the points of series before a moment, and the workers and queues whose latest event is older."""
+        values = [(*key, before) for key in self._series()]
+        self._connection.executemany("DELETE FROM series WHERE connection = ? AND label = ? AND at < ?", values)
+        self._connection.execute("DELETE FROM worker WHERE at < ?", (before,))
+        self._connection.execute("DELETE FROM queue WHERE at < ?", (before,))
+
+    def _series(self) -> list[tuple[int, int]]:
+        return list(self._connection.execute(_SERIES))
+
+    def _pragma(self, name: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _select(self, query: str, keys: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         """Return the rows of `query`, which ends before its list of values, for all `keys`, a part at a time."""

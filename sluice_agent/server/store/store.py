@@ -6,15 +6,17 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select, union_all
 
+from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
 from sluice_agent.server.store.database import connect_file, epoch_of, open_database
+from sluice_agent.server.store.retention import EVERYTHING, FINAL_STATES, Keep, Retention
 from sluice_agent.server.store.sqlite import SqliteDriver
-from sluice_agent.server.store.writer import QueueLimits, Writer
+from sluice_agent.server.store.writer import QUEUE_LIMITS, QueueLimits, Writer
 from sluice_agent.server.timestamps import to_moment
 
 _log = logging.getLogger("sluice_agent.server")
@@ -28,14 +30,22 @@ class Store:
     Raises `ConfigError` if `database` can't be used.
     """
 
-    def __init__(self, database: Path, *, now: Callable[[], datetime], limits: QueueLimits | None = None) -> None:
+    def __init__(
+        self,
+        database: Path,
+        *,
+        now: Callable[[], datetime],
+        keep: Keep = EVERYTHING,
+        limits: QueueLimits = QUEUE_LIMITS,
+    ) -> None:
         self.engine = open_database(database)
         self.epoch = epoch_of(self.engine)
         self._now = now
         self._listeners: list[Listener] = []
         self._driver = SqliteDriver(connect_file(database))
         self._batch_writer = BatchWriter(self._driver)
-        self._writer = Writer(self._write, limits or QueueLimits())
+        self._retention = Retention(self._driver, keep, now, self._forget_jobs)
+        self._writer = Writer(self._write, self._retention.work, limits)
 
     def submit(self, batch: IngestBatch) -> Future[BatchResult]:
         """Return the future result of `batch`, which is written with others soon.
@@ -62,6 +72,21 @@ class Store:
         """Have `listener` called with the frames of each commit, in the writer's thread: it must return at once."""
         self._listeners.append(listener)
 
+    def reaches_back_to(self) -> datetime | None:
+        """Return the creation of the oldest job that has ended: of older ones some may be deleted. None: there is none.
+
+        Jobs under way are kept whatever their age, and do not count.
+        """
+        job, connections = schema.job.c, schema.connection
+        per_state = (
+            select(func.min(job.created_at)).where(job.connection == connections.c.number, job.state == state)
+            for state in FINAL_STATES
+        )
+        query = union_all(*(select(firsts.scalar_subquery()).select_from(connections) for firsts in per_state))
+        with self.reading() as reader:
+            oldest = min((moment for (moment,) in reader.execute(query) if moment is not None), default=None)
+        return None if oldest is None else datetime.fromtimestamp(oldest / 1e6, timezone.utc)
+
     def close(self) -> None:
         """Write what waits, and close all connections."""
         self._writer.close()
@@ -79,3 +104,6 @@ class Store:
             for listener in self._listeners:
                 listener(written.frames)
         return written.results
+
+    def _forget_jobs(self, uuids: set[bytes]) -> None:
+        self._batch_writer.memory.drop(uuids)

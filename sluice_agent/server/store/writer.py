@@ -1,19 +1,25 @@
 """The one thread that writes: it takes all batches that wait, and writes them in one transaction.
 
 A client's request waits for its future and holds no thread. The queue is bounded: a client that finds it full tries
-again later."""
+again later. Between two transactions the thread does a part of the upkeep, if that is due.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Condition, Thread
+from time import monotonic
 from typing import NamedTuple
 
 from sluice_agent.server.store.batch import BatchResult, IngestBatch
 from sluice_agent.server.store.driver import UnavailableError
+
+_RETRY = 60.0  # seconds after which upkeep that has failed is tried again
+_log = logging.getLogger("sluice_agent.server")
 
 
 class QueueFullError(Exception):
@@ -29,16 +35,28 @@ class QueueLimits:
     group: int = 5_000
 
 
+QUEUE_LIMITS = QueueLimits()
+
+
 class _Waiting(NamedTuple):
     batch: IngestBatch
     future: Future[BatchResult]
 
 
 class Writer:
-    """The thread that passes batches to `write`, which returns a result for each."""
+    """The thread that passes batches to `write`, which returns a result for each, and calls `maintain` between them.
 
-    def __init__(self, write: Callable[[Sequence[IngestBatch]], list[BatchResult]], limits: QueueLimits) -> None:
+    `maintain` does a small part of its work, and returns the seconds after which it is due again.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[IngestBatch]], list[BatchResult]],
+        maintain: Callable[[], float],
+        limits: QueueLimits,
+    ) -> None:
         self._write = write
+        self._maintain = maintain
         self._limits = limits
         self._condition = Condition()
         self._waiting: deque[_Waiting] = deque()
@@ -67,15 +85,18 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
+        due = monotonic()
         while True:
             with self._condition:
                 if not self._waiting and not self._is_closing:
-                    self._condition.wait()
+                    self._condition.wait(max(0.0, due - monotonic()))
                 if not self._waiting and self._is_closing:
                     return
                 group = self._take()
             if group:
                 self._write_group(group)
+            if monotonic() >= due:
+                due = monotonic() + self._maintain_safely()
 
     def _take(self) -> list[_Waiting]:
         """Return the batches of one transaction: the first, and as many of the next as it has room for."""
@@ -104,3 +125,10 @@ class Writer:
         else:
             for waiting, result in zip(group, results, strict=True):
                 waiting.future.set_result(result)
+
+    def _maintain_safely(self) -> float:
+        try:
+            return self._maintain()
+        except Exception:  # noqa: BLE001 - the thread must go on with the next batch
+            _log.exception("Could not delete old rows; the next attempt is in %d seconds", _RETRY)
+            return _RETRY
