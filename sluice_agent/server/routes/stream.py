@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -28,6 +28,7 @@ def stream_router(store: Store, hub: Hub) -> APIRouter:
 
     @router.get("/stream", response_class=EventStream)
     async def stream(
+        request: Request,
         principal: Annotated[Principal, Depends(require_reader)],
         connection_id: Annotated[UUID, Query(alias="connectionId")],
         types: Annotated[str | None, Query(description=_TYPES)] = None,
@@ -38,9 +39,22 @@ def stream_router(store: Store, hub: Hub) -> APIRouter:
         connection = await run_in_threadpool(_find, store, str(connection_id))
         if connection is None or not principal.may_use(connection.number):
             raise RefusedError(404, f"There is no connection {connection_id}, or no event of it has arrived yet.")
-        return EventStream(hub, connection, chosen, last_event_id or query_id or None)
+        number = connection.number
+
+        def may_read() -> bool:
+            return _may_still_read(request, number)
+
+        return EventStream(hub, connection, chosen, last_event_id or query_id or None, may_read)
 
     return router
+
+
+def _may_still_read(request: Request, connection: int) -> bool:
+    """Return whether the client would be admitted again now."""
+    try:
+        return require_reader(request).may_use(connection)
+    except RefusedError:
+        return False
 
 
 def _parse_types(text: str | None) -> Types:

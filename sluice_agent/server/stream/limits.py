@@ -18,6 +18,9 @@ class StreamLimits:
     send: float = 15.0
     """A reader that takes longer for one chunk is cut off."""
 
+    access: float = 30.0
+    """Between two checks whether the client may still read: its key may be revoked, its session may end."""
+
     reader_chunks: int = 64
     """Chunks that wait for one reader, which is cut off if there are more."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Protocol
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -33,17 +34,25 @@ class ClientConnection(Protocol):
 
 
 class EventStream(Response):
-    """The frames of one connection from `last_id` on."""
+    """The frames of one connection from `last_id` on, as long as `may_read` returns true."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, connection: StoredConnection, types: Types, last_id: str | None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        connection: StoredConnection,
+        types: Types,
+        last_id: str | None,
+        may_read: Callable[[], bool],
+    ) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._hub = hub
         self._connection = connection
         self._types = types
         self._last_id = last_id
+        self._may_read = may_read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client or the server ends it."""
@@ -56,7 +65,10 @@ class EventStream(Response):
 
     async def _send_chunks(self, reader: Reader, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
-        watch = loop.create_task(_end_when_the_client_leaves(reader, receive))
+        watches = [
+            loop.create_task(_end_when_the_client_leaves(reader, receive)),
+            loop.create_task(_end_when_access_ends(reader, self._may_read, self._hub.limits.access)),
+        ]
         chunks = subscribe(self._hub, self._connection, self._types, self._last_id, reader)
         try:
             async with aclosing(chunks):
@@ -65,10 +77,18 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     reader.sending_since = None
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
 
 
 async def _end_when_the_client_leaves(reader: Reader, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    reader.end()
+
+
+async def _end_when_access_ends(reader: Reader, may_read: Callable[[], bool], interval: float) -> None:
+    await asyncio.sleep(interval)
+    while await run_in_threadpool(may_read):
+        await asyncio.sleep(interval)
     reader.end()

@@ -16,6 +16,7 @@ from sluice_agent.server import create_app
 from sluice_agent.server.access.accounts import NewKey
 from sluice_agent.server.access.principal import COOKIE, Principal, Role, require_operator, require_reader
 from sluice_agent.server.access.setup import AccessOptions
+from sluice_agent.server.stream.limits import StreamLimits
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.unit.server.events import CONNECTION, job_event
 
@@ -243,6 +244,20 @@ def test_head_of_a_stream_ends(send: Send, key_of: KeyOf) -> None:
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-type"].startswith("text/event-stream")
         assert send("GET", "/api/health", {}).status_code == 200
+
+
+def test_a_stream_ends_when_its_key_is_revoked(tmp_path: Path) -> None:
+    """Who has a leaked key could otherwise read on for months."""
+    with local_sluice(tmp_path / "s.db", stream_limits=StreamLimits(access=0.05)) as server:
+        accounts = server.access.accounts
+        key = accounts.create_key(accounts.open_connection("shop")[0], Role.VIEWER)
+        client = server.client(bearer(key))
+        with client.stream("GET", "/events/stream", params={"connectionId": key.connection.id}) as stream:
+            chunks = stream.iter_bytes()
+            assert next(chunks)
+            accounts.revoke_key(key.id)
+            assert list(chunks) == []
+        refused(client.get("/events/stream", params={"connectionId": key.connection.id}), 401, "was revoked")
 
 
 def test_bodies_are_bounded_on_every_route(send: Send, key_of: KeyOf) -> None:
