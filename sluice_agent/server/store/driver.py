@@ -49,6 +49,7 @@ class WorkerRow(NamedTuple):
     last_heartbeat: int | None
     state: int
     active_jobs: int | None
+    framework: int
     body: bytes
 
 

@@ -133,12 +133,12 @@ def _worker_row(before: WorkerRow | None, sample: _Sample) -> WorkerRow:
     """Return the worker's row after `sample`. A heartbeat only shows that the worker is alive."""
     connection, label, at, _ = sample.key
     worker = sample.event["worker"]
-    state = WORKER_STATE_CODES[worker["state"]]
+    state, framework = WORKER_STATE_CODES[worker["state"]], FRAMEWORK_CODES[sample.event["framework"]]
     beat = None if state == _OFFLINE else at
     if state == _HEARTBEAT:
         state = _ONLINE if before is None or before.state == _OFFLINE else before.state
     if before is None:
-        return WorkerRow(connection, label, at, at, beat, state, worker.get("activeJobs"), encode(worker))
+        return WorkerRow(connection, label, at, at, beat, state, worker.get("activeJobs"), framework, encode(worker))
     known = json.loads(before.body)
     is_latest = at >= before.at
     merged = {**known, **worker} if is_latest else {**worker, **known}
@@ -150,6 +150,7 @@ def _worker_row(before: WorkerRow | None, sample: _Sample) -> WorkerRow:
         max((moment for moment in (beat, before.last_heartbeat) if moment is not None), default=None),
         state if is_latest else before.state,
         merged.get("activeJobs"),
+        framework,
         encode(merged),
     )
 

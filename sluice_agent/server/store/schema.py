@@ -178,6 +178,7 @@ worker = Table(
     Column("last_heartbeat", BigInteger),
     Column("state", SmallInteger, nullable=False),
     Column("active_jobs", Integer),
+    Column("framework", SmallInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),  # the latest event's worker, with the fields that earlier ones named
 )
 
