@@ -15,10 +15,12 @@ from sluice_agent.server.access.setup import LOOPBACK_ONLY, AccessOptions, open_
 from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.request_body import BodyLimit
+from sluice_agent.server.routes.documented import DescribedApp
 from sluice_agent.server.routes.health import health_router
 from sluice_agent.server.routes.ingest import IngestPolicy, ingest_router
 from sluice_agent.server.routes.jobs import jobs_router
 from sluice_agent.server.routes.login import login_router
+from sluice_agent.server.routes.statistics import statistics_router
 from sluice_agent.server.routes.stream import stream_router
 from sluice_agent.server.store import Store
 from sluice_agent.server.store.retention import EVERYTHING, Keep
@@ -61,7 +63,7 @@ def create_app(
         hub.close()
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
-    app = FastAPI(title="sluice-agent serve", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = DescribedApp(lifespan)
     app.state.store = store
     app.state.access = access
     app.state.identify = access.gate.identify
@@ -72,9 +74,10 @@ def create_app(
     for router in (
         ingest_router(store, access.gate, IngestPolicy(body_limit, daily_limit, now)),
         jobs_router(store),
+        statistics_router(store, now),
         health_router(store),
         stream_router(store, hub),
     ):
         app.include_router(router, prefix="/api")
-    app.include_router(login_router(access.sessions, access.actions))
+    app.include_router(login_router(access.sessions, access.actions), include_in_schema=False)
     return app

@@ -63,7 +63,7 @@ def register_error_handlers(app: FastAPI) -> None:
     def on_invalid_parameter(_: Request, error: RequestValidationError) -> JSONResponse:
         details: dict[str, str] = {}
         for fault in error.errors():
-            details.setdefault(str(fault["loc"][-1]), str(fault["msg"]))
+            details.setdefault(str(fault["loc"][:2][-1]), str(fault["msg"]))  # of a list, not of an item
         return error_response(400, "A parameter is not valid.", details)
 
 

@@ -1,26 +1,34 @@
-"""``GET /api/health``: status, version, and the number of stored events and jobs. It needs no key."""
+"""``GET /api/health``: status, version, and what the database holds. It needs no key."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 
+from sluice_agent.server.queries.health import holdings
+from sluice_agent.server.routes.documented import errors
+from sluice_agent.server.routes.responses import Health
 from sluice_agent.server.store import Store
-
-_COUNTS = "SELECT (SELECT coalesce(sum(events), 0) FROM usage), (SELECT coalesce(sum(jobs), 0) FROM tally)"
+from sluice_agent.server.timestamps import timestamp_of
 
 
 def health_router(store: Store) -> APIRouter:
     """Return the route for probes."""
-    router = APIRouter()
+    router = APIRouter(tags=["health"])
     release = version("sluice-agent")
 
-    @router.get("/health")
-    def health() -> JSONResponse:
+    @router.get("/health", response_model=Health, responses=errors())
+    def health() -> dict[str, Any]:
+        """Return the state of the server."""
         with store.reading() as reader:
-            events, jobs = reader.exec_driver_sql(_COUNTS).all()[0]
-        return JSONResponse({"status": "ok", "version": release, "counts": {"events": events, "jobs": jobs}})
+            held = holdings(reader)
+        return {
+            "status": "ok",
+            "version": release,
+            "counts": {"events": held.events, "jobs": held.jobs},
+            "reachesBackTo": None if held.oldest is None else timestamp_of(held.oldest),
+        }
 
     return router

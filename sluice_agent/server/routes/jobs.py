@@ -1,91 +1,103 @@
-"""``GET /api/jobs`` and ``GET /api/jobs/{id}``: the list of jobs, and the record of one.
-
-The vendor's API takes a dashboard's session cookie for reading. A local server has no sessions: on loopback, its
-default, reading needs no key. On another address everyone who reaches it can read.
-"""
+"""``GET /api/jobs`` and ``GET /api/jobs/{id}``: the list of jobs, and the record of one."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import JSONResponse
-from sqlalchemy import Connection
 
-from sluice_agent.model import Framework, JobState
-from sluice_agent.server.access.principal import require_reader
+from sluice_agent.model import JobState
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.queries.jobs import SortBy, SortOrder, list_jobs
-from sluice_agent.server.queries.summaries import JOBS, summary_of_row
-from sluice_agent.server.record.record import record_of
+from sluice_agent.server.queries.job import find_job
+from sluice_agent.server.queries.jobs import list_jobs
+from sluice_agent.server.queries.order import Order, SortBy, SortOrder
+from sluice_agent.server.queries.selection import JobFilter
+from sluice_agent.server.routes.documented import READING, errors
+from sluice_agent.server.routes.parameters import (
+    ConnectionId,
+    Cursor,
+    Direction,
+    FrameworkName,
+    Limit,
+    Moment,
+    Reader,
+    Search,
+    States,
+    Text,
+    alternatives,
+    connections_for,
+    job_in_path,
+)
+from sluice_agent.server.routes.responses import JobPage, JobRecord
 from sluice_agent.server.store import Store
-from sluice_agent.server.store.steps import decode_step
 
-_FIND = (
-    f"{JOBS} SELECT number, connection_id, external_id, name, id FROM jobs WHERE id = ? OR external_id = ?"  # noqa: S608 (no user input)
-    " ORDER BY id = ? DESC, changed_at DESC"
-)
-_RECENT = (
-    f"{JOBS} SELECT * FROM jobs WHERE connection_id = ? AND name = ? AND number != ?"  # noqa: S608 (no user input)
-    " ORDER BY created_at DESC, id LIMIT 10"
-)
-_STEPS = "SELECT body, text FROM step JOIN label ON label.number = step.name WHERE job = ?"
-_EXECUTION = ("id", "externalId", "state", "createdAt", "startedAt", "completedAt", "durationMs", "error")
+
+def job_filter(
+    state: Annotated[States, alternatives("A state, or several with commas between.")] = [],  # noqa: B006 (not changed)
+    name: Annotated[list[Text], alternatives("The name of a task.")] = [],  # noqa: B006
+    queue: Annotated[list[Text], alternatives("The name of a queue.")] = [],  # noqa: B006
+    worker: Annotated[list[Text], alternatives("The id of a worker.")] = [],  # noqa: B006
+    error_class: Annotated[list[Text], alternatives("The class of the error.", "errorClass")] = [],  # noqa: B006
+    framework: FrameworkName = None,
+    root_id: Annotated[
+        Text | None, Query(alias="rootId", description="Jobs of this canvas, its root included.")
+    ] = None,
+    group_id: Annotated[Text | None, Query(alias="groupId", description="Jobs of this group.")] = None,
+    created_from: Annotated[Moment | None, Query(alias="from", description="Created then or later.")] = None,
+    created_to: Annotated[Moment | None, Query(alias="to", description="Created before.")] = None,
+    search: Search = None,
+) -> JobFilter:
+    """Return the filters of a list of jobs."""
+    return JobFilter(
+        states={JobState(part) for value in state for part in value.split(",")},
+        names=name,
+        queues=queue,
+        workers=worker,
+        error_classes=error_class,
+        framework=framework,
+        root_id=root_id,
+        group_id=group_id,
+        created_from=created_from,
+        created_to=created_to,
+        search=search,
+    )
 
 
 def jobs_router(store: Store) -> APIRouter:
     """Return the routes that read jobs from `store`."""
-    router = APIRouter(prefix="/jobs", dependencies=[Depends(require_reader)])
+    router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-    @router.get("")
+    @router.get("", response_model=JobPage, responses=READING)
     def jobs(
-        cursor: str | None = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 50,
-        search: str | None = None,
-        state: JobState | None = None,
-        queue: str | None = None,
-        worker: str | None = None,
-        connection_id: Annotated[UUID | None, Query(alias="connectionId")] = None,
-        framework: Framework | None = None,
-        sort_by: Annotated[SortBy, Query(alias="sortBy")] = SortBy.CREATED_AT,
-        sort_order: Annotated[SortOrder, Query(alias="sortOrder")] = SortOrder.DESC,
-    ) -> JSONResponse:
-        filters = {
-            "state": state.value if state else None,
-            "queue": queue,
-            "worker_id": worker,
-            "connection_id": str(connection_id) if connection_id else None,
-            "framework": framework.value if framework else None,
+        principal: Reader,
+        wanted: Annotated[JobFilter, Depends(job_filter)],
+        connection_id: ConnectionId = None,
+        sort_by: Annotated[
+            SortBy, Query(alias="sortBy", description="Jobs without a value come last.")
+        ] = SortBy.CREATED_AT,
+        sort_order: Direction = SortOrder.DESC,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> dict[str, Any]:
+        """List jobs, the newest first unless sorted otherwise."""
+        with store.reading() as reader:
+            connections = connections_for(reader, principal, connection_id)
+            page = list_jobs(reader, connections, wanted, Order(sort_by, sort_order), limit, cursor)
+        pagination = {
+            "nextCursor": page.next_cursor,
+            "limit": limit,
+            "total": page.total,
+            "totalExact": page.is_total_exact,
         }
-        with store.reading() as reader:
-            page = list_jobs(
-                reader,
-                filters=filters,
-                search=search,
-                sort_by=sort_by,
-                sort_order=sort_order,
-                limit=limit,
-                cursor=cursor,
-            )
-        pagination = {"nextCursor": page.next_cursor, "limit": limit, "total": page.total}
-        return JSONResponse({"data": page.jobs, "pagination": pagination})
+        return {"data": page.jobs, "pagination": pagination}
 
-    @router.get("/{job:path}")
-    def job_detail(job: str) -> JSONResponse:
+    @router.get("/{job:path}", response_model=JobRecord, responses=READING | errors(404))
+    def job_record(job: Annotated[str, Depends(job_in_path)], principal: Reader) -> dict[str, Any]:
+        """Return the record of the job with this id: Sluice's, or the framework's."""
         with store.reading() as reader:
-            return JSONResponse(_job_detail(reader, job))
+            record = find_job(reader, connections_for(reader, principal, None), job)
+        if record is None:
+            raise RefusedError(404, "Job not found.")
+        return record
 
     return router
-
-
-def _job_detail(reader: Connection, job: str) -> dict[str, Any]:
-    """Return the record of the job with Sluice's id `job`, or the framework's: users of Celery know no other."""
-    uuid = job.lower().replace("-", "")
-    found = reader.exec_driver_sql(_FIND, (uuid, job, uuid)).first()
-    if found is None:
-        raise RefusedError(404, "Job not found.")
-    steps = reader.exec_driver_sql(_STEPS, (found.number,))
-    record = record_of(decode_step(body, found.connection_id, found.external_id, name) for body, name in steps)
-    others = map(summary_of_row, reader.exec_driver_sql(_RECENT, (found.connection_id, found.name, found.number)))
-    return {**record, "recentExecutions": [{name: other[name] for name in _EXECUTION} for other in others]}

@@ -147,18 +147,18 @@ def test_pages_stay_right_while_jobs_come_in(client: httpx.Client) -> None:
 @pytest.mark.parametrize("sort_order", ["asc", "desc"])
 @pytest.mark.parametrize(
     "sort_by",
-    ["createdAt", "stateChangedAt", "startedAt", "completedAt", "durationMs", "name", "queue", "state"],
+    ["createdAt", "stateChangedAt", "startedAt", "completedAt", "durationMs", "name", "queue", "state", "worker"],
 )
 def test_every_order_can_be_paged(client: httpx.Client, sort_by: str, sort_order: str) -> None:
     """A table sorted by another column would otherwise lose the jobs whose value is equal or unknown."""
     for n in range(12):
         state = ("queued", "active", "completed")[n % 3]
-        more = {"queue": f"q{n % 2}"} if n % 4 else {}
+        more = {"queue": f"q{n % 2}", "workerId": f"w{n % 3}"} if n % 4 else {}
         if state == "completed":
             ingest(client, job_event("active", 1, externalId=f"j{n}", startedAt=at(1)))
         ingest(client, job_event(state, 2 + n // 5, externalId=f"j{n}", name=f"t{n % 2}", **more))
     complete = listed(client, sortBy=sort_by, sortOrder=sort_order)["data"]
-    values = [job[sort_by] for job in complete]
+    values = [job["workerId" if sort_by == "worker" else sort_by] for job in complete]
     if sort_by != "createdAt":
         known = [value for value in values if value is not None]
         assert known == sorted(known, reverse=sort_order == "desc")
@@ -188,10 +188,42 @@ def test_filters_and_search_narrow_the_list(client: httpx.Client) -> None:
     assert names(listed(client, connectionId=other.upper())) == ["b21"]
     assert names(listed(client, framework="sidekiq")) == ["b21"]
     assert names(listed(client, search="report")) == ["b_1"]
-    assert names(listed(client, search="timeout: 100%")) == ["a"]
+    assert names(listed(client, errorClass="Timeout")) == ["a"]
     assert names(listed(client, search="b_1")) == ["b_1"]
     answer = listed(client, queue="mail", limit=1)
-    assert answer["pagination"] | {"nextCursor": ""} == {"nextCursor": "", "limit": 1, "total": 2}
+    assert answer["pagination"] | {"nextCursor": ""} == {
+        "nextCursor": "",
+        "limit": 1,
+        "total": 2,
+        "totalExact": True,
+    }
+
+
+def test_filters_of_time_canvas_and_several_states(client: httpx.Client) -> None:
+    """A user who looks for the failures of one hour, or of one group, would otherwise have to sift them by hand."""
+    canvas = {"rootId": "root", "groupId": "group"}
+    ingest(
+        client,
+        job_event("completed", 0, externalId="root", createdAt=at(0), extensions={"rootId": "root"}),
+        job_event("failed", 60, externalId="a", createdAt=at(60), extensions=canvas),
+        job_event("cancelled", 120, externalId="b/1", createdAt=at(120), extensions=canvas),
+        job_event("active", 180, externalId="c", createdAt=at(180)),
+    )
+    assert names(listed(client, state=["failed", "cancelled"])) == ["b/1", "a"]
+    assert names(listed(client, state="failed,active")) == ["c", "a"]
+    assert names(listed(client, **{"from": at(60), "to": at(120)})) == ["a"]
+    assert names(listed(client, rootId="root")) == ["b/1", "a", "root"]
+    assert names(listed(client, groupId="group")) == ["b/1", "a"]
+    assert names(listed(client, search=job_id(CONNECTION, "b/1"))) == ["b/1"]
+    assert names(listed(client, name=["app.tasks.send_email", "other"], sortOrder="asc", limit=1)) == ["root"]
+
+
+def test_a_path_below_a_job_is_not_its_record(client: httpx.Client) -> None:
+    """A client that asks for something else of a job would otherwise get a record, or that of another job."""
+    ingest(client, *(job_event("active", 0, externalId=name) for name in ("a", "a/retry")))
+    assert client.get("/jobs/a/retry").status_code == 404
+    assert client.get("/jobs/a%2Fretry").json()["externalId"] == "a/retry"
+    assert client.get("/jobs/").status_code == 404
 
 
 def _forged(position: Any) -> str:
@@ -215,6 +247,13 @@ def _forged(position: Any) -> str:
         ("cursor", _forged(["createdAt", "asc", "x", "y"])),
         ("cursor", _forged(["createdAt", "desc", "x", "y"])),
         ("cursor", _forged({"a": 1})),
+        ("cursor", _forged(["createdAt", "desc", True, 5, 6])),
+        ("cursor", _forged(["createdAt", "desc", 2**63, 5, 6])),
+        ("cursor", "x" * 1_001),
+        ("search", "x" * 501),
+        ("search", "\0"),
+        ("from", "yesterday"),
+        ("to", "2026-02-31T10:00:00Z"),
     ],
 )
 def test_bad_parameters_are_named(client: httpx.Client, name: str, value: str) -> None:
@@ -231,4 +270,5 @@ def test_health_counts_events_and_jobs(client: httpx.Client) -> None:
     ingest(client, job_event("queued", 0), job_event("active", 1), job_event("active", 1, externalId="b"))
     health = httpx.get(f"{client.base_url}health").json()
     assert (health["status"], health["counts"]) == ("ok", {"events": 3, "jobs": 2})
+    assert health["reachesBackTo"] == at(0)
     assert health["version"]

@@ -1,0 +1,125 @@
+"""Ways to reach all jobs of a selection, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, case, func, select, true
+
+from sluice_agent.server.queries.selection import Condition, Dimension, Selection
+from sluice_agent.server.store.schema import job
+
+COUNT_LIMIT = 10_000
+"""The largest number of jobs that is counted exactly, unless it is known without counting."""
+
+_LOOKED_AT = 50_000  # entries of an index that are looked at to count those that fulfil the residual conditions
+_ROWS_LOOKED_AT = 10_000  # the same where the index lacks a column, so that each job's row is read
+_SHARE = 10  # a filter that selects more than are counted is taken for one that selects a tenth of all jobs
+
+_STATE_COLUMNS = frozenset({"state", "name", "queue", "worker"})
+_COLUMNS = {
+    "name": frozenset({"name", "queue"}),
+    "queue": frozenset({"name", "queue"}),
+    "worker": frozenset({"name", "queue", "worker"}),
+}
+"""The columns that the index of a dimension has, as `schema` makes it."""
+
+Range = tuple[Condition, ...]
+"""Conditions on the first columns of an index."""
+
+
+class Total(NamedTuple):
+    """The number of selected jobs. If it is not exact, there are at least as many."""
+
+    jobs: int
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Ranges that together hold all selected jobs, once each; the conditions that remain; and the number of jobs in the
+    ranges, estimated if it is above `COUNT_LIMIT`. `lacking` are the columns of these conditions that the index lacks.
+    """
+
+    ranges: Sequence[Range]
+    residual: Sequence[Condition]
+    size: int
+    columns: frozenset[str]
+    lacking: frozenset[str]
+
+
+def bases_of(reader: Connection, selection: Selection) -> tuple[Base, Base]:
+    """Return the base of the states, in which a state's jobs are sorted by creation, and the smallest base."""
+    states = _base_of_states(reader, selection)
+    indexed = (dimension for dimension in selection.dimensions if dimension.is_indexed)
+    smallest = min(
+        (states, *(_base_of(reader, selection, dimension) for dimension in indexed)),
+        key=lambda base: (base.size, len(base.lacking)),
+    )
+    return states, smallest
+
+
+def ranges_of_states(selection: Selection, *conditions: Condition) -> Iterator[Range]:
+    """Yield the range of each connection and state."""
+    for connection, states in selection.states.items():
+        for state in states:
+            yield (job.c.connection == connection, job.c.state == state, *conditions)
+
+
+def total_of(reader: Connection, selection: Selection, base: Base) -> Total:
+    """Return the number of selected jobs: exact up to `COUNT_LIMIT`, further where no job need be looked at."""
+    if selection.is_exactly_counted:
+        return Total(selection.jobs_in_states, is_exact=True)
+    if not base.residual:
+        return Total(min(base.size, COUNT_LIMIT), is_exact=base.size <= COUNT_LIMIT)
+    looked_at = matching = 0
+    most = _ROWS_LOOKED_AT if base.lacking else _LOOKED_AT
+    for range_ in base.ranges:
+        matches = case((all_of(base.residual), 1)).label("matches")
+        inner = select(matches).where(*range_).limit(most - looked_at).subquery()
+        seen, found = reader.execute(select(func.count(), func.count(inner.c.matches)).select_from(inner)).all()[0]
+        looked_at += seen
+        matching += found
+        if looked_at >= most or matching > COUNT_LIMIT:
+            return Total(min(matching, COUNT_LIMIT), is_exact=False)
+    return Total(matching, is_exact=True)
+
+
+def all_of(conditions: Iterable[Condition]) -> Condition:
+    """Return the condition that all `conditions` are fulfilled."""
+    return and_(true(), *conditions)
+
+
+def _base_of_states(reader: Connection, selection: Selection) -> Base:
+    ranges = list(ranges_of_states(selection, *selection.created(indexed=True)))
+    size = selection.jobs_in_states
+    if selection.created_from is not None or selection.created_to is not None:
+        size = _count(reader, selection, ranges)
+    residual = [dimension.residual() for dimension in selection.dimensions]
+    return Base(ranges, residual, size, _STATE_COLUMNS, selection.residual_columns - _STATE_COLUMNS)
+
+
+def _base_of(reader: Connection, selection: Selection, dimension: Dimension) -> Base:
+    ranges = [
+        (job.c.connection == connection, alternative, *selection.created(indexed=True))
+        for connection in selection.states
+        for alternative in dimension.alternatives()
+    ]
+    others = [other.residual() for other in selection.dimensions if other is not dimension]
+    residual = [*others, *selection.in_states()]
+    columns = _COLUMNS.get(dimension.column.name, frozenset())
+    lacking = selection.residual_columns - columns - {dimension.column.name}
+    return Base(ranges, residual, _count(reader, selection, ranges), columns, lacking)
+
+
+def _count(reader: Connection, selection: Selection, ranges: Iterable[Range]) -> int:
+    """Return the number of jobs in `ranges`, estimated if they are more than `COUNT_LIMIT`."""
+    count = 0
+    for range_ in ranges:
+        inner = select(job.c.number).where(*range_).limit(COUNT_LIMIT + 1 - count).subquery()
+        count += reader.scalar(select(func.count()).select_from(inner)) or 0
+        if count > COUNT_LIMIT:
+            return max(count, selection.jobs_in_connections // _SHARE)
+    return count

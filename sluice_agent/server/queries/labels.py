@@ -1,0 +1,34 @@
+"""Texts of `label` and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import Connection, select
+
+from sluice_agent.server.store.schema import LabelKind, label
+
+_MAX_VALUES = 500  # in one list of a statement
+
+
+def find_labels(reader: Connection, kind: LabelKind, texts: Iterable[str]) -> list[int]:
+    """Return the numbers of those `texts` that are labels of this kind."""
+    statement = select(label.c.number).where(label.c.kind == kind, label.c.text.in_(sorted(set(texts))))
+    return list(reader.scalars(statement))
+
+
+def find_names(reader: Connection, part: str) -> list[int]:
+    """Return the numbers of the tasks' names that contain `part`, in any case of the letters A to Z."""
+    contains = label.c.text.icontains(part, autoescape=True)
+    return list(reader.scalars(select(label.c.number).where(label.c.kind == LabelKind.NAME, contains)))
+
+
+def texts_of(reader: Connection, numbers: Iterable[int | None]) -> dict[int, str]:
+    """Return the texts of labels by their numbers."""
+    known: list[int] = sorted({number for number in numbers if number is not None})
+    texts: dict[int, str] = {}
+    for start in range(0, len(known), _MAX_VALUES):
+        chunk: Collection[int] = known[start : start + _MAX_VALUES]
+        rows = reader.execute(select(label.c.number, label.c.text).where(label.c.number.in_(chunk)))
+        texts.update({row.number: row.text for row in rows})
+    return texts

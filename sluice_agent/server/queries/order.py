@@ -1,0 +1,150 @@
+"""The orders in which jobs are listed, and a job's sort_key in one of them.
+
+Jobs whose value is unknown come last in either direction. Equal ones are in the order of their creation, or, where the
+value is a time, of their arrival.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, Connection
+
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.store.codes import JOB_STATES
+from sluice_agent.server.store.schema import LabelKind, job
+
+_INTEGERS = range(-(2**63), 2**63)  # the range of an integer column
+_CURSOR_DETAILS = {"cursor": "not a nextCursor of a list with this sortBy and sortOrder"}
+
+
+class SortBy(str, Enum):
+    """Fields by which a list of jobs can be sorted."""
+
+    CREATED_AT = "createdAt"
+    STATE_CHANGED_AT = "stateChangedAt"
+    STARTED_AT = "startedAt"
+    COMPLETED_AT = "completedAt"
+    DURATION_MS = "durationMs"
+    NAME = "name"
+    QUEUE = "queue"
+    STATE = "state"
+    WORKER = "worker"
+
+
+class SortOrder(str, Enum):
+    """Ascending or descending."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+_COLUMNS: dict[SortBy, Column[Any]] = {
+    SortBy.CREATED_AT: job.c.created_at,
+    SortBy.STATE_CHANGED_AT: job.c.changed_at,
+    SortBy.STARTED_AT: job.c.started_at,
+    SortBy.COMPLETED_AT: job.c.completed_at,
+    SortBy.DURATION_MS: job.c.duration_ms,
+    SortBy.NAME: job.c.name,
+    SortBy.QUEUE: job.c.queue,
+    SortBy.STATE: job.c.state,
+    SortBy.WORKER: job.c.worker,
+}
+_KINDS = {SortBy.NAME: LabelKind.NAME, SortBy.QUEUE: LabelKind.QUEUE, SortBy.WORKER: LabelKind.WORKER}
+
+
+class SortKey(NamedTuple):
+    """The value by which a job is sorted, a text itself rather than its number; the job's creation, and its number."""
+
+    value: int | str | None
+    created_at: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A sort field and a direction."""
+
+    by: SortBy
+    direction: SortOrder
+
+    @property
+    def column(self) -> Column[Any]:
+        """The column with the value, or with its number."""
+        return _COLUMNS[self.by]
+
+    @property
+    def kind(self) -> LabelKind | None:
+        """The kind of the label whose text is the value; None for others."""
+        return _KINDS.get(self.by)
+
+    @property
+    def is_textual(self) -> bool:
+        """True if the value is a text that stands for a number in the column."""
+        return self.by in _KINDS or self.by is SortBy.STATE
+
+    @property
+    def is_descending(self) -> bool:
+        """True if the largest value comes first."""
+        return self.direction is SortOrder.DESC
+
+    def rank(self, sort_key: SortKey) -> tuple[Any, ...]:
+        """Return what is compared of keys that both have a value, or both have none."""
+        if sort_key.value is None:
+            return sort_key.created_at, sort_key.number
+        return (
+            (sort_key.value, sort_key.created_at, sort_key.number)
+            if self.is_textual
+            else (sort_key.value, sort_key.number)
+        )
+
+    def sorted(self, keys: Iterable[SortKey], after: SortKey | None) -> list[SortKey]:
+        """Return those of `keys` that come after a sort key, in this order."""
+        known: list[SortKey] = []
+        unknown: list[SortKey] = []
+        for sort_key in keys:
+            (unknown if sort_key.value is None else known).append(sort_key)
+        ordered = [
+            *sorted(known, key=self.rank, reverse=self.is_descending),
+            *sorted(unknown, key=self.rank, reverse=self.is_descending),
+        ]
+        return ordered if after is None else [sort_key for sort_key in ordered if self._is_after(sort_key, after)]
+
+    def _is_after(self, sort_key: SortKey, other: SortKey) -> bool:
+        if (sort_key.value is None) is not (other.value is None):
+            return sort_key.value is None
+        rank, other_rank = self.rank(sort_key), self.rank(other)
+        return rank < other_rank if self.is_descending else rank > other_rank
+
+    def encode(self, value: int | None, sort_key: SortKey) -> str:
+        """Return the cursor of the page after `sort_key`, with `value` of the column, as a text may be too long."""
+        content = json.dumps([self.by.value, self.direction.value, value, sort_key.created_at, sort_key.number])
+        return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+    def decode(self, reader: Connection, cursor: str) -> SortKey:
+        """Return the sort_key in `cursor`. Raises `RefusedError` (400) if it is not one of a list in this order."""
+        try:
+            by, direction, value, *sort_key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+            numbers = [*sort_key, 0 if value is None else value]
+            if (
+                (by, direction) == (self.by.value, self.direction.value)
+                and all(type(number) is int and number in _INTEGERS for number in numbers)
+                and (value is not None or self.column.nullable)
+            ):
+                created_at, number = sort_key
+                return SortKey(self._text(reader, value) if self.is_textual else value, created_at, number)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            pass
+        raise RefusedError(400, "The cursor does not belong to this list.", _CURSOR_DETAILS)
+
+    def _text(self, reader: Connection, value: int | None) -> str | None:
+        """Return the text that `value` of the column stands for. Raises `LookupError` if there is none."""
+        if value is None:
+            return None
+        return texts_of(reader, [value])[value] if self.kind else JOB_STATES[value].value

@@ -1,0 +1,288 @@
+"""How the keys of a page are found, so that the work does not grow with the number of jobs.
+
+Where few jobs are selected, all are read and sorted. Elsewhere ranges of indexes are read in the order of the list, as
+far as the page needs: those of each connection and state by the sorted value, or those of one text after the other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, case, exists, func, or_, select, tuple_
+
+from sluice_agent.server.queries.base import Range, Total, all_of, bases_of, ranges_of_states, total_of
+from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.queries.order import Order, SortBy, SortKey
+from sluice_agent.server.queries.selection import Condition, Selection, unindexed
+from sluice_agent.server.store.codes import JOB_STATES
+from sluice_agent.server.store.schema import job, label
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Up to which sizes a way is taken."""
+
+    read_all: int = 2_000
+    """Jobs that are all read and sorted."""
+    sorted: int = 10_000
+    """Jobs that are read and sorted by the database."""
+    counted: int = 100_000
+    """Jobs that are counted by their texts, where one index has all that this needs."""
+    merged: int = 48
+    """Ranges that are merged."""
+
+
+class Found(NamedTuple):
+    """The keys of a page, one more than its limit if another page follows, and the total."""
+
+    keys: list[SortKey]
+    total: Total
+
+
+class _Text(NamedTuple):
+    """A text by which jobs are sorted, and its number in the column; of jobs without a text both are None."""
+
+    text: str | None
+    number: int | None
+
+
+def find_keys(
+    reader: Connection,
+    selection: Selection,
+    order: Order,
+    after: SortKey | None,
+    limit: int,
+    limits: Limits = Limits(),
+) -> Found:
+    """Return the keys of at most `limit` selected jobs after a sort key (None: from the first), and of one more."""
+    if not selection.states:
+        return Found([], Total(0, is_exact=True))
+    return _Plan(reader, selection, order, after, limit + 1, limits).find()
+
+
+class _Plan:
+    def __init__(
+        self, reader: Connection, selection: Selection, order: Order, after: SortKey | None, needed: int, limits: Limits
+    ) -> None:
+        self._reader = reader
+        self._selection = selection
+        self._order = order
+        self._after = after
+        self._needed = needed
+        self._limits = limits
+        self._states, self._base = bases_of(reader, selection)
+
+    def find(self) -> Found:
+        """Choose the way to the keys that reads least."""
+        if self._base.size <= self._limits.read_all:
+            return self._all()
+        counts = self._counts_of_texts() if self._can_count_texts() else None
+        if counts is not None:
+            return Found(self._by_counted_text(counts), Total(sum(counts.values()), is_exact=True))
+        if self._order.by is SortBy.CREATED_AT:
+            keys = self._by_creation()
+        else:
+            keys = self._by_text() if self._order.is_textual else self._by_value()
+        return Found(keys, total_of(self._reader, self._selection, self._base))
+
+    def _can_count_texts(self) -> bool:
+        """Return whether the jobs of the base can be counted by text: that finds the few texts that few of many jobs
+        have. States are few, and each is read at once."""
+        if self._order.kind is None or (self._base is self._states and not self._selection.filters_states):
+            return False
+        is_lacking = self._base.lacking or self._order.column.name not in self._base.columns
+        return self._base.size <= (self._limits.sorted if is_lacking else self._limits.counted)
+
+    def _all(self) -> Found:
+        """Read all jobs of the base, and sort them."""
+        columns = self._order.column.label("value"), job.c.created_at, job.c.number
+        rows = [
+            row
+            for range_ in self._base.ranges
+            for row in self._reader.execute(select(*columns).where(*range_, *self._base.residual))
+        ]
+        if self._order.is_textual:
+            texts = self._texts({row.value for row in rows})
+            keys = [SortKey(texts.get(row.value), row.created_at, row.number) for row in rows]
+        else:
+            keys = [SortKey(*row) for row in rows]
+        return Found(self._order.sorted(keys, self._after)[: self._needed], Total(len(rows), is_exact=True))
+
+    def _by_creation(self) -> list[SortKey]:
+        """Read the ranges of the smallest base, if they are not too many, else those of the states."""
+        base = self._base if len(self._base.ranges) <= self._limits.merged else self._states
+        rows = self._merged(base.ranges, base.residual, self._after and self._after[1:])
+        return [SortKey(created_at, created_at, number) for created_at, number in rows]
+
+    def _by_value(self) -> list[SortKey]:
+        """Read the ranges of an index of the value; then the jobs without a value."""
+        column, after = self._order.column, self._after
+        keys: list[SortKey] = []
+        if after is None or after.value is not None:
+            known = [column.is_not(None)] if column.nullable else []
+            sort_key = after and (after.value, after.number)
+            if self._base.size <= self._limits.sorted:
+                rows = self._merged(self._base.ranges, [*self._base.residual, *known], sort_key, unindexed(column))
+            else:
+                residual = [*self._states.residual, *self._selection.created(indexed=False)]
+                rows = self._merged(ranges_of_states(self._selection, *known), residual, sort_key, column)
+            keys = [SortKey(value, 0, number) for value, number in rows]
+            after = None
+        return self._with_unknown(keys, after)
+
+    def _with_unknown(self, keys: list[SortKey], after: SortKey | None) -> list[SortKey]:
+        """Return `keys`, and as far as they do not suffice jobs without a value, after a sort key among those."""
+        needed = self._needed - len(keys)
+        if not needed or not self._order.column.nullable:
+            return keys
+        residual = [*self._states.residual, unindexed(self._order.column).is_(None)]
+        rows = self._merged(self._states.ranges, residual, after and after[1:], needed=needed)
+        return [*keys, *(SortKey(None, *row) for row in rows)]
+
+    def _by_text(self) -> list[SortKey]:
+        """Read the ranges of one text after the other; then the jobs without a text."""
+        after, keys = self._after, list[SortKey]()
+        if after is None or after.value is not None:
+            column, dimensions = self._order.column, self._selection.dimensions
+            residual = [dimension.residual() for dimension in dimensions if dimension.column is not column]
+            residual += self._selection.created(indexed=True)
+            residual += self._selection.in_states() if self._order.kind else ()
+            for text in self._texts_in_order(residual):
+                has_text = self._order.column == text.number
+                ranges = [(job.c.connection == connection, has_text) for connection in self._selection.states]
+                keys += self._of_text(text, ranges, residual, self._needed - len(keys))
+                if len(keys) == self._needed:
+                    return keys
+            after = None
+        return self._with_unknown(keys, after)
+
+    def _texts_in_order(self, residual: Sequence[Condition]) -> Iterable[_Text]:
+        """Return the texts that selected jobs have, from that of the sort key on, as many as may be needed."""
+        if not self._order.kind:
+            states = {code for states in self._selection.states.values() for code in states}
+            return self._remaining(_Text(JOB_STATES[code].value, code) for code in states)
+        dimensions = self._selection.dimensions
+        filters = (dimension.values for dimension in dimensions if dimension.column is self._order.column)
+        conditions: list[Condition] = [label.c.kind == self._order.kind, *map(label.c.number.in_, filters)]
+        if self._after is not None:
+            text = self._after.value
+            conditions.append(label.c.text <= text if self._order.is_descending else label.c.text >= text)
+        occurs = (
+            exists().where(job.c.connection == connection, self._order.column == label.c.number, *residual)
+            for connection in self._selection.states
+        )
+        statement = select(label.c.text, label.c.number).where(*conditions, or_(*occurs))
+        direction = label.c.text.desc() if self._order.is_descending else label.c.text.asc()
+        return [_Text(*row) for row in self._reader.execute(statement.order_by(direction).limit(self._needed))]
+
+    def _counts_of_texts(self) -> Counter[int | None] | None:
+        """Return the number of selected jobs by their text's number; None if there are too many jobs to count."""
+        counts: Counter[int | None] = Counter()
+        looked_at = 0
+        for range_ in self._base.ranges:
+            matches = case((all_of(self._base.residual), 1)).label("matches")
+            value = self._order.column.label("value")
+            inner = select(value, matches).where(*range_).limit(self._limits.counted - looked_at).subquery()
+            counted = select(inner.c.value, func.count(), func.count(inner.c.matches)).group_by(inner.c.value)
+            for number, every, matching in self._reader.execute(counted):
+                counts[number] += matching
+                looked_at += every
+            if looked_at >= self._limits.counted:
+                return None
+        return +counts
+
+    def _by_counted_text(self, counts: Counter[int | None]) -> list[SortKey]:
+        """Read the rest of the sort key's text, then the texts that the page holds whole, then a part of the next."""
+        texts = self._texts(counts)
+        remaining = self._remaining(_Text(None if number is None else texts[number], number) for number in counts)
+        keys: list[SortKey] = []
+        if remaining and self._after is not None and remaining[0].text == self._after.value:
+            keys += self._of_counted_text(remaining.pop(0), self._needed)
+        whole: list[_Text] = []
+        room = self._needed - len(keys)
+        while remaining and counts[remaining[0].number] <= room:
+            room -= counts[remaining[0].number]
+            whole.append(remaining.pop(0))
+        keys += self._of_texts(whole) if whole else ()
+        keys += self._of_counted_text(remaining[0], room) if room and remaining else ()
+        return keys
+
+    def _of_counted_text(self, text: _Text, needed: int) -> list[SortKey]:
+        residual = [*self._base.residual, self._has_text(text.number)]
+        return self._of_text(text, self._base.ranges, residual, needed)
+
+    def _remaining(self, texts: Iterable[_Text]) -> list[_Text]:
+        """Return `texts` in their order, the unknown one last, from that of the sort key on."""
+        every = list(texts)
+        unknown = [text for text in every if text.text is None]
+        if self._after is not None and self._after.value is None:
+            return unknown
+        known = sorted((text.text, text.number) for text in every if text.text is not None)
+        if self._order.is_descending:
+            known.reverse()
+        after = None if self._after is None else self._after.value
+        ordered = [_Text(*pair) for pair in known if after is None or not self._is_before(pair[0], after)]
+        return [*ordered, *unknown]
+
+    def _is_before(self, text: Any, other: Any) -> bool:
+        return bool(text > other if self._order.is_descending else text < other)
+
+    def _texts(self, numbers: Iterable[int | None]) -> dict[int, str]:
+        """Return the texts of the numbers in the sorted column."""
+        if self._order.kind:
+            return texts_of(self._reader, numbers)
+        return {code: state.value for code, state in enumerate(JOB_STATES)}
+
+    def _of_text(
+        self, text: _Text, ranges: Iterable[Range], residual: Iterable[Condition], needed: int
+    ) -> list[SortKey]:
+        """Read the jobs of one text, after the sort key if it is among them."""
+        after = self._after[1:] if self._after is not None and self._after.value == text.text else None
+        return [SortKey(text.text, *row) for row in self._merged(ranges, residual, after, needed=needed)]
+
+    def _of_texts(self, texts: Sequence[_Text]) -> list[SortKey]:
+        """Read all jobs of several texts."""
+        columns = self._order.column.label("value"), job.c.created_at, job.c.number
+        by_number = {text.number: text.text for text in texts}
+        conditions = [*self._base.residual, self._has_text(*by_number)]
+        results = (self._reader.execute(select(*columns).where(*range_, *conditions)) for range_ in self._base.ranges)
+        rows = chain.from_iterable(results)
+        keys = (SortKey(by_number[row.value], row.created_at, row.number) for row in rows)
+        return self._order.sorted(keys, None)
+
+    def _has_text(self, *numbers: int | None) -> Condition:
+        """Return the residual condition that a job's text is one of those with these numbers."""
+        column = unindexed(self._order.column)
+        known = column.in_([number for number in numbers if number is not None])
+        return or_(known, column.is_(None)) if None in numbers else known
+
+    def _merged(
+        self,
+        ranges: Iterable[Range],
+        residual: Iterable[Condition],
+        after: tuple[Any, int] | None,
+        column: ColumnElement[Any] = job.c.created_at,
+        *,
+        needed: int | None = None,
+    ) -> list[tuple[int, int]]:
+        """Return the first values of `column`, and numbers, of all ranges: each is part of an index sorted by the two,
+        or short."""
+        needed = self._needed if needed is None else needed
+        is_descending = self._order.is_descending
+        position = tuple_(column, job.c.number)
+        conditions = list(residual)
+        if after is not None:
+            conditions.append(position < after if is_descending else position > after)
+        sorting = (column.desc(), job.c.number.desc()) if is_descending else (column, job.c.number)
+        rows = [
+            (row[0], row[1])
+            for range_ in ranges
+            for row in self._reader.execute(
+                select(column, job.c.number).where(*range_, *conditions).order_by(*sorting).limit(needed)
+            )
+        ]
+        return sorted(rows, reverse=is_descending)[:needed]

@@ -1,0 +1,200 @@
+"""Which jobs a request is about: the filters of a list, and what they are in the numbers of the database.
+
+A filter that indexes serve is a `Dimension`. Each of its alternatives begins an index; elsewhere the dimension is a
+residual condition, written so that no planner takes an index for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, ColumnElement, Connection, and_, false, or_, select, text
+
+from sluice_agent.model import Framework, JobState
+from sluice_agent.server.queries.labels import find_labels, find_names
+from sluice_agent.server.record.ids import job_uuid
+from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
+from sluice_agent.server.store.schema import LabelKind, connection, job, tally
+
+Condition = ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """The filters of a list of jobs. An empty one selects all; several values of one filter are alternatives.
+
+    `search` is a part of a task's name in any case, or the whole of Sluice's or the framework's id. `created_from` and
+    `created_to` are microseconds since 1970; the latter is not included.
+    """
+
+    states: Collection[JobState] = ()
+    names: Collection[str] = ()
+    queues: Collection[str] = ()
+    workers: Collection[str] = ()
+    error_classes: Collection[str] = ()
+    framework: Framework | None = None
+    root_id: str | None = None
+    group_id: str | None = None
+    created_from: int | None = None
+    created_to: int | None = None
+    search: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A filter by a column: the values that match, and the numbers of jobs that match whatever their value."""
+
+    column: Column[Any]
+    values: Sequence[Any]
+    jobs: Sequence[int] = ()
+    is_indexed: bool = True
+
+    def alternatives(self) -> Iterator[Condition]:
+        """Yield the conditions of which a job fulfils one. Each begins an index, if the dimension has one."""
+        for value in self.values:
+            condition = self.column == value
+            yield and_(condition, text("framework <> 0")) if self.column is job.c.framework else condition
+        yield from (job.c.number == number for number in self.jobs)
+
+    def residual(self) -> Condition:
+        """Return the condition without any index."""
+        conditions: list[Condition] = []
+        if self.values:
+            conditions.append(unindexed(self.column).in_(self.values))
+        if self.jobs:
+            conditions.append(unindexed(job.c.number).in_(self.jobs))
+        return or_(*conditions) if conditions else false()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A filter in the numbers of the database.
+
+    `states` has, for each connection, the numbers of jobs in each state that is asked for and occurs. `filters_states`
+    is False if these are all states. `jobs_in_connections` counts jobs in any state.
+    """
+
+    states: Mapping[int, Mapping[int, int]]
+    filters_states: bool
+    jobs_in_connections: int
+    dimensions: Sequence[Dimension]
+    created_from: int | None
+    created_to: int | None
+
+    @property
+    def jobs_in_states(self) -> int:
+        """The number of jobs of the connections in the states that are asked for."""
+        return sum(sum(states.values()) for states in self.states.values())
+
+    @property
+    def is_exactly_counted(self) -> bool:
+        """True if nothing but connections and states is filtered."""
+        return not self.dimensions and self.created_from is None and self.created_to is None
+
+    @property
+    def residual_columns(self) -> frozenset[str]:
+        """The names of the columns that are filtered, but that of the creation, which is in each index."""
+        states = {"state"} if self.filters_states else set()
+        return frozenset({dimension.column.name for dimension in self.dimensions} | states)
+
+    def created(self, *, indexed: bool) -> Iterator[Condition]:
+        """Yield the conditions of the range of creation."""
+        column = job.c.created_at if indexed else unindexed(job.c.created_at)
+        if self.created_from is not None:
+            yield column >= self.created_from
+        if self.created_to is not None:
+            yield column < self.created_to
+
+    def in_states(self) -> Iterator[Condition]:
+        """Yield the residual condition of the states, if they are filtered."""
+        if self.filters_states:
+            codes = {code for states in self.states.values() for code in states}
+            yield unindexed(job.c.state).in_(sorted(codes))
+
+
+def unindexed(column: Column[Any]) -> ColumnElement[Any]:
+    """Return an expression that has the value of `column`, and no index."""
+    return column + ("" if column.type.python_type is str else 0)
+
+
+def known_connections(reader: Connection, only: Collection[int] | None) -> dict[str, int]:
+    """Return the numbers of connections by their ids, or of those whose numbers are in `only`."""
+    rows = reader.execute(select(connection.c.id, connection.c.number).order_by(connection.c.number))
+    return {row.id: row.number for row in rows if only is None or row.number in only}
+
+
+def select_jobs(reader: Connection, connections: Mapping[str, int], wanted: JobFilter) -> Selection:
+    """Return `wanted` in the numbers of the database, within `connections`."""
+    counts = _jobs_by_state(reader, connections.values())
+    codes = {JOB_STATES.index(state) for state in wanted.states or JobState}
+    of_all = {
+        number: {code: jobs for code, jobs in by_state.items() if code in codes} for number, by_state in counts.items()
+    }
+    states = {number: by_state for number, by_state in of_all.items() if by_state}
+    return Selection(
+        states,
+        bool(wanted.states),
+        sum(sum(by_state.values()) for by_state in counts.values()),
+        list(_dimensions(reader, {id_: number for id_, number in connections.items() if number in states}, wanted)),
+        wanted.created_from,
+        wanted.created_to,
+    )
+
+
+def _jobs_by_state(reader: Connection, connections: Collection[int]) -> dict[int, dict[int, int]]:
+    states: dict[int, dict[int, int]] = {}
+    for row in reader.execute(select(tally).where(tally.c.connection.in_(connections), tally.c.jobs > 0)):
+        states.setdefault(row.connection, {})[row.state] = row.jobs
+    return states
+
+
+def _dimensions(reader: Connection, connections: Mapping[str, int], wanted: JobFilter) -> Iterator[Dimension]:
+    for column, kind, texts in (
+        (job.c.name, LabelKind.NAME, wanted.names),
+        (job.c.queue, LabelKind.QUEUE, wanted.queues),
+        (job.c.worker, LabelKind.WORKER, wanted.workers),
+        (job.c.error_class, LabelKind.ERROR_CLASS, wanted.error_classes),
+    ):
+        if texts:
+            yield Dimension(column, find_labels(reader, kind, texts))
+    if wanted.group_id is not None:
+        yield Dimension(job.c.group_id, [wanted.group_id])
+    if wanted.root_id is not None:
+        yield Dimension(job.c.root_id, [wanted.root_id], _jobs_with_external_id(reader, connections, wanted.root_id))
+    if wanted.framework is not None:
+        yield from _framework(reader, connections.values(), FRAMEWORKS.index(wanted.framework))
+    if wanted.search:
+        ids = _jobs_with_id(reader, connections, wanted.search)
+        yield Dimension(job.c.number, (), ids) if ids else Dimension(job.c.name, find_names(reader, wanted.search))
+
+
+def _framework(reader: Connection, connections: Collection[int], code: int) -> Iterator[Dimension]:
+    """Yield the dimension of a framework. Celery, whose code is 0, has no index: it needs a filter only if any job is
+    of another one."""
+    others = (select(job.c.number).where(job.c.connection == number, text("framework <> 0")) for number in connections)
+    if code or any(reader.scalar(other.limit(1)) is not None for other in others):
+        yield Dimension(job.c.framework, [code], is_indexed=code != 0)
+
+
+def _jobs_with_id(reader: Connection, connections: Mapping[str, int], text_of_id: str) -> list[int]:
+    """Return the numbers of the jobs whose id, Sluice's or the framework's, is `text_of_id`."""
+    return _jobs_with_external_id(reader, connections, text_of_id, *_parse_uuid(text_of_id))
+
+
+def _jobs_with_external_id(
+    reader: Connection, connections: Mapping[str, int], external_id: str, *uuids: bytes
+) -> list[int]:
+    """Return the numbers of the jobs with this external id, or one of `uuids`, in `connections`."""
+    uuids = (*uuids, *(job_uuid(id_, external_id) for id_ in connections))
+    rows = reader.execute(select(job.c.number, job.c.connection).where(job.c.uuid.in_(uuids)))
+    return [row.number for row in rows if row.connection in connections.values()]
+
+
+def _parse_uuid(text_of_id: str) -> list[bytes]:
+    try:
+        return [UUID(text_of_id).bytes]
+    except ValueError:
+        return []

@@ -1,0 +1,59 @@
+"""Statistics of tasks by name, from rollups."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.queries.window import Histogram, Window
+from sluice_agent.server.record.measures import Measure
+from sluice_agent.server.store.schema import rollup
+
+_RAN = (Measure.COMPLETED, Measure.FAILED, Measure.RETRIED)
+
+
+def list_tasks(reader: Connection, connections: Collection[int], window: Window) -> list[dict[str, Any]]:
+    """Return the statistics of all tasks of `connections` that had runs in `window`, by name."""
+    counts: dict[int, dict[Measure, dict[int, int]]] = {}
+    statement = (
+        select(rollup.c.name, rollup.c.measure, rollup.c.bucket, func.sum(rollup.c.count))
+        .where(
+            rollup.c.connection.in_(connections),
+            rollup.c.minutes == window.rollup_minutes,
+            rollup.c.start >= window.starts.start,
+            rollup.c.start < window.starts.stop,
+        )
+        .group_by(rollup.c.name, rollup.c.measure, rollup.c.bucket)
+    )
+    for name, measure, bucket, count in reader.execute(statement):
+        if count > 0:
+            counts.setdefault(name, {}).setdefault(Measure(measure), {})[bucket] = int(count)
+    texts = texts_of(reader, counts)
+    return sorted((_statistics(texts[name], by, window) for name, by in counts.items()), key=lambda task: task["name"])
+
+
+def _statistics(name: str, counts: dict[Measure, dict[int, int]], window: Window) -> dict[str, Any]:
+    completed, failed = (sum(counts.get(measure, {}).values()) for measure in (Measure.COMPLETED, Measure.FAILED))
+    ran: dict[int, int] = {}
+    for measure in _RAN:
+        for bucket, count in counts.get(measure, {}).items():
+            ran[bucket] = ran.get(bucket, 0) + count
+    waited = counts.get(Measure.STARTED, {})
+    ended = completed + failed
+    return {
+        "name": name,
+        "started": sum(waited.values()),
+        "completed": completed,
+        "failed": failed,
+        "ratePerMinute": round(ended * 60 / window.seconds, 3),
+        "failureRate": failed / ended if ended else 0.0,
+        "waitMs": _percentiles(Histogram(waited)),
+        "runMs": _percentiles(Histogram(ran)),
+    }
+
+
+def _percentiles(histogram: Histogram) -> dict[str, int | None]:
+    return {f"p{percent}": histogram.percentile(percent / 100) for percent in (50, 95, 99)}

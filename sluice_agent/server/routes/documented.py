@@ -1,0 +1,62 @@
+"""The OpenAPI description of the routes: which errors they answer, and the description as a whole."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import Lifespan
+
+from sluice_agent.server.routes.responses import ErrorBody
+
+_ERRORS = {
+    400: "A parameter or the body is not valid; `details` names it.",
+    401: "A key or a session is needed.",
+    403: "The key or the session may not do this.",
+    404: "There is nothing under this id.",
+    409: "The state does not allow it.",
+    413: "The body is too large.",
+    415: "The content encoding is not supported.",
+    421: "The Host header names another server.",
+    429: "The daily limit is used up.",
+    500: "The server failed.",
+    503: "The server is busy, or shuts down.",
+}
+Responses = dict[int | str, dict[str, Any]]
+
+
+def errors(*statuses: int) -> Responses:
+    """Return the description of the errors that a route answers, beside those of all routes."""
+    return {
+        status: {"model": ErrorBody, "description": _ERRORS[status]} for status in sorted({421, 500, 503, *statuses})
+    }
+
+
+READING = errors(400, 401, 403)
+"""The errors of a route that reads."""
+
+
+class DescribedApp(FastAPI):
+    """An application that describes itself at ``/api/openapi.json``."""
+
+    def __init__(self, lifespan: Lifespan[FastAPI]) -> None:
+        super().__init__(
+            title="sluice-agent serve",
+            version=version("sluice-agent"),
+            lifespan=lifespan,
+            openapi_url="/api/openapi.json",
+            docs_url=None,
+            redoc_url=None,
+        )
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description. A parameter that is not valid is a 400 here, where the framework has a 422."""
+        if self.openapi_schema is None:
+            description = super().openapi()
+            for operations in description["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+            for name in ("HTTPValidationError", "ValidationError"):
+                description["components"]["schemas"].pop(name, None)
+        return self.openapi_schema or {}
