@@ -42,6 +42,11 @@ class Hub:
         self._tick: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.Task[None]] = []
 
+    @property
+    def open_streams(self) -> int:
+        """The number of readers."""
+        return len(self._readers)
+
     def start(self) -> None:
         """Subscribe to the store, and start the timers, in the running loop."""
         self._loop = asyncio.get_running_loop()

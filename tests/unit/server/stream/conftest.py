@@ -47,6 +47,17 @@ class StreamServer:
         self._thread.start()
         wait_until(lambda: self._server.started)
 
+    @property
+    def connections(self) -> int:
+        """The number of HTTP connections."""
+        return len(self._server.server_state.connections)
+
+    @property
+    def has_full_buffer(self) -> bool:
+        """True while the server can't send to one of its clients."""
+        protocols = cast("set[Protocol]", self._server.server_state.connections)
+        return any(protocol.flow.write_paused for protocol in set(protocols))
+
     def stop(self) -> None:
         """Ask the server to end."""
         self._server.should_exit = True

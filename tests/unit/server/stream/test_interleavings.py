@@ -171,3 +171,25 @@ def test_every_position_arrives_once_and_in_order(path: Path, seed: int) -> None
 
     scenario = asyncio.run(run())
     assert [client.positions for client in scenario.clients] == [list(range(1, scenario.last + 1))] * 2
+
+
+def test_a_reader_that_is_ahead_of_a_process_gets_nothing_twice(path: Path) -> None:
+    """Behind a balancer a page would count a job twice when its next process is a little behind the last one."""
+
+    async def run() -> Scenario:
+        scenario = Scenario(path, Random(0))
+        process, (live, ahead) = scenario.processes[0], scenario.clients
+        scenario.commit(3)
+        live.resume(process.hub, scenario.connection())
+        while len(live.positions) < 3:
+            await asyncio.sleep(0)
+        scenario.commit(4)
+        ahead.positions = list(range(1, 8))  # the other process has sent them
+        ahead.resume(process.hub, scenario.connection())
+        while len(live.positions) < 7:
+            await asyncio.sleep(0)
+        await scenario.end()
+        return scenario
+
+    scenario = asyncio.run(run())
+    assert [client.positions for client in scenario.clients] == [list(range(1, scenario.last + 1))] * 2
