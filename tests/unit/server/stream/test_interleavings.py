@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from random import Random
@@ -72,10 +73,10 @@ class Client:
 class Process:
     """A process with a hub, which learns of each commit in its own order, or not at all."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: StreamLimits = TINY) -> None:
         self.source = FrameSource(path)
         self.unannounced: list[CommittedFrames] = []
-        self.hub = Hub(cast("Store", self.source), lambda: datetime.now(timezone.utc), TINY)
+        self.hub = Hub(cast("Store", self.source), lambda: datetime.now(timezone.utc), limits)
         self.hub.start()
 
     def announce(self, index: int) -> None:
@@ -178,12 +179,14 @@ def test_a_reader_that_is_ahead_of_a_process_gets_nothing_twice(path: Path) -> N
 
     async def run() -> Scenario:
         scenario = Scenario(path, Random(0))
-        process, (live, ahead) = scenario.processes[0], scenario.clients
-        scenario.commit(3)
+        process = scenario.processes[0] = Process(path, replace(TINY, tick=0.2))
+        live, ahead = scenario.clients
         live.resume(process.hub, scenario.connection())
+        scenario.commit(3)
+        process.announce(0)
         while len(live.positions) < 3:
             await asyncio.sleep(0)
-        scenario.commit(4)
+        scenario.commit(4)  # which this process does not learn before the next tick
         ahead.positions = list(range(1, 8))  # the other process has sent them
         ahead.resume(process.hub, scenario.connection())
         while len(live.positions) < 7:
