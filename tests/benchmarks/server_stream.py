@@ -40,8 +40,9 @@ class Load:
 class Cost:
     """The server's CPU as a share of a core at the nominal rate, and its memory in bytes.
 
-    `p50` and `p99` are milliseconds from an event's time to its arrival at a reader. `deliveries` is the share of frames that arrived. `gone_after` is when the last frozen reader was cut off, in
-    seconds; None if one was left. `batch_ms` is the longest that a batch took.
+    `p50` and `p99` are milliseconds from an event's time to its arrival at a reader, `deliveries` is the share of frames
+    that arrived, `gone_after` is when the last frozen reader was cut off, in seconds (None if one is left), and
+    `batch_ms` is the longest that a batch took.
     """
 
     core: float
@@ -122,7 +123,7 @@ def _readers(url: str, load: Load) -> Iterator[subprocess.Popen[str]]:
 def _send(
     client: httpx.Client, url: str, connection: str, load: Load, seconds: float, server: subprocess.Popen[str]
 ) -> tuple[float, float | None]:
-    """Send events at the rate of `load`; return the milliseconds of the slowest batch, and when no frozen reader was left."""
+    """Send events; return the milliseconds of the slowest batch, and when the last frozen reader was gone."""
     start = time.monotonic()
     size = int(load.rate * _BATCH_SECONDS)
     slowest, gone_after = 0.0, None
