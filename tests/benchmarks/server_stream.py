@@ -40,8 +40,8 @@ class Load:
 class Cost:
     """The server's CPU as a share of a core at the nominal rate, and its memory in bytes.
 
-    `p50` and `p99` are milliseconds from an event's time to its arrival at a reader, `deliveries` is the share of frames
-    that arrived, `gone_after` is when the last frozen reader was cut off, in seconds (None if one is left), and
+    `p50` and `p99` are milliseconds from an event's time to its arrival at a reader, `deliveries` is the share of
+    frames that arrived, `gone_after` is when the last frozen reader was cut off, in seconds (None if one is left), and
     `batch_ms` is the longest that a batch took.
     """
 
