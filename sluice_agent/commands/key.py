@@ -42,6 +42,10 @@ def create(connection: str, role: str, database: Path | None) -> None:
         record, is_new = access.accounts.open_connection(connection)
         if is_new:
             click.echo(f"Connection {record.name or record.id} is new.", err=True)
+        if role == "ingest" and access.accounts.has_unkeyed_jobs(record.number):
+            click.echo(
+                "Until now any key could send jobs of this connection: retry only those that you know.", err=True
+            )
         made = access.accounts.create_key(record, Role(role))
         _record(access, "key create", made.id, record)
         _print_key(made)

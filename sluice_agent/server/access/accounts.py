@@ -22,6 +22,7 @@ from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.tokens import digest, new_id, new_key
 from sluice_agent.server.store.access_tables import api_key
 from sluice_agent.server.store.schema import connection as connections
+from sluice_agent.server.store.schema import job
 
 LONGEST_NAME = 255
 """Characters of a connection's name."""
@@ -165,6 +166,12 @@ class Accounts:
         query = select(api_key.c.id).where(api_key.c.connection == number, api_key.c.role == Role.INGEST.value).limit(1)
         with self._engine.begin() as connection:
             return connection.scalar(query) is not None
+
+    def has_unkeyed_jobs(self, number: int) -> bool:
+        """Return whether the connection has jobs that any key may have sent: it has no ingest key yet."""
+        with self._engine.begin() as connection:
+            has_jobs = connection.scalar(select(job.c.number).where(job.c.connection == number).limit(1)) is not None
+        return has_jobs and not self.is_keyed(number)
 
     def _insert_key(self, transaction: Connection, key: NewKey) -> None:
         transaction.execute(

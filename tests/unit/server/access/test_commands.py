@@ -15,7 +15,7 @@ from sluice_agent.cli import main
 from tests.support.local_sluice import local_sluice
 from tests.support.process import Process
 from tests.support.waiting import wait_until
-from tests.unit.server.events import job_event
+from tests.unit.server.events import CONNECTION, job_event
 
 Key = Callable[..., Result]
 SECRET = re.compile(r"^SLUICE_API_KEY=(sk_local_\S+)$", re.MULTILINE)
@@ -65,6 +65,16 @@ def test_keys_are_made_and_revoked_while_the_server_runs(database: Path, key: Ke
         (row,) = (line for line in key("list").stdout.splitlines() if line.endswith("valid"))
         assert "is revoked" in key("revoke", row.split()[0]).stdout
         assert client.post("/ingest", json=batch).status_code == 401
+
+
+def test_a_connection_that_was_open_comes_with_a_warning(database: Path, key: Key) -> None:
+    """Jobs that were forged before look like all others, and could be retried in good faith."""
+    with local_sluice(database) as server:
+        server.client().post("/ingest", json={"events": [job_event("failed", 0)]}).raise_for_status()
+    create = ("create", "--connection", CONNECTION, "--role")
+    assert "any key" not in key(*create, "viewer").stderr
+    assert "any key could send jobs" in key(*create, "ingest").stderr
+    assert "any key" not in key(*create, "ingest").stderr
 
 
 def test_a_link_signs_in_with_its_role(database: Path, key: Key) -> None:
