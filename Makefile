@@ -61,16 +61,17 @@ unit: $(VENV)/.installed-dev
 
 # The wheel is tested in a copy of everything but the package's source.
 ON_WHEEL := cd build/tree &&
+BUILT := --no-index build/wheel/*.whl
 
 wheel: $(VENV)/.installed-dev
 	@echo "test: building the wheel"
 	@sh scripts/wheel.sh
-	@sh scripts/overlay.sh $(VENV)
+	@sh scripts/overlay.sh $(VENV) build/$(VENV) $(BUILT)
 
 # The oldest supported Celery, on the broker and pool where it differs most from the newest.
 test-oldest: .venv-celery-$(OLDEST)/.installed wheel
 	@sh scripts/servers.sh
-	@sh scripts/overlay.sh .venv-celery-$(OLDEST)
+	@sh scripts/overlay.sh .venv-celery-$(OLDEST) build/.venv-celery-$(OLDEST) $(BUILT)
 	@echo "test: celery $(OLDEST)"
 	@$(ON_WHEEL) PYTEST="$(CURDIR)/build/.venv-celery-$(OLDEST)/bin/python -m pytest" \
 		sh scripts/pytest.sh -q -p no:cacheprovider tests/integration/test_outcomes.py -k redis-prefork
@@ -89,23 +90,19 @@ check: $(VENV)/.installed-dev
 	@echo "check: mypy"
 	@$(BIN)/mypy
 
-# Each older Celery has a separate venv: 5.4 and 5.5 with the kombu and billiard of their time, 5.6 with the newest.
+# Each older Celery has a venv over the other: 5.4 and 5.5 with the kombu and billiard of their time, 5.6 with the newest.
 matrix: $(VENV)/.installed-dev $(OLDER:%=.venv-celery-%/.installed)
 	@sh scripts/servers.sh
 	@failed=; for python in $(OLDER:%=.venv-celery-%) $(VENV); do \
-		echo "matrix: $$($$python/bin/celery --version)"; \
-		MATRIX=full $$python/bin/pytest $(MATRIX_TESTS) $(ARGS) || failed="$$failed $$python"; \
+		echo "matrix: $$($$python/bin/python -m celery --version)"; \
+		MATRIX=full $$python/bin/python -m pytest $(MATRIX_TESTS) $(ARGS) || failed="$$failed $$python"; \
 	done; \
 	MATRIX=full $(BIN)/pytest $(MONITOR_TESTS) $(ARGS) || failed="$$failed the monitor's"; \
 	if [ -n "$$failed" ]; then echo "matrix: failed:$$failed" >&2; exit 1; fi
 
-.venv-celery-%/.installed: pyproject.toml constraints.txt tests/matrix/celery-%.txt | $(BIN)/pip
+.venv-celery-%/.installed: tests/matrix/celery-%.txt $(VENV)/.installed-dev
 	@echo "setup: installing celery $* into .venv-celery-$*"
-	@test -x .venv-celery-$*/bin/pip || $(BIN)/python -m venv .venv-celery-$*
-	@awk -F== 'NR == FNR { own[$$1]; print; next } !($$1 in own)' tests/matrix/celery-$*.txt constraints.txt \
-		> .venv-celery-$*/constraints.txt
-	@.venv-celery-$*/bin/python -m pip --disable-pip-version-check -qq install \
-		-c .venv-celery-$*/constraints.txt -e '.[dev]'
+	@sh scripts/overlay.sh $(VENV) .venv-celery-$* -r $<
 	@touch $@
 
 # Celery's tests are in its source distribution only, and their requirements need a separate venv. Requirements for

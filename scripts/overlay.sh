@@ -1,13 +1,19 @@
 #!/bin/sh
-# Install the built wheel into build/VENV, a venv over VENV: it has the packages of that, and the wheel in place of its
-# editable install.
+# Usage: overlay.sh BELOW ABOVE PIP_ARGUMENTS...
+# Make ABOVE, a venv over the venv BELOW: it has the packages of that, and in place of their versions, or of its editable
+# install, those that pip installs with these arguments.
 set -eu
 
 cd "$(dirname "$0")/.."
 below="$PWD/$1"
-above="build/$1"
+above="$2"
+shift 2
 "$below/bin/python" -m venv --clear --without-pip "$above"
 purelib='import sysconfig; print(sysconfig.get_path("purelib"))'
-"$below/bin/python" -c "$purelib" >"$("$above/bin/python" -c "$purelib")/below.pth"
-"$below/bin/python" -m pip --disable-pip-version-check -qq --python "$above/bin/python" \
-    install --no-deps --no-index build/wheel/*.whl
+packages_below="$("$below/bin/python" -c "$purelib")"
+packages="$("$above/bin/python" -c "$purelib")"
+echo "$packages_below" >"$packages/below.pth"
+[ ! -e "$packages_below/below.pth" ] || cat "$packages_below/below.pth" >>"$packages/below.pth"
+pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check -qq --python $above/bin/python"
+$pip install --no-deps "$@"
+$pip check
