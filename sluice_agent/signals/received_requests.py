@@ -56,7 +56,7 @@ class ReceivedRequests:
                 headers = content.get("headers") if isinstance(content, dict) else None
                 if not isinstance(headers, dict):
                     return content
-                agent_header = self._header_to_restore(message)
+                agent_header = _header_to_restore(message)
                 return {**content, "headers": {**headers, HEADER: agent_header}} if agent_header else content
 
             return serializable
@@ -113,18 +113,15 @@ class ReceivedRequests:
     def _take(self, message: Any) -> None:
         headers = message.headers
         if type(headers) is dict and HEADER in headers:
-            self._current = message, _received_header(headers)
+            agent_header = _received_header(headers)
+            self._current = message, agent_header
+            if isinstance(message, VirtualMessage):
+                message.sluice_header = agent_header  # kombu may send it again when its request is freed
             clean = headers.copy()  # with the memory transport they are the producer's own object
             del clean[HEADER]
             message.headers = clean
         elif self._current is None:
             self._current = message, {}
-
-    def _header_to_restore(self, message: Any) -> dict[str, str]:
-        agent_header = self.of_message(message) or self.of_request(
-            self._find(lambda request: getattr(request, "message", None) is message)
-        )
-        return {name: value for name, value in agent_header.items() if name not in (RUN, PROCESS)}
 
     def _find(self, matches: Callable[[Request], bool]) -> Request | None:
         """Search all requests that are held: for rare cases."""
@@ -138,3 +135,9 @@ def _received_header(headers: dict[str, Any]) -> dict[str, str]:
     agent_header.pop(RUN, None)
     agent_header.pop(PROCESS, None)
     return agent_header
+
+
+def _header_to_restore(message: VirtualMessage) -> dict[str, str]:
+    """Return the agent header with which `message` was published; empty if it had none."""
+    agent_header = getattr(message, "sluice_header", {})
+    return {name: value for name, value in agent_header.items() if name not in (RUN, PROCESS)}
