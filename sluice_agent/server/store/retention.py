@@ -1,7 +1,7 @@
 """What the database keeps: jobs up to an age and a size, and what is counted and sampled for fixed times.
 
-The writer calls `Retention.work` between two transactions. Each call is one small transaction, so that no client waits
-long for it. Jobs under way are never deleted; of the others the oldest go first.
+The writer calls `Retention.work` after each transaction, and when more is due. Each call is one small transaction, so
+that no client waits long for it. Jobs under way are never deleted; of the others the oldest go first.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _MINUTE = 60 * _SECOND
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 _ROUND = 60.0  # seconds from one look at ages to the next
-_SIZE_CHECK = 0.1  # seconds from one look at the size to the next
 _BETWEEN = 0.01  # seconds that are left to batches between two transactions
+
+_NEVER = 2**62  # a moment after all others, also those of clocks that are ahead
 
 _THINNED_AFTER = 2 * _HOUR
 _THINNED_AT_A_TIME = _HOUR  # of each series
@@ -73,18 +74,18 @@ class Retention:
         if self._delete_surplus(now):
             return _BETWEEN
         if now < self._next_round:
-            return _SIZE_CHECK
+            return (self._next_round - now) / _SECOND
         if self._delete_aged(now) or self._thin_series(now):
             return _BETWEEN
         self._delete_counts(now)
         self._next_round = now + int(_ROUND * _SECOND)
-        return _SIZE_CHECK
+        return _ROUND
 
     def _delete_surplus(self, now: int) -> bool:
         """Delete the oldest jobs if the database is too large. Return whether it was."""
         if self._keep.size is None or self._driver.used_bytes() <= self._keep.size:
             return False
-        return self._delete_jobs(now, now)
+        return self._delete_jobs(now, _NEVER)
 
     def _delete_aged(self, now: int) -> bool:
         if self._keep.age is None:

@@ -1,7 +1,7 @@
 """The one thread that writes: it takes all batches that wait, and writes them in one transaction.
 
 A client's request waits for its future and holds no thread. The queue is bounded: a client that finds it full tries
-again later. Between two transactions the thread does a part of the upkeep, if that is due.
+again later. After each transaction the thread does a part of the upkeep, if that is due.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class _Waiting(NamedTuple):
 
 
 class Writer:
-    """The thread that passes batches to `write`, which returns a result for each, and calls `maintain` between them.
+    """The thread that passes batches to `write`, which returns a result for each. It calls `maintain` after each write.
 
-    `maintain` does a small part of its work, and returns the seconds after which it is due again.
+    `maintain` does a small part of its work, and returns the seconds after which it is due also without a write.
     """
 
     def __init__(
@@ -95,8 +95,7 @@ class Writer:
                 group = self._take()
             if group:
                 self._write_group(group)
-            if monotonic() >= due:
-                due = monotonic() + self._maintain_safely()
+            due = monotonic() + self._maintain_safely()
 
     def _take(self) -> list[_Waiting]:
         """Return the batches of one transaction: the first, and as many of the next as it has room for."""

@@ -1,0 +1,142 @@
+"""The database file: made, opened again, migrated from the first version, and refused if it is another's."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.server.store import IngestBatch, Store
+from sluice_agent.server.store.database import open_database
+from sluice_agent.server.store.schema import metadata
+from tests.support.local_sluice import local_sluice
+from tests.unit.server.events import CONNECTION, at, job_event
+
+FIRST_VERSION = """
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, connection_id TEXT NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
+    event_id TEXT, body TEXT NOT NULL, UNIQUE (connection_id, event_id));
+CREATE INDEX events_by_subject ON events (connection_id, kind, subject);
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY, connection_id TEXT NOT NULL, external_id TEXT NOT NULL, framework TEXT NOT NULL,
+    name TEXT NOT NULL, queue TEXT NOT NULL, state TEXT NOT NULL, worker_id TEXT NOT NULL, error TEXT NOT NULL,
+    created_at TEXT NOT NULL, changed_at TEXT NOT NULL, started_at TEXT NOT NULL, completed_at TEXT NOT NULL,
+    duration_ms INTEGER NOT NULL, summary TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX jobs_by_external_id ON jobs (external_id);
+CREATE INDEX jobs_by_creation ON jobs (created_at, id);
+CREATE INDEX jobs_by_name ON jobs (connection_id, name, created_at);
+CREATE TABLE usage (day TEXT PRIMARY KEY, events INTEGER NOT NULL);
+PRAGMA user_version = 1;
+PRAGMA journal_mode = WAL;
+"""
+"""The schema of the server that was released without migrations, as it was in its code."""
+
+
+def now() -> datetime:
+    return datetime(2026, 2, 27, 12, tzinfo=timezone.utc)
+
+
+def first_version(path: Path, *events: dict[str, object]) -> None:
+    """Make a file as the first server did. Its lists were derived from the events, which it alone needs here."""
+    with sqlite3.connect(path) as file:
+        file.executescript(FIRST_VERSION)
+        file.executemany(
+            "INSERT INTO events (connection_id, kind, subject, event_id, body) VALUES (?, ?, ?, ?, ?)",
+            [(CONNECTION, "job", "x", str(number), json.dumps(event)) for number, event in enumerate(events)],
+        )
+        file.execute("INSERT INTO usage VALUES ('2026-02-27', ?)", (len(events),))
+    file.close()
+
+
+def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
+    """A user who installs the new version would otherwise lose the jobs of the old one."""
+    queue = {"name": "q", "depth": 3}
+    common = {"timestamp": at(1), "framework": "celery", "connectionId": CONNECTION}
+    first_version(
+        tmp_path / "s.db",
+        job_event("queued", 0, event_id="1", createdAt=at(0), queue="q"),
+        job_event("active", 1, event_id="2") | {"connectionId": CONNECTION.upper()},
+        job_event("completed", 2, event_id="3", error="", extensions={"result": "'é'"}),
+        job_event("failed", 2, event_id="4", externalId="other"),
+        {**common, "type": "queue_snapshot", "queue": queue},
+    )
+    with local_sluice(tmp_path / "s.db") as server:
+        client = server.client()
+        record = client.get("/jobs/job-1").json()
+        assert [entry["state"] for entry in record["stateHistory"]] == ["queued", "active", "completed"]
+        assert record["result"] == "'é'"
+        assert client.get("/jobs", params={"state": "failed"}).json()["data"][0]["externalId"] == "other"
+        assert client.get("/health").json()["counts"] == {"events": 5, "jobs": 2}
+        answer = client.post("/ingest", json={"events": [job_event("active", 1, event_id="2")]}).json()
+        assert answer["skipped"] == 1
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        tables = {name for (name,) in file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        assert not tables & {"events", "jobs", "first_usage"}
+        assert file.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental
+    file.close()
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """An event that can't be moved would otherwise leave a file that neither version can open."""
+    first_version(tmp_path / "s.db", job_event("queued", 0), {"connectionId": CONNECTION, "job": {}})
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            Store(tmp_path / "s.db", now=now)
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        assert file.execute("SELECT count(*) FROM events").fetchone() == (2,)
+        assert file.execute("PRAGMA user_version").fetchone() == (1,)
+    file.close()
+
+
+def test_migrations_make_the_tables_of_the_schema(tmp_path: Path) -> None:
+    """A column that only the code knows would otherwise make the first write of a new installation fail."""
+    engine = open_database(tmp_path / "s.db")
+    inspector = inspect(engine)
+    found = {
+        table: (
+            {column["name"] for column in inspector.get_columns(table)},
+            {index["name"] for index in inspector.get_indexes(table)},
+        )
+        for table in inspector.get_table_names()
+        if table != "alembic_version"
+    }
+    expected = {
+        table.name: ({column.name for column in table.columns}, {index.name for index in table.indexes})
+        for table in metadata.tables.values()
+    }
+    assert found == expected
+    engine.dispose()
+
+
+def test_a_database_keeps_its_epoch(tmp_path: Path) -> None:
+    """A reader of the stream would otherwise lose its place by a restart, or resume in another database."""
+    stores = [Store(tmp_path / name, now=now) for name in ("a.db", "b.db")]
+    assert stores[0].epoch != stores[1].epoch
+    for store in stores:
+        store.close()
+    again = Store(tmp_path / "a.db", now=now)
+    assert again.epoch == stores[0].epoch
+    again.close()
+
+
+def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
+    """Everybody on the machine could otherwise read the arguments of all jobs."""
+    store = Store(tmp_path / "new" / "s.db", now=now)
+    store.submit(IngestBatch([job_event("active", 0)], "2026-02-27")).result(30)
+    assert [path.name for path in (tmp_path / "new").iterdir() if path.stat().st_mode & 0o077] == []
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+    store.close()
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    """A mistyped path would otherwise add our tables to a database that a user needs."""
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE precious (value)")
+    other.close()
+    with pytest.raises(ConfigError, match="made by another program"):
+        Store(tmp_path / "other.db", now=now)

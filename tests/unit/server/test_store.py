@@ -1,0 +1,248 @@
+"""The store: what it writes of events, in whatever batches and order they arrive."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from sluice_agent.server.record.measures import Measure
+from sluice_agent.server.record.summary import Summary, walk
+from sluice_agent.server.store import BatchResult, CommittedFrames, IngestBatch, QueueFullError, Store, schema
+from sluice_agent.server.store.codes import JOB_STATE_CODES, WORKER_STATE_CODES
+from sluice_agent.server.store.steps import decode_step
+from sluice_agent.server.store.writer import QueueLimits
+from tests.support.examples import examples
+from tests.support.waiting import wait_until
+from tests.unit.server.events import CONNECTION, at, job_event
+from tests.unit.server.lives import lives, plain_life
+
+DAY = "2026-02-27"
+_numbers = count(1)
+
+
+def now() -> datetime:
+    return datetime(2026, 2, 27, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store that all tests share: each has a connection of its own."""
+    store = Store(tmp_path_factory.mktemp("store") / "s.db", now=now)
+    yield store
+    store.close()
+
+
+def new_connection() -> str:
+    """Return the id of a connection that no other test has."""
+    return str(UUID(int=next(_numbers)))
+
+
+def of_connection(connection_id: str, *events: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**event, "connectionId": connection_id} for event in events]
+
+
+def with_id(event: dict[str, Any]) -> dict[str, Any]:
+    """Return `event` with an id, so that it has the same key in every connection."""
+    job = event["job"]
+    extensions = {**job.get("extensions", {}), "eventId": json.dumps(event, sort_keys=True)}
+    return {**event, "job": {**job, "extensions": extensions}}
+
+
+def send(store: Store, *events: dict[str, Any], limit: int | None = None) -> BatchResult:
+    return store.submit(IngestBatch(list(events), DAY, limit)).result(30)
+
+
+def rows(store: Store, table: Any, connection_id: str, *without: str) -> list[tuple[Any, ...]]:
+    """Return the rows of `table` of a connection, without its number."""
+    columns = [column for column in table.c if column.name not in {"connection", *without}]
+    own = select(schema.connection.c.number).where(schema.connection.c.id == connection_id).scalar_subquery()
+    with store.reading() as reader:
+        return sorted(map(tuple, reader.execute(select(*columns).where(table.c.connection == own))), key=repr)
+
+
+def counts(store: Store, table: Any, connection_id: str, width: int = 1) -> list[tuple[Any, ...]]:
+    """Return those rows of a connection whose counts, the last `width` columns, are not zero."""
+    return [row for row in rows(store, table, connection_id) if any(row[-width:])]
+
+
+def job_of(store: Store, connection_id: str) -> Any:
+    """Return the row of the only job of a connection."""
+    own = select(schema.connection.c.number).where(schema.connection.c.id == connection_id).scalar_subquery()
+    with store.reading() as reader:
+        return reader.execute(select(schema.job).where(schema.job.c.connection == own)).all()[0]
+
+
+def steps_of(store: Store, job: Any, connection_id: str) -> list[Any]:
+    query = (
+        select(schema.step.c.body, schema.label.c.text)
+        .join(schema.label, schema.label.c.number == schema.step.c.name)
+        .where(schema.step.c.job == job.number)
+    )
+    with store.reading() as reader:
+        return [decode_step(body, connection_id, job.external_id, name) for body, name in reader.execute(query)]
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(lives(), st.randoms(use_true_random=False))
+def test_the_order_of_arrival_changes_no_row(store: Store, events: list[dict[str, Any]], chance: random.Random) -> None:
+    """A shipper that was offline would otherwise leave a job in a state that its events contradict, or count twice."""
+    if not events:
+        return
+    events = [with_id(event) for event in events]
+    in_order, shuffled = new_connection(), new_connection()
+    send(store, *of_connection(in_order, *sorted(events, key=lambda event: event["timestamp"])))
+    waiting = of_connection(shuffled, *chance.sample(events, len(events)))
+    while waiting:
+        size = chance.randint(1, len(waiting))
+        send(store, *waiting[:size])
+        waiting = waiting[size:]
+    for table, width in ((schema.tally, 1), (schema.rollup, 1), (schema.worker_rollup, 2)):
+        assert counts(store, table, in_order, width) == counts(store, table, shuffled, width), table.name
+    assert rows(store, schema.job, in_order, "number", "uuid") == rows(store, schema.job, shuffled, "number", "uuid")
+    job = job_of(store, shuffled)
+    assert Summary.from_bytes(job.fold) == walk(steps_of(store, job, shuffled)).summary
+
+
+def test_a_raw_event_is_rebuilt_as_it_came(store: Store) -> None:
+    """A page that shows what a client had sent would otherwise show something else."""
+    connection_id = new_connection()
+    event = of_connection(connection_id, job_event("queued", 0, queue="q", extensions={"é": [1, None, {"a": 1.5}]}))[0]
+    odd = {**event, "type": "job_seen", "framework": "sidekiq", "timestamp": at(1)}
+    send(store, event, odd)
+    job = job_of(store, connection_id)
+    found = [step.event for step in steps_of(store, job, connection_id)]
+    assert sorted(found, key=lambda event: event["timestamp"]) == [event, odd]
+
+
+def test_a_run_keeps_two_reports_of_progress(store: Store) -> None:
+    """A task that reports each second would otherwise fill the database, and slow down with each report."""
+    connection_id = new_connection()
+    facts = {"attempt": 1, "startedAt": at(1), "workerId": "w"}
+    reports = [job_event("active", 2 + n / 10, progress=n / 100, **facts) for n in range(100)]
+    events = of_connection(connection_id, job_event("active", 1, **facts), *reports)
+    assert send(store, *events[:50]) == BatchResult(50, 0, 0, 50)
+    assert send(store, *events[50:], *events[20:30]) == BatchResult(51, 10, 0, 101)
+    job = job_of(store, connection_id)
+    kept = [step.job["progress"] for step in steps_of(store, job, connection_id) if step.is_progress]
+    assert sorted(kept) == [0.0, 0.99]
+    assert Summary.from_bytes(job.fold).history.run.progress == 0.99
+
+
+def test_a_fault_in_one_batch_leaves_the_others_whole(tmp_path: Path) -> None:
+    """One client whose batch the server can't write would otherwise fail everybody who sends at the same time."""
+    store = Store(tmp_path / "s.db", now=now)
+    with locked(tmp_path / "s.db"):  # so that the batches wait together
+        first = store.submit(IngestBatch([job_event("active", 9)], DAY))
+        futures = [
+            store.submit(IngestBatch(events, DAY))
+            for events in (
+                [job_event("active", 1)],
+                [{"connectionId": CONNECTION, "job": {}}],
+                [job_event("failed", 2)],
+            )
+        ]
+    assert first.result(30).accepted == futures[0].result(30).accepted == futures[2].result(30).accepted == 1
+    with pytest.raises(KeyError):
+        futures[1].result(30)
+    assert send(store, job_event("active", 1), job_event("failed", 2)) == BatchResult(0, 2, 0, 3)
+    store.close()
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Lock the file against writers, as another program would."""
+    with sqlite3.connect(database, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_more_than_the_queue_holds_is_refused(tmp_path: Path) -> None:
+    """A server that can't keep up would otherwise collect batches until it has no memory left."""
+    store = Store(tmp_path / "s.db", now=now, limits=QueueLimits(batches=2, size=1_000))
+    futures: list[Future[BatchResult]] = []
+    with locked(tmp_path / "s.db"):
+        futures.append(store.submit(IngestBatch([job_event("active", 0)], DAY)))
+        wait_until(futures[0].running, 20, "the writer does not begin")
+        futures += [store.submit(IngestBatch([job_event("active", n)], DAY, size=400)) for n in (1, 2)]
+        with pytest.raises(QueueFullError):
+            store.submit(IngestBatch([], DAY))
+    assert [future.result(30).accepted for future in futures] == [1, 1, 1]
+    store.close()
+
+
+def test_positions_count_the_frames_of_a_connection(store: Store) -> None:
+    """A reader of the stream that comes back would otherwise miss a change, or see one twice."""
+    seen: list[CommittedFrames] = []
+    store.subscribe(seen.extend)
+    connection_id = new_connection()
+    send(store, *of_connection(connection_id, *plain_life(1)))
+    send(store, *of_connection(connection_id, *plain_life(1)))  # known: no frame
+    send(store, *of_connection(connection_id, job_event("queued", 0, createdAt=at(0), externalId="other")))
+    own = [frames for frames in seen if frames.connection_id == connection_id]
+    assert [frames.first for frames in own] == [1, 1 + len(own[0].frames)]
+    stored = rows(store, schema.frame, connection_id)
+    sent = [frame for frames in own for frame in frames.frames]
+    assert sorted(stored) == [(n, frame.event, frame.data) for n, frame in enumerate(sent, 1)]
+    states = [json.loads(frame.data)["state"] for frame in sent]
+    assert states == ["queued", "active", "active", "active", "active", "completed", "queued"]
+
+
+def worker_event(second: float, state: str, **fields: Any) -> dict[str, Any]:
+    worker = {"externalId": "celery@a", "hostname": "a", "state": state, **fields}
+    kind = "worker_heartbeat" if state == "heartbeat" else "worker_state_change"
+    common = {"type": kind, "timestamp": at(second), "framework": "celery", "connectionId": CONNECTION}
+    return {**common, "worker": worker}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_worker_has_its_latest_state(store: Store, seed: int) -> None:
+    """A worker that has gone would otherwise stay in the list as online when its events arrive in another order."""
+    connection_id = new_connection()
+    events = [
+        worker_event(0, "online", concurrency=4, queues=["q"]),
+        worker_event(5, "heartbeat", activeJobs=3, metadata={"loadavg": [0.5, 1, 2]}),
+        worker_event(9, "offline", activeJobs=0),
+    ]
+    for event in random.Random(seed).sample(events, 3) if seed else events:
+        send(store, *of_connection(connection_id, event))
+    (row,) = rows(store, schema.worker, connection_id, "worker", "body")
+    start = int(datetime(2026, 2, 27, 10, tzinfo=timezone.utc).timestamp()) * 1_000_000
+    assert row == (start + 9_000_000, start, start + 5_000_000, WORKER_STATE_CODES["offline"], 0)
+    ((body,),) = rows(store, schema.worker, connection_id, *(c.name for c in schema.worker.c if c.name != "body"))
+    assert json.loads(body).items() >= {"concurrency": 4, "queues": ["q"], "activeJobs": 0}.items()
+    points = rows(store, schema.series, connection_id, "label", "key")
+    assert sorted(points) == [
+        (start, None, None, None),
+        (start + 5_000_000, 3, None, 0.5),
+        (start + 9_000_000, 0, None, None),
+    ]
+
+
+def test_counts_are_by_minute_and_by_hour(store: Store) -> None:
+    """A chart of a day would otherwise disagree with that of its hours."""
+    connection_id = new_connection()
+    send(store, *of_connection(connection_id, *plain_life(2)))
+    found = rows(store, schema.rollup, connection_id, "name", "queue", "start", "bucket")
+    expected = {Measure.QUEUED: 1, Measure.STARTED: 2, Measure.RETRIED: 1, Measure.COMPLETED: 1}
+    for minutes in (1, 60):
+        total = dict.fromkeys(expected, 0)
+        for length, measure, number in found:
+            if length == minutes:
+                total[Measure(measure)] += number
+        assert total == expected
+    assert counts(store, schema.tally, connection_id) == [(JOB_STATE_CODES["completed"], 1)]
