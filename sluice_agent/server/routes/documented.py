@@ -15,6 +15,7 @@ _ERRORS = {
     401: "A key or a session is needed.",
     403: "The key or the session may not do this.",
     404: "There is nothing under this id.",
+    408: "The request took too long.",
     409: "The state does not allow it.",
     413: "The body is too large.",
     415: "The content encoding is not supported.",

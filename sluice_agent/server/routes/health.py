@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from sluice_agent.server.queries.health import holdings
+from sluice_agent.server.queries.health import counts
 from sluice_agent.server.routes.documented import errors
 from sluice_agent.server.routes.responses import Health
 from sluice_agent.server.store import Store
-from sluice_agent.server.timestamps import timestamp_of
+from sluice_agent.server.timestamps import timestamp_of, to_moment
 
 
 def health_router(store: Store) -> APIRouter:
@@ -23,12 +23,9 @@ def health_router(store: Store) -> APIRouter:
     def health() -> dict[str, Any]:
         """Return the state of the server."""
         with store.reading() as reader:
-            held = holdings(reader)
-        return {
-            "status": "ok",
-            "version": release,
-            "counts": {"events": held.events, "jobs": held.jobs},
-            "reachesBackTo": None if held.oldest is None else timestamp_of(held.oldest),
-        }
+            held = counts(reader)
+        oldest = store.reaches_back_to()
+        reaches_back_to = None if oldest is None else timestamp_of(to_moment(oldest))
+        return {"status": "ok", "version": release, "counts": held, "reachesBackTo": reaches_back_to}
 
     return router

@@ -7,18 +7,35 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.access.gate import Gate, Sender
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import decode_body, read_body
+from sluice_agent.server.routes.documented import errors
+from sluice_agent.server.routes.responses import IngestAnswer
 from sluice_agent.server.store import BatchResult, IngestBatch, QueueFullError, Store, UnavailableError
 from sluice_agent.server.validation import parse_batch
 
 _log = logging.getLogger("sluice_agent.server")
+_ERRORS = errors(400, 401, 403, 408, 413, 415, 429)
+_EVENTS = {"type": "array", "items": {}, "description": "One that is not valid is counted as rejected."}
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {"events": _EVENTS},
+                "required": ["events"],
+                "additionalProperties": False,
+            }
+        }
+    },
+}
 _RETRY_SOON = {"Retry-After": "1"}
 _RETRY_LATER = {"Retry-After": "10"}  # seconds: room on the disk takes its time
 
@@ -34,10 +51,11 @@ class IngestPolicy:
 
 def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
     """Return the route that adds events to `store`, for those whom `gate` admits."""
-    router = APIRouter()
+    router = APIRouter(tags=["ingest"])
 
-    @router.post("/ingest")
-    async def ingest(request: Request) -> JSONResponse:
+    @router.post("/ingest", response_model=IngestAnswer, responses=_ERRORS, openapi_extra={"requestBody": _BODY})
+    async def ingest(request: Request) -> dict[str, Any]:
+        """Add events."""
         sender = await run_in_threadpool(gate.identify_sender, request)
         _require_json(request.headers.get("content-type", "application/json"))
         encoding = request.headers.get("content-encoding", "")
@@ -48,7 +66,7 @@ def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
             raise _limit_reached(policy)
         usage = {"day": batch.day, "events": result.used, "limit": batch.limit}
         counts = {"accepted": result.accepted, "rejected": faults, "skipped": result.skipped}
-        return JSONResponse({**counts, "truncated": result.truncated, "usage": usage})
+        return {**counts, "truncated": result.truncated, "usage": usage}
 
     def _parse(body: bytes, encoding: str, sender: Sender) -> tuple[IngestBatch, int]:
         """Return the batch in `body`, and the number of events that were rejected."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import unquote
 from uuid import UUID
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from sqlalchemy import Connection
 
@@ -70,14 +70,16 @@ def connections_for(reader: Connection, principal: Principal, connection_id: UUI
     return {} if number is None else {str(connection_id): number}
 
 
-def job_in_path(request: Request) -> str:
+def job_in_path(
+    request: Request, job: Annotated[str, Path(description="The job's id: Sluice's, or the framework's.")]
+) -> str:
     """Return the id of the job in the path of a route ``/api/jobs/{job:path}…``. Slashes of an id are percent-encoded.
 
     Raises `RefusedError` (404) if other slashes make the path deeper than the route's.
     """
     scope = request.scope
     segments = scope["raw_path"].decode("ascii", "replace").split("/")
-    depth = scope["path"].count("/") - scope["path_params"]["job"].count("/")
+    depth = scope["path"].count("/") - job.count("/")
     if len(segments) != depth + 1:
         raise RefusedError(404, "Not Found.")
     return unquote(segments[_ID_SEGMENT])

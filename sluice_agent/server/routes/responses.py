@@ -236,6 +236,24 @@ class TaskList(_Closed):
     data: list[TaskStatistics]
 
 
+class Usage(_Closed):
+    """The events that the connection has sent in this UTC day, and its limit."""
+
+    day: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+    events: Count
+    limit: Count | None
+
+
+class IngestAnswer(_Closed):
+    """What became of the events of a batch."""
+
+    accepted: Count
+    rejected: Count
+    skipped: Count
+    truncated: Count
+    usage: Usage
+
+
 class HealthCounts(_Closed):
     """What the database holds: events received in the days that are still counted, and jobs."""
 
@@ -244,7 +262,7 @@ class HealthCounts(_Closed):
 
 
 class Health(_Closed):
-    """The state of the server. Jobs before `reachesBackTo` were never received, or are deleted; null: there is none."""
+    """The state of the server. Of ended jobs, those created before `reachesBackTo` may be deleted."""
 
     status: Literal["ok"]
     version: str

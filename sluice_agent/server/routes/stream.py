@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from sluice_agent.server.access.principal import Principal, require_reader
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.routes.documented import READING, errors
 from sluice_agent.server.store import Store
 from sluice_agent.server.stream.frame_types import ALLOWED_TYPES, Types, parse_types
 from sluice_agent.server.stream.hub import Hub
@@ -24,9 +25,9 @@ _QUERY_ID = "The same as the header Last-Event-ID, which takes precedence, for p
 
 def stream_router(store: Store, hub: Hub) -> APIRouter:
     """Return the route that sends what `hub` publishes."""
-    router = APIRouter(prefix="/events")
+    router = APIRouter(prefix="/events", tags=["stream"])
 
-    @router.get("/stream", response_class=EventStream)
+    @router.get("/stream", status_code=200, response_class=EventStream, responses=READING | errors(404))
     async def stream(
         request: Request,
         principal: Annotated[Principal, Depends(require_reader)],

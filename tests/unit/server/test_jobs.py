@@ -267,7 +267,7 @@ def test_bad_parameters_are_named(client: httpx.Client, name: str, value: str) -
 
 def test_health_counts_events_and_jobs(client: httpx.Client) -> None:
     """A probe could otherwise not distinguish a server that stores events from one that only answers."""
-    ingest(client, job_event("queued", 0), job_event("active", 1), job_event("active", 1, externalId="b"))
+    ingest(client, job_event("queued", 0), job_event("completed", 1), job_event("active", 1, externalId="b"))
     health = httpx.get(f"{client.base_url}health").json()
     assert (health["status"], health["counts"]) == ("ok", {"events": 3, "jobs": 2})
     assert health["reachesBackTo"] == at(0)
