@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.disk import Disk
 from tests.faults.host import NEVER, Host
 from tests.support.accounting import assert_balanced
 from tests.support.capture_log import CAPTURE_LOG
@@ -26,37 +27,6 @@ TASKS = "from tests.integration.tasks import add\nprint(sum(add.delay(i, 1).get(
 NOBODY = 65_534
 
 
-class Disk:
-    """A small disk in memory."""
-
-    def __init__(self, path: Path, options: str) -> None:
-        self.path = path
-        path.mkdir()
-        self._mount("-t", "tmpfs", "-o", f"size={SIZE},mode=700,{options}", "tmpfs", str(path))
-
-    def fill(self) -> None:
-        """Fill the disk to the last byte."""
-        with (self.path / "filler").open("ab", buffering=0) as file:
-            for size in (65_536, 4_096, 1):
-                while True:
-                    try:
-                        file.write(bytes(size))
-                    except OSError:
-                        break
-
-    def empty(self) -> None:
-        """Free the space again."""
-        (self.path / "filler").unlink()
-
-    def close(self) -> None:
-        subprocess.run(["umount", "-l", str(self.path)], check=True)
-
-    def _mount(self, *arguments: str) -> None:
-        result = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-        if result.returncode:
-            pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Disk]]:
     """`disk(options)`: mount a small disk with more options."""
@@ -65,7 +35,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Disk]]:
     disks: list[Disk] = []
 
     def make(options: str = "") -> Disk:
-        disks.append(mounted := Disk(tmp_path / "disk", options or "nr_inodes=10000"))
+        disks.append(mounted := Disk(tmp_path / "disk", SIZE, options or "nr_inodes=10000"))
         return mounted
 
     yield make
