@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install the servers that the integration tests start, Redis and RabbitMQ; openssl, which makes their certificates;
-# and systemd, which checks the unit in examples/. Do nothing if all are installed.
+# Install the servers that the integration tests start, Redis, RabbitMQ and PostgreSQL; openssl, which makes their
+# certificates; and systemd, which checks the unit in examples/. Do nothing if all are installed.
 set -eu
 
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
@@ -10,6 +10,8 @@ for package in redis-server rabbitmq-server openssl systemd; do
     [ "$package" != systemd ] || program=systemd-analyze
     command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
 done
+# Debian has this server's program outside of PATH.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -34,7 +34,7 @@ def key() -> None:
 @click.option("--connection", required=True, help="Its name or UUID. A connection that is absent is made.")
 @click.option("--role", required=True, type=click.Choice(_ROLES), help="Send events; read; or read and act.")
 @database_option
-def create(connection: str, role: str, database: Path | None) -> None:
+def create(connection: str, role: str, database: Path | str | None) -> None:
     """Make a key of one connection. It is shown once: only its hash is stored."""
     from sluice_agent.server.access.principal import Role  # noqa: PLC0415 - the extra `server`
 
@@ -53,7 +53,7 @@ def create(connection: str, role: str, database: Path | None) -> None:
 
 @key.command("list")
 @database_option
-def list_keys(database: Path | None) -> None:
+def list_keys(database: Path | str | None) -> None:
     """List keys and sessions, with their last use."""
     with _access(database) as access:
         rows = [("ID", "KIND", "ROLE", "CONNECTION", "MADE", "LAST USED", "STATE")]
@@ -73,7 +73,7 @@ def list_keys(database: Path | None) -> None:
 @key.command()
 @click.argument("key_id", metavar="ID")
 @database_option
-def revoke(key_id: str, database: Path | None) -> None:
+def revoke(key_id: str, database: Path | str | None) -> None:
     """Revoke a key, or end a session, by its ID in the list. It is refused from then on."""
     with _access(database) as access:
         if access.sessions.end(key_id):
@@ -88,7 +88,7 @@ def revoke(key_id: str, database: Path | None) -> None:
 @key.command()
 @click.argument("key_id", metavar="ID")
 @database_option
-def rotate(key_id: str, database: Path | None) -> None:
+def rotate(key_id: str, database: Path | str | None) -> None:
     """Revoke a key and make a new one of the same connection and role.
 
     The old key is refused at once. For a change without a pause make a second key, switch, and revoke the first.
@@ -103,7 +103,7 @@ def rotate(key_id: str, database: Path | None) -> None:
 @click.option("--role", default="operator", show_default=True, type=click.Choice(_ROLES[1:]), help="Read; or act too.")
 @click.option("--url", default="http://127.0.0.1:8787", show_default=True, help="The server's address in the browser.")
 @database_option
-def link(role: str, url: str, database: Path | None) -> None:
+def link(role: str, url: str, database: Path | str | None) -> None:
     """Print a sign-in link for a browser. It works once, within a day."""
     from sluice_agent.server.access.principal import Role  # noqa: PLC0415 - the extra `server`
 
@@ -115,7 +115,7 @@ def link(role: str, url: str, database: Path | None) -> None:
 @key.command()
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many.")
 @database_option
-def log(limit: int, database: Path | None) -> None:
+def log(limit: int, database: Path | str | None) -> None:
     """Show the last actions, the newest first: who did what, and when."""
     with _access(database) as access:
         for logged in access.actions.latest(limit):
@@ -125,7 +125,7 @@ def log(limit: int, database: Path | None) -> None:
 
 
 @contextmanager
-def _access(database: Path | None, *, may_create: bool = False) -> Iterator[Access]:
+def _access(database: Path | str | None, *, may_create: bool = False) -> Iterator[Access]:
     """Open the parts of access on a server's database. Raises `UserError` if it is absent and may not be made."""
     try:
         from sluice_agent.server.access.setup import LOOPBACK_ONLY, open_access  # noqa: PLC0415 - an extra
@@ -133,7 +133,7 @@ def _access(database: Path | None, *, may_create: bool = False) -> Iterator[Acce
     except ImportError as error:
         raise UserError(f"key needs the extra: pip install 'sluice-agent[server]' ({error})") from None
     path = server_database(database)
-    if not may_create and not path.exists():
+    if not may_create and isinstance(path, Path) and not path.exists():
         raise UserError(f"{path} does not exist: name the server's database with --database, or start the server first")
     engine = open_database(path)
     try:

@@ -38,7 +38,7 @@ from sluice_agent.transport.delivery.destinations import SLUICE
 def serve(
     host: str,
     port: int,
-    database: Path | None,
+    database: Path | str | None,
     connection: str | None,
     api_key: str | None,
     allow_host: tuple[str, ...],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
-from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +22,7 @@ from sluice_agent.server.routes.login import login_router
 from sluice_agent.server.routes.statistics import statistics_router
 from sluice_agent.server.routes.stream import stream_router
 from sluice_agent.server.store import Store
+from sluice_agent.server.store.database import Database
 from sluice_agent.server.store.retention import EVERYTHING, Keep
 from sluice_agent.server.stream.hub import Hub
 from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
@@ -36,7 +36,7 @@ def _utc_now() -> datetime:
 
 
 def create_app(
-    database: Path,
+    database: Database,
     *,
     options: AccessOptions = LOOPBACK_ONLY,
     daily_limit: int | None = None,
@@ -45,12 +45,12 @@ def create_app(
     keep: Keep = EVERYTHING,
     now: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
-    """Return the API under ``/api`` over the SQLite file `database`, which is created if it is absent.
+    """Return the API under ``/api`` over `database`: a SQLite file, created if absent, or the address of a PostgreSQL.
 
     `options` are those of access. `daily_limit` counts events of a connection in a UTC day of the clock `now`.
     `body_limit` counts bytes. `stream_limits` bound the stream of changes. `keep` limits
     the jobs that are kept.
-    Raises `ConfigError` if the file can't be used or the options contradict each other.
+    Raises `ConfigError` if the database can't be used or the options contradict each other.
     """
     store = Store(database, now=now, keep=keep)
     access = open_access(store.engine, options, now)

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -19,6 +18,7 @@ from sluice_agent.server.access.setup import Access, AccessOptions
 from sluice_agent.server.app import BODY_LIMIT, create_app
 from sluice_agent.server.protocol import Protocol
 from sluice_agent.server.store import Store
+from sluice_agent.server.store.database import Database
 from sluice_agent.server.store.retention import EVERYTHING, Keep
 
 GRACE = 5  # seconds that requests in progress have after a signal
@@ -70,7 +70,7 @@ def _age_text(age: timedelta) -> str:
 
 def serve(
     *,
-    database: Path,
+    database: Database,
     host: str = "127.0.0.1",
     port: int = 8787,
     allowed_hosts: Sequence[str] = (),
@@ -82,12 +82,12 @@ def serve(
     grace: int = GRACE,
     ready: Callable[[Announcement], None] = announce,
 ) -> None:
-    """Serve the API over the SQLite file `database` until SIGTERM or SIGINT, then return.
+    """Serve the API over `database`, as `create_app`, until SIGTERM or SIGINT, then return.
 
     Port 0 takes a free one. `ready` is called once, when connections are accepted; by default it prints. After a
     signal, requests in progress have `grace` seconds. The options of access are those of `AccessOptions`, the rest is
-    as in `create_app`. Raises `ConfigError` if the address can't be listened on, the file can't be used, or the options
-    contradict each other.
+    as in `create_app`. Raises `ConfigError` if the address can't be listened on, the database can't be used, or the
+    options contradict each other.
     """
     options = AccessOptions(host, allowed_hosts, connection, api_key)
     with open_listener(host, port) as listener:

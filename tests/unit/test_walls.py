@@ -67,6 +67,7 @@ OWNERS = {
     "tenacity": ("transport/delivery/retry.py",),
     "fastapi": ("server",),
     "uvicorn": ("server",),
+    "psycopg": tuple(f"server/store/{name}.py" for name in ("postgresql", "postgresql_database", "notifications")),
     "h11": ("server/protocol.py",),
     "prometheus_client": ("health",),
     "botocore": ("monitor/queues",),

@@ -87,11 +87,11 @@ class BatchWriter:
         usage = _Usage(self._driver, [connections[connection_id] for connection_id in ids])
         acceptance = _Acceptance(connections, jobs, samples, usage, events)
         results = [acceptance.accept(batch) for batch in batches]
-        usage.put()
         frames: defaultdict[int, list[Frame]] = defaultdict(list)
         for subject in (jobs, samples):
             for connection, frame in subject.put():
                 frames[connection].append(frame)
+        usage.put()  # late: other processes that write for the same connection wait from here on
         committed = self._put_frames(frames, {connections[connection_id]: connection_id for connection_id in ids})
         self.memory.keep(jobs.jobs)
         return Written(results, committed)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy
-from alembic import command
-from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.store.schema import meta
+from sluice_agent.server.store.migrate import migrate
+
+Database: TypeAlias = Path | str
+"""A SQLite file, or the address of a database of PostgreSQL."""
 
 LOCK_TIMEOUT = 10.0
 """Seconds to wait for another program that writes to the same file."""
@@ -25,31 +25,18 @@ _VERSION = 2  # of those that have gone through them
 _READERS = 8  # connections of the pool
 
 
-def open_database(database: Path) -> Engine:
-    """Return an engine over the SQLite file `database`, which is created if it is absent, readable by its owner only.
+def open_database(database: Database) -> Engine:
+    """Return an engine over `database`, with tables of this version: those of an older one are migrated.
 
-    Tables of an older version are migrated. Raises `ConfigError` if the file can't be used.
+    A file is created if it is absent, readable by its owner only. Raises `ConfigError` if the database can't be used.
     """
+    if isinstance(database, Path):
+        return _open_file(database)
     try:
-        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        database.touch(mode=0o600)
-        engine = _engine(database)
-        with engine.connect() as connection:
-            is_first_version = _prepare_file(connection.connection.driver_connection, database)
-        with engine.connect().execution_options(writing=True) as connection, connection.begin():
-            _migrate(connection, is_first_version)
-        if is_first_version:
-            _reclaim(engine)
-    except (OSError, DBAPIError, sqlite3.Error, CommandError) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise ConfigError(f"{database} can't be used as a database ({reason}): choose another file") from error
-    return engine
-
-
-def epoch_of(engine: Engine) -> str:
-    """Return the random text that distinguishes this database from any other in the ids of streams."""
-    with engine.connect() as connection:
-        return str(connection.scalar(select(meta.c.value).where(meta.c.name == "epoch")))
+        from sluice_agent.server.store.postgresql_database import open_postgresql  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError(f"PostgreSQL needs its extra: pip install 'sluice-agent[postgresql]' ({error})") from None
+    return open_postgresql(database)
 
 
 def connect_file(database: Path) -> sqlite3.Connection:
@@ -59,6 +46,23 @@ def connect_file(database: Path) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
+
+
+def _open_file(database: Path) -> Engine:
+    try:
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database.touch(mode=0o600)
+        engine = _engine(database)
+        with engine.connect() as connection:
+            is_first_version = _prepare_file(connection.connection.driver_connection, database)
+        with engine.connect().execution_options(writing=True) as connection, connection.begin():
+            migrate(connection, "0001" if is_first_version else None)
+        if is_first_version:
+            _reclaim(engine)
+    except (OSError, DBAPIError, sqlite3.Error, CommandError) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise ConfigError(f"{database} can't be used as a database ({reason}): choose another file") from error
+    return engine
 
 
 def _engine(database: Path) -> Engine:
@@ -90,17 +94,6 @@ def _prepare_file(connection: Any, database: Path) -> bool:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible only before the first table
     connection.execute("PRAGMA journal_mode = WAL")
     return version == _FIRST_VERSION and "alembic_version" not in tables
-
-
-def _migrate(connection: Connection, is_first_version: bool) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    if is_first_version:
-        command.stamp(config, "0001")
-    command.upgrade(config, "head")
-    if connection.scalar(select(meta.c.value).where(meta.c.name == "epoch")) is None:
-        connection.execute(meta.insert().values(name="epoch", value=secrets.token_hex(4)))
 
 
 def _reclaim(engine: Engine) -> None:

@@ -108,6 +108,10 @@ class UnavailableError(Exception):
     """The database can't be written now: its disk is full, or another program locks it. Nothing was written."""
 
 
+class ConflictError(Exception):
+    """Another process has written the same rows. Nothing was written: the transaction can be repeated at once."""
+
+
 class Driver(Protocol):
     """One connection to the database, for writing."""
 
@@ -234,3 +238,7 @@ class UpkeepDriver(Protocol):
 
     def delete_samples(self, before: int) -> None:
         """Delete the points of series before a moment, and the workers and queues whose latest event is older."""
+
+
+class StoreDriver(Driver, UpkeepDriver, Protocol):
+    """All that the store needs of a database."""

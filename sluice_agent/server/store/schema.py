@@ -250,3 +250,12 @@ frame = Table(
     sqlite_with_rowid=False,
 )
 """The latest frames of each connection: what a reader of the stream that comes back has missed."""
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),  # a process, by a random text
+    Column("until", BigInteger, nullable=False),
+)
+"""What only one of several processes may do at a time, and which of them does it."""

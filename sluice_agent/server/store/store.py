@@ -8,18 +8,27 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, func, select, union_all
 
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
-from sluice_agent.server.store.database import connect_file, epoch_of, open_database
+from sluice_agent.server.store.database import Database, connect_file, open_database
+from sluice_agent.server.store.driver import ConflictError, StoreDriver, UnavailableError
+from sluice_agent.server.store.migrate import epoch_of
 from sluice_agent.server.store.retention import EVERYTHING, FINAL_STATES, Keep, Retention
 from sluice_agent.server.store.sqlite import SqliteDriver
 from sluice_agent.server.store.writer import QUEUE_LIMITS, QueueLimits, Writer
 from sluice_agent.server.timestamps import to_moment
 
+if TYPE_CHECKING:
+    from sluice_agent.server.store.processes import Processes
+
 _log = logging.getLogger("sluice_agent.server")
+
+_ATTEMPTS = 10  # to write what other processes write too
+_LEASE_POLL = 5.0  # seconds until a process that does no upkeep looks again whether it should
 
 Listener = Callable[[Sequence[CommittedFrames]], None]
 
@@ -32,7 +41,7 @@ class Store:
 
     def __init__(
         self,
-        database: Path,
+        database: Database,
         *,
         now: Callable[[], datetime],
         keep: Keep = EVERYTHING,
@@ -42,10 +51,19 @@ class Store:
         self.epoch = epoch_of(self.engine)
         self._now = now
         self._listeners: list[Listener] = []
-        self._driver = SqliteDriver(connect_file(database))
+        self._processes: Processes | None = None
+        if isinstance(database, Path):
+            self._driver: StoreDriver = SqliteDriver(connect_file(database))
+            self._reading: dict[str, Any] = {}
+        else:
+            from sluice_agent.server.store.processes import Processes  # noqa: PLC0415 - an extra
+
+            self._processes = Processes(database, self.writing, now, self._deliver)
+            self._driver = self._processes.driver
+            self._reading = {"isolation_level": "REPEATABLE READ"}
         self._batch_writer = BatchWriter(self._driver)
         self._retention = Retention(self._driver, keep, now, self._forget_jobs)
-        self._writer = Writer(self._write, self._retention.work, limits)
+        self._writer = Writer(self._write, self._maintain, limits)
 
     def submit(self, batch: IngestBatch) -> Future[BatchResult]:
         """Return the future result of `batch`, which is written with others soon.
@@ -58,7 +76,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Return a connection for the queries of one request, which all see the same state of the database."""
-        with self.engine.connect() as connection, connection.begin() as transaction:
+        with self.engine.connect().execution_options(**self._reading) as connection, connection.begin() as transaction:
             yield connection
             transaction.rollback()
 
@@ -69,7 +87,10 @@ class Store:
             yield connection
 
     def subscribe(self, listener: Listener) -> None:
-        """Have `listener` called with the frames of each commit, in the writer's thread: it must return at once."""
+        """Have `listener` called with the frames of each commit, of any process, in the order of their positions.
+
+        It is called in a thread of the store, and must return at once.
+        """
         self._listeners.append(listener)
 
     def reaches_back_to(self) -> datetime | None:
@@ -90,20 +111,43 @@ class Store:
     def close(self) -> None:
         """Write what waits, and close all connections."""
         self._writer.close()
+        if self._processes is not None:
+            self._processes.close()
         self._driver.close()
         self.engine.dispose()
 
     def _write(self, batches: Sequence[IngestBatch]) -> list[BatchResult]:
-        try:
-            with self._driver.transaction():
-                written = self._batch_writer.write(batches, to_moment(self._now()))
-        except BaseException:
-            self._batch_writer.forget()
-            raise
-        if written.frames:
-            for listener in self._listeners:
-                listener(written.frames)
-        return written.results
+        for _ in range(_ATTEMPTS):
+            try:
+                with self._driver.transaction():
+                    written = self._batch_writer.write(batches, to_moment(self._now()))
+            except ConflictError as error:
+                self._batch_writer.forget()
+                _log.debug("Another process has written the same rows (%s): writing again", error)
+            except BaseException:
+                self._batch_writer.forget()
+                raise
+            else:
+                if written.frames:
+                    self._publish(written.frames)
+                return written.results
+        raise UnavailableError(f"other processes have written the same rows {_ATTEMPTS} times")
+
+    def _publish(self, frames: Sequence[CommittedFrames]) -> None:
+        if self._processes is None:
+            self._deliver(frames)
+        else:
+            self._processes.keep(frames)
+
+    def _deliver(self, frames: Sequence[CommittedFrames]) -> None:
+        for listener in self._listeners:
+            listener(frames)
+
+    def _maintain(self) -> float:
+        """Do a slice of the upkeep, if no other process does it, and return the seconds after which it is due again."""
+        if self._processes is None or self._processes.may_maintain():
+            return self._retention.work()
+        return _LEASE_POLL
 
     def _forget_jobs(self, uuids: set[bytes]) -> None:
         self._batch_writer.memory.drop(uuids)

@@ -1,0 +1,394 @@
+"""The SQL of the writer on PostgreSQL, on the driver itself: psycopg.
+
+Several processes may write at once. The rows of jobs are locked in the order of their ids, counts are added to in the
+order of their keys, and positions are raised last, so that writers wait for each other as shortly as possible, and the
+commits of one connection are in the order of its positions. Where two writers collide nonetheless, one of them gets a
+`ConflictError`, and repeats its transaction.
+
+Many rows go through ``COPY`` into a temporary table, which costs the client a tenth of an insert of each. PostgreSQL's
+texts can't contain the character NUL: it is stored as ␀. Events themselves are stored as bytes, and keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import psycopg
+from psycopg import Connection, Cursor, errors
+
+from sluice_agent.server.store.driver import (
+    ConflictError,
+    FrameRow,
+    JobRow,
+    Label,
+    OldJob,
+    QueueRow,
+    RollupKey,
+    SeriesRow,
+    UnavailableError,
+    WorkerRow,
+)
+from sluice_agent.server.store.steps import StoredStep
+
+CHANNEL = "sluice_frames"
+"""The channel of notifications: their payload is ``connection:first:last`` for each connection that has new frames."""
+
+_CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation)
+_UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError)
+_RANGES_IN_PAYLOAD = 120  # three numbers each: PostgreSQL takes 8,000 bytes
+_NUL = "\0"
+_TEXT = 25  # PostgreSQL's number of the type
+_PRIMARY_KEYS = {
+    "step": "job, key",
+    "usage": "connection, day",
+    "tally": "connection, state",
+    "rollup": "connection, minutes, start, name, queue, measure, bucket",
+    "worker_rollup": "connection, start, worker",
+    "series": "connection, label, at, key",
+    "worker": "connection, worker",
+    "queue": "connection, queue",
+}
+_NEVER = 2**62  # a moment after all others
+_OLDEST_JOBS = (
+    "SELECT number, uuid, connection, state, created_at FROM job"
+    " WHERE connection = %s AND state = %s AND created_at < %s AND changed_at < %s"
+    " ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED"
+)
+_THIN_SERIES = (
+    "DELETE FROM series WHERE at >= %s AND at < %s AND EXISTS ("
+    " SELECT 1 FROM series AS later WHERE later.connection = series.connection AND later.label = series.label"
+    " AND later.at > series.at AND later.at < (series.at / %s + 1) * %s)"
+)
+_SIZE = """
+WITH widths AS (SELECT tablename, sum(avg_width) + 32 AS width FROM pg_stats WHERE schemaname = 'public' GROUP BY 1)
+SELECT sum(pg_total_relation_size(relid) * least(1, n_live_tup * width / greatest(1, pg_relation_size(relid)))),
+    greatest(1, max(n_live_tup) FILTER (WHERE relname = 'job'))
+FROM pg_stat_user_tables JOIN widths ON relname = tablename
+"""
+_SIZE_INTERVAL = 5.0  # seconds; PostgreSQL's own figures lag a second behind
+_TABLES = (*_PRIMARY_KEYS, "job", "frame")
+
+
+class PostgresqlDriver:
+    """The writer's connection to PostgreSQL. `connect` makes a new one, again if it is lost.
+
+    Labels and connections are made on a connection of their own, and at once: a transaction that holds them until its
+    commit would block all others that need the same.
+    """
+
+    owns_database = False
+
+    def __init__(self, connect: Callable[[], Connection[Any]]) -> None:
+        self._connect = connect
+        self._used = self._job_size = 0
+        self._next_measurement = 0.0
+        self._open()
+
+    def _open(self) -> None:
+        self._connection = self._connect()
+        self._labels = self._connect()
+        self._types: dict[str, dict[str, int]] = {}
+        for table in _TABLES:
+            content = f"SELECT * FROM {table} LIMIT 0"  # noqa: S608 (no user input)
+            self._execute(f"CREATE TEMPORARY TABLE new_{table} ON COMMIT DELETE ROWS AS {content}")
+            columns = self._execute(content).description or []
+            self._types[table] = {column.name: column.type_code for column in columns}
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
+        try:
+            if self._connection.closed or self._labels.closed:
+                self.close()
+                self._open()
+            with self._connection.transaction():
+                yield
+        except _CONFLICTS as error:
+            raise ConflictError(str(error)) from error
+        except _UNAVAILABLE as error:
+            raise UnavailableError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+        self._labels.close()
+
+    def connections(self, ids: Sequence[str], now: int) -> dict[str, int]:
+        """Return the numbers of connections by their ids; those that are missing are made, at `now` microseconds."""
+        with self._labels.cursor() as cursor:
+            statement = "INSERT INTO connection (id, created_at) VALUES (%s, %s) ON CONFLICT (id) DO NOTHING"
+            cursor.executemany(statement, [(id_, now) for id_ in sorted(ids)])
+            return dict(cursor.execute("SELECT id, number FROM connection WHERE id = ANY(%s)", (list(ids),)))
+
+    def labels(self, labels: Collection[Label]) -> dict[Label, int]:
+        """Return the numbers of labels; those that are missing are made."""
+        stored = {label: (int(label[0]), _without_nul(label[1])) for label in labels}
+        columns = [[kind for kind, _ in stored.values()], [text for _, text in stored.values()]]
+        with self._labels.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO label (kind, text) SELECT DISTINCT * FROM unnest(%s::smallint[], %s::text[]) AS new(k, t)"
+                " ORDER BY 1, 2 ON CONFLICT (kind, text) DO NOTHING",
+                columns,
+            )
+            cursor.execute(
+                "SELECT kind, text, number FROM label JOIN unnest(%s::smallint[], %s::text[]) AS new(k, t)"
+                " ON kind = k AND text = t",
+                columns,
+            )
+            numbers = {(kind, text): number for kind, text, number in cursor}
+        return {label: numbers[key] for label, key in stored.items()}
+
+    def texts(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return the texts of labels by their numbers."""
+        return dict(self._select("SELECT number, text FROM label WHERE number = ANY(%s)", list(numbers)))
+
+    def usage(self, connections: Collection[int], day: str) -> dict[int, int]:
+        """Return the events that each connection has sent on `day`; a connection without any may be missing."""
+        query = "SELECT connection, events FROM usage WHERE connection = ANY(%s) AND day = %s"
+        return dict(self._select(query, list(connections), day))
+
+    def add_usage(self, rows: Iterable[tuple[int, str, int]]) -> None:
+        """Add to the counts of (connection, day)."""
+        self._merge("usage", rows, "UPDATE SET events = usage.events + excluded.events")
+
+    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes]]:
+        """Return (number, uuid, fold) of the jobs that exist, locked against other writers until the commit."""
+        query = "SELECT number, uuid, fold FROM job WHERE uuid = ANY(%s::bytea[]) ORDER BY uuid FOR UPDATE"
+        return self._select(query, _array(f'"\\\\x{uuid.hex()}"' for uuid in uuids))
+
+    def new_jobs(self, count: int) -> Sequence[int]:
+        """Return numbers for `count` new jobs."""
+        query = "SELECT nextval(pg_get_serial_sequence('job', 'number')) FROM generate_series(1, %s)"
+        return [number for (number,) in self._select(query, count)] if count else []
+
+    def step_keys(self, jobs: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Return (job, key) of all steps of the jobs."""
+        return self._select("SELECT job, key FROM step WHERE job = ANY(%s::bigint[])", _array(jobs)) if jobs else []
+
+    def steps_of(self, jobs: Sequence[int]) -> list[StoredStep]:
+        """Return all steps of the jobs."""
+        query = "SELECT job, key, name, body FROM step WHERE job = ANY(%s::bigint[])"
+        return [StoredStep(*row) for row in self._select(query, _array(jobs))] if jobs else []
+
+    def put_steps(self, steps: Iterable[StoredStep]) -> None:
+        """Add steps. One that exists is overwritten."""
+        self._merge("step", steps, "UPDATE SET name = excluded.name, body = excluded.body")
+
+    def insert_jobs(self, rows: Sequence[JobRow]) -> None:
+        """Add the rows of new jobs. Raises `ConflictError` if another process has just added one of them."""
+        if not rows:
+            return
+        self._copy("new_job", "job", JobRow._fields, rows)
+        added = self._execute("INSERT INTO job SELECT * FROM new_job ORDER BY uuid ON CONFLICT (uuid) DO NOTHING")
+        if added.rowcount < len(rows):
+            raise ConflictError("another process has just added the same job")
+        self._execute("DELETE FROM new_job")
+
+    def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
+        """Overwrite the columns `changed` of jobs, by their numbers."""
+        if not rows or not changed:
+            return
+        columns = ["number", *sorted(changed)]
+        indexes = [JobRow._fields.index(column) for column in columns]
+        self._copy("new_job", "job", columns, [[row[index] for index in indexes] for row in rows])
+        assignments = ", ".join(f"{column} = new.{column}" for column in columns[1:])
+        self._execute(f"UPDATE job SET {assignments} FROM new_job AS new WHERE job.number = new.number")  # noqa: S608
+        self._execute("DELETE FROM new_job")
+
+    def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
+        """Add to the numbers of jobs by (connection, state)."""
+        rows = [(*key, count) for key, count in counts.items()]
+        self._merge("tally", rows, "UPDATE SET jobs = tally.jobs + excluded.jobs")
+
+    def add_rollups(self, counts: Mapping[RollupKey, int]) -> None:
+        """Add to counts of `rollup`."""
+        rows = [(*key, count) for key, count in counts.items()]
+        self._merge("rollup", rows, "UPDATE SET count = rollup.count + excluded.count")
+
+    def add_worker_rollups(self, counts: Mapping[tuple[int, int, int], tuple[int, int]]) -> None:
+        """Add to the counts (completed, failed) of (connection, start, worker)."""
+        self._merge(
+            "worker_rollup",
+            [(*key, *pair) for key, pair in counts.items()],
+            "UPDATE SET completed = worker_rollup.completed + excluded.completed,"
+            " failed = worker_rollup.failed + excluded.failed",
+        )
+
+    def raise_positions(self, counts: Mapping[int, int]) -> dict[int, int]:
+        """Add to the positions of connections, and return them as they are then. Other processes are notified of the
+        frames when the transaction is committed."""
+        positions: dict[int, int] = {}
+        for connection, count in sorted(counts.items()):
+            query = "UPDATE connection SET position = position + %s WHERE number = %s RETURNING position"
+            ((positions[connection],),) = self._select(query, count, connection)
+        self._notify([f"{number}:{last - counts[number] + 1}:{last}" for number, last in positions.items()])
+        return positions
+
+    def put_frames(self, rows: Iterable[FrameRow]) -> None:
+        """Add frames."""
+        self._copy("frame", "frame", FrameRow._fields, rows)
+
+    def drop_frames(self, connection: int, up_to: int) -> None:
+        """Delete the frames of a connection up to a position."""
+        self._execute("DELETE FROM frame WHERE connection = %s AND position <= %s", connection, up_to)
+
+    def known_series(self, keys: Sequence[tuple[int, int, int, bytes]]) -> set[tuple[int, int, int, bytes]]:
+        """Return those of the rows (connection, label, at, key) of `series` that exist."""
+        query = (
+            "SELECT connection, label, at, key FROM series JOIN"
+            " unnest(%s::integer[], %s::integer[], %s::bigint[], %s::bytea[]) AS known(c, l, a, k)"
+            " ON connection = c AND label = l AND at = a AND key = k"
+        )
+        return set(self._select(query, *map(list, zip(*keys, strict=True)))) if keys else set()
+
+    def put_series(self, rows: Iterable[SeriesRow]) -> None:
+        """Add rows of `series`. One that another process has just added is the same."""
+        self._merge("series", rows, "NOTHING")
+
+    def workers(self, keys: Sequence[tuple[int, int]]) -> list[WorkerRow]:
+        """Return the rows of the workers (connection, label) that exist, locked until the commit."""
+        return [WorkerRow(*row) for row in self._locked_pairs("worker", keys)]
+
+    def put_workers(self, rows: Iterable[WorkerRow]) -> None:
+        """Add rows of workers, or overwrite them."""
+        self._overwrite("worker", WorkerRow._fields, rows)
+
+    def queues(self, keys: Sequence[tuple[int, int]]) -> list[QueueRow]:
+        """Return the rows of the queues (connection, label) that exist, locked until the commit."""
+        return [QueueRow(*row) for row in self._locked_pairs("queue", keys)]
+
+    def put_queues(self, rows: Iterable[QueueRow]) -> None:
+        """Add rows of queues, or overwrite them."""
+        self._overwrite("queue", QueueRow._fields, rows)
+
+    def used_bytes(self) -> int:
+        """Return the bytes of rows and indexes, as estimated from PostgreSQL's statistics.
+
+        The size of its files is of no use: it does not give the space of deleted rows back, but puts new ones into it.
+        """
+        if (time := monotonic()) >= self._next_measurement:
+            ((used, jobs),) = self._select(_SIZE)
+            self._used, self._next_measurement = int(used or 0), time + _SIZE_INTERVAL
+            self._job_size = self._used // jobs if used else 0
+        return self._used
+
+    def release_space(self) -> None:
+        """Do nothing: PostgreSQL's own vacuum makes room for new rows."""
+
+    def all_connections(self) -> list[int]:
+        """Return the numbers of all connections."""
+        return [number for (number,) in self._select("SELECT number FROM connection ORDER BY number")]
+
+    def oldest_jobs(self, connection: int, state: int, changed_before: int, limit: int) -> list[OldJob]:
+        """Return the first created jobs of a connection in a state, without those that have changed since a moment, and
+        without those that are being written."""
+        values = (connection, state, changed_before, changed_before, limit)
+        return [OldJob(*row) for row in self._select(_OLDEST_JOBS, *values)]
+
+    def delete_jobs(self, numbers: Sequence[int]) -> None:
+        """Delete jobs with their steps."""
+        self._used -= len(numbers) * self._job_size
+        self._execute("DELETE FROM step WHERE job = ANY(%s::bigint[])", _array(numbers))
+        self._execute("DELETE FROM job WHERE number = ANY(%s::bigint[])", _array(numbers))
+
+    def thinned_until(self) -> int:
+        """Return the moment up to which series are thinned: at first that of their first point."""
+        thinned = self._select("SELECT value::bigint FROM meta WHERE name = 'thinned_until'")
+        if thinned:
+            return int(thinned[0][0])
+        ((first,),) = self._select("SELECT min(at) FROM series")
+        return _NEVER if first is None else int(first)
+
+    def thin_series(self, start: int, end: int, interval: int) -> None:
+        """Leave in each series one point an interval from `start` to `end`, which is the moment of the next time."""
+        self._execute(_THIN_SERIES, start, end, interval, interval)
+        self._execute(
+            "INSERT INTO meta VALUES ('thinned_until', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            str(end),
+        )
+
+    def delete_rollups(self, minutes: int, before: int) -> None:
+        """Delete the counts of intervals of `minutes` that begin before a minute since 1970."""
+        connections = _array(self.all_connections())
+        statement = "DELETE FROM rollup WHERE connection = ANY(%s::integer[]) AND minutes = %s AND start < %s"
+        self._execute(statement, connections, minutes, before)
+
+    def delete_worker_rollups(self, before: int) -> None:
+        """Delete the counts of workers before a minute since 1970."""
+        self._execute("DELETE FROM worker_rollup WHERE start < %s", before)
+
+    def delete_usage(self, before: str) -> None:
+        """Delete the usage of days before one."""
+        self._execute("DELETE FROM usage WHERE day < %s", before)
+
+    def delete_samples(self, before: int) -> None:
+        """Delete the points of series before a moment, and the workers and queues whose latest event is older."""
+        for table in ("series", "worker", "queue"):
+            self._execute(f"DELETE FROM {table} WHERE at < %s", before)  # noqa: S608 (no user input)
+
+    def _execute(self, statement: str, *values: Any) -> Cursor[Any]:
+        return self._connection.execute(statement.encode(), values, binary=True)
+
+    def _select(self, query: str, *values: Any) -> list[Any]:
+        return self._execute(query, *values).fetchall()
+
+    def _locked_pairs(self, table: str, keys: Sequence[tuple[int, int]]) -> list[Any]:
+        if not keys:
+            return []
+        first, second = zip(*keys, strict=True)
+        query = (
+            f"SELECT {table}.* FROM {table} JOIN unnest(%s::integer[], %s::integer[]) AS wanted(c, l)"  # noqa: S608
+            f" ON connection = c AND {table}.{table} = l ORDER BY c, l FOR UPDATE OF {table}"
+        )
+        return self._select(query, list(first), list(second))
+
+    def _overwrite(self, table: str, columns: Sequence[str], rows: Iterable[Any]) -> None:
+        assignments = ", ".join(f"{column} = excluded.{column}" for column in columns[2:])
+        self._merge(table, rows, f"UPDATE SET {assignments}")
+
+    def _merge(self, table: str, rows: Iterable[Sequence[Any]], action: str) -> None:
+        """Add `rows` in the order of their keys, and do `action` for those that exist."""
+        if self._copy(f"new_{table}", table, None, rows):
+            key = _PRIMARY_KEYS[table]
+            rows_in_order = f"SELECT * FROM new_{table} ORDER BY {key}"  # noqa: S608 (no user input)
+            self._execute(f"INSERT INTO {table} {rows_in_order} ON CONFLICT ({key}) DO {action}")
+            self._execute(f"DELETE FROM new_{table}")  # noqa: S608 (no user input)
+
+    def _copy(self, target: str, table: str, columns: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> int:
+        """Copy `rows` into `target`, a table like `table`; without `columns`, into all. Return the number of rows."""
+        types = self._types[table]
+        names = list(types) if columns is None else columns
+        texts = [index for index, name in enumerate(names) if types[name] == _TEXT]
+        count = 0
+        statement = f"COPY {target} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
+        with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            copy.set_types([types[name] for name in names])
+            for row in rows:
+                copy.write_row(_storable(row, texts))
+                count += 1
+        return count
+
+    def _notify(self, ranges: Sequence[str]) -> None:
+        """Notify other processes of the ranges of positions, in as few notifications as possible."""
+        for start in range(0, len(ranges), _RANGES_IN_PAYLOAD):
+            payload = " ".join(ranges[start : start + _RANGES_IN_PAYLOAD])
+            self._execute("SELECT pg_notify(%s, %s)", CHANNEL, payload)
+
+
+def _storable(row: Sequence[Any], texts: Sequence[int]) -> Sequence[Any]:
+    """Return `row` with texts, at the indexes `texts`, that PostgreSQL can store."""
+    if not any(row[index] and _NUL in row[index] for index in texts):
+        return row
+    return [_without_nul(value) if index in texts and value else value for index, value in enumerate(row)]
+
+
+def _without_nul(text: str) -> str:
+    return text.replace(_NUL, "␀")
+
+
+def _array(values: Iterable[object]) -> str:
+    """Return an array's text, which costs less than an array of parameters."""
+    return f"{{{','.join(map(str, values))}}}"

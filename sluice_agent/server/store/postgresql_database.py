@@ -1,0 +1,57 @@
+"""A database of PostgreSQL: from its address to an engine over tables of this version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import sqlalchemy
+from alembic.util import CommandError
+from sqlalchemy import Engine
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.server.store.migrate import migrate
+
+_READERS = 8  # connections of the pool
+_TIMEOUT = 10  # seconds to wait for a connection
+_MIGRATION_LOCK = 0x51C1CE  # any number: processes that start at the same time migrate one after the other
+_LEAST_VERSION = 13
+
+
+def open_postgresql(address: str) -> Engine:
+    """Return an engine over the database at `address`, with tables of this version.
+
+    Raises `ConfigError` if it can't be used. The message does not contain the address, as that may hold a password.
+    """
+    try:
+        url = sqlalchemy.make_url(address).set(drivername="postgresql+psycopg")
+        engine = sqlalchemy.create_engine(
+            url,
+            pool_size=_READERS,
+            max_overflow=0,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": _TIMEOUT},
+        )
+        with engine.begin() as connection:
+            _check(connection.connection.driver_connection)
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            migrate(connection)
+    except (ArgumentError, DBAPIError, CommandError, psycopg.Error) as error:
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+        raise ConfigError(f"The PostgreSQL database can't be used ({reason}): check --database") from error
+    return engine
+
+
+def connect_postgresql(address: str) -> psycopg.Connection[Any]:
+    """Return a connection of the driver to the database at `address`. It begins no transaction by itself."""
+    return psycopg.connect(address, autocommit=True, connect_timeout=_TIMEOUT)
+
+
+def _check(connection: Any) -> None:
+    """Raise `ConfigError` if the server is too old, or the database can't store every text."""
+    version, encoding = connection.info.server_version // 10_000, connection.info.parameter_status("server_encoding")
+    if version < _LEAST_VERSION:
+        raise ConfigError(f"PostgreSQL {version} is too old: {_LEAST_VERSION} or later is needed")
+    if encoding != "UTF8":
+        raise ConfigError(f"The database's encoding is {encoding}: make one with CREATE DATABASE … ENCODING 'UTF8'")

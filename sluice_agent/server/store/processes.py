@@ -1,0 +1,50 @@
+"""What a store needs beside its driver where several processes use one database: PostgreSQL's."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+
+from sluice_agent.server.store.batch import CommittedFrames
+from sluice_agent.server.store.lease import Lease, Writing
+from sluice_agent.server.store.notifications import Notifications
+from sluice_agent.server.store.postgresql import PostgresqlDriver
+from sluice_agent.server.store.postgresql_database import connect_postgresql
+from sluice_agent.server.timestamps import to_moment
+
+_UPKEEP = "upkeep"
+_LEASE = 60.0  # seconds: if the process that does the upkeep dies, another one does it after that
+
+
+class Processes:
+    """This process among those that use the database at `address`: its driver, and the lease of the upkeep.
+
+    `deliver` is called with what any of them commits.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        writing: Writing,
+        now: Callable[[], datetime],
+        deliver: Callable[[Sequence[CommittedFrames]], None],
+    ) -> None:
+        connect = partial(connect_postgresql, address)
+        self.driver = PostgresqlDriver(connect)
+        self._lease = Lease(writing, _UPKEEP, secrets.token_hex(8), _LEASE, lambda: to_moment(now()))
+        self._notifications = Notifications(connect, deliver)
+
+    def keep(self, committed: Sequence[CommittedFrames]) -> None:
+        """Keep frames that this process has committed, until they are delivered in their turn."""
+        self._notifications.keep(committed)
+
+    def may_maintain(self) -> bool:
+        """Return whether the upkeep is this process's."""
+        return self._lease.is_held()
+
+    def close(self) -> None:
+        """End the lease, and deliver no more."""
+        self._lease.release()
+        self._notifications.close()
