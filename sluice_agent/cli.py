@@ -11,11 +11,13 @@ from sluice_agent.commands.common import UserError
 from sluice_agent.commands.dead import dead
 from sluice_agent.commands.doctor import doctor
 from sluice_agent.commands.job import job
+from sluice_agent.commands.jobs import jobs
 from sluice_agent.commands.key import key
 from sluice_agent.commands.monitor import monitor
 from sluice_agent.commands.serve import serve
 from sluice_agent.commands.ship import ship
 from sluice_agent.commands.status import status
+from sluice_agent.commands.tail import tail
 from sluice_agent.errors import SluiceError
 
 
@@ -36,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (serve, monitor, ship, status, doctor, dead, job, key):
+for command in (serve, monitor, ship, status, doctor, dead, job, jobs, tail, key):
     main.add_command(command)

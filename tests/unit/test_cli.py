@@ -275,14 +275,14 @@ def test_ship_ships_until_sigterm(
 
 def test_job_shows_the_states_over_time(run: Run, api: JsonApi) -> None:
     """Users look up a job for its times and its error."""
-    result = run("job", "celery-id", SLUICE_API_URL=f"{api.url}/api")
+    result = run("job", "celery-id", SLUICE_API_URL=f"{api.url}/api", COLUMNS="100")
     assert result.exit_code == 0
     assert result.output.splitlines() == [
         "app.add  celery-id",
         "failed, attempt 2, queue celery",
-        "  2026-01-01T00:00:00Z  +   0.000 s  queued",
-        "  2026-01-01T00:00:00.5Z  +   0.500 s  active",
-        "  2026-01-01T00:01:00.25Z  +  60.250 s  failed",
+        "  2026-01-01T00:00:00Z      +   0.000 s  queued         500 ms  ░",
+        "  2026-01-01T00:00:00.5Z    +   0.500 s  active         59.8 s  " + "█" * 36,
+        "  2026-01-01T00:01:00.25Z   +  60.250 s  failed                 " + " " * 35 + "●",
         "ValueError: no",
         "Traceback …",
     ]
@@ -333,4 +333,4 @@ def test_a_server_that_cannot_be_reached_is_a_user_error(run: Run, endpoint: End
     endpoint.down()
     message = user_error(run("job", "id"))
     assert endpoint.url in message
-    assert "is SLUICE_API_URL right?" in message
+    assert "is this address right? SLUICE_API_URL or --url sets it" in message

@@ -45,12 +45,14 @@ MAY_IMPORT = {
     "server/queries": {"model", "server/errors", "server/record", "server/store", "server/timestamps"},
     "server/stream": {"server/record", "server/store"},
     "server": {"errors", "model", *(f"server/{room}" for room in SERVER_ROOMS)},
+    "client": {"errors"},
     "uwsgi": {"log"},
     "process": {*GROUND, "monitor", "settings", "transport/journal", "transport/delivery", "uwsgi"},
-    "agent": EVERYTHING - {"cli", "commands", "doctor", "server", "testing", "_public", "__init__"},
-    "_public": EVERYTHING - {"cli", "commands", "doctor", "server", "testing", "transport", "__init__"},
+    "agent": EVERYTHING - {"cli", "client", "commands", "doctor", "server", "testing", "_public", "__init__"},
+    "_public": EVERYTHING - {"cli", "client", "commands", "doctor", "server", "testing", "transport", "__init__"},
     "testing": {"_public", "agent", "lifecycle", "model", "settings", "signals", "stats"},
-    "__init__": EVERYTHING - {"cli", "commands", "doctor", "server", "testing", "transport", "signals", "monitor"},
+    "__init__": EVERYTHING
+    - {"cli", "client", "commands", "doctor", "server", "testing", "transport", "signals", "monitor"},
     "auto": {"__init__"},
     "doctor": {*GROUND, "settings", "transport/journal", "transport/delivery"},
     "commands": EVERYTHING - {"cli", "testing"},
@@ -63,7 +65,7 @@ OWNERS = {
         ("celery", "kombu", "billiard"),
         ("signals", "monitor/__init__.py", "monitor/broker", "monitor/queues", "doctor/celery_app.py"),
     ),
-    "httpx": ("transport/delivery/http.py",),
+    "httpx": ("transport/delivery/http.py", "client/http.py"),
     "tenacity": ("transport/delivery/retry.py",),
     "fastapi": ("server",),
     "uvicorn": ("server",),
@@ -76,8 +78,7 @@ OWNERS = {
 """The files and folders that may import a third-party library.
 
 A further one is one more entry in the library's row. A room that makes HTTP requests has one file that imports httpx:
-so will the terminal's client in `commands`, and `server` for its outbound calls. One file will import Celery for the
-server and the jobs API together.
+so will `server` for its outbound calls. One file will import Celery for the server and the jobs API together.
 """
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
