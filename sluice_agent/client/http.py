@@ -103,8 +103,8 @@ class ApiClient:
 
     def _refuse_other_server(self, response: httpx.Response) -> NoReturn:
         raise ApiError(
-            f"{response.status_code} from {self._url}, which is not the API of a Sluice: its address ends in /api, as in "
-            "http://127.0.0.1:8787/api. SLUICE_API_URL or --url sets it"
+            f"{response.status_code} from {self._url}, which is not the API of a Sluice: its address ends in /api, "
+            "as in http://127.0.0.1:8787/api. SLUICE_API_URL or --url sets it"
         )
 
 

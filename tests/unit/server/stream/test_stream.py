@@ -80,10 +80,11 @@ def test_only_chosen_types_are_sent_and_heartbeats_always(connection: Connection
     with open_stream(connection.url, connectionId=connection.id, types="worker,queue") as stream:
         next(stream.frames())
         connection.add(JOB, HEARTBEAT, JOB, QUEUE, JOB)
-        received = stream.take(3, heartbeats=True)
-    assert [frame.event for frame in received] == ["worker:heartbeat", "queue:snapshot", "heartbeat"]
-    assert received[2].fields == {"timestamp": "2026-02-27T10:30:15.000Z"}
-    assert received[2].id == "epoch-5"  # a reader of rare types would otherwise resume from long ago
+        received = stream.take(2)
+        (heartbeat,) = stream.take(1, heartbeats=True)
+    assert [frame.event for frame in received] == ["worker:heartbeat", "queue:snapshot"]
+    assert (heartbeat.event, heartbeat.fields) == ("heartbeat", {"timestamp": "2026-02-27T10:30:15.000Z"})
+    assert heartbeat.id == "epoch-5"  # a reader of rare types would otherwise resume from long ago
 
 
 @pytest.mark.parametrize(
