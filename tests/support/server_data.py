@@ -247,7 +247,8 @@ def _count(totals: _Totals, job: MadeJob, labels: Labels) -> None:
         minute = at // _MINUTE
         if at >= NOW - 48 * 60 * _MINUTE:
             totals.rollups[job.connection, 1, minute, name, queue, measure, bucket] += 1
-        totals.rollups[job.connection, 60, minute - minute % 60, name, queue, measure, bucket] += 1
+        for each_name in (name, schema.ALL_NAMES):
+            totals.rollups[job.connection, 60, minute - minute % 60, each_name, queue, measure, bucket] += 1
 
 
 def _put_totals(connection: Connection, totals: _Totals) -> None:

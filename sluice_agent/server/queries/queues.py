@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, CursorResult, cast, func, select
 
 from sluice_agent.model import Framework
 from sluice_agent.server.queries.labels import texts_of
-from sluice_agent.server.queries.window import Histogram, TimeRange, Window, window_of
+from sluice_agent.server.queries.window import HOUR, Histogram, TimeRange, Window, window_of
 from sluice_agent.server.record.ids import queue_id
 from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.store.codes import FRAMEWORKS
-from sluice_agent.server.store.schema import queue, rollup
+from sluice_agent.server.store.schema import ALL_NAMES, queue, rollup
 from sluice_agent.server.timestamps import timestamp_of
 
 _MINUTE = 60_000_000  # microseconds
@@ -38,7 +38,6 @@ class _Counts:
     succeeded: dict[int, int] = field(default_factory=dict)
     failed: dict[int, int] = field(default_factory=dict)
     waits: dict[int, int] = field(default_factory=dict)
-    first_minute: int = 0
 
 
 def list_queues(
@@ -60,7 +59,7 @@ def list_queues(
         if framework is not None and FRAMEWORKS[code] is not framework:
             continue
         counted = counts.get(key, _Counts())
-        first_seen = counted.first_minute * _MINUTE if row is None else row.first_seen
+        first_seen = window.starts.start * _MINUTE if row is None else row.first_seen
         queues.append(
             {
                 "id": queue_id(ids[key[0]], name),
@@ -93,24 +92,38 @@ def _activity(counts: _Counts, window: Window, time_range: TimeRange) -> dict[st
 
 
 def _counts(reader: Connection, connections: Collection[int], window: Window) -> dict[tuple[int, int], _Counts]:
-    in_window = (
+    counts: dict[tuple[int, int], _Counts] = {}
+    by_interval = rollup.c.connection, rollup.c.queue, rollup.c.measure, window.interval_of(rollup.c.start)
+    ends = rollup.c.measure.in_([Measure.COMPLETED, Measure.FAILED])
+    for connection, label, measure, interval, count in _sums(reader, connections, window, ends, *by_interval):
+        of_queue = counts.setdefault((connection, label), _Counts())
+        (of_queue.failed if measure == Measure.FAILED else of_queue.succeeded)[interval] = count
+    by_bucket = rollup.c.connection, rollup.c.queue, rollup.c.bucket
+    started = rollup.c.measure == Measure.STARTED
+    for connection, label, bucket, count in _sums(reader, connections, window, started, *by_bucket):
+        counts.setdefault((connection, label), _Counts()).waits[bucket] = count
+    return counts
+
+
+def _sums(
+    reader: Connection,
+    connections: Collection[int],
+    window: Window,
+    condition: ColumnElement[bool],
+    *columns: ColumnElement[Any],
+) -> CursorResult[Any]:
+    """Return the counts of queues in `window`, summed by `columns`."""
+    if window.rollup_minutes == HOUR:
+        hours = range(window.starts.start, window.starts.stop, HOUR)
+        in_window = rollup.c.start.in_(hours) & (rollup.c.name == ALL_NAMES)
+    else:
+        in_window = (rollup.c.start >= window.starts.start) & (rollup.c.start < window.starts.stop)
+    total = cast(func.sum(rollup.c.count), BigInteger)
+    statement = select(*columns, total).where(
         rollup.c.connection.in_(connections),
         rollup.c.minutes == window.rollup_minutes,
-        rollup.c.start >= window.starts.start,
-        rollup.c.start < window.starts.stop,
+        in_window,
         rollup.c.queue != 0,
+        condition,
     )
-    columns = rollup.c.connection, rollup.c.queue, rollup.c.start, rollup.c.measure, rollup.c.bucket
-    counts: dict[tuple[int, int], _Counts] = {}
-    statement = select(*columns, func.sum(rollup.c.count)).where(*in_window).group_by(*columns)
-    for connection, label, start, measure, bucket, count in reader.execute(statement):
-        of_queue = counts.setdefault((connection, label), _Counts(first_minute=start))
-        of_queue.first_minute = min(of_queue.first_minute, start)
-        interval = window.index_of(start)
-        if measure == Measure.STARTED:
-            of_queue.waits[bucket] = of_queue.waits.get(bucket, 0) + int(count)
-        elif measure == Measure.COMPLETED:
-            of_queue.succeeded[interval] = of_queue.succeeded.get(interval, 0) + int(count)
-        elif measure == Measure.FAILED:
-            of_queue.failed[interval] = of_queue.failed.get(interval, 0) + int(count)
-    return counts
+    return reader.execute(statement.group_by(*columns).having(total > 0))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.window import Histogram, Window
 from sluice_agent.server.record.measures import Measure
-from sluice_agent.server.store.schema import rollup
+from sluice_agent.server.store.schema import ALL_NAMES, rollup
 
 _RAN = (Measure.COMPLETED, Measure.FAILED, Measure.RETRIED)
 
@@ -25,6 +25,7 @@ def list_tasks(reader: Connection, connections: Collection[int], window: Window)
             rollup.c.minutes == window.rollup_minutes,
             rollup.c.start >= window.starts.start,
             rollup.c.start < window.starts.stop,
+            rollup.c.name != ALL_NAMES,
         )
         .group_by(rollup.c.name, rollup.c.measure, rollup.c.bucket)
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from sqlalchemy import ColumnElement
+
 from sluice_agent.server.record.measures import bounds_of
 from sluice_agent.server.timestamps import timestamp_of
 
 _MINUTE = 60_000_000  # microseconds
-_HOUR = 60  # minutes
+HOUR = 60  # minutes
 
 
 class TimeRange(str, Enum):
@@ -36,7 +38,7 @@ class Window:
         """The length of the window up to now."""
         return max(1.0, (self.now - self.starts[0] * _MINUTE) / 1_000_000)
 
-    def index_of(self, minute: int) -> int:
+    def interval_of(self, minute: ColumnElement[int]) -> ColumnElement[int]:
         """Return the index of the interval with this minute of the window."""
         return (minute - self.starts[0]) // self.width
 
@@ -48,8 +50,8 @@ class Window:
 _SHAPES = {
     TimeRange.HOUR: (1, 5, 12),
     TimeRange.SIX_HOURS: (1, 15, 24),
-    TimeRange.DAY: (_HOUR, _HOUR, 24),
-    TimeRange.WEEK: (_HOUR, 6 * _HOUR, 28),
+    TimeRange.DAY: (HOUR, HOUR, 24),
+    TimeRange.WEEK: (HOUR, 6 * HOUR, 28),
 }
 """Minutes of the rollups, minutes of an interval, and the number of intervals."""
 

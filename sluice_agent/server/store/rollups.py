@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from sluice_agent.server.record.measures import Count, Counts, Measure, WorkerCount
 from sluice_agent.server.store.driver import Driver, RollupKey
 from sluice_agent.server.store.memory import Memory
-from sluice_agent.server.store.schema import LabelKind
+from sluice_agent.server.store.schema import ALL_NAMES, LabelKind
 
 _HOUR = 60  # minutes
 _NO_QUEUE = 0
@@ -33,5 +33,6 @@ def put_counts(driver: Driver, memory: Memory, counts: Mapping[int, Counts]) -> 
                 name, measure, hour = names[key.name], int(key.measure), key.minute // _HOUR * _HOUR
                 rollups[connection, 1, key.minute, name, queue, measure, key.bucket] += count
                 rollups[connection, _HOUR, hour, name, queue, measure, key.bucket] += count
+                rollups[connection, _HOUR, hour, ALL_NAMES, queue, measure, key.bucket] += count
     driver.add_rollups({key: count for key, count in sorted(rollups.items()) if count})
     driver.add_worker_rollups({key: (pair[0], pair[1]) for key, pair in sorted(ends.items()) if any(pair)})

@@ -207,13 +207,16 @@ series = Table(
     sqlite_with_rowid=False,
 )
 
+ALL_NAMES = 0
+"""In `rollup`, for whole hours: the jobs of all names together, as lists of queues need them."""
+
 rollup = Table(
     "rollup",
     metadata,
     Column("connection", Integer, primary_key=True),
     Column("minutes", SmallInteger, primary_key=True),  # the length of the interval: 1 or 60
     Column("start", BigInteger, primary_key=True),  # minutes since 1970
-    Column("name", Integer, primary_key=True),
+    Column("name", Integer, primary_key=True),  # or `ALL_NAMES`
     Column("queue", Integer, primary_key=True),  # 0: unknown
     Column("measure", SmallInteger, primary_key=True),  # a `Measure`
     Column("bucket", SmallInteger, primary_key=True),

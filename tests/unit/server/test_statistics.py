@@ -1,0 +1,202 @@
+"""Queues, workers and tasks: what the pages of a dashboard show beside the jobs."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.unit.server.conftest import Start
+from tests.unit.server.events import CONNECTION, at, ingest, job_event
+
+OTHER = "550e8400-e29b-41d4-a716-446655440001"
+TEN = datetime(2026, 2, 27, 10, tzinfo=timezone.utc)
+
+
+class Clock:
+    """A clock that a test sets, in seconds after ten o'clock."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> datetime:
+        return TEN + timedelta(seconds=self.seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def client(start: Start, clock: Clock) -> httpx.Client:
+    """A client of a server with this clock."""
+    return start(now=clock)
+
+
+def run(name: str, begin: float, state: str, *, seconds: float = 2, queue: str = "mail", **fields: Any) -> list[Any]:
+    """Return the events of a job that waits a second and runs `seconds`."""
+    job = {"externalId": f"{name} {begin}", "name": name, "queue": queue, "workerId": "celery@w", **fields}
+    times = {"createdAt": at(begin), "startedAt": at(begin + 1)}
+    return [
+        job_event("queued", begin, **job, createdAt=at(begin)),
+        job_event("active", begin + 1, **job, **times),
+        job_event(state, begin + 1 + seconds, **job, **times, completedAt=at(begin + 1 + seconds)),
+    ]
+
+
+def worker_event(state: str, seconds: float, name: str = "celery@w", **fields: Any) -> dict[str, Any]:
+    """Return an event of a worker, by default of a heartbeat's type."""
+    return {
+        "type": "worker_heartbeat" if state == "heartbeat" else "worker_state_change",
+        "timestamp": at(seconds),
+        "framework": "celery",
+        "connectionId": CONNECTION,
+        "worker": {"externalId": name, "hostname": name.partition("@")[2], "state": state, **fields},
+    }
+
+
+def snapshot(name: str, seconds: float, depth: int, **fields: Any) -> dict[str, Any]:
+    """Return a snapshot of a queue."""
+    return {
+        "type": "queue_snapshot",
+        "timestamp": at(seconds),
+        "framework": "celery",
+        "connectionId": CONNECTION,
+        "queue": {"name": name, "depth": depth, **fields},
+    }
+
+
+def data(client: httpx.Client, path: str, **parameters: Any) -> list[dict[str, Any]]:
+    """Return the items of a list."""
+    response = client.get(path, params=parameters)
+    assert response.status_code == 200, response.text
+    items: list[dict[str, Any]] = response.json()["data"]
+    return items
+
+
+@pytest.mark.parametrize(("time_range", "width"), [("1h", 5), ("6h", 15), ("24h", 60), ("7d", 360)])
+def test_a_queue_shows_its_jobs_of_the_range(client: httpx.Client, clock: Clock, time_range: str, width: int) -> None:
+    """A user would otherwise not see that a queue fails, or for how long its jobs wait."""
+    clock.seconds = 30 * 60
+    runs = [
+        *run("a", 0, "completed"),
+        *run("b", 60, "completed"),
+        *run("b", 120, "failed"),
+        *run("c", 0, "completed", queue="other"),
+    ]
+    ingest(client, *runs, snapshot("mail", 5, 42, consumers=4), snapshot("idle", 5, 0))
+    idle, mail, other = data(client, "/queues", timeRange=time_range)
+    assert (idle["name"], idle["depth"], idle["consumers"], idle["throughput"], idle["failureRate"]) == (
+        "idle",
+        0,
+        None,
+        None,
+        0,
+    )
+    assert (mail["name"], mail["depth"], mail["consumers"], mail["createdAt"]) == ("mail", 42, 4, at(5))
+    assert mail["failureRate"] == pytest.approx(1 / 3)
+    assert 700 <= mail["avgLatencyMs"] <= 1_400
+    bar = mail["healthBar"]
+    assert bar["timeRange"] == time_range
+    assert sum(bucket["succeeded"] for bucket in bar["buckets"]) == 2
+    assert sum(bucket["failed"] for bucket in bar["buckets"]) == 1
+    begin, end = (datetime.fromisoformat(bar["buckets"][0][name][:-1]) for name in ("start", "end"))
+    assert end - begin == timedelta(minutes=width)
+    assert bar["buckets"][-1]["end"] > at(30 * 60) >= bar["buckets"][-1]["start"]
+    assert (other["name"], other["depth"]) == ("other", None)
+
+
+def test_queues_are_sorted_and_paged(client: httpx.Client) -> None:
+    """A user with many queues would otherwise not find the longest."""
+    ingest(client, *(snapshot(f"q{n}", 0, n % 4) for n in range(7)))
+    answer = client.get("/queues", params={"sortBy": "depth", "sortOrder": "desc", "limit": 3, "page": 2}).json()
+    assert [queue["depth"] for queue in answer["data"]] == [1, 1, 0]
+    assert answer["pagination"] == {"page": 2, "limit": 3, "total": 7, "totalPages": 3}
+    assert data(client, "/queues", connectionId=OTHER) == []
+    assert data(client, "/queues", framework="sidekiq") == []
+
+
+def test_a_worker_shows_its_last_report_and_its_rate(client: httpx.Client, clock: Clock) -> None:
+    """A user would otherwise not see which workers there are, and what they do."""
+    clock.seconds = 600
+    about = {"pid": 17, "concurrency": 8, "queues": ["mail"], "metadata": {"pool": "prefork", "processedTotal": 12}}
+    ingest(client, *run("a", 0, "completed"), *run("a", 60, "failed"), worker_event("online", 1, **about))
+    ingest(client, worker_event("busy", 598, activeJobs=3))
+    (worker,) = data(client, "/workers")
+    assert worker | {"id": ""} == {
+        "id": "",
+        "externalId": "celery@w",
+        "framework": "celery",
+        "connectionId": CONNECTION,
+        "hostname": "w",
+        "pid": 17,
+        "state": "busy",
+        "lastHeartbeat": at(598),
+        "concurrency": 8,
+        "activeJobs": 3,
+        "queues": ["mail"],
+        "metadata": {"pool": "prefork", "processedTotal": 12},
+        "taskRate": pytest.approx(2 / 60, abs=0.001),
+        "processedTotal": 12,
+        "extensions": {"offlineAfterSeconds": 12.5},
+        "createdAt": at(1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("interval", "beats", "allowed"),
+    [(None, [0, 2, 4], 6), (None, [0, 10, 20], 25), (20, [0], 50), (1, [0], 6), (None, [0], 12.5)],
+)
+def test_a_silent_worker_is_offline(
+    client: httpx.Client, clock: Clock, interval: float | None, beats: list[float], allowed: float
+) -> None:
+    """A worker that crashed would otherwise look alive, or one with a slow heartbeat look dead."""
+    metadata = {} if interval is None else {"metadata": {"heartbeatInterval": interval}}
+    ingest(client, *(worker_event("heartbeat", beat, **metadata, activeJobs=1) for beat in beats))
+    clock.seconds = beats[-1] + allowed
+    assert [worker["state"] for worker in data(client, "/workers")] == ["online"]
+    clock.seconds += 0.1
+    (worker,) = data(client, "/workers")
+    assert (worker["state"], worker["activeJobs"]) == ("offline", 0)
+    assert data(client, "/workers", state="online") == []
+
+
+def test_a_worker_that_is_gone_leaves_the_list(client: httpx.Client, clock: Clock) -> None:
+    """A list would otherwise fill with the workers of all deployments since the first."""
+    ingest(client, worker_event("online", 0, "celery@old"), worker_event("offline", 1, "celery@old"))
+    ingest(client, worker_event("heartbeat", 3_000, "celery@new"))
+    clock.seconds = 3_001
+    assert [(worker["hostname"], worker["state"]) for worker in data(client, "/workers")] == [
+        ("new", "online"),
+        ("old", "offline"),
+    ]
+    clock.seconds = 3_602
+    assert [worker["hostname"] for worker in data(client, "/workers")] == ["new"]
+    assert [worker["hostname"] for worker in data(client, "/workers", state="offline", sortOrder="desc")] == [
+        "old",
+        "new",
+    ]
+
+
+def test_tasks_show_counts_and_percentiles(client: httpx.Client, clock: Clock) -> None:
+    """A user would otherwise not see which task is slow, or fails."""
+    clock.seconds = 30 * 60
+    for n in range(10):
+        ingest(client, *run("a.slow", n, "failed" if n == 9 else "completed", seconds=100 if n > 7 else 10))
+    ingest(client, *run("b.old", 0, "completed"), job_event("queued", 0, externalId="x", name="c.waits"))
+    slow, old, waits = data(client, "/tasks", timeRange="1h")
+    assert (slow["name"], slow["started"], slow["completed"], slow["failed"]) == ("a.slow", 10, 9, 1)
+    assert slow["failureRate"] == pytest.approx(0.1)
+    assert slow["ratePerMinute"] == pytest.approx(10 / 60, rel=0.2)
+    assert 8_000 <= slow["runMs"]["p50"] <= 12_000
+    assert 80_000 <= slow["runMs"]["p95"] <= slow["runMs"]["p99"] <= 135_000
+    assert 700 <= slow["waitMs"]["p50"] <= 1_400
+    assert (old["name"], old["completed"]) == ("b.old", 1)
+    assert (waits["started"], waits["runMs"]) == (0, {"p50": None, "p95": None, "p99": None})
+    clock.seconds = 3 * 3_600
+    assert data(client, "/tasks", timeRange="1h") == []
+    assert len(data(client, "/tasks", timeRange="6h")) == len(data(client, "/tasks", timeRange="7d")) == 3
+    assert data(client, "/tasks", timeRange="24h", connectionId=OTHER) == []
