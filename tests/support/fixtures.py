@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.brokers import Broker, filesystem_broker, rabbitmq_broker, redis_broker
 from tests.support.endpoint import Endpoint
+from tests.support.postgresql import new_database, shared_postgresql
 from tests.support.producer import Producer
 from tests.support.servers import RedisServer
 from tests.support.shared_rabbitmq import RabbitMQVhost, shared_rabbitmq
@@ -22,6 +23,9 @@ from tests.support.worker import APP, WorkerProcess
 
 __all__ = [
     "brokers",
+    "new_postgresql",
+    "postgresql",
+    "postgresql_port",
     "producer",
     "rabbitmq_vhost",
     "redis_server",
@@ -51,6 +55,30 @@ def rabbitmq_vhost(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
         request.config.add_cleanup(server.close)
         request.config.stash[_rabbitmq] = server.vhost(number)
     return request.config.stash[_rabbitmq]
+
+
+@pytest.fixture(scope="session")
+def postgresql_port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """The port of the PostgreSQL of the whole run."""
+    if _postgresql not in request.config.stash:
+        server = shared_postgresql(tmp_path_factory.getbasetemp())
+        request.config.add_cleanup(server.close)
+        request.config.stash[_postgresql] = server.port()
+    return request.config.stash[_postgresql]
+
+
+@pytest.fixture(scope="module")
+def postgresql(postgresql_port: int) -> Iterator[str]:
+    """The address of a database that the tests of a module share."""
+    with new_database(postgresql_port) as address:
+        yield address
+
+
+@pytest.fixture
+def new_postgresql(postgresql_port: int) -> Iterator[str]:
+    """The address of a new database."""
+    with new_database(postgresql_port) as address:
+        yield address
 
 
 @pytest.fixture
@@ -191,3 +219,4 @@ def _env(request: pytest.FixtureRequest, env: Mapping[str, str] | None, *, agent
 
 _redis: pytest.StashKey[RedisServer] = pytest.StashKey()
 _rabbitmq: pytest.StashKey[RabbitMQVhost] = pytest.StashKey()
+_postgresql: pytest.StashKey[int] = pytest.StashKey()

@@ -74,13 +74,10 @@ class PostgresqlServer(Server):
         return Process([*self._as_owner, *server], log, cwd=Path("/"))
 
 
-@contextmanager
-def shared_postgresql(base: Path) -> Iterator[SharedServer]:
-    """Yield the PostgreSQL of the test run; `base` is pytest's directory of this process."""
+def shared_postgresql(base: Path) -> SharedServer:
+    """Return the PostgreSQL of the test run; `base` is pytest's directory of this process."""
     directory = directory_of_run(base) / "postgresql"
-    server = SharedServer(directory, lambda: PostgresqlServer(directory))
-    yield server
-    server.close()
+    return SharedServer(directory, lambda: PostgresqlServer(directory))
 
 
 @contextmanager

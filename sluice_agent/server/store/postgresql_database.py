@@ -37,7 +37,7 @@ def open_postgresql(address: str) -> Engine:
             _check(connection.connection.driver_connection)
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             migrate(connection)
-    except (ArgumentError, DBAPIError, CommandError, psycopg.Error) as error:
+    except (ArgumentError, ValueError, DBAPIError, CommandError, psycopg.Error) as error:
         reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()
         raise ConfigError(f"The PostgreSQL database can't be used ({reason}): check --database") from error
     return engine

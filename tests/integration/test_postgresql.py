@@ -1,0 +1,219 @@
+"""A store on PostgreSQL: what it writes, alone and beside others, and what becomes of it without its connections."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import func, select
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.server.store import CommittedFrames, Store, schema
+from sluice_agent.server.store.retention import Keep
+from tests.support.waiting import wait_until
+from tests.unit.server.events import at, job_event
+from tests.unit.server.test_store import (  # the same tests, here on the store below
+    counts,
+    job_of,
+    new_connection,
+    now,
+    of_connection,
+    rows,
+    send,
+    steps_of,
+    test_a_raw_event_is_rebuilt_as_it_came,
+    test_a_run_keeps_two_reports_of_progress,
+    test_a_worker_has_its_latest_state,
+    test_counts_are_by_minute_and_by_hour,
+    test_positions_count_the_frames_of_a_connection,
+    test_the_order_of_arrival_changes_no_row,
+)
+
+__all__ = [
+    "test_a_raw_event_is_rebuilt_as_it_came",
+    "test_a_run_keeps_two_reports_of_progress",
+    "test_a_worker_has_its_latest_state",
+    "test_counts_are_by_minute_and_by_hour",
+    "test_positions_count_the_frames_of_a_connection",
+    "test_the_order_of_arrival_changes_no_row",
+]
+
+
+@pytest.fixture(scope="module")
+def store(postgresql: str) -> Iterator[Store]:
+    """A store that the tests share."""
+    store = Store(postgresql, now=now)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def other(postgresql: str, store: Store) -> Iterator[Store]:
+    """A second store on the same database, as of another process."""
+    other = Store(postgresql, now=now)
+    yield other
+    other.close()
+
+
+def life(job: int) -> list[dict[str, Any]]:
+    """Return the events of a job, of which its producer reports the first and its worker the others."""
+    facts = {"externalId": f"job-{job}", "name": f"app.task_{job % 7}", "queue": "q"}
+    run = {"startedAt": at(1), "workerId": f"celery@{job % 3}"}
+    end = {"failed": {"error": "ValueError: no"}, "completed": {"completedAt": at(2)}}
+    state = "failed" if job % 5 == 0 else "completed"
+    return [
+        job_event("queued", 0, createdAt=at(0), **facts),
+        job_event("active", 1, **facts, **run),
+        job_event(state, 2, **facts, **run, **end[state]),
+    ]
+
+
+def listen(store: Store, connection_id: str) -> list[tuple[int, str]]:
+    """Return the positions and data of the connection's frames, a list that grows."""
+    seen: list[tuple[int, str]] = []
+
+    def receive(committed: Sequence[CommittedFrames]) -> None:
+        for part in committed:
+            if part.connection_id == connection_id:
+                seen.extend((position, frame.data) for position, frame in enumerate(part.frames, part.first))
+
+    store.subscribe(receive)
+    return seen
+
+
+def send_at_once(stores: Sequence[Store], batches: Sequence[list[dict[str, Any]]]) -> None:
+    """Send the batches, each part of them by a thread to a store of its own."""
+    errors: list[BaseException] = []
+
+    def write(number: int) -> None:
+        try:
+            for batch in batches[number :: len(stores)]:
+                send(stores[number], *batch)
+        except BaseException as error:  # noqa: BLE001 - shown below, in the test's own thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(len(stores))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_stores_that_write_the_same_jobs_at_once_write_what_one_alone_does(store: Store, other: Store) -> None:
+    """A producer and a worker that send to two servers would otherwise have jobs twice, half, or counted wrongly."""
+    alone, together = new_connection(), new_connection()
+    lives = [life(job) for job in range(60)]
+    for kind in range(3):
+        send(store, *of_connection(alone, *(events[kind] for events in lives)))
+    mixed = [lives[job][(job + kind) % 3] for kind in range(3) for job in range(60)]
+    batches = [of_connection(together, *mixed[start : start + 12]) for start in range(0, len(mixed), 12)]
+    seen, seen_by_other = listen(store, together), listen(other, together)
+    # Each batch is sent by both, at about the same time: one of them adds an event, the other skips it.
+    send_at_once([store, other], [batch for batch in batches for _ in range(2)])
+    for table, width in ((schema.tally, 1), (schema.rollup, 1), (schema.worker_rollup, 2)):
+        assert counts(store, table, together, width) == counts(store, table, alone, width), table.name
+    columns = "number", "uuid"
+    assert rows(store, schema.job, together, *columns) == rows(store, schema.job, alone, *columns)
+    assert counts(store, schema.usage, together) == counts(store, schema.usage, alone) == [("2026-02-27", 180)]
+    stored = rows(store, schema.frame, together)
+    wait_until(lambda: len(seen) == len(seen_by_other) == len(stored))
+    assert seen == seen_by_other == sorted((position, data) for position, _, data in stored)
+    assert [position for position, _ in seen] == list(range(1, len(stored) + 1))
+
+
+def test_a_text_with_nul_is_stored(store: Store) -> None:
+    """PostgreSQL refuses the character, and the batch with it: one traceback would keep a journal from being sent."""
+    connection_id = new_connection()
+    event = job_event(
+        "failed", 1, name="a\0b", queue="q\0", error="E: \0", externalId="job\0", extensions={"rootId": "\0"}
+    )
+    assert send(store, *of_connection(connection_id, event)).accepted == 1
+    job = job_of(store, connection_id)
+    assert (job.external_id, job.error, job.root_id) == ("job␀", "E: ␀", "␀")
+    (step,) = steps_of(store, job, connection_id)
+    assert (step.job["name"], step.job["error"], step.job["queue"]) == ("a␀b", "E: \0", "q\0")
+    assert send(store, *of_connection(connection_id, event)).skipped == 1
+
+
+def test_frames_arrive_though_the_connections_of_the_listener_are_lost(
+    store: Store, other: Store, postgresql: str
+) -> None:
+    """A page would otherwise stand still after PostgreSQL was restarted, until the server is restarted too."""
+    connection_id = new_connection()
+    seen = listen(other, connection_id)
+    send(store, *of_connection(connection_id, *life(1)))
+    end_connections(postgresql, "query LIKE 'LISTEN%' OR query LIKE '%FROM connection'")
+    send(store, *of_connection(connection_id, *life(2)))
+    wait_until(lambda: len(seen) == 6, 5)
+    send(store, *of_connection(connection_id, *life(3)))
+    wait_until(lambda: len(seen) == 9, 5)
+    assert all(second - first == 1 for (first, _), (second, _) in pairwise(seen))
+
+
+def test_a_writer_whose_connections_are_lost_writes_again(store: Store, postgresql: str) -> None:
+    """Each restart of PostgreSQL would otherwise need one of every server."""
+    connection_id = new_connection()
+    send(store, *of_connection(connection_id, *life(1)))
+    end_connections(postgresql, "true")
+
+    def is_written() -> bool:
+        return send(store, *of_connection(connection_id, *life(2))).skipped == 3
+
+    wait_until(is_written, 5)  # until then a client gets a 503, and sends again
+    assert len(rows(store, schema.job, connection_id)) == 2
+
+
+def end_connections(address: str, condition: str) -> None:
+    """End the connections of the stores to the database, as its restart does."""
+    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"{query} AND pid <> pg_backend_pid()".encode())
+
+
+def test_one_of_two_stores_deletes_old_jobs(new_postgresql: str) -> None:
+    """Two servers that delete at the same time would otherwise subtract a job twice from the tallies."""
+    clock = datetime(2026, 2, 27, 10, tzinfo=timezone.utc)
+
+    def time() -> datetime:
+        return clock
+
+    keep = Keep(age=timedelta(days=7))
+    first, second = Store(new_postgresql, now=time, keep=keep), Store(new_postgresql, now=time, keep=keep)
+    connection_id = new_connection()
+    running = job_event("active", 1, externalId="running")
+    send(first, *of_connection(connection_id, *life(1), *life(5), running))
+    clock += timedelta(days=8)
+
+    def left() -> list[str]:
+        with first.reading() as reader:
+            return list(reader.scalars(select(schema.job.c.external_id)))
+
+    wait_until(lambda: left() == ["running"], 10)
+    assert Counter(dict(counts(first, schema.tally, connection_id))).total() == 1
+    with first.reading() as reader:
+        assert reader.scalar(select(func.count()).select_from(schema.step)) == 1
+        (holder,) = reader.scalars(select(schema.lease.c.holder))
+    first.close()
+    second.close()
+    assert holder
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("postgresql://user:secret@127.0.0.1:1/none", "refused"),
+        ("postgresql://user:secret@127.0.0.1:port/none", "check --database"),
+    ],
+)
+def test_an_address_that_can_not_be_used(address: str, reason: str) -> None:
+    """A typing error would otherwise end in a traceback, or show the password in a log."""
+    with pytest.raises(ConfigError, match=reason) as raised:
+        Store(address, now=now)
+    assert "secret" not in str(raised.value)
