@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import Connection, Engine, Row, Select, select
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.errors import ConfigError
@@ -29,6 +29,10 @@ LONGEST_NAME = 255
 
 _KEY = re.compile(r"sk_[0-9A-Za-z_-]{1,500}")
 _USE_RESOLUTION = timedelta(minutes=1)  # of the last use: a write for each request would cost more than the request
+
+
+class KeyExistsError(ConfigError):
+    """A key with this secret was made before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class Accounts:
     def create_key(self, connection: ConnectionRecord, role: Role, secret: str | None = None) -> NewKey:
         """Make a key of `connection`, with this `secret` or a random one, and return it.
 
-        Raises `ConfigError` if the secret is no key, or a key that exists already.
+        Raises `ConfigError` if the secret is no key, and `KeyExistsError` if it is one that exists already.
         """
         key = NewKey(new_id(), connection, role, secret or new_key())
         if not _KEY.fullmatch(key.secret):
@@ -101,7 +105,21 @@ class Accounts:
             with writing(self._engine) as transaction:
                 self._insert_key(transaction, key)
         except IntegrityError:
-            raise ConfigError("this key exists already: choose another one") from None
+            raise KeyExistsError("this key exists already: choose another one") from None
+        return key
+
+    def create_first_key(self, connection: ConnectionRecord) -> NewKey | None:
+        """Make the first ingest key of `connection` and return it; None if it ever had one.
+
+        Of several processes that start at once, one makes it.
+        """
+        key = NewKey(new_id(), connection, Role.INGEST, new_key())
+        row = select(connections.c.number).where(connections.c.number == connection.number)
+        with writing(self._engine) as transaction:
+            transaction.execute(row.with_for_update())
+            if transaction.scalar(_ingest_keys(connection.number)) is not None:
+                return None
+            self._insert_key(transaction, key)
         return key
 
     def list_keys(self) -> list[KeyRecord]:
@@ -163,9 +181,8 @@ class Accounts:
 
     def is_keyed(self, number: int) -> bool:
         """Return whether the connection with this `number` accepts events with its own keys only."""
-        query = select(api_key.c.id).where(api_key.c.connection == number, api_key.c.role == Role.INGEST.value).limit(1)
         with self._engine.begin() as connection:
-            return connection.scalar(query) is not None
+            return connection.scalar(_ingest_keys(number)) is not None
 
     def has_unkeyed_jobs(self, number: int) -> bool:
         """Return whether the connection has jobs that any key may have sent: it has no ingest key yet."""
@@ -204,6 +221,11 @@ _KEYS = select(
     api_key.c.last_used_at,
     api_key.c.revoked_at,
 ).join(connections, connections.c.number == api_key.c.connection)
+
+
+def _ingest_keys(number: int) -> Select[tuple[str]]:
+    is_ingest_key = (api_key.c.connection == number) & (api_key.c.role == Role.INGEST.value)
+    return select(api_key.c.id).where(is_ingest_key).limit(1)
 
 
 def _key_record(row: Row[tuple[str, int, str, str, str, int, int, int]]) -> KeyRecord:

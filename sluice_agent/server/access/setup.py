@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.access.accounts import Accounts, ConnectionRecord, NewKey
+from sluice_agent.server.access.accounts import Accounts, ConnectionRecord, KeyExistsError, NewKey
 from sluice_agent.server.access.audit import ActionLog
 from sluice_agent.server.access.database import Clock
 from sluice_agent.server.access.exposure import Exposure, exposure_of
@@ -75,12 +76,13 @@ def open_access(engine: Engine, options: AccessOptions, now: Clock) -> Access:
 def _ensure_key(accounts: Accounts, connection: ConnectionRecord, secret: str | None) -> NewKey | None:
     """Make `secret` an ingest key of `connection`, or a random key if it has none. Return the random one."""
     if secret is None:
-        return None if accounts.is_keyed(connection.number) else accounts.create_key(connection, Role.INGEST)
+        return accounts.create_first_key(connection)
+    if accounts.find_key(secret) is None:
+        with suppress(KeyExistsError):  # another process that starts at the same time was faster
+            accounts.create_key(connection, Role.INGEST, secret)
     key = accounts.find_key(secret)
-    if key is None:
-        accounts.create_key(connection, Role.INGEST, secret)
-    elif key.revoked_at is not None:
-        raise ConfigError(f"the key of --api-key was revoked (key {key.id}): choose another one")
-    elif key.connection.number != connection.number or key.role is not Role.INGEST:
+    if key is None or key.revoked_at is not None:
+        raise ConfigError("the key of --api-key was revoked: choose another one")
+    if key.connection.number != connection.number or key.role is not Role.INGEST:
         raise ConfigError(f"the key of --api-key is key {key.id}, of another connection or role: choose another one")
     return None

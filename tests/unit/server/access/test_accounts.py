@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.access.accounts import Accounts
 from sluice_agent.server.access.principal import Role
+from sluice_agent.server.access.setup import AccessOptions, open_access
 from tests.unit.server.access.conftest import Clock
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
@@ -122,3 +123,13 @@ def test_a_key_that_clients_can_not_send_is_refused(accounts: Accounts, secret: 
     """The server would otherwise start, and refuse every request."""
     with pytest.raises(ConfigError, match="begins with sk_"):
         accounts.create_key(accounts.open_connection("shop")[0], Role.INGEST, secret)
+
+
+@pytest.mark.parametrize("api_key", [None, "sk_shared"])
+def test_processes_that_start_at_once_make_one_key(engine: Engine, clock: Clock, api_key: str | None) -> None:
+    """Replicas of a server would otherwise print a key each, or fail to start."""
+    options = AccessOptions(connection="shop", api_key=api_key)
+    with ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(lambda _: open_access(engine, options, clock), range(16)))
+    assert sum(access.new_key is not None for access in opened) == (0 if api_key else 1)
+    assert len(opened[0].accounts.list_keys()) == 1
