@@ -23,9 +23,9 @@ _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # else each client reads all 
 
 
 class LocalSluice:
-    """A running server over the file `database`, with the given arguments of `create_app`."""
+    """A running server over `database`, with the given arguments of `create_app`."""
 
-    def __init__(self, database: Path, protocol: type[Protocol] = Protocol, **arguments: Any) -> None:
+    def __init__(self, database: Path | str, protocol: type[Protocol] = Protocol, **arguments: Any) -> None:
         listener = open_listener("127.0.0.1", 0)
         self.app = create_app(database, **arguments)
         self.access: Access = self.app.state.access
@@ -54,7 +54,7 @@ class LocalSluice:
 
 
 @contextmanager
-def local_sluice(database: Path, **arguments: Any) -> Iterator[LocalSluice]:
+def local_sluice(database: Path | str, **arguments: Any) -> Iterator[LocalSluice]:
     """Run a server until the end of the block."""
     server = LocalSluice(database, **arguments)
     try:
