@@ -123,6 +123,16 @@ def parse_batch(body: bytes) -> ParsedBatch:
     return ParsedBatch(events, faults)
 
 
+def event_schema() -> dict[str, Any]:
+    """Return the JSON schema of an event, without references."""
+    schema = _EVENT.json_schema()
+    definitions = schema.pop("$defs")
+    for name in _SUBJECTS:
+        reference = schema["properties"][name]["$ref"]
+        schema["properties"][name] = definitions[reference.rpartition("/")[2]]
+    return schema
+
+
 def _refuse_default_connection(data: Any) -> None:
     """Raise `RefusedError` (400) for the ``connectionId`` that the vendor's agent sends if none is configured."""
     if isinstance(data, dict) and data.get("connectionId") == _UNSET_CONNECTION:

@@ -240,3 +240,20 @@ def test_a_connection_that_is_not_the_keys_is_refused(client: httpx.Client, conn
     assert list(error["details"]) == ["connectionId"]
     assert response.headers["www-authenticate"].startswith("Bearer")
     assert client.post("/ingest", json={"events": [own]}).json()["accepted"] == 1
+
+
+def test_the_description_of_the_api_has_the_tables(server: LocalSluice) -> None:
+    """A client that is generated from the description would otherwise send what is refused."""
+    operation = server.client().get("/openapi.json").json()["paths"]["/api/ingest"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]["schema"]
+    event = body["properties"]["events"]["items"]["anyOf"][0]
+    for subject, table in {None: EVENT, **SUBJECTS}.items():
+        schema = event if subject is None else event["properties"][subject]
+        assert not schema["additionalProperties"]
+        assert schema["required"] == [field.name for field in table if field.is_required]
+        assert list(schema["properties"]) == [field.name for field in table]
+        for field in table:
+            described = schema["properties"][field.name]
+            assert field.type in (described["type"], "string[]")
+            assert field.limit is None or described["maxLength"] == field.limit
+            assert described.get("enum", []) == field.values

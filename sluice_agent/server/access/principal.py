@@ -19,7 +19,9 @@ from sluice_agent.server.errors import Docs, RefusedError
 COOKIE = "sluice_session"
 """The cookie that holds the token of a session."""
 
-_BEARER = HTTPBearer(auto_error=False, description="A key of one connection: sluice-agent key create")
+BEARER = HTTPBearer(auto_error=False, description="A key of one connection: sluice-agent key create")
+"""Describes the key to OpenAPI."""
+
 _COOKIE = APIKeyCookie(name=COOKIE, auto_error=False, description="A session: open the link that serve prints")
 _READ_HELP = (
     "Open the sign-in link that sluice-agent serve printed, or send the header Authorization: Bearer with a key that "
@@ -86,7 +88,7 @@ Identify = Callable[[Request], Principal]
 
 def require_reader(
     request: Request,
-    _bearer: Annotated[Any, Security(_BEARER)] = None,
+    _bearer: Annotated[Any, Security(BEARER)] = None,
     _cookie: Annotated[Any, Security(_COOKIE)] = None,
 ) -> Principal:
     """Return the sender if it may read. Raises `RefusedError`: 401 without a key or session, 403 by role.
@@ -103,7 +105,7 @@ def require_reader(
 
 def require_operator(
     request: Request,
-    _bearer: Annotated[Any, Security(_BEARER)] = None,
+    _bearer: Annotated[Any, Security(BEARER)] = None,
     _cookie: Annotated[Any, Security(_COOKIE)] = None,
 ) -> Principal:
     """Return the sender if it may act. Raises `RefusedError`: 401 without a key or session, 403 by role.

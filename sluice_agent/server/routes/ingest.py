@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Security
 from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.access.gate import Gate, Sender
+from sluice_agent.server.access.principal import BEARER
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import decode_body, read_body
 from sluice_agent.server.routes.documented import errors
 from sluice_agent.server.routes.responses import IngestAnswer
 from sluice_agent.server.store import BatchResult, IngestBatch, QueueFullError, Store, UnavailableError
-from sluice_agent.server.validation import parse_batch
+from sluice_agent.server.validation import event_schema, parse_batch
 
 _log = logging.getLogger("sluice_agent.server")
 _ERRORS = errors(400, 401, 403, 408, 413, 415, 429)
-_EVENTS = {"type": "array", "items": {}, "description": "One that is not valid is counted as rejected."}
+_ANY = {"description": "Anything else is counted as rejected."}
+_EVENTS = {"type": "array", "items": {"anyOf": [event_schema(), _ANY]}}
 _BODY = {
     "required": True,
     "content": {
@@ -53,7 +55,13 @@ def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
     """Return the route that adds events to `store`, for those whom `gate` admits."""
     router = APIRouter(tags=["ingest"])
 
-    @router.post("/ingest", response_model=IngestAnswer, responses=_ERRORS, openapi_extra={"requestBody": _BODY})
+    @router.post(
+        "/ingest",
+        response_model=IngestAnswer,
+        responses=_ERRORS,
+        dependencies=[Security(BEARER)],
+        openapi_extra={"requestBody": _BODY},
+    )
     async def ingest(request: Request) -> dict[str, Any]:
         """Add events."""
         sender = await run_in_threadpool(gate.identify_sender, request)
