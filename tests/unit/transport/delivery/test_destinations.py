@@ -34,7 +34,7 @@ from tests.unit.transport.lines import CONNECTION, EVERY_END, event, heartbeat, 
 Start = Callable[..., Shippers]
 PACKAGE = Path(sluice_agent.__file__).parent
 HOMES = {f"transport/delivery/destinations/{destination.name}.py": destination for destination in DESTINATIONS}
-KEY_MAKERS = {"server/runner.py", "commands/key.py"}  # they show a new key with its variable
+OF_SERVER = {"server/runner.py", "commands/key.py", "client/http.py"}  # they concern one server, no destination
 VARIABLES = re.compile(
     "|".join(rf"\b{name}\b" for home in DESTINATIONS for name in (home.key_variable, home.url_variable))
 )
@@ -223,7 +223,7 @@ def test_the_variables_of_destinations_are_named_in_one_place() -> None:
     """A user of a third destination would be sent to the wrong variable by a command with a list of its own."""
     files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     named = {file: list(variables_in(path.read_text(encoding="utf-8"))) for file, path in files.items()}
-    assert {file for file, variables in named.items() if variables} == {"settings.py", *KEY_MAKERS, *HOMES}
+    assert {file for file, variables in named.items() if variables} == {"settings.py", *OF_SERVER, *HOMES}
     for file, destination in HOMES.items():
         assert sorted(named[file]) == sorted((destination.key_variable, destination.url_variable))
 
