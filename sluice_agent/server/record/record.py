@@ -11,6 +11,7 @@ from sluice_agent.server.record.summary import text_or_none, walk
 from sluice_agent.server.timestamps import timestamp_of
 
 _STATE_EXTENSIONS = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job
+_CALL = ("args", "kwargs", "argsWhole", "message")  # extensions of one publication, which belong together
 _EMPTY_IF_NULL = ("eta", "expires")  # the vendor's SDK sends null for none
 
 Record = dict[str, Any]
@@ -62,13 +63,18 @@ def record_of(steps: Iterable[Step]) -> Record:
 
 
 def _extensions_of(steps: Iterable[Step], last_state_steps: Iterable[Step]) -> dict[str, Any]:
-    """Return the latest value of each extension. Those that explain a state are the present state's only."""
-    extensions = {
-        key: value
-        for step in steps
-        for key, value in step.extensions.items()
-        if value is not None or key not in _EMPTY_IF_NULL
-    }
+    """Return the latest value of each extension.
+
+    Those that explain a state are the present state's only, and those of a call the latest call's.
+    """
+    extensions: dict[str, Any] = {}
+    for step in steps:
+        if "args" in step.extensions or "kwargs" in step.extensions:  # another call: a replacement's
+            for name in _CALL:
+                extensions.pop(name, None)
+        extensions |= {
+            key: value for key, value in step.extensions.items() if value is not None or key not in _EMPTY_IF_NULL
+        }
     extensions.pop("eventId", None)
     for name in _STATE_EXTENSIONS:
         extensions.pop(name, None)

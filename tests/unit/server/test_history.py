@@ -251,6 +251,19 @@ def test_a_null_of_the_sdk_is_no_value() -> None:
     assert record["extensions"] == {"eta": at(60), "priority": None}
 
 
+def test_what_belongs_to_one_publication_stays_together() -> None:
+    """The arguments of a replacement, which were not captured whole, would be marked as whole by those before."""
+    first = {"args": [1], "kwargs": {}, "argsWhole": True, "message": {"serializer": "json"}, "rootId": "root"}
+    events = [
+        job_event("queued", 0, extensions=first),
+        job_event("active", 1, extensions={"priority": 1}),
+        job_event("queued", 2, extensions={"args": ["…"], "kwargs": {}, "requeued": True}),
+    ]
+    assert derived(*events[:2])["extensions"] == {**first, "priority": 1}
+    expected = {"args": ["…"], "kwargs": {}, "rootId": "root", "priority": 1, "requeued": True}
+    assert derived(*events)["extensions"] == expected
+
+
 def test_a_name_is_better_than_none() -> None:
     """A monitor that started in the middle of a job would otherwise remove the name that its producer reported."""
     queued, active = job_event("queued", 0, name="app.first"), job_event("active", 1, name="app.second")
