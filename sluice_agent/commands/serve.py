@@ -24,6 +24,31 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     help="An ingest key of the connection; without --connection, the only key that is accepted on loopback.",
 )
 @click.option("--allow-host", multiple=True, help="A further name of this server. Repeatable.")
+@click.option(
+    "--broker",
+    "brokers",
+    multiple=True,
+    metavar="[CONNECTION=]URL",
+    envvar="SLUICE_BROKER_URL",
+    help="The broker by which jobs are retried and revoked; of one connection, if that is named. Repeatable. Better in "
+    "SLUICE_BROKER_URL: other users of a machine see the arguments of its processes.",
+)
+@click.option(
+    "--result-backend",
+    "result_backends",
+    multiple=True,
+    metavar="[CONNECTION=]URL",
+    help="Celery's result backend, for the arguments of jobs if it has them (result_extended). Repeatable.",
+)
+@click.option(
+    "-A", "--app", metavar="NAME", help="The Celery app with the broker, as in celery -A, in place of --broker."
+)
+@click.option(
+    "--actions-tasks",
+    metavar="GLOBS",
+    envvar="SLUICE_ACTIONS_TASKS",
+    help="The tasks that may be retried, comma-separated. [default: those of live workers]",
+)
 @click.option("--daily-limit", type=click.IntRange(1), help="Events of a connection in a UTC day. [default: no limit]")
 @click.option(
     "--keep", callback=age, default="7d", show_default=True, help="Age of ended jobs that are deleted, or none."
@@ -42,6 +67,10 @@ def serve(
     connection: str | None,
     api_key: str | None,
     allow_host: tuple[str, ...],
+    brokers: tuple[str, ...],
+    result_backends: tuple[str, ...],
+    app: str | None,
+    actions_tasks: str | None,
     daily_limit: int | None,
     keep: timedelta | None,
     max_size: int | None,
@@ -54,6 +83,7 @@ def serve(
     """
     try:
         from sluice_agent import server  # noqa: PLC0415 - an extra: the other commands work without it
+        from sluice_agent.server.actions.assembly import ActionOptions, brokers_of  # noqa: PLC0415 - the same
     except ImportError as error:
         raise UserError(f"serve needs its extra: pip install 'sluice-agent[server]' ({error})") from None
     server.serve(
@@ -63,6 +93,10 @@ def serve(
         allowed_hosts=allow_host,
         connection=connection,
         api_key=api_key,
+        actions=ActionOptions(
+            brokers_of(brokers, result_backends, app, connection),
+            tuple(name.strip() for name in (actions_tasks or "").split(",") if name.strip()),
+        ),
         daily_limit=daily_limit,
         keep=server.Keep(keep, max_size),
     )

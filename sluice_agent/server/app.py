@@ -11,9 +11,11 @@ from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.access.host_check import HostCheck
 from sluice_agent.server.access.setup import LOOPBACK_ONLY, AccessOptions, open_access
+from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions, acting_of
 from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.request_body import BodyLimit
+from sluice_agent.server.routes.actions import actions_router
 from sluice_agent.server.routes.documented import DescribedApp
 from sluice_agent.server.routes.health import health_router
 from sluice_agent.server.routes.ingest import IngestPolicy, ingest_router
@@ -39,6 +41,7 @@ def create_app(
     database: Database,
     *,
     options: AccessOptions = LOOPBACK_ONLY,
+    actions: ActionOptions = NO_ACTIONS,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
     stream_limits: StreamLimits = STREAM_LIMITS,
@@ -47,20 +50,23 @@ def create_app(
 ) -> FastAPI:
     """Return the API under ``/api`` over `database`: a SQLite file, created if absent, or the address of a PostgreSQL.
 
-    `options` are those of access. `daily_limit` counts events of a connection in a UTC day of the clock `now`.
-    `body_limit` counts bytes. `stream_limits` bound the stream of changes. `keep` limits
+    `options` are those of access, `actions` those of retry and revoke. `daily_limit` counts events of a connection in a
+    UTC day of the clock `now`. `body_limit` counts bytes. `stream_limits` bound the stream of changes. `keep` limits
     the jobs that are kept.
     Raises `ConfigError` if the database can't be used or the options contradict each other.
     """
     store = Store(database, now=now, keep=keep)
     access = open_access(store.engine, options, now)
+    acting = acting_of(store, actions, access.accounts.is_keyed, access.actions, now)
     hub = Hub(store, now, stream_limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         hub.start()
+        acting.start()
         yield
         hub.close()
+        await run_in_threadpool(acting.close)
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
     app = DescribedApp(lifespan)
@@ -75,6 +81,7 @@ def create_app(
         ingest_router(store, access.gate, IngestPolicy(body_limit, daily_limit, now)),
         jobs_router(store),
         statistics_router(store, now),
+        actions_router(acting),
         health_router(store),
         stream_router(store, hub),
     ):

@@ -15,6 +15,7 @@ from sluice_agent.errors import ConfigError
 from sluice_agent.server.access.accounts import ConnectionRecord, NewKey
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import Access, AccessOptions
+from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions
 from sluice_agent.server.app import BODY_LIMIT, create_app
 from sluice_agent.server.protocol import Protocol
 from sluice_agent.server.store import Store
@@ -76,6 +77,7 @@ def serve(
     allowed_hosts: Sequence[str] = (),
     connection: str | None = None,
     api_key: str | None = None,
+    actions: ActionOptions = NO_ACTIONS,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
     keep: Keep = EVERYTHING,
@@ -91,7 +93,9 @@ def serve(
     """
     options = AccessOptions(host, allowed_hosts, connection, api_key)
     with open_listener(host, port) as listener:
-        app = create_app(database, options=options, daily_limit=daily_limit, body_limit=body_limit, keep=keep)
+        app = create_app(
+            database, options=options, actions=actions, daily_limit=daily_limit, body_limit=body_limit, keep=keep
+        )
         access: Access = app.state.access
         store: Store = app.state.store
         base_url = f"http://{_url_host(host)}:{listener.getsockname()[1]}"

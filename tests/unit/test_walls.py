@@ -19,7 +19,7 @@ EVERYTHING = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")
 GROUND = {"async_exceptions", "errors", "log", "model", "missing_patches", "stats"}
 """Modules that every room may use, but `lifecycle`."""
 LIFECYCLE = {"async_exceptions", "globs", "log", "model"}
-SERVER_ROOMS = {"access", "errors", "queries", "record", "store", "stream", "timestamps", "validation"}
+SERVER_ROOMS = {"access", "actions", "errors", "queries", "record", "store", "stream", "timestamps", "validation"}
 OBSERVER = {*LIFECYCLE, "lifecycle", "missing_patches"}
 
 MAY_IMPORT = {
@@ -44,6 +44,18 @@ MAY_IMPORT = {
     "server/access": {"errors", "server/errors", "server/store", "server/timestamps"},
     "server/queries": {"model", "server/errors", "server/record", "server/store", "server/timestamps"},
     "server/stream": {"server/record", "server/store"},
+    "server/actions": {
+        "errors",
+        "globs",
+        "model",
+        "server/access",
+        "server/errors",
+        "server/queries",
+        "server/record",
+        "server/store",
+        "server/timestamps",
+        "server/validation",
+    },
     "server": {"errors", "model", *(f"server/{room}" for room in SERVER_ROOMS)},
     "client": {"errors"},
     "uwsgi": {"log"},
@@ -63,8 +75,16 @@ MAY_IMPORT = {
 OWNERS = {
     **dict.fromkeys(
         ("celery", "kombu", "billiard"),
-        ("signals", "monitor/__init__.py", "monitor/broker", "monitor/queues", "doctor/celery_app.py"),
+        (
+            "signals",
+            "monitor/__init__.py",
+            "monitor/broker",
+            "monitor/queues",
+            "doctor/celery_app.py",
+            "server/actions/celery_client.py",
+        ),
     ),
+    "amqp": ("server/actions/celery_client.py",),
     "httpx": ("transport/delivery/http.py", "client/http.py"),
     "tenacity": ("transport/delivery/retry.py",),
     "fastapi": ("server",),

@@ -22,7 +22,8 @@ _ERRORS = {
     421: "The Host header names another server.",
     429: "The daily limit is used up.",
     500: "The server failed.",
-    503: "The server is busy, or shuts down.",
+    502: "The broker's answer is lost: it is unknown whether it has the message.",
+    503: "The server is busy or shuts down, or the broker is away.",
 }
 Responses = dict[int | str, dict[str, Any]]
 
@@ -36,6 +37,10 @@ def errors(*statuses: int) -> Responses:
 
 READING = errors(400, 401, 403)
 """The errors of a route that reads."""
+
+
+ACTING = errors(400, 401, 403, 404, 413, 502)
+"""The errors of a route that acts on jobs."""
 
 
 class DescribedApp(FastAPI):

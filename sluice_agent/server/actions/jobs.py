@@ -1,0 +1,103 @@
+"""A job as acting needs it, and the events by which the server itself links a job and its retry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from sluice_agent.model import EventType, Framework, JobState
+from sluice_agent.server.actions.retry import Retry
+from sluice_agent.server.record.record import Record, record_of
+from sluice_agent.server.record.step import Step
+from sluice_agent.server.record.summary import walk
+from sluice_agent.server.store import schema
+from sluice_agent.server.store.steps import decode_step
+from sluice_agent.server.validation import ReceivedEvent
+
+_STATE_FIELDS = ("externalId", "name", "state", "attempt", "startedAt", "completedAt")
+_KEPT = ("priority", "taskName", "stamps")  # extensions that a retry has as well
+
+
+@dataclass(frozen=True, slots=True)
+class ActedJob:
+    """A job: its record, and the latest event of its state."""
+
+    connection: int
+    uuid: bytes
+    record: Record
+    last: Step
+
+
+def find_job(reader: Connection, uuid: bytes) -> ActedJob | None:
+    """Return the job with Sluice's id `uuid`."""
+    job, connection, label, stored = schema.job, schema.connection, schema.label, schema.step
+    row = reader.execute(
+        select(job.c.number, job.c.connection, job.c.external_id, connection.c.id)
+        .join(connection, connection.c.number == job.c.connection)
+        .where(job.c.uuid == uuid)
+    ).one_or_none()
+    if row is None:
+        return None
+    rows = reader.execute(
+        select(stored.c.body, label.c.text)
+        .join(label, label.c.number == stored.c.name)
+        .where(stored.c.job == row.number)
+    )
+    walked = walk(decode_step(body, row.id, row.external_id, name) for body, name in rows)
+    return ActedJob(row.connection, uuid, record_of(walked.steps), walked.last_state_steps[-1])
+
+
+def state_of(reader: Connection, uuid: bytes) -> int | None:
+    """Return the code of a job's state; None if there is no such job."""
+    return reader.scalar(select(schema.job.c.state).where(schema.job.c.uuid == uuid))
+
+
+def queued_event(job: ActedJob, retry: Retry, task_id: str, created_at: str) -> ReceivedEvent:
+    """Return the event that reports the new job `task_id`, a retry of `job`, as waiting since `created_at`."""
+    record = job.record
+    extensions = {
+        **retry.call,
+        **{name: record["extensions"][name] for name in _KEPT if name in record["extensions"]},
+        "retryOf": record["externalId"],
+        "rootId": task_id,
+        "eventId": f"sluice.retry:{task_id}",
+    }
+    new = {
+        "externalId": task_id,
+        "name": record["name"],
+        "queue": retry.message.queue,
+        "state": JobState.QUEUED.value,
+        "createdAt": created_at,
+        "extensions": extensions,
+    }
+    return _event(created_at, record["connectionId"], new)
+
+
+def link_event(job: ActedJob, name: str, task_id: str) -> ReceivedEvent:
+    """Return the event that adds to `job` the extension `name`, retriedAs or retryOf, with the id of the other job.
+
+    It repeats the state that the job is in, a nanosecond after the last event of that state: so it changes no other
+    field, and replaces the link of an earlier retry.
+    """
+    repeated = {field: job.last.job[field] for field in _STATE_FIELDS if field in job.last.job}
+    extensions = {name: task_id, "eventId": f"sluice.{name}:{task_id}"}
+    timestamp = _timestamp(job.last.timestamp + 1)
+    return _event(timestamp, job.record["connectionId"], {**repeated, "extensions": extensions})
+
+
+def _event(timestamp: str, connection_id: str, job: dict[str, Any]) -> ReceivedEvent:
+    return {
+        "type": EventType.JOB_STATE_CHANGE.value,
+        "timestamp": timestamp,
+        "framework": Framework.CELERY.value,
+        "connectionId": connection_id,
+        "job": job,
+    }
+
+
+def _timestamp(instant: int) -> str:
+    seconds, nanoseconds = divmod(instant, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z"

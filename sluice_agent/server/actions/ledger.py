@@ -1,0 +1,262 @@
+"""Bulk actions in the database: what is to be done, and what has become of each job.
+
+The id of a new job is committed before its message is sent. So after any end of the process it is known which jobs may
+have been sent, and none of those is sent again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Row, func, select, update
+
+from sluice_agent.model import JobState
+from sluice_agent.server.actions.retry import RETRIED, REVOKED
+from sluice_agent.server.store import Store
+from sluice_agent.server.store.action_tables import bulk_action, bulk_item
+from sluice_agent.server.timestamps import timestamp_of, to_moment
+
+_KEPT = timedelta(days=30)  # that a finished action is shown
+_CHUNK = 1_000  # rows of one statement
+_ERRORS = 20  # different reasons that are shown
+_JOBS = 10  # jobs of each
+
+
+class Kind(str, Enum):
+    """What is done with the jobs."""
+
+    RETRY = "retry"
+    REVOKE = "revoke"
+
+    @property
+    def past(self) -> str:
+        """The participle for messages."""
+        return "retried" if self is Kind.RETRY else "revoked"
+
+    @property
+    def states(self) -> tuple[JobState, ...]:
+        """The states of the jobs that it is for."""
+        return RETRIED if self is Kind.RETRY else REVOKED
+
+
+class ActionState(str, Enum):
+    """The states of a bulk action."""
+
+    COLLECTING = "collecting"
+    """Its jobs are being selected; nothing has been done yet."""
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_open(self) -> bool:
+        """True if it is not finished."""
+        return self in (ActionState.COLLECTING, ActionState.RUNNING)
+
+
+class ItemState(str, Enum):
+    """What has become of one job."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNCONFIRMED = "unconfirmed"
+    """It is unknown whether the message was sent: the process or the connection ended meanwhile."""
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkAction:
+    """A bulk action. `wanted` is the filter as in the request, `connections` the numbers that it is limited to."""
+
+    id: str
+    kind: Kind
+    state: ActionState
+    who: str
+    connections: tuple[int, ...]
+    wanted: dict[str, Any]
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A job of an action."""
+
+    number: int
+    job: bytes
+    task_id: str | None
+
+
+class Ledger:
+    """The bulk actions in the database of `store`; `now` is the clock of their times."""
+
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+
+    def create(self, kind: Kind, who: str, connections: Sequence[int], wanted: dict[str, Any], *, again: bool) -> str:
+        """Add an action, and return its id. Those that were finished long ago are removed."""
+        action_id = str(uuid4())
+        oldest = to_moment(self._now() - _KEPT)
+        with self._store.writing() as connection:
+            old = select(bulk_action.c.id).where(bulk_action.c.finished_at < oldest)
+            connection.execute(bulk_item.delete().where(bulk_item.c.action.in_(old)))
+            connection.execute(bulk_action.delete().where(bulk_action.c.finished_at < oldest))
+            connection.execute(
+                bulk_action.insert().values(
+                    id=action_id,
+                    kind=kind.value,
+                    state=ActionState.COLLECTING.value,
+                    who=who,
+                    connections=json.dumps(list(connections)),
+                    filter=json.dumps(wanted),
+                    again=again,
+                    created_at=to_moment(self._now()),
+                )
+            )
+        return action_id
+
+    def next_open(self) -> BulkAction | None:
+        """Return the oldest action that is not finished."""
+        is_open = bulk_action.c.state.in_([state.value for state in ActionState if state.is_open])
+        query = select(bulk_action).where(is_open).order_by(bulk_action.c.created_at, bulk_action.c.id).limit(1)
+        with self._store.reading() as reader:
+            row = reader.execute(query).one_or_none()
+        return _action(row) if row is not None else None
+
+    def find(self, action_id: str) -> BulkAction | None:
+        """Return an action."""
+        with self._store.reading() as reader:
+            row = reader.execute(select(bulk_action).where(bulk_action.c.id == action_id)).one_or_none()
+        return _action(row) if row is not None else None
+
+    def start(self, action_id: str, jobs: Sequence[bytes]) -> bool:
+        """Add the jobs of an action, which runs then. Return False if it was cancelled meanwhile."""
+        rows = [
+            {"action": action_id, "number": number, "job": job, "state": ItemState.PENDING.value}
+            for number, job in enumerate(jobs)
+        ]
+        with self._store.writing() as connection:
+            if not connection.execute(_moved(action_id, ActionState.COLLECTING, ActionState.RUNNING)).rowcount:
+                return False
+            for start in range(0, len(rows), _CHUNK):
+                connection.execute(bulk_item.insert(), rows[start : start + _CHUNK])
+        return True
+
+    def items(self, action_id: str, state: ItemState, limit: int) -> list[Item]:
+        """Return the first jobs of an action that are in `state`."""
+        query = (
+            select(bulk_item.c.number, bulk_item.c.job, bulk_item.c.task_id)
+            .where(bulk_item.c.action == action_id, bulk_item.c.state == state.value)
+            .order_by(bulk_item.c.number)
+            .limit(limit)
+        )
+        with self._store.reading() as reader:
+            return [Item(row.number, bytes(row.job), row.task_id) for row in reader.execute(query)]
+
+    def claim(self, action_id: str, number: int, task_id: str | None) -> bool:
+        """Record that a job is about to be sent as `task_id`. Return False if it is not pending any more."""
+        values = {"state": ItemState.SENDING.value, "task_id": task_id}
+        with self._store.writing() as connection:
+            return bool(connection.execute(_item(action_id, number, ItemState.PENDING).values(**values)).rowcount)
+
+    def settle(self, action_id: str, number: int, state: ItemState, error: str | None = None) -> None:
+        """Record what has become of a job that is not settled or cancelled yet."""
+        unsettled = (ItemState.PENDING, ItemState.SENDING)
+        with self._store.writing() as connection:
+            connection.execute(_item(action_id, number, *unsettled).values(state=state.value, error=error))
+
+    def wait(self, action_id: str, reason: str | None) -> None:
+        """Record why an action can't go on at present; None: it goes on."""
+        with self._store.writing() as connection:
+            connection.execute(update(bulk_action).where(bulk_action.c.id == action_id).values(waiting_for=reason))
+
+    def finish(self, action_id: str) -> None:
+        """Record that all jobs of a running action are done."""
+        with self._store.writing() as connection:
+            finished = _moved(action_id, ActionState.RUNNING, ActionState.COMPLETED)
+            connection.execute(finished.values(finished_at=to_moment(self._now()), waiting_for=None))
+
+    def cancel(self, action_id: str) -> bool:
+        """End an action: jobs that are pending stay as they are. Return False if it was finished already."""
+        is_open = bulk_action.c.state.in_([state.value for state in ActionState if state.is_open])
+        ended = {"state": ActionState.CANCELLED.value, "finished_at": to_moment(self._now()), "waiting_for": None}
+        pending = (bulk_item.c.action == action_id) & (bulk_item.c.state == ItemState.PENDING.value)
+        with self._store.writing() as connection:
+            cancelled = update(bulk_action).where(bulk_action.c.id == action_id, is_open).values(**ended)
+            if not connection.execute(cancelled).rowcount:
+                return False
+            connection.execute(update(bulk_item).where(pending).values(state=ItemState.CANCELLED.value))
+        return True
+
+    def progress(self, action_id: str) -> dict[str, Any] | None:
+        """Return an action with its counts, as the API shows it; None if there is none."""
+        states = select(bulk_item.c.state, func.count()).where(bulk_item.c.action == action_id)
+        with self._store.reading() as reader:
+            row = reader.execute(select(bulk_action).where(bulk_action.c.id == action_id)).one_or_none()
+            if row is None:
+                return None
+            counts: dict[str, int] = dict(reader.execute(states.group_by(bulk_item.c.state)).tuples().all())
+            errors = [
+                {"error": error, "jobs": count, "examples": self._examples(reader, action_id, error)}
+                for error, count in reader.execute(_errors_of(action_id))
+            ]
+        return {
+            "id": row.id,
+            "action": row.kind,
+            "state": row.state,
+            "by": row.who,
+            "filter": json.loads(row.filter),
+            "createdAt": timestamp_of(row.created_at),
+            "finishedAt": timestamp_of(row.finished_at) if row.finished_at is not None else None,
+            "waitingFor": row.waiting_for,
+            "total": sum(counts.values()) if row.state != ActionState.COLLECTING.value else None,
+            **{state.value: counts.get(state.value, 0) for state in ItemState},
+            "errors": errors,
+        }
+
+    def _examples(self, reader: Any, action_id: str, error: str) -> list[str]:
+        is_of = (bulk_item.c.action == action_id) & (bulk_item.c.error == error)
+        query = select(bulk_item.c.job).where(is_of).order_by(bulk_item.c.number).limit(_JOBS)
+        return [str(UUID(bytes=bytes(job))) for job in reader.scalars(query)]
+
+
+def _moved(action_id: str, before: ActionState, after: ActionState) -> Any:
+    is_before = (bulk_action.c.id == action_id) & (bulk_action.c.state == before.value)
+    return update(bulk_action).where(is_before).values(state=after.value)
+
+
+def _item(action_id: str, number: int, *states: ItemState) -> Any:
+    is_item = (bulk_item.c.action == action_id) & (bulk_item.c.number == number)
+    return update(bulk_item).where(is_item, bulk_item.c.state.in_([state.value for state in states]))
+
+
+def _errors_of(action_id: str) -> Any:
+    has_error = (bulk_item.c.action == action_id) & bulk_item.c.error.is_not(None)
+    count = func.count()
+    return (
+        select(bulk_item.c.error, count)
+        .where(has_error)
+        .group_by(bulk_item.c.error)
+        .order_by(count.desc())
+        .limit(_ERRORS)
+    )
+
+
+def _action(row: Row[Any]) -> BulkAction:
+    return BulkAction(
+        row.id,
+        Kind(row.kind),
+        ActionState(row.state),
+        row.who,
+        tuple(json.loads(row.connections)),
+        json.loads(row.filter),
+        row.again,
+    )

@@ -1,0 +1,120 @@
+"""Retry and revoke: of one job, of several by their ids as the vendor has it, and of all that a filter selects.
+
+All of it needs an operator. With ``dryRun=true`` nothing is sent, and the answer shows what would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from sluice_agent.server.access.audit import Action
+from sluice_agent.server.access.principal import Principal, require_operator
+from sluice_agent.server.actions.assembly import Acting
+from sluice_agent.server.actions.filter import BulkFilter
+from sluice_agent.server.actions.ledger import BulkAction, Kind, Ledger
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.routes.action_request import ActionRequest, progress_of
+from sluice_agent.server.routes.action_responses import (
+    BulkActionAnswer,
+    BulkPreview,
+    Results,
+    RetryAnswer,
+    RetryPreview,
+    RevokeAnswer,
+    RevokePreview,
+)
+from sluice_agent.server.routes.documented import ACTING, READING, Responses, errors
+from sluice_agent.server.routes.parameters import Reader, job_in_path
+
+_MOST_IDS = 100
+
+Operator = Annotated[Principal, Depends(require_operator)]
+DryRun = Annotated[bool, Query(alias="dryRun", description="Send nothing, and show what would be sent.")]
+Again = Annotated[bool, Query(description="Retry jobs even if their last retry has not ended.")]
+Id = Annotated[str, Field(min_length=1, max_length=512)]
+
+_SINGLE: dict[Kind, Any] = {Kind.RETRY: RetryAnswer | RetryPreview, Kind.REVOKE: RevokeAnswer | RevokePreview}
+
+
+class BulkRequest(BaseModel):
+    """The jobs of a bulk action: by their ids, or by a filter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: Annotated[list[Id] | None, Field(min_length=1, max_length=_MOST_IDS)] = None
+    filter: BulkFilter | None = None
+
+
+def actions_router(acting: Acting) -> APIRouter:
+    """Return the routes that act on jobs."""
+    router = APIRouter(tags=["actions"])
+    bulk: Responses = {200: {"model": Results | BulkPreview}, 202: {"model": BulkActionAnswer}}
+    for kind in Kind:  # before those of single jobs, whose ids may be any text
+        path = f"/jobs/bulk/{kind.value}"
+        router.post(path, name=f"{kind.value} jobs", responses=ACTING | bulk)(_bulk(acting, kind))
+    for kind in Kind:
+        path = f"/jobs/{{job:path}}/{kind.value}"
+        single: Responses = {200: {"model": _SINGLE[kind]}}
+        route = router.post(
+            path, name=f"{kind.value} a job", responses=ACTING | single, dependencies=[Depends(job_in_path)]
+        )
+        route(_single(acting, kind))
+    _add_bulk_actions(router, acting)
+    return router
+
+
+def _bulk(acting: Acting, kind: Kind) -> Callable[..., JSONResponse]:
+    def act(body: BulkRequest, principal: Operator, dry_run: DryRun = False, again: Again = False) -> JSONResponse:
+        """Act on up to a hundred jobs, or begin to act on all that a filter selects."""
+        request = ActionRequest(acting, principal, kind, again=again)
+        if body.ids is not None and body.filter is None:
+            return _answer(request.preview(body.ids) if dry_run else request.act_on(body.ids))
+        if body.filter is not None and body.ids is None:
+            return _answer(request.preview_filter(body.filter)) if dry_run else _answer(request.begin(body.filter), 202)
+        raise RefusedError(400, 'The body must be {"ids": [ … ]} or {"filter": { … }}.')
+
+    return act
+
+
+def _single(acting: Acting, kind: Kind) -> Callable[..., JSONResponse]:
+    def act(job: str, principal: Operator, dry_run: DryRun = False, again: Again = False) -> JSONResponse:
+        """Act on the job with this id: Sluice's, or Celery's."""
+        request = ActionRequest(acting, principal, kind, again=again)
+        return _answer(request.preview_one(job) if dry_run else request.act_on_one(job))
+
+    return act
+
+
+def _add_bulk_actions(router: APIRouter, acting: Acting) -> None:
+    answer: Responses = {200: {"model": BulkActionAnswer}}
+
+    @router.get("/bulk-actions/{action}", responses=READING | errors(404) | answer)
+    def bulk_action(action: str, principal: Reader) -> JSONResponse:
+        """Return a bulk action with its progress."""
+        _find_action(acting.ledger, action, principal)
+        return _answer(progress_of(acting.ledger, action))
+
+    @router.post("/bulk-actions/{action}/cancel", responses=ACTING | answer)
+    def cancel(action: str, principal: Operator) -> JSONResponse:
+        """End a bulk action. What has been sent stays sent."""
+        found = _find_action(acting.ledger, action, principal)
+        if not acting.ledger.cancel(action):
+            raise RefusedError(400, f"The bulk action is {found.state.value}: it can't be cancelled.")
+        acting.actions.note(Action(principal.who, "bulk cancel", action))
+        return _answer(progress_of(acting.ledger, action))
+
+
+def _find_action(ledger: Ledger, action: str, principal: Principal) -> BulkAction:
+    found = ledger.find(action)
+    if found is None or not all(map(principal.may_use, found.connections)):
+        raise RefusedError(404, "Bulk action not found.")
+    return found
+
+
+def _answer(body: BaseModel, status: int = 200) -> JSONResponse:
+    return JSONResponse(body.model_dump(mode="json", by_alias=True), status)
