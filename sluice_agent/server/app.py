@@ -79,9 +79,9 @@ def create_app(
     register_error_handlers(app)
     for router in (
         ingest_router(store, access.gate, IngestPolicy(body_limit, daily_limit, now)),
+        actions_router(acting),  # its paths are among those that the next one matches for other methods
         jobs_router(store),
         statistics_router(store, now),
-        actions_router(acting),
         health_router(store),
         stream_router(store, hub),
     ):

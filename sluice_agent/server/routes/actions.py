@@ -34,6 +34,7 @@ from sluice_agent.server.routes.parameters import Reader, job_in_path
 _MOST_IDS = 100
 
 Operator = Annotated[Principal, Depends(require_operator)]
+JobInPath = Annotated[str, Depends(job_in_path)]
 DryRun = Annotated[bool, Query(alias="dryRun", description="Send nothing, and show what would be sent.")]
 Again = Annotated[bool, Query(description="Retry jobs even if their last retry has not ended.")]
 Id = Annotated[str, Field(min_length=1, max_length=512)]
@@ -60,10 +61,7 @@ def actions_router(acting: Acting) -> APIRouter:
     for kind in Kind:
         path = f"/jobs/{{job:path}}/{kind.value}"
         single: Responses = {200: {"model": _SINGLE[kind]}}
-        route = router.post(
-            path, name=f"{kind.value} a job", responses=ACTING | single, dependencies=[Depends(job_in_path)]
-        )
-        route(_single(acting, kind))
+        router.post(path, name=f"{kind.value} a job", responses=ACTING | single)(_single(acting, kind))
     _add_bulk_actions(router, acting)
     return router
 
@@ -82,7 +80,7 @@ def _bulk(acting: Acting, kind: Kind) -> Callable[..., JSONResponse]:
 
 
 def _single(acting: Acting, kind: Kind) -> Callable[..., JSONResponse]:
-    def act(job: str, principal: Operator, dry_run: DryRun = False, again: Again = False) -> JSONResponse:
+    def act(job: JobInPath, principal: Operator, dry_run: DryRun = False, again: Again = False) -> JSONResponse:
         """Act on the job with this id: Sluice's, or Celery's."""
         request = ActionRequest(acting, principal, kind, again=again)
         return _answer(request.preview_one(job) if dry_run else request.act_on_one(job))

@@ -19,6 +19,9 @@ from sluice_agent.server.queries.selection import known_connections
 from sluice_agent.server.queries.window import TimeRange
 from sluice_agent.server.timestamps import moment_of
 
+ACTIONS = ("retry", "revoke")
+"""The last segments of the paths by which jobs are acted on."""
+
 _ID_SEGMENT = 3  # of /api/jobs/{job}
 _NO_NUL = r"^[^\x00]*$"  # the contract allows no text with a NUL, and PostgreSQL takes none
 _STATE = f"({'|'.join(state.value for state in JobState)})"
@@ -75,11 +78,13 @@ def job_in_path(
 ) -> str:
     """Return the id of the job in the path of a route ``/api/jobs/{job:path}…``. Slashes of an id are percent-encoded.
 
-    Raises `RefusedError` (404) if other slashes make the path deeper than the route's.
+    Raises `RefusedError` (404) if other slashes make the path deeper than the route's; 405 if it is that of an action.
     """
     scope = request.scope
     segments = scope["raw_path"].decode("ascii", "replace").split("/")
     depth = scope["path"].count("/") - job.count("/")
     if len(segments) != depth + 1:
+        if segments[-1] in ACTIONS and request.method != "POST":
+            raise RefusedError(405, "Method Not Allowed.", headers={"Allow": "POST"})
         raise RefusedError(404, "Not Found.")
     return unquote(segments[_ID_SEGMENT])

@@ -221,7 +221,8 @@ def test_filters_of_time_canvas_and_several_states(client: httpx.Client) -> None
 def test_a_path_below_a_job_is_not_its_record(client: httpx.Client) -> None:
     """A client that asks for something else of a job would otherwise get a record, or that of another job."""
     ingest(client, *(job_event("active", 0, externalId=name) for name in ("a", "a/retry")))
-    assert client.get("/jobs/a/retry").status_code == 404
+    assert client.get("/jobs/a/other").status_code == 404
+    assert client.get("/jobs/a/retry").status_code == 405
     assert client.get("/jobs/a%2Fretry").json()["externalId"] == "a/retry"
     assert client.get("/jobs/").status_code == 404
 
