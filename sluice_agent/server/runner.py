@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sluice_agent.server.store import Store
 from sluice_agent.server.store.database import Database
 from sluice_agent.server.store.retention import EVERYTHING, Keep
 
+_COLLECTION = (50_000, 20, 50)  # each batch makes thousands of objects, of which none is in a cycle
 GRACE = 5  # seconds that requests in progress have after a signal
 
 
@@ -91,6 +93,7 @@ def serve(
     as in `create_app`. Raises `ConfigError` if the address can't be listened on, the database can't be used, or the
     options contradict each other.
     """
+    gc.set_threshold(*_COLLECTION)
     options = AccessOptions(host, allowed_hosts, connection, api_key)
     with open_listener(host, port) as listener:
         app = create_app(

@@ -1,20 +1,21 @@
 """`make bench`: prints the costs of the agent. ARGS="--tasks 2000 --rounds 1 --pools solo" is a quick measurement.
 
-ARGS="--parts events" measures only the cost of an event in the monitor; the parts are process, tasks and events.
+ARGS="--parts events" measures only the cost of an event in the monitor; the parts are process, tasks, events, server.
 ARGS="--compare REV" compares this checkout with a commit; its parts are tasks, events and imports.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.benchmarks import capture_cost, event_cost, old_and_new, task_cost, versions
+from tests.benchmarks import capture_cost, event_cost, old_and_new, server, task_cost, versions
 from tests.benchmarks.comparison import Comparison, table
 
-_PARTS = ("process", "tasks", "events")
+_PARTS = ("process", "tasks", "events", "server")
 _COMPARED_PARTS = ("tasks", "events", "imports")
 
 
@@ -26,6 +27,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=9, help="turns of each mode; the medians count")
     options.add_argument("--pools", default="prefork,solo", help="comma-separated")
     options.add_argument("--event-tasks", type=int, default=60_000, help="tasks whose events a monitor receives")
+    options.add_argument("--seconds", type=float, default=60, help="of each measurement of the server")
     options.add_argument("--compare", metavar="REV", help="compare this checkout with the package at this commit")
     options.add_argument("--instances", type=int, default=3, help="workers of each version, with --compare")
     args = options.parse_args()
@@ -60,6 +62,10 @@ def _measure(args: argparse.Namespace, parts: list[str]) -> None:
         print(f"\nThe events of {args.event_tasks:,} tasks at full speed, from the broker on, in µs of CPU an event:")
         _progress(event_cost.HEADER)
         event_cost.measure(args.event_tasks, _progress)
+    if "server" in parts:
+        print(f"\nThe server, its clients on the same {os.cpu_count()} cores, {args.seconds:g} s each:")
+        for name, text in server.rows(args.seconds):
+            _progress(f"  {name}: {text}")
 
 
 def _compare(args: argparse.Namespace, parts: list[str]) -> None:

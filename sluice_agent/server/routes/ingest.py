@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Security
@@ -14,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.access.gate import Gate, Sender
 from sluice_agent.server.access.principal import BEARER
+from sluice_agent.server.admission import Admission, BusyError
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import decode_body, read_body
 from sluice_agent.server.routes.documented import errors
@@ -54,6 +56,7 @@ class IngestPolicy:
 def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
     """Return the route that adds events to `store`, for those whom `gate` admits."""
     router = APIRouter(tags=["ingest"])
+    admission = Admission()
 
     @router.post(
         "/ingest",
@@ -68,8 +71,13 @@ def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
         _require_json(request.headers.get("content-type", "application/json"))
         encoding = request.headers.get("content-encoding", "")
         body = await read_body(request)
-        batch, faults = await run_in_threadpool(_parse, body, encoding, sender)
-        result = await _stored(store, batch)
+        try:
+            async with admission.admit(len(body)):
+                batch, faults = await admission.parse(partial(_parse, body, encoding, sender))
+                del body
+                result = await _stored(store, batch)
+        except (BusyError, QueueFullError):
+            raise RefusedError(503, "The server is busy: send the batch again.", headers=_RETRY_SOON) from None
         if result.truncated and not result.accepted:
             raise _limit_reached(policy)
         usage = {"day": batch.day, "events": result.used, "limit": batch.limit}
@@ -95,8 +103,6 @@ async def _stored(store: Store, batch: IngestBatch) -> BatchResult:
     """Return the result of `batch` when it is written. No thread waits for it."""
     try:
         return await asyncio.wrap_future(store.submit(batch))
-    except QueueFullError:
-        raise RefusedError(503, "The server is busy: send the batch again.", headers=_RETRY_SOON) from None
     except UnavailableError as error:
         message = f"The server can't write now ({error}): send the batch again later."
         raise RefusedError(503, message, headers=_RETRY_LATER) from None

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import sqlalchemy
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.store.migrate import migrate
+from sluice_agent.server.store.migrate import MigrationError, migrate
 
 Database: TypeAlias = Path | str
 """A SQLite file, or the address of a database of PostgreSQL."""
@@ -59,7 +58,7 @@ def _open_file(database: Path) -> Engine:
             migrate(connection, "0001" if is_first_version else None)
         if is_first_version:
             _reclaim(engine)
-    except (OSError, DBAPIError, sqlite3.Error, CommandError) as error:
+    except (OSError, DBAPIError, sqlite3.Error, MigrationError) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
         raise ConfigError(f"{database} can't be used as a database ({reason}): choose another file") from error
     return engine

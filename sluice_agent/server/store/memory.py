@@ -121,15 +121,13 @@ class Memory:
         return jobs
 
     def keep(self, jobs: Iterable[Job]) -> None:
-        """Keep `jobs`, which are written, for their next events, unless other processes write jobs too."""
+        """Keep those of `jobs`, which are written, that are under way, unless other processes write jobs too."""
         if not self._driver.owns_database:
             return
         for job in jobs:
-            if job.summary is not None:
+            if job.summary is not None and not job.summary.is_final:
                 if job.arrived:
                     job.added, job.arrived, job.displacing = {}, [], set()
-                if job.progress and job.summary.is_final:
-                    job.progress = None  # whole events: they are read again in the rare case that they are needed
                 self._jobs[job.connection, job.external_id] = job
         if (surplus := len(self._jobs) - _JOBS) > 0:
             for key in list(islice(self._jobs, surplus)):

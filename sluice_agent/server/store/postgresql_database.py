@@ -6,12 +6,11 @@ from typing import Any
 
 import psycopg
 import sqlalchemy
-from alembic.util import CommandError
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.store.migrate import migrate
+from sluice_agent.server.store.migrate import MigrationError, migrate
 
 _READERS = 8  # connections of the pool
 _TIMEOUT = 10  # seconds to wait for a connection
@@ -37,7 +36,7 @@ def open_postgresql(address: str) -> Engine:
             _check(connection.connection.driver_connection)
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             migrate(connection)
-    except (ArgumentError, ValueError, DBAPIError, CommandError, psycopg.Error) as error:
+    except (ArgumentError, ValueError, DBAPIError, MigrationError, psycopg.Error) as error:
         reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()
         raise ConfigError(f"The PostgreSQL database can't be used ({reason}): check --database") from error
     return engine
