@@ -17,6 +17,7 @@ from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedF
 from sluice_agent.server.store.database import Database, connect_file, open_database
 from sluice_agent.server.store.driver import ConflictError, StoreDriver, UnavailableError
 from sluice_agent.server.store.migrate import epoch_of
+from sluice_agent.server.store.ownership import Ownership
 from sluice_agent.server.store.retention import EVERYTHING, FINAL_STATES, Keep, Retention
 from sluice_agent.server.store.sqlite import SqliteDriver
 from sluice_agent.server.store.writer import QUEUE_LIMITS, QueueLimits, Writer
@@ -36,7 +37,7 @@ Listener = Callable[[Sequence[CommittedFrames]], None]
 class Store:
     """The database and its one writer. `epoch` is a random text of this database: a new one has another.
 
-    Raises `ConfigError` if `database` can't be used.
+    Raises `ConfigError` if `database` can't be used, or if it is a file that another server uses.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Store:
         self._now = now
         self._listeners: list[Listener] = []
         self._processes: Processes | None = None
+        self._ownership: Ownership | None = None
         if isinstance(database, Path):
+            self._ownership = Ownership(database)
             self._driver: StoreDriver = SqliteDriver(connect_file(database))
             self._reading: dict[str, Any] = {}
         else:
@@ -115,6 +118,8 @@ class Store:
             self._processes.close()
         self._driver.close()
         self.engine.dispose()
+        if self._ownership is not None:
+            self._ownership.release()
 
     def _write(self, batches: Sequence[IngestBatch]) -> list[BatchResult]:
         for _ in range(_ATTEMPTS):

@@ -133,6 +133,15 @@ def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_file_has_only_one_server(tmp_path: Path) -> None:
+    """Two servers over one file would otherwise give their jobs the same numbers, and miss what the other writes."""
+    store = Store(tmp_path / "s.db", now=now)
+    with pytest.raises(ConfigError, match=r"Another server uses .*s\.db: stop it"):
+        Store(tmp_path / "s.db", now=now)
+    store.close()
+    Store(tmp_path / "s.db", now=now).close()
+
+
 def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
     """A mistyped path would otherwise add our tables to a database that a user needs."""
     with sqlite3.connect(tmp_path / "other.db") as other:

@@ -1,0 +1,20 @@
+"""The benchmark of the server, in its smallest size."""
+
+from __future__ import annotations
+
+from tests.benchmarks import server_ingest
+
+
+def test_the_benchmark_of_ingest_runs() -> None:
+    """A change would otherwise break unnoticed what shows that the server is as fast as promised."""
+    cost = server_ingest.measure(clients=2, seconds=1)
+    assert cost.rate > 0
+    assert cost.memory > 0
+    assert 100 < cost.size < 3_000
+    assert "events/s" in str(cost)
+
+
+def test_progress_costs_the_same_at_last() -> None:
+    """One long task with a report a second would otherwise slow down everything that comes after it."""
+    first, last = server_ingest.measure_progress(events=1_000)
+    assert last < 3 * first  # twice on a quiet machine
