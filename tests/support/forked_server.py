@@ -23,10 +23,13 @@ def _serve(output: Path, log: Path, arguments: dict[str, Any]) -> None:
 
 
 class ForkedServer:
-    """A running server over the file `database`; `arguments` are those of `serve`. Whoever starts it kills it."""
+    """A running server over `database`; `arguments` are those of `serve`. Whoever starts it kills it.
 
-    def __init__(self, database: Path, **arguments: Any) -> None:
-        self._output, self._log = (Path(f"{database}.{name}") for name in ("out", "log"))
+    What it prints is in files whose names begin with `files`, by default that of the database.
+    """
+
+    def __init__(self, database: Path | str, files: Path | None = None, **arguments: Any) -> None:
+        self._output, self._log = (Path(f"{files or database}.{name}") for name in ("out", "log"))
         self._output.parent.mkdir(parents=True, exist_ok=True)
         self._output.write_text("")
         arguments["database"] = database
