@@ -39,11 +39,15 @@ class Total(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Ranges that together hold all selected jobs, once each; the conditions that remain; and the number of jobs in the
-    ranges, estimated if it is above `COUNT_LIMIT`. `lacking` are the columns of these conditions that the index lacks.
+    """A way to reach all selected jobs.
+
+    `ranges` together hold each of them once; in `sorted_ranges`, which may be more, an index sorts each range by
+    creation. `residual` are the conditions that remain, and `lacking` the columns of these that the index, which has
+    `columns`, lacks. `size` is the number of jobs in the ranges, estimated if it is above `COUNT_LIMIT`.
     """
 
     ranges: Sequence[Range]
+    sorted_ranges: Sequence[Range]
     residual: Sequence[Condition]
     size: int
     columns: frozenset[str]
@@ -98,20 +102,23 @@ def _base_of_states(reader: Connection, selection: Selection) -> Base:
     if selection.created_from is not None or selection.created_to is not None:
         size = _count(reader, selection, ranges)
     residual = [dimension.residual() for dimension in selection.dimensions]
-    return Base(ranges, residual, size, _STATE_COLUMNS, selection.residual_columns - _STATE_COLUMNS)
+    return Base(ranges, ranges, residual, size, _STATE_COLUMNS, selection.residual_columns - _STATE_COLUMNS)
 
 
 def _base_of(reader: Connection, selection: Selection, dimension: Dimension) -> Base:
-    ranges = [
-        (job.c.connection == connection, alternative, *selection.created(indexed=True))
-        for connection in selection.states
-        for alternative in dimension.alternatives()
-    ]
+    ranges, sorted_ranges = (
+        [
+            (job.c.connection == connection, alternative, *selection.created(indexed=True))
+            for connection in selection.states
+            for alternative in alternatives
+        ]
+        for alternatives in (list(dimension.all_alternatives()), list(dimension.alternatives()))
+    )
     others = [other.residual() for other in selection.dimensions if other is not dimension]
     residual = [*others, *selection.in_states()]
     columns = _COLUMNS.get(dimension.column.name, frozenset())
     lacking = selection.residual_columns - columns - {dimension.column.name}
-    return Base(ranges, residual, _count(reader, selection, ranges), columns, lacking)
+    return Base(ranges, sorted_ranges, residual, _count(reader, selection, ranges), columns, lacking)
 
 
 def _count(reader: Connection, selection: Selection, ranges: Iterable[Range]) -> int:

@@ -114,8 +114,8 @@ class _Plan:
 
     def _by_creation(self) -> list[SortKey]:
         """Read the ranges of the smallest base, if they are not too many, else those of the states."""
-        base = self._base if len(self._base.ranges) <= self._limits.merged else self._states
-        rows = self._merged(base.ranges, base.residual, self._after and self._after[1:])
+        base = self._base if len(self._base.sorted_ranges) <= self._limits.merged else self._states
+        rows = self._merged(base.sorted_ranges, base.residual, self._after and self._after[1:])
         return [SortKey(created_at, created_at, number) for created_at, number in rows]
 
     def _by_value(self) -> list[SortKey]:
@@ -177,7 +177,9 @@ class _Plan:
         )
         statement = select(label.c.text, label.c.number).where(*conditions, or_(*occurs))
         direction = label.c.text.desc() if self._order.is_descending else label.c.text.asc()
-        return [_Text(*row) for row in self._reader.execute(statement.order_by(direction).limit(self._needed))]
+        return [
+            _Text(*row) for row in self._reader.execute(statement.order_by(direction).limit(self._needed + 1))
+        ]  # of the first one all may be before
 
     def _counts_of_texts(self) -> Counter[int | None] | None:
         """Return the number of selected jobs by their text's number; None if there are too many jobs to count."""
@@ -212,8 +214,9 @@ class _Plan:
         return keys
 
     def _of_counted_text(self, text: _Text, needed: int) -> list[SortKey]:
-        residual = [*self._base.residual, self._has_text(text.number)]
-        return self._of_text(text, self._base.ranges, residual, needed)
+        base = self._base
+        ranges = base.sorted_ranges if len(base.sorted_ranges) <= self._limits.merged else base.ranges
+        return self._of_text(text, ranges, [*base.residual, self._has_text(text.number)], needed)
 
     def _remaining(self, texts: Iterable[_Text]) -> list[_Text]:
         """Return `texts` in their order, the unknown one last, from that of the sort key on."""

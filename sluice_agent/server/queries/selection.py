@@ -59,6 +59,14 @@ class Dimension:
             yield and_(condition, text("framework <> 0")) if self.column is job.c.framework else condition
         yield from (job.c.number == number for number in self.jobs)
 
+    def all_alternatives(self) -> Iterator[Condition]:
+        """Yield the same conditions, those of the values in one: no order of an index serves it."""
+        if len(self.values) > 1 and self.column is not job.c.framework:
+            yield self.column.in_(self.values)
+            yield from (job.c.number == number for number in self.jobs)
+        else:
+            yield from self.alternatives()
+
     def residual(self) -> Condition:
         """Return the condition without any index."""
         conditions: list[Condition] = []

@@ -1,0 +1,165 @@
+"""What reading costs with many jobs: each list, filter, sort and search, a job, and the statistics.
+
+The lists of a filter are those of every sort in both orders, of all connections and of one. A row has the wall time of
+their requests, as a client on the same machine sees it, and the server's CPU time; the slowest list is named.
+``python -m tests.benchmarks.server_reads FILE`` serves a file that was filled by this module.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import select
+
+from sluice_agent.server.queries.order import SortBy, SortOrder
+from sluice_agent.server.queries.window import TimeRange
+from sluice_agent.server.store import Store
+from sluice_agent.server.store.schema import job
+from sluice_agent.server.timestamps import timestamp_of
+from tests.benchmarks.cpu import cpu_microseconds
+from tests.support.server_data import CONNECTIONS, NOW, fill
+
+_HOUR = 3_600_000_000
+_LOOKED_UP = 100  # jobs whose records are read
+Parameters = Mapping[str, Any]
+
+FILTERS: Mapping[str, Parameters] = {
+    "all": {},
+    "state failed": {"state": "failed"},
+    "state completed": {"state": "completed"},
+    "states failed, cancelled": {"state": "failed,cancelled"},
+    "a queue": {"queue": "queue-03"},
+    "two queues": {"queue": ["queue-03", "queue-04"]},
+    "a worker": {"worker": "celery@worker-07"},
+    "a frequent task": {"name": "shop.mail.task_000"},
+    "a rare task": {"name": "shop.media.task_399"},
+    "search, a fifth of all tasks": {"search": "MAIL"},
+    "search, ten tasks": {"search": "task_39"},
+    "search, no task": {"search": "absent"},
+    "class of error": {"errorClass": "Error03"},
+    "framework": {"framework": "celery"},
+    "the last hour": {"from": timestamp_of(NOW - _HOUR)},
+    "the last day": {"from": timestamp_of(NOW - 24 * _HOUR)},
+    "a day of last week": {"from": timestamp_of(NOW - 120 * _HOUR), "to": timestamp_of(NOW - 96 * _HOUR)},
+    "a queue, failed": {"queue": "queue-03", "state": "failed"},
+    "a worker, active": {"worker": "celery@worker-07", "state": "active"},
+    "a queue and a worker": {"queue": "queue-03", "worker": "celery@worker-07"},
+    "search, failed": {"search": "MAIL", "state": "failed"},
+    "a queue, the last day": {"queue": "queue-03", "from": timestamp_of(NOW - 24 * _HOUR)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Milliseconds of requests: the median, the 95th percentile and the slowest, which has a name; and CPU of a
+    request in the server."""
+
+    p50: float
+    p95: float
+    slowest: float
+    slowest_name: str
+    cpu: float
+
+    def __str__(self) -> str:
+        text = f"p50 {self.p50:5.1f}  p95 {self.p95:5.1f}  max {self.slowest:5.1f} ms, CPU {self.cpu:5.1f} ms"
+        return f"{text}  {self.slowest_name}"
+
+
+def rows(jobs: int = 1_000_000, repeats: int = 3) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each row of the table, with so many `jobs`."""
+    with tempfile.TemporaryDirectory() as directory:
+        database = Path(directory) / "reads.db"
+        some = _fill(database, jobs)
+        with _server(database) as (process, url), httpx.Client(base_url=url, timeout=60) as client:
+            for name, requests in _groups(some):
+                yield f"{jobs:,} jobs: {name}", str(_measure(client, process.pid, requests, repeats))
+
+
+def _fill(database: Path, jobs: int) -> list[str]:
+    """Fill the database, and return the ids of some jobs in it."""
+    store = Store(database, now=_now)
+    try:
+        every = max(1, jobs // 50_000)
+        with store.writing() as writer:
+            fill(writer, jobs, steps_every=every)
+        numbers = range(every, jobs, max(every, jobs // _LOOKED_UP // every * every))
+        with store.reading() as reader:
+            return list(reader.scalars(select(job.c.external_id).where(job.c.number.in_(numbers))))
+    finally:
+        store.close()
+
+
+def _groups(some: list[str]) -> Iterator[tuple[str, dict[str, tuple[str, Parameters]]]]:
+    """Yield groups of requests: for each request its name, path and parameters."""
+    for name, parameters in FILTERS.items():
+        yield (
+            name,
+            {
+                f"sortBy={by.value} {direction.value}{' connectionId' if connection else ''}": (
+                    "/jobs",
+                    {**parameters, **connection, "sortBy": by.value, "sortOrder": direction.value},
+                )
+                for by, direction, connection in itertools.product(
+                    SortBy, SortOrder, ({}, {"connectionId": CONNECTIONS[0]})
+                )
+            },
+        )
+    yield "a job", {id_: (f"/jobs/{id_}", {}) for id_ in some}
+    for path in ("queues", "tasks"):
+        for time_range in TimeRange:
+            yield f"{path}, {time_range.value}", {"": (f"/{path}", {"timeRange": time_range.value})}
+    yield "workers", {"": ("/workers", {})}
+    yield "health", {"": ("/health", {})}
+
+
+def _measure(client: httpx.Client, pid: int, requests: Mapping[str, tuple[str, Parameters]], repeats: int) -> Times:
+    times: list[tuple[float, str]] = []
+    before = cpu_microseconds(pid)
+    for _ in range(repeats):
+        for name, (path, parameters) in requests.items():
+            begin = time.perf_counter()
+            client.get(path, params=parameters).raise_for_status()
+            times.append((1_000 * (time.perf_counter() - begin), name))
+    cpu = (cpu_microseconds(pid) - before) / 1_000 / len(times)
+    times.sort()
+    p95 = times[len(times) * 95 // 100][0]
+    return Times(statistics.median(each for each, _ in times), p95, *times[-1], cpu)
+
+
+@contextmanager
+def _server(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", __name__, str(database)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(NOW / 1_000_000, timezone.utc)
+
+
+def _serve(database: Path) -> None:
+    from tests.support.local_sluice import LocalSluice
+
+    server = LocalSluice(database, now=_now)
+    print(f"{server.url}/api", flush=True)
+    server.join()
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))
