@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,12 @@ def make_key(directory: Path, role: str) -> dict[str, str]:
 
 
 def failed_jobs(connection: str) -> list[dict[str, Any]]:
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     extensions = {"kwargs": {}, "argsWhole": True, "message": {"serializer": "json"}}
     return [
         {
             "type": "job_state_change",
-            "timestamp": "2026-02-27T10:00:00Z",
+            "timestamp": now,
             "framework": "celery",
             "connectionId": connection,
             "job": {
