@@ -7,6 +7,10 @@ import os
 import sluice
 from celery import Celery
 
+from tests.support import atomic_filesystem
+
+atomic_filesystem.install()
+
 _FOLDER = os.environ["BROKER_FOLDER"]
 
 app = Celery("vendor_app", broker="filesystem://")
