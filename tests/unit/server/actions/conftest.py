@@ -74,7 +74,7 @@ class RecordedBroker:
 class Shop:
     """A store of jobs and everything that acts on them."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path | str) -> None:
         self.time = START
         self.store = Store(database, now=self.now)
         self.broker = RecordedBroker()
