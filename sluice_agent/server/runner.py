@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -101,13 +102,14 @@ def serve(
         )
         access: Access = app.state.access
         store: Store = app.state.store
-        base_url = f"http://{_url_host(host)}:{listener.getsockname()[1]}"
+        address, real_port = listener.getsockname()[:2]
 
         def on_ready() -> None:
-            link = f"{base_url}/login?token={access.sessions.create_token(Role.OPERATOR)}"
-            ready(
-                Announcement(f"{base_url}/api", link, access.connection, access.new_key, keep, store.reaches_back_to())
-            )
+            browser_host = "localhost" if ipaddress.ip_address(address).is_unspecified else _url_host(host)
+            token = access.sessions.create_token(Role.OPERATOR)
+            url = f"http://{_url_host(host)}:{real_port}/api"
+            link = f"http://{browser_host}:{real_port}/login?token={token}"
+            ready(Announcement(url, link, access.connection, access.new_key, keep, store.reaches_back_to()))
 
         _Server(uvicorn_config(app, grace=grace), on_ready).run(sockets=[listener])
 

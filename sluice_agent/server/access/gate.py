@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sluice_agent.server.access.accounts import Accounts, KeyRecord
 from sluice_agent.server.access.exposure import Exposure
-from sluice_agent.server.access.principal import COOKIE, LOOPBACK, UNIDENTIFIED, Principal, Role
+from sluice_agent.server.access.principal import COOKIE, LOOPBACK, READ_HELP, UNIDENTIFIED, Principal, Role
 from sluice_agent.server.access.sessions import SessionRecord, Sessions
 from sluice_agent.server.errors import Docs, RefusedError
 
@@ -70,7 +70,7 @@ class Gate:
         if key is not None and (is_exposed or key.role is not Role.INGEST):
             return self._principal_of_key(key)
         if key is None and secret and is_exposed:
-            raise RefusedError(401, f"This key is unknown. {_MAKE_HELP}", docs=Docs.API_KEY)
+            raise RefusedError(401, f"This key is unknown. {READ_HELP}", docs=Docs.API_KEY)
         session = self._session_of(request) if not secret else None
         if session is not None:
             return self._principal_of_session(session, request)

@@ -23,7 +23,7 @@ BEARER = HTTPBearer(auto_error=False, description="A key of one connection: slui
 """Describes the key to OpenAPI."""
 
 _COOKIE = APIKeyCookie(name=COOKIE, auto_error=False, description="A session: open the link that serve prints")
-_READ_HELP = (
+READ_HELP = (
     "Open the sign-in link that sluice-agent serve printed, or send the header Authorization: Bearer with a key that "
     "sluice-agent key create --role viewer made."
 )
@@ -97,9 +97,9 @@ def require_reader(
     """
     principal = _identify(request)
     if principal.role is None:
-        raise RefusedError(401, f"Reading needs a session or a key. {_READ_HELP}", docs=Docs.AUTH)
+        raise RefusedError(401, f"Reading needs a session or a key. {READ_HELP}", docs=Docs.AUTH)
     if not principal.may_read:
-        raise RefusedError(403, f"A key of role {principal.role.value} may not read. {_READ_HELP}", docs=Docs.API_KEY)
+        raise RefusedError(403, f"A key of role {principal.role.value} may not read. {READ_HELP}", docs=Docs.API_KEY)
     return principal
 
 
@@ -117,7 +117,7 @@ def require_operator(
         raise RefusedError(401, _ACT_HELP, docs=Docs.AUTH)
     if not principal.may_act:
         docs = Docs.API_KEY if principal.is_made_key else Docs.AUTH
-        raise RefusedError(403, f"{principal.who} has the role {principal.role.value}. {_ACT_HELP}", docs=docs)
+        raise RefusedError(403, f"The {principal.who} has the role {principal.role.value}. {_ACT_HELP}", docs=docs)
     return principal
 
 

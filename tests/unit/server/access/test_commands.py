@@ -141,3 +141,17 @@ def test_serve_prints_address_link_and_key_once(tmp_path: Path) -> None:
     assert "sk_" not in second
     connections = [re.findall("SLUICE_CONNECTION_ID=(.*)", output) for output in outputs]
     assert connections[0] == connections[1]
+
+
+def test_the_link_can_be_opened_where_the_server_listens_on_all_addresses(tmp_path: Path) -> None:
+    """0.0.0.0 is no address of a page: on some systems a browser does not open it."""
+    command = [sys.executable, "-m", "sluice_agent", "serve", "--host", "0.0.0.0", "--port", "0"]
+    log = tmp_path / "log"
+    process = Process([*command, "--database", str(tmp_path / "s.db")], log)
+    try:
+        output = wait_until(lambda: text if (text := log.read_text()).count("\n") >= 2 else None)
+        link = output.splitlines()[1].split()[5]
+        assert link.startswith("http://localhost:")
+        assert httpx.get(link).status_code == 200
+    finally:
+        process.stop()

@@ -141,7 +141,7 @@ def test_behind_a_proxy_reading_needs_a_key_or_a_session(send: Send, cookie: dic
     message = refused(send("GET", "/test/read", proxied), 401, "sign-in link")
     assert "key create --role viewer" in message
     refused(send("GET", "/api/jobs", proxied), 401, "sign-in link")
-    refused(send("GET", "/test/read", {**proxied, **bearer("sk_anything")}), 401, "unknown")
+    refused(send("GET", "/test/read", {**proxied, **bearer("sk_anything")}), 401, "--role viewer")
     assert send("GET", "/test/read", {**proxied, **cookie}).status_code == 200
     assert send("GET", "/api/health", proxied).status_code == 200
 
