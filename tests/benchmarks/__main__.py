@@ -27,6 +27,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=9, help="turns of each mode; the medians count")
     options.add_argument("--pools", default="prefork,solo", help="comma-separated")
     options.add_argument("--event-tasks", type=int, default=60_000, help="tasks whose events a monitor receives")
+    options.add_argument("--jobs", type=int, default=1_000_000, help="in the database that the server reads")
     options.add_argument("--seconds", type=float, default=60, help="of each measurement of the server")
     options.add_argument("--compare", metavar="REV", help="compare this checkout with the package at this commit")
     options.add_argument("--instances", type=int, default=3, help="workers of each version, with --compare")
@@ -64,7 +65,7 @@ def _measure(args: argparse.Namespace, parts: list[str]) -> None:
         event_cost.measure(args.event_tasks, _progress)
     if "server" in parts:
         print(f"\nThe server, its clients on the same {os.cpu_count()} cores, {args.seconds:g} s each:")
-        for name, text in server.rows(args.seconds):
+        for name, text in server.rows(args.seconds, args.jobs):
             _progress(f"  {name}: {text}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import server_ingest, server_stream
+from tests.benchmarks import server_ingest, server_reads, server_stream
 
 Rows = Iterator[tuple[str, str]]
 
@@ -12,7 +12,8 @@ _PARTS: tuple[Callable[[float], Rows], ...] = (server_ingest.rows, server_stream
 """What yields rows, given the seconds of each measurement."""
 
 
-def rows(seconds: float) -> Rows:
-    """Yield the name and the text of each row, as soon as it is measured."""
+def rows(seconds: float, jobs: int) -> Rows:
+    """Yield the name and the text of each row, as soon as it is measured. Reads are measured with so many `jobs`."""
     for part in _PARTS:
         yield from part(seconds)
+    yield from server_reads.rows(jobs)

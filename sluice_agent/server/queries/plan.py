@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, case, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, text, tuple_
 
 from sluice_agent.server.queries.base import Range, Total, all_of, bases_of, ranges_of_states, total_of
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.order import Order, SortBy, SortKey
 from sluice_agent.server.queries.selection import Condition, Selection, unindexed
 from sluice_agent.server.store.codes import JOB_STATES
-from sluice_agent.server.store.schema import job, label
+from sluice_agent.server.store.schema import APART, NEAR, job, label
+
+_IS_APART = text(f"({APART})")
+_TIMES = (job.c.changed_at, job.c.started_at, job.c.completed_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +131,33 @@ class _Plan:
             if self._base.size <= self._limits.sorted:
                 rows = self._merged(self._base.ranges, [*self._base.residual, *known], sort_key, unindexed(column))
             else:
-                residual = [*self._states.residual, *self._selection.created(indexed=False)]
-                rows = self._merged(ranges_of_states(self._selection, *known), residual, sort_key, column)
+                rows = self._near_and_apart(known, sort_key)
             keys = [SortKey(value, 0, number) for value, number in rows]
             after = None
         return self._with_unknown(keys, after)
+
+    def _near_and_apart(self, known: Sequence[Condition], after: tuple[Any, int] | None) -> list[tuple[int, int]]:
+        """Read the ranges of an index of the value. If the creation is filtered, a time is in or soon after its range;
+        the few jobs of which that is not so are read from an index of their own."""
+        selection, column = self._selection, self._order.column
+        begin, end = selection.created_from, selection.created_to
+        near: list[Condition] = []
+        outside: list[Condition] = []
+        if column in _TIMES and begin is not None:
+            near.append(column >= begin)
+            outside.append(unindexed(column) < begin)
+        if column in _TIMES and end is not None:
+            near.append(column < end + NEAR)
+            outside.append(unindexed(column) >= end + NEAR)
+        residual = [*self._states.residual, *selection.created(indexed=False)]
+        rows = self._merged(ranges_of_states(selection, *known, *near), residual, after, column)
+        if not outside:
+            return rows
+        created = tuple(selection.created(indexed=True))
+        ranges = [(and_(job.c.connection == connection, _IS_APART), *created) for connection in selection.states]
+        residual = [*self._states.residual, *selection.in_states(), or_(*outside)]
+        rows += self._merged(ranges, residual, after, unindexed(column))
+        return sorted(rows, reverse=self._order.is_descending)[: self._needed]
 
     def _with_unknown(self, keys: list[SortKey], after: SortKey | None) -> list[SortKey]:
         """Return `keys`, and as far as they do not suffice jobs without a value, after a sort key among those."""

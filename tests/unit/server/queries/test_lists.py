@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine, event
 
-from sluice_agent.server.queries.order import SortBy
-from sluice_agent.server.queries.plan import Limits
+from sluice_agent.model import JobState
+from sluice_agent.server.queries.order import Order, SortBy, SortOrder
+from sluice_agent.server.queries.plan import Limits, find_keys
+from sluice_agent.server.queries.selection import JobFilter, select_jobs
 from sluice_agent.server.store.schema import metadata
 from tests.support.examples import examples
 from tests.support.plain_lists import WAYS, Jobs, check_lists
@@ -32,3 +36,41 @@ def jobs() -> Iterator[Jobs]:
 def test_pages_are_those_of_a_plain_reading(jobs: Jobs, by: SortBy, limits: Limits) -> None:
     """A user would otherwise miss jobs, see them twice, or in another order, once there are many of them."""
     check_lists(jobs, by, limits, examples(10))
+
+
+MAIN = {
+    "all": JobFilter(),
+    "states": JobFilter(states=[JobState.FAILED, JobState.COMPLETED]),
+    "queue": JobFilter(queues=["queue-03"]),
+    "worker": JobFilter(workers=["celery@worker-07"]),
+    "name": JobFilter(names=["shop.mail.task_000"]),
+    "connection and search": JobFilter(search="MAIL"),
+}
+
+
+@pytest.mark.parametrize("name", MAIN)
+@pytest.mark.parametrize("by", list(SortBy))
+def test_no_list_reads_or_sorts_the_whole_table(jobs: Jobs, by: SortBy, name: str) -> None:
+    """With a million jobs a list would otherwise take seconds; with the few jobs of a test nobody would see it."""
+    limits = Limits(read_all=0, sorted=0, counted=0)
+    for direction in SortOrder:
+        with statements_of(jobs.reader) as statements:
+            selection = select_jobs(jobs.reader, jobs.connections, MAIN[name])
+            find_keys(jobs.reader, selection, Order(by, direction), None, 50, limits)
+        assert statements
+        for statement, parameters in statements:
+            plan = [row[3] for row in jobs.reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert not [step for step in plan if "SCAN job" in step or "TEMP B-TREE" in step], (statement, plan)
+
+
+@contextmanager
+def statements_of(reader: Connection) -> Iterator[list[tuple[str, Any]]]:
+    """Collect the statements that are executed in the block, with their parameters."""
+    statements: list[tuple[str, Any]] = []
+
+    def collect(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(reader, "before_cursor_execute", collect)
+    yield statements
+    event.remove(reader, "before_cursor_execute", collect)
