@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal, NoReturn, TypeAlias
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -41,7 +42,7 @@ _UNSET_CONNECTION = "default"
 _SUBJECTS = ("job", "worker", "queue")
 _SEPARATORS = str.maketrans(".:", "__")
 _TIMES = ("createdAt", "startedAt", "completedAt")
-_SHORTEST_MONTH = "28"  # days
+_DATE = 10  # characters of 2026-02-27
 _JobState = Literal["unknown", "queued", "scheduled", "active", "completed", "failed", "retrying", "cancelled"]
 
 
@@ -150,29 +151,43 @@ def parse_event(data: Any) -> ReceivedEvent:
     types that the contract does not list.
     """
     event: ReceivedEvent = _EVENT.validate_python(data)
-    subjects = [name for name in _SUBJECTS if name in event]
-    if len(subjects) != 1:
-        raise ValueError(
-            f"an event has exactly one of job, worker and queue, and not {' and '.join(subjects) or 'none'}"
-        )
-    event["type"] = event_type = event["type"].translate(_SEPARATORS)
-    named = event_type.partition("_")[0]
-    if named != subjects[0] and named in _SUBJECTS:
-        raise ValueError(f"the type {event_type} names a {named}, and the event has a {subjects[0]}")
+    event["type"] = _type_of(event["type"], "job" in event, "worker" in event, "queue" in event)
     _check_dates(event)
     event["connectionId"] = event["connectionId"].lower()
     return event
 
 
+@lru_cache(maxsize=256)
+def _type_of(event_type: str, *has_subjects: bool) -> str:
+    """Return a type with ``_`` in it, for an event with these subjects. Raises `ValueError` if they don't agree."""
+    subjects = [name for name, has_subject in zip(_SUBJECTS, has_subjects, strict=True) if has_subject]
+    if len(subjects) != 1:
+        raise ValueError(
+            f"an event has exactly one of job, worker and queue, and not {' and '.join(subjects) or 'none'}"
+        )
+    event_type = event_type.translate(_SEPARATORS)
+    named = event_type.partition("_")[0]
+    if named != subjects[0] and named in _SUBJECTS:
+        raise ValueError(f"the type {event_type} names a {named}, and the event has a {subjects[0]}")
+    return event_type
+
+
 def _check_dates(event: ReceivedEvent) -> None:
     """Raise `ValueError` for a timestamp that is not a date of the calendar: February has no 31st."""
-    job = event.get("job", {})
-    for time in (event["timestamp"], *(job[name] for name in _TIMES if name in job)):
-        if time[8:10] > _SHORTEST_MONTH:
-            try:
-                datetime.fromisoformat(time[:19])
-            except ValueError:
-                raise ValueError(f"{time} is not a date of the calendar") from None
+    _check_date(event["timestamp"][:_DATE])
+    if "job" in event:
+        job = event["job"]
+        for name in _TIMES:
+            if name in job:
+                _check_date(job[name][:_DATE])
+
+
+@lru_cache(maxsize=1024)
+def _check_date(date: str) -> None:
+    try:
+        datetime.fromisoformat(date)
+    except ValueError:
+        raise ValueError(f"{date} is not a date of the calendar") from None
 
 
 def _parse_body(body: bytes) -> Iterable[Any]:
