@@ -156,8 +156,8 @@ def _worker_row(before: WorkerRow | None, sample: _Sample) -> WorkerRow:
 
 
 def _worker_frame(before: WorkerRow | None, row: WorkerRow, event: ReceivedEvent) -> Frame:
-    """Return the frame of a worker: a change of state if it came online or went offline, a heartbeat otherwise."""
-    is_change = before is None or (before.state == _OFFLINE) != (row.state == _OFFLINE)
+    """Return the frame of a worker: a change of its state, or a heartbeat."""
+    is_change = before is None or before.state != row.state
     return worker_frame(
         WORKER_STATE_CHANGE if is_change else WORKER_HEARTBEAT,
         worker_id(event["connectionId"], event["worker"]["externalId"]),
