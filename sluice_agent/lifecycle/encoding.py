@@ -110,6 +110,8 @@ class WorkerMetadata(TypedDict, total=False):
     python: str
     system: str
     agent: str
+    heartbeatInterval: float
+    """Seconds between two heartbeats: without any for longer a server can show the worker as offline."""
     dropped: dict[str, int]
     reason: str
 

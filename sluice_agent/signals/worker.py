@@ -80,6 +80,8 @@ class WorkerProcess:
             "system": sys.platform,
             "agent": sys.modules["sluice_agent"].__version__,
         }
+        if self._interval:
+            self._metadata["heartbeatInterval"] = self._interval
         self._hooks.worker_started(sender.app, sender.hostname)
         self._update_fields()
         self._emit(WorkerState.ONLINE)

@@ -25,7 +25,7 @@ from sqlalchemy import select
 
 from sluice_agent.server.queries.order import SortBy, SortOrder
 from sluice_agent.server.queries.window import TimeRange
-from sluice_agent.server.store import Store
+from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.schema import job
 from sluice_agent.server.timestamps import timestamp_of
 from tests.benchmarks.cpu import cpu_microseconds
@@ -89,16 +89,14 @@ def rows(jobs: int = 1_000_000, repeats: int = 3) -> Iterator[tuple[str, str]]:
 
 def _fill(database: Path, jobs: int) -> list[str]:
     """Fill the database, and return the ids of some jobs in it."""
-    store = Store(database, now=_now)
-    try:
-        every = max(1, jobs // 50_000)
-        with store.writing() as writer:
-            fill(writer, jobs, steps_every=every)
-        numbers = range(every, jobs, max(every, jobs // _LOOKED_UP // every * every))
-        with store.reading() as reader:
-            return list(reader.scalars(select(job.c.external_id).where(job.c.number.in_(numbers))))
-    finally:
-        store.close()
+    engine = open_database(database)
+    every = max(1, jobs // 50_000)
+    numbers = range(every, jobs, max(every, jobs // _LOOKED_UP // every * every))
+    with engine.connect().execution_options(writing=True) as writer, writer.begin():
+        fill(writer, jobs, steps_every=every)
+        some = list(writer.scalars(select(job.c.external_id).where(job.c.number.in_(numbers))))
+    engine.dispose()
+    return some
 
 
 def _groups(some: list[str]) -> Iterator[tuple[str, dict[str, tuple[str, Parameters]]]]:

@@ -81,6 +81,7 @@ def test_a_heartbeat_has_the_losses() -> None:
     worker.process.shutdown()
     beats = [event for event in worker.workers if event["state"] == "heartbeat"]
     assert beats[0]["metadata"]["dropped"] == {"reentrant": 2}
+    assert beats[0]["metadata"]["heartbeatInterval"] == 0.01
     assert beats[0]["concurrency"] == 3
 
 
