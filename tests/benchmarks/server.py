@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import server_ingest, server_reads, server_stream
+from tests.benchmarks import server_ingest, server_postgresql, server_reads, server_stream
 
 Rows = Iterator[tuple[str, str]]
 
-_PARTS: tuple[Callable[[float], Rows], ...] = (server_ingest.rows, server_stream.rows)
+_PARTS: tuple[Callable[[float], Rows], ...] = (server_ingest.rows, server_postgresql.rows, server_stream.rows)
 """What yields rows, given the seconds of each measurement."""
 
 

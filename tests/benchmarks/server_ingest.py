@@ -6,7 +6,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from http.client import HTTPConnection
@@ -131,8 +131,10 @@ def _health_waits(server: Served, until: float) -> list[float]:
     return waits
 
 
-def measure(clients: int, seconds: float, database: str | None = None) -> Cost:
-    """Send batches for some seconds; without `database` to a new SQLite file."""
+def measure(
+    clients: int, seconds: float, database: str | None = None, size_of: Callable[[], int] | None = None
+) -> Cost:
+    """Send batches for some seconds; without `database` to a new SQLite file. `size_of` returns its bytes."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "ingest.db"
         with served(database or file) as server:
@@ -148,7 +150,7 @@ def measure(clients: int, seconds: float, database: str | None = None) -> Cost:
                 thread.join()
             cpu, memory = server.cpu - cpu, server.peak_memory
         ends = sorted(end - start for sender in senders for end in sender.ends)
-        size = file.stat().st_size if file.exists() else 0
+        size = size_of() if size_of else file.stat().st_size
     waits = sorted(wait for sender in senders for wait in sender.waits)
     events = BATCH * len(ends)
     edge = min(_EDGE, seconds / 3)

@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -28,7 +28,6 @@ _SETTINGS = {
     "fsync": "off",  # a run that ends with the machine has no result
     "full_page_writes": "off",
     "max_connections": "200",
-    "unix_socket_directories": "",
 }
 
 
@@ -39,7 +38,8 @@ class PostgresqlServer(Server):
     start_seconds = 5
     stop_seconds = 5
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str] = _SETTINGS) -> None:
+        self._settings = {"unix_socket_directories": "", **settings}
         self._data = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._as_owner: list[str] = []
         if not os.geteuid():
@@ -69,7 +69,7 @@ class PostgresqlServer(Server):
         return True
 
     def _spawn(self, log: Path) -> Process:
-        settings = [argument for name, value in _SETTINGS.items() for argument in ("-c", f"{name}={value}")]
+        settings = [argument for name, value in self._settings.items() for argument in ("-c", f"{name}={value}")]
         server = [_program("postgres"), "-D", str(self._data), "-h", "127.0.0.1", "-p", str(self.port), *settings]
         return Process([*self._as_owner, *server], log, cwd=Path("/"))
 

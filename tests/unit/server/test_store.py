@@ -193,12 +193,11 @@ def test_positions_count_the_frames_of_a_connection(store: Store) -> None:
     send(store, *of_connection(connection_id, *plain_life(1)))
     send(store, *of_connection(connection_id, *plain_life(1)))  # known: no frame
     send(store, *of_connection(connection_id, job_event("queued", 0, createdAt=at(0), externalId="other")))
-    own = [frames for frames in seen if frames.connection_id == connection_id]
-    assert [frames.first for frames in own] == [1, 1 + len(own[0].frames)]
-    stored = rows(store, schema.frame, connection_id)
-    sent = [frame for frames in own for frame in frames.frames]
-    assert sorted(stored) == [(n, frame.event, frame.data) for n, frame in enumerate(sent, 1)]
-    states = [json.loads(frame.data)["state"] for frame in sent]
+    own = [part for part in seen if part.connection_id == connection_id]
+    sent = [(n, frame.event, frame.data) for part in own for n, frame in enumerate(part.frames, part.first)]
+    assert [position for position, *_ in sent] == list(range(1, 8))
+    assert sorted(rows(store, schema.frame, connection_id)) == sent
+    states = [json.loads(data)["state"] for *_, data in sent]
     assert states == ["queued", "active", "active", "active", "active", "completed", "queued"]
 
 

@@ -1,0 +1,33 @@
+"""What the server takes of events over a PostgreSQL on the same machine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psycopg
+
+from tests.benchmarks import server_ingest
+from tests.support.postgresql import PostgresqlServer, new_database
+
+
+def rows(seconds: float = 60.0, clients: tuple[int, ...] = (1, 4)) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each row of the table. `seconds` are of each measurement."""
+    with tempfile.TemporaryDirectory() as directory:
+        server = PostgresqlServer(Path(directory), settings={})  # as it is set by default: commits are flushed
+        try:
+            for number in clients:
+                with new_database(server.port) as address:
+                    cost = server_ingest.measure(number, seconds, address, partial(_size, address))
+                    name = f"ingest on PostgreSQL, {number} client{'s' if number > 1 else ''}"
+                    yield f"{name}, {server_ingest.BATCH} a batch", str(cost)
+        finally:
+            server.close()
+
+
+def _size(address: str) -> int:
+    with psycopg.connect(address) as connection:
+        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        return int(row[0]) if row else 0
