@@ -193,6 +193,7 @@ def test_positions_count_the_frames_of_a_connection(store: Store) -> None:
     send(store, *of_connection(connection_id, *plain_life(1)))
     send(store, *of_connection(connection_id, *plain_life(1)))  # known: no frame
     send(store, *of_connection(connection_id, job_event("queued", 0, createdAt=at(0), externalId="other")))
+    wait_until(lambda: sum(len(part.frames) for part in seen if part.connection_id == connection_id) == 7)
     own = [part for part in seen if part.connection_id == connection_id]
     sent = [(n, frame.event, frame.data) for part in own for n, frame in enumerate(part.frames, part.first)]
     assert [position for position, *_ in sent] == list(range(1, 8))
