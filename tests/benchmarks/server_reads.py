@@ -77,13 +77,15 @@ class Times:
         return f"{text}  {self.slowest_name}"
 
 
-def rows(jobs: int = 1_000_000, repeats: int = 3) -> Iterator[tuple[str, str]]:
+def rows(
+    jobs: int = 1_000_000, repeats: int = 3, filters: Mapping[str, Parameters] = FILTERS
+) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each row of the table, with so many `jobs`."""
     with tempfile.TemporaryDirectory() as directory:
         database = Path(directory) / "reads.db"
         some = _fill(database, jobs)
         with _server(database) as (process, url), httpx.Client(base_url=url, timeout=60) as client:
-            for name, requests in _groups(some):
+            for name, requests in _groups(some, filters):
                 yield f"{jobs:,} jobs: {name}", str(_measure(client, process.pid, requests, repeats))
 
 
@@ -99,9 +101,11 @@ def _fill(database: Path, jobs: int) -> list[str]:
     return some
 
 
-def _groups(some: list[str]) -> Iterator[tuple[str, dict[str, tuple[str, Parameters]]]]:
+def _groups(
+    some: list[str], filters: Mapping[str, Parameters]
+) -> Iterator[tuple[str, dict[str, tuple[str, Parameters]]]]:
     """Yield groups of requests: for each request its name, path and parameters."""
-    for name, parameters in FILTERS.items():
+    for name, parameters in filters.items():
         yield (
             name,
             {
