@@ -1,7 +1,8 @@
-"""The call that a message asks for, if a user has chosen to send arguments: all that a server needs to repeat it.
+"""The call that a message asks for: what a server needs to repeat it.
 
-Arguments are captured through the user's `redact`, and so are the caller's own headers. What is marked as whole can be
-sent again as it is; nothing else can.
+Arguments, and the caller's own headers, are captured through the user's `redact`, if the user has chosen to send them.
+What is marked as whole can be sent again as it is; nothing else can. Of other users' messages only such options are
+reported as a repetition must not lose, and not what is in headers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from sluice_agent.lifecycle.encoding import CapturedCall, MessageOptions
 from sluice_agent.lifecycle.redaction import Redact, are_whole, is_whole
 from sluice_agent.signals.publish_hook import Publication
 
+_NO_CALL: CapturedCall = {}
+_NO_LIMITS = ([None, None], (None, None), None)
+_DEFAULT_SERIALIZERS = (None, "json")
 _CANVAS = ("chain", "chord", "callbacks", "errbacks")  # members of a message's body: what follows the job
 
 
@@ -23,14 +27,34 @@ def captured_call(redact: Redact, publication: Publication, task: Mapping[str, A
     if type(args) in (list, tuple) and are_whole(call["args"], args) and is_whole(call["kwargs"], kwargs):
         call["argsWhole"] = True
     if publication.options is not None:
-        call["message"] = _message_options(redact, publication, publication.options, task, embed)
+        call["message"] = _message_options(redact, publication.options, task, embed)
+        call["message"]["serializer"] = str(
+            publication.options.get("serializer") or publication.app.conf.task_serializer
+        )
     return call
 
 
+def options_of_call(publication: Publication, task: Mapping[str, Any]) -> CapturedCall:
+    """Return the options of a message whose arguments are not captured; empty for most, at the cost of a few looks."""
+    options, body = publication.options, publication.message[2]
+    embed = body[2] if type(body) is tuple and len(body) > 2 else None
+    if options is None or (
+        not options.get("headers")
+        and options.get("serializer") in _DEFAULT_SERIALIZERS
+        and task.get("timelimit") in _NO_LIMITS
+        and not (type(embed) is dict and any(embed.values()))
+    ):
+        return _NO_CALL
+    message = _message_options(None, options, task, embed)
+    if options.get("serializer"):
+        message["serializer"] = str(options["serializer"])
+    return {"message": message}
+
+
 def _message_options(
-    redact: Redact, publication: Publication, options: Mapping[str, Any], task: Mapping[str, Any], embed: Any
+    redact: Redact | None, options: Mapping[str, Any], task: Mapping[str, Any], embed: Any
 ) -> MessageOptions:
-    message: MessageOptions = {"serializer": str(options.get("serializer") or publication.app.conf.task_serializer)}
+    message: MessageOptions = {}
     limits = task.get("timelimit")
     if isinstance(limits, (list, tuple)) and len(limits) == 2:
         if type(limits[0]) in (int, float):
@@ -39,7 +63,10 @@ def _message_options(
             message["softTimeLimit"] = limits[1]
     if task.get("ignore_result") is True:
         message["ignoreResult"] = True
-    if headers := options.get("headers"):
+    headers = options.get("headers")
+    if headers and redact is None:
+        message["headersWhole"] = False
+    elif headers and redact is not None:
         message["headers"] = redact("headers", headers)
         message["headersWhole"] = is_whole(message["headers"], headers)
     if canvas := [name for name in _CANVAS if isinstance(embed, dict) and embed.get(name)]:

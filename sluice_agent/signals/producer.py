@@ -17,7 +17,7 @@ from celery._state import get_current_task
 from celery.worker.request import Request
 
 from sluice_agent.lifecycle import transitions
-from sluice_agent.lifecycle.encoding import CapturedCall, JobEvents
+from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.identity import publication_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
@@ -32,7 +32,7 @@ from sluice_agent.signals.agent_header import (
     replacements,
 )
 from sluice_agent.signals.agent_marks import mark_next_task_sent
-from sluice_agent.signals.captured_call import captured_call
+from sluice_agent.signals.captured_call import captured_call, options_of_call
 from sluice_agent.signals.current_runs import current_agent_header, current_run
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.message_headers import facts_of, priority_of
@@ -45,8 +45,6 @@ from sluice_agent.signals.replacing import expected_successors, leads_to
 from sluice_agent.signals.run import Run
 
 NOT_PUBLISHED = "its producer failed or was interrupted while publishing it: it is unknown whether the broker has it"
-
-_NO_CALL: CapturedCall = {}
 
 _periodic_task: ContextVar[str | None] = ContextVar("sluice_agent_periodic_task", default=None)
 _retried: ContextVar[tuple[str, Mapping[str, str]] | None] = ContextVar("sluice_agent_retried", default=None)
@@ -155,7 +153,7 @@ class PublishingProcess:
         when: str,
     ) -> None:
         redact = self._sink.redact
-        call = captured_call(redact, publication, task) if redact is not None else _NO_CALL
+        call = captured_call(redact, publication, task) if redact is not None else options_of_call(publication, task)
         publication.reported = events, when
         self._recorder.record_waiting(
             events,

@@ -156,6 +156,24 @@ def test_arguments_that_are_not_whole_come_from_the_result_backend(cluster: Clus
     assert "SLUICE_CAPTURE_ARGS" in message
 
 
+def test_without_capture_a_retry_keeps_its_limits_or_is_refused(cluster: Cluster, calls: Path) -> None:
+    """Whoever has a result backend with arguments, and captures none, would lose a limit or the tenant by a retry."""
+    plain = Producer(cluster.directory, cluster.broker, env={**cluster.env, "SLUICE_CAPTURE_ARGS": "0"})
+    limited, headed = plain.run(
+        f"{SETUP}print(fail.apply_async(({str(calls)!r}, (1, 2)), time_limit=50).id)\n"
+        f"print(fail.apply_async(({str(calls)!r},), headers={{'tenant': 'a'}}).id)"
+    ).split()
+    cluster.wait_for(limited, "failed")
+    answer = cluster.retry(limited)
+    assert answer.status_code == 200, answer.text
+    cluster.wait_for(answer.json()["retriedAs"]["externalId"], "failed")
+    cluster.wait_for(headed, "failed")
+    status, message = error_of(cluster.retry(headed))
+    assert (status, "SLUICE_CAPTURE_ARGS" in message) == (400, True)
+    limits = [call["timeLimit"] for call in read(calls) if call["args"] == [[1, 2]]]
+    assert limits == [[50, None], [50, None]]
+
+
 def test_a_member_of_a_chain_is_retried_alone(cluster: Cluster, calls: Path) -> None:
     """An operator would wait for the rest of the chain."""
     path = str(calls)

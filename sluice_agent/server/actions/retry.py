@@ -125,8 +125,11 @@ def _options_of(captured: Mapping[str, Any], *, is_required: bool) -> dict[str, 
                 400, f"The job can't be retried: its message's options are not known. To know: {_CAPTURE}."
             )
         return {}
-    if "headers" in options and (options.get("headersWhole") is not True or not isinstance(options["headers"], dict)):
-        raise RefusedError(400, "The job can't be retried: the headers of its message were not captured whole.")
+    headers, is_whole = options.get("headers", {}), options.get("headersWhole", "headers" not in options)
+    if is_whole is not True or not isinstance(headers, dict):
+        raise RefusedError(
+            400, f"The job can't be retried: the headers of its message are not known. To know: {_CAPTURE}."
+        )
     for name, kinds in (("serializer", (str,)), ("timeLimit", (int, float)), ("softTimeLimit", (int, float))):
         if name in options and type(options[name]) not in kinds:
             raise RefusedError(400, f"The job can't be retried: its {name} is not valid.")
@@ -145,7 +148,7 @@ def _notes(record: Record, options: Mapping[str, Any]) -> list[str]:
         notes.append("It runs whenever a worker is free: its time of expiry is not kept.")
     if "message" not in extensions:
         notes.append(
-            f"Its serializer, time limits and headers are not known: it is sent with none. To keep them: {_CAPTURE}."
+            f"No options of its message are known: it is sent with Celery's defaults. To know more, {_CAPTURE}."
         )
     return notes
 

@@ -69,7 +69,7 @@ def _extensions_of(steps: Iterable[Step], last_state_steps: Iterable[Step]) -> d
     """
     extensions: dict[str, Any] = {}
     for step in steps:
-        if "args" in step.extensions or "kwargs" in step.extensions:  # another call: a replacement's
+        if any(name in step.extensions for name in _CALL):  # another call: a replacement's
             for name in _CALL:
                 extensions.pop(name, None)
         extensions |= {

@@ -79,8 +79,24 @@ def test_arguments_in_the_body_of_task_protocol_1() -> None:
     assert (job["message"]["timeLimit"], job["message"]["canvas"]) == (5, ["callbacks"])
 
 
-def test_without_capture_nothing_of_the_call_is_reported() -> None:
-    """Headers and limits may say as much of a customer as arguments do."""
+def test_without_capture_nothing_of_an_ordinary_call_is_reported() -> None:
+    """Arguments may say as much of a customer as anything; and each further byte of an event costs its user."""
     shop = Shop()
-    shop.publish(args=(1,), time_limit=30, headers={"tenant": "a"})
+    shop.publish(args=(1,), kwargs={"a": 2}, ignore_result=True, serializer="json")
     assert not {"args", "kwargs", "argsWhole", "message"} & shop.observed.last.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"time_limit": 30}, {"timeLimit": 30, "serializer": "json"}),
+        ({"serializer": "yaml"}, {"serializer": "yaml"}),
+        ({"headers": {"tenant": "a"}}, {"headersWhole": False, "serializer": "json"}),
+    ],
+)
+def test_without_capture_a_repetition_loses_no_option(options: dict[str, Any], message: dict[str, Any]) -> None:
+    """A job whose arguments are in the result backend would be sent again without its limit, or for another tenant."""
+    shop = Shop()
+    shop.publish(args=(1,), **options)
+    assert shop.observed.last["message"] == message
+    assert "args" not in shop.observed.last

@@ -74,6 +74,8 @@ def test_arguments_come_from_the_result_backend_if_they_are_not_whole() -> None:
         ({"name": "unknown"}, WHOLE, None, "name of its task"),
         ({}, {key: WHOLE[key] for key in ("args", "kwargs", "argsWhole")}, None, "options are not known"),
         ({}, WHOLE | {"message": {"headers": {"a": "[redacted]"}, "headersWhole": False}}, None, "headers"),
+        ({}, WHOLE | {"message": {"headers": {"a": "b"}}}, None, "headers"),
+        ({}, {"message": {"headersWhole": False}}, STORED, "headers"),
         ({}, WHOLE | {"message": {"serializer": 1}}, None, "serializer"),
         ({}, WHOLE | {"message": {"timeLimit": "soon"}}, None, "timeLimit"),
     ],
