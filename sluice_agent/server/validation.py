@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic_core import from_json
 from typing_extensions import NotRequired, TypedDict
 
@@ -37,6 +37,7 @@ from sluice_agent.server.errors import RefusedError
 ReceivedEvent: TypeAlias = WireEvent
 """An event that the contract allows, by its wire names: its type with ``_``, its connection's id in lower case."""
 
+_SMALL, _LARGE = Field(le=2**31 - 1), Field(le=2**63 - 1)  # what columns of the database hold
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _UNSET_CONNECTION = "default"
 _SUBJECTS = ("job", "worker", "queue")
@@ -54,7 +55,7 @@ class _Job(TypedDict):
     state: _JobState
     previousState: NotRequired[_JobState]
     workerId: NotRequired[Identifier]
-    attempt: NotRequired[Attempt]
+    attempt: NotRequired[Annotated[Attempt, _SMALL]]
     maxRetries: NotRequired[Count]
     progress: NotRequired[Progress]
     error: NotRequired[ErrorText]
@@ -72,7 +73,7 @@ class _Worker(TypedDict):
     pid: NotRequired[Count]
     state: Literal["online", "busy", "idle", "offline", "heartbeat"]
     concurrency: NotRequired[Count]
-    activeJobs: NotRequired[Count]
+    activeJobs: NotRequired[Annotated[Count, _SMALL]]
     queues: NotRequired[list[str]]
     metadata: NotRequired[dict[str, Any]]
 
@@ -80,8 +81,8 @@ class _Worker(TypedDict):
 @with_config(_STRICT)
 class _Queue(TypedDict):
     name: ShortText
-    depth: Count
-    consumers: NotRequired[Count]
+    depth: Annotated[Count, _LARGE]
+    consumers: NotRequired[Annotated[Count, _SMALL]]
 
 
 @with_config(_STRICT)

@@ -80,6 +80,17 @@ def test_a_server_accepts_an_event_that_the_contract_allows(good: dict[str, Any]
     assert parse_event(good) == good
 
 
+@pytest.mark.parametrize("number", [2**63, 10**400])
+def test_a_number_that_no_column_holds_is_refused(number: int) -> None:
+    """One such event would otherwise make the server fail, and its client send the same batch for ever."""
+    for odd in (event("queue", depth=number), event("worker", activeJobs=number), event(attempt=number)):
+        batch = parse_batch(json.dumps({"events": [odd, event()]}).encode())
+        assert (len(batch.events), len(batch.faults)) == (1, 1)
+    assert parse_event(event("queue", depth=2**63 - 1))
+    assert parse_event(event("worker", pid=number, concurrency=number))
+    assert parse_event(event(maxRetries=number))  # some apps set the largest number that there is
+
+
 @pytest.mark.parametrize("name", ["job_progress", "job.progress", "JobRetried", "task-retried", "x"])
 def test_a_type_that_the_contract_does_not_list_is_accepted(name: str) -> None:
     """The vendor's clients may send further types, and their users would lose those events."""
