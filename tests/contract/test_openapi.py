@@ -11,8 +11,11 @@ import pytest
 
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import AccessOptions
+from sluice_agent.server.actions.assembly import ActionOptions
+from sluice_agent.server.actions.brokers import Brokers
 from tests.support.examples import examples
 from tests.support.local_sluice import LocalSluice, local_sluice
+from tests.unit.server.actions.conftest import RecordedBroker
 from tests.unit.server.events import CONNECTION, at, ingest, job_event
 
 NO_END = "/api/events/stream"
@@ -71,3 +74,16 @@ def test_with_a_key_where_others_can_reach_the_server(exposed: LocalSluice, tmp_
     accounts = exposed.access.accounts
     key = accounts.create_key(accounts.open_connection(CONNECTION)[0], Role.VIEWER)
     run(exposed, tmp_path, f"--exclude-checks={OPAQUE}", f"--header=Authorization: Bearer {key.secret}")
+
+
+@pytest.mark.long
+def test_an_operator_with_a_broker(tmp_path: Path) -> None:
+    """An operator's client would meet a 500 where it acts on jobs, or an answer that it can't read."""
+    broker = ActionOptions(Brokers(default=RecordedBroker()), ("app.*",))
+    options = AccessOptions("0.0.0.0", connection=CONNECTION, api_key="sk_of_the_connection")
+    with local_sluice(tmp_path / "s.db", options=options, actions=broker) as server:
+        _with_data(server, "sk_of_the_connection")
+        accounts = server.access.accounts
+        key = accounts.create_key(accounts.open_connection(CONNECTION)[0], Role.OPERATOR)
+        acting = ("--include-path-regex=(retry|revoke|bulk)", f"--header=Authorization: Bearer {key.secret}")
+        run(server, tmp_path, f"--exclude-checks={OPAQUE}", *acting)
