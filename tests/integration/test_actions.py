@@ -266,20 +266,32 @@ def test_an_ingest_key_never_becomes_an_execution(cluster: Cluster, calls: Path)
     assert len(read(calls)) == 1
 
 
-def test_a_queue_that_rabbitmq_does_not_have_is_refused(cluster: Cluster, calls: Path) -> None:
+@pytest.mark.parametrize(
+    ("queue", "headers", "part"),
+    [
+        ("nowhere", {}, "has no queue nowhere"),
+        ("ä" * 200, {}, "no queue of that name"),
+        (None, {"n": 2**70}, "can't be encoded"),
+    ],
+)
+def test_a_message_that_rabbitmq_does_not_take_is_refused(
+    cluster: Cluster, calls: Path, queue: str | None, headers: dict[str, Any], part: str
+) -> None:
     """RabbitMQ drops a message without a queue: the job would wait for ever."""
     if cluster.broker.name == "redis":
-        pytest.skip("Redis makes a queue of any name")
+        pytest.skip("Redis makes a queue of any name, and takes any header")
+    message = {"serializer": "json", "headers": headers, "headersWhole": True}
+    job = str(uuid4())
     event = {
         "type": "job_state_change", "timestamp": "2026-02-27T10:00:00Z", "framework": "celery",
         "connectionId": cluster.connection,
         "job": {
-            "externalId": str(uuid4()), "name": f"{APP}.succeed", "queue": "nowhere", "state": "failed",
-            "extensions": {"args": [str(calls)], "kwargs": {}, "argsWhole": True, "message": {"serializer": "json"}},
+            "externalId": job, "name": f"{APP}.succeed", "queue": queue or cluster.broker.queue, "state": "failed",
+            "extensions": {"args": [str(calls)], "kwargs": {}, "argsWhole": True, "message": message},
         },
     }  # fmt: skip
     key = {"Authorization": f"Bearer {cluster.ingest_key}"}
     cluster.api.post("/ingest", json={"events": [event]}, headers=key)
-    status, message = error_of(cluster.retry(event["job"]["externalId"]))
+    status, text = error_of(cluster.retry(job))
     assert status == 400
-    assert "has no queue nowhere" in message
+    assert part in text

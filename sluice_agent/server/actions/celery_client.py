@@ -6,11 +6,12 @@ library may send one again by itself: after a lost answer that could run a job t
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from amqp.exceptions import MessageNacked
+from amqp.exceptions import FrameSyntaxError, MessageNacked
 from celery import Celery
 from celery.app.utils import find_app
 from kombu import Connection, Producer
@@ -34,6 +35,11 @@ _REPLY_TIMEOUT = 1.0  # seconds in which workers answer: Celery's own default
 _COPIED = ("broker_", "result_", "redis_", "control_", "database_", "mongodb_", "cassandra_", "couchbase_", "s3_",
            "elasticsearch_", "task_default_delivery_mode")  # fmt: skip
 _PLAIN_SERIALIZERS = ("json", "yaml", "msgpack")  # none that runs code when it decodes
+_ENCODING_ERRORS = (
+    EncodeError, SerializerNotInstalled, FrameSyntaxError, struct.error, OverflowError, TypeError, ValueError
+)  # fmt: skip
+"""What is raised for values that a message can't have, before any of it is sent."""
+
 _REDIS_TIMEOUTS = {"socket_connect_timeout": _CONNECT_TIMEOUT, "socket_timeout": _TIMEOUT}
 _AMQP_TIMEOUTS = {"confirm_publish": True, "read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT}
 
@@ -164,7 +170,7 @@ class _Sender:
                 confirm_timeout=_TIMEOUT,
                 **properties,
             )
-        except (EncodeError, SerializerNotInstalled) as error:
+        except _ENCODING_ERRORS as error:
             raise RejectedError(
                 f"its message can't be encoded with {message.serializer} ({_describe(error)})"
             ) from error
@@ -183,6 +189,8 @@ class _Sender:
         try:
             with self._connection.channel() as channel:
                 channel.queue_declare(queue=queue, passive=True)
+        except _ENCODING_ERRORS as error:
+            raise RejectedError(f"the broker can have no queue of that name ({_describe(error)})") from error
         except self._connection.channel_errors as error:
             raise RejectedError(f"the broker has no queue {queue} ({_describe(error)})") from error
         except (*self._connection.connection_errors, KombuError, OSError) as error:

@@ -79,7 +79,7 @@ def retry_of(record: Record, stored: StoredCall | None) -> Retry:
         kwargs,
         queue,
         serializer=options.get("serializer", "json"),
-        priority=_integer(captured.get("priority")),
+        priority=_priority(captured.get("priority")),
         time_limit=options.get("timeLimit"),
         soft_time_limit=options.get("softTimeLimit"),
         ignore_result=options.get("ignoreResult") is True,
@@ -153,8 +153,10 @@ def _notes(record: Record, options: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _integer(value: Any) -> int | None:
-    return value if type(value) is int else None
+def _priority(value: Any) -> int | None:
+    if value is None or (type(value) is int and value in range(256)):
+        return value
+    raise RefusedError(400, "The job can't be retried: its priority is not one that a broker has.")
 
 
 def _object(value: Any) -> dict[str, Any] | None:

@@ -78,6 +78,7 @@ def test_arguments_come_from_the_result_backend_if_they_are_not_whole() -> None:
         ({}, {"message": {"headersWhole": False}}, STORED, "headers"),
         ({}, WHOLE | {"message": {"serializer": 1}}, None, "serializer"),
         ({}, WHOLE | {"message": {"timeLimit": "soon"}}, None, "timeLimit"),
+        ({}, WHOLE | {"priority": 10**30}, None, "priority"),
     ],
 )
 def test_a_job_is_refused_with_the_reason(
