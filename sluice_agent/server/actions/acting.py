@@ -122,11 +122,11 @@ class Actions:
             retried_as = job.record["extensions"].get("retriedAs")
             if not again and isinstance(retried_as, str):
                 code = state_of(reader, job_uuid(job.record["connectionId"], retried_as))
-                if code is None or not JOB_STATES[code].is_final:
-                    state = "unknown" if code is None else JOB_STATES[code].value
+                if code is not None and not JOB_STATES[code].is_final:  # None: it ended long ago, and was deleted
                     raise RefusedError(
                         400,
-                        f"The job was sent again as {retried_as}, which is {state}: wait for its end, or set again.",
+                        f"The job was sent again as {retried_as}, which is {JOB_STATES[code].value}: wait for its end, "
+                        "or set again.",
                     )
         with _answering():
             self._permission.check(task_name(job.record), job.connection, broker)

@@ -69,6 +69,12 @@ def test_a_job_is_not_sent_again_while_its_retry_has_not_ended(shop: Shop) -> No
     assert retry(shop, uuid).task_id not in (first, second)
 
 
+def test_a_retry_that_was_deleted_is_not_waited_for(shop: Shop) -> None:
+    """The job could never be retried again."""
+    retry(shop, shop.add_job(retriedAs="deleted"))
+    assert len(shop.broker.sent) == 1
+
+
 @pytest.mark.parametrize("state", ["active", "completed"])
 def test_a_job_in_another_state_is_refused_by_its_name(shop: Shop, state: str) -> None:
     """A job that runs would run twice."""
