@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from sluice_agent.server.access.principal import Role
 from sluice_agent.server.record.ids import job_id
+from tests.support.local_sluice import local_sluice
 from tests.unit.server.events import CONNECTION, at, ingest, job_event
 
+LISTS = ("/queues", "/workers", "/tasks")
 DOCUMENTED = [
     "id", "externalId", "framework", "connectionId", "name", "queue", "tags", "state", "stateChangedAt",
     "previousState", "createdAt", "scheduledFor", "startedAt", "completedAt", "durationMs", "workerId", "attempt",
@@ -273,3 +277,22 @@ def test_health_counts_events_and_jobs(client: httpx.Client) -> None:
     assert (health["status"], health["counts"]) == ("ok", {"events": 3, "jobs": 2})
     assert health["reachesBackTo"] == at(0)
     assert health["version"]
+
+
+def test_a_key_reads_its_own_connection_only(tmp_path: Path) -> None:
+    """A team that shares a server would otherwise see the jobs of another one."""
+    other = "550e8400-e29b-41d4-a716-446655440001"
+    with local_sluice(tmp_path / "s.db") as server:
+        ingest(
+            server.client(),
+            job_event("active", 0, externalId="a"),
+            job_event("active", 0, externalId="b") | {"connectionId": other},
+        )
+        accounts = server.access.accounts
+        key = accounts.create_key(accounts.open_connection(CONNECTION)[0], Role.VIEWER)
+        client = server.client({"Authorization": f"Bearer {key.secret}"})
+        assert names(listed(client)) == names(listed(client, connectionId=CONNECTION)) == ["a"]
+        assert client.get("/jobs", params={"connectionId": other}).status_code == 403
+        assert client.get("/jobs/a").status_code == 200
+        assert client.get("/jobs/b").status_code == client.get(f"/jobs/{job_id(other, 'b')}").status_code == 404
+        assert [client.get(path, params={"connectionId": other}).status_code for path in LISTS] == [403] * len(LISTS)

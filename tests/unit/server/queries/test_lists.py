@@ -35,7 +35,7 @@ def jobs() -> Iterator[Jobs]:
 @pytest.mark.parametrize("by", list(SortBy))
 def test_pages_are_those_of_a_plain_reading(jobs: Jobs, by: SortBy, limits: Limits) -> None:
     """A user would otherwise miss jobs, see them twice, or in another order, once there are many of them."""
-    check_lists(jobs, by, limits, examples(10))
+    check_lists(jobs, by, limits, examples(20))
 
 
 MAIN = {
