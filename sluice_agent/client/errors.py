@@ -6,7 +6,14 @@ from sluice_agent.errors import SluiceError
 
 
 class ApiError(SluiceError):
-    """The request failed, and will fail again: the address, the key or a parameter is wrong."""
+    """The request failed, and will fail again: the address, the key or a parameter is wrong.
+
+    `status` is that of the response, None without one.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class TemporaryError(ApiError):

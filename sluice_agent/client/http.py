@@ -93,7 +93,7 @@ class ApiClient:
         if reason in {None, _NO_SUCH_PATH}:
             self._refuse_other_server(response)
         help_text = f"; {_KEY_HELP}" if status in {401, 403} else ""
-        raise ApiError(f"{status} from {self._url}: {reason}{help_text}")
+        raise ApiError(f"{status} from {self._url}: {reason}{help_text}", status)
 
     def _json(self, response: httpx.Response) -> Any:
         try:

@@ -15,11 +15,19 @@ from uuid import UUID
 
 import click
 
-from sluice_agent.client.errors import TemporaryError
+from sluice_agent.client.errors import ApiError, TemporaryError
 from sluice_agent.client.follow import BackOff, Change, follow
 from sluice_agent.client.http import ApiClient
 from sluice_agent.commands.common import UserError
-from sluice_agent.commands.terminal import api_client, api_settings, print_line, printable, state_text, url_option
+from sluice_agent.commands.terminal import (
+    api_client,
+    api_settings,
+    has_lost_its_reader,
+    print_line,
+    printable,
+    state_text,
+    url_option,
+)
 from sluice_agent.globs import matcher
 from sluice_agent.model import JobState
 
@@ -68,7 +76,10 @@ def tail(
         for change in follow(
             lambda last_id: client.stream("/events/stream", parameters, last_id), back_off, time.sleep, _notice
         ):
-            if change.event != "heartbeat" and selects(change):
+            if change.event == "heartbeat":
+                if has_lost_its_reader():
+                    return
+            elif selects(change):
                 show(change)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
@@ -114,13 +125,17 @@ class _Queues:
         return queue
 
     def _record(self, job_id: str) -> dict[str, Any]:
-        """Return a job's record; while the server is away wait, as the stream does."""
+        """Return a job's record, an empty one if it was deleted; while the server is away wait, as the stream does."""
         back_off = BackOff(random.random)
         while True:
             try:
                 record: dict[str, Any] = self._client.get(f"/jobs/{quote(job_id, safe='')}")
             except TemporaryError:
                 time.sleep(back_off.next_delay())
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                return {}
             else:
                 return record
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +37,13 @@ def api_settings(url: str | None, connection: UUID | None = None) -> Settings:
 def api_client(settings: Settings) -> ApiClient:
     """Return a client of the API in `settings`."""
     return ApiClient(settings.api_url, SLUICE.key(settings))
+
+
+def has_lost_its_reader() -> bool:
+    """Return whether standard output is a pipe without a reader, as after ``| head``."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # an error is reported in any case
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def has_colour() -> bool:

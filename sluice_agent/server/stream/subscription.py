@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from sluice_agent.server.stream.encoding import encode_reset, encode_start
 from sluice_agent.server.stream.feed import Feed
@@ -12,6 +15,8 @@ from sluice_agent.server.stream.reader import Reader
 from sluice_agent.server.stream.replay import StoredConnection
 from sluice_agent.server.stream.spans import PlacedFrame
 from sluice_agent.server.stream.stream_id import position_of
+
+_log = logging.getLogger("sluice_agent.server")
 
 
 async def subscribe(
@@ -28,6 +33,8 @@ async def subscribe(
                 yield chunk
         while (next_chunk := await reader.next_chunk()) is not None:
             yield next_chunk
+    except SQLAlchemyError as error:
+        _log.warning("The stream can't read frames (%s): its reader must resume", error)
     finally:
         feed.leave(reader, types)
 

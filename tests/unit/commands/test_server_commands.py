@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from sluice_agent.cli import main
 from sluice_agent.server.access.principal import Role
+from sluice_agent.server.stream.limits import StreamLimits
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.process import Process
 from tests.support.waiting import wait_until
@@ -28,7 +29,8 @@ Tail = Callable[..., Process]
 @pytest.fixture(scope="module")
 def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
     """A server with three jobs."""
-    with local_sluice(tmp_path_factory.mktemp("commands") / "sluice.db") as server:
+    database = tmp_path_factory.mktemp("commands") / "sluice.db"
+    with local_sluice(database, stream_limits=StreamLimits(heartbeat=0.5)) as server:
         ingest(
             server.client(),
             job_event("queued", 0, externalId="1", name="app.add", queue="math"),
@@ -185,7 +187,7 @@ def test_tail_ends_quietly_with_its_reader(sluice: LocalSluice) -> None:
         os.set_blocking(process.stdout.fileno(), False)
         send_until(sluice, lambda: bool(process.stdout and process.stdout.readline()))
         process.stdout.close()
-        send_until(sluice, lambda: process.poll() is not None)
+        wait_until(lambda: process.poll() is not None)
         assert process.stderr.read() == ""
 
 
