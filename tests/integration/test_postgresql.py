@@ -142,6 +142,22 @@ def test_a_text_with_nul_is_stored(store: Store) -> None:
     assert send(store, *of_connection(connection_id, event)).skipped == 1
 
 
+def test_the_largest_numbers_are_stored(store: Store) -> None:
+    """psycopg cuts a number that is too large for its column, without an error."""
+    connection_id, largest, deepest = new_connection(), 2**31 - 1, 2**63 - 1
+    queue = {"type": "queue_snapshot", "timestamp": at(0), "framework": "celery"}
+    queue |= {"queue": {"name": "q", "depth": deepest, "consumers": largest}}
+    worker = {"type": "worker_heartbeat", "timestamp": at(0), "framework": "celery"}
+    worker |= {"worker": {"externalId": "w", "hostname": "w", "state": "busy", "activeJobs": largest}}
+    send(store, *of_connection(connection_id, job_event("active", 1, attempt=largest), queue, worker))
+    assert job_of(store, connection_id).attempt == largest
+    ((depth, consumers),) = rows(store, schema.queue, connection_id, "queue", "at", "first_seen", "framework")
+    assert (depth, consumers) == (deepest, largest)
+    assert [row[3] for row in rows(store, schema.series, connection_id)] == [largest, deepest]
+    columns = [column.name for column in schema.worker.c if column.name != "active_jobs"]
+    assert rows(store, schema.worker, connection_id, *columns) == [(largest,)]
+
+
 def test_frames_arrive_though_the_connections_of_the_listener_are_lost(
     store: Store, other: Store, postgresql: str
 ) -> None:
