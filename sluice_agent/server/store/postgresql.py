@@ -66,7 +66,7 @@ _THIN_SERIES = (
 )
 _SIZE = """
 WITH widths AS (SELECT tablename, sum(avg_width) + 32 AS width FROM pg_stats WHERE schemaname = 'public' GROUP BY 1)
-SELECT sum(pg_total_relation_size(relid) * least(1, n_live_tup * width / greatest(1, pg_relation_size(relid)))),
+SELECT sum(pg_total_relation_size(relid) * least(1.0, n_live_tup * width / greatest(1.0, pg_relation_size(relid)))),
     greatest(1, max(n_live_tup) FILTER (WHERE relname = 'job'))
 FROM pg_stat_user_tables JOIN widths ON relname = tablename
 """
@@ -269,6 +269,7 @@ class PostgresqlDriver:
         The size of its files is of no use: it does not give the space of deleted rows back, but puts new ones into it.
         """
         if (time := monotonic()) >= self._next_measurement:
+            self._execute("SELECT 1")  # after a statement, the server counts what its connection has deleted
             ((used, jobs),) = self._select(_SIZE)
             self._used, self._next_measurement = int(used or 0), time + _SIZE_INTERVAL
             self._job_size = self._used // jobs if used else 0
