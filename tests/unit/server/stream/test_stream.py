@@ -217,3 +217,22 @@ def test_a_shutdown_ends_streams_at_once(source: FrameSource, serve: Serve) -> N
         server.stop()
         assert [frame.event for frame in frames] == [JOB.event]  # and then a proper end
     assert server.join(2)
+
+
+def test_a_gap_ends_the_stream_and_the_next_one_begins_with_a_reset(source: FrameSource, serve: Serve) -> None:
+    """If frames were deleted before this process learned of them, a page would never know that they are missing."""
+    connection_id = str(uuid4())
+    number = source.add_connection(connection_id)
+    server = serve(source)
+    with open_stream(server.url, connectionId=connection_id) as stream:
+        frames = stream.frames()
+        next(frames)
+        source.add(number, [job_frame(1)])
+        last_id = next(frames).id
+        source.commit(number, [job_frame(2), job_frame(3)])
+        source.prune(number, 3)
+        source.add(number, [job_frame(4)])
+        assert list(frames) == []  # and the end
+    with open_stream(server.url, last_id, connectionId=connection_id) as stream:
+        (reset,) = stream.take(1)
+    assert (reset.event, reset.fields, reset.id) == ("stream:reset", {"missed": 3}, "epoch-4")
