@@ -17,7 +17,7 @@ MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/te
 	tests/integration/test_monitor_beside_agents.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit wheel test-oldest test-gevent check bench matrix outcomes celery-suite
+.PHONY: help demo test unit wheel test-oldest test-gevent check bench acceptance matrix outcomes celery-suite
 
 help:
 	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
@@ -29,6 +29,7 @@ help:
 	@echo "make celery-suite  Celery's own tests, without the agent and with it: outside CI, takes an hour"
 	@echo "make outcomes  docs/outcomes.md, from the rows that the tests run"
 	@echo "make bench   the agent's cost for a task, and the sidecar's for an event, beside Flower's"
+	@echo "make acceptance  what the server was promised to do, in full size; ARGS=--small shows that it runs"
 	@echo "make soak    a worker for 3 minutes, or SOAK_MINUTES=180: its resources do not grow"
 
 demo: $(VENV)/.installed-server
@@ -131,6 +132,10 @@ outcomes: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-bench
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+acceptance: $(VENV)/.installed-dev
+	@sh scripts/servers.sh
+	@$(BIN)/python -m tests.acceptance $(ARGS)
 
 SOAK_MINUTES ?= 3
 

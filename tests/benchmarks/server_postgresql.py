@@ -15,14 +15,19 @@ from tests.support.postgresql import PostgresqlServer, new_database
 
 def rows(seconds: float = 60.0, clients: tuple[int, ...] = (1, 4)) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each row of the table. `seconds` are of each measurement."""
+    for number, cost in measurements(seconds, clients):
+        name = f"ingest on PostgreSQL, {number} client{'s' if number > 1 else ''}"
+        yield f"{name}, {server_ingest.BATCH} a batch", str(cost)
+
+
+def measurements(seconds: float, clients: tuple[int, ...]) -> Iterator[tuple[int, server_ingest.Cost]]:
+    """Yield what ingest costs for each number of `clients`."""
     with tempfile.TemporaryDirectory() as directory:
         server = PostgresqlServer(Path(directory), settings={})  # as it is set by default: commits are flushed
         try:
             for number in clients:
                 with new_database(server.port) as address:
-                    cost = server_ingest.measure(number, seconds, address, partial(_size, address))
-                    name = f"ingest on PostgreSQL, {number} client{'s' if number > 1 else ''}"
-                    yield f"{name}, {server_ingest.BATCH} a batch", str(cost)
+                    yield number, server_ingest.measure(number, seconds, address, partial(_size, address))
         finally:
             server.close()
 

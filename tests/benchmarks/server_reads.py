@@ -81,12 +81,18 @@ def rows(
     jobs: int = 1_000_000, repeats: int = 3, filters: Mapping[str, Parameters] = FILTERS
 ) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each row of the table, with so many `jobs`."""
+    for name, times in measurements(jobs, repeats, filters):
+        yield f"{jobs:,} jobs: {name}", str(times)
+
+
+def measurements(jobs: int, repeats: int, filters: Mapping[str, Parameters]) -> Iterator[tuple[str, Times]]:
+    """Yield the name and the times of each group of requests."""
     with tempfile.TemporaryDirectory() as directory:
         database = Path(directory) / "reads.db"
         some = _fill(database, jobs)
         with _server(database) as (process, url), httpx.Client(base_url=url, timeout=60) as client:
             for name, requests in _groups(some, filters):
-                yield f"{jobs:,} jobs: {name}", str(_measure(client, process.pid, requests, repeats))
+                yield name, _measure(client, process.pid, requests, repeats)
 
 
 def _fill(database: Path, jobs: int) -> list[str]:
