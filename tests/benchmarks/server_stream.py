@@ -64,7 +64,7 @@ def measure(load: Load) -> Cost:
             with _readers(stream, load) as readers:
                 _send(client, url, connection, load, _WARM_UP, server)
                 before = cpu_microseconds(server.pid)
-                batch_ms, gone_after = _send(client, url, connection, load, load.seconds, server)
+                batch_ms, gone = _send(client, url, connection, load, load.seconds, server)
                 core = (cpu_microseconds(server.pid) - before) / 1e6 / load.seconds
                 memory = psutil.Process(server.pid).memory_info().rss
                 time.sleep(1)  # what is under way
@@ -76,6 +76,7 @@ def measure(load: Load) -> Cost:
     delays = sorted(result["delays"]) or [0.0]
     sent = load.rate * (load.seconds + _WARM_UP) * load.readers
     p50, p99 = delays[len(delays) // 2], delays[len(delays) * 99 // 100]
+    gone_after = None if gone is None else _WARM_UP + gone
     return Cost(core, memory, p50, p99, result["frames"] / sent if sent else 1.0, gone_after, batch_ms)
 
 

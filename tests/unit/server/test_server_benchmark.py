@@ -1,8 +1,12 @@
-"""The benchmark of the server, in its smallest size."""
+"""The benchmark of the server, in its smallest size, and what `make acceptance` demands of its figures."""
 
 from __future__ import annotations
 
+import pytest
+
+from tests.acceptance.demands import CHECKS, DEMANDS
 from tests.benchmarks import server_ingest, server_reads
+from tests.support.process import ROOT
 
 
 def test_the_benchmark_of_ingest_runs() -> None:
@@ -31,3 +35,20 @@ def test_reads_are_measured() -> None:
         "workers",
     }
     assert all("p95" in text for text in rows.values())
+
+
+@pytest.mark.parametrize(("value", "is_met"), [(849, True), (850, True), (851, False)])
+def test_a_figure_is_held_against_its_limit(value: float, is_met: bool) -> None:
+    """The table would otherwise say yes to what was not reached."""
+    demand = DEMANDS["sqlite size"]
+    assert demand.text == "≤ 850 B an event"
+    assert demand.is_met(value) is is_met
+    assert not DEMANDS["sqlite rate"].is_met(19_999)
+    assert DEMANDS["sqlite rate"].is_met(20_000)
+
+
+def test_acceptance_names_tests_that_exist() -> None:
+    """A test that was renamed would otherwise be missed only by who measures everything."""
+    for node in CHECKS.values():
+        path, _, test = node.partition("::")
+        assert f"def {test}" in (ROOT / path).read_text(encoding="utf-8")
