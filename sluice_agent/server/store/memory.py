@@ -17,7 +17,7 @@ from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import progress_key
 
-_JOBS = 10_000  # jobs that are kept: an event of one that is under way mostly finds it here
+_JOBS = 4_000  # jobs that are kept: an event of one that is under way mostly finds it here
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
 
 
