@@ -11,14 +11,13 @@ from urllib.parse import quote
 import click
 
 from sluice_agent.commands.common import UserError
+from sluice_agent.commands.printable import printable, printable_lines
 from sluice_agent.commands.terminal import (
     api_client,
     api_settings,
     duration_text,
     has_colour,
     print_line,
-    printable,
-    printable_lines,
     state_colour,
     state_text,
     url_option,

@@ -12,12 +12,12 @@ import click
 
 from sluice_agent.client.http import ApiClient
 from sluice_agent.commands.common import UserError
+from sluice_agent.commands.printable import printable
 from sluice_agent.commands.terminal import (
     api_client,
     api_settings,
     duration_text,
     print_line,
-    printable,
     table,
     url_option,
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sluice_agent.commands.common import UserError
+from sluice_agent.commands.printable import printable
 from sluice_agent.commands.server_database import database_option, server_database
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def log(limit: int, database: Path | str | None) -> None:
         for logged in access.actions.latest(limit):
             action = logged.action
             texts = _second(logged.at), action.who, action.action, action.subject, action.detail
-            click.echo("  ".join(texts).rstrip())
+            click.echo(printable("  ".join(texts).rstrip()))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sluice_agent.commands.common import UserError
+from sluice_agent.commands.logs import log_to_stderr
 from sluice_agent.commands.quantities import age, size
 from sluice_agent.commands.server_database import database_option, server_database
 from sluice_agent.transport.delivery.destinations import SLUICE
@@ -86,6 +87,7 @@ def serve(
         from sluice_agent.server.actions.assembly import ActionOptions, brokers_of  # noqa: PLC0415 - the same
     except ImportError as error:
         raise UserError(f"serve needs its extra: pip install 'sluice-agent[server]' ({error})") from None
+    log_to_stderr("text", "info")
     server.serve(
         host=host,
         port=port,

@@ -19,12 +19,12 @@ from sluice_agent.client.errors import ApiError, TemporaryError
 from sluice_agent.client.follow import BackOff, Change, follow
 from sluice_agent.client.http import ApiClient
 from sluice_agent.commands.common import UserError
+from sluice_agent.commands.printable import printable
 from sluice_agent.commands.terminal import (
     api_client,
     api_settings,
     has_lost_its_reader,
     print_line,
-    printable,
     state_text,
     url_option,
 )

@@ -12,6 +12,7 @@ from uuid import UUID
 import click
 
 from sluice_agent.client.http import ApiClient
+from sluice_agent.commands.printable import printable
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations import SLUICE
 
@@ -60,16 +61,6 @@ def state_text(state: str, label: str | None = None, width: int = 0) -> str:
     """Return `label`, or the state itself, in the state's colour and padded to `width`."""
     text = printable(label or state).ljust(width)
     return click.style(text, fg=state_colour(state)) if has_colour() else text
-
-
-def printable(text: str) -> str:
-    """Return `text` with control characters as escapes: those of a job's name must not command the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def printable_lines(text: str) -> str:
-    """Return a text of several lines, such as a traceback, in the same way."""
-    return "\n".join(printable(line.expandtabs(4)) for line in text.splitlines())
 
 
 def print_line(text: str) -> None:

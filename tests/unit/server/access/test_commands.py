@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sluice_agent.cli import main
+from sluice_agent.server.access.audit import Action
 from tests.support.local_sluice import local_sluice
 from tests.support.process import Process
 from tests.support.waiting import wait_until
@@ -94,6 +95,14 @@ def test_a_link_signs_in_with_its_role(database: Path, key: Key) -> None:
     ]
 
 
+def test_the_log_shows_an_action_in_one_line(database: Path, key: Key) -> None:
+    """Who may send events chooses the names of tasks: one could look like the action of somebody else."""
+    with local_sluice(database) as server:
+        server.access.actions.add(Action("key 1", "revoke", "job-1", detail="a\n2026-01-01  key 2  retry\x1b[2J"))
+    (line,) = key("log").stdout.splitlines()
+    assert line.endswith(r"key 1  revoke  job-1  a\n2026-01-01  key 2  retry\x1b[2J")
+
+
 @pytest.mark.parametrize(
     "arguments", [("list",), ("revoke", "x"), ("rotate", "x"), ("link",), ("log",)], ids=lambda arguments: arguments[0]
 )
@@ -110,7 +119,7 @@ def test_a_key_that_does_not_exist_can_not_be_revoked(key: Key) -> None:
 
 
 def test_serve_prints_address_link_and_key_once(tmp_path: Path) -> None:
-    """Scripts wait for the first line; the key can't be had again."""
+    """Scripts wait for the first line; the key can't be had again; and who did what is in the log."""
     outputs = []
     for name in ("first", "second"):
         log = tmp_path / name
@@ -133,6 +142,7 @@ def test_serve_prints_address_link_and_key_once(tmp_path: Path) -> None:
             url = lines[0].removeprefix("sluice-agent serve: listening on ").removesuffix("/api")
             assert httpx.get(lines[1].split()[5]).status_code == 200
             assert lines[1].split()[5].startswith(f"{url}/login?token=")
+            wait_until(lambda log=log: re.search("INFO .*: sign in operator", log.read_text()))
         finally:
             process.stop()
         outputs.append(output)
