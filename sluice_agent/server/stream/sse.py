@@ -88,7 +88,9 @@ async def _end_when_the_client_leaves(reader: Reader, receive: Receive) -> None:
 
 
 async def _end_when_access_ends(reader: Reader, may_read: Callable[[], bool], interval: float) -> None:
-    await asyncio.sleep(interval)
-    while await run_in_threadpool(may_read):
+    try:
         await asyncio.sleep(interval)
-    reader.end()
+        while await run_in_threadpool(may_read):
+            await asyncio.sleep(interval)
+    finally:  # also if the database can't answer: the client then asks again
+        reader.end()
