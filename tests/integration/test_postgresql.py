@@ -35,6 +35,7 @@ from tests.unit.server.test_store import (  # the same tests, here on the store 
     test_a_worker_has_its_latest_state,
     test_counts_are_by_minute_and_by_hour,
     test_positions_count_the_frames_of_a_connection,
+    test_the_longest_texts_are_stored_whole,
     test_the_order_of_arrival_changes_no_row,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "test_a_worker_has_its_latest_state",
     "test_counts_are_by_minute_and_by_hour",
     "test_positions_count_the_frames_of_a_connection",
+    "test_the_longest_texts_are_stored_whole",
     "test_the_order_of_arrival_changes_no_row",
 ]
 

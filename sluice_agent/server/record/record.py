@@ -7,7 +7,7 @@ from typing import Any
 
 from sluice_agent.server.record.ids import job_id
 from sluice_agent.server.record.step import Step
-from sluice_agent.server.record.summary import text_or_none, walk
+from sluice_agent.server.record.summary import id_or_none, walk
 from sluice_agent.server.timestamps import timestamp_of
 
 _STATE_EXTENSIONS = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job
@@ -55,7 +55,7 @@ def record_of(steps: Iterable[Step]) -> Record:
         "result": extensions.get("result"),
         "error": summary.error,
         "stacktrace": next((step.job["stacktrace"] for step in reversed(last) if "stacktrace" in step.job), None),
-        "parentId": text_or_none(extensions.get("parentId")),
+        "parentId": id_or_none(extensions.get("parentId")),
         "rootId": facts.root_id,
         "extensions": extensions,
         "stateHistory": [{"state": state, "timestamp": timestamp_of(at // 1_000)} for state, at in walked.states],

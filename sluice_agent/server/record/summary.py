@@ -27,6 +27,7 @@ _CODES = {state: code for code, state in enumerate(_STATES)}
 _FRAMEWORKS = tuple(framework.value for framework in Framework)
 _CLASS_NAME = re.compile(r"(\w+\.)*(?P<last>[^\W\d]\w*)", re.ASCII)
 _LONGEST_CLASS_NAME = 255
+_LONGEST_ID = 512  # characters, as `Identifier` of the model
 
 
 class Facts(NamedTuple):
@@ -268,8 +269,8 @@ def _facts_of(step: Step) -> Facts:
         job.get("workerId"),
         step.event["framework"],
         step.eta,
-        text_or_none(extensions.get("rootId")),
-        text_or_none(extensions.get("groupId")),
+        id_or_none(extensions.get("rootId")),
+        id_or_none(extensions.get("groupId")),
         step.created,
         _first_moment(step),
     )
@@ -282,8 +283,8 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
     if extensions:
         if extensions.get("eta") is not None:
             eta = step.eta
-        root_id = text_or_none(extensions.get("rootId", root_id))
-        group_id = text_or_none(extensions.get("groupId", group_id))
+        root_id = id_or_none(extensions.get("rootId", root_id))
+        group_id = id_or_none(extensions.get("groupId", group_id))
     if step.created is not None:
         dispatched = step.created if dispatched is None else min(dispatched, step.created)
     return Facts(
@@ -312,6 +313,6 @@ def _class_in(error: str | None) -> str | None:
     return text if match and ("." in text or text != text.lower()) else None
 
 
-def text_or_none(value: Any) -> str | None:
-    """Return `value` if it is a text: extensions may have any type."""
-    return value if isinstance(value, str) else None
+def id_or_none(value: Any) -> str | None:
+    """Return `value` if it can be the id of a job: extensions may have any type, and any length."""
+    return value if isinstance(value, str) and len(value) <= _LONGEST_ID else None

@@ -111,6 +111,8 @@ class PostgresqlDriver:
             self._vacuum_frames()
         except _CONFLICTS as error:
             raise ConflictError(str(error)) from error
+        except errors.ProgramLimitExceeded:
+            raise  # of one event's content: psycopg counts it among the faults of the server
         except _UNAVAILABLE as error:
             raise UnavailableError(str(error)) from error
 
@@ -133,7 +135,7 @@ class PostgresqlDriver:
         with self._labels.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO label (kind, text) SELECT DISTINCT * FROM unnest(%s::smallint[], %s::text[]) AS new(k, t)"
-                " ORDER BY 1, 2 ON CONFLICT (kind, text) DO NOTHING",
+                " ORDER BY 1, 2 ON CONFLICT DO NOTHING",
                 columns,
             )
             cursor.execute(

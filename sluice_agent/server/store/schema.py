@@ -71,8 +71,13 @@ label = Table(
     Column("number", Number, primary_key=True),
     Column("kind", SmallInteger, nullable=False),
     Column("text", Text().with_variant(postgresql.TEXT(collation="C"), "postgresql"), nullable=False),
-    UniqueConstraint("kind", "text"),
+    UniqueConstraint("kind", "text").ddl_if(dialect="sqlite"),
+    # A row of PostgreSQL's trees has 2,704 bytes at most, and a text may be longer; a row of its hash indexes has four.
+    postgresql.ExcludeConstraint((text("(kind || ' ' || text)"), "="), using="hash", name="label_once").ddl_if(
+        dialect="postgresql"
+    ),
 )
+Index("label_by_text", label.c.text, postgresql_using="hash").ddl_if(dialect="postgresql")
 
 
 def _partial(name: str, condition: str, *columns: str) -> Index:

@@ -19,10 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from sluice_agent.server.queries.labels import find_labels
 from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.record.summary import Summary, walk
 from sluice_agent.server.store import BatchResult, CommittedFrames, IngestBatch, QueueFullError, Store, schema
 from sluice_agent.server.store.codes import JOB_STATE_CODES, WORKER_STATE_CODES
+from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import decode_step
 from sluice_agent.server.store.writer import QueueLimits
 from tests.support.examples import examples
@@ -246,3 +248,24 @@ def test_counts_are_by_minute_and_by_hour(store: Store) -> None:
                 total[Measure(measure)] += number
         assert total == expected
     assert counts(store, schema.tally, connection_id) == [(JOB_STATE_CODES["completed"], 1)]
+
+
+def test_the_longest_texts_are_stored_whole(store: Store) -> None:
+    """A client that sends what the contract allows would otherwise be asked for ever to send it again later."""
+    connection_id, chance = new_connection(), random.Random(1)
+
+    def long(length: int) -> str:  # one that a database can't compress
+        return "".join(chr(chance.randrange(0x1F300, 0x1F6FF)) for _ in range(length))
+
+    name, worker, ids = long(1_024), long(3_000), {"rootId": long(3_000), "groupId": long(512)}
+    job = job_event("active", 1, name=name, queue=long(255), workerId=long(512), extensions=ids)
+    beat = {"externalId": worker, "hostname": "h", "state": "heartbeat"}
+    heartbeat = {key: value for key, value in job.items() if key != "job"} | {"type": "worker_heartbeat"}
+    events = of_connection(connection_id, job, heartbeat | {"worker": beat})
+    assert send(store, *events) == BatchResult(2, 0, 0, 2)
+    assert send(store, *events) == BatchResult(0, 2, 0, 2)
+    stored = job_of(store, connection_id)
+    assert (stored.root_id, stored.group_id) == (None, ids["groupId"])  # the first is longer than any id
+    assert [step.event for step in steps_of(store, stored, connection_id)] == events[:1]
+    with store.reading() as reader:
+        assert len(find_labels(reader, LabelKind.WORKER, [worker])) == 1
