@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from sluice_agent.server.access.host_check import HostCheck
 from sluice_agent.server.access.setup import LOOPBACK_ONLY, AccessOptions, open_access
 from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions, acting_of
+from sluice_agent.server.database_errors import register_database_errors
 from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.request_body import BodyLimit
@@ -77,6 +78,7 @@ def create_app(
     app.add_middleware(HostCheck, exposure=access.exposure)
     app.add_middleware(ServerMiddleware)  # the outermost: its headers are on every response
     register_error_handlers(app)
+    register_database_errors(app)
     for router in (
         ingest_router(store, access.gate, IngestPolicy(body_limit, daily_limit, now)),
         actions_router(acting),  # its paths are among those that the next one matches for other methods

@@ -176,3 +176,29 @@ def test_each_read_of_the_api_is_answered(servers: list[ForkedServer]) -> None:
         assert reading.get("/jobs", params={"errorClass": "ValueError"}).status_code == 200
         for path in ("/health", "/queues", "/workers", "/tasks"):
             assert reading.get(path).status_code == 200, path
+
+
+def test_a_database_that_is_away_is_answered_with_503(servers: list[ForkedServer], new_postgresql: str) -> None:
+    """A restart of PostgreSQL would otherwise look like a fault of the server, and fill its log with stack traces."""
+    maintenance, _, name = new_postgresql.rpartition("/")
+
+    def let_in(are_allowed: bool) -> None:
+        with psycopg.connect(f"{maintenance}/postgres", autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {are_allowed}".encode())
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+    batch = {"events": [job_event("queued", 0)]}
+    with client_of(servers[0]) as client:
+        let_in(are_allowed=False)
+        responses = [
+            client.get("/health"),
+            client.get("/jobs"),
+            client.get("/events/stream", params={"connectionId": CONNECTION}),
+            client.post("/ingest", json=batch),
+        ]
+        assert [response.status_code for response in responses] == [503] * 4
+        assert all(int(response.headers["retry-after"]) > 0 for response in responses)
+        let_in(are_allowed=True)
+        wait_until(lambda: client.post("/ingest", json=batch).status_code == 200, 10, "it does not write again")
+        assert client.get("/jobs").json()["pagination"]["total"] == 1
+    assert "Traceback" not in servers[0].log()

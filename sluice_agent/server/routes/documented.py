@@ -23,7 +23,7 @@ _ERRORS = {
     429: "The daily limit is used up.",
     500: "The server failed.",
     502: "The broker's answer is lost: it is unknown whether it has the message.",
-    503: "The server is busy or shuts down, or the broker is away.",
+    503: "The server is busy or shuts down, or the database or the broker is away.",
 }
 Responses = dict[int | str, dict[str, Any]]
 

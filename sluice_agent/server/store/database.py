@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.store.migrate import MigrationError, migrate
@@ -18,6 +18,9 @@ Database: TypeAlias = Path | str
 
 LOCK_TIMEOUT = 10.0
 """Seconds to wait for another program that writes to the same file."""
+
+AWAY = ("database or disk is full", "database is locked", "disk I/O error")
+"""The beginnings of SQLite's messages for a file that can't be used now."""
 
 _FIRST_VERSION = 1  # the user_version of files that were made before there were migrations
 _VERSION = 2  # of those that have gone through them
@@ -37,6 +40,13 @@ def open_database(database: Database) -> Engine:
     except ImportError as error:
         raise ConfigError(f"PostgreSQL needs its extra: pip install 'sluice-agent[postgresql]' ({error})") from None
     return open_postgresql(database)
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Return whether `error` means that the database can't be used now, and not that a statement is wrong."""
+    if isinstance(error.orig, sqlite3.Error):
+        return str(error.orig).startswith(AWAY)
+    return isinstance(error, (OperationalError, InterfaceError))
 
 
 def connect_file(database: Path) -> sqlite3.Connection:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
+from sluice_agent.server.store.database import AWAY
 from sluice_agent.server.store.driver import (
     FrameRow,
     JobRow,
@@ -32,7 +33,6 @@ _MAX_VALUES = 500  # in one list of a statement
 _FREE_PAGES = 100  # that are left for new rows at least
 _RELEASED_PAGES = 1_000  # at a time
 _NEVER = 2**62  # a moment after all others
-_UNAVAILABLE = ("database or disk is full", "database is locked", "disk I/O error")  # SQLite's messages
 
 
 def _placeholders(row: int, count: int = 1) -> str:
@@ -86,7 +86,7 @@ class SqliteDriver:
         except BaseException as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and str(error).startswith(_UNAVAILABLE):
+            if isinstance(error, sqlite3.OperationalError) and str(error).startswith(AWAY):
                 raise UnavailableError(str(error)) from error
             raise
 
