@@ -114,7 +114,7 @@ class PostgresqlDriver:
         except errors.ProgramLimitExceeded:
             raise  # of one event's content: psycopg counts it among the faults of the server
         except _UNAVAILABLE as error:
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(str(error).strip().partition("\n")[0]) from error
 
     def close(self) -> None:
         """Close the connections."""
