@@ -41,6 +41,8 @@ _SMALL, _LARGE = Field(le=2**31 - 1), Field(le=2**63 - 1)  # what columns of the
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _UNSET_CONNECTION = "default"
 _SUBJECTS = ("job", "worker", "queue")
+_MOST_EVENTS = 40_000  # of the shortest that the contract allows, a body of 5 MB has fewer
+_MOST_FAULTS = 50  # of one event that are described: each takes a kilobyte
 _SEPARATORS = str.maketrans(".:", "__")
 _TIMES = ("createdAt", "startedAt", "completedAt")
 _DATE = 10  # characters of 2026-02-27
@@ -110,7 +112,7 @@ class ParsedBatch:
 def parse_batch(body: bytes) -> ParsedBatch:
     """Return the events of a body ``{"events": [ … ]}``. An invalid one does not affect the others.
 
-    Raises `RefusedError` (400) for another body.
+    Raises `RefusedError`: 400 for another body, 413 for more events than a body of the largest size can hold.
     """
     events: list[ReceivedEvent] = []
     faults: list[str] = []
@@ -210,6 +212,8 @@ def _events_in(content: Any) -> list[Any]:
     if not isinstance(content, dict) or not isinstance(content.get("events"), list) or len(content) != 1:
         raise RefusedError(400, 'The body must be {"events": [ … ]} and nothing else.')
     events: list[Any] = content["events"]
+    if len(events) > _MOST_EVENTS:
+        raise RefusedError(413, f"The batch has more than {_MOST_EVENTS} events. Send fewer at a time.")
     return events
 
 
@@ -223,6 +227,8 @@ def _encodable(data: Any) -> Any:
 def _describe(error: ValueError) -> str:
     """Return `error` in one line, without the values that were sent: they belong to the user."""
     if isinstance(error, ValidationError):
+        if error.error_count() > _MOST_FAULTS:
+            return f"{error.error_count()} fields are not valid"
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
     return str(error)

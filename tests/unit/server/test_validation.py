@@ -132,3 +132,17 @@ def test_a_body_that_is_no_batch_is_refused(body: bytes) -> None:
     with pytest.raises(RefusedError) as refusal:
         parse_batch(body)
     assert refusal.value.status == 400
+
+
+def test_a_batch_of_more_events_than_can_be_valid_is_refused() -> None:
+    """Millions of numbers fit in a body: each would be validated, and other clients would wait."""
+    with pytest.raises(RefusedError) as refusal:
+        parse_batch(b'{"events": [' + b"1," * 40_000 + b"1]}")
+    assert refusal.value.status == 413
+
+
+def test_an_event_with_very_many_faults_is_described_in_a_few_words() -> None:
+    """A hundred thousand unknown fields would take hundreds of megabytes, and a line of the log that long."""
+    fields = {f"field{number}": 1 for number in range(100)}
+    (fault,) = parse_batch(json.dumps({"events": [event() | fields]}).encode()).faults
+    assert fault == "event 0: 100 fields are not valid"
