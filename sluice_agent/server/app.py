@@ -33,6 +33,9 @@ from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
 BODY_LIMIT = 5_000_000
 """Bytes of a request's body, before and after decompression."""
 
+BODIES_LIMIT = 64_000_000
+"""Bytes of the bodies of all requests that the server handles at a time, as they were received."""
+
 
 def _utc_now() -> datetime:
     return datetime.now(timezone.utc)
@@ -45,6 +48,7 @@ def create_app(
     actions: ActionOptions = NO_ACTIONS,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
+    bodies_limit: int = BODIES_LIMIT,
     stream_limits: StreamLimits = STREAM_LIMITS,
     keep: Keep = EVERYTHING,
     now: Callable[[], datetime] = _utc_now,
@@ -52,8 +56,8 @@ def create_app(
     """Return the API under ``/api`` over `database`: a SQLite file, created if absent, or the address of a PostgreSQL.
 
     `options` are those of access, `actions` those of retry and revoke. `daily_limit` counts events of a connection in a
-    UTC day of the clock `now`. `body_limit` counts bytes. `stream_limits` bound the stream of changes. `keep` limits
-    the jobs that are kept.
+    UTC day of the clock `now`. `body_limit` counts bytes of one body, `bodies_limit` of all at a time. `stream_limits`
+    bound the stream of changes. `keep` limits the jobs that are kept.
     Raises `ConfigError` if the database can't be used or the options contradict each other.
     """
     store = Store(database, now=now, keep=keep)
@@ -74,7 +78,7 @@ def create_app(
     app.state.store = store
     app.state.access = access
     app.state.identify = access.gate.identify
-    app.add_middleware(BodyLimit, limit=body_limit)
+    app.add_middleware(BodyLimit, limit=body_limit, total=bodies_limit)
     app.add_middleware(HostCheck, exposure=access.exposure)
     app.add_middleware(ServerMiddleware)  # the outermost: its headers are on every response
     register_error_handlers(app)

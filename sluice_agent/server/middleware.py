@@ -11,6 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sluice_agent.server.errors import internal_error_response, shutdown_response
 from sluice_agent.server.security_headers import SECURITY_HEADERS
 
+IS_HEAD = "sluice_agent.is_head"
+"""The key in a scope that is true for a HEAD: a route sees it as a GET, and must not let it change anything."""
+
 _log = logging.getLogger("sluice_agent.server")
 
 
@@ -46,7 +49,7 @@ class ServerMiddleware:
                 await send({"type": "http.response.body"})  # at once: a stream would not end by itself
 
         try:
-            await self._app({**scope, "method": "GET"} if is_head else scope, receive, send_common)
+            await self._app({**scope, "method": "GET", IS_HEAD: True} if is_head else scope, receive, send_common)
         except asyncio.CancelledError:
             if not has_started:
                 await shutdown_response()(scope, receive, send_common)

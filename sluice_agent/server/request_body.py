@@ -17,11 +17,16 @@ _CHUNK = 65_536  # bytes passed to zlib at a time: it copies the unused ones at 
 
 
 class BodyLimit:
-    """Refuse the body of any request as soon as it is larger than `limit` bytes, whichever route reads it."""
+    """Refuse the body of any request as soon as it is larger than `limit` bytes, whichever route reads it.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Of all requests together, `total` bytes are held; a body that exceeds them is refused too.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, total: int) -> None:
         self._app = app
         self._limit = limit
+        self._total = total
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -30,12 +35,19 @@ class BodyLimit:
         async def receive_limited() -> Message:
             nonlocal size
             message = await receive()
-            size += len(message.get("body", b""))
+            received = len(message.get("body", b""))
+            size += received
+            self._held += received
             if size > self._limit:
                 raise HTTPException(413, f"The body is larger than {self._limit} bytes. Send fewer events at a time")
+            if self._held > self._total:
+                raise HTTPException(503, "The server is busy: send the request again", headers={"Retry-After": "1"})
             return message
 
-        await self._app(scope, receive_limited, send)
+        try:
+            await self._app(scope, receive_limited, send)
+        finally:
+            self._held -= size
 
 
 async def read_body(request: Request) -> bytes:

@@ -5,12 +5,15 @@ All of it needs an operator. With ``dryRun=true`` nothing is sent, and the answe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
 from sluice_agent.server.access.audit import Action
 from sluice_agent.server.access.principal import Principal, require_operator
@@ -51,9 +54,24 @@ class BulkRequest(BaseModel):
     filter: BulkFilter | None = None
 
 
+class OperatorFirst(APIRoute):
+    """A route that reads no body before it is known that an operator sends it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of the framework, which reads the body first, behind that check."""
+        handle = super().get_route_handler()
+
+        async def handle_operator(request: Request) -> Response:
+            if request.method == "POST":
+                await run_in_threadpool(require_operator, request)
+            return await handle(request)
+
+        return handle_operator
+
+
 def actions_router(acting: Acting) -> APIRouter:
     """Return the routes that act on jobs."""
-    router = APIRouter(tags=["actions"])
+    router = APIRouter(tags=["actions"], route_class=OperatorFirst)
     bulk: Responses = {200: {"model": Results | BulkPreview}, 202: {"model": BulkActionAnswer}}
     for kind in Kind:  # before those of single jobs, whose ids may be any text
         path = f"/jobs/bulk/{kind.value}"

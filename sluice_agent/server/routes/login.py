@@ -17,6 +17,7 @@ from sluice_agent.server.access.gate import session_secret
 from sluice_agent.server.access.principal import COOKIE
 from sluice_agent.server.access.sessions import SESSION_AGE, SessionRecord, Sessions
 from sluice_agent.server.errors import CHALLENGE, Docs, RefusedError
+from sluice_agent.server.middleware import IS_HEAD
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _REFRESH = '<meta http-equiv="refresh" content="0; url=/login">'
@@ -29,7 +30,8 @@ def login_router(sessions: Sessions, actions: ActionLog) -> APIRouter:
 
     @router.get("/login")
     def login(request: Request, token: str | None = None) -> HTMLResponse:
-        return _sign_in(request, token) if token is not None else _status(request)
+        is_preview = request.scope.get(IS_HEAD, False)  # of a program that checks links: the token must still work
+        return _sign_in(request, token) if token is not None and not is_preview else _status(request)
 
     def _sign_in(request: Request, token: str) -> HTMLResponse:
         signed_in = sessions.sign_in(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,6 +19,7 @@ from sluice_agent.server.access.principal import COOKIE, Principal, Role, requir
 from sluice_agent.server.access.setup import AccessOptions
 from sluice_agent.server.stream.limits import StreamLimits
 from tests.support.local_sluice import LocalSluice, local_sluice
+from tests.support.waiting import wait_until
 from tests.unit.server.events import CONNECTION, job_event
 
 PROXIED = {"X-Forwarded-For": "192.0.2.1"}
@@ -265,6 +267,34 @@ def test_bodies_are_bounded_on_every_route(send: Send, key_of: KeyOf) -> None:
     key = bearer(key_of(Role.OPERATOR))
     assert send("POST", "/test/act", key, content=b"x" * 5_000_000).json()["bytes"] == 5_000_000
     refused(send("POST", "/test/act", key, content=b"x" * 5_000_001), 413, "larger than 5000000 bytes")
+
+
+def test_bodies_of_all_requests_are_bounded(tmp_path: Path) -> None:
+    """Slow clients could otherwise fill the memory together, each with a body that is allowed."""
+    with local_sluice(tmp_path / "s.db", bodies_limit=1_500_000) as server:
+        slow = [begin_body(server, 1_000_000, 700_000) for _ in range(2)]
+        wait_until(lambda: server.client().post("/ingest", content=b"x" * 500_000).status_code == 503)
+        answer = server.client().post("/ingest", content=b"x" * 500_000)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        for connection in slow:
+            connection.close()
+        wait_until(lambda: server.client().post("/ingest", content=b"x" * 500_000).status_code == 400)
+
+
+def begin_body(server: LocalSluice, length: int, sent: int) -> socket.socket:
+    """Begin to send a batch of `length` bytes."""
+    connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+    head = "POST /api/ingest HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk_test"
+    connection.sendall(f"{head}\r\nContent-Length: {length}\r\n\r\n".encode() + b"x" * sent)
+    return connection
+
+
+def test_a_program_that_checks_links_does_not_use_one_up(server: LocalSluice) -> None:
+    """Chats and mail servers look at links by HEAD: the user would find that his link was used."""
+    link = {"token": server.access.sessions.create_token(Role.OPERATOR)}
+    browser = server.client({}, path="")
+    assert "set-cookie" not in browser.head("/login", params=link).headers
+    assert "Signed in as operator" in browser.get("/login", params=link).text
 
 
 def test_a_link_signs_a_browser_in_once(server: LocalSluice) -> None:

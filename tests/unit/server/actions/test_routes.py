@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,15 @@ def test_who_may_act(office: Office) -> None:
     assert results == [{"id": "job-other", "success": False, "error": "Job not found."}]
     wanted = {"filter": {"connectionId": OTHER}}
     assert refused(office.operator.post("/jobs/bulk/retry", json=wanted))[0] == 404
+
+
+def test_nobody_but_an_operator_has_a_body_read(office: Office) -> None:
+    """Who has no key could otherwise make the server keep and parse bodies, and learn which are valid."""
+    port = int(office.server.url.rpartition(":")[2])
+    head = "POST /api/jobs/bulk/retry HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode())
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 401 ")
 
 
 def test_a_connection_without_a_broker_is_a_400(office: Office) -> None:
