@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from enum import Enum
 from http import HTTPStatus
@@ -10,13 +9,8 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
-_log = logging.getLogger("sluice_agent.server")
-
-_RETRY_SECONDS = 10
 # Other codes are HTTP's own phrase; Python's phrase for 413 has changed between versions.
 _CODES = {400: "VALIDATION_ERROR", 413: "PAYLOAD_TOO_LARGE", 500: "INTERNAL_ERROR"}
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sluice"'}
@@ -64,14 +58,6 @@ def register_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
         return error_response(error.status_code, f"{error.detail}.", headers=error.headers)
-
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(PoolTimeoutError)
-    def on_database_error(_: Request, error: OperationalError | PoolTimeoutError) -> JSONResponse:
-        reason = error.orig if isinstance(error, OperationalError) else error
-        _log.warning("The database can't be used now: %s", str(reason).strip().partition("\n")[0])
-        message = "The database can't be used now: send the request again."
-        return error_response(503, message, headers={"Retry-After": str(_RETRY_SECONDS)})
 
     @app.exception_handler(RequestValidationError)
     def on_invalid_parameter(_: Request, error: RequestValidationError) -> JSONResponse:

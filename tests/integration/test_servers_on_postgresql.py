@@ -16,7 +16,6 @@ import pytest
 
 from tests.support.forked_server import ForkedServer
 from tests.support.local_sluice import ANY_KEY
-from tests.support.postgresql import PostgresqlServer
 from tests.support.stream_client import NO_TLS, open_stream
 from tests.support.waiting import wait_until
 from tests.unit.server.events import CONNECTION, at, ingest, job_event
@@ -157,30 +156,6 @@ def test_every_position_comes_once_and_in_order(
         assert completed["pagination"]["total"] == JOBS
         assert completed["data"][0]["durationMs"] == 1_000
         client.close()
-
-
-def test_a_database_that_is_away_is_answered_with_503(tmp_path: Path) -> None:
-    """A restart of PostgreSQL would otherwise look like faults of the server, or need one of it."""
-    database = PostgresqlServer(tmp_path / "postgresql")
-    server = ForkedServer(database.url(), tmp_path / "server")
-    try:
-        with client_of(server) as client:
-            event = job_event("queued", 0)
-
-            def statuses() -> list[int]:
-                answers = [client.post("/ingest", json={"events": [event]}), client.get("/jobs"), client.get("/health")]
-                assert all(answer.status_code == 200 or "retry-after" in answer.headers for answer in answers)
-                return [answer.status_code for answer in answers]
-
-            assert statuses() == [200, 200, 200]
-            database.stop()
-            assert statuses() == [503, 503, 503]
-            database.start()
-            wait_until(lambda: statuses() == [200, 200, 200], 10, "it is not used again")
-            assert "Traceback" not in server.log()
-    finally:
-        server.kill()
-        database.close()
 
 
 def test_each_read_of_the_api_is_answered(servers: list[ForkedServer]) -> None:
