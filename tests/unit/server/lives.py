@@ -88,3 +88,22 @@ def mixed(events: list[dict[str, Any]], chance: random.Random) -> list[dict[str,
     """Return `events` with some twice, mostly in order."""
     events = events + chance.sample(events, len(events) // 4)
     return sorted(events, key=lambda event: event["timestamp"] if chance.random() < 0.8 else at(chance.random() * 6))
+
+
+def reports() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Return the progress of one job that two observers report, with a few states between."""
+    report = st.builds(
+        lambda progress, worker, facts: ("active", {"progress": progress, "workerId": worker, **facts}),
+        st.sampled_from([0.25, 0.5]),
+        st.sampled_from(["celery@a", "celery@a", "celery@b"]),
+        st.sampled_from([{}, {}, {"queue": "q"}]),
+    )
+    state = st.tuples(st.sampled_from(["unknown", "active", "retrying"]), st.just({}))
+    return st.lists(report | report | report | state, min_size=4, max_size=8).map(in_order)
+
+
+def in_order(steps: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        job_event(state, second, **fields, **({"createdAt": at(second)} if state == "queued" else {}))
+        for second, (state, fields) in enumerate(steps)
+    ]

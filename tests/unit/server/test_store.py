@@ -30,7 +30,7 @@ from sluice_agent.server.store.writer import QueueLimits
 from tests.support.examples import examples
 from tests.support.waiting import wait_until
 from tests.unit.server.events import CONNECTION, at, job_event
-from tests.unit.server.lives import lives, plain_life
+from tests.unit.server.lives import lives, plain_life, reports
 
 DAY = "2026-02-27"
 _numbers = count(1)
@@ -99,7 +99,7 @@ def steps_of(store: Store, job: Any, connection_id: str) -> list[Any]:
 
 
 @settings(max_examples=examples(60), deadline=None)
-@given(lives(), st.randoms(use_true_random=False))
+@given(lives() | reports(), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_changes_no_row(store: Store, events: list[dict[str, Any]], chance: random.Random) -> None:
     """A shipper that was offline would otherwise leave a job in a state that its events contradict, or count twice."""
     if not events:

@@ -17,20 +17,8 @@ from sluice_agent.server.record.summary import Summary, advanced, walk
 from sluice_agent.server.timestamps import timestamp_of
 from tests.support.examples import examples
 from tests.support.records import steps_of
-from tests.unit.server.events import at, job_event
-from tests.unit.server.lives import events, lives, plain_life
-
-
-def reports() -> st.SearchStrategy[list[dict[str, Any]]]:
-    """Return the progress of one job that two observers report, with a few states between."""
-    report = st.builds(
-        lambda progress, worker, facts: ("active", {"progress": progress, "workerId": worker, **facts}),
-        st.sampled_from([0.25, 0.5]),
-        st.sampled_from(["celery@a", "celery@a", "celery@b"]),
-        st.sampled_from([{}, {}, {"queue": "q"}]),
-    )
-    state = st.tuples(st.sampled_from(["unknown", "active", "retrying"]), st.just({}))
-    return st.lists(report | report | report | state, min_size=4, max_size=8).map(in_order)
+from tests.unit.server.events import job_event
+from tests.unit.server.lives import events, in_order, lives, plain_life, reports
 
 
 def dispatches() -> st.SearchStrategy[list[dict[str, Any]]]:
@@ -38,13 +26,6 @@ def dispatches() -> st.SearchStrategy[list[dict[str, Any]]]:
     facts = st.sampled_from([{}, {"queue": "q"}, {"queue": "r"}])
     steps = st.tuples(st.sampled_from(["queued", "active", "completed", "retrying"]), facts)
     return st.lists(steps, min_size=2, max_size=5).map(in_order)
-
-
-def in_order(steps: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    return [
-        job_event(state, second, **fields, **({"createdAt": at(second)} if state == "queued" else {}))
-        for second, (state, fields) in enumerate(steps)
-    ]
 
 
 ONE, TWO = {"progress": 0.5, "workerId": "celery@a"}, {"progress": 0.5, "workerId": "celery@b"}
