@@ -221,11 +221,11 @@ class UpkeepDriver(Protocol):
     def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
         """Add to the numbers of jobs by (connection, state)."""
 
-    def thinned_until(self) -> int:
-        """Return the moment up to which series are thinned: at first that of their first point."""
+    def next_to_thin(self) -> int:
+        """Return the moment of the first point that is not thinned."""
 
     def thin_series(self, start: int, end: int, interval: int) -> None:
-        """Leave in each series one point an interval from `start` to `end`, which is the moment of the next time."""
+        """Leave in each series one point an interval from `start` to `end`, before which all is thinned then."""
 
     def delete_rollups(self, minutes: int, before: int) -> None:
         """Delete the counts of intervals of `minutes` that begin before a minute since 1970."""

@@ -14,13 +14,14 @@ _INTERVAL = 0.05  # seconds
 
 
 class Ownership:
-    """The lock of the SQLite file `database`, which the kernel releases with the process. It is a file beside it.
+    """The lock of the SQLite file `database`, which the kernel releases with the process. It is a file beside the one
+    that symbolic links lead to.
 
     Raises `ConfigError` if another server has it.
     """
 
     def __init__(self, database: Path, patience: float = _PATIENCE) -> None:
-        self._descriptor = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(f"{database.resolve()}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + patience
         while not self._is_locked():
             if time.monotonic() > deadline:

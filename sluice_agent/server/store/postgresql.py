@@ -296,16 +296,15 @@ class PostgresqlDriver:
         self._execute("DELETE FROM step WHERE job = ANY(%s::bigint[])", _array(numbers))
         self._execute("DELETE FROM job WHERE number = ANY(%s::bigint[])", _array(numbers))
 
-    def thinned_until(self) -> int:
-        """Return the moment up to which series are thinned: at first that of their first point."""
+    def next_to_thin(self) -> int:
+        """Return the moment of the first point that is not thinned."""
         thinned = self._select("SELECT value::bigint FROM meta WHERE name = 'thinned_until'")
-        if thinned:
-            return int(thinned[0][0])
-        ((first,),) = self._select("SELECT min(at) FROM series")
+        thinned_until = int(thinned[0][0]) if thinned else -_NEVER
+        ((first,),) = self._select("SELECT min(at) FROM series WHERE at >= %s", thinned_until)
         return _NEVER if first is None else int(first)
 
     def thin_series(self, start: int, end: int, interval: int) -> None:
-        """Leave in each series one point an interval from `start` to `end`, which is the moment of the next time."""
+        """Leave in each series one point an interval from `start` to `end`, before which all is thinned then."""
         self._execute(_THIN_SERIES, start, end, interval, interval)
         self._execute(
             "INSERT INTO meta VALUES ('thinned_until', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",

@@ -115,7 +115,7 @@ class Retention:
     def _thin_series(self, now: int) -> bool:
         """Leave one point a minute of the next hour that is old enough. Return whether there is a further one."""
         with self._driver.transaction():
-            start = self._driver.thinned_until()
+            start = self._driver.next_to_thin()
             end = min(start + _THINNED_AT_A_TIME, now - _THINNED_AFTER) // _MINUTE * _MINUTE
             if end <= start:
                 return False

@@ -230,17 +230,16 @@ class SqliteDriver:
         self._connection.executemany("DELETE FROM step WHERE job = ?", [(number,) for number in sorted(numbers)])
         self._connection.executemany("DELETE FROM job WHERE number = ?", [(number,) for number in sorted(numbers)])
 
-    def thinned_until(self) -> int:
-        """Return the moment up to which series are thinned: at first that of their first point."""
+    def next_to_thin(self) -> int:
+        """Return the moment of the first point that is not thinned."""
         row = self._connection.execute("SELECT value FROM meta WHERE name = 'thinned_until'").fetchone()
-        if row is not None:
-            return int(row[0])
-        query = "SELECT min(at) FROM series WHERE connection = ? AND label = ?"
-        firsts = [self._connection.execute(query, key).fetchone()[0] for key in self._series()]
+        thinned_until = -_NEVER if row is None else int(row[0])
+        query = "SELECT min(at) FROM series WHERE connection = ? AND label = ? AND at >= ?"
+        firsts = [self._connection.execute(query, (*key, thinned_until)).fetchone()[0] for key in self._series()]
         return min((first for first in firsts if first is not None), default=_NEVER)
 
     def thin_series(self, start: int, end: int, interval: int) -> None:
-        """Leave in each series one point an interval from `start` to `end`, which is the moment of the next time."""
+        """Leave in each series one point an interval from `start` to `end`, before which all is thinned then."""
         values = [(*key, start, end, interval, interval) for key in self._series()]
         self._connection.executemany(_THIN_SERIES, values)
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('thinned_until', ?)", (str(end),))

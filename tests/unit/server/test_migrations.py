@@ -139,8 +139,10 @@ def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
 def test_a_file_has_only_one_server(tmp_path: Path) -> None:
     """Two servers over one file would otherwise give their jobs the same numbers, and miss what the other writes."""
     store = Store(tmp_path / "s.db", now=now)
-    with pytest.raises(ConfigError, match=r"Another server uses .*s\.db: stop it"):
-        Store(tmp_path / "s.db", now=now)
+    (tmp_path / "link.db").symlink_to("s.db")
+    for name in ("s.db", "link.db"):
+        with pytest.raises(ConfigError, match=rf"Another server uses .*{name}: stop it"):
+            Store(tmp_path / name, now=now)
     store.close()
     Store(tmp_path / "s.db", now=now).close()
 

@@ -131,6 +131,16 @@ def test_series_are_thinned_to_a_point_a_minute(open_store: Callable[[Keep], Sto
     wait_until(lambda: number_of(store, schema.series) == 1, 20, "the old ones stay")
 
 
+def test_a_point_of_1970_holds_up_no_upkeep(open_store: Callable[[Keep], Store], clock: Clock) -> None:
+    """A worker that reports before its clock is set would otherwise keep the writer busy for hours, hour by hour."""
+    store = open_store(Keep(age=timedelta(days=36_500)))
+    first = worker_event(datetime(1970, 1, 1, tzinfo=timezone.utc))
+    send(store, first, *(worker_event(START + timedelta(seconds=5 * n)) for n in range(240)))
+    clock.time = START + timedelta(hours=5)
+    send(store, worker_event(clock.time))
+    wait_until(lambda: number_of(store, schema.series) == 1 + 20 + 1, 10, "they are not thinned")
+
+
 def test_counts_of_minutes_go_before_those_of_hours(open_store: Callable[[Keep], Store], clock: Clock) -> None:
     """A chart of three months would otherwise be empty, or the counts of its minutes fill the disk."""
     store = open_store(Keep())
