@@ -178,6 +178,23 @@ def test_frames_arrive_though_the_connections_of_the_listener_are_lost(
     assert all(second - first == 1 for (first, _), (second, _) in pairwise(seen))
 
 
+def test_frames_arrive_after_a_listener_has_failed(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """One fault would otherwise stop the streams of all connections until the server is restarted."""
+    faults = [RuntimeError("a fault of the listener")]
+
+    def fail(_: Sequence[CommittedFrames]) -> None:
+        if faults:
+            raise faults.pop()
+
+    connection_id = new_connection()
+    store.subscribe(fail)
+    seen = listen(store, connection_id)
+    send(store, *of_connection(connection_id, *life(1)))
+    send(store, *of_connection(connection_id, *life(2)))
+    wait_until(lambda: len(seen) == 6, 5)
+    assert "a fault of the listener" in caplog.text
+
+
 def test_a_writer_whose_connections_are_lost_writes_again(store: Store, postgresql: str) -> None:
     """Each restart of PostgreSQL would otherwise need one of every server."""
     connection_id = new_connection()

@@ -69,6 +69,9 @@ class Notifications:
             except psycopg.Error as error:
                 _log.warning("No notifications from PostgreSQL (%s): connecting again", str(error).strip())
                 self._closing.wait(_POLL)
+            except Exception:  # noqa: BLE001 - whatever a listener raises, the streams must not stand still
+                _log.exception("Could not pass on what was committed: trying again")
+                self._closing.wait(_POLL)
 
     def _follow(self, listening: psycopg.Connection[Any], reading: psycopg.Connection[Any]) -> None:
         next_poll = monotonic()
