@@ -151,13 +151,13 @@ class Actions:
             with _answering():
                 sender = senders.to(prepared.subject.broker)
                 task_id, created_at = decide_id(), self._timestamp()
+                events = queued_event(job, prepared.retry, task_id, created_at), link_event(job, "retriedAs", task_id)
                 try:
                     sender.send(message, task_id, created_at)
                 except UnconfirmedError:
                     senders.close()
                     raise
-            queued = queued_event(job, prepared.retry, task_id, created_at)
-            self._write(queued, link_event(job, "retriedAs", task_id))
+            self._write(*events)
         self._note(who, "retry", job, f"{message.name} as {task_id}")
         return SentRetry(prepared, task_id)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from sluice_agent.server.actions.acting import Actions, Senders, Subject, new_task_id
 from sluice_agent.server.actions.ledger import ActionState, BulkAction, Item, ItemState, Kind, Ledger
 from sluice_agent.server.errors import RefusedError
@@ -16,6 +18,7 @@ _BATCH = 100  # jobs that are read, or revoked, at a time
 _CLOSE_SECONDS = 5.0
 _UNAVAILABLE = 503  # the broker is away: the job is taken up again
 _UNCONFIRMED = 502
+_FAILED = "The server failed at this job; its log has the reason."
 _log = logging.getLogger("sluice_agent.server.actions")
 
 
@@ -160,6 +163,11 @@ class BulkRunner:
             return
         except RefusedError as refusal:
             self._settle_refused(action, item, refusal)
+        except SQLAlchemyError:
+            raise
+        except Exception:  # noqa: BLE001 - one job must not hold up all others for ever
+            _log.exception("The job %d of the bulk action %s failed", item.number, action.id)
+            self._ledger.settle(action.id, item.number, ItemState.UNCONFIRMED, _FAILED)
         else:
             self._ledger.settle(action.id, item.number, ItemState.SUCCEEDED)
 

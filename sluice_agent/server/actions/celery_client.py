@@ -14,8 +14,9 @@ from typing import Any
 from amqp.exceptions import FrameSyntaxError, MessageNacked
 from celery import Celery
 from celery.app.utils import find_app
+from celery.exceptions import SecurityError
 from kombu import Connection, Producer
-from kombu.exceptions import EncodeError, KombuError, SerializerNotInstalled
+from kombu.exceptions import EncodeError, KombuError, SerializationError, SerializerNotInstalled
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.actions.broker import (
@@ -39,6 +40,11 @@ _ENCODING_ERRORS = (
     EncodeError, SerializerNotInstalled, FrameSyntaxError, struct.error, OverflowError, TypeError, ValueError
 )  # fmt: skip
 """What is raised for values that a message can't have, before any of it is sent."""
+
+_DECODING_ERRORS = (
+    SerializationError, SerializerNotInstalled, SecurityError, LookupError, TypeError, ValueError, AttributeError
+)  # fmt: skip
+"""What is raised for an entry of a result backend that is not one of Celery's, or has another serializer."""
 
 _REDIS_TIMEOUTS = {"socket_connect_timeout": _CONNECT_TIMEOUT, "socket_timeout": _TIMEOUT}
 _AMQP_TIMEOUTS = {"confirm_publish": True, "read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT}
@@ -100,6 +106,8 @@ class _CeleryBroker:
             return None
         try:
             meta = self._app.backend.get_task_meta(task_id, cache=False)
+        except _DECODING_ERRORS as error:
+            raise RejectedError(f"its entry in the result backend can't be read ({_describe(error)})") from error
         except Exception as error:
             raise BrokerAwayError(f"the result backend can't be read ({_describe(error)})") from error
         name, args, kwargs = (meta.get(field) for field in ("name", "args", "kwargs"))

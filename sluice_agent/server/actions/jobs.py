@@ -18,6 +18,7 @@ from sluice_agent.server.store.steps import decode_step
 from sluice_agent.server.validation import ReceivedEvent
 
 _STATE_FIELDS = ("externalId", "name", "state", "attempt", "startedAt", "completedAt")
+_LAST_INSTANT = 253_402_300_799_999_999_999  # of the year 9999, the last of the calendar
 _KEPT = ("priority", "taskName", "stamps")  # extensions that a retry has as well
 
 
@@ -84,7 +85,7 @@ def link_event(job: ActedJob, name: str, task_id: str) -> ReceivedEvent:
     """
     repeated = {field: job.last.job[field] for field in _STATE_FIELDS if field in job.last.job}
     extensions = {name: task_id, "eventId": f"sluice.{name}:{task_id}"}
-    timestamp = _timestamp(job.last.timestamp + 1)
+    timestamp = _timestamp(min(job.last.timestamp + 1, _LAST_INSTANT))
     return _event(timestamp, job.record["connectionId"], {**repeated, "extensions": extensions})
 
 

@@ -11,7 +11,7 @@ from sluice_agent.server.actions.acting import Senders, SentRetry
 from sluice_agent.server.actions.broker import RejectedError, StoredCall, UnconfirmedError
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.record.ids import job_uuid
-from tests.unit.server.actions.conftest import Shop
+from tests.unit.server.actions.conftest import WHOLE, Shop
 from tests.unit.server.events import CONNECTION, job_event
 
 
@@ -82,6 +82,17 @@ def test_a_job_in_another_state_is_refused_by_its_name(shop: Shop, state: str) -
     assert status == 400
     assert message.startswith(f"The job is {state}:")
     assert shop.broker.sent == []
+
+
+def test_a_job_of_the_last_moment_of_the_calendar_is_linked(shop: Shop) -> None:
+    """Its message would be sent, and neither the record nor the log of actions would show it."""
+    event = job_event("failed", 1, queue="emails", extensions=WHOLE)
+    shop.add(event | {"timestamp": "9999-12-31T23:59:59.999999999Z"})
+    uuid = job_uuid(CONNECTION, "job-1")
+    with Senders() as senders:
+        sent = shop.actions.retry(uuid, "key 1", senders, again=False)
+    assert shop.record(uuid)["extensions"]["retriedAs"] == sent.task_id
+    assert [logged.action.action for logged in shop.log.latest(1)] == ["retry"]
 
 
 def test_a_broker_that_is_away_is_a_503_and_nothing_changes(shop: Shop) -> None:

@@ -111,6 +111,16 @@ def test_a_broker_that_is_away_is_waited_for(shop: Shop) -> None:
     assert (done["succeeded"], done["waitingFor"]) == (3, None)
 
 
+def test_a_job_at_which_the_server_fails_does_not_hold_up_the_others(shop: Shop) -> None:
+    """One job that nobody thought of would stop all bulk actions for ever."""
+    for number in range(3):
+        shop.add_job(f"job-{number}", argsWhole=number != 1)
+    shop.broker.stored_call = lambda _: 1 // 0  # type: ignore[assignment, method-assign, return-value]
+    done = run(shop, shop.begin())
+    assert (done["succeeded"], done["unconfirmed"]) == (2, 1)
+    assert "its log has the reason" in done["errors"][0]["error"]
+
+
 def test_an_answer_that_is_lost_is_shown_and_not_repeated(shop: Shop) -> None:
     """The job could run twice."""
     shop.add_job()

@@ -46,6 +46,14 @@ def test_a_result_backend_that_is_away_is_not_a_job_without_arguments(closed_por
     assert broker_at(REDIS).stored_call("job") is None
 
 
+@pytest.mark.parametrize("entry", [b"\x80\x04N.", b"not json", b"[1]", b"{}", b'{"status": "FAILURE", "result": 5}'])
+def test_an_entry_that_can_not_be_read_is_no_backend_that_is_away(entry: bytes, tmp_path: Path) -> None:
+    """A retry would be put off again and again, and a bulk action would wait at this job for ever."""
+    (tmp_path / "celery-task-meta-job").write_bytes(entry)
+    with pytest.raises(RejectedError, match="entry in the result backend"):
+        broker_at("memory://", tmp_path.as_uri()).stored_call("job")
+
+
 @pytest.fixture
 def memory() -> Iterator[tuple[Sender, Callable[[], Message]]]:
     """A connection to a broker in this process, and a function that takes the message from its queue."""
