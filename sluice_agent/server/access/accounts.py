@@ -78,7 +78,7 @@ class Accounts:
 
         Raises `ConfigError` for a name that is empty or too long.
         """
-        name = name_or_id.strip()
+        name = as_stored(name_or_id)
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
             raise ConfigError(f"a connection's name has 1 to {LONGEST_NAME} printable characters: choose another name")
         given_id = _uuid_or_none(name)
@@ -237,6 +237,12 @@ def _key_record(row: Row[tuple[str, int, str, str, str, int, int, int]]) -> KeyR
         None if row.last_used_at is None else to_datetime(row.last_used_at),
         None if row.revoked_at is None else to_datetime(row.revoked_at),
     )
+
+
+def as_stored(name_or_id: str) -> str:
+    """Return the name or UUID of a connection as the database has it: users write both in several ways."""
+    name = name_or_id.strip()
+    return _uuid_or_none(name) or name
 
 
 def _uuid_or_none(text: str) -> str | None:

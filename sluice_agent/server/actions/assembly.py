@@ -9,6 +9,7 @@ from datetime import datetime
 from secrets import token_hex
 
 from sluice_agent.errors import ConfigError
+from sluice_agent.server.access.accounts import as_stored
 from sluice_agent.server.access.audit import ActionLog
 from sluice_agent.server.actions.acting import Actions
 from sluice_agent.server.actions.broker import Broker
@@ -91,11 +92,12 @@ def brokers_of(
         return Brokers()
     from sluice_agent.server.actions import celery_client  # noqa: PLC0415 - Celery takes memory, and is rarely needed
 
+    owner = None if connection is None else as_stored(connection)
     brokers: dict[str | None, Broker] = {
         name: celery_client.broker_at(url, results.get(name)) for name, url in named.items()
     }
     default = celery_client.broker_of_app(app) if app is not None else brokers.pop(None, None)
-    return Brokers({name: broker for name, broker in brokers.items() if name is not None}, default, connection)
+    return Brokers({name: broker for name, broker in brokers.items() if name is not None}, default, owner)
 
 
 def _by_connection(option: str, values: Sequence[str]) -> dict[str | None, str]:
@@ -103,7 +105,7 @@ def _by_connection(option: str, values: Sequence[str]) -> dict[str | None, str]:
     urls: dict[str | None, str] = {}
     for value in values:
         before, separator, after = value.partition("=")
-        name, url = (before.strip(), after) if separator and "://" not in before else (None, value)
+        name, url = (as_stored(before), after) if separator and "://" not in before else (None, value)
         if name in urls:
             raise ConfigError(f"{option} is given twice for {'the same connection' if name else 'no connection'}")
         urls[name] = url

@@ -122,6 +122,9 @@ def test_brokers_belong_to_connections() -> None:
     assert brokers.default is not None
     assert brokers.default_for == "mail"
     assert brokers_of([], [], None, "mail").default is None
+    owner = "550E8400-E29B-41D4-A716-446655440000"
+    brokers = brokers_of([f" {owner} ={REDIS}", AMQP], [], None, f" {owner} ")  # as `serve --connection` takes it
+    assert {*brokers.by_connection, brokers.default_for} == {owner.lower()}
     query = brokers_of(["redis://127.0.0.1:1/0?ssl_cert_reqs=none"], [], None, None)
     assert query.by_connection == {}
 
