@@ -25,7 +25,17 @@ from sluice_agent.model import Framework, JobState
 
 _PAGE = 100  # jobs: the most that the API returns at once
 _HEADER = ("CREATED", "STATE", "NAME", "QUEUE", "DURATION", "WORKER", "ID")
-_SORTS = ("createdAt", "name", "state", "durationMs", "queue", "startedAt", "worker")
+_SORTS = (
+    "createdAt",
+    "stateChangedAt",
+    "startedAt",
+    "completedAt",
+    "durationMs",
+    "name",
+    "queue",
+    "state",
+    "worker",
+)  # as the server has them, which is an extra
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 
 

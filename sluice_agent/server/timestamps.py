@@ -35,6 +35,11 @@ def timestamp_of(moment: int) -> str:
     return f"{_text(seconds)}.{rest // 1_000:03d}Z"
 
 
+def timestamp_or_none(moment: int | None) -> str | None:
+    """Return the timestamp of a moment, None for None."""
+    return None if moment is None else timestamp_of(moment)
+
+
 def milliseconds_between(start: int, end: int) -> int:
     """Return the whole milliseconds between two instants; 0 if clocks disagree and the end comes first."""
     return max(0, (end - start) // 1_000_000)

@@ -17,12 +17,9 @@ from uuid import uuid4
 import httpx
 import psutil
 
-from tests.benchmarks.cpu import cpu_microseconds
+from tests.benchmarks.served import Served, served
 
 _BATCH_SECONDS = 0.1
-_SERVER = (
-    "import pathlib, sys; from sluice_agent.server import serve; serve(database=pathlib.Path(sys.argv[1]), port=0)"
-)
 _WARM_UP = 2.0  # seconds
 
 
@@ -57,15 +54,16 @@ class Cost:
 def measure(load: Load) -> Cost:
     """Run a server, its readers and one client with `load`."""
     connection = str(uuid4())
-    with tempfile.TemporaryDirectory() as directory, _server(Path(directory) / "stream.db") as (server, url):
+    with tempfile.TemporaryDirectory() as directory, served(Path(directory) / "stream.db") as server:
+        url = server.url
         stream = f"{url}/events/stream?connectionId={connection}"
         with httpx.Client() as client:
             _post(client, url, connection, 1)  # makes the connection
             with _readers(stream, load) as readers:
                 _send(client, url, connection, load, _WARM_UP, server)
-                before = cpu_microseconds(server.pid)
+                before = server.cpu
                 batch_ms, gone = _send(client, url, connection, load, load.seconds, server)
-                core = (cpu_microseconds(server.pid) - before) / 1e6 / load.seconds
+                core = (server.cpu - before) / load.seconds
                 memory = psutil.Process(server.pid).memory_info().rss
                 time.sleep(1)  # what is under way
                 assert readers.stdin is not None
@@ -99,17 +97,6 @@ def rows(seconds: float = 20.0) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def _server(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-c", _SERVER, str(database)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process, process.stdout.readline().split()[-1]
-        finally:
-            process.kill()
-
-
-@contextmanager
 def _readers(url: str, load: Load) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "tests.benchmarks.stream_readers", url, str(load.readers), str(load.frozen)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -122,7 +109,7 @@ def _readers(url: str, load: Load) -> Iterator[subprocess.Popen[str]]:
 
 
 def _send(
-    client: httpx.Client, url: str, connection: str, load: Load, seconds: float, server: subprocess.Popen[str]
+    client: httpx.Client, url: str, connection: str, load: Load, seconds: float, server: Served
 ) -> tuple[float, float | None]:
     """Send events; return the milliseconds of the slowest batch, and when the last frozen reader was gone."""
     start = time.monotonic()

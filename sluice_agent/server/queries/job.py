@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, Row, select
 
 from sluice_agent.server.queries.jobs import rows_of, summaries_of
 from sluice_agent.server.queries.labels import texts_of
-from sluice_agent.server.record.ids import job_uuid
+from sluice_agent.server.record.ids import job_uuid, own_uuids
 from sluice_agent.server.record.record import Record, record_of
 from sluice_agent.server.store.schema import job, step
 from sluice_agent.server.store.steps import decode_step
@@ -34,7 +33,7 @@ def find_job(reader: Connection, connections: Mapping[str, int], id_: str) -> di
 
 def _row_of(reader: Connection, connections: Mapping[str, int], id_: str) -> Row[Any] | None:
     by_external_id = [job_uuid(connection_id, id_) for connection_id in connections]
-    for uuids in (_parse_uuid(id_), by_external_id):
+    for uuids in (own_uuids(id_), by_external_id):
         statement = select(*_KEY).where(job.c.uuid.in_(uuids)).order_by(job.c.changed_at.desc())
         for row in reader.execute(statement) if uuids else ():
             if row.connection in connections.values():
@@ -58,10 +57,3 @@ def _recent(reader: Connection, connections: Mapping[str, int], row: Row[Any]) -
     others = [number for number in reader.scalars(statement) if number != row.number]
     summaries = summaries_of(reader, connections, rows_of(reader, others[:_RECENT]))
     return [{name: summary[name] for name in _EXECUTION} for summary in summaries]
-
-
-def _parse_uuid(text: str) -> list[bytes]:
-    try:
-        return [UUID(text).bytes]
-    except ValueError:
-        return []

@@ -15,7 +15,7 @@ from sluice_agent.server.queries.plan import find_keys
 from sluice_agent.server.queries.selection import JobFilter, select_jobs
 from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
 from sluice_agent.server.store.schema import job
-from sluice_agent.server.timestamps import timestamp_of
+from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 
 _COLUMNS = [column for column in job.c if column.name not in ("fold", "root_id", "group_id", "attempt")]
 
@@ -68,16 +68,12 @@ def summaries_of(reader: Connection, connections: Mapping[str, int], rows: Seque
             "state": JOB_STATES[row.state].value,
             "stateChangedAt": timestamp_of(row.changed_at),
             "createdAt": timestamp_of(row.created_at),
-            "scheduledFor": _timestamp(row.scheduled_for),
-            "startedAt": _timestamp(row.started_at),
-            "completedAt": _timestamp(row.completed_at),
+            "scheduledFor": timestamp_or_none(row.scheduled_for),
+            "startedAt": timestamp_or_none(row.started_at),
+            "completedAt": timestamp_or_none(row.completed_at),
             "durationMs": row.duration_ms,
             "workerId": texts.get(row.worker),
             "error": row.error,
         }
         for row in rows
     ]
-
-
-def _timestamp(moment: int | None) -> str | None:
-    return None if moment is None else timestamp_of(moment)

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Column, ColumnElement, Connection, and_, false, or_, select, text
 
 from sluice_agent.model import Framework, JobState
 from sluice_agent.server.queries.labels import find_labels, find_names
-from sluice_agent.server.record.ids import job_uuid
+from sluice_agent.server.record.ids import job_uuid, job_uuids
 from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
 from sluice_agent.server.store.schema import LabelKind, connection, job, tally
 
@@ -171,7 +170,8 @@ def _dimensions(reader: Connection, connections: Mapping[str, int], wanted: JobF
     if wanted.group_id is not None:
         yield Dimension(job.c.group_id, [wanted.group_id])
     if wanted.root_id is not None:
-        yield Dimension(job.c.root_id, [wanted.root_id], _jobs_with_external_id(reader, connections, wanted.root_id))
+        uuids = [job_uuid(id_, wanted.root_id) for id_ in connections]
+        yield Dimension(job.c.root_id, [wanted.root_id], _jobs_with_uuid(reader, connections, uuids))
     if wanted.framework is not None:
         yield from _framework(reader, connections.values(), FRAMEWORKS.index(wanted.framework))
     if wanted.search:
@@ -189,20 +189,10 @@ def _framework(reader: Connection, connections: Collection[int], code: int) -> I
 
 def _jobs_with_id(reader: Connection, connections: Mapping[str, int], text_of_id: str) -> list[int]:
     """Return the numbers of the jobs whose id, Sluice's or the framework's, is `text_of_id`."""
-    return _jobs_with_external_id(reader, connections, text_of_id, *_parse_uuid(text_of_id))
+    return _jobs_with_uuid(reader, connections, job_uuids(text_of_id, connections))
 
 
-def _jobs_with_external_id(
-    reader: Connection, connections: Mapping[str, int], external_id: str, *uuids: bytes
-) -> list[int]:
-    """Return the numbers of the jobs with this external id, or one of `uuids`, in `connections`."""
-    uuids = (*uuids, *(job_uuid(id_, external_id) for id_ in connections))
+def _jobs_with_uuid(reader: Connection, connections: Mapping[str, int], uuids: Collection[bytes]) -> list[int]:
+    """Return the numbers of the jobs in `connections` with one of `uuids`."""
     rows = reader.execute(select(job.c.number, job.c.connection).where(job.c.uuid.in_(uuids)))
     return [row.number for row in rows if row.connection in connections.values()]
-
-
-def _parse_uuid(text_of_id: str) -> list[bytes]:
-    try:
-        return [UUID(text_of_id).bytes]
-    except ValueError:
-        return []

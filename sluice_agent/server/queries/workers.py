@@ -18,7 +18,7 @@ from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.record.ids import worker_id
 from sluice_agent.server.store.codes import FRAMEWORKS, WORKER_STATES
 from sluice_agent.server.store.schema import series, worker, worker_rollup
-from sluice_agent.server.timestamps import timestamp_of
+from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 
 SHORTEST_SILENCE = 6_000_000
 """Microseconds without a sign of life after which no worker is offline before: the contract's."""
@@ -81,7 +81,7 @@ def _worker(
         "hostname": body["hostname"],
         "pid": body.get("pid"),
         "state": WorkerState.OFFLINE.value if is_offline else reported.value,
-        "lastHeartbeat": None if row.last_heartbeat is None else timestamp_of(row.last_heartbeat),
+        "lastHeartbeat": timestamp_or_none(row.last_heartbeat),
         "concurrency": body.get("concurrency"),
         "activeJobs": 0 if is_offline else row.active_jobs or 0,
         "queues": body.get("queues") or [],

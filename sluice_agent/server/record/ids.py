@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha1
 from uuid import UUID, uuid5
@@ -18,6 +19,19 @@ def job_uuid(connection_id: str, external_id: str) -> bytes:
 def job_id(connection_id: str, external_id: str) -> str:
     """Return the id of a job, as clients have it."""
     return str(UUID(bytes=job_uuid(connection_id, external_id)))
+
+
+def job_uuids(text: str, connection_ids: Iterable[str]) -> list[bytes]:
+    """Return the ids that `text` may mean: Sluice's own, if it is a UUID, and the framework's in each connection."""
+    return [*own_uuids(text), *(job_uuid(connection_id, text) for connection_id in connection_ids)]
+
+
+def own_uuids(text: str) -> list[bytes]:
+    """Return Sluice's own id in `text`, none if it is not a UUID."""
+    try:
+        return [UUID(text).bytes]
+    except ValueError:
+        return []
 
 
 def worker_id(connection_id: str, external_id: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sluice_agent.server.record.ids import job_id
 from sluice_agent.server.record.step import Step
 from sluice_agent.server.record.summary import id_or_none, walk
-from sluice_agent.server.timestamps import timestamp_of
+from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 
 _STATE_EXTENSIONS = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job
 _CALL = ("args", "kwargs", "argsWhole", "message")  # extensions of one publication, which belong together
@@ -43,9 +43,9 @@ def record_of(steps: Iterable[Step]) -> Record:
         "stateChangedAt": timestamp_of(summary.changed_at),
         "previousState": summary.history.previous_state,
         "createdAt": timestamp_of(summary.created_at),
-        "scheduledFor": _timestamp_or_none(summary.scheduled_for),
-        "startedAt": _timestamp_or_none(summary.started_at),
-        "completedAt": _timestamp_or_none(summary.completed_at),
+        "scheduledFor": timestamp_or_none(summary.scheduled_for),
+        "startedAt": timestamp_or_none(summary.started_at),
+        "completedAt": timestamp_or_none(summary.completed_at),
         "durationMs": summary.duration_ms,
         "workerId": facts.worker,
         "attempt": summary.attempt,
@@ -81,10 +81,6 @@ def _extensions_of(steps: Iterable[Step], last_state_steps: Iterable[Step]) -> d
     for step in last_state_steps:
         extensions |= {name: step.extensions[name] for name in _STATE_EXTENSIONS if name in step.extensions}
     return extensions
-
-
-def _timestamp_or_none(moment: int | None) -> str | None:
-    return None if moment is None else timestamp_of(moment)
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from sluice_agent.server.actions.filter import BulkFilter, matching_jobs
 from sluice_agent.server.actions.ledger import Kind, Ledger
 from sluice_agent.server.actions.retry import require_state
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.record.ids import job_id, job_uuid
+from sluice_agent.server.queries.selection import known_connections
+from sluice_agent.server.record.ids import job_id, job_uuids
 from sluice_agent.server.routes.action_responses import (
     BulkActionAnswer,
     BulkPreview,
@@ -32,7 +33,7 @@ from sluice_agent.server.routes.action_responses import (
     RevokePreview,
     Succeeded,
 )
-from sluice_agent.server.store.schema import connection, job
+from sluice_agent.server.store.schema import job
 
 _SHOWN = 20  # jobs that the dry run of a filter shows
 _AWAY = 503
@@ -175,7 +176,7 @@ class ActionRequest:
         """Return Sluice's ids of the jobs with these ids, Sluice's or Celery's; None for one that does not exist."""
         with self._acting.store.reading() as reader:
             connections = self._connections(reader)
-            candidates = {text: _candidates(text, connections) for text in ids}
+            candidates = {text: job_uuids(text, connections) for text in ids}
             every = {uuid for uuids in candidates.values() for uuid in uuids}
             rows = reader.execute(select(job.c.uuid, job.c.connection).where(job.c.uuid.in_(every)))
             known = {bytes(row.uuid) for row in rows if row.connection in connections.values()}
@@ -183,16 +184,7 @@ class ActionRequest:
 
     def _connections(self, reader: Connection) -> dict[str, int]:
         """Return the numbers of the connections that the sender may use, by their ids."""
-        rows = reader.execute(select(connection.c.id, connection.c.number).order_by(connection.c.number))
-        return {row.id: row.number for row in rows if self._principal.may_use(row.number)}
-
-
-def _candidates(text: str, connections: dict[str, int]) -> list[bytes]:
-    try:
-        own = [UUID(text).bytes]
-    except ValueError:
-        own = []
-    return [*own, *(job_uuid(connection_id, text) for connection_id in connections)]
+        return known_connections(reader, self._principal.connections)
 
 
 def _known(uuid: bytes | None) -> bytes:

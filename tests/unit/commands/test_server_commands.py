@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from sluice_agent.cli import main
 from sluice_agent.server.access.principal import Role
+from sluice_agent.server.queries.order import SortBy
 from sluice_agent.server.stream.limits import StreamLimits
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.process import Process
@@ -72,6 +73,12 @@ def send_until(sluice: LocalSluice, condition: Callable[[], bool], **fields: str
         return condition()
 
     wait_until(send)
+
+
+def test_jobs_sorts_by_all_that_the_api_sorts_by(run: Run) -> None:
+    """The terminal would otherwise lack a sort that the API has."""
+    for sort in SortBy:
+        assert run("jobs", "--sort", sort.value).exit_code == 0
 
 
 def test_jobs_are_a_table(run: Run) -> None:
