@@ -62,7 +62,7 @@ def create_app(
     """
     store = Store(database, now=now, keep=keep)
     access = open_access(store.engine, options, now)
-    acting = acting_of(store, actions, access.accounts.is_keyed, access.actions, now)
+    acting = acting_of(store, actions, access.accounts, access.actions, now)
     hub = Hub(store, now, stream_limits)
 
     @asynccontextmanager

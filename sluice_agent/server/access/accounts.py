@@ -184,6 +184,13 @@ class Accounts:
         with self._engine.begin() as connection:
             return connection.scalar(_ingest_keys(number)) is not None
 
+    def is_revoked(self, who: str) -> bool:
+        """Return whether `who`, as in a `Principal`, is a key that was revoked."""
+        kind, _, key_id = who.partition(" ")
+        query = select(api_key.c.id).where(api_key.c.id == key_id, api_key.c.revoked_at.is_not(None))
+        with self._engine.begin() as connection:
+            return kind == "key" and connection.scalar(query) is not None
+
     def has_unkeyed_jobs(self, number: int) -> bool:
         """Return whether the connection has jobs that any key may have sent: it has no ingest key yet."""
         with self._engine.begin() as connection:

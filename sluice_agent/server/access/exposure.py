@@ -1,7 +1,7 @@
 """Who can reach the server, and by which names: what its addresses and the headers of a request show.
 
 A request is *exposed* if it may come from another machine. A server that listens on loopback is exposed too, if a proxy
-passes requests on to it. A proxy shows by a header, by HTTP/1.0 (nginx's default), or by a name that was allowed.
+passes requests on to it. A proxy shows by a header, by HTTP/1.0 (nginx's before 1.30), or by a name that was allowed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from datetime import datetime
 from secrets import token_hex
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.access.accounts import as_stored
+from sluice_agent.server.access.accounts import Accounts, as_stored
 from sluice_agent.server.access.audit import ActionLog
 from sluice_agent.server.actions.acting import Actions
 from sluice_agent.server.actions.broker import Broker
@@ -57,20 +57,18 @@ class Acting:
 
 
 def acting_of(
-    store: Store, options: ActionOptions, is_keyed: Callable[[int], bool], log: ActionLog, now: Callable[[], datetime]
+    store: Store, options: ActionOptions, accounts: Accounts, log: ActionLog, now: Callable[[], datetime]
 ) -> Acting:
-    """Return what acts on the jobs of `store`. `is_keyed` is whether a connection, by number, has its own keys."""
-    permission = Permission(options.tasks, is_keyed, time.monotonic)
+    """Return what acts on the jobs of `store`, for the keys of `accounts`."""
+    permission = Permission(options.tasks, accounts.is_keyed, time.monotonic)
     actions = Actions(store, options.brokers, permission, log, now)
     ledger = Ledger(store, now)
     lease = Lease(store.writing, _LEASE, token_hex(8), _LEASE_SECONDS, lambda: to_moment(now()))
     is_shared = store.engine.dialect.name != "sqlite"  # a file is served by one process
-    return Acting(
-        store,
-        actions,
-        ledger,
-        BulkRunner(actions, ledger, lease if is_shared else None, lambda action: _select(store, action)),
+    runner = BulkRunner(
+        actions, ledger, lease if is_shared else None, lambda action: _select(store, action), accounts.is_revoked
     )
+    return Acting(store, actions, ledger, runner)
 
 
 def brokers_of(

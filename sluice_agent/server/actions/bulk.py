@@ -9,6 +9,7 @@ from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from sluice_agent.server.access.audit import Action
 from sluice_agent.server.actions.acting import Actions, Senders, Subject, new_task_id
 from sluice_agent.server.actions.ledger import ActionState, BulkAction, Item, ItemState, Kind, Ledger
 from sluice_agent.server.errors import RefusedError
@@ -39,7 +40,8 @@ class _InterruptedError(Exception):
 class BulkRunner:
     """Runs the actions in `ledger`. `select` returns Sluice's ids of the jobs of a new action.
 
-    `lease` elects one process of several; None: no other process uses the database.
+    `lease` elects one process of several; None: no other process uses the database. The actions of whoever `is_revoked`
+    are cancelled.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class BulkRunner:
         ledger: Ledger,
         lease: Lease | None,
         select: Callable[[BulkAction], Sequence[bytes]],
+        is_revoked: Callable[[str], bool],
         pace: Pace | None = None,
     ) -> None:
         self._actions = actions
         self._ledger = ledger
         self._lease = lease
         self._select = select
+        self._is_revoked = is_revoked
         self._pace = pace or Pace()
         self._wake = Event()
         self._stopped = Event()
@@ -128,7 +132,7 @@ class BulkRunner:
         """Take a step, again and again while the broker is away."""
         pause = self._pace.first_pause
         while True:
-            self._check_on()
+            self._check_on(action)
             try:
                 step()
             except RefusedError as refusal:
@@ -145,9 +149,12 @@ class BulkRunner:
                     self._ledger.wait(action.id, None)
                 return
 
-    def _check_on(self) -> None:
-        """Raise `_InterruptedError` if this process must stop."""
+    def _check_on(self, action: BulkAction) -> None:
+        """Raise `_InterruptedError` if this process must stop, or the action."""
         if self._stopped.is_set() or not self._is_elected():
+            raise _InterruptedError
+        if self._is_revoked(action.who) and self._ledger.cancel(action.id):
+            self._actions.note(Action("server", "bulk cancel", action.id, detail=f"the {action.who} was revoked"))
             raise _InterruptedError
 
     def _retry(self, action: BulkAction, item: Item, senders: Senders) -> None:

@@ -91,6 +91,15 @@ def test_the_last_use_is_shown_to_the_minute(accounts: Accounts, clock: Clock) -
     assert last_use() == clock.now
 
 
+def test_a_principal_is_revoked_with_its_key(accounts: Accounts) -> None:
+    """What a leaked key has begun would go on after its revocation."""
+    key = accounts.create_key(accounts.open_connection("shop")[0], Role.OPERATOR)
+    assert not accounts.is_revoked(f"key {key.id}")
+    accounts.revoke_key(key.id)
+    assert accounts.is_revoked(f"key {key.id}")
+    assert not accounts.is_revoked(f"session {key.id}")
+
+
 def test_rotation_revokes_the_old_key_and_keeps_connection_and_role(accounts: Accounts) -> None:
     """A key that has leaked must become useless, and its successor must fit in its place."""
     old = accounts.create_key(accounts.open_connection("shop")[0], Role.VIEWER)

@@ -78,6 +78,7 @@ class Shop:
         self.time = START
         self.store = Store(database, now=self.now)
         self.broker = RecordedBroker()
+        self.revoked: set[str] = set()
         permission = Permission((), lambda _: True, lambda: 0.0)
         self.log = ActionLog(self.store.engine, self.now)
         self.actions = Actions(self.store, Brokers(default=self.broker), permission, self.log, self.now)
@@ -120,7 +121,7 @@ class Shop:
     ) -> BulkRunner:
         """Return a new runner, as a new process has it."""
         pace = Pace(poll=0.01, first_pause=0.01, longest_pause=0.02)
-        return BulkRunner(self.actions, self.ledger, lease, select or self.select, pace)
+        return BulkRunner(self.actions, self.ledger, lease, select or self.select, self.revoked.__contains__, pace)
 
     def lease(self, seconds: float) -> Lease:
         """Return the lease of bulk actions as another process has it."""

@@ -129,6 +129,17 @@ def test_an_answer_that_is_lost_is_shown_and_not_repeated(shop: Shop) -> None:
     assert (done["unconfirmed"], done["succeeded"], shop.broker.sent) == (1, 0, [])
 
 
+def test_the_actions_of_a_key_end_when_it_is_revoked(shop: Shop) -> None:
+    """Whoever has found a leaked key would revoke it, and watch a hundred thousand jobs go out."""
+    for number in range(4):
+        shop.add_job(f"job-{number}")
+    action = shop.begin()
+    shop.broker.on_send = lambda _: len(shop.broker.sent) == 1 and shop.revoked.add("key 1")
+    done = run(shop, action, "cancelled")
+    assert (done["succeeded"], done["cancelled"]) == (2, 2)
+    wait_until(lambda: shop.log.latest(1)[0].action.action == "bulk cancel", 10, "it is not in the log")
+
+
 def test_an_action_that_is_cancelled_stops_at_once(shop: Shop) -> None:
     """A wrong filter could not be stopped before all its jobs have gone out; or, while the broker is away, never."""
     for number in range(4):
