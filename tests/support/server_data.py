@@ -275,6 +275,7 @@ def _put_workers_and_queues(connection: Connection, labels: Labels, connections:
                 NOW - _SPAN,
                 NOW - _SECOND,
                 online,
+                NOW - _SPAN,
                 chance.randrange(5),
                 0,
                 _worker_body(text),

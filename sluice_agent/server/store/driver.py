@@ -48,6 +48,7 @@ class WorkerRow(NamedTuple):
     first_seen: int
     last_heartbeat: int | None
     state: int
+    state_at: int | None
     active_jobs: int | None
     framework: int
     body: bytes

@@ -85,7 +85,7 @@ class Samples:
             connection, label, at, _ = sample.key
             before = rows.get((connection, label))
             row = rows[connection, label] = _worker_row(before, sample)
-            if row.at == at:
+            if row.at == at or (before is not None and row.state != before.state):
                 frames.append((connection, _worker_frame(before, row, sample.event)))
         self._driver.put_workers(rows.values())
         return frames
@@ -130,15 +130,18 @@ def _load(metadata: dict[str, Any]) -> float | None:
 
 
 def _worker_row(before: WorkerRow | None, sample: _Sample) -> WorkerRow:
-    """Return the worker's row after `sample`. A heartbeat only shows that the worker is alive."""
+    """Return the worker's row after `sample`."""
     connection, label, at, _ = sample.key
     worker = sample.event["worker"]
-    state, framework = WORKER_STATE_CODES[worker["state"]], FRAMEWORK_CODES[sample.event["framework"]]
-    beat = None if state == _OFFLINE else at
-    if state == _HEARTBEAT:
-        state = _ONLINE if before is None or before.state == _OFFLINE else before.state
+    reported, framework = WORKER_STATE_CODES[worker["state"]], FRAMEWORK_CODES[sample.event["framework"]]
+    beats = [] if reported == _OFFLINE else [at]
+    if before is not None and before.last_heartbeat is not None:
+        beats.append(before.last_heartbeat)
+    beat = max(beats, default=None)
+    state, state_at = _state_of_worker(before, reported, at, beat)
     if before is None:
-        return WorkerRow(connection, label, at, at, beat, state, worker.get("activeJobs"), framework, encode(worker))
+        active_jobs = worker.get("activeJobs")
+        return WorkerRow(connection, label, at, at, beat, state, state_at, active_jobs, framework, encode(worker))
     known = json.loads(before.body)
     is_latest = at >= before.at
     merged = {**known, **worker} if is_latest else {**worker, **known}
@@ -147,12 +150,23 @@ def _worker_row(before: WorkerRow | None, sample: _Sample) -> WorkerRow:
         label,
         max(at, before.at),
         min(at, before.first_seen),
-        max((moment for moment in (beat, before.last_heartbeat) if moment is not None), default=None),
-        state if is_latest else before.state,
+        beat,
+        state,
+        state_at,
         merged.get("activeJobs"),
         framework,
         encode(merged),
     )
+
+
+def _state_of_worker(before: WorkerRow | None, reported: int, at: int, beat: int | None) -> tuple[int, int | None]:
+    """Return the worker's state after a report, and the moment of the latest report of a state. A heartbeat only shows
+    that the worker is alive."""
+    state, state_at = (_ONLINE, None) if before is None else (before.state, before.state_at)
+    if reported != _HEARTBEAT and (state_at is None or at >= state_at):
+        state, state_at = reported, at
+    is_back = state == _OFFLINE and beat is not None and state_at is not None and beat > state_at
+    return _ONLINE if is_back else state, state_at
 
 
 def _worker_frame(before: WorkerRow | None, row: WorkerRow, event: ReceivedEvent) -> Frame:

@@ -194,6 +194,7 @@ worker = Table(
     Column("first_seen", BigInteger, nullable=False),
     Column("last_heartbeat", BigInteger),
     Column("state", SmallInteger, nullable=False),
+    Column("state_at", BigInteger),  # of the latest event that names a state; null: there were only heartbeats
     Column("active_jobs", Integer),
     Column("framework", SmallInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),  # the latest event's worker, with the fields that earlier ones named

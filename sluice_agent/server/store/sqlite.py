@@ -196,7 +196,7 @@ class SqliteDriver:
 
     def put_workers(self, rows: Iterable[WorkerRow]) -> None:
         """Add rows of workers, or overwrite them."""
-        self._connection.executemany("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._connection.executemany("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def queues(self, keys: Sequence[tuple[int, int]]) -> list[QueueRow]:
         """Return the rows of the queues (connection, label) that exist."""

@@ -65,7 +65,7 @@ def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
         job_event("failed", 2, event_id="4", externalId="other"),
         {**common, "type": "queue_snapshot", "queue": queue},
     )
-    with local_sluice(tmp_path / "s.db") as server:
+    with local_sluice(tmp_path / "s.db", now=now) as server:
         client = server.client()
         record = client.get("/jobs/job-1").json()
         assert [entry["state"] for entry in record["stateHistory"]] == ["queued", "active", "completed"]

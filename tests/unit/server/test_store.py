@@ -224,7 +224,8 @@ def test_a_worker_has_its_latest_state(store: Store, seed: int) -> None:
         send(store, *of_connection(connection_id, event))
     (row,) = rows(store, schema.worker, connection_id, "worker", "body")
     start = int(datetime(2026, 2, 27, 10, tzinfo=timezone.utc).timestamp()) * 1_000_000
-    assert row == (start + 9_000_000, start, start + 5_000_000, WORKER_STATE_CODES["offline"], 0, 0)
+    end = start + 9_000_000
+    assert row == (end, start, start + 5_000_000, WORKER_STATE_CODES["offline"], end, 0, 0)
     ((body,),) = rows(store, schema.worker, connection_id, *(c.name for c in schema.worker.c if c.name != "body"))
     assert json.loads(body).items() >= {"concurrency": 4, "queues": ["q"], "activeJobs": 0}.items()
     points = rows(store, schema.series, connection_id, "label", "key")
@@ -233,6 +234,25 @@ def test_a_worker_has_its_latest_state(store: Store, seed: int) -> None:
         (start + 5_000_000, 3, None, 0.5),
         (start + 9_000_000, 0, None, None),
     ]
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(
+    st.permutations(range(6)),
+    st.lists(st.sampled_from(["heartbeat", "offline", "busy", "idle"]), min_size=6, max_size=6),
+)
+def test_the_order_of_arrival_changes_no_workers_state(store: Store, order: list[int], states: list[str]) -> None:
+    """A worker that was paused would otherwise be shown as busy, if a heartbeat after its report arrived before it."""
+    in_order, shuffled = new_connection(), new_connection()
+    events = [worker_event(second, state) for second, state in enumerate(states)]
+    send(store, *of_connection(in_order, *events))
+    for number in order:
+        send(store, *of_connection(shuffled, events[number]))
+    found = [rows(store, schema.worker, connection_id, "worker", "body") for connection_id in (in_order, shuffled)]
+    assert found[0] == found[1]
+    last = [state for state in states if state != "heartbeat"][-1:] or ["online"]
+    shown = "online" if last == ["offline"] and states[-1] == "heartbeat" else last[0]
+    assert found[0][0][3] == WORKER_STATE_CODES[shown]
 
 
 def test_counts_are_by_minute_and_by_hour(store: Store) -> None:
