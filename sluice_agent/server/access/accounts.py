@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, Row, Select, select
+from sqlalchemy import Connection, Engine, Row, Select, func, select
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.errors import ConfigError
@@ -26,6 +26,9 @@ from sluice_agent.server.store.schema import job
 
 LONGEST_NAME = 255
 """Characters of a connection's name."""
+
+MOST_CONNECTIONS = 200
+"""Up to which events make connections. Lists read all of them: whoever sends under ever new ids would stop those."""
 
 _KEY = re.compile(r"sk_[0-9A-Za-z_-]{1,500}")
 _USE_RESOLUTION = timedelta(minutes=1)  # of the last use: a write for each request would cost more than the request
@@ -178,6 +181,16 @@ class Accounts:
         )
         with self._engine.begin() as connection:
             return set(connection.scalars(query))
+
+    def has_room_for(self, ids: Collection[str]) -> bool:
+        """Return whether the connection `ids` are known, or few enough to be made for events that come under them."""
+        if len(ids) > MOST_CONNECTIONS:
+            return False
+        is_one = connections.c.id.in_(ids)
+        with self._engine.begin() as connection:
+            known = connection.scalar(select(func.count()).where(is_one).select_from(connections)) or 0
+            others = connection.scalar(select(func.count()).where(~is_one).select_from(connections)) or 0
+        return known == len(ids) or others + len(ids) <= MOST_CONNECTIONS
 
     def is_keyed(self, number: int) -> bool:
         """Return whether the connection with this `number` accepts events with its own keys only."""

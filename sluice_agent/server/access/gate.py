@@ -98,15 +98,18 @@ class Gate:
         return Sender(key.id, key.connection.id)
 
     def check_connections(self, sender: Sender, ids: Collection[str]) -> None:
-        """Raise `RefusedError` (401) if `sender` may not send events of one of the connections `ids`.
+        """Raise `RefusedError` (401, 403) if `sender` may not send events of one of the connections `ids`.
 
-        Without a made key, those are the connections that have keys of their own.
+        Without a made key, those are the connections that have keys of their own, and new ones beyond a number.
         """
         if sender.connection_id is None:
             keyed = self._accounts.keyed_connections(ids)
             if keyed:
                 message = f"The connection {min(keyed)} takes events with its own keys only. {_SEND_HELP}; {_MAKE_HELP}"
                 raise RefusedError(401, message, {"connectionId": "needs a key of its own"}, docs=Docs.API_KEY)
+            if not self._accounts.has_room_for(ids):
+                message = f"The server has no room for further connections: use the id of one that it has. {_MAKE_HELP}"
+                raise RefusedError(403, message, {"connectionId": "unknown"}, docs=Docs.API_KEY)
         elif any(connection_id != sender.connection_id for connection_id in ids):
             message = (
                 f"The key {sender.key_id} belongs to the connection {sender.connection_id}, and an event has another "

@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server import create_app
-from sluice_agent.server.access.accounts import NewKey
+from sluice_agent.server.access.accounts import MOST_CONNECTIONS, NewKey
 from sluice_agent.server.access.principal import COOKIE, Principal, Role, require_operator, require_reader
 from sluice_agent.server.access.setup import AccessOptions
 from sluice_agent.server.stream.limits import StreamLimits
@@ -179,6 +179,24 @@ def test_a_connection_with_keys_takes_no_others(send: Send, key_of: KeyOf) -> No
     assert send("POST", "/api/ingest", bearer("sk_any"), json={"events": [foreign]}).json()["accepted"] == 1
     refused(send("POST", "/api/ingest", bearer(key), json={"events": [own, foreign]}), 401, key.connection.id)
     assert send("POST", "/api/ingest", bearer(key), json={"events": [own]}).json()["accepted"] == 1
+
+
+def test_events_make_a_bounded_number_of_connections(tmp_path: Path) -> None:
+    """Lists read all connections: a script with a random id for each run would in time bring them to a 500."""
+    with local_sluice(tmp_path / "s.db") as server:
+        client = server.client()
+
+        def post(numbers: range) -> httpx.Response:
+            ids = [f"{number:08x}-0000-4000-8000-000000000000" for number in numbers]
+            return client.post(
+                "/ingest", json={"events": [job_event("active", 0) | {"connectionId": id_} for id_ in ids]}
+            )
+
+        assert post(range(MOST_CONNECTIONS)).json()["accepted"] == MOST_CONNECTIONS
+        refused(post(range(MOST_CONNECTIONS, MOST_CONNECTIONS + 1)), 403, "key create")
+        refused(post(range(MOST_CONNECTIONS + 1)), 403, "key create")
+        assert post(range(5)).json()["skipped"] == 5
+        assert client.get("/jobs", params={"sortBy": "name"}).status_code == 200
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
