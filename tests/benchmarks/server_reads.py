@@ -24,7 +24,6 @@ import httpx
 from sqlalchemy import select
 
 from sluice_agent.server.queries.order import SortBy, SortOrder
-from sluice_agent.server.queries.window import TimeRange
 from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.schema import job
 from sluice_agent.server.timestamps import timestamp_of
@@ -126,8 +125,8 @@ def _groups(
         )
     yield "a job", {id_: (f"/jobs/{id_}", {}) for id_ in some}
     for path in ("queues", "tasks"):
-        for time_range in TimeRange:
-            yield f"{path}, {time_range.value}", {"": (f"/{path}", {"timeRange": time_range.value})}
+        for time_range in ("1h", "6h", "24h", "36h", "7d", "30d"):
+            yield f"{path}, {time_range}", {"": (f"/{path}", {"timeRange": time_range})}
     yield "workers", {"": ("/workers", {})}
     yield "health", {"": ("/health", {})}
 

@@ -176,6 +176,9 @@ def test_each_read_of_the_api_is_answered(servers: list[ForkedServer]) -> None:
         assert reading.get("/jobs", params={"errorClass": "ValueError"}).status_code == 200
         for path in ("/health", "/queues", "/workers", "/tasks"):
             assert reading.get(path).status_code == 200, path
+        for time_range in ("90m", "24h", "3d", "90d"):  # from minutes, hours and days
+            assert reading.get("/tasks", params={"timeRange": time_range}).status_code == 200
+            assert reading.get("/queues", params={"timeRange": time_range}).status_code == 200
 
 
 def test_a_database_that_is_away_is_answered_with_503(servers: list[ForkedServer], new_postgresql: str) -> None:

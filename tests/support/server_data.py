@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, product
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -249,8 +249,8 @@ def _count(totals: _Totals, job: MadeJob, labels: Labels) -> None:
         minute = at // _MINUTE
         if at >= NOW - 48 * 60 * _MINUTE:
             totals.rollups[job.connection, 1, minute, name, queue, measure, bucket] += 1
-        for each_name in (name, schema.ALL_NAMES):
-            totals.rollups[job.connection, 60, minute - minute % 60, each_name, queue, measure, bucket] += 1
+        for length, each_name in product((schema.HOUR, schema.DAY), (name, schema.ALL_NAMES)):
+            totals.rollups[job.connection, length, minute - minute % length, each_name, queue, measure, bucket] += 1
 
 
 def _put_totals(connection: Connection, totals: _Totals) -> None:

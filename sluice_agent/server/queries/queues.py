@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, CursorResult, cast, func, select
+from sqlalchemy import Connection, select
 
 from sluice_agent.model import Framework
 from sluice_agent.server.queries.labels import texts_of
-from sluice_agent.server.queries.window import HOUR, Histogram, TimeRange, Window, window_of
+from sluice_agent.server.queries.sums import sums_of_queues
+from sluice_agent.server.queries.window import Histogram, Window
 from sluice_agent.server.record.ids import queue_id
 from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.store.codes import FRAMEWORKS
-from sluice_agent.server.store.schema import ALL_NAMES, queue, rollup
+from sluice_agent.server.store.schema import queue, rollup
 from sluice_agent.server.timestamps import timestamp_of
 
 _MINUTE = 60_000_000  # microseconds
@@ -41,10 +42,9 @@ class _Counts:
 
 
 def list_queues(
-    reader: Connection, connections: Mapping[str, int], time_range: TimeRange, framework: Framework | None, now: int
+    reader: Connection, connections: Mapping[str, int], window: Window, framework: Framework | None
 ) -> list[dict[str, Any]]:
     """Return all queues of `connections` that a snapshot named, or jobs of the window."""
-    window = window_of(time_range, now)
     counts = _counts(reader, connections.values(), window)
     rows = {
         (row.connection, row.queue): row
@@ -59,7 +59,7 @@ def list_queues(
         if framework is not None and FRAMEWORKS[code] is not framework:
             continue
         counted = counts.get(key, _Counts())
-        first_seen = window.starts.start * _MINUTE if row is None else row.first_seen
+        first_seen = window.start * _MINUTE if row is None else row.first_seen
         queues.append(
             {
                 "id": queue_id(ids[key[0]], name),
@@ -68,7 +68,7 @@ def list_queues(
                 "connectionId": ids[key[0]],
                 "depth": None if row is None else row.depth,
                 "consumers": None if row is None else row.consumers,
-                **_activity(counted, window, time_range),
+                **_activity(counted, window),
                 "extensions": {},
                 "createdAt": timestamp_of(first_seen),
             }
@@ -76,7 +76,7 @@ def list_queues(
     return queues
 
 
-def _activity(counts: _Counts, window: Window, time_range: TimeRange) -> dict[str, Any]:
+def _activity(counts: _Counts, window: Window) -> dict[str, Any]:
     succeeded, failed = sum(counts.succeeded.values()), sum(counts.failed.values())
     ended = succeeded + failed
     bars = [
@@ -87,7 +87,7 @@ def _activity(counts: _Counts, window: Window, time_range: TimeRange) -> dict[st
         "throughput": round(ended / window.seconds, 6) if ended else None,
         "avgLatencyMs": Histogram(counts.waits).mean,
         "failureRate": failed / ended if ended else 0.0,
-        "healthBar": {"timeRange": time_range.value, "buckets": bars},
+        "healthBar": {"timeRange": window.name, "buckets": bars},
     }
 
 
@@ -95,35 +95,12 @@ def _counts(reader: Connection, connections: Collection[int], window: Window) ->
     counts: dict[tuple[int, int], _Counts] = {}
     by_interval = rollup.c.connection, rollup.c.queue, rollup.c.measure, window.interval_of(rollup.c.start)
     ends = rollup.c.measure.in_([Measure.COMPLETED, Measure.FAILED])
-    for connection, label, measure, interval, count in _sums(reader, connections, window, ends, *by_interval):
+    ended = sums_of_queues(reader, connections, window, ends, *by_interval, longest=window.interval_rollup)
+    for (connection, label, measure, interval), count in ended.items():
         of_queue = counts.setdefault((connection, label), _Counts())
         (of_queue.failed if measure == Measure.FAILED else of_queue.succeeded)[interval] = count
     by_bucket = rollup.c.connection, rollup.c.queue, rollup.c.bucket
     started = rollup.c.measure == Measure.STARTED
-    for connection, label, bucket, count in _sums(reader, connections, window, started, *by_bucket):
+    for (connection, label, bucket), count in sums_of_queues(reader, connections, window, started, *by_bucket).items():
         counts.setdefault((connection, label), _Counts()).waits[bucket] = count
     return counts
-
-
-def _sums(
-    reader: Connection,
-    connections: Collection[int],
-    window: Window,
-    condition: ColumnElement[bool],
-    *columns: ColumnElement[Any],
-) -> CursorResult[Any]:
-    """Return the counts of queues in `window`, summed by `columns`."""
-    if window.rollup_minutes == HOUR:
-        hours = range(window.starts.start, window.starts.stop, HOUR)
-        in_window = rollup.c.start.in_(hours) & (rollup.c.name == ALL_NAMES)
-    else:
-        in_window = (rollup.c.start >= window.starts.start) & (rollup.c.start < window.starts.stop)
-    total = cast(func.sum(rollup.c.count), BigInteger)
-    statement = select(*columns, total).where(
-        rollup.c.connection.in_(connections),
-        rollup.c.minutes == window.rollup_minutes,
-        in_window,
-        rollup.c.queue != 0,
-        condition,
-    )
-    return reader.execute(statement.group_by(*columns).having(total > 0))

@@ -5,38 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.queries.sums import sums_of_names
 from sluice_agent.server.queries.window import Histogram, Window
 from sluice_agent.server.record.measures import Measure
-from sluice_agent.server.store.schema import ALL_NAMES, rollup
+from sluice_agent.server.store.schema import rollup
 
 _RAN = (Measure.COMPLETED, Measure.FAILED, Measure.RETRIED)
 
 
 def list_tasks(reader: Connection, connections: Collection[int], window: Window) -> list[dict[str, Any]]:
     """Return the statistics of all tasks of `connections` that had runs in `window`, by name."""
-    counts: dict[int, dict[Measure, dict[int, int]]] = {}
-    statement = (
-        select(rollup.c.name, rollup.c.measure, rollup.c.bucket, func.sum(rollup.c.count))
-        .where(
-            rollup.c.connection.in_(connections),
-            rollup.c.minutes == window.rollup_minutes,
-            rollup.c.start >= window.starts.start,
-            rollup.c.start < window.starts.stop,
-            rollup.c.name != ALL_NAMES,
-        )
-        .group_by(rollup.c.name, rollup.c.measure, rollup.c.bucket)
-    )
-    for name, measure, bucket, count in reader.execute(statement):
-        if count > 0:
-            counts.setdefault(name, {}).setdefault(Measure(measure), {})[bucket] = int(count)
+    counts: dict[int, dict[int, dict[int, int]]] = {}
+    columns = rollup.c.name, rollup.c.measure, rollup.c.bucket
+    for (name, measure, bucket), count in sums_of_names(reader, connections, window, *columns).items():
+        counts.setdefault(name, {}).setdefault(measure, {})[bucket] = count
     texts = texts_of(reader, counts)
     return sorted((_statistics(texts[name], by, window) for name, by in counts.items()), key=lambda task: task["name"])
 
 
-def _statistics(name: str, counts: dict[Measure, dict[int, int]], window: Window) -> dict[str, Any]:
+def _statistics(name: str, counts: dict[int, dict[int, int]], window: Window) -> dict[str, Any]:
     completed, failed = (sum(counts.get(measure, {}).values()) for measure in (Measure.COMPLETED, Measure.FAILED))
     ran: dict[int, int] = {}
     for measure in _RAN:

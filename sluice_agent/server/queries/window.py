@@ -2,65 +2,130 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
+from itertools import pairwise
 
 from sqlalchemy import ColumnElement
 
+from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.record.measures import bounds_of
+from sluice_agent.server.store.schema import DAY, HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT
 from sluice_agent.server.timestamps import timestamp_of
 
 _MINUTE = 60_000_000  # microseconds
-HOUR = 60  # minutes
+_UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
+_WIDTHS = (1, 5, 15, HOUR, 6 * HOUR, DAY)  # minutes of an interval
+_INTERVALS = 48  # at most, unless they are days
+
+DURATION = re.compile(r"([1-9][0-9]{0,5})([mhd])")
+"""A time range: a number of minutes, hours or days."""
 
 
-class TimeRange(str, Enum):
-    """How far back a window reaches."""
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The window that a client asks for: the duration `time_range` up to now, or from one moment to another."""
 
-    HOUR = "1h"
-    SIX_HOURS = "6h"
-    DAY = "24h"
-    WEEK = "7d"
+    time_range: str
+    begin: int | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Equal intervals of `width` minutes, which begin at the minutes `starts`, the last one not over; and the minutes
-    of the rollups that serve them. `now` is in microseconds."""
+    """The minutes since 1970 from `start` and before `stop`. Its intervals begin at multiples of `width` minutes; the
+    window may cut the first and the last. `now` is in microseconds, and `name` is the time range as a client reads it.
+    """
 
-    rollup_minutes: int
+    name: str
+    start: int
+    stop: int
     width: int
-    starts: range
     now: int
 
     @property
     def seconds(self) -> float:
         """The length of the window up to now."""
-        return max(1.0, (self.now - self.starts[0] * _MINUTE) / 1_000_000)
+        return max(1.0, (min(self.now, self.stop * _MINUTE) - self.start * _MINUTE) / 1_000_000)
+
+    @property
+    def interval_rollup(self) -> int:
+        """The length of the longest rollups of which each is in one interval."""
+        return max(length for length in (MINUTE, HOUR, DAY) if self.width % length == 0)
 
     def interval_of(self, minute: ColumnElement[int]) -> ColumnElement[int]:
         """Return the index of the interval with this minute of the window."""
-        return (minute - self.starts[0]) // self.width
+        return minute // self.width - self.start // self.width
 
     def bounds(self) -> list[tuple[str, str]]:
         """Return the timestamps between which each interval lies."""
-        return [(timestamp_of(start * _MINUTE), timestamp_of((start + self.width) * _MINUTE)) for start in self.starts]
+        edges = [self.start, *range(_floor(self.start, self.width) + self.width, self.stop, self.width), self.stop]
+        texts = [timestamp_of(minute * _MINUTE) for minute in edges]
+        return list(pairwise(texts))
+
+    def parts(self, longest: int = DAY) -> list[tuple[int, range]]:
+        """Return what together is the window: the length of rollups, at most `longest`, and where each begins."""
+        lengths = [length for length in (DAY, HOUR, MINUTE) if length <= longest]
+        return [part for part in _parts(self.start, self.stop, lengths) if part[1]]
 
 
-_SHAPES = {
-    TimeRange.HOUR: (1, 5, 12),
-    TimeRange.SIX_HOURS: (1, 15, 24),
-    TimeRange.DAY: (HOUR, HOUR, 24),
-    TimeRange.WEEK: (HOUR, 6 * HOUR, 28),
-}
-"""Minutes of the rollups, minutes of an interval, and the number of intervals."""
+def window_of(span: Span, now: int) -> Window:
+    """Return the window of `span`. Raises `RefusedError` (400) if there is none, or nothing is kept for so long."""
+    if span.begin is None:
+        if span.end is not None:
+            raise _refusal("to", "It needs from: the moment at which the window begins.")
+        return _window_until_now(span.time_range, now)
+    end = now if span.end is None else min(span.end, now)
+    if span.begin >= end:
+        parameter = "from" if span.end is None else "to"
+        raise _refusal(parameter, "The window must begin before it ends, and before now.")
+    this_minute, start = now // _MINUTE, span.begin // _MINUTE
+    unit = MINUTE if start >= this_minute - MINUTES_KEPT else HOUR
+    start, stop = _floor(start, unit), _floor(-(-end // _MINUTE) + unit - 1, unit)
+    _require_kept("from", start, this_minute)
+    width = next((width for width in _WIDTHS if width >= unit and stop - start <= _INTERVALS * width), DAY)
+    return Window(f"{timestamp_of(start * _MINUTE)}/{timestamp_of(stop * _MINUTE)}", start, stop, width, now)
 
 
-def window_of(time_range: TimeRange, now: int) -> Window:
-    """Return the window of `time_range` that ends `now`."""
-    rollup_minutes, width, count = _SHAPES[time_range]
-    last = now // _MINUTE // width * width
-    return Window(rollup_minutes, width, range(last - (count - 1) * width, last + width, width), now)
+def _window_until_now(time_range: str, now: int) -> Window:
+    """Return a window of whole intervals, of which the last is not over."""
+    match = DURATION.fullmatch(time_range)
+    if match is None:
+        raise _refusal("timeRange", "It is not a duration such as 90m, 36h or 3d.")
+    duration = int(match[1]) * _UNITS[match[2]]
+    width = next((width for width in _WIDTHS if duration <= _INTERVALS * width), DAY)
+    stop = _floor(now // _MINUTE, width) + width
+    start = stop - -(-duration // width) * width
+    _require_kept("timeRange", start, now // _MINUTE)
+    return Window(time_range, start, stop, width, now)
+
+
+def _require_kept(parameter: str, start: int, this_minute: int) -> None:
+    if start < this_minute - HOURS_KEPT:
+        raise _refusal(parameter, f"Counts are kept for {HOURS_KEPT // DAY} days: begin later.")
+
+
+def _refusal(parameter: str, message: str) -> RefusedError:
+    return RefusedError(400, f"{parameter}: {message}", {parameter: message})
+
+
+def _parts(start: int, stop: int, lengths: list[int]) -> Iterator[tuple[int, range]]:
+    """Yield whole intervals of the first of `lengths`, and of the others what is before and after them."""
+    length, *shorter = lengths
+    first, end = -(-start // length) * length, _floor(stop, length)
+    if first >= end and shorter:
+        yield from _parts(start, stop, shorter)
+        return
+    if shorter:
+        yield from _parts(start, first, shorter)
+    yield length, range(first, end, length)
+    if shorter:
+        yield from _parts(end, stop, shorter)
+
+
+def _floor(minute: int, length: int) -> int:
+    return minute // length * length
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sluice_agent.server.access.principal import Principal, require_reader
 from sluice_agent.server.errors import Docs, RefusedError
 from sluice_agent.server.queries.order import SortOrder
 from sluice_agent.server.queries.selection import known_connections
-from sluice_agent.server.queries.window import TimeRange
+from sluice_agent.server.queries.window import DURATION
 from sluice_agent.server.timestamps import moment_of
 
 ACTIONS = ("retry", "revoke")
@@ -39,12 +39,24 @@ Reader = Annotated[Principal, Depends(require_reader)]
 ConnectionId = Annotated[UUID | None, Query(alias="connectionId", description="Only this connection.")]
 Direction = Annotated[SortOrder, Query(alias="sortOrder")]
 FrameworkName = Annotated[Framework | None, Query(description="Only this framework.")]
-Range = Annotated[TimeRange, Query(alias="timeRange", description="How far back counts and rates reach.")]
+Range = Annotated[
+    str,
+    Query(
+        alias="timeRange",
+        max_length=10,
+        pattern=f"^{DURATION.pattern}$",
+        description="How far back counts and rates reach: minutes, hours or days, such as 90m, 24h or 7d.",
+    ),
+]
 Limit = Annotated[int, Query(ge=1, le=100)]
 PageNumber = Annotated[int, Query(ge=1, le=1_000_000, description="Pages count from 1.")]
 Moment = Annotated[int, BeforeValidator(_parse_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 """A date and time of RFC 3339, as microseconds since 1970."""
 
+From = Annotated[
+    Moment | None, Query(alias="from", description="In place of `timeRange`: counts and rates begin then.")
+]
+To = Annotated[Moment | None, Query(alias="to", description="With `from`: they end then. The default is now.")]
 States = list[Annotated[str, Field(pattern=f"^{_STATE}(,{_STATE})*$")]]
 Text = Annotated[str, Field(min_length=1, max_length=1_024, pattern=_NO_NUL)]
 Cursor = Annotated[str | None, Query(max_length=1_000, pattern=_NO_NUL, description="`nextCursor` of the page before.")]

@@ -13,17 +13,19 @@ from sluice_agent.server.queries.order import SortOrder
 from sluice_agent.server.queries.pages import page_of, sorted_by
 from sluice_agent.server.queries.queues import QueueSort, list_queues
 from sluice_agent.server.queries.tasks import list_tasks
-from sluice_agent.server.queries.window import TimeRange, window_of
+from sluice_agent.server.queries.window import Span, window_of
 from sluice_agent.server.queries.workers import WorkerSort, list_workers
 from sluice_agent.server.routes.documented import READING
 from sluice_agent.server.routes.parameters import (
     ConnectionId,
     Direction,
     FrameworkName,
+    From,
     Limit,
     PageNumber,
     Range,
     Reader,
+    To,
     connections_for,
 )
 from sluice_agent.server.routes.responses import QueuePage, ShownWorkerState, TaskList, WorkerPage
@@ -40,16 +42,19 @@ def statistics_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
         principal: Reader,
         connection_id: ConnectionId = None,
         framework: FrameworkName = None,
-        time_range: Range = TimeRange.DAY,
+        time_range: Range = "24h",
+        begin: From = None,
+        end: To = None,
         sort_by: Annotated[QueueSort, Query(alias="sortBy")] = QueueSort.NAME,
         sort_order: Direction = SortOrder.ASC,
         page: PageNumber = 1,
         limit: Limit = 50,
     ) -> dict[str, Any]:
         """List queues."""
+        window = window_of(Span(time_range, begin, end), to_moment(now()))
         with store.reading() as reader:
             connections = connections_for(reader, principal, connection_id)
-            every = list_queues(reader, connections, time_range, framework, to_moment(now()))
+            every = list_queues(reader, connections, window, framework)
         return _page(every, sort_by.value, sort_order, page, limit)
 
     @router.get("/workers", response_model=WorkerPage, responses=READING)
@@ -73,12 +78,17 @@ def statistics_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
 
     @router.get("/tasks", response_model=TaskList, responses=READING)
     def tasks(
-        principal: Reader, connection_id: ConnectionId = None, time_range: Range = TimeRange.HOUR
+        principal: Reader,
+        connection_id: ConnectionId = None,
+        time_range: Range = "1h",
+        begin: From = None,
+        end: To = None,
     ) -> dict[str, Any]:
         """List the tasks that ran, by name."""
+        window = window_of(Span(time_range, begin, end), to_moment(now()))
         with store.reading() as reader:
             connections = connections_for(reader, principal, connection_id)
-            return {"data": list_tasks(reader, connections.values(), window_of(time_range, to_moment(now())))}
+            return {"data": list_tasks(reader, connections.values(), window)}
 
     return router
 

@@ -16,6 +16,7 @@ from operator import attrgetter
 
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.driver import OldJob, UpkeepDriver
+from sluice_agent.server.store.schema import DAY, HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT
 from sluice_agent.server.timestamps import to_moment
 
 _JOBS = 2_000  # in one transaction
@@ -30,8 +31,6 @@ _NEVER = 2**62  # a moment after all others, also those of clocks that are ahead
 
 _THINNED_AFTER = 2 * _HOUR
 _THINNED_AT_A_TIME = _HOUR  # of each series
-_MINUTES_KEPT = 2 * _DAY
-_HOURS_KEPT = 90 * _DAY
 _WORKER_MINUTES_KEPT = 7 * _DAY
 _USAGE_KEPT = 90 * _DAY
 _UNKNOWN_AFTER = _DAY
@@ -125,8 +124,8 @@ class Retention:
     def _delete_counts(self, now: int) -> None:
         """Delete counts and samples that are too old, and the workers and queues of which nothing is left."""
         with self._driver.transaction():
-            self._driver.delete_rollups(1, (now - _MINUTES_KEPT) // _MINUTE)
-            self._driver.delete_rollups(60, (now - _HOURS_KEPT) // _MINUTE)
+            for length, kept in ((MINUTE, MINUTES_KEPT), (HOUR, HOURS_KEPT), (DAY, HOURS_KEPT)):
+                self._driver.delete_rollups(length, now // _MINUTE - kept)
             self._driver.delete_worker_rollups((now - _WORKER_MINUTES_KEPT) // _MINUTE)
             self._driver.delete_usage((self._now() - timedelta(microseconds=_USAGE_KEPT)).date().isoformat())
             if self._keep.age is not None:

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from sluice_agent.server.record.measures import Count, Counts, Measure, WorkerCount
 from sluice_agent.server.store.driver import Driver, RollupKey
 from sluice_agent.server.store.memory import Memory
-from sluice_agent.server.store.schema import ALL_NAMES, LabelKind
+from sluice_agent.server.store.schema import ALL_NAMES, DAY, HOUR, MINUTE, LabelKind
 
-_HOUR = 60  # minutes
 _NO_QUEUE = 0
 
 
 def put_counts(driver: Driver, memory: Memory, counts: Mapping[int, Counts]) -> None:
-    """Add the counts of each connection to its minutes and hours."""
+    """Add the counts of each connection to its minutes, hours and days."""
     keys = [key for part in counts.values() for key in part]
     jobs = [key for key in keys if isinstance(key, Count)]
     names = memory.labels(LabelKind.NAME, {key.name for key in jobs})
@@ -30,9 +29,11 @@ def put_counts(driver: Driver, memory: Memory, counts: Mapping[int, Counts]) -> 
                 completed_failed[key.measure is Measure.FAILED] += count
             else:
                 queue = _NO_QUEUE if key.queue is None else queues[key.queue]
-                name, measure, hour = names[key.name], int(key.measure), key.minute // _HOUR * _HOUR
-                rollups[connection, 1, key.minute, name, queue, measure, key.bucket] += count
-                rollups[connection, _HOUR, hour, name, queue, measure, key.bucket] += count
-                rollups[connection, _HOUR, hour, ALL_NAMES, queue, measure, key.bucket] += count
+                name, measure = names[key.name], int(key.measure)
+                rollups[connection, MINUTE, key.minute, name, queue, measure, key.bucket] += count
+                for length in (HOUR, DAY):
+                    start = key.minute // length * length
+                    rollups[connection, length, start, name, queue, measure, key.bucket] += count
+                    rollups[connection, length, start, ALL_NAMES, queue, measure, key.bucket] += count
     driver.add_rollups({key: count for key, count in sorted(rollups.items()) if count})
     driver.add_worker_rollups({key: (pair[0], pair[1]) for key, pair in sorted(ends.items()) if any(pair)})

@@ -226,13 +226,22 @@ series = Table(
 )
 
 ALL_NAMES = 0
-"""In `rollup`, for whole hours: the jobs of all names together, as lists of queues need them."""
+"""In `rollup`, for hours and days: the jobs of all names together, as lists of queues need them."""
+
+MINUTE, HOUR, DAY = 1, 60, 1_440
+"""The lengths of the intervals of `rollup`, in minutes."""
+
+MINUTES_KEPT = 2 * DAY
+"""The minutes for which `rollup` has each minute."""
+
+HOURS_KEPT = 90 * DAY
+"""The minutes for which `rollup` has each hour and each day."""
 
 rollup = Table(
     "rollup",
     metadata,
     Column("connection", Integer, primary_key=True),
-    Column("minutes", SmallInteger, primary_key=True),  # the length of the interval: 1 or 60
+    Column("minutes", SmallInteger, primary_key=True),  # the length of the interval: 1, 60 or 1440
     Column("start", BigInteger, primary_key=True),  # minutes since 1970
     Column("name", Integer, primary_key=True),  # or `ALL_NAMES`
     Column("queue", Integer, primary_key=True),  # 0: unknown

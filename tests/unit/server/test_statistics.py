@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -77,7 +79,10 @@ def data(client: httpx.Client, path: str, **parameters: Any) -> list[dict[str, A
     return items
 
 
-@pytest.mark.parametrize(("time_range", "width"), [("1h", 5), ("6h", 15), ("24h", 60), ("7d", 360)])
+@pytest.mark.parametrize(
+    ("time_range", "width"),
+    [("1h", 5), ("6h", 15), ("24h", 60), ("7d", 360), ("90m", 5), ("36h", 60), ("3d", 360), ("90d", 1_440)],
+)
 def test_a_queue_shows_its_jobs_of_the_range(client: httpx.Client, clock: Clock, time_range: str, width: int) -> None:
     """A user would otherwise not see that a queue fails, or for how long its jobs wait."""
     clock.seconds = 30 * 60
@@ -200,3 +205,69 @@ def test_tasks_show_counts_and_percentiles(client: httpx.Client, clock: Clock) -
     assert data(client, "/tasks", timeRange="1h") == []
     assert len(data(client, "/tasks", timeRange="6h")) == len(data(client, "/tasks", timeRange="7d")) == 3
     assert data(client, "/tasks", timeRange="24h", connectionId=OTHER) == []
+
+
+def moment(seconds: float) -> str:
+    """Return a timestamp `seconds` after ten o'clock, on any day."""
+    return (TEN + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ended(seconds: float) -> dict[str, Any]:
+    """Return the end of a job."""
+    job = {"externalId": f"{seconds}", "name": "a", "queue": "mail", "completedAt": moment(seconds)}
+    return job_event("completed", 0, **job) | {"timestamp": moment(seconds)}
+
+
+def test_a_window_between_two_moments_has_what_ended_in_it(client: httpx.Client, clock: Clock) -> None:
+    """A user who looks at the minutes of an incident would otherwise see jobs of another time, or miss some."""
+    chance = random.Random(7)
+    days = 5
+    clock.seconds = days * 86_400
+    ends = sorted(chance.uniform(10, clock.seconds) for _ in range(150))
+    ingest(client, *(ended(each) for each in ends))
+    for _ in range(20):
+        begin, end = sorted(chance.uniform(-days * 86_400, clock.seconds) for _ in range(2))
+        if chance.random() < 0.5:  # in the last two days, of which each minute is known
+            begin, end = sorted(clock.seconds - chance.uniform(0, 172_000) for _ in range(2))
+        unit = 60 if begin >= clock.seconds - 172_800 else 3_600
+        whole = begin // unit * unit, -(-end // unit) * unit
+        expected = sum(whole[0] <= each < whole[1] for each in ends)
+        window = {"from": moment(begin), "to": moment(end)}
+        assert sum(task["completed"] for task in data(client, "/tasks", **window)) == expected
+        for queue in data(client, "/queues", **window):
+            bars = queue["healthBar"]["buckets"]
+            assert sum(bar["succeeded"] for bar in bars) == expected
+            assert (bars[0]["start"], bars[-1]["end"]) == (moment(whole[0]), moment(whole[1]))
+            assert all(before["end"] == after["start"] for before, after in pairwise(bars))
+            assert len(bars) <= 49
+
+
+@pytest.mark.parametrize(
+    ("window", "wrong"),
+    [
+        ({"timeRange": "1w"}, "timeRange"),
+        ({"timeRange": "0h"}, "timeRange"),
+        ({"timeRange": "91d"}, "timeRange"),
+        ({"timeRange": "999999d"}, "timeRange"),
+        ({"to": moment(0)}, "to"),
+        ({"from": moment(60), "to": moment(0)}, "to"),
+        ({"from": moment(7_200)}, "from"),
+        ({"from": moment(-91 * 86_400)}, "from"),
+        ({"from": moment(-5), "to": moment(0), "timeRange": "1h"}, None),
+        ({"from": "0001-01-01T00:00:00Z"}, "from"),
+        ({"from": moment(0), "to": "9999-12-31T23:59:59Z"}, None),
+        ({"from": "yesterday"}, "from"),
+    ],
+)
+def test_a_window_that_can_not_be_shown_is_refused(
+    client: httpx.Client, clock: Clock, window: dict[str, str], wrong: str | None
+) -> None:
+    """A chart would otherwise show an empty or a shorter window as if it were the one that was asked for."""
+    clock.seconds = 3_600
+    for path in ("/tasks", "/queues"):
+        response = client.get(path, params=window)
+        if wrong is None:
+            assert response.status_code == 200, response.text
+        else:
+            assert response.status_code == 400, response.text
+            assert wrong in response.json()["error"]["details"]

@@ -255,13 +255,13 @@ def test_the_order_of_arrival_changes_no_workers_state(store: Store, order: list
     assert found[0][0][3] == WORKER_STATE_CODES[shown]
 
 
-def test_counts_are_by_minute_and_by_hour(store: Store) -> None:
-    """A chart of a day would otherwise disagree with that of its hours."""
+def test_counts_are_by_minute_hour_and_day(store: Store) -> None:
+    """A chart of a day would otherwise disagree with that of its hours, or a month with its days."""
     connection_id = new_connection()
     send(store, *of_connection(connection_id, *plain_life(2)))
     found = rows(store, schema.rollup, connection_id, "queue", "start", "bucket")
     expected = {Measure.QUEUED: 1, Measure.STARTED: 2, Measure.RETRIED: 1, Measure.COMPLETED: 1}
-    for minutes in (1, 60):
+    for minutes in (schema.MINUTE, schema.HOUR, schema.DAY):
         total = dict.fromkeys(expected, 0)
         for length, name, measure, number in found:
             if length == minutes and name != schema.ALL_NAMES:
