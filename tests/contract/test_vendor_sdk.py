@@ -51,7 +51,7 @@ def python() -> str:
     venv = Path(os.environ.get("VENDOR_SDK", ROOT / ".venv-vendor-sdk"))
     interpreter = venv / "bin" / "python"
     if not interpreter.exists():
-        pytest.fail("the vendor's SDK is not installed: run make .venv-vendor-sdk/.installed", pytrace=False)
+        pytest.fail(f"the vendor's SDK is not installed: run make {venv}/.installed", pytrace=False)
     return str(interpreter)
 
 

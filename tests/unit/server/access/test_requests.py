@@ -245,6 +245,7 @@ def test_security_headers_are_on_every_answer(send: Send) -> None:
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 def test_head_is_answered_where_get_is(send: Send) -> None:
