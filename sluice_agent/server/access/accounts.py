@@ -28,7 +28,7 @@ LONGEST_NAME = 255
 """Characters of a connection's name."""
 
 MOST_CONNECTIONS = 200
-"""Up to which events make connections. Lists read all of them, so a client that sends under ever new ids would stop those."""
+"""Up to which events make connections. Lists read all of them: a client that sent ever new ids would stop those."""
 
 _KEY = re.compile(r"sk_[0-9A-Za-z_-]{1,500}")
 _USE_RESOLUTION = timedelta(minutes=1)  # of the last use: a write for each request would cost more than the request
