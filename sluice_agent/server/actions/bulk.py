@@ -40,8 +40,8 @@ class _InterruptedError(Exception):
 class BulkRunner:
     """Runs the actions in `ledger`. `select` returns Sluice's ids of the jobs of a new action.
 
-    `lease` elects one process of several; None: no other process uses the database. An action is cancelled if the key or
-    session that began it `is_revoked`.
+    `lease` elects one process of several; None: no other process uses the database. An action is cancelled if the key
+    or session that began it `is_revoked`.
     """
 
     def __init__(
