@@ -54,7 +54,10 @@ class Protocol(H11Protocol):
         self._restart_timer()
 
     def begin_stream(self, end: Callable[[], None]) -> None:
-        """Prepare for a response that lasts; `end` is called when the server shuts down."""
+        """Prepare for a response that lasts; `end` is called when the server shuts down, or if the client has left."""
+        if self.transport.is_closing():
+            end()
+            return
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
         self._end_stream = end
         if self._is_shutting_down:

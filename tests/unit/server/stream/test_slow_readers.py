@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import cast
 from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import Connection
 
 from sluice_agent.server.protocol import Deadlines, Protocol
 from sluice_agent.server.record.frames import Frame
 from sluice_agent.server.stream.limits import StreamLimits
 from tests.support.frame_source import FrameSource
-from tests.support.stream_client import open_stream
+from tests.support.stream_client import NO_TLS, open_stream
 from tests.support.waiting import wait_until
 from tests.unit.server.stream.conftest import Serve
 
 LARGE = Frame("queue:snapshot", json.dumps({"name": "x" * 50_000, "depth": 1, "consumers": None}))
 COMMITS = 60  # 3 MB: more than the buffers of both ends
+
+
+class HeldLookUp:
+    """A source whose first read ends when the test lets it."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self.epoch = source.epoch
+        self.subscribe = source.subscribe
+        self.may_end = threading.Event()
+        self.has_ended = False
+        self._source = source
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        self.may_end.wait(10)
+        with self._source.reading() as reading:
+            yield reading
+        self.has_ended = True
 
 
 @pytest.mark.parametrize(
@@ -70,6 +93,29 @@ def test_a_reader_that_has_left_is_forgotten(source: FrameSource, serve: Serve) 
         next(stream.frames())
         assert server.hub.open_streams == 1
     wait_until(lambda: server.hub.open_streams == 0)
+
+
+def test_a_reader_that_leaves_before_its_stream_begins_is_no_error(
+    source: FrameSource, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pages that are closed at once, and proxies that give up, would fill the log with failures of the server."""
+    connection_id = str(uuid4())
+    source.add_connection(connection_id)
+    look_up = HeldLookUp(source)
+    server = serve(cast("FrameSource", look_up))
+    logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+    with (
+        suppress(httpx.ReadTimeout),
+        httpx.Client(timeout=httpx.Timeout(5, read=0.1), verify=NO_TLS) as client,
+    ):
+        client.get(f"{server.url}/events/stream", params={"connectionId": connection_id})
+    wait_until(lambda: server.connections == 0)
+    look_up.may_end.set()
+    wait_until(lambda: look_up.has_ended)
+    server.stop()
+    assert server.join(5)
+    logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def test_a_frozen_reader_does_not_hold_up_a_shutdown(source: FrameSource, serve: Serve) -> None:
