@@ -147,11 +147,13 @@ class _Lines:
         self._last: dict[str, str] = {}
 
     def show(self, change: Change) -> None:
-        """Print `change`, if it is one."""
+        """Print `change`, if it is one. An event that only a later version knows is left out."""
+        kind = change.event.partition(":")[0]
         if change.event == _JOB:
             print_line(_job_line(change.data))
+        if kind not in _TEXTS:
             return
-        subject, text = _worker_text(change.data) if change.event.startswith("worker:") else _queue_text(change.data)
+        subject, text = _TEXTS[kind](change.data)
         if self._last.get(subject) != text:
             self._last[subject] = text
             print_line(f"{datetime.now(timezone.utc):%H:%M:%S.%f}"[:12] + f"  {text}")
@@ -183,6 +185,10 @@ def _queue_text(data: dict[str, Any]) -> tuple[str, str]:
     note = "" if consumers is None else f", {consumers} consumers"
     name = printable(str(data.get("name")))
     return f"queue {name}", f"{'queue':<9}  {name}: {data.get('depth')} waiting{note}"
+
+
+_TEXTS = {"worker": _worker_text, "queue": _queue_text}
+"""By the first part of an event's name: its subject and its line, for those that can repeat the last one."""
 
 
 def _notice(text: str) -> None:

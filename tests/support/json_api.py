@@ -1,4 +1,4 @@
-"""A JSON API that gives the same answer to every request."""
+"""An API that gives the same answer to every request, by default JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 class JsonApi:
     """Serves until `close()`. `answer` is a status and a body; `requests` has path and authorization of each GET."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, content_type: str = "application/json") -> None:
         self.answer = (200, body)
         self.requests: list[tuple[str, str | None]] = []
         api = self
@@ -20,6 +20,7 @@ class JsonApi:
                 api.requests.append((self.path, self.headers.get("Authorization")))
                 status, body = api.answer
                 self.send_response(status)
+                self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from sluice_agent.cli import main
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.queries.order import SortBy
 from sluice_agent.server.stream.limits import StreamLimits
+from tests.support.json_api import JsonApi
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.process import Process
 from tests.support.waiting import wait_until
@@ -99,6 +101,7 @@ def test_jobs_are_a_table(run: Run) -> None:
         (("--queue", "math"), {"1"}),
         (("--search", "app.add"), {"1"}),
         (("--state", "failed", "--queue", "math"), set()),
+        (("--from", "2026-02-27T10:00:05.000Z", "--to", "2026-02-27T10:00:05.001Z"), {"3"}),  # as the table shows it
     ],
 )
 def test_jobs_are_filtered_by_the_server(run: Run, options: tuple[str, ...], ids: set[str]) -> None:
@@ -173,6 +176,16 @@ def test_tail_shows_what_its_filters_select(tail: Tail, sluice: LocalSluice) -> 
     changes = [json.loads(line) for line in outputs["json"].logs().splitlines()]
     assert {"event": "queue:snapshot", "name": "one", "depth": 7, "consumers": 2} in changes
     assert {change["event"] for change in changes} == {"job:state_change", "queue:snapshot"}
+
+
+def test_tail_leaves_out_what_it_does_not_know(tail: Tail) -> None:
+    """A server of a later version would be shown as queues without a name."""
+    events = b'event: later:news\ndata: {"text":"x"}\n\ndata: {}\n\nevent: queue:snapshot\ndata: {"name":"q"}\n\n'
+    with closing(JsonApi(events, "text/event-stream")) as later:
+        process = tail("--connection", CONNECTION, "--url", later.url)
+        wait_until(lambda: "queue" in process.logs())
+    assert "q: None waiting" in process.logs()
+    assert "queue      None" not in process.logs()
 
 
 def test_tail_ends_without_a_traceback(tail: Tail, sluice: LocalSluice) -> None:
