@@ -22,7 +22,8 @@ from sluice_agent.transport.delivery.destinations import SLUICE
 @click.option(
     "--api-key",
     envvar=SLUICE.key_variable,
-    help="An ingest key of the connection; without --connection, the only key that is accepted on loopback.",
+    help="An ingest key of the connection; without --connection, the only key that is accepted on loopback. "
+    "[default: SLUICE_API_KEY]",
 )
 @click.option("--allow-host", multiple=True, help="A further name of this server. Repeatable.")
 @click.option(

@@ -12,6 +12,7 @@ from uuid import UUID
 import click
 
 from sluice_agent.client.http import ApiClient
+from sluice_agent.commands.common import UserError
 from sluice_agent.commands.printable import printable
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations import SLUICE
@@ -42,6 +43,8 @@ def api_client(settings: Settings) -> ApiClient:
 
 def has_lost_its_reader() -> bool:
     """Return whether standard output is a pipe without a reader, as after ``| head``."""
+    if sys.stdout is None:  # it was closed
+        return True
     poll = select.poll()
     poll.register(sys.stdout, 0)  # an error is reported in any case
     return any(events & select.POLLERR for _, events in poll.poll(0))
@@ -49,6 +52,8 @@ def has_lost_its_reader() -> bool:
 
 def has_colour() -> bool:
     """Return whether standard output is a terminal on which the user wants colours (https://no-color.org)."""
+    if sys.stdout is None:  # it was closed
+        return False
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -66,7 +71,12 @@ def state_text(state: str, label: str | None = None, width: int = 0) -> str:
 def print_line(text: str) -> None:
     """Print to standard output. What its encoding lacks becomes a question mark."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    click.echo(text.encode(encoding, "replace").decode(encoding), color=has_colour())
+    try:
+        click.echo(text.encode(encoding, "replace").decode(encoding), color=has_colour())
+    except BrokenPipeError:
+        raise  # click ends the command
+    except OSError as error:
+        raise UserError(f"can't write to standard output ({error.strerror})") from None
 
 
 def duration_text(milliseconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -131,6 +132,23 @@ def test_what_a_user_can_correct_is_one_sentence(run: Run, args: tuple[str, ...]
     result = run("tail", "--connection", CONNECTION, *args)
     assert result.exit_code == 2
     assert text in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "text"),
+    [
+        pytest.param(">/dev/full", 2, "Error: can't write to standard output", id="a full disk"),
+        pytest.param(">&-", 0, "1 of ", id="closed"),
+    ],
+)
+def test_an_output_that_can_not_be_written_is_one_sentence(
+    sluice: LocalSluice, output: str, status: int, text: str
+) -> None:
+    """A job of cron on a full disk would mail a traceback of this package."""
+    command = f"exec {shlex.quote(sys.executable)} -m sluice_agent jobs --limit 1 --url {sluice.url}/api {output}"
+    result = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr.startswith(text)) == (status, True), result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
