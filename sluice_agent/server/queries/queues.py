@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 
 from sluice_agent.model import Framework
 from sluice_agent.server.queries.labels import texts_of
-from sluice_agent.server.queries.sums import sums_of_queues
+from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.window import Histogram, Window
 from sluice_agent.server.record.ids import queue_id
 from sluice_agent.server.record.measures import Measure
@@ -42,10 +42,10 @@ class _Counts:
 
 
 def list_queues(
-    reader: Connection, connections: Mapping[str, int], window: Window, framework: Framework | None
+    reader: Connection, connections: Mapping[str, int], window: Window, framework: Framework | None, past_sums: PastSums
 ) -> list[dict[str, Any]]:
     """Return all queues of `connections` that a snapshot named, or jobs of the window."""
-    counts = _counts(reader, connections.values(), window)
+    counts = _counts(reader, connections.values(), window, past_sums)
     rows = {
         (row.connection, row.queue): row
         for row in reader.execute(select(queue).where(queue.c.connection.in_(connections.values())))
@@ -91,16 +91,17 @@ def _activity(counts: _Counts, window: Window) -> dict[str, Any]:
     }
 
 
-def _counts(reader: Connection, connections: Collection[int], window: Window) -> dict[tuple[int, int], _Counts]:
+def _counts(
+    reader: Connection, connections: Collection[int], window: Window, past_sums: PastSums
+) -> dict[tuple[int, int], _Counts]:
     counts: dict[tuple[int, int], _Counts] = {}
-    by_interval = rollup.c.connection, rollup.c.queue, rollup.c.measure, window.interval_of(rollup.c.start)
-    ends = rollup.c.measure.in_([Measure.COMPLETED, Measure.FAILED])
-    ended = sums_of_queues(reader, connections, window, ends, *by_interval, longest=window.interval_rollup)
-    for (connection, label, measure, interval), count in ended.items():
-        of_queue = counts.setdefault((connection, label), _Counts())
+    by_queue = rollup.c.connection, rollup.c.queue
+    by_interval = *by_queue, rollup.c.measure, window.interval_of(rollup.c.start)
+    ends = Summed((Measure.COMPLETED, Measure.FAILED), by_interval, of_queues=True, longest=window.interval_rollup)
+    for (*key, measure, interval), count in sums_of(reader, connections, window, ends, past_sums).items():
+        of_queue = counts.setdefault((key[0], key[1]), _Counts())
         (of_queue.failed if measure == Measure.FAILED else of_queue.succeeded)[interval] = count
-    by_bucket = rollup.c.connection, rollup.c.queue, rollup.c.bucket
-    started = rollup.c.measure == Measure.STARTED
-    for (connection, label, bucket), count in sums_of_queues(reader, connections, window, started, *by_bucket).items():
+    waits = Summed((Measure.STARTED,), (*by_queue, rollup.c.bucket), of_queues=True)
+    for (connection, label, bucket), count in sums_of(reader, connections, window, waits, past_sums).items():
         counts.setdefault((connection, label), _Counts()).waits[bucket] = count
     return counts

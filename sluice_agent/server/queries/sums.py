@@ -2,58 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, TypeAlias
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, cast, func, select, true
 
-from sluice_agent.server.queries.window import Window
-from sluice_agent.server.store.schema import ALL_NAMES, DAY, MINUTE, rollup
+from sluice_agent.server.queries.window import Part, Window
+from sluice_agent.server.record.measures import Measure
+from sluice_agent.server.store.schema import ALL_NAMES, DAY, HOUR, MINUTE, rollup, rollup_change
 
+_KEPT = 100_000  # counts of all sums together: about 20 MB
 
-def sums_of_names(
-    reader: Connection, connections: Collection[int], window: Window, *columns: ColumnElement[Any]
-) -> dict[tuple[Any, ...], int]:
-    """Return the counts of tasks in `window`, summed by `columns` of `rollup`."""
-    sums: dict[tuple[Any, ...], int] = {}
-    for length, starts in window.parts():
-        in_part = rollup.c.start.between(starts[0], starts[-1]) & (rollup.c.name != ALL_NAMES)
-        _add(sums, reader, connections, length, in_part, columns)
-    return {key: count for key, count in sums.items() if count > 0}
+Sums: TypeAlias = dict[tuple[Any, ...], int]
 
 
-def sums_of_queues(
-    reader: Connection,
-    connections: Collection[int],
-    window: Window,
-    condition: ColumnElement[bool],
-    *columns: ColumnElement[Any],
-    longest: int = DAY,
-) -> dict[tuple[Any, ...], int]:
-    """Return the counts of queues in `window` that fulfil `condition`, summed by `columns` of `rollup`, from rollups of
-    `longest` minutes or less."""
-    sums: dict[tuple[Any, ...], int] = {}
-    for length, starts in window.parts(longest):
-        in_part: ColumnElement[bool]
-        if length == MINUTE:
-            in_part = rollup.c.start.between(starts[0], starts[-1])
-        else:
-            in_part = rollup.c.start.in_(starts) & (rollup.c.name == ALL_NAMES)
-        _add(sums, reader, connections, length, in_part & (rollup.c.queue != 0) & condition, columns)
-    return {key: count for key, count in sums.items() if count > 0}
+class PastSums:
+    """The sums of hours that are over, by what was summed, with the number of changes of these hours: they hold until
+    it is another. Any thread may use it.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[Hashable, tuple[int, Sums]] = {}  # in the order of their last use
+        self._lock = Lock()
+
+    def find(self, key: Hashable, changes: int) -> Sums | None:
+        """Return the sums, which the caller must not change; None if they are not known after so many `changes`."""
+        with self._lock:
+            known = self._sums.pop(key, None)
+            if known is None or known[0] != changes:
+                return None
+            self._sums[key] = known
+            return known[1]
+
+    def keep(self, key: Hashable, changes: int, sums: Sums) -> None:
+        """Keep sums, and discard those that were not used for the longest time, if they are too many."""
+        with self._lock:
+            self._sums[key] = changes, sums
+            surplus = sum(len(each) for _, each in self._sums.values()) - _KEPT
+            while surplus > 0:
+                _, discarded = self._sums.pop(next(iter(self._sums)))
+                surplus -= len(discarded)
 
 
-def _add(
-    sums: dict[tuple[Any, ...], int],
-    reader: Connection,
-    connections: Collection[int],
-    length: int,
-    condition: ColumnElement[bool],
-    columns: Collection[ColumnElement[Any]],
-) -> None:
-    total = cast(func.sum(rollup.c.count), BigInteger)
-    statement = select(*columns, total).where(
-        rollup.c.connection.in_(connections), rollup.c.minutes == length, condition
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """What is summed: the counts of some measures, by columns of `rollup`; of each task, or for each queue of all its
+    tasks. `longest` is the length of the longest rollups that may be taken."""
+
+    measures: tuple[Measure, ...]
+    columns: tuple[ColumnElement[Any], ...]
+    of_queues: bool = False
+    longest: int = DAY
+
+    @property
+    def key(self) -> Hashable:
+        """What differs between two of the same window."""
+        return self.measures, tuple(map(str, self.columns)), self.of_queues, self.longest
+
+    def condition(self, part: Part) -> ColumnElement[bool]:
+        """Return the condition of the rows of a part of a window."""
+        length, starts = part
+        has_all_names = self.of_queues and length != MINUTE
+        in_part = rollup.c.start.in_(starts) if has_all_names else rollup.c.start.between(starts[0], starts[-1])
+        is_named = rollup.c.name == ALL_NAMES if has_all_names else rollup.c.name != ALL_NAMES
+        has_queue = rollup.c.queue != 0 if self.of_queues else true()
+        return and_(rollup.c.minutes == length, in_part, is_named, has_queue, rollup.c.measure.in_(self.measures))
+
+
+def sums_of(
+    reader: Connection, connections: Collection[int], window: Window, summed: Summed, past_sums: PastSums
+) -> Sums:
+    """Return the counts in `window` by the values of the columns."""
+    past, present = window.past_and_present(summed.longest)
+    key = window.start, window.width, tuple(connections), tuple(past), summed.key
+    changes = _changes(reader, connections, past)
+    sums = past_sums.find(key, changes)
+    if sums is None:
+        sums = {}
+        _add(sums, reader, connections, past, summed)
+        past_sums.keep(key, changes, sums)
+    sums = sums.copy()
+    _add(sums, reader, connections, present, summed)
+    return {values: count for values, count in sums.items() if count > 0}
+
+
+def _changes(reader: Connection, connections: Collection[int], parts: Sequence[Part]) -> int:
+    """Return how often the counts of `parts`, which are of hours that are over, have changed."""
+    if not parts:
+        return 0
+    first, (length, last) = parts[0][1][0], parts[-1]
+    statement = select(func.coalesce(cast(func.sum(rollup_change.c.changes), BigInteger), 0)).where(
+        rollup_change.c.connection.in_(connections),
+        rollup_change.c.start >= first // HOUR * HOUR,
+        rollup_change.c.start < last[-1] + length,
     )
-    for *key, count in reader.execute(statement.group_by(*columns)):
-        sums[tuple(key)] = sums.get(tuple(key), 0) + count
+    return reader.scalar(statement) or 0
+
+
+def _add(sums: Sums, reader: Connection, connections: Collection[int], parts: Sequence[Part], summed: Summed) -> None:
+    total = cast(func.sum(rollup.c.count), BigInteger)
+    for part in parts:
+        statement = select(*summed.columns, total).where(rollup.c.connection.in_(connections), summed.condition(part))
+        for *values, count in reader.execute(statement.group_by(*summed.columns)):
+            key = tuple(values)
+            sums[key] = sums.get(key, 0) + count

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sluice_agent.server.queries.labels import texts_of
-from sluice_agent.server.queries.sums import sums_of_names
+from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.window import Histogram, Window
 from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.store.schema import rollup
@@ -16,11 +16,13 @@ from sluice_agent.server.store.schema import rollup
 _RAN = (Measure.COMPLETED, Measure.FAILED, Measure.RETRIED)
 
 
-def list_tasks(reader: Connection, connections: Collection[int], window: Window) -> list[dict[str, Any]]:
+def list_tasks(
+    reader: Connection, connections: Collection[int], window: Window, past_sums: PastSums
+) -> list[dict[str, Any]]:
     """Return the statistics of all tasks of `connections` that had runs in `window`, by name."""
     counts: dict[int, dict[int, dict[int, int]]] = {}
-    columns = rollup.c.name, rollup.c.measure, rollup.c.bucket
-    for (name, measure, bucket), count in sums_of_names(reader, connections, window, *columns).items():
+    summed = Summed(tuple(Measure), (rollup.c.name, rollup.c.measure, rollup.c.bucket))
+    for (name, measure, bucket), count in sums_of(reader, connections, window, summed, past_sums).items():
         counts.setdefault(name, {}).setdefault(measure, {})[bucket] = count
     texts = texts_of(reader, counts)
     return sorted((_statistics(texts[name], by, window) for name, by in counts.items()), key=lambda task: task["name"])

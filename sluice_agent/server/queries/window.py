@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 from sqlalchemy import ColumnElement
 
@@ -21,6 +22,10 @@ _INTERVALS = 48  # at most, unless they are days
 
 DURATION = re.compile(r"([1-9][0-9]{0,5})([mhd])")
 """A time range: a number of minutes, hours or days."""
+
+
+Part: TypeAlias = tuple[int, range]
+"""The length of rollups, and where they begin, in minutes since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +69,21 @@ class Window:
         texts = [timestamp_of(minute * _MINUTE) for minute in edges]
         return list(pairwise(texts))
 
-    def parts(self, longest: int = DAY) -> list[tuple[int, range]]:
-        """Return what together is the window: the length of rollups, at most `longest`, and where each begins."""
+    def parts(self, longest: int = DAY) -> list[Part]:
+        """Return what together is the window, of rollups of `longest` minutes at most."""
         lengths = [length for length in (DAY, HOUR, MINUTE) if length <= longest]
         return [part for part in _parts(self.start, self.stop, lengths) if part[1]]
+
+    def past_and_present(self, longest: int = DAY) -> tuple[list[Part], list[Part]]:
+        """Return the parts of the window of which each hour is over, and the others."""
+        past: list[Part] = []
+        present: list[Part] = []
+        for length, starts in self.parts(longest):
+            over = _floor(self.now // _MINUTE, max(length, HOUR))
+            middle = min(max(starts.start, over), starts.stop)
+            past.append((length, range(starts.start, middle, length)))
+            present.append((length, range(middle, starts.stop, length)))
+        return [part for part in past if part[1]], [part for part in present if part[1]]
 
 
 def window_of(span: Span, now: int) -> Window:
@@ -110,7 +126,7 @@ def _refusal(parameter: str, message: str) -> RefusedError:
     return RefusedError(400, f"{parameter}: {message}", {parameter: message})
 
 
-def _parts(start: int, stop: int, lengths: list[int]) -> Iterator[tuple[int, range]]:
+def _parts(start: int, stop: int, lengths: list[int]) -> Iterator[Part]:
     """Yield whole intervals of the first of `lengths`, and of the others what is before and after them."""
     length, *shorter = lengths
     first, end = -(-start // length) * length, _floor(stop, length)

@@ -12,6 +12,7 @@ from sluice_agent.model import WorkerState
 from sluice_agent.server.queries.order import SortOrder
 from sluice_agent.server.queries.pages import page_of, sorted_by
 from sluice_agent.server.queries.queues import QueueSort, list_queues
+from sluice_agent.server.queries.sums import PastSums
 from sluice_agent.server.queries.tasks import list_tasks
 from sluice_agent.server.queries.window import Span, window_of
 from sluice_agent.server.queries.workers import WorkerSort, list_workers
@@ -36,6 +37,7 @@ from sluice_agent.server.timestamps import to_moment
 def statistics_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
     """Return the routes that read queues, workers and tasks from `store`, as they are `now`."""
     router = APIRouter(tags=["statistics"])
+    past_sums = PastSums()
 
     @router.get("/queues", response_model=QueuePage, responses=READING)
     def queues(
@@ -54,7 +56,7 @@ def statistics_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
         window = window_of(Span(time_range, begin, end), to_moment(now()))
         with store.reading() as reader:
             connections = connections_for(reader, principal, connection_id)
-            every = list_queues(reader, connections, window, framework)
+            every = list_queues(reader, connections, window, framework, past_sums)
         return _page(every, sort_by.value, sort_order, page, limit)
 
     @router.get("/workers", response_model=WorkerPage, responses=READING)
@@ -88,7 +90,7 @@ def statistics_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
         window = window_of(Span(time_range, begin, end), to_moment(now()))
         with store.reading() as reader:
             connections = connections_for(reader, principal, connection_id)
-            return {"data": list_tasks(reader, connections.values(), window)}
+            return {"data": list_tasks(reader, connections.values(), window, past_sums)}
 
     return router
 

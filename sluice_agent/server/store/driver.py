@@ -167,6 +167,9 @@ class Driver(Protocol):
     def add_rollups(self, counts: Mapping[RollupKey, int]) -> None:
         """Add to counts of `rollup`."""
 
+    def count_rollup_changes(self, hours: Iterable[tuple[int, int]]) -> None:
+        """Count a change of the counts of each (connection, start of an hour)."""
+
     def add_worker_rollups(self, counts: Mapping[tuple[int, int, int], tuple[int, int]]) -> None:
         """Add to the counts (completed, failed) of (connection, start, worker)."""
 
@@ -230,6 +233,9 @@ class UpkeepDriver(Protocol):
 
     def delete_rollups(self, minutes: int, before: int) -> None:
         """Delete the counts of intervals of `minutes` that begin before a minute since 1970."""
+
+    def delete_rollup_changes(self, before: int) -> None:
+        """Delete the numbers of changes of hours that begin before a minute since 1970."""
 
     def delete_worker_rollups(self, before: int) -> None:
         """Delete the counts of workers before a minute since 1970."""

@@ -47,6 +47,7 @@ _PRIMARY_KEYS = {
     "usage": "connection, day",
     "tally": "connection, state",
     "rollup": "connection, minutes, start, name, queue, measure, bucket",
+    "rollup_change": "connection, start",
     "worker_rollup": "connection, start, worker",
     "series": "connection, label, at, key",
     "worker": "connection, worker",
@@ -208,6 +209,11 @@ class PostgresqlDriver:
         rows = [(*key, count) for key, count in counts.items()]
         self._merge("rollup", rows, "UPDATE SET count = rollup.count + excluded.count")
 
+    def count_rollup_changes(self, hours: Iterable[tuple[int, int]]) -> None:
+        """Count a change of the counts of each (connection, start of an hour)."""
+        rows = [(*hour, 1) for hour in hours]
+        self._merge("rollup_change", rows, "UPDATE SET changes = rollup_change.changes + 1")
+
     def add_worker_rollups(self, counts: Mapping[tuple[int, int, int], tuple[int, int]]) -> None:
         """Add to the counts (completed, failed) of (connection, start, worker)."""
         self._merge(
@@ -316,6 +322,10 @@ class PostgresqlDriver:
         connections = _array(self.all_connections())
         statement = "DELETE FROM rollup WHERE connection = ANY(%s::integer[]) AND minutes = %s AND start < %s"
         self._execute(statement, connections, minutes, before)
+
+    def delete_rollup_changes(self, before: int) -> None:
+        """Delete the numbers of changes of hours that begin before a minute since 1970."""
+        self._execute("DELETE FROM rollup_change WHERE start < %s", before)
 
     def delete_worker_rollups(self, before: int) -> None:
         """Delete the counts of workers before a minute since 1970."""

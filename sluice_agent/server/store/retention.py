@@ -126,6 +126,7 @@ class Retention:
         with self._driver.transaction():
             for length, kept in ((MINUTE, MINUTES_KEPT), (HOUR, HOURS_KEPT), (DAY, HOURS_KEPT)):
                 self._driver.delete_rollups(length, now // _MINUTE - kept)
+            self._driver.delete_rollup_changes(now // _MINUTE - HOURS_KEPT)
             self._driver.delete_worker_rollups((now - _WORKER_MINUTES_KEPT) // _MINUTE)
             self._driver.delete_usage((self._now() - timedelta(microseconds=_USAGE_KEPT)).date().isoformat())
             if self._keep.age is not None:

@@ -36,4 +36,5 @@ def put_counts(driver: Driver, memory: Memory, counts: Mapping[int, Counts]) -> 
                     rollups[connection, length, start, name, queue, measure, key.bucket] += count
                     rollups[connection, length, start, ALL_NAMES, queue, measure, key.bucket] += count
     driver.add_rollups({key: count for key, count in sorted(rollups.items()) if count})
+    driver.count_rollup_changes(sorted({(key[0], key[2]) for key in rollups if key[1] == HOUR}))
     driver.add_worker_rollups({key: (pair[0], pair[1]) for key, pair in sorted(ends.items()) if any(pair)})

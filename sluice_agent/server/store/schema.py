@@ -251,6 +251,16 @@ rollup = Table(
     sqlite_with_rowid=False,
 )
 
+rollup_change = Table(
+    "rollup_change",
+    metadata,
+    Column("connection", Integer, primary_key=True),
+    Column("start", BigInteger, primary_key=True),  # of an hour, in minutes since 1970
+    Column("changes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How often the counts of each hour have changed: a sum of them holds as long as this is the same."""
+
 worker_rollup = Table(
     "worker_rollup",
     metadata,

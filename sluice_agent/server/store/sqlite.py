@@ -45,6 +45,7 @@ _ADD_TALLY = "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET jobs 
 _ADD_ROLLUP = (
     "INSERT INTO rollup VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
 )
+_COUNT_ROLLUP_CHANGE = "INSERT INTO rollup_change VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET changes = changes + 1"
 _ADD_WORKER_ROLLUP = (
     "INSERT INTO worker_rollup VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
     " SET completed = completed + excluded.completed, failed = failed + excluded.failed"
@@ -162,6 +163,10 @@ class SqliteDriver:
         """Add to counts of `rollup`."""
         self._connection.executemany(_ADD_ROLLUP, [(*key, count) for key, count in counts.items()])
 
+    def count_rollup_changes(self, hours: Iterable[tuple[int, int]]) -> None:
+        """Count a change of the counts of each (connection, start of an hour)."""
+        self._connection.executemany(_COUNT_ROLLUP_CHANGE, hours)
+
     def add_worker_rollups(self, counts: Mapping[tuple[int, int, int], tuple[int, int]]) -> None:
         """Add to the counts (completed, failed) of (connection, start, worker)."""
         self._connection.executemany(_ADD_WORKER_ROLLUP, [(*key, *pair) for key, pair in counts.items()])
@@ -248,6 +253,11 @@ class SqliteDriver:
         """Delete the counts of intervals of `minutes` that begin before a minute since 1970."""
         values = [(connection, minutes, before) for connection in self.all_connections()]
         self._connection.executemany("DELETE FROM rollup WHERE connection = ? AND minutes = ? AND start < ?", values)
+
+    def delete_rollup_changes(self, before: int) -> None:
+        """Delete the numbers of changes of hours that begin before a minute since 1970."""
+        values = [(connection, before) for connection in self.all_connections()]
+        self._connection.executemany("DELETE FROM rollup_change WHERE connection = ? AND start < ?", values)
 
     def delete_worker_rollups(self, before: int) -> None:
         """Delete the counts of workers before a minute since 1970."""

@@ -155,5 +155,5 @@ def test_counts_of_minutes_go_before_those_of_hours_and_days(open_store: Callabl
         clock.time = START + timedelta(days=days)
         send(store, event("active", START, f"{days}"))
         wait_until(lambda expected=expected: lengths() == expected, 20, "they stay")  # type: ignore[misc]
-    assert number_of(store, schema.usage) == 0
+    assert number_of(store, schema.usage) == number_of(store, schema.rollup_change) == 0
     assert "a" in jobs(store)

@@ -9,7 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sluice_agent.server.queries.sums import PastSums
+from sluice_agent.server.queries.window import Window
 from tests.unit.server.conftest import Start
 from tests.unit.server.events import CONNECTION, at, ingest, job_event
 
@@ -240,6 +244,43 @@ def test_a_window_between_two_moments_has_what_ended_in_it(client: httpx.Client,
             assert (bars[0]["start"], bars[-1]["end"]) == (moment(whole[0]), moment(whole[1]))
             assert all(before["end"] == after["start"] for before, after in pairwise(bars))
             assert len(bars) <= 49
+
+
+@pytest.mark.parametrize("late", [70, 3 * 3_600, 30 * 3_600, 5 * 86_400])
+def test_a_late_event_changes_a_window_that_was_read_before(client: httpx.Client, clock: Clock, late: int) -> None:
+    """A host that was offline would otherwise stay missing in the charts of those who had looked at them before."""
+    clock.seconds = 60 * 86_400
+    window = {"from": moment(clock.seconds - late - 600)}
+    for number in range(3):
+        ingest(client, ended(clock.seconds - late + number))
+        for parameters in (window, {"timeRange": f"{late // 60 + 60}m"}, {"timeRange": "30d"}):
+            assert [task["completed"] for task in data(client, "/tasks", **parameters)] == [number + 1]
+            (queue,) = data(client, "/queues", **parameters)
+            assert sum(bar["succeeded"] for bar in queue["healthBar"]["buckets"]) == number + 1
+    ingest(client, ended(clock.seconds - late) | {"connectionId": OTHER})
+    assert [task["completed"] for task in data(client, "/tasks", **window)] == [4]
+    assert [task["completed"] for task in data(client, "/tasks", **window, connectionId=OTHER)] == [1]
+
+
+def test_sums_of_the_past_take_bounded_memory() -> None:
+    """A dashboard that asks for each minute of the past would otherwise fill the server's memory."""
+    past_sums, sums = PastSums(), {(number, 1, 1): 1 for number in range(30_000)}
+    for key in range(4):
+        past_sums.keep(key, 1, sums)
+        assert past_sums.find(0, 1) is sums
+    assert [past_sums.find(key, 1) for key in range(4)] == [sums, None, sums, sums]
+    assert past_sums.find(3, 2) is past_sums.find(3, 1) is None
+
+
+@given(st.integers(0, 10_000), st.integers(1, 10_000), st.integers(0, 20_000))
+def test_the_parts_of_a_window_are_each_minute_once(start: int, length: int, now: int) -> None:
+    """A job would otherwise be counted twice, by its hour and by its day, or not at all."""
+    window = Window("", start, start + length, 1, now * 60_000_000)
+    past, present = window.past_and_present()
+    minutes = [start + n for length, starts in [*past, *present] for start in starts for n in range(length)]
+    assert sorted(minutes) == list(range(start, window.stop))
+    assert all(start % length == 0 for length, starts in [*past, *present] for start in starts)
+    assert all(starts[-1] + length <= now // 60 * 60 for length, starts in past)
 
 
 @pytest.mark.parametrize(
