@@ -19,7 +19,10 @@ _CONNECT = 5.0  # seconds, also for what follows
 _ANSWER = 30.0
 _TEMPORARY = frozenset({429, 500, 502, 503, 504})
 _NO_SUCH_PATH = "Not Found"  # the message of a Sluice for an address outside its API
-_KEY_HELP = "set SLUICE_API_KEY to a key that may read: on your own server `sluice-agent key create --role viewer`"
+_KEY_HELP = (
+    "set SLUICE_API_KEY to a key that may read: on your own server "
+    "`sluice-agent key create --connection NAME --role viewer`"
+)
 
 Parameters = Mapping[str, str | Sequence[str]]
 

@@ -238,5 +238,6 @@ def test_a_key_that_may_not_read_is_explained(sluice: LocalSluice, run: Run) -> 
     result = run("jobs", SLUICE_API_KEY=key.secret)
     assert result.exit_code == 2
     assert "was revoked" in result.stderr
-    assert "SLUICE_API_KEY" in result.stderr
+    assert "set SLUICE_API_KEY" in result.stderr
+    assert "key create --connection NAME --role viewer" in result.stderr  # without --connection it is refused
     assert key.secret not in result.stderr
