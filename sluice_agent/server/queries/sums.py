@@ -40,7 +40,7 @@ class PastSums:
         """Keep sums, and discard those that were not used for the longest time, if they are too many."""
         with self._lock:
             self._sums[key] = changes, sums
-            surplus = sum(len(each) for _, each in self._sums.values()) - _KEPT
+            surplus = sum(len(kept) for _, kept in self._sums.values()) - _KEPT
             while surplus > 0:
                 _, discarded = self._sums.pop(next(iter(self._sums)))
                 surplus -= len(discarded)
