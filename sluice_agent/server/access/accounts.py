@@ -155,11 +155,10 @@ class Accounts:
     def rotate_key(self, key_id: str) -> NewKey:
         """Revoke the key and return a new one of the same connection and role. Raises `ConfigError` if it can't be."""
         old = self.key_with_id(key_id)
-        if old.revoked_at is not None:
-            raise ConfigError(f"the key {key_id} was revoked: make a new one with sluice-agent key create")
         key = NewKey(new_id(), old.connection, old.role, new_key())
         with writing(self._engine) as connection:
-            self._revoke(connection, key_id)
+            if not self._revoke(connection, key_id):
+                raise ConfigError(f"the key {key_id} was revoked: make a new one with sluice-agent key create")
             self._insert_key(connection, key)
         return key
 
@@ -221,9 +220,11 @@ class Accounts:
             )
         )
 
-    def _revoke(self, transaction: Connection, key_id: str) -> None:
+    def _revoke(self, transaction: Connection, key_id: str) -> bool:
+        """Revoke a key. Return False if it was revoked already."""
         is_valid = (api_key.c.id == key_id) & api_key.c.revoked_at.is_(None)
-        transaction.execute(api_key.update().where(is_valid).values(revoked_at=self._moment()))
+        revoked = api_key.update().where(is_valid).values(revoked_at=self._moment())
+        return bool(transaction.execute(revoked).rowcount)
 
     def _moment(self) -> int:
         return to_microseconds(self._now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from sqlalchemy import Engine
@@ -113,6 +114,24 @@ def test_rotation_revokes_the_old_key_and_keeps_connection_and_role(accounts: Ac
         accounts.rotate_key(old.id)
     with pytest.raises(ConfigError, match="key list"):
         accounts.revoke_key("nothing")
+
+
+def test_of_rotations_at_once_one_makes_a_successor(accounts: Accounts) -> None:
+    """A key that nobody has noted would stay valid, after two operators have rotated the same one."""
+    old = accounts.create_key(accounts.open_connection("shop")[0], Role.VIEWER)
+    start = Barrier(8)
+
+    def is_rotated(_: int) -> bool:
+        start.wait(10)
+        try:
+            accounts.rotate_key(old.id)
+        except ConfigError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(is_rotated, range(8))) == 1
+    assert len([key for key in accounts.list_keys() if key.revoked_at is None]) == 1
 
 
 def test_an_ingest_key_closes_its_connection_for_others_for_ever(accounts: Accounts) -> None:
