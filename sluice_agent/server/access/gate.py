@@ -66,7 +66,7 @@ class Gate:
         secret = bearer_of(request)
         key = self._accounts.find_key(secret) if secret else None
         if key is not None and key.revoked_at is not None:
-            raise _revoked(key)
+            raise _revoked(key.id)
         if key is not None and (is_exposed or key.role is not Role.INGEST):
             return self._principal_of_key(key)
         if key is None and secret and is_exposed:
@@ -90,7 +90,7 @@ class Gate:
                 raise RefusedError(401, f"This key is unknown. {_SEND_HELP}; {_MAKE_HELP}", docs=Docs.API_KEY)
             return Sender(None, None)
         if key.revoked_at is not None:
-            raise _revoked(key)
+            raise _revoked(key.id)
         if key.role is not Role.INGEST:
             message = f"The key {key.id} has the role {key.role.value} and may not send events. {_MAKE_HELP}"
             raise RefusedError(403, message, docs=Docs.API_KEY)
@@ -100,8 +100,11 @@ class Gate:
     def check_connections(self, sender: Sender, ids: Collection[str]) -> None:
         """Raise `RefusedError` (401, 403) if `sender` may not send events of one of the connections `ids`.
 
-        Without a made key, those are the connections that have keys of their own, and new ones beyond a number.
+        Without a made key, those are the connections that have keys of their own, and new ones beyond a number. A key
+        may have been revoked since the request began: a body can take its time.
         """
+        if sender.key_id is not None and self._accounts.is_revoked(f"key {sender.key_id}"):
+            raise _revoked(sender.key_id)
         if sender.connection_id is None:
             keyed = self._accounts.keyed_connections(ids)
             if keyed:
@@ -157,7 +160,6 @@ def session_secret(request: Request) -> str | None:
     return request.cookies.get(COOKIE)
 
 
-def _revoked(key: KeyRecord) -> RefusedError:
-    return RefusedError(
-        401, f"The key {key.id} was revoked. sluice-agent key create makes a new one.", docs=Docs.API_KEY
-    )
+def _revoked(key_id: str) -> RefusedError:
+    message = f"The key {key_id} was revoked. sluice-agent key create makes a new one."
+    return RefusedError(401, message, docs=Docs.API_KEY)

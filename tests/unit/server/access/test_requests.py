@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
@@ -168,6 +169,23 @@ def test_a_revoked_key_is_refused_everywhere(server: LocalSluice, send: Send) ->
     for method, path in (("POST", "/api/ingest"), ("GET", "/test/read"), ("POST", "/test/act")):
         refused(send(method, path, bearer(key), json={"events": [event]}), 401, "was revoked")
     refused(send("POST", "/api/ingest", bearer("sk_any"), json={"events": [event]}), 401, "its own keys only")
+
+
+def test_a_key_that_is_revoked_while_a_body_arrives_sends_no_events(server: LocalSluice, send: Send) -> None:
+    """Whoever has a leaked key could open requests in advance, and send forged events after its revocation."""
+    accounts = server.access.accounts
+    key = accounts.create_key(accounts.open_connection("leaked")[0], Role.INGEST)
+    event = job_event("active", 0, externalId="forged") | {"connectionId": key.connection.id}
+
+    def body() -> Iterator[bytes]:
+        yield b'{"events": ['
+        wait_until(lambda: accounts.key_with_id(key.id).last_used_at is not None, 10, "the key is not checked")
+        accounts.revoke_key(key.id)
+        yield json.dumps(event).encode() + b"]}"
+
+    headers = {**bearer(key), "Content-Type": "application/json"}
+    refused(send("POST", "/api/ingest", headers, content=body()), 401, "was revoked")
+    assert send("GET", "/api/jobs", {}, params={"search": "forged"}).json()["data"] == []
 
 
 def test_a_connection_with_keys_takes_no_others(send: Send, key_of: KeyOf) -> None:
