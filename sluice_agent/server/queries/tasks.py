@@ -13,6 +13,7 @@ from sluice_agent.server.queries.window import Histogram, Window
 from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.store.schema import rollup
 
+_PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _RAN = (Measure.COMPLETED, Measure.FAILED, Measure.RETRIED)
 
 
@@ -49,4 +50,4 @@ def _statistics(name: str, counts: dict[int, dict[int, int]], window: Window) ->
 
 
 def _percentiles(histogram: Histogram) -> dict[str, int | None]:
-    return {f"p{percent}": histogram.percentile(percent / 100) for percent in (50, 95, 99)}
+    return dict(zip(_PERCENTILES, histogram.percentiles(tuple(_PERCENTILES.values())), strict=True))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TypeAlias
 
 from sqlalchemy import ColumnElement
@@ -158,18 +159,22 @@ class Histogram:
             return None
         return round(sum(count * _middle(bucket) for bucket, count in self.counts.items() if bucket) / total, 1)
 
-    def percentile(self, share: float) -> int | None:
-        """Return the milliseconds below which a `share` of the durations is, as far as buckets show; None if there is
-        none."""
+    def percentiles(self, shares: Sequence[float]) -> list[int | None]:
+        """Return for each of `shares` the milliseconds below which such a share of the durations is, as far as buckets
+        show; None if there is none."""
         known = sorted((bucket, count) for bucket, count in self.counts.items() if bucket and count > 0)
-        wanted = share * sum(count for _, count in known)
-        passed = 0
-        for bucket, count in known:
-            if passed + count >= wanted:
-                lower, upper = bounds_of(bucket)
-                return lower if upper is None else round(lower + (upper - lower) * (wanted - passed) / count)
-            passed += count
-        return None
+        if not known:
+            return [None] * len(shares)
+        passed = list(accumulate(count for _, count in known))  # with each bucket
+        return [_duration_at(share * passed[-1], known, passed) for share in shares]
+
+
+def _duration_at(wanted: float, known: Sequence[tuple[int, int]], passed: Sequence[int]) -> int:
+    """Return the milliseconds below which `wanted` of the durations are."""
+    index = bisect_left(passed, wanted)
+    bucket, count = known[index]
+    lower, upper = bounds_of(bucket)
+    return lower if upper is None else round(lower + (upper - lower) * (wanted - passed[index] + count) / count)
 
 
 def _middle(bucket: int) -> float:
