@@ -1,10 +1,14 @@
-"""The thread that runs bulk actions: one after the other, in one process of all that share the database."""
+"""The thread that runs bulk actions: one after the other, in one process of all that share the database.
+
+An action that can't go on, because its broker is away, is postponed: the next one runs meanwhile.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,9 +21,10 @@ from sluice_agent.server.store.lease import Lease
 
 _BATCH = 100  # jobs that are read, or revoked, at a time
 _CLOSE_SECONDS = 5.0
-_UNAVAILABLE = 503  # the broker is away: the job is taken up again
+_UNAVAILABLE = 503  # the broker is away: the action is postponed
 _UNCONFIRMED = 502
 _FAILED = "The server failed at this job; its log has the reason."
+_ACTION_FAILED = "The server failed at this action; its log has the reason."
 _log = logging.getLogger("sluice_agent.server.actions")
 
 
@@ -33,8 +38,20 @@ class Pace:
     longest_pause: float = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Postponed:
+    """An action that can't go on: the pause in seconds, and the monotonic time of its end."""
+
+    pause: float
+    until: float
+
+
 class _InterruptedError(Exception):
-    """The server stops, another process has the lease, or the action was cancelled."""
+    """The server stops, or another process has the lease."""
+
+
+class _CancelledError(Exception):
+    """The action was cancelled."""
 
 
 class BulkRunner:
@@ -59,6 +76,7 @@ class BulkRunner:
         self._select = select
         self._is_revoked = is_revoked
         self._pace = pace or Pace()
+        self._postponed: dict[str, _Postponed] = {}
         self._wake = Event()
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="bulk actions", daemon=True)
@@ -84,17 +102,27 @@ class BulkRunner:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                if self._ledger.next_open() is not None and self._is_elected():
+                if self._next_due() is not None and self._is_elected():
                     self._run_all()
             except Exception:  # noqa: BLE001 - the database may be away for a while
-                _log.exception("A bulk action failed; it is taken up again")
-            self._wake.wait(self._pace.poll)
+                _log.exception("Bulk actions failed; they are taken up again")
+            self._wake.wait(self._seconds_to_next_look())
             self._wake.clear()
+
+    def _next_due(self) -> BulkAction | None:
+        """Return the oldest action that is not finished, and not postponed beyond now."""
+        now = time.monotonic()
+        return self._ledger.next_open([key for key, postponed in self._postponed.items() if postponed.until > now])
+
+    def _seconds_to_next_look(self) -> float:
+        now = time.monotonic()
+        pauses = [postponed.until - now for postponed in self._postponed.values() if postponed.until > now]
+        return min([self._pace.poll, *pauses])
 
     def _run_all(self) -> None:
         try:
-            while (action := self._ledger.next_open()) is not None:
-                self._run_action(action)
+            while (action := self._next_due()) is not None:
+                self._take_up(action)
         except _InterruptedError:
             return
         finally:
@@ -104,6 +132,29 @@ class BulkRunner:
     def _is_elected(self) -> bool:
         return self._lease is None or self._lease.is_held()
 
+    def _take_up(self, action: BulkAction) -> None:
+        """Run an action to its end, or as far as it goes."""
+        try:
+            self._run_action(action)
+        except _CancelledError:
+            pass
+        except RefusedError as refusal:
+            self._postpone(action, refusal.message)
+            return
+        except (_InterruptedError, SQLAlchemyError):
+            raise
+        except Exception:  # noqa: BLE001 - one action must not hold up all others for ever
+            _log.exception("The bulk action %s failed; it is taken up again", action.id)
+            self._postpone(action, _ACTION_FAILED)
+            return
+        self._postponed.pop(action.id, None)
+
+    def _postpone(self, action: BulkAction, reason: str) -> None:
+        last = self._postponed.get(action.id)
+        pause = self._pace.first_pause if last is None else min(2 * last.pause, self._pace.longest_pause)
+        self._postponed[action.id] = _Postponed(pause, time.monotonic() + pause)
+        self._ledger.wait(action.id, reason)
+
     def _run_action(self, action: BulkAction) -> None:
         if action.state is ActionState.COLLECTING and not self._ledger.start(action.id, self._select(action)):
             return  # cancelled
@@ -112,10 +163,14 @@ class BulkRunner:
         with Senders() as senders:
             while items := self._ledger.items(action.id, ItemState.PENDING, _BATCH):
                 if action.kind is Kind.REVOKE:
-                    self._persist(action, lambda items=items: self._revoke(action, items))  # type: ignore[misc]
+                    self._check_on(action)
+                    self._revoke(action, items)
+                    action = self._going_on(action)
                     continue
                 for item in items:
-                    self._persist(action, lambda item=item: self._retry(action, item, senders))  # type: ignore[misc]
+                    self._check_on(action)
+                    self._retry(action, item, senders)
+                    action = self._going_on(action)
         self._ledger.finish(action.id)
 
     def _settle_interrupted(self, action: BulkAction, item: Item) -> None:
@@ -128,34 +183,21 @@ class BulkRunner:
             error = f"The server was stopped while the job was sent again as {item.task_id}: look for that id."
             self._ledger.settle(action.id, item.number, ItemState.UNCONFIRMED, error)
 
-    def _persist(self, action: BulkAction, step: Callable[[], None]) -> None:
-        """Take a step, again and again while the broker is away."""
-        pause = self._pace.first_pause
-        while True:
-            self._check_on(action)
-            try:
-                step()
-            except RefusedError as refusal:
-                if refusal.status != _UNAVAILABLE:
-                    raise
-                self._ledger.wait(action.id, refusal.message)
-                current = self._ledger.find(action.id)
-                if current is None or not current.state.is_open:
-                    return
-                self._stopped.wait(pause)
-                pause = min(2 * pause, self._pace.longest_pause)
-            else:
-                if pause != self._pace.first_pause:
-                    self._ledger.wait(action.id, None)
-                return
+    def _going_on(self, action: BulkAction) -> BulkAction:
+        """Return `action` after a step that was done: it waits for nothing."""
+        if action.waiting_for is None:
+            return action
+        self._postponed.pop(action.id, None)
+        self._ledger.wait(action.id, None)
+        return replace(action, waiting_for=None)
 
     def _check_on(self, action: BulkAction) -> None:
-        """Raise `_InterruptedError` if this process must stop, or the action."""
+        """Raise `_InterruptedError` if this process must stop, `_CancelledError` if the action must."""
         if self._stopped.is_set() or not self._is_elected():
             raise _InterruptedError
         if self._is_revoked(action.who) and self._ledger.cancel(action.id):
             self._actions.note(Action("server", "bulk cancel", action.id, detail=f"the {action.who} was revoked"))
-            raise _InterruptedError
+            raise _CancelledError
 
     def _retry(self, action: BulkAction, item: Item, senders: Senders) -> None:
         def decide_id() -> str:

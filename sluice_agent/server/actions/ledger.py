@@ -7,7 +7,7 @@ have been sent, and none of those is sent again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -74,7 +74,11 @@ class ItemState(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class BulkAction:
-    """A bulk action. `wanted` is the filter as in the request, `connections` the numbers that it is limited to."""
+    """A bulk action.
+
+    `wanted` is the filter as in the request, `connections` the numbers that it is limited to, and `waiting_for` why it
+    could not go on.
+    """
 
     id: str
     kind: Kind
@@ -83,6 +87,7 @@ class BulkAction:
     connections: tuple[int, ...]
     wanted: dict[str, Any]
     again: bool
+    waiting_for: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,9 @@ class Item:
     number: int
     job: bytes
     task_id: str | None
+
+
+_IS_OPEN = bulk_action.c.state.in_([state.value for state in ActionState if state.is_open])
 
 
 class Ledger:
@@ -123,10 +131,10 @@ class Ledger:
             )
         return action_id
 
-    def next_open(self) -> BulkAction | None:
-        """Return the oldest action that is not finished."""
-        is_open = bulk_action.c.state.in_([state.value for state in ActionState if state.is_open])
-        query = select(bulk_action).where(is_open).order_by(bulk_action.c.created_at, bulk_action.c.id).limit(1)
+    def next_open(self, postponed: Collection[str] = ()) -> BulkAction | None:
+        """Return the oldest action that is not finished, and not one of the ids `postponed`."""
+        is_next = _IS_OPEN & bulk_action.c.id.not_in(postponed)
+        query = select(bulk_action).where(is_next).order_by(bulk_action.c.created_at, bulk_action.c.id).limit(1)
         with self._store.reading() as reader:
             row = reader.execute(query).one_or_none()
         return _action(row) if row is not None else None
@@ -174,9 +182,10 @@ class Ledger:
             connection.execute(_item(action_id, number, *unsettled).values(state=state.value, error=error))
 
     def wait(self, action_id: str, reason: str | None) -> None:
-        """Record why an action can't go on at present; None: it goes on."""
+        """Record why an action that is not finished can't go on at present; None: it goes on."""
         with self._store.writing() as connection:
-            connection.execute(update(bulk_action).where(bulk_action.c.id == action_id).values(waiting_for=reason))
+            is_one = (bulk_action.c.id == action_id) & _IS_OPEN
+            connection.execute(update(bulk_action).where(is_one).values(waiting_for=reason))
 
     def finish(self, action_id: str) -> None:
         """Record that all jobs of a running action are done."""
@@ -186,11 +195,10 @@ class Ledger:
 
     def cancel(self, action_id: str) -> bool:
         """End an action: jobs that are pending stay as they are. Return False if it was finished already."""
-        is_open = bulk_action.c.state.in_([state.value for state in ActionState if state.is_open])
         ended = {"state": ActionState.CANCELLED.value, "finished_at": to_moment(self._now()), "waiting_for": None}
         pending = (bulk_item.c.action == action_id) & (bulk_item.c.state == ItemState.PENDING.value)
         with self._store.writing() as connection:
-            cancelled = update(bulk_action).where(bulk_action.c.id == action_id, is_open).values(**ended)
+            cancelled = update(bulk_action).where(bulk_action.c.id == action_id, _IS_OPEN).values(**ended)
             if not connection.execute(cancelled).rowcount:
                 return False
             connection.execute(update(bulk_item).where(pending).values(state=ItemState.CANCELLED.value))
@@ -259,4 +267,5 @@ def _action(row: Row[Any]) -> BulkAction:
         tuple(json.loads(row.connections)),
         json.loads(row.filter),
         row.again,
+        row.waiting_for,
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from sluice_agent.server.actions.broker import UnconfirmedError
+from sluice_agent.server.actions.broker import BrokerAwayError, UnconfirmedError
 from sluice_agent.server.actions.bulk import BulkRunner
 from sluice_agent.server.actions.ledger import BulkAction, ItemState, Kind, Ledger
 from sluice_agent.server.record.ids import job_uuid
@@ -111,6 +111,37 @@ def test_a_broker_that_is_away_is_waited_for(shop: Shop) -> None:
     assert (done["succeeded"], done["waitingFor"]) == (3, None)
 
 
+def test_an_action_whose_broker_is_away_holds_up_no_other(shop: Shop) -> None:
+    """One team's broker that is down for a day would stop the bulk actions of all others."""
+    shop.add_job()
+    shop.add_job("running", state="active")
+    shop.broker.failures = [BrokerAwayError("the broker can't be reached (refused)")] * 1_000
+    waiting, following = shop.begin(), shop.begin(Kind.REVOKE, search="running")
+    with running(shop.runner()):
+        wait_until(lambda: shop.progress(following)["state"] == "completed", 10, "the next action does not run")
+        assert shop.progress(waiting)["state"] == "running"
+        wait_until(lambda: shop.progress(waiting)["waitingFor"] is not None, 10, "it does not wait")
+        shop.broker.failures = []
+        wait_until(lambda: shop.progress(waiting)["state"] == "completed", 10, "it is not taken up again")
+    assert (len(shop.broker.sent), shop.progress(waiting)["waitingFor"]) == (1, None)
+
+
+def test_an_action_at_which_the_server_fails_holds_up_no_other(shop: Shop) -> None:
+    """One filter that nobody thought of would stop all bulk actions for ever."""
+    shop.add_job()
+    bad, good = shop.begin(), shop.begin()
+
+    def select(action: BulkAction) -> Sequence[bytes]:
+        if action.id == bad:
+            raise ValueError("a filter that can't be read")
+        return shop.select(action)
+
+    with running(shop.runner(select)):
+        wait_until(lambda: shop.progress(good)["state"] == "completed", 10, "the next action does not run")
+        assert "its log has the reason" in shop.progress(bad)["waitingFor"]
+        assert shop.ledger.cancel(bad)
+
+
 def test_a_job_at_which_the_server_fails_does_not_hold_up_the_others(shop: Shop) -> None:
     """One job that nobody thought of would stop all bulk actions for ever."""
     for number in range(3):
@@ -175,9 +206,9 @@ class WatchedLedger(Ledger):
 
     looks = 0
 
-    def next_open(self) -> BulkAction | None:
+    def next_open(self, postponed: Collection[str] = ()) -> BulkAction | None:
         self.looks += 1
-        return super().next_open()
+        return super().next_open(postponed)
 
 
 def test_one_process_of_several_runs_actions(shop: Shop) -> None:
