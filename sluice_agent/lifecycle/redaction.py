@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from math import isfinite
+from math import copysign, isfinite
 from typing import Any
 
 from sluice_agent.async_exceptions import is_asynchronous
@@ -85,7 +85,7 @@ def is_whole(captured: Any, value: Any) -> bool:
     if kind is str:
         return bool(captured == value and _is_utf8(value))
     if kind is float:
-        return isfinite(value) and bool(captured == value)
+        return isfinite(value) and bool(captured == value and copysign(1, captured) == copysign(1, value))
     return (value is None or kind in (bool, int)) and bool(captured == value)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from math import isfinite
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -45,6 +47,7 @@ _MOST_EVENTS = 40_000  # of the shortest that the contract allows, a body of 5 M
 _MOST_FAULTS = 50  # of one event that are described: each takes a kilobyte
 _SEPARATORS = str.maketrans(".:", "__")
 _TIMES = ("createdAt", "startedAt", "completedAt")
+_MARKED = frozenset(("argsWhole", "message"))  # extensions with marks that the captured call is whole
 _DATE = 10  # characters of 2026-02-27
 _JobState = Literal["unknown", "queued", "scheduled", "active", "completed", "failed", "retrying", "cancelled"]
 
@@ -156,6 +159,9 @@ def parse_event(data: Any) -> ReceivedEvent:
     event: ReceivedEvent = _EVENT.validate_python(data)
     event["type"] = _type_of(event["type"], "job" in event, "worker" in event, "queue" in event)
     _check_dates(event)
+    extensions = event["job"].get("extensions") if "job" in event else None
+    if extensions and not _MARKED.isdisjoint(extensions) and _has_infinite_number(extensions):
+        _remove_whole_marks(event)
     event["connectionId"] = event["connectionId"].lower()
     return event
 
@@ -219,9 +225,34 @@ def _events_in(content: Any) -> list[Any]:
 
 def _encodable(data: Any) -> Any:
     try:
-        return json.loads(encode(data))
+        event = json.loads(encode(data))
+        if event != data:
+            _remove_whole_marks(event)
     except (ValueError, RecursionError) as error:
         return ValueError(str(error))
+    return event
+
+
+def _has_infinite_number(value: Any) -> bool:
+    """Return whether a number in `value` is too large for a float: JSON allows 1e999, and it is stored as null."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, float) and not isfinite(item):
+            return True
+    return False
+
+
+def _remove_whole_marks(event: Any) -> None:
+    """Remove the marks by which a job could be sent again with its captured call: that is not stored as it was."""
+    with suppress(AttributeError, KeyError, TypeError):  # the event may be of any form
+        extensions = event["job"]["extensions"]
+        extensions.pop("argsWhole", None)
+        extensions["message"].pop("headersWhole", None)
 
 
 def _describe(error: ValueError) -> str:

@@ -116,6 +116,23 @@ def test_a_lone_surrogate_costs_no_other_event(text: str) -> None:
     assert batch.events[1] == event("queue")
 
 
+@pytest.mark.parametrize("odd", ["1e999", "-1e999", '"\\ud800"', '[{"a": [1e999]}, "\\ud800"]'])
+@pytest.mark.parametrize("place", ["args", "headers"])
+def test_a_call_that_is_not_stored_as_it_was_is_not_whole(odd: str, place: str) -> None:
+    """A job would be sent again with null in place of an infinite number, or a text in place of another."""
+    extensions = {
+        "args": ["ARGS"],
+        "argsWhole": True,
+        "message": {"serializer": "json", "headers": {"n": "HEADERS"}, "headersWhole": True},
+    }
+    body = json.dumps({"events": [event(extensions=extensions)]}).replace(f'"{place.upper()}"', odd)
+    [stored] = parse_batch(body.encode()).events
+    assert "argsWhole" not in stored["job"]["extensions"]
+    assert "headersWhole" not in stored["job"]["extensions"]["message"]
+    [stored] = parse_batch(json.dumps({"events": [event(extensions=extensions)]}).encode()).events
+    assert stored["job"]["extensions"] == extensions
+
+
 def test_an_event_of_any_depth_costs_no_other_event() -> None:
     """One deep argument would otherwise make its whole batch fail for ever."""
     deep: Any = 0

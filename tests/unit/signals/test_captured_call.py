@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -28,10 +29,21 @@ def test_arguments_that_are_captured_whole(args: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"args": ((1, 2),)}, {"args": ({"token": "t"},)}, {"kwargs": {"secret": 1}}, {"kwargs": {"when": (1,)}}]
+    "options",
+    [
+        {"args": ((1, 2),)},
+        {"args": ({"token": "t"},)},
+        {"args": (math.inf,)},
+        {"args": (-0.0,)},
+        {"args": (2**300,)},
+        {"args": ("\ud800",)},
+        {"kwargs": {"secret": 1}},
+        {"kwargs": {"when": (1,)}},
+        {"kwargs": {"of": [{"ratio": math.nan}]}},
+    ],
 )
 def test_arguments_that_are_not(options: dict[str, Any]) -> None:
-    """A job would be sent again with a hidden password, or a list for a tuple."""
+    """A job would be sent again with a hidden password, a list for a tuple, or null for an infinite number."""
     assert "argsWhole" not in published(**options)
 
 
