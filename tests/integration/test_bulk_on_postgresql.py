@@ -1,11 +1,17 @@
-"""Bulk actions of two servers on one PostgreSQL."""
+"""Retries and bulk actions of two servers on one PostgreSQL."""
 
 from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack, closing
 
+import pytest
+from sqlalchemy import select
+
+from sluice_agent.server.actions.acting import Senders
 from sluice_agent.server.actions.ledger import ItemState, Kind
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.store.schema import lease
 from tests.support.waiting import wait_until
 from tests.unit.server.actions.conftest import Shop
 
@@ -32,6 +38,32 @@ def test_two_servers_send_each_job_once(new_postgresql: str) -> None:
         )
         assert sent == claimed
         assert set(sent.values()) == {1}
+
+
+def test_two_servers_do_not_retry_a_job_at_once(new_postgresql: str) -> None:
+    """Of two clicks, or two operators, behind a balancer both would send the e-mail."""
+    first, second = Shop(new_postgresql), Shop(new_postgresql)
+    refusals: list[str] = []
+
+    def retry(shop: Shop) -> None:
+        with Senders() as senders:
+            shop.actions.retry(uuid, "key 1", senders, again=False)
+
+    def retry_meanwhile(_: str) -> None:
+        with pytest.raises(RefusedError) as refusal:
+            retry(second)
+        refusals.append(refusal.value.message)
+
+    with closing(first.store), closing(second.store):
+        uuid = first.add_job()
+        first.broker.on_send = retry_meanwhile
+        retry(first)
+        retry_meanwhile("")
+        assert (len(first.broker.sent), len(second.broker.sent)) == (1, 0)
+        assert "just now" in refusals[0]
+        assert "was sent again" in refusals[1]
+        with first.store.reading() as reader:
+            assert reader.scalars(select(lease.c.name).where(lease.c.name.startswith("retry"))).all() == []
 
 
 def test_jobs_are_selected_and_revoked(new_postgresql: str) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from threading import Lock
 from uuid import uuid4
 
 from sluice_agent.server.access.audit import Action, ActionLog
 from sluice_agent.server.actions.broker import Broker, BrokerAwayError, RejectedError, Sender, UnconfirmedError
 from sluice_agent.server.actions.brokers import Brokers
+from sluice_agent.server.actions.exclusion import Exclusion
 from sluice_agent.server.actions.jobs import ActedJob, find_job, link_event, queued_event, state_of
 from sluice_agent.server.actions.permission import Permission
 from sluice_agent.server.actions.retry import (
@@ -110,8 +110,7 @@ class Actions:
         self._permission = permission
         self._log = log
         self._now = now
-        self._in_progress: set[bytes] = set()
-        self._lock = Lock()
+        self._exclusion = Exclusion(store, now)
 
     def prepare_retry(self, uuid: bytes, *, again: bool) -> PreparedRetry:
         """Return the retry of a job. Unless `again`, a job whose last retry has not ended is refused."""
@@ -145,7 +144,7 @@ class Actions:
         self, uuid: bytes, who: str, senders: Senders, *, again: bool, decide_id: Callable[[], str] = new_task_id
     ) -> SentRetry:
         """Retry a job. `decide_id` returns the id of the new job; it is called when nothing more is missing."""
-        with self._exclusively(uuid):
+        with self._exclusion.of(uuid):
             prepared = self.prepare_retry(uuid, again=again)
             job, message = prepared.subject.job, prepared.retry.message
             with _answering():
@@ -205,19 +204,6 @@ class Actions:
 
     def _note(self, who: str, action: str, job: ActedJob, detail: str) -> None:
         self.note(Action(who, action, job.record["id"], job.connection, detail))
-
-    @contextmanager
-    def _exclusively(self, uuid: bytes) -> Iterator[None]:
-        """Refuse a second retry of a job while one is being sent: of two clicks, one is a mistake."""
-        with self._lock:
-            if uuid in self._in_progress:
-                raise RefusedError(400, "The job is being retried just now.")
-            self._in_progress.add(uuid)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_progress.discard(uuid)
 
     def _timestamp(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")

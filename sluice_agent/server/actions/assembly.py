@@ -64,9 +64,8 @@ def acting_of(
     actions = Actions(store, options.brokers, permission, log, now)
     ledger = Ledger(store, now)
     lease = Lease(store.writing, _LEASE, token_hex(8), _LEASE_SECONDS, lambda: to_moment(now()))
-    is_shared = store.engine.dialect.name != "sqlite"  # a file is served by one process
     runner = BulkRunner(
-        actions, ledger, lease if is_shared else None, lambda action: _select(store, action), accounts.is_revoked
+        actions, ledger, lease if store.is_shared else None, lambda action: _select(store, action), accounts.is_revoked
     )
     return Acting(store, actions, ledger, runner)
 

@@ -68,6 +68,11 @@ class Store:
         self._retention = Retention(self._driver, keep, now, self._forget_jobs)
         self._writer = Writer(self._write, self._maintain, limits)
 
+    @property
+    def is_shared(self) -> bool:
+        """True if other processes may use the database too. A file is served by one."""
+        return self._processes is not None
+
     def submit(self, batch: IngestBatch) -> Future[BatchResult]:
         """Return the future result of `batch`, which is written with others soon.
 

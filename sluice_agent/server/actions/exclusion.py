@@ -1,0 +1,66 @@
+"""One retry of a job at a time, in all processes that share the database: of two clicks, one is a mistake."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from secrets import token_hex
+from threading import Lock
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.store import Store
+from sluice_agent.server.store.lease import Lease
+from sluice_agent.server.timestamps import to_moment
+
+_SECONDS = 120.0  # longer than a broker and the store are waited for; after a crash, the job can be retried then
+_log = logging.getLogger("sluice_agent.server.actions")
+
+
+class Exclusion:
+    """Excludes a second retry of a job of `store` while one is being sent; `now` is the clock of its leases."""
+
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+        self._in_progress: set[bytes] = set()
+        self._lock = Lock()
+
+    @contextmanager
+    def of(self, uuid: bytes) -> Iterator[None]:
+        """Let nobody else retry the job. Raises `RefusedError` (400) while another retry of it is being sent."""
+        with self._lock:
+            if uuid in self._in_progress:
+                raise _in_progress()
+            self._in_progress.add(uuid)
+        try:
+            if self._store.is_shared:
+                with self._leased(uuid):
+                    yield
+            else:
+                yield
+        finally:
+            with self._lock:
+                self._in_progress.discard(uuid)
+
+    @contextmanager
+    def _leased(self, uuid: bytes) -> Iterator[None]:
+        lease = Lease(
+            self._store.writing, f"retry {uuid.hex()}", token_hex(8), _SECONDS, lambda: to_moment(self._now())
+        )
+        if not lease.is_held():
+            raise _in_progress()
+        try:
+            yield
+        finally:
+            try:
+                lease.release()
+            except SQLAlchemyError as error:  # the message may be sent, so the retry has not failed
+                _log.warning("The job %s can't be retried for %d s: %s", uuid.hex(), _SECONDS, error)
+
+
+def _in_progress() -> RefusedError:
+    return RefusedError(400, "The job is being retried just now.")
