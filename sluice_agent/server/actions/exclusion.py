@@ -31,7 +31,7 @@ class Exclusion:
 
     @contextmanager
     def of(self, uuid: bytes) -> Iterator[None]:
-        """Let nobody else retry the job. Raises `RefusedError` (400) while another retry of it is being sent."""
+        """Exclude other retries of the job. Raises `RefusedError` (400) while one is being sent."""
         with self._lock:
             if uuid in self._in_progress:
                 raise _in_progress()
