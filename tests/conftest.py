@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -18,9 +19,16 @@ from tests.support.failures import pytest_runtest_logreport
 __all__ = [
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
+    "pytest_configure",
     "pytest_report_header",
     "pytest_runtest_logreport",
 ]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end the commands that tests start: a shell makes a command in the background ignore it, which its
+    children inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
