@@ -12,4 +12,4 @@ if [ "${free:-0}" -ge "$needed" ]; then
     trap 'rm -rf "$TMPDIR"' EXIT
     trap 'exit 1' HUP INT TERM
 fi
-sh "$(dirname "$0")/pytest.sh" -q -n 2 --dist loadfile tests/unit "$@"
+sh "$(dirname "$0")/pytest.sh" -q -n 3 --dist loadfile tests/unit "$@"

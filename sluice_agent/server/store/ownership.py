@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sluice_agent.errors import ConfigError
 
-_PATIENCE = 3.0  # seconds: a server that is being restarted may not have ended yet
+PATIENCE = 3.0
+"""Seconds to wait for another server to end: one that is being restarted may not have ended yet."""
+
 _INTERVAL = 0.05  # seconds
 
 
@@ -17,10 +19,10 @@ class Ownership:
     """The lock of the SQLite file `database`, which the kernel releases with the process. It is a file beside the one
     that symbolic links lead to.
 
-    Raises `ConfigError` if another server has it.
+    Raises `ConfigError` if another server still has it after `patience` seconds.
     """
 
-    def __init__(self, database: Path, patience: float = _PATIENCE) -> None:
+    def __init__(self, database: Path, patience: float) -> None:
         self._descriptor = os.open(f"{database.resolve()}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + patience
         while not self._is_locked():

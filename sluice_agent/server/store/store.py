@@ -17,7 +17,7 @@ from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedF
 from sluice_agent.server.store.database import Database, connect_file, open_database
 from sluice_agent.server.store.driver import ConflictError, StoreDriver, UnavailableError
 from sluice_agent.server.store.migrate import epoch_of
-from sluice_agent.server.store.ownership import Ownership
+from sluice_agent.server.store.ownership import PATIENCE, Ownership
 from sluice_agent.server.store.retention import EVERYTHING, FINAL_STATES, Keep, Retention
 from sluice_agent.server.store.sqlite import SqliteDriver
 from sluice_agent.server.store.writer import QUEUE_LIMITS, QueueLimits, Writer
@@ -47,6 +47,7 @@ class Store:
         now: Callable[[], datetime],
         keep: Keep = EVERYTHING,
         limits: QueueLimits = QUEUE_LIMITS,
+        patience: float = PATIENCE,
     ) -> None:
         self.engine = open_database(database)
         self.epoch = epoch_of(self.engine)
@@ -55,7 +56,7 @@ class Store:
         self._processes: Processes | None = None
         self._ownership: Ownership | None = None
         if isinstance(database, Path):
-            self._ownership = Ownership(database)
+            self._ownership = Ownership(database, patience)
             self._driver: StoreDriver = SqliteDriver(connect_file(database))
             self._reading: dict[str, Any] = {}
         else:

@@ -142,7 +142,7 @@ def test_a_file_has_only_one_server(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to("s.db")
     for name in ("s.db", "link.db"):
         with pytest.raises(ConfigError, match=rf"Another server uses .*{name}: stop it"):
-            Store(tmp_path / name, now=now)
+            Store(tmp_path / name, now=now, patience=0)
     store.close()
     Store(tmp_path / "s.db", now=now).close()
 
