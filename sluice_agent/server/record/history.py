@@ -206,8 +206,7 @@ def _may_follow(history: History, step: Step, attempt: int) -> bool:
         # The next attempt is published before the one that asked for it is reported as retrying.
         return is_later_attempt or (step.state == "retrying" and last.state in WAITING)
     if step.is_waiting:
-        is_allowed = step.is_redelivered or last.state in (*WAITING, "retrying", "unknown")
-        return is_allowed or (last.state in ENDED and _is_dispatch(step) and step.at > last.at)
+        return _may_wait_after(last, step)
     if _is_new_run(history, step):
         return True
     if step.state == "active" and last.state == "retrying":
@@ -215,6 +214,13 @@ def _may_follow(history: History, step: Step, attempt: int) -> bool:
     if last.state in ENDED:
         return step.state in ENDED or (step.state == "retrying" and last.state == "failed")
     return True
+
+
+def _may_wait_after(last: Entry, step: Step) -> bool:
+    """Return whether `step`, which reports a waiting state of the same attempt, may follow."""
+    if step.is_redelivered or last.state in (*WAITING, "retrying", "unknown"):
+        return True
+    return last.state in ENDED and _is_dispatch(step) and step.at > last.at
 
 
 def _is_dispatch(step: Step) -> bool:

@@ -12,7 +12,7 @@ from tenacity import RetryCallState, Retrying, retry_if_result, wait_random_expo
 from sluice_agent.transport.delivery.responses import FinalVerdict, TryAgain, Verdict
 from sluice_agent.transport.delivery.timing import TIMING, Timing
 
-_JITTER = 0.5  # of a wait that the endpoint asked for: a fleet that was told one moment must not come at that moment
+_JITTER = 0.5  # of a wait that the endpoint asked for: a fleet that was given one moment must not come at once
 _EXACT_JITTER = 0.1  # of a wait that is exact
 
 
