@@ -29,6 +29,11 @@ def to_moment(time: datetime) -> int:
     return (time.astimezone(timezone.utc).replace(tzinfo=None) - _EPOCH) // _MICROSECOND
 
 
+def to_datetime(moment: int) -> datetime:
+    """Return the time, in UTC, of microseconds since 1970."""
+    return (_EPOCH + moment * _MICROSECOND).replace(tzinfo=timezone.utc)
+
+
 def timestamp_of(moment: int) -> str:
     """Return the timestamp of microseconds since 1970, cut to milliseconds as the contract shows them."""
     seconds, rest = divmod(moment, 1_000_000)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,12 +17,13 @@ from sqlalchemy import Connection, Engine, Row, Select, func, select
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.access.database import Clock, to_datetime, to_microseconds, writing
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.tokens import digest, new_id, new_key
 from sluice_agent.server.store.access_tables import api_key
+from sluice_agent.server.store.database import writing
 from sluice_agent.server.store.schema import connection as connections
 from sluice_agent.server.store.schema import job
+from sluice_agent.server.timestamps import to_datetime, to_moment
 
 LONGEST_NAME = 255
 """Characters of a connection's name."""
@@ -72,7 +73,7 @@ class NewKey:
 class Accounts:
     """The connections and keys in the database of `engine`; `now` is the clock for the times of keys."""
 
-    def __init__(self, engine: Engine, now: Clock) -> None:
+    def __init__(self, engine: Engine, now: Callable[[], datetime]) -> None:
         self._engine = engine
         self._now = now
 
@@ -167,7 +168,7 @@ class Accounts:
         now = self._now()
         if key.last_used_at is None or now - key.last_used_at >= _USE_RESOLUTION:
             with writing(self._engine) as connection:
-                used = api_key.update().where(api_key.c.id == key.id).values(last_used_at=to_microseconds(now))
+                used = api_key.update().where(api_key.c.id == key.id).values(last_used_at=to_moment(now))
                 connection.execute(used)
 
     def keyed_connections(self, ids: Collection[str]) -> set[str]:
@@ -227,7 +228,7 @@ class Accounts:
         return bool(transaction.execute(revoked).rowcount)
 
     def _moment(self) -> int:
-        return to_microseconds(self._now())
+        return to_moment(self._now())
 
 
 _CONNECTIONS = select(connections.c.number, connections.c.id, connections.c.name)

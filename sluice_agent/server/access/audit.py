@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, select
 
-from sluice_agent.server.access.database import Clock, to_datetime, to_microseconds, writing
 from sluice_agent.server.store.access_tables import action_log
+from sluice_agent.server.store.database import writing
+from sluice_agent.server.timestamps import to_datetime, to_moment
 
 _log = logging.getLogger("sluice_agent.server.actions")
 
@@ -36,7 +38,7 @@ class LoggedAction:
 class ActionLog:
     """The actions in the database of `engine`, by the clock `now`."""
 
-    def __init__(self, engine: Engine, now: Clock) -> None:
+    def __init__(self, engine: Engine, now: Callable[[], datetime]) -> None:
         self._engine = engine
         self._now = now
 
@@ -48,7 +50,7 @@ class ActionLog:
             return
         transaction.execute(
             action_log.insert().values(
-                at=to_microseconds(self._now()),
+                at=to_moment(self._now()),
                 who=action.who,
                 action=action.action,
                 connection=action.connection,

@@ -5,15 +5,17 @@ Tokens and sessions are in the database, so that every server process on it know
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, Row, select
 
-from sluice_agent.server.access.database import Clock, to_datetime, to_microseconds, writing
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.tokens import digest, new_id, new_token
 from sluice_agent.server.store.access_tables import session, signin_token
+from sluice_agent.server.store.database import writing
+from sluice_agent.server.timestamps import to_datetime, to_moment
 
 TOKEN_AGE = timedelta(hours=24)
 """How long a sign-in link can be used, once."""
@@ -38,7 +40,7 @@ class SessionRecord:
 class Sessions:
     """The sign-in tokens and sessions in the database of `engine`; `now` is the clock by which they expire."""
 
-    def __init__(self, engine: Engine, now: Clock) -> None:
+    def __init__(self, engine: Engine, now: Callable[[], datetime]) -> None:
         self._engine = engine
         self._now = now
 
@@ -48,8 +50,8 @@ class Sessions:
         now = self._now()
         with writing(self._engine) as connection:
             for table in (signin_token, session):
-                connection.execute(table.delete().where(table.c.expires_at <= to_microseconds(now)))
-            expiry = to_microseconds(now + TOKEN_AGE)
+                connection.execute(table.delete().where(table.c.expires_at <= to_moment(now)))
+            expiry = to_moment(now + TOKEN_AGE)
             connection.execute(signin_token.insert().values(hash=digest(token), role=role.value, expires_at=expiry))
         return token
 
@@ -61,7 +63,7 @@ class Sessions:
         with writing(self._engine) as connection:
             row = connection.execute(select(signin_token).where(is_token)).one_or_none()
             used_now = connection.execute(signin_token.delete().where(is_token)).rowcount == 1
-            if row is None or not used_now or row.expires_at <= to_microseconds(now):
+            if row is None or not used_now or row.expires_at <= to_moment(now):
                 return None
             record = SessionRecord(new_id(), Role(row.role), now, now + SESSION_AGE, None)
             connection.execute(
@@ -69,24 +71,22 @@ class Sessions:
                     id=record.id,
                     hash=digest(secret),
                     role=row.role,
-                    created_at=to_microseconds(now),
-                    expires_at=to_microseconds(record.expires_at),
+                    created_at=to_moment(now),
+                    expires_at=to_moment(record.expires_at),
                 )
             )
         return record, secret
 
     def find(self, secret: str) -> SessionRecord | None:
         """Return the session with this `secret`, None if there is none or it has expired."""
-        query = select(session).where(
-            session.c.hash == digest(secret), session.c.expires_at > to_microseconds(self._now())
-        )
+        query = select(session).where(session.c.hash == digest(secret), session.c.expires_at > to_moment(self._now()))
         with self._engine.begin() as connection:
             row = connection.execute(query).one_or_none()
         return _session_record(row) if row else None
 
     def all(self) -> list[SessionRecord]:
         """Return the sessions that have not expired, the oldest first."""
-        query = select(session).where(session.c.expires_at > to_microseconds(self._now()))
+        query = select(session).where(session.c.expires_at > to_moment(self._now()))
         with self._engine.begin() as connection:
             rows = connection.execute(query.order_by(session.c.created_at, session.c.id))
             return [_session_record(row) for row in rows]
@@ -102,7 +102,7 @@ class Sessions:
         if record.last_used_at is None or now - record.last_used_at >= _USE_RESOLUTION:
             with writing(self._engine) as connection:
                 used = session.update().where(session.c.id == record.id)
-                connection.execute(used.values(last_used_at=to_microseconds(now)))
+                connection.execute(used.values(last_used_at=to_moment(now)))
 
 
 def _session_record(row: Row[tuple[str, bytes, str, int, int, int]]) -> SessionRecord:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Engine
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.access.accounts import Accounts, ConnectionRecord, KeyExistsError, NewKey
 from sluice_agent.server.access.audit import ActionLog
-from sluice_agent.server.access.database import Clock
 from sluice_agent.server.access.exposure import Exposure, exposure_of
 from sluice_agent.server.access.gate import Gate, UnmadeKeys
 from sluice_agent.server.access.principal import Role
@@ -54,7 +54,7 @@ class Access:
     new_key: NewKey | None = None
 
 
-def open_access(engine: Engine, options: AccessOptions, now: Clock) -> Access:
+def open_access(engine: Engine, options: AccessOptions, now: Callable[[], datetime]) -> Access:
     """Return the parts of access on the database of `engine`, by the clock `now`.
 
     Raises `ConfigError` if the options contradict each other or the database.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,6 +42,13 @@ def open_database(database: Database) -> Engine:
     except ImportError as error:
         raise ConfigError(f"PostgreSQL needs its extra: pip install 'sluice-agent[postgresql]' ({error})") from None
     return open_postgresql(database)
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Return a connection for a small transaction, which is committed at the end. It may wait for the writer."""
+    with engine.connect().execution_options(writing=True) as connection, connection.begin():
+        yield connection
 
 
 def is_away(error: DBAPIError) -> bool:

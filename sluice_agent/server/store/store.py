@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,14 @@ from sqlalchemy import Connection, func, select, union_all
 
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
-from sluice_agent.server.store.database import Database, connect_file, open_database
+from sluice_agent.server.store.database import Database, connect_file, open_database, writing
 from sluice_agent.server.store.driver import ConflictError, StoreDriver, UnavailableError
 from sluice_agent.server.store.migrate import epoch_of
 from sluice_agent.server.store.ownership import PATIENCE, Ownership
 from sluice_agent.server.store.retention import EVERYTHING, FINAL_STATES, Keep, Retention
 from sluice_agent.server.store.sqlite import SqliteDriver
 from sluice_agent.server.store.writer import QUEUE_LIMITS, QueueLimits, Writer
-from sluice_agent.server.timestamps import to_moment
+from sluice_agent.server.timestamps import to_datetime, to_moment
 
 if TYPE_CHECKING:
     from sluice_agent.server.store.processes import Processes
@@ -89,11 +89,9 @@ class Store:
             yield connection
             transaction.rollback()
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """Return a connection for a small transaction, which is committed at the end. It may wait for the writer."""
-        with self.engine.connect().execution_options(writing=True) as connection, connection.begin():
-            yield connection
+        return writing(self.engine)
 
     def subscribe(self, listener: Listener) -> None:
         """Have `listener` called with the frames of each commit, of any process, in the order of their positions.
@@ -115,7 +113,7 @@ class Store:
         query = union_all(*(select(firsts.scalar_subquery()).select_from(connections) for firsts in per_state))
         with self.reading() as reader:
             oldest = min((moment for (moment,) in reader.execute(query) if moment is not None), default=None)
-        return None if oldest is None else datetime.fromtimestamp(oldest / 1e6, timezone.utc)
+        return None if oldest is None else to_datetime(oldest)
 
     def close(self) -> None:
         """Write what waits, and close all connections."""
