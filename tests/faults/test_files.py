@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sluice_agent.transport.journal.slots import Record, read_record, write_record
 from tests.faults.host import Host
 from tests.faults.recording import EVENTS, NAME, journal_file
 
@@ -114,13 +115,12 @@ def test_a_process_that_flushes_does_not_wait_for_a_planted_link(host: Host) -> 
 
 def cursor_of(host: Host) -> Path:
     """Return the path of the cursor."""
-    return host.journal / "cursor-sluice.v1.json"
+    return host.journal / "cursor-sluice.v1.slots"
 
 
 def truncate(host: Host) -> None:
-    """Leave the first half of the cursor."""
-    content = cursor_of(host).read_bytes()
-    cursor_of(host).write_bytes(content[: len(content) // 2])
+    """Leave the beginning of the cursor."""
+    cursor_of(host).write_bytes(cursor_of(host).read_bytes()[:100])
 
 
 def remove(host: Host) -> None:
@@ -168,9 +168,10 @@ def unreadable_counts(host: Host) -> None:
 
 
 def change(host: Host, edit: Callable[[dict[str, Any]], None]) -> None:
-    saved = json.loads(cursor_of(host).read_text())
+    record = read_record(cursor_of(host))
+    saved = json.loads(record.content)
     edit(saved)
-    cursor_of(host).write_text(json.dumps(saved))
+    write_record(cursor_of(host), Record(record.number + 1, json.dumps(saved).encode()))
 
 
 CURSORS: dict[str, Callable[[Host], None]] = {

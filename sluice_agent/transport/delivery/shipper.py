@@ -185,7 +185,9 @@ class Shipper:
         self._holds_lock = False
         holds_lock = self._lock.acquire()
         if holds_lock and self._generation != self._lock.generation:  # the previous holder has moved the cursor
-            if self._cursor.path.exists():  # else the directory was removed: only this process still has the counts
+            if (
+                self._cursor.saved_at() is not None
+            ):  # else the directory was removed: only this process still has the counts
                 self._cursor = load_cursor(self._cursor.path)
             self._cursor.job_filter = self._job_filter
             self._held_since = time.monotonic()

@@ -1,22 +1,24 @@
 """A destination's cursor: its offset in each file of the journal, and the counts of the events before those offsets.
 
-Offsets and counts are one file, replaced as a whole, so that they agree at every moment and across crashes.
+Offsets and counts are one record, so that they agree at every moment and across crashes. Earlier versions kept it in
+another file, ``cursor-NAME.v1.json``: it is read if it is the newer one, and stays there for them.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sluice_agent.log import warn_limited
 from sluice_agent.stats import Counts, checked_int
-from sluice_agent.transport.journal.directory import FORMAT, check_directory, open_private
+from sluice_agent.transport.journal.directory import FORMAT, check_directory
 from sluice_agent.transport.journal.line_selector import JobFilter, Selector
+from sluice_agent.transport.journal.slots import NO_RECORD, Record, read_record, write_record
+
+_SUFFIX, _FORMER_SUFFIX = ".slots", ".json"
 
 
 @dataclass(slots=True)
@@ -37,7 +39,7 @@ class Cursor:
     unconfirmed: dict[str, int] = field(default_factory=dict)
     spent_on: str = ""
     spent: int = 0
-    _saved_stat: os.stat_result | None = field(default=None, compare=False, repr=False)
+    _saved: Record = field(default=NO_RECORD, compare=False, repr=False)
 
     @property
     def destination(self) -> str:
@@ -50,7 +52,7 @@ class Cursor:
         return Selector(self.destination, self.job_filter)
 
     def save(self) -> None:
-        """Replace the file. Raises OSError where that can't be done: the old file then stays valid."""
+        """Write the record. Raises OSError where that can't be done: the former one then stays valid."""
         check_directory(self.path.parent)
         content = json.dumps(
             {
@@ -64,40 +66,36 @@ class Cursor:
                 "spent": self.spent,
             }
         ).encode()
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        descriptor = open_private(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
-            if os.write(descriptor, content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            saved_stat = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-        try:
-            draft.replace(self.path)
-        except IsADirectoryError:  # it keeps its content, under a name that is no cursor's
-            self.path.rename(self.path.with_name(f"{self.path.name}.directory-{secrets.token_hex(4)}"))
-            draft.replace(self.path)
-        self._saved_stat = saved_stat
+        record = Record(self._saved.number + 1, content)
+        write_record(self.path, record)
+        self._saved = record
 
     def is_unchanged(self) -> bool:
-        """Return whether the file is the one that this object saved last.
+        """Return whether the file has what this object saved last.
 
-        A former shipper that was suspended just before it saved may replace it by its own, once.
+        A former shipper that was suspended just before it saved may write its own record, once.
         """
         try:
-            return self._saved_stat is not None and os.path.samestat(self._saved_stat, self.path.stat())
-        except OSError:
+            return read_record(self.path) == self._saved
+        except (OSError, ValueError):
             return False
+
+    def saved_at(self) -> int | None:
+        """Return when it was saved, by whichever version, in nanoseconds since 1970; None if it never was."""
+        times = (_saved_at(path) for path in (self.path, _former_path(self.path)))
+        return max((time for time in times if time is not None), default=None)
 
 
 def cursor_path(directory: Path, destination: str) -> Path:
     """Return the path of the cursor of `destination`."""
-    return directory / f"cursor-{destination}.{FORMAT}.json"
+    return directory / f"cursor-{destination}.{FORMAT}{_SUFFIX}"
 
 
 def cursors_in(directory: Path) -> list[Cursor]:
     """Return the cursors of all destinations."""
-    return [load_cursor(path) for path in sorted(directory.glob(f"cursor-*.{FORMAT}.json"))]
+    files = directory.glob(f"cursor-*.{FORMAT}.*")
+    paths = {path.with_suffix(_SUFFIX) for path in files if path.suffix in (_SUFFIX, _FORMER_SUFFIX)}
+    return [load_cursor(path) for path in sorted(paths)]
 
 
 def load_cursor(path: Path) -> Cursor:
@@ -105,26 +103,56 @@ def load_cursor(path: Path) -> Cursor:
 
     Reading again from the beginning loses nothing: the endpoint skips what it has.
     """
+    record = NO_RECORD
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        return Cursor(
-            path,
-            {name: checked_int(offset) for name, offset in saved["offsets"].items()},
-            Counts.from_dict(saved["counts"]),
-            _error(saved["lastError"]),
-            _text(saved["lastDelivery"]),
-            JobFilter.from_dict(saved["choice"]) if saved.get("choice") else None,
-            {digest: checked_int(times) for digest, times in saved.get("sendings", {}).items()},
-            str(saved.get("spentOn", "")),
-            checked_int(saved.get("spent", 0)),
-        )
-    except FileNotFoundError:
-        return Cursor(path)
+        record = _present_record(path)
+        return Cursor(path) if record == NO_RECORD else _parsed(path, record)
     except (OSError, RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:
         warn_limited(
             "cursor", "The cursor %s is not valid (%s): what is left in the journal is sent again.", path, error
         )
-        return Cursor(path)
+        return Cursor(path, _saved=record)
+
+
+def _present_record(path: Path) -> Record:
+    """Return the record that was saved last. An earlier version's has the number of the present one in `path`."""
+    former = _former_path(path)
+    saved_at, formerly_saved_at = _saved_at(path), _saved_at(former)
+    if formerly_saved_at is None:
+        return NO_RECORD if saved_at is None else read_record(path)
+    if saved_at is not None and saved_at >= formerly_saved_at:
+        return read_record(path)
+    present = NO_RECORD
+    with suppress(OSError, ValueError):
+        present = read_record(path)
+    return Record(present.number, former.read_bytes())
+
+
+def _former_path(path: Path) -> Path:
+    return path.with_suffix(_FORMER_SUFFIX)
+
+
+def _saved_at(path: Path) -> int | None:
+    try:
+        return path.lstat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _parsed(path: Path, record: Record) -> Cursor:
+    saved = json.loads(record.content)
+    return Cursor(
+        path,
+        {name: checked_int(offset) for name, offset in saved["offsets"].items()},
+        Counts.from_dict(saved["counts"]),
+        _error(saved["lastError"]),
+        _text(saved["lastDelivery"]),
+        JobFilter.from_dict(saved["choice"]) if saved.get("choice") else None,
+        {digest: checked_int(times) for digest, times in saved.get("sendings", {}).items()},
+        str(saved.get("spentOn", "")),
+        checked_int(saved.get("spent", 0)),
+        record,
+    )
 
 
 def _error(value: Any) -> dict[str, Any] | None:

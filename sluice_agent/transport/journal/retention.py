@@ -132,11 +132,8 @@ def remove_passed(directory: Path, own: Cursor, *, writes_off: bool = False) -> 
 
 def _is_active(cursor: Cursor) -> bool:
     """Return whether a process has shipped to it within a day. One that does so now, and is stuck, holds its lock."""
-    try:
-        age = time.time() - cursor.path.stat().st_mtime
-    except FileNotFoundError:
-        return False
-    return age < _INACTIVE_AFTER
+    saved_at = cursor.saved_at()
+    return saved_at is not None and time.time() - saved_at / 1e9 < _INACTIVE_AFTER
 
 
 def _has_passed(cursor: Cursor, name: str, size: int) -> bool:
@@ -150,7 +147,7 @@ def _write_off(directory: Path, cursor: Cursor, name: str, size: int) -> bool:
         return False
     try:
         cursor = load_cursor(cursor.path)
-        saved = cursor.path.stat()
+        saved_at = cursor.saved_at() or 0
         unread = count_beyond(directory / name, cursor.offsets.get(name, 0), is_finished=True, selector=cursor.selector)
         if unread:
             warn_limited(
@@ -162,7 +159,7 @@ def _write_off(directory: Path, cursor: Cursor, name: str, size: int) -> bool:
             cursor.counts.add(Counts(dropped=Counter(switched_off=unread), read=unread))
         cursor.offsets[name] = size
         cursor.save()
-        os.utime(cursor.path, ns=(saved.st_atime_ns, saved.st_mtime_ns))
+        os.utime(cursor.path, ns=(saved_at, saved_at))
     finally:
         lock.release()
     return True

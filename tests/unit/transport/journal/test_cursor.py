@@ -15,6 +15,7 @@ from sluice_agent.stats import Counts
 from sluice_agent.transport.journal.accounting import report_on
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, cursors_in, load_cursor
 from sluice_agent.transport.journal.dead_letters import add
+from sluice_agent.transport.journal.slots import Record, read_record, write_record
 
 COUNTS = Counts(delivered=5, duplicates=2, rejected=1, dropped=Counter(disk=3))
 INFINITE = math.inf  # in a file: 1e999
@@ -92,8 +93,9 @@ def test_one_with_an_odd_value_is_begun_anew(
     """A cursor that a user edits must not make `flush()` or `status` raise, nor stop the shipper."""
     saved = a_cursor(directory)
     saved.save()
-    content = {**json.loads(saved.path.read_text()), **odd}
-    saved.path.write_text(json.dumps(content).replace("Infinity", "1e999"))
+    record = read_record(saved.path)
+    content = json.dumps({**json.loads(record.content), **odd}).replace("Infinity", "1e999")
+    write_record(saved.path, Record(record.number + 1, content.encode()))
     assert load_cursor(saved.path) == Cursor(saved.path)
     assert "is not valid" in caplog.text
     assert report_on(directory, {"sluice": None})["last_error"] is None
@@ -107,15 +109,67 @@ def test_a_cursor_is_private_and_leaves_no_draft(directory: Path) -> None:
     assert saved.path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_save_that_fails_leaves_the_old_one(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("length", [0, 20, 60])
+def test_a_save_that_fails_leaves_the_old_one(directory: Path, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk must not cost the counts of everything that was ever delivered."""
-    a_cursor(directory, 10).save()
-    real = os.write
+    cursor = a_cursor(directory, 10)
+    cursor.save()
+    cursor.offsets["a.v1.ndjson"] = 20
+    real = os.pwrite
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda descriptor, text: real(descriptor, text[:20]))
+        patch.setattr(os, "pwrite", lambda descriptor, text, start: real(descriptor, text[:length], start))
         with pytest.raises(OSError, match="No space left"):
-            a_cursor(directory, 20).save()
-    assert load_cursor(cursor_path(directory, "sluice")).offsets == {"a.v1.ndjson": 10}
+            cursor.save()
+    assert load_cursor(cursor.path).offsets == {"a.v1.ndjson": 10}
+    cursor.save()
+    assert load_cursor(cursor.path).offsets == {"a.v1.ndjson": 20}
+
+
+def test_one_of_an_earlier_version_is_continued_and_stays_there_for_it(directory: Path) -> None:
+    """An upgrade must go on where the earlier version stopped, and a return to that one must find its own cursor."""
+    former = save_in_earlier_version(directory, 10)
+    cursor = load_cursor(cursor_path(directory, "sluice"))
+    assert cursor == a_cursor(directory, 10)
+    assert cursors_in(directory) == [cursor]
+    content = former.read_bytes()
+    cursor.offsets["a.v1.ndjson"] = 20
+    cursor.save()
+    assert load_cursor(cursor.path).offsets == {"a.v1.ndjson": 20}
+    assert cursors_in(directory) == [cursor]
+    assert former.read_bytes() == content
+
+
+def test_an_earlier_version_that_has_run_since_is_continued(directory: Path) -> None:
+    """An upgrade that was rolled back, and is made again, must not send what the earlier version has delivered."""
+    cursor = a_cursor(directory, 10)
+    cursor.save()
+    former = save_in_earlier_version(directory, 30)
+    later = cursor.path.stat().st_mtime_ns + 1_000_000
+    os.utime(former, ns=(later, later))
+    cursor = load_cursor(cursor.path)
+    assert cursor.offsets == {"a.v1.ndjson": 30}
+    assert cursor.saved_at() == later
+    cursor.offsets["a.v1.ndjson"] = 40
+    cursor.save()
+    os.utime(cursor.path, ns=(later + 1, later + 1))
+    assert load_cursor(cursor.path).offsets == {"a.v1.ndjson": 40}
+
+
+def save_in_earlier_version(directory: Path, offset: int) -> Path:
+    """Write a cursor as version 1 of the file was, and return its path."""
+    path = directory / "cursor-sluice.v1.json"
+    saved = a_cursor(directory, offset)
+    path.write_text(
+        json.dumps(
+            {
+                "offsets": saved.offsets,
+                "counts": saved.counts.to_dict(),
+                "lastError": saved.last_error,
+                "lastDelivery": saved.last_delivery,
+            }
+        )
+    )
+    return path
 
 
 def test_a_planted_link_is_not_followed(directory: Path) -> None:
