@@ -14,7 +14,7 @@ from sluice_agent.process import Process
 from sluice_agent.settings import Settings
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS
-from sluice_agent.transport.journal.reader import next_batch
+from sluice_agent.transport.journal.reader import Reader
 from sluice_agent.transport.journal.ship_lock import ShipLock, current_shipper
 from tests.support.process import in_a_child
 from tests.unit.transport.lines import CONNECTION, event, figures
@@ -82,7 +82,7 @@ def test_a_child_that_has_closed_its_copies_closes_nothing_else(process: Process
     directory = process.journal.directory
     lock = ShipLock(directory, "sluice")
     assert lock.acquire()
-    batch = next_batch(directory, {}, 9, 9_999)
+    batch = Reader(directory).next_batch({}, 9, 9_999)
 
     def child() -> None:
         os.closerange(3, 256)

@@ -30,7 +30,7 @@ from sluice_agent.transport.journal import dead_letters
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import check_directory, journal_files, other_versions
 from sluice_agent.transport.journal.line_selector import JobFilter
-from sluice_agent.transport.journal.reader import Batch, next_batch
+from sluice_agent.transport.journal.reader import Batch, Reader
 from sluice_agent.transport.journal.retention import remove_passed
 from sluice_agent.transport.journal.ship_lock import ShipLock
 
@@ -77,6 +77,7 @@ class Shipper:
             if deduplicates
             else unconfirmed.AtMostTwice(destination, connect, lambda: self._cursor, self._save)
         )
+        self._reader = Reader(directory)
         self._batch = Batch()
         self._thread: threading.Thread | None = None
         self._holds_lock = False
@@ -224,7 +225,7 @@ class Shipper:
         selector, max_lines = self._budget.readable(cursor, self._max_lines)
         batch = self._batch = Batch()
         try:
-            next_batch(self._directory, cursor.offsets, max_lines, self._max_bytes, selector, batch)
+            self._reader.next_batch(cursor.offsets, max_lines, self._max_bytes, selector, batch)
             if batch:
                 lines, thinned = self._budget.thin(batch.lines, cursor)
                 counts = self._deliver(lines)

@@ -124,12 +124,13 @@ def directory_bytes(directory: Path) -> int:
     return sum(file_sizes(directory).values())
 
 
-def file_sizes(directory: Path) -> dict[str, int]:
+def file_sizes(directory: Path, lane: str | None = None) -> dict[str, int]:
     """Return the present sizes of the journal's segments in bytes, by name, the oldest first."""
     sizes = {}
-    for _, entry in _segments(directory):
-        with contextlib.suppress(FileNotFoundError):
-            sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+    for name, entry in _segments(directory):
+        if lane is None or name.lane == lane:
+            with contextlib.suppress(FileNotFoundError):
+                sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
     return dict(sorted(sizes.items()))
 
 

@@ -7,14 +7,15 @@ for that one only. Reading never waits and never writes.
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from sluice_agent.stats import Counts
-from sluice_agent.transport.journal.directory import journal_files, open_private
+from sluice_agent.transport.journal.directory import file_sizes, open_private
 from sluice_agent.transport.journal.flock import close_locked, identity, try_lock
 from sluice_agent.transport.journal.line import addressed_event, drops_in, has_only_events, is_addressed, is_event
 from sluice_agent.transport.journal.line_selector import ALL, Selector
@@ -81,39 +82,111 @@ class Batch:
             self.close()
 
 
-def next_batch(
-    directory: Path,
-    offsets: dict[str, int],
-    max_lines: int,
-    max_bytes: int,
-    selector: Selector = ALL,
-    batch: Batch | None = None,
-) -> Batch:
-    """Return the oldest events beyond `offsets`: at most `max_lines` in `max_bytes`, or a single one that is larger.
+class _Ahead(NamedTuple):
+    """Lines that were read and did not fit into a batch: their file, their offset, and the lines."""
 
-    Files without an event for `selector` are a separate batch: none of them stays locked during a delivery.
-    `batch` is an empty batch to fill, for a caller that must be able to release it at any moment.
+    name: str
+    offset: int
+    block: bytes
+
+
+_NOTHING = _Ahead("", 0, b"")
+
+
+class Reader:
+    """Reads a directory batch by batch for one shipper, and looks at no file and no line twice while it lasts.
+
+    The directory is listed again when the files of the last listing are read. Lines that were read and did not fit into
+    a batch are kept for the next one.
     """
-    batch = Batch() if batch is None else batch
-    for name in journal_files(directory, selector.lane):
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._listed: deque[tuple[str, int]] = deque()  # the files still to be read, with their sizes
+        self._lane: str | None = None
+        self._ahead = _NOTHING
+
+    def next_batch(
+        self,
+        offsets: Mapping[str, int],
+        max_lines: int,
+        max_bytes: int,
+        selector: Selector = ALL,
+        batch: Batch | None = None,
+    ) -> Batch:
+        """Return the oldest events beyond `offsets`: at most `max_lines` in `max_bytes`, or a single larger one.
+
+        Files without an event for `selector` are a separate batch: none of them stays locked during a delivery.
+        `batch` is an empty batch to fill, for a caller that must be able to release it at any moment.
+        """
+        batch = Batch() if batch is None else batch
+        batch.is_full = bool(self._listed)  # after these files, there may be others
+        if not self._listed or selector.lane != self._lane:
+            self._lane = selector.lane
+            self._listed = deque(file_sizes(self._directory, self._lane).items())
+        while self._listed:
+            name, size = self._listed[0]
+            if offsets.get(name, 0) != size and not self._read(name, batch, offsets, max_lines, max_bytes, selector):
+                batch.is_full = True
+                break
+            self._listed.popleft()
+        return batch
+
+    def _read(
+        self,
+        name: str,
+        batch: Batch,
+        offsets: Mapping[str, int],
+        max_lines: int,
+        max_bytes: int,
+        selector: Selector,
+    ) -> bool:
+        """Read a file from its offset on; return False as soon as the batch is full."""
         try:
-            descriptor = batch.open(directory / name)
+            descriptor = batch.open(self._directory / name)
         except OSError:
-            continue  # removed meanwhile, or planted by another user
+            return True  # removed meanwhile, or planted by another user
         before = Counts(len(batch.lines), dropped=batch.dropped.copy())
         # Locked before reading: nothing can be appended after that. Shared, as other destinations read too.
         is_finished = _is_finished(descriptor)
-        is_exhausted = _fill(
+        is_exhausted = self._fill(
             batch, descriptor, name, offsets.get(name, 0), max_lines, max_bytes, selector, is_finished=is_finished
         )
         if name in batch.offsets:
             batch.record_counts(before)
         else:
             batch.close()
-        if not is_exhausted or len(batch.offsets) >= _MAX_FILES or (batch.offsets and not batch.lines):
-            batch.is_full = True
-            break
-    return batch
+        return is_exhausted and len(batch.offsets) < _MAX_FILES and not (batch.offsets and not batch.lines)
+
+    def _fill(
+        self,
+        batch: Batch,
+        descriptor: int,
+        name: str,
+        offset: int,
+        max_lines: int,
+        max_bytes: int,
+        selector: Selector,
+        *,
+        is_finished: bool,
+    ) -> bool:
+        """Add the lines of one file to the batch; return False as soon as the batch is full."""
+        ahead, self._ahead = self._ahead, _NOTHING
+        known = ahead.block if (ahead.name, ahead.offset) == (name, offset) else b""
+        for block, start in _blocks(descriptor, offset, is_finished=is_finished, known=known):
+            lines = block.split(b"\n")
+            lines.pop()  # the empty text after the last newline
+            fitting = lines[: selector.prefix_length(lines, max_lines - len(batch.lines))]
+            size = sum(map(len, fitting)) + len(fitting)
+            while fitting and batch.bytes + size > max_bytes and (batch.lines or len(fitting) > 1):
+                size -= len(fitting.pop()) + 1
+            if fitting:
+                _add_lines(batch, fitting, block[:size], selector)
+                batch.offsets[name] = start + size
+            if len(fitting) < len(lines):
+                self._ahead = _Ahead(name, start + size, block[size:])
+                return False
+        return True
 
 
 def count_beyond(path: Path, offset: int, *, is_finished: bool = False, selector: Selector = ALL) -> int:
@@ -154,33 +227,6 @@ def _is_finished(descriptor: int) -> bool:
         return False
 
 
-def _fill(
-    batch: Batch,
-    descriptor: int,
-    name: str,
-    offset: int,
-    max_lines: int,
-    max_bytes: int,
-    selector: Selector,
-    *,
-    is_finished: bool,
-) -> bool:
-    """Add the lines of one file to the batch; return False as soon as the batch is full."""
-    for block, start in _blocks(descriptor, offset, is_finished=is_finished):
-        lines = block.split(b"\n")
-        lines.pop()  # the empty text after the last newline
-        fitting = lines[: selector.prefix_length(lines, max_lines - len(batch.lines))]
-        size = sum(map(len, fitting)) + len(fitting)
-        while fitting and batch.bytes + size > max_bytes and (batch.lines or len(fitting) > 1):
-            size -= len(fitting.pop()) + 1
-        if fitting:
-            _add_lines(batch, fitting, block[:size], selector)
-            batch.offsets[name] = start + size
-        if len(fitting) < len(lines):
-            return False
-    return True
-
-
 def _count(block: bytes, selector: Selector) -> int:
     lines = block.count(b"\n")
     if selector.job_filter is None and has_only_events(block, lines):
@@ -214,14 +260,18 @@ def _add_lines(batch: Batch, lines: list[bytes], block: bytes, selector: Selecto
             batch.dropped.update(drops_in(line, selector.destination))
 
 
-def _blocks(descriptor: int, offset: int, *, is_finished: bool) -> Iterator[tuple[bytes, int]]:
+def _blocks(descriptor: int, offset: int, *, is_finished: bool, known: bytes = b"") -> Iterator[tuple[bytes, int]]:
     """Yield blocks of whole lines, each line ended by a newline, and the offset of each block.
 
+    `known` are lines from the offset on that were read before, and are the first block.
     A blank line replaces the torn end of a file whose writer is gone, and a line that is too long to be one of ours:
     what can't be read must not be taken for an event because of how it happens to end.
     """
     if not 0 <= offset <= os.fstat(descriptor).st_size:
         offset = 0  # an offset of another file: sending again is safe, skipping is not
+    elif known:
+        yield known, offset
+        offset += len(known)
     rest, is_too_long = b"", False
     while chunk := os.pread(descriptor, _CHUNK_BYTES, offset + len(rest)):
         rest += chunk

@@ -23,7 +23,7 @@ from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_curs
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.line_selector import Selector
-from sluice_agent.transport.journal.reader import next_batch
+from sluice_agent.transport.journal.reader import Reader
 from sluice_agent.transport.journal.retention import ensure_room
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.ackly import Ackly, created, refuses
@@ -105,8 +105,8 @@ def test_a_full_directory_costs_the_one_that_lags(
 def test_two_may_read_a_file_at_once(directory: Path) -> None:
     """While one waits an hour with a file open, the other must still see that its writer is gone."""
     write_file(directory, job(1, "completed"), torn=b'{"type":"job')
-    first = next_batch(directory, {}, 1, 1_000_000, Selector("ackly", EVERY_END))
-    second = next_batch(directory, {}, 500, 1_000_000, Selector("sluice"))
+    first = Reader(directory).next_batch({}, 1, 1_000_000, Selector("ackly", EVERY_END))
+    second = Reader(directory).next_batch({}, 500, 1_000_000, Selector("sluice"))
     assert (len(first.lines), len(second.lines), second.dropped) == (1, 1, {"corrupt": 1})
     first.release()
     second.release()
@@ -118,11 +118,11 @@ def test_what_is_passed_over_is_not_held(directory: Path) -> None:
     write_file(directory, job(4, "completed"))
     selector, offsets = Selector("ackly", EVERY_END), dict[str, int]()
     for name in passed:
-        batch = next_batch(directory, offsets, 1, 1_000_000, selector)
+        batch = Reader(directory).next_batch(offsets, 1, 1_000_000, selector)
         assert (list(batch.offsets), batch.lines, batch.skipped, batch.is_full) == ([name], [], 1, True)
         offsets |= batch.offsets
         batch.release()
-    batch = next_batch(directory, offsets, 1, 1_000_000, selector)
+    batch = Reader(directory).next_batch(offsets, 1, 1_000_000, selector)
     assert batch.lines == [job(4, "completed")]
     batch.release()
 

@@ -539,7 +539,7 @@ def test_a_fault_is_seen_in_the_status(
         raise RuntimeError("on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shipper, "next_batch", faulty)
+        patch.setattr(shipper.Reader, "next_batch", faulty)
         write_file(directory, event(0))
         ship()
         wait_until(lambda: load_cursor(cursor_path(directory, "sluice")).last_error)

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice_agent.transport.journal.line import VITALS
-from sluice_agent.transport.journal.reader import Batch, count_beyond, finished, next_batch
+from sluice_agent.transport.journal.reader import Batch, Reader, count_beyond, finished
 from sluice_agent.transport.journal.retention import ensure_room
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.examples import examples
@@ -25,11 +26,13 @@ MANY = 10_000
 def batches(directory: Path, max_lines: int = MANY, max_bytes: int = 10_000_000) -> Iterator[Batch]:
     """Every batch until the end, as a shipper whose endpoint takes everything reads them."""
     offsets: dict[str, int] = {}
-    while batch := next_batch(directory, offsets, max_lines, max_bytes):
+    reader = Reader(directory)
+    while (batch := reader.next_batch(offsets, max_lines, max_bytes)) or batch.is_full:
         batch.release()
         assert all(offsets.get(name, 0) < offset for name, offset in batch.offsets.items()), "the cursor stands still"
         offsets.update(batch.offsets)
-        yield batch
+        if batch:
+            yield batch
 
 
 def open_descriptors() -> int:
@@ -58,6 +61,33 @@ def test_a_batch_has_at_most_so_many_lines(directory: Path) -> None:
     assert [numbers_in(batch.lines) for batch in batches(directory, 3)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
+@given(
+    lines=st.lists(st.integers(1, 5), min_size=1, max_size=6),
+    max_lines=st.integers(1, 4),
+    appended=st.dictionaries(st.integers(0, 8), st.integers(0, 5), max_size=4),
+)
+@settings(max_examples=examples(50), deadline=None)
+def test_what_is_written_between_two_batches_is_read(
+    lines: list[int], max_lines: int, appended: dict[int, int]
+) -> None:
+    """A worker goes on while its backlog is delivered: nothing that it adds may be passed over, or sent twice."""
+    with tempfile.TemporaryDirectory() as path:
+        directory, numbers, read_numbers = Path(path), count(), list[int]()
+        names = [write_file(directory, *(event(next(numbers)) for _ in range(events))) for events in lines]
+        reader, offsets = Reader(directory), dict[str, int]()
+        for turn in count():
+            if turn in appended:
+                with (directory / names[appended[turn] % len(names)]).open("ab") as file:
+                    file.write(event(next(numbers)) + b"\n")
+            batch = reader.next_batch(offsets, max_lines, MANY)
+            batch.release()
+            offsets |= batch.offsets
+            read_numbers += numbers_in(batch.lines)
+            if not batch and not batch.is_full and turn > max(appended, default=0):
+                break
+        assert sorted(read_numbers) == list(range(next(numbers)))
+
+
 def test_a_batch_has_at_most_so_many_bytes(directory: Path) -> None:
     """SLUICE_BATCH_BYTES is what the user's endpoint takes; an event that is larger than that goes alone."""
     lines = [event(0), event(1), event(2, filler=5_000), event(3)]
@@ -71,7 +101,7 @@ def test_a_batch_holds_open_few_files(directory: Path) -> None:
     for number in range(500):
         write_file(directory, event(number))
     before = open_descriptors()
-    batch = next_batch(directory, {}, 500, 1_000_000)
+    batch = Reader(directory).next_batch({}, 500, 1_000_000)
     counts = open_descriptors() - before
     batch.release()
     assert counts <= 100
@@ -138,7 +168,7 @@ def test_a_drop_line_counts_by_reason(directory: Path) -> None:
 def test_a_cursor_past_the_end_reads_from_the_beginning(directory: Path) -> None:
     """A restored backup has the old cursor and shorter files: to send again is safe, to skip is not."""
     name = write_file(directory, event(0))
-    batch = next_batch(directory, {name: 1_000_000}, MANY, MANY)
+    batch = Reader(directory).next_batch({name: 1_000_000}, MANY, MANY)
     batch.release()
     assert numbers_in(batch.lines) == [0]
     assert batch.offsets == {name: len(event(0)) + 1}
@@ -147,7 +177,7 @@ def test_a_cursor_past_the_end_reads_from_the_beginning(directory: Path) -> None
 def test_a_cursor_for_a_missing_file_is_ignored(directory: Path) -> None:
     """A removed file must not stop the delivery of the others."""
     write_file(directory, event(0))
-    batch = next_batch(directory, {"00000000000000000000-events-1-0.v1.ndjson": 10}, MANY, MANY)
+    batch = Reader(directory).next_batch({"00000000000000000000-events-1-0.v1.ndjson": 10}, MANY, MANY)
     batch.release()
     assert numbers_in(batch.lines) == [0]
 
@@ -155,7 +185,7 @@ def test_a_cursor_for_a_missing_file_is_ignored(directory: Path) -> None:
 def test_a_directory_that_is_gone_is_empty(directory: Path) -> None:
     """The shipper must survive the removal of the directory."""
     directory.rmdir()
-    assert not next_batch(directory, {}, MANY, MANY)
+    assert not Reader(directory).next_batch({}, MANY, MANY)
     assert count_beyond(directory / "x", 0) == 0
 
 
@@ -189,7 +219,7 @@ def test_what_is_being_delivered_is_not_evicted(directory: Path) -> None:
     """Events would be counted as dropped and as delivered."""
     first = write_file(directory, event(0, filler=300_000))
     second = write_file(directory, event(1, filler=300_000))
-    batch = next_batch(directory, {}, 1, 1_000_000)
+    batch = Reader(directory).next_batch({}, 1, 1_000_000)
     ensure_room(directory, 400_000, lambda _: None)
     assert [(directory / name).exists() for name in (first, second)] == [True, False]
     batch.release()

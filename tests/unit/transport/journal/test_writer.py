@@ -17,7 +17,7 @@ import pytest
 
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
-from sluice_agent.transport.journal.reader import finished, next_batch
+from sluice_agent.transport.journal.reader import Reader, finished
 from sluice_agent.transport.journal.segment import Intervals
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.process import in_a_child
@@ -32,7 +32,8 @@ def written(directory: Path) -> list[int]:
     """The numbers of all events in the journal. A batch holds those of a limited number of files."""
     numbers: list[int] = []
     offsets: dict[str, int] = {}
-    while batch := next_batch(directory, offsets, 1_000_000, 1_000_000_000):
+    reader = Reader(directory)
+    while (batch := reader.next_batch(offsets, 1_000_000, 1_000_000_000)) or batch.is_full:
         numbers += numbers_in(batch.lines)
         offsets |= batch.offsets
         batch.release()
@@ -234,7 +235,7 @@ def test_a_drop_is_written_down(journal: JournalWriter, directory: Path) -> None
     """Events that `before_send` drops are part of the accounts that another process reads."""
     journal.drop("before_send")
     journal.drop("before_send")
-    batch = next_batch(directory, {}, 500, 1_000_000)
+    batch = Reader(directory).next_batch({}, 500, 1_000_000)
     batch.release()
     assert (batch.lines, batch.dropped) == ([], {"before_send": 2})
 
