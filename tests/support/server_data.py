@@ -212,7 +212,7 @@ def _job_row(number: int, job: MadeJob, labels: Labels) -> dict[str, Any]:
         "error": job.error,
         "root_id": job.root_id,
         "group_id": job.group_id,
-        "fold": b"\0" * 80,
+        "fold": None,
     }
 
 

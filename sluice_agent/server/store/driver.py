@@ -36,7 +36,7 @@ class JobRow(NamedTuple):
     error: str | None
     root_id: str | None
     group_id: str | None
-    fold: bytes
+    fold: bytes | None
 
 
 class WorkerRow(NamedTuple):
@@ -140,7 +140,7 @@ class Driver(Protocol):
     def add_usage(self, rows: Iterable[tuple[int, str, int]]) -> None:
         """Add to the counts of (connection, day)."""
 
-    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes]]:
+    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes | None]]:
         """Return (number, uuid, fold) of the jobs that exist, locked against other writers until the commit."""
 
     def new_jobs(self, count: int) -> Sequence[int]:

@@ -20,7 +20,7 @@ from sluice_agent.server.store.driver import Driver, JobRow
 from sluice_agent.server.store.job_rows import changed_columns, job_row, read_labels
 from sluice_agent.server.store.memory import Job, Memory
 from sluice_agent.server.store.rollups import put_counts
-from sluice_agent.server.store.steps import StoredStep, decode_step, encode_body, key_of
+from sluice_agent.server.store.steps import StoredStep, encode_body, key_of
 from sluice_agent.server.validation import ReceivedEvent
 
 
@@ -55,11 +55,8 @@ class JobEvents:
             for job, event in zip(jobs, events, strict=True)
             if job.progress is None and "progress" in event["job"]
         }
-        for number, steps in self._stored_steps(unread).items():
-            progress = unread[number].progress = defaultdict(list)
-            for step in sorted(steps.values(), key=lambda step: step.order):
-                if step.is_progress:
-                    progress[step.reporter].append(step)
+        for number, steps in self._memory.steps_of(unread).items():
+            unread[number].find_progress(steps.values())
         return jobs
 
     def new_step(self, job: Job, event: ReceivedEvent) -> Step | None:
@@ -88,7 +85,7 @@ class JobEvents:
                     unordered[job.number] = job
                 else:
                     done.append(_Change(job, job.summary, after))
-        for number, stored in self._stored_steps(unordered).items():
+        for number, stored in self._memory.steps_of(unordered).items():
             job = unordered[number]
             done.append(_Change(job, job.summary, self._walk(job, stored)))
         self._put_rows(done)
@@ -146,7 +143,10 @@ class JobEvents:
         changed: defaultdict[frozenset[str], list[JobRow]] = defaultdict(list)
         for job, before, after in done:
             row = job_row(job, after, labels)
-            (new if before is None else changed[changed_columns(before, after)]).append(row)
+            if before is None:
+                new.append(row)
+            elif columns := changed_columns(before, after, row.fold):
+                changed[columns].append(row)
         self._driver.insert_jobs(new)
         for columns, rows in changed.items():
             self._driver.update_jobs(rows, columns)
@@ -158,15 +158,3 @@ class JobEvents:
             if before is not None:
                 tallies[job.connection, JOB_STATE_CODES[before.state]] -= 1
         self._driver.add_tallies({key: count for key, count in sorted(tallies.items()) if count})
-
-    def _stored_steps(self, jobs: dict[int, Job]) -> dict[int, dict[bytes, Step]]:
-        """Return the steps of each of `jobs` in the database, by their keys."""
-        if not jobs:
-            return {}
-        stored = self._driver.steps_of(sorted(jobs))
-        names = self._driver.texts(sorted({row.name for row in stored}))
-        steps: dict[int, dict[bytes, Step]] = {number: {} for number in jobs}
-        for row in stored:
-            job = jobs[row.job]
-            steps[row.job][row.key] = decode_step(row.body, job.connection_id, job.external_id, names[row.name])
-        return steps

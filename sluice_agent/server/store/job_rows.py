@@ -11,6 +11,7 @@ from sluice_agent.server.store.driver import JobRow
 from sluice_agent.server.store.memory import Job, Memory
 from sluice_agent.server.store.schema import LabelKind
 
+_NOTHING: frozenset[str] = frozenset()
 _FOLD = frozenset({"fold"})
 _STATE = frozenset(
     {
@@ -21,10 +22,11 @@ _STATE = frozenset(
 _ALL = frozenset(JobRow._fields) - {"number", "uuid", "connection", "external_id"}
 
 
-def changed_columns(before: Summary, after: Summary) -> frozenset[str]:
-    """Return the columns in which the rows of two summaries of a job may differ, so that few indexes change."""
+def changed_columns(before: Summary, after: Summary, fold: bytes | None) -> frozenset[str]:
+    """Return the columns in which the rows of two summaries of a job may differ, so that few indexes change. `fold` is
+    that of `after`; without one there was none before either."""
     if before.facts is after.facts and before.history.entry == after.history.entry:
-        return _FOLD
+        return _NOTHING if fold is None else _FOLD
     is_same_job = (
         before.created_at == after.created_at
         and before.facts.name == after.facts.name
@@ -88,5 +90,5 @@ def job_row(job: Job, summary: Summary, labels: JobLabels) -> JobRow:
         entry.error,
         None if facts.root_id == job.external_id else facts.root_id,
         facts.group_id,
-        summary.to_bytes(),
+        summary.to_bytes() if job.is_long else None,
     )

@@ -6,18 +6,19 @@ All of it is in the database too. A transaction that is rolled back makes it voi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.step import Order, Reporter, Step
-from sluice_agent.server.record.summary import Summary
+from sluice_agent.server.record.summary import Summary, summary_of
 from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
-from sluice_agent.server.store.steps import progress_key
+from sluice_agent.server.store.steps import decode_step, progress_key
 
 _JOBS = 4_000  # jobs that are kept: an event of one that is under way mostly finds it here
+_WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps at each event would take too long
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
 
 
@@ -42,12 +43,24 @@ class Job:
     arrived: list[Step] = field(default_factory=list)
     displacing: set[Order] = field(default_factory=set)
 
+    @property
+    def is_long(self) -> bool:
+        """True if the job has so many steps that it has a fold."""
+        return len(self.keys) > _WALKED_STEPS
+
     def add(self, step: Step) -> None:
         """Add a step that is not progress."""
         key = step.order[-1]
         self.keys.add(key)
         self.added[key] = step
         self.arrived.append(step)
+
+    def find_progress(self, steps: Iterable[Step]) -> None:
+        """Take the progress of each run from `steps`, which are all that the database has."""
+        progress = self.progress = defaultdict(list)
+        for step in sorted(steps, key=lambda step: step.order):
+            if step.is_progress:
+                progress[step.reporter].append(step)
 
     def keeps_progress(self, step: Step) -> bool:
         """Return whether `step` is the first or the last progress of its run, as far as is known; not a copy of it."""
@@ -137,14 +150,37 @@ class Memory:
         """Discard jobs that were deleted from the database."""
         self._jobs = {key: job for key, job in self._jobs.items() if job.uuid not in uuids}
 
+    def steps_of(self, jobs: Mapping[int, Job]) -> dict[int, dict[bytes, Step]]:
+        """Return the steps of each of `jobs` in the database, by their keys."""
+        if not jobs:
+            return {}
+        stored = self._driver.steps_of(sorted(jobs))
+        names = self._driver.texts(sorted({row.name for row in stored}))
+        steps: dict[int, dict[bytes, Step]] = {number: {} for number in jobs}
+        for row in stored:
+            job = jobs[row.job]
+            steps[row.job][row.key] = decode_step(row.body, job.connection_id, job.external_id, names[row.name])
+        return steps
+
     def _load(self, missing: Sequence[Job]) -> None:
         by_uuid = {job.uuid: job for job in missing}
-        by_number: dict[int, Job] = {}
+        folded: dict[int, Job] = {}
+        walked: dict[int, Job] = {}
         for number, uuid, fold in self._driver.jobs(sorted(by_uuid)):
-            job = by_number[number] = by_uuid[uuid]
-            job.number, job.summary = number, Summary.from_bytes(fold)
-        for number, key in self._driver.step_keys(sorted(by_number)):
-            by_number[number].keys.add(key)
+            job = by_uuid[uuid]
+            job.number = number
+            if fold is None:
+                walked[number] = job
+            else:
+                folded[number] = job
+                job.summary = Summary.from_bytes(fold)
+        for number, key in self._driver.step_keys(sorted(folded)):
+            folded[number].keys.add(key)
+        for number, steps in self.steps_of(walked).items():
+            job = walked[number]
+            job.summary = summary_of(steps.values())
+            job.keys.update(steps)
+            job.find_progress(steps.values())
         new = [job for job in missing if job.summary is None]
         for job, number in zip(new, self._driver.new_jobs(len(new)), strict=True):
             job.number, job.progress = number, {}

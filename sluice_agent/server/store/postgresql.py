@@ -160,7 +160,7 @@ class PostgresqlDriver:
         """Add to the counts of (connection, day)."""
         self._merge("usage", rows, "UPDATE SET events = usage.events + excluded.events")
 
-    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes]]:
+    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes | None]]:
         """Return (number, uuid, fold) of the jobs that exist, locked against other writers until the commit."""
         query = "SELECT number, uuid, fold FROM job WHERE uuid = ANY(%s::bytea[]) ORDER BY uuid FOR UPDATE"
         return self._select(query, _array(f'"\\\\x{uuid.hex()}"' for uuid in uuids))

@@ -136,7 +136,7 @@ job = Table(
     Column("error", Text),
     Column("root_id", Text),  # null also where the job is its own root, as most are
     Column("group_id", Text),
-    Column("fold", LargeBinary, nullable=False),  # the summary from which the next step goes on
+    Column("fold", LargeBinary),  # the summary, of a job of many steps only: the others are walked through
     *_sorted_indexes(),
     Index("job_by_name", "connection", "name", "created_at", "number", "queue"),
     Index("job_by_queue", "connection", "queue", "created_at", "number", "name"),

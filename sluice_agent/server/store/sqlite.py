@@ -121,7 +121,7 @@ class SqliteDriver:
         """Add to the counts of (connection, day)."""
         self._connection.executemany(_ADD_USAGE, rows)
 
-    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes]]:
+    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes | None]]:
         """Return (number, uuid, fold) of the jobs that exist."""
         return list(self._select("SELECT number, uuid, fold FROM job WHERE uuid IN", [(uuid,) for uuid in uuids]))
 

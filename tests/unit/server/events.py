@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -26,6 +27,13 @@ def job_event(state: str, seconds: float, *, event_id: str | None = None, **fiel
         "connectionId": CONNECTION,
         "job": job | ({"extensions": extensions} if extensions else {}),
     }
+
+
+def with_id(event: dict[str, Any]) -> dict[str, Any]:
+    """Return `event` with an id, so that it has the same key in every connection."""
+    job = event["job"]
+    extensions = {**job.get("extensions", {}), "eventId": json.dumps(event, sort_keys=True)}
+    return {**event, "job": {**job, "extensions": extensions}}
 
 
 def ingest(client: httpx.Client, *events: Any) -> dict[str, Any]:

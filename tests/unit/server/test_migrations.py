@@ -15,7 +15,7 @@ from sluice_agent.server.store import IngestBatch, Store
 from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.schema import metadata
 from tests.support.local_sluice import local_sluice
-from tests.unit.server.events import CONNECTION, at, job_event
+from tests.unit.server.events import CONNECTION, at, ingest, job_event
 
 FIRST_VERSION = """
 CREATE TABLE events (
@@ -91,6 +91,22 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> Non
         assert file.execute("SELECT count(*) FROM events").fetchone() == (2,)
         assert file.execute("PRAGMA user_version").fetchone() == (1,)
     file.close()
+
+
+def test_jobs_that_each_have_a_fold_go_on_without(tmp_path: Path) -> None:
+    """A server that is replaced while a job runs would otherwise go on from a state of the old version's."""
+    with local_sluice(tmp_path / "s.db", now=now) as server:
+        ingest(server.client(), job_event("queued", 0, event_id="1", createdAt=at(0), queue="q"))
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        file.execute("ALTER TABLE job DROP COLUMN fold")
+        file.execute("ALTER TABLE job ADD COLUMN fold BLOB NOT NULL DEFAULT x'00'")
+        file.execute("UPDATE alembic_version SET version_num = '0004'")
+    file.close()
+    with local_sluice(tmp_path / "s.db", now=now) as server:
+        ingest(server.client(), job_event("active", 1, event_id="2"), job_event("queued", 0, externalId="new"))
+        assert server.client().get("/jobs/job-1").json()["queue"] == "q"
+        [job] = server.client().get("/jobs", params={"state": "active"}).json()["data"]
+        assert (job["externalId"], job["queue"]) == ("job-1", "q")
 
 
 def test_migrations_make_the_tables_of_the_schema(tmp_path: Path) -> None:
