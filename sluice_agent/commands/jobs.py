@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from datetime import datetime, timezone
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 import click
 
@@ -21,48 +20,49 @@ from sluice_agent.commands.terminal import (
     table,
     url_option,
 )
-from sluice_agent.model import Framework, JobState
+from sluice_agent.server.queries.job_filter import PARAMETERS, InvalidFilterError, JobFilter
+from sluice_agent.server.queries.sorting import SortBy, SortOrder
 
 _PAGE = 100  # jobs: the most that the API returns at once
 _HEADER = ("CREATED", "STATE", "NAME", "QUEUE", "DURATION", "WORKER", "ID")
-_SORTS = (
-    "createdAt",
-    "stateChangedAt",
-    "startedAt",
-    "completedAt",
-    "durationMs",
-    "name",
-    "queue",
-    "state",
-    "worker",
-)  # as the server has them, which is an extra
-_MOMENT = click.DateTime(
-    ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ"]
-)
+_OPTIONS = {"connectionId": "--connection"}  # the other filters have the names of the API
+
+
+def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each filter of the API."""
+    for name, parameter in reversed(list(PARAMETERS.items())):
+        option = _OPTIONS.get(name, "--" + re.sub("[A-Z]", lambda capital: f"-{capital[0].lower()}", name))
+        again = " May be repeated." if parameter.is_repeatable else ""
+        command = click.option(
+            option,
+            parameter.field,
+            multiple=parameter.is_repeatable,
+            metavar=_metavar(option, parameter.value_schema),
+            help=parameter.description + again,
+        )(command)
+    return command
+
+
+def _metavar(option: str, schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return f"[{'|'.join(schema['enum'])}]"
+    formats = {"date-time": "TIME", "uuid": "ID"}
+    return formats.get(schema.get("format", ""), option.rpartition("-")[2].upper())
 
 
 @click.command()
 @url_option
-@click.option("--connection", metavar="ID", type=click.UUID, help="Only those of this connection. [default: of all]")
-@click.option("--state", multiple=True, type=click.Choice([state.value for state in JobState]), help="May be repeated.")
-@click.option("--name", multiple=True, metavar="TASK", help="The task's name; may be repeated.")
-@click.option("--queue", multiple=True, metavar="Q", help="May be repeated.")
-@click.option("--worker", multiple=True, metavar="ID", help="May be repeated.")
-@click.option("--error-class", multiple=True, metavar="CLASS", help="Such as ValueError; may be repeated.")
-@click.option("--framework", type=click.Choice([framework.value for framework in Framework]))
-@click.option("--root-id", metavar="ID", help="The members of a canvas, its root included.")
-@click.option("--group-id", metavar="ID", help="The members of a group.")
-@click.option("--from", "created_from", type=_MOMENT, metavar="TIME", help="Created at this UTC time or later.")
-@click.option("--to", "created_to", type=_MOMENT, metavar="TIME", help="Created before this UTC time.")
-@click.option("--search", metavar="TEXT", help="A part of a task's name, or an id.")
-@click.option("--sort", "sort_by", type=click.Choice(_SORTS), help="[default: createdAt]")
-@click.option("--order", "sort_order", type=click.Choice(("asc", "desc")), help="[default: desc]")
+@_filter_options
+@click.option("--sort", "sort_by", type=click.Choice([sort.value for sort in SortBy]), help="[default: createdAt]")
+@click.option("--order", "sort_order", type=click.Choice([order.value for order in SortOrder]), help="[default: desc]")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1), help="The most jobs to list.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object per line.")
-def jobs(url: str | None, connection: UUID | None, limit: int, as_json: bool, **filters: Any) -> None:
+def jobs(
+    url: str | None, sort_by: str | None, sort_order: str | None, limit: int, as_json: bool, **filters: Any
+) -> None:
     """List jobs, the newest first. The filters are those of GET /api/jobs, and all of them must hold."""
     settings = api_settings(url)
-    parameters = _parameters(filters, connection)
+    parameters = {**_filters(filters), "sortBy": sort_by or "", "sortOrder": sort_order or ""}
     rows: list[tuple[str, ...]] = []
     summary = "No jobs match"
     try:
@@ -83,27 +83,17 @@ def jobs(url: str | None, connection: UUID | None, limit: int, as_json: bool, **
         click.echo(summary, err=True)
 
 
-def _parameters(filters: dict[str, Any], connection: UUID | None) -> dict[str, str | list[str]]:
-    """Return the API's parameters for the options that were given."""
-    names = {
-        "error_class": "errorClass",
-        "root_id": "rootId",
-        "group_id": "groupId",
-        "created_from": "from",
-        "created_to": "to",
-        "sort_by": "sortBy",
-        "sort_order": "sortOrder",
-    }
-    given = {names.get(name, name): value for name, value in filters.items() if value}
-    if connection is not None:
-        given["connectionId"] = connection
-    return {name: _text(value) for name, value in given.items()}
+def _filters(options: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """Return the API's parameters for the filters that were given."""
+    given = ((name, text) for name, parameter in PARAMETERS.items() for text in _texts(options[parameter.field]))
+    try:
+        return JobFilter.parse(given).to_json()
+    except InvalidFilterError as error:
+        raise UserError(str(error)) from None
 
 
-def _text(value: Any) -> str | list[str]:
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return list(value) if isinstance(value, tuple) else str(value)
+def _texts(value: str | Sequence[str] | None) -> Sequence[str]:
+    return () if value is None else [value] if isinstance(value, str) else value
 
 
 def _pages(

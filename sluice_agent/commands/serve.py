@@ -84,12 +84,14 @@ def serve(
     The oldest jobs that have ended are deleted, by age and size; those under way are not.
     """
     try:
-        from sluice_agent import server  # noqa: PLC0415 - an extra: the other commands work without it
-        from sluice_agent.server.actions.assembly import ActionOptions, brokers_of  # noqa: PLC0415 - the same
+        # an extra: the other commands work without it
+        from sluice_agent.server import runner  # noqa: PLC0415
+        from sluice_agent.server.actions.assembly import ActionOptions, brokers_of  # noqa: PLC0415
+        from sluice_agent.server.store.retention import Keep  # noqa: PLC0415
     except ImportError as error:
         raise UserError(f"serve needs its extra: pip install 'sluice-agent[server]' ({error})") from None
     log_to_stderr("text", "info")
-    server.serve(
+    runner.serve(
         host=host,
         port=port,
         database=server_database(database),
@@ -101,5 +103,5 @@ def serve(
             tuple(name.strip() for name in (actions_tasks or "").split(",") if name.strip()),
         ),
         daily_limit=daily_limit,
-        keep=server.Keep(keep, max_size),
+        keep=Keep(keep, max_size),
     )

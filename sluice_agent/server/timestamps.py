@@ -5,16 +5,18 @@ An instant is a number of nanoseconds since 1970 in UTC, and a moment of the dat
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
 
 _ANY_DATETIME = TypeAdapter(datetime)
 _EPOCH = datetime(1970, 1, 1)
 _SECOND = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
+_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
 _SECONDS = 19  # characters of 2026-02-27T10:29:55
 
 
@@ -59,6 +61,26 @@ def moment_of(text: Any) -> int | None:
         return to_moment(time if time.tzinfo else time.replace(tzinfo=timezone.utc))
     except (ValueError, OverflowError):
         return None
+
+
+def _parse_moment(value: Any) -> int:
+    moment = moment_of(value) if isinstance(value, str) and _DATE_AND_TIME.fullmatch(value) else None
+    if moment is None:
+        raise ValueError("not a date, or a date and time such as 2026-02-27T10:29:55Z")
+    return moment
+
+
+def _exact_timestamp(moment: int) -> str:
+    return to_datetime(moment).isoformat().replace("+00:00", "Z")
+
+
+Moment = Annotated[
+    int,
+    BeforeValidator(_parse_moment),
+    PlainSerializer(_exact_timestamp),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""A moment in a request: a date, or a date and time, in UTC unless it has an offset."""
 
 
 @lru_cache(maxsize=4096)

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 from sqlalchemy import select
 
-from sluice_agent.server.queries.order import SortBy, SortOrder
+from sluice_agent.server.queries.sorting import SortBy, SortOrder
 from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.schema import job
 from sluice_agent.server.timestamps import timestamp_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import create_engine
 
-from sluice_agent.server.queries.order import SortBy
+from sluice_agent.server.queries.sorting import SortBy
 from sluice_agent.server.store.schema import metadata
 from tests.support.plain_lists import WAYS, Jobs, check_lists
 from tests.support.server_data import fill

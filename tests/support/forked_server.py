@@ -10,14 +10,14 @@ from typing import Any
 from tests.support.waiting import wait_until
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["sluice_agent.server", __name__])
+_processes.set_forkserver_preload(["sluice_agent.server.runner", __name__])
 _ADDRESS_LINE = "sluice-agent serve: listening on "
 
 
 def _serve(output: Path, log: Path, arguments: dict[str, Any]) -> None:
     for path, number in ((output, 1), (log, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    from sluice_agent.server import serve
+    from sluice_agent.server.runner import serve
 
     serve(port=0, **arguments)
 

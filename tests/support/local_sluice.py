@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import uvicorn
 
-from sluice_agent.server import create_app
 from sluice_agent.server.access.setup import Access
+from sluice_agent.server.app import create_app
 from sluice_agent.server.protocol import Protocol
 from sluice_agent.server.runner import open_listener, uvicorn_config
 

@@ -9,9 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from sluice_agent.model import Framework, JobState
-from sluice_agent.server.queries.order import Order, SortBy, SortKey, SortOrder
+from sluice_agent.server.queries.job_filter import JobFilter
+from sluice_agent.server.queries.order import Order, SortKey
 from sluice_agent.server.queries.plan import Limits, find_keys
-from sluice_agent.server.queries.selection import JobFilter, known_connections, select_jobs
+from sluice_agent.server.queries.selection import known_connections, select_jobs
+from sluice_agent.server.queries.sorting import SortBy, SortOrder
 from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
 from sluice_agent.server.store.schema import job, label
 from tests.support.server_data import NOW

@@ -15,9 +15,10 @@ from sluice_agent.server.actions.acting import Actions
 from sluice_agent.server.actions.broker import Broker
 from sluice_agent.server.actions.brokers import Brokers
 from sluice_agent.server.actions.bulk import BulkRunner
-from sluice_agent.server.actions.filter import BulkFilter, matching_jobs
 from sluice_agent.server.actions.ledger import BulkAction, Ledger
+from sluice_agent.server.actions.matching import matching_jobs
 from sluice_agent.server.actions.permission import Permission
+from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.store import Store
 from sluice_agent.server.store.lease import Lease
 from sluice_agent.server.timestamps import to_moment
@@ -111,5 +112,5 @@ def _by_connection(option: str, values: Sequence[str]) -> dict[str | None, str]:
 
 def _select(store: Store, action: BulkAction) -> list[bytes]:
     with store.reading() as reader:
-        wanted = BulkFilter.model_validate(action.wanted).to_job_filter(action.kind.states)
+        wanted = JobFilter.from_json(action.wanted).within_states(action.kind.states)
         return matching_jobs(reader, wanted, action.connections)

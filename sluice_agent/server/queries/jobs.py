@@ -9,10 +9,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, select
 
+from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.plan import find_keys
-from sluice_agent.server.queries.selection import JobFilter, select_jobs
+from sluice_agent.server.queries.selection import select_jobs
 from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
 from sluice_agent.server.store.schema import job
 from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none

@@ -10,39 +10,18 @@ import base64
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection
 
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.queries.sorting import SortBy, SortOrder
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.schema import LabelKind, job
 
 _INTEGERS = range(-(2**63), 2**63)  # the range of an integer column
 _CURSOR_DETAILS = {"cursor": "not a nextCursor of a list with this sortBy and sortOrder"}
-
-
-class SortBy(str, Enum):
-    """Fields by which a list of jobs can be sorted."""
-
-    CREATED_AT = "createdAt"
-    STATE_CHANGED_AT = "stateChangedAt"
-    STARTED_AT = "startedAt"
-    COMPLETED_AT = "completedAt"
-    DURATION_MS = "durationMs"
-    NAME = "name"
-    QUEUE = "queue"
-    STATE = "state"
-    WORKER = "worker"
-
-
-class SortOrder(str, Enum):
-    """Ascending or descending."""
-
-    ASC = "asc"
-    DESC = "desc"
 
 
 _COLUMNS: dict[SortBy, Column[Any]] = {

@@ -1,4 +1,4 @@
-"""Which jobs a request is about: the filters of a list, and what they are in the numbers of the database.
+"""Which jobs a request is about: the filter of a list in the numbers of the database.
 
 A filter that indexes serve is a `Dimension`. Each of its alternatives begins an index; elsewhere the dimension is a
 residual condition, written so that no planner takes an index for it.
@@ -6,40 +6,21 @@ residual condition, written so that no planner takes an index for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, and_, false, or_, select, text
 
-from sluice_agent.model import Framework, JobState
+from sluice_agent.model import JobState
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.queries.job_filter import InvalidFilterError, JobFilter
 from sluice_agent.server.queries.labels import find_labels, find_names
 from sluice_agent.server.record.ids import job_uuid, job_uuids
 from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
 from sluice_agent.server.store.schema import LabelKind, connection, job, tally
 
 Condition = ColumnElement[bool]
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """The filters of a list of jobs. An empty one selects all; several values of one filter are alternatives.
-
-    `search` is a part of a task's name in any case, or the whole of Sluice's or the framework's id. `created_from` and
-    `created_to` are microseconds since 1970; the latter is not included.
-    """
-
-    states: Collection[JobState] = ()
-    names: Collection[str] = ()
-    queues: Collection[str] = ()
-    workers: Collection[str] = ()
-    error_classes: Collection[str] = ()
-    framework: Framework | None = None
-    root_id: str | None = None
-    group_id: str | None = None
-    created_from: int | None = None
-    created_to: int | None = None
-    search: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +103,14 @@ class Selection:
             yield unindexed(job.c.state).in_(sorted(codes))
 
 
+def requested_filter(parameters: Iterable[tuple[str, str]]) -> JobFilter:
+    """Return the filter in the parameters of a request's address. Raises `RefusedError` (400) if one is not valid."""
+    try:
+        return JobFilter.parse(parameters)
+    except InvalidFilterError as error:
+        raise RefusedError(400, "A parameter is not valid.", error.details) from None
+
+
 def unindexed(column: Column[Any]) -> ColumnElement[Any]:
     """Return an expression that has the value of `column`, and no index."""
     return column + ("" if column.type.python_type is str else 0)
@@ -135,6 +124,9 @@ def known_connections(reader: Connection, only: Collection[int] | None) -> dict[
 
 def select_jobs(reader: Connection, connections: Mapping[str, int], wanted: JobFilter) -> Selection:
     """Return `wanted` in the numbers of the database, within `connections`."""
+    if wanted.connection_id is not None:
+        only = str(wanted.connection_id)
+        connections = {id_: number for id_, number in connections.items() if id_ == only}
     counts = _jobs_by_state(reader, connections.values())
     codes = {JOB_STATES.index(state) for state in wanted.states or JobState}
     of_all = {

@@ -15,10 +15,11 @@ from sluice_agent.server.access.audit import Action
 from sluice_agent.server.access.principal import Principal
 from sluice_agent.server.actions.acting import Senders, SentRetry, Subject
 from sluice_agent.server.actions.assembly import Acting
-from sluice_agent.server.actions.filter import BulkFilter, matching_jobs
 from sluice_agent.server.actions.ledger import Kind, Ledger
+from sluice_agent.server.actions.matching import matching_jobs
 from sluice_agent.server.actions.retry import require_state
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.queries.selection import known_connections
 from sluice_agent.server.record.ids import job_id, job_uuids
 from sluice_agent.server.routes.action_responses import (
@@ -85,27 +86,27 @@ class ActionRequest:
         jobs = [self._preview_or_failure(text, uuid) for text, uuid in zip(ids, uuids, strict=True)]
         return BulkPreview(total=len(ids), jobs=jobs)
 
-    def begin(self, wanted: BulkFilter) -> BaseModel:
+    def begin(self, wanted: JobFilter) -> BaseModel:
         """Begin to act on all jobs that a filter selects."""
         connections = self._check_filter(wanted)
-        filter_json = wanted.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        filter_json = wanted.to_json()
         who = self._principal.who
         action = self._acting.ledger.create(self._kind, who, connections, filter_json, again=self._again)
         self._acting.actions.note(Action(who, f"bulk {self._kind.value}", action, detail=json.dumps(filter_json)))
         self._acting.runner.wake()
         return progress_of(self._acting.ledger, action)
 
-    def preview_filter(self, wanted: BulkFilter) -> BaseModel:
+    def preview_filter(self, wanted: JobFilter) -> BaseModel:
         """Show what would be done with the first jobs that a filter selects."""
         connections = self._check_filter(wanted)
         with self._acting.store.reading() as reader:
-            uuids = matching_jobs(reader, wanted.to_job_filter(self._kind.states), connections)
+            uuids = matching_jobs(reader, wanted.within_states(self._kind.states), connections)
         shown = [self._preview_or_failure(str(UUID(bytes=uuid)), uuid) for uuid in uuids[:_SHOWN]]
         return BulkPreview(total=len(uuids), jobs=shown)
 
-    def _check_filter(self, wanted: BulkFilter) -> list[int]:
+    def _check_filter(self, wanted: JobFilter) -> list[int]:
         """Return the connections whose jobs the filter may select. Raises `RefusedError` for other states or none."""
-        for state in wanted.state:
+        for state in wanted.states:
             require_state(state.value, self._kind.states, self._kind.past, subject="The filter selects jobs that are")
         with self._acting.store.reading() as reader:
             connections = self._connections(reader)

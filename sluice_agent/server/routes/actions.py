@@ -18,9 +18,9 @@ from starlette.responses import Response
 from sluice_agent.server.access.audit import Action
 from sluice_agent.server.access.principal import Principal, require_operator
 from sluice_agent.server.actions.assembly import Acting
-from sluice_agent.server.actions.filter import BulkFilter
 from sluice_agent.server.actions.ledger import BulkAction, Kind, Ledger
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.routes.action_request import ActionRequest, progress_of
 from sluice_agent.server.routes.action_responses import (
     BulkActionAnswer,
@@ -51,7 +51,7 @@ class BulkRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ids: Annotated[list[Id] | None, Field(min_length=1, max_length=_MOST_IDS)] = None
-    filter: BulkFilter | None = None
+    filter: JobFilter | None = None
 
 
 class OperatorFirst(APIRoute):

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import unquote
 from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request
-from pydantic import BeforeValidator, Field, WithJsonSchema
 from sqlalchemy import Connection
 
-from sluice_agent.model import Framework, JobState
+from sluice_agent.model import Framework
 from sluice_agent.server.access.principal import Principal, require_reader
 from sluice_agent.server.errors import Docs, RefusedError
-from sluice_agent.server.queries.order import SortOrder
 from sluice_agent.server.queries.selection import known_connections
+from sluice_agent.server.queries.sorting import SortOrder
 from sluice_agent.server.queries.window import DURATION
-from sluice_agent.server.timestamps import moment_of
+from sluice_agent.server.timestamps import Moment
 
 ACTIONS = ("retry", "revoke")
 """The last segments of the paths by which jobs are acted on."""
 
 _ID_SEGMENT = 3  # of /api/jobs/{job}
 _NO_NUL = r"^[^\x00]*$"  # the contract allows no text with a NUL, and PostgreSQL takes none
-_STATE = f"({'|'.join(state.value for state in JobState)})"
-_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-def _parse_moment(value: Any) -> int:
-    moment = moment_of(value) if isinstance(value, str) and _DATE_TIME.fullmatch(value) else None
-    if moment is None:
-        raise ValueError("not a date and time such as 2026-02-27T10:29:55Z")
-    return moment
-
 
 Reader = Annotated[Principal, Depends(require_reader)]
 ConnectionId = Annotated[UUID | None, Query(alias="connectionId", description="Only this connection.")]
@@ -50,25 +38,11 @@ Range = Annotated[
 ]
 Limit = Annotated[int, Query(ge=1, le=100)]
 PageNumber = Annotated[int, Query(ge=1, le=1_000_000, description="Pages count from 1.")]
-Moment = Annotated[int, BeforeValidator(_parse_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
-"""A date and time of RFC 3339, as microseconds since 1970."""
-
 From = Annotated[
     Moment | None, Query(alias="from", description="In place of `timeRange`: counts and rates begin then.")
 ]
 To = Annotated[Moment | None, Query(alias="to", description="With `from`: they end then. The default is now.")]
-States = list[Annotated[str, Field(pattern=f"^{_STATE}(,{_STATE})*$")]]
-Text = Annotated[str, Field(min_length=1, max_length=1_024, pattern=_NO_NUL)]
 Cursor = Annotated[str | None, Query(max_length=1_000, pattern=_NO_NUL, description="`nextCursor` of the page before.")]
-Search = Annotated[
-    str | None,
-    Query(max_length=500, pattern=_NO_NUL, description="A part of a task's name in any case, or a whole id of a job."),
-]
-
-
-def alternatives(description: str, alias: str | None = None) -> Any:
-    """Return the description of a parameter that may be repeated: a job with one of its values matches."""
-    return Query(alias=alias, max_length=100, description=f"{description} Repeat it for alternatives.")
 
 
 def connections_for(reader: Connection, principal: Principal, connection_id: UUID | None) -> dict[str, int]:

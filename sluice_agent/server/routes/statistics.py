@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from sluice_agent.model import WorkerState
-from sluice_agent.server.queries.order import SortOrder
 from sluice_agent.server.queries.pages import page_of, sorted_by
 from sluice_agent.server.queries.queues import QueueSort, list_queues
+from sluice_agent.server.queries.sorting import SortOrder
 from sluice_agent.server.queries.sums import PastSums
 from sluice_agent.server.queries.tasks import list_tasks
 from sluice_agent.server.queries.window import Span, window_of

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from sluice_agent.cli import main
 from sluice_agent.server.access.principal import Role
-from sluice_agent.server.queries.order import SortBy
+from sluice_agent.server.queries.sorting import SortBy
 from sluice_agent.server.stream.limits import StreamLimits
 from tests.support.json_api import JsonApi
 from tests.support.local_sluice import LocalSluice, local_sluice

@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from sluice_agent.model import JobState
 from sluice_agent.server.access.principal import Role
+from sluice_agent.server.queries.job_filter import PARAMETERS
 from sluice_agent.server.record.ids import job_id
 from tests.support.local_sluice import local_sluice
 from tests.unit.server.events import CONNECTION, at, ingest, job_event
@@ -296,3 +298,11 @@ def test_a_key_reads_its_own_connection_only(tmp_path: Path) -> None:
         assert client.get("/jobs/a").status_code == 200
         assert client.get("/jobs/b").status_code == client.get(f"/jobs/{job_id(other, 'b')}").status_code == 404
         assert [client.get(path, params={"connectionId": other}).status_code for path in LISTS] == [403] * len(LISTS)
+
+
+def test_the_filters_are_in_the_description(client: httpx.Client) -> None:
+    """A client that is generated from the description would lack filters."""
+    paths = client.get("/openapi.json").json()["paths"]
+    parameters = {parameter["name"]: parameter for parameter in paths["/api/jobs"]["get"]["parameters"]}
+    assert set(PARAMETERS) <= set(parameters)
+    assert parameters["state"]["schema"]["items"]["enum"] == [state.value for state in JobState]

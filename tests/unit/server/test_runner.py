@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server import create_app, serve
+from sluice_agent.server.app import create_app
+from sluice_agent.server.runner import serve
 from tests.support.forked_server import ForkedServer
 from tests.unit.server.events import job_event
 

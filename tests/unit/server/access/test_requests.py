@@ -14,10 +14,10 @@ import pytest
 from fastapi import Depends, Request
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server import create_app
 from sluice_agent.server.access.accounts import MOST_CONNECTIONS, NewKey
 from sluice_agent.server.access.principal import COOKIE, Principal, Role, require_operator, require_reader
 from sluice_agent.server.access.setup import AccessOptions
+from sluice_agent.server.app import create_app
 from sluice_agent.server.stream.limits import StreamLimits
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.waiting import wait_until

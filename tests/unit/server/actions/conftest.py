@@ -16,10 +16,11 @@ from sluice_agent.server.actions.acting import Actions
 from sluice_agent.server.actions.broker import BrokerAwayError, StoredCall, TaskMessage
 from sluice_agent.server.actions.brokers import Brokers
 from sluice_agent.server.actions.bulk import BulkRunner, Pace
-from sluice_agent.server.actions.filter import BulkFilter, matching_jobs
 from sluice_agent.server.actions.jobs import find_job
 from sluice_agent.server.actions.ledger import BulkAction, Kind, Ledger
+from sluice_agent.server.actions.matching import matching_jobs
 from sluice_agent.server.actions.permission import Permission
+from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.record import Record
 from sluice_agent.server.store import IngestBatch, Store
@@ -113,7 +114,7 @@ class Shop:
     def select(self, action: BulkAction) -> list[bytes]:
         """Return the jobs of a bulk action."""
         with self.store.reading() as reader:
-            wanted = BulkFilter(**action.wanted).to_job_filter(action.kind.states)
+            wanted = JobFilter.from_json(action.wanted).within_states(action.kind.states)
             return matching_jobs(reader, wanted, action.connections)
 
     def runner(

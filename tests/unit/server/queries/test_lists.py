@@ -10,9 +10,11 @@ import pytest
 from sqlalchemy import Connection, create_engine, event
 
 from sluice_agent.model import JobState
-from sluice_agent.server.queries.order import Order, SortBy, SortOrder
+from sluice_agent.server.queries.job_filter import JobFilter
+from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.plan import Limits, find_keys
-from sluice_agent.server.queries.selection import JobFilter, select_jobs
+from sluice_agent.server.queries.selection import select_jobs
+from sluice_agent.server.queries.sorting import SortBy, SortOrder
 from sluice_agent.server.store.schema import metadata
 from tests.support.examples import examples
 from tests.support.plain_lists import WAYS, Jobs, check_lists
