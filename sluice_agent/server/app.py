@@ -1,4 +1,4 @@
-"""The assembled API: one store, a router per subject, one error format."""
+"""The assembled server: one store, a router per subject, one error format; the API and the pages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions, acti
 from sluice_agent.server.database_errors import register_database_errors
 from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.middleware import ServerMiddleware
+from sluice_agent.server.pages.error_pages import ErrorPages
+from sluice_agent.server.pages.router import pages_router
+from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.request_body import BodyLimit
 from sluice_agent.server.routes.actions import actions_router
 from sluice_agent.server.routes.documented import DescribedApp
 from sluice_agent.server.routes.health import health_router
 from sluice_agent.server.routes.ingest import IngestPolicy, ingest_router
 from sluice_agent.server.routes.jobs import jobs_router
-from sluice_agent.server.routes.login import login_router
 from sluice_agent.server.routes.statistics import statistics_router
 from sluice_agent.server.routes.stream import stream_router
 from sluice_agent.server.store import Store
@@ -53,7 +55,8 @@ def create_app(
     keep: Keep = EVERYTHING,
     now: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
-    """Return the API under ``/api`` over `database`: a SQLite file, created if absent, or the address of a PostgreSQL.
+    """Return the API under ``/api``, and the pages, over `database`: a SQLite file, created if absent, or the address
+    of a PostgreSQL.
 
     `options` are those of access, `actions` those of retry and revoke. `daily_limit` counts events of a connection in a
     UTC day of the clock `now`. `body_limit` counts bytes of one body, `bodies_limit` of all at a time. `stream_limits`
@@ -80,7 +83,8 @@ def create_app(
     app.state.identify = access.gate.identify
     app.add_middleware(BodyLimit, limit=body_limit, total=bodies_limit)
     app.add_middleware(HostCheck, exposure=access.exposure)
-    app.add_middleware(ServerMiddleware)  # the outermost: its headers are on every response
+    app.add_middleware(ServerMiddleware)  # its headers are on every response
+    app.add_middleware(ErrorPages, now=now)  # the outermost: also a failure of the others is a page
     register_error_handlers(app)
     register_database_errors(app)
     for router in (
@@ -92,5 +96,5 @@ def create_app(
         stream_router(store, hub),
     ):
         app.include_router(router, prefix="/api")
-    app.include_router(login_router(access.sessions, access.actions), include_in_schema=False)
+    app.include_router(pages_router(Sources(store, access, now, keep, daily_limit)))
     return app

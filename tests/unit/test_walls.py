@@ -19,7 +19,18 @@ EVERYTHING = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")
 GROUND = {"async_exceptions", "errors", "log", "model", "missing_patches", "stats"}
 """Modules that every room may use, but `lifecycle`."""
 LIFECYCLE = {"async_exceptions", "globs", "log", "model"}
-SERVER_ROOMS = {"access", "actions", "errors", "queries", "record", "store", "stream", "timestamps", "validation"}
+SERVER_ROOMS = {
+    "access",
+    "actions",
+    "errors",
+    "pages",
+    "queries",
+    "record",
+    "store",
+    "stream",
+    "timestamps",
+    "validation",
+}
 OBSERVER = {*LIFECYCLE, "lifecycle", "missing_patches"}
 
 MAY_IMPORT = {
@@ -38,6 +49,8 @@ MAY_IMPORT = {
     "health": {*GROUND, "monitor", "transport/journal", "transport/delivery"},
     "server/timestamps": set(),
     "server/errors": set(),
+    "server/security_headers": set(),
+    "server/middleware": {"server/errors", "server/security_headers"},
     "server/validation": {"model", "server/errors", "server/timestamps"},
     "server/record": {"model", "server/timestamps"},
     "server/store": {"errors", "model", "server/record", "server/timestamps", "server/validation"},
@@ -55,6 +68,18 @@ MAY_IMPORT = {
         "server/store",
         "server/timestamps",
         "server/validation",
+    },
+    "server/pages": {
+        "errors",
+        "model",
+        "server/access",
+        "server/actions",
+        "server/errors",
+        "server/middleware",
+        "server/queries",
+        "server/record",
+        "server/store",
+        "server/timestamps",
     },
     "server": {"errors", "model", *(f"server/{room}" for room in SERVER_ROOMS)},
     "client": {"errors"},
@@ -91,6 +116,7 @@ OWNERS = {
     "uvicorn": ("server",),
     "psycopg": tuple(f"server/store/{name}.py" for name in ("postgresql", "postgresql_database", "notifications")),
     "h11": ("server/protocol.py",),
+    "jinja2": ("server/pages/render.py",),
     "prometheus_client": ("health",),
     "botocore": ("monitor/queues",),
     "pydantic_settings": ("settings.py",),

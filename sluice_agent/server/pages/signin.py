@@ -7,26 +7,43 @@ browser sends the cookie, which it would withhold from a redirect if another sit
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from sluice_agent.server.access.audit import Action, ActionLog
+from sluice_agent.server.access.audit import Action
 from sluice_agent.server.access.exposure import is_secure
 from sluice_agent.server.access.gate import session_secret
 from sluice_agent.server.access.principal import COOKIE
-from sluice_agent.server.access.sessions import SESSION_AGE, SessionRecord, Sessions
+from sluice_agent.server.access.sessions import SESSION_AGE, SessionRecord
 from sluice_agent.server.errors import CHALLENGE, Docs, RefusedError
 from sluice_agent.server.middleware import IS_HEAD
+from sluice_agent.server.pages.render import Layout, render
+from sluice_agent.server.pages.sources import Sources
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_REFRESH = '<meta http-equiv="refresh" content="0; url=/login">'
-_NEW_LINK = "sluice-agent key link prints a new one."
 
 
-def login_router(sessions: Sessions, actions: ActionLog) -> APIRouter:
+class SigninView(NamedTuple):
+    """Who is signed in, and what else is known of the request for the page."""
+
+    session: SessionRecord | None = None
+    heading: str = "Not signed in"
+    reason: str = ""
+    continues: bool = False
+    """True if the browser goes on to the first page."""
+
+
+def signin_router(sources: Sources) -> APIRouter:
     """Return the routes by which a browser signs in and out."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter()
+    sessions, actions = sources.access.sessions, sources.access.actions
+
+    def page(request: Request, view: SigninView, status: HTTPStatus = HTTPStatus.OK) -> HTMLResponse:
+        challenge = CHALLENGE if status is HTTPStatus.UNAUTHORIZED else {}
+        layout = Layout("login", view.heading, sources.now())
+        return render(request, "signin.html", layout, view, status, {**_NO_STORE, **challenge})
 
     @router.get("/login")
     def login(request: Request, token: str | None = None) -> HTMLResponse:
@@ -36,10 +53,11 @@ def login_router(sessions: Sessions, actions: ActionLog) -> APIRouter:
     def _sign_in(request: Request, token: str) -> HTMLResponse:
         signed_in = sessions.sign_in(token)
         if signed_in is None:
-            return _page(f"This sign-in link was used, or is more than a day old. {_NEW_LINK}", HTTPStatus.UNAUTHORIZED)
+            reason = "This sign-in link was used, or is more than a day old."
+            return page(request, SigninView(reason=reason), HTTPStatus.UNAUTHORIZED)
         record, secret = signed_in
         actions.add(Action(f"session {record.id}", "sign in", record.role.value))
-        response = _page(_signed_in_text(record), head=_REFRESH)
+        response = page(request, SigninView(record, _signed_in(record), continues=True))
         response.set_cookie(
             COOKIE,
             secret,
@@ -52,9 +70,7 @@ def login_router(sessions: Sessions, actions: ActionLog) -> APIRouter:
 
     def _status(request: Request) -> HTMLResponse:
         record = sessions.find(session_secret(request) or "")
-        if record is None:
-            return _page(f"Not signed in. Open the sign-in link that sluice-agent serve printed; {_NEW_LINK}")
-        return _page(_signed_in_text(record))
+        return page(request, SigninView() if record is None else SigninView(record, _signed_in(record)))
 
     @router.post("/logout")
     def logout(request: Request) -> HTMLResponse:
@@ -66,23 +82,12 @@ def login_router(sessions: Sessions, actions: ActionLog) -> APIRouter:
         if record is not None:
             sessions.end(record.id)
             actions.add(Action(f"session {record.id}", "sign out", record.role.value))
-        response = _page(f"Signed out. {_NEW_LINK}")
+        response = page(request, SigninView(heading="Signed out"))
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
 
     return router
 
 
-def _signed_in_text(record: SessionRecord) -> str:
-    rights = f"may {'read and act' if record.role.may_act else 'read'} until {record.expires_at:%Y-%m-%d %H:%M} UTC"
-    return f"Signed in as {record.role.value}: this browser {rights}."
-
-
-def _page(text: str, status: HTTPStatus = HTTPStatus.OK, head: str = "") -> HTMLResponse:
-    """Return a page with `text`, which holds nothing that a client has sent."""
-    content = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sluice</title>{head}</head>'
-        f"<body><h1>Sluice</h1><p>{text}</p></body></html>"
-    )
-    challenge = CHALLENGE if status is HTTPStatus.UNAUTHORIZED else {}
-    return HTMLResponse(content, status, headers={**_NO_STORE, **challenge})
+def _signed_in(record: SessionRecord) -> str:
+    return f"Signed in as {record.role.value}"

@@ -1,0 +1,89 @@
+"""Errors as pages, where a browser asks for one: with the sentence of the API's error, and what to do next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+
+from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sluice_agent.server.pages.render import Layout, render
+
+_ERRORS_FROM = 400
+_HEADINGS = {
+    400: "This address is not valid",
+    401: "Sign in to see this page",
+    403: "You may not see this page",
+    404: "There is nothing here",
+    421: "Not the name of this server",
+    500: "The server failed",
+    503: "Not available now",
+}
+_OF_THE_BODY = ("content-type", "content-length")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """An error: what it is, its sentence, and a message for each wrong parameter."""
+
+    status: int
+    heading: str
+    message: str
+    details: Mapping[str, str]
+
+
+class ErrorPages:
+    """Answer with a page where another part of the server answers a browser's navigation with an error.
+
+    A browser accepts ``text/html``. Addresses below ``/api`` are not for browsers.
+    """
+
+    def __init__(self, app: ASGIApp, now: Callable[[], datetime]) -> None:
+        self._app = app
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if not _is_navigation(scope):
+            await self._app(scope, receive, send)
+            return
+        start: Message = {}
+        body = bytearray()
+
+        async def send_page(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start" and _is_error(message):
+                start = message
+            elif not start:
+                await send(message)
+            else:
+                body.extend(message.get("body", b""))
+                if not message.get("more_body", False):
+                    page = self._page(Request(scope), start["status"], bytes(body), Headers(raw=start["headers"]))
+                    await page(scope, receive, send)
+
+        await self._app(scope, receive, send_page)
+
+    def _page(self, request: Request, status: int, body: bytes, headers: Headers) -> ASGIApp:
+        error = json.loads(body)["error"]
+        heading = _HEADINGS.get(status) or HTTPStatus(status).phrase
+        view = ErrorView(status, heading, error["message"], error.get("details", {}))
+        kept = {name: value for name, value in headers.items() if name not in _OF_THE_BODY}
+        layout = Layout("error", heading, self._now())
+        return render(request, "error.html", layout, view, status, {**kept, "Cache-Control": "no-store"})
+
+
+def _is_navigation(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] == "HEAD" or scope["path"].startswith("/api/"):
+        return False
+    return "text/html" in Headers(scope=scope).get("accept", "")
+
+
+def _is_error(start: Message) -> bool:
+    is_json = Headers(raw=start["headers"]).get("content-type", "").startswith("application/json")
+    return is_json and start["status"] >= _ERRORS_FROM

@@ -1,0 +1,131 @@
+"""From a template and its view to a response.
+
+Every text that a template shows is escaped, and characters that are invisible or turn others round become visible.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sluice_agent.server.pages import formats
+from sluice_agent.server.pages.assets import accepts_gzip, asset_url
+from sluice_agent.server.pages.scope import Scope
+from sluice_agent.server.timestamps import timestamp_of, to_moment
+
+PART = "x-sluice-part"
+"""The request header by which the script asks for the block ``main`` alone."""
+
+_MACROS = ("parts",)  # files of macros: templates know each by its name
+_COMPRESSED_FROM = 1_000  # bytes
+_LEVEL = 5
+_HEADERS = {"Cache-Control": "private, no-cache", "Vary": f"Accept-Encoding, Cookie, {PART}"}
+Parameters = Mapping[str, "str | int | Sequence[str] | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What surrounds the view of a page.
+
+    `page` is the name of its entry in the navigation, and `title` where one is, with the count that matters, such as
+    ``Jobs · 12 failed``. `types` are those of the stream that concern the page: without any it is not live.
+    `scope` is None on pages without a reader, such as the one for signing in.
+    """
+
+    page: str
+    title: str
+    now: datetime
+    scope: Scope | None = None
+    types: Sequence[str] = ()
+
+    @property
+    def rendered_at(self) -> str:
+        """The timestamp of the state that the page shows."""
+        return timestamp_of(to_moment(self.now))
+
+    @property
+    def connection_id(self) -> str:
+        """The id of the connection that the page shows; empty if there is none."""
+        return self.scope.connection.id if self.scope is not None and self.scope.connection is not None else ""
+
+
+def render(
+    request: Request,
+    template: str,
+    layout: Layout,
+    view: Any = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> HTMLResponse:
+    """Return the page of `template`, in which `view`, `layout`, `href` and the macros are known; its block ``main`` alone if asked for."""
+    values: dict[str, Any] = {"view": view, "layout": layout, "href": _Hrefs(layout)}
+    values |= {name: _ENVIRONMENT.get_template(f"{name}.html").make_module(values) for name in _MACROS}
+    found = _ENVIRONMENT.get_template(template)
+    all_headers = {**_HEADERS, **(headers or {})}
+    if request.headers.get(PART) == "main":
+        content = "".join(found.blocks["main"](found.new_context(values)))
+        all_headers |= {"X-Sluice-Title": quote(layout.title), "X-Sluice-Rendered-At": layout.rendered_at}
+    else:
+        content = found.render(values)
+    body = content.encode()
+    if len(body) >= _COMPRESSED_FROM and accepts_gzip(request):
+        all_headers["Content-Encoding"] = "gzip"
+        body = gzip.compress(body, _LEVEL, mtime=0)
+    return HTMLResponse(body, status, headers=all_headers)
+
+
+def url_of(path: str, parameters: Parameters) -> str:
+    """Return an address of this server with those `parameters` that have a value."""
+    given = {name: value for name, value in parameters.items() if value is not None and value != ""}
+    query = urlencode(given, doseq=True)
+    return f"{path}?{query}" if query else path
+
+
+class _Hrefs:
+    """Makes the addresses in a page. They name its connection, if there are several."""
+
+    def __init__(self, layout: Layout) -> None:
+        scope = layout.scope
+        is_needed = scope is not None and len(scope.connections) > 1
+        self._connection = {"connectionId": layout.connection_id} if is_needed else {}
+
+    def __call__(self, path: str, parameters: Parameters | None = None) -> str:
+        return url_of(path, {**(parameters or {}), **self._connection})
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        auto_reload=False,
+        finalize=formats.visible,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters.update(
+        clock_time=formats.clock_time,
+        duration=formats.duration,
+        first_line=formats.first_line,
+        full_time=formats.full_time,
+        number=formats.number,
+        relative_time=formats.relative_time,
+        share=formats.share,
+        shortened=formats.shortened,
+        size=formats.size,
+        visible=formats.visible,
+    )
+    environment.globals["asset"] = asset_url
+    return environment
+
+
+_ENVIRONMENT = _environment()

@@ -1,0 +1,47 @@
+"""Connections as pages show them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from sluice_agent.server.store.schema import connection, job, tally
+
+
+@dataclass(frozen=True, slots=True)
+class NamedConnection:
+    """A connection. `name` is None if it was never named."""
+
+    number: int
+    id: str
+    name: str | None
+
+    @property
+    def label(self) -> str:
+        """Its name, or else the beginning of its id."""
+        return self.name or self.id.partition("-")[0]
+
+
+def named_connections(reader: Connection) -> list[NamedConnection]:
+    """Return all connections, in the order in which they were made."""
+    columns = connection.c.number, connection.c.id, connection.c.name
+    return [NamedConnection(*row) for row in reader.execute(select(*columns).order_by(connection.c.number))]
+
+
+def last_changes(reader: Connection, connections: Collection[int]) -> dict[int, int]:
+    """Return the moment of the last change of a job, by the number of the connection, of those that have jobs."""
+    newest = (
+        select(func.max(job.c.changed_at))
+        .where(job.c.connection == tally.c.connection, job.c.state == tally.c.state)
+        .scalar_subquery()
+    )
+    rows = reader.execute(
+        select(tally.c.connection, newest).where(tally.c.connection.in_(connections), tally.c.jobs > 0)
+    )
+    moments: dict[int, int] = {}
+    for number, moment in rows:
+        if moment is not None:
+            moments[number] = max(moment, moments.get(number, 0))
+    return moments

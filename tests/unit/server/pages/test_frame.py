@@ -1,0 +1,91 @@
+"""What surrounds every page: the layout, assets, errors, sign-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.local_sluice import LocalSluice, local_sluice
+
+HTML = {"Accept": "text/html"}
+PROXIED = {"X-Forwarded-For": "203.0.113.7"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
+    """One server for the module, over an empty file."""
+    with local_sluice(tmp_path_factory.mktemp("pages") / "sluice.db") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(server: LocalSluice) -> httpx.Client:
+    """A client that asks for pages, as a browser does."""
+    return server.client(HTML, path="")
+
+
+def test_errors_are_pages_for_browsers_only(browser: httpx.Client, server: LocalSluice) -> None:
+    """Who follows an old link would see JSON, and a program that gets a page could not read it."""
+    page = browser.get("/nothing")
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is nothing here" in page.text
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    for path, accept in (("/nothing", "*/*"), ("/api/nothing", "text/html")):
+        answer = server.client({"Accept": accept}, path="").get(path)
+        assert answer.json()["error"]["code"] == "NOT_FOUND"
+
+
+def test_who_may_not_read_learns_how_to_sign_in(browser: httpx.Client) -> None:
+    """The jobs of a server that others reach would be open, or the way in unknown."""
+    page = browser.get("/jobs", headers=PROXIED)
+    assert page.status_code == 401
+    assert "sluice-agent key link" in page.text
+    assert "www-authenticate" in page.headers
+
+
+def test_assets_are_kept_as_long_as_they_are_the_same(browser: httpx.Client) -> None:
+    """Each page would load its style again, or show the style of an old version."""
+    page = browser.get("/jobs").text
+    address = page.partition('<link rel="stylesheet" href="')[2].partition('"')[0]
+    style = browser.get(address)
+    assert style.headers["content-type"] == "text/css; charset=utf-8"
+    assert "immutable" in style.headers["cache-control"]
+    assert browser.get("/assets/sluice.css?v=old").headers["cache-control"] == "no-cache"
+    assert browser.get(address, headers={"If-None-Match": style.headers["etag"]}).status_code == 304
+    assert browser.get("/assets/nothing.css").status_code == 404
+    assert browser.get("/assets/..%2frender.py").status_code == 404
+
+
+def test_the_script_gets_the_content_alone(browser: httpx.Client) -> None:
+    """Each change would carry the whole page over the network."""
+    part = browser.get("/jobs", headers={"X-Sluice-Part": "main"})
+    assert "<h1>Jobs</h1>" in part.text
+    assert "<html" not in part.text
+    assert part.headers["x-sluice-title"] == "Jobs"
+
+
+def test_a_connection_that_is_unknown_is_named(browser: httpx.Client) -> None:
+    """A link to another server's connection would show an empty page as if nothing had happened."""
+    page = browser.get("/jobs", params={"connectionId": "550e8400-e29b-41d4-a716-446655440000"})
+    assert page.status_code == 404
+    assert "There is no connection with this id" in page.text
+
+
+def test_responses_are_compressed_for_who_takes_it(server: LocalSluice) -> None:
+    """A page of many jobs would be ten times as large on a phone."""
+    for accepted, encoding in (("gzip", "gzip"), ("gzip;q=0", None), ("", None)):
+        page = server.client({**HTML, "Accept-Encoding": accepted}, path="").get("/jobs")
+        assert page.headers.get("content-encoding") == encoding
+        assert "<h1>Jobs</h1>" in page.text
+
+
+def test_a_failure_of_the_server_is_a_page(tmp_path: Path) -> None:
+    """A browser would show a file of JSON in place of a sentence."""
+    with local_sluice(tmp_path / "s.db") as server:
+        server.app.add_api_route("/test/fails", lambda: 1 // 0)
+        page = server.client(HTML, path="").get("/test/fails")
+    assert page.status_code == 500
+    assert "its log has the reason" in page.text
