@@ -12,11 +12,16 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sluice_agent._public import flush, install, progress, shutdown, stats
 from sluice_agent.errors import ConfigError, JournalUnavailableError, SluiceError
-from sluice_agent.model import Event, EventType, Framework, Job, JobState, Queue, Worker, WorkerState
-from sluice_agent.settings import Settings
 from sluice_agent.stats import Stats
+
+if TYPE_CHECKING:
+    from sluice_agent.model import Event, EventType, Framework, Job, JobState, Queue, Worker, WorkerState
+    from sluice_agent.settings import Settings
 
 __all__ = [
     "ConfigError",
@@ -38,3 +43,19 @@ __all__ = [
     "shutdown",
     "stats",
 ]
+
+_MODULES = {
+    **dict.fromkeys(("Event", "EventType", "Framework", "Job", "JobState", "Queue", "Worker", "WorkerState"), "model"),
+    "Settings": "settings",
+}
+"""The modules of the names that are imported when they are first used: they load pydantic."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

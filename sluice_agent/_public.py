@@ -1,4 +1,7 @@
-"""The public functions: they call the one agent of this process."""
+"""The public functions: they call the one agent of this process.
+
+Nothing heavy is imported before `install` is called: an app may import the package in processes that never use it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sluice_agent.agent import EXIT_BUDGET, Agent, BeforeSend, off_reason
-from sluice_agent.lifecycle.redaction import Redact
+from sluice_agent.host_budgets import EXIT_BUDGET
 from sluice_agent.log import logger
-from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts, Stats
 
 if TYPE_CHECKING:
+    from sluice_agent.agent import Agent, BeforeSend
+    from sluice_agent.lifecycle.redaction import Redact
+    from sluice_agent.settings import Settings
     from sluice_agent.signals import Instrumentation
 
 
@@ -56,12 +60,16 @@ def install(
     global _agent, _options  # noqa: PLW0603 - one agent for each process, kept here
     if _agent is not None or _options is not None:
         return
+    from sluice_agent.settings import Settings  # noqa: PLC0415 - see above
+
     settings = settings or Settings()
     _options = Options(settings, before_send, redact)
     logger.setLevel(getattr(logging, settings.log_level.upper()))
     if not settings.active:
-        logger.info("sluice-agent is off: %s", off_reason(settings))
+        logger.info("sluice-agent is off: %s", settings.off_reason)
         return
+    from sluice_agent.agent import Agent  # noqa: PLC0415 - see above
+
     agent = Agent(settings, before_send, redact)
     _agent = agent
     agent.connect_signals()
@@ -69,6 +77,10 @@ def install(
 
 def installed() -> Agent | None:
     """Return the agent of this process, if `install` has made one."""
+    if _agent is None:
+        return None
+    from sluice_agent.agent import Agent  # noqa: PLC0415 - see above
+
     return _agent if isinstance(_agent, Agent) else None
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sluice_agent.async_exceptions import is_asynchronous
+from sluice_agent.host_budgets import EXIT_BUDGET, RESIGN_BUDGET
 from sluice_agent.lifecycle.redaction import Redact, without_stale_mark
 from sluice_agent.log import warn_limited
 from sluice_agent.model import Event
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Stats
-from sluice_agent.transport.delivery.destinations import SLUICE, configured
+from sluice_agent.transport.delivery.destinations import configured
 from sluice_agent.transport.journal.accounting import accounts, is_settled
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import file_sizes
@@ -26,14 +27,6 @@ if TYPE_CHECKING:
     from sluice_agent.signals import Instrumentation
 
 BeforeSend = Callable[[Event], Event | None]
-
-EXIT_BUDGET = 5.0  # seconds that a process which exits may spend on delivery
-_RESIGN_TIMEOUT = 1.0  # of these, the seconds for handing the sampling of the queues over to another process
-
-
-def off_reason(settings: Settings) -> str:
-    """Return the reason why the agent is off with these settings, which are not active."""
-    return f"{SLUICE.key_variable} is not set" if settings.enabled else "SLUICE_ENABLED is 0"
 
 
 def apply_hook(before_send: BeforeSend, event: bytes, drop: Callable[[str], None]) -> bytes:
@@ -149,7 +142,7 @@ class Agent:
         deadline = time.monotonic() + timeout
         process = self._current_process()
         if process.sampler is not None:
-            process.sampler.stop(min(timeout, _RESIGN_TIMEOUT))
+            process.sampler.stop(min(timeout, RESIGN_BUDGET))
         if process.opened_journal is not None:
             process.opened_journal.close()
         shippers, process.shippers = process.shippers, None

@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         return self.enabled and (self.has_key or (self.ship == "never" and self.connection_id is not None))
 
     @property
+    def off_reason(self) -> str:
+        """The reason why the agent is off, where it is not `active`."""
+        return f"{PREFIX}API_KEY is not set" if self.enabled else f"{PREFIX}ENABLED is 0"
+
+    @property
     def has_key(self) -> bool:
         """True if the key of a destination is set."""
         keys = (name for name, field in type(self).model_fields.items() if _IS_INGEST_KEY in field.metadata)

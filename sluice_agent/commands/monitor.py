@@ -16,11 +16,12 @@ from typing import Any
 import click
 
 from sluice_agent import __version__, _public
-from sluice_agent.agent import EXIT_BUDGET, Agent, off_reason
+from sluice_agent.agent import Agent
 from sluice_agent.commands.common import NO_KEY, UserError, open_journal
 from sluice_agent.commands.logs import LogFormat, log_to_stderr
 from sluice_agent.commands.probes import serve_probes
 from sluice_agent.globs import matcher
+from sluice_agent.host_budgets import EXIT_BUDGET
 from sluice_agent.lifecycle.redaction import guarded_redact
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.log import logger
@@ -191,7 +192,7 @@ def run_monitor(
     """
     settings = Settings()
     if not settings.active:
-        raise UserError(NO_KEY if settings.enabled else off_reason(settings))
+        raise UserError(NO_KEY if settings.enabled else settings.off_reason)
     if durable and (why_not := why_not_durable(app)):
         raise UserError(why_not)
     directory = open_journal(settings)

@@ -7,9 +7,9 @@ import signal
 
 import click
 
-from sluice_agent.agent import EXIT_BUDGET
 from sluice_agent.commands.common import NO_KEY, UserError, open_journal
 from sluice_agent.commands.probes import serve_probes
+from sluice_agent.host_budgets import EXIT_BUDGET
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations import configured
 from sluice_agent.transport.delivery.shippers import Shippers

@@ -16,7 +16,7 @@ import sluice_agent
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
 EVERYTHING = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")}
-GROUND = {"async_exceptions", "errors", "log", "model", "missing_patches", "stats"}
+GROUND = {"async_exceptions", "errors", "host_budgets", "log", "model", "missing_patches", "stats"}
 """Modules that every room may use, but `lifecycle`."""
 LIFECYCLE = {"async_exceptions", "globs", "log", "model"}
 SERVER_ROOMS = {
