@@ -66,7 +66,10 @@ def render(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> HTMLResponse:
-    """Return the page of `template`, in which `view`, `layout`, `href` and the macros are known; its block ``main`` alone if asked for."""
+    """Return the page of `template`, in which `view`, `layout`, `href` and the macros are known.
+
+    If the request asks for it, only the block ``main`` is returned.
+    """
     values: dict[str, Any] = {"view": view, "layout": layout, "href": _Hrefs(layout)}
     values |= {name: _ENVIRONMENT.get_template(f"{name}.html").make_module(values) for name in _MACROS}
     found = _ENVIRONMENT.get_template(template)
