@@ -10,9 +10,10 @@ from fastapi.responses import HTMLResponse
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import ConnectionId, PageReader, scope_of
 from sluice_agent.server.pages.sources import Sources
+from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.queries.jobs import list_jobs
-from sluice_agent.server.queries.order import Order, SortBy, SortOrder
-from sluice_agent.server.queries.selection import JobFilter
+from sluice_agent.server.queries.order import Order
+from sluice_agent.server.queries.sorting import SortBy, SortOrder
 
 _LIMIT = 50
 

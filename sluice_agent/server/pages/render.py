@@ -66,9 +66,9 @@ def render(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> HTMLResponse:
-    """Return the page of `template`, in which `view`, `layout`, `href` and the macros are known.
+    """Return the page of `template`, or its block ``main`` alone if the request asks for that.
 
-    If the request asks for it, only the block ``main`` is returned.
+    The template knows `view`, `layout`, the macros of ``parts.html`` as `parts`, and `href`, which makes addresses.
     """
     values: dict[str, Any] = {"view": view, "layout": layout, "href": _Hrefs(layout)}
     values |= {name: _ENVIRONMENT.get_template(f"{name}.html").make_module(values) for name in _MACROS}
