@@ -15,7 +15,7 @@ from sluice_agent.commands.printable import printable
 from sluice_agent.commands.server_database import database_option, server_database
 
 if TYPE_CHECKING:
-    from sluice_agent.server.access.accounts import ConnectionRecord, NewKey
+    from sluice_agent.server.access.accounts import NamedConnection, NewKey
     from sluice_agent.server.access.setup import Access
 
 _ROLES = ("ingest", "viewer", "operator")
@@ -40,15 +40,15 @@ def create(connection: str, role: str, database: Path | str | None) -> None:
     from sluice_agent.server.access.principal import Role  # noqa: PLC0415 - the extra `server`
 
     with _access(database, may_create=True) as access:
-        record, is_new = access.accounts.open_connection(connection)
+        named, is_new = access.accounts.open_connection(connection)
         if is_new:
-            click.echo(f"Connection {record.name or record.id} is new.", err=True)
-        if role == "ingest" and access.accounts.has_unkeyed_jobs(record.number):
+            click.echo(f"Connection {named.name or named.id} is new.", err=True)
+        if role == "ingest" and access.accounts.has_unkeyed_jobs(named.number):
             click.echo(
                 "Until now any key could send jobs of this connection: retry only those that you know.", err=True
             )
-        made = access.accounts.create_key(record, Role(role))
-        _record(access, "key create", made.id, record)
+        made = access.accounts.create_key(named, Role(role))
+        _note(access, "key create", made.id, named)
         _print_key(made)
 
 
@@ -58,11 +58,11 @@ def list_keys(database: Path | str | None) -> None:
     """List keys and sessions, with their last use."""
     with _access(database) as access:
         rows = [("ID", "KIND", "ROLE", "CONNECTION", "MADE", "LAST USED", "STATE")]
-        for record in access.accounts.list_keys():
-            state = f"revoked {_day(record.revoked_at)}" if record.revoked_at else "valid"
-            connection = record.connection.name or record.connection.id
-            times = _day(record.created_at), _minute(record.last_used_at)
-            rows.append((record.id, "key", record.role.value, connection, *times, state))
+        for key in access.accounts.list_keys():
+            state = f"revoked {_day(key.revoked_at)}" if key.revoked_at else "valid"
+            connection = key.connection.name or key.connection.id
+            times = _day(key.created_at), _minute(key.last_used_at)
+            rows.append((key.id, "key", key.role.value, connection, *times, state))
         for session in access.sessions.all():
             times = _day(session.created_at), _minute(session.last_used_at)
             rows.append((session.id, "session", session.role.value, "all", *times, f"until {_day(session.expires_at)}"))
@@ -78,12 +78,12 @@ def revoke(key_id: str, database: Path | str | None) -> None:
     """Revoke a key, or end a session, by its ID in the list. It is refused from then on."""
     with _access(database) as access:
         if access.sessions.end(key_id):
-            _record(access, "session end", key_id)
+            _note(access, "session end", key_id)
             click.echo(f"Session {key_id} has ended.")
             return
-        record = access.accounts.revoke_key(key_id)
-        _record(access, "key revoke", key_id, record.connection)
-        click.echo(f"Key {key_id} ({record.role.value}) is revoked.")
+        key = access.accounts.revoke_key(key_id)
+        _note(access, "key revoke", key_id, key.connection)
+        click.echo(f"Key {key_id} ({key.role.value}) is revoked.")
 
 
 @key.command()
@@ -96,7 +96,7 @@ def rotate(key_id: str, database: Path | str | None) -> None:
     """
     with _access(database) as access:
         made = access.accounts.rotate_key(key_id)
-        _record(access, f"key rotate to {made.id}", key_id, made.connection)
+        _note(access, f"key rotate to {made.id}", key_id, made.connection)
         _print_key(made)
 
 
@@ -109,7 +109,7 @@ def link(role: str, url: str, database: Path | str | None) -> None:
     from sluice_agent.server.access.principal import Role  # noqa: PLC0415 - the extra `server`
 
     with _access(database) as access:
-        _record(access, "sign-in link", role)
+        _note(access, "sign-in link", role)
         click.echo(f"{url.rstrip('/')}/login?token={access.sessions.create_token(Role(role))}")
 
 
@@ -119,8 +119,8 @@ def link(role: str, url: str, database: Path | str | None) -> None:
 def log(limit: int, database: Path | str | None) -> None:
     """Show the last actions, the newest first: who did what, and when."""
     with _access(database) as access:
-        for logged in access.actions.latest(limit):
-            action = logged.action
+        for logged in access.audit.latest(limit):
+            action = logged.entry
             texts = _second(logged.at), action.who, action.action, action.subject, action.detail
             click.echo(printable("  ".join(texts).rstrip()))
 
@@ -143,11 +143,11 @@ def _access(database: Path | str | None, *, may_create: bool = False) -> Iterato
         engine.dispose()
 
 
-def _record(access: Access, action: str, subject: str, connection: ConnectionRecord | None = None) -> None:
-    from sluice_agent.server.access.audit import Action  # noqa: PLC0415 - the extra `server`
+def _note(access: Access, action: str, subject: str, connection: NamedConnection | None = None) -> None:
+    from sluice_agent.server.access.audit import AuditEntry  # noqa: PLC0415 - the extra `server`
 
     detail = (connection.name or connection.id) if connection else ""
-    access.actions.add(Action(_WHO, action, subject, connection.number if connection else None, detail))
+    access.audit.add(AuditEntry(_WHO, action, subject, connection.number if connection else None, detail))
 
 
 def _print_key(new: NewKey) -> None:

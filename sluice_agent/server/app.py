@@ -65,7 +65,7 @@ def create_app(
     """
     store = Store(database, now=now, keep=keep)
     access = open_access(store.engine, options, now)
-    acting = acting_of(store, actions, access.accounts, access.actions, now)
+    acting = acting_of(store, actions, access.accounts, access.audit, now)
     hub = Hub(store, now, stream_limits)
 
     @asynccontextmanager

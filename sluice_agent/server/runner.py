@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.access.accounts import ConnectionRecord, NewKey
+from sluice_agent.server.access.accounts import NamedConnection, NewKey
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import Access, AccessOptions
 from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions
@@ -39,7 +39,7 @@ class Announcement:
 
     url: str
     sign_in_url: str
-    connection: ConnectionRecord | None
+    connection: NamedConnection | None
     new_key: NewKey | None
     keep: Keep
     reaches_back_to: datetime | None

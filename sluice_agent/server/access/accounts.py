@@ -40,7 +40,7 @@ class KeyExistsError(ConfigError):
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionRecord:
+class NamedConnection:
     """A connection. `name` is None if clients sent events under its id and it was never named."""
 
     number: int
@@ -49,11 +49,11 @@ class ConnectionRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRecord:
+class Key:
     """A key without its secret."""
 
     id: str
-    connection: ConnectionRecord
+    connection: NamedConnection
     role: Role
     created_at: datetime
     last_used_at: datetime | None
@@ -65,7 +65,7 @@ class NewKey:
     """A key that was just made. `secret` is not stored and can't be shown again."""
 
     id: str
-    connection: ConnectionRecord
+    connection: NamedConnection
     role: Role
     secret: str
 
@@ -77,7 +77,7 @@ class Accounts:
         self._engine = engine
         self._now = now
 
-    def open_connection(self, name_or_id: str) -> tuple[ConnectionRecord, bool]:
+    def open_connection(self, name_or_id: str) -> tuple[NamedConnection, bool]:
         """Return the connection with this name, or this UUID, and whether it was made now.
 
         Raises `ConfigError` for a name that is empty or too long.
@@ -87,17 +87,17 @@ class Accounts:
             raise ConfigError(f"a connection's name has 1 to {LONGEST_NAME} printable characters: choose another name")
         given_id = _uuid_or_none(name)
         query = _CONNECTIONS.where(connections.c.id == given_id if given_id else connections.c.name == name)
-        with self._engine.begin() as connection:
-            found = connection.execute(query).one_or_none()
+        with self._engine.begin() as reader:
+            found = reader.execute(query).one_or_none()
         if found is None:
             values = {"id": given_id or str(uuid.uuid4()), "name": None if given_id else name}
-            with suppress(IntegrityError), writing(self._engine) as connection:  # another process may be faster
-                connection.execute(connections.insert().values(created_at=self._moment(), **values))
-        with self._engine.begin() as connection:
-            (row,) = connection.execute(query)
-        return ConnectionRecord(*row), found is None
+            with suppress(IntegrityError), writing(self._engine) as transaction:  # another process may be faster
+                transaction.execute(connections.insert().values(created_at=self._moment(), **values))
+        with self._engine.begin() as reader:
+            (row,) = reader.execute(query)
+        return NamedConnection(*row), found is None
 
-    def create_key(self, connection: ConnectionRecord, role: Role, secret: str | None = None) -> NewKey:
+    def create_key(self, connection: NamedConnection, role: Role, secret: str | None = None) -> NewKey:
         """Make a key of `connection`, with this `secret` or a random one, and return it.
 
         Raises `ConfigError` if the secret is no key, and `KeyExistsError` if it is one that exists already.
@@ -112,7 +112,7 @@ class Accounts:
             raise KeyExistsError("this key exists already: choose another one") from None
         return key
 
-    def create_first_key(self, connection: ConnectionRecord) -> NewKey | None:
+    def create_first_key(self, connection: NamedConnection) -> NewKey | None:
         """Make the first ingest key of `connection` and return it; None if it ever had one.
 
         Of several processes that start at once, one makes it.
@@ -126,50 +126,50 @@ class Accounts:
             self._insert_key(transaction, key)
         return key
 
-    def list_keys(self) -> list[KeyRecord]:
+    def list_keys(self) -> list[Key]:
         """Return all keys, revoked ones included, by connection and age."""
         query = _KEYS.order_by(connections.c.number, api_key.c.created_at, api_key.c.id)
-        with self._engine.begin() as connection:
-            return [_key_record(row) for row in connection.execute(query)]
+        with self._engine.begin() as reader:
+            return [_key_of(row) for row in reader.execute(query)]
 
-    def find_key(self, secret: str) -> KeyRecord | None:
+    def find_key(self, secret: str) -> Key | None:
         """Return the key with this `secret`, which may have been revoked."""
-        with self._engine.begin() as connection:
-            row = connection.execute(_KEYS.where(api_key.c.hash == digest(secret))).one_or_none()
-        return _key_record(row) if row else None
+        with self._engine.begin() as reader:
+            row = reader.execute(_KEYS.where(api_key.c.hash == digest(secret))).one_or_none()
+        return _key_of(row) if row else None
 
-    def key_with_id(self, key_id: str) -> KeyRecord:
+    def key_with_id(self, key_id: str) -> Key:
         """Return the key that is listed as `key_id`. Raises `ConfigError` if there is none."""
-        with self._engine.begin() as connection:
-            row = connection.execute(_KEYS.where(api_key.c.id == key_id)).one_or_none()
+        with self._engine.begin() as reader:
+            row = reader.execute(_KEYS.where(api_key.c.id == key_id)).one_or_none()
         if row is None:
             raise ConfigError(f"there is no key {key_id}: sluice-agent key list shows all")
-        return _key_record(row)
+        return _key_of(row)
 
-    def revoke_key(self, key_id: str) -> KeyRecord:
+    def revoke_key(self, key_id: str) -> Key:
         """Make the key useless at once and return it. Raises `ConfigError` if there is none."""
         key = self.key_with_id(key_id)
-        with writing(self._engine) as connection:
-            self._revoke(connection, key_id)
+        with writing(self._engine) as transaction:
+            self._revoke(transaction, key_id)
         return key
 
     def rotate_key(self, key_id: str) -> NewKey:
         """Revoke the key and return a new one of the same connection and role. Raises `ConfigError` if it can't be."""
         old = self.key_with_id(key_id)
         key = NewKey(new_id(), old.connection, old.role, new_key())
-        with writing(self._engine) as connection:
-            if not self._revoke(connection, key_id):
+        with writing(self._engine) as transaction:
+            if not self._revoke(transaction, key_id):
                 raise ConfigError(f"the key {key_id} was revoked: make a new one with sluice-agent key create")
-            self._insert_key(connection, key)
+            self._insert_key(transaction, key)
         return key
 
-    def note_use(self, key: KeyRecord) -> None:
+    def note_use(self, key: Key) -> None:
         """Record that `key` is used now, to the minute."""
         now = self._now()
         if key.last_used_at is None or now - key.last_used_at >= _USE_RESOLUTION:
-            with writing(self._engine) as connection:
+            with writing(self._engine) as transaction:
                 used = api_key.update().where(api_key.c.id == key.id).values(last_used_at=to_moment(now))
-                connection.execute(used)
+                transaction.execute(used)
 
     def keyed_connections(self, ids: Collection[str]) -> set[str]:
         """Return those of the connection `ids` that accept events with their own keys only."""
@@ -179,35 +179,35 @@ class Accounts:
             .where(api_key.c.role == Role.INGEST.value, connections.c.id.in_(ids))
             .distinct()
         )
-        with self._engine.begin() as connection:
-            return set(connection.scalars(query))
+        with self._engine.begin() as reader:
+            return set(reader.scalars(query))
 
     def has_room_for(self, ids: Collection[str]) -> bool:
         """Return whether the connection `ids` are known, or few enough to be made for events that come under them."""
         if len(ids) > MOST_CONNECTIONS:
             return False
         is_one = connections.c.id.in_(ids)
-        with self._engine.begin() as connection:
-            known = connection.scalar(select(func.count()).where(is_one).select_from(connections)) or 0
-            others = connection.scalar(select(func.count()).where(~is_one).select_from(connections)) or 0
+        with self._engine.begin() as reader:
+            known = reader.scalar(select(func.count()).where(is_one).select_from(connections)) or 0
+            others = reader.scalar(select(func.count()).where(~is_one).select_from(connections)) or 0
         return known == len(ids) or others + len(ids) <= MOST_CONNECTIONS
 
     def is_keyed(self, number: int) -> bool:
         """Return whether the connection with this `number` accepts events with its own keys only."""
-        with self._engine.begin() as connection:
-            return connection.scalar(_ingest_keys(number)) is not None
+        with self._engine.begin() as reader:
+            return reader.scalar(_ingest_keys(number)) is not None
 
     def is_revoked(self, who: str) -> bool:
         """Return whether `who`, as in a `Principal`, is a key that was revoked."""
         kind, _, key_id = who.partition(" ")
         query = select(api_key.c.id).where(api_key.c.id == key_id, api_key.c.revoked_at.is_not(None))
-        with self._engine.begin() as connection:
-            return kind == "key" and connection.scalar(query) is not None
+        with self._engine.begin() as reader:
+            return kind == "key" and reader.scalar(query) is not None
 
     def has_unkeyed_jobs(self, number: int) -> bool:
         """Return whether the connection has jobs that any key may have sent: it has no ingest key yet."""
-        with self._engine.begin() as connection:
-            has_jobs = connection.scalar(select(job.c.number).where(job.c.connection == number).limit(1)) is not None
+        with self._engine.begin() as reader:
+            has_jobs = reader.scalar(select(job.c.number).where(job.c.connection == number).limit(1)) is not None
         return has_jobs and not self.is_keyed(number)
 
     def _insert_key(self, transaction: Connection, key: NewKey) -> None:
@@ -250,10 +250,10 @@ def _ingest_keys(number: int) -> Select[tuple[str]]:
     return select(api_key.c.id).where(is_ingest_key).limit(1)
 
 
-def _key_record(row: Row[tuple[str, int, str, str, str, int, int, int]]) -> KeyRecord:
-    return KeyRecord(
+def _key_of(row: Row[tuple[str, int, str, str, str, int, int, int]]) -> Key:
+    return Key(
         row.id,
-        ConnectionRecord(row.number, row.connection_id, row.name),
+        NamedConnection(row.number, row.connection_id, row.name),
         Role(row.role),
         to_datetime(row.created_at),
         None if row.last_used_at is None else to_datetime(row.last_used_at),

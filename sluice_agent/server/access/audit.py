@@ -1,4 +1,4 @@
-"""The log of actions: who did what, to which job or key, and when. It is in the database, and in the server's log."""
+"""The audit log: who did what, to which job or key, and when. It is in the database, and in the server's log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = logging.getLogger("sluice_agent.server.actions")
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class AuditEntry:
     """What `who` did: `action` such as ``retry``, to `subject` such as a job's id, in a connection by number."""
 
     who: str
@@ -28,43 +28,45 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedAction:
-    """An action and its time."""
+class TimedAuditEntry:
+    """An entry and its time."""
 
     at: datetime
-    action: Action
+    entry: AuditEntry
 
 
-class ActionLog:
-    """The actions in the database of `engine`, by the clock `now`."""
+class AuditLog:
+    """The entries in the database of `engine`, by the clock `now`."""
 
     def __init__(self, engine: Engine, now: Callable[[], datetime]) -> None:
         self._engine = engine
         self._now = now
 
-    def add(self, action: Action, transaction: Connection | None = None) -> None:
-        """Record `action` in `transaction`, so that both are committed or neither, or in one of its own."""
+    def add(self, entry: AuditEntry, transaction: Connection | None = None) -> None:
+        """Add `entry` in `transaction`, so that both are committed or neither, or in one of its own."""
         if transaction is None:
-            with writing(self._engine) as connection:
-                self.add(action, connection)
+            with writing(self._engine) as own:
+                self.add(entry, own)
             return
         transaction.execute(
             action_log.insert().values(
                 at=to_moment(self._now()),
-                who=action.who,
-                action=action.action,
-                connection=action.connection,
-                subject=action.subject,
-                detail=action.detail,
+                who=entry.who,
+                action=entry.action,
+                connection=entry.connection,
+                subject=entry.subject,
+                detail=entry.detail,
             )
         )
-        _log.info("%s: %s %s %s", action.who, action.action, action.subject, action.detail)
+        _log.info("%s: %s %s %s", entry.who, entry.action, entry.subject, entry.detail)
 
-    def latest(self, limit: int) -> list[LoggedAction]:
-        """Return the last `limit` actions, the newest first."""
+    def latest(self, limit: int) -> list[TimedAuditEntry]:
+        """Return the last `limit` entries, the newest first."""
         query = select(action_log).order_by(action_log.c.number.desc()).limit(limit)
-        with self._engine.begin() as connection:
+        with self._engine.begin() as reader:
             return [
-                LoggedAction(to_datetime(row.at), Action(row.who, row.action, row.subject, row.connection, row.detail))
-                for row in connection.execute(query)
+                TimedAuditEntry(
+                    to_datetime(row.at), AuditEntry(row.who, row.action, row.subject, row.connection, row.detail)
+                )
+                for row in reader.execute(query)
             ]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from fastapi import Request
 from sqlalchemy.exc import SQLAlchemyError
 
-from sluice_agent.server.access.accounts import Accounts, KeyRecord
+from sluice_agent.server.access.accounts import Accounts, Key
 from sluice_agent.server.access.exposure import Exposure
 from sluice_agent.server.access.principal import COOKIE, LOOPBACK, READ_HELP, UNIDENTIFIED, Principal, Role
-from sluice_agent.server.access.sessions import SessionRecord, Sessions
+from sluice_agent.server.access.sessions import Session, Sessions
 from sluice_agent.server.errors import Docs, RefusedError
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -120,11 +120,11 @@ class Gate:
             )
             raise RefusedError(401, message, {"connectionId": "not that of the key"}, docs=Docs.API_KEY)
 
-    def _principal_of_key(self, key: KeyRecord) -> Principal:
+    def _principal_of_key(self, key: Key) -> Principal:
         self._note_use(lambda: self._accounts.note_use(key))
         return Principal(f"key {key.id}", key.role, frozenset((key.connection.number,)), is_made_key=True)
 
-    def _principal_of_session(self, session: SessionRecord, request: Request) -> Principal:
+    def _principal_of_session(self, session: Session, request: Request) -> Principal:
         if request.method not in SAFE_METHODS and request.headers.get("sec-fetch-site") != "same-origin":
             message = (
                 "With a session, a change must come from a page of this server (Sec-Fetch-Site: same-origin). "
@@ -134,7 +134,7 @@ class Gate:
         self._note_use(lambda: self._sessions.note_use(session))
         return Principal(f"session {session.id}", session.role)
 
-    def _session_of(self, request: Request) -> SessionRecord | None:
+    def _session_of(self, request: Request) -> Session | None:
         secret = session_secret(request)
         return self._sessions.find(secret) if secret else None
 

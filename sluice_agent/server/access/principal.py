@@ -1,6 +1,6 @@
 """Who sends a request, and what it may do.
 
-A route asks for one of the dependencies: ``principal: Annotated[Principal, Depends(require_reader)]``. Those refuse a
+A route asks for one of the dependencies: ``principal: Annotated[Principal, Depends(require_viewer)]``. Those refuse a
 request that may not go on, with an error that names what is needed.
 """
 
@@ -86,7 +86,7 @@ Identify = Callable[[Request], Principal]
 """Returns the sender of a request. Raises `RefusedError` for a key or a session that it may not use so."""
 
 
-def require_reader(
+def require_viewer(
     request: Request,
     _bearer: Annotated[Any, Security(BEARER)] = None,
     _cookie: Annotated[Any, Security(_COOKIE)] = None,

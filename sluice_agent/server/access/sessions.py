@@ -13,7 +13,8 @@ from sqlalchemy import Engine, Row, select
 
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.tokens import digest, new_id, new_token
-from sluice_agent.server.store.access_tables import session, signin_token
+from sluice_agent.server.store.access_tables import session as sessions
+from sluice_agent.server.store.access_tables import signin_token
 from sluice_agent.server.store.database import writing
 from sluice_agent.server.timestamps import to_datetime, to_moment
 
@@ -27,7 +28,7 @@ _USE_RESOLUTION = timedelta(minutes=10)  # of the last use
 
 
 @dataclass(frozen=True, slots=True)
-class SessionRecord:
+class Session:
     """A session without its secret."""
 
     id: str
@@ -48,65 +49,67 @@ class Sessions:
         """Return a new token for a sign-in link. The sessions and tokens that have expired are removed."""
         token = new_token()
         now = self._now()
-        with writing(self._engine) as connection:
-            for table in (signin_token, session):
-                connection.execute(table.delete().where(table.c.expires_at <= to_moment(now)))
+        with writing(self._engine) as transaction:
+            for table in (signin_token, sessions):
+                transaction.execute(table.delete().where(table.c.expires_at <= to_moment(now)))
             expiry = to_moment(now + TOKEN_AGE)
-            connection.execute(signin_token.insert().values(hash=digest(token), role=role.value, expires_at=expiry))
+            transaction.execute(signin_token.insert().values(hash=digest(token), role=role.value, expires_at=expiry))
         return token
 
-    def sign_in(self, token: str) -> tuple[SessionRecord, str] | None:
+    def sign_in(self, token: str) -> tuple[Session, str] | None:
         """Exchange a sign-in token for a session and its secret; None if the token is unknown, used or has expired."""
         secret = new_token()
         now = self._now()
         is_token = signin_token.c.hash == digest(token)
-        with writing(self._engine) as connection:
-            row = connection.execute(select(signin_token).where(is_token)).one_or_none()
-            used_now = connection.execute(signin_token.delete().where(is_token)).rowcount == 1
+        with writing(self._engine) as transaction:
+            row = transaction.execute(select(signin_token).where(is_token)).one_or_none()
+            used_now = transaction.execute(signin_token.delete().where(is_token)).rowcount == 1
             if row is None or not used_now or row.expires_at <= to_moment(now):
                 return None
-            record = SessionRecord(new_id(), Role(row.role), now, now + SESSION_AGE, None)
-            connection.execute(
-                session.insert().values(
-                    id=record.id,
+            session = Session(new_id(), Role(row.role), now, now + SESSION_AGE, None)
+            transaction.execute(
+                sessions.insert().values(
+                    id=session.id,
                     hash=digest(secret),
                     role=row.role,
                     created_at=to_moment(now),
-                    expires_at=to_moment(record.expires_at),
+                    expires_at=to_moment(session.expires_at),
                 )
             )
-        return record, secret
+        return session, secret
 
-    def find(self, secret: str) -> SessionRecord | None:
+    def find(self, secret: str) -> Session | None:
         """Return the session with this `secret`, None if there is none or it has expired."""
-        query = select(session).where(session.c.hash == digest(secret), session.c.expires_at > to_moment(self._now()))
-        with self._engine.begin() as connection:
-            row = connection.execute(query).one_or_none()
-        return _session_record(row) if row else None
+        query = select(sessions).where(
+            sessions.c.hash == digest(secret), sessions.c.expires_at > to_moment(self._now())
+        )
+        with self._engine.begin() as reader:
+            row = reader.execute(query).one_or_none()
+        return _session_of(row) if row else None
 
-    def all(self) -> list[SessionRecord]:
+    def all(self) -> list[Session]:
         """Return the sessions that have not expired, the oldest first."""
-        query = select(session).where(session.c.expires_at > to_moment(self._now()))
-        with self._engine.begin() as connection:
-            rows = connection.execute(query.order_by(session.c.created_at, session.c.id))
-            return [_session_record(row) for row in rows]
+        query = select(sessions).where(sessions.c.expires_at > to_moment(self._now()))
+        with self._engine.begin() as reader:
+            rows = reader.execute(query.order_by(sessions.c.created_at, sessions.c.id))
+            return [_session_of(row) for row in rows]
 
     def end(self, session_id: str) -> bool:
         """End a session at once. Returns False if there is none with this id."""
-        with writing(self._engine) as connection:
-            return connection.execute(session.delete().where(session.c.id == session_id)).rowcount == 1
+        with writing(self._engine) as transaction:
+            return transaction.execute(sessions.delete().where(sessions.c.id == session_id)).rowcount == 1
 
-    def note_use(self, record: SessionRecord) -> None:
+    def note_use(self, session: Session) -> None:
         """Record that the session is used now, to ten minutes."""
         now = self._now()
-        if record.last_used_at is None or now - record.last_used_at >= _USE_RESOLUTION:
-            with writing(self._engine) as connection:
-                used = session.update().where(session.c.id == record.id)
-                connection.execute(used.values(last_used_at=to_moment(now)))
+        if session.last_used_at is None or now - session.last_used_at >= _USE_RESOLUTION:
+            with writing(self._engine) as transaction:
+                used = sessions.update().where(sessions.c.id == session.id)
+                transaction.execute(used.values(last_used_at=to_moment(now)))
 
 
-def _session_record(row: Row[tuple[str, bytes, str, int, int, int]]) -> SessionRecord:
-    return SessionRecord(
+def _session_of(row: Row[tuple[str, bytes, str, int, int, int]]) -> Session:
+    return Session(
         row.id,
         Role(row.role),
         to_datetime(row.created_at),

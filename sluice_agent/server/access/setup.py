@@ -10,8 +10,8 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.access.accounts import Accounts, ConnectionRecord, KeyExistsError, NewKey
-from sluice_agent.server.access.audit import ActionLog
+from sluice_agent.server.access.accounts import Accounts, KeyExistsError, NamedConnection, NewKey
+from sluice_agent.server.access.audit import AuditLog
 from sluice_agent.server.access.exposure import Exposure, exposure_of
 from sluice_agent.server.access.gate import Gate, UnmadeKeys
 from sluice_agent.server.access.principal import Role
@@ -47,10 +47,10 @@ class Access:
 
     accounts: Accounts
     sessions: Sessions
-    actions: ActionLog
+    audit: AuditLog
     exposure: Exposure
     gate: Gate
-    connection: ConnectionRecord | None = None
+    connection: NamedConnection | None = None
     new_key: NewKey | None = None
 
 
@@ -70,10 +70,10 @@ def open_access(engine: Engine, options: AccessOptions, now: Callable[[], dateti
     sessions = Sessions(engine, now)
     unmade = UnmadeKeys(options.connection is None, options.api_key)
     gate = Gate(accounts, sessions, exposure, unmade)
-    return Access(accounts, sessions, ActionLog(engine, now), exposure, gate, connection, new_key)
+    return Access(accounts, sessions, AuditLog(engine, now), exposure, gate, connection, new_key)
 
 
-def _ensure_key(accounts: Accounts, connection: ConnectionRecord, secret: str | None) -> NewKey | None:
+def _ensure_key(accounts: Accounts, connection: NamedConnection, secret: str | None) -> NewKey | None:
     """Make `secret` an ingest key of `connection`, or a random key if it has none. Return the random one."""
     if secret is None:
         return accounts.create_first_key(connection)

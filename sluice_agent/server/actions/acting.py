@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
-from sluice_agent.server.access.audit import Action, ActionLog
+from sluice_agent.server.access.audit import AuditEntry, AuditLog
 from sluice_agent.server.actions.broker import Broker, BrokerAwayError, RejectedError, Sender, UnconfirmedError
 from sluice_agent.server.actions.brokers import Brokers
 from sluice_agent.server.actions.exclusion import Exclusion
@@ -103,12 +103,12 @@ class Actions:
     """
 
     def __init__(
-        self, store: Store, brokers: Brokers, permission: Permission, log: ActionLog, now: Callable[[], datetime]
+        self, store: Store, brokers: Brokers, permission: Permission, audit: AuditLog, now: Callable[[], datetime]
     ) -> None:
         self._store = store
         self._brokers = brokers
         self._permission = permission
-        self._log = log
+        self._audit = audit
         self._now = now
         self._exclusion = Exclusion(store, now)
 
@@ -195,15 +195,15 @@ class Actions:
         for subject in subjects:
             self._note(who, "revoke", subject.job, str(subject.job.record["name"]))
 
-    def note(self, action: Action) -> None:
-        """Add `action` to the log of actions. Its loss is logged: it is done."""
+    def note(self, entry: AuditEntry) -> None:
+        """Add `entry` to the audit log. Its loss is logged: what it describes is done."""
         try:
-            self._log.add(action)
+            self._audit.add(entry)
         except Exception as error:  # noqa: BLE001 - of the database
-            _log.warning("%s: %s %s; not recorded: %s", action.who, action.action, action.subject, error)
+            _log.warning("%s: %s %s; not in the audit log: %s", entry.who, entry.action, entry.subject, error)
 
     def _note(self, who: str, action: str, job: ActedJob, detail: str) -> None:
-        self.note(Action(who, action, job.record["id"], job.connection, detail))
+        self.note(AuditEntry(who, action, job.record["id"], job.connection, detail))
 
     def _timestamp(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -10,7 +10,7 @@ from secrets import token_hex
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.access.accounts import Accounts, as_stored
-from sluice_agent.server.access.audit import ActionLog
+from sluice_agent.server.access.audit import AuditLog
 from sluice_agent.server.actions.acting import Actions
 from sluice_agent.server.actions.broker import Broker
 from sluice_agent.server.actions.brokers import Brokers
@@ -58,11 +58,11 @@ class Acting:
 
 
 def acting_of(
-    store: Store, options: ActionOptions, accounts: Accounts, log: ActionLog, now: Callable[[], datetime]
+    store: Store, options: ActionOptions, accounts: Accounts, audit: AuditLog, now: Callable[[], datetime]
 ) -> Acting:
     """Return what acts on the jobs of `store`, for the keys of `accounts`."""
     permission = Permission(options.tasks, accounts.is_keyed, time.monotonic)
-    actions = Actions(store, options.brokers, permission, log, now)
+    actions = Actions(store, options.brokers, permission, audit, now)
     ledger = Ledger(store, now)
     lease = Lease(store.writing, _LEASE, token_hex(8), _LEASE_SECONDS, lambda: to_moment(now()))
     runner = BulkRunner(

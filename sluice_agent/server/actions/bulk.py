@@ -13,7 +13,7 @@ from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from sluice_agent.server.access.audit import Action
+from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.actions.acting import Actions, Senders, Subject, new_task_id
 from sluice_agent.server.actions.ledger import ActionState, BulkAction, Item, ItemState, Kind, Ledger
 from sluice_agent.server.errors import RefusedError
@@ -196,7 +196,7 @@ class BulkRunner:
         if self._stopped.is_set() or not self._is_elected():
             raise _InterruptedError
         if self._is_revoked(action.who) and self._ledger.cancel(action.id):
-            self._actions.note(Action("server", "bulk cancel", action.id, detail=f"the {action.who} was revoked"))
+            self._actions.note(AuditEntry("server", "bulk cancel", action.id, detail=f"the {action.who} was revoked"))
             raise _CancelledError
 
     def _retry(self, action: BulkAction, item: Item, senders: Senders) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from sluice_agent.server.pages.render import Layout, render
-from sluice_agent.server.pages.scope import ConnectionId, PageReader, scope_of
+from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
 from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.queries.jobs import list_jobs
@@ -29,7 +29,7 @@ def jobs_router(sources: Sources) -> APIRouter:
     router = APIRouter()
 
     @router.get("/jobs")
-    def jobs(request: Request, principal: PageReader, connection_id: ConnectionId = None) -> HTMLResponse:
+    def jobs(request: Request, principal: PageViewer, connection_id: ConnectionId = None) -> HTMLResponse:
         with sources.store.reading() as reader:
             scope = scope_of(reader, principal, connection_id)
             order = Order(SortBy.CREATED_AT, SortOrder.DESC)

@@ -10,11 +10,11 @@ from uuid import UUID
 from fastapi import Depends, Query
 from sqlalchemy import Connection
 
-from sluice_agent.server.access.principal import Principal, require_reader
+from sluice_agent.server.access.principal import Principal, require_viewer
 from sluice_agent.server.errors import Docs, RefusedError
 from sluice_agent.server.queries.connections import NamedConnection, last_changes, named_connections
 
-PageReader = Annotated[Principal, Depends(require_reader)]
+PageViewer = Annotated[Principal, Depends(require_viewer)]
 """The parameter of a page's route by which only those who may read see it."""
 
 ConnectionId = Annotated[UUID | None, Query(alias="connectionId")]

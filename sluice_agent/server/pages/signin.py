@@ -12,11 +12,11 @@ from typing import NamedTuple
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from sluice_agent.server.access.audit import Action
+from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.access.exposure import is_secure
 from sluice_agent.server.access.gate import session_secret
 from sluice_agent.server.access.principal import COOKIE
-from sluice_agent.server.access.sessions import SESSION_AGE, SessionRecord
+from sluice_agent.server.access.sessions import SESSION_AGE, Session
 from sluice_agent.server.errors import CHALLENGE, Docs, RefusedError
 from sluice_agent.server.middleware import IS_HEAD
 from sluice_agent.server.pages.render import Layout, render
@@ -28,7 +28,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 class SigninView(NamedTuple):
     """Who is signed in, and what else is known of the request for the page."""
 
-    session: SessionRecord | None = None
+    session: Session | None = None
     heading: str = "Not signed in"
     reason: str = ""
     continues: bool = False
@@ -38,7 +38,7 @@ class SigninView(NamedTuple):
 def signin_router(sources: Sources) -> APIRouter:
     """Return the routes by which a browser signs in and out."""
     router = APIRouter()
-    sessions, actions = sources.access.sessions, sources.access.actions
+    sessions, audit = sources.access.sessions, sources.access.audit
 
     def page(request: Request, view: SigninView, status: HTTPStatus = HTTPStatus.OK) -> HTMLResponse:
         challenge = CHALLENGE if status is HTTPStatus.UNAUTHORIZED else {}
@@ -55,9 +55,9 @@ def signin_router(sources: Sources) -> APIRouter:
         if signed_in is None:
             reason = "This sign-in link was used, or is more than a day old."
             return page(request, SigninView(reason=reason), HTTPStatus.UNAUTHORIZED)
-        record, secret = signed_in
-        actions.add(Action(f"session {record.id}", "sign in", record.role.value))
-        response = page(request, SigninView(record, _signed_in(record), continues=True))
+        session, secret = signed_in
+        audit.add(AuditEntry(f"session {session.id}", "sign in", session.role.value))
+        response = page(request, SigninView(session, _signed_in(session), continues=True))
         response.set_cookie(
             COOKIE,
             secret,
@@ -69,8 +69,8 @@ def signin_router(sources: Sources) -> APIRouter:
         return response
 
     def _status(request: Request) -> HTMLResponse:
-        record = sessions.find(session_secret(request) or "")
-        return page(request, SigninView() if record is None else SigninView(record, _signed_in(record)))
+        session = sessions.find(session_secret(request) or "")
+        return page(request, SigninView() if session is None else SigninView(session, _signed_in(session)))
 
     @router.post("/logout")
     def logout(request: Request) -> HTMLResponse:
@@ -78,10 +78,10 @@ def signin_router(sources: Sources) -> APIRouter:
             raise RefusedError(
                 403, "Sign out from a page of this server (Sec-Fetch-Site: same-origin).", docs=Docs.AUTH
             )
-        record = sessions.find(session_secret(request) or "")
-        if record is not None:
-            sessions.end(record.id)
-            actions.add(Action(f"session {record.id}", "sign out", record.role.value))
+        session = sessions.find(session_secret(request) or "")
+        if session is not None:
+            sessions.end(session.id)
+            audit.add(AuditEntry(f"session {session.id}", "sign out", session.role.value))
         response = page(request, SigninView(heading="Signed out"))
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
@@ -89,5 +89,5 @@ def signin_router(sources: Sources) -> APIRouter:
     return router
 
 
-def _signed_in(record: SessionRecord) -> str:
-    return f"Signed in as {record.role.value}"
+def _signed_in(session: Session) -> str:
+    return f"Signed in as {session.role.value}"

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, select
 
 from sluice_agent.model import encode
-from sluice_agent.server.access.audit import Action
+from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.access.principal import Principal
 from sluice_agent.server.actions.acting import Senders, SentRetry, Subject
 from sluice_agent.server.actions.assembly import Acting
@@ -92,7 +92,7 @@ class ActionRequest:
         filter_json = wanted.to_json()
         who = self._principal.who
         action = self._acting.ledger.create(self._kind, who, connections, filter_json, again=self._again)
-        self._acting.actions.note(Action(who, f"bulk {self._kind.value}", action, detail=json.dumps(filter_json)))
+        self._acting.actions.note(AuditEntry(who, f"bulk {self._kind.value}", action, detail=json.dumps(filter_json)))
         self._acting.runner.wake()
         return progress_of(self._acting.ledger, action)
 

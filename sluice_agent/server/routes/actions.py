@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from sluice_agent.server.access.audit import Action
+from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.access.principal import Principal, require_operator
 from sluice_agent.server.actions.assembly import Acting
 from sluice_agent.server.actions.ledger import BulkAction, Kind, Ledger
@@ -32,7 +32,7 @@ from sluice_agent.server.routes.action_responses import (
     RevokePreview,
 )
 from sluice_agent.server.routes.documented import ACTING, READING, Responses, errors
-from sluice_agent.server.routes.parameters import Reader, job_in_path
+from sluice_agent.server.routes.parameters import Viewer, job_in_path
 
 _MOST_IDS = 100
 
@@ -110,7 +110,7 @@ def _add_bulk_actions(router: APIRouter, acting: Acting) -> None:
     answer: Responses = {200: {"model": BulkActionAnswer}}
 
     @router.get("/bulk-actions/{action}", responses=READING | errors(404) | answer)
-    def bulk_action(action: str, principal: Reader) -> JSONResponse:
+    def bulk_action(action: str, principal: Viewer) -> JSONResponse:
         """Return a bulk action with its progress."""
         _find_action(acting.ledger, action, principal)
         return _answer(progress_of(acting.ledger, action))
@@ -121,7 +121,7 @@ def _add_bulk_actions(router: APIRouter, acting: Acting) -> None:
         found = _find_action(acting.ledger, action, principal)
         if not acting.ledger.cancel(action):
             raise RefusedError(400, f"The bulk action is {found.state.value}: it can't be cancelled.")
-        acting.actions.note(Action(principal.who, "bulk cancel", action))
+        acting.actions.note(AuditEntry(principal.who, "bulk cancel", action))
         return _answer(progress_of(acting.ledger, action))
 
 

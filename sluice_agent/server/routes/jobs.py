@@ -14,7 +14,7 @@ from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.selection import requested_filter
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
 from sluice_agent.server.routes.documented import READING, errors
-from sluice_agent.server.routes.parameters import Cursor, Direction, Limit, Reader, connections_for, job_in_path
+from sluice_agent.server.routes.parameters import Cursor, Direction, Limit, Viewer, connections_for, job_in_path
 from sluice_agent.server.routes.responses import JobPage, JobRecord
 from sluice_agent.server.store import Store
 
@@ -37,7 +37,7 @@ def jobs_router(store: Store) -> APIRouter:
 
     @router.get("", response_model=JobPage, responses=READING, openapi_extra={"parameters": _FILTERS})
     def jobs(
-        principal: Reader,
+        principal: Viewer,
         wanted: Annotated[JobFilter, Depends(job_filter)],
         sort_by: Annotated[
             SortBy, Query(alias="sortBy", description="Jobs without a value come last.")
@@ -59,7 +59,7 @@ def jobs_router(store: Store) -> APIRouter:
         return {"data": page.jobs, "pagination": pagination}
 
     @router.get("/{job:path}", response_model=JobRecord, responses=READING | errors(404))
-    def job_record(job: Annotated[str, Depends(job_in_path)], principal: Reader) -> dict[str, Any]:
+    def job_record(job: Annotated[str, Depends(job_in_path)], principal: Viewer) -> dict[str, Any]:
         """Return the record of the job with this id: Sluice's, or the framework's."""
         with store.reading() as reader:
             record = find_job(reader, connections_for(reader, principal, None), job)

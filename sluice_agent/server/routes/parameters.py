@@ -10,7 +10,7 @@ from fastapi import Depends, Path, Query, Request
 from sqlalchemy import Connection
 
 from sluice_agent.model import Framework
-from sluice_agent.server.access.principal import Principal, require_reader
+from sluice_agent.server.access.principal import Principal, require_viewer
 from sluice_agent.server.errors import Docs, RefusedError
 from sluice_agent.server.queries.selection import known_connections
 from sluice_agent.server.queries.sorting import SortOrder
@@ -23,7 +23,7 @@ ACTIONS = ("retry", "revoke")
 _ID_SEGMENT = 3  # of /api/jobs/{job}
 _NO_NUL = r"^[^\x00]*$"  # the contract allows no text with a NUL, and PostgreSQL takes none
 
-Reader = Annotated[Principal, Depends(require_reader)]
+Viewer = Annotated[Principal, Depends(require_viewer)]
 ConnectionId = Annotated[UUID | None, Query(alias="connectionId", description="Only this connection.")]
 Direction = Annotated[SortOrder, Query(alias="sortOrder")]
 FrameworkName = Annotated[Framework | None, Query(description="Only this framework.")]

@@ -25,8 +25,8 @@ from sluice_agent.server.routes.parameters import (
     Limit,
     PageNumber,
     Range,
-    Reader,
     To,
+    Viewer,
     connections_for,
 )
 from sluice_agent.server.routes.responses import QueuePage, ShownWorkerState, TaskList, WorkerPage
@@ -41,7 +41,7 @@ def statistics_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
 
     @router.get("/queues", response_model=QueuePage, responses=READING)
     def queues(
-        principal: Reader,
+        principal: Viewer,
         connection_id: ConnectionId = None,
         framework: FrameworkName = None,
         time_range: Range = "24h",
@@ -61,7 +61,7 @@ def statistics_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
 
     @router.get("/workers", response_model=WorkerPage, responses=READING)
     def workers(
-        principal: Reader,
+        principal: Viewer,
         connection_id: ConnectionId = None,
         framework: FrameworkName = None,
         state: Annotated[
@@ -80,7 +80,7 @@ def statistics_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
 
     @router.get("/tasks", response_model=TaskList, responses=READING)
     def tasks(
-        principal: Reader,
+        principal: Viewer,
         connection_id: ConnectionId = None,
         time_range: Range = "1h",
         begin: From = None,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from sluice_agent.server.access.principal import Principal, require_reader
+from sluice_agent.server.access.principal import Principal, require_viewer
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.routes.documented import READING, errors
 from sluice_agent.server.store import Store
@@ -30,7 +30,7 @@ def stream_router(store: Store, hub: Hub) -> APIRouter:
     @router.get("/stream", status_code=200, response_class=EventStream, responses=READING | errors(404))
     async def stream(
         request: Request,
-        principal: Annotated[Principal, Depends(require_reader)],
+        principal: Annotated[Principal, Depends(require_viewer)],
         connection_id: Annotated[UUID, Query(alias="connectionId")],
         types: Annotated[str | None, Query(description=_TYPES)] = None,
         last_event_id: Annotated[str | None, Header(description=_LAST_ID)] = None,
@@ -53,7 +53,7 @@ def stream_router(store: Store, hub: Hub) -> APIRouter:
 def _may_still_read(request: Request, connection: int) -> bool:
     """Return whether the client would be admitted again now."""
     try:
-        return require_reader(request).may_use(connection)
+        return require_viewer(request).may_use(connection)
     except RefusedError:
         return False
 

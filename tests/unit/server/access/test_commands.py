@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sluice_agent.cli import main
-from sluice_agent.server.access.audit import Action
+from sluice_agent.server.access.audit import AuditEntry
 from tests.support.local_sluice import local_sluice
 from tests.support.process import Process
 from tests.support.waiting import wait_until
@@ -98,7 +98,7 @@ def test_a_link_signs_in_with_its_role(database: Path, key: Key) -> None:
 def test_the_log_shows_an_action_in_one_line(database: Path, key: Key) -> None:
     """Who may send events chooses the names of tasks: one could look like the action of somebody else."""
     with local_sluice(database) as server:
-        server.access.actions.add(Action("key 1", "revoke", "job-1", detail="a\n2026-01-01  key 2  retry\x1b[2J"))
+        server.access.audit.add(AuditEntry("key 1", "revoke", "job-1", detail="a\n2026-01-01  key 2  retry\x1b[2J"))
     (line,) = key("log").stdout.splitlines()
     assert line.endswith(r"key 1  revoke  job-1  a\n2026-01-01  key 2  retry\x1b[2J")
 

@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.access.accounts import MOST_CONNECTIONS, NewKey
-from sluice_agent.server.access.principal import COOKIE, Principal, Role, require_operator, require_reader
+from sluice_agent.server.access.principal import COOKIE, Principal, Role, require_operator, require_viewer
 from sluice_agent.server.access.setup import AccessOptions
 from sluice_agent.server.app import create_app
 from sluice_agent.server.stream.limits import StreamLimits
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
     with local_sluice(tmp_path_factory.mktemp("server") / "sluice.db") as server:
 
         @server.app.get("/test/read")
-        def read(principal: Annotated[Principal, Depends(require_reader)]) -> dict[str, Any]:
+        def read(principal: Annotated[Principal, Depends(require_viewer)]) -> dict[str, Any]:
             return _shown(principal)
 
         @server.app.post("/test/act")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sluice_agent.server.access.audit import ActionLog
+from sluice_agent.server.access.audit import AuditLog
 from sluice_agent.server.actions.acting import Actions
 from sluice_agent.server.actions.broker import BrokerAwayError, StoredCall, TaskMessage
 from sluice_agent.server.actions.brokers import Brokers
@@ -81,7 +81,7 @@ class Shop:
         self.broker = RecordedBroker()
         self.revoked: set[str] = set()
         permission = Permission((), lambda _: True, lambda: 0.0)
-        self.log = ActionLog(self.store.engine, self.now)
+        self.log = AuditLog(self.store.engine, self.now)
         self.actions = Actions(self.store, Brokers(default=self.broker), permission, self.log, self.now)
         self.ledger = Ledger(self.store, self.now)
 

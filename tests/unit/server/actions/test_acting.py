@@ -52,7 +52,7 @@ def test_a_retry_is_a_new_job_and_both_are_linked(shop: Shop) -> None:
     assert new["extensions"]["retryOf"] == "job-1"
     assert new["extensions"]["argsWhole"] is True
     [logged] = shop.log.latest(5)
-    assert (logged.action.who, logged.action.action, logged.action.subject) == ("key 1", "retry", before["id"])
+    assert (logged.entry.who, logged.entry.action, logged.entry.subject) == ("key 1", "retry", before["id"])
 
 
 def test_a_job_is_not_sent_again_while_its_retry_has_not_ended(shop: Shop) -> None:
@@ -92,7 +92,7 @@ def test_a_job_of_the_last_moment_of_the_calendar_is_linked(shop: Shop) -> None:
     with Senders() as senders:
         sent = shop.actions.retry(uuid, "key 1", senders, again=False)
     assert shop.record(uuid)["extensions"]["retriedAs"] == sent.task_id
-    assert [logged.action.action for logged in shop.log.latest(1)] == ["retry"]
+    assert [logged.entry.action for logged in shop.log.latest(1)] == ["retry"]
 
 
 def test_a_broker_that_is_away_is_a_503_and_nothing_changes(shop: Shop) -> None:

@@ -168,7 +168,7 @@ def test_the_actions_of_a_key_end_when_it_is_revoked(shop: Shop) -> None:
     shop.broker.on_send = lambda _: len(shop.broker.sent) == 1 and shop.revoked.add("key 1")
     done = run(shop, action, "cancelled")
     assert (done["succeeded"], done["cancelled"]) == (2, 2)
-    wait_until(lambda: shop.log.latest(1)[0].action.action == "bulk cancel", 10, "it is not in the log")
+    wait_until(lambda: shop.log.latest(1)[0].entry.action == "bulk cancel", 10, "it is not in the log")
 
 
 def test_an_action_that_is_cancelled_stops_at_once(shop: Shop) -> None:
