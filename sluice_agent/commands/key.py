@@ -15,8 +15,9 @@ from sluice_agent.commands.printable import printable
 from sluice_agent.commands.server_database import database_option, server_database
 
 if TYPE_CHECKING:
-    from sluice_agent.server.access.accounts import NamedConnection, NewKey
+    from sluice_agent.server.access.accounts import NewKey
     from sluice_agent.server.access.setup import Access
+    from sluice_agent.server.store.named_connection import NamedConnection
 
 _ROLES = ("ingest", "viewer", "operator")
 _NEVER = "never"

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.access.accounts import NamedConnection, NewKey
+from sluice_agent.server.access.accounts import NewKey
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import Access, AccessOptions
 from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions
@@ -22,6 +22,7 @@ from sluice_agent.server.app import BODY_LIMIT, create_app
 from sluice_agent.server.protocol import Protocol
 from sluice_agent.server.store import Store
 from sluice_agent.server.store.database import Database
+from sluice_agent.server.store.named_connection import NamedConnection
 from sluice_agent.server.store.retention import EVERYTHING, Keep
 
 _COLLECTION = (50_000, 20, 50)  # each batch makes thousands of objects, of which none is in a cycle

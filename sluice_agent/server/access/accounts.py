@@ -21,6 +21,7 @@ from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.tokens import digest, new_id, new_key
 from sluice_agent.server.store.access_tables import api_key
 from sluice_agent.server.store.database import writing
+from sluice_agent.server.store.named_connection import NamedConnection
 from sluice_agent.server.store.schema import connection as connections
 from sluice_agent.server.store.schema import job
 from sluice_agent.server.timestamps import to_datetime, to_moment
@@ -37,15 +38,6 @@ _USE_RESOLUTION = timedelta(minutes=1)  # of the last use: a write for each requ
 
 class KeyExistsError(ConfigError):
     """A key with this secret was made before."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedConnection:
-    """A connection. `name` is None if clients sent events under its id and it was never named."""
-
-    number: int
-    id: str
-    name: str | None
 
 
 @dataclass(frozen=True, slots=True)

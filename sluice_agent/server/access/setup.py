@@ -10,12 +10,13 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.access.accounts import Accounts, KeyExistsError, NamedConnection, NewKey
+from sluice_agent.server.access.accounts import Accounts, KeyExistsError, NewKey
 from sluice_agent.server.access.audit import AuditLog
 from sluice_agent.server.access.exposure import Exposure, exposure_of
 from sluice_agent.server.access.gate import Gate, UnmadeKeys
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.sessions import Sessions
+from sluice_agent.server.store.named_connection import NamedConnection
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from sluice_agent.server.access.principal import Principal, require_viewer
 from sluice_agent.server.errors import Docs, RefusedError
-from sluice_agent.server.queries.connections import NamedConnection, last_changes, named_connections
+from sluice_agent.server.queries.connections import last_changes, named_connections
+from sluice_agent.server.store.named_connection import NamedConnection
 
 PageViewer = Annotated[Principal, Depends(require_viewer)]
 """The parameter of a page's route by which only those who may read see it."""

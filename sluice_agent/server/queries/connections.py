@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from sluice_agent.server.store.named_connection import NamedConnection
 from sluice_agent.server.store.schema import connection, job, tally
-
-
-@dataclass(frozen=True, slots=True)
-class NamedConnection:
-    """A connection. `name` is None if it was never named."""
-
-    number: int
-    id: str
-    name: str | None
-
-    @property
-    def label(self) -> str:
-        """Its name, or else the beginning of its id."""
-        return self.name or self.id.partition("-")[0]
 
 
 def named_connections(reader: Connection) -> list[NamedConnection]:
