@@ -54,9 +54,9 @@ CHECKS = {
     "killed while it writes": "tests/faults/test_server_crash.py::test_what_was_answered_survives_every_kill",
     "a full disk": "tests/faults/test_server_crash.py::test_a_full_disk_is_answered_with_503_and_loses_nothing",
     "a reader that is cut, a server that restarts": "tests/faults/test_stream_resume.py"
-    "::test_a_reader_that_is_cut_gets_everything_once",
+    "::test_a_subscriber_that_is_cut_gets_everything_once",
     "a reader that is cut, two servers on PostgreSQL": "tests/faults/test_stream_resume.py"
-    "::test_a_reader_that_changes_between_servers_gets_everything_once",
+    "::test_a_subscriber_that_changes_between_servers_gets_everything_once",
     "two servers on PostgreSQL, eight writers": "tests/integration/test_servers_on_postgresql.py",
     "a bulk retry over kills": "tests/faults/test_bulk_actions.py",
 }

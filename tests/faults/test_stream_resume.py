@@ -22,8 +22,8 @@ from tests.unit.server.events import CONNECTION, job_event
 HEADERS = {"Authorization": "Bearer sk_test"}
 STATES = ("queued", "active", "completed")
 JOBS = 10  # of a batch
-CUT_BYTES = 40_000  # a reader is cut somewhere in its next bytes
-LEAD = 5_000  # events that writers may be ahead of the reader: the database keeps the latest 10,000 frames
+CUT_BYTES = 40_000  # a subscriber is cut somewhere in its next bytes
+LEAD = 5_000  # events that writers may be ahead of the subscriber: the database keeps the latest 10,000 frames
 
 
 class Servers:
@@ -86,8 +86,8 @@ class Writer:
 
 
 @dataclass
-class Reader:
-    """A reader whose connection is cut at random bytes."""
+class Subscriber:
+    """A subscriber whose connection is cut at random bytes."""
 
     servers: Servers
     random: Random
@@ -125,17 +125,17 @@ def _at_most(read: Callable[[int], bytes], size: int) -> Iterator[bytes]:
         yield chunk
 
 
-def check_a_reader_that_is_cut(servers: Servers, writers: int, cuts: int, kills: int) -> None:
-    """Cut a reader while `writers` send and servers are killed; at its end it must have every position once."""
+def check_a_subscriber_that_is_cut(servers: Servers, writers: int, cuts: int, kills: int) -> None:
+    """Cut a subscriber while `writers` send and servers are killed; at its end it must have every position once."""
     random = Random(1)
     with httpx.Client(headers=HEADERS) as client:
         first = job_event("queued", 0, externalId="first")
         assert client.post(f"{servers.url(random)}/ingest", json={"events": [first]}).status_code == 200
-    reader = Reader(servers, random, _id_of_the_start(servers.url(random)))
+    subscriber = Subscriber(servers, random, _id_of_the_start(servers.url(random)))
     sending: list[Writer] = []
 
     def may_send() -> bool:
-        return sum(writer.sent for writer in sending) - len(reader.frames) < LEAD
+        return sum(writer.sent for writer in sending) - len(subscriber.frames) < LEAD
 
     sending += [Writer(servers, number, may_send) for number in range(writers)]
     threads = [threading.Thread(target=writer.run) for writer in sending]
@@ -145,47 +145,49 @@ def check_a_reader_that_is_cut(servers: Servers, writers: int, cuts: int, kills:
         for cut in range(cuts):
             if cut % (cuts // kills) == cuts // kills - 1:
                 servers.restart(random)
-            reader.read(random.randrange(1, CUT_BYTES))
+            subscriber.read(random.randrange(1, CUT_BYTES))
     finally:
         for writer in sending:
             writer.stopping.set()
         for thread in threads:
             thread.join()
     expected = 1 + sum(writer.sent for writer in sending)
-    while len(reader.positions) < expected:
-        before = len(reader.frames)
-        reader.read(CUT_BYTES, expected)
-        assert len(reader.frames) > before, f"{expected} positions were sent, and no more come after {reader.last_id}"
-    assert reader.positions == list(range(1, expected + 1))
-    assert not [frame for frame in reader.frames if frame.event == "stream:reset"]
-    changes = [json.loads(frame.data) for frame in reader.frames if frame.event == "job:state_change"]
+    while len(subscriber.positions) < expected:
+        before = len(subscriber.frames)
+        subscriber.read(CUT_BYTES, expected)
+        assert len(subscriber.frames) > before, (
+            f"{expected} positions were sent, and no more come after {subscriber.last_id}"
+        )
+    assert subscriber.positions == list(range(1, expected + 1))
+    assert not [frame for frame in subscriber.frames if frame.event == "stream:reset"]
+    changes = [json.loads(frame.data) for frame in subscriber.frames if frame.event == "job:state_change"]
     assert len({(change["id"], change["state"]) for change in changes}) == expected
 
 
 def _id_of_the_start(url: str) -> str:
-    """Return the id of the first position: what a reader has that has seen nothing."""
+    """Return the id of the first position: what a subscriber has that has seen nothing."""
     with httpx.stream("GET", f"{url}/events/stream", params={"connectionId": CONNECTION}, headers=HEADERS) as response:
         first = next(parse(response.iter_bytes()))
     return str(first.id).rpartition("-")[0] + "-0"
 
 
 @pytest.mark.long
-def test_a_reader_that_is_cut_gets_everything_once(tmp_path: Path, repeats: Callable[[int, int], int]) -> None:
+def test_a_subscriber_that_is_cut_gets_everything_once(tmp_path: Path, repeats: Callable[[int, int], int]) -> None:
     """A page would miss the end of a job, or count it twice, after each deployment and each lost connection."""
     servers = Servers(tmp_path / "sluice.db", tmp_path, 1)
     try:
-        check_a_reader_that_is_cut(servers, writers=2, cuts=repeats(40, 200), kills=repeats(3, 10))
+        check_a_subscriber_that_is_cut(servers, writers=2, cuts=repeats(40, 200), kills=repeats(3, 10))
     finally:
         servers.kill()
 
 
 @pytest.mark.long
-def test_a_reader_that_changes_between_servers_gets_everything_once(
+def test_a_subscriber_that_changes_between_servers_gets_everything_once(
     new_postgresql: str, tmp_path: Path, repeats: Callable[[int, int], int]
 ) -> None:
     """Behind a balancer, what the next process sends would overlap what the last one sent, or leave a gap."""
     servers = Servers(new_postgresql, tmp_path, 2)
     try:
-        check_a_reader_that_is_cut(servers, writers=8, cuts=repeats(40, 200), kills=repeats(2, 10))
+        check_a_subscriber_that_is_cut(servers, writers=8, cuts=repeats(40, 200), kills=repeats(2, 10))
     finally:
         servers.kill()

@@ -55,7 +55,7 @@ class Role(str, Enum):
 class Principal:
     """The sender of a request.
 
-    `who` is for logs and messages: ``key 1f6c09ab``, ``session 12``, ``loopback`` (a reader without key or session) or
+    `who` is for logs and messages: ``key 1f6c09ab``, ``session 12``, ``loopback`` (reading without key or session) or
     ``unidentified``. `connections` are the numbers of those that it may use, None for all.
     """
 

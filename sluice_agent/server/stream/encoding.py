@@ -25,7 +25,7 @@ def encode_frame(epoch: str, position: int, frame: Frame) -> bytes:
 
 
 def encode_heartbeat(epoch: str, position: int, now: datetime) -> bytes:
-    """Return a heartbeat. Its id moves on also for a reader none of whose types occur."""
+    """Return a heartbeat. Its id moves on also for a subscriber none of whose types occur."""
     timestamp = now.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
     return encode_frame(epoch, position, Frame("heartbeat", json.dumps({"timestamp": timestamp})))
 

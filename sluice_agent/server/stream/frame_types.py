@@ -1,4 +1,4 @@
-"""The types of frames that a reader can choose, as the parameter `types` names them."""
+"""The types of frames that a subscriber can choose, as the parameter `types` names them."""
 
 from __future__ import annotations
 

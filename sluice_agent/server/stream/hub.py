@@ -1,4 +1,4 @@
-"""The fan-out: takes committed frames from the store, and gives them to the readers once in a tick."""
+"""The fan-out: takes committed frames from the store, and gives them to the subscribers once in a tick."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sluice_agent.server.store import CommittedFrames, Store
 from sluice_agent.server.stream.feed import Feed
 from sluice_agent.server.stream.handover import Handover, Missing
 from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
-from sluice_agent.server.stream.reader import Reader
 from sluice_agent.server.stream.replay import StoredConnection, read_frames
 from sluice_agent.server.stream.ring import Ring
 from sluice_agent.server.stream.spans import Span
+from sluice_agent.server.stream.subscriber import Subscriber
 
-_CONCURRENT_READS = 4  # of the database: a crowd of resuming readers leaves threads to the other requests
+_CONCURRENT_READS = 4  # of the database: a crowd of resuming subscribers leaves threads to the other requests
 _SWEEPS = 10  # in the time that a send may take
 
 _log = logging.getLogger("sluice_agent.server")
@@ -36,7 +36,7 @@ class Hub:
         self._now = now
         self._feeds: dict[int, Feed] = {}
         self._ring = Ring(limits.ring_frames, limits.ring_bytes)
-        self._readers: set[Reader] = set()
+        self._subscribers: set[Subscriber] = set()
         self._unpublished: set[Feed] = set()
         self._last_tick = 0.0
         self._tick: asyncio.TimerHandle | None = None
@@ -44,8 +44,8 @@ class Hub:
 
     @property
     def open_streams(self) -> int:
-        """The number of readers."""
-        return len(self._readers)
+        """The number of subscribers."""
+        return len(self._subscribers)
 
     def start(self) -> None:
         """Subscribe to the store, and start the timers, in the running loop."""
@@ -63,18 +63,18 @@ class Hub:
         for task in (*self._timers, *(feed.catching_up for feed in self._feeds.values())):
             if task is not None:
                 task.cancel()
-        for reader in self._readers:
-            reader.end()
+        for subscriber in self._subscribers:
+            subscriber.end()
 
     @contextmanager
-    def reader(self, abort: Callable[[], None]) -> Iterator[Reader]:
-        """Return a new reader, which is cut off by `abort` if it does not read."""
-        reader = Reader(self.limits, abort)
-        self._readers.add(reader)
+    def subscriber(self, abort: Callable[[], None]) -> Iterator[Subscriber]:
+        """Return a new subscriber, which is cut off by `abort` if it does not read."""
+        subscriber = Subscriber(self.limits, abort)
+        self._subscribers.add(subscriber)
         try:
-            yield reader
+            yield subscriber
         finally:
-            self._readers.discard(reader)
+            self._subscribers.discard(subscriber)
 
     def feed_of(self, connection: StoredConnection) -> Feed:
         """Return the feed of a connection."""
@@ -111,18 +111,18 @@ class Hub:
     def _arrive(self, feed: Feed, span: Span) -> None:
         """Add what is new in `span` to `feed`. If frames before it are missing, they are read from the database."""
         if span.first > feed.received + 1:
-            self._miss(feed, span.last if feed.has_readers else span.first - 1)
+            self._miss(feed, span.last if feed.has_subscribers else span.first - 1)
         span = span.after(feed.received)
         if span.frames and span.first == feed.received + 1:
             feed.add(span)
             self._ring.add(feed.recent, span)
-            if feed.has_readers:
+            if feed.has_subscribers:
                 self._unpublished.add(feed)
                 self._schedule_tick()
 
     def _miss(self, feed: Feed, position: int) -> None:
-        """Note that frames up to `position` did not arrive: readers get them from the database, in their order."""
-        if feed.has_readers:
+        """Note that frames up to `position` did not arrive: subscribers get them from the database, in their order."""
+        if feed.has_subscribers:
             self._start_to_catch_up(feed, position)
         elif position > feed.received:
             feed.skip_to(position)
@@ -138,7 +138,7 @@ class Hub:
             try:
                 span = await self.read(feed, feed.received, self.limits.page)
             except SQLAlchemyError:
-                _log.exception("The stream can't read the frames of a connection; its readers must resume")
+                _log.exception("The stream can't read the frames of a connection; its subscribers must resume")
                 span = None
             if span is None:
                 feed.skip_to(feed.known)
@@ -169,5 +169,5 @@ class Hub:
         while True:
             await asyncio.sleep(self.limits.send / _SWEEPS)
             now = self._loop.time()
-            for reader in self._readers:
-                reader.cut_off_if_stuck(now)
+            for subscriber in self._subscribers:
+                subscriber.cut_off_if_stuck(now)

@@ -16,16 +16,16 @@ class StreamLimits:
     """Between two heartbeats, as the contract has it."""
 
     send: float = 15.0
-    """A reader that takes longer for one chunk is cut off."""
+    """A subscriber that takes longer for one chunk is cut off."""
 
     access: float = 30.0
     """Between two checks whether the client may still read: its key may be revoked, its session may end."""
 
-    reader_chunks: int = 64
-    """Chunks that wait for one reader, which is cut off if there are more."""
+    subscriber_chunks: int = 64
+    """Chunks that wait for one subscriber, which is cut off if there are more."""
 
-    reader_bytes: int = 1_000_000
-    """Bytes in the chunks that wait for one reader. A single chunk may be larger."""
+    subscriber_bytes: int = 1_000_000
+    """Bytes in the chunks that wait for one subscriber. A single chunk may be larger."""
 
     ring_frames: int = 65_536
     """Latest frames of all connections together that are kept in memory."""
@@ -37,7 +37,7 @@ class StreamLimits:
     """Frames that wait for the event loop. Beyond these it reads them from the database."""
 
     page: int = 1_000
-    """Frames that a resuming reader gets at once."""
+    """Frames that a resuming subscriber gets at once."""
 
 
 STREAM_LIMITS = StreamLimits()

@@ -1,4 +1,4 @@
-"""The latest frames of all connections, for readers that resume. Beyond its bounds the oldest go first."""
+"""The latest frames of all connections, for subscribers that resume. Beyond its bounds the oldest go first."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from sluice_agent.server.stream.frame_types import Types
 from sluice_agent.server.stream.hub import Hub
-from sluice_agent.server.stream.reader import Reader
 from sluice_agent.server.stream.replay import StoredConnection
+from sluice_agent.server.stream.subscriber import Subscriber
 from sluice_agent.server.stream.subscription import subscribe
 
 CLIENT_CONNECTION = "client_connection"
@@ -58,39 +58,39 @@ class EventStream(Response):
         """Send until the client or the server ends it."""
         client: ClientConnection = scope["state"][CLIENT_CONNECTION]
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        with self._hub.reader(client.abort) as reader:
-            client.begin_stream(reader.end)
-            await self._send_chunks(reader, receive, send)
+        with self._hub.subscriber(client.abort) as subscriber:
+            client.begin_stream(subscriber.end)
+            await self._send_chunks(subscriber, receive, send)
         await send({"type": "http.response.body"})
 
-    async def _send_chunks(self, reader: Reader, receive: Receive, send: Send) -> None:
+    async def _send_chunks(self, subscriber: Subscriber, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
         watches = [
-            loop.create_task(_end_when_the_client_leaves(reader, receive)),
-            loop.create_task(_end_when_access_ends(reader, self._may_read, self._hub.limits.access)),
+            loop.create_task(_end_when_the_client_leaves(subscriber, receive)),
+            loop.create_task(_end_when_access_ends(subscriber, self._may_read, self._hub.limits.access)),
         ]
-        chunks = subscribe(self._hub, self._connection, self._types, self._last_id, reader)
+        chunks = subscribe(self._hub, self._connection, self._types, self._last_id, subscriber)
         try:
             async with aclosing(chunks):
                 async for chunk in chunks:
-                    reader.sending_since = loop.time()
+                    subscriber.sending_since = loop.time()
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    reader.sending_since = None
+                    subscriber.sending_since = None
         finally:
             for watch in watches:
                 watch.cancel()
 
 
-async def _end_when_the_client_leaves(reader: Reader, receive: Receive) -> None:
+async def _end_when_the_client_leaves(subscriber: Subscriber, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    reader.end()
+    subscriber.end()
 
 
-async def _end_when_access_ends(reader: Reader, may_read: Callable[[], bool], interval: float) -> None:
+async def _end_when_access_ends(subscriber: Subscriber, may_read: Callable[[], bool], interval: float) -> None:
     try:
         await asyncio.sleep(interval)
         while await run_in_threadpool(may_read):
             await asyncio.sleep(interval)
     finally:  # also if the database can't answer: the client then asks again
-        reader.end()
+        subscriber.end()

@@ -1,4 +1,4 @@
-"""The bytes that one reader gets: first what it missed, then what is live, without a gap and without a double."""
+"""The bytes that one subscriber gets: first what it missed, then what is live, without a gap and without a double."""
 
 from __future__ import annotations
 
@@ -11,49 +11,51 @@ from sluice_agent.server.stream.encoding import encode_reset, encode_start
 from sluice_agent.server.stream.feed import Feed
 from sluice_agent.server.stream.frame_types import Types
 from sluice_agent.server.stream.hub import Hub
-from sluice_agent.server.stream.reader import Reader
 from sluice_agent.server.stream.replay import StoredConnection
 from sluice_agent.server.stream.spans import PlacedFrame
 from sluice_agent.server.stream.stream_id import position_of
+from sluice_agent.server.stream.subscriber import Subscriber
 
 _log = logging.getLogger("sluice_agent.server")
 
 
 async def subscribe(
-    hub: Hub, connection: StoredConnection, types: Types, last_id: str | None, reader: Reader
+    hub: Hub, connection: StoredConnection, types: Types, last_id: str | None, subscriber: Subscriber
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the frames after `last_id`, without an id from the next one on, until the reader is ended."""
+    """Yield the frames after `last_id`, without an id from the next one on, until the subscriber is ended."""
     feed = hub.feed_of(connection)
     try:
         position = feed.published if last_id is None else position_of(last_id, hub.epoch)
         if position is None or position > max(feed.received, connection.position):
-            yield _reset(hub, feed, types, reader, None)
+            yield _reset(hub, feed, types, subscriber, None)
         else:
-            async for chunk in _resume(hub, feed, types, position, reader):
+            async for chunk in _resume(hub, feed, types, position, subscriber):
                 yield chunk
-        while (next_chunk := await reader.next_chunk()) is not None:
+        while (next_chunk := await subscriber.next_chunk()) is not None:
             yield next_chunk
     except SQLAlchemyError as error:
-        _log.warning("The stream can't read frames (%s): its reader must resume", error)
+        _log.warning("The stream can't read frames (%s): its subscriber must resume", error)
     finally:
-        feed.leave(reader, types)
+        feed.leave(subscriber, types)
 
 
-async def _resume(hub: Hub, feed: Feed, types: Types, position: int, reader: Reader) -> AsyncGenerator[bytes, None]:
-    """Yield what was published after `position`, until the reader has joined those that get what is live."""
+async def _resume(
+    hub: Hub, feed: Feed, types: Types, position: int, subscriber: Subscriber
+) -> AsyncGenerator[bytes, None]:
+    """Yield what was published after `position`, until the subscriber has joined those that get what is live."""
     yield encode_start(hub.epoch, position)
     await hub.catch_up(feed, position)  # another process may have sent what has not arrived here
     if position > feed.published:
         feed.publish()
-    while position < feed.published and not reader.has_ended:
+    while position < feed.published and not subscriber.has_ended:
         missed = await _page(hub, feed, position)
         if not missed or missed[0][0] != position + 1:
-            yield _reset(hub, feed, types, reader, feed.published - position)
+            yield _reset(hub, feed, types, subscriber, feed.published - position)
             return
         if chunk := feed.encode(missed, types):
             yield chunk
         position = missed[-1][0]
-    feed.join(reader, types)
+    feed.join(subscriber, types)
 
 
 async def _page(hub: Hub, feed: Feed, position: int) -> list[PlacedFrame]:
@@ -65,7 +67,7 @@ async def _page(hub: Hub, feed: Feed, position: int) -> list[PlacedFrame]:
     return span.placed() if span else []
 
 
-def _reset(hub: Hub, feed: Feed, types: Types, reader: Reader, missed: int | None) -> bytes:
-    """Return the notice that the frames until now can't be sent, and let the reader join at this point."""
-    position = feed.join(reader, types)
+def _reset(hub: Hub, feed: Feed, types: Types, subscriber: Subscriber, missed: int | None) -> bytes:
+    """Return the notice that the frames until now can't be sent, and let the subscriber join at this point."""
+    position = feed.join(subscriber, types)
     return encode_start(hub.epoch, position) + encode_reset(hub.epoch, position, missed)

@@ -1,4 +1,4 @@
-"""Commits, their announcements, ticks and readers in any order: every position reaches a reader once, in order."""
+"""Commits, their announcements, ticks and subscribers in any order: each gets every position once, in order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sluice_agent.server.stream.subscription import subscribe
 from tests.support.examples import examples
 from tests.support.frame_source import FrameSource, job_frame
 
-TINY = StreamLimits(tick=0.004, page=3, ring_frames=9, handover_frames=6, reader_chunks=3, reader_bytes=500)
+TINY = StreamLimits(tick=0.004, page=3, ring_frames=9, handover_frames=6, subscriber_chunks=3, subscriber_bytes=500)
 WEIGHTS = {
     "commit": 8,
     "announce": 8,
@@ -40,7 +40,7 @@ STEPS = 120
 
 
 class Client:
-    """A reader that keeps the positions it has received, and its last id when its connection is cut."""
+    """A subscriber that keeps the positions it has received, and its last id when its connection is cut."""
 
     def __init__(self) -> None:
         self.positions: list[int] = []
@@ -59,8 +59,8 @@ class Client:
 
     async def _read(self, hub: Hub, connection: StoredConnection) -> None:
         last_id = f"{hub.epoch}-{self.positions[-1] if self.positions else 0}"
-        with hub.reader(lambda: None) as reader:
-            chunks = subscribe(hub, connection, ALL_TYPES, last_id, reader)
+        with hub.subscriber(lambda: None) as subscriber:
+            chunks = subscribe(hub, connection, ALL_TYPES, last_id, subscriber)
             async with aclosing(chunks):
                 async for chunk in chunks:
                     for frame in chunk.decode().split("\n\n"):
@@ -89,7 +89,7 @@ class Process:
 
 
 class Scenario:
-    """Two processes on one database, and two readers that are cut and resume with either."""
+    """Two processes on one database, and two subscribers that are cut and resume with either."""
 
     def __init__(self, path: Path, random: Random) -> None:
         self.path = path
@@ -138,7 +138,7 @@ class Scenario:
         return found
 
     async def end(self) -> None:
-        """Announce one more commit, and wait until the readers have everything."""
+        """Announce one more commit, and wait until the subscribers have everything."""
         self.commit(1)
         for process in self.processes:
             process.announce(-1)
@@ -160,7 +160,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("seed", range(examples(80)))
 def test_every_position_arrives_once_and_in_order(path: Path, seed: int) -> None:
-    """Between what a reader missed and what is live a state could be lost for good, or be shown twice."""
+    """Between what a subscriber missed and what is live a state could be lost for good, or be shown twice."""
     random = Random(seed)
 
     async def run() -> Scenario:
@@ -174,7 +174,7 @@ def test_every_position_arrives_once_and_in_order(path: Path, seed: int) -> None
     assert [client.positions for client in scenario.clients] == [list(range(1, scenario.last + 1))] * 2
 
 
-def test_a_reader_that_is_ahead_of_a_process_gets_nothing_twice(path: Path) -> None:
+def test_a_subscriber_that_is_ahead_of_a_process_gets_nothing_twice(path: Path) -> None:
     """Behind a balancer a page would count a job twice when its next process is a little behind the last one."""
 
     async def run() -> Scenario:

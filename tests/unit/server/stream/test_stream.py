@@ -84,7 +84,7 @@ def test_only_chosen_types_are_sent_and_heartbeats_always(connection: Connection
         (heartbeat,) = stream.take(1, heartbeats=True)
     assert [frame.event for frame in received] == ["worker:heartbeat", "queue:snapshot"]
     assert (heartbeat.event, heartbeat.fields) == ("heartbeat", {"timestamp": "2026-02-27T10:30:15.000Z"})
-    assert heartbeat.id == "epoch-5"  # a reader of rare types would otherwise resume from long ago
+    assert heartbeat.id == "epoch-5"  # a subscriber of rare types would otherwise resume from long ago
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_the_key_of_another_connection_does_not_read_this_one(source: FrameSourc
 
 
 @pytest.mark.parametrize("is_in_the_url", [False, True])
-def test_a_reader_resumes_after_its_last_frame(connection: Connection, is_in_the_url: bool) -> None:
+def test_a_subscriber_resumes_after_its_last_frame(connection: Connection, is_in_the_url: bool) -> None:
     """What changed while a laptop slept would be missing on the page, or be shown twice."""
     connection.add(*map(job_frame, range(1, 21)))
     last_id, query_id = (None, "epoch-2") if is_in_the_url else ("epoch-2", "epoch-1")
@@ -132,7 +132,7 @@ def test_a_reader_resumes_after_its_last_frame(connection: Connection, is_in_the
     assert [frame.fields["id"] for frame in missed + live] == [f"job-{number}" for number in range(3, 22)]
 
 
-def test_a_reader_resumes_after_a_restart(source: FrameSource, serve: Serve) -> None:
+def test_a_subscriber_resumes_after_a_restart(source: FrameSource, serve: Serve) -> None:
     """Each deployment of the server would lose what happened meanwhile."""
     connection_id = str(uuid4())
     number = source.add_connection(connection_id)
@@ -166,7 +166,7 @@ def test_what_can_not_be_resumed_is_a_reset(
     assert [frame.position for frame in then] == [21]
 
 
-def test_a_reader_without_an_id_gets_no_reset(connection: Connection) -> None:
+def test_a_subscriber_without_an_id_gets_no_reset(connection: Connection) -> None:
     """The vendor's clients do not know this event: only those that send an id get it."""
     connection.add(JOB)
     with open_stream(connection.url, connectionId=connection.id) as stream:
@@ -193,7 +193,7 @@ def test_only_progress_and_heartbeats_are_merged_in_a_tick(source: FrameSource, 
 
 
 def test_a_stream_outlives_the_deadlines_of_a_response(source: FrameSource, serve: Serve) -> None:
-    """Each reader would be cut off once a minute."""
+    """Each subscriber would be cut off once a minute."""
 
     class Impatient(Protocol):
         deadlines = Deadlines(head=0.2, body=0.2, response=0.2)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sluice_agent.server.stream.limits import StreamLimits
 
 
-class Reader:
+class Subscriber:
     """The chunks that wait for one client. It belongs to the event loop.
 
     `abort` closes the client's connection without sending what is left in its buffers.
@@ -31,7 +31,7 @@ class Reader:
         """Add `chunk`; if too much waits already, cut the client off."""
         if self.has_ended:
             return
-        if len(self._chunks) >= self._limits.reader_chunks or self._bytes >= self._limits.reader_bytes:
+        if len(self._chunks) >= self._limits.subscriber_chunks or self._bytes >= self._limits.subscriber_bytes:
             self.cut_off()
             return
         self._chunks.append(chunk)

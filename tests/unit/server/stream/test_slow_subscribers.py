@@ -1,4 +1,4 @@
-"""Readers that do not read: they are cut off, cost the others nothing, and resume."""
+"""Subscribers that do not read: they are cut off, cost the others nothing, and resume."""
 
 from __future__ import annotations
 
@@ -47,12 +47,14 @@ class HeldLookUp:
 @pytest.mark.parametrize(
     "limits",
     [
-        pytest.param(StreamLimits(tick=0.001, reader_chunks=8), id="too many chunks"),
-        pytest.param(StreamLimits(tick=0.001, reader_bytes=300_000), id="too many bytes"),
-        pytest.param(StreamLimits(tick=0.001, send=0.2, reader_chunks=1_000, reader_bytes=10**9), id="too slow"),
+        pytest.param(StreamLimits(tick=0.001, subscriber_chunks=8), id="too many chunks"),
+        pytest.param(StreamLimits(tick=0.001, subscriber_bytes=300_000), id="too many bytes"),
+        pytest.param(
+            StreamLimits(tick=0.001, send=0.2, subscriber_chunks=1_000, subscriber_bytes=10**9), id="too slow"
+        ),
     ],
 )
-def test_a_reader_that_does_not_read_is_cut_off_and_resumes(
+def test_a_subscriber_that_does_not_read_is_cut_off_and_resumes(
     source: FrameSource, serve: Serve, limits: StreamLimits
 ) -> None:
     """Each laptop that sleeps with an open page would cost the server memory until it is restarted."""
@@ -84,8 +86,8 @@ def test_a_reader_that_does_not_read_is_cut_off_and_resumes(
     assert before_the_cut + missed == expected
 
 
-def test_a_reader_that_has_left_is_forgotten(source: FrameSource, serve: Serve) -> None:
-    """Each page that is closed would leave a reader behind, to which nothing is ever sent again."""
+def test_a_subscriber_that_has_left_is_forgotten(source: FrameSource, serve: Serve) -> None:
+    """Each page that is closed would leave a subscriber behind, to which nothing is ever sent again."""
     connection_id = str(uuid4())
     source.add_connection(connection_id)
     server = serve(source)
@@ -95,7 +97,7 @@ def test_a_reader_that_has_left_is_forgotten(source: FrameSource, serve: Serve) 
     wait_until(lambda: server.hub.open_streams == 0)
 
 
-def test_a_reader_that_leaves_before_its_stream_begins_is_no_error(
+def test_a_subscriber_that_leaves_before_its_stream_begins_is_no_error(
     source: FrameSource, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Pages that are closed at once, and proxies that give up, would fill the log with failures of the server."""
