@@ -15,8 +15,8 @@ from sluice_agent.server.stream.subscriber import Subscriber
 class Feed:
     """The frames of one connection, in the order of their positions.
 
-    `received` is the position of the last one that arrived, `published` of the last one that subscribers were given, and
-    `known` of the last one that is known to be in the database.
+    `received` is the position of the last one that arrived, `published` of the last one that subscribers were given,
+    and `known` of the last one that is known to be in the database.
     """
 
     def __init__(self, number: int, epoch: str, received: int) -> None:
