@@ -18,7 +18,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Table, insert
 
 from sluice_agent.model import JobState, WorkerState
-from sluice_agent.server.record.ids import job_id
+from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.measures import Measure, bucket_of
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.codes import JOB_STATES, WORKER_STATES
@@ -29,7 +29,7 @@ NOW = 1_772_188_200_000_000
 """The moment at which the data ends, in microseconds since 1970: 2026-02-27T10:30:00Z."""
 
 CONNECTIONS = ("550e8400-e29b-41d4-a716-446655440000", "6ba7b810-9dad-41d1-80b4-00c04fd430c8")
-TASKS, QUEUES, WORKERS, ERRORS = 400, 20, 50, 12
+TASKS, QUEUES, WORKERS, ERRORS, STEPS = 400, 20, 50, 12, 7
 
 _SECOND = 1_000_000
 _MINUTE = 60 * _SECOND
@@ -153,7 +153,7 @@ def _made_jobs(chance: random.Random, every: Sequence[Task], jobs: int, connecti
             state = chance.choice(_UNDER_WAY)
         elif chance.random() < task.failures:
             state = JobState.FAILED
-            error = f"shop.errors.Error{chance.randrange(ERRORS):02}: it failed at step {n % 7}"
+            error = f"shop.errors.Error{chance.randrange(ERRORS):02}: it failed at step {n % STEPS}"
         elif chance.random() < 0.005:
             state = JobState.CANCELLED
         if state not in (JobState.QUEUED, JobState.SCHEDULED):
@@ -183,6 +183,7 @@ def _put_labels(connection: Connection, every: Iterable[Task]) -> dict[tuple[Lab
         *((LabelKind.QUEUE, f"queue-{n:02}") for n in range(QUEUES)),
         *((LabelKind.WORKER, f"celery@worker-{n:02}") for n in range(WORKERS)),
         *((LabelKind.ERROR_CLASS, f"Error{n:02}") for n in range(ERRORS)),
+        *((LabelKind.ERROR_PLACE, f"shop/tasks.py:{n} in step_{n}") for n in range(STEPS)),
     ]
     rows = [{"number": n, "kind": kind, "text": text} for n, (kind, text) in enumerate(texts, 1)]
     connection.execute(insert(schema.label), rows)
@@ -191,9 +192,11 @@ def _put_labels(connection: Connection, every: Iterable[Task]) -> dict[tuple[Lab
 
 def _job_row(number: int, job: MadeJob, labels: Labels) -> dict[str, Any]:
     error_class = job.error.partition(":")[0].rpartition(".")[2] if job.error else None
+    place = "shop/tasks.py:{0} in step_{0}".format(job.error[-1]) if job.error else None
+    connection_id = CONNECTIONS[job.connection - 1]
     return {
         "number": number,
-        "uuid": UUID(job_id(CONNECTIONS[job.connection - 1], job.external_id)).bytes,
+        "uuid": job_uuid(connection_id, job.external_id),
         "connection": job.connection,
         "external_id": job.external_id,
         "framework": 0,
@@ -212,6 +215,8 @@ def _job_row(number: int, job: MadeJob, labels: Labels) -> dict[str, Any]:
         "error": job.error,
         "root_id": job.root_id,
         "group_id": job.group_id,
+        "error_place": labels[LabelKind.ERROR_PLACE, place] if place else None,
+        "parent": job_uuid(connection_id, job.root_id) if job.root_id else None,
         "fold": None,
     }
 

@@ -39,6 +39,7 @@ class Facts(NamedTuple):
     framework: str
     eta: int | None
     root_id: str | None
+    parent_id: str | None
     group_id: str | None
     dispatched: int | None
     """The earliest of the creation times that events name."""
@@ -148,6 +149,8 @@ class Summary(NamedTuple):
             facts.root_id,
             facts.group_id,
         ]
+        if facts.parent_id is not None or entry.place is not None:
+            fields += [facts.parent_id, entry.place]
         if run.reporter is not None:
             fields += [run.progress, run.reporter, int(is_replaceable)]
         return to_json(fields)
@@ -162,9 +165,11 @@ class Summary(NamedTuple):
         ]
         (
             previous, state, at, entry_attempt, is_redelivered, error, reported_previous, run_worker, framework,
-            first_known, name, queue, worker, root_id, group_id, *reported,
+            first_known, name, queue, worker, root_id, group_id, *optional,
         ) = fields[14:]  # fmt: skip
-        progress, reporter, is_replaceable = reported or (None, None, 0)
+        has_pair = len(optional) % 3 == 2  # none of both is written where both are unknown
+        parent_id, place = optional[:2] if has_pair else (None, None)
+        progress, reporter, is_replaceable = optional[2 * has_pair :] or (None, None, 0)
         entry = Entry(
             _STATES[state],
             base - at,
@@ -173,6 +178,7 @@ class Summary(NamedTuple):
             created,
             completed,
             error,
+            place,
             None if reported_previous is None else _STATES[reported_previous],
         )
         reporter = None if reporter is None else tuple(reporter)
@@ -180,7 +186,9 @@ class Summary(NamedTuple):
         previous = None if previous is None else _STATES[previous]
         history = History(runs, bool(first_waits), base - first_at, previous, entry, run)
         known_from = base - first_known
-        facts = Facts(name, queue, worker, _FRAMEWORKS[framework], eta, root_id, group_id, dispatched, known_from)
+        facts = Facts(
+            name, queue, worker, _FRAMEWORKS[framework], eta, root_id, parent_id, group_id, dispatched, known_from
+        )
         return cls(history, facts, (base, attempt, rank), bool(is_replaceable))
 
 
@@ -270,6 +278,7 @@ def _facts_of(step: Step) -> Facts:
         step.event["framework"],
         step.eta,
         id_or_none(extensions.get("rootId")),
+        id_or_none(extensions.get("parentId")),
         id_or_none(extensions.get("groupId")),
         step.created,
         _first_moment(step),
@@ -279,11 +288,12 @@ def _facts_of(step: Step) -> Facts:
 def _facts_with(facts: Facts, step: Step) -> Facts:
     """Return `facts` with those of a later step, where a name replaces none."""
     job, extensions = step.job, step.extensions
-    name, queue, worker, _, eta, root_id, group_id, dispatched, first_known = facts
+    name, queue, worker, _, eta, root_id, parent_id, group_id, dispatched, first_known = facts
     if extensions:
         if extensions.get("eta") is not None:
             eta = step.eta
         root_id = id_or_none(extensions.get("rootId", root_id))
+        parent_id = id_or_none(extensions.get("parentId", parent_id))
         group_id = id_or_none(extensions.get("groupId", group_id))
     if step.created is not None:
         dispatched = step.created if dispatched is None else min(dispatched, step.created)
@@ -294,6 +304,7 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
         step.event["framework"],
         eta,
         root_id,
+        parent_id,
         group_id,
         dispatched,
         min(first_known, _first_moment(step)),

@@ -37,6 +37,8 @@ class JobRow(NamedTuple):
     root_id: str | None
     group_id: str | None
     fold: bytes | None
+    error_place: int | None
+    parent: bytes | None
 
 
 class WorkerRow(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.summary import Summary
 from sluice_agent.server.store.codes import FRAMEWORK_CODES, JOB_STATE_CODES
 from sluice_agent.server.store.driver import JobRow
@@ -16,7 +17,7 @@ _FOLD = frozenset({"fold"})
 _STATE = frozenset(
     {
         "worker", "error_class", "state", "attempt", "changed_at", "started_at", "completed_at", "scheduled_for",
-        "duration_ms", "error", "fold",
+        "duration_ms", "error", "error_place", "fold",
     }
 )  # fmt: skip
 _ALL = frozenset(JobRow._fields) - {"number", "uuid", "connection", "external_id"}
@@ -32,6 +33,7 @@ def changed_columns(before: Summary, after: Summary, fold: bytes | None) -> froz
         and before.facts.name == after.facts.name
         and before.facts.queue == after.facts.queue
         and before.facts.root_id == after.facts.root_id
+        and before.facts.parent_id == after.facts.parent_id
         and before.facts.group_id == after.facts.group_id
         and before.facts.framework == after.facts.framework
     )
@@ -45,6 +47,7 @@ class JobLabels(NamedTuple):
     queues: dict[str, int]
     workers: dict[str, int]
     error_classes: dict[str, int]
+    error_places: dict[str, int]
 
 
 def read_labels(memory: Memory, summaries: Sequence[Summary], names: set[str]) -> JobLabels:
@@ -61,6 +64,10 @@ def read_labels(memory: Memory, summaries: Sequence[Summary], names: set[str]) -
                 for summary in summaries
                 if summary.error and (error_class := summary.error_class) is not None
             },
+        ),
+        memory.labels(
+            LabelKind.ERROR_PLACE,
+            {entry.place for summary in summaries if (entry := summary.history.entry).place is not None},
         ),
     )
 
@@ -91,4 +98,6 @@ def job_row(job: Job, summary: Summary, labels: JobLabels) -> JobRow:
         None if facts.root_id == job.external_id else facts.root_id,
         facts.group_id,
         summary.to_bytes() if job.is_long else None,
+        None if entry.place is None else labels.error_places[entry.place],
+        None if facts.parent_id is None else job_uuid(job.connection_id, facts.parent_id),
     )

@@ -42,6 +42,7 @@ class LabelKind(IntEnum):
     QUEUE = 2
     WORKER = 3
     ERROR_CLASS = 4
+    ERROR_PLACE = 5
 
 
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
@@ -137,13 +138,25 @@ job = Table(
     Column("root_id", Text),  # null also where the job is its own root, as most are
     Column("group_id", Text),
     Column("fold", LargeBinary),  # the summary, of a job of many steps only: the others are walked through
+    Column("error_place", Integer),  # label
+    Column("parent", LargeBinary(16)),  # the id of the job that published it, whether or not that is known here
     *_sorted_indexes(),
     Index("job_by_name", "connection", "name", "created_at", "number", "queue"),
     Index("job_by_queue", "connection", "queue", "created_at", "number", "name"),
     _partial("job_by_worker", "worker IS NOT NULL", "worker", "created_at", "number", "name", "queue"),
-    _partial("job_by_error_class", "error_class IS NOT NULL", "error_class", "created_at"),
-    _partial("job_by_root", "root_id IS NOT NULL", "root_id", "created_at"),
-    _partial("job_by_group", "group_id IS NOT NULL", "group_id", "created_at"),
+    _partial(
+        "job_by_error_class",
+        "error_class IS NOT NULL",
+        "error_class",
+        "created_at",
+        "number",
+        "error_place",
+        "name",
+        "changed_at",
+    ),
+    _partial("job_by_root", "root_id IS NOT NULL", "root_id", "created_at", "state"),
+    _partial("job_by_group", "group_id IS NOT NULL", "group_id", "created_at", "state", "changed_at"),
+    _partial("job_by_parent", "parent IS NOT NULL", "parent", "group_id", "state", "changed_at"),
     _partial("job_by_framework", "framework <> 0", "framework", "created_at"),
     _partial("job_apart", APART, "created_at"),
 )
@@ -154,9 +167,10 @@ _STATISTICS = {
     "job_by_name": "1000000 500000 2500 2 1 1",
     "job_by_queue": "1000000 500000 20000 2 1 1",
     "job_by_worker": "1000000 500000 10000 2 1 1 1",
-    "job_by_error_class": "20000 10000 500 2",
-    "job_by_root": "200000 100000 10 2",
-    "job_by_group": "200000 100000 10 2",
+    "job_by_error_class": "20000 10000 500 2 1 1 1 1",
+    "job_by_root": "200000 100000 10 2 1",
+    "job_by_group": "200000 100000 10 2 1 1",
+    "job_by_parent": "200000 100000 10 5 2 1",
     "job_by_framework": "10000 5000 5000 2",
     "job_apart": "10000 5000 2",
 }
@@ -167,12 +181,18 @@ SQLite's planner would otherwise take an index of a connection alone for as good
 
 
 @event.listens_for(job, "after_create")
-def _seed_statistics(_target: Table, connection: Connection, **_options: object) -> None:
+def _analyze(_target: Table, connection: Connection, **_options: object) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("ANALYZE job")  # it is empty: this makes the table of statistics
-        rows = [("job", index, figures) for index, figures in _STATISTICS.items()]
-        connection.exec_driver_sql("INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", rows)
-        connection.exec_driver_sql("ANALYZE sqlite_schema")  # reads it again
+        seed_statistics(connection)
+
+
+def seed_statistics(connection: Connection) -> None:
+    """Write the statistics of the indexes of `job` into a file of SQLite, in place of those that it has."""
+    connection.exec_driver_sql("DELETE FROM sqlite_stat1 WHERE tbl = 'job'")
+    rows = [("job", index, figures) for index, figures in _STATISTICS.items()]
+    connection.exec_driver_sql("INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", rows)
+    connection.exec_driver_sql("ANALYZE sqlite_schema")  # reads it again
 
 
 step = Table(

@@ -21,6 +21,10 @@ STATES = [
     "failed",
     "cancelled",
 ]
+TRACES = [
+    'Traceback (most recent call last):\n  File "/srv/app/tasks.py", line 12, in send\n    connect()\nValueError: no',
+    "cut off",
+]
 SECONDS = st.sampled_from([0, 1, 1.5, 2, 3, 4.001, 5, 6])
 
 
@@ -43,6 +47,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
                 "workerId": st.sampled_from(["celery@a", "celery@b"]),
                 "queue": st.sampled_from(["q", "r"]),
                 "error": st.sampled_from(["ValueError: no", "a.Lost: gone", "killed"]),
+                "stacktrace": st.sampled_from(TRACES),
                 "extensions": st.fixed_dictionaries(
                     {},
                     optional={
@@ -50,6 +55,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
                         "requeued": st.booleans(),
                         "eta": st.sampled_from([at(3), at(9), None, "tomorrow"]),
                         "rootId": st.sampled_from(["root", 5]),
+                        "parentId": st.sampled_from(["parent", "other", 5]),
                         "groupId": st.sampled_from(["group"]),
                     },
                 ),

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sluice_agent.server.record.measures import Count, WorkerCount, changes, changes_of_walk
+from sluice_agent.server.record.place import place_of
 from sluice_agent.server.record.record import record_of
 from sluice_agent.server.record.step import Step
 from sluice_agent.server.record.summary import Summary, advanced, walk
@@ -113,6 +114,8 @@ def test_lists_show_what_the_record_shows(events: list[dict[str, Any]]) -> None:
     names = ["createdAt", "stateChangedAt", "startedAt", "completedAt", "scheduledFor"]
     assert [record[name] for name in names] == [moment and timestamp_of(moment) for moment in moments]
     assert (record["durationMs"], record["rootId"]) == (summary.duration_ms, facts.root_id)
+    assert record["parentId"] == facts.parent_id
+    assert summary.history.entry.place == (record["stacktrace"] and place_of(record["stacktrace"]))
     assert record["previousState"] == summary.history.previous_state
     assert record["stateHistory"][-1] == {"state": record["state"], "timestamp": record["stateChangedAt"]}
 
