@@ -48,6 +48,7 @@ FILTERS: Mapping[str, Parameters] = {
     "search, ten tasks": {"search": "task_39"},
     "search, no task": {"search": "absent"},
     "class of error": {"errorClass": "Error03"},
+    "class and location": {"errorClass": "Error03", "errorLocation": "shop/tasks.py:3 in step_3"},
     "framework": {"framework": "celery"},
     "the last hour": {"from": timestamp_of(NOW - _HOUR)},
     "the last day": {"from": timestamp_of(NOW - 24 * _HOUR)},

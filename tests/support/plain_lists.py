@@ -72,6 +72,7 @@ class Jobs:
             and among(wanted.queues, row.queue)
             and among(wanted.workers, row.worker)
             and among(wanted.error_classes, row.error_class)
+            and among(wanted.error_locations, row.error_location)
             and wanted.framework in (None, FRAMEWORKS[row.framework])
             and wanted.root_id in (None, row.root_id, row.external_id)
             and wanted.group_id in (None, row.group_id)
@@ -107,6 +108,7 @@ def _some_filter(chance: random.Random, jobs: Jobs) -> JobFilter:
         queues=sometimes([jobs.texts[row.queue], "queue-03"], ()),
         workers=sometimes([jobs.texts.get(row.worker, "absent")], ()),
         error_classes=sometimes(["Error01", "Error02"], (), 0.1),
+        error_locations=sometimes(["shop/tasks.py:3 in step_3"], (), 0.1),
         framework=sometimes(chance.choice([Framework.CELERY, Framework.CELERY, Framework.SIDEKIQ]), None, 0.2),
         root_id=sometimes(row.root_id or row.external_id, None, 0.15),
         group_id=sometimes(row.group_id, None, 0.1),

@@ -183,7 +183,7 @@ def _put_labels(connection: Connection, every: Iterable[Task]) -> dict[tuple[Lab
         *((LabelKind.QUEUE, f"queue-{n:02}") for n in range(QUEUES)),
         *((LabelKind.WORKER, f"celery@worker-{n:02}") for n in range(WORKERS)),
         *((LabelKind.ERROR_CLASS, f"Error{n:02}") for n in range(ERRORS)),
-        *((LabelKind.ERROR_PLACE, f"shop/tasks.py:{n} in step_{n}") for n in range(STEPS)),
+        *((LabelKind.ERROR_LOCATION, f"shop/tasks.py:{n} in step_{n}") for n in range(STEPS)),
     ]
     rows = [{"number": n, "kind": kind, "text": text} for n, (kind, text) in enumerate(texts, 1)]
     connection.execute(insert(schema.label), rows)
@@ -192,7 +192,7 @@ def _put_labels(connection: Connection, every: Iterable[Task]) -> dict[tuple[Lab
 
 def _job_row(number: int, job: MadeJob, labels: Labels) -> dict[str, Any]:
     error_class = job.error.partition(":")[0].rpartition(".")[2] if job.error else None
-    place = "shop/tasks.py:{0} in step_{0}".format(job.error[-1]) if job.error else None
+    location = "shop/tasks.py:{0} in step_{0}".format(job.error[-1]) if job.error else None
     connection_id = CONNECTIONS[job.connection - 1]
     return {
         "number": number,
@@ -215,7 +215,7 @@ def _job_row(number: int, job: MadeJob, labels: Labels) -> dict[str, Any]:
         "error": job.error,
         "root_id": job.root_id,
         "group_id": job.group_id,
-        "error_place": labels[LabelKind.ERROR_PLACE, place] if place else None,
+        "error_location": labels[LabelKind.ERROR_LOCATION, location] if location else None,
         "parent": job_uuid(connection_id, job.root_id) if job.root_id else None,
         "fold": None,
     }

@@ -30,6 +30,7 @@ def _parts(wanted: JobFilter, now: int) -> Iterator[str]:
         ("in queue", wanted.queues),
         ("on worker", wanted.workers),
         ("with error", wanted.error_classes),
+        ("raised at", wanted.error_locations),
     ):
         if values:
             yield f"{preposition} {_either(values)}"

@@ -59,6 +59,9 @@ class JobFilter:
     queues: Annotated[Several[Text], _described("The name of a queue.", "queue")] = ()
     workers: Annotated[Several[Text], _described("The id of a worker.", "worker")] = ()
     error_classes: Annotated[Several[Text], _described("The class of the error.", "errorClass")] = ()
+    error_locations: Annotated[
+        Several[Text], _described("Where the error was raised: `mail/tasks.py:123 in send`.", "errorLocation")
+    ] = ()
     connection_id: Annotated[UUID | None, _described("Only this connection.", "connectionId")] = None
     framework: Annotated[Framework | None, _described("Only this framework.")] = None
     root_id: Annotated[Text | None, _described("Jobs of this canvas, its root included.", "rootId")] = None

@@ -156,6 +156,7 @@ def _dimensions(reader: Connection, connections: Mapping[str, int], wanted: JobF
         (job.c.queue, LabelKind.QUEUE, wanted.queues),
         (job.c.worker, LabelKind.WORKER, wanted.workers),
         (job.c.error_class, LabelKind.ERROR_CLASS, wanted.error_classes),
+        (job.c.error_location, LabelKind.ERROR_LOCATION, wanted.error_locations),
     ):
         if texts:
             yield Dimension(column, find_labels(reader, kind, texts))

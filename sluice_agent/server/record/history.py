@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from sluice_agent.server.record.place import place_of
+from sluice_agent.server.record.error_location import location_of
 from sluice_agent.server.record.step import ENDED, WAITING, Reporter, Step
 from sluice_agent.server.timestamps import to_instant
 
@@ -43,8 +43,8 @@ class Entry(NamedTuple):
     created: int | None
     completed: int | None
     error: str | None
-    place: str | None
-    """Where the error was raised: see `place_of`."""
+    location: str | None
+    """Where the error was raised: see `location_of`."""
     reported_previous: str | None
 
 
@@ -133,7 +133,7 @@ def _entry(step: Step, attempt: int) -> Entry:
         step.created,
         to_instant(job["completedAt"]) if "completedAt" in job else None,
         job.get("error"),
-        place_of(job["stacktrace"]) if "stacktrace" in job else None,
+        location_of(job["stacktrace"]) if "stacktrace" in job else None,
         job.get("previousState"),
     )
 
@@ -149,7 +149,7 @@ def _entry_with(entry: Entry, step: Step) -> Entry:
         created=entry.created if step.created is None else step.created,
         completed=completed,
         error=job.get("error", entry.error),
-        place=place_of(job["stacktrace"]) if "stacktrace" in job else entry.place,
+        location=location_of(job["stacktrace"]) if "stacktrace" in job else entry.location,
         reported_previous=job.get("previousState"),
     )
 

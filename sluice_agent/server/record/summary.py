@@ -149,8 +149,8 @@ class Summary(NamedTuple):
             facts.root_id,
             facts.group_id,
         ]
-        if facts.parent_id is not None or entry.place is not None:
-            fields += [facts.parent_id, entry.place]
+        if facts.parent_id is not None or entry.location is not None:
+            fields += [facts.parent_id, entry.location]
         if run.reporter is not None:
             fields += [run.progress, run.reporter, int(is_replaceable)]
         return to_json(fields)
@@ -168,7 +168,7 @@ class Summary(NamedTuple):
             first_known, name, queue, worker, root_id, group_id, *optional,
         ) = fields[14:]  # fmt: skip
         has_pair = len(optional) % 3 == 2  # none of both is written where both are unknown
-        parent_id, place = optional[:2] if has_pair else (None, None)
+        parent_id, location = optional[:2] if has_pair else (None, None)
         progress, reporter, is_replaceable = optional[2 * has_pair :] or (None, None, 0)
         entry = Entry(
             _STATES[state],
@@ -178,7 +178,7 @@ class Summary(NamedTuple):
             created,
             completed,
             error,
-            place,
+            location,
             None if reported_previous is None else _STATES[reported_previous],
         )
         reporter = None if reporter is None else tuple(reporter)

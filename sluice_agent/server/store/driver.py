@@ -37,7 +37,7 @@ class JobRow(NamedTuple):
     root_id: str | None
     group_id: str | None
     fold: bytes | None
-    error_place: int | None
+    error_location: int | None
     parent: bytes | None
 
 

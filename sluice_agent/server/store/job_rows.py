@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sluice_agent.server.record.ids import job_uuid
@@ -17,7 +17,7 @@ _FOLD = frozenset({"fold"})
 _STATE = frozenset(
     {
         "worker", "error_class", "state", "attempt", "changed_at", "started_at", "completed_at", "scheduled_for",
-        "duration_ms", "error", "error_place", "fold",
+        "duration_ms", "error", "error_location", "fold",
     }
 )  # fmt: skip
 _ALL = frozenset(JobRow._fields) - {"number", "uuid", "connection", "external_id"}
@@ -47,29 +47,24 @@ class JobLabels(NamedTuple):
     queues: dict[str, int]
     workers: dict[str, int]
     error_classes: dict[str, int]
-    error_places: dict[str, int]
+    error_locations: dict[str, int]
 
 
 def read_labels(memory: Memory, summaries: Sequence[Summary], names: set[str]) -> JobLabels:
     """Return the labels of `summaries` and of further names of tasks. Those that the database lacks are made."""
     facts = [summary.facts for summary in summaries]
+    failed = [summary for summary in summaries if summary.history.entry.error or summary.history.entry.location]
     return JobLabels(
         memory.labels(LabelKind.NAME, names.union([fact.name for fact in facts])),
         memory.labels(LabelKind.QUEUE, {fact.queue for fact in facts if fact.queue is not None}),
         memory.labels(LabelKind.WORKER, {fact.worker for fact in facts if fact.worker is not None}),
-        memory.labels(
-            LabelKind.ERROR_CLASS,
-            {
-                error_class
-                for summary in summaries
-                if summary.error and (error_class := summary.error_class) is not None
-            },
-        ),
-        memory.labels(
-            LabelKind.ERROR_PLACE,
-            {entry.place for summary in summaries if (entry := summary.history.entry).place is not None},
-        ),
+        memory.labels(LabelKind.ERROR_CLASS, _texts(summary.error_class for summary in failed)),
+        memory.labels(LabelKind.ERROR_LOCATION, _texts(summary.history.entry.location for summary in failed)),
     )
+
+
+def _texts(texts: Iterable[str | None]) -> set[str]:
+    return {text for text in texts if text is not None}
 
 
 def job_row(job: Job, summary: Summary, labels: JobLabels) -> JobRow:
@@ -98,6 +93,6 @@ def job_row(job: Job, summary: Summary, labels: JobLabels) -> JobRow:
         None if facts.root_id == job.external_id else facts.root_id,
         facts.group_id,
         summary.to_bytes() if job.is_long else None,
-        None if entry.place is None else labels.error_places[entry.place],
+        None if entry.location is None else labels.error_locations[entry.location],
         None if facts.parent_id is None else job_uuid(job.connection_id, facts.parent_id),
     )

@@ -42,7 +42,7 @@ class LabelKind(IntEnum):
     QUEUE = 2
     WORKER = 3
     ERROR_CLASS = 4
-    ERROR_PLACE = 5
+    ERROR_LOCATION = 5
 
 
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
@@ -138,7 +138,7 @@ job = Table(
     Column("root_id", Text),  # null also where the job is its own root, as most are
     Column("group_id", Text),
     Column("fold", LargeBinary),  # the summary, of a job of many steps only: the others are walked through
-    Column("error_place", Integer),  # label
+    Column("error_location", Integer),  # label
     Column("parent", LargeBinary(16)),  # the id of the job that published it, whether or not that is known here
     *_sorted_indexes(),
     Index("job_by_name", "connection", "name", "created_at", "number", "queue"),
@@ -150,9 +150,12 @@ job = Table(
         "error_class",
         "created_at",
         "number",
-        "error_place",
+        "error_location",
         "name",
         "changed_at",
+    ),
+    _partial(
+        "job_by_error_location", "error_location IS NOT NULL", "error_location", "created_at", "number", "error_class"
     ),
     _partial("job_by_root", "root_id IS NOT NULL", "root_id", "created_at", "state"),
     _partial("job_by_group", "group_id IS NOT NULL", "group_id", "created_at", "state", "changed_at"),
@@ -168,6 +171,7 @@ _STATISTICS = {
     "job_by_queue": "1000000 500000 20000 2 1 1",
     "job_by_worker": "1000000 500000 10000 2 1 1 1",
     "job_by_error_class": "20000 10000 500 2 1 1 1 1",
+    "job_by_error_location": "20000 10000 100 2 1 1",
     "job_by_root": "200000 100000 10 2 1",
     "job_by_group": "200000 100000 10 2 1 1",
     "job_by_parent": "200000 100000 10 5 2 1",

@@ -63,7 +63,9 @@ class File:
 
     def rows(self, table: Any, connection_id: str) -> list[Any]:
         own = select(schema.connection.c.number).where(schema.connection.c.id == connection_id).scalar_subquery()
-        columns = [column for column in table.c if column.name not in {"connection", "number", "uuid", "fold"}]
+        columns = [
+            column for column in table.c if column.name not in {"connection", "number", "uuid", "fold", "parent"}
+        ]
         with self.engine.connect() as reader:
             return sorted(map(tuple, reader.execute(select(*columns).where(table.c.connection == own))), key=repr)
 

@@ -174,21 +174,22 @@ def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
 
 OLDER_JOB = """
 DROP INDEX job_by_error_class; DROP INDEX job_by_root; DROP INDEX job_by_group; DROP INDEX job_by_parent;
+DROP INDEX job_by_error_location;
 ALTER TABLE job DROP COLUMN parent;
-ALTER TABLE job DROP COLUMN error_place;
+ALTER TABLE job DROP COLUMN error_location;
 DELETE FROM label WHERE kind = 5;
 CREATE INDEX job_by_error_class ON job (connection, error_class, created_at) WHERE error_class IS NOT NULL;
 CREATE INDEX job_by_root ON job (connection, root_id, created_at) WHERE root_id IS NOT NULL;
 CREATE INDEX job_by_group ON job (connection, group_id, created_at) WHERE group_id IS NOT NULL;
 UPDATE alembic_version SET version_num = '0005';
 """
-"""What makes a file of this version one of version 0005: its jobs have no parent and no place of their error."""
+"""What makes a file of this version one of version 0005: its jobs have no parent and no location of their error."""
 
 TRACE = 'Traceback (most recent call last):\n  File "/srv/shop/tasks.py", line 12, in send\n    connect()\nOSError: no'
 
 
-def test_parents_and_places_of_older_jobs_are_filled_in(tmp_path: Path) -> None:
-    """After an update the tree of a canvas would otherwise be flat, and old errors would have no place."""
+def test_parents_and_locations_of_older_jobs_are_filled_in(tmp_path: Path) -> None:
+    """After an update the tree of a canvas would otherwise be flat, and old errors would have no location."""
     store = Store(tmp_path / "s.db", now=now)
     events = [
         job_event("completed", 0, externalId="root"),
@@ -199,14 +200,14 @@ def test_parents_and_places_of_older_jobs_are_filled_in(tmp_path: Path) -> None:
     ]
     store.submit(IngestBatch(events, "2026-02-27")).result(30)
     store.close()
-    query = "SELECT external_id, text, hex(parent) FROM job LEFT JOIN label ON label.number = error_place ORDER BY 1"
+    query = "SELECT external_id, text, hex(parent) FROM job LEFT JOIN label ON label.number = error_location ORDER BY 1"
     indexes = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name"
     statistics = "SELECT * FROM sqlite_stat1 ORDER BY idx"
     with sqlite3.connect(tmp_path / "s.db") as file:
         before = [file.execute(statement).fetchall() for statement in (query, indexes, statistics)]
         file.executescript(OLDER_JOB)
     file.close()
-    assert [place for _, place, _ in before[0]] == ["shop/tasks.py:12 in send"] * 2 + [None]
+    assert [location for _, location, _ in before[0]] == ["shop/tasks.py:12 in send"] * 2 + [None]
     Store(tmp_path / "s.db", now=now).close()
     with sqlite3.connect(tmp_path / "s.db") as file:
         assert [file.execute(statement).fetchall() for statement in (query, indexes, statistics)] == before

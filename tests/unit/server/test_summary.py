@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sluice_agent.server.record.error_location import location_of
 from sluice_agent.server.record.measures import Count, WorkerCount, changes, changes_of_walk
-from sluice_agent.server.record.place import place_of
 from sluice_agent.server.record.record import record_of
 from sluice_agent.server.record.step import Step
 from sluice_agent.server.record.summary import Summary, advanced, walk
@@ -115,7 +115,7 @@ def test_lists_show_what_the_record_shows(events: list[dict[str, Any]]) -> None:
     assert [record[name] for name in names] == [moment and timestamp_of(moment) for moment in moments]
     assert (record["durationMs"], record["rootId"]) == (summary.duration_ms, facts.root_id)
     assert record["parentId"] == facts.parent_id
-    assert summary.history.entry.place == (record["stacktrace"] and place_of(record["stacktrace"]))
+    assert summary.history.entry.location == (record["stacktrace"] and location_of(record["stacktrace"]))
     assert record["previousState"] == summary.history.previous_state
     assert record["stateHistory"][-1] == {"state": record["state"], "timestamp": record["stateChangedAt"]}
 

@@ -13,7 +13,7 @@ _MEMBERS = "+---------------- 1 ----------------"  # of an exception group, befo
 _LIBRARY = re.compile(
     r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib(?:64)?[/\\](?:python|pypy)\d[^/\\]*[/\\]|^<frozen ", re.IGNORECASE
 )
-_LONGEST = 200  # characters of a place
+_LONGEST = 200  # characters of a location
 
 
 class Frame(NamedTuple):
@@ -29,8 +29,8 @@ class Frame(NamedTuple):
         return _LIBRARY.search(self.path) is not None
 
     @property
-    def place(self) -> str:
-        """The frame as a text: ``mail/tasks.py:123 in send``, with the file's folder, as many files have one name."""
+    def location(self) -> str:
+        """The frame as a text: ``mail/tasks.py:123 in send``, with its directory, as many files have one name."""
         file = "/".join(re.split(r"[/\\]", self.path)[-2:])
         return f"{file}:{self.line} in {self.function}"[:_LONGEST]
 
@@ -41,12 +41,12 @@ def frame_in(line: str) -> Frame | None:
     return match and Frame(match[1], int(match[2]), match[3].strip())
 
 
-def place_of(stacktrace: str) -> str | None:
-    """Return the last place in the user's own code that led to the error; if there is none, the last of all.
+def location_of(stacktrace: str) -> str | None:
+    """Return the last location in the user's own code that led to the error; if there is none, the last of all.
 
     Of chained errors it is that of the last, which ended the job; of a group its own, not that of a member.
     """
     last = _START.split(stacktrace)[-1].partition(_MEMBERS)[0]
     frames = [Frame(path, int(line), function.strip()) for path, line, function in _FRAME.findall(last)]
     own = [frame for frame in frames if not frame.is_library]
-    return (own or frames)[-1].place if frames else None
+    return (own or frames)[-1].location if frames else None

@@ -1,4 +1,4 @@
-"""The place at which an error was raised, by which errors are grouped."""
+"""The location at which an error was raised, by which errors are grouped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from sluice_agent.server.record.place import place_of
+from sluice_agent.server.record.error_location import location_of
 
 LIBRARY = '  File "/venv/lib/python3.11/site-packages/celery/app/trace.py", line 453, in trace_task\n    R = fun()\n'
 TASK = '  File "/srv/shop/mail/tasks.py", line 123, in send\n    connect()\n'
@@ -16,7 +16,7 @@ START = "Traceback (most recent call last):\n"
 
 
 @pytest.mark.parametrize(
-    ("stacktrace", "place"),
+    ("stacktrace", "location"),
     [
         (START + LIBRARY + TASK + STANDARD + "OSError: no route", "mail/tasks.py:123 in send"),
         (START + LIBRARY + TASK + TASK.replace("123, in send", "7, in <lambda>"), "mail/tasks.py:7 in <lambda>"),
@@ -33,14 +33,14 @@ START = "Traceback (most recent call last):\n"
         ("", None),
     ],
 )
-def test_the_place_is_the_last_frame_of_the_users_own_code(stacktrace: str, place: str | None) -> None:
+def test_the_location_is_the_last_frame_of_the_users_own_code(stacktrace: str, location: str | None) -> None:
     """Errors of one cause would otherwise be spread over groups, or all of a library's be in one."""
-    assert place_of(stacktrace) == place
+    assert location_of(stacktrace) == location
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are new in Python 3.11")
-def test_the_place_of_a_group_is_its_own() -> None:
-    """A group of errors would otherwise be found under the place of one of its members."""
+def test_the_location_of_a_group_is_its_own() -> None:
+    """A group of errors would otherwise be found under the location of one of its members."""
 
     def fail(number: int) -> None:
         raise ValueError(number)
@@ -56,4 +56,4 @@ def test_the_place_of_a_group_is_its_own() -> None:
     except Exception:  # noqa: BLE001 (before Python 3.11 it has no name)
         text = traceback.format_exc()
     assert text.count("in fail") == 2
-    assert str(place_of(text)).endswith("in test_the_place_of_a_group_is_its_own")
+    assert str(location_of(text)).endswith("in test_the_location_of_a_group_is_its_own")

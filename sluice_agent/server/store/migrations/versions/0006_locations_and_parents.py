@@ -16,7 +16,7 @@ from sluice_agent.server.store.steps import decode_step
 revision = "0006"
 down_revision = "0005"
 
-_INDEXES = ("job_by_error_class", "job_by_root", "job_by_group", "job_by_parent")
+_INDEXES = ("job_by_error_class", "job_by_error_location", "job_by_root", "job_by_group", "job_by_parent")
 _JOBS = 500  # that are read at a time
 
 
@@ -26,7 +26,7 @@ def upgrade() -> None:
     inspector = inspect(bind)
     if "parent" in {column["name"] for column in inspector.get_columns("job")}:
         return
-    op.add_column("job", Column("error_place", Integer))
+    op.add_column("job", Column("error_location", Integer))
     op.add_column("job", Column("parent", LargeBinary(16)))
     _fill(bind)
     for name in {str(index["name"]) for index in inspector.get_indexes("job")}.intersection(_INDEXES):
@@ -42,7 +42,7 @@ def _fill(bind: Connection) -> None:
     connections = {
         row.number: row.id for row in bind.execute(select(schema.connection.c.number, schema.connection.c.id))
     }
-    places: dict[str, int] = {}
+    locations: dict[str, int] = {}
     last = 0
     while True:
         rows = bind.execute(
@@ -54,22 +54,24 @@ def _fill(bind: Connection) -> None:
         if not rows:
             return
         last = rows[-1].number
-        _fill_jobs(bind, rows, connections, places)
+        _fill_jobs(bind, rows, connections, locations)
 
 
 def _fill_jobs(
-    bind: Connection, rows: Sequence[Row[tuple[int, int, str]]], connections: dict[int, str], places: dict[str, int]
+    bind: Connection, rows: Sequence[Row[tuple[int, int, str]]], connections: dict[int, str], locations: dict[str, int]
 ) -> None:
     found = []
     for row in rows:
         summary = _summary(bind, row.number, connections[row.connection], row.external_id)
-        place, parent = summary.history.entry.place, summary.facts.parent_id
-        if place is not None and place not in places:
-            places[place] = _new_label(bind, place)
+        location, parent = summary.history.entry.location, summary.facts.parent_id
+        if location is not None and location not in locations:
+            locations[location] = _new_label(bind, location)
         uuid = None if parent is None else job_uuid(connections[row.connection], parent)
-        found.append({"job": row.number, "place": None if place is None else places[place], "parent_uuid": uuid})
+        found.append(
+            {"job": row.number, "location": None if location is None else locations[location], "parent_uuid": uuid}
+        )
     statement = update(job).where(job.c.number == bindparam("job"))
-    bind.execute(statement.values(error_place=bindparam("place"), parent=bindparam("parent_uuid")), found)
+    bind.execute(statement.values(error_location=bindparam("location"), parent=bindparam("parent_uuid")), found)
 
 
 def _summary(bind: Connection, number: int, connection_id: str, external_id: str) -> Summary:
@@ -79,6 +81,6 @@ def _summary(bind: Connection, number: int, connection_id: str, external_id: str
     return summary_of(decode_step(body, connection_id, external_id, name) for body, name in steps)
 
 
-def _new_label(bind: Connection, place: str) -> int:
-    values = {"kind": LabelKind.ERROR_PLACE, "text": place}
+def _new_label(bind: Connection, location: str) -> int:
+    values = {"kind": LabelKind.ERROR_LOCATION, "text": location}
     return int(bind.execute(label.insert().values(values).returning(label.c.number)).scalar_one())
