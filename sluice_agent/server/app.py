@@ -18,6 +18,7 @@ from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.pages.error_pages import ErrorPages
 from sluice_agent.server.pages.router import pages_router
 from sluice_agent.server.pages.sources import Sources
+from sluice_agent.server.queries.sums import PastSums
 from sluice_agent.server.request_body import BodyLimit
 from sluice_agent.server.routes.actions import actions_router
 from sluice_agent.server.routes.documented import DescribedApp
@@ -67,6 +68,7 @@ def create_app(
     access = open_access(store.engine, options, now)
     acting = acting_of(store, actions, access.accounts, access.audit, now)
     hub = Hub(store, now, stream_limits)
+    past_sums = PastSums()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -91,10 +93,10 @@ def create_app(
         ingest_router(store, access.gate, IngestPolicy(body_limit, daily_limit, now)),
         actions_router(acting),  # its paths are among those that the next one matches for other methods
         jobs_router(store),
-        statistics_router(store, now),
+        statistics_router(store, now, past_sums),
         health_router(store),
         stream_router(store, hub),
     ):
         app.include_router(router, prefix="/api")
-    app.include_router(pages_router(Sources(store, access, now, keep, daily_limit)))
+    app.include_router(pages_router(Sources(store, access, now, keep, daily_limit, past_sums)))
     return app

@@ -122,7 +122,7 @@ def _pages(
     jobs: Jobs, connections: Mapping[str, int], wanted: JobFilter, order: Order, size: int, limits: Limits, most: int
 ) -> list[int]:
     """Return the numbers of the jobs on the first pages, followed by their cursors."""
-    selection = select_jobs(jobs.reader, connections, wanted)
+    selection = select_jobs(jobs.reader, connections, wanted, NOW)
     numbers: list[int] = []
     after = None
     for _ in range(_PAGES):

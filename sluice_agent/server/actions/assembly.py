@@ -113,4 +113,4 @@ def _by_connection(option: str, values: Sequence[str]) -> dict[str | None, str]:
 def _select(store: Store, action: BulkAction) -> list[bytes]:
     with store.reading() as reader:
         wanted = JobFilter.from_json(action.wanted).within_states(action.kind.states)
-        return matching_jobs(reader, wanted, action.connections)
+        return matching_jobs(reader, wanted, action.connections, store.moment)

@@ -14,9 +14,9 @@ LARGEST = 100_000
 """Jobs of one bulk action: more are left to the next one."""
 
 
-def matching_jobs(reader: Connection, wanted: JobFilter, connections: Collection[int]) -> list[bytes]:
-    """Return Sluice's ids of the jobs of `connections` that `wanted` selects, the oldest first."""
-    selection = select_jobs(reader, known_connections(reader, connections), wanted)
+def matching_jobs(reader: Connection, wanted: JobFilter, connections: Collection[int], now: int) -> list[bytes]:
+    """Return Sluice's ids of the jobs of `connections` that `wanted` selects at a moment, the oldest first."""
+    selection = select_jobs(reader, known_connections(reader, connections), wanted, now)
     conditions = [
         job.c.connection.in_(selection.states),
         *selection.in_states(),

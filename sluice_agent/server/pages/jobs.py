@@ -33,7 +33,7 @@ def jobs_router(sources: Sources) -> APIRouter:
         with sources.store.reading() as reader:
             scope = scope_of(reader, principal, connection_id)
             order = Order(SortBy.CREATED_AT, SortOrder.DESC)
-            page = list_jobs(reader, scope.numbers, JobFilter(), order, _LIMIT, None)
+            page = list_jobs(reader, scope.numbers, JobFilter(), order, _LIMIT, None, now=sources.store.moment)
         layout = Layout("jobs", "Jobs", sources.now(), scope, ("job",))
         return render(request, "jobs.html", layout, JobsView(page.jobs))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sluice_agent.server.access.setup import Access
+from sluice_agent.server.queries.sums import PastSums
 from sluice_agent.server.store.retention import Keep
 from sluice_agent.server.store.store import Store
 
@@ -20,3 +21,4 @@ class Sources:
     now: Callable[[], datetime]
     keep: Keep
     daily_limit: int | None
+    past_sums: PastSums

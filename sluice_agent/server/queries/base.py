@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, case, func, select, true
 
-from sluice_agent.server.queries.selection import Condition, Dimension, Selection
+from sluice_agent.server.queries.conditions import Condition
+from sluice_agent.server.queries.selection import Dimension, Selection
 from sluice_agent.server.store.schema import job
 
 COUNT_LIMIT = 10_000

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sluice_agent.server.queries.job_filter import JobFilter
+from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.timestamps import to_datetime
 
 _DAY = 86_400_000_000  # microseconds
+_PROBLEMS = {
+    JobProblem.SLOW: "that are slow",
+    JobProblem.LOST: "that are lost",
+    JobProblem.OVERDUE: "that are overdue",
+}
 
 
 def filter_text(wanted: JobFilter, now: int) -> str:
@@ -26,6 +32,8 @@ def _parts(wanted: JobFilter, now: int) -> Iterator[str]:
     yield _either(wanted.names) if wanted.names else "jobs"
     if wanted.framework is not None and wanted.names:
         yield f"of {wanted.framework.value}"
+    if wanted.problem is not None:
+        yield _PROBLEMS[wanted.problem]
     for preposition, values in (
         ("in queue", wanted.queues),
         ("on worker", wanted.workers),

@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sluice_agent.model import Framework, JobState
+from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.timestamps import Moment
 
 _MOST_VALUES = 100  # alternatives of one filter
@@ -66,6 +67,13 @@ class JobFilter:
     framework: Annotated[Framework | None, _described("Only this framework.")] = None
     root_id: Annotated[Text | None, _described("Jobs of this canvas, its root included.", "rootId")] = None
     group_id: Annotated[Text | None, _described("Jobs of this group.", "groupId")] = None
+    problem: Annotated[
+        JobProblem | None,
+        _described(
+            "Jobs that are probably stuck: active for much longer than others of their task (slow), active on a worker "
+            "that is gone (lost), or with an ETA in the past (overdue)."
+        ),
+    ] = None
     created_from: Annotated[Moment | None, _described(f"Created then or later: {_TIME}", "from")] = None
     created_to: Annotated[Moment | None, _described(f"Created before: {_TIME}", "to")] = None
     search: Annotated[

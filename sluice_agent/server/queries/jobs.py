@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, select
 
+from sluice_agent.server.queries.base import Total, bases_of, total_of
 from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.order import Order
@@ -33,19 +34,34 @@ class Page:
 
 
 def list_jobs(
-    reader: Connection, connections: Mapping[str, int], wanted: JobFilter, order: Order, limit: int, cursor: str | None
+    reader: Connection,
+    connections: Mapping[str, int],
+    wanted: JobFilter,
+    order: Order,
+    limit: int,
+    cursor: str | None,
+    *,
+    now: int,
 ) -> Page:
-    """Return a page of the jobs of `connections` (numbers by id) that `wanted` selects.
+    """Return a page of the jobs of `connections` (numbers by id) that `wanted` selects at a moment.
 
     Raises `RefusedError` (400) if `cursor` is not one of a list in this order.
     """
     after = None if cursor is None else order.decode(reader, cursor)
-    selection = select_jobs(reader, connections, wanted)
+    selection = select_jobs(reader, connections, wanted, now)
     keys, total = find_keys(reader, selection, order, after, limit)
     rows = rows_of(reader, [key.number for key in keys[:limit]])
     has_next = len(keys) > limit
     next_cursor = order.encode(rows[-1]._mapping[order.column], keys[limit - 1]) if has_next else None
     return Page(summaries_of(reader, connections, rows), total.jobs, total.is_exact, next_cursor)
+
+
+def count_jobs(reader: Connection, connections: Mapping[str, int], wanted: JobFilter, now: int) -> Total:
+    """Return the number of jobs that `wanted` selects at a moment, as `list_jobs` does."""
+    selection = select_jobs(reader, connections, wanted, now)
+    if not selection.states:
+        return Total(0, is_exact=True)
+    return total_of(reader, selection, bases_of(reader, selection)[1])
 
 
 def rows_of(reader: Connection, numbers: Sequence[int]) -> list[Row[Any]]:

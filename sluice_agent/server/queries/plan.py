@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, text, tuple_
 
 from sluice_agent.server.queries.base import Range, Total, all_of, bases_of, ranges_of_states, total_of
+from sluice_agent.server.queries.conditions import Condition, unindexed
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.order import Order, SortKey
-from sluice_agent.server.queries.selection import Condition, Selection, unindexed
+from sluice_agent.server.queries.selection import Selection
 from sluice_agent.server.queries.sorting import SortBy
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.schema import APART, NEAR, job, label

@@ -10,30 +10,35 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, and_, false, or_, select, text
+from sqlalchemy import Column, Connection, and_, false, or_, select, text
 
 from sluice_agent.model import JobState
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.queries.conditions import Condition, unindexed
 from sluice_agent.server.queries.job_filter import InvalidFilterError, JobFilter
+from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.labels import find_labels, find_names
+from sluice_agent.server.queries.problems import OVERDUE_AFTER, STATES, running_with
 from sluice_agent.server.record.ids import job_uuid, job_uuids
 from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
-from sluice_agent.server.store.schema import LabelKind, connection, job, tally
-
-Condition = ColumnElement[bool]
+from sluice_agent.server.store.schema import HELD, LabelKind, connection, job, tally
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """A filter by a column: the values that match, and the numbers of jobs that match whatever their value."""
+    """A filter by a column: the values that match, and the numbers of jobs that match whatever their value; or, in
+    place of both, `conditions`: one that begins an index, if the dimension has one, and the same one without any."""
 
     column: Column[Any]
-    values: Sequence[Any]
+    values: Sequence[Any] = ()
     jobs: Sequence[int] = ()
     is_indexed: bool = True
+    conditions: tuple[Condition, Condition] | None = None
 
     def alternatives(self) -> Iterator[Condition]:
         """Yield the conditions of which a job fulfils one. Each begins an index, if the dimension has one."""
+        if self.conditions is not None:
+            yield self.conditions[0]
         for value in self.values:
             condition = self.column == value
             yield and_(condition, text("framework <> 0")) if self.column is job.c.framework else condition
@@ -49,6 +54,8 @@ class Dimension:
 
     def residual(self) -> Condition:
         """Return the condition without any index."""
+        if self.conditions is not None:
+            return self.conditions[1]
         conditions: list[Condition] = []
         if self.values:
             conditions.append(unindexed(self.column).in_(self.values))
@@ -111,33 +118,33 @@ def requested_filter(parameters: Iterable[tuple[str, str]]) -> JobFilter:
         raise RefusedError(400, "A parameter is not valid.", error.details) from None
 
 
-def unindexed(column: Column[Any]) -> ColumnElement[Any]:
-    """Return an expression that has the value of `column`, and no index."""
-    return column + ("" if column.type.python_type is str else 0)
-
-
 def known_connections(reader: Connection, only: Collection[int] | None) -> dict[str, int]:
     """Return the numbers of connections by their ids, or of those whose numbers are in `only`."""
     rows = reader.execute(select(connection.c.id, connection.c.number).order_by(connection.c.number))
     return {row.id: row.number for row in rows if only is None or row.number in only}
 
 
-def select_jobs(reader: Connection, connections: Mapping[str, int], wanted: JobFilter) -> Selection:
-    """Return `wanted` in the numbers of the database, within `connections`."""
+def select_jobs(reader: Connection, connections: Mapping[str, int], wanted: JobFilter, now: int) -> Selection:
+    """Return `wanted` in the numbers of the database, within `connections`, at a moment."""
     if wanted.connection_id is not None:
         only = str(wanted.connection_id)
         connections = {id_: number for id_, number in connections.items() if id_ == only}
     counts = _jobs_by_state(reader, connections.values())
-    codes = {JOB_STATES.index(state) for state in wanted.states or JobState}
+    shown = set(wanted.states or JobState)
+    if wanted.problem is not None:
+        shown &= STATES[wanted.problem]
+    codes = {JOB_STATES.index(state) for state in shown}
     of_all = {
         number: {code: jobs for code, jobs in by_state.items() if code in codes} for number, by_state in counts.items()
     }
     states = {number: by_state for number, by_state in of_all.items() if by_state}
     return Selection(
         states,
-        bool(wanted.states),
+        bool(wanted.states or wanted.problem),
         sum(sum(by_state.values()) for by_state in counts.values()),
-        list(_dimensions(reader, {id_: number for id_, number in connections.items() if number in states}, wanted)),
+        list(
+            _dimensions(reader, {id_: number for id_, number in connections.items() if number in states}, wanted, now)
+        ),
         wanted.created_from,
         wanted.created_to,
     )
@@ -150,7 +157,7 @@ def _jobs_by_state(reader: Connection, connections: Collection[int]) -> dict[int
     return states
 
 
-def _dimensions(reader: Connection, connections: Mapping[str, int], wanted: JobFilter) -> Iterator[Dimension]:
+def _dimensions(reader: Connection, connections: Mapping[str, int], wanted: JobFilter, now: int) -> Iterator[Dimension]:
     for column, kind, texts in (
         (job.c.name, LabelKind.NAME, wanted.names),
         (job.c.queue, LabelKind.QUEUE, wanted.queues),
@@ -165,11 +172,23 @@ def _dimensions(reader: Connection, connections: Mapping[str, int], wanted: JobF
     if wanted.root_id is not None:
         uuids = [job_uuid(id_, wanted.root_id) for id_ in connections]
         yield Dimension(job.c.root_id, [wanted.root_id], _jobs_with_uuid(reader, connections, uuids))
+    if wanted.problem is not None:
+        yield _problem(reader, connections.values(), wanted.problem, now)
     if wanted.framework is not None:
         yield from _framework(reader, connections.values(), FRAMEWORKS.index(wanted.framework))
     if wanted.search:
         ids = _jobs_with_id(reader, connections, wanted.search)
         yield Dimension(job.c.number, (), ids) if ids else Dimension(job.c.name, find_names(reader, wanted.search))
+
+
+def _problem(reader: Connection, connections: Collection[int], problem: JobProblem, now: int) -> Dimension:
+    if problem is JobProblem.OVERDUE:
+        before = now - OVERDUE_AFTER
+        indexed = and_(job.c.scheduled_for < before, text(HELD))
+        return Dimension(job.c.scheduled_for, conditions=(indexed, unindexed(job.c.scheduled_for) < before))
+    condition = running_with(reader, connections, problem, now)
+    column = job.c.worker if problem is JobProblem.LOST else job.c.started_at
+    return Dimension(column, is_indexed=False, conditions=(condition, condition))
 
 
 def _framework(reader: Connection, connections: Collection[int], code: int) -> Iterator[Dimension]:

@@ -49,26 +49,38 @@ class PastSums:
 @dataclass(frozen=True, slots=True)
 class Summed:
     """What is summed: the counts of some measures, by columns of `rollup`; of each task, or for each queue of all its
-    tasks. `longest` is the length of the longest rollups that may be taken."""
+    tasks. `longest` is the length of the longest rollups that may be taken. `names` and `queue` are the labels of the
+    only tasks, and of the only queue, that are summed; None: all."""
 
     measures: tuple[Measure, ...]
     columns: tuple[ColumnElement[Any], ...]
     of_queues: bool = False
     longest: int = DAY
+    names: tuple[int, ...] | None = None
+    queue: int | None = None
 
     @property
     def key(self) -> Hashable:
         """What differs between two of the same window."""
-        return self.measures, tuple(map(str, self.columns)), self.of_queues, self.longest
+        return self.measures, tuple(map(str, self.columns)), self.of_queues, self.longest, self.names, self.queue
 
     def condition(self, part: Part) -> ColumnElement[bool]:
         """Return the condition of the rows of a part of a window."""
         length, starts = part
         has_all_names = self.of_queues and length != MINUTE
-        in_part = rollup.c.start.in_(starts) if has_all_names else rollup.c.start.between(starts[0], starts[-1])
-        is_named = rollup.c.name == ALL_NAMES if has_all_names else rollup.c.name != ALL_NAMES
-        has_queue = rollup.c.queue != 0 if self.of_queues else true()
-        return and_(rollup.c.minutes == length, in_part, is_named, has_queue, rollup.c.measure.in_(self.measures))
+        if has_all_names:
+            is_named = rollup.c.name == ALL_NAMES
+        else:
+            is_named = rollup.c.name != ALL_NAMES if self.names is None else rollup.c.name.in_(self.names)
+        is_looked_up = has_all_names or self.names is not None  # each interval, rather than all between the two ends
+        in_part = rollup.c.start.in_(starts) if is_looked_up else rollup.c.start.between(starts[0], starts[-1])
+        is_measured = rollup.c.measure.in_(self.measures)
+        return and_(rollup.c.minutes == length, in_part, is_named, self._has_queue(), is_measured)
+
+    def _has_queue(self) -> ColumnElement[bool]:
+        if self.queue is not None:
+            return rollup.c.queue == self.queue
+        return rollup.c.queue != 0 if self.of_queues else true()
 
 
 def sums_of(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from sluice_agent.server.queries.activity import RAN, histogram_of
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.window import Histogram, Window
@@ -14,27 +15,41 @@ from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.store.schema import rollup
 
 _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-_RAN = (Measure.COMPLETED, Measure.FAILED, Measure.RETRIED)
+
+
+class Ends(NamedTuple):
+    """How many jobs of a task completed, and how many failed, in each interval of a window."""
+
+    completed: list[int]
+    failed: list[int]
+
+
+class QueueOfTask(NamedTuple):
+    """What jobs of one task did in one queue (None: unknown): runs that started, completed and failed, and how long
+    they waited and ran."""
+
+    queue: str | None
+    started: int
+    completed: int
+    failed: int
+    waits: Histogram
+    runs: Histogram
 
 
 def list_tasks(
     reader: Connection, connections: Collection[int], window: Window, past_sums: PastSums
 ) -> list[dict[str, Any]]:
     """Return the statistics of all tasks of `connections` that had runs in `window`, by name."""
-    counts: dict[int, dict[int, dict[int, int]]] = {}
+    counts: dict[int, dict[Measure, dict[int, int]]] = {}
     summed = Summed(tuple(Measure), (rollup.c.name, rollup.c.measure, rollup.c.bucket))
     for (name, measure, bucket), count in sums_of(reader, connections, window, summed, past_sums).items():
-        counts.setdefault(name, {}).setdefault(measure, {})[bucket] = count
+        counts.setdefault(name, {}).setdefault(Measure(measure), {})[bucket] = count
     texts = texts_of(reader, counts)
     return sorted((_statistics(texts[name], by, window) for name, by in counts.items()), key=lambda task: task["name"])
 
 
-def _statistics(name: str, counts: dict[int, dict[int, int]], window: Window) -> dict[str, Any]:
+def _statistics(name: str, counts: dict[Measure, dict[int, int]], window: Window) -> dict[str, Any]:
     completed, failed = (sum(counts.get(measure, {}).values()) for measure in (Measure.COMPLETED, Measure.FAILED))
-    ran: dict[int, int] = {}
-    for measure in _RAN:
-        for bucket, count in counts.get(measure, {}).items():
-            ran[bucket] = ran.get(bucket, 0) + count
     waited = counts.get(Measure.STARTED, {})
     ended = completed + failed
     return {
@@ -45,8 +60,44 @@ def _statistics(name: str, counts: dict[int, dict[int, int]], window: Window) ->
         "ratePerMinute": round(ended * 60 / window.seconds, 3),
         "failureRate": failed / ended if ended else 0.0,
         "waitMs": _percentiles(Histogram(waited)),
-        "runMs": _percentiles(Histogram(ran)),
+        "runMs": _percentiles(histogram_of(counts, RAN)),
     }
+
+
+def ends_by_task(reader: Connection, connection: int, window: Window, past_sums: PastSums) -> dict[str, Ends]:
+    """Return the ends of jobs of each task by interval of `window`."""
+    columns = (rollup.c.name, rollup.c.measure, window.interval_of(rollup.c.start))
+    summed = Summed((Measure.COMPLETED, Measure.FAILED), columns, longest=window.interval_rollup)
+    intervals = len(window.moments())
+    ends: dict[int, Ends] = {}
+    for (name, measure, index), count in sums_of(reader, [connection], window, summed, past_sums).items():
+        of_task = ends.setdefault(name, Ends([0] * intervals, [0] * intervals))
+        (of_task.failed if measure == Measure.FAILED else of_task.completed)[index] = count
+    texts = texts_of(reader, ends)
+    return {texts[name]: of_task for name, of_task in ends.items()}
+
+
+def queues_of_task(
+    reader: Connection, connection: int, name: int, window: Window, past_sums: PastSums
+) -> list[QueueOfTask]:
+    """Return what the jobs of a task, by its label, did in each queue, the queue with most runs first."""
+    summed = Summed(tuple(Measure), (rollup.c.queue, rollup.c.measure, rollup.c.bucket), names=(name,))
+    counts: dict[int, dict[Measure, dict[int, int]]] = {}
+    for (queue, measure, bucket), count in sums_of(reader, [connection], window, summed, past_sums).items():
+        counts.setdefault(queue, {}).setdefault(Measure(measure), {})[bucket] = count
+    texts = texts_of(reader, counts)
+    queues = [
+        QueueOfTask(
+            texts.get(queue),
+            sum(by.get(Measure.STARTED, {}).values()),
+            sum(by.get(Measure.COMPLETED, {}).values()),
+            sum(by.get(Measure.FAILED, {}).values()),
+            Histogram(by.get(Measure.STARTED, {})),
+            histogram_of(by, RAN),
+        )
+        for queue, by in counts.items()
+    ]
+    return sorted(queues, key=lambda queue: (-queue.started, queue.queue or ""))
 
 
 def _percentiles(histogram: Histogram) -> dict[str, int | None]:

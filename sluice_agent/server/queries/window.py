@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import accumulate, pairwise
 from typing import TypeAlias
 
@@ -64,11 +65,14 @@ class Window:
         """Return the index of the interval with this minute of the window."""
         return minute // self.width - self.start // self.width
 
+    def moments(self) -> list[tuple[int, int]]:
+        """Return the moments between which each interval lies."""
+        edges = [self.start, *range(_floor(self.start, self.width) + self.width, self.stop, self.width), self.stop]
+        return list(pairwise(minute * _MINUTE for minute in edges))
+
     def bounds(self) -> list[tuple[str, str]]:
         """Return the timestamps between which each interval lies."""
-        edges = [self.start, *range(_floor(self.start, self.width) + self.width, self.stop, self.width), self.stop]
-        texts = [timestamp_of(minute * _MINUTE) for minute in edges]
-        return list(pairwise(texts))
+        return [(timestamp_of(start), timestamp_of(stop)) for start, stop in self.moments()]
 
     def parts(self, longest: int = DAY) -> list[Part]:
         """Return what together is the window, of rollups of `longest` minutes at most."""
@@ -85,6 +89,25 @@ class Window:
             past.append((length, range(starts.start, middle, length)))
             present.append((length, range(middle, starts.stop, length)))
         return [part for part in past if part[1]], [part for part in present if part[1]]
+
+
+class TimeRange(str, Enum):
+    """The windows of plots."""
+
+    HOUR = "1h"
+    DAY = "24h"
+    WEEK = "7d"
+
+
+_PLOTTED = {TimeRange.HOUR: (HOUR, MINUTE), TimeRange.DAY: (DAY, HOUR), TimeRange.WEEK: (7 * DAY, 6 * HOUR)}
+"""The minutes of each of these windows, and of its intervals: of such, few rollups need be read."""
+
+
+def plotted_window(time_range: TimeRange, now: int) -> Window:
+    """Return the window up to `now` of a plot: whole intervals, of which the last is not over."""
+    duration, width = _PLOTTED[time_range]
+    stop = _floor(now // _MINUTE, width) + width
+    return Window(time_range.value, stop - duration - width, stop, width, now)
 
 
 def window_of(span: Span, now: int) -> Window:
@@ -150,6 +173,11 @@ class Histogram:
     """Numbers of durations by the bucket of `measures`. Those in bucket 0 are unknown, and do not count."""
 
     counts: dict[int, int]
+
+    @property
+    def known(self) -> int:
+        """The number of durations that are known."""
+        return sum(count for bucket, count in self.counts.items() if bucket and count > 0)
 
     @property
     def mean(self) -> float | None:

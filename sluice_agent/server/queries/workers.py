@@ -9,15 +9,15 @@ import json
 from collections.abc import Mapping
 from enum import Enum
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, func, select
 
 from sluice_agent.model import Framework, WorkerState
-from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.queries.labels import find_labels, texts_of
 from sluice_agent.server.record.ids import worker_id
 from sluice_agent.server.store.codes import FRAMEWORKS, WORKER_STATES
-from sluice_agent.server.store.schema import series, worker, worker_rollup
+from sluice_agent.server.store.schema import LabelKind, series, worker, worker_rollup
 from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 
 SHORTEST_SILENCE = 6_000_000
@@ -42,6 +42,15 @@ class WorkerSort(str, Enum):
     TASK_RATE = "taskRate"
 
 
+class SilentWorker(NamedTuple):
+    """A worker that stopped reporting without a report of its end. `silent_since` is the moment of its last event."""
+
+    external_id: str
+    hostname: str
+    silent_since: int
+    active_jobs: int
+
+
 def list_workers(
     reader: Connection,
     connections: Mapping[str, int],
@@ -64,14 +73,38 @@ def list_workers(
     return [shown for shown in workers if state in (None, shown["state"]) and framework in (None, shown["framework"])]
 
 
+def find_worker(reader: Connection, connection: tuple[str, int], external_id: str, now: int) -> dict[str, Any] | None:
+    """Return one worker of a connection (id and number), however long it is silent; None if there is none."""
+    labels = find_labels(reader, LabelKind.WORKER, [external_id])
+    statement = select(worker).where(worker.c.connection == connection[1], worker.c.worker.in_(labels))
+    row = reader.execute(statement).one_or_none()
+    if row is None:
+        return None
+    ended = _ended_in_hour(reader, dict([connection]), now)
+    return _worker(reader, row, connection[0], external_id, ended.get((row.connection, row.worker), 0), now)
+
+
+def silent_workers(reader: Connection, connection: int, now: int) -> list[SilentWorker]:
+    """Return the workers that became silent in the last hour, the last one first."""
+    statement = select(worker).where(
+        worker.c.connection == connection,
+        worker.c.at >= now - _HOUR,
+        worker.c.state != WORKER_STATES.index(WorkerState.OFFLINE),
+    )
+    rows = [row for row in reader.execute(statement.order_by(worker.c.at.desc())) if is_offline(reader, row, now)]
+    texts = texts_of(reader, (row.worker for row in rows))
+    return [
+        SilentWorker(texts[row.worker], json.loads(row.body)["hostname"], row.at, row.active_jobs or 0) for row in rows
+    ]
+
+
 def _worker(
     reader: Connection, row: Row[Any], connection_id: str, external_id: str, ended: int, now: int
 ) -> dict[str, Any]:
     body = json.loads(row.body)
-    metadata = {key: value for key, value in (body.get("metadata") or {}).items() if key != "eventId"}
-    allowed = max(SHORTEST_SILENCE, round(_BEATS * _interval(reader, row, metadata, now)))
-    reported = WORKER_STATES[row.state]
-    is_offline = reported is WorkerState.OFFLINE or now - row.at > allowed
+    metadata = _metadata(body)
+    allowed = _allowed_silence(reader, row, metadata, now)
+    state = WorkerState.OFFLINE if now - row.at > allowed else WORKER_STATES[row.state]
     processed = metadata.get("processedTotal")
     return {
         "id": worker_id(connection_id, external_id),
@@ -80,10 +113,10 @@ def _worker(
         "connectionId": connection_id,
         "hostname": body["hostname"],
         "pid": body.get("pid"),
-        "state": WorkerState.OFFLINE.value if is_offline else reported.value,
+        "state": state.value,
         "lastHeartbeat": timestamp_or_none(row.last_heartbeat),
         "concurrency": body.get("concurrency"),
-        "activeJobs": 0 if is_offline else row.active_jobs or 0,
+        "activeJobs": 0 if state is WorkerState.OFFLINE else row.active_jobs or 0,
         "queues": body.get("queues") or [],
         "metadata": metadata,
         "taskRate": round(ended / 60, 3),
@@ -91,6 +124,22 @@ def _worker(
         "extensions": {"offlineAfterSeconds": allowed / 1_000_000},
         "createdAt": timestamp_of(row.first_seen),
     }
+
+
+def is_offline(reader: Connection, row: Row[Any], now: int) -> bool:
+    """Return whether a worker, by its row, has reported that it is offline, or is silent for too long."""
+    if WORKER_STATES[row.state] is WorkerState.OFFLINE:
+        return True
+    return bool(now - row.at > _allowed_silence(reader, row, _metadata(json.loads(row.body)), now))
+
+
+def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in (body.get("metadata") or {}).items() if key != "eventId"}
+
+
+def _allowed_silence(reader: Connection, row: Row[Any], metadata: Mapping[str, Any], now: int) -> int:
+    """Return the microseconds without a sign of life after which the worker is offline."""
+    return max(SHORTEST_SILENCE, round(_BEATS * _interval(reader, row, metadata, now)))
 
 
 def _interval(reader: Connection, row: Row[Any], metadata: Mapping[str, Any], now: int) -> int:

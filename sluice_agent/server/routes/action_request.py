@@ -100,7 +100,8 @@ class ActionRequest:
         """Show what would be done with the first jobs that a filter selects."""
         connections = self._check_filter(wanted)
         with self._acting.store.reading() as reader:
-            uuids = matching_jobs(reader, wanted.within_states(self._kind.states), connections)
+            now = self._acting.store.moment
+            uuids = matching_jobs(reader, wanted.within_states(self._kind.states), connections, now)
         shown = [self._preview_or_failure(str(UUID(bytes=uuid)), uuid) for uuid in uuids[:_SHOWN]]
         return BulkPreview(total=len(uuids), jobs=shown)
 

@@ -49,7 +49,8 @@ def jobs_router(store: Store) -> APIRouter:
         """List jobs, the newest first unless sorted otherwise."""
         with store.reading() as reader:
             connections = connections_for(reader, principal, wanted.connection_id)
-            page = list_jobs(reader, connections, wanted, Order(sort_by, sort_order), limit, cursor)
+            order = Order(sort_by, sort_order)
+            page = list_jobs(reader, connections, wanted, order, limit, cursor, now=store.moment)
         pagination = {
             "nextCursor": page.next_cursor,
             "limit": limit,

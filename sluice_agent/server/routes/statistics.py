@@ -34,10 +34,9 @@ from sluice_agent.server.store import Store
 from sluice_agent.server.timestamps import to_moment
 
 
-def statistics_router(store: Store, now: Callable[[], datetime]) -> APIRouter:
+def statistics_router(store: Store, now: Callable[[], datetime], past_sums: PastSums) -> APIRouter:
     """Return the routes that read queues, workers and tasks from `store`, as they are `now`."""
     router = APIRouter(tags=["statistics"])
-    past_sums = PastSums()
 
     @router.get("/queues", response_model=QueuePage, responses=READING)
     def queues(

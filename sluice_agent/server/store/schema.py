@@ -114,6 +114,9 @@ APART = " OR ".join(
 """The condition of the other jobs: one that waited for long, or was reported by clocks that disagree. They have an
 index of their own, so that a list of a range of creation, sorted by one of these times, can begin near the range."""
 
+HELD = "state IN (2, 6)"
+"""The condition of jobs that may have an ETA: scheduled and retrying ones. They alone have the index of it."""
+
 job = Table(
     "job",
     metadata,
@@ -162,6 +165,7 @@ job = Table(
     _partial("job_by_parent", "parent IS NOT NULL", "parent", "group_id", "state", "changed_at"),
     _partial("job_by_framework", "framework <> 0", "framework", "created_at"),
     _partial("job_apart", APART, "created_at"),
+    _partial("job_by_eta", HELD, "scheduled_for", "created_at", "number", "name", "queue"),
 )
 
 _STATISTICS = {
@@ -177,6 +181,7 @@ _STATISTICS = {
     "job_by_parent": "200000 100000 10 5 2 1",
     "job_by_framework": "10000 5000 5000 2",
     "job_apart": "10000 5000 2",
+    "job_by_eta": "10000 5000 2 2 1 1 1",
 }
 """For each index the rows in it, and how many on average are equal in its first column, in its first two, and so on.
 

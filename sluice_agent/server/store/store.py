@@ -82,6 +82,11 @@ class Store:
         """
         return self._writer.submit(batch)
 
+    @property
+    def moment(self) -> int:
+        """The present by the store's clock, in microseconds since 1970."""
+        return to_moment(self._now())
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Return a connection for the queries of one request, which all see the same state of the database."""
@@ -129,7 +134,7 @@ class Store:
         for _ in range(_ATTEMPTS):
             try:
                 with self._driver.transaction():
-                    written = self._batch_writer.write(batches, to_moment(self._now()))
+                    written = self._batch_writer.write(batches, self.moment)
             except ConflictError as error:
                 self._batch_writer.forget()
                 _log.debug("Another process has written the same rows (%s): writing again", error)

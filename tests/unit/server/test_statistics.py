@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -15,20 +15,9 @@ from hypothesis import strategies as st
 from sluice_agent.server.queries.sums import PastSums
 from sluice_agent.server.queries.window import Window
 from tests.unit.server.conftest import Start
-from tests.unit.server.events import CONNECTION, at, ingest, job_event
+from tests.unit.server.events import CONNECTION, TEN, Clock, at, ingest, job_event, run, snapshot, worker_event
 
 OTHER = "550e8400-e29b-41d4-a716-446655440001"
-TEN = datetime(2026, 2, 27, 10, tzinfo=timezone.utc)
-
-
-class Clock:
-    """A clock that a test sets, in seconds after ten o'clock."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> datetime:
-        return TEN + timedelta(seconds=self.seconds)
 
 
 @pytest.fixture
@@ -40,39 +29,6 @@ def clock() -> Clock:
 def client(start: Start, clock: Clock) -> httpx.Client:
     """A client of a server with this clock."""
     return start(now=clock)
-
-
-def run(name: str, begin: float, state: str, *, seconds: float = 2, queue: str = "mail", **fields: Any) -> list[Any]:
-    """Return the events of a job that waits a second and runs `seconds`."""
-    job = {"externalId": f"{name} {begin}", "name": name, "queue": queue, "workerId": "celery@w", **fields}
-    times = {"createdAt": at(begin), "startedAt": at(begin + 1)}
-    return [
-        job_event("queued", begin, **job, createdAt=at(begin)),
-        job_event("active", begin + 1, **job, **times),
-        job_event(state, begin + 1 + seconds, **job, **times, completedAt=at(begin + 1 + seconds)),
-    ]
-
-
-def worker_event(state: str, seconds: float, name: str = "celery@w", **fields: Any) -> dict[str, Any]:
-    """Return an event of a worker, by default of a heartbeat's type."""
-    return {
-        "type": "worker_heartbeat" if state == "heartbeat" else "worker_state_change",
-        "timestamp": at(seconds),
-        "framework": "celery",
-        "connectionId": CONNECTION,
-        "worker": {"externalId": name, "hostname": name.partition("@")[2], "state": state, **fields},
-    }
-
-
-def snapshot(name: str, seconds: float, depth: int, **fields: Any) -> dict[str, Any]:
-    """Return a snapshot of a queue."""
-    return {
-        "type": "queue_snapshot",
-        "timestamp": at(seconds),
-        "framework": "celery",
-        "connectionId": CONNECTION,
-        "queue": {"name": name, "depth": depth, **fields},
-    }
 
 
 def data(client: httpx.Client, path: str, **parameters: Any) -> list[dict[str, Any]]:

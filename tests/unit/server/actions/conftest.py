@@ -115,7 +115,7 @@ class Shop:
         """Return the jobs of a bulk action."""
         with self.store.reading() as reader:
             wanted = JobFilter.from_json(action.wanted).within_states(action.kind.states)
-            return matching_jobs(reader, wanted, action.connections)
+            return matching_jobs(reader, wanted, action.connections, self.store.moment)
 
     def runner(
         self, select: Callable[[BulkAction], Sequence[bytes]] | None = None, lease: Lease | None = None

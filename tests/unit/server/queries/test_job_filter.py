@@ -132,7 +132,7 @@ def test_a_filter_in_words(wanted: JobFilter, text: str) -> None:
 @pytest.mark.parametrize("name", [name for name in PARAMETERS if name != "connectionId"])
 def test_no_filter_is_left_out_of_the_words(name: str) -> None:
     """An operator would agree to retry more jobs than go, or other ones."""
-    values = {"state": "failed", "framework": "celery", "from": "2026-11-01", "to": "2026-11-02"}
+    values = {"state": "failed", "framework": "celery", "from": "2026-11-01", "to": "2026-11-02", "problem": "slow"}
     wanted = JobFilter.parse([(name, values.get(name, "xyz"))])
     assert filter_text(wanted, MORNING) != "all jobs"
     assert values.get(name, "xyz") in filter_text(wanted, MORNING)

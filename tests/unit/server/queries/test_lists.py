@@ -11,6 +11,7 @@ from sqlalchemy import Connection, create_engine, event
 
 from sluice_agent.model import JobState
 from sluice_agent.server.queries.job_filter import JobFilter
+from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.plan import Limits, find_keys
 from sluice_agent.server.queries.selection import select_jobs
@@ -18,7 +19,7 @@ from sluice_agent.server.queries.sorting import SortBy, SortOrder
 from sluice_agent.server.store.schema import metadata
 from tests.support.examples import examples
 from tests.support.plain_lists import WAYS, Jobs, check_lists
-from tests.support.server_data import fill
+from tests.support.server_data import NOW, fill
 
 JOBS = 3_000
 
@@ -47,6 +48,7 @@ MAIN = {
     "worker": JobFilter(workers=["celery@worker-07"]),
     "name": JobFilter(names=["shop.mail.task_000"]),
     "connection and search": JobFilter(search="MAIL"),
+    **{problem.value: JobFilter(problem=problem) for problem in JobProblem},
 }
 
 
@@ -56,8 +58,8 @@ def test_no_list_reads_or_sorts_the_whole_table(jobs: Jobs, by: SortBy, name: st
     """With a million jobs a list would otherwise take seconds; with the few jobs of a test nobody would see it."""
     limits = Limits(read_all=0, sorted=0, counted=0)
     for direction in SortOrder:
+        selection = select_jobs(jobs.reader, jobs.connections, MAIN[name], NOW)
         with statements_of(jobs.reader) as statements:
-            selection = select_jobs(jobs.reader, jobs.connections, MAIN[name])
             find_keys(jobs.reader, selection, Order(by, direction), None, 50, limits)
         assert statements
         for statement, parameters in statements:

@@ -1,0 +1,82 @@
+"""Jobs under way that are probably stuck or lost: which those are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, and_, case, false, func, or_, select
+
+from sluice_agent.model import JobState
+from sluice_agent.server.queries.activity import RAN, histogram_of
+from sluice_agent.server.queries.conditions import Condition, unindexed
+from sluice_agent.server.queries.job_problem import JobProblem
+from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
+from sluice_agent.server.queries.under_way import longest_in_state
+from sluice_agent.server.queries.window import TimeRange, plotted_window
+from sluice_agent.server.queries.workers import is_offline
+from sluice_agent.server.record.measures import Measure
+from sluice_agent.server.store.schema import job, rollup, worker
+
+SLOW_FACTOR = 3
+"""An active job is slow if it runs for longer than so many times the 99th percentile of its task."""
+
+SLOW_AFTER = 60_000_000
+"""Microseconds within which no job is slow, whatever its task."""
+
+RUNS_KNOWN = 20
+"""The runs of a task in the last week from which it is known how long its jobs take."""
+
+OVERDUE_AFTER = 60_000_000
+"""Microseconds after its ETA by which a job has started, if a worker holds it."""
+
+_TASKS = 500  # with the longest running jobs, that are compared with their percentiles
+
+
+STATES: Mapping[JobProblem, frozenset[JobState]] = {
+    JobProblem.SLOW: frozenset({JobState.ACTIVE}),
+    JobProblem.LOST: frozenset({JobState.ACTIVE}),
+    JobProblem.OVERDUE: frozenset({JobState.SCHEDULED, JobState.RETRYING}),
+}
+"""The states of jobs that can have each problem."""
+
+
+def running_with(reader: Connection, connections: Iterable[int], problem: JobProblem, now: int) -> Condition:
+    """Return the condition that an active job of `connections` is slow, or lost, at a moment. No index serves it: few
+    jobs are active."""
+    find = _of_slow_tasks if problem is JobProblem.SLOW else _on_gone_workers
+    return or_(false(), *(and_(job.c.connection == number, find(reader, number, now)) for number in connections))
+
+
+def slow_after(reader: Connection, connection: int, now: int, names: Iterable[int]) -> dict[int, int]:
+    """Return the microseconds after which a job of each of the tasks `names` is slow. Tasks of which too few runs are
+    known are left out."""
+    columns = (rollup.c.name, rollup.c.measure, rollup.c.bucket)
+    summed = Summed(RAN, columns, names=tuple(sorted(names)))
+    counts: dict[int, dict[Measure, dict[int, int]]] = {}
+    week = plotted_window(TimeRange.WEEK, now)
+    for (name, measure, bucket), count in sums_of(reader, [connection], week, summed, PastSums()).items():
+        counts.setdefault(name, {}).setdefault(Measure(measure), {})[bucket] = count
+    runs = {name: histogram_of(of_task, RAN) for name, of_task in counts.items()}
+    return {
+        name: max(SLOW_AFTER, SLOW_FACTOR * 1_000 * (histogram.percentiles([0.99])[0] or 0))
+        for name, histogram in runs.items()
+        if histogram.known >= RUNS_KNOWN
+    }
+
+
+def _of_slow_tasks(reader: Connection, connection: int, now: int) -> Condition:
+    looked_at = longest_in_state(connection, JobState.ACTIVE, job.c.started_at, job.c.name)
+    oldest = func.min(looked_at.c.at)
+    statement = select(looked_at.c.label, oldest).group_by(looked_at.c.label).order_by(oldest).limit(_TASKS)
+    running_since: Mapping[int, int] = {row[0]: row[1] for row in reader.execute(statement)}
+    suspects = [name for name, since in running_since.items() if since < now - SLOW_AFTER]
+    limits = slow_after(reader, connection, now, suspects) if suspects else {}
+    starts = {name: now - limit for name, limit in limits.items() if running_since[name] < now - limit}
+    return unindexed(job.c.started_at) < case(starts, value=job.c.name) if starts else false()
+
+
+def _on_gone_workers(reader: Connection, connection: int, now: int) -> Condition:
+    looked_at = longest_in_state(connection, JobState.ACTIVE, job.c.started_at, job.c.worker)
+    of_active = select(looked_at.c.label).distinct()
+    rows = reader.execute(select(worker).where(worker.c.connection == connection, worker.c.worker.in_(of_active)))
+    return unindexed(job.c.worker).in_([row.worker for row in rows if is_offline(reader, row, now)])
