@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from sluice_agent.server.record.frames import FrameBlock
 from tests.faults.disk import Disk
 from tests.support.forked_server import ForkedServer
 from tests.support.waiting import wait_until
@@ -63,9 +65,10 @@ def check(database: Path) -> None:
         assert file.execute("SELECT sum(jobs) FROM tally WHERE jobs != 0").fetchone() == (jobs or None,)
         assert file.execute("SELECT count(*) FROM step").fetchone() == (3 * jobs,)
         assert file.execute("SELECT coalesce(sum(events), 0) FROM usage").fetchone() == (3 * jobs,)
-        first, last, number = file.execute("SELECT min(position), max(position), count(*) FROM frame").fetchone()
-        assert number == 0 or last - first + 1 == number
-        assert file.execute("SELECT coalesce(max(position), 0) FROM connection").fetchone() == (last or 0,)
+        blocks = file.execute("SELECT last, body FROM frame_block ORDER BY last").fetchall()
+        assert all(last - before == len(FrameBlock(body)) for (before, _), (last, body) in pairwise(blocks))
+        (position,) = file.execute("SELECT coalesce(max(position), 0) FROM connection").fetchone()
+        assert position == (blocks[-1][0] if blocks else 0)
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import func, select
 
 from sluice_agent.errors import ConfigError
+from sluice_agent.server.record.frames import FrameBlock
 from sluice_agent.server.store import CommittedFrames, Store, schema
 from sluice_agent.server.store.codes import JOB_STATE_CODES
 from sluice_agent.server.store.postgresql import PostgresqlDriver
@@ -127,9 +128,10 @@ def test_stores_that_write_the_same_jobs_at_once_write_what_one_alone_does(store
     columns = "number", "uuid"
     assert rows(store, schema.job, together, *columns) == rows(store, schema.job, alone, *columns)
     assert counts(store, schema.usage, together) == counts(store, schema.usage, alone) == [("2026-02-27", 180)]
-    stored = rows(store, schema.frame, together)
+    blocks = sorted(rows(store, schema.frame_block, together))
+    stored = [frame.data for _, body in blocks for frame in FrameBlock(body)]
     wait_until(lambda: len(seen) == len(seen_by_other) == len(stored))
-    assert seen == seen_by_other == sorted((position, data) for position, _, data in stored)
+    assert seen == seen_by_other == list(enumerate(stored, 1))
     assert [position for position, _ in seen] == list(range(1, len(stored) + 1))
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, insert, select, update
+from sqlalchemy import Connection, create_engine, insert, update
 from sqlalchemy.pool import NullPool
 
-from sluice_agent.server.record.frames import Frame
+from sluice_agent.server.record.frames import Frame, FrameBlock
 from sluice_agent.server.store import CommittedFrames
-from sluice_agent.server.store.schema import connection, frame, metadata
+from sluice_agent.server.store.schema import connection, frame_block, metadata
 
 Listener = Callable[[Sequence[CommittedFrames]], None]
 
@@ -23,7 +23,7 @@ class FrameSource:
     def __init__(self, path: Path, epoch: str = "epoch") -> None:
         self.epoch = epoch
         self._engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-        metadata.create_all(self._engine, [connection, frame])
+        metadata.create_all(self._engine, [connection, frame_block])
         self._listeners: list[Listener] = []
 
     def add_connection(self, connection_id: str) -> int:
@@ -42,13 +42,9 @@ class FrameSource:
                 .returning(connection.c.position, connection.c.id)
             )
             last, connection_id = writing.execute(raised).one()
-            first = last - len(frames) + 1
-            rows = [
-                {"connection": number, "position": position, "event": one.event, "data": one.data}
-                for position, one in enumerate(frames, first)
-            ]
-            writing.execute(insert(frame), rows)
-        return CommittedFrames(number, connection_id, first, frames)
+            block = FrameBlock.of(frames)
+            writing.execute(insert(frame_block).values(connection=number, last=last, body=block.body))
+        return CommittedFrames(number, connection_id, last - len(block) + 1, block)
 
     def announce(self, *commits: CommittedFrames) -> None:
         """Pass commits to the listeners."""
@@ -60,14 +56,9 @@ class FrameSource:
         self.announce(self.commit(number, frames))
 
     def prune(self, number: int, until: int) -> None:
-        """Remove the frames up to a position."""
+        """Remove the commits that end up to a position."""
         with self._engine.begin() as writing:
-            writing.execute(frame.delete().where(frame.c.connection == number, frame.c.position <= until))
-
-    def positions(self, number: int) -> list[int]:
-        """Return the positions that are stored."""
-        with self.reading() as reading:
-            return list(reading.execute(select(frame.c.position).where(frame.c.connection == number)).scalars())
+            writing.execute(frame_block.delete().where(frame_block.c.connection == number, frame_block.c.last <= until))
 
     def subscribe(self, listener: Listener) -> None:
         """Add a listener."""

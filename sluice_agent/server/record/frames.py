@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,6 +23,32 @@ class Frame(NamedTuple):
 
     event: str
     data: str
+
+
+class FrameBlock:
+    """Frames of one connection that follow each other, as the database has them: `body` is a line for each.
+
+    A frame in it takes a third of the memory that it takes as an object.
+    """
+
+    __slots__ = ("_length", "body")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self._length = body.count(b"\n")
+
+    @classmethod
+    def of(cls, frames: Iterable[Frame]) -> FrameBlock:
+        """Return the block of `frames`."""
+        return cls("".join([f"{event} {data}\n" for event, data in frames]).encode())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Frame]:
+        for line in self.body.decode().split("\n")[:-1]:
+            event, _, data = line.partition(" ")
+            yield Frame(event, data)
 
 
 def job_frame(uuid: bytes, before: Summary | None, after: Summary) -> Frame | None:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sluice_agent.server.record.frames import Frame
-from sluice_agent.server.store.driver import Driver, FrameRow
+from sluice_agent.server.record.frames import Frame, FrameBlock
+from sluice_agent.server.store.driver import Driver, FrameBlockRow
 from sluice_agent.server.store.job_events import JobEvents
 from sluice_agent.server.store.memory import Memory
 from sluice_agent.server.store.samples import Samples
@@ -18,6 +18,8 @@ from sluice_agent.server.validation import ReceivedEvent
 
 FRAMES_KEPT = 10_000
 """The latest frames of each connection: what a reader of the stream that comes back may have missed."""
+
+_BLOCK = 1_000  # frames in a row at most: what a reader gets at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,12 @@ class CommittedFrames:
     connection: int
     connection_id: str
     first: int
-    frames: Sequence[Frame]
+    frames: FrameBlock
+
+    @property
+    def last(self) -> int:
+        """The position of the last frame."""
+        return self.first + len(self.frames) - 1
 
 
 class Written(NamedTuple):
@@ -100,14 +107,12 @@ class BatchWriter:
         positions = self._driver.raise_positions({number: len(frames[number]) for number in sorted(frames)})
         committed: list[CommittedFrames] = []
         for number, last in positions.items():
-            first = last - len(frames[number]) + 1
-            committed.append(CommittedFrames(number, ids[number], first, frames[number]))
-            kept = frames[number][-FRAMES_KEPT:]
+            own = frames[number]
+            for start in range(0, len(own), _BLOCK):
+                block = FrameBlock.of(own[start : start + _BLOCK])
+                committed.append(CommittedFrames(number, ids[number], last - len(own) + 1 + start, block))
             self._driver.drop_frames(number, last - FRAMES_KEPT)
-            self._driver.put_frames(
-                FrameRow(number, position, frame.event, frame.data)
-                for position, frame in enumerate(kept, last - len(kept) + 1)
-            )
+        self._driver.put_frames(FrameBlockRow(part.connection, part.last, part.frames.body) for part in committed)
         return committed
 
 

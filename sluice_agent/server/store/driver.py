@@ -80,13 +80,12 @@ class SeriesRow(NamedTuple):
     load: float | None
 
 
-class FrameRow(NamedTuple):
-    """A row of `frame`."""
+class FrameBlockRow(NamedTuple):
+    """A row of `frame_block`."""
 
     connection: int
-    position: int
-    event: str
-    data: str
+    last: int
+    body: bytes
 
 
 class OldJob(NamedTuple):
@@ -178,11 +177,11 @@ class Driver(Protocol):
     def raise_positions(self, counts: Mapping[int, int]) -> dict[int, int]:
         """Add to the positions of connections, in the order of their numbers, and return them as they are then."""
 
-    def put_frames(self, rows: Iterable[FrameRow]) -> None:
+    def put_frames(self, rows: Iterable[FrameBlockRow]) -> None:
         """Add frames."""
 
     def drop_frames(self, connection: int, up_to: int) -> None:
-        """Delete the frames of a connection up to a position."""
+        """Delete the blocks of a connection that end up to a position."""
 
     def known_series(self, keys: Sequence[tuple[int, int, int, bytes]]) -> set[tuple[int, int, int, bytes]]:
         """Return those of the rows (connection, label, at, key) of `series` that exist."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count, groupby
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
 
 import psycopg
 
-from sluice_agent.server.record.frames import Frame
+from sluice_agent.server.record.frames import FrameBlock
 from sluice_agent.server.store.batch import CommittedFrames
 from sluice_agent.server.store.postgresql import CHANNEL
 
@@ -24,13 +23,10 @@ _log = logging.getLogger("sluice_agent.server")
 _POLL = 1.0  # seconds between two looks at the positions; also until the next attempt to connect
 _WAKE = 0.2  # seconds after which the thread sees that it is to end
 _OWN_FRAMES = 20_000  # of this process that are kept, so that they need not be read
-_READ_AT_ONCE = 5_000
+_READ_AT_ONCE = 100  # blocks
 
 _POSITIONS = "SELECT number, id, position FROM connection"
-_FRAMES = (
-    "SELECT position, event, data FROM frame WHERE connection = %s AND position > %s AND position <= %s"
-    " ORDER BY position LIMIT %s"
-)
+_FRAMES = "SELECT last, body FROM frame_block WHERE connection = %s AND last > %s AND last <= %s ORDER BY last LIMIT %s"
 
 
 class Notifications:
@@ -96,19 +92,16 @@ class Notifications:
             parts = [own] if own is not None else list(self._read(reading, number, delivered, last))
             if parts:
                 self._deliver(parts)
-            delivered = parts[-1].first + len(parts[-1].frames) - 1 if parts else last
+            delivered = parts[-1].last if parts else last
             self._delivered[number] = delivered
 
     def _read(self, reading: psycopg.Connection[Any], number: int, after: int, last: int) -> Iterator[CommittedFrames]:
-        """Read frames, as parts without a gap."""
+        """Read the blocks of frames after a position, which is the last of one."""
         if number not in self._ids:
             self._ids |= {known: connection_id for known, connection_id, _ in reading.execute(_POSITIONS)}
-        rows = reading.execute(_FRAMES, (number, after, last, _READ_AT_ONCE))
-        counter = count()
-        for _, part in groupby(rows, key=lambda row: row[0] - next(counter)):
-            (first, *frame), *others = part
-            frames = [Frame(*frame), *(Frame(event, data) for _, event, data in others)]
-            yield CommittedFrames(number, self._ids[number], first, frames)
+        for end, body in reading.execute(_FRAMES, (number, after, last, _READ_AT_ONCE)):
+            frames = FrameBlock(body)
+            yield CommittedFrames(number, self._ids[number], end - len(frames) + 1, frames)
 
 
 class _OwnFrames:

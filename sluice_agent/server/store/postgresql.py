@@ -22,7 +22,7 @@ from psycopg import Connection, Cursor, errors
 
 from sluice_agent.server.store.driver import (
     ConflictError,
-    FrameRow,
+    FrameBlockRow,
     JobRow,
     Label,
     OldJob,
@@ -53,7 +53,7 @@ _PRIMARY_KEYS = {
     "worker": "connection, worker",
     "queue": "connection, queue",
 }
-_DROPPED_FRAMES = 20_000  # after which their space is made free
+_DROPPED_BLOCKS = 1_000  # of frames, after which their space is made free
 _NEVER = 2**62  # a moment after all others
 _OLDEST_JOBS = (
     "SELECT number, uuid, connection, state, created_at FROM job"
@@ -72,7 +72,7 @@ SELECT sum(pg_total_relation_size(relid) * least(1.0, n_live_tup * width / great
 FROM pg_stat_user_tables JOIN widths ON relname = tablename
 """
 _SIZE_INTERVAL = 5.0  # seconds; PostgreSQL's own figures lag a second behind
-_TABLES = (*_PRIMARY_KEYS, "job", "frame")
+_TABLES = (*_PRIMARY_KEYS, "job", "frame_block")
 
 
 class PostgresqlDriver:
@@ -86,7 +86,7 @@ class PostgresqlDriver:
 
     def __init__(self, connect: Callable[[], Connection[Any]]) -> None:
         self._connect = connect
-        self._used = self._job_size = self._dropped_frames = 0
+        self._used = self._job_size = self._dropped_blocks = 0
         self._next_measurement = 0.0
         self._open()
 
@@ -233,14 +233,14 @@ class PostgresqlDriver:
         self._notify([f"{number}:{last - counts[number] + 1}:{last}" for number, last in positions.items()])
         return positions
 
-    def put_frames(self, rows: Iterable[FrameRow]) -> None:
+    def put_frames(self, rows: Iterable[FrameBlockRow]) -> None:
         """Add frames."""
-        self._copy("frame", "frame", FrameRow._fields, rows)
+        self._copy("frame_block", "frame_block", FrameBlockRow._fields, rows)
 
     def drop_frames(self, connection: int, up_to: int) -> None:
-        """Delete the frames of a connection up to a position."""
-        statement = "DELETE FROM frame WHERE connection = %s AND position <= %s"
-        self._dropped_frames += self._execute(statement, connection, up_to).rowcount
+        """Delete the blocks of a connection that end up to a position."""
+        statement = "DELETE FROM frame_block WHERE connection = %s AND last <= %s"
+        self._dropped_blocks += self._execute(statement, connection, up_to).rowcount
 
     def known_series(self, keys: Sequence[tuple[int, int, int, bytes]]) -> set[tuple[int, int, int, bytes]]:
         """Return those of the rows (connection, label, at, key) of `series` that exist."""
@@ -347,13 +347,13 @@ class PostgresqlDriver:
         return self._execute(query, *values).fetchall()
 
     def _vacuum_frames(self) -> None:
-        """Make the space of dropped frames free for new ones, if they are many.
+        """Make the space of dropped blocks of frames free for new ones, if they are many.
 
         PostgreSQL's own vacuum looks once a minute, in which this table can grow to a hundred times its content.
         """
-        if self._dropped_frames > _DROPPED_FRAMES:
-            self._dropped_frames = 0
-            self._labels.execute("VACUUM (SKIP_LOCKED, TRUNCATE off) frame")
+        if self._dropped_blocks > _DROPPED_BLOCKS:
+            self._dropped_blocks = 0
+            self._labels.execute("VACUUM (SKIP_LOCKED, TRUNCATE off) frame_block")
 
     def _locked_pairs(self, table: str, keys: Sequence[tuple[int, int]]) -> list[Any]:
         if not keys:

@@ -309,13 +309,12 @@ tally = Table(
     Column("jobs", BigInteger, nullable=False),
 )
 
-frame = Table(
-    "frame",
+frame_block = Table(
+    "frame_block",
     metadata,
     Column("connection", Integer, primary_key=True),
-    Column("position", BigInteger, primary_key=True),
-    Column("event", Text, nullable=False),  # job:state_change and the others of the contract
-    Column("data", Text, nullable=False),  # the frame's JSON
+    Column("last", BigInteger, primary_key=True),  # the position of the last frame in it
+    Column("body", LargeBinary, nullable=False),  # a `FrameBlock`
     sqlite_with_rowid=False,
 )
 """The latest frames of each connection: what a reader of the stream that comes back has missed."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from sluice_agent.server.store.database import AWAY
 from sluice_agent.server.store.driver import (
-    FrameRow,
+    FrameBlockRow,
     JobRow,
     Label,
     OldJob,
@@ -178,13 +178,13 @@ class SqliteDriver:
             for connection, count in sorted(counts.items())
         }
 
-    def put_frames(self, rows: Iterable[FrameRow]) -> None:
+    def put_frames(self, rows: Iterable[FrameBlockRow]) -> None:
         """Add frames."""
-        self._connection.executemany("INSERT INTO frame VALUES (?, ?, ?, ?)", rows)
+        self._connection.executemany("INSERT INTO frame_block VALUES (?, ?, ?)", rows)
 
     def drop_frames(self, connection: int, up_to: int) -> None:
-        """Delete the frames of a connection up to a position."""
-        self._connection.execute("DELETE FROM frame WHERE connection = ? AND position <= ?", (connection, up_to))
+        """Delete the blocks of a connection that end up to a position."""
+        self._connection.execute("DELETE FROM frame_block WHERE connection = ? AND last <= ?", (connection, up_to))
 
     def known_series(self, keys: Sequence[tuple[int, int, int, bytes]]) -> set[tuple[int, int, int, bytes]]:
         """Return those of the rows (connection, label, at, key) of `series` that exist."""

@@ -38,7 +38,7 @@ class Handover:
                 return
             for commit in commits:
                 if self._frames + len(commit.frames) > self._limit:
-                    self._missing[commit.connection] = commit.first + len(commit.frames) - 1
+                    self._missing[commit.connection] = commit.last
                 else:
                     self._commits.append(commit)
                     self._frames += len(commit.frames)

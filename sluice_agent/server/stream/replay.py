@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from sluice_agent.server.record.frames import Frame
-from sluice_agent.server.store.schema import connection, frame
+from sluice_agent.server.record.frames import FrameBlock
+from sluice_agent.server.store.schema import connection, frame_block
 from sluice_agent.server.stream.spans import Span
 
 
@@ -27,11 +27,21 @@ def find_connection(reading: Connection, connection_id: str) -> StoredConnection
 
 
 def read_frames(reading: Connection, number: int, after: int, limit: int) -> Span | None:
-    """Return the first frames of a connection after a position, at most `limit`. Older ones may be gone before them."""
+    """Return the first frames of a connection after a position: `limit`, and at most the rest of a block more.
+
+    Those of one commit are in one block or in a few; blocks follow each other without a gap. Older ones may be gone.
+    """
     rows = reading.execute(
-        select(frame.c.position, frame.c.event, frame.c.data)
-        .where(frame.c.connection == number, frame.c.position > after)
-        .order_by(frame.c.position)
+        select(frame_block.c.last, frame_block.c.body)
+        .where(frame_block.c.connection == number, frame_block.c.last > after)
+        .order_by(frame_block.c.last)
         .limit(limit)
-    ).all()
-    return Span(rows[0].position, [Frame(row.event, row.data) for row in rows]) if rows else None
+    )
+    bodies, last = [], after
+    for row in rows:
+        bodies.append(row.body)
+        last = row.last
+        if last >= after + limit:
+            break
+    frames = FrameBlock(b"".join(bodies))
+    return Span(last - len(frames) + 1, frames).after(after) if bodies else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sluice_agent.server.stream.spans import PlacedFrame, Span
 
-_OVERHEAD = 150  # bytes of a frame beside its text
+_OVERHEAD = 250  # bytes of a span beside its frames
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class Recent:
             if len(placed) >= limit:
                 break
             if span.last > position:
-                placed += span.after(position).placed()
+                placed += span.placed(position)
         return placed[:limit]
 
 
@@ -43,7 +43,7 @@ class Ring:
 
     def add(self, recent: Recent, span: Span) -> None:
         """Add a span that follows the last one of `recent`, and remove the oldest beyond the bounds."""
-        size = sum(len(frame.data) for frame in span.frames) + _OVERHEAD * len(span.frames)
+        size = len(span.frames.body) + _OVERHEAD
         recent.spans.append(span)
         self._entries.append((recent, span, size))
         self._frames += len(span.frames)

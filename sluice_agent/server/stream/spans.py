@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sluice_agent.server.record.frames import Frame
+from sluice_agent.server.record.frames import Frame, FrameBlock
 
 PlacedFrame = tuple[int, Frame]
 """A frame with its position."""
@@ -16,7 +15,7 @@ class Span:
     """The frames at the positions from `first` on."""
 
     first: int
-    frames: Sequence[Frame]
+    frames: FrameBlock
 
     @property
     def last(self) -> int:
@@ -26,8 +25,8 @@ class Span:
     def after(self, position: int) -> Span:
         """Return the frames after `position`."""
         cut = position + 1 - self.first
-        return Span(self.first + cut, self.frames[cut:]) if cut > 0 else self
+        return Span(self.first + cut, FrameBlock.of(list(self.frames)[cut:])) if cut > 0 else self
 
-    def placed(self) -> list[PlacedFrame]:
-        """Return each frame with its position."""
-        return list(enumerate(self.frames, self.first))
+    def placed(self, after: int = 0) -> list[PlacedFrame]:
+        """Return each frame after a position, with its own."""
+        return list(enumerate(self.frames, self.first))[max(0, after + 1 - self.first) :]

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from sluice_agent.server.queries.labels import find_labels
+from sluice_agent.server.record.frames import FrameBlock
 from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.record.summary import walk
 from sluice_agent.server.store import BatchResult, CommittedFrames, IngestBatch, QueueFullError, Store, schema
@@ -193,7 +194,10 @@ def test_positions_count_the_frames_of_a_connection(store: Store) -> None:
     own = [part for part in seen if part.connection_id == connection_id]
     sent = [(n, frame.event, frame.data) for part in own for n, frame in enumerate(part.frames, part.first)]
     assert [position for position, *_ in sent] == list(range(1, 8))
-    assert sorted(rows(store, schema.frame, connection_id)) == sent
+    blocks = sorted(rows(store, schema.frame_block, connection_id))
+    stored = [frame for _, body in blocks for frame in FrameBlock(body)]
+    assert list(enumerate(stored, 1)) == [(position, tuple(frame)) for position, *frame in sent]
+    assert [last for last, _ in blocks] == [6, 7]
     states = [json.loads(data)["state"] for *_, data in sent]
     assert states == ["queued", "active", "active", "active", "active", "completed", "queued"]
 

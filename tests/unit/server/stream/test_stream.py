@@ -155,7 +155,8 @@ def test_what_can_not_be_resumed_is_a_reset(
     """A page would show old states as if they were current, and not know that it should load them again."""
     connection_id = str(uuid4())
     number = source.add_connection(connection_id)
-    source.add(number, [job_frame(index) for index in range(1, 21)])
+    for first_index in (1, 11):
+        source.add(number, [job_frame(index) for index in range(first_index, first_index + 10)])
     source.prune(number, 10)
     server = serve(source)
     with open_stream(server.url, last_id, connectionId=connection_id) as stream:

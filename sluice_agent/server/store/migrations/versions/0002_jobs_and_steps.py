@@ -21,7 +21,8 @@ down_revision = "0001"
 
 _TABLES = [
     schema.meta, schema.connection, schema.usage, schema.label, schema.job, schema.step, schema.worker, schema.queue,
-    schema.series, schema.rollup, schema.rollup_change, schema.worker_rollup, schema.tally, schema.frame, schema.lease,
+    schema.series, schema.rollup, schema.rollup_change, schema.worker_rollup, schema.tally, schema.frame_block,
+    schema.lease,
 ]  # fmt: skip
 _BATCH = 2_000  # events
 _VERSION = 2  # in the file's user_version: the first server refuses it
