@@ -10,11 +10,11 @@ from sqlalchemy import Connection, select
 
 from sluice_agent.model import EventType, Framework, JobState
 from sluice_agent.server.actions.retry import Retry
+from sluice_agent.server.queries.stored_job import load_job
 from sluice_agent.server.record.record import Record, record_of
 from sluice_agent.server.record.step import Step
 from sluice_agent.server.record.summary import walk
 from sluice_agent.server.store import schema
-from sluice_agent.server.store.steps import decode_step
 from sluice_agent.server.validation import ReceivedEvent
 
 _STATE_FIELDS = ("externalId", "name", "state", "attempt", "startedAt", "completedAt")
@@ -34,21 +34,10 @@ class ActedJob:
 
 def find_job(reader: Connection, uuid: bytes) -> ActedJob | None:
     """Return the job with Sluice's id `uuid`."""
-    job, connection, label, stored = schema.job, schema.connection, schema.label, schema.step
-    row = reader.execute(
-        select(job.c.number, job.c.connection, job.c.external_id, connection.c.id)
-        .join(connection, connection.c.number == job.c.connection)
-        .where(job.c.uuid == uuid)
-    ).one_or_none()
-    if row is None:
+    stored = load_job(reader, uuid)
+    if stored is None:
         return None
-    rows = reader.execute(
-        select(stored.c.body, label.c.text)
-        .join(label, label.c.number == stored.c.name)
-        .where(stored.c.job == row.number)
-    )
-    walked = walk(decode_step(body, row.id, row.external_id, name) for body, name in rows)
-    return ActedJob(row.connection, uuid, record_of(walked.steps), walked.last_state_steps[-1])
+    return ActedJob(stored.connection, uuid, record_of(stored.steps), walk(stored.steps).last_state_steps[-1])
 
 
 def state_of(reader: Connection, uuid: bytes) -> int | None:
