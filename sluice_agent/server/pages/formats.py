@@ -7,6 +7,8 @@ from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
 
+from sluice_agent.server.timestamps import timestamp_of
+
 MISSING = "–"
 """Stands where nothing is known."""
 
@@ -61,6 +63,13 @@ def duration(milliseconds: float | None) -> str:
     return f"{rest} s"
 
 
+def seconds(milliseconds: float | None) -> str:
+    """Return a duration in seconds, for a column of them."""
+    if milliseconds is None:
+        return MISSING
+    return "< 0.01" if 0 < milliseconds < 10 else f"{milliseconds / 1_000:,.2f}"
+
+
 def size(count: float | None) -> str:
     """Return a number of bytes in the unit that suits it."""
     if count is None:
@@ -91,6 +100,11 @@ def as_datetime(timestamp: str) -> datetime:
 def full_time(timestamp: str) -> str:
     """Return date and time in UTC, with milliseconds if it has them."""
     return f"{timestamp[:10]} {timestamp[11:].removesuffix('Z').removesuffix('.000')} UTC"
+
+
+def input_time(moment: int | None) -> str:
+    """Return a moment, in microseconds since 1970, as a field for date and time has it; empty for None."""
+    return "" if moment is None else timestamp_of(moment)[:16]
 
 
 def clock_time(timestamp: str, now: datetime) -> str:

@@ -1,27 +1,189 @@
-"""``/jobs``: the list of jobs."""
+"""``/jobs``: the list of jobs, with its filters, its order and its pages in the address."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
+from sqlalchemy import Connection
 
+from sluice_agent.model import JobState
+from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.render import Layout, render
-from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
+from sluice_agent.server.pages.scope import PageViewer, Scope, scope_of
 from sluice_agent.server.pages.sources import Sources
+from sluice_agent.server.queries.filter_text import filter_text
 from sluice_agent.server.queries.job_filter import JobFilter
-from sluice_agent.server.queries.jobs import list_jobs
+from sluice_agent.server.queries.jobs import Page, attempts_of, list_jobs, newer_cursor
+from sluice_agent.server.queries.labels import texts_in_use
 from sluice_agent.server.queries.order import Order
+from sluice_agent.server.queries.selection import requested_filter
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
+from sluice_agent.server.queries.state_counts import counts_by_state
+from sluice_agent.server.store.schema import LabelKind
+from sluice_agent.server.timestamps import moment_of, timestamp_of, to_moment
 
-_LIMIT = 50
+LIMIT = 50
+"""Jobs on a page."""
+
+_SUGGESTIONS = 200  # values that a filter offers
+_STATES = tuple(
+    JobState(state)
+    for state in ("active", "queued", "scheduled", "retrying", "failed", "completed", "cancelled", "unknown")
+)
+_WAITING = ("queued", "scheduled")
+_UNDER_WAY = ("active",)
+_MINUTE = 60_000_000  # in microseconds, as all moments
+_PERIODS = (("15 minutes", 15), ("hour", 60), ("24 hours", 1_440), ("7 days", 10_080))
+_TEXTUAL = (SortBy.NAME, SortBy.QUEUE, SortBy.WORKER, SortBy.STATE)
+_LABELS = {
+    "name": "Task",
+    "queue": "Queue",
+    "worker": "Worker",
+    "errorClass": "Error class",
+    "errorLocation": "Raised at",
+    "problem": "Problem",
+    "framework": "Framework",
+    "groupId": "Group",
+    "rootId": "Canvas",
+    "search": "Search",
+    "from": "Created from",
+    "to": "Created before",
+}
+"""What the filters are called, but for the states, which have chips of their own."""
+
+_KINDS = {
+    "name": LabelKind.NAME,
+    "queue": LabelKind.QUEUE,
+    "worker": LabelKind.WORKER,
+    "errorClass": LabelKind.ERROR_CLASS,
+}
+_COLUMNS = (
+    ("State", SortBy.STATE),
+    ("Task", SortBy.NAME),
+    ("Id", None),
+    ("Queue", SortBy.QUEUE),
+    ("Worker", SortBy.WORKER),
+    ("Attempt", None),
+    ("Created", SortBy.CREATED_AT),
+    ("Wait, s", None),
+    ("Run, s", SortBy.DURATION_MS),
+)
+_CLASSES = {"Id": "wide", "Attempt": "number wide", "Wait, s": "number", "Run, s": "number"}
+_ORDERS = (
+    ("Newest first", SortBy.CREATED_AT, SortOrder.DESC),
+    ("Oldest first", SortBy.CREATED_AT, SortOrder.ASC),
+    ("Last changed first", SortBy.STATE_CHANGED_AT, SortOrder.DESC),
+    ("Longest run first", SortBy.DURATION_MS, SortOrder.DESC),
+    ("By task", SortBy.NAME, SortOrder.ASC),
+    ("By state", SortBy.STATE, SortOrder.ASC),
+)
 
 
-class JobsView(NamedTuple):
+class Choice(NamedTuple):
+    """A link that changes the view: to a state, a period or an order. `jobs` is how many it shows, if that is known."""
+
+    label: str
+    href: str
+    is_current: bool
+    jobs: int | None = None
+
+
+class ActiveFilter(NamedTuple):
+    """A filter that is set, and the address without it."""
+
+    label: str
+    value: str
+    href: str
+
+
+class Field(NamedTuple):
+    """A field of the form that adds a filter, with the values that it offers."""
+
+    name: str
+    label: str
+    suggestions: Sequence[str]
+
+
+class Column(NamedTuple):
+    """A column, and by which link it sorts; `direction` is that of the present order if it sorts by this column."""
+
+    label: str
+    href: str | None
+    direction: str | None
+    css_class: str
+
+
+class JobRow(NamedTuple):
+    """A job: its fields as in the API, its attempt, and how long it waited and ran, so far if that goes on."""
+
+    job: Mapping[str, Any]
+    attempt: int
+    wait: int | None
+    is_waiting: bool
+    run: int | None
+    is_running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobsView:
     """The page of a list of jobs."""
 
-    jobs: list[dict[str, Any]]
+    count: str
+    description: str
+    is_filtered: bool
+    has_jobs: bool
+    states: Sequence[Choice]
+    periods: Sequence[Choice]
+    orders: Sequence[Choice]
+    active: Sequence[ActiveFilter]
+    fields: Sequence[Field]
+    hidden: Sequence[tuple[str, str]]
+    """The parameters that forms keep."""
+    wanted: JobFilter
+    columns: Sequence[Column]
+    rows: Sequence[JobRow]
+    range: str
+    first: str | None
+    newer: str | None
+    older: str | None
+    without_filters: str
+
+
+class Address(NamedTuple):
+    """The view that an address stands for; its methods return the addresses of others."""
+
+    wanted: JobFilter
+    order: Order
+    connection: Sequence[tuple[str, str]]
+
+    def parameters(self, *, cursor: str | None = None) -> list[tuple[str, str]]:
+        """Return the parameters of the same list, at `cursor`."""
+        is_default = self.order == NEWEST
+        sorting = [] if is_default else [("sortBy", self.order.by.value), ("sortOrder", self.order.direction.value)]
+        filters = [pair for pair in self.wanted.to_parameters() if pair[0] != "connectionId"]
+        return [*filters, *sorting, *self.connection, *([("cursor", cursor)] if cursor else [])]
+
+    def href(self, *, cursor: str | None = None) -> str:
+        """Return the address of the same list, at `cursor`."""
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in self.parameters(cursor=cursor))
+        return f"/jobs?{query}" if query else "/jobs"
+
+    def with_filter(self, wanted: JobFilter) -> Address:
+        """Return the list with another filter."""
+        return self._replace(wanted=wanted)
+
+    def with_order(self, by: SortBy, direction: SortOrder) -> Address:
+        """Return the list in another order."""
+        return self._replace(order=Order(by, direction))
+
+
+NEWEST = Order(SortBy.CREATED_AT, SortOrder.DESC)
+"""The order of a list whose address names none."""
 
 
 def jobs_router(sources: Sources) -> APIRouter:
@@ -29,12 +191,132 @@ def jobs_router(sources: Sources) -> APIRouter:
     router = APIRouter()
 
     @router.get("/jobs")
-    def jobs(request: Request, principal: PageViewer, connection_id: ConnectionId = None) -> HTMLResponse:
+    def jobs(
+        request: Request,
+        principal: PageViewer,
+        sort_by: Annotated[SortBy, Query(alias="sortBy")] = NEWEST.by,
+        sort_order: Annotated[SortOrder, Query(alias="sortOrder")] = NEWEST.direction,
+        cursor: Annotated[str | None, Query(max_length=1_000, pattern=r"^[^\x00]*$")] = None,
+    ) -> HTMLResponse:
+        wanted = requested_filter((name, value) for name, value in request.query_params.multi_items() if value)
+        now = sources.now()
         with sources.store.reading() as reader:
-            scope = scope_of(reader, principal, connection_id)
-            order = Order(SortBy.CREATED_AT, SortOrder.DESC)
-            page = list_jobs(reader, scope.numbers, JobFilter(), order, _LIMIT, None, now=sources.store.moment)
-        layout = Layout("jobs", "Jobs", sources.now(), scope, ("job",))
-        return render(request, "jobs.html", layout, JobsView(page.jobs))
+            scope = scope_of(reader, principal, wanted.connection_id)
+            connection = [("connectionId", scope.connection.id)] if scope.connection and scope.is_ambiguous else []
+            address = Address(replace(wanted, connection_id=None), Order(sort_by, sort_order), connection)
+            view = jobs_view(reader, scope, address, cursor or None, to_moment(now))
+        return render(request, "jobs.html", Layout("jobs", _title(view), now, scope, ("job",)), view)
 
     return router
+
+
+def jobs_view(reader: Connection, scope: Scope, address: Address, cursor: str | None, now: int) -> JobsView:
+    """Return the page of `address` that begins after `cursor`.
+
+    Raises `RefusedError` (400) if that is the cursor of another list.
+    """
+    wanted = address.wanted
+    page = list_jobs(reader, scope.numbers, wanted, address.order, LIMIT, cursor, now=now)
+    is_filtered = wanted != JobFilter()
+    newer = newer_cursor(reader, scope.numbers, wanted, address.order, LIMIT, cursor, now=now) if cursor else None
+    return JobsView(
+        count=_total(page),
+        description=filter_text(wanted, now) if is_filtered else "jobs",
+        is_filtered=is_filtered,
+        has_jobs=bool(page.jobs) or is_filtered or cursor is not None,
+        states=_state_choices(reader, scope, address, now),
+        periods=list(_periods(address, now)),
+        orders=[
+            Choice(label, address.with_order(by, direction).href(), address.order == Order(by, direction))
+            for label, by, direction in _ORDERS
+        ],
+        active=list(_active_filters(address)),
+        fields=_fields(reader, scope),
+        hidden=address.parameters(),
+        wanted=wanted,
+        columns=[_column(label, by, address) for label, by in _COLUMNS],
+        rows=_rows(reader, page.jobs, now),
+        range=f"{formats.number(len(page.jobs))} of {_total(page)}",
+        first=address.href() if cursor else None,
+        newer=address.href(cursor=newer) if cursor else None,
+        older=address.href(cursor=page.next_cursor) if page.next_cursor else None,
+        without_filters=address.with_filter(JobFilter()).href(),
+    )
+
+
+def _title(view: JobsView) -> str:
+    """Return the title, which names the filter: jobs in a state by that alone, as in ``12 failed``."""
+    if not view.has_jobs:
+        return "Jobs"
+    return f"Jobs · {view.count} {view.description.removesuffix('jobs')}".rstrip()
+
+
+def _total(page: Page) -> str:
+    return formats.number(page.total) if page.is_total_exact else f"{formats.number(page.total)}+"
+
+
+def _state_choices(reader: Connection, scope: Scope, address: Address, now: int) -> list[Choice]:
+    """Return a choice for each state, by which it is added to the filter or taken from it."""
+    counts = counts_by_state(reader, scope.numbers, address.wanted, now)
+    selected = list(address.wanted.states)
+    choices = []
+    for state in _STATES:
+        states = [other for other in selected if other is not state] if state in selected else [*selected, state]
+        href = address.with_filter(replace(address.wanted, states=states)).href()
+        choices.append(Choice(state.value, href, state in selected, None if counts is None else counts.get(state, 0)))
+    return choices
+
+
+def _periods(address: Address, now: int) -> Iterator[Choice]:
+    wanted = address.wanted
+    whenever = replace(wanted, created_from=None, created_to=None)
+    yield Choice("Any time", address.with_filter(whenever).href(), wanted == whenever)
+    for label, minutes in _PERIODS:
+        start = (now // _MINUTE - minutes) * _MINUTE
+        yield Choice(f"Last {label}", address.with_filter(replace(whenever, created_from=start)).href(), False)
+
+
+def _active_filters(address: Address) -> Iterator[ActiveFilter]:
+    pairs = address.wanted.to_parameters()
+    for pair in pairs:
+        name, value = pair
+        if name in _LABELS:
+            rest = JobFilter.parse(other for other in pairs if other != pair)
+            shown = formats.full_time(timestamp_of(moment_of(value) or 0)) if name in ("from", "to") else value
+            yield ActiveFilter(_LABELS[name], shown, address.with_filter(rest).href())
+
+
+def _fields(reader: Connection, scope: Scope) -> list[Field]:
+    if scope.connection is None:
+        return []
+    number = scope.connection.number
+    return [
+        Field(name, _LABELS[name], texts_in_use(reader, number, kind, _SUGGESTIONS)) for name, kind in _KINDS.items()
+    ]
+
+
+def _column(label: str, by: SortBy | None, address: Address) -> Column:
+    css_class = _CLASSES.get(label, "")
+    if by is None:
+        return Column(label, None, None, css_class)
+    order = address.order
+    first = SortOrder.ASC if by in _TEXTUAL else SortOrder.DESC
+    direction = order.mirrored().direction if order.by is by else first
+    current = ("descending" if order.is_descending else "ascending") if order.by is by else None
+    return Column(label, address.with_order(by, direction).href(), current, css_class)
+
+
+def _rows(reader: Connection, jobs: Sequence[Mapping[str, Any]], now: int) -> list[JobRow]:
+    attempts = attempts_of(reader, [job["id"] for job in jobs])
+    return [_row(job, attempts[job["id"]], now) for job in jobs]
+
+
+def _row(job: Mapping[str, Any], attempt: int, now: int) -> JobRow:
+    is_waiting = job["state"] in _WAITING and job["startedAt"] is None
+    is_running = job["state"] in _UNDER_WAY and job["startedAt"] is not None
+    ready = max(moment_of(job["createdAt"]) or 0, moment_of(job["scheduledFor"]) or 0)
+    waited_until = now if is_waiting else moment_of(job["startedAt"])
+    wait = None if waited_until is None else max(0, waited_until - ready) // 1_000
+    started = moment_of(job["startedAt"])
+    run = max(0, now - started) // 1_000 if is_running and started is not None else job["durationMs"]
+    return JobRow(job, attempt, wait, is_waiting, run, is_running)

@@ -70,16 +70,13 @@ def render(
 
     The template knows `view`, `layout`, the macros of ``parts.html`` as `parts`, and `href`, which makes addresses.
     """
-    values: dict[str, Any] = {"view": view, "layout": layout, "href": _Hrefs(layout)}
+    is_part = request.headers.get(PART) == "main"
+    values: dict[str, Any] = {"view": view, "layout": layout, "href": _Hrefs(layout), "is_part": is_part}
     values |= {name: _ENVIRONMENT.get_template(f"{name}.html").make_module(values) for name in _MACROS}
-    found = _ENVIRONMENT.get_template(template)
     all_headers = {**_HEADERS, **(headers or {})}
-    if request.headers.get(PART) == "main":
-        content = "".join(found.blocks["main"](found.new_context(values)))
+    if is_part:
         all_headers |= {"X-Sluice-Title": quote(layout.title), "X-Sluice-Rendered-At": layout.rendered_at}
-    else:
-        content = found.render(values)
-    body = content.encode()
+    body = _ENVIRONMENT.get_template(template).render(values).encode()
     if len(body) >= _COMPRESSED_FROM and accepts_gzip(request):
         all_headers["Content-Encoding"] = "gzip"
         body = gzip.compress(body, _LEVEL, mtime=0)
@@ -98,7 +95,7 @@ class _Hrefs:
 
     def __init__(self, layout: Layout) -> None:
         scope = layout.scope
-        is_needed = scope is not None and len(scope.connections) > 1
+        is_needed = scope is not None and scope.is_ambiguous
         self._connection = {"connectionId": layout.connection_id} if is_needed else {}
 
     def __call__(self, path: str, parameters: Parameters | None = None) -> str:
@@ -120,9 +117,11 @@ def _environment() -> Environment:
         duration=formats.duration,
         first_line=formats.first_line,
         full_time=formats.full_time,
+        input_time=formats.input_time,
         number=formats.number,
         relative_time=formats.relative_time,
         share=formats.share,
+        seconds=formats.seconds,
         shortened=formats.shortened,
         size=formats.size,
         visible=formats.visible,

@@ -30,6 +30,11 @@ class Scope:
     connection: NamedConnection | None
 
     @property
+    def is_ambiguous(self) -> bool:
+        """True if an address must name the connection, as there are others."""
+        return len(self.connections) > 1
+
+    @property
     def numbers(self) -> dict[str, int]:
         """The number of the connection by its id, as queries take it; empty if there is no connection yet."""
         return {} if self.connection is None else {self.connection.id: self.connection.number}

@@ -64,6 +64,40 @@ def count_jobs(reader: Connection, connections: Mapping[str, int], wanted: JobFi
     return total_of(reader, selection, bases_of(reader, selection)[1])
 
 
+def newer_cursor(
+    reader: Connection,
+    connections: Mapping[str, int],
+    wanted: JobFilter,
+    order: Order,
+    limit: int,
+    cursor: str,
+    *,
+    now: int,
+) -> str | None:
+    """Return the cursor of the page before that of `cursor`, of the same list; None if that is the first page.
+
+    Raises `RefusedError` (400) as `list_jobs`.
+    """
+    first = order.decode(reader, cursor)  # the last job of that page, as cursors name the job before their page
+    selection = select_jobs(reader, connections, wanted, now)
+    mirrored = order.mirrored()
+    is_known = first.value is not None
+    found = find_keys(reader, selection, mirrored, first, limit).keys
+    keys = [key for key in found if (key.value is not None) is is_known]
+    if len(keys) < limit and not is_known:  # those with a value come before all without, in either direction
+        keys += [key for key in find_keys(reader, selection, mirrored, None, limit).keys if key.value is not None]
+    if len(keys) < limit:
+        return None
+    (row,) = rows_of(reader, [keys[limit - 1].number])
+    return order.encode(row._mapping[order.column], keys[limit - 1])
+
+
+def attempts_of(reader: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Return the attempts of jobs by Sluice's ids."""
+    query = select(job.c.uuid, job.c.attempt).where(job.c.uuid.in_([UUID(id_).bytes for id_ in ids]))
+    return {str(UUID(bytes=row.uuid)): row.attempt for row in reader.execute(query)}
+
+
 def rows_of(reader: Connection, numbers: Sequence[int]) -> list[Row[Any]]:
     """Return the rows of jobs, in the order of `numbers`."""
     rows = {row.number: row for row in reader.execute(select(*_COLUMNS).where(job.c.number.in_(numbers)))}

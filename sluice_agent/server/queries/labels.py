@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, select
 
-from sluice_agent.server.store.schema import LabelKind, label
+from sluice_agent.server.store.schema import LabelKind, job, label
 
 _MAX_VALUES = 500  # in one list of a statement
+_COLUMNS = {
+    LabelKind.NAME: job.c.name,
+    LabelKind.QUEUE: job.c.queue,
+    LabelKind.WORKER: job.c.worker,
+    LabelKind.ERROR_CLASS: job.c.error_class,
+}
 
 
 def find_labels(reader: Connection, kind: LabelKind, texts: Iterable[str]) -> list[int]:
@@ -32,3 +38,10 @@ def texts_of(reader: Connection, numbers: Iterable[int | None]) -> dict[int, str
         rows = reader.execute(select(label.c.number, label.c.text).where(label.c.number.in_(chunk)))
         texts.update({row.number: row.text for row in rows})
     return texts
+
+
+def texts_in_use(reader: Connection, connection: int, kind: LabelKind, limit: int) -> list[str]:
+    """Return the texts of this kind that jobs of a connection have, in their order, as far as `limit`."""
+    is_used = exists().where(job.c.connection == connection, _COLUMNS[kind] == label.c.number)
+    query = select(label.c.text).where(label.c.kind == kind, is_used).order_by(label.c.text).limit(limit)
+    return list(reader.scalars(query))

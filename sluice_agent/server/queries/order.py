@@ -73,6 +73,10 @@ class Order:
         """True if the largest value comes first."""
         return self.direction is SortOrder.DESC
 
+    def mirrored(self) -> Order:
+        """Return the order in the other direction."""
+        return Order(self.by, SortOrder.ASC if self.is_descending else SortOrder.DESC)
+
     def rank(self, sort_key: SortKey) -> tuple[Any, ...]:
         """Return what is compared of keys that both have a value, or both have none."""
         if sort_key.value is None:

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.support.local_sluice import LocalSluice, local_sluice
+from tests.unit.server.pages.conftest import HTML
 
-HTML = {"Accept": "text/html"}
 PROXIED = {"X-Forwarded-For": "203.0.113.7"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
-    """One server for the module, over an empty file."""
-    with local_sluice(tmp_path_factory.mktemp("pages") / "sluice.db") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser(server: LocalSluice) -> httpx.Client:
-    """A client that asks for pages, as a browser does."""
-    return server.client(HTML, path="")
 
 
 def test_errors_are_pages_for_browsers_only(browser: httpx.Client, server: LocalSluice) -> None:
@@ -82,9 +67,9 @@ def test_responses_are_compressed_for_who_takes_it(server: LocalSluice) -> None:
         assert "<h1>Jobs</h1>" in page.text
 
 
-def test_a_failure_of_the_server_is_a_page(tmp_path: Path) -> None:
+def test_a_failure_of_the_server_is_a_page(database: Path) -> None:
     """A browser would show a file of JSON in place of a sentence."""
-    with local_sluice(tmp_path / "s.db") as server:
+    with local_sluice(database) as server:
         server.app.add_api_route("/test/fails", lambda: 1 // 0)
         page = server.client(HTML, path="").get("/test/fails")
     assert page.status_code == 500
