@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import FrameType
 
 import uvicorn
@@ -19,6 +19,7 @@ from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import Access, AccessOptions
 from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions
 from sluice_agent.server.app import BODY_LIMIT, create_app
+from sluice_agent.server.pages.formats import age
 from sluice_agent.server.protocol import Protocol
 from sluice_agent.server.store import Store
 from sluice_agent.server.store.database import Database
@@ -61,16 +62,11 @@ def announce(announcement: Announcement) -> None:
 def _kept(announcement: Announcement) -> str:
     """Return how long jobs are kept, and how far back they reach."""
     keep, oldest = announcement.keep, announcement.reaches_back_to
-    limits = [] if keep.age is None else [f"for {_age_text(keep.age)}"]
+    limits = [] if keep.age is None else [f"for {age(keep.age)}"]
     if keep.size is not None:
         limits.append(f"in at most {keep.size / 1e9:g} GB")
     since = "there is none yet" if oldest is None else f"the oldest is of {oldest:%Y-%m-%d %H:%M} UTC"
     return f"keeps ended jobs {' and '.join(limits) or 'for ever'}; {since}"
-
-
-def _age_text(age: timedelta) -> str:
-    hours = age / timedelta(hours=1)
-    return f"{age.days} days" if age.days > 1 and not age.seconds else f"{hours:g} hours"
 
 
 def serve(

@@ -70,6 +70,12 @@ def seconds(milliseconds: float | None) -> str:
     return "< 0.01" if 0 < milliseconds < 10 else f"{milliseconds / 1_000:,.2f}"
 
 
+def age(time: timedelta) -> str:
+    """Return a limit on the age of something, in days if they are whole."""
+    hours = time / timedelta(hours=1)
+    return f"{time.days} days" if time.days > 1 and not time.seconds else f"{hours:g} hours"
+
+
 def size(count: float | None) -> str:
     """Return a number of bytes in the unit that suits it."""
     if count is None:

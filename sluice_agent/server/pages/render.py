@@ -113,6 +113,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     environment.filters.update(
+        age=formats.age,
         clock_time=formats.clock_time,
         duration=formats.duration,
         first_line=formats.first_line,
