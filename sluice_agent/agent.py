@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,25 @@ class Agent:
             process.drop("journal_unavailable")
             return
         journal.append(event, VITALS if event.startswith(VITAL_PREFIXES) else EVENTS)
+        if process.shippers is None and process.may_ship:
+            process.start_shippers()
+
+    def capture_all(self, events: Sequence[bytes]) -> None:
+        """Write several events as `capture` does, with one `write` for those of a lane."""
+        if self._before_send is not None:
+            for event in events:
+                self.capture(event)
+            return
+        process = self._current_process()
+        journal = process.journal
+        lanes: dict[str, list[bytes]] = {EVENTS: [], VITALS: []}
+        for event in events:
+            lanes[VITALS if event.startswith(VITAL_PREFIXES) else EVENTS].append(event)
+            if journal is None:
+                process.drop("journal_unavailable")
+        for lane, lines in lanes.items():
+            if journal is not None and lines:
+                journal.append_all(lines, lane)
         if process.shippers is None and process.may_ship:
             process.start_shippers()
 

@@ -205,6 +205,7 @@ def run_monitor(
     agent = _public.installed() or Agent(settings, None, None)
     sink = Sink(
         emit=agent.capture,
+        emit_all=agent.capture_all,
         drop=agent.drop,
         connection_id=str(settings.connection),
         is_ignored=matcher(settings.ignore_tasks),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sluice_agent.lifecycle.redaction import Redact
@@ -24,3 +24,13 @@ class Sink:
     """The function that arguments and results pass through; None: they are not captured."""
     can_keep: Callable[[], bool] = lambda: True
     """True if an event that is emitted now can be written to the journal."""
+    emit_all: Callable[[Sequence[bytes]], None] | None = None
+    """Takes several events at once; None: `emit` takes each."""
+
+    def emit_together(self, lines: Sequence[bytes]) -> None:
+        """Emit several events, at once if that is possible."""
+        if self.emit_all is not None:
+            self.emit_all(lines)
+            return
+        for line in lines:
+            self.emit(line)

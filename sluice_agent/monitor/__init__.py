@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from celery import Celery
@@ -25,6 +25,7 @@ from celery import Celery
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.monitor.broker.control_client import ControlClient
 from sluice_agent.monitor.broker.durable import Durable, DurableQueue
+from sluice_agent.monitor.broker.pending_lines import PendingLines
 from sluice_agent.monitor.broker.receiver import Receiver
 from sluice_agent.monitor.broker.subscription import Transient
 from sluice_agent.monitor.queues import Consumers, QueueSampler
@@ -90,8 +91,9 @@ class Monitor:
         missing_seconds: float = MISSING_SECONDS,
     ) -> None:
         self._extra_queues = frozenset(queues)
+        lines = PendingLines(sink)
         self._tracker = Tracker(
-            sink,
+            replace(sink, emit=lines.add),
             remember=remember,
             heartbeat_interval=heartbeat_interval,
             missing_seconds=missing_seconds,
@@ -99,7 +101,9 @@ class Monitor:
         )
         self._control_client = ControlClient(app, enable_events=enable_events)
         subscription = Durable(app, durable) if durable else Transient(app)
-        self._receiver = Receiver(app, self._tracker, self._control_client, subscription, sink, self._on_tick)
+        self._receiver = Receiver(
+            app, self._tracker, self._control_client, subscription, sink, lines.flush, self._on_tick
+        )
         self._worker_count = 0
         self._seen_queues: frozenset[str] = frozenset()
         self._suspected_queues: frozenset[str] = frozenset()

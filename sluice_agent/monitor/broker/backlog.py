@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kombu.serialization import loads
+from pydantic_core import from_json
 
 _PACK_BEYOND = 1_000_000  # bytes: a short backlog is decoded at once and never packed
 _FASTEST = 1  # level of zlib
@@ -70,10 +71,17 @@ def events_in(message: Raw, accept: Collection[str]) -> Iterator[Any]:
     """
     body = zlib.decompress(message.body) if message.is_packed else message.body
     if message.content_type == _JSON and _TYPED not in body:
-        decoded = json.loads(body)
+        decoded = _decoded(body)
     else:
         decoded = loads(body, message.content_type, message.content_encoding, accept=accept)
     if isinstance(decoded, list):
         yield from decoded
     else:
         yield decoded
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return from_json(body)
+    except ValueError:  # lone surrogates, for example, which Python's own parser takes
+        return json.loads(body)

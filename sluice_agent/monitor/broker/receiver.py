@@ -95,6 +95,7 @@ class _InspectionRound:
 class Receiver:
     """Passes every event of the broker to `tracker`, from one thread. The sink's `drop` counts what was no event.
 
+    `flush` emits the lines that the tracker has made: it is called when a message, a reply or a tick is processed.
     `on_tick` is called in that thread about once a second. While the sink can't keep events, they stay in a broker that
     keeps them.
     """
@@ -106,8 +107,10 @@ class Receiver:
         control_client: ControlClient,
         subscription: Subscription,
         sink: Sink,
+        flush: Callable[[], None],
         on_tick: Callable[[], None],
     ) -> None:
+        self._flush = flush
         self._on_tick = on_tick
         self._app = app
         self._tracker = tracker
@@ -239,6 +242,7 @@ class Receiver:
                 text = "The stop left no time to process %d messages of the broker: their events are missing."
                 warn_limited("unread", text, len(self._backlog))
         self._tracker.finish()
+        self._flush()
 
     def _acknowledge(self) -> None:
         """Let the broker forget the messages whose events have their lines."""
@@ -280,6 +284,7 @@ class Receiver:
                 self._sink.drop("undecodable")
                 text = "A message is no event (%s: %s): counted as dropped."
                 warn_limited("undecodable", text, type(error).__name__, error)
+            self._flush()
             if self._acks is not None:
                 self._acks.mark_processed(message.token, self._tracker.received_seq)
             self.lag_seconds = max(time.time() - message.read_at, 0.0)
@@ -368,3 +373,4 @@ class Receiver:
             self._sink.drop("internal_error")
             warn_limited("tracker", "The tracker failed (%s: %s). It continues.", type(error).__name__, error)
             logger.debug("The tracker failed", exc_info=sys.exc_info())
+        self._flush()

@@ -55,7 +55,8 @@ class ControlReplies:
         """Process a reply of the worker `hostname`: `command` is one of INSPECT_COMMANDS."""
         if command == "stats":
             if isinstance(reply, Mapping):
-                self._learn_stats(self._workers.touch({"hostname": hostname, "pid": reply.get("pid")}), reply)
+                touched, _ = self._workers.touch({"hostname": hostname, "pid": reply.get("pid")})
+                self._learn_stats(touched, reply)
             return
         worker = self._workers.named(hostname)
         if worker is None or not isinstance(reply, list):

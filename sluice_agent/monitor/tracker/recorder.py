@@ -7,6 +7,7 @@ each may follow the one before, dates it, records it, and emits its event.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sluice_agent.lifecycle import transitions
@@ -21,6 +22,9 @@ from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+_timestamp = lru_cache(128)(timestamp)
+"""Return the timestamp of a time; a job's events name its creation and its start again."""
 
 _LIVE = (None, JobState.ACTIVE, JobState.UNKNOWN)
 _MAY_FOLLOW: Mapping[JobState, tuple[JobState | None, ...]] = {
@@ -64,7 +68,7 @@ class Recorder:
                 # It has published the next attempt, whether or not Celery knows of a `Retry`: the job has not ended.
                 transition = transition._replace(state=JobState.RETRYING)
                 at = min(at, successor.at) if successor.at >= (run.started or 0.0) else at
-                details["eta"] = timestamp_from_iso(successor.eta) or details.get("eta") or timestamp(at)
+                details["eta"] = timestamp_from_iso(successor.eta) or details.get("eta") or _timestamp(at)
         if run.state not in _MAY_FOLLOW[state]:
             return
         self._enter(task, run, transition, at, details)
@@ -132,7 +136,7 @@ class Recorder:
         requeued = True if version.replacement else None
         run_name = f"+{version.replacement}" if version.replacement else ""
         events = self._job_events(task, name=publication.name, attempt=version.attempt, run_name=run_name)
-        emit(events.event(publication.transition, timestamp(at), requeued=requeued, **publication.arguments))
+        emit(events.event(publication.transition, _timestamp(at), requeued=requeued, **publication.arguments))
 
     def record_refused(
         self, task: Task, worker: TrackedWorker, transition: Transition, at: float, **details: Unpack[RunDetails]
@@ -143,7 +147,7 @@ class Recorder:
         if emit is None or self._sink.is_ignored(task.name):
             return
         events = self._job_events(task, attempt=task.attempt, worker=worker.hostname)
-        emit(events.event(transition, timestamp(date_of_refusal(task, at)), **details))
+        emit(events.event(transition, _timestamp(date_of_refusal(task, at)), **details))
 
     def record_missing(self, task: Task, at: float, reason: str) -> None:
         """Record a task that waited as `unknown` for `reason`: its end is not known."""
@@ -152,7 +156,7 @@ class Recorder:
             return
         task.waiting_since = at = date_of_refusal(task, at)
         events = self._job_events(task, attempt=task.attempt)
-        self._sink.emit(events.event(transitions.LOST_WHILE_WAITING, timestamp(at), reason=reason))
+        self._sink.emit(events.event(transitions.LOST_WHILE_WAITING, _timestamp(at), reason=reason))
 
     def _leave_worker(self, task: Task, run: Run, at: float) -> None:
         """Remove `run`, which ends at `at`, from those of its worker. One known from replies has begun before that."""
@@ -182,18 +186,43 @@ class Recorder:
             record_agent_report(run, state, at)
         if emit is None or self._sink.is_ignored(name):
             return
-        event_timestamp = timestamp(record_date(task, run, state, at))
-        started = timestamp(run.reported_started) if run.reported_started else None
-        events = self._job_events(
-            task,
-            name=name,
-            attempt=run.attempt,
-            is_attempt_known=run.is_attempt_known,
-            worker=run.worker.hostname,
-            run_name=run.name,
-            redelivered=run.redelivered,
-        )
+        event_timestamp = _timestamp(record_date(task, run, state, at))
+        started = _timestamp(run.reported_started) if run.reported_started else None
+        events = self._run_events(task, run, name)
         emit(events.event(transition, event_timestamp, previous=previous, started=started, **details))
+
+    def _run_events(self, task: Task, run: Run, name: str) -> JobEvents:
+        """Return the encoder of the events of `run`: the one before, if nothing of what they share has changed."""
+        facts = (
+            name,
+            run.attempt,
+            run.is_attempt_known,
+            run.receipt,
+            run.redelivered,
+            run.replacement,
+            task.queue,
+            task.created,
+            task.root_id,
+            task.parent_id,
+            task.eta,
+            task.expires,
+            task.priority,
+            task.publication,
+        )
+        if run.encoder is not None and run.encoder[0] == facts:
+            events = run.encoder[1]
+        else:
+            events = self._job_events(
+                task,
+                name=name,
+                attempt=run.attempt,
+                is_attempt_known=run.is_attempt_known,
+                worker=run.worker.hostname,
+                run_name=run.name,
+                redelivered=run.redelivered,
+            )
+        run.encoder = (facts, events) if run.state is JobState.ACTIVE else None
+        return events
 
     def _job_events(
         self,
@@ -219,7 +248,7 @@ class Recorder:
             extensions["priority"] = task.priority
         if redelivered:
             extensions["redelivered"] = True
-        created = timestamp(task.created) if task.created else None
+        created = _timestamp(task.created) if task.created else None
         run_name += task.publication
         is_known = task.is_attempt_known if is_attempt_known is None else is_attempt_known
         name = name or task.name

@@ -82,8 +82,7 @@ class TaskEvents:
         if kind == _SENT:  # by its producer; all others are sent by workers
             self._on_sent(task, event)
             return
-        worker = self._workers.touch(event)
-        at = event_time(event, self._timers.now)
+        worker, at = self._workers.touch(event)
         pending = task.pending
         if pending is not None:
             self._publications.on_worker_event(task, pending, worker, at)
@@ -193,6 +192,8 @@ class TaskEvents:
     def _run_that_ends(self, task: Task, worker: TrackedWorker) -> Run:
         """Return the run that an end from `worker` is for: an active one, else one that is to begin, else the last."""
         runs = task.runs_of(worker.process)
+        if len(runs) == 1:
+            return runs[0]
         for states in ((JobState.ACTIVE, JobState.UNKNOWN), (None,)):
             live = [run for run in runs if run.state in states]
             if live:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from sys import intern
 from typing import Any, NamedTuple
 
+from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.identity import run_of
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
@@ -54,6 +55,8 @@ class Run:
     """True if it is known from an inspect reply only, which names no attempt; its end is an event."""
     is_attempt_known: bool = True
     """True if an event has named its attempt, or that of the message it was made of or of one it has published."""
+    encoder: tuple[tuple[Any, ...], JobEvents] | None = None
+    """What the events of the run share, and their encoder, while it is active."""
     previous: Run | None = None
     """The run before. A chain: most tasks have one run, and a tuple around it takes half as much as the run itself."""
 
@@ -179,8 +182,12 @@ class Task:
     @property
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
-        runs = []
         run = self.last_run
+        if run is None:
+            return []
+        if run.previous is None:  # as of nearly all tasks
+            return [run]
+        runs = []
         while run is not None:
             runs.append(run)
             run = run.previous

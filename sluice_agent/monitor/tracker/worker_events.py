@@ -66,7 +66,8 @@ class WorkerEvents:
         """Process an event of a worker. Raises ValueError where it names none."""
         if get_text(event, "hostname") is None:
             raise ValueError("it names no worker")
-        self.handlers[kind](self._workers.touch(event), event)
+        worker, _ = self._workers.touch(event)
+        self.handlers[kind](worker, event)
 
     def on_reconnect(self, now: float) -> None:
         """Count no heartbeat as missed, and inspect all workers again: events may be missing up to `now`."""

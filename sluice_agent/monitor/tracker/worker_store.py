@@ -168,8 +168,11 @@ class WorkerStore:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def touch(self, event: Event) -> TrackedWorker:
-        """Record that the process that sent `event` is alive, and return its record, a new one if it is not known."""
+    def touch(self, event: Event) -> tuple[TrackedWorker, float]:
+        """Record that the process that sent `event` is alive. Return its record, and when the event happened.
+
+        The record is a new one if the process is not known, the time the present if the event has no valid one.
+        """
         hostname, pid = event.get("hostname"), event.get("pid")
         worker = self._workers.get((hostname, pid)) if isinstance(hostname, str) and isinstance(pid, int) else None
         now = self._timers.now
@@ -179,8 +182,11 @@ class WorkerStore:
             )
         worker.last_seen = now
         worker.sends_no_events = worker.sends_no_events and "type" not in event
-        worker.last_timestamp = as_time(event.get("timestamp"), now) or worker.last_timestamp
-        return worker
+        at = as_time(event.get("timestamp"), now)
+        if at is None:
+            return worker, now
+        worker.last_timestamp = at
+        return worker, at
 
     def touch_process(self, process: Process) -> TrackedWorker:
         """Record that this process is alive, and return its record, a new one if it is not known."""

@@ -73,15 +73,15 @@ class SegmentWriter:
             os.close(self._descriptor)
             raise
 
-    def write(self, line: bytes) -> None:
-        """Append `line` whole, or not at all. Raises OSError on failure."""
-        written = os.write(self._descriptor, line)
-        if written != len(line):
+    def write(self, content: bytes, lines: int = 1) -> None:
+        """Append `content`, so many lines, whole or not at all. Raises OSError on failure."""
+        written = os.write(self._descriptor, content)
+        if written != len(content):
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._size += written
         self.room -= written
-        self._lines_since_check += 1
+        self._lines_since_check += lines
 
     def should_rotate(self, now: float, size: int) -> bool:
         """Return whether the file has no room for `size` bytes more, or is old enough to be finished."""

@@ -1,4 +1,5 @@
-"""The writing side of the journal: each process appends whole lines to its own segments, with one `write` a line.
+"""The writing side of the journal: each process appends whole lines to its own segments, with one `write` for a line or
+for several that are emitted together.
 
 No thread, no connection, and one lock, which `forget` replaces in a forked child. A written line outlives the death of
 any process. Nothing here raises: an event that can't be written is counted by reason, and the counts are written as a
@@ -12,6 +13,7 @@ import secrets
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from sluice_agent.async_exceptions import is_asynchronous
@@ -47,6 +49,20 @@ class JournalWriter:
             if not self._write(line, lane):
                 self.unwritten[self._refusal] += 1
 
+    def append_all(self, lines: Sequence[bytes], lane: str = EVENTS) -> None:
+        """Write several events, with one `write` where the present segment has room for them."""
+        content = b"\n".join(lines)
+        segment = self._segments.get(lane)
+        if segment is None or len(content) >= segment.room:
+            for line in lines:
+                self.append(line, lane)
+            return
+        with self._lock:
+            if self.unwritten:
+                self._write_drops()
+            if not self._write(content, lane, len(lines)):
+                self.unwritten[self._refusal] += len(lines)
+
     @property
     def is_refusing(self) -> bool:
         """Whether an `append` would now be refused: the directory was just full, or could not be written."""
@@ -73,17 +89,17 @@ class JournalWriter:
         while self._segments:
             self._segments.popitem()[1].close_descriptor()
 
-    def _write(self, line: bytes, lane: str) -> bool:
+    def _write(self, content: bytes, lane: str, lines: int = 1) -> bool:
         now = time.monotonic()
         if now < self._refusing_until:
             return False
         try:
             segment = self._segments.get(lane)
-            if segment is None or now >= segment.due_at or len(line) >= segment.room:
-                segment = self._next_segment(lane, now, len(line) + 1)
+            if segment is None or now >= segment.due_at or len(content) >= segment.room:
+                segment = self._next_segment(lane, now, len(content) + 1)
             if segment is None:
                 return False
-            segment.write(line + b"\n")
+            segment.write(content + b"\n", lines)
         except OSError as error:
             if is_asynchronous(error):  # such as a TimeoutError from a signal handler
                 raise

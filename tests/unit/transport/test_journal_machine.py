@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -54,7 +55,7 @@ class Destination:
         """Nothing is open."""
 
 
-def no_space_left(writing: segment.SegmentWriter, line: bytes) -> None:
+def no_space_left(*_: Any) -> None:
     raise OSError(errno.ENOSPC, "on purpose")
 
 
@@ -93,6 +94,16 @@ class JournalMachine(RuleBasedStateMachine):
     def append_much(self, writer: int, count: int) -> None:
         for _ in range(count):
             self.append(writer, EVENTS, 300)
+
+    @rule(
+        writer=st.integers(0, WRITERS - 1),
+        lane=st.sampled_from([EVENTS, VITALS]),
+        sizes=st.lists(st.integers(0, 900), min_size=1, max_size=30),
+    )
+    def append_together(self, writer: int, lane: str, sizes: list[int]) -> None:
+        lines = [event(self.captured + index, filler=size) for index, size in enumerate(sizes)]
+        self.writers[writer].append_all(lines, lane)
+        self.captured += len(lines)
 
     @rule(writer=st.integers(0, WRITERS - 1), lane=st.sampled_from([EVENTS, VITALS]))
     def append_to_a_full_disk(self, writer: int, lane: str) -> None:

@@ -80,7 +80,7 @@ class OfflineReceiver(Receiver):
         self.control = RecordingClient()
         app = Celery("app", set_as_current=False)
         tracker = Cluster().tracker
-        super().__init__(app, tracker, self.control, Transient(app), SINK, lambda: None)
+        super().__init__(app, tracker, self.control, Transient(app), SINK, lambda: None, lambda: None)
 
     def receive(self, kind: str, pid: int = 11) -> None:
         event = {"type": kind, "hostname": WORKER, "pid": pid, "timestamp": time.time(), "freq": 2.0, "active": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -12,13 +13,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import Reader, finished
-from sluice_agent.transport.journal.segment import Intervals
+from sluice_agent.transport.journal.segment import Intervals, SegmentWriter
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.support.process import in_a_child
 from tests.support.waiting import wait_until
@@ -221,10 +223,10 @@ def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: JournalWri
     journal.append(event(0))
     inner, outer = event(1), journal._segments[EVENTS].write
 
-    def interrupted(line: bytes) -> None:
+    def interrupted(content: bytes, lines: int) -> None:
         journal._segments[EVENTS].write = outer  # type: ignore[method-assign]
         journal.append(inner)
-        outer(line)
+        outer(content, lines)
 
     journal._segments[EVENTS].write = interrupted  # type: ignore[method-assign]
     journal.append(event(2))
@@ -312,3 +314,20 @@ def test_a_drop_line_is_readable(journal: JournalWriter, directory: Path) -> Non
     journal.drop("before_send")
     [name] = journal_files(directory)
     assert json.loads((directory / name).read_bytes()) == {"dropped": {"before_send": 1}}
+
+
+def test_events_together_are_counted_one_by_one(
+    journal: JournalWriter, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one message brings is one write: where that fails, each of its events must still be counted."""
+    journal.append_all([event(0), event(1)])
+    journal.append_all([event(2), event(3, filler=50), event(4)])
+    assert written(directory) == list(range(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentWriter, "write", no_space_left)
+        journal.append_all([event(5), event(6)])
+    assert journal.unwritten == {"disk": 2}
+
+
+def no_space_left(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "on purpose")
