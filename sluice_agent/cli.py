@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import click
 
 from sluice_agent import __version__
 from sluice_agent.commands.common import UserError
-from sluice_agent.commands.dead import dead
-from sluice_agent.commands.doctor import doctor
-from sluice_agent.commands.job import job
-from sluice_agent.commands.jobs import jobs
-from sluice_agent.commands.key import key
-from sluice_agent.commands.monitor import monitor
-from sluice_agent.commands.serve import serve
-from sluice_agent.commands.ship import ship
-from sluice_agent.commands.status import status
-from sluice_agent.commands.tail import tail
 from sluice_agent.errors import SluiceError
+
+_COMMANDS = ("dead", "doctor", "job", "jobs", "key", "monitor", "serve", "ship", "status", "tail")
 
 
 class _Commands(click.Group):
+    """The commands, of which only the one that runs is imported: a server keeps what it imports for months."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's signature)
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"sluice_agent.commands.{cmd_name}"), cmd_name)
+        return command
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -36,7 +40,3 @@ def main() -> None:
 
     Every command reads the SLUICE_* variables that the agent in your workers reads.
     """
-
-
-for command in (serve, monitor, ship, status, doctor, dead, job, jobs, tail, key):
-    main.add_command(command)

@@ -99,12 +99,15 @@ def variables() -> set[str]:
     return settings_variables() | set(command_variables(main)) | set(command_variables(celery_sluice))
 
 
-def command_variables(command: click.Command) -> Iterator[str]:
+def command_variables(command: click.Command | None) -> Iterator[str]:
+    assert command is not None
     for parameter in command.params:
         names = parameter.envvar or ()
         yield from (names,) if isinstance(names, str) else names
-    for inner in command.commands.values() if isinstance(command, click.Group) else ():
-        yield from command_variables(inner)
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from command_variables(command.get_command(context, name))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -50,7 +50,10 @@ def settings_from(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
 def variables_of_options() -> set[str]:
     """Return the variables from which options of our commands are read."""
     names_of_options: set[str] = set()
-    for command in main.commands.values():
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None
         for parameter in command.params:
             names = parameter.envvar or ()
             names_of_options |= {names} if isinstance(names, str) else set(names)
@@ -68,7 +71,9 @@ def options_of(command: list[str]) -> dict[str, Any]:
     program, name, *arguments = command
     assert program.endswith("sluice-agent")
     try:
-        return main.commands[name].make_context(name, arguments).params
+        found = main.get_command(click.Context(main), name)
+        assert found is not None, name
+        return found.make_context(name, arguments).params
     except click.UsageError as error:
         pytest.fail(error.format_message())
 

@@ -188,3 +188,10 @@ def test_a_monitor_holds_no_worker() -> None:
     """Celery's worker and the signals' handlers would take 2 MB more in each sidecar."""
     code = "import sys, sluice_agent.commands.monitor; print('celery.worker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_server_holds_no_agent() -> None:
+    """What the other commands import would take 13 MB more in each server."""
+    modules = "sluice_agent.cli, sluice_agent.commands.serve, sluice_agent.server.runner"
+    code = f"import sys, {modules}; print({{'celery', 'httpx', 'alembic'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"

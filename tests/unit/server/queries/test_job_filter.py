@@ -141,5 +141,6 @@ def test_no_filter_is_left_out_of_the_words(name: str) -> None:
 
 def test_the_terminal_needs_no_package_of_the_server() -> None:
     """`sluice-agent` would not start where the extra is not installed."""
-    code = "import sys, sluice_agent.cli; print({'fastapi', 'sqlalchemy', 'uvicorn', 'alembic'} & set(sys.modules))"
+    modules = "sluice_agent.cli, sluice_agent.commands.job, sluice_agent.commands.jobs, sluice_agent.commands.tail"
+    code = f"import sys, {modules}; print({{'fastapi', 'sqlalchemy', 'uvicorn', 'alembic'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
