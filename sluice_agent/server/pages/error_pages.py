@@ -24,6 +24,8 @@ _HEADINGS = {
     500: "The server failed",
     503: "Not available now",
 }
+_NO_ROUTE = "Not Found."  # the framework's
+_NO_PAGE = "No page of this server has this address."
 _OF_THE_BODY = ("content-type", "content-length")
 
 
@@ -72,7 +74,8 @@ class ErrorPages:
     def _page(self, request: Request, status: int, body: bytes, headers: Headers) -> ASGIApp:
         error = json.loads(body)["error"]
         heading = _HEADINGS.get(status) or HTTPStatus(status).phrase
-        view = ErrorView(status, heading, error["message"], error.get("details", {}))
+        message = _NO_PAGE if error["message"] == _NO_ROUTE else error["message"]
+        view = ErrorView(status, heading, message, error.get("details", {}))
         kept = {name: value for name, value in headers.items() if name not in _OF_THE_BODY}
         layout = Layout("error", heading, self._now())
         return render(request, "error.html", layout, view, status, {**kept, "Cache-Control": "no-store"})

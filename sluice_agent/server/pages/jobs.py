@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
@@ -13,6 +12,7 @@ from sqlalchemy import Connection
 
 from sluice_agent.model import JobState
 from sluice_agent.server.pages import formats
+from sluice_agent.server.pages.jobs_address import NEWEST, Address
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import PageViewer, Scope, scope_of
 from sluice_agent.server.pages.sources import Sources
@@ -73,7 +73,7 @@ _COLUMNS = (
     ("Wait, s", None),
     ("Run, s", SortBy.DURATION_MS),
 )
-_CLASSES = {"Id": "wide", "Attempt": "number wide", "Wait, s": "number", "Run, s": "number"}
+_CLASSES = {"Worker": "middle", "Id": "wide", "Attempt": "number wide", "Wait, s": "number", "Run, s": "number"}
 _ORDERS = (
     ("Newest first", SortBy.CREATED_AT, SortOrder.DESC),
     ("Oldest first", SortBy.CREATED_AT, SortOrder.ASC),
@@ -148,42 +148,11 @@ class JobsView:
     columns: Sequence[Column]
     rows: Sequence[JobRow]
     range: str
+    is_newest_first: bool
     first: str | None
     newer: str | None
     older: str | None
     without_filters: str
-
-
-class Address(NamedTuple):
-    """The view that an address stands for; its methods return the addresses of others."""
-
-    wanted: JobFilter
-    order: Order
-    connection: Sequence[tuple[str, str]]
-
-    def parameters(self, *, cursor: str | None = None) -> list[tuple[str, str]]:
-        """Return the parameters of the same list, at `cursor`."""
-        is_default = self.order == NEWEST
-        sorting = [] if is_default else [("sortBy", self.order.by.value), ("sortOrder", self.order.direction.value)]
-        filters = [pair for pair in self.wanted.to_parameters() if pair[0] != "connectionId"]
-        return [*filters, *sorting, *self.connection, *([("cursor", cursor)] if cursor else [])]
-
-    def href(self, *, cursor: str | None = None) -> str:
-        """Return the address of the same list, at `cursor`."""
-        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in self.parameters(cursor=cursor))
-        return f"/jobs?{query}" if query else "/jobs"
-
-    def with_filter(self, wanted: JobFilter) -> Address:
-        """Return the list with another filter."""
-        return self._replace(wanted=wanted)
-
-    def with_order(self, by: SortBy, direction: SortOrder) -> Address:
-        """Return the list in another order."""
-        return self._replace(order=Order(by, direction))
-
-
-NEWEST = Order(SortBy.CREATED_AT, SortOrder.DESC)
-"""The order of a list whose address names none."""
 
 
 def jobs_router(sources: Sources) -> APIRouter:
@@ -237,6 +206,7 @@ def jobs_view(reader: Connection, scope: Scope, address: Address, cursor: str | 
         columns=[_column(label, by, address) for label, by in _COLUMNS],
         rows=_rows(reader, page.jobs, now),
         range=f"{formats.number(len(page.jobs))} of {_total(page)}",
+        is_newest_first=address.order == NEWEST,
         first=address.href() if cursor else None,
         newer=address.href(cursor=newer) if cursor else None,
         older=address.href(cursor=page.next_cursor) if page.next_cursor else None,

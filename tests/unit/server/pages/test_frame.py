@@ -16,7 +16,7 @@ def test_errors_are_pages_for_browsers_only(browser: httpx.Client, server: Local
     """Who follows an old link would see JSON, and a program that gets a page could not read it."""
     page = browser.get("/nothing")
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
-    assert "There is nothing here" in page.text
+    assert "No page of this server has this address" in page.text
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     for path, accept in (("/nothing", "*/*"), ("/api/nothing", "text/html")):
         answer = server.client({"Accept": accept}, path="").get(path)

@@ -121,9 +121,9 @@ def test_the_page_before_is_found_in_every_order(page: Page, sorting: str, direc
     """Jobs without a value come last in both directions: a page beside them would be left out or repeated."""
     seen = [page("/jobs", sortBy=sorting, sortOrder=direction)]
     for _ in range(2):
-        seen.append(page(link(seen[-1], "Older")))
-    assert keys(page(link(seen[2], "Newer"))) == keys(seen[1])
-    assert keys(page(link(seen[1], "Newer"))) == keys(seen[0])
+        seen.append(page(link(seen[-1], "Next")))
+    assert keys(page(link(seen[2], "Previous"))) == keys(seen[1])
+    assert keys(page(link(seen[1], "Previous"))) == keys(seen[0])
 
 
 def test_headers_sort(page: Page) -> None:
