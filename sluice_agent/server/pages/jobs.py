@@ -227,12 +227,14 @@ def _total(page: Page) -> str:
 
 def _state_choices(reader: Connection, scope: Scope, address: Address, now: int) -> list[Choice]:
     """Return a choice for each state, by which it is added to the filter or taken from it."""
-    counts = counts_by_state(reader, scope.numbers, address.wanted, now)
-    selected = list(address.wanted.states)
+    wanted = address.wanted
+    is_counted = wanted.problem is None  # which jobs have a problem would have to be found a second time
+    counts = counts_by_state(reader, scope.numbers, wanted, now) if is_counted else None
+    selected = list(wanted.states)
     choices = []
     for state in _STATES:
         states = [other for other in selected if other is not state] if state in selected else [*selected, state]
-        href = address.with_filter(replace(address.wanted, states=states)).href()
+        href = address.with_filter(replace(wanted, states=states)).href()
         choices.append(Choice(state.value, href, state in selected, None if counts is None else counts.get(state, 0)))
     return choices
 
