@@ -135,6 +135,22 @@ def test_stores_that_write_the_same_jobs_at_once_write_what_one_alone_does(store
     assert [position for position, _ in seen] == list(range(1, len(stored) + 1))
 
 
+def test_a_store_sees_what_another_has_written_of_a_job_that_it_remembers(store: Store, other: Store) -> None:
+    """A job whose events go to two servers in turn would otherwise be shown in an older state, or count an event
+    twice."""
+    connection_id = new_connection()
+    queued, active, completed = life(1)
+    progress = [
+        active | {"timestamp": at(1 + share), "job": active["job"] | {"progress": share}} for share in (0.1, 0.3, 0.2)
+    ]
+    writes = [(store, queued), (other, active), (store, queued), (store, active)]
+    writes += [(store, progress[0]), (other, progress[1]), (store, progress[2]), (store, completed), (other, completed)]
+    results = [send(server, *of_connection(connection_id, event)) for server, event in writes]
+    assert [result.accepted for result in results] == [1, 1, 0, 0, 1, 1, 0, 1, 0]
+    assert job_of(store, connection_id).state == JOB_STATE_CODES["completed"]
+    assert counts(store, schema.tally, connection_id) == [(JOB_STATE_CODES["completed"], 1)]
+
+
 def test_a_text_with_nul_is_stored(store: Store) -> None:
     """PostgreSQL refuses the character, and the batch with it: one traceback would keep a journal from being sent."""
     connection_id = new_connection()

@@ -114,7 +114,10 @@ OWNERS = {
     "tenacity": ("transport/delivery/retry.py",),
     "fastapi": ("server",),
     "uvicorn": ("server",),
-    "psycopg": tuple(f"server/store/{name}.py" for name in ("postgresql", "postgresql_database", "notifications")),
+    "psycopg": (
+        *(f"server/store/postgresql{part}.py" for part in ("", "_arrays", "_database")),
+        "server/store/notifications.py",
+    ),
     "h11": ("server/protocol.py",),
     "jinja2": ("server/pages/render.py",),
     "prometheus_client": ("health",),

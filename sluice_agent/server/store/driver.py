@@ -41,6 +41,15 @@ class JobRow(NamedTuple):
     parent: bytes | None
 
 
+class StoredJob(NamedTuple):
+    """What the database has of a job. `version` is another one after each transaction that adds steps to the job."""
+
+    number: int
+    uuid: bytes
+    version: int
+    fold: bytes | None
+
+
 class WorkerRow(NamedTuple):
     """A row of `worker`."""
 
@@ -118,7 +127,7 @@ class Driver(Protocol):
     """One connection to the database, for writing."""
 
     owns_database: bool
-    """True if no other process writes jobs: then `batch` may keep in memory what it has written."""
+    """True if no other process writes jobs: then a job that is in memory is as the database has it."""
 
     def transaction(self) -> AbstractContextManager[None]:
         """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
@@ -141,8 +150,11 @@ class Driver(Protocol):
     def add_usage(self, rows: Iterable[tuple[int, str, int]]) -> None:
         """Add to the counts of (connection, day)."""
 
-    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes | None]]:
-        """Return (number, uuid, fold) of the jobs that exist, locked against other writers until the commit."""
+    def version(self) -> int:
+        """Return the version that jobs have to which the transaction adds steps."""
+
+    def jobs(self, uuids: Sequence[bytes]) -> list[StoredJob]:
+        """Return those of the jobs that exist, locked against other writers until the commit."""
 
     def new_jobs(self, count: int) -> Sequence[int]:
         """Return numbers for `count` new jobs."""
@@ -160,7 +172,7 @@ class Driver(Protocol):
         """Add the rows of new jobs."""
 
     def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
-        """Overwrite the columns `changed` of jobs, by their numbers."""
+        """Overwrite the columns `changed` of jobs, by their numbers. Without any, only their version changes."""
 
     def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
         """Add to the numbers of jobs by (connection, state)."""

@@ -143,10 +143,7 @@ class JobEvents:
         changed: defaultdict[frozenset[str], list[JobRow]] = defaultdict(list)
         for job, before, after in done:
             row = job_row(job, after, labels)
-            if before is None:
-                new.append(row)
-            elif columns := changed_columns(before, after, row.fold):
-                changed[columns].append(row)
+            (new if before is None else changed[changed_columns(before, after, row.fold)]).append(row)
         self._driver.insert_jobs(new)
         for columns, rows in changed.items():
             self._driver.update_jobs(rows, columns)

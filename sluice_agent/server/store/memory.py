@@ -1,6 +1,7 @@
 """What the writer keeps in memory of what it has written: numbers of connections and labels, and jobs under way.
 
-All of it is in the database too. A transaction that is rolled back makes it void as a whole.
+All of it is in the database too. A transaction that is rolled back makes it void as a whole; a job that another process
+has written is loaded again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _LABELS = 50_000  # labels that are kept: programs that name a queue for each re
 
 @dataclass(slots=True)
 class Job:
-    """A job with the keys of its steps; `summary` is None for one that is not in the database yet.
+    """A job with the keys of its steps; `summary` is None for one that is not in the database yet. All is as of the
+    `version` that the database had.
 
     `progress` has the first and the last report of each run, None if they have not been read. `added` are the steps
     that the transaction writes, by key, and `arrived` those that it adds to the summary; `displacing` are the orders of
@@ -35,7 +37,8 @@ class Job:
     connection_id: str
     external_id: str
     uuid: bytes
-    number: int
+    number: int = 0
+    version: int = 0
     summary: Summary | None = None
     keys: set[bytes] = field(default_factory=set)
     progress: dict[Reporter, list[Step]] | None = None
@@ -118,29 +121,30 @@ class Memory:
         """
         jobs: list[Job] = []
         taken: dict[JobKey, Job] = {}
-        missing: list[Job] = []
+        unsure: list[Job] = []
         for connection, connection_id, external_id in keys:
             key = connection, external_id
             job = taken.get(key)
             if job is None:
                 job = self._jobs.pop(key, None)
                 if job is None:
-                    job = Job(connection, connection_id, external_id, job_uuid(connection_id, external_id), 0)
-                    missing.append(job)
+                    job = Job(connection, connection_id, external_id, job_uuid(connection_id, external_id))
+                    unsure.append(job)
+                elif not self._driver.owns_database:
+                    unsure.append(job)
                 taken[key] = job
             jobs.append(job)
-        if missing:
-            self._load(missing)
+        if unsure:
+            self._load(unsure)
         return jobs
 
     def keep(self, jobs: Iterable[Job]) -> None:
-        """Keep those of `jobs`, which are written, that are under way, unless other processes write jobs too."""
-        if not self._driver.owns_database:
-            return
+        """Keep those of `jobs`, which are written, that are under way."""
+        version = self._driver.version()
         for job in jobs:
             if job.summary is not None and not job.summary.is_final:
                 if job.arrived:
-                    job.added, job.arrived, job.displacing = {}, [], set()
+                    job.version, job.added, job.arrived, job.displacing = version, {}, [], set()
                 self._jobs[job.connection, job.external_id] = job
         if (surplus := len(self._jobs) - _JOBS) > 0:
             for key in list(islice(self._jobs, surplus)):
@@ -162,25 +166,32 @@ class Memory:
             steps[row.job][row.key] = decode_step(row.body, job.connection_id, job.external_id, names[row.name])
         return steps
 
-    def _load(self, missing: Sequence[Job]) -> None:
-        by_uuid = {job.uuid: job for job in missing}
+    def _load(self, jobs: Sequence[Job]) -> None:
+        """Bring `jobs` to the version that the database has, and give numbers to those that it lacks."""
+        new = {job.uuid: job for job in jobs}
         folded: dict[int, Job] = {}
         walked: dict[int, Job] = {}
-        for number, uuid, fold in self._driver.jobs(sorted(by_uuid)):
-            job = by_uuid[uuid]
-            job.number = number
+        for number, uuid, version, fold in self._driver.jobs(sorted(new)):
+            job = new.pop(uuid)
+            if job.summary is not None and job.version == version:
+                continue
+            job.number, job.version, job.progress = number, version, None
             if fold is None:
                 walked[number] = job
             else:
                 folded[number] = job
                 job.summary = Summary.from_bytes(fold)
-        for number, key in self._driver.step_keys(sorted(folded)):
-            folded[number].keys.add(key)
+        self._read_keys(folded)
         for number, steps in self.steps_of(walked).items():
             job = walked[number]
             job.summary = summary_of(steps.values())
-            job.keys.update(steps)
+            job.keys = set(steps)
             job.find_progress(steps.values())
-        new = [job for job in missing if job.summary is None]
-        for job, number in zip(new, self._driver.new_jobs(len(new)), strict=True):
-            job.number, job.progress = number, {}
+        for job, number in zip(new.values(), self._driver.new_jobs(len(new)), strict=True):
+            job.number, job.summary, job.keys, job.progress = number, None, set(), {}
+
+    def _read_keys(self, jobs: Mapping[int, Job]) -> None:
+        for job in jobs.values():
+            job.keys = set()
+        for number, key in self._driver.step_keys(sorted(jobs)):
+            jobs[number].keys.add(key)

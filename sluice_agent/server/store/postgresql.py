@@ -5,20 +5,24 @@ order of their keys, and positions are raised last, so that writers wait for eac
 commits of one connection are in the order of its positions. Where two writers collide nonetheless, one of them gets a
 `ConflictError`, and repeats its transaction.
 
-Many rows go through ``COPY`` into a temporary table, which costs the client a tenth of an insert of each. PostgreSQL's
-texts can't contain the character NUL: it is stored as ␀. Events themselves are stored as bytes, and keep it.
+A transaction is a pipeline: statements that return nothing are sent at once, and the writer goes on while PostgreSQL
+works on them. The last ones and the commit are awaited together. Many rows are one statement, with an array for each
+column.
+Events themselves are stored as bytes, and keep characters that a text of PostgreSQL can't contain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
+from functools import cache
+from operator import attrgetter, itemgetter
 from time import monotonic
 from typing import Any
 
 import psycopg
 from psycopg import Connection, Cursor, errors
+from sqlalchemy.dialects import postgresql
 
 from sluice_agent.server.store.driver import (
     ConflictError,
@@ -29,9 +33,12 @@ from sluice_agent.server.store.driver import (
     QueueRow,
     RollupKey,
     SeriesRow,
+    StoredJob,
     UnavailableError,
     WorkerRow,
 )
+from sluice_agent.server.store.postgresql_arrays import Array, array_of, numbers_array, register_arrays, storable
+from sluice_agent.server.store.schema import metadata
 from sluice_agent.server.store.steps import StoredStep
 
 CHANNEL = "sluice_frames"
@@ -40,19 +47,6 @@ CHANNEL = "sluice_frames"
 _CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure, errors.UniqueViolation)
 _UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError)
 _RANGES_IN_PAYLOAD = 120  # three numbers each: PostgreSQL takes 8,000 bytes
-_NUL = "\0"
-_TEXT = 25  # PostgreSQL's number of the type
-_PRIMARY_KEYS = {
-    "step": "job, key",
-    "usage": "connection, day",
-    "tally": "connection, state",
-    "rollup": "connection, minutes, start, name, queue, measure, bucket",
-    "rollup_change": "connection, start",
-    "worker_rollup": "connection, start, worker",
-    "series": "connection, label, at, key",
-    "worker": "connection, worker",
-    "queue": "connection, queue",
-}
 _DROPPED_BLOCKS = 1_000  # of frames, after which their space is made free
 _NEVER = 2**62  # a moment after all others
 _OLDEST_JOBS = (
@@ -71,8 +65,8 @@ SELECT sum(pg_total_relation_size(relid) * least(1.0, n_live_tup * width / great
     greatest(1, max(n_live_tup) FILTER (WHERE relname = 'job'))
 FROM pg_stat_user_tables JOIN widths ON relname = tablename
 """
+_VERSION = "SELECT pg_current_xact_id()::xid::text::bigint"
 _SIZE_INTERVAL = 5.0  # seconds; PostgreSQL's own figures lag a second behind
-_TABLES = (*_PRIMARY_KEYS, "job", "frame_block")
 
 
 class PostgresqlDriver:
@@ -87,27 +81,27 @@ class PostgresqlDriver:
     def __init__(self, connect: Callable[[], Connection[Any]]) -> None:
         self._connect = connect
         self._used = self._job_size = self._dropped_blocks = 0
+        self._drops: list[Cursor[Any]] = []
         self._next_measurement = 0.0
         self._open()
 
     def _open(self) -> None:
         self._connection = self._connect()
         self._labels = self._connect()
-        self._types: dict[str, dict[str, int]] = {}
-        for table in _TABLES:
-            content = f"SELECT * FROM {table} LIMIT 0"  # noqa: S608 (no user input)
-            self._execute(f"CREATE TEMPORARY TABLE new_{table} ON COMMIT DELETE ROWS AS {content}")
-            columns = self._execute(content).description or []
-            self._types[table] = {column.name: column.type_code for column in columns}
+        for connection in (self._connection, self._labels):
+            register_arrays(connection)
+        ((self._numbers,),) = self._select("SELECT pg_get_serial_sequence('job', 'number')")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
+        self._drops = []
         try:
             if self._connection.closed or self._labels.closed:
                 self.close()
                 self._open()
-            with self._connection.transaction():
+            with self._connection.pipeline(), self._connection.transaction():
+                self._version_cursor = self._execute(_VERSION)
                 yield
             self._vacuum_frames()
         except _CONFLICTS as error:
@@ -131,7 +125,7 @@ class PostgresqlDriver:
 
     def labels(self, labels: Collection[Label]) -> dict[Label, int]:
         """Return the numbers of labels; those that are missing are made."""
-        stored = {label: (int(label[0]), _without_nul(label[1])) for label in labels}
+        stored = {label: (int(label[0]), storable(label[1])) for label in labels}
         columns = [[kind for kind, _ in stored.values()], [text for _, text in stored.values()]]
         with self._labels.cursor() as cursor:
             cursor.execute(
@@ -149,35 +143,49 @@ class PostgresqlDriver:
 
     def texts(self, numbers: Collection[int]) -> dict[int, str]:
         """Return the texts of labels by their numbers."""
-        return dict(self._select("SELECT number, text FROM label WHERE number = ANY(%s)", list(numbers)))
+        query = "SELECT number, text FROM label WHERE number = ANY(%s::bigint[])"
+        return dict(self._select(query, numbers_array(numbers)))
 
     def usage(self, connections: Collection[int], day: str) -> dict[int, int]:
         """Return the events that each connection has sent on `day`; a connection without any may be missing."""
-        query = "SELECT connection, events FROM usage WHERE connection = ANY(%s) AND day = %s"
-        return dict(self._select(query, list(connections), day))
+        query = "SELECT connection, events FROM usage WHERE connection = ANY(%s::integer[]) AND day = %s"
+        return dict(self._select(query, numbers_array(connections), day))
 
     def add_usage(self, rows: Iterable[tuple[int, str, int]]) -> None:
         """Add to the counts of (connection, day)."""
         self._merge("usage", rows, "UPDATE SET events = usage.events + excluded.events")
 
-    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes | None]]:
-        """Return (number, uuid, fold) of the jobs that exist, locked against other writers until the commit."""
-        query = "SELECT number, uuid, fold FROM job WHERE uuid = ANY(%s::bytea[]) ORDER BY uuid FOR UPDATE"
-        return self._select(query, _array(f'"\\\\x{uuid.hex()}"' for uuid in uuids))
+    def version(self) -> int:
+        """Return the version that jobs have to which the transaction adds steps: its id, which PostgreSQL keeps in each
+        row that it writes."""
+        for (version,) in self._version_cursor:  # once: it was asked for at the beginning
+            self._version = int(version)
+        return self._version
+
+    def jobs(self, uuids: Sequence[bytes]) -> list[StoredJob]:
+        """Return those of the jobs that exist, locked against other writers until the commit."""
+        query = (
+            "SELECT number, uuid, xmin::text::bigint, fold FROM job"
+            " WHERE uuid = ANY(%s::bytea[]) ORDER BY uuid FOR UPDATE"
+        )
+        return [StoredJob(*row) for row in self._select(query, array_of(uuids, "BYTEA"))]
 
     def new_jobs(self, count: int) -> Sequence[int]:
         """Return numbers for `count` new jobs."""
-        query = "SELECT nextval(pg_get_serial_sequence('job', 'number')) FROM generate_series(1, %s)"
-        return [number for (number,) in self._select(query, count)] if count else []
+        if not count:
+            return []
+        query = "SELECT nextval(%s::regclass) FROM generate_series(1, %s)"
+        return [number for (number,) in self._select(query, self._numbers, str(count))]
 
     def step_keys(self, jobs: Sequence[int]) -> list[tuple[int, bytes]]:
         """Return (job, key) of all steps of the jobs."""
-        return self._select("SELECT job, key FROM step WHERE job = ANY(%s::bigint[])", _array(jobs)) if jobs else []
+        query = "SELECT job, key FROM step WHERE job = ANY(%s::bigint[])"
+        return self._select(query, numbers_array(jobs)) if jobs else []
 
     def steps_of(self, jobs: Sequence[int]) -> list[StoredStep]:
         """Return all steps of the jobs."""
         query = "SELECT job, key, name, body FROM step WHERE job = ANY(%s::bigint[])"
-        return [StoredStep(*row) for row in self._select(query, _array(jobs))] if jobs else []
+        return [StoredStep(*row) for row in self._select(query, numbers_array(jobs))] if jobs else []
 
     def put_steps(self, steps: Iterable[StoredStep]) -> None:
         """Add steps. One that exists is overwritten."""
@@ -186,18 +194,13 @@ class PostgresqlDriver:
     def insert_jobs(self, rows: Sequence[JobRow]) -> None:
         """Add the rows of new jobs. It is a conflict if another process has just added one of them."""
         if rows:
-            self._copy("job", "job", JobRow._fields, sorted(rows, key=attrgetter("uuid")))
+            self._insert("job", sorted(rows, key=attrgetter("uuid")))
 
     def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
-        """Overwrite the columns `changed` of jobs, by their numbers."""
-        if not rows or not changed:
-            return
-        columns = ["number", *sorted(changed)]
-        indexes = [JobRow._fields.index(column) for column in columns]
-        self._copy("new_job", "job", columns, [[row[index] for index in indexes] for row in rows])
-        assignments = ", ".join(f"{column} = new.{column}" for column in columns[1:])
-        self._execute(f"UPDATE job SET {assignments} FROM new_job AS new WHERE job.number = new.number")  # noqa: S608
-        self._execute("DELETE FROM new_job")
+        """Overwrite the columns `changed` of jobs, by their numbers. Without any, only their version changes."""
+        columns = ("number", *sorted(changed or {"attempt"}))
+        values_of = itemgetter(*map(JobRow._fields.index, columns))
+        self._execute(_update_of_jobs(columns), *_arrays("job", columns, map(values_of, rows)))
 
     def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
         """Add to the numbers of jobs by (connection, state)."""
@@ -235,12 +238,12 @@ class PostgresqlDriver:
 
     def put_frames(self, rows: Iterable[FrameBlockRow]) -> None:
         """Add frames."""
-        self._copy("frame_block", "frame_block", FrameBlockRow._fields, rows)
+        self._insert("frame_block", rows)
 
     def drop_frames(self, connection: int, up_to: int) -> None:
         """Delete the blocks of a connection that end up to a position."""
         statement = "DELETE FROM frame_block WHERE connection = %s AND last <= %s"
-        self._dropped_blocks += self._execute(statement, connection, up_to).rowcount
+        self._drops.append(self._execute(statement, connection, up_to))
 
     def known_series(self, keys: Sequence[tuple[int, int, int, bytes]]) -> set[tuple[int, int, int, bytes]]:
         """Return those of the rows (connection, label, at, key) of `series` that exist."""
@@ -249,7 +252,8 @@ class PostgresqlDriver:
             " unnest(%s::integer[], %s::integer[], %s::bigint[], %s::bytea[]) AS known(c, l, a, k)"
             " ON connection = c AND label = l AND at = a AND key = k"
         )
-        return set(self._select(query, *map(list, zip(*keys, strict=True)))) if keys else set()
+        columns = "connection", "label", "at", "key"
+        return set(self._select(query, *_arrays("series", columns, keys))) if keys else set()
 
     def put_series(self, rows: Iterable[SeriesRow]) -> None:
         """Add rows of `series`. One that another process has just added is the same."""
@@ -261,7 +265,7 @@ class PostgresqlDriver:
 
     def put_workers(self, rows: Iterable[WorkerRow]) -> None:
         """Add rows of workers, or overwrite them."""
-        self._overwrite("worker", WorkerRow._fields, rows)
+        self._overwrite("worker", WorkerRow._fields[2:], rows)
 
     def queues(self, keys: Sequence[tuple[int, int]]) -> list[QueueRow]:
         """Return the rows of the queues (connection, label) that exist, locked until the commit."""
@@ -269,7 +273,7 @@ class PostgresqlDriver:
 
     def put_queues(self, rows: Iterable[QueueRow]) -> None:
         """Add rows of queues, or overwrite them."""
-        self._overwrite("queue", QueueRow._fields, rows)
+        self._overwrite("queue", QueueRow._fields[2:], rows)
 
     def used_bytes(self) -> int:
         """Return the bytes of rows and indexes, as estimated from PostgreSQL's statistics.
@@ -299,8 +303,8 @@ class PostgresqlDriver:
     def delete_jobs(self, numbers: Sequence[int]) -> None:
         """Delete jobs with their steps."""
         self._used -= len(numbers) * self._job_size
-        self._execute("DELETE FROM step WHERE job = ANY(%s::bigint[])", _array(numbers))
-        self._execute("DELETE FROM job WHERE number = ANY(%s::bigint[])", _array(numbers))
+        self._execute("DELETE FROM step WHERE job = ANY(%s::bigint[])", numbers_array(numbers))
+        self._execute("DELETE FROM job WHERE number = ANY(%s::bigint[])", numbers_array(numbers))
 
     def next_to_thin(self) -> int:
         """Return the moment of the first point that is not thinned."""
@@ -319,7 +323,7 @@ class PostgresqlDriver:
 
     def delete_rollups(self, minutes: int, before: int) -> None:
         """Delete the counts of intervals of `minutes` that begin before a minute since 1970."""
-        connections = _array(self.all_connections())
+        connections = numbers_array(self.all_connections())
         statement = "DELETE FROM rollup WHERE connection = ANY(%s::integer[]) AND minutes = %s AND start < %s"
         self._execute(statement, connections, minutes, before)
 
@@ -351,6 +355,7 @@ class PostgresqlDriver:
 
         PostgreSQL's own vacuum looks once a minute, in which this table can grow to a hundred times its content.
         """
+        self._dropped_blocks += sum(drop.rowcount for drop in self._drops)
         if self._dropped_blocks > _DROPPED_BLOCKS:
             self._dropped_blocks = 0
             self._labels.execute("VACUUM (SKIP_LOCKED, TRUNCATE off) frame_block")
@@ -363,33 +368,25 @@ class PostgresqlDriver:
             f"SELECT {table}.* FROM {table} JOIN unnest(%s::integer[], %s::integer[]) AS wanted(c, l)"  # noqa: S608
             f" ON connection = c AND {table}.{table} = l ORDER BY c, l FOR UPDATE OF {table}"
         )
-        return self._select(query, list(first), list(second))
+        return self._select(query, numbers_array(first), numbers_array(second))
 
     def _overwrite(self, table: str, columns: Sequence[str], rows: Iterable[Any]) -> None:
-        assignments = ", ".join(f"{column} = excluded.{column}" for column in columns[2:])
+        assignments = ", ".join(f"{column} = excluded.{column}" for column in columns)
         self._merge(table, rows, f"UPDATE SET {assignments}")
 
     def _merge(self, table: str, rows: Iterable[Sequence[Any]], action: str) -> None:
         """Add `rows` in the order of their keys, and do `action` for those that exist."""
-        if self._copy(f"new_{table}", table, None, rows):
-            key = _PRIMARY_KEYS[table]
-            rows_in_order = f"SELECT * FROM new_{table} ORDER BY {key}"  # noqa: S608 (no user input)
-            self._execute(f"INSERT INTO {table} {rows_in_order} ON CONFLICT ({key}) DO {action}")
-            self._execute(f"DELETE FROM new_{table}")  # noqa: S608 (no user input)
+        keys = metadata.tables[table].primary_key.columns.keys()  # the first columns
+        rows_in_order = sorted(rows, key=itemgetter(slice(len(keys))))
+        self._insert(table, rows_in_order, f" ON CONFLICT ({', '.join(keys)}) DO {action}")
 
-    def _copy(self, target: str, table: str, columns: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> int:
-        """Copy `rows` into `target`, a table like `table`; without `columns`, into all. Return the number of rows."""
-        types = self._types[table]
-        names = list(types) if columns is None else columns
-        texts = [index for index, name in enumerate(names) if types[name] == _TEXT]
-        count = 0
-        statement = f"COPY {target} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
-        with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-            copy.set_types([types[name] for name in names])
-            for row in rows:
-                copy.write_row(_storable(row, texts))
-                count += 1
-        return count
+    def _insert(self, table: str, rows: Iterable[Sequence[Any]], action: str = "") -> None:
+        """Add `rows`, which have all columns of the table."""
+        columns = tuple(metadata.tables[table].columns.keys())
+        if arrays := _arrays(table, columns, rows):
+            names = ", ".join(columns)
+            new = _unnest(table, columns)
+            self._execute(f"INSERT INTO {table} ({names}) SELECT * FROM {new}{action}", *arrays)  # noqa: S608
 
     def _notify(self, ranges: Sequence[str]) -> None:
         """Notify other processes of the ranges of positions, in as few notifications as possible."""
@@ -398,17 +395,30 @@ class PostgresqlDriver:
             self._execute("SELECT pg_notify(%s, %s)", CHANNEL, payload)
 
 
-def _storable(row: Sequence[Any], texts: Sequence[int]) -> Sequence[Any]:
-    """Return `row` with texts, at the indexes `texts`, that PostgreSQL can store."""
-    if not any(row[index] and _NUL in row[index] for index in texts):
-        return row
-    return [_without_nul(value) if index in texts and value else value for index, value in enumerate(row)]
+@cache
+def _types(table: str) -> dict[str, str]:
+    """Return the types of a table's columns by their names."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return {column.name: column.type.compile(dialect) for column in metadata.tables[table].columns}
 
 
-def _without_nul(text: str) -> str:
-    return text.replace(_NUL, "␀")
+@cache
+def _unnest(table: str, columns: tuple[str, ...]) -> str:
+    """Return the rows of arrays, one for each of `columns`, as a part of a statement."""
+    types = _types(table)
+    return f"unnest({', '.join(f'%s::{types[column]}[]' for column in columns)})"
 
 
-def _array(values: Iterable[object]) -> str:
-    """Return an array's text, which costs less than an array of parameters."""
-    return f"{{{','.join(map(str, values))}}}"
+@cache
+def _update_of_jobs(columns: tuple[str, ...]) -> str:
+    """Return the statement that overwrites `columns`, of which the first is the number."""
+    assignments = ", ".join(f"{column} = new.{column}" for column in columns[1:])
+    new = f"{_unnest('job', columns)} AS new({', '.join(columns)})"
+    return f"UPDATE job SET {assignments} FROM {new} WHERE job.number = new.number"  # noqa: S608 (no user input)
+
+
+def _arrays(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Array]:
+    """Return an array for each of `columns`; none if there are no rows."""
+    types = _types(table)
+    values_of_columns = zip(*rows, strict=True)
+    return [array_of(values, types[column]) for column, values in zip(columns, values_of_columns)]  # noqa: B905

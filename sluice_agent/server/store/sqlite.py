@@ -21,6 +21,7 @@ from sluice_agent.server.store.driver import (
     QueueRow,
     RollupKey,
     SeriesRow,
+    StoredJob,
     UnavailableError,
     WorkerRow,
 )
@@ -33,6 +34,7 @@ _MAX_VALUES = 500  # in one list of a statement
 _FREE_PAGES = 100  # that are left for new rows at least
 _RELEASED_PAGES = 1_000  # at a time
 _NEVER = 2**62  # a moment after all others
+_VERSION = 0  # of all jobs
 
 
 def _placeholders(row: int, count: int = 1) -> str:
@@ -121,9 +123,14 @@ class SqliteDriver:
         """Add to the counts of (connection, day)."""
         self._connection.executemany(_ADD_USAGE, rows)
 
-    def jobs(self, uuids: Sequence[bytes]) -> list[tuple[int, bytes, bytes | None]]:
-        """Return (number, uuid, fold) of the jobs that exist."""
-        return list(self._select("SELECT number, uuid, fold FROM job WHERE uuid IN", [(uuid,) for uuid in uuids]))
+    def version(self) -> int:
+        """Return the same version always: no other process changes jobs."""
+        return _VERSION
+
+    def jobs(self, uuids: Sequence[bytes]) -> list[StoredJob]:
+        """Return those of the jobs that exist."""
+        rows = self._select("SELECT number, uuid, fold FROM job WHERE uuid IN", [(uuid,) for uuid in uuids])
+        return [StoredJob(number, uuid, _VERSION, fold) for number, uuid, fold in rows]
 
     def new_jobs(self, count: int) -> Sequence[int]:
         """Return numbers for `count` new jobs."""
@@ -149,6 +156,8 @@ class SqliteDriver:
 
     def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
         """Overwrite the columns `changed` of jobs, by their numbers."""
+        if not changed:
+            return
         columns = [index for index, name in enumerate(JobRow._fields) if name in changed]
         assignments = ", ".join(f"{JobRow._fields[index]} = ?" for index in columns)
         values_of = itemgetter(*columns, JobRow._fields.index("number"))
