@@ -22,7 +22,7 @@ MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/te
 help:
 	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
 	@echo "make unit    the tests that need no server, in a minute"
-	@echo "make test    all tests, on the built wheel, a real Redis, RabbitMQ and PostgreSQL (installed by apt if absent, as root)"
+	@echo "make test    all tests, on the built wheel, a real Redis, RabbitMQ, PostgreSQL and Chromium (installed by apt if absent, as root)"
 	@echo "make test-gevent  every outcome in one process that gevent has patched; part of make test"
 	@echo "make check   ruff and mypy"
 	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
@@ -45,7 +45,7 @@ test: $(VENV)/.installed-dev $(VENDOR_SDK)/.installed $(if $(ARGS),,wheel)
 		sh scripts/test.sh $(or $(ARGS),$(SERVER_TESTS))
 
 BESIDE = $(MAKE) -C $(CURDIR) --no-print-directory -k -o wheel unit test-oldest test-gevent
-SERVER_TESTS := tests/integration tests/faults tests/contract
+SERVER_TESTS := tests/integration tests/faults tests/contract tests/pages
 
 # The vendor's own SDK, with whose requests the server is tested. It needs Python 3.11: elsewhere the venv stays empty, and
 # its tests are skipped.

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Install the servers that the integration tests start, Redis, RabbitMQ and PostgreSQL; openssl, which makes their
-# certificates; and systemd, which checks the unit in examples/. Do nothing if all are installed.
+# certificates; systemd, which checks the unit in examples/; and the browser of the tests of pages. Do nothing if all are
+# installed.
 set -eu
 
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
 missing=""
-for package in redis-server rabbitmq-server openssl systemd; do
+for package in redis-server rabbitmq-server openssl systemd chromium; do
     program=$package
     [ "$package" != systemd ] || program=systemd-analyze
     command -v "$program" >/dev/null 2>&1 || missing="$missing $package"

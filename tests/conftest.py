@@ -68,7 +68,10 @@ def _rank(test: pytest.Item) -> tuple[int, str]:
 
 
 def _group(test: pytest.Function) -> str:
-    """Return the group of a test of the table, one for each run of it; else an empty string."""
+    """Return the group of a test of the table, one for each run of it; of a test of pages, one for each file, as they
+    share a browser; else an empty string."""
+    if test.path.parent.name == "pages":
+        return test.path.stem
     params = test.callspec.params if hasattr(test, "callspec") else {}
     for fixture in ("table_run", "monitored_run"):
         if fixture in params:

@@ -1,4 +1,4 @@
-"""A TCP relay that can freeze: its connections stay open, and forward nothing any more."""
+"""A TCP relay that can freeze, so that its connections stay open and forward nothing any more, or be cut."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[_Pair] = []
+        self._is_cut = False
         threading.Thread(target=self._accept, name="relay", daemon=True).start()
 
     def freeze(self) -> int:
@@ -23,6 +24,16 @@ class Relay:
         for pair in live:
             pair.is_frozen = True
         return len(live)
+
+    def cut(self) -> None:
+        """Close all connections, and further ones at once, until `restore`."""
+        self._is_cut = True
+        for pair in self._pairs:
+            pair.close()
+
+    def restore(self) -> None:
+        """Forward new connections again."""
+        self._is_cut = False
 
     def close(self) -> None:
         """Stop listening, and close all connections."""
@@ -34,6 +45,9 @@ class Relay:
         with suppress(OSError):  # closed
             while True:
                 client = self._listener.accept()[0]
+                if self._is_cut:
+                    client.close()
+                    continue
                 try:
                     self._pairs.append(_Pair(client, socket.create_connection(("127.0.0.1", self._target_port))))
                 except OSError:

@@ -106,6 +106,7 @@ let clockSkew = 0;
 // alive; "change" with the changes that it brought; "lost" when it has ended against our will.
 
 const FRAMES = ["job:state_change", "worker:state_change", "worker:heartbeat", "queue:snapshot"];
+const LONGEST_START = 10_000;
 const SILENCE = 40_000; // the server sends a heartbeat each 15 s
 const POLL = 5_000;
 const LONGEST_RETRY = 15_000;
@@ -123,7 +124,7 @@ function openStream(connection, receive) {
     source.addEventListener("heartbeat", () => alive("beat"));
     source.addEventListener("error", lose);
     for (const name of FRAMES) source.addEventListener(name, note);
-    watch();
+    watch(LONGEST_START);
   }
 
   function alive(kind) {
@@ -132,12 +133,12 @@ function openStream(connection, receive) {
     receive({ kind });
   }
 
-  function watch() {
+  function watch(longest = SILENCE) {
     clearTimeout(timer);
     timer = setTimeout(() => {
       source.close();
       lose();
-    }, SILENCE);
+    }, longest);
   }
 
   // The browser connects again by itself, unless the server has refused, or we have given the stream up.
@@ -352,6 +353,7 @@ const newRows = ({ count, isMore }) => `${count}${isMore ? "+" : ""} new`;
 
 const SHORTEST_PAUSE = 250; // at most four repaints a second
 const SHARE = 3; // a pause of three times what a repaint took: at most a quarter of the time
+const LONGEST_FETCH = 10_000;
 const NOTICEABLE = 2_000;
 const OFFLINE = 10_000;
 
@@ -360,8 +362,12 @@ class Refusal extends Error {}
 // The page as it is now. Raises `Refusal` if its reader is signed out, and another error if there is no page.
 async function fetchMain(signal) {
   const headers = { Accept: "text/html", "X-Sluice-Part": "main" };
-  const response = await fetch(location.href, { cache: "no-store", headers, signal });
+  const late = new AbortController(); // a connection that was open before the computer slept may bring nothing any more
+  const timer = setTimeout(() => late.abort(), LONGEST_FETCH);
+  const either = AbortSignal.any([signal, late.signal]);
+  const response = await fetch(location.href, { cache: "no-store", headers, signal: either });
   const html = await response.text();
+  clearTimeout(timer);
   if (response.status === 401) throw new Refusal();
   const isPage = response.headers.get("Content-Type")?.startsWith("text/html");
   if (!isPage || response.status === 429 || response.status >= 500) throw new Error(`status ${response.status}`);
@@ -402,9 +408,11 @@ function startLive(main) {
   const concerned = new Set(types.split(","));
   const indicator = createIndicator(togglePause);
   let stopFeed = null; // null while the page is hidden, or its reader signed out
-  let stream = { state: "connecting", since: performance.now() }; // then live or polling; lost; refused
-  let heardAt = 0;
-  let isPolling = false;
+  // Connecting, then live; polling where there is no stream; lost if there is no server either; refused for who is
+  // signed out.
+  let stream = { state: "connecting", since: performance.now() };
+  let receivedAt = 0;
+  let fetchedAt = 0;
   let isPaused = readPause();
   let changesSincePause = 0;
   let renderedAt = new Date(document.body.dataset.renderedAt || Date.now());
@@ -418,10 +426,10 @@ function startLive(main) {
 
   function receive({ kind, changes }) {
     if (kind === "lost") {
-      lose();
+      loseStream();
       return;
     }
-    heardAt = performance.now();
+    receivedAt = performance.now();
     const hasBegun = stream.state !== "live" || kind === "open";
     enter("live");
     if (hasBegun) change();
@@ -440,10 +448,11 @@ function startLive(main) {
     show();
   }
 
-  function lose() {
-    if (stopFeed === null || stream.state === "lost") return;
+  // Whether there is a server shows when the page is fetched, as does a refusal, which a stream does not show.
+  function loseStream() {
+    if (stream.state === "polling" || stream.state === "lost") return;
     enter("lost");
-    if (fetching === null) refresh(); // finds out why: a stream does not show that it was refused
+    if (fetching === null) refresh();
   }
 
   function change() {
@@ -479,12 +488,13 @@ function startLive(main) {
   }
 
   function settle(error, duration) {
+    fetchedAt = performance.now();
     failures = error === null ? 0 : failures + 1;
     const pause = error === null ? SHARE * duration : Math.min(LONGEST_RETRY, 500 * 2 ** failures);
-    notBefore = performance.now() + Math.max(SHORTEST_PAUSE, pause);
+    notBefore = fetchedAt + Math.max(SHORTEST_PAUSE, pause);
     if (error instanceof Refusal) refuse();
-    else if (error instanceof TypeError) lose(); // there is no connection
-    else if (error === null && isPolling) enter("polling");
+    else if (error instanceof TypeError) enter("lost");
+    else if (error === null && stream.state === "lost") enter("polling");
   }
 
   function cancel() {
@@ -521,8 +531,10 @@ function startLive(main) {
   }
 
   function tick() {
-    if (stream.state === "live" && performance.now() - heardAt > SILENCE) lose();
-    if ([...waiting.keys()].some((list) => !isInUse(list))) change();
+    const now = performance.now();
+    if (stream.state === "live" && now - receivedAt > SILENCE) loseStream();
+    const isDue = stream.state === "polling" && now - fetchedAt > POLL - 500;
+    if (isDue || [...waiting.keys()].some((list) => !isInUse(list))) change();
     showTimes(main);
     show();
   }
@@ -532,28 +544,22 @@ function startLive(main) {
     if (shown !== null) indicator.show(shown, isPaused);
   }
 
-  function startPolling() {
-    isPolling = true;
-    const polling = setInterval(change, POLL);
-    return () => clearInterval(polling);
-  }
-
   function begin() {
     if (stopFeed !== null || document.hidden || stream.state === "refused") return;
     const ticking = setInterval(tick, 1_000);
     const canShare = connection && navigator.locks && window.BroadcastChannel;
-    let stopSource = () => {};
+    const stopStream = canShare ? shareStream(connection, receive, pollOnly) : () => {};
     stopFeed = () => {
       clearInterval(ticking);
-      stopSource();
+      stopStream();
     };
-    const pollInstead = () => {
-      stopSource = startPolling();
-      change();
-    };
-    enter("connecting");
-    if (canShare) stopSource = shareStream(connection, receive, pollInstead);
-    else pollInstead();
+    if (canShare) enter("connecting");
+    else pollOnly();
+  }
+
+  function pollOnly() {
+    enter("polling");
+    change();
   }
 
   function end() {

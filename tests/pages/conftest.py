@@ -1,0 +1,67 @@
+"""One browser and one server for all tests of pages, and a profile of the browser for each test.
+
+The fixtures are of the package: Playwright has a running event loop in its thread, beside which other tests of the same
+process could start none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.support.chromium import Session, chromium, session
+from tests.support.local_sluice import LocalSluice, local_sluice
+from tests.support.shop import Shop
+
+expect.set_options(timeout=15_000)
+StartSession = Callable[..., Session]
+Send = Callable[..., None]
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
+    """A server that has jobs in every state, and whatever a client may send."""
+    with local_sluice(tmp_path_factory.mktemp("pages") / "sluice.db") as server:
+        shop = Shop(datetime.now(timezone.utc))
+        events = [*shop.every_state(), *shop.canvas(), *shop.fleet(), *shop.hostile()]
+        answer = server.client().post("/ingest", json={"events": events}).json()
+        assert answer["accepted"] == len(events), answer
+        yield server
+
+
+@pytest.fixture
+def send(sluice: LocalSluice) -> Send:
+    """Send events to the server, and return when they are committed."""
+    client = sluice.client()
+
+    def sent(*events: dict[str, Any]) -> None:
+        answer = client.post("/ingest", json={"events": events}).json()
+        assert answer["accepted"] == len(events), answer
+
+    return sent
+
+
+@pytest.fixture
+def start_session(browser: Browser, sluice: LocalSluice) -> Iterator[StartSession]:
+    """Open profiles of the browser; at the end no page of them may have reported a fault."""
+    with ExitStack() as stack:
+        sessions: list[Session] = []
+
+        def started(url: str = sluice.url, **options: Any) -> Session:
+            sessions.append(stack.enter_context(session(browser, url, **options)))
+            return sessions[-1]
+
+        yield started
+        assert [fault for each in sessions for fault in each.faults()] == []

@@ -1,0 +1,250 @@
+"""Pages that follow what happens: at once, calmly, and after a lost connection without a gap."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from itertools import pairwise
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.pages.conftest import Send, StartSession
+from tests.support.local_sluice import LocalSluice
+from tests.support.relay import Relay
+from tests.support.shop import Shop
+from tests.support.waiting import wait_until, within
+
+LIVE = "#live[data-state=live]"
+FETCHES = "performance.getEntriesByType('resource').filter(e => e.initiatorType === 'fetch').map(e => e.startTime)"
+
+
+def new_job(state: str = "active", key: str | None = None) -> tuple[str, list[dict[str, object]]]:
+    """Return the name of a new job's task, and its events."""
+    name = f"shop.live.task_{key or uuid4().hex}"
+    return name, Shop(datetime.now(timezone.utc)).job(name, state, name, ago=20)
+
+
+def open_live(start_session: StartSession, path: str = "/jobs") -> Page:
+    page = start_session().open(path)
+    page.wait_for_selector(LIVE)
+    page.mouse.move(5, 5)  # not over the table
+    return page
+
+
+def row_of(page: Page, name: str) -> Locator:
+    return page.locator("tr[data-key]", has_text=name)
+
+
+@pytest.fixture
+def relay(sluice: LocalSluice) -> Iterator[Relay]:
+    relay = Relay(int(sluice.url.rpartition(":")[2]))
+    yield relay
+    relay.close()
+
+
+@pytest.mark.alone
+def test_the_first_change_is_painted_at_once(start_session: StartSession, send: Send) -> None:
+    """Whoever waits for a job would look at the page for seconds, and reload it."""
+    page = open_live(start_session)
+    name, events = new_job()
+    send(*events)
+    within(1.0, lambda: row_of(page, name).is_visible())
+
+
+def test_a_row_changes_in_place(start_session: StartSession, send: Send) -> None:
+    """A page that is drawn anew loses the place of the eye, what is unfolded and what is selected."""
+    page = open_live(start_session)
+    name, events = new_job("completed")
+    send(events[0])
+    row = row_of(page, name)
+    expect(row).to_contain_text("queued")
+    row.evaluate("row => { row.isSame = true; }")
+    send(*events[1:])
+    expect(row).to_contain_text("completed")
+    assert row.evaluate("row => row.isSame")
+
+
+def test_new_rows_wait_while_the_table_is_in_use(start_session: StartSession, send: Send) -> None:
+    """A row that comes in above moves the one that is about to be clicked."""
+    page = open_live(start_session)
+    first, (queued, *rest) = new_job("completed")
+    send(queued)
+    expect(page.locator("tr[data-key]").first).to_contain_text(first)
+    row_of(page, first).hover()
+    second, events = new_job()
+    third, more = new_job()
+    send(*events, *more, *rest)
+    button = page.get_by_role("button", name="2 new")
+    expect(button).to_be_visible()
+    expect(row_of(page, first)).to_contain_text("completed")  # what is there goes on
+    expect(page.locator("tr[data-key]").first).to_contain_text(first)
+    button.click()
+    expect(row_of(page, second)).to_be_visible()
+    expect(row_of(page, third)).to_be_visible()
+    expect(button).to_have_count(0)
+
+
+def test_new_rows_come_in_when_the_table_is_left(start_session: StartSession, send: Send) -> None:
+    """A page that is left open would stay behind until somebody pressed its button."""
+    page = open_live(start_session)
+    page.locator("tr[data-key]").first.hover()
+    name, events = new_job()
+    send(*events)
+    expect(page.get_by_role("button", name="1 new")).to_be_visible()
+    page.mouse.move(5, 5)
+    expect(row_of(page, name)).to_be_visible()
+
+
+def test_an_update_never_moves_the_focus(start_session: StartSession, send: Send) -> None:
+    """Someone who works by keyboard or with a screen reader would start at the top again with each change."""
+    page = open_live(start_session)
+    link = page.locator("[data-row-link]").nth(2)
+    link.focus()
+    text = link.inner_text()
+    _, events = new_job()
+    send(*events)
+    expect(page.get_by_role("button", name="1 new")).to_be_visible()
+    assert page.evaluate("document.activeElement.innerText") == text
+
+
+def test_at_most_four_repaints_a_second(start_session: StartSession, send: Send) -> None:
+    """A busy server would keep each browser, and itself, busy with nothing but drawing."""
+    page = open_live(start_session)
+
+    def fetches() -> list[float]:
+        send(*new_job()[1])
+        return [float(start) for start in page.evaluate(FETCHES)]
+
+    starts = wait_until(lambda: found if len(found := fetches()) > 4 else None)
+    assert starts is not None
+    assert min(after - before for before, after in pairwise(starts[1:])) >= 245  # a timer may fire a little early
+
+
+def test_a_paused_page_stays_as_it_is(start_session: StartSession, send: Send) -> None:
+    """What one reads, or wants to click, must stand still on a busy server."""
+    page = open_live(start_session)
+    page.get_by_role("button", name="Pause").click()
+    name, events = new_job()
+    send(*events)
+    expect(page.locator("#live")).to_contain_text("Paused")
+    expect(page.locator("#live")).to_contain_text("changes since")
+    assert row_of(page, name).count() == 0
+    page.reload()  # of the same tab: still paused
+    expect(page.locator("#live")).to_contain_text("Paused")
+    page.get_by_role("button", name="Resume").click()
+    expect(row_of(page, name)).to_be_visible()
+
+
+def test_a_lost_connection_is_named_and_made_up_for(start_session: StartSession, send: Send, relay: Relay) -> None:
+    """A page that has stopped would be taken for a system in which nothing happens."""
+    session = start_session(f"http://127.0.0.1:{relay.port}")
+    tab = session.context.new_page()
+    tab.clock.install()
+    tab.goto(f"{session.url}/jobs")
+    tab.wait_for_selector(LIVE)
+    relay.cut()
+    status = tab.locator("#live")
+    expect(status).to_contain_text("Reconnecting")
+    missed = []
+    for _ in range(3):
+        name, events = new_job()
+        send(*events)
+        missed.append(name)
+    tab.clock.fast_forward(30_000)
+    expect(status).to_contain_text("Offline")
+    expect(status).to_contain_text("as of")
+    relay.restore()
+    tab.wait_for_selector(LIVE)
+    for name in missed:
+        expect(row_of(tab, name)).to_be_visible()
+
+
+def test_a_silent_connection_is_named(start_session: StartSession, send: Send, relay: Relay) -> None:
+    """After a laptop has slept, its connections seem to be open for many minutes, and bring nothing."""
+    session = start_session(f"http://127.0.0.1:{relay.port}")
+    tab = session.context.new_page()
+    tab.clock.install()
+    tab.goto(f"{session.url}/jobs")
+    tab.wait_for_selector(LIVE)
+    assert relay.freeze() > 0
+    name, events = new_job()
+    send(*events)
+    tab.clock.fast_forward(45_000)
+    expect(tab.locator("#live")).to_contain_text("Reconnecting")
+    tab.clock.fast_forward(11_000)  # the request that has learned nothing is given up
+    expect(row_of(tab, name)).to_be_visible()
+    tab.wait_for_selector(LIVE)
+
+
+def test_eight_tabs_share_one_stream(start_session: StartSession, send: Send) -> None:
+    """A browser opens six connections to a server: the seventh tab would hang without a word."""
+    session = start_session()
+    streams: list[Page] = []
+    session.context.on(
+        "request", lambda request: streams.append(request.frame.page) if "events/stream" in request.url else None
+    )
+    pages = [session.open("/jobs") for _ in range(8)]
+    for page in pages:
+        page.wait_for_selector(LIVE)
+    name, events = new_job()
+    send(*events)
+    for page in pages:
+        expect(row_of(page, name)).to_be_visible()
+    assert len(streams) == 1
+    streams[0].close()  # the next one takes over
+    rest = [page for page in pages if page is not streams[0]]
+    wait_until(lambda: rest[0].wait_for_timeout(20) or len(streams) == 2)
+    name, events = new_job()
+    send(*events)
+    for page in rest:
+        expect(row_of(page, name)).to_be_visible()
+    assert len(streams) == 2
+
+
+def test_without_locks_a_page_is_fetched_again_and_again(start_session: StartSession, send: Send) -> None:
+    """Browsers withhold them on plain HTTP from another machine, where most self-hosted servers are."""
+    session = start_session()
+    session.context.add_init_script("Object.defineProperty(Navigator.prototype, 'locks', {value: undefined})")
+    page = session.context.new_page()
+    page.clock.install()
+    page.goto(f"{session.url}/jobs")
+    expect(page.locator("#live")).to_contain_text("every 5 s")
+    name, events = new_job()
+    send(*events)
+    page.clock.fast_forward(5_000)
+    expect(row_of(page, name)).to_be_visible()
+
+
+def test_a_hidden_page_does_nothing_and_catches_up(start_session: StartSession, send: Send) -> None:
+    """Tabs that were left open for days would load the server, and drain the laptop's battery."""
+    session = start_session()
+    page = session.open("/jobs")
+    page.wait_for_selector(LIVE)
+    set_hidden(page, True)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    witness = session.open("/jobs")  # has the stream now
+    name, events = new_job()
+    send(*events)
+    expect(row_of(witness, name)).to_be_visible()
+    assert requests == []
+    set_hidden(page, False)
+    expect(row_of(page, name)).to_be_visible()
+
+
+def test_times_are_those_of_the_reader_or_of_utc(start_session: StartSession) -> None:
+    """A log line in UTC and a page in local time can not be brought together at night."""
+    page = open_live(start_session)
+    time = page.locator("time").first
+    expect(time).to_have_attribute("title", re.compile(r"UTC\+0[12]:00\n.* UTC$"))
+
+
+def set_hidden(page: Page, is_hidden: bool) -> None:
+    page.evaluate(
+        "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
+        " document.dispatchEvent(new Event('visibilitychange')); }",
+        is_hidden,
+    )

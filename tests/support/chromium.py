@@ -1,0 +1,86 @@
+"""The browser of the tests of pages: Debian's Chromium, driven by Playwright, and what a page reports of its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from tests.support.servers import binary
+
+_OPTIONS = [
+    "--no-sandbox",  # which needs a kernel's support that containers withhold
+    "--disable-dev-shm-usage",
+]
+
+_TIMEOUT = 15_000  # milliseconds
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run the browser until the end of the block; fail the test with advice if it is not installed."""
+    path = binary("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_OPTIONS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Tab:
+    """A page of a browser, and what it has reported: errors of scripts, and violations of its security policy."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.faults: list[str] = []
+        page.on("console", self._note_message)
+        page.on("pageerror", lambda error: self.faults.append(f"uncaught: {error}"))
+
+    def _note_message(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.faults.append(f"{message.text} ({message.location.get('url', '')})")
+
+
+class Session:
+    """One profile of the browser, with a cookie jar and storage of its own: tabs share it."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.url = url
+        self.tabs: list[Tab] = []
+
+    def open(self, path: str = "/") -> Page:
+        """Open a page of the server in a new tab."""
+        tab = Tab(self.context.new_page())
+        self.tabs.append(tab)
+        tab.page.goto(f"{self.url}{path}")
+        return tab.page
+
+    def faults(self) -> list[str]:
+        """Return what the pages of all tabs have reported since the last call."""
+        faults = [fault for tab in self.tabs for fault in tab.faults]
+        for tab in self.tabs:
+            tab.faults.clear()
+        return faults
+
+
+@contextmanager
+def session(browser: Browser, url: str, **options: Any) -> Iterator[Session]:
+    """Open a profile for the pages of the server at `url`, with options of Playwright's contexts."""
+    context = browser.new_context(**{**DESKTOP, **options})
+    context.set_default_timeout(_TIMEOUT)
+    try:
+        yield Session(context, url)
+    finally:
+        context.close()
+
+
+DESKTOP: Mapping[str, Any] = {
+    "viewport": {"width": 1600, "height": 1000},
+    "locale": "en-GB",
+    "timezone_id": "Europe/Paris",
+}
+"""A wide window, in a zone whose time is not UTC."""
