@@ -63,7 +63,9 @@ class OpenStream:
 
 
 @contextmanager
-def open_stream(url: str, last_id: str | None = None, timeout: float = 30.0, **parameters: str) -> Iterator[OpenStream]:
+def open_stream(
+    url: str, last_id: str | None = None, timeout: float = 30.0, **parameters: str | list[str]
+) -> Iterator[OpenStream]:
     """Open the stream of the API at `url`; a status other than 200 is for the caller."""
     headers = {"Last-Event-ID": last_id} if last_id is not None else {}
     with (

@@ -18,7 +18,7 @@ from sluice_agent.server.stream.hub import Hub
 from sluice_agent.server.stream.replay import StoredConnection, find_connection
 from sluice_agent.server.stream.sse import EventStream
 
-_TYPES = f"Comma-separated: {ALLOWED_TYPES}. Without it all are sent. A heartbeat comes whatever it names."
+_TYPES = f"Comma-separated, or repeated: {ALLOWED_TYPES}. Without it all are sent. A heartbeat comes whatever it names."
 _LAST_ID = "The id of the last frame that the client has: the stream goes on after it."
 _QUERY_ID = "The same as the header Last-Event-ID, which takes precedence, for pages that can't set it."
 
@@ -32,7 +32,7 @@ def stream_router(store: Store, hub: Hub) -> APIRouter:
         request: Request,
         principal: Annotated[Principal, Depends(require_viewer)],
         connection_id: Annotated[UUID, Query(alias="connectionId")],
-        types: Annotated[str | None, Query(description=_TYPES)] = None,
+        types: Annotated[list[str], Query(max_length=10, description=_TYPES)] = [],  # noqa: B006 (not changed)
         last_event_id: Annotated[str | None, Header(description=_LAST_ID)] = None,
         query_id: Annotated[str | None, Query(alias="lastEventId", description=_QUERY_ID)] = None,
     ) -> Response:
@@ -58,9 +58,9 @@ def _may_still_read(request: Request, connection: int) -> bool:
         return False
 
 
-def _parse_types(text: str | None) -> Types:
+def _parse_types(texts: list[str]) -> Types:
     try:
-        return parse_types(text)
+        return parse_types(texts)
     except ValueError:
         message = f"types is a comma-separated list of {ALLOWED_TYPES}, as in types=job,queue."
         raise RefusedError(400, message, {"types": "an unknown type"}) from None

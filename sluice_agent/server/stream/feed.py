@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from sluice_agent.server.stream.encoding import encode_frame, encode_heartbeat, without_superseded
+from sluice_agent.server.stream.encoding import encode_frame, encode_heartbeat, encode_position, without_superseded
 from sluice_agent.server.stream.frame_types import Types, type_of
 from sluice_agent.server.stream.ring import Recent
 from sluice_agent.server.stream.spans import PlacedFrame, Span
+from sluice_agent.server.stream.stream_id import id_prefix
 from sluice_agent.server.stream.subscriber import Subscriber
+
+_MOST_UNSEEN = 1_000  # frames of other types after the last id that a subscriber has
 
 
 class Feed:
@@ -24,9 +27,10 @@ class Feed:
         self.received = self.known = received
         self.recent = Recent()
         self.catching_up: asyncio.Task[None] | None = None
-        self._epoch = epoch
+        self.prefix = id_prefix(epoch, number)
         self._unpublished: list[Span] = []
         self._subscribers: dict[Types, set[Subscriber]] = {}
+        self._seen: dict[Types, int] = {}
 
     @property
     def published(self) -> int:
@@ -39,6 +43,7 @@ class Feed:
     def join(self, subscriber: Subscriber, types: Types) -> int:
         """Add a subscriber of everything after the position that is returned."""
         self._subscribers.setdefault(types, set()).add(subscriber)
+        self._seen.setdefault(types, self.published)
         return self.published
 
     def leave(self, subscriber: Subscriber, types: Types) -> None:
@@ -47,6 +52,7 @@ class Feed:
         subscribers.discard(subscriber)
         if not subscribers:
             self._subscribers.pop(types, None)
+            self._seen.pop(types, None)
         if not self._subscribers:
             self._unpublished.clear()
 
@@ -62,19 +68,33 @@ class Feed:
         self._unpublished.clear()
         kept = without_superseded(frames)
         for types, subscribers in self._subscribers.items():
-            if chunk := self.encode(kept, types):
+            chunk = self.encode(kept, types) + self._moved_on(kept, types)
+            if chunk:
                 _put(chunk, subscribers)
+
+    def _moved_on(self, frames: list[PlacedFrame], types: Types) -> bytes:
+        """Return an id without data, if the subscribers of `types` have seen none of the latest positions.
+
+        Frames of other types would push their position out of what the server keeps, and resuming would be a reset.
+        """
+        last_of_types = (position for position, frame in reversed(frames) if type_of(frame.event) in types)
+        self._seen[types] = next(last_of_types, self._seen[types])
+        if self.published - self._seen[types] < _MOST_UNSEEN:
+            return b""
+        self._seen[types] = self.published
+        return encode_position(self.prefix, self.published)
 
     def encode(self, frames: list[PlacedFrame], types: Types) -> bytes:
         """Return those of `frames` that are of these types, as bytes of a stream."""
-        return b"".join(encode_frame(self._epoch, *placed) for placed in frames if type_of(placed[1].event) in types)
+        return b"".join(encode_frame(self.prefix, *placed) for placed in frames if type_of(placed[1].event) in types)
 
     def beat(self, now: datetime) -> None:
         """Give every subscriber a heartbeat."""
         if not self._subscribers:
             return
-        chunk = encode_heartbeat(self._epoch, self.published, now)
-        for subscribers in self._subscribers.values():
+        chunk = encode_heartbeat(self.prefix, self.published, now)
+        for types, subscribers in self._subscribers.items():
+            self._seen[types] = self.published
             _put(chunk, subscribers)
 
     def skip_to(self, position: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
 
@@ -24,6 +25,6 @@ def type_of(event: str) -> FrameType:
     return _TYPE_OF_PREFIX[event.partition(":")[0]]
 
 
-def parse_types(text: str | None) -> Types:
-    """Return the types in a comma-separated list, all if there is none. Raises `ValueError` for another type."""
-    return ALL_TYPES if text is None else frozenset(map(FrameType, text.split(",")))
+def parse_types(texts: Sequence[str]) -> Types:
+    """Return the types in comma-separated lists, all if there is none. Raises `ValueError` for another type."""
+    return frozenset(FrameType(name) for text in texts for name in text.split(",")) if texts else ALL_TYPES

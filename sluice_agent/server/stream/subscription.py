@@ -25,9 +25,9 @@ async def subscribe(
     """Yield the frames after `last_id`, without an id from the next one on, until the subscriber is ended."""
     feed = hub.feed_of(connection)
     try:
-        position = feed.published if last_id is None else position_of(last_id, hub.epoch)
+        position = feed.published if last_id is None else position_of(last_id, feed.prefix)
         if position is None or position > max(feed.received, connection.position):
-            yield _reset(hub, feed, types, subscriber, None)
+            yield _reset(feed, types, subscriber, None)
         else:
             async for chunk in _resume(hub, feed, types, position, subscriber):
                 yield chunk
@@ -43,14 +43,14 @@ async def _resume(
     hub: Hub, feed: Feed, types: Types, position: int, subscriber: Subscriber
 ) -> AsyncGenerator[bytes, None]:
     """Yield what was published after `position`, until the subscriber has joined those that get what is live."""
-    yield encode_start(hub.epoch, position)
+    yield encode_start(feed.prefix, position)
     await hub.catch_up(feed, position)  # another process may have sent what has not arrived here
     if position > feed.published:
         feed.publish()
     while position < feed.published and not subscriber.has_ended:
         missed = await _page(hub, feed, position)
         if not missed or missed[0][0] != position + 1:
-            yield _reset(hub, feed, types, subscriber, feed.published - position)
+            yield _reset(feed, types, subscriber, feed.published - position)
             return
         if chunk := feed.encode(missed, types):
             yield chunk
@@ -67,7 +67,7 @@ async def _page(hub: Hub, feed: Feed, position: int) -> list[PlacedFrame]:
     return span.placed() if span else []
 
 
-def _reset(hub: Hub, feed: Feed, types: Types, subscriber: Subscriber, missed: int | None) -> bytes:
+def _reset(feed: Feed, types: Types, subscriber: Subscriber, missed: int | None) -> bytes:
     """Return the notice that the frames until now can't be sent, and let the subscriber join at this point."""
     position = feed.join(subscriber, types)
-    return encode_start(hub.epoch, position) + encode_reset(hub.epoch, position, missed)
+    return encode_start(feed.prefix, position) + encode_reset(feed.prefix, position, missed)

@@ -20,6 +20,7 @@ from sluice_agent.server.stream.frame_types import ALL_TYPES
 from sluice_agent.server.stream.hub import Hub
 from sluice_agent.server.stream.limits import StreamLimits
 from sluice_agent.server.stream.replay import StoredConnection, find_connection
+from sluice_agent.server.stream.stream_id import id_prefix, stream_id
 from sluice_agent.server.stream.subscription import subscribe
 from tests.support.examples import examples
 from tests.support.frame_source import FrameSource, job_frame
@@ -58,7 +59,7 @@ class Client:
             self._reading = None
 
     async def _read(self, hub: Hub, connection: StoredConnection) -> None:
-        last_id = f"{hub.epoch}-{self.positions[-1] if self.positions else 0}"
+        last_id = stream_id(id_prefix(hub.epoch, connection.number), self.positions[-1] if self.positions else 0)
         with hub.subscriber(lambda: None) as subscriber:
             chunks = subscribe(hub, connection, ALL_TYPES, last_id, subscriber)
             async with aclosing(chunks):

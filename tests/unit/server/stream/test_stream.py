@@ -33,6 +33,13 @@ class Connection:
     def add(self, *frames: Frame) -> None:
         self.source.add(self.number, frames)
 
+    def id_of(self, position: int) -> str:
+        return frame_id(self.number, position)
+
+
+def frame_id(connection: int, position: int) -> str:
+    return f"epoch-{connection}-{position}"
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, serve: Serve) -> tuple[FrameSource, StreamServer]:
@@ -52,9 +59,9 @@ def test_frames_are_as_documented(connection: Connection) -> None:
         connection.add(JOB, HEARTBEAT, OFFLINE, QUEUE)
         received = stream.take(4)
         headers = stream.response.headers
-    assert (first.id, first.event) == ("epoch-0", "")
+    assert (first.id, first.event) == (connection.id_of(0), "")
     assert [Frame(frame.event, frame.data) for frame in received] == [JOB, HEARTBEAT, OFFLINE, QUEUE]
-    assert [frame.id for frame in received] == ["epoch-1", "epoch-2", "epoch-3", "epoch-4"]
+    assert [frame.id for frame in received] == list(map(connection.id_of, range(1, 5)))
     assert headers["content-type"].startswith("text/event-stream")
     assert headers["cache-control"] == "no-store"
     assert headers["x-accel-buffering"] == "no"
@@ -66,13 +73,16 @@ def test_the_bytes_are_server_sent_events(connection: Connection) -> None:
     url = f"{connection.url}/events/stream"
     with (
         httpx.Client(verify=NO_TLS) as client,
-        client.stream("GET", url, params={"connectionId": connection.id, "lastEventId": "epoch-0"}) as response,
+        client.stream(
+            "GET", url, params={"connectionId": connection.id, "lastEventId": connection.id_of(0)}
+        ) as response,
     ):
         chunks = response.iter_bytes()
         text = b""
         while text.count(b"\n\n") < 2:
             text += next(chunks)
-    assert text.decode() == f"retry: 2000\nid: epoch-0\n\nid: epoch-1\nevent: {JOB.event}\ndata: {JOB.data}\n\n"
+    start, frame = map(connection.id_of, (0, 1))
+    assert text.decode() == f"retry: 2000\nid: {start}\n\nid: {frame}\nevent: {JOB.event}\ndata: {JOB.data}\n\n"
 
 
 def test_only_chosen_types_are_sent_and_heartbeats_always(connection: Connection) -> None:
@@ -84,7 +94,36 @@ def test_only_chosen_types_are_sent_and_heartbeats_always(connection: Connection
         (heartbeat,) = stream.take(1, heartbeats=True)
     assert [frame.event for frame in received] == ["worker:heartbeat", "queue:snapshot"]
     assert (heartbeat.event, heartbeat.fields) == ("heartbeat", {"timestamp": "2026-02-27T10:30:15.000Z"})
-    assert heartbeat.id == "epoch-5"  # a subscriber of rare types would otherwise resume from long ago
+    assert heartbeat.id == connection.id_of(5)  # a subscriber of rare types would otherwise resume from long ago
+
+
+def test_the_position_moves_on_while_only_other_types_occur(connection: Connection) -> None:
+    """A page of queues that loses its connection on a busy system would have to load everything again."""
+    with open_stream(connection.url, connectionId=connection.id, types="queue") as stream:
+        frames = stream.frames()
+        next(frames)
+        connection.add(QUEUE, *map(job_frame, range(1, 2_000)))
+        assert [next(frames).event, next(frames).id] == [QUEUE.event, connection.id_of(2_000)]
+
+
+def test_types_may_be_repeated(connection: Connection) -> None:
+    """Whoever names two types in two parameters would get one of them, and believe that the other does not occur."""
+    with open_stream(connection.url, connectionId=connection.id, types=["worker", "queue"]) as stream:
+        next(stream.frames())
+        connection.add(HEARTBEAT, JOB, QUEUE)
+        assert [frame.event for frame in stream.take(2)] == [HEARTBEAT.event, QUEUE.event]
+
+
+def test_an_id_of_another_connection_is_a_reset(
+    connection: Connection, shared: tuple[FrameSource, StreamServer]
+) -> None:
+    """A page that switches connections would miss what happened in the new one, or see it twice."""
+    other = Connection(*shared)
+    for each in (connection, other):
+        each.add(*map(job_frame, range(1, 6)))
+    with open_stream(connection.url, other.id_of(3), connectionId=connection.id) as stream:
+        (reset,) = stream.take(1)
+    assert (reset.event, reset.fields, reset.id) == ("stream:reset", {"missed": None}, connection.id_of(5))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +162,7 @@ def test_the_key_of_another_connection_does_not_read_this_one(source: FrameSourc
 def test_a_subscriber_resumes_after_its_last_frame(connection: Connection, is_in_the_url: bool) -> None:
     """What changed while a laptop slept would be missing on the page, or be shown twice."""
     connection.add(*map(job_frame, range(1, 21)))
-    last_id, query_id = (None, "epoch-2") if is_in_the_url else ("epoch-2", "epoch-1")
+    last_id, query_id = (None, connection.id_of(2)) if is_in_the_url else map(connection.id_of, (2, 1))
     with open_stream(connection.url, last_id, connectionId=connection.id, lastEventId=query_id) as stream:
         missed = stream.take(18)
         connection.add(job_frame(21))
@@ -138,7 +177,7 @@ def test_a_subscriber_resumes_after_a_restart(source: FrameSource, serve: Serve)
     number = source.add_connection(connection_id)
     source.add(number, [job_frame(index) for index in range(1, 31)])
     server = serve(source, limits=StreamLimits(tick=0.01, page=7))
-    with open_stream(server.url, "epoch-4", connectionId=connection_id, types="job") as stream:
+    with open_stream(server.url, frame_id(number, 4), connectionId=connection_id, types="job") as stream:
         missed = stream.take(26)
         source.add(number, [job_frame(31)])
         live = stream.take(1)
@@ -147,7 +186,15 @@ def test_a_subscriber_resumes_after_a_restart(source: FrameSource, serve: Serve)
 
 @pytest.mark.parametrize(
     ("last_id", "missed"),
-    [("epoch-3", 17), ("epoch-21", None), ("other-3", None), ("3", None), ("epoch-99999999999999999999", None)],
+    [
+        ("epoch-1-3", 17),
+        ("epoch-1-21", None),
+        ("other-1-3", None),
+        ("epoch-2-3", None),
+        ("epoch-3", None),  # as older servers sent them
+        ("3", None),
+        ("epoch-1-99999999999999999999", None),
+    ],
 )
 def test_what_can_not_be_resumed_is_a_reset(
     source: FrameSource, serve: Serve, last_id: str, missed: int | None
@@ -163,7 +210,7 @@ def test_what_can_not_be_resumed_is_a_reset(
         first = stream.take(1)
         source.add(number, [job_frame(21)])
         then = stream.take(1)
-    assert (first[0].event, first[0].fields, first[0].id) == ("stream:reset", {"missed": missed}, "epoch-20")
+    assert (first[0].event, first[0].fields, first[0].id) == ("stream:reset", {"missed": missed}, frame_id(number, 20))
     assert [frame.position for frame in then] == [21]
 
 
@@ -236,4 +283,4 @@ def test_a_gap_ends_the_stream_and_the_next_one_begins_with_a_reset(source: Fram
         assert list(frames) == []  # and the end
     with open_stream(server.url, last_id, connectionId=connection_id) as stream:
         (reset,) = stream.take(1)
-    assert (reset.event, reset.fields, reset.id) == ("stream:reset", {"missed": 3}, "epoch-4")
+    assert (reset.event, reset.fields, reset.id) == ("stream:reset", {"missed": 3}, frame_id(number, 4))
