@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
+from sluice_agent.server.routes.parameters import refuse_repeated
 from sluice_agent.server.routes.responses import ErrorBody
 
 _ERRORS = {
@@ -54,6 +55,7 @@ class DescribedApp(FastAPI):
             openapi_url="/api/openapi.json",
             docs_url=None,
             redoc_url=None,
+            dependencies=[Depends(refuse_repeated)],
         )
 
     def openapi(self) -> dict[str, Any]:

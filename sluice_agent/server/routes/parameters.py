@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, get_origin
 from urllib.parse import unquote
 from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request
+from fastapi.dependencies.models import Dependant
 from sqlalchemy import Connection
 
 from sluice_agent.model import Framework
@@ -43,6 +45,25 @@ From = Annotated[
 ]
 To = Annotated[Moment | None, Query(alias="to", description="With `from`: they end then. The default is now.")]
 Cursor = Annotated[str | None, Query(max_length=1_000, pattern=_NO_NUL, description="`nextCursor` of the page before.")]
+
+
+async def refuse_repeated(request: Request) -> None:
+    """Raise `RefusedError` (400) if a parameter that has one value comes twice: the framework would take the last.
+
+    A dependency of all routes.
+    """
+    if request.scope["query_string"]:
+        single = _single_parameters(request.scope["route"].dependant)
+        times = Counter(name for name, _ in request.query_params.multi_items())
+        repeated = sorted(name for name in single if times[name] > 1)
+        if repeated:
+            raise RefusedError(400, "A parameter is not valid.", dict.fromkeys(repeated, "It may be given once only."))
+
+
+def _single_parameters(dependant: Dependant) -> frozenset[str]:
+    """Return the names of the parameters of a route, or of what it depends on, that are no lists."""
+    own = (field.alias for field in dependant.query_params if get_origin(field.field_info.annotation) is not list)
+    return frozenset(own).union(*map(_single_parameters, dependant.dependencies))
 
 
 def connections_for(reader: Connection, principal: Principal, connection_id: UUID | None) -> dict[str, int]:

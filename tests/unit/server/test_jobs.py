@@ -272,6 +272,26 @@ def test_bad_parameters_are_named(client: httpx.Client, name: str, value: str) -
     assert list(error["details"]) == [name]
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "values"),
+    [
+        ("/jobs", "limit", ("1", "2")),
+        ("/jobs", "connectionId", (CONNECTION, CONNECTION)),
+        ("/queues", "timeRange", ("1h", "24h")),
+        ("/workers", "state", ("online", "offline")),
+        ("/tasks", "from", (at(0), at(1))),
+        ("/events/stream", "connectionId", (CONNECTION, CONNECTION)),
+    ],
+)
+def test_a_parameter_that_comes_twice_is_named(
+    client: httpx.Client, path: str, name: str, values: tuple[str, str]
+) -> None:
+    """Of two values one would count, and the user believe in the other."""
+    response = client.get(path, params=[(name, value) for value in values])
+    assert response.status_code == 400
+    assert list(response.json()["error"]["details"]) == [name]
+
+
 def test_health_counts_events_and_jobs(client: httpx.Client) -> None:
     """A probe could otherwise not distinguish a server that stores events from one that only answers."""
     ingest(client, job_event("queued", 0), job_event("completed", 1), job_event("active", 1, externalId="b"))
