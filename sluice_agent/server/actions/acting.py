@@ -18,7 +18,7 @@ from sluice_agent.server.access.audit import AuditEntry, AuditLog
 from sluice_agent.server.actions.broker import Broker, BrokerAwayError, RejectedError, Sender, UnconfirmedError
 from sluice_agent.server.actions.brokers import Brokers
 from sluice_agent.server.actions.exclusion import Exclusion
-from sluice_agent.server.actions.jobs import ActedJob, find_job, link_event, queued_event, state_of
+from sluice_agent.server.actions.jobs import ActedJob, acted_job, link_event, queued_event, state_of
 from sluice_agent.server.actions.permission import Permission
 from sluice_agent.server.actions.retry import (
     RETRIED,
@@ -115,7 +115,7 @@ class Actions:
     def prepare_retry(self, uuid: bytes, *, again: bool) -> PreparedRetry:
         """Return the retry of a job. Unless `again`, a job whose last retry has not ended is refused."""
         with self._store.reading() as reader:
-            job = _existing(find_job(reader, uuid))
+            job = _existing(acted_job(reader, uuid))
             require_state(job.record["state"], RETRIED, "retried")
             broker = self._brokers.of(reader, job.connection)
             retried_as = job.record["extensions"].get("retriedAs")
@@ -136,7 +136,7 @@ class Actions:
     def prepare_revoke(self, uuid: bytes) -> Subject:
         """Return a job that can be revoked."""
         with self._store.reading() as reader:
-            job = _existing(find_job(reader, uuid))
+            job = _existing(acted_job(reader, uuid))
             require_state(job.record["state"], REVOKED, "revoked")
             return Subject(job, self._brokers.of(reader, job.connection))
 
@@ -163,8 +163,8 @@ class Actions:
     def link(self, uuid: bytes, task_id: str) -> bool:
         """Link a job and its retry `task_id`, sent before this process began. Return False if that is not known."""
         with self._store.reading() as reader:
-            job = find_job(reader, uuid)
-            new = find_job(reader, job_uuid(job.record["connectionId"], task_id)) if job is not None else None
+            job = acted_job(reader, uuid)
+            new = acted_job(reader, job_uuid(job.record["connectionId"], task_id)) if job is not None else None
         if job is None or new is None:
             return False
         old_id = str(job.record["externalId"])

@@ -32,12 +32,13 @@ class ActedJob:
     last: Step
 
 
-def find_job(reader: Connection, uuid: bytes) -> ActedJob | None:
+def acted_job(reader: Connection, uuid: bytes) -> ActedJob | None:
     """Return the job with Sluice's id `uuid`."""
     stored = load_job(reader, uuid)
     if stored is None:
         return None
-    return ActedJob(stored.connection, uuid, record_of(stored.steps), walk(stored.steps).last_state_steps[-1])
+    last = walk(stored.steps).last_state_steps[-1]
+    return ActedJob(stored.connection, uuid, record_of(stored.steps), last)
 
 
 def state_of(reader: Connection, uuid: bytes) -> int | None:

@@ -16,7 +16,7 @@ from sluice_agent.server.actions.acting import Actions
 from sluice_agent.server.actions.broker import BrokerAwayError, StoredCall, TaskMessage
 from sluice_agent.server.actions.brokers import Brokers
 from sluice_agent.server.actions.bulk import BulkRunner, Pace
-from sluice_agent.server.actions.jobs import find_job
+from sluice_agent.server.actions.jobs import acted_job
 from sluice_agent.server.actions.ledger import BulkAction, Kind, Ledger
 from sluice_agent.server.actions.matching import matching_jobs
 from sluice_agent.server.actions.permission import Permission
@@ -107,7 +107,7 @@ class Shop:
     def record(self, uuid: bytes) -> Record:
         """Return the record of a job."""
         with self.store.reading() as reader:
-            job = find_job(reader, uuid)
+            job = acted_job(reader, uuid)
         assert job is not None
         return job.record
 
