@@ -101,6 +101,7 @@ def _pages(
 ) -> Iterator[tuple[list[dict[str, Any]], str]]:
     """Yield pages of the first `limit` jobs, each with the text of the total number."""
     cursor, left = "", limit
+    seen = {cursor}
     while left > 0:
         page = client.get("/jobs", {**parameters, "limit": str(min(left, _PAGE)), "cursor": cursor})
         pagination = page["pagination"]
@@ -108,6 +109,9 @@ def _pages(
         yield page["data"], total
         cursor = pagination["nextCursor"]
         left = left - len(page["data"]) if cursor else 0
+        if left > 0 and (cursor in seen or not page["data"]):
+            raise UserError("the server's list has no end: it repeats a page, or continues after an empty one")
+        seen.add(cursor)
 
 
 def _row(job: dict[str, Any]) -> tuple[str, ...]:

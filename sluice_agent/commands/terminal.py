@@ -65,7 +65,8 @@ def state_colour(state: str) -> str | None:
 def state_text(state: str, label: str | None = None, width: int = 0) -> str:
     """Return `label`, or the state itself, in the state's colour and padded to `width`."""
     text = printable(label or state).ljust(width)
-    return click.style(text, fg=state_colour(state)) if has_colour() else text
+    colour = state_colour(state)
+    return click.style(text, fg=colour) if colour and has_colour() else text
 
 
 def print_line(text: str) -> None:

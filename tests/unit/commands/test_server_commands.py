@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
 from sluice_agent.cli import main
+from sluice_agent.commands.terminal import table
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.queries.sorting import SortBy
 from sluice_agent.server.stream.limits import StreamLimits
@@ -227,6 +230,29 @@ def test_tail_ends_quietly_with_its_reader(sluice: LocalSluice) -> None:
         process.stdout.close()
         wait_until(lambda: process.poll() is not None)
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("jobs", [1, 0])
+def test_a_list_without_an_end_is_an_error(run: Run, sluice: LocalSluice, jobs: int) -> None:
+    """The command would send requests until somebody notices."""
+    job = httpx.get(f"{sluice.url}/api/jobs", params={"limit": 1}).json()["data"]
+    page = {"data": job[:jobs], "pagination": {"nextCursor": "again", "total": 9, "limit": 1}}
+    with closing(JsonApi(json.dumps(page).encode())) as api:
+        result = run("jobs", "--url", api.url)
+        assert len(api.requests) <= 2
+    assert result.exit_code == 2
+    assert "has no end" in result.stderr
+
+
+def test_only_states_with_a_colour_are_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever copies a line from the terminal, would get control characters around plain text."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    controller, terminal = pty.openpty()
+    with os.fdopen(controller), os.fdopen(terminal, "w") as output, redirect_stdout(output):
+        plain, coloured = table([["a", "queued"], ["b", "failed"]], state_column=1)
+    assert plain == "a  queued"
+    assert coloured == "b  \x1b[31mfailed\x1b[0m"
 
 
 def test_a_key_that_may_not_read_is_explained(sluice: LocalSluice, run: Run) -> None:
