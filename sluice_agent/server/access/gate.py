@@ -12,14 +12,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sluice_agent.server.access.accounts import Accounts, Key
 from sluice_agent.server.access.exposure import Exposure
-from sluice_agent.server.access.principal import COOKIE, LOOPBACK, READ_HELP, UNIDENTIFIED, Principal, Role
+from sluice_agent.server.access.principal import COOKIE, LOOPBACK, READ_HELP, UNIDENTIFIED, Principal, Role, key_command
 from sluice_agent.server.access.sessions import Session, Sessions
 from sluice_agent.server.errors import Docs, RefusedError
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 _SEND_HELP = "Send the header Authorization: Bearer sk_… with an ingest key of this connection"
-_MAKE_HELP = "sluice-agent key create --connection NAME --role ingest makes one."
+_MAKE_HELP = f"{key_command(Role.INGEST)} makes one."
 _log = logging.getLogger("sluice_agent.server")
 
 
@@ -66,7 +66,7 @@ class Gate:
         secret = bearer_of(request)
         key = self._accounts.find_key(secret) if secret else None
         if key is not None and key.revoked_at is not None:
-            raise _revoked(key.id)
+            raise _revoked(key.id, key.role)
         if key is not None and (is_exposed or key.role is not Role.INGEST):
             return self._principal_of_key(key)
         if key is None and secret and is_exposed:
@@ -90,7 +90,7 @@ class Gate:
                 raise RefusedError(401, f"This key is unknown. {_SEND_HELP}; {_MAKE_HELP}", docs=Docs.API_KEY)
             return Sender(None, None)
         if key.revoked_at is not None:
-            raise _revoked(key.id)
+            raise _revoked(key.id, key.role)
         if key.role is not Role.INGEST:
             message = f"The key {key.id} has the role {key.role.value} and may not send events. {_MAKE_HELP}"
             raise RefusedError(403, message, docs=Docs.API_KEY)
@@ -104,7 +104,7 @@ class Gate:
         may have been revoked since the request began: a body can take its time.
         """
         if sender.key_id is not None and self._accounts.is_revoked(f"key {sender.key_id}"):
-            raise _revoked(sender.key_id)
+            raise _revoked(sender.key_id, Role.INGEST)
         if sender.connection_id is None:
             keyed = self._accounts.keyed_connections(ids)
             if keyed:
@@ -128,7 +128,7 @@ class Gate:
         if request.method not in SAFE_METHODS and request.headers.get("sec-fetch-site") != "same-origin":
             message = (
                 "With a session, a change must come from a page of this server (Sec-Fetch-Site: same-origin). "
-                "Programs send the header Authorization: Bearer with a key that sluice-agent key create made."
+                f"Programs send the header Authorization: Bearer with a key that {key_command(Role.OPERATOR)} made."
             )
             raise RefusedError(403, message, docs=Docs.AUTH)
         self._note_use(lambda: self._sessions.note_use(session))
@@ -160,6 +160,6 @@ def session_secret(request: Request) -> str | None:
     return request.cookies.get(COOKIE)
 
 
-def _revoked(key_id: str) -> RefusedError:
-    message = f"The key {key_id} was revoked. sluice-agent key create makes a new one."
+def _revoked(key_id: str, role: Role) -> RefusedError:
+    message = f"The key {key_id} was revoked. {key_command(role)} makes a new one."
     return RefusedError(401, message, docs=Docs.API_KEY)

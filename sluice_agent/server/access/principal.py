@@ -19,18 +19,10 @@ from sluice_agent.server.errors import Docs, RefusedError
 COOKIE = "sluice_session"
 """The cookie that holds the token of a session."""
 
-BEARER = HTTPBearer(auto_error=False, description="A key of one connection: sluice-agent key create")
+BEARER = HTTPBearer(auto_error=False, description="A key of one connection, which sluice-agent key create makes")
 """Describes the key to OpenAPI."""
 
 _COOKIE = APIKeyCookie(name=COOKIE, auto_error=False, description="A session: open the link that serve prints")
-READ_HELP = (
-    "Open the sign-in link that sluice-agent serve printed, or send the header Authorization: Bearer with a key that "
-    "sluice-agent key create --role viewer made."
-)
-_ACT_HELP = (
-    "Acting needs a session or a key of role operator: open the sign-in link that sluice-agent serve printed, or send "
-    "the header Authorization: Bearer with a key that sluice-agent key create --role operator made."
-)
 
 
 class Role(str, Enum):
@@ -49,6 +41,21 @@ class Role(str, Enum):
     def may_act(self) -> bool:
         """True if it includes acting."""
         return self is Role.OPERATOR
+
+
+def key_command(role: Role) -> str:
+    """Return the command that makes a key of `role`."""
+    return f"sluice-agent key create --connection NAME --role {role.value}"
+
+
+READ_HELP = (
+    "Open the sign-in link that sluice-agent serve printed, or send the header Authorization: Bearer with a key that "
+    f"{key_command(Role.VIEWER)} made."
+)
+_ACT_HELP = (
+    "Acting needs a session or a key of role operator: open the sign-in link that sluice-agent serve printed, or send "
+    f"the header Authorization: Bearer with a key that {key_command(Role.OPERATOR)} made."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from sluice_agent.globs import matcher
+from sluice_agent.server.access.principal import Role, key_command
 from sluice_agent.server.actions.broker import Broker
 from sluice_agent.server.errors import RefusedError
 
@@ -48,7 +49,7 @@ class Permission:
             raise RefusedError(
                 403,
                 "Any key may send events to this connection, also forged ones: its jobs can't be retried. Make a key "
-                "of its own with sluice-agent key create --connection NAME --role ingest, and let its agents use that.",
+                f"of its own with {key_command(Role.INGEST)}, and let its agents use that.",
             )
         if _NEVER(name):
             raise RefusedError(403, f"The task {name} is internal: it is never retried.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from fastapi import Depends, Request
 
+from sluice_agent.commands.key import create
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.access.accounts import MOST_CONNECTIONS, NewKey
 from sluice_agent.server.access.principal import COOKIE, Principal, Role, require_operator, require_viewer
@@ -89,6 +91,8 @@ def refused(response: httpx.Response, status: int, help_text: str) -> str:
     assert response.status_code == status, response.text
     error = response.json()["error"]
     assert help_text in error["message"]
+    for options in re.findall(r"sluice-agent key create((?: --\S+ \w+)*)", error["message"]):
+        create.make_context("create", options.split())  # fails if the command is not whole
     assert error["docs_url"].startswith("https://docs.sluice.sh/troubleshooting/")
     assert ("www-authenticate" in response.headers) is (status == 401)
     return str(error["message"])
@@ -115,7 +119,7 @@ def test_a_key_reads_its_own_connection(send: Send, key_of: KeyOf) -> None:
 
 def test_acting_needs_a_session_or_a_key_also_on_loopback(send: Send, key_of: KeyOf, cookie: dict[str, str]) -> None:
     """Any program on the machine could otherwise run tasks."""
-    refused(send("POST", "/test/act", {}), 401, "sluice-agent key create --role operator")
+    refused(send("POST", "/test/act", {}), 401, "sluice-agent key create --connection NAME --role operator")
     refused(send("POST", "/test/act", bearer("sk_anything")), 401, "sign-in link")
     refused(send("POST", "/test/act", bearer(key_of(Role.INGEST))), 401, "role operator")
     refused(send("POST", "/test/act", bearer(key_of(Role.VIEWER))), 403, "role operator")
@@ -142,7 +146,7 @@ def test_behind_a_proxy_reading_needs_a_key_or_a_session(send: Send, cookie: dic
     """A proxy on the same machine would otherwise publish every job."""
     proxied = {header: "x"}
     message = refused(send("GET", "/test/read", proxied), 401, "sign-in link")
-    assert "key create --role viewer" in message
+    assert "key create --connection NAME --role viewer" in message
     refused(send("GET", "/api/jobs", proxied), 401, "sign-in link")
     refused(send("GET", "/test/read", {**proxied, **bearer("sk_anything")}), 401, "--role viewer")
     assert send("GET", "/test/read", {**proxied, **cookie}).status_code == 200
