@@ -16,6 +16,7 @@ from sluice_agent.commands.server_database import database_option, server_databa
 
 if TYPE_CHECKING:
     from sluice_agent.server.access.accounts import NewKey
+    from sluice_agent.server.access.audit import AuditEntry
     from sluice_agent.server.access.setup import Access
     from sluice_agent.server.store.named_connection import NamedConnection
 
@@ -78,8 +79,7 @@ def list_keys(database: Path | str | None) -> None:
 def revoke(key_id: str, database: Path | str | None) -> None:
     """Revoke a key, or end a session, by its ID in the list. It is refused from then on."""
     with _access(database) as access:
-        if access.sessions.end(key_id):
-            _note(access, "session end", key_id)
+        if access.sessions.end(key_id, _entry("session end", key_id)):
             click.echo(f"Session {key_id} has ended.")
             return
         key = access.accounts.revoke_key(key_id)
@@ -145,10 +145,14 @@ def _access(database: Path | str | None, *, may_create: bool = False) -> Iterato
 
 
 def _note(access: Access, action: str, subject: str, connection: NamedConnection | None = None) -> None:
+    access.audit.add(_entry(action, subject, connection))
+
+
+def _entry(action: str, subject: str, connection: NamedConnection | None = None) -> AuditEntry:
     from sluice_agent.server.access.audit import AuditEntry  # noqa: PLC0415 - the extra `server`
 
     detail = (connection.name or connection.id) if connection else ""
-    access.audit.add(AuditEntry(_WHO, action, subject, connection.number if connection else None, detail))
+    return AuditEntry(_WHO, action, subject, connection.number if connection else None, detail)
 
 
 def _print_key(new: NewKey) -> None:

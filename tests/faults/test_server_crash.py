@@ -16,11 +16,13 @@ from typing import Any
 import httpx
 import pytest
 
+from sluice_agent.server.access.principal import Role
 from sluice_agent.server.record.frames import FrameBlock
 from tests.faults.disk import Disk
 from tests.support.forked_server import ForkedServer
+from tests.support.local_sluice import local_sluice
 from tests.support.waiting import wait_until
-from tests.unit.server.events import job_event
+from tests.unit.server.events import CONNECTION, ingest, job_event
 
 CLIENTS = 4
 EVENTS = 60  # of a batch: three of each job
@@ -140,3 +142,30 @@ def test_a_full_disk_is_answered_with_503_and_loses_nothing(disk: Disk) -> None:
         assert {post(batch).json()["skipped"] for batch in accepted} == {EVENTS}
     server.kill()
     check(database)
+
+
+def test_a_sign_in_on_a_full_disk_keeps_its_link(disk: Disk) -> None:
+    """An operator who wants to see what is wrong would read that the server failed, and have lost the link."""
+    with local_sluice(disk.path / "s.db") as server, httpx.Client(base_url=server.url) as client:
+        ingest(server.client(), job_event("failed", 0))
+        tokens = [server.access.sessions.create_token(Role.OPERATOR) for _ in range(2)]
+        assert client.get("/login", params={"token": tokens[0]}).status_code == 200
+        key = server.access.accounts.create_key(server.access.accounts.open_connection(CONNECTION)[0], Role.OPERATOR)
+        headers = {"Authorization": f"Bearer {key.secret}"}
+        disk.fill()
+        for batch in range(1_000):
+            event = job_event("failed", batch, externalId=f"job-{batch}", error="x" * 9_000)
+            if client.post("/api/ingest", json={"events": [event]}, headers=HEADERS).status_code != 200:
+                break
+        for request in (
+            client.build_request("GET", "/login", params={"token": tokens[1]}),
+            client.build_request("POST", "/logout", headers={"Sec-Fetch-Site": "same-origin"}),
+            client.build_request("POST", "/api/jobs/bulk/retry", json={"filter": {}}, headers=headers),
+        ):
+            response = client.send(request)
+            assert response.status_code == 503, request.url
+            assert "The database can't be used now" in response.text
+            assert response.headers["retry-after"]
+        assert client.get("/api/jobs", headers=headers).status_code == 200
+        disk.empty()
+        assert client.get("/login", params={"token": tokens[1]}).status_code == 200

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fastapi import Request
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sluice_agent.server.access.accounts import Accounts, Key
 from sluice_agent.server.access.exposure import Exposure
@@ -146,7 +146,8 @@ class Gate:
         try:
             note()
         except SQLAlchemyError as error:
-            _log.warning("Could not record the use of a key or session: %s", error)
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            _log.warning("Could not record the use of a key or session: %s", reason)
 
 
 def bearer_of(request: Request) -> str | None:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, Row, select
 
+from sluice_agent.server.access.audit import AuditEntry, AuditLog
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.tokens import digest, new_id, new_token
 from sluice_agent.server.store.access_tables import session as sessions
@@ -39,10 +40,14 @@ class Session:
 
 
 class Sessions:
-    """The sign-in tokens and sessions in the database of `engine`; `now` is the clock by which they expire."""
+    """The sign-in tokens and sessions in the database of `engine`; `now` is the clock by which they expire.
 
-    def __init__(self, engine: Engine, now: Callable[[], datetime]) -> None:
+    A session begins and ends with its entry in `audit`, or not at all.
+    """
+
+    def __init__(self, engine: Engine, now: Callable[[], datetime], audit: AuditLog) -> None:
         self._engine = engine
+        self._audit = audit
         self._now = now
 
     def create_token(self, role: Role) -> str:
@@ -76,6 +81,7 @@ class Sessions:
                     expires_at=to_moment(session.expires_at),
                 )
             )
+            self._audit.add(AuditEntry(f"session {session.id}", "sign in", row.role), transaction)
         return session, secret
 
     def find(self, secret: str) -> Session | None:
@@ -94,10 +100,13 @@ class Sessions:
             rows = reader.execute(query.order_by(sessions.c.created_at, sessions.c.id))
             return [_session_of(row) for row in rows]
 
-    def end(self, session_id: str) -> bool:
+    def end(self, session_id: str, entry: AuditEntry) -> bool:
         """End a session at once. Returns False if there is none with this id."""
         with writing(self._engine) as transaction:
-            return transaction.execute(sessions.delete().where(sessions.c.id == session_id)).rowcount == 1
+            has_ended = transaction.execute(sessions.delete().where(sessions.c.id == session_id)).rowcount == 1
+            if has_ended:
+                self._audit.add(entry, transaction)
+        return has_ended
 
     def note_use(self, session: Session) -> None:
         """Record that the session is used now, to ten minutes."""

@@ -68,10 +68,11 @@ def open_access(engine: Engine, options: AccessOptions, now: Callable[[], dateti
     if options.connection is not None:
         connection, _ = accounts.open_connection(options.connection)
         new_key = _ensure_key(accounts, connection, options.api_key)
-    sessions = Sessions(engine, now)
+    audit = AuditLog(engine, now)
+    sessions = Sessions(engine, now, audit)
     unmade = UnmadeKeys(options.connection is None, options.api_key)
     gate = Gate(accounts, sessions, exposure, unmade)
-    return Access(accounts, sessions, AuditLog(engine, now), exposure, gate, connection, new_key)
+    return Access(accounts, sessions, audit, exposure, gate, connection, new_key)
 
 
 def _ensure_key(accounts: Accounts, connection: NamedConnection, secret: str | None) -> NewKey | None:

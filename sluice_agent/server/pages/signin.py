@@ -38,7 +38,7 @@ class SigninView(NamedTuple):
 def signin_router(sources: Sources) -> APIRouter:
     """Return the routes by which a browser signs in and out."""
     router = APIRouter()
-    sessions, audit = sources.access.sessions, sources.access.audit
+    sessions = sources.access.sessions
 
     def page(request: Request, view: SigninView, status: HTTPStatus = HTTPStatus.OK) -> HTMLResponse:
         challenge = CHALLENGE if status is HTTPStatus.UNAUTHORIZED else {}
@@ -56,7 +56,6 @@ def signin_router(sources: Sources) -> APIRouter:
             reason = "This sign-in link was used, or is more than a day old."
             return page(request, SigninView(reason=reason), HTTPStatus.UNAUTHORIZED)
         session, secret = signed_in
-        audit.add(AuditEntry(f"session {session.id}", "sign in", session.role.value))
         response = page(request, SigninView(session, _signed_in(session), continues=True))
         response.set_cookie(
             COOKIE,
@@ -80,8 +79,7 @@ def signin_router(sources: Sources) -> APIRouter:
             )
         session = sessions.find(session_secret(request) or "")
         if session is not None:
-            sessions.end(session.id)
-            audit.add(AuditEntry(f"session {session.id}", "sign out", session.role.value))
+            sessions.end(session.id, AuditEntry(f"session {session.id}", "sign out", session.role.value))
         response = page(request, SigninView(heading="Signed out"))
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response

@@ -21,7 +21,7 @@ Database: TypeAlias = Path | str
 LOCK_TIMEOUT = 10.0
 """Seconds to wait for another program that writes to the same file."""
 
-AWAY = ("database or disk is full", "database is locked", "disk I/O error")
+AWAY = ("database or disk is full", "database is locked", "disk I/O error", "unable to open database file")
 """The beginnings of SQLite's messages for a file that can't be used now."""
 
 _FIRST_VERSION = 1  # the user_version of files that were made before there were migrations
