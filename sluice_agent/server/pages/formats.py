@@ -121,6 +121,12 @@ def clock_time(timestamp: str, now: datetime) -> str:
     return f"{time.day} {time:%b %H:%M}" if time.year == today.year else f"{time.day} {time:%b %Y %H:%M}"
 
 
+def minute_time(timestamp: str, now: datetime) -> str:
+    """Return the time of day in UTC without seconds, with the date unless that is today's."""
+    is_today = as_datetime(timestamp).date() == now.astimezone(timezone.utc).date()
+    return timestamp[11:16] if is_today else clock_time(timestamp, now)
+
+
 def relative_time(timestamp: str, now: datetime) -> str:
     """Return how long ago, or in how long, a time is; beyond an hour as `clock_time`."""
     distance = now - as_datetime(timestamp)

@@ -25,7 +25,7 @@ from sluice_agent.server.timestamps import timestamp_of, to_moment
 PART = "x-sluice-part"
 """The request header by which the script asks for the block ``main`` alone."""
 
-_MACROS = ("parts",)  # files of macros: templates know each by its name
+_MACROS = ("parts", "plots", "lists")  # files of macros: templates, and those after it, know each by its name
 _COMPRESSED_FROM = 1_000  # bytes
 _LEVEL = 5
 _HEADERS = {"Cache-Control": "private, no-cache", "Vary": f"Accept-Encoding, Cookie, {PART}"}
@@ -72,7 +72,8 @@ def render(
     """
     is_part = request.headers.get(PART) == "main"
     values: dict[str, Any] = {"view": view, "layout": layout, "href": _Hrefs(layout), "is_part": is_part}
-    values |= {name: _ENVIRONMENT.get_template(f"{name}.html").make_module(values) for name in _MACROS}
+    for name in _MACROS:
+        values[name] = _ENVIRONMENT.get_template(f"{name}.html").make_module(values)
     all_headers = {**_HEADERS, **(headers or {})}
     if is_part:
         all_headers |= {"X-Sluice-Title": quote(layout.title), "X-Sluice-Rendered-At": layout.rendered_at}
@@ -115,6 +116,7 @@ def _environment() -> Environment:
     environment.filters.update(
         age=formats.age,
         clock_time=formats.clock_time,
+        minute_time=formats.minute_time,
         duration=formats.duration,
         first_line=formats.first_line,
         full_time=formats.full_time,

@@ -119,18 +119,26 @@ def activity_of(
 
 
 def known_intervals(reader: Connection, connection: int, window: Window, counted: Collection[int]) -> set[int]:
-    """Return the intervals of which anything has come: those `counted`, and others with a sample of any worker or
-    queue. Of the rest it is not known whether jobs ran."""
-    moments = window.moments()
+    """Return the intervals of which anything has come: those `counted`, and others with any job, or a sample of any
+    worker or queue. Of the rest it is not known whether jobs ran; but for the last one, if it is not over."""
     known = set(counted)
     labels = _reporters(reader, connection, window)
-    for index, (start, stop) in enumerate(moments):
-        if index not in known and labels:
-            sample = select(series.c.at).where(
-                series.c.connection == connection, series.c.label.in_(labels), series.c.at >= start, series.c.at < stop
-            )
-            if reader.scalar(sample.limit(1)) is not None:
-                known.add(index)
+    length = window.interval_rollup
+    for index, (start, stop) in enumerate(window.moments()):
+        if index in known:
+            continue
+        of_interval = select(rollup.c.start).where(
+            rollup.c.connection == connection,
+            rollup.c.minutes == length,
+            rollup.c.start >= start // _MINUTE,
+            rollup.c.start < stop // _MINUTE,
+        )
+        sample = select(series.c.at).where(
+            series.c.connection == connection, series.c.label.in_(labels), series.c.at >= start, series.c.at < stop
+        )
+        statements = (of_interval, sample) if labels else (of_interval,)
+        if stop > window.now or any(reader.scalar(statement.limit(1)) is not None for statement in statements):
+            known.add(index)
     return known
 
 

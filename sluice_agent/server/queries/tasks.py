@@ -35,6 +35,12 @@ class QueueOfTask(NamedTuple):
     waits: Histogram
     runs: Histogram
 
+    @property
+    def failure_rate(self) -> float | None:
+        """The share of jobs that failed, of those that ended; None if none has."""
+        ended = self.completed + self.failed
+        return self.failed / ended if ended else None
+
 
 def list_tasks(
     reader: Connection, connections: Collection[int], window: Window, past_sums: PastSums

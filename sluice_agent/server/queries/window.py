@@ -107,7 +107,7 @@ def plotted_window(time_range: TimeRange, now: int) -> Window:
     """Return the window up to `now` of a plot: whole intervals, of which the last is not over."""
     duration, width = _PLOTTED[time_range]
     stop = _floor(now // _MINUTE, width) + width
-    return Window(time_range.value, stop - duration - width, stop, width, now)
+    return Window(time_range.value, stop - duration, stop, width, now)
 
 
 def window_of(span: Span, now: int) -> Window:

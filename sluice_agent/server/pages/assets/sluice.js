@@ -66,6 +66,11 @@ function clockTime(moment, now, isUtc) {
   return `${Number(time.slice(8, 10))} ${MONTHS[time.slice(5, 7) - 1]}${year} ${time.slice(11, 16)}`;
 }
 
+function minuteTime(moment, now, isUtc) {
+  const text = clockTime(moment, now, isUtc);
+  return text.length === 8 ? text.slice(0, 5) : text; // with a date it has no seconds
+}
+
 function fullTime(moment, isUtc) {
   const text = inZone(moment, isUtc).toISOString();
   return `${text.slice(0, 10)} ${text.slice(11, -1).replace(".000", "")} ${zoneOf(moment, isUtc)}`;
@@ -79,6 +84,12 @@ function relativeTime(moment, now, isUtc) {
   return distance >= 0 ? `${text} ago` : `in ${text}`;
 }
 
+const FORMATS = {
+  minute: minuteTime,
+  relative: relativeTime,
+  full: (moment, _now, isUtc) => fullTime(moment, isUtc),
+};
+
 function showTimes(part) {
   const now = new Date(Date.now() + clockSkew);
   const isUtc = choice("clock") === "utc";
@@ -86,8 +97,7 @@ function showTimes(part) {
     const moment = new Date(element.dataset.datetime ?? element.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
     const format = element.dataset.format ?? "clock";
-    if (format === "full") setText(element, fullTime(moment, isUtc));
-    else setText(element, (format === "relative" ? relativeTime : clockTime)(moment, now, isUtc));
+    setText(element, (FORMATS[format] ?? clockTime)(moment, now, isUtc));
     const title = isUtc ? fullTime(moment, true) : `${fullTime(moment, false)}\n${fullTime(moment, true)}`;
     if (element instanceof HTMLElement && element.title !== title) element.title = title;
   }

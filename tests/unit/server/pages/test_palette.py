@@ -12,6 +12,7 @@ from sluice_agent.server.pages.assets import ASSETS
 _TOKEN = re.compile(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)")
 TOKENS = {name: colours for name, *colours in _TOKEN.findall(ASSETS["sluice.css"].content.decode())}
 LIGHT, DARK = 0, 1
+PLOTTED = ("bars", "failed", "accent", "retrying")
 STATES = ("queued", "scheduled", "active", "completed", "failed", "retrying", "cancelled", "unknown")
 SURFACES = ("page", "side", "raised", "hover")
 TEXTS = [
@@ -54,3 +55,10 @@ def test_controls_can_be_seen(mode: int) -> None:
     """Who sees less well would not find where to write."""
     contrasts = {ground: contrast(TOKENS["edge"][mode], TOKENS[ground][mode]) for ground in SURFACES}
     assert {ground: round(value, 2) for ground, value in contrasts.items() if value < 3} == {}
+
+
+@pytest.mark.parametrize("mode", [LIGHT, DARK])
+def test_plots_can_be_seen(mode: int) -> None:
+    """Who sees less well would take a plot for an empty box."""
+    contrasts = {colour: contrast(TOKENS[colour][mode], TOKENS["page"][mode]) for colour in PLOTTED}
+    assert {colour: round(value, 2) for colour, value in contrasts.items() if value < 3} == {}

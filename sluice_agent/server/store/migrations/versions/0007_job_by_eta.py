@@ -13,4 +13,7 @@ down_revision = "0006"
 def upgrade() -> None:
     """Make the index. Tables that were just made have it already."""
     index = next(index for index in schema.job.indexes if index.name == "job_by_eta")
-    index.create(op.get_bind(), checkfirst=True)
+    bind = op.get_bind()
+    index.create(bind, checkfirst=True)
+    if bind.dialect.name == "sqlite":
+        schema.seed_statistics(bind)

@@ -1,0 +1,249 @@
+"""Plots of activity with their texts: title, units, the text of each point, and the table behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from sluice_agent.server.pages import formats
+from sluice_agent.server.pages.plots import (
+    WIDTH,
+    Slot,
+    Value,
+    bars,
+    largest_of,
+    line,
+    ticks_of_milliseconds,
+    ticks_of_numbers,
+)
+from sluice_agent.server.queries.activity import Interval
+from sluice_agent.server.queries.window import Histogram, TimeRange
+from sluice_agent.server.record.measures import bounds_of
+from sluice_agent.server.timestamps import timestamp_of
+
+_TICKS = 4  # parts of the axis of time
+_PERCENTILES = (0.5, 0.95)
+NOT_KNOWN = "nothing is known"
+PER_INTERVAL = {TimeRange.HOUR: "a minute", TimeRange.DAY: "an hour", TimeRange.WEEK: "in 6 hours"}
+"""The interval of a plot, as a part of its unit."""
+
+
+class Series(NamedTuple):
+    """A row of values with a name, one for series interval. `style` is the class by which it is drawn."""
+
+    name: str
+    style: str
+    values: Sequence[Value]
+
+
+class Row(NamedTuple):
+    """A row of the table behind a plot: the label, or the timestamp at which the interval begins, and the cells."""
+
+    label: str
+    is_time: bool
+    cells: tuple[str, ...]
+
+
+class Mark(NamedTuple):
+    """The area of an interval: where it is, its text, whether it is a gap and whether it is over."""
+
+    x: float
+    width: float
+    text: str
+    is_gap: bool
+    is_over: bool
+
+
+class Plot(NamedTuple):
+    """A plot as a template draws it.
+
+    `y` are the texts of the vertical axis from its top, `x` those of the other, timestamps if `has_times`. A plot has
+    either `slots`, its stacked bars, or `lines`, the path of each of `all_series`. `summary` is a sentence about it.
+    """
+
+    key: str
+    title: str
+    unit: str
+    first_column: str
+    all_series: tuple[Series, ...]
+    y: tuple[str, ...]
+    x: tuple[str, ...]
+    has_times: bool
+    slots: Sequence[Slot]
+    lines: Sequence[str]
+    marks: Sequence[Mark]
+    rows: Sequence[Row]
+    summary: str
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing is drawn."""
+        return all(not value for series in self.all_series for value in series.values)
+
+    @property
+    def has_gaps(self) -> bool:
+        """True if an interval is not known."""
+        return any(mark.is_gap for mark in self.marks)
+
+
+class Axis(NamedTuple):
+    """The times of a plot: its intervals, and whether they lie within a day."""
+
+    intervals: Sequence[Interval]
+
+    @property
+    def is_within_a_day(self) -> bool:
+        """True if a time of day is enough to name an interval."""
+        return bool(self.intervals) and self.intervals[-1].stop - self.intervals[0].start < 86_400_000_000
+
+    @property
+    def ticks(self) -> tuple[str, ...]:
+        """The timestamps at the ends of the axis, and at equal distances between."""
+        first, last = self.intervals[0].start, self.intervals[-1].stop
+        return tuple(timestamp_of(first + (last - first) * tick // _TICKS) for tick in range(_TICKS + 1))
+
+    def name(self, interval: Interval) -> str:
+        """Return the name of an interval, in UTC."""
+        start, stop = timestamp_of(interval.start), timestamp_of(interval.stop)
+        day = "" if self.is_within_a_day else f"{start[:10]} "
+        over = "" if interval.is_over else ", so far"
+        return f"{day}{start[11:16]} to {stop[11:16]} UTC{over}"
+
+
+def counts_plot(key: str, title: str, unit: str, all_series: Sequence[Series], axis: Axis) -> Plot:
+    """Return stacked bars of numbers, one for series interval."""
+    ticks = ticks_of_numbers(largest_of([series.values for series in all_series], stacked=True))
+    slots = bars([series.values for series in all_series], ticks.end)
+    return _plot(key, title, unit, all_series, axis, [_number(value) for value in ticks.values], slots, (), _number)
+
+
+def numbers_plot(key: str, title: str, unit: str, all_series: Sequence[Series], axis: Axis) -> Plot:
+    """Return lines of numbers."""
+    ticks = ticks_of_numbers(largest_of(series.values for series in all_series))
+    lines = [line(series.values, ticks.end) for series in all_series]
+    return _plot(key, title, unit, all_series, axis, [_number(value) for value in ticks.values], (), lines, _number)
+
+
+def durations_plot(key: str, title: str, all_series: Sequence[Series], axis: Axis) -> Plot:
+    """Return lines of milliseconds."""
+    ticks = ticks_of_milliseconds(largest_of(series.values for series in all_series))
+    lines = [line(series.values, ticks.end) for series in all_series]
+    labels = [_axis_duration(value) for value in ticks.values]
+    return _plot(key, title, "", all_series, axis, labels, (), lines, formats.duration)
+
+
+def throughput_plot(intervals: Sequence[Interval], time_range: TimeRange) -> Plot:
+    """Return how many jobs completed and failed in series interval."""
+    return ends_plot([_ends(interval) for interval in intervals], intervals, time_range)
+
+
+def ends_plot(ends: Sequence[tuple[Value, Value]], intervals: Sequence[Interval], time_range: TimeRange) -> Plot:
+    """Return the numbers of jobs that completed, and that failed, in series interval."""
+    all_series = (
+        Series("failed", "failed", [failed for _, failed in ends]),
+        Series("completed", "completed", [completed for completed, _ in ends]),
+    )
+    unit = f"jobs {PER_INTERVAL[time_range]}"
+    return counts_plot("throughput", "Completed and failed", unit, all_series, Axis(intervals))
+
+
+def percentiles_plot(
+    key: str, title: str, intervals: Sequence[Interval], durations: Callable[[Interval], Histogram]
+) -> Plot:
+    """Return the median and the 95th percentile of `durations` in series interval."""
+    percentiles = [durations(interval).percentiles(_PERCENTILES) for interval in intervals]
+    all_series = (
+        Series("p95", "second", [of_interval[1] for of_interval in percentiles]),
+        Series("p50", "first", [of_interval[0] for of_interval in percentiles]),
+    )
+    return durations_plot(key, title, all_series, Axis(intervals))
+
+
+def histogram_plot(key: str, title: str, durations: Histogram) -> Plot:
+    """Return how many durations are in each bucket, between the shortest and the longest one."""
+    counts = {bucket: count for bucket, count in durations.counts.items() if bucket and count > 0}
+    buckets = range(min(counts, default=1), max(counts, default=1) + 1)
+    all_series = (Series("runs", "completed", [counts.get(bucket, 0) for bucket in buckets]),)
+    ticks = ticks_of_numbers(largest_of(series.values for series in all_series))
+    slots = bars([all_series[0].values], ticks.end)
+    names = [_bucket_name(bucket) for bucket in buckets]
+    values = all_series[0].values
+    marks = [
+        Mark(slot.x, slot.width, f"{name}: {_number(value)}", is_gap=False, is_over=True)
+        for slot, name, value in zip(slots, names, values, strict=True)
+    ]
+    rows = [Row(name, False, (_number(value),)) for name, value in zip(names, values, strict=True)]
+    x = tuple(_axis_duration(_duration_at(buckets, tick / _TICKS)) for tick in range(_TICKS + 1))
+    y = tuple(_number(value) for value in ticks.values)
+    summary = f"{_number(sum(counts.values()))} runs"
+    return Plot(key, title, "runs", "Duration", all_series, y, x, False, slots, (), marks, rows, summary)
+
+
+def _plot(
+    key: str,
+    title: str,
+    unit: str,
+    all_series: Sequence[Series],
+    axis: Axis,
+    y: Sequence[str],
+    slots: Sequence[Slot],
+    lines: Sequence[str],
+    text_of: Callable[[float | None], str],
+) -> Plot:
+    width = WIDTH / max(1, len(axis.intervals))
+    marks, rows = [], []
+    for index, interval in enumerate(axis.intervals):
+        texts = [text_of(series.values[index]) for series in all_series]
+        known = ", ".join(f"{series.name} {text}" for series, text in zip(all_series, texts, strict=True))
+        text = f"{axis.name(interval)}: {known if interval.is_known else NOT_KNOWN}"
+        marks.append(Mark(round(index * width, 1), round(width, 1), text, not interval.is_known, interval.is_over))
+        rows.append(Row(timestamp_of(interval.start), True, tuple(texts)))
+    summary = _summary(all_series, axis, text_of)
+    return Plot(
+        key, title, unit, "From", tuple(all_series), tuple(y), axis.ticks, True, slots, lines, marks, rows, summary
+    )
+
+
+def _summary(all_series: Sequence[Series], axis: Axis, text_of: Callable[[float | None], str]) -> str:
+    parts = []
+    for series in all_series:
+        known = [value for value in series.values if value is not None]
+        if known:
+            latest = text_of(known[-1])
+            parts.append(f"{series.name}: {text_of(max(known))} at most, {latest} at the end")
+    gaps = sum(not interval.is_known for interval in axis.intervals)
+    if gaps:
+        parts.append(f"{NOT_KNOWN} of {gaps} of {len(axis.intervals)} intervals")
+    return f"{'; '.join(parts)}." if parts else "There is no value."
+
+
+def _ends(interval: Interval) -> tuple[Value, Value]:
+    return (interval.completed, interval.failed) if interval.is_known else (None, None)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return formats.MISSING
+    return formats.number(int(value)) if value == int(value) else f"{value:g}"
+
+
+def _axis_duration(milliseconds: float) -> str:
+    """Return a duration in one unit."""
+    for unit, length in (("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if milliseconds >= length:
+            return f"{milliseconds / length:.3g} {unit}"
+    return f"{milliseconds:.3g} ms" if milliseconds else "0"
+
+
+def _duration_at(buckets: range, share: float) -> float:
+    """Return the milliseconds at a share of an axis on which all buckets are equally wide."""
+    index, rest = divmod(share * len(buckets), 1)
+    lower, upper = bounds_of(buckets.start + int(index))
+    return lower if upper is None else lower + (upper - lower) * rest
+
+
+def _bucket_name(bucket: int) -> str:
+    lower, upper = bounds_of(bucket)
+    return (
+        f"{_axis_duration(lower)} and more" if upper is None else f"{_axis_duration(lower)} to {_axis_duration(upper)}"
+    )

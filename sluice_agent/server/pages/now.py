@@ -1,0 +1,175 @@
+"""``/``: what is wrong, what runs and what waits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import NamedTuple
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from sqlalchemy import Connection
+
+from sluice_agent.server.pages import findings
+from sluice_agent.server.pages.charts import Plot, throughput_plot
+from sluice_agent.server.pages.findings import Finding, Limits
+from sluice_agent.server.pages.queue_rows import QueueRow, queue_rows
+from sluice_agent.server.pages.render import Layout, render
+from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
+from sluice_agent.server.pages.sources import Sources
+from sluice_agent.server.queries.activity import activity_of
+from sluice_agent.server.queries.job_filter import JobFilter
+from sluice_agent.server.queries.job_problem import JobProblem
+from sluice_agent.server.queries.jobs import count_jobs
+from sluice_agent.server.queries.last_event import first_event_at, last_event_at
+from sluice_agent.server.queries.retained import counts_reach_back_to, events_of_day
+from sluice_agent.server.queries.tasks import ends_by_task
+from sluice_agent.server.queries.under_way import Running, running_tasks
+from sluice_agent.server.queries.window import Span, TimeRange, plotted_window, window_of
+from sluice_agent.server.queries.workers import silent_workers
+from sluice_agent.server.store.named_connection import NamedConnection
+from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none, to_moment
+
+_RUNNING = 10  # tasks that are shown
+_QUEUES = 10
+_DELETED = 2 * 3_600_000_000  # microseconds by which counts reach further back than jobs if jobs were deleted
+_MARGIN = timedelta(hours=1)
+
+
+class RunningRow(NamedTuple):
+    """A task with active jobs, and the one of them that runs for the longest time."""
+
+    name: str
+    jobs: int
+    since: str
+    milliseconds: int
+    longest_id: str
+    longest_external_id: str
+
+
+class NowView(NamedTuple):
+    """The page. Before the first event only `is_waiting` matters, with what a worker needs: the address of the API, and
+    the connection's id, if there is one.
+
+    Times are timestamps. `hidden_queues` counts those with jobs that are not shown.
+    """
+
+    is_waiting: bool
+    findings: list[Finding]
+    known_since: str | None
+    last_event: str | None
+    active: int
+    running: list[RunningRow]
+    are_all_running: bool
+    waiting: int
+    queues: list[QueueRow]
+    hidden_queues: int
+    throughput: Plot | None
+    api_url: str
+    connection_id: str | None
+
+
+def now_router(sources: Sources) -> APIRouter:
+    """Return the route of the page."""
+    router = APIRouter()
+
+    @router.get("/")
+    def now(request: Request, principal: PageViewer, connection_id: ConnectionId = None) -> HTMLResponse:
+        with sources.store.reading() as reader:
+            scope = scope_of(reader, principal, connection_id)
+            view = now_view(reader, scope.connection, sources, f"{request.base_url}api")
+        layout = Layout("now", _title(view), sources.now(), scope, ("job", "worker", "queue"))
+        return render(request, "now.html", layout, view)
+
+    return router
+
+
+def now_view(reader: Connection, connection: NamedConnection | None, sources: Sources, api_url: str) -> NowView:
+    """Return the view of a connection."""
+    connection_id = None if connection is None else connection.id
+    last = None if connection is None else last_event_at(reader, connection.number)
+    if connection is None or last is None:
+        return NowView(True, [], None, None, 0, [], True, 0, [], 0, None, api_url, connection_id)
+    now = to_moment(sources.now())
+    queues = queue_rows(reader, connection, TimeRange.HOUR, now, sources.past_sums)
+    found = _findings(reader, connection, sources, queues, last)
+    running = running_tasks(reader, connection.number, _RUNNING)
+    intervals = activity_of(reader, connection.number, plotted_window(TimeRange.HOUR, now), sources.past_sums)
+    filled = sorted(
+        (queue for queue in queues if queue.size or queue.waiting),
+        key=lambda queue: (queue.oldest_wait or 0, queue.size),
+        reverse=True,
+    )
+    return NowView(
+        False,
+        found,
+        timestamp_or_none(first_event_at(reader, connection.number)),
+        timestamp_of(last),
+        running.total,
+        _running_rows(running, now),
+        running.is_complete,
+        sum(queue.waiting for queue in queues),
+        filled[:_QUEUES],
+        len(filled) - len(filled[:_QUEUES]),
+        throughput_plot(intervals, TimeRange.HOUR),
+        api_url,
+        connection_id,
+    )
+
+
+def _findings(
+    reader: Connection, connection: NamedConnection, sources: Sources, queues: list[QueueRow], last_event: int
+) -> list[Finding]:
+    number, now = connection.number, to_moment(sources.now())
+    window = window_of(Span(TimeRange.HOUR.value), now)
+    ends = ends_by_task(reader, number, window, sources.past_sums)
+    counts = {
+        problem: count_jobs(reader, {connection.id: number}, JobFilter(problem=problem), now) for problem in JobProblem
+    }
+    return findings.sorted_findings(
+        findings.of_problems({problem: (total.jobs, total.is_exact) for problem, total in counts.items()}),
+        findings.of_workers(silent_workers(reader, number, now), now),
+        findings.of_queues(queue.state for queue in queues),
+        findings.of_tasks(ends),
+        findings.of_server(_limits(reader, number, sources), last_event, now),
+    )
+
+
+def _limits(reader: Connection, connection: int, sources: Sources) -> Limits:
+    now = sources.now()
+    events = events_of_day(reader, connection, now.date().isoformat()) if sources.daily_limit is not None else 0
+    return Limits(events, sources.daily_limit, _kept_for(reader, connection, sources))
+
+
+def _kept_for(reader: Connection, connection: int, sources: Sources) -> int | None:
+    """Return how far back jobs reach, in microseconds, if older ones were deleted for the size of the database."""
+    keep = sources.keep
+    if keep.size is None:
+        return None
+    oldest, counted_from = sources.store.reaches_back_to(), counts_reach_back_to(reader, connection)
+    if oldest is None or counted_from is None:
+        return None
+    reaches_back = sources.now() - oldest
+    is_deleted = counted_from < to_moment(oldest) - _DELETED
+    is_by_age = keep.age is not None and reaches_back > keep.age - _MARGIN
+    return reaches_back // timedelta(microseconds=1) if is_deleted and not is_by_age else None
+
+
+def _running_rows(running: Running, now: int) -> list[RunningRow]:
+    return [
+        RunningRow(
+            task.name,
+            task.jobs,
+            timestamp_of(task.since),
+            max(0, now - task.since) // 1_000,
+            task.id,
+            task.external_id,
+        )
+        for task in running.tasks
+    ]
+
+
+def _title(view: NowView) -> str:
+    if view.is_waiting:
+        return "Now"
+    wrong = len(view.findings)
+    return f"Now · {wrong} wrong" if wrong else "Now · nothing wrong"

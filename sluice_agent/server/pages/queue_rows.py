@@ -1,0 +1,135 @@
+"""Queues as pages show them: the vendor's fields, and who waits there for how long."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from sluice_agent.server.pages.findings import GROWTH_WITHIN, QueueState
+from sluice_agent.server.pages.formats import MISSING
+from sluice_agent.server.pages.plots import spark_bars
+from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.queries.queue_flow import Flow, depths_at, flow_by_queue
+from sluice_agent.server.queries.queues import list_queues
+from sluice_agent.server.queries.sums import PastSums
+from sluice_agent.server.queries.under_way import Waiting, waiting_jobs
+from sluice_agent.server.queries.window import Span, TimeRange, window_of
+from sluice_agent.server.store.named_connection import NamedConnection
+from sluice_agent.server.store.schema import queue
+from sluice_agent.server.timestamps import timestamp_or_none
+
+_NO_FLOW = Flow(None, 0)
+
+
+class QueueRow(NamedTuple):
+    """A queue. `depth` and `consumers` are the broker's, None if no snapshot has them; `waiting` are the jobs that were
+    published and have not started, at least so many if not `is_waiting_exact`.
+
+    Rates are jobs a minute in the window, those of jobs that ended, arrived and left; `net` is the difference of the
+    latter two. `ended` are the numbers of jobs that ended in each interval. Durations are milliseconds; if not
+    `is_wait_exact`, the oldest job waits for that long at most. `since` is a timestamp.
+    """
+
+    name: str
+    depth: int | None
+    depth_before: int | None
+    consumers: int | None
+    waiting: int
+    is_waiting_exact: bool
+    oldest_wait: int | None
+    is_wait_exact: bool
+    since: str | None
+    rate: float
+    arrived: float | None
+    left: float
+    mean_wait: float | None
+    failure_rate: float | None
+    ended: tuple[int, ...]
+    failed: tuple[int, ...]
+
+    @property
+    def net(self) -> float | None:
+        """How many more jobs a minute arrived than left."""
+        return None if self.arrived is None else round(self.arrived - self.left, 1)
+
+    @property
+    def net_text(self) -> str:
+        """The same with its sign."""
+        return MISSING if self.net is None else f"{self.net:+,.1f}".replace("-", "−") if self.net else "0"
+
+    @property
+    def spark(self) -> tuple[str, ...]:
+        """The paths of small bars: of the jobs that failed, and of those that completed."""
+        completed = [ended - failed for ended, failed in zip(self.ended, self.failed, strict=True)]
+        return spark_bars((self.failed, completed))
+
+    @property
+    def size(self) -> int:
+        """The jobs in the queue: those in the broker, or else those that were published and have not started."""
+        return self.waiting if self.depth is None else self.depth
+
+    @property
+    def state(self) -> QueueState:
+        """What may be wrong with it."""
+        wait = self.oldest_wait if self.is_wait_exact else None
+        return QueueState(self.name, self.depth, self.depth_before, None if wait is None else wait * 1_000)
+
+
+def queue_rows(
+    reader: Connection, connection: NamedConnection, time_range: TimeRange, now: int, past_sums: PastSums
+) -> list[QueueRow]:
+    """Return all queues of a connection, by name; what jobs did is that of the window up to `now`."""
+    window = window_of(Span(time_range.value), now)
+    listed = list_queues(reader, {connection.id: connection.number}, window, None, past_sums)
+    flows = flow_by_queue(reader, connection.number, window, past_sums)
+    waiting = waiting_jobs(reader, connection.number)
+    known = list(reader.scalars(select(queue.c.queue).where(queue.c.connection == connection.number)))
+    before = depths_at(reader, connection.number, known, now - 2 * GROWTH_WITHIN, now - GROWTH_WITHIN)
+    labels = {text: label for label, text in texts_of(reader, (*known, *flows, *waiting.by_queue)).items()}
+    minutes = window.seconds / 60
+    return sorted(
+        (
+            _row(
+                item, labels.get(item["name"]), flows.get(labels.get(item["name"], 0), _NO_FLOW), waiting, before,
+                minutes, now,
+            )
+            for item in listed
+        ),
+        key=lambda row: row.name,
+    )  # fmt: skip
+
+
+def _row(
+    item: dict[str, Any],
+    label: int | None,
+    flow: Flow,
+    waiting: Waiting,
+    depths_before: dict[int, int],
+    minutes: float,
+    now: int,
+) -> QueueRow:
+    jobs, since = waiting.by_queue.get(label, (0, None))
+    is_wait_exact = since is not None or waiting.is_complete
+    if since is None and not waiting.is_complete:
+        since = waiting.last
+    bars = item["healthBar"]["buckets"]
+    ended = tuple(bar["succeeded"] + bar["failed"] for bar in bars)
+    return QueueRow(
+        item["name"],
+        item["depth"],
+        None if label is None else depths_before.get(label),
+        item["consumers"],
+        jobs,
+        waiting.is_complete,
+        None if since is None else max(0, now - since) // 1_000,
+        is_wait_exact,
+        timestamp_or_none(since),
+        round(sum(ended) / minutes, 1),
+        None if flow.arrived is None else round(flow.arrived / minutes, 1),
+        round(flow.left / minutes, 1),
+        item["avgLatencyMs"],
+        item["failureRate"] if sum(ended) else None,
+        ended,
+        tuple(bar["failed"] for bar in bars),
+    )

@@ -1,0 +1,237 @@
+"""Now, tasks, queues and workers as pages: what they show of a quarter of an hour, and where their links lead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from tests.support.html import Element, parse_html
+from tests.support.local_sluice import LocalSluice, local_sluice
+from tests.unit.server.events import Clock, at, ingest, job_event, run, snapshot, worker_event
+from tests.unit.server.pages.conftest import HTML
+
+CLOCK = Clock()
+NOW = 20 * 60 + 30
+HOSTILE = "../../x?y#z%00<script>alert(1)</script>\u202egnp.exe"
+Page = Any
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
+    """A server in which it is half a minute after twenty past ten."""
+    with local_sluice(tmp_path_factory.mktemp("activity") / "sluice.db", now=CLOCK) as server:
+        CLOCK.seconds = NOW
+        ingest(server.client(), *(event for events in _events() for event in events))
+        yield server
+
+
+def _events() -> Iterator[list[Any]]:
+    """From five to ten past, and in the last minutes, jobs ran; between nothing is known."""
+    for minute in (*range(5, 10), *range(15, 20)):
+        for second in (0, 10, 20):
+            yield run("shop.mail", minute * 60 + second, "completed")
+        yield run("shop.mail", minute * 60 + 30, "failed", error="SMTPError: refused")
+        yield run("shop.report", minute * 60, "completed", seconds=8, queue="slow")
+    yield run(HOSTILE, 1_150, "completed", queue=HOSTILE, workerId=HOSTILE)
+    yield [
+        job_event("queued", 600 + n, externalId=f"waits {n}", name="shop.mail", queue="mail", createdAt=at(600 + n))
+        for n in range(3)
+    ]
+    started = {"createdAt": at(100), "startedAt": at(101), "workerId": "celery@gone"}
+    yield [job_event("active", 101, externalId="hangs", name="shop.mail", queue="mail", **started)]
+    for minute in (*range(5, 10), *range(15, 20)):
+        yield [snapshot("mail", minute * 60, 10 * minute - 40, consumers=2)]
+    facts = {"concurrency": 4, "activeJobs": 1, "queues": ["mail"]}
+    new = {"software": "celery 5.6.0", "python": "3.12.4", "agent": "0.1.0", "dropped": {"disk_full": 3}}
+    old = {"software": "celery 5.4.0", "python": "3.11.9", "agent": "0.1.0"}
+    yield [worker_event("heartbeat", 1_200 + n, "celery@w", metadata=new, **facts) for n in (0, 5, 10, 15, 20, 28)]
+    yield [worker_event("heartbeat", 900 + n, "celery@gone", metadata=old, **facts) for n in (0, 5, 10)]
+    yield [worker_event("offline", 1_000, "celery@ended", metadata=old)]
+
+
+@pytest.fixture(scope="module")
+def page(server: LocalSluice) -> Page:
+    """`page(path, **parameters)` is the tree of a page."""
+    client = server.client(HTML, path="")
+
+    def page(path: str, status: int = 200, **parameters: str) -> Element:
+        response = client.get(path, params=parameters)
+        assert response.status_code == status, response.text
+        return parse_html(response.text)
+
+    return page
+
+
+def row(page: Element, key: str) -> list[str]:
+    """Return the texts of the cells of the row with this key."""
+    return [cell.text for cell in page.one("tr", data_key=key).all("td")]
+
+
+def table_of(page: Element, key: str) -> dict[str, list[str]]:
+    """Return the table behind a plot: the cells by the text of the row's head, from the first to the last."""
+    (body,) = page.one("figure", data_key=f"plot-{key}").all("tbody")
+    rows = {line.all("th")[0].text: [cell.text for cell in line.all("td")] for line in body.all("tr")}
+    return dict(reversed(rows.items()))
+
+
+def test_now_begins_with_what_is_wrong(page: Page) -> None:
+    """Who looks for one second must see whether anything is wrong, and where."""
+    now = page("/")
+    findings = [" ".join(item.text.split()) for item in now.all("li") if "finding" in item.attributes.get("class", "")]
+    assert findings == [
+        "1 job runs for much longer than others of the same task.",
+        "1 job is active on a worker that is gone.",
+        "celery@gone stopped reporting 5 min 20 s ago without ending; 1 job was active then.",
+        "Queue mail: the oldest job waits for 10 min 30 s, and it grew from 10 to 150 in 15 min.",
+        "shop.mail failed in the last hour: 10 of 40 jobs (25 %).",
+    ]
+    assert now.one("head").one("title").text.startswith("Now · 5 wrong")
+    assert row(now, "shop.mail") == ["shop.mail", "1", "18 min 49 s", "hangs"]
+    assert row(now, "mail")[:3] == ["mail", "150", "10 min 30 s"]
+
+
+def test_links_of_findings_lead_to_exactly_these_jobs(page: Page) -> None:
+    """A user who follows one would have to find the jobs a second time."""
+    links = [item.all("a")[0]["href"] for item in page("/").one("ul", class_="findings").all("li")]
+    for href, expected in zip(links, (["hangs"], ["hangs"], None, None, 10), strict=True):
+        target = page(urlsplit(href).path, **{name: value for name, (value,) in parse_qs(urlsplit(href).query).items()})
+        if isinstance(expected, list):
+            assert [key["title"] for key in target.all("code") if "title" in key.attributes] == expected
+        elif expected:
+            assert len([line for line in target.all("tr") if "data-key" in line.attributes]) == expected
+
+
+def test_what_is_not_known_is_a_gap(page: Page) -> None:
+    """An outage would look like a time in which no job ran."""
+    table = table_of(page("/"), "throughput")
+    assert table["10:09"] == ["1", "4"]
+    assert table["10:12"] == ["–", "–"]
+    assert table["10:20"] == ["0", "0"]
+    assert "10:12 to 10:13 UTC: nothing is known" in {title.text for title in page("/").all("title")}
+
+
+def test_a_server_without_events_names_the_next_command(tmp_path: Path) -> None:
+    """Whoever has just started the server would see an empty page."""
+    with local_sluice(tmp_path / "empty.db", now=CLOCK) as server:
+        client = server.client(HTML, path="")
+        page = parse_html(client.get("/").text)
+        assert "sluice-agent key create --connection shop --role ingest" in page.text
+        assert f"SLUICE_API_URL={client.base_url}/api" in page.text.replace("//api", "/api")
+        for path in ("/tasks", "/queues", "/workers"):
+            assert client.get(path).status_code == 200
+
+
+def test_nothing_wrong_is_said(tmp_path: Path) -> None:
+    """An empty list of problems may also be one that was not read."""
+    with local_sluice(tmp_path / "fine.db", now=CLOCK) as server:
+        ingest(server.client(), *run("shop.mail", NOW - 60, "completed"))
+        page = parse_html(server.client(HTML, path="").get("/").text)
+    assert "Nothing is wrong. As far as is known since 2026-02-27 10:19:30 UTC." in page.text
+    assert page.one("head").one("title").text.startswith("Now · nothing wrong")
+
+
+def test_tasks_have_rates_failures_and_percentiles(page: Page) -> None:
+    """The slow and the failing task could not be told from others."""
+    tasks = page("/tasks")
+    name, _, _, failed, *percentiles = row(tasks, "shop.mail")
+    assert (name, failed) == ("shop.mail", "25 %")
+    assert len(percentiles) == 6
+    assert page("/tasks", search="REPORT").one("h1").text == "Tasks 1"
+    assert "No task with this text" in page("/tasks", search="absent").text
+
+
+@pytest.mark.parametrize("sort", ["name", "rate", "failures", "wait", "run"])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_tasks_are_sorted_by_each_column(page: Page, sort: str, order: str) -> None:
+    """The worst of four hundred tasks could not be found."""
+    tasks = page("/tasks", sortBy=sort, sortOrder=order)
+    names = [line["data-key"] for line in tasks.all("tr") if "data-key" in line.attributes]
+    last = {"name": "shop.report", "rate": "shop.mail", "failures": "shop.mail", "run": "shop.report"}.get(sort)
+    assert len(names) == 3
+    assert last is None or names[0 if order == "desc" else -1] == last
+    (header,) = [cell for cell in tasks.all("th") if "aria-sort" in cell.attributes]
+    assert header["aria-sort"] == ("descending" if order == "desc" else "ascending")
+
+
+def test_a_task_over_time(page: Page) -> None:
+    """Whether a task became slow, or fails since a release, can't be seen from one number."""
+    task = page("/task", name="shop.mail")
+    assert table_of(task, "throughput")["10:16"] == ["1", "3"]
+    assert table_of(task, "waits")["10:12"] == ["–", "–"]
+    assert table_of(task, "runs")["10:16"][1].endswith(" s")
+    assert sum(int(cells[0]) for cells in table_of(task, "histogram").values()) == 40
+    assert row(task, "mail")[:3] == ["mail", "41", "25 %"]
+    assert row(task, "SMTPError")[:2] == ["SMTPError", "10"]
+    assert "SMTPError: refused" in task.text
+
+
+def test_queues_have_the_vendors_fields_and_who_waits(page: Page) -> None:
+    """How long the oldest job waits is what users of the tasks feel."""
+    queues = page("/queues")
+    assert row(queues, "mail")[:4] == ["mail", "150", "3", "10 min 30 s"]
+    assert row(queues, "slow")[:4] == ["slow", "–", "0", "–"]
+    queue = page("/queue", name="mail")
+    assert table_of(queue, "depth")["10:16"] == ["120"]
+    assert table_of(queue, "depth")["10:12"] == ["–"]
+    assert table_of(queue, "flow")["10:16"] == ["4", "4"]
+    assert [line.all("code")[0].text for line in queue.all("tr") if line.all("code")] == [
+        "waits 0",
+        "waits 1",
+        "waits 2",
+    ]
+
+
+def test_workers_have_their_versions_side_by_side(page: Page) -> None:
+    """The one worker that was not deployed again could not be found."""
+    workers = page("/workers")
+    assert "1 × Celery 5.6.0 with Python 3.12.4 with agent 0.1.0" in workers.text
+    state, name, active, *_ = row(workers, "celery@w")
+    assert (state, active) == ("online", "1 of 4")
+    assert name == "celery@wIts agent has dropped 3 events"
+    assert row(workers, "celery@gone")[0] == "offline"
+    gone = {line["data-key"] for line in page("/workers", state="offline").all("tr") if "data-key" in line.attributes}
+    assert gone == {"celery@gone", "celery@ended"}
+
+
+def test_a_worker_and_what_it_runs(page: Page) -> None:
+    """What a worker that was killed was doing then is the first question."""
+    worker = page("/worker", id="celery@gone")
+    assert "What it was running 1" in worker.text
+    assert [code.text for code in worker.all("code")][:1] == ["hangs"]
+    assert table_of(worker, "active")["10:15"] == ["1"]
+    assert table_of(worker, "active")["10:19"] == ["–"]
+    assert table_of(page("/worker", id="celery@w"), "throughput")["10:16"] == ["1", "4"]
+
+
+@pytest.mark.parametrize("path", ["/task", "/queue", "/worker"])
+def test_what_is_not_known_is_a_page_with_a_way_on(page: Page, path: str) -> None:
+    """An old link would end in an empty page."""
+    missing = page(path, 404, **{"id" if path == "/worker" else "name": "absent"})
+    assert f"{path}s lists those that" in missing.text
+
+
+@pytest.mark.parametrize("time_range", ["1h", "24h", "7d"])
+@pytest.mark.parametrize("path", ["/tasks", "/task", "/queues", "/queue", "/workers", "/worker"])
+def test_hostile_names_are_text_in_every_window(page: Page, path: str, time_range: str) -> None:
+    """A task's name could run a script in the browser of an operator."""
+    parameters = {} if path.endswith("s") else {"id" if path == "/worker" else "name": HOSTILE}
+    if path == "/worker":
+        page(path, 404, timeRange=time_range, **parameters)
+        return
+    shown = page(path, timeRange=time_range, **parameters)
+    assert [script.attributes.get("src") for script in shown.all("script") if not script.attributes.get("src")] == []
+    if path != "/workers":
+        assert "../../x?y#z%00<script>alert(1)</script>\\u202egnp.exe" in shown.text
+
+
+def test_a_page_of_the_last_hour_is_small(server: LocalSluice) -> None:
+    """On a phone each change would load for seconds."""
+    client: httpx.Client = server.client({**HTML, "Accept-Encoding": "gzip"}, path="")
+    for path in ("/", "/tasks", "/task?name=shop.mail", "/queue?name=mail", "/worker?id=celery@w"):
+        with client.stream("GET", path) as response:
+            assert sum(map(len, response.iter_raw())) < 60_000
