@@ -24,7 +24,7 @@ _COLUMNS = {
     "name": frozenset({"name", "queue"}),
     "queue": frozenset({"name", "queue"}),
     "worker": frozenset({"name", "queue", "worker"}),
-    "error_class": frozenset({"error_location", "name"}),
+    "error_class": frozenset({"error_location"}),
     "error_location": frozenset({"error_class"}),
 }
 """The columns that the index of a dimension has, as `schema` makes it."""

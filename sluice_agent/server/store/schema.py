@@ -148,15 +148,16 @@ job = Table(
     Index("job_by_queue", "connection", "queue", "created_at", "number", "name"),
     _partial("job_by_worker", "worker IS NOT NULL", "worker", "created_at", "number", "name", "queue"),
     _partial(
-        "job_by_error_class",
+        "job_by_error",
         "error_class IS NOT NULL",
-        "error_class",
         "created_at",
         "number",
+        "error_class",
         "error_location",
         "name",
         "changed_at",
     ),
+    _partial("job_by_error_class", "error_class IS NOT NULL", "error_class", "created_at", "number", "error_location"),
     _partial(
         "job_by_error_location", "error_location IS NOT NULL", "error_location", "created_at", "number", "error_class"
     ),
@@ -174,7 +175,8 @@ _STATISTICS = {
     "job_by_name": "1000000 500000 2500 2 1 1",
     "job_by_queue": "1000000 500000 20000 2 1 1",
     "job_by_worker": "1000000 500000 10000 2 1 1 1",
-    "job_by_error_class": "20000 10000 500 2 1 1 1 1",
+    "job_by_error": "20000 10000 2 1 1 1 1 1",
+    "job_by_error_class": "20000 10000 500 2 1 1",
     "job_by_error_location": "20000 10000 100 2 1 1",
     "job_by_root": "200000 100000 10 2 1",
     "job_by_group": "200000 100000 10 2 1 1",

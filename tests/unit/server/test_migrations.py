@@ -174,7 +174,7 @@ def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
 
 OLDER_JOB = """
 DROP INDEX job_by_error_class; DROP INDEX job_by_root; DROP INDEX job_by_group; DROP INDEX job_by_parent;
-DROP INDEX job_by_error_location;
+DROP INDEX job_by_error_location; DROP INDEX job_by_error;
 ALTER TABLE job DROP COLUMN parent;
 ALTER TABLE job DROP COLUMN error_location;
 DELETE FROM label WHERE kind = 5;

@@ -16,7 +16,14 @@ from sluice_agent.server.store.steps import decode_step
 revision = "0006"
 down_revision = "0005"
 
-_INDEXES = ("job_by_error_class", "job_by_error_location", "job_by_root", "job_by_group", "job_by_parent")
+_INDEXES = (
+    "job_by_error",
+    "job_by_error_class",
+    "job_by_error_location",
+    "job_by_root",
+    "job_by_group",
+    "job_by_parent",
+)
 _JOBS = 500  # that are read at a time
 
 

@@ -1,0 +1,267 @@
+"""``/jobs/{id}``: all that is known of one job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from sqlalchemy import Connection
+
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.pages.render import Layout, render
+from sluice_agent.server.pages.run_plot import RunPlot, run_plot
+from sluice_agent.server.pages.scope import PageViewer, scope_of
+from sluice_agent.server.pages.sources import Sources
+from sluice_agent.server.pages.state_counts import StateCounts, counts_of
+from sluice_agent.server.pages.timeline import Timeline, timeline_of
+from sluice_agent.server.pages.traceback_parts import TracebackPart, parts_of
+from sluice_agent.server.queries.canvas import (
+    Branch,
+    Member,
+    States,
+    branches_of,
+    count_branch,
+    count_canvas,
+    find_members,
+)
+from sluice_agent.server.queries.connections import named_connections
+from sluice_agent.server.queries.recent_runs import recent_runs
+from sluice_agent.server.queries.stored_job import StoredJob, find_stored_job
+from sluice_agent.server.record.ids import job_uuid
+from sluice_agent.server.record.record import Record, record_of
+from sluice_agent.server.record.step import Step
+from sluice_agent.server.record.summary import Walk, id_or_none, walk
+from sluice_agent.server.timestamps import timestamp_of, to_moment
+
+MOST_EVENTS = 200
+"""Events that are shown: the first half and the last half of these."""
+
+_MOST_STATES = 200
+_LONGEST_VALUE = 20_000  # characters of arguments or a result
+
+
+class StateRow(NamedTuple):
+    """A state of the job, when it began, and how long it lasted; `skew_ms` is by how much the next one is reported to
+    have begun before it, as clocks disagree."""
+
+    state: str
+    timestamp: str
+    lasted_ms: float | None
+    skew_ms: float | None
+
+
+class Value(NamedTuple):
+    """A captured value as text. `cut` is the number of characters that are not shown."""
+
+    label: str
+    text: str
+    cut: int
+
+
+class Link(NamedTuple):
+    """Another job: its id as a page has it, and the framework's."""
+
+    id: str
+    external_id: str
+
+
+class Relatives(NamedTuple):
+    """The place of a job in its canvas. Parent and root are None if there are none; a link is to a job that may have
+    been removed, which is a member then only if it is known."""
+
+    parent: Link | None
+    parent_job: Member | None
+    root: Link | None
+    root_job: Member | None
+    group_id: str | None
+    group: StateCounts
+    children: StateCounts
+    canvas: int
+    root_id: str
+
+    @property
+    def is_alone(self) -> bool:
+        """True if the job neither was published by another one, nor has published one, nor is in a group."""
+        return not (self.parent or self.root or self.group_id or self.children.total or self.canvas)
+
+
+class EventRow(NamedTuple):
+    """An event as it was received: its number in the order of the history, its state and time, and its JSON."""
+
+    number: int
+    state: str
+    timestamp: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """The page of a job."""
+
+    job: Record
+    wait_ms: float | None
+    timeline: Timeline
+    states: Sequence[StateRow]
+    hidden_states: int
+    traceback: Sequence[TracebackPart]
+    captured: Sequence[Value]
+    relatives: Relatives
+    retry_of: Link | None
+    retried_as: Link | None
+    runs: RunPlot | None
+    events: Sequence[EventRow]
+    event_count: int
+    others: Sequence[tuple[str, str]]
+    """Further extensions: name and value."""
+
+
+def job_router(sources: Sources) -> APIRouter:
+    """Return the route of the page."""
+    router = APIRouter()
+
+    @router.get("/jobs/{job:path}")
+    def job(request: Request, principal: PageViewer, job: str) -> HTMLResponse:
+        now = sources.now()
+        with sources.store.reading() as reader:
+            usable = {
+                connection.id: connection.number
+                for connection in named_connections(reader)
+                if principal.may_use(connection.number)
+            }
+            stored = find_stored_job(reader, usable, job)
+            if stored is not None:
+                scope = scope_of(reader, principal, UUID(stored.connection_id))
+                view = job_view(reader, stored, to_moment(now))
+        if stored is None:
+            raise RefusedError(404, _not_found(sources))
+        return render(request, "job.html", Layout("jobs", _title(view.job), now, scope, ("job",)), view)
+
+    return router
+
+
+def job_view(reader: Connection, stored: StoredJob, now: int) -> JobView:
+    """Return the page of a job at the moment `now`."""
+    walked = walk(stored.steps)
+    record = record_of(stored.steps)
+    extensions = record["extensions"]
+    states = _states(walked)
+    timeline = timeline_of(walked, now)
+    events = _events(stored.steps)
+    return JobView(
+        job=record,
+        wait_ms=timeline.total_milliseconds("queued"),
+        timeline=timeline,
+        states=_ends(states, _MOST_STATES),
+        hidden_states=max(0, len(states) - _MOST_STATES),
+        traceback=parts_of(record["stacktrace"]) if record["stacktrace"] else (),
+        captured=_captured(record),
+        relatives=_relatives(reader, stored, record),
+        retry_of=_link(stored, extensions.get("retryOf")),
+        retried_as=_link(stored, extensions.get("retriedAs")),
+        runs=run_plot(recent_runs(reader, stored), record["id"]),
+        events=_ends(events, MOST_EVENTS),
+        event_count=len(events),
+        others=_others(extensions),
+    )
+
+
+def _title(job: Record) -> str:
+    return f"{job['name']} · {job['state']}"
+
+
+def _not_found(sources: Sources) -> str:
+    reaches_back = sources.store.reaches_back_to()
+    if reaches_back is None:
+        return "There is no job with this id: no job of this server has ended yet."
+    return (
+        "There is no job with this id. Jobs that have ended are removed by age and size: those that are left were "
+        f"created since {reaches_back:%Y-%m-%d %H:%M} UTC."
+    )
+
+
+def _states(walked: Walk) -> list[StateRow]:
+    rows: list[StateRow] = []
+    following = [at for _, at in walked.states[1:]]
+    for (state, at), after in zip(walked.states, [*following, None], strict=True):
+        lasted = None if after is None else (after - at) / 1_000_000
+        is_skewed = lasted is not None and lasted < 0
+        rows.append(
+            StateRow(
+                state,
+                timestamp_of(at // 1_000),
+                None if is_skewed else lasted,
+                -lasted if is_skewed and lasted is not None else None,
+            )
+        )
+    return rows
+
+
+def _captured(record: Record) -> list[Value]:
+    extensions = record["extensions"]
+    named = (("Arguments", "args"), ("Keyword arguments", "kwargs"), ("Result", "result"))
+    return [_value(label, extensions[name]) for label, name in named if name in extensions]
+
+
+def _value(label: str, value: Any) -> Value:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+    return Value(label, text[:_LONGEST_VALUE], max(0, len(text) - _LONGEST_VALUE))
+
+
+def _relatives(reader: Connection, stored: StoredJob, record: Record) -> Relatives:
+    number, own_id = stored.connection, record["externalId"]
+    parent, root = _link(stored, record["parentId"]), _link(stored, record["rootId"])
+    if root is not None and root.external_id == own_id:
+        root = None
+    known = find_members(reader, number, [UUID(link.id).bytes for link in (parent, root) if link is not None])
+    group_id = id_or_none(record["extensions"].get("groupId"))
+    children: States = States()
+    for states in branches_of(reader, number, [stored.uuid]).values():
+        children.update(states)
+    root_id = own_id if root is None else root.external_id
+    return Relatives(
+        parent,
+        known.get(UUID(parent.id).bytes) if parent else None,
+        root,
+        known.get(UUID(root.id).bytes) if root else None,
+        group_id,
+        counts_of(count_branch(reader, number, Branch(None, group_id)) if group_id else States()),
+        counts_of(children),
+        count_canvas(reader, number, root_id).total(),
+        root_id,
+    )
+
+
+def _link(stored: StoredJob, external_id: Any) -> Link | None:
+    known = id_or_none(external_id)
+    return None if known is None else Link(str(UUID(bytes=job_uuid(stored.connection_id, known))), known)
+
+
+def _events(steps: Sequence[Step]) -> list[EventRow]:
+    ordered = sorted(steps, key=lambda step: step.order)
+    return [
+        EventRow(number, step.state, step.event["timestamp"], json.dumps(step.event, ensure_ascii=False, indent=2))
+        for number, step in enumerate(ordered, 1)
+    ]
+
+
+def _ends(rows: Sequence[Any], most: int) -> list[Any]:
+    """Return `rows`, or the first and the last of them if there are more than `most`."""
+    return list(rows) if len(rows) <= most else [*rows[: most // 2], *rows[-(most - most // 2) :]]
+
+
+_SHOWN_ELSEWHERE = frozenset(
+    ("args", "kwargs", "result", "rootId", "parentId", "groupId", "retryOf", "retriedAs", "eta", "eventId")
+)
+
+
+def _others(extensions: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in sorted(extensions.items())
+        if name not in _SHOWN_ELSEWHERE
+    ]

@@ -1,0 +1,166 @@
+"""The page of one job, over a real server."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sluice_agent.server.pages.job import MOST_EVENTS
+from tests.support.html import Element, parse_html
+from tests.support.local_sluice import LocalSluice, local_sluice
+from tests.unit.server.events import CONNECTION, at, ingest, job_event
+from tests.unit.server.pages.conftest import HTML, Page
+
+TRACE = """Traceback (most recent call last):
+  File "/v/lib/python3.11/site-packages/celery/app/trace.py", line 453, in trace_task
+    R = fun()
+  File "/srv/shop/mail/tasks.py", line 12, in send
+    connect()
+OSError: no route
+"""
+
+
+@pytest.fixture(scope="module")
+def client(server: LocalSluice) -> httpx.Client:
+    return server.client()
+
+
+def life(external_id: str, *, end: str = "completed", **fields: Any) -> list[dict[str, Any]]:
+    """Return the events of a job that waits for a second and runs for two."""
+    extensions = fields.pop("extensions", {})
+    same = {"externalId": external_id, "extensions": extensions}
+    return [
+        job_event("queued", 0, createdAt=at(0), queue="mail", **same),
+        job_event("active", 1, startedAt=at(1), workerId="celery@a", **same),
+        job_event(end, 3, startedAt=at(1), completedAt=at(3), workerId="celery@a", **same, **fields),
+    ]
+
+
+def facts(page: Element) -> dict[str, str]:
+    return {pair.one("dt").text: pair.one("dd").text for pair in page.all("dl", class_="facts")[0].all("div")}
+
+
+def section(page: Element, title: str) -> Element:
+    (found,) = [one for one in page.all("section") if one.all("h2") and one.all("h2")[0].text == title]
+    return found
+
+
+def test_a_failed_job(page: Page, client: httpx.Client) -> None:
+    """Who is woken by a failure needs what, when, where and why on one page."""
+    extensions = {"args": "[4711]", "kwargs": {"to": "x"}}
+    ingest(client, *life("failed-1", end="failed", error="OSError: no route", stacktrace=TRACE, extensions=extensions))
+    shown = page("/jobs/failed-1")
+    assert shown.all("title")[0].text == "app.tasks.send_email · failed · Sluice"
+    assert shown.one("h1").text == "app.tasks.send_email failed"
+    assert facts(shown)["Waited"] == "1.00 s"
+    assert facts(shown)["Ran"] == "2.00 s"
+    assert facts(shown)["Worker"] == "celery@a"
+    traceback = section(shown, "Traceback")
+    assert [one.one("summary").text for one in traceback.all("details")] == ["1 frame of celery"]
+    assert 'File "/srv/shop/mail/tasks.py", line 12, in send' in traceback.all("pre")[2].text
+    values = section(shown, "Arguments and result")
+    assert [(one.one("dt").text, one.one("dd").text) for one in values.all("dl")[0].all("div")] == [
+        ("Arguments", "[4711]"),
+        ("Keyword arguments", '{ "to": "x" }'),
+    ]
+    assert "3 received" in section(shown, "Events").text
+    assert shown.one("body")["data-types"] == "job"
+
+
+def test_both_ids_lead_to_the_page(page: Page, client: httpx.Client) -> None:
+    """Logs have Celery's id, links have Sluice's."""
+    ingest(client, *life("both/ids?"))
+    id_ = client.get("/jobs", params={"search": "both/ids?"}).json()["data"][0]["id"]
+    assert page(f"/jobs/{id_}").one("h1").text == page("/jobs/both%2Fids%3F").one("h1").text
+
+
+def test_what_was_not_captured_names_the_setting(page: Page, client: httpx.Client) -> None:
+    """A user would look for arguments that the agent never sends unless asked to."""
+    ingest(client, *life("plain"))
+    shown = page("/jobs/plain")
+    assert "SLUICE_CAPTURE_ARGS=1" in section(shown, "Arguments and result").text
+    assert "No other job has published this one" in section(shown, "Canvas").text
+    assert not [one for one in shown.all("h2") if one.text == "Traceback"]
+
+
+def test_the_place_in_the_canvas(page: Page, client: httpx.Client) -> None:
+    """A member of a group that failed could not be traced back to the job that published it."""
+    member = {"rootId": "root", "parentId": "root", "groupId": "group"}
+    ingest(client, *life("root", extensions={"rootId": "root"}), *life("one", extensions=member))
+    ingest(client, *life("two", end="failed", error="E: no", extensions=member))
+    canvas = section(page("/jobs/two"), "Canvas")
+    rows = {pair.one("dt").text: pair.one("dd") for pair in canvas.one("dl").all("div")}
+    assert rows["Published by"].text == "completed app.tasks.send_email"
+    assert rows["Group"].text == "failed 1 completed 1 All 2 members"
+    assert rows["Whole canvas"].one("a")["href"] == f"/canvas?rootId=root&connectionId={CONNECTION}"
+    root = {
+        pair.one("dt").text: pair.one("dd").text for pair in section(page("/jobs/root"), "Canvas").one("dl").all("div")
+    }
+    assert root == {"Published": "failed 1 completed 1", "Whole canvas": "3 jobs as a tree"}
+    removed = life("orphan", extensions={"rootId": "gone", "parentId": "gone"})
+    ingest(client, *removed)
+    assert "is not among the jobs here" in section(page("/jobs/orphan"), "Canvas").text
+
+
+def test_recent_runs_mark_this_one_and_those_that_failed(page: Page, client: httpx.Client) -> None:
+    """Whether a run was slow can only be seen beside the others."""
+    for n in range(3):
+        ingest(client, *life(f"run-{n}", end="failed" if n == 1 else "completed", name="app.plotted"))
+    shown = section(page("/jobs/run-2"), "Recent runs of this task")
+    points = [one for one in shown.all("svg") if "point" in one["class"].split() and "x" in one.attributes]
+    assert sorted(point["class"] for point in points) == [
+        "point state-completed",
+        "point state-completed shown",
+        "point state-failed",
+    ]
+    assert [len(point.all("path")) for point in points if "failed" in point["class"]] == [1]
+    assert len(shown.one("tbody").all("tr")) == 3
+
+
+def test_a_job_with_thousands_of_events_shows_the_first_and_the_last(page: Page, client: httpx.Client) -> None:
+    """A job that is retried for days would have a page of many megabytes."""
+    events = [
+        job_event("active", 1 + n / 100, externalId="often", attempt=n + 1, startedAt=at(1 + n / 100))
+        for n in range(MOST_EVENTS + 100)
+    ]
+    ingest(client, *events)
+    shown = section(page("/jobs/often"), "Events")
+    assert len(shown.all("details", class_="event")) == MOST_EVENTS
+    assert f"The first and the last {MOST_EVENTS // 2} of {MOST_EVENTS + 100} events" in shown.text
+
+
+def test_hostile_texts_stay_texts(page: Page, client: httpx.Client) -> None:
+    """Whoever can publish a job could run a script in the browser of an operator."""
+    evil = '<script>alert(1)</script>"><img src=x onerror=alert(1)>\u202e'
+    ingest(
+        client,
+        *life(
+            evil,
+            end="failed",
+            name="../../x?y#z%00",
+            error=evil,
+            stacktrace=evil + "x" * 40_000,
+            extensions={"args": evil, "parentId": evil, "groupId": evil, "retryOf": evil, "stamps": {evil: evil}},
+        ),
+    )
+    id_ = client.get("/jobs", params={"name": "../../x?y#z%00"}).json()["data"][0]["id"]
+    shown = page(f"/jobs/{id_}")
+    assert not [one for one in shown.all("script") if "src" not in one.attributes]
+    assert not [one for one in shown.all("img") if one["src"] == "x"]
+    assert "\u202e" not in shown.text
+    assert shown.one("h1").text == "../../x?y#z%00 failed"
+
+
+def test_a_job_that_is_not_here(page: Page, database: Path) -> None:
+    """A link to a job that retention has removed would look broken."""
+    shown = page("/jobs/absent", status=404)
+    assert "those that are left were created since 2026-02-27 10:00 UTC" in shown.one("main").text
+    now = datetime(2026, 2, 27, 11, tzinfo=timezone.utc)
+    with local_sluice(database, now=lambda: now) as empty:
+        answer = empty.client(HTML, path="").get("/jobs/absent")
+        assert answer.status_code == 404
+        assert "no job of this server has ended yet" in parse_html(answer.text).one("main").text

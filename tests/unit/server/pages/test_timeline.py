@@ -1,0 +1,119 @@
+"""The timeline of a job: bands, lanes, folds and clocks that disagree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sluice_agent.server.pages.timeline import MOST_LANES, Timeline, timeline_of
+from sluice_agent.server.record.summary import walk
+from sluice_agent.server.timestamps import moment_of
+from tests.support.records import steps_of
+from tests.unit.server.events import at, job_event
+
+HOUR = 3_599  # seconds: the last moment that events of tests can have
+
+
+def timeline(*events: dict[str, Any], now: float = 100) -> Timeline:
+    moment = moment_of(at(now))
+    assert moment is not None
+    return timeline_of(walk(steps_of(list(events))), moment)
+
+
+def kinds(drawn: Timeline) -> list[list[tuple[str, float]]]:
+    """Return the bands of each lane, with their seconds."""
+    return [[(band.kind, band.milliseconds / 1_000) for band in lane.bands] for lane in drawn.lanes]
+
+
+def test_waits_runs_and_retries_are_bands_in_the_lane_of_their_attempt() -> None:
+    """Who asks why a job took an hour could not see whether it waited, ran or was retried."""
+    drawn = timeline(
+        job_event("queued", 0, createdAt=at(0)),
+        job_event("active", 2, startedAt=at(2), attempt=1),
+        job_event("retrying", 5, startedAt=at(2), attempt=1),
+        job_event("active", 9, startedAt=at(9), attempt=2),
+        job_event("completed", 10, startedAt=at(9), completedAt=at(10), attempt=2),
+    )
+    assert kinds(drawn) == [[("queued", 2), ("active", 3), ("retrying", 4)], [("active", 1)]]
+    assert [(lane.run.attempt, lane.run.state) for lane in drawn.lanes] == [(1, "retrying"), (2, "completed")]
+    assert [band.x for lane in drawn.lanes for band in lane.bands] == [0, 20, 50, 90]
+    assert drawn.lanes[1].end == 100
+    assert (drawn.is_open, drawn.milliseconds, drawn.folds) == (False, 10_000, [])
+    assert [tick.label for tick in drawn.ticks] == ["0", "5 s", "10 s"]
+
+
+def test_the_wait_for_an_eta_is_not_the_wait_for_a_worker() -> None:
+    """A job that was scheduled for later would look as if workers were too slow."""
+    drawn = timeline(
+        job_event("scheduled", 0, createdAt=at(0), extensions={"eta": at(8)}),
+        job_event("active", 10, startedAt=at(10)),
+        job_event("completed", 11, startedAt=at(10), completedAt=at(11)),
+    )
+    assert kinds(drawn) == [[("scheduled", 8), ("queued", 2), ("active", 1)]]
+
+
+def test_what_goes_on_ends_now() -> None:
+    """A job that runs since an hour would look as if it had just begun."""
+    drawn = timeline(job_event("queued", 0, createdAt=at(0)), job_event("active", 2, startedAt=at(2)), now=50)
+    assert kinds(drawn) == [[("queued", 2), ("active", 48)]]
+    assert (drawn.is_open, drawn.lanes[0].end, drawn.milliseconds) == (True, None, 50_000)
+    waiting = timeline(job_event("queued", 0, createdAt=at(0)), now=50)
+    assert kinds(waiting) == [[("queued", 50)]]
+    retrying = timeline(
+        job_event("active", 0, startedAt=at(0), attempt=1), job_event("retrying", 10, startedAt=at(0)), now=50
+    )
+    assert kinds(retrying) == [[("active", 10), ("retrying", 40)]]
+
+
+def test_a_long_idle_time_is_folded() -> None:
+    """A run of two seconds after two hours of waiting could not be seen."""
+    drawn = timeline(
+        job_event("queued", 0, createdAt=at(0)),
+        job_event("active", HOUR - 60, startedAt=at(HOUR - 60)),
+        job_event("completed", HOUR - 50, startedAt=at(HOUR - 60), completedAt=at(HOUR - 50)),
+        now=HOUR,
+    )
+    (fold,) = drawn.folds
+    assert (fold.x, fold.milliseconds) == (0, (HOUR - 60) * 1_000)
+    active = drawn.lanes[0].bands[-1]
+    assert (active.kind, active.x, active.width) == ("active", fold.width, 100 - fold.width)
+    assert [tick.label for tick in drawn.ticks][-1] == "+10 s"
+
+
+def test_a_long_run_is_never_folded() -> None:
+    """The very time that a user looks for would be left out."""
+    drawn = timeline(
+        job_event("queued", 0, createdAt=at(0)),
+        job_event("active", 1, startedAt=at(1)),
+        job_event("completed", HOUR - 1, startedAt=at(1), completedAt=at(HOUR - 1)),
+        now=HOUR,
+    )
+    assert not drawn.folds
+
+
+def test_clocks_that_disagree_are_shown_and_no_band_is_negative() -> None:
+    """A wait of minus four seconds helps nobody, and a hidden skew makes all other times of the job wrong."""
+    drawn = timeline(
+        job_event("queued", 10, createdAt=at(10)),
+        job_event("active", 10.5, startedAt=at(6)),
+        job_event("completed", 12, startedAt=at(6), completedAt=at(12)),
+    )
+    assert [(skew.first, skew.second, skew.milliseconds) for skew in drawn.skews] == [("publication", "start", 4_000)]
+    assert all(band.milliseconds >= 0 and band.width > 0 for lane in drawn.lanes for band in lane.bands)
+    assert drawn.start == moment_of(at(6))
+
+
+def test_of_many_runs_the_first_and_the_last_are_drawn() -> None:
+    """A job with ten thousand attempts would take a page of a megabyte."""
+    events = [job_event("active", n / 10, startedAt=at(n / 10), attempt=n) for n in range(1, 101)]
+    drawn = timeline(*events)
+    assert [lane.run.attempt for lane in drawn.lanes] == [1, *range(102 - MOST_LANES, 101)]
+    assert drawn.hidden == 100 - MOST_LANES
+
+
+def test_a_job_that_never_started_has_an_end() -> None:
+    """A revoked job would have an empty timeline."""
+    drawn = timeline(job_event("queued", 0, createdAt=at(0)), job_event("cancelled", 7, completedAt=at(7)))
+    assert kinds(drawn) == [[("queued", 7)]]
+    assert drawn.lanes[0].end == 100
+    only = timeline(job_event("failed", 7))
+    assert (kinds(only), only.milliseconds) == ([[]], 0)
