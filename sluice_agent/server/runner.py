@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,7 @@ from sluice_agent.server.store.database import Database
 from sluice_agent.server.store.named_connection import NamedConnection
 from sluice_agent.server.store.retention import EVERYTHING, Keep
 
+_SWITCH = 0.0005  # seconds for which a thread may keep the others waiting: each request changes threads several times
 _COLLECTION = (50_000, 20, 50)  # each batch makes thousands of objects, of which none is in a cycle
 GRACE = 5  # seconds that requests in progress have after a signal
 
@@ -92,6 +94,7 @@ def serve(
     options contradict each other.
     """
     gc.set_threshold(*_COLLECTION)
+    sys.setswitchinterval(_SWITCH)
     options = AccessOptions(host, allowed_hosts, connection, api_key)
     with open_listener(host, port) as listener:
         app = create_app(

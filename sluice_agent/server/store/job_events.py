@@ -18,16 +18,17 @@ from sluice_agent.server.record.summary import Summary, advanced, walk
 from sluice_agent.server.store.codes import JOB_STATE_CODES
 from sluice_agent.server.store.driver import Driver, JobRow
 from sluice_agent.server.store.job_rows import changed_columns, job_row, read_labels
-from sluice_agent.server.store.memory import Job, Memory
+from sluice_agent.server.store.memory import Job, Memory, NewSteps
 from sluice_agent.server.store.rollups import put_counts
 from sluice_agent.server.store.steps import StoredStep, encode_body, key_of
 from sluice_agent.server.validation import ReceivedEvent
 
 
 class _Change(NamedTuple):
-    """A job, and its summary before the transaction and after it."""
+    """A job, the new steps of a transaction, and the summary before it and after it."""
 
     job: Job
+    new: NewSteps
     before: Summary | None
     after: Summary
 
@@ -77,32 +78,32 @@ class JobEvents:
     def put(self) -> list[tuple[int, Frame]]:
         """Write all that the added steps change, and return the frames of that, each with its connection."""
         done: list[_Change] = []
-        unordered: dict[int, Job] = {}
+        unordered: dict[int, tuple[Job, NewSteps]] = {}
         for job in self.jobs:
-            if job.arrived:
-                after = self._advance(job)
+            if (new := job.new) is not None:
+                after = self._advance(job, new)
                 if after is None:
-                    unordered[job.number] = job
+                    unordered[job.number] = job, new
                 else:
-                    done.append(_Change(job, job.summary, after))
-        for number, stored in self._memory.steps_of(unordered).items():
-            job = unordered[number]
-            done.append(_Change(job, job.summary, self._walk(job, stored)))
+                    done.append(_Change(job, new, job.summary, after))
+        for number, stored in self._memory.steps_of({number: job for number, (job, _) in unordered.items()}).items():
+            job, new = unordered[number]
+            done.append(_Change(job, new, job.summary, self._walk(job, new, stored)))
         self._put_rows(done)
         self._put_tallies(done)
         put_counts(self._driver, self._memory, self._counts)
-        for job, _, after in done:
+        for job, _, _, after in done:
             job.summary = after
         return self._frames
 
-    def _advance(self, job: Job) -> Summary | None:
+    def _advance(self, job: Job, new: NewSteps) -> Summary | None:
         """Return the job's summary after the steps that arrived; None if it must walk through all of its steps."""
         frames: list[Frame] = []
         counts: list[Counts] = []
         summary = job.summary
-        steps = job.arrived if len(job.arrived) == 1 else sorted(job.arrived, key=lambda step: step.order)
+        steps = new.arrived if len(new.arrived) == 1 else sorted(new.arrived, key=lambda step: step.order)
         for step in steps:
-            if job.displacing and step.order in job.displacing and (summary is None or not summary.replaces(step)):
+            if new.displacing and step.order in new.displacing and (summary is None or not summary.replaces(step)):
                 return None
             after = advanced(summary, step)
             if after is None:
@@ -114,10 +115,10 @@ class JobEvents:
         self._add(job, frames, counts)
         return summary
 
-    def _walk(self, job: Job, stored: dict[bytes, Step]) -> Summary:
-        """Return the job's summary after a walk through the steps that are `stored` and those that are added."""
+    def _walk(self, job: Job, new: NewSteps, stored: dict[bytes, Step]) -> Summary:
+        """Return the job's summary after a walk through the steps that are `stored` and the new ones."""
         before = walk(stored.values()) if stored else None
-        after = walk((stored | job.added).values())
+        after = walk((stored | new.written).values())
         frame = job_frame(job.uuid, job.summary, after.summary)
         self._add(job, [frame] if frame else [], [changes_of_walk(before, after)])
         return after.summary
@@ -130,27 +131,27 @@ class JobEvents:
                 total[key] += count
 
     def _put_rows(self, done: Sequence[_Change]) -> None:
-        names = {step.job["name"] for job, *_ in done for step in job.added.values()}
+        names = {step.job["name"] for change in done for step in change.new.written.values()}
         labels = read_labels(self._memory, [change.after for change in done], names)
         self._driver.put_steps(
             [
                 StoredStep(job.number, key, labels.names[step.job["name"]], encode_body(step.event))
-                for job, *_ in done
-                for key, step in job.added.items()
+                for job, steps, *_ in done
+                for key, step in steps.written.items()
             ]
         )
-        new: list[JobRow] = []
+        added: list[JobRow] = []
         changed: defaultdict[frozenset[str], list[JobRow]] = defaultdict(list)
-        for job, before, after in done:
+        for job, _, before, after in done:
             row = job_row(job, after, labels)
-            (new if before is None else changed[changed_columns(before, after, row.fold)]).append(row)
-        self._driver.insert_jobs(new)
+            (added if before is None else changed[changed_columns(before, after, row.fold)]).append(row)
+        self._driver.insert_jobs(added)
         for columns, rows in changed.items():
             self._driver.update_jobs(rows, columns)
 
     def _put_tallies(self, done: Sequence[_Change]) -> None:
         tallies: Counter[tuple[int, int]] = Counter()
-        for job, before, after in done:
+        for job, _, before, after in done:
             tallies[job.connection, JOB_STATE_CODES[after.state]] += 1
             if before is not None:
                 tallies[job.connection, JOB_STATE_CODES[before.state]] -= 1

@@ -15,18 +15,18 @@ from sluice_agent.server.store.schema import LabelKind
 _NOTHING: frozenset[str] = frozenset()
 _FOLD = frozenset({"fold"})
 _STATE = frozenset(
-    {
-        "worker", "error_class", "state", "attempt", "changed_at", "started_at", "completed_at", "scheduled_for",
-        "duration_ms", "error", "error_location", "fold",
-    }
-)  # fmt: skip
+    {"state", "attempt", "changed_at", "started_at", "completed_at", "scheduled_for", "duration_ms", "fold"}
+)
+_WORKER = _STATE | {"worker"}
+_ERROR = _WORKER | {"error", "error_class", "error_location"}
 _ALL = frozenset(JobRow._fields) - {"number", "uuid", "connection", "external_id"}
 
 
 def changed_columns(before: Summary, after: Summary, fold: bytes | None) -> frozenset[str]:
     """Return the columns in which the rows of two summaries of a job may differ, so that few indexes change. `fold` is
     that of `after`; without one there was none before either."""
-    if before.facts is after.facts and before.history.entry == after.history.entry:
+    old, new = before.history.entry, after.history.entry
+    if before.facts is after.facts and old == new:
         return _NOTHING if fold is None else _FOLD
     is_same_job = (
         before.created_at == after.created_at
@@ -37,7 +37,11 @@ def changed_columns(before: Summary, after: Summary, fold: bytes | None) -> froz
         and before.facts.group_id == after.facts.group_id
         and before.facts.framework == after.facts.framework
     )
-    return _STATE if is_same_job else _ALL
+    if not is_same_job:
+        return _ALL
+    if old.error != new.error or old.location != new.location:
+        return _ERROR
+    return _STATE if before.facts.worker == after.facts.worker else _WORKER
 
 
 class JobLabels(NamedTuple):

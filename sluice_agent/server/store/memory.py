@@ -18,9 +18,21 @@ from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import decode_step, progress_key
 
-_JOBS = 4_000  # jobs that are kept: an event of one that is under way mostly finds it here
+_JOBS = 30_000  # jobs that are kept, 1 kB each: to read one from the database costs as much as an event
 _WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps at each event would take too long
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
+
+
+@dataclass(slots=True)
+class NewSteps:
+    """The steps of a job in one transaction: those to be `written`, by key, and those that `arrived` for the summary.
+
+    They differ where progress takes the place of other progress: `displacing` are the orders of these steps.
+    """
+
+    written: dict[bytes, Step] = field(default_factory=dict)
+    arrived: list[Step] = field(default_factory=list)
+    displacing: set[Order] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -28,9 +40,8 @@ class Job:
     """A job with the keys of its steps; `summary` is None for one that is not in the database yet. All is as of the
     `version` that the database had.
 
-    `progress` has the first and the last report of each run, None if they have not been read. `added` are the steps
-    that the transaction writes, by key, and `arrived` those that it adds to the summary; `displacing` are the orders of
-    those that take the place of another.
+    `progress` has the first and the last report of each run, None if they have not been read. `new` is None if the
+    transaction has no new step of the job.
     """
 
     connection: int
@@ -42,9 +53,7 @@ class Job:
     summary: Summary | None = None
     keys: set[bytes] = field(default_factory=set)
     progress: dict[Reporter, list[Step]] | None = None
-    added: dict[bytes, Step] = field(default_factory=dict)
-    arrived: list[Step] = field(default_factory=list)
-    displacing: set[Order] = field(default_factory=set)
+    new: NewSteps | None = None
 
     @property
     def is_long(self) -> bool:
@@ -54,9 +63,10 @@ class Job:
     def add(self, step: Step) -> None:
         """Add a step that is not progress."""
         key = step.order[-1]
+        new = self._new_steps()
+        new.written[key] = step
+        new.arrived.append(step)
         self.keys.add(key)
-        self.added[key] = step
-        self.arrived.append(step)
 
     def find_progress(self, steps: Iterable[Step]) -> None:
         """Take the progress of each run from `steps`, which are all that the database has."""
@@ -76,12 +86,18 @@ class Job:
         before = progress.get(step.reporter, [])
         ordered = sorted([*before, step], key=lambda kept: kept.order)
         kept = progress[step.reporter] = [ordered[0], *ordered[1:][-1:]]
-        for index, new in enumerate(kept):
-            if index >= len(before) or new is not before[index]:
-                self.added[progress_key(new, is_last=index == 1)] = new
-        self.arrived.append(step)
+        new = self._new_steps()
+        for index, report in enumerate(kept):
+            if index >= len(before) or report is not before[index]:
+                new.written[progress_key(report, is_last=index == 1)] = report
+        new.arrived.append(step)
         if len(ordered) > len(kept):
-            self.displacing.add(step.order)
+            new.displacing.add(step.order)
+
+    def _new_steps(self) -> NewSteps:
+        if self.new is None:
+            self.new = NewSteps()
+        return self.new
 
 
 JobKey = tuple[int, str]
@@ -143,8 +159,8 @@ class Memory:
         version = self._driver.version()
         for job in jobs:
             if job.summary is not None and not job.summary.is_final:
-                if job.arrived:
-                    job.version, job.added, job.arrived, job.displacing = version, {}, [], set()
+                if job.new is not None:
+                    job.version, job.new = version, None
                 self._jobs[job.connection, job.external_id] = job
         if (surplus := len(self._jobs) - _JOBS) > 0:
             for key in list(islice(self._jobs, surplus)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -31,6 +32,7 @@ _CACHE = 16_384  # KiB of pages that the writer keeps in memory; the system keep
 _CHECKPOINT = 4_000  # pages in the log after which it is moved into the file
 _LOG_LIMIT = 64_000_000  # bytes that the log keeps after that
 _MAX_VALUES = 500  # in one list of a statement
+_ROWS = 100  # that one statement inserts
 _FREE_PAGES = 100  # that are left for new rows at least
 _RELEASED_PAGES = 1_000  # at a time
 _NEVER = 2**62  # a moment after all others
@@ -41,7 +43,6 @@ def _placeholders(row: int, count: int = 1) -> str:
     return ", ".join([f"({', '.join('?' * row)})"] * count)
 
 
-_INSERT_JOB = f"INSERT INTO job VALUES {_placeholders(len(JobRow._fields))}"  # noqa: S608 (no user input)
 _ADD_USAGE = "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events"
 _ADD_TALLY = "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs"
 _ADD_ROLLUP = (
@@ -148,11 +149,11 @@ class SqliteDriver:
 
     def put_steps(self, steps: Iterable[StoredStep]) -> None:
         """Add steps. One that exists is overwritten."""
-        self._connection.executemany("INSERT OR REPLACE INTO step VALUES (?, ?, ?, ?)", steps)
+        self._insert("INSERT OR REPLACE INTO step VALUES", list(steps))
 
     def insert_jobs(self, rows: Sequence[JobRow]) -> None:
         """Add the rows of new jobs."""
-        self._connection.executemany(_INSERT_JOB, rows)
+        self._insert("INSERT INTO job VALUES", rows)
 
     def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
         """Overwrite the columns `changed` of jobs, by their numbers."""
@@ -283,6 +284,20 @@ class SqliteDriver:
         self._connection.executemany("DELETE FROM series WHERE connection = ? AND label = ? AND at < ?", values)
         self._connection.execute("DELETE FROM worker WHERE at < ?", (before,))
         self._connection.execute("DELETE FROM queue WHERE at < ?", (before,))
+
+    def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Do `statement`, which ends before its values, for all `rows`.
+
+        It is done for many at a time: before each, the thread lets go of the interpreter, and may have to wait for it.
+        """
+        if not rows:
+            return
+        width, whole = len(rows[0]), len(rows) // _ROWS * _ROWS
+        values = _placeholders(width, _ROWS)
+        for start in range(0, whole, _ROWS):
+            part = rows[start : start + _ROWS]
+            self._connection.execute(f"{statement} {values}", list(chain.from_iterable(part)))
+        self._connection.executemany(f"{statement} {_placeholders(width)}", rows[whole:])
 
     def _series(self) -> list[tuple[int, int]]:
         return list(self._connection.execute(_SERIES))
