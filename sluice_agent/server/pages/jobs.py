@@ -25,7 +25,7 @@ from sluice_agent.server.queries.selection import requested_filter
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
 from sluice_agent.server.queries.state_counts import counts_by_state
 from sluice_agent.server.store.schema import LabelKind
-from sluice_agent.server.timestamps import moment_of, timestamp_of, to_moment
+from sluice_agent.server.timestamps import moment_of, timestamp_or_none, to_moment
 
 LIMIT = 50
 """Jobs on a page."""
@@ -94,10 +94,11 @@ class Choice(NamedTuple):
 
 
 class ActiveFilter(NamedTuple):
-    """A filter that is set, and the address without it."""
+    """A filter that is set, by its text or its timestamp, and the address without it."""
 
     label: str
     value: str
+    moment: str | None
     href: str
 
 
@@ -254,8 +255,8 @@ def _active_filters(address: Address) -> Iterator[ActiveFilter]:
         name, value = pair
         if name in _LABELS:
             rest = JobFilter.parse(other for other in pairs if other != pair)
-            shown = formats.full_time(timestamp_of(moment_of(value) or 0)) if name in ("from", "to") else value
-            yield ActiveFilter(_LABELS[name], shown, address.with_filter(rest).href())
+            moment = moment_of(value) if name in ("from", "to") else None
+            yield ActiveFilter(_LABELS[name], value, timestamp_or_none(moment), address.with_filter(rest).href())
 
 
 def _fields(reader: Connection, scope: Scope) -> list[Field]:
