@@ -12,13 +12,19 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.pages.conftest import Send, StartSession
+from tests.pages.site import LIVE
 from tests.support.local_sluice import LocalSluice
 from tests.support.relay import Relay
-from tests.support.shop import Shop
-from tests.support.waiting import wait_until, within
+from tests.support.shop import CONNECTION, Shop
+from tests.support.waiting import wait_until
 
-LIVE = "#live[data-state=live]"
 FETCHES = "performance.getEntriesByType('resource').filter(e => e.initiatorType === 'fetch').map(e => e.startTime)"
+
+NOTE_CHANGES = """connection => {
+  new BroadcastChannel(`sluice:${connection}`).addEventListener("message", ({data}) => {
+    if (data.kind === "change") window.changedAt ??= performance.now();
+  });
+}"""
 
 
 def new_job(state: str = "active", key: str | None = None) -> tuple[str, list[dict[str, object]]]:
@@ -49,9 +55,14 @@ def relay(sluice: LocalSluice) -> Iterator[Relay]:
 def test_the_first_change_is_painted_at_once(start_session: StartSession, send: Send) -> None:
     """Whoever waits for a job would look at the page for seconds, and reload it."""
     page = open_live(start_session)
+    page.evaluate(NOTE_CHANGES, CONNECTION)
+    wait_until(lambda: page.evaluate(f"performance.now() - Math.max(...{FETCHES}) > 2000"))
     name, events = new_job()
     send(*events)
-    within(1.0, lambda: row_of(page, name).is_visible())
+    expect(row_of(page, name)).to_be_visible()
+    changed = page.evaluate("window.changedAt")
+    fetched = next(start for start in page.evaluate(FETCHES) if start > changed - 10)
+    assert fetched - changed < 200  # milliseconds: the shortest pause is 250
 
 
 def test_a_row_changes_in_place(start_session: StartSession, send: Send) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, sync_playwright
 
 from tests.support.servers import binary
 
@@ -15,6 +15,7 @@ _OPTIONS = [
     "--disable-dev-shm-usage",
 ]
 
+_FAILED = "Failed to load resource"
 _TIMEOUT = 15_000  # milliseconds
 
 
@@ -31,17 +32,31 @@ def chromium() -> Iterator[Browser]:
 
 
 class Tab:
-    """A page of a browser, and what it has reported: errors of scripts, and violations of its security policy."""
+    """A page of a browser, and what it has reported: errors of scripts, and violations of its security policy.
+
+    That the page itself is an error, such as one of status 404, is no fault.
+    """
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.faults: list[str] = []
+        self._faults: list[tuple[str, str]] = []
+        self._errors: set[str] = set()
         page.on("console", self._note_message)
-        page.on("pageerror", lambda error: self.faults.append(f"uncaught: {error}"))
+        page.on("pageerror", lambda error: self._faults.append((f"uncaught: {error}", "")))
+        page.on("response", self._note_response)
+
+    def faults(self) -> list[str]:
+        """Return what was reported since the last call."""
+        faults, self._faults = self._faults, []
+        return [f"{text} ({url})" for text, url in faults if not (url in self._errors and _FAILED in text)]
 
     def _note_message(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            self.faults.append(f"{message.text} ({message.location.get('url', '')})")
+            self._faults.append((message.text, message.location.get("url", "")))
+
+    def _note_response(self, response: Response) -> None:
+        if response.request.is_navigation_request() and not response.ok:
+            self._errors.add(response.url)
 
 
 class Session:
@@ -61,10 +76,7 @@ class Session:
 
     def faults(self) -> list[str]:
         """Return what the pages of all tabs have reported since the last call."""
-        faults = [fault for tab in self.tabs for fault in tab.faults]
-        for tab in self.tabs:
-            tab.faults.clear()
-        return faults
+        return [fault for tab in self.tabs for fault in tab.faults()]
 
 
 @contextmanager

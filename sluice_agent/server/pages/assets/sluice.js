@@ -33,7 +33,7 @@ function applyChoices() {
       control.checked = control.value === choice(name);
     }
   }
-  showTimes(document.body);
+  prepare(document.body);
 }
 
 function onChoice({ target }) {
@@ -517,7 +517,7 @@ function startLive(main) {
   function paint(fresh, shown) {
     renderedAt = fresh.renderedAt;
     clockSkew = renderedAt - Date.now();
-    showTimes(fresh.content);
+    prepare(fresh.content);
     waiting = new Map();
     mergeChildren(main, fresh.content, { list: null, waiting, isHeld: (list) => list !== shown && isInUse(list) });
     document.title = fresh.title;
@@ -831,6 +831,12 @@ function escape() {
   return Boolean(menu);
 }
 
+// What the script changes in the server's HTML, before it is shown or merged.
+function prepare(part) {
+  for (const element of part.querySelectorAll("[data-scripted]")) element.hidden = false;
+  showTimes(part);
+}
+
 // --- Start -----------------------------------------------------------------------------------------------------------
 
 function start() {
@@ -839,7 +845,6 @@ function start() {
   announcer.setAttribute("role", "status");
   document.body.append(announcer);
   if (document.body.dataset.types) startLive(document.getElementById("main"));
-  for (const part of document.querySelectorAll("[data-scripted]")) part.hidden = false;
   applyChoices();
   showSelection();
   document.addEventListener("click", onClick);
