@@ -152,7 +152,7 @@ def _interval(reader: Connection, row: Row[Any], metadata: Mapping[str, Any], no
         return _USUAL_INTERVAL  # it is online in any case
     latest = (
         select(series.c.at)
-        .where(series.c.connection == row.connection, series.c.label == row.worker)
+        .where(series.c.connection == row.connection, series.c.label == row.worker, series.c.at <= now)
         .order_by(series.c.at.desc())
         .limit(_POINTS)
     )

@@ -90,7 +90,7 @@ class BatchWriter:
         ids.update(batch.connection_id for batch in batches if batch.connection_id is not None)
         connections = self.memory.connections(ids, now)
         jobs = JobEvents(self._driver, self.memory, connections)
-        samples = Samples(self._driver, self.memory, connections)
+        samples = Samples(self._driver, self.memory, connections, now)
         usage = _Usage(self._driver, [connections[connection_id] for connection_id in ids])
         acceptance = _Acceptance(connections, jobs, samples, usage, events)
         results = [acceptance.accept(batch) for batch in batches]

@@ -1,6 +1,8 @@
 """The events of workers and queues in one transaction: a point of a series each, and the latest row of the subject.
 
-The latest event decides, whatever the order of arrival; earlier ones fill in what it does not name.
+The latest event decides, whatever the order of arrival; earlier ones fill in what it does not name. An event of the
+future counts from its receipt: a worker whose clock is ahead would else stay online, and outdo its later events. The
+series keep the event's own time, by which its copies are found.
 """
 
 from __future__ import annotations
@@ -29,14 +31,21 @@ SeriesKey = tuple[int, int, int, bytes]
 
 
 class _Sample(NamedTuple):
+    """A new event; `at` is its moment, or that of its receipt if it is of the future."""
+
     key: SeriesKey
+    at: int
     event: ReceivedEvent
 
 
 class Samples:
-    """The events of workers and queues of a transaction. `connections` are the numbers of connections by their ids."""
+    """The events of workers and queues of a transaction at the moment `now`.
 
-    def __init__(self, driver: Driver, memory: Memory, connections: dict[str, int]) -> None:
+    `connections` are the numbers of connections by their ids.
+    """
+
+    def __init__(self, driver: Driver, memory: Memory, connections: dict[str, int], now: int) -> None:
+        self._now = now
         self._driver = driver
         self._memory = memory
         self._connections = connections
@@ -66,7 +75,7 @@ class Samples:
     def add(self, key: SeriesKey, event: ReceivedEvent) -> None:
         """Add a new event."""
         self._known.add(key)
-        self._added.append(_Sample(key, event))
+        self._added.append(_Sample(key, min(key[2], self._now), event))
 
     def put(self) -> list[tuple[int, Frame]]:
         """Write all that the added events change, and return the frames of that, each with its connection."""
@@ -80,9 +89,9 @@ class Samples:
     def _put_workers(self, samples: Sequence[_Sample]) -> list[tuple[int, Frame]]:
         frames: list[tuple[int, Frame]] = []
         stored = self._driver.workers(sorted({sample.key[:2] for sample in samples}))
-        rows = {(row.connection, row.worker): row for row in stored}
+        rows = {(row.connection, row.worker): _until(self._now, row) for row in stored}
         for sample in samples:
-            connection, label, at, _ = sample.key
+            connection, label, at = *sample.key[:2], sample.at
             before = rows.get((connection, label))
             row = rows[connection, label] = _worker_row(before, sample)
             if row.at == at or (before is not None and row.state != before.state):
@@ -93,9 +102,9 @@ class Samples:
     def _put_queues(self, samples: Sequence[_Sample]) -> list[tuple[int, Frame]]:
         frames: list[tuple[int, Frame]] = []
         stored = self._driver.queues(sorted({sample.key[:2] for sample in samples}))
-        rows = {(row.connection, row.queue): row for row in stored}
+        rows = {(row.connection, row.queue): row._replace(at=min(row.at, self._now)) for row in stored}
         for sample in samples:
-            connection, label, at, _ = sample.key
+            connection, label, at = *sample.key[:2], sample.at
             row = rows[connection, label] = _queue_row(rows.get((connection, label)), sample)
             if row.at == at:
                 queue = sample.event["queue"]
@@ -129,9 +138,21 @@ def _load(metadata: dict[str, Any]) -> float | None:
     return float(first) if isinstance(first, (int, float)) and abs(first) < 1e9 else None
 
 
+def _until(now: int, row: WorkerRow) -> WorkerRow:
+    """Return the row without moments of the future, which servers before this one have written."""
+    if max(row.at, row.last_heartbeat or row.at, row.state_at or row.at) <= now:
+        return row
+    beat, state_at = row.last_heartbeat, row.state_at
+    return row._replace(
+        at=min(row.at, now),
+        last_heartbeat=None if beat is None else min(beat, now),
+        state_at=None if state_at is None else min(state_at, now),
+    )
+
+
 def _worker_row(before: WorkerRow | None, sample: _Sample) -> WorkerRow:
     """Return the worker's row after `sample`."""
-    connection, label, at, _ = sample.key
+    connection, label, at = *sample.key[:2], sample.at
     worker = sample.event["worker"]
     reported, framework = WORKER_STATE_CODES[worker["state"]], FRAMEWORK_CODES[sample.event["framework"]]
     beats = [] if reported == _OFFLINE else [at]
@@ -183,7 +204,7 @@ def _worker_frame(before: WorkerRow | None, row: WorkerRow, event: ReceivedEvent
 
 def _queue_row(before: QueueRow | None, sample: _Sample) -> QueueRow:
     """Return the queue's row after `sample`."""
-    connection, label, at, _ = sample.key
+    connection, label, at = *sample.key[:2], sample.at
     queue, framework = sample.event["queue"], FRAMEWORK_CODES[sample.event["framework"]]
     row = QueueRow(connection, label, at, at, queue["depth"], queue.get("consumers"), framework)
     if before is None:

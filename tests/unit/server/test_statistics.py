@@ -120,8 +120,9 @@ def test_a_silent_worker_is_offline(
 ) -> None:
     """A worker that crashed would otherwise look alive, or one with a slow heartbeat look dead."""
     metadata = {} if interval is None else {"metadata": {"heartbeatInterval": interval}}
+    clock.seconds = beats[-1]
     ingest(client, *(worker_event("heartbeat", beat, **metadata, activeJobs=1) for beat in beats))
-    clock.seconds = beats[-1] + allowed
+    clock.seconds += allowed
     assert [worker["state"] for worker in data(client, "/workers")] == ["online"]
     clock.seconds += 0.1
     (worker,) = data(client, "/workers")
@@ -129,11 +130,25 @@ def test_a_silent_worker_is_offline(
     assert data(client, "/workers", state="online") == []
 
 
+def test_a_worker_of_the_future_counts_from_its_receipt(client: httpx.Client, clock: Clock) -> None:
+    """A worker whose clock is wrong once would be online for ever, and its queues look full."""
+    future = worker_event("heartbeat", 0, activeJobs=9) | {"timestamp": "2099-01-01T00:00:00.000Z"}
+    ingest(client, future, snapshot("mail", 0, 42) | {"timestamp": "2099-01-01T00:00:00.000Z"})
+    (worker,) = data(client, "/workers")
+    assert (worker["state"], worker["activeJobs"], worker["lastHeartbeat"]) == ("online", 9, at(0))
+    clock.seconds = 20
+    assert [worker["state"] for worker in data(client, "/workers")] == ["offline"]
+    ingest(client, worker_event("heartbeat", 20, activeJobs=1), snapshot("mail", 20, 0), future)
+    (worker,) = data(client, "/workers")
+    assert (worker["state"], worker["activeJobs"], worker["lastHeartbeat"]) == ("online", 1, at(20))
+    assert [queue["depth"] for queue in data(client, "/queues")] == [0]
+
+
 def test_a_worker_that_is_gone_leaves_the_list(client: httpx.Client, clock: Clock) -> None:
     """A list would otherwise fill with the workers of all deployments since the first."""
+    clock.seconds = 3_001
     ingest(client, worker_event("online", 0, "celery@old"), worker_event("offline", 1, "celery@old"))
     ingest(client, worker_event("heartbeat", 3_000, "celery@new"))
-    clock.seconds = 3_001
     assert [(worker["hostname"], worker["state"]) for worker in data(client, "/workers")] == [
         ("new", "online"),
         ("old", "offline"),
