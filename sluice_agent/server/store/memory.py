@@ -10,15 +10,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.step import Order, Reporter, Step
 from sluice_agent.server.record.summary import Summary, summary_of
 from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
-from sluice_agent.server.store.steps import decode_step, progress_key
+from sluice_agent.server.store.steps import KEY_BYTES, decode_step, progress_key
 
-_JOBS = 30_000  # jobs that are kept, 1 kB each: to read one from the database costs as much as an event
+_WHOLE = 4_000  # jobs that are kept as they are
+_PACKED = 26_000  # jobs before them: to read one from the database costs three times as much as to unpack it
 _WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps at each event would take too long
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
 
@@ -100,18 +102,40 @@ class Job:
         return self.new
 
 
+class PackedJob(NamedTuple):
+    """A job under way in a third of the memory. Its progress is not in it."""
+
+    uuid: bytes
+    number: int
+    version: int
+    fold: bytes
+    keys: bytes
+
+
+def _packed(job: Job, summary: Summary) -> PackedJob:
+    return PackedJob(job.uuid, job.number, job.version, summary.to_bytes(), b"".join(job.keys))
+
+
+def _unpacked(packed: PackedJob, connection: int, connection_id: str, external_id: str) -> Job:
+    uuid, number, version, fold, joined = packed
+    keys = {joined[start : start + KEY_BYTES] for start in range(0, len(joined), KEY_BYTES)}
+    return Job(connection, connection_id, external_id, uuid, number, version, Summary.from_bytes(fold), keys)
+
+
 JobKey = tuple[int, str]
 """A connection's number, and the job's external id."""
 
 
 class Memory:
-    """The writer's memory over `driver`."""
+    """The writer's memory over `driver`. The latest `whole` jobs are kept as they are, those before them packed."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, whole: int = _WHOLE) -> None:
         self._driver = driver
+        self._whole = whole
         self._connections: dict[str, int] = {}
         self._labels: defaultdict[LabelKind, dict[str, int]] = defaultdict(dict)
-        self._jobs: dict[JobKey, Job] = {}  # in the order of their last event
+        self._jobs: dict[JobKey, Job] = {}  # in the order of their last event, as the next
+        self._packed: dict[JobKey, PackedJob] = {}
 
     def connections(self, ids: Collection[str], now: int) -> dict[str, int]:
         """Return the numbers of all known connections; those of `ids` that are missing in the database are made."""
@@ -143,6 +167,8 @@ class Memory:
             job = taken.get(key)
             if job is None:
                 job = self._jobs.pop(key, None)
+                if job is None and (packed := self._packed.pop(key, None)) is not None:
+                    job = _unpacked(packed, connection, connection_id, external_id)
                 if job is None:
                     job = Job(connection, connection_id, external_id, job_uuid(connection_id, external_id))
                     unsure.append(job)
@@ -162,13 +188,17 @@ class Memory:
                 if job.new is not None:
                     job.version, job.new = version, None
                 self._jobs[job.connection, job.external_id] = job
-        if (surplus := len(self._jobs) - _JOBS) > 0:
-            for key in list(islice(self._jobs, surplus)):
-                del self._jobs[key]
+        for key in list(islice(self._jobs, max(0, len(self._jobs) - self._whole))):
+            job = self._jobs.pop(key)
+            if job.summary is not None:
+                self._packed[key] = _packed(job, job.summary)
+        for key in list(islice(self._packed, max(0, len(self._packed) - _PACKED))):
+            del self._packed[key]
 
     def drop(self, uuids: Collection[bytes]) -> None:
         """Discard jobs that were deleted from the database."""
         self._jobs = {key: job for key, job in self._jobs.items() if job.uuid not in uuids}
+        self._packed = {key: packed for key, packed in self._packed.items() if packed.uuid not in uuids}
 
     def steps_of(self, jobs: Mapping[int, Job]) -> dict[int, dict[bytes, Step]]:
         """Return the steps of each of `jobs` in the database, by their keys."""

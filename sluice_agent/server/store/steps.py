@@ -13,7 +13,7 @@ from sluice_agent.model import EventType, Framework, encode
 from sluice_agent.server.record.step import Step, step_of
 from sluice_agent.server.validation import ReceivedEvent
 
-_KEY_BYTES = 8
+KEY_BYTES = 8
 _JOB_TYPE = EventType.JOB_STATE_CHANGE.value
 _FRAMEWORK = Framework.CELERY.value
 
@@ -32,15 +32,15 @@ def key_of(event: ReceivedEvent) -> bytes:
     fields = _extensions(event)
     event_id = fields.get("eventId") if fields else None
     if isinstance(event_id, str) and event_id:
-        return blake2b(event_id.encode(), digest_size=_KEY_BYTES).digest()
+        return blake2b(event_id.encode(), digest_size=KEY_BYTES).digest()
     text = json.dumps(event, sort_keys=True, separators=(",", ":"))
-    return blake2b(text.encode(), digest_size=_KEY_BYTES, person=b"content").digest()
+    return blake2b(text.encode(), digest_size=KEY_BYTES, person=b"content").digest()
 
 
 def progress_key(step: Step, *, is_last: bool) -> bytes:
     """Return the key of the first or the last progress of a run: a run keeps no other, however often it reports."""
     text = json.dumps((*step.reporter, is_last))
-    return blake2b(text.encode(), digest_size=_KEY_BYTES, person=b"progress").digest()
+    return blake2b(text.encode(), digest_size=KEY_BYTES, person=b"progress").digest()
 
 
 def encode_body(event: ReceivedEvent) -> bytes:

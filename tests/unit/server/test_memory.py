@@ -17,6 +17,7 @@ from sluice_agent.server.record.summary import Summary, summary_of
 from sluice_agent.server.store import IngestBatch, schema
 from sluice_agent.server.store.batch import BatchWriter
 from sluice_agent.server.store.database import connect_file, open_database
+from sluice_agent.server.store.memory import Memory
 from sluice_agent.server.store.sqlite import SqliteDriver
 from sluice_agent.server.store.steps import StoredStep, decode_step
 from tests.support.examples import examples
@@ -50,9 +51,10 @@ class File:
         self.driver.close()
         self.engine.dispose()
 
-    def write(self, events: Sequence[dict[str, Any]], *, forgets: bool) -> str:
+    def write(self, events: Sequence[dict[str, Any]], *, forgets: bool = False, packs: bool = False) -> str:
         """Write each of `events` in a transaction, to a connection of their own, and return its id. `forgets`: nothing
-        is in memory then."""
+        is in memory then; `packs`: all is packed in it."""
+        self.writer.memory = Memory(self.driver, whole=0) if packs else Memory(self.driver)
         connection_id = str(UUID(int=next(_numbers)))
         for event in events:
             if forgets:
@@ -95,10 +97,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[File]:
 def test_a_job_goes_on_as_if_it_had_stayed_in_memory(file: File, events: list[dict[str, Any]]) -> None:
     """A job that waits for long, or a restart of the server, would otherwise leave another state or other counts."""
     events = [with_id(event) for event in events]
-    connection_ids = [file.write(events, forgets=forgets) for forgets in (False, True)]
+    connection_ids = [file.write(events), file.write(events, forgets=True), file.write(events, packs=True)]
     for table in _TABLES:
-        kept, forgotten = (file.rows(table, connection_id) for connection_id in connection_ids)
-        assert kept == forgotten, table.name
+        kept, forgotten, packed = (file.rows(table, connection_id) for connection_id in connection_ids)
+        assert kept == forgotten == packed, table.name
 
 
 def test_a_job_of_many_steps_is_not_walked_through_for_each(file: File) -> None:
