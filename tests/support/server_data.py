@@ -211,6 +211,7 @@ def _job_row(number: int, job: MadeJob, labels: Labels) -> dict[str, Any]:
         "started_at": job.started,
         "completed_at": job.completed,
         "scheduled_for": None,
+        "expires_at": None,
         "duration_ms": job.duration_ms,
         "error": job.error,
         "root_id": job.root_id,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sluice_agent.server.pages.formats import duration, number, share
 from sluice_agent.server.pages.plots import spark_bars
 from sluice_agent.server.queries.job_problem import JobProblem
-from sluice_agent.server.queries.problems import OVERDUE_AFTER, SLOW_FACTOR
+from sluice_agent.server.queries.problems import LATE_AFTER, SLOW_FACTOR
 from sluice_agent.server.queries.tasks import Ends
 from sluice_agent.server.queries.workers import SilentWorker
 
@@ -46,8 +46,13 @@ EXPLANATIONS: Mapping[JobProblem, str] = {
         "A job here is active on a worker that is gone. The worker was probably killed, for example for its memory, or "
         "its machine was lost. The job runs again only if its task has acks_late."
     ),
+    JobProblem.EXPIRED: (
+        "A job here is still queued after its expires: no worker has taken it in time. Check that one consumes its "
+        "queue. RabbitMQ has discarded the job by now, without a report; with other brokers the next worker that takes "
+        "it does."
+    ),
     JobProblem.OVERDUE: (
-        f"The ETA of a job here passed more than {OVERDUE_AFTER // 60_000_000} minute ago, and it has not started. "
+        f"The ETA of a job here passed more than {LATE_AFTER // 60_000_000} minute ago, and it has not started. "
         "The worker that held it is probably gone, or all its processes are busy."
     ),
 }
@@ -56,6 +61,7 @@ EXPLANATIONS: Mapping[JobProblem, str] = {
 _COUNTED = {
     JobProblem.SLOW: ("job runs", "jobs run", "for much longer than others of the same task."),
     JobProblem.LOST: ("job is active", "jobs are active", "on a worker that is gone."),
+    JobProblem.EXPIRED: ("job is queued", "jobs are queued", "and should have started before a time that has passed."),
     JobProblem.OVERDUE: ("job has", "jobs have", "an ETA in the past."),
 }
 

@@ -12,6 +12,7 @@ _DAY = 86_400_000_000  # microseconds
 _PROBLEMS = {
     JobProblem.SLOW: "that are slow",
     JobProblem.LOST: "that are lost",
+    JobProblem.EXPIRED: "that are expired",
     JobProblem.OVERDUE: "that are overdue",
 }
 

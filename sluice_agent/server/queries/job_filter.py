@@ -71,7 +71,7 @@ class JobFilter:
         JobProblem | None,
         _described(
             "Jobs that are probably stuck: active for much longer than others of their task (slow), active on a worker "
-            "that is gone (lost), or with an ETA in the past (overdue)."
+            "that is gone (lost), queued after their expires (expired), or with an ETA in the past (overdue)."
         ),
     ] = None
     created_from: Annotated[Moment | None, _described(f"Created then or later: {_TIME}", "from")] = None

@@ -12,5 +12,7 @@ class JobProblem(str, Enum):
     """It is active for much longer than other jobs of its task."""
     LOST = "lost"
     """It is active on a worker that is gone."""
+    EXPIRED = "expired"
+    """It is queued, and its `expires` is in the past."""
     OVERDUE = "overdue"
     """Its ETA is in the past, and it has not started."""

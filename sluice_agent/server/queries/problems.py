@@ -26,8 +26,8 @@ SLOW_AFTER = 60_000_000
 RUNS_KNOWN = 20
 """The runs of a task in the last week from which it is known how long its jobs take."""
 
-OVERDUE_AFTER = 60_000_000
-"""Microseconds after its ETA by which a job has started, if a worker holds it."""
+LATE_AFTER = 60_000_000
+"""Microseconds after its ETA, or its expires, by which a job has left its state if a worker has it."""
 
 _TASKS = 500  # with the longest running jobs, that are compared with their percentiles
 
@@ -35,6 +35,7 @@ _TASKS = 500  # with the longest running jobs, that are compared with their perc
 STATES: Mapping[JobProblem, frozenset[JobState]] = {
     JobProblem.SLOW: frozenset({JobState.ACTIVE}),
     JobProblem.LOST: frozenset({JobState.ACTIVE}),
+    JobProblem.EXPIRED: frozenset({JobState.QUEUED}),
     JobProblem.OVERDUE: frozenset({JobState.SCHEDULED, JobState.RETRYING}),
 }
 """The states of jobs that can have each problem."""

@@ -18,10 +18,10 @@ from sluice_agent.server.queries.conditions import Condition, unindexed
 from sluice_agent.server.queries.job_filter import InvalidFilterError, JobFilter
 from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.labels import find_labels, find_names
-from sluice_agent.server.queries.problems import OVERDUE_AFTER, STATES, running_with
+from sluice_agent.server.queries.problems import LATE_AFTER, STATES, running_with
 from sluice_agent.server.record.ids import job_uuid, job_uuids
 from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
-from sluice_agent.server.store.schema import HELD, LabelKind, connection, job, tally
+from sluice_agent.server.store.schema import HELD, QUEUED_UNTIL, LabelKind, connection, job, tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +181,19 @@ def _dimensions(reader: Connection, connections: Mapping[str, int], wanted: JobF
         yield Dimension(job.c.number, (), ids) if ids else Dimension(job.c.name, find_names(reader, wanted.search))
 
 
+_LATE = {
+    JobProblem.EXPIRED: (job.c.expires_at, QUEUED_UNTIL),
+    JobProblem.OVERDUE: (job.c.scheduled_for, HELD),
+}
+"""The times after which jobs are late, and the condition of the index of each."""
+
+
 def _problem(reader: Connection, connections: Collection[int], problem: JobProblem, now: int) -> Dimension:
-    if problem is JobProblem.OVERDUE:
-        before = now - OVERDUE_AFTER
-        indexed = and_(job.c.scheduled_for < before, text(HELD))
-        return Dimension(job.c.scheduled_for, conditions=(indexed, unindexed(job.c.scheduled_for) < before))
+    if problem in _LATE:
+        column, index_condition = _LATE[problem]
+        before = now - LATE_AFTER
+        indexed = and_(column < before, text(index_condition))
+        return Dimension(column, conditions=(indexed, unindexed(column) < before))
     condition = running_with(reader, connections, problem, now)
     column = job.c.worker if problem is JobProblem.LOST else job.c.started_at
     return Dimension(column, is_indexed=False, conditions=(condition, condition))

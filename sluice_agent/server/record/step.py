@@ -22,7 +22,7 @@ class Step(NamedTuple):
     """One event of a job: the event, its job and its extensions as on the wire, and what the history compares.
 
     Times are instants, None if they are not known. `at` is the event's, but not before the start that the event names;
-    `start` is that of its execution, and `eta` the time before which the job may not start.
+    `start` is that of its execution; before `eta` the job may not start, nor after `expires`.
     """
 
     event: dict[str, Any]
@@ -35,6 +35,7 @@ class Step(NamedTuple):
     started: int | None
     start: int | None
     eta: int | None
+    expires: int | None
     is_redelivered: bool
     """The broker has delivered the job again, or will do so."""
     order: Order
@@ -63,7 +64,7 @@ def step_of(event: dict[str, Any], key: bytes) -> Step:
     at = timestamp = to_instant(event["timestamp"])
     created = to_instant(job["createdAt"]) if "createdAt" in job else None
     is_redelivered = bool(extensions.get("redelivered") or extensions.get("requeued"))
-    start = started = eta = None
+    start = started = eta = expires = None
     if "startedAt" in job:
         start = started = to_instant(job["startedAt"])
         at = max(at, start)
@@ -71,5 +72,8 @@ def step_of(event: dict[str, Any], key: bytes) -> Step:
         start = at
     if "eta" in extensions and (moment := moment_of(extensions["eta"])) is not None:
         eta = moment * 1_000
+    if "expires" in extensions and (moment := moment_of(extensions["expires"])) is not None:
+        expires = moment * 1_000
     order = (at, job.get("attempt", 1), _NATURAL_ORDER[state], key)
-    return Step(event, job, extensions, state, timestamp, at, created, started, start, eta, is_redelivered, order)
+    times = at, created, started, start, eta, expires
+    return Step(event, job, extensions, state, timestamp, *times, is_redelivered, order)

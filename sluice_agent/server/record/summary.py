@@ -38,6 +38,7 @@ class Facts(NamedTuple):
     worker: str | None
     framework: str
     eta: int | None
+    expires: int | None
     root_id: str | None
     parent_id: str | None
     group_id: str | None
@@ -110,6 +111,11 @@ class Summary(NamedTuple):
         return None if self.facts.eta is None else self.facts.eta // 1_000
 
     @property
+    def expires_at(self) -> int | None:
+        """The time after which the job may not start."""
+        return None if self.facts.expires is None else self.facts.expires // 1_000
+
+    @property
     def duration_ms(self) -> int | None:
         """The milliseconds that the last run took."""
         started, completed = self.history.run.started, self.history.completed
@@ -149,8 +155,9 @@ class Summary(NamedTuple):
             facts.root_id,
             facts.group_id,
         ]
-        if facts.parent_id is not None or entry.location is not None:
-            fields += [facts.parent_id, entry.location]
+        rare = [facts.parent_id, entry.location, None if facts.expires is None else base - facts.expires]
+        if rare != [None, None, None]:
+            fields.append(rare)
         if run.reporter is not None:
             fields += [run.progress, run.reporter, int(is_replaceable)]
         return to_json(fields)
@@ -167,9 +174,9 @@ class Summary(NamedTuple):
             previous, state, at, entry_attempt, is_redelivered, error, reported_previous, run_worker, framework,
             first_known, name, queue, worker, root_id, group_id, *optional,
         ) = fields[14:]  # fmt: skip
-        has_pair = len(optional) % 3 == 2  # none of both is written where both are unknown
-        parent_id, location = optional[:2] if has_pair else (None, None)
-        progress, reporter, is_replaceable = optional[2 * has_pair :] or (None, None, 0)
+        has_rare = optional and isinstance(optional[0], list)  # it is left out where nothing of it is known
+        parent_id, location, expires = optional.pop(0) if has_rare else (None, None, None)
+        progress, reporter, is_replaceable = optional or (None, None, 0)
         entry = Entry(
             _STATES[state],
             base - at,
@@ -186,9 +193,9 @@ class Summary(NamedTuple):
         previous = None if previous is None else _STATES[previous]
         history = History(runs, bool(first_waits), base - first_at, previous, entry, run)
         known_from = base - first_known
-        facts = Facts(
-            name, queue, worker, _FRAMEWORKS[framework], eta, root_id, parent_id, group_id, dispatched, known_from
-        )
+        expires = None if expires is None else base - expires
+        ids = root_id, parent_id, group_id
+        facts = Facts(name, queue, worker, _FRAMEWORKS[framework], eta, expires, *ids, dispatched, known_from)
         return cls(history, facts, (base, attempt, rank), bool(is_replaceable))
 
 
@@ -277,6 +284,7 @@ def _facts_of(step: Step) -> Facts:
         job.get("workerId"),
         step.event["framework"],
         step.eta,
+        step.expires,
         id_or_none(extensions.get("rootId")),
         id_or_none(extensions.get("parentId")),
         id_or_none(extensions.get("groupId")),
@@ -288,10 +296,12 @@ def _facts_of(step: Step) -> Facts:
 def _facts_with(facts: Facts, step: Step) -> Facts:
     """Return `facts` with those of a later step, where a name replaces none."""
     job, extensions = step.job, step.extensions
-    name, queue, worker, _, eta, root_id, parent_id, group_id, dispatched, first_known = facts
+    name, queue, worker, _, eta, expires, root_id, parent_id, group_id, dispatched, first_known = facts
     if extensions:
         if extensions.get("eta") is not None:
             eta = step.eta
+        if extensions.get("expires") is not None:
+            expires = step.expires
         root_id = id_or_none(extensions.get("rootId", root_id))
         parent_id = id_or_none(extensions.get("parentId", parent_id))
         group_id = id_or_none(extensions.get("groupId", group_id))
@@ -303,6 +313,7 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
         job.get("workerId", worker),
         step.event["framework"],
         eta,
+        expires,
         root_id,
         parent_id,
         group_id,

@@ -39,6 +39,7 @@ class JobRow(NamedTuple):
     fold: bytes | None
     error_location: int | None
     parent: bytes | None
+    expires_at: int | None
 
 
 class StoredJob(NamedTuple):

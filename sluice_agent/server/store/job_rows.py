@@ -35,6 +35,7 @@ def changed_columns(before: Summary, after: Summary, fold: bytes | None) -> froz
         and before.facts.root_id == after.facts.root_id
         and before.facts.parent_id == after.facts.parent_id
         and before.facts.group_id == after.facts.group_id
+        and before.facts.expires == after.facts.expires
         and before.facts.framework == after.facts.framework
     )
     if not is_same_job:
@@ -99,4 +100,5 @@ def job_row(job: Job, summary: Summary, labels: JobLabels) -> JobRow:
         summary.to_bytes() if job.is_long else None,
         None if entry.location is None else labels.error_locations[entry.location],
         None if facts.parent_id is None else job_uuid(job.connection_id, facts.parent_id),
+        summary.expires_at,
     )

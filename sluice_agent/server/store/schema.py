@@ -117,6 +117,9 @@ index of their own, so that a list of a range of creation, sorted by one of thes
 HELD = "state IN (2, 6)"
 """The condition of jobs that may have an ETA: scheduled and retrying ones. They alone have the index of it."""
 
+QUEUED_UNTIL = "state = 1 AND expires_at IS NOT NULL"
+"""The condition of jobs that wait, and may not start after a time: queued ones with an expiry."""
+
 job = Table(
     "job",
     metadata,
@@ -143,6 +146,7 @@ job = Table(
     Column("fold", LargeBinary),  # the summary, of a job of many steps only: the others are walked through
     Column("error_location", Integer),  # label
     Column("parent", LargeBinary(16)),  # the id of the job that published it, whether or not that is known here
+    Column("expires_at", BigInteger),  # the job may not start after it
     *_sorted_indexes(),
     Index("job_by_name", "connection", "name", "created_at", "number", "queue"),
     Index("job_by_queue", "connection", "queue", "created_at", "number", "name"),
@@ -166,6 +170,7 @@ job = Table(
     _partial("job_by_parent", "parent IS NOT NULL", "parent", "group_id", "state", "changed_at"),
     _partial("job_by_framework", "framework <> 0", "framework", "created_at"),
     _partial("job_apart", APART, "created_at"),
+    _partial("job_by_expiry", QUEUED_UNTIL, "expires_at", "created_at", "number", "name", "queue"),
     _partial("job_by_eta", HELD, "scheduled_for", "created_at", "number", "name", "queue"),
 )
 
@@ -184,6 +189,7 @@ _STATISTICS = {
     "job_by_framework": "10000 5000 5000 2",
     "job_apart": "10000 5000 2",
     "job_by_eta": "10000 5000 2 2 1 1 1",
+    "job_by_expiry": "10000 5000 2 2 1 1 1",
 }
 """For each index the rows in it, and how many on average are equal in its first column, in its first two, and so on.
 

@@ -54,6 +54,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
                         "redelivered": st.booleans(),
                         "requeued": st.booleans(),
                         "eta": st.sampled_from([at(3), at(9), None, "tomorrow"]),
+                        "expires": st.sampled_from([at(30), at(90), None, "tomorrow"]),
                         "rootId": st.sampled_from(["root", 5]),
                         "parentId": st.sampled_from(["parent", "other", 5]),
                         "groupId": st.sampled_from(["group"]),

@@ -109,6 +109,21 @@ def test_jobs_that_each_have_a_fold_go_on_without(tmp_path: Path) -> None:
         assert (job["externalId"], job["queue"]) == ("job-1", "q")
 
 
+def test_queued_jobs_of_an_older_version_expire(tmp_path: Path) -> None:
+    """Jobs that waited while the server was replaced would never be shown as expired."""
+    extensions = {"expires": at(30)}
+    with local_sluice(tmp_path / "s.db", now=now) as server:
+        ingest(server.client(), job_event("queued", 0, createdAt=at(0), extensions=extensions))
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        file.execute("DROP INDEX job_by_expiry")
+        file.execute("ALTER TABLE job DROP COLUMN expires_at")
+        file.execute("UPDATE alembic_version SET version_num = '0008'")
+    file.close()
+    with local_sluice(tmp_path / "s.db", now=now) as server:
+        [job] = server.client().get("/jobs", params={"problem": "expired"}).json()["data"]
+        assert job["externalId"] == "job-1"
+
+
 def test_migrations_make_the_tables_of_the_schema(tmp_path: Path) -> None:
     """A column that only the code knows would otherwise make the first write of a new installation fail."""
     engine = open_database(tmp_path / "s.db")

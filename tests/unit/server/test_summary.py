@@ -15,7 +15,7 @@ from sluice_agent.server.record.measures import Count, WorkerCount, changes, cha
 from sluice_agent.server.record.record import record_of
 from sluice_agent.server.record.step import Step
 from sluice_agent.server.record.summary import Summary, advanced, walk
-from sluice_agent.server.timestamps import timestamp_of
+from sluice_agent.server.timestamps import moment_of, timestamp_of
 from tests.support.examples import examples
 from tests.support.records import steps_of
 from tests.unit.server.events import job_event
@@ -115,6 +115,7 @@ def test_lists_show_what_the_record_shows(events: list[dict[str, Any]]) -> None:
     assert [record[name] for name in names] == [moment and timestamp_of(moment) for moment in moments]
     assert (record["durationMs"], record["rootId"]) == (summary.duration_ms, facts.root_id)
     assert record["parentId"] == facts.parent_id
+    assert summary.expires_at == moment_of(record["extensions"].get("expires"))
     assert summary.history.entry.location == (record["stacktrace"] and location_of(record["stacktrace"]))
     assert record["previousState"] == summary.history.previous_state
     assert record["stateHistory"][-1] == {"state": record["state"], "timestamp": record["stateChangedAt"]}

@@ -41,6 +41,10 @@ def _events() -> Iterator[list[Any]]:
     yield eta("due later", "scheduled", 900)
     yield eta("a retry that is overdue", "retrying", 300)
     yield eta("ran", "completed", 300)
+    yield expiring("expired", "queued", 300)
+    yield expiring("just expired", "queued", 450)
+    yield expiring("expires later", "queued", 900)
+    yield expiring("ran in time", "completed", 300)
     yield [worker_event("heartbeat", 478, "celery@here"), worker_event("heartbeat", 400, "celery@silent")]
     yield [worker_event("online", 1, "celery@ended"), worker_event("offline", 470, "celery@ended")]
 
@@ -53,6 +57,11 @@ def active(id_: str, name: str, start: float, worker: str) -> list[Any]:
 def eta(id_: str, state: str, seconds: float) -> list[Any]:
     extensions = {"eta": at(seconds)}
     return [job_event(state, 10, externalId=id_, name="later", queue="mail", createdAt=at(9), extensions=extensions)]
+
+
+def expiring(id_: str, state: str, seconds: float) -> list[Any]:
+    extensions = {"expires": at(seconds)}
+    return [job_event(state, 10, externalId=id_, name="soon", queue="mail", createdAt=at(9), extensions=extensions)]
 
 
 def found(client: httpx.Client, **parameters: str) -> set[str]:
@@ -80,8 +89,13 @@ def test_overdue_are_those_whose_eta_has_passed(client: httpx.Client) -> None:
     assert found(client, problem="overdue") == {"overdue", "a retry that is overdue"}
 
 
+def test_expired_are_those_that_wait_for_too_long(client: httpx.Client) -> None:
+    """A queue that no worker consumes would not be seen, as RabbitMQ discards its jobs without a report."""
+    assert found(client, problem="expired") == {"expired"}
+
+
 @pytest.mark.parametrize("sort", ["createdAt", "startedAt", "durationMs", "name", "worker", "state"])
-@pytest.mark.parametrize("problem", ["slow", "lost", "overdue"])
+@pytest.mark.parametrize("problem", ["slow", "lost", "expired", "overdue"])
 def test_other_filters_and_orders_apply_as_well(client: httpx.Client, problem: str, sort: str) -> None:
     """A user looks for the stuck jobs of one queue, the longest running first."""
     every = found(client, problem=problem, queue="mail", sortBy=sort)
