@@ -10,7 +10,6 @@ from typing import NamedTuple
 from sluice_agent.server.pages.formats import duration, number, share
 from sluice_agent.server.pages.plots import spark_bars
 from sluice_agent.server.queries.job_problem import JobProblem
-from sluice_agent.server.queries.problems import LATE_AFTER, SLOW_FACTOR
 from sluice_agent.server.queries.tasks import Ends
 from sluice_agent.server.queries.workers import SilentWorker
 
@@ -35,28 +34,6 @@ _NAMED = 3  # workers in one sentence
 _OF_A_KIND = 4  # findings
 _OFTEN = 3  # failures of a task in an hour that are a finding of their own
 _CHANGE = 1.5  # times the share of failures before, if it rises
-
-EXPLANATIONS: Mapping[JobProblem, str] = {
-    JobProblem.SLOW: (
-        f"A job here is active for more than {SLOW_FACTOR} times the p99 of its task. It probably waits for something "
-        "that does not answer, such as a lock or a connection without a timeout, or its worker was killed and started "
-        "again under the same name. A time limit ends such jobs."
-    ),
-    JobProblem.LOST: (
-        "A job here is active on a worker that is gone. The worker was probably killed, for example for its memory, or "
-        "its machine was lost. The job runs again only if its task has acks_late."
-    ),
-    JobProblem.EXPIRED: (
-        "A job here is still queued after its expires: no worker has taken it in time. Check that one consumes its "
-        "queue. RabbitMQ has discarded the job by now, without a report; with other brokers the next worker that takes "
-        "it does."
-    ),
-    JobProblem.OVERDUE: (
-        f"The ETA of a job here passed more than {LATE_AFTER // 60_000_000} minute ago, and it has not started. "
-        "The worker that held it is probably gone, or all its processes are busy."
-    ),
-}
-"""What each problem probably is."""
 
 _COUNTED = {
     JobProblem.SLOW: ("job runs", "jobs run", "for much longer than others of the same task."),

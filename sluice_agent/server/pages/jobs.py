@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from sluice_agent.model import JobState
 from sluice_agent.server.pages import formats
+from sluice_agent.server.pages.explanations import EXPLANATIONS
 from sluice_agent.server.pages.jobs_address import NEWEST, Address
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import PageViewer, Scope, scope_of
@@ -145,6 +146,8 @@ class JobsView:
     fields: Sequence[Field]
     hidden: Sequence[tuple[str, str]]
     """The parameters that forms keep."""
+    explanation: str | None
+    """What is probably wrong with these jobs, if they are filtered by a problem."""
     wanted: JobFilter
     columns: Sequence[Column]
     rows: Sequence[JobRow]
@@ -203,6 +206,7 @@ def jobs_view(reader: Connection, scope: Scope, address: Address, cursor: str | 
         active=list(_active_filters(address)),
         fields=_fields(reader, scope),
         hidden=address.parameters(),
+        explanation=None if wanted.problem is None else EXPLANATIONS[wanted.problem],
         wanted=wanted,
         columns=[_column(label, by, address) for label, by in _COLUMNS],
         rows=_rows(reader, page.jobs, now),

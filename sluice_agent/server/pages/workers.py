@@ -57,7 +57,7 @@ class Software(NamedTuple):
     def text(self) -> str:
         """The versions in words."""
         named = (("Celery", self.celery), ("Python", self.python), ("agent", self.agent))
-        return " with ".join(f"{name} {version}" for name, version in named if version) or "an unknown version"
+        return ", ".join(f"{name} {version}" for name, version in named if version) or "unknown versions"
 
 
 class WorkerRow(NamedTuple):

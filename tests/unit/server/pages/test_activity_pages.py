@@ -106,6 +106,13 @@ def test_links_of_findings_lead_to_exactly_these_jobs(page: Page) -> None:
             assert len([line for line in target.all("tr") if "data-key" in line.attributes]) == expected
 
 
+@pytest.mark.parametrize("problem", ["slow", "lost", "expired", "overdue"])
+def test_jobs_with_a_problem_have_a_sentence_on_it(page: Page, problem: str) -> None:
+    """A user would see jobs that are called slow, and not what to do about them."""
+    (explanation,) = page("/jobs", problem=problem).all("p", class_="notice notice-retrying explanation")
+    assert explanation.text.startswith(("A job here", "The ETA of a job here"))
+
+
 def test_what_is_not_known_is_a_gap(page: Page) -> None:
     """An outage would look like a time in which no job ran."""
     table = table_of(page("/"), "throughput")
@@ -189,7 +196,7 @@ def test_queues_have_the_vendors_fields_and_who_waits(page: Page) -> None:
 def test_workers_have_their_versions_side_by_side(page: Page) -> None:
     """The one worker that was not deployed again could not be found."""
     workers = page("/workers")
-    assert "1 × Celery 5.6.0 with Python 3.12.4 with agent 0.1.0" in workers.text
+    assert "1 × Celery 5.6.0, Python 3.12.4, agent 0.1.0" in workers.text
     state, name, active, *_ = row(workers, "celery@w")
     assert (state, active) == ("online", "1 of 4")
     assert name == "celery@wIts agent has dropped 3 events"
