@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import exc
 
 from sluice_agent.server.errors import error_response
+from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.store.database import is_away
 
 _RETRY = {"Retry-After": "5"}  # seconds: a restart of PostgreSQL takes as long
@@ -17,6 +18,10 @@ _log = logging.getLogger("sluice_agent.server")
 
 def register_database_errors(app: FastAPI) -> None:
     """Make `app` answer 503 while the database can't be used. Any other error of it stays a fault of the server."""
+
+    @app.exception_handler(UnavailableError)
+    def on_unavailable(_: Request, error: Exception) -> JSONResponse:
+        return error_response(503, f"The database can't be used now: {error}.", headers=_RETRY)
 
     @app.exception_handler(exc.DBAPIError)
     @app.exception_handler(exc.TimeoutError)

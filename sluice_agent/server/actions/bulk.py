@@ -17,6 +17,7 @@ from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.actions.acting import Actions, Senders, Subject, new_task_id
 from sluice_agent.server.actions.ledger import ActionState, BulkAction, Item, ItemState, Kind, Ledger
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.store.lease import Lease
 
 _BATCH = 100  # jobs that are read, or revoked, at a time
@@ -104,6 +105,8 @@ class BulkRunner:
             try:
                 if self._next_due() is not None and self._is_elected():
                     self._run_all()
+            except UnavailableError:  # the store has logged it
+                pass
             except Exception:  # noqa: BLE001 - the database may be away for a while
                 _log.exception("Bulk actions failed; they are taken up again")
             self._wake.wait(self._seconds_to_next_look())

@@ -117,7 +117,8 @@ RollupKey = tuple[int, int, int, int, int, int, int]
 
 
 class UnavailableError(Exception):
-    """The database can't be written now: its disk is full, or another program locks it. Nothing was written."""
+    """The database can't be used now: its disk is full, another program locks it, or its file is gone. Nothing was
+    written."""
 
 
 class ConflictError(Exception):

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, select, union_all
+from sqlalchemy import Connection, event, func, select, union_all
 
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
@@ -18,6 +18,7 @@ from sluice_agent.server.store.database import Database, connect_file, open_data
 from sluice_agent.server.store.driver import ConflictError, StoreDriver, UnavailableError
 from sluice_agent.server.store.migrate import epoch_of
 from sluice_agent.server.store.ownership import PATIENCE, Ownership
+from sluice_agent.server.store.placement import Placement
 from sluice_agent.server.store.retention import EVERYTHING, FINAL_STATES, Keep, Retention
 from sluice_agent.server.store.sqlite import SqliteDriver
 from sluice_agent.server.store.writer import QUEUE_LIMITS, QueueLimits, Writer
@@ -55,8 +56,11 @@ class Store:
         self._listeners: list[Listener] = []
         self._processes: Processes | None = None
         self._ownership: Ownership | None = None
+        self._placement: Placement | None = None
         if isinstance(database, Path):
             self._ownership = Ownership(database, patience)
+            placement = self._placement = Placement(database)
+            event.listen(self.engine, "begin", lambda _: placement.check())
             self._driver: StoreDriver = SqliteDriver(connect_file(database))
             self._reading: dict[str, Any] = {}
         else:
@@ -131,6 +135,8 @@ class Store:
             self._ownership.release()
 
     def _write(self, batches: Sequence[IngestBatch]) -> list[BatchResult]:
+        if self._placement is not None:
+            self._placement.check()
         for _ in range(_ATTEMPTS):
             try:
                 with self._driver.transaction():
