@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from sluice_agent.server.record.ids import job_id
-from tests.support.shop import CONNECTION, HOSTILE_NAME, HOSTILE_TEXT, job_uuid
+from tests.support.shop import CONNECTION, HOSTILE_NAME, HOSTILE_TEXT, MAIL, job_uuid
 
 
 def job_path(key: str) -> str:
@@ -19,6 +19,14 @@ def named(path: str, **parameters: str) -> str:
 
 
 PAGES = {
+    "now": "/",
+    "tasks": "/tasks",
+    "task": named("/task", name=MAIL),
+    "queues": "/queues",
+    "queue": named("/queue", name="mail"),
+    "workers": "/workers",
+    "worker": named("/worker", id="celery@web-1"),
+    "stuck jobs": "/jobs?problem=slow",
     "jobs": "/jobs",
     "failed jobs": "/jobs?state=failed&search=mail",
     "no jobs": "/jobs?search=there-is-none",
@@ -30,6 +38,11 @@ PAGES = {
 """An address of each kind of page, errors included."""
 
 HOSTILE = {
+    "now": "/",
+    "tasks": "/tasks",
+    "a task": named("/task", name=HOSTILE_NAME),
+    "queues": "/queues",
+    "workers": "/workers",
     "jobs": "/jobs",
     "a filter": named("/jobs", name=HOSTILE_NAME),
     "a search": named("/jobs", search=HOSTILE_TEXT[:200]),
