@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, text, tuple_
 
 from sluice_agent.server.queries.base import Range, Total, all_of, bases_of, ranges_of_states, total_of
 from sluice_agent.server.queries.conditions import Condition, unindexed
@@ -199,7 +199,12 @@ class _Plan:
             text = self._after.value
             conditions.append(label.c.text <= text if self._order.is_descending else label.c.text >= text)
         occurs = (
-            exists().where(job.c.connection == connection, self._order.column == label.c.number, *residual)
+            # not EXISTS: PostgreSQL would read all jobs of the connection once, in place of one of each text
+            select(job.c.number)
+            .where(job.c.connection == connection, self._order.column == label.c.number, *residual)
+            .limit(1)
+            .scalar_subquery()
+            .is_not(None)
             for connection in self._selection.states
         )
         statement = select(label.c.text, label.c.number).where(*conditions, or_(*occurs))

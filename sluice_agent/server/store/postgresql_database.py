@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import sqlalchemy
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from sluice_agent.errors import ConfigError
@@ -16,6 +16,12 @@ _READERS = 8  # connections of the pool
 _TIMEOUT = 10  # seconds to wait for a connection
 _MIGRATION_LOCK = 0x51C1CE  # any number: processes that start at the same time migrate one after the other
 _LEAST_VERSION = 13
+_PLANNING = (
+    "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0"
+)
+"""How all connections plan. Each query is written for ranges of an index, which it reads in their order, and often not
+to the end; PostgreSQL underestimates how many rows fulfil a condition that is not to choose the index, and would read
+and sort all of them."""
 
 
 def open_postgresql(address: str) -> Engine:
@@ -32,6 +38,7 @@ def open_postgresql(address: str) -> Engine:
             pool_pre_ping=True,
             connect_args={"connect_timeout": _TIMEOUT},
         )
+        event.listen(engine, "connect", _plan)
         with engine.begin() as connection:
             _check(connection.connection.driver_connection)
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
@@ -44,7 +51,16 @@ def open_postgresql(address: str) -> Engine:
 
 def connect_postgresql(address: str) -> psycopg.Connection[Any]:
     """Return a connection of the driver to the database at `address`. It begins no transaction by itself."""
-    return psycopg.connect(address, autocommit=True, connect_timeout=_TIMEOUT)
+    connection = psycopg.connect(address, autocommit=True, connect_timeout=_TIMEOUT)
+    _plan(connection)
+    return connection
+
+
+def _plan(connection: psycopg.Connection[Any], _record: object = None) -> None:
+    """Set how a new connection plans its queries."""
+    connection.execute(_PLANNING)
+    if not connection.autocommit:
+        connection.commit()
 
 
 def _check(connection: Any) -> None:
