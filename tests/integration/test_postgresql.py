@@ -17,9 +17,11 @@ from sluice_agent.errors import ConfigError
 from sluice_agent.server.record.frames import FrameBlock
 from sluice_agent.server.store import CommittedFrames, Store, schema
 from sluice_agent.server.store.codes import JOB_STATE_CODES
+from sluice_agent.server.store.migrate import upgrade
 from sluice_agent.server.store.postgresql import PostgresqlDriver
 from sluice_agent.server.store.postgresql_database import connect_postgresql
 from sluice_agent.server.store.retention import Keep
+from tests.support.tables import tables_of
 from tests.support.waiting import wait_until
 from tests.unit.server.events import at, job_event
 from tests.unit.server.test_store import (  # the same tests, here on the store below
@@ -149,6 +151,20 @@ def test_a_store_sees_what_another_has_written_of_a_job_that_it_remembers(store:
     assert [result.accepted for result in results] == [1, 1, 0, 0, 1, 1, 0, 1, 0]
     assert job_of(store, connection_id).state == JOB_STATE_CODES["completed"]
     assert counts(store, schema.tally, connection_id) == [(JOB_STATE_CODES["completed"], 1)]
+
+
+def test_migrations_make_the_tables_of_a_new_database(store: Store) -> None:
+    """A column that only new databases have would otherwise make the first write of an older installation fail."""
+    made = tables_of(store.engine)
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA migrated")
+        connection.exec_driver_sql("SET LOCAL search_path TO migrated")
+        connection.dialect.default_schema_name = "migrated"
+        upgrade(connection)
+        migrated = tables_of(connection)
+        connection.dialect.default_schema_name = "public"
+        connection.rollback()
+    assert migrated == made
 
 
 def test_a_text_with_nul_is_stored(store: Store) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.store.migrate import MigrationError, migrate
+from sluice_agent.server.store.migrate import USER_VERSION, MigrationError, migrate
 
 Database: TypeAlias = Path | str
 """A SQLite file, or the address of a database of PostgreSQL."""
@@ -25,7 +25,6 @@ AWAY = ("database or disk is full", "database is locked", "disk I/O error", "una
 """The beginnings of SQLite's messages for a file that can't be used now."""
 
 _FIRST_VERSION = 1  # the user_version of files that were made before there were migrations
-_VERSION = 2  # of those that have gone through them
 _PAGE_SIZE = 8_192  # bytes: a commit of a batch costs a fifth less than with SQLite's 4,096
 _READERS = 8  # connections of the pool
 
@@ -105,7 +104,7 @@ def _prepare_file(connection: Any, database: Path) -> bool:
     """Set what the file itself keeps, and return whether it is of the first version."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if version > _VERSION:
+    if version > USER_VERSION:
         raise ConfigError(f"{database} was made by another version of sluice-agent: choose another file")
     if tables and version != _FIRST_VERSION and "alembic_version" not in tables:
         raise ConfigError(f"{database} was made by another program: choose another file")

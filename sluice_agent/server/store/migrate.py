@@ -1,4 +1,4 @@
-"""The migrations of a database to the tables of this version."""
+"""The tables of this version: made in a new database, and in an older one by migrations."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, select, text
 
-from sluice_agent.server.store.schema import meta
+from sluice_agent.server.store import access_tables, action_tables  # noqa: F401 - their tables are in the metadata
+from sluice_agent.server.store.schema import meta, metadata
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
+_VERSION_TABLE = (
+    "CREATE TABLE alembic_version"
+    " (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
+
+
+USER_VERSION = 2
+"""The number in a file of SQLite by which the first server refuses it."""
 
 
 class MigrationError(Exception):
@@ -21,21 +30,35 @@ def migrate(connection: Connection, version: str | None = None) -> None:
 
     `version` is that of tables which were made before there were migrations. Raises `MigrationError`.
     """
-    if not _is_newest(connection):
-        _upgrade(connection, version)
+    if not inspect(connection).get_table_names():
+        _make_tables(connection)
+    elif _version_of(connection) != _newest():
+        upgrade(connection, version)
     if connection.scalar(select(meta.c.value).where(meta.c.name == "epoch")) is None:
         connection.execute(meta.insert().values(name="epoch", value=secrets.token_hex(4)))
 
 
-def _is_newest(connection: Connection) -> bool:
-    newest = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("0*.py"))
+def _newest() -> str:
+    return max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("0*.py"))
+
+
+def _version_of(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
-        return False
-    return bool(connection.scalar(text("SELECT version_num FROM alembic_version")) == newest)
+        return None
+    return str(connection.scalar(text("SELECT version_num FROM alembic_version")))
 
 
-def _upgrade(connection: Connection, version: str | None) -> None:
-    from alembic import command  # noqa: PLC0415 - 11 MB that a server over tables of this version does not need
+def _make_tables(connection: Connection) -> None:
+    metadata.create_all(connection)
+    connection.execute(text(_VERSION_TABLE))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": _newest()})
+    if connection.dialect.name == "sqlite":
+        connection.execute(text(f"PRAGMA user_version = {USER_VERSION}"))
+
+
+def upgrade(connection: Connection, version: str | None = None) -> None:
+    """Bring the tables of an older version to this one. A new server does without: it would import 11 MB."""
+    from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 

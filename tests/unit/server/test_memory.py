@@ -25,7 +25,7 @@ from tests.unit.server.events import at, job_event, with_id
 from tests.unit.server.lives import lives, plain_life, reports
 
 _numbers = count(1)
-_TABLES = (schema.job, schema.tally, schema.rollup, schema.worker_rollup)
+_TABLES = (schema.job, schema.tally, schema.rollup, schema.worker_rollup, schema.usage)
 
 
 class CountingDriver(SqliteDriver):

@@ -8,13 +8,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.store import IngestBatch, Store
 from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.schema import metadata
 from tests.support.local_sluice import local_sluice
+from tests.support.tables import tables_of
 from tests.unit.server.events import CONNECTION, at, ingest, job_event
 
 FIRST_VERSION = """
@@ -124,27 +124,14 @@ def test_queued_jobs_of_an_older_version_expire(tmp_path: Path) -> None:
         assert job["externalId"] == "job-1"
 
 
-def test_migrations_make_the_tables_of_the_schema(tmp_path: Path) -> None:
-    """A column that only the code knows would otherwise make the first write of a new installation fail."""
-    engine = open_database(tmp_path / "s.db")
-    inspector = inspect(engine)
-    found = {
-        table: (
-            {column["name"] for column in inspector.get_columns(table)},
-            {index["name"] for index in inspector.get_indexes(table)},
-        )
-        for table in inspector.get_table_names()
-        if table != "alembic_version"
-    }
-    expected = {
-        table.name: (
-            {column.name for column in table.columns},
-            {index.name for index in table.indexes if not index.dialect_options["postgresql"]["using"]},
-        )
-        for table in metadata.tables.values()
-    }
-    assert found == expected
-    engine.dispose()
+def test_migrations_make_the_tables_of_a_new_file(tmp_path: Path) -> None:
+    """A column that only new files have would otherwise make the first write of an older installation fail."""
+    first_version(tmp_path / "old.db")
+    old, new = open_database(tmp_path / "old.db"), open_database(tmp_path / "new.db")
+    assert tables_of(old) == tables_of(new)
+    assert tables_of(new).keys() == {*metadata.tables, "alembic_version"}
+    for engine in (old, new):
+        engine.dispose()
 
 
 def test_a_database_keeps_its_epoch(tmp_path: Path) -> None:
