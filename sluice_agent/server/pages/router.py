@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from sluice_agent.server.pages.assets import assets_router
+from sluice_agent.server.pages.canvas import canvas_router
 from sluice_agent.server.pages.job import job_router
 from sluice_agent.server.pages.jobs import jobs_router
 from sluice_agent.server.pages.now import now_router
@@ -24,6 +25,7 @@ def pages_router(sources: Sources) -> APIRouter:
         now_router,
         jobs_router,
         job_router,
+        canvas_router,
         tasks_router,
         queues_router,
         workers_router,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 
 from sluice_agent.model import JobState
 from sluice_agent.server.queries.labels import texts_of
@@ -20,6 +21,9 @@ from sluice_agent.server.store.schema import job
 
 MOST_ANCESTORS = 50
 """Jobs that are followed upwards from one."""
+
+MOST_SEARCHED = 5_000
+"""Jobs of a branch that are all looked at for what followed them."""
 
 STATE_ORDER = (
     JobState.FAILED,
@@ -33,6 +37,7 @@ STATE_ORDER = (
 )
 """The order in which members are listed: what needs attention first."""
 
+_LATEST = 20  # jobs in each state that are looked at in a larger branch
 _COLUMNS = (
     job.c.number, job.c.uuid, job.c.external_id, job.c.name, job.c.worker, job.c.state, job.c.attempt, job.c.created_at,
     job.c.started_at, job.c.completed_at, job.c.duration_ms, job.c.error, job.c.root_id, job.c.group_id,
@@ -70,6 +75,11 @@ class Member(NamedTuple):
     group_id: str | None
     parent: bytes | None
     changed_at: int
+
+    @property
+    def id(self) -> str:
+        """Sluice's id."""
+        return str(UUID(bytes=self.uuid))
 
 
 def find_members(reader: Connection, connection: int, uuids: Collection[bytes]) -> dict[bytes, Member]:
@@ -143,12 +153,27 @@ def failed_members(reader: Connection, connection: int, root_id: str, limit: int
     return _members(reader, reader.execute(statement).all())
 
 
-def last_to_change(reader: Connection, connection: int, branch: Branch, states: States, limit: int) -> list[Member]:
-    """Return the jobs of a branch that changed last: the last member of a chord publishes its body."""
+def followed_members(reader: Connection, connection: int, branch: Branch, states: States, limit: int) -> list[Member]:
+    """Return jobs of a branch that have published others, as the last member of a chord publishes its body.
+
+    Of a branch of more than `MOST_SEARCHED` jobs only the last to change are looked at.
+    """
+    child = job.alias()
+    has_child = exists().where(child.c.connection == connection, child.c.parent == job.c.uuid)
+    conditions = _conditions(connection, branch)
+    if states.total() <= MOST_SEARCHED:
+        statement = select(*_COLUMNS).where(*conditions, has_child)
+        return _members(reader, reader.execute(statement.order_by(job.c.changed_at.desc()).limit(limit)).all())
     rows: list[Row[Any]] = []
     for state in states:
-        statement = select(*_COLUMNS).where(*_conditions(connection, branch), _is_in(state))
-        rows += reader.execute(statement.order_by(job.c.changed_at.desc()).limit(limit))
+        latest = (
+            select(job.c.number)
+            .where(*conditions, _is_in(state))
+            .order_by(job.c.changed_at.desc())
+            .limit(_LATEST)
+            .scalar_subquery()
+        )
+        rows += reader.execute(select(*_COLUMNS).where(job.c.number.in_(latest), has_child).limit(limit))
     return _members(reader, sorted(rows, key=lambda row: row.changed_at, reverse=True)[:limit])
 
 
