@@ -20,16 +20,20 @@ def named(path: str, **parameters: str) -> str:
 
 PAGES = {
     "now": "/",
+    "jobs": "/jobs",
+    "failed jobs": "/jobs?state=failed&search=mail",
+    "stuck jobs": "/jobs?problem=slow",
+    "no jobs": "/jobs?search=there-is-none",
+    "job": job_path("state-failed"),
+    "running job": job_path("state-active"),
+    "retrying job": job_path("state-retrying"),
+    "member of a canvas": job_path("member-3"),
     "tasks": "/tasks",
     "task": named("/task", name=MAIL),
     "queues": "/queues",
     "queue": named("/queue", name="mail"),
     "workers": "/workers",
     "worker": named("/worker", id="celery@web-1"),
-    "stuck jobs": "/jobs?problem=slow",
-    "jobs": "/jobs",
-    "failed jobs": "/jobs?state=failed&search=mail",
-    "no jobs": "/jobs?search=there-is-none",
     "settings": "/settings",
     "sign-in": "/login",
     "not found": "/jobs/00000000-0000-4000-8000-000000000000",
@@ -39,14 +43,18 @@ PAGES = {
 
 HOSTILE = {
     "now": "/",
-    "tasks": "/tasks",
-    "a task": named("/task", name=HOSTILE_NAME),
-    "queues": "/queues",
-    "workers": "/workers",
     "jobs": "/jobs",
     "a filter": named("/jobs", name=HOSTILE_NAME),
     "a search": named("/jobs", search=HOSTILE_TEXT[:200]),
-    "an unknown path": "/" + "<script>document.title='run'</script>",
+    "job": job_path("hostile"),
+    "tasks": "/tasks",
+    "task": named("/task", name=HOSTILE_NAME),
+    "task with markup": named("/task", name=HOSTILE_TEXT),
+    "queues": "/queues",
+    "queue": named("/queue", name=HOSTILE_TEXT[:250]),
+    "workers": "/workers",
+    "worker": named("/worker", id=HOSTILE_TEXT),
+    "an unknown path": "/<script>document.title='run'</script>",
 }
 """Addresses of pages that show, or are asked for, hostile texts."""
 

@@ -13,7 +13,7 @@ PREPARE = """() => {
   const inputs = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']";
   const radios = new Set();
   const isTabbable = each => {
-    if (!each.checkVisibility({visibilityProperty: true}) || each.disabled) return false;
+    if (!each.checkVisibility({visibilityProperty: true}) || each.disabled || each.tabIndex < 0) return false;
     if (each.type !== "radio") return true;
     return !radios.has(each.name) && radios.add(each.name);
   };

@@ -85,6 +85,7 @@ function relativeTime(moment, now, isUtc) {
 }
 
 const FORMATS = {
+  clock: clockTime,
   minute: minuteTime,
   relative: relativeTime,
   full: (moment, _now, isUtc) => fullTime(moment, isUtc),
@@ -93,13 +94,11 @@ const FORMATS = {
 function showTimes(part) {
   const now = new Date(Date.now() + clockSkew);
   const isUtc = choice("clock") === "utc";
-  for (const element of part.querySelectorAll("time[datetime], [data-datetime]")) {
-    const moment = new Date(element.dataset.datetime ?? element.dateTime);
-    if (Number.isNaN(moment.getTime())) continue;
-    const format = element.dataset.format ?? "clock";
-    setText(element, (FORMATS[format] ?? clockTime)(moment, now, isUtc));
+  for (const element of part.querySelectorAll("time[datetime]")) {
+    const moment = new Date(element.dateTime);
+    setText(element, FORMATS[element.dataset.format](moment, now, isUtc));
     const title = isUtc ? fullTime(moment, true) : `${fullTime(moment, false)}\n${fullTime(moment, true)}`;
-    if (element instanceof HTMLElement && element.title !== title) element.title = title;
+    if (element.title !== title) element.title = title;
   }
 }
 
@@ -286,12 +285,13 @@ function mergeHeld(byKey, fresh, held) {
 // it; else whatever has the same name and stands at its place.
 function matchOf(node, byKey, cursor) {
   const isSame = (other) => other.nodeName === node.nodeName && keyOf(other) === null && !isKept(other);
+  const classOf = (other) => other.getAttribute?.("class");
   if (keyOf(node) !== null) {
     const match = byKey.get(keyOf(node));
     return match?.nodeName === node.nodeName ? match : null;
   }
   for (let other = cursor; other !== null; other = other.nextSibling) {
-    if (isSame(other) && other.className === node.className) return other;
+    if (isSame(other) && classOf(other) === classOf(node)) return other;
   }
   return cursor !== null && isSame(cursor) ? cursor : null;
 }
