@@ -17,10 +17,11 @@ MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/te
 	tests/integration/test_monitor_beside_agents.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit wheel test-oldest test-gevent check bench acceptance matrix outcomes celery-suite
+.PHONY: help demo pictures test unit wheel test-oldest test-gevent check bench acceptance matrix outcomes celery-suite
 
 help:
 	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
+	@echo "make pictures ARGS=URL  pictures of all pages of a running server, for example that of make demo ARGS=--keep"
 	@echo "make unit    the tests that need no server, in a minute"
 	@echo "make test    all tests, on the built wheel, a real Redis, RabbitMQ, PostgreSQL and Chromium (installed by apt if absent, as root)"
 	@echo "make test-gevent  every outcome in one process that gevent has patched; part of make test"
@@ -34,6 +35,10 @@ help:
 
 demo: $(VENV)/.installed-server
 	@$(BIN)/python -m examples.celery_app.demo $(ARGS)
+
+pictures: $(VENV)/.installed-dev
+	@sh scripts/servers.sh
+	@$(BIN)/python -m tests.pictures $(ARGS)
 
 # Without ARGS: the unit tests on the source, and all others on the built wheel. Those that need servers mostly wait, and
 # the others run beside them, one target after the other.
