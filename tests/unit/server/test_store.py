@@ -137,6 +137,25 @@ def test_a_run_keeps_two_reports_of_progress(store: Store) -> None:
     assert walk(steps_of(store, job, connection_id)).summary.history.run.progress == 0.99
 
 
+def test_a_list_shows_nothing_that_only_a_dropped_report_said(store: Store) -> None:
+    """A filter by queue would find a job whose record names no queue."""
+    facts = {"attempt": 1, "startedAt": at(1), "workerId": "w"}
+    kept = [
+        job_event("active", 2, progress=0.1, **facts),
+        job_event("unknown", 3),
+        job_event("unknown", 5),
+        job_event("active", 6, progress=0.3, **facts),
+    ]
+    dropped = job_event("active", 4, progress=0.2, queue="slow", **facts)
+    one_by_one, only_kept = new_connection(), new_connection()
+    for event in of_connection(one_by_one, *kept[:2], dropped, *kept[2:]):
+        send(store, event)
+    send(store, *of_connection(only_kept, *kept))
+    assert len(steps_of(store, job_of(store, one_by_one), one_by_one)) == len(kept)
+    without = ("number", "uuid", "fold")
+    assert rows(store, schema.job, one_by_one, *without) == rows(store, schema.job, only_kept, *without)
+
+
 def test_a_fault_in_one_batch_leaves_the_others_whole(tmp_path: Path) -> None:
     """One client whose batch the server can't write would otherwise fail everybody who sends at the same time."""
     store = Store(tmp_path / "s.db", now=now)
