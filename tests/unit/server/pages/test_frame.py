@@ -6,6 +6,8 @@ from pathlib import Path
 
 import httpx
 
+from sluice_agent.server.access.principal import Role
+from tests.support.html import parse_html
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.unit.server.pages.conftest import HTML
 
@@ -74,3 +76,23 @@ def test_a_failure_of_the_server_is_a_page(database: Path) -> None:
         page = server.client(HTML, path="").get("/test/fails")
     assert page.status_code == 500
     assert "its log has the reason" in page.text
+
+
+def test_a_sign_in_link_leads_to_the_first_page(database: Path) -> None:
+    """The token would stay in the address, or the browser on a page that leads nowhere."""
+    with local_sluice(database) as server:
+        link = f"/login?token={server.access.sessions.create_token(Role.VIEWER)}"
+        browser = server.client({**HTML, **PROXIED}, path="")
+        answer = parse_html(browser.get(link).text)
+        (refresh,) = answer.all("meta", http_equiv="refresh")
+        assert refresh["content"] == "0; url=/"
+        page = parse_html(browser.get("/jobs").text)
+        (form, *_) = page.all("form", action="/logout")
+        assert form.text == "Signed in as viewer Sign out"
+        assert form["method"] == "post"
+        out = browser.post("/logout", headers={"Sec-Fetch-Site": "same-origin"})
+        assert "Signed out" in out.text
+        assert browser.get("/jobs").status_code == 401
+        used = browser.get(link)
+        assert used.status_code == 401
+        assert "was used" in used.text
