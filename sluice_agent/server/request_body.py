@@ -51,9 +51,9 @@ class BodyLimit:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body as received. Its size is limited by `BodyLimit`."""
+    """Return the body as received, of which `request` keeps no copy. Its size is limited by `BodyLimit`."""
     try:
-        return await request.body()
+        return b"".join([chunk async for chunk in request.stream()])
     except ClientDisconnect:
         raise RefusedError(400, "The body ended early.") from None
 

@@ -20,6 +20,7 @@ _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz
 _SECONDS = 19  # characters of 2026-02-27T10:29:55
 
 
+@lru_cache(maxsize=4096)  # a job's events repeat its times, and its summary keeps them: each is one object then
 def to_instant(timestamp: str) -> int:
     """Return the instant of `timestamp`, a `Timestamp` of the model."""
     fraction = timestamp[_SECONDS + 1 : -1]

@@ -19,8 +19,8 @@ from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import KEY_BYTES, decode_step, progress_key
 
-_WHOLE = 4_000  # jobs that are kept as they are
-_PACKED = 26_000  # jobs before them: to read one from the database costs three times as much as to unpack it
+_WHOLE = 3_000  # jobs that are kept as they are
+_PACKED = 27_000  # jobs before them: to read one from the database costs three times as much as to unpack it
 _WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps at each event would take too long
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
 

@@ -28,7 +28,7 @@ from sluice_agent.server.store.driver import (
 )
 from sluice_agent.server.store.steps import StoredStep
 
-_CACHE = 16_384  # KiB of pages that the writer keeps in memory; the system keeps more of the file
+_CACHE = 8_192  # KiB of pages that the writer keeps in memory; the system keeps more of the file
 _CHECKPOINT = 4_000  # pages in the log after which it is moved into the file
 _LOG_LIMIT = 64_000_000  # bytes that the log keeps after that
 _MAX_VALUES = 500  # in one list of a statement

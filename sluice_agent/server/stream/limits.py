@@ -27,10 +27,10 @@ class StreamLimits:
     subscriber_bytes: int = 1_000_000
     """Bytes in the chunks that wait for one subscriber. A single chunk may be larger."""
 
-    ring_frames: int = 32_768
+    ring_frames: int = 16_384
     """Latest frames of all connections together that are kept in memory."""
 
-    ring_bytes: int = 8_000_000
+    ring_bytes: int = 4_000_000
     """Bytes of these frames."""
 
     handover_frames: int = 65_536
