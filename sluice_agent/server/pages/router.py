@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from sluice_agent.server.pages.assets import assets_router
 from sluice_agent.server.pages.canvas import canvas_router
+from sluice_agent.server.pages.error_groups import errors_router
 from sluice_agent.server.pages.job import job_router
 from sluice_agent.server.pages.jobs import jobs_router
 from sluice_agent.server.pages.now import now_router
@@ -26,6 +27,7 @@ def pages_router(sources: Sources) -> APIRouter:
         jobs_router,
         job_router,
         canvas_router,
+        errors_router,
         tasks_router,
         queues_router,
         workers_router,

@@ -11,13 +11,18 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, Subquery, func, select
 
+from sluice_agent.model import JobState
 from sluice_agent.server.queries.conditions import unindexed
 from sluice_agent.server.queries.labels import find_labels, texts_of
 from sluice_agent.server.queries.window import Window
+from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.schema import LabelKind, job
 
 MOST_JOBS = 50_000
 """The most jobs with an error that are grouped: the newest ones."""
+
+MOST_READ = 5_000
+"""The most failed jobs of which each row is read: the newest ones."""
 
 _MINUTE = 60_000_000
 
@@ -163,3 +168,20 @@ def _groups(reader: Connection, counted: Subquery, rows: Sequence[Row[Any]]) -> 
         )
         for row in rows
     ]
+
+
+def count_without_class(reader: Connection, connection: int, window: Window) -> int:
+    """Return how many of the newest `MOST_READ` failed jobs of the window have an error that names no class."""
+    newest = (
+        select(job.c.error_class)
+        .where(
+            job.c.connection == connection,
+            job.c.state == JOB_STATES.index(JobState.FAILED),
+            job.c.created_at >= window.start * _MINUTE,
+            job.c.created_at < window.stop * _MINUTE,
+        )
+        .order_by(job.c.created_at.desc())
+        .limit(MOST_READ)
+        .subquery()
+    )
+    return reader.scalar(select(func.count() - func.count(newest.c.error_class)).select_from(newest)) or 0
