@@ -24,8 +24,13 @@ from sluice_agent.server.timestamps import timestamp_of
 _TICKS = 4  # parts of the axis of time
 _PERCENTILES = (0.5, 0.95)
 NOT_KNOWN = "nothing is known"
+IN_INTERVAL = {
+    TimeRange.HOUR: "in each minute",
+    TimeRange.DAY: "in each hour",
+    TimeRange.WEEK: "in each 6 hours",
+}
 PER_INTERVAL = {TimeRange.HOUR: "a minute", TimeRange.DAY: "an hour", TimeRange.WEEK: "in 6 hours"}
-"""The interval of a plot, as a part of its unit."""
+"""The interval of a plot, as a part of its unit: of a largest value, and of a number."""
 
 
 class Series(NamedTuple):

@@ -31,7 +31,7 @@ class Shown(NamedTuple):
         """The windows to choose from: the text, the parameters of the page, and whether it is shown."""
         return [
             (text, {**self.parameters, "timeRange": time_range.value}, time_range is self.time_range)
-            for time_range, text in _TEXTS.items()
+            for time_range, text in _CHOICES.items()
         ]
 
     @property
@@ -48,4 +48,5 @@ class Shown(NamedTuple):
         return {**self.all_parameters, "page": str(page)}
 
 
+_CHOICES = {TimeRange.HOUR: "1 hour", TimeRange.DAY: "24 hours", TimeRange.WEEK: "7 days"}
 _TEXTS = {TimeRange.HOUR: "hour", TimeRange.DAY: "24 hours", TimeRange.WEEK: "7 days"}

@@ -12,7 +12,15 @@ from sqlalchemy import Connection
 
 from sluice_agent.model import JobState
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.pages.charts import PER_INTERVAL, Axis, Plot, Series, numbers_plot, percentiles_plot
+from sluice_agent.server.pages.charts import (
+    IN_INTERVAL,
+    PER_INTERVAL,
+    Axis,
+    Plot,
+    Series,
+    numbers_plot,
+    percentiles_plot,
+)
 from sluice_agent.server.pages.parameters import Label, Shown
 from sluice_agent.server.pages.queue_rows import QueueRow, queue_rows
 from sluice_agent.server.pages.render import Layout, render
@@ -154,7 +162,7 @@ def _plots(reader: Connection, connection: int, label: int, time_range: TimeRang
         numbers_plot(
             "consumers",
             "Consumers",
-            "at most",
+            f"the most {IN_INTERVAL[time_range]}",
             [Series("consumers", "first", [sample.consumers for sample in samples])],
             axis,
         ),

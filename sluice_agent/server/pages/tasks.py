@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Annotated, Any, NamedTuple
 
@@ -30,7 +31,7 @@ from sluice_agent.server.queries.tasks import Ends, QueueOfTask, ends_by_task, l
 from sluice_agent.server.queries.window import Span, TimeRange, plotted_window, window_of
 from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.store.named_connection import NamedConnection
-from sluice_agent.server.store.schema import LabelKind
+from sluice_agent.server.store.schema import DAY, LabelKind
 from sluice_agent.server.timestamps import timestamp_of, to_moment
 
 _PAGE = 100  # tasks
@@ -129,9 +130,11 @@ def tasks_router(sources: Sources) -> APIRouter:
         with sources.store.reading() as reader:
             scope = scope_of(reader, principal, connection_id)
             every = [] if scope.connection is None else task_rows(reader, scope.connection, time_range, sources)
-        found = [task for task in every if search.lower() in task.name.lower()]
-        ordered = sorted_by(found, _SORTED[sort_by], is_descending=sort_order is SortOrder.DESC)
-        tasks, paging = page_of(ordered, page, _PAGE)
+            found = [task for task in every if search.lower() in task.name.lower()]
+            ordered = sorted_by(found, _SORTED[sort_by], is_descending=sort_order is SortOrder.DESC)
+            tasks, paging = page_of(ordered, page, _PAGE)
+            if scope.connection is not None:
+                tasks = with_ends(reader, scope.connection, tasks, time_range, sources)
         order = {"sortBy": sort_by.value, "sortOrder": sort_order.value}
         shown = Shown("/tasks", {**order, "search": search}, time_range)
         hidden = [*order.items(), ("timeRange", time_range.value)]
@@ -164,9 +167,8 @@ def tasks_router(sources: Sources) -> APIRouter:
 def task_rows(
     reader: Connection, connection: NamedConnection, time_range: TimeRange, sources: Sources
 ) -> list[TaskRow]:
-    """Return all tasks that had jobs in the window."""
+    """Return all tasks that had jobs in the window, without their ends."""
     window = window_of(Span(time_range.value), to_moment(sources.now()))
-    ends = ends_by_task(reader, connection.number, window, sources.past_sums)
     return [
         TaskRow(
             item["name"],
@@ -176,10 +178,22 @@ def task_rows(
             item["failureRate"] if item["completed"] + item["failed"] else None,
             item["waitMs"],
             item["runMs"],
-            ends.get(item["name"], _NO_ENDS),
+            _NO_ENDS,
         )
         for item in list_tasks(reader, [connection.number], window, sources.past_sums)
     ]
+
+
+def with_ends(
+    reader: Connection, connection: NamedConnection, tasks: Sequence[TaskRow], time_range: TimeRange, sources: Sources
+) -> list[TaskRow]:
+    """Return `tasks` with the ends of their jobs: those of the few that a page shows are read."""
+    window = window_of(Span(time_range.value), to_moment(sources.now()))
+    if time_range is TimeRange.WEEK:
+        window = replace(window, width=DAY)  # counts of days are few
+    names = [task.name for task in tasks]
+    ends = ends_by_task(reader, connection.number, window, sources.past_sums, names)
+    return [task._replace(ends=ends.get(task.name, _NO_ENDS)) for task in tasks]
 
 
 def task_view(
@@ -235,4 +249,4 @@ def _together(counts: Sequence[Mapping[Measure, Mapping[int, int]]]) -> dict[Mea
 
 
 def _interval_name(time_range: TimeRange) -> str:
-    return {TimeRange.HOUR: "5 minutes", TimeRange.DAY: "hour", TimeRange.WEEK: "6 hours"}[time_range]
+    return {TimeRange.HOUR: "5 minutes", TimeRange.DAY: "hour", TimeRange.WEEK: "day"}[time_range]

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from sluice_agent.model import JobState, WorkerState
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.pages.charts import Axis, Plot, Series, ends_plot, numbers_plot
+from sluice_agent.server.pages.charts import IN_INTERVAL, Axis, Plot, Series, ends_plot, numbers_plot
 from sluice_agent.server.pages.parameters import Label, Shown
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
@@ -212,14 +212,15 @@ def _plots(reader: Connection, connection: int, label: int, time_range: TimeRang
     ]
     axis = Axis(intervals)
     shown_ends = [counts if index in reported else (None, None) for index, counts in enumerate(ends)]
+    most = f"the most {IN_INTERVAL[time_range]}"
     active = Series("active jobs", "first", [sample.depth for sample in samples])
     plots = [
-        numbers_plot("active", "Active jobs", "at most", [active], axis),
+        numbers_plot("active", "Active jobs", most, [active], axis),
         ends_plot(shown_ends, intervals, time_range),
     ]
     loads = [None if sample.load is None else max(0.0, sample.load) for sample in samples]
     if any(load is not None for load in loads):
-        plots.append(numbers_plot("load", "Load of the machine", "at most", [Series("load", "first", loads)], axis))
+        plots.append(numbers_plot("load", "Load of the machine", most, [Series("load", "first", loads)], axis))
     return plots
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from sluice_agent.server.queries.activity import RAN, histogram_of
-from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.queries.labels import find_labels, texts_of
 from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.window import Histogram, Window
 from sluice_agent.server.record.measures import Measure
-from sluice_agent.server.store.schema import rollup
+from sluice_agent.server.store.schema import LabelKind, rollup
 
 _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
@@ -70,10 +70,17 @@ def _statistics(name: str, counts: dict[Measure, dict[int, int]], window: Window
     }
 
 
-def ends_by_task(reader: Connection, connection: int, window: Window, past_sums: PastSums) -> dict[str, Ends]:
-    """Return the ends of jobs of each task by interval of `window`."""
+def ends_by_task(
+    reader: Connection,
+    connection: int,
+    window: Window,
+    past_sums: PastSums,
+    names: Iterable[str] | None = None,
+) -> dict[str, Ends]:
+    """Return the ends of jobs of each task, or of those `names`, by interval of `window`."""
     columns = (rollup.c.name, rollup.c.measure, window.interval_of(rollup.c.start))
-    summed = Summed((Measure.COMPLETED, Measure.FAILED), columns, longest=window.interval_rollup)
+    labels = None if names is None else tuple(find_labels(reader, LabelKind.NAME, names))
+    summed = Summed((Measure.COMPLETED, Measure.FAILED), columns, longest=window.interval_rollup, names=labels)
     intervals = len(window.moments())
     ends: dict[int, Ends] = {}
     for (name, measure, index), count in sums_of(reader, [connection], window, summed, past_sums).items():

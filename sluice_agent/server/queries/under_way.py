@@ -59,14 +59,15 @@ def count_in_state(reader: Connection, connection: int, state: JobState) -> int:
     return reader.scalar(statement) or 0
 
 
-def running_tasks(reader: Connection, connection: int, limit: int) -> Running:
-    """Return the tasks with active jobs, at most `limit` of them: those with the longest running job."""
+def running_tasks(reader: Connection, connection: int, limit: int, looked_at: int = LOOKED_AT) -> Running:
+    """Return the tasks with active jobs, at most `limit` of them: those with the longest running job. At most
+    `looked_at` jobs are counted."""
     total = count_in_state(reader, connection, JobState.ACTIVE)
-    looked_at = longest_in_state(connection, JobState.ACTIVE, job.c.started_at, job.c.name)
+    longest = longest_in_state(connection, JobState.ACTIVE, job.c.started_at, job.c.name, looked_at)
     counted = (
-        select(looked_at.c.label, cast(func.count(), BigInteger), func.min(looked_at.c.at))
-        .group_by(looked_at.c.label)
-        .order_by(func.min(looked_at.c.at))
+        select(longest.c.label, cast(func.count(), BigInteger), func.min(longest.c.at))
+        .group_by(longest.c.label)
+        .order_by(func.min(longest.c.at))
         .limit(limit)
     )
     rows = reader.execute(counted).all()
@@ -74,29 +75,30 @@ def running_tasks(reader: Connection, connection: int, limit: int) -> Running:
     tasks = [
         RunningTask(texts[name], jobs, since, *_job_of(reader, connection, name, since)) for name, jobs, since in rows
     ]
-    return Running(tasks, total, total <= LOOKED_AT)
+    return Running(tasks, total, total <= looked_at)
 
 
-def waiting_jobs(reader: Connection, connection: int) -> Waiting:
-    """Return the jobs that wait, by queue."""
+def waiting_jobs(reader: Connection, connection: int, looked_at: int = LOOKED_AT) -> Waiting:
+    """Return the jobs that wait, by queue. At most `looked_at` are counted."""
     total = count_in_state(reader, connection, JobState.QUEUED)
-    looked_at = longest_in_state(connection, JobState.QUEUED, job.c.changed_at, job.c.queue)
-    counted = select(
-        looked_at.c.label, cast(func.count(), BigInteger), func.min(looked_at.c.at), func.max(looked_at.c.at)
-    ).group_by(looked_at.c.label)
+    longest = longest_in_state(connection, JobState.QUEUED, job.c.changed_at, job.c.queue, looked_at)
+    first, last = func.min(longest.c.at), func.max(longest.c.at)
+    counted = select(longest.c.label, cast(func.count(), BigInteger), first, last).group_by(longest.c.label)
     rows = reader.execute(counted).all()
-    last = max((row[3] for row in rows), default=None)
-    return Waiting({row[0]: (row[1], row[2]) for row in rows}, total, total <= LOOKED_AT, last)
+    by_queue = {row[0]: (row[1], row[2]) for row in rows}
+    return Waiting(by_queue, total, total <= looked_at, max((row[3] for row in rows), default=None))
 
 
-def longest_in_state(connection: int, state: JobState, moment: Column[Any], label: Column[Any]) -> Subquery:
+def longest_in_state(
+    connection: int, state: JobState, moment: Column[Any], label: Column[Any], looked_at: int = LOOKED_AT
+) -> Subquery:
     """Return, as a subquery, ``label`` and ``at`` of the jobs that are in a state for the longest time: those with the
     earliest `moment`, which has an index in each state."""
     return (
         select(label.label("label"), moment.label("at"))
         .where(job.c.connection == connection, job.c.state == JOB_STATE_CODES[state.value], moment.is_not(None))
         .order_by(moment)
-        .limit(LOOKED_AT)
+        .limit(looked_at)
         .subquery()
     )
 

@@ -37,6 +37,8 @@ def _events() -> Iterator[list[Any]]:
             yield run("shop.mail", minute * 60 + second, "completed")
         yield run("shop.mail", minute * 60 + 30, "failed", error="SMTPError: refused")
         yield run("shop.report", minute * 60, "completed", seconds=8, queue="slow")
+    yield [job_event("queued", 1_229, externalId="elsewhere", name="shop.mail", queue="other", createdAt=at(1_229))]
+    yield run("shop.rare", 1_100, "failed", queue="slow", error="OtherError: no")
     yield run(HOSTILE, 1_150, "completed", queue=HOSTILE, workerId=HOSTILE)
     yield [
         job_event("queued", 600 + n, externalId=f"waits {n}", name="shop.mail", queue="mail", createdAt=at(600 + n))
@@ -89,8 +91,9 @@ def test_now_begins_with_what_is_wrong(page: Page) -> None:
         "celery@gone stopped reporting 5 min 20 s ago without ending; 1 job was active then.",
         "Queue mail: the oldest job waits for 10 min 30 s, and it grew from 10 to 150 in 15 min.",
         "shop.mail failed in the last hour: 10 of 40 jobs (25 %).",
+        "1 job of 1 other task failed in the last hour.",
     ]
-    assert now.one("head").one("title").text.startswith("Now · 5 wrong")
+    assert now.one("head").one("title").text.startswith("Now · 6 wrong")
     assert row(now, "shop.mail") == ["shop.mail", "1", "18 min 49 s", "hangs"]
     assert row(now, "mail")[:3] == ["mail", "150", "10 min 30 s"]
 
@@ -98,7 +101,7 @@ def test_now_begins_with_what_is_wrong(page: Page) -> None:
 def test_links_of_findings_lead_to_exactly_these_jobs(page: Page) -> None:
     """A user who follows one would have to find the jobs a second time."""
     links = [item.all("a")[0]["href"] for item in page("/").one("ul", class_="findings").all("li")]
-    for href, expected in zip(links, (["hangs"], ["hangs"], None, None, 10), strict=True):
+    for href, expected in zip(links, (["hangs"], ["hangs"], None, None, 10, None), strict=True):
         target = page(urlsplit(href).path, **{name: value for name, (value,) in parse_qs(urlsplit(href).query).items()})
         if isinstance(expected, list):
             assert [key["title"] for key in target.all("code") if "title" in key.attributes] == expected
@@ -133,6 +136,21 @@ def test_a_server_without_events_names_the_next_command(tmp_path: Path) -> None:
             assert client.get(path).status_code == 200
 
 
+def test_many_tasks_and_workers_are_on_several_pages(tmp_path: Path) -> None:
+    """With four hundred tasks the page would be too large for a phone, or end after the first hundred."""
+    with local_sluice(tmp_path / "many.db", now=CLOCK) as server:
+        tasks = [event for n in range(101) for event in run(f"task {n:03}", NOW - 60, "completed")]
+        workers = [worker_event("heartbeat", NOW - 1, f"celery@{n:03}") for n in range(101)]
+        ingest(server.client(), *tasks, *workers)
+        client = server.client(HTML, path="")
+        for path, last in (("/tasks?sortBy=name&sortOrder=asc", "task 100"), ("/workers", "celery@100")):
+            first = parse_html(client.get(path).text)
+            assert len(first.one("tbody").all("tr")) == 100
+            second = parse_html(client.get(first.one("a", rel="next")["href"]).text)
+            assert [line["data-key"] for line in second.one("tbody").all("tr")] == [last]
+            assert "Page 2 of 2" in second.one("nav", class_="pager").text
+
+
 def test_nothing_wrong_is_said(tmp_path: Path) -> None:
     """An empty list of problems may also be one that was not read."""
     with local_sluice(tmp_path / "fine.db", now=CLOCK) as server:
@@ -158,8 +176,8 @@ def test_tasks_are_sorted_by_each_column(page: Page, sort: str, order: str) -> N
     """The worst of four hundred tasks could not be found."""
     tasks = page("/tasks", sortBy=sort, sortOrder=order)
     names = [line["data-key"] for line in tasks.all("tr") if "data-key" in line.attributes]
-    last = {"name": "shop.report", "rate": "shop.mail", "failures": "shop.mail", "run": "shop.report"}.get(sort)
-    assert len(names) == 3
+    last = {"name": "shop.report", "rate": "shop.mail", "failures": "shop.rare", "run": "shop.report"}.get(sort)
+    assert len(names) == 4
     assert last is None or names[0 if order == "desc" else -1] == last
     (header,) = [cell for cell in tasks.all("th") if "aria-sort" in cell.attributes]
     assert header["aria-sort"] == ("descending" if order == "desc" else "ascending")
@@ -174,6 +192,7 @@ def test_a_task_over_time(page: Page) -> None:
     assert sum(int(cells[0]) for cells in table_of(task, "histogram").values()) == 40
     assert row(task, "mail")[:3] == ["mail", "41", "25 %"]
     assert row(task, "SMTPError")[:2] == ["SMTPError", "10"]
+    assert not task.all("tr", data_key="OtherError")
     assert "SMTPError: refused" in task.text
 
 
@@ -186,6 +205,7 @@ def test_queues_have_the_vendors_fields_and_who_waits(page: Page) -> None:
     assert table_of(queue, "depth")["10:16"] == ["120"]
     assert table_of(queue, "depth")["10:12"] == ["–"]
     assert table_of(queue, "flow")["10:16"] == ["4", "4"]
+    assert table_of(queue, "flow")["10:10"] == ["3", "0"]
     assert [line.all("code")[0].text for line in queue.all("tr") if line.all("code")] == [
         "waits 0",
         "waits 1",
