@@ -11,11 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.record.frames import FrameBlock
-from sluice_agent.server.store import CommittedFrames, Store, schema
+from sluice_agent.server.store import CommittedFrames, IngestBatch, Store, schema
 from sluice_agent.server.store.codes import JOB_STATE_CODES
 from sluice_agent.server.store.migrate import upgrade
 from sluice_agent.server.store.postgresql import PostgresqlDriver
@@ -165,6 +165,27 @@ def test_migrations_make_the_tables_of_a_new_database(store: Store) -> None:
         connection.dialect.default_schema_name = "public"
         connection.rollback()
     assert migrated == made
+
+
+def test_the_daily_limit_holds_for_all_servers_together(store: Store, postgresql: str) -> None:
+    """A limit that protects the disk would otherwise be exceeded by what each server accepts at the same moment."""
+    connection_id = new_connection()
+    first, *others = of_connection(connection_id, *(job_event("queued", 0, externalId=f"job-{n}") for n in range(3)))
+    send(store, first)
+    with psycopg.connect(postgresql) as another:  # it has written 23 events more, and not committed them yet
+        own = "connection = (SELECT number FROM connection WHERE id = %s)"
+        another.execute(f"UPDATE usage SET events = 24 WHERE {own}".encode(), [connection_id])
+        batch = store.submit(IngestBatch(others, "2026-02-27", limit=25))
+        wait_until(lambda: waiting_for_locks(store) == 1, 10)
+        another.commit()
+    assert (batch.result(10).accepted, batch.result(10).truncated) == (1, 1)
+
+
+def waiting_for_locks(store: Store) -> int:
+    """Return how many connections to the database wait for another one."""
+    with store.reading() as reader:
+        waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+        return int(reader.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}")) or 0)
 
 
 def test_a_text_with_nul_is_stored(store: Store) -> None:

@@ -110,7 +110,7 @@ class Actions:
         self._permission = permission
         self._audit = audit
         self._now = now
-        self._exclusion = Exclusion(store, now)
+        self._exclusion = Exclusion(store)
 
     def prepare_retry(self, uuid: bytes, *, again: bool) -> PreparedRetry:
         """Return the retry of a job. Unless `again`, a job whose last retry has not ended is refused."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from secrets import token_hex
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.access.accounts import Accounts, as_stored
@@ -20,8 +19,6 @@ from sluice_agent.server.actions.matching import matching_jobs
 from sluice_agent.server.actions.permission import Permission
 from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.store import Store
-from sluice_agent.server.store.lease import Lease
-from sluice_agent.server.timestamps import to_moment
 
 _LEASE = "bulk actions"
 _LEASE_SECONDS = 30.0
@@ -64,10 +61,8 @@ def acting_of(
     permission = Permission(options.tasks, accounts.is_keyed, time.monotonic)
     actions = Actions(store, options.brokers, permission, audit, now)
     ledger = Ledger(store, now)
-    lease = Lease(store.writing, _LEASE, token_hex(8), _LEASE_SECONDS, lambda: to_moment(now()))
-    runner = BulkRunner(
-        actions, ledger, lease if store.is_shared else None, lambda action: _select(store, action), accounts.is_revoked
-    )
+    lease = store.lease(_LEASE, _LEASE_SECONDS) if store.is_shared else None
+    runner = BulkRunner(actions, ledger, lease, lambda action: _select(store, action), accounts.is_revoked)
     return Acting(store, actions, ledger, runner)
 
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from secrets import token_hex
 from threading import Lock
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.store import Store
-from sluice_agent.server.store.lease import Lease
-from sluice_agent.server.timestamps import to_moment
 
 _SECONDS = 120.0  # longer than a broker and the store are waited for; after a crash, the job can be retried then
 _log = logging.getLogger("sluice_agent.server.actions")
 
 
 class Exclusion:
-    """Excludes a second retry of a job of `store` while one is being sent; `now` is the clock of its leases."""
+    """Excludes a second retry of a job of `store` while one is being sent."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._now = now
         self._in_progress: set[bytes] = set()
         self._lock = Lock()
 
@@ -48,9 +43,7 @@ class Exclusion:
 
     @contextmanager
     def _leased(self, uuid: bytes) -> Iterator[None]:
-        lease = Lease(
-            self._store.writing, f"retry {uuid.hex()}", token_hex(8), _SECONDS, lambda: to_moment(self._now())
-        )
+        lease = self._store.lease(f"retry {uuid.hex()}", _SECONDS)
         if not lease.is_held():
             raise _in_progress()
         try:

@@ -91,7 +91,8 @@ class BatchWriter:
         connections = self.memory.connections(ids, now)
         jobs = JobEvents(self._driver, self.memory, connections)
         samples = Samples(self._driver, self.memory, connections, now)
-        usage = _Usage(self._driver, [connections[connection_id] for connection_id in ids])
+        is_limited = any(batch.limit is not None for batch in batches)
+        usage = _Usage(self._driver, [connections[connection_id] for connection_id in ids], locks=is_limited)
         acceptance = _Acceptance(connections, jobs, samples, usage, events)
         results = [acceptance.accept(batch) for batch in batches]
         frames: defaultdict[int, list[Frame]] = defaultdict(list)
@@ -117,18 +118,22 @@ class BatchWriter:
 
 
 class _Usage:
-    """The events that each connection has sent in a day: before the transaction, and those that it adds."""
+    """The events that each connection has sent in a day: before the transaction, and those that it adds.
 
-    def __init__(self, driver: Driver, connections: Sequence[int]) -> None:
+    `locks`: the counts are compared with a limit, which other processes must not use up at the same time.
+    """
+
+    def __init__(self, driver: Driver, connections: Sequence[int], *, locks: bool) -> None:
         self._driver = driver
         self._connections = connections
+        self._locks = locks
         self._counts: dict[tuple[int, str], int] = {}
         self._added: defaultdict[tuple[int, str], int] = defaultdict(int)
 
     def read(self, day: str) -> None:
         """Read the counts of `day`, once."""
         if self._connections and (self._connections[0], day) not in self._counts:
-            stored = self._driver.usage(self._connections, day)
+            stored = self._driver.usage(self._connections, day, locks=self._locks)
             self._counts |= {(number, day): stored.get(number, 0) for number in self._connections}
 
     def count(self, connection: int, day: str) -> int:

@@ -66,9 +66,19 @@ def connect_file(database: Path) -> sqlite3.Connection:
     return connection
 
 
+def make_directory(database: Path) -> None:
+    """Make the directory of the SQLite file `database`, if it is absent."""
+    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def unusable(database: Path, reason: object) -> ConfigError:
+    """Return the error of a file that can't be used."""
+    return ConfigError(f"{database} can't be used as a database ({reason}): choose another file")
+
+
 def _open_file(database: Path) -> Engine:
     try:
-        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(database)
         database.touch(mode=0o600)
         engine = _engine(database)
         with engine.connect() as connection:
@@ -79,7 +89,7 @@ def _open_file(database: Path) -> Engine:
             _reclaim(engine)
     except (OSError, DBAPIError, sqlite3.Error, MigrationError) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
-        raise ConfigError(f"{database} can't be used as a database ({reason}): choose another file") from error
+        raise unusable(database, reason) from error
     return engine
 
 

@@ -146,8 +146,9 @@ class Driver(Protocol):
     def texts(self, numbers: Collection[int]) -> dict[int, str]:
         """Return the texts of labels by their numbers."""
 
-    def usage(self, connections: Collection[int], day: str) -> dict[int, int]:
-        """Return the events that each connection has sent on `day`; a connection without any may be missing."""
+    def usage(self, connections: Collection[int], day: str, *, locks: bool) -> dict[int, int]:
+        """Return the events that each connection has sent on `day`; a connection without any may be missing. `locks`:
+        no other process adds to the counts until the commit."""
 
     def add_usage(self, rows: Iterable[tuple[int, str, int]]) -> None:
         """Add to the counts of (connection, day)."""
@@ -254,6 +255,9 @@ class UpkeepDriver(Protocol):
 
     def delete_worker_rollups(self, before: int) -> None:
         """Delete the counts of workers before a minute since 1970."""
+
+    def delete_leases(self, before: int) -> None:
+        """Delete leases that ended before a moment."""
 
     def delete_usage(self, before: str) -> None:
         """Delete the usage of days before one."""

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from sluice_agent.errors import ConfigError
+from sluice_agent.server.store.database import make_directory, unusable
 
 PATIENCE = 3.0
 """Seconds to wait for another server to end: one that is being restarted may not have ended yet."""
@@ -23,7 +24,11 @@ class Ownership:
     """
 
     def __init__(self, database: Path, patience: float) -> None:
-        self._descriptor = os.open(f"{database.resolve()}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            make_directory(database)
+            self._descriptor = os.open(f"{database.resolve()}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise unusable(database, error) from error
         deadline = time.monotonic() + patience
         while not self._is_locked():
             if time.monotonic() > deadline:

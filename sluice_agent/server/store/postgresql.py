@@ -146,8 +146,11 @@ class PostgresqlDriver:
         query = "SELECT number, text FROM label WHERE number = ANY(%s::bigint[])"
         return dict(self._select(query, numbers_array(numbers)))
 
-    def usage(self, connections: Collection[int], day: str) -> dict[int, int]:
-        """Return the events that each connection has sent on `day`; a connection without any may be missing."""
+    def usage(self, connections: Collection[int], day: str, *, locks: bool) -> dict[int, int]:
+        """Return the events that each connection has sent on `day`; a connection without any may be missing. `locks`:
+        no other process adds to the counts until the commit."""
+        if locks:
+            self.add_usage([(connection, day, 0) for connection in connections])
         query = "SELECT connection, events FROM usage WHERE connection = ANY(%s::integer[]) AND day = %s"
         return dict(self._select(query, numbers_array(connections), day))
 
@@ -334,6 +337,10 @@ class PostgresqlDriver:
     def delete_worker_rollups(self, before: int) -> None:
         """Delete the counts of workers before a minute since 1970."""
         self._execute("DELETE FROM worker_rollup WHERE start < %s", before)
+
+    def delete_leases(self, before: int) -> None:
+        """Delete leases that ended before a moment."""
+        self._execute("DELETE FROM lease WHERE until < %s", before)
 
     def delete_usage(self, before: str) -> None:
         """Delete the usage of days before one."""

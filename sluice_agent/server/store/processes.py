@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
 
 from sluice_agent.server.store.batch import CommittedFrames
-from sluice_agent.server.store.lease import Lease, Writing
+from sluice_agent.server.store.lease import Lease
 from sluice_agent.server.store.notifications import Notifications
 from sluice_agent.server.store.postgresql import PostgresqlDriver
 from sluice_agent.server.store.postgresql_database import connect_postgresql
-from sluice_agent.server.timestamps import to_moment
 
 _UPKEEP = "upkeep"
 _LEASE = 60.0  # seconds: if the process that does the upkeep dies, another one does it after that
@@ -21,19 +18,18 @@ _LEASE = 60.0  # seconds: if the process that does the upkeep dies, another one 
 class Processes:
     """This process among those that use the database at `address`: its driver, and the lease of the upkeep.
 
-    `deliver` is called with what any of them commits.
+    `lease` makes a lease of a name and seconds. `deliver` is called with what any of them commits.
     """
 
     def __init__(
         self,
         address: str,
-        writing: Writing,
-        now: Callable[[], datetime],
+        lease: Callable[[str, float], Lease],
         deliver: Callable[[Sequence[CommittedFrames]], None],
     ) -> None:
         connect = partial(connect_postgresql, address)
         self.driver = PostgresqlDriver(connect)
-        self._lease = Lease(writing, _UPKEEP, secrets.token_hex(8), _LEASE, lambda: to_moment(now()))
+        self._lease = lease(_UPKEEP, _LEASE)
         self._notifications = Notifications(connect, deliver)
 
     def keep(self, committed: Sequence[CommittedFrames]) -> None:

@@ -33,6 +33,7 @@ _THINNED_AFTER = 2 * _HOUR
 _THINNED_AT_A_TIME = _HOUR  # of each series
 _WORKER_MINUTES_KEPT = 7 * _DAY
 _USAGE_KEPT = 90 * _DAY
+_LEASE_KEPT = _HOUR  # after it ended: its process was killed
 _UNKNOWN_AFTER = _DAY
 """A job whose worker is lost has ended if nothing has come for so long."""
 
@@ -128,6 +129,7 @@ class Retention:
                 self._driver.delete_rollups(length, now // _MINUTE - kept)
             self._driver.delete_rollup_changes(now // _MINUTE - HOURS_KEPT)
             self._driver.delete_worker_rollups((now - _WORKER_MINUTES_KEPT) // _MINUTE)
+            self._driver.delete_leases(now - _LEASE_KEPT)
             self._driver.delete_usage((self._now() - timedelta(microseconds=_USAGE_KEPT)).date().isoformat())
             if self._keep.age is not None:
                 self._driver.delete_samples(now - self._keep.age // timedelta(microseconds=1))

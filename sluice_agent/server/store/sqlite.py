@@ -115,7 +115,7 @@ class SqliteDriver:
         """Return the texts of labels by their numbers."""
         return dict(self._select("SELECT number, text FROM label WHERE number IN", [(number,) for number in numbers]))
 
-    def usage(self, connections: Collection[int], day: str) -> dict[int, int]:
+    def usage(self, connections: Collection[int], day: str, *, locks: bool) -> dict[int, int]:  # noqa: ARG002
         """Return the events that each connection has sent on `day`; a connection without any may be missing."""
         keys = [(connection, day) for connection in connections]
         return dict(self._select("SELECT connection, events FROM usage WHERE (connection, day) IN", keys))
@@ -273,6 +273,10 @@ class SqliteDriver:
         """Delete the counts of workers before a minute since 1970."""
         values = [(connection, before) for connection in self.all_connections()]
         self._connection.executemany("DELETE FROM worker_rollup WHERE connection = ? AND start < ?", values)
+
+    def delete_leases(self, before: int) -> None:
+        """Delete leases that ended before a moment."""
+        self._connection.execute("DELETE FROM lease WHERE until < ?", (before,))
 
     def delete_usage(self, before: str) -> None:
         """Delete the usage of days before one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
 from sluice_agent.server.store.database import Database, connect_file, open_database, writing
 from sluice_agent.server.store.driver import ConflictError, StoreDriver, UnavailableError
+from sluice_agent.server.store.lease import Lease
 from sluice_agent.server.store.migrate import epoch_of
 from sluice_agent.server.store.ownership import PATIENCE, Ownership
 from sluice_agent.server.store.placement import Placement
@@ -50,15 +52,19 @@ class Store:
         limits: QueueLimits = QUEUE_LIMITS,
         patience: float = PATIENCE,
     ) -> None:
-        self.engine = open_database(database)
+        self._ownership = Ownership(database, patience) if isinstance(database, Path) else None
+        try:
+            self.engine = open_database(database)
+        except BaseException:
+            self._release()
+            raise
         self.epoch = epoch_of(self.engine)
         self._now = now
+        self._holder = secrets.token_hex(8)
         self._listeners: list[Listener] = []
         self._processes: Processes | None = None
-        self._ownership: Ownership | None = None
         self._placement: Placement | None = None
         if isinstance(database, Path):
-            self._ownership = Ownership(database, patience)
             placement = self._placement = Placement(database)
             event.listen(self.engine, "begin", lambda _: placement.check())
             self._driver: StoreDriver = SqliteDriver(connect_file(database))
@@ -66,7 +72,7 @@ class Store:
         else:
             from sluice_agent.server.store.processes import Processes  # noqa: PLC0415 - an extra
 
-            self._processes = Processes(database, self.writing, now, self._deliver)
+            self._processes = Processes(database, self.lease, self._deliver)
             self._driver = self._processes.driver
             self._reading = {"isolation_level": "REPEATABLE READ"}
         self._batch_writer = BatchWriter(self._driver)
@@ -102,6 +108,10 @@ class Store:
         """Return a connection for a small transaction, which is committed at the end. It may wait for the writer."""
         return writing(self.engine)
 
+    def lease(self, name: str, seconds: float) -> Lease:
+        """Return the lease called `name` for this store. It is not held yet."""
+        return Lease(self.writing, name, self._holder, seconds, lambda: self.moment)
+
     def subscribe(self, listener: Listener) -> None:
         """Have `listener` called with the frames of each commit, of any process, in the order of their positions.
 
@@ -131,6 +141,9 @@ class Store:
             self._processes.close()
         self._driver.close()
         self.engine.dispose()
+        self._release()
+
+    def _release(self) -> None:
         if self._ownership is not None:
             self._ownership.release()
 

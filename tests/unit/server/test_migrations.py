@@ -12,6 +12,7 @@ import pytest
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.store import IngestBatch, Store
 from sluice_agent.server.store.database import open_database
+from sluice_agent.server.store.ownership import Ownership
 from sluice_agent.server.store.schema import metadata
 from tests.support.local_sluice import local_sluice
 from tests.support.tables import tables_of
@@ -163,6 +164,18 @@ def test_a_file_has_only_one_server(tmp_path: Path) -> None:
             Store(tmp_path / name, now=now, patience=0)
     store.close()
     Store(tmp_path / "s.db", now=now).close()
+
+
+def test_the_file_of_a_running_server_is_not_migrated(tmp_path: Path) -> None:
+    """A new version that is started beside the old one would otherwise change the tables under it."""
+    owner = Ownership(tmp_path / "s.db", 0)
+    first_version(tmp_path / "s.db", job_event("active", 1))
+    with pytest.raises(ConfigError, match="Another server uses"):
+        Store(tmp_path / "s.db", now=now, patience=0)
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (1,)
+    file.close()
+    owner.release()
 
 
 def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_ended_jobs_go_by_age_and_others_stay(open_store: Callable[[Keep], Store
     assert "old completed" in jobs(store)
 
 
+def test_the_leases_of_killed_processes_go(open_store: Callable[[Keep], Store], clock: Clock) -> None:
+    """Each server that is killed while it sends a retry would otherwise leave a row for ever."""
+    store = open_store(Keep())
+    assert store.lease("retry of a killed server", 60).is_held()
+    clock.time = START + timedelta(hours=2)
+    assert store.lease("of a running one", 60).is_held()
+    send(store, event("completed", clock.time, "new"))
+    wait_until(lambda: number_of(store, schema.lease) == 1, 20, "the old lease stays")
+
+
 def test_the_size_is_kept_under_ingest(tmp_path: Path, open_store: Callable[[Keep], Store], clock: Clock) -> None:
     """A busy cluster would otherwise fill the disk before any job is a week old."""
     store = open_store(Keep(size=SIZE))
