@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from itertools import pairwise
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from sluice_agent.server.access.principal import Role
+from sluice_agent.server.access.setup import AccessOptions
 from tests.pages.conftest import Send, StartSession
 from tests.pages.site import LIVE
-from tests.support.local_sluice import LocalSluice
+from tests.support.chromium import session
+from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.relay import Relay
 from tests.support.shop import CONNECTION, Shop
 from tests.support.waiting import wait_until
@@ -246,16 +249,29 @@ def test_a_hidden_page_does_nothing_and_catches_up(start_session: StartSession, 
     expect(row_of(page, name)).to_be_visible()
 
 
-def test_times_are_those_of_the_reader_or_of_utc(start_session: StartSession) -> None:
-    """A log line in UTC and a page in local time can not be brought together at night."""
-    page = open_live(start_session)
-    time = page.locator("time").first
-    expect(time).to_have_attribute("title", re.compile(r"UTC\+0[12]:00\n.* UTC$"))
-
-
 def set_hidden(page: Page, is_hidden: bool) -> None:
     page.evaluate(
         "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
         " document.dispatchEvent(new Event('visibilitychange')); }",
         is_hidden,
     )
+
+
+def test_a_reader_who_was_signed_out_is_told_where_to_sign_in(browser: Browser, tmp_path: Path) -> None:
+    """A page that stays as it is, without a reason, looks like a server on which nothing happens."""
+    options = AccessOptions(allowed_hosts=("sluice.example.com",), connection=CONNECTION)
+    with local_sluice(tmp_path / "sluice.db", options=options) as server, session(browser, server.url) as opened:
+        key = server.access.new_key
+        assert key is not None
+        sender = server.client({"Authorization": f"Bearer {key.secret}"})
+        sender.post("/ingest", json={"events": new_job()[1]}).raise_for_status()
+        page = opened.open(f"/login?token={server.access.sessions.create_token(Role.VIEWER)}")
+        page.goto(f"{server.url}/jobs")
+        page.wait_for_selector(LIVE)
+        other = opened.open("/jobs")
+        other.get_by_role("button", name="Sign out").click()
+        other.get_by_role("heading", name="Signed out").wait_for()
+        sender.post("/ingest", json={"events": new_job()[1]}).raise_for_status()
+        link = page.locator("#live").get_by_role("link", name="Signed out")
+        expect(link).to_have_attribute("href", "/login")
+        expect(page.locator("#pause")).to_be_hidden()

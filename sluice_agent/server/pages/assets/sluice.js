@@ -659,11 +659,10 @@ function announceWaiting(lists) {
 
 async function copy(button) {
   const text = button.dataset.copy;
+  button.dataset.copied = ""; // visible, whatever has the focus meanwhile
   const isCopied = navigator.clipboard ? await writeClipboard(text) : copySelected(text);
   announce(isCopied ? "Copied" : "The browser did not allow to copy");
-  if (!isCopied) return;
-  button.dataset.copied = "";
-  setTimeout(() => delete button.dataset.copied, 1_500);
+  setTimeout(() => delete button.dataset.copied, isCopied ? 1_500 : 0);
 }
 
 async function writeClipboard(text) {
