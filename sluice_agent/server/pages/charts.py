@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.plots import (
     WIDTH,
+    Line,
     Slot,
     Value,
     bars,
@@ -63,7 +64,7 @@ class Plot(NamedTuple):
     """A plot as a template draws it.
 
     `y` are the texts of the vertical axis from its top, `x` those of the other, timestamps if `has_times`. A plot has
-    either `slots`, its stacked bars, or `lines`, the path of each of `all_series`. `summary` is a sentence about it.
+    either `slots`, its stacked bars, or `lines`, one for each of `all_series`. `summary` is a sentence about it.
     """
 
     key: str
@@ -75,7 +76,7 @@ class Plot(NamedTuple):
     x: tuple[str, ...]
     has_times: bool
     slots: Sequence[Slot]
-    lines: Sequence[str]
+    lines: Sequence[Line]
     marks: Sequence[Mark]
     rows: Sequence[Row]
     summary: str
@@ -192,7 +193,7 @@ def _plot(
     axis: Axis,
     y: Sequence[str],
     slots: Sequence[Slot],
-    lines: Sequence[str],
+    lines: Sequence[Line],
     text_of: Callable[[float | None], str],
 ) -> Plot:
     width = WIDTH / max(1, len(axis.intervals))

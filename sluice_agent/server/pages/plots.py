@@ -46,6 +46,13 @@ class Slot(NamedTuple):
     is_gap: bool
 
 
+class Line(NamedTuple):
+    """The path of a line, and that of its dots: the values between two gaps, through which no line goes."""
+
+    path: str
+    dots: str
+
+
 class Ticks(NamedTuple):
     """An axis from 0: its end, and the values at its end, in the middle and at 0."""
 
@@ -87,11 +94,18 @@ def bars(series: Sequence[Sequence[Value]], end: float) -> list[Slot]:
     return slots
 
 
-def line(values: Sequence[Value], end: float) -> str:
-    """Return the path of a line through `values`, one for each interval, on an axis that ends at `end`. A value between
-    two gaps is a dot."""
+def line(values: Sequence[Value], end: float) -> Line:
+    """Return the line through `values`, one for each interval, on an axis that ends at `end`."""
     width = WIDTH / max(1, len(values))
-    return _path([None if value is None else HEIGHT * (1 - value / end) for value in values], width, width / 2)
+    parts: list[list[str]] = [[]]
+    for index, value in enumerate(values):
+        if value is None:
+            parts.append([])
+        else:
+            parts[-1].append(f"{_round((index + 0.5) * width):g} {_round(HEIGHT * (1 - value / end)):g}")
+    lines = (f"M{'L'.join(part)}" for part in parts if len(part) > 1)
+    dots = (f"M{part[0]}h0" for part in parts if len(part) == 1)
+    return Line("".join(lines), "".join(dots))
 
 
 def spark_bars(series: Sequence[Sequence[float]]) -> tuple[str, ...]:
@@ -126,17 +140,6 @@ def _stack(values: Sequence[Value], x: float, width: float, end: float) -> Itera
             height = max(HEIGHT * value / end, 1.0)  # a count that is not zero can be seen
             bottom -= height
             yield index, Bar(_round(x), _round(bottom), _round(width), _round(height))
-
-
-def _path(heights: Sequence[Value], step: float, first: float) -> str:
-    """Return the path through the points that are known: `step` apart, from `first` on. It is broken at gaps."""
-    parts: list[list[str]] = [[]]
-    for index, height in enumerate(heights):
-        if height is None:
-            parts.append([])
-        else:
-            parts[-1].append(f"{_round(first + index * step):g} {_round(height):g}")
-    return "".join(f"M{part[0]}h0" if len(part) == 1 else f"M{'L'.join(part)}" for part in parts if part)
 
 
 def _round(number: float) -> float:

@@ -66,8 +66,8 @@ class QueueRow(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The jobs in the queue: those in the broker, or else those that were published and have not started."""
-        return self.waiting if self.depth is None else self.depth
+        """The jobs in the queue: those in the broker, or those that were published and have not started, if more."""
+        return max(self.waiting, self.depth or 0)
 
     @property
     def state(self) -> QueueState:
@@ -125,7 +125,7 @@ def _row(
         None if since is None else max(0, now - since) // 1_000,
         is_wait_exact,
         timestamp_or_none(since),
-        round(sum(ended) / minutes, 1),
+        round(sum(ended) / minutes, 3),
         None if flow.arrived is None else round(flow.arrived / minutes, 1),
         round(flow.left / minutes, 1),
         item["avgLatencyMs"],

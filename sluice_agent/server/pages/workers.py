@@ -32,8 +32,10 @@ from sluice_agent.server.timestamps import to_moment
 
 _PAGE = 100  # workers
 _JOBS = 25  # that run on a worker
-_SOFTWARE = ("software", "python", "agent")  # in metadata: Celery, Python, sluice-agent
-_NOT_SHOWN = {*_SOFTWARE, "heartbeatInterval", "processedTotal", "loadavg", "dropped"}
+_NOT_SHOWN = frozenset(
+    ("software", "softwareVersion", "python", "agent", "heartbeatInterval", "processedTotal", "loadavg", "dropped")
+)
+"""What is shown elsewhere, of what workers report in metadata."""
 
 
 class WorkerColumn(str, Enum):
@@ -191,7 +193,7 @@ def worker_row(worker: Mapping[str, Any]) -> WorkerRow:
         worker["processedTotal"],
         worker["lastHeartbeat"],
         worker["queues"],
-        Software(*(_text_or_none(metadata.get(name)) for name in _SOFTWARE)),
+        _software(metadata),
         sum(count for count in dropped.values() if type(count) is int) if isinstance(dropped, dict) else 0,
         worker["pid"],
         worker["createdAt"],
@@ -235,5 +237,8 @@ def _online(workers: Sequence[WorkerRow]) -> int:
     return sum(worker.state != WorkerState.OFFLINE.value for worker in workers)
 
 
-def _text_or_none(value: Any) -> str | None:
-    return None if value is None else str(value).removeprefix("celery ")
+def _software(metadata: Mapping[str, Any]) -> Software:
+    """Return the versions in metadata. Some name Celery's version with its name, others beside it."""
+    celery = metadata.get("softwareVersion", metadata.get("software"))
+    versions = (celery, metadata.get("python"), metadata.get("agent"))
+    return Software(*(None if value is None else str(value).removeprefix("celery ") for value in versions))

@@ -15,8 +15,9 @@ from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.unit.server.events import Clock, at, ingest, job_event, run, snapshot, worker_event
 from tests.unit.server.pages.conftest import HTML
 
-CLOCK = Clock()
 NOW = 20 * 60 + 30
+CLOCK = Clock()
+CLOCK.seconds = NOW
 HOSTILE = "../../x?y#z%00<script>alert(1)</script>\u202egnp.exe"
 Page = Any
 
@@ -25,7 +26,6 @@ Page = Any
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
     """A server in which it is half a minute after twenty past ten."""
     with local_sluice(tmp_path_factory.mktemp("activity") / "sluice.db", now=CLOCK) as server:
-        CLOCK.seconds = NOW
         ingest(server.client(), *(event for events in _events() for event in events))
         yield server
 
@@ -50,7 +50,7 @@ def _events() -> Iterator[list[Any]]:
         yield [snapshot("mail", minute * 60, 10 * minute - 40, consumers=2)]
     facts = {"concurrency": 4, "activeJobs": 1, "queues": ["mail"]}
     new = {"software": "celery 5.6.0", "python": "3.12.4", "agent": "0.1.0", "dropped": {"disk_full": 3}}
-    old = {"software": "celery 5.4.0", "python": "3.11.9", "agent": "0.1.0"}
+    old = {"software": "celery", "softwareVersion": "5.4.0", "python": "3.11.9", "agent": "0.1.0"}
     yield [worker_event("heartbeat", 1_200 + n, "celery@w", metadata=new, **facts) for n in (0, 5, 10, 15, 20, 28)]
     yield [worker_event("heartbeat", 900 + n, "celery@gone", metadata=old, **facts) for n in (0, 5, 10)]
     yield [worker_event("offline", 1_000, "celery@ended", metadata=old)]
@@ -221,6 +221,7 @@ def test_workers_have_their_versions_side_by_side(page: Page) -> None:
     assert (state, active) == ("online", "1 of 4")
     assert name == "celery@wIts agent has dropped 3 events"
     assert row(workers, "celery@gone")[0] == "offline"
+    assert row(workers, "celery@gone")[5:8] == ["5.4.0", "3.11.9", "0.1.0"]
     gone = {line["data-key"] for line in page("/workers", state="offline").all("tr") if "data-key" in line.attributes}
     assert gone == {"celery@gone", "celery@ended"}
 

@@ -122,7 +122,7 @@ def test_the_window_is_selected(page: Page) -> None:
     """An error of last week would hide that of this hour."""
     assert len(groups(page("/errors", timeRange="7d"))) == len(groups(page("/errors")))
     (current,) = page("/errors", timeRange="1h").one("nav", aria_label="Time range").all("a", aria_current="true")
-    assert current.text == "hour"
+    assert current.text == "1 hour"
 
 
 def test_without_errors(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -49,13 +49,12 @@ def test_durations_end_at_a_round_one_too(largest: float, end: float) -> None:
 
 def test_a_line_does_not_cross_a_gap() -> None:
     """A time of which nothing is known would look as if all had been well."""
-    path = line([0, 10, None, 10, 5], 10)
-    assert path == "M100 100L300 0M700 0L900 50"
+    assert line([0, 10, None, 10, 5], 10) == ("M100 100L300 0M700 0L900 50", "")
 
 
 def test_a_value_between_two_gaps_is_a_dot() -> None:
     """A line of one point is invisible: the value would be lost."""
-    assert line([None, 5, None], 10) == "M500 50h0"
+    assert line([None, 5, None], 10) == ("", "M500 50h0")
 
 
 def test_bars_are_stacked_from_the_ground() -> None:

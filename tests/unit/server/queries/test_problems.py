@@ -13,6 +13,7 @@ from tests.support.local_sluice import LocalSluice
 from tests.unit.server.events import Clock, at, ingest, job_event, run, worker_event
 
 CLOCK = Clock()
+CLOCK.seconds = 8 * 60
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a server in which it is eight minutes past ten, with jobs under way of each kind."""
     server = LocalSluice(Path(tmp_path_factory.mktemp("problems")) / "sluice.db", now=CLOCK)
     client = server.client()
-    CLOCK.seconds = 8 * 60
     ingest(client, *(event for events in _events() for event in events))
     yield client
     server.stop()
