@@ -120,7 +120,8 @@ def members_of(
     for state in STATE_ORDER:
         count = states.get(state, 0)
         if offset < count and len(rows) < limit:
-            statement = select(*_COLUMNS).where(*_conditions(connection, branch), _is_in(state)).order_by(order)
+            statement = select(*_COLUMNS).where(*_conditions(connection, branch), _is_in(state))
+            statement = statement.order_by(order, job.c.number)
             rows += reader.execute(statement.limit(limit - len(rows)).offset(offset))
         offset = max(0, offset - count)
     return _members(reader, rows)
