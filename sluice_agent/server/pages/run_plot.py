@@ -43,6 +43,11 @@ class RunPlot(NamedTuple):
     end: str
     rows: Sequence[RunRow]
 
+    @property
+    def has_shown_job(self) -> bool:
+        """True if the job of the page is among the points."""
+        return any(point.is_shown_job for point in self.points)
+
 
 def run_plot(runs: Sequence[RecentRun], shown_job: str) -> RunPlot | None:
     """Return the plot of `runs`, in which the job with the id `shown_job` is marked; None if none of them has ended."""

@@ -150,7 +150,8 @@ def timeline_of(walk: Walk, now: int) -> Timeline:
     shown = runs if len(runs) <= MOST_LANES else [runs[0], *runs[1 - MOST_LANES :]]
     last = runs[-1]
     lanes = [_lane(run, scale, is_open=is_open and run is last) for run in shown]
-    skews = [skew for history in histories for skew in _skews(history)]
+    published = walk.summary.facts.dispatched  # a history's own begins no later than its first run
+    skews = [skew for index, history in enumerate(histories) for skew in _skews(history, None if index else published)]
     return Timeline(lanes, len(runs) - len(shown), scale.folds, scale.ticks(), skews, start, end, is_open)
 
 
@@ -181,9 +182,13 @@ def _run(history: History, next_start: int, now: int) -> Run:
     return Run(entry.attempt, entry.is_redelivered, run.worker, entry.state, end if history.completed else at, known)
 
 
-def _skews(history: History) -> Iterator[Skew]:
+def _skews(history: History, published: int | None) -> Iterator[Skew]:
     run, completed = history.run, history.completed
-    times = [("publication", run.queued), ("start", run.started), ("end", completed)]
+    times = [
+        ("publication", run.queued if published is None else published),
+        ("start", run.started),
+        ("end", completed),
+    ]
     known = [(name, time) for name, time in times if time is not None]
     for (first, before), (second, after) in pairwise(known):
         if after // _MICROSECOND < before // _MICROSECOND:

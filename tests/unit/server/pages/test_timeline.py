@@ -100,6 +100,12 @@ def test_clocks_that_disagree_are_shown_and_no_band_is_negative() -> None:
     assert [(skew.first, skew.second, skew.milliseconds) for skew in drawn.skews] == [("publication", "start", 4_000)]
     assert all(band.milliseconds >= 0 and band.width > 0 for lane in drawn.lanes for band in lane.bands)
     assert drawn.start == moment_of(at(6))
+    late = timeline(  # the producer's clock is so far ahead that its event comes after the start
+        job_event("queued", 10, createdAt=at(10)),
+        job_event("active", 6, startedAt=at(6)),
+        job_event("completed", 8, startedAt=at(6), completedAt=at(8)),
+    )
+    assert [(skew.first, skew.second, skew.milliseconds) for skew in late.skews] == [("publication", "start", 4_000)]
 
 
 def test_of_many_runs_the_first_and_the_last_are_drawn() -> None:
