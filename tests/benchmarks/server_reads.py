@@ -50,6 +50,8 @@ FILTERS: Mapping[str, Parameters] = {
     "class of error": {"errorClass": "Error03"},
     "class and location": {"errorClass": "Error03", "errorLocation": "shop/tasks.py:3 in step_3"},
     "framework": {"framework": "celery"},
+    "slow jobs": {"problem": "slow"},
+    "overdue jobs": {"problem": "overdue"},
     "the last hour": {"from": timestamp_of(NOW - _HOUR)},
     "the last day": {"from": timestamp_of(NOW - 24 * _HOUR)},
     "a day of last week": {"from": timestamp_of(NOW - 120 * _HOUR), "to": timestamp_of(NOW - 96 * _HOUR)},

@@ -10,8 +10,10 @@ from sqlalchemy import Connection, Row, select
 
 from sluice_agent.model import Framework, JobState
 from sluice_agent.server.queries.job_filter import JobFilter
+from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.order import Order, SortKey
 from sluice_agent.server.queries.plan import Limits, find_keys
+from sluice_agent.server.queries.problems import LATE_AFTER, STATES
 from sluice_agent.server.queries.selection import known_connections, select_jobs
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
 from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
@@ -73,6 +75,7 @@ class Jobs:
             and among(wanted.workers, row.worker)
             and among(wanted.error_classes, row.error_class)
             and among(wanted.error_locations, row.error_location)
+            and (wanted.problem is None or _is_late(row, wanted.problem))
             and wanted.framework in (None, FRAMEWORKS[row.framework])
             and wanted.root_id in (None, row.root_id, row.external_id)
             and wanted.group_id in (None, row.group_id)
@@ -80,6 +83,12 @@ class Jobs:
             and (wanted.created_to is None or row.created_at < wanted.created_to)
             and (wanted.search is None or wanted.search.lower() in self.texts[row.name].lower())
         )
+
+
+def _is_late(row: Row[Any], problem: JobProblem) -> bool:
+    """Return whether a job has a problem that its row alone shows."""
+    moment = row.expires_at if problem is JobProblem.EXPIRED else row.scheduled_for
+    return JOB_STATES[row.state] in STATES[problem] and moment is not None and moment < NOW - LATE_AFTER
 
 
 def check_lists(jobs: Jobs, by: SortBy, limits: Limits, count: int) -> None:
@@ -114,6 +123,7 @@ def _some_filter(chance: random.Random, jobs: Jobs) -> JobFilter:
         group_id=sometimes(row.group_id, None, 0.1),
         created_from=sometimes(NOW - chance.randrange(7) * _DAY),
         created_to=sometimes(NOW - chance.randrange(5) * _DAY),
+        problem=sometimes(chance.choice([JobProblem.EXPIRED, JobProblem.OVERDUE]), None, 0.1),
         search=sometimes(chance.choice(["MAIL", "task_0", "nothing", "shop"])),
     )
 

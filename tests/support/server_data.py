@@ -50,6 +50,8 @@ _UNDER_WAY = (
     JobState.UNKNOWN,
 )
 
+_HELD = (JobState.SCHEDULED, JobState.RETRYING)
+
 Labels = Mapping[tuple[LabelKind, str], int]
 
 
@@ -210,8 +212,8 @@ def _job_row(number: int, job: MadeJob, labels: Labels) -> dict[str, Any]:
         "changed_at": job.completed or job.started or job.created,
         "started_at": job.started,
         "completed_at": job.completed,
-        "scheduled_for": None,
-        "expires_at": None,
+        "scheduled_for": job.created + 60 * _MINUTE if job.state in _HELD else None,
+        "expires_at": job.created + 30 * _MINUTE if job.state is JobState.QUEUED else None,
         "duration_ms": job.duration_ms,
         "error": job.error,
         "root_id": job.root_id,

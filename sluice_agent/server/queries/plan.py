@@ -118,9 +118,14 @@ class _Plan:
         return Found(self._order.sorted(keys, self._after)[: self._needed], Total(len(rows), is_exact=True))
 
     def _by_creation(self) -> list[SortKey]:
-        """Read the ranges of the smallest base, if they are not too many, else those of the states."""
-        base = self._base if len(self._base.sorted_ranges) <= self._limits.merged else self._states
-        rows = self._merged(base.sorted_ranges, base.residual, self._after and self._after[1:])
+        """Read the ranges of the smallest base, if they are sorted and not too many, or hold few jobs; else those of
+        the states."""
+        base, ranges = self._base, self._base.sorted_ranges
+        if not ranges and base.size <= self._limits.sorted:
+            ranges = base.ranges
+        if not 0 < len(ranges) <= self._limits.merged:
+            base, ranges = self._states, self._states.sorted_ranges
+        rows = self._merged(ranges, base.residual, self._after and self._after[1:])
         return [SortKey(created_at, created_at, number) for created_at, number in rows]
 
     def _by_value(self) -> list[SortKey]:
@@ -247,7 +252,7 @@ class _Plan:
 
     def _of_counted_text(self, text: _Text, needed: int) -> list[SortKey]:
         base = self._base
-        ranges = base.sorted_ranges if len(base.sorted_ranges) <= self._limits.merged else base.ranges
+        ranges = base.sorted_ranges if 0 < len(base.sorted_ranges) <= self._limits.merged else base.ranges
         return self._of_text(text, ranges, [*base.residual, self._has_text(text.number)], needed)
 
     def _remaining(self, texts: Iterable[_Text]) -> list[_Text]:

@@ -36,9 +36,8 @@ class Dimension:
     conditions: tuple[Condition, Condition] | None = None
 
     def alternatives(self) -> Iterator[Condition]:
-        """Yield the conditions of which a job fulfils one. Each begins an index, if the dimension has one."""
-        if self.conditions is not None:
-            yield self.conditions[0]
+        """Yield the conditions of which a job fulfils one. Each begins an index, if the dimension has one, that sorts
+        the jobs by creation: so there is none for `conditions`."""
         for value in self.values:
             condition = self.column == value
             yield and_(condition, text("framework <> 0")) if self.column is job.c.framework else condition
@@ -46,7 +45,9 @@ class Dimension:
 
     def all_alternatives(self) -> Iterator[Condition]:
         """Yield the same conditions, those of the values in one: no order of an index serves it."""
-        if len(self.values) > 1 and self.column is not job.c.framework:
+        if self.conditions is not None:
+            yield self.conditions[0]
+        elif len(self.values) > 1 and self.column is not job.c.framework:
             yield self.column.in_(self.values)
             yield from (job.c.number == number for number in self.jobs)
         else:
