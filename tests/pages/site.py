@@ -51,6 +51,7 @@ HOSTILE = {
     "a filter": named("/jobs", name=HOSTILE_NAME),
     "a search": named("/jobs", search=HOSTILE_TEXT[:200]),
     "job": job_path("hostile"),
+    "job with a hostile file": job_path("hostile-place"),
     "errors": "/errors",
     "tasks": "/tasks",
     "task": named("/task", name=HOSTILE_NAME),

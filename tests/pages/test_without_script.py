@@ -12,7 +12,7 @@ from tests.pages.conftest import StartSession
 from tests.pages.site import PAGES
 from tests.support.local_sluice import LocalSluice
 
-MISSING = {"/errors", "/error", "/connections"}
+MISSING = {"/connections"}
 """Pages to which others link already, and which do not exist yet."""
 
 ALIKE = 3

@@ -113,6 +113,9 @@ class Shop:
             extensions={"args": [HOSTILE_TEXT], "kwargs": {HOSTILE_TEXT: HOSTILE_TEXT}, "argsWhole": True},
         )
         yield from self.job("hostile-name", "failed", HOSTILE_TEXT, error="Error<b>: <i>x</i>")
+        place = f'  File "/srv/{HOSTILE_TEXT[:60]}.py", line 3, in <script>\n    <b>run</b>()\n'
+        traceback = f"Traceback (most recent call last):\n{place}ValueError: x\n"
+        yield from self.job("hostile-place", "failed", error="ValueError: x", stacktrace=traceback)
         yield self.worker(HOSTILE_TEXT, "online")
         yield self.queue(HOSTILE_TEXT[:250], 7)
 

@@ -139,7 +139,8 @@ def job_router(sources: Sources) -> APIRouter:
                 view = job_view(reader, stored, to_moment(now))
         if stored is None:
             raise RefusedError(404, _not_found(sources))
-        return render(request, "job.html", Layout("jobs", _title(view.job), now, scope, ("job",)), view)
+        layout = Layout("jobs", _title(view.job), now, scope, ("job",), view.job["id"])
+        return render(request, "job.html", layout, view)
 
     return router
 

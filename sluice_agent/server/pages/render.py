@@ -38,6 +38,7 @@ class Layout:
 
     `page` is the name of its entry in the navigation, and `title` where one is, with the count that matters, such as
     ``Jobs · 12 failed``. `types` are those of the stream that concern the page: without any it is not live.
+    `subject` is the id of the only job whose changes concern the page; empty: those of all do.
     `scope` is None on pages without a reader, such as the one for signing in.
     """
 
@@ -46,6 +47,7 @@ class Layout:
     now: datetime
     scope: Scope | None = None
     types: Sequence[str] = ()
+    subject: str = ""
 
     @property
     def rendered_at(self) -> str:
