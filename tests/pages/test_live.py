@@ -13,12 +13,13 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import AccessOptions
+from sluice_agent.server.record.ids import job_id
 from tests.pages.conftest import Send, StartSession
 from tests.pages.site import LIVE
 from tests.support.chromium import session
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.relay import Relay
-from tests.support.shop import CONNECTION, Shop
+from tests.support.shop import CONNECTION, Shop, job_uuid
 from tests.support.waiting import wait_until
 
 FETCHES = "performance.getEntriesByType('resource').filter(e => e.initiatorType === 'fetch').map(e => e.startTime)"
@@ -140,12 +141,14 @@ def test_at_most_four_repaints_a_second(start_session: StartSession, send: Send)
 def test_a_paused_page_stays_as_it_is(start_session: StartSession, send: Send) -> None:
     """What one reads, or wants to click, must stand still on a busy server."""
     page = open_live(start_session)
+    wait_until(lambda: len(page.evaluate(FETCHES)) == 1)
     page.get_by_role("button", name="Pause").click()
     name, events = new_job()
     send(*events)
     expect(page.locator("#live")).to_contain_text("Paused")
     expect(page.locator("#live")).to_contain_text("changes since")
     assert row_of(page, name).count() == 0
+    assert len(page.evaluate(FETCHES)) == 1
     page.reload()  # of the same tab: still paused
     expect(page.locator("#live")).to_contain_text("Paused")
     page.get_by_role("button", name="Resume").click()
@@ -255,6 +258,23 @@ def set_hidden(page: Page, is_hidden: bool) -> None:
         " document.dispatchEvent(new Event('visibilitychange')); }",
         is_hidden,
     )
+
+
+def test_a_job_follows_only_itself(start_session: StartSession, send: Send) -> None:
+    """On a busy server the page of a job that ended long ago would be fetched four times a second."""
+    session = start_session()
+    name, (queued, *rest) = new_job("completed")
+    send(queued)
+    page = session.open(f"/jobs/{job_id(CONNECTION, job_uuid(name))}")
+    page.wait_for_selector(LIVE)
+    wait_until(lambda: len(page.evaluate(FETCHES)) == 1)  # as the stream begins
+    witness = session.open("/jobs")
+    other, events = new_job()
+    send(*events)
+    expect(row_of(witness, other)).to_be_visible()
+    assert len(page.evaluate(FETCHES)) == 1
+    send(*rest)
+    expect(page.locator("main .state-completed").first).to_be_visible()
 
 
 def test_a_reader_who_was_signed_out_is_told_where_to_sign_in(browser: Browser, tmp_path: Path) -> None:
