@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
+from sqlalchemy import Connection
+
 from sluice_agent.server.access.audit import AuditEntry, AuditLog
 from sluice_agent.server.actions.broker import Broker, BrokerAwayError, RejectedError, Sender, UnconfirmedError
 from sluice_agent.server.actions.brokers import Brokers
@@ -90,6 +92,10 @@ class Senders:
         self._stack.close()
 
 
+class RetryOpenError(RefusedError):
+    """The last retry of a job has not ended: it is retried only if that is asked for."""
+
+
 def new_task_id() -> str:
     """Return an id as Celery makes them."""
     return str(uuid4())
@@ -112,6 +118,14 @@ class Actions:
         self._now = now
         self._exclusion = Exclusion(store)
 
+    def missing_broker(self, reader: Connection, connection: int) -> str | None:
+        """Return why no job of a connection can be acted on, None if its broker is known."""
+        try:
+            self._brokers.of(reader, connection)
+        except RefusedError as refusal:
+            return refusal.message
+        return None
+
     def prepare_retry(self, uuid: bytes, *, again: bool) -> PreparedRetry:
         """Return the retry of a job. Unless `again`, a job whose last retry has not ended is refused."""
         with self._store.reading() as reader:
@@ -122,7 +136,7 @@ class Actions:
             if not again and isinstance(retried_as, str):
                 code = state_of(reader, job_uuid(job.record["connectionId"], retried_as))
                 if code is not None and not JOB_STATES[code].is_final:  # None: it ended long ago, and was deleted
-                    raise RefusedError(
+                    raise RetryOpenError(
                         400,
                         f"The job was sent again as {retried_as}, which is {JOB_STATES[code].value}: wait for its end, "
                         "or set again.",

@@ -34,7 +34,7 @@ class Brokers:
             return named
         label = names[0]
         if self.default is None:
-            reason = f"no broker is known: start sluice-agent serve with --broker {label}=URL"
+            reason = f"no broker is known: start sluice-agent serve with --broker {label}=URL, or with -A and its app"
         elif self.default_for in names or (self.default_for is None and len(rows) == 1):
             return self.default
         else:

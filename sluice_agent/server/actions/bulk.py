@@ -1,6 +1,7 @@
-"""The thread that runs bulk actions: one after the other, in one process of all that share the database.
+"""The thread that runs bulk actions: one at a time, in one process of all that share the database.
 
-An action that can't go on, because its broker is away, is postponed: the next one runs meanwhile.
+An action that can't go on, because its broker is away, is postponed: the next one runs meanwhile. Actions take turns of
+a hundred jobs, so that a single job does not wait for a hundred thousand.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class BulkRunner:
         self._is_revoked = is_revoked
         self._pace = pace or Pace()
         self._postponed: dict[str, _Postponed] = {}
+        self._had_turn: set[str] = set()  # since all others that are due had one
         self._wake = Event()
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="bulk actions", daemon=True)
@@ -113,9 +115,20 @@ class BulkRunner:
             self._wake.clear()
 
     def _next_due(self) -> BulkAction | None:
-        """Return the oldest action that is not finished, and not postponed beyond now."""
+        """Return the oldest action that is not finished, not postponed beyond now, and has not had its turn."""
         now = time.monotonic()
-        return self._ledger.next_open([key for key, postponed in self._postponed.items() if postponed.until > now])
+        postponed = [key for key, postponed in self._postponed.items() if postponed.until > now]
+        action = self._ledger.next_open([*postponed, *self._had_turn])
+        if action is None and self._had_turn:
+            self._had_turn.clear()
+            action = self._ledger.next_open(postponed)
+        return action
+
+    def _is_turn_over(self, action: BulkAction) -> bool:
+        """Return whether another action is due after a batch of this one."""
+        self._had_turn.add(action.id)
+        following = self._next_due()
+        return following is not None and following.id != action.id
 
     def _seconds_to_next_look(self) -> float:
         now = time.monotonic()
@@ -169,11 +182,12 @@ class BulkRunner:
                     self._check_on(action)
                     self._revoke(action, items)
                     action = self._going_on(action)
-                    continue
-                for item in items:
+                for item in items if action.kind is Kind.RETRY else ():
                     self._check_on(action)
                     self._retry(action, item, senders)
                     action = self._going_on(action)
+                if len(items) == _BATCH and self._is_turn_over(action):
+                    return
         self._ledger.finish(action.id)
 
     def _settle_interrupted(self, action: BulkAction, item: Item) -> None:

@@ -7,14 +7,16 @@ have been sent, and none of those is sent again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.model import JobState
 from sluice_agent.server.actions.retry import RETRIED, REVOKED
@@ -26,6 +28,9 @@ _KEPT = timedelta(days=30)  # that a finished action is shown
 _CHUNK = 1_000  # rows of one statement
 _ERRORS = 20  # different reasons that are shown
 _JOBS = 10  # jobs of each
+
+IDS = "ids"
+"""The key of the jobs of an action that has no filter, in place of one."""
 
 
 class Kind(str, Enum):
@@ -76,8 +81,8 @@ class ItemState(str, Enum):
 class BulkAction:
     """A bulk action.
 
-    `wanted` is the filter as in the request, `connections` the numbers that it is limited to, and `waiting_for` why it
-    could not go on.
+    `wanted` is the filter as in the request, or ``{"ids": …}``, `connections` the numbers that it is limited to, and
+    `waiting_for` why it could not go on.
     """
 
     id: str
@@ -88,6 +93,29 @@ class BulkAction:
     wanted: dict[str, Any]
     again: bool
     waiting_for: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewAction:
+    """A bulk action that begins: of the jobs that the filter `wanted` selects, or of `jobs`, by Sluice's ids.
+
+    `id` is a UUID. `connections` are the numbers of those whose jobs it may act on.
+    """
+
+    id: str
+    kind: Kind
+    who: str
+    connections: Sequence[int]
+    wanted: Mapping[str, Any]
+    again: bool
+    jobs: Sequence[bytes] | None = None
+
+    @property
+    def as_json(self) -> str:
+        """Which jobs it is for: the filter, or ``{"ids": …}``."""
+        if self.jobs is None:
+            return json.dumps(self.wanted)
+        return json.dumps({IDS: [str(UUID(bytes=job)) for job in self.jobs]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,27 +137,31 @@ class Ledger:
         self._store = store
         self._now = now
 
-    def create(self, kind: Kind, who: str, connections: Sequence[int], wanted: dict[str, Any], *, again: bool) -> str:
-        """Add an action, and return its id. Those that were finished long ago are removed."""
-        action_id = str(uuid4())
+    def create(self, action: NewAction) -> bool:
+        """Add an action. Return False if there is one with its id. Those that were finished long ago are removed."""
         oldest = to_moment(self._now() - _KEPT)
-        with self._store.writing() as connection:
+        state = ActionState.COLLECTING if action.jobs is None else ActionState.RUNNING
+        with suppress(IntegrityError), self._store.writing() as connection:  # another process may be faster
+            if connection.scalar(select(bulk_action.c.id).where(bulk_action.c.id == action.id)) is not None:
+                return False
             old = select(bulk_action.c.id).where(bulk_action.c.finished_at < oldest)
             connection.execute(bulk_item.delete().where(bulk_item.c.action.in_(old)))
             connection.execute(bulk_action.delete().where(bulk_action.c.finished_at < oldest))
             connection.execute(
                 bulk_action.insert().values(
-                    id=action_id,
-                    kind=kind.value,
-                    state=ActionState.COLLECTING.value,
-                    who=who,
-                    connections=json.dumps(list(connections)),
-                    filter=json.dumps(wanted),
-                    again=again,
+                    id=action.id,
+                    kind=action.kind.value,
+                    state=state.value,
+                    who=action.who,
+                    connections=json.dumps(list(action.connections)),
+                    filter=action.as_json,
+                    again=action.again,
                     created_at=to_moment(self._now()),
                 )
             )
-        return action_id
+            _add_items(connection, action.id, action.jobs or ())
+            return True
+        return False
 
     def next_open(self, postponed: Collection[str] = ()) -> BulkAction | None:
         """Return the oldest action that is not finished, and not one of the ids `postponed`."""
@@ -147,15 +179,10 @@ class Ledger:
 
     def start(self, action_id: str, jobs: Sequence[bytes]) -> bool:
         """Add the jobs of an action, which runs then. Return False if it was cancelled meanwhile."""
-        rows = [
-            {"action": action_id, "number": number, "job": job, "state": ItemState.PENDING.value}
-            for number, job in enumerate(jobs)
-        ]
         with self._store.writing() as connection:
             if not connection.execute(_moved(action_id, ActionState.COLLECTING, ActionState.RUNNING)).rowcount:
                 return False
-            for start in range(0, len(rows), _CHUNK):
-                connection.execute(bulk_item.insert(), rows[start : start + _CHUNK])
+            _add_items(connection, action_id, jobs)
         return True
 
     def items(self, action_id: str, state: ItemState, limit: int) -> list[Item]:
@@ -234,6 +261,15 @@ class Ledger:
         is_of = (bulk_item.c.action == action_id) & (bulk_item.c.error == error)
         query = select(bulk_item.c.job).where(is_of).order_by(bulk_item.c.number).limit(_JOBS)
         return [str(UUID(bytes=bytes(job))) for job in reader.scalars(query)]
+
+
+def _add_items(connection: Connection, action_id: str, jobs: Sequence[bytes]) -> None:
+    rows = [
+        {"action": action_id, "number": number, "job": job, "state": ItemState.PENDING.value}
+        for number, job in enumerate(jobs)
+    ]
+    for start in range(0, len(rows), _CHUNK):
+        connection.execute(bulk_item.insert(), rows[start : start + _CHUNK])
 
 
 def _moved(action_id: str, before: ActionState, after: ActionState) -> Any:

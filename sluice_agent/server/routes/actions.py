@@ -15,13 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.access.principal import Principal, require_operator
 from sluice_agent.server.actions.assembly import Acting
-from sluice_agent.server.actions.ledger import BulkAction, Kind, Ledger
+from sluice_agent.server.actions.ledger import Kind
+from sluice_agent.server.actions.request import ActionRequest, cancel_action, find_action
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.queries.job_filter import JobFilter
-from sluice_agent.server.routes.action_request import ActionRequest, progress_of
+from sluice_agent.server.routes.action_answers import (
+    act_on,
+    act_on_one,
+    preview_filter,
+    preview_one,
+    preview_several,
+    progress_of,
+)
 from sluice_agent.server.routes.action_responses import (
     BulkActionAnswer,
     BulkPreview,
@@ -89,9 +96,11 @@ def _bulk(acting: Acting, kind: Kind) -> Callable[..., JSONResponse]:
         """Act on up to a hundred jobs, or begin to act on all that a filter selects."""
         request = ActionRequest(acting, principal, kind, again=again)
         if body.ids is not None and body.filter is None:
-            return _answer(request.preview(body.ids) if dry_run else request.act_on(body.ids))
+            return _answer((preview_several if dry_run else act_on)(request, kind, body.ids))
         if body.filter is not None and body.ids is None:
-            return _answer(request.preview_filter(body.filter)) if dry_run else _answer(request.begin(body.filter), 202)
+            if dry_run:
+                return _answer(preview_filter(request, kind, body.filter))
+            return _answer(progress_of(acting.ledger, request.begin(body.filter)), 202)
         raise RefusedError(400, 'The body must be {"ids": [ … ]} or {"filter": { … }}.')
 
     return act
@@ -101,7 +110,7 @@ def _single(acting: Acting, kind: Kind) -> Callable[..., JSONResponse]:
     def act(job: JobInPath, principal: Operator, dry_run: DryRun = False, again: Again = False) -> JSONResponse:
         """Act on the job with this id: Sluice's, or Celery's."""
         request = ActionRequest(acting, principal, kind, again=again)
-        return _answer(request.preview_one(job) if dry_run else request.act_on_one(job))
+        return _answer((preview_one if dry_run else act_on_one)(request, kind, job))
 
     return act
 
@@ -112,24 +121,14 @@ def _add_bulk_actions(router: APIRouter, acting: Acting) -> None:
     @router.get("/bulk-actions/{action}", responses=READING | errors(404) | answer)
     def bulk_action(action: str, principal: Viewer) -> JSONResponse:
         """Return a bulk action with its progress."""
-        _find_action(acting.ledger, action, principal)
+        find_action(acting, action, principal)
         return _answer(progress_of(acting.ledger, action))
 
     @router.post("/bulk-actions/{action}/cancel", responses=ACTING | answer)
     def cancel(action: str, principal: Operator) -> JSONResponse:
         """End a bulk action. What has been sent stays sent."""
-        found = _find_action(acting.ledger, action, principal)
-        if not acting.ledger.cancel(action):
-            raise RefusedError(400, f"The bulk action is {found.state.value}: it can't be cancelled.")
-        acting.actions.note(AuditEntry(principal.who, "bulk cancel", action))
+        cancel_action(acting, find_action(acting, action, principal), principal)
         return _answer(progress_of(acting.ledger, action))
-
-
-def _find_action(ledger: Ledger, action: str, principal: Principal) -> BulkAction:
-    found = ledger.find(action)
-    if found is None or not all(map(principal.may_use, found.connections)):
-        raise RefusedError(404, "Bulk action not found.")
-    return found
 
 
 def _answer(body: BaseModel, status: int = 200) -> JSONResponse:

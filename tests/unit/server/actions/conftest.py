@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -17,7 +18,7 @@ from sluice_agent.server.actions.broker import BrokerAwayError, StoredCall, Task
 from sluice_agent.server.actions.brokers import Brokers
 from sluice_agent.server.actions.bulk import BulkRunner, Pace
 from sluice_agent.server.actions.jobs import acted_job
-from sluice_agent.server.actions.ledger import BulkAction, Kind, Ledger
+from sluice_agent.server.actions.ledger import BulkAction, Kind, Ledger, NewAction
 from sluice_agent.server.actions.matching import matching_jobs
 from sluice_agent.server.actions.permission import Permission
 from sluice_agent.server.queries.job_filter import JobFilter
@@ -130,7 +131,9 @@ class Shop:
 
     def begin(self, kind: Kind = Kind.RETRY, *, again: bool = False, **wanted: Any) -> str:
         """Create a bulk action, and return its id."""
-        return self.ledger.create(kind, "key 1", [1], wanted, again=again)
+        action = NewAction(str(uuid4()), kind, "key 1", [1], wanted, again)
+        assert self.ledger.create(action)
+        return action.id
 
     def progress(self, action: str) -> dict[str, Any]:
         """Return an action with its counts."""

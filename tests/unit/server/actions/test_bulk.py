@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from sluice_agent.server.actions.broker import BrokerAwayError, UnconfirmedError
 from sluice_agent.server.actions.bulk import BulkRunner
-from sluice_agent.server.actions.ledger import BulkAction, ItemState, Kind, Ledger
+from sluice_agent.server.actions.ledger import BulkAction, ItemState, Kind, Ledger, NewAction
 from sluice_agent.server.record.ids import job_uuid
 from tests.support.waiting import wait_until
 from tests.unit.server.actions.conftest import Shop
@@ -124,6 +125,28 @@ def test_an_action_whose_broker_is_away_holds_up_no_other(shop: Shop) -> None:
         shop.broker.failures = []
         wait_until(lambda: shop.progress(waiting)["state"] == "completed", 10, "it is not taken up again")
     assert (len(shop.broker.sent), shop.progress(waiting)["waitingFor"]) == (1, None)
+
+
+def test_actions_take_turns(shop: Shop) -> None:
+    """One job would not be retried before a hundred thousand others are."""
+    for number in range(250):
+        shop.add_job(f"job-{number}")
+    single = shop.add_job("single", state="cancelled")
+    many, one = shop.begin(state="failed"), shop.begin(state="cancelled")
+    done = run(shop, many)
+    assert (done["succeeded"], shop.progress(one)["succeeded"]) == (250, 1)
+    order = [task_id for task_id, _ in shop.broker.sent]
+    assert order.index(shop.record(single)["extensions"]["retriedAs"]) == 100
+
+
+def test_an_action_that_is_begun_twice_is_one(shop: Shop) -> None:
+    """A double click would send each job twice."""
+    job = shop.add_job()
+    action = NewAction(str(uuid4()), Kind.RETRY, "key 1", [1], {}, again=True, jobs=[job])
+    assert [shop.ledger.create(action), shop.ledger.create(action)] == [True, False]
+    done = run(shop, action.id)
+    assert (done["succeeded"], len(shop.broker.sent)) == (1, 1)
+    assert done["filter"] == {"ids": [shop.record(job)["id"]]}
 
 
 def test_an_action_at_which_the_server_fails_holds_up_no_other(shop: Shop) -> None:
