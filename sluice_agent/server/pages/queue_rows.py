@@ -20,6 +20,7 @@ from sluice_agent.server.store.schema import queue
 from sluice_agent.server.timestamps import timestamp_or_none
 
 _NO_FLOW = Flow(None, 0)
+_LEAST = 0.05  # jobs a minute that are shown as a growth
 
 
 class QueueRow(NamedTuple):
@@ -51,12 +52,14 @@ class QueueRow(NamedTuple):
     @property
     def net(self) -> float | None:
         """How many more jobs a minute arrived than left."""
-        return None if self.arrived is None else round(self.arrived - self.left, 1)
+        return None if self.arrived is None else self.arrived - self.left
 
     @property
     def net_text(self) -> str:
         """The same with its sign."""
-        return MISSING if self.net is None else f"{self.net:+,.1f}".replace("-", "−") if self.net else "0"
+        if self.net is None:
+            return MISSING
+        return f"{self.net:+,.1f}".replace("-", "−") if abs(self.net) >= _LEAST else "0"
 
     @property
     def spark(self) -> tuple[str, ...]:
@@ -88,16 +91,17 @@ def queue_rows(
     before = depths_at(reader, connection.number, known, now - 2 * GROWTH_WITHIN, now - GROWTH_WITHIN)
     labels = {text: label for label, text in texts_of(reader, (*known, *flows, *waiting.by_queue)).items()}
     minutes = window.seconds / 60
-    return sorted(
-        (
-            _row(
-                item, labels.get(item["name"]), flows.get(labels.get(item["name"], 0), _NO_FLOW), waiting, before,
-                minutes, now,
-            )
-            for item in listed
-        ),
-        key=lambda row: row.name,
-    )  # fmt: skip
+    by_name = {**{name: _unlisted(name) for name in labels}, **{item["name"]: item for item in listed}}
+    return [
+        _row(item, labels.get(name), flows.get(labels.get(name, 0), _NO_FLOW), waiting, before, minutes, now)
+        for name, item in sorted(by_name.items())
+    ]
+
+
+def _unlisted(name: str) -> dict[str, Any]:
+    """Return what is known of a queue from which no job has started, and that no snapshot has named."""
+    unknown = dict.fromkeys(("depth", "consumers", "avgLatencyMs", "failureRate"))
+    return {"name": name, **unknown, "healthBar": {"buckets": []}}
 
 
 def _row(
@@ -126,8 +130,8 @@ def _row(
         is_wait_exact,
         timestamp_or_none(since),
         round(sum(ended) / minutes, 3),
-        None if flow.arrived is None else round(flow.arrived / minutes, 1),
-        round(flow.left / minutes, 1),
+        None if flow.arrived is None else flow.arrived / minutes,
+        flow.left / minutes,
         item["avgLatencyMs"],
         item["failureRate"] if sum(ended) else None,
         ended,

@@ -37,7 +37,10 @@ def _events() -> Iterator[list[Any]]:
             yield run("shop.mail", minute * 60 + second, "completed")
         yield run("shop.mail", minute * 60 + 30, "failed", error="SMTPError: refused")
         yield run("shop.report", minute * 60, "completed", seconds=8, queue="slow")
-    yield [job_event("queued", 1_229, externalId="elsewhere", name="shop.mail", queue="other", createdAt=at(1_229))]
+    yield [
+        job_event("queued", 1_229, externalId=f"elsewhere {n}", name="shop.mail", queue="other", createdAt=at(1_229))
+        for n in range(12)
+    ]
     yield run("shop.rare", 1_100, "failed", queue="slow", error="OtherError: no")
     yield run(HOSTILE, 1_150, "completed", queue=HOSTILE, workerId=HOSTILE)
     yield [
@@ -201,6 +204,7 @@ def test_queues_have_the_vendors_fields_and_who_waits(page: Page) -> None:
     queues = page("/queues")
     assert row(queues, "mail")[:4] == ["mail", "150", "3", "10 min 30 s"]
     assert row(queues, "slow")[:4] == ["slow", "–", "0", "–"]
+    assert (row(queues, "slow")[8], row(queues, "other")[8]) == ("0", "+0.2")
     queue = page("/queue", name="mail")
     assert table_of(queue, "depth")["10:16"] == ["120"]
     assert table_of(queue, "depth")["10:12"] == ["–"]
@@ -211,6 +215,12 @@ def test_queues_have_the_vendors_fields_and_who_waits(page: Page) -> None:
         "waits 1",
         "waits 2",
     ]
+
+
+def test_a_queue_that_no_worker_consumes_is_listed(page: Page) -> None:
+    """A misspelt queue is seen by its jobs that wait, and by nothing else."""
+    assert row(page("/queues"), "other")[:4] == ["other", "–", "12", "1.00 s"]
+    assert page("/queue", name="other").one("h1").text == "other"
 
 
 def test_workers_have_their_versions_side_by_side(page: Page) -> None:
