@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, Row, Select, func, select
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, exists, func, select
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.errors import ConfigError
@@ -127,7 +127,7 @@ class Accounts:
     def find_key(self, secret: str) -> Key | None:
         """Return the key with this `secret`, which may have been revoked."""
         with self._engine.begin() as reader:
-            row = reader.execute(_KEYS.where(api_key.c.hash == digest(secret))).one_or_none()
+            row = reader.execute(_KEY_BY_HASH, {"hash_": digest(secret)}).one_or_none()
         return _key_of(row) if row else None
 
     def key_with_id(self, key_id: str) -> Key:
@@ -163,26 +163,21 @@ class Accounts:
                 used = api_key.update().where(api_key.c.id == key.id).values(last_used_at=to_moment(now))
                 transaction.execute(used)
 
-    def keyed_connections(self, ids: Collection[str]) -> set[str]:
-        """Return those of the connection `ids` that accept events with their own keys only."""
-        query = (
-            select(connections.c.id)
-            .join(api_key, api_key.c.connection == connections.c.number)
-            .where(api_key.c.role == Role.INGEST.value, connections.c.id.in_(ids))
-            .distinct()
-        )
-        with self._engine.begin() as reader:
-            return set(reader.scalars(query))
+    def without_key(self, ids: Collection[str]) -> tuple[set[str], bool]:
+        """Return what events under the connection `ids` meet if they come without a made key, as each batch may do.
 
-    def has_room_for(self, ids: Collection[str]) -> bool:
-        """Return whether the connection `ids` are known, or few enough to be made for events that come under them."""
+        The first are those of `ids` that accept events with their own keys only; the second is whether the others are
+        known, or few enough to be made.
+        """
         if len(ids) > MOST_CONNECTIONS:
-            return False
-        is_one = connections.c.id.in_(ids)
+            return set(), False
         with self._engine.begin() as reader:
-            known = reader.scalar(select(func.count()).where(is_one).select_from(connections)) or 0
-            others = reader.scalar(select(func.count()).where(~is_one).select_from(connections)) or 0
-        return known == len(ids) or others + len(ids) <= MOST_CONNECTIONS
+            known = {row[0]: row[1] for row in reader.execute(_ARE_KEYED, {"ids": list(ids)})}
+            has_room = len(known) == len(ids) or self._has_room(reader, len(ids) - len(known))
+        return {connection_id for connection_id, is_keyed in known.items() if is_keyed}, has_room
+
+    def _has_room(self, reader: Connection, new: int) -> bool:
+        return (reader.scalar(select(func.count()).select_from(connections)) or 0) + new <= MOST_CONNECTIONS
 
     def is_keyed(self, number: int) -> bool:
         """Return whether the connection with this `number` accepts events with its own keys only."""
@@ -235,6 +230,15 @@ _KEYS = select(
     api_key.c.last_used_at,
     api_key.c.revoked_at,
 ).join(connections, connections.c.number == api_key.c.connection)
+
+
+_KEY_BY_HASH = _KEYS.where(api_key.c.hash == bindparam("hash_"))
+
+_ARE_KEYED = select(
+    connections.c.id,
+    exists().where(api_key.c.connection == connections.c.number, api_key.c.role == Role.INGEST.value),
+).where(connections.c.id.in_(bindparam("ids", expanding=True)))
+"""Known connections, and whether each ever had an ingest key."""
 
 
 def _ingest_keys(number: int) -> Select[tuple[str]]:

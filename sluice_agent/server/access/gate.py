@@ -106,11 +106,11 @@ class Gate:
         if sender.key_id is not None and self._accounts.is_revoked(f"key {sender.key_id}"):
             raise _revoked(sender.key_id, Role.INGEST)
         if sender.connection_id is None:
-            keyed = self._accounts.keyed_connections(ids)
+            keyed, has_room = self._accounts.without_key(ids)
             if keyed:
                 message = f"The connection {min(keyed)} takes events with its own keys only. {_SEND_HELP}; {_MAKE_HELP}"
                 raise RefusedError(401, message, {"connectionId": "needs a key of its own"}, docs=Docs.API_KEY)
-            if not self._accounts.has_room_for(ids):
+            if not has_room:
                 message = f"The server has no room for further connections: use the id of one that it has. {_MAKE_HELP}"
                 raise RefusedError(403, message, {"connectionId": "unknown"}, docs=Docs.API_KEY)
         elif any(connection_id != sender.connection_id for connection_id in ids):
