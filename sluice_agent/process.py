@@ -76,6 +76,12 @@ class Process:
         except KeyError:
             return self._open()
 
+    def current_journal(self) -> JournalWriter | None:
+        """Return the journal; None if it is not opened yet, or if the process or its user is another one by now."""
+        if self._pid == os.getpid() and self._user == os.geteuid():
+            return self._opened.get("journal")
+        return None
+
     @property
     def opened_journal(self) -> JournalWriter | None:
         """The journal if it has been opened, else None."""
