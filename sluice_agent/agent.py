@@ -84,7 +84,11 @@ class Agent:
             losses=self.losses,
         )
         self.instrumentation = signals.connect(
-            sink, hooks, message_header=settings.message_header, heartbeat_interval=settings.heartbeat_interval
+            sink,
+            hooks,
+            message_header=settings.message_header,
+            heartbeat_interval=settings.heartbeat_interval,
+            direct_dispatch=settings.direct_dispatch,
         )
         self.report_progress = self.instrumentation.report_progress
 
@@ -94,11 +98,14 @@ class Agent:
             event = apply_hook(self._before_send, event, self.drop)
             if not event:
                 return
-        process = self._current_process()
-        journal = process.journal
-        if journal is None:
-            process.drop("journal_unavailable")
-            return
+        process = self._process
+        journal = process.current_journal()
+        if journal is None:  # it is the first event, or that of another process
+            process = self._current_process()
+            journal = process.journal
+            if journal is None:
+                process.drop("journal_unavailable")
+                return
         journal.append(event, VITALS if event.startswith(VITAL_PREFIXES) else EVENTS)
         if process.shippers is None and process.may_ship:
             process.start_shippers()

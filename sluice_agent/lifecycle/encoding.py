@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from json.encoder import encode_basestring as quoted
 from math import isfinite
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.identity import execution_id, run_in, transition_id, truncated_id, worker_event_id
 from sluice_agent.lifecycle.timestamps import timestamp
 from sluice_agent.lifecycle.transitions import Transition
@@ -41,7 +42,7 @@ _SHORTEST_LIMIT = 255  # characters: the lowest limit of a text in the contract
 # A worker goes online once within these seconds, and offline: two observers read the time from its event.
 _SAME_STATE_SECONDS = 1.0
 _POOL_NAMES = {"thread": "threads"}  # by module, where the name on the command line differs
-_EARLIEST = "2001"  # no job is as old: an earlier time is not from the wall clock
+EARLIEST = "2001"  # no job is as old: an earlier time is not from the wall clock
 
 
 class JobExtensions(TypedDict, total=False):
@@ -58,6 +59,9 @@ class JobExtensions(TypedDict, total=False):
     taskName: str
     stamps: dict[str, Any] | None
     eager: bool
+
+
+_NO_EXTENSIONS: JobExtensions = {}
 
 
 class MessageOptions(TypedDict, total=False):
@@ -145,23 +149,31 @@ class JobFacts:
     process: str = ""
 
 
+class SharedText(NamedTuple):
+    """What all events of one attempt of a job share, as text. It is made once, and passed on to other processes."""
+
+    head: str
+    """The event from the end of its timestamp to the job's state."""
+    members: str
+    """The members of the job's extensions, each followed by a comma."""
+
+
 class JobEvents:
     """Encode the events of one attempt of one job, each as the line of JSON that is sent."""
 
-    __slots__ = ("_created", "_extensions", "_frame", "_id", "facts")
+    __slots__ = ("_created", "_extensions", "_id", "_text", "attempt", "external_id", "run_name")
 
     def __init__(self, connection_id: str, facts: JobFacts) -> None:
-        self.facts = facts
-        external_id, attempt = facts.external_id, facts.attempt
-        self._id = execution_id(connection_id, external_id, attempt, run_in(facts.run_name, facts.process))
-        if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
-            external_id = job_id(external_id)
-        frame = _frame(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)
-        self._created = facts.created_at if facts.created_at and facts.created_at > _EARLIEST else ""
-        created = f',"createdAt":"{self._created}"' if self._created else ""
-        number = f',"attempt":{attempt}' if facts.is_attempt_known else ""
-        self._frame = f'{frame},"externalId":{quoted(external_id)}{number}{created},"state":"'
-        self._extensions = _members(facts.extensions)
+        self.external_id, self.attempt, self.run_name = facts.external_id, facts.attempt, facts.run_name
+        self._created = facts.created_at if facts.created_at and facts.created_at > EARLIEST else ""
+        self._extensions: JobExtensions = facts.extensions
+        self._id = execution_id(connection_id, facts.external_id, facts.attempt, run_in(facts.run_name, facts.process))
+        self._text = shared_text(connection_id, facts)
+
+    @property
+    def is_eager(self) -> bool:
+        """True if the job was published nowhere: its caller runs it."""
+        return "eager" in self._extensions
 
     def event(
         self,
@@ -182,30 +194,99 @@ class JobEvents:
         than the event is left out. `extensions` are added to those of the facts; one that is None is left out.
         """
         name = transition.state._value_  # `value` is a property, and this runs around every task
-        before = f',"previousState":"{previous._value_}"' if previous is not None else ""
-        start = f',"startedAt":"{started}"' if started is not None and _EARLIEST < started <= when else ""
-        end = f',"completedAt":"{when}"' if name in _FINAL else ""
-        frame = self._frame
+        head, members = self._text
         if self._created > when:  # its producer's clock is ahead
-            frame = frame.replace(f'"createdAt":"{self._created}"', f'"createdAt":"{when}"')
-        text = f'{{"type":"job_state_change","timestamp":"{when}{frame}{name}"{before}{start}{end}'
+            head = head.replace(f'"createdAt":"{self._created}"', f'"createdAt":"{when}"')
+        job = f',"previousState":"{previous._value_}"' if previous is not None else ""
+        if started is not None and EARLIEST < started <= when:
+            job += f',"startedAt":"{started}"'
+        if name in _FINAL:
+            job += f',"completedAt":"{when}"'
         if progress is not None:
-            text += f',"progress":{progress!r}'
+            job += f',"progress":{progress!r}'
         if error is not None:
-            text += f',"error":{quoted(_truncated("error", error))}'
+            job += f',"error":{quoted(_truncated("error", error))}'
         if stacktrace is not None:
-            text += f',"stacktrace":{quoted(_truncated("stacktrace", stacktrace))}'
-        members = self._extensions
+            job += f',"stacktrace":{quoted(_truncated("stacktrace", stacktrace))}'
         if extensions:
-            facts = self.facts.extensions
-            if not facts.keys().isdisjoint(extensions):  # a retry has an ETA, and its next retry another one
-                members = _members({key: value for key, value in facts.items() if extensions.get(key) is None})
+            own = self._extensions
+            if not own.keys().isdisjoint(extensions):  # a retry has an ETA, and its next retry another one
+                members = _members({key: value for key, value in own.items() if extensions.get(key) is None})
             members += _members(extensions)
         if runtime is not None:
-            members += f'"runtime":{runtime:.6f},'
+            members += f'"runtime":{_decimal(runtime)},'
         event_id = self._id + name if progress is None else transition_id(self._id, name, progress)
-        members += f'"celeryState":"{transition.celery_state}","eventId":"{event_id}"'
-        return f'{text},"extensions":{{{members}}}}}}}'.encode()
+        return _line(when, head, name, job, members, transition.celery_state, event_id)
+
+
+class PlainJobEvents(JobEvents):
+    """The same of a first attempt under a random id, whose shared text is known: its commonest events cost a third."""
+
+    __slots__ = ()
+
+    def __init__(self, external_id: str, scope: str, text: SharedText, created: str, run_name: str) -> None:
+        self.external_id, self.attempt, self.run_name = external_id, 1, run_name
+        self._created, self._text, self._extensions = created, text, _NO_EXTENSIONS
+        self._id = f"{external_id}.1.{scope}."
+
+    def start(self, when: str) -> bytes:
+        """Return the event of the start of the run at `when`."""
+        if self._created > when:
+            return self.event(transitions.STARTED, when, started=when)
+        head, members = self._text
+        return (
+            f'{{"type":"job_state_change","timestamp":"{when}{head}active","startedAt":"{when}","extensions":{{{members}'
+            f'"celeryState":"STARTED","eventId":"{self._id}active"}}}}}}'
+        ).encode()
+
+    def success(self, when: str, started: str, runtime: float) -> bytes:
+        """Return the event of the end of the run, which succeeded at `when`."""
+        if self._created > when or started > when:
+            return self.event(transitions.SUCCEEDED, when, previous=JobState.ACTIVE, started=started, runtime=runtime)
+        head, members = self._text
+        return (
+            f'{{"type":"job_state_change","timestamp":"{when}{head}completed","previousState":"active",'
+            f'"startedAt":"{started}","completedAt":"{when}","extensions":{{{members}"runtime":{_decimal(runtime)},'
+            f'"celeryState":"SUCCESS","eventId":"{self._id}completed"}}}}}}'
+        ).encode()
+
+
+def plain_receipt(external_id: str, scope: str, text: SharedText, when: str) -> bytes:
+    """Return the event that such a job, whose publication was not observed, waits at `when`."""
+    head, members = text
+    return (
+        f'{{"type":"job_state_change","timestamp":"{when}{head}queued","extensions":{{{members}'
+        f'"celeryState":"PENDING","eventId":"{external_id}.1.{scope}.queued"}}}}}}'
+    ).encode()
+
+
+def shared_text(connection_id: str, facts: JobFacts) -> SharedText:
+    """Return what all events of the attempt with these facts share."""
+    external_id = facts.external_id
+    if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
+        external_id = job_id(external_id)
+    created = f',"createdAt":"{facts.created_at}"' if facts.created_at and facts.created_at > EARLIEST else ""
+    attempt = f',"attempt":{facts.attempt}' if facts.is_attempt_known else ""
+    kind = shared_by_kind(connection_id, facts.name, facts.queue, facts.worker_id, facts.max_retries)
+    return SharedText(
+        f'{kind},"externalId":{quoted(external_id)}{attempt}{created},"state":"', _members(facts.extensions)
+    )
+
+
+def _line(when: str, head: str, state: str, job: str, members: str, celery_state: str, event_id: str) -> bytes:
+    """Return the event of a job from its parts as text. `job` are further members of the job."""
+    return (
+        f'{{"type":"job_state_change","timestamp":"{when}{head}{state}"{job},'
+        f'"extensions":{{{members}"celeryState":"{celery_state}","eventId":"{event_id}"}}}}}}'
+    ).encode()
+
+
+def _decimal(seconds: float) -> str:
+    """Return a time as a number with six decimals: the format ``.6f`` takes five times as long."""
+    microseconds = int(seconds * 1e6 + 0.5)
+    if 0 <= microseconds < 1_000_000:
+        return f"0.{str(microseconds + 1_000_000)[1:]}"
+    return f"{seconds:.6f}"
 
 
 def worker_event(
@@ -267,8 +348,10 @@ def _truncated(field_name: str, text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _frame(connection_id: str, name: str, queue: str | None, worker_id: str | None, max_retries: int | None) -> str:
-    """Return the part that the events of all similar jobs share: from the end of the timestamp into the job."""
+def shared_by_kind(
+    connection_id: str, name: str, queue: str | None, worker_id: str | None, max_retries: int | None
+) -> str:
+    """Return what the events of all jobs of one kind share: from the end of the timestamp into the job."""
     text = f'","framework":"celery","connectionId":"{connection_id}","job":{{"name":'
     text += quoted(_truncated("name", name or UNNAMED))
     if queue:

@@ -12,6 +12,9 @@ from hashlib import blake2b
 
 _DIGEST_BYTES = 16  # 128 bits: two of 10**12 ids are equal with a chance of 10**-15
 _UUID_LENGTH, _UUID_VERSION = 36, 14  # characters of a UUID as text, and the index of its version
+is_random_id = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+"""Match an id of a job as Celery makes it: it is the same in ids of events and in JSON, and never recurs."""
+
 _is_plain = re.compile(r"[\w:@/+-]{1,64}", re.ASCII).fullmatch  # a job's id that is used unchanged; UUIDs are
 
 
@@ -41,12 +44,17 @@ def execution_id(connection_id: str, external_id: str, attempt: int, run_name: s
     """
     if not _is_plain(external_id):
         external_id = _digest(external_id)
-    return f"{external_id}.{attempt}.{_scope(connection_id, run_name)}."
+    return f"{external_id}.{attempt}.{cached_scope_of(connection_id, run_name)}."
 
 
-@lru_cache(maxsize=1024)
-def _scope(connection_id: str, run_name: str) -> str:
-    return _digest(f"{connection_id}\x1f{run_name}")
+def scope_of(connection_id: str, run_name: str) -> str:
+    """Return the part of the ids of a run that is the same for all transitions, and for no other run."""
+    text = f"{connection_id}\x1f{run_name}".encode("utf-8", "backslashreplace")
+    return blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+cached_scope_of = lru_cache(maxsize=1024)(scope_of)
+"""`scope_of` for scopes that many jobs share: of no run, or of one that a monitor names."""
 
 
 def transition_id(prefix: str, state: str, progress: float | None = None) -> str:

@@ -43,8 +43,9 @@ def timestamp_now() -> str:
 
 def timestamp_of_ns(nanoseconds: int) -> str:
     """Return the timestamp of a time in nanoseconds since the epoch."""
-    whole = nanoseconds // 1_000_000_000
-    return f"{_second(whole)}.{nanoseconds // 1_000 % 1_000_000:06d}Z"
+    microseconds = nanoseconds // 1_000
+    # Not ``:06d``: the format takes five times as long, and this runs around every task.
+    return f"{_second(microseconds // 1_000_000)}.{str(microseconds % 1_000_000 + 1_000_000)[1:]}Z"
 
 
 def timestamp_from_iso(text: str | datetime | None) -> str | None:

@@ -28,6 +28,7 @@ from sluice_agent.signals.lost_after_success import patch_stored_successes
 from sluice_agent.signals.main_process import MainProcess
 from sluice_agent.signals.missing_ends import MissingEnds
 from sluice_agent.signals.patching import restore_methods
+from sluice_agent.signals.plain_jobs import PlainJobs
 from sluice_agent.signals.producer import PublishingProcess
 from sluice_agent.signals.progress import Progress
 from sluice_agent.signals.publish_hook import BEFORE_PUBLISH_UID
@@ -36,7 +37,7 @@ from sluice_agent.signals.received_runs import ReceivedRuns
 from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.replacing import patch_replacements
 from sluice_agent.signals.run_names import RunNames
-from sluice_agent.signals.signal_dispatch import pass_interruptions
+from sluice_agent.signals.signal_dispatch import PlainHandler, replace_dispatcher
 from sluice_agent.signals.task_process import TaskProcess
 from sluice_agent.signals.worker import WorkerProcess
 from sluice_agent.signals.worker_pool import WorkerPool
@@ -88,10 +89,12 @@ def connect(
     *,
     message_header: bool = True,
     heartbeat_interval: float = 5.0,
+    direct_dispatch: bool = True,
 ) -> Instrumentation:
     """Connect a handler to every signal about a job or a worker; the handlers pass their events to `sink`.
 
     Without `message_header` no message gets our header. `heartbeat_interval` is in seconds; 0: no heartbeat.
+    Without `direct_dispatch` Celery's dispatcher calls our handlers in any case: see `signal_dispatch`.
     """
     pool, names = WorkerPool(), RunNames()
     recorder = Recorder(sink)
@@ -118,6 +121,7 @@ def connect(
     progress.patch_update_state()
     progress.patch_stored_ends()
 
+    plain_jobs = PlainJobs(sink, recorder, names, requests)
     disconnect_handlers = _connect_handlers(
         sink,
         {
@@ -138,6 +142,13 @@ def connect(
             signals.worker_shutting_down: cold_shutdown.shutting_down,
             signals.worker_shutdown: worker.shutdown,
         },
+        {
+            signals.task_received: plain_jobs.received,
+            signals.task_prerun: plain_jobs.started,
+            signals.task_postrun: plain_jobs.succeeded,
+        }
+        if direct_dispatch
+        else {},
     )
     MISSING_PATCHES.log()
 
@@ -149,14 +160,19 @@ def connect(
     return Instrumentation(sink, progress.report, disconnect)
 
 
-def _connect_handlers(sink: Sink, handlers: Mapping[Any, Callable[..., None]]) -> Callable[[], None]:
-    """Connect the handler of each signal, and return a function that disconnects them."""
+def _connect_handlers(
+    sink: Sink,
+    handlers: Mapping[Any, Callable[..., None]],
+    plain_handlers: Mapping[Any, PlainHandler],
+) -> Callable[[], None]:
+    """Connect the handler of each signal, and that of plain jobs; return a function that disconnects them."""
     restore_dispatchers: list[Callable[[], None]] = []
     for signal, handler in handlers.items():
         receiver = guarded_receiver(sink, handler)
         signal.connect(receiver, weak=False, dispatch_uid=_uid(signal))
-        if signal in _RUN_SIGNALS:
-            restore = pass_interruptions(signal, receiver, raises=signal is signals.task_prerun)
+        if signal in _RUN_SIGNALS or signal in plain_handlers:
+            plain = {"handle_plain": plain_handlers[signal]} if signal in plain_handlers else {}
+            restore = replace_dispatcher(sink, signal, receiver, raises=signal is signals.task_prerun, **plain)
             restore_dispatchers.append(restore)
     # In a pool's child our receiver runs before all others: what they publish there must not be shipped from it.
     signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))

@@ -17,6 +17,8 @@ from sluice_agent.lifecycle.timestamps import is_timestamp
 HEADER = "sluice_agent"
 
 CREATED_AT = "createdAt"
+HEAD, MEMBERS = "head", "members"
+"""What the events of a plain job share, from the main process; never in a message: see `plain_jobs`."""
 PERIODIC_TASK = "periodicTask"
 PRIORITY = "priority"
 PROCESS = "process"
@@ -26,8 +28,12 @@ PUBLISHED_AT = "publishedAt"
 REPLACEMENTS = "replacements"
 """The number of tasks that this one has replaced under its id. Celery's count includes those of others in a chain."""
 RUN = "run"
+"""The name of the run, from the main process; never in a message."""
 SUCCESSORS = "successors"
 """The agent headers of jobs that are published later and elsewhere, by their ids, as JSON: see `replacing`."""
+
+OF_ONE_RUN = (RUN, PROCESS, HEAD, MEMBERS)
+"""The members that a worker adds, which would be wrong for any other run."""
 
 is_count = re.compile("[0-9]{1,9}").fullmatch
 """Match a number as we write it: Python refuses to convert a text of thousands of digits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from weakref import WeakKeyDictionary, ref
 
@@ -17,17 +18,42 @@ The entry is removed when the request is freed: that calls the dictionary's own 
 `WeakKeyDictionary`, which calls back into Python.
 """
 
+_newest: dict[int, ref[Context]] = {}
+"""The request that each thread or greenlet executes, with the agent header, if it has begun nothing else since.
+
+It is found by this where it need not be searched in Celery's stack, which costs more than an event does.
+"""
+
 _batches: WeakKeyDictionary[Context, dict[str, Run]] = WeakKeyDictionary()
 """The runs of each request that executes several jobs, by job id."""
 
 
 def keep_agent_header(request: Context, agent_header: dict[str, str]) -> None:
     """Store the agent header of `request`, which is about to be executed here."""
-    _by_request[ref(request, _by_request.pop)] = agent_header
+    reference = ref(request, _by_request.pop)
+    _by_request[reference] = agent_header
+    _newest[threading.get_ident()] = reference
+
+
+def take_newest() -> tuple[ref[Context], Run | dict[str, str]] | None:
+    """Return the request that this thread has begun last, and its run or agent header; not a second time.
+
+    None if it is not known: the thread has begun one without an agent header since.
+    """
+    reference = _newest.pop(threading.get_ident(), None)
+    entry = None if reference is None else _by_request.get(reference)
+    return None if reference is None or entry is None else (reference, entry)
+
+
+def begin_newest(reference: ref[Context], run: Run) -> None:
+    """Make `run` the current run of the request that this thread has begun last."""
+    _by_request[reference] = run
+    _newest[threading.get_ident()] = reference
 
 
 def begin_run(request: Context, run: Run) -> None:
     """Make `run` the current run of `request`."""
+    _newest.pop(threading.get_ident(), None)
     key = ref(request)
     _by_request[key if key in _by_request else ref(request, _by_request.pop)] = run
 
@@ -71,7 +97,7 @@ def current_run(task: Task | None, external_id: object = None) -> Run | None:
     run = _by_request.get(ref(task.request))
     if not isinstance(run, Run):
         return current_batch(task.request).get(str(external_id)) if _batches else None
-    if external_id is not None and run.events.facts.external_id != str(external_id):
+    if external_id is not None and run.events.external_id != str(external_id):
         return None
     return run
 
@@ -82,6 +108,6 @@ def unstored_run(external_id: object, raised: BaseException) -> Run | None:
     Celery then announces a failure, when the request is current no more. The job's id alone could match another run.
     """
     for run in _by_request.copy().values():
-        if isinstance(run, Run) and run.unstored_by == id(raised) and run.events.facts.external_id == str(external_id):
+        if isinstance(run, Run) and run.unstored_by == id(raised) and run.events.external_id == str(external_id):
             return run
     return None

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, cast
 
 from sluice_agent.async_exceptions import interrupted, is_ours
 from sluice_agent.lifecycle.sink import Sink
@@ -31,6 +31,15 @@ def guarded_receiver(sink: Sink, handler: Callable[P, None]) -> Callable[P, Inte
     can be entered in the middle of another one, by an OS signal handler or a hook that publishes. Beyond `_MAX_DEPTH`
     a call is only counted, so that such a handler ends, however often it is called.
     """
+    return _guard(sink, handler, raises=False)
+
+
+def guarded(sink: Sink, handler: Callable[P, None]) -> Callable[P, None]:
+    """Return `handler` for the host's code to call: its exceptions are counted, asynchronous ones are raised."""
+    return cast("Callable[P, None]", _guard(sink, handler, raises=True))
+
+
+def _guard(sink: Sink, handler: Callable[P, None], *, raises: bool) -> Callable[P, Interruption | None]:
     depths: dict[int, int] = {}
 
     @wraps(handler)
@@ -49,7 +58,10 @@ def guarded_receiver(sink: Sink, handler: Callable[P, None]) -> Callable[P, Inte
             else:
                 return None
             # Here, outside the `except`, exc_info() is the task's again.
-            return _handle_fault(sink, fault, lambda: handler(*args, **kwargs))
+            interruption = handle_fault(sink, fault, lambda: handler(*args, **kwargs))
+            if interruption is not None and raises:
+                raise interruption.error
+            return interruption
         finally:
             if depth:
                 depths[thread] = depth
@@ -59,20 +71,7 @@ def guarded_receiver(sink: Sink, handler: Callable[P, None]) -> Callable[P, Inte
     return handled
 
 
-def guarded(sink: Sink, handler: Callable[P, None]) -> Callable[P, None]:
-    """Return `handler` for the host's code to call: its exceptions are counted, asynchronous ones are raised."""
-    handle = guarded_receiver(sink, handler)
-
-    @wraps(handler)
-    def handled(*args: P.args, **kwargs: P.kwargs) -> None:
-        interruption = handle(*args, **kwargs)
-        if interruption is not None:
-            raise interruption.error
-
-    return handled
-
-
-def _handle_fault(sink: Sink, fault: BaseException, handle: Callable[[], None]) -> Interruption | None:
+def handle_fault(sink: Sink, fault: BaseException, handle: Callable[[], object]) -> Interruption | None:
     """Emit or count the event of a handler that has raised `fault`."""
     frames = interrupted(fault)
     if frames is None:

@@ -27,19 +27,11 @@ def patch_handover(agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
     def around_apply_async(original: Callable[..., Any]) -> Callable[..., Any]:
         def apply_async(pool: BasePool, *positional: Any, **options: Any) -> Any:
             agent_header = agent_header_of(getattr(options.get("accept_callback"), "__self__", None))
-            args = options.get("args", positional[_ARGS_INDEX] if len(positional) > _ARGS_INDEX else None)
-            if (
-                agent_header
-                and type(args) is tuple
-                and len(args) > _REQUEST_INDEX
-                and type(args[_REQUEST_INDEX]) is dict
-            ):
-                request = {**args[_REQUEST_INDEX], HEADER: agent_header}
-                args = (*args[:_REQUEST_INDEX], request, *args[_REQUEST_INDEX + 1 :])
-                if "args" in options:
-                    options["args"] = args
-                else:
-                    positional = (*positional[:_ARGS_INDEX], args, *positional[_ARGS_INDEX + 1 :])
+            if agent_header and "args" in options:
+                options["args"] = _with_header(options["args"], agent_header)
+            elif agent_header and len(positional) > _ARGS_INDEX:
+                args = _with_header(positional[_ARGS_INDEX], agent_header)
+                positional = (*positional[:_ARGS_INDEX], args, *positional[_ARGS_INDEX + 1 :])
             return original(pool, *positional, **options)
 
         return apply_async
@@ -64,3 +56,11 @@ def patch_handover(agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
     patch_method(BasePool, "__init__", around_pool_init, without=_EFFECT)
     patch_method(BasePool, "apply_async", around_apply_async, without=_EFFECT)
     patch_method(Context, "__init__", around_context_init, without=_EFFECT)
+
+
+def _with_header(args: Any, agent_header: Mapping[str, str]) -> Any:
+    """Return the arguments with which the pool executes a task, with our header in a copy of its request."""
+    if type(args) is not tuple or len(args) <= _REQUEST_INDEX or type(args[_REQUEST_INDEX]) is not dict:
+        return args
+    request = {**args[_REQUEST_INDEX], HEADER: agent_header}
+    return (*args[:_REQUEST_INDEX], request, *args[_REQUEST_INDEX + 1 :])

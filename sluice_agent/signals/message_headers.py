@@ -15,10 +15,10 @@ from sluice_agent.model import encode
 from sluice_agent.signals.agent_header import CREATED_AT, PERIODIC_TASK, PRIORITY, PROCESS, RUN, is_count, replacements
 
 _STAMP_LIMITS = Limits(text=1_000, items=50, depth=6, total=10_000)
-_MAX_PRIORITY = 2**31 - 1  # brokers use a few bits; Python refuses to print an integer of thousands of digits
+MAX_PRIORITY = 2**31 - 1  # brokers use a few bits; Python refuses to print an integer of thousands of digits
 _MAX_RETRIES = 2**31 - 1  # receivers of events may count in 32 bits
 
-_RARE_HEADERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+RARE_HEADERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     # headers that most tasks leave empty: the name in our extensions, and the function that converts the value
     "group": ("groupId", job_id),
     "eta": ("eta", timestamp_from_iso),
@@ -44,8 +44,8 @@ def facts_of(
     extensions: JobExtensions = {"rootId": job_id(get("root_id") or external_id)}
     if parent_id := parent_of(external_id, get("parent_id")):
         extensions["parentId"] = job_id(parent_id)
-    if any(map(get, _RARE_HEADERS)):
-        for header, (extension, convert) in _RARE_HEADERS.items():
+    if any(map(get, RARE_HEADERS)):
+        for header, (extension, convert) in RARE_HEADERS.items():
             if value := get(header):
                 extensions[extension] = convert(value)  # type: ignore[literal-required]
     delivery = get("delivery_info")
@@ -97,7 +97,7 @@ def priority_of(value: Any) -> int | None:
     """Return the priority of a message or of our header, or None: other clients may write anything to either."""
     if isinstance(value, str):
         return int(value) if is_count(value) else None
-    return value if type(value) is int and abs(value) <= _MAX_PRIORITY else None
+    return value if type(value) is int and abs(value) <= MAX_PRIORITY else None
 
 
 def max_retries_of(task: Task | None) -> int | None:

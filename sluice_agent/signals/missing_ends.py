@@ -53,7 +53,7 @@ class MissingEnds:
         if run.is_eager:
             self.report(stopped)
         # Only the process that received the job, and so named the run, receives every end.
-        elif is_named_by(run.events.facts.run_name, os.getpid()):
+        elif is_named_by(run.events.run_name, os.getpid()):
             self._wait(stopped)
 
     def report(self, stopped: StoppedRun) -> None:

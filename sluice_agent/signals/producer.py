@@ -186,7 +186,7 @@ def _run_to_be_retried(task: Task | None, message: Mapping[str, Any]) -> Run | N
     if not isinstance(retries, int) or not retries:
         return None
     run = current_run(task, message["id"])
-    return run if run is not None and not run.has_ended and retries >= run.events.facts.attempt else None
+    return run if run is not None and not run.has_ended and retries >= run.events.attempt else None
 
 
 def _successors(name: str, body: Any, external_id: str, expected: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

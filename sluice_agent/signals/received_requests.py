@@ -8,17 +8,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakValueDictionary, ref
+from weakref import ref
 
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.transport.virtual import Message as VirtualMessage
 
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.signals.agent_header import HEADER, PROCESS, RUN, read_header
+from sluice_agent.signals.agent_header import HEADER, OF_ONE_RUN, PROCESS, RUN, read_header
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.worker_pool import WorkerPool
+
+_NOT_HELD: tuple[str, dict[str, str]] = "", {}
 
 
 class ReceivedRequests:
@@ -26,21 +28,27 @@ class ReceivedRequests:
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
-        self._agent_headers: dict[ref[Request], dict[str, str]] = {}
-        self._newest: WeakValueDictionary[str, Request] = WeakValueDictionary()
+        self._held: dict[ref[Request], tuple[str, dict[str, str]]] = {}
+        """The job's id and the agent header of each request."""
+        self._newest: dict[str, ref[Request]] = {}
+        """The request of each job that was received last, by the job's id."""
         self._current: tuple[Any, dict[str, str]] | None = None
         """The message that the worker handles now, and its agent header."""
 
     def patch(self, sink: Sink) -> None:
         """Remove the agent header from each message before the worker handles it; restore it if that is sent again."""
-        take = guarded(sink, self._take)
+        take_header = guarded(sink, self._take_header)
 
         def around_create_task_handler(original: Callable[..., Any]) -> Callable[..., Any]:
             def create_task_handler(consumer: Consumer, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
                 handle = original(consumer, *args, **kwargs)
 
                 def on_task_received(message: Any, *args: Any, **options: Any) -> Any:
-                    take(message)
+                    headers = message.headers
+                    if type(headers) is dict and HEADER in headers:
+                        take_header(message, headers)
+                    elif self._current is None:
+                        self._current = message, {}
                     try:
                         return handle(message, *args, **options)
                     finally:
@@ -76,13 +84,24 @@ class ReceivedRequests:
 
     def keep(self, request: Request) -> dict[str, str]:
         """Store and return the agent header of the message of a new `request`; the caller may add members to it."""
-        if self._current is None:  # the worker was started before the handlers were connected
+        current = self._current
+        if current is None:  # the worker was started before the handlers were connected
             agent_header = _received_header(request.message.headers)
         else:
-            agent_header = self.of_message(request.message)
-        self._agent_headers[ref(request, self._agent_headers.pop)] = agent_header
-        self._newest[str(request.id)] = request
+            agent_header = current[1] if current[0] is request.message else {}
+        reference = ref(request, self._forget)
+        if reference in self._held:  # an interrupted handler runs again
+            return self._held[reference][1]
+        external_id = str(request.id)
+        self._newest[external_id] = reference
+        self._held[reference] = external_id, agent_header
         return agent_header
+
+    def _forget(self, reference: ref[Request]) -> None:
+        """Remove a request that is freed, at a third of the cost of a `WeakValueDictionary`."""
+        external_id, _ = self._held.pop(reference, _NOT_HELD)
+        if self._newest.get(external_id) is reference:
+            del self._newest[external_id]
 
     def of_message(self, message: Any) -> dict[str, str]:
         """Return the agent header of `message`, if the worker handles that now; else empty."""
@@ -91,10 +110,12 @@ class ReceivedRequests:
 
     def of_request(self, request: Any) -> dict[str, str]:
         """Return the agent header of a worker's `request`, with the pool process that runs it; else empty."""
-        agent_header = (self._agent_headers.get(ref(request)) or {}) if isinstance(request, Request) else {}
-        if RUN not in agent_header or request.worker_pid in (None, os.getpid()) or self._pool.in_greenlets:
+        if not isinstance(request, Request):
+            return {}
+        pid, agent_header = request.worker_pid, self._held.get(ref(request), _NOT_HELD)[1]
+        if pid is None or RUN not in agent_header or pid == os.getpid() or self._pool.in_greenlets:
             return agent_header  # of a greenlet, `worker_pid` is the number in its process
-        return {**agent_header, PROCESS: str(request.worker_pid)}
+        return {**agent_header, PROCESS: str(pid)}
 
     def of_context(self, context: Any) -> dict[str, str]:
         """Return `of_request` of the request that Celery has made `context` from."""
@@ -108,36 +129,33 @@ class ReceivedRequests:
 
     def request(self, external_id: object) -> Request | None:
         """Return the request of this job that was received last."""
-        return self._newest.get(str(external_id))
+        reference = self._newest.get(str(external_id))
+        return reference() if reference is not None else None
 
-    def _take(self, message: Any) -> None:
-        headers = message.headers
-        if type(headers) is dict and HEADER in headers:
-            agent_header = _received_header(headers)
-            self._current = message, agent_header
-            if isinstance(message, VirtualMessage):
-                message.sluice_header = agent_header  # kombu may send it again when its request is freed
-            clean = headers.copy()  # with the memory transport they are the producer's own object
-            del clean[HEADER]
-            message.headers = clean
-        elif self._current is None:
-            self._current = message, {}
+    def _take_header(self, message: Any, headers: dict[str, Any]) -> None:
+        agent_header = _received_header(headers)
+        self._current = message, agent_header
+        if isinstance(message, VirtualMessage):
+            message.sluice_header = agent_header  # kombu may send it again when its request is freed
+        clean = headers.copy()  # with the memory transport they are the producer's own object
+        del clean[HEADER]
+        message.headers = clean
 
     def _find(self, matches: Callable[[Request], bool]) -> Request | None:
         """Search all requests that are held: for rare cases."""
-        requests = (reference() for reference in tuple(self._agent_headers))
+        requests = (reference() for reference in tuple(self._held))
         return next((request for request in requests if request is not None and matches(request)), None)
 
 
 def _received_header(headers: dict[str, Any]) -> dict[str, str]:
-    """Return a message's agent header without the run: this process names it, and the pool the process that runs it."""
+    """Return a message's agent header without what is of one run: this process adds that anew."""
     agent_header = read_header(headers)
-    agent_header.pop(RUN, None)
-    agent_header.pop(PROCESS, None)
+    for member in OF_ONE_RUN:
+        agent_header.pop(member, None)
     return agent_header
 
 
 def _header_to_restore(message: VirtualMessage) -> dict[str, str]:
     """Return the agent header with which `message` was published; empty if it had none."""
     agent_header = getattr(message, "sluice_header", {})
-    return {name: value for name, value in agent_header.items() if name not in (RUN, PROCESS)}
+    return {name: value for name, value in agent_header.items() if name not in OF_ONE_RUN}

@@ -47,7 +47,7 @@ class ReceivedRuns:
         if self._sink.is_ignored(name):
             return None
         events = self.events_of(app, fields, agent_header, name)
-        return ReceivedRun(events, *times_of(self._requests.request(events.facts.external_id)))
+        return ReceivedRun(events, *times_of(self._requests.request(events.external_id)))
 
     def events_of(
         self, app: Celery, fields: Mapping[str, Any], agent_header: Mapping[str, str], name: str

@@ -89,6 +89,12 @@ class Recorder:
         """Record that the result of `run` can't be stored due to `error`: after the end Celery announces a failure."""
         run.unstored_by = id(error)
 
+    def record_encoded(self, event: bytes, run: Run | None = None, state: JobState | None = None) -> None:
+        """Record that `run` enters `state`, or if there is no run, that a job waits: `event` reports it."""
+        self._sink.emit(event)
+        if run is not None:
+            run.state = state
+
     def record_end(
         self, run: Run, outcome: Outcome, *, when: str | None = None, **extensions: Unpack[Extensions]
     ) -> None:
@@ -119,7 +125,7 @@ class Recorder:
         )
         run.state = state
         if state is not _COMPLETED:
-            self._ends.add(run.events.facts, state)  # where this is the main process, it may announce it too
+            self._ends.add(run.events, state)  # where this is the main process, it may announce it too
             run.unstored_by = None  # the failure that corrects a success is reported once
         run.stored = None  # it may refer to the request, which is the weak key that `run` is stored by
 
@@ -134,7 +140,7 @@ class Recorder:
 
     def record_missing_end(self, run: Run, outcome: Outcome, *, when: str, runtime: float, reason: str) -> None:
         """Record the end of `run`, which was stopped at `when`, unless an end is reported: one should have been."""
-        if run.has_ended or self._ends.has_end(run.events.facts):
+        if run.has_ended or self._ends.has_end(run.events):
             return
         self._sink.emit(
             run.events.event(
@@ -149,7 +155,7 @@ class Recorder:
             )
         )
         run.state = outcome.state
-        self._ends.add(run.events.facts, outcome.state)
+        self._ends.add(run.events, outcome.state)
 
     def record_announced_end(
         self,
@@ -161,10 +167,9 @@ class Recorder:
         **extensions: Unpack[Extensions],
     ) -> None:
         """Record an end that the main process announces, of now or of `when`. `runtime` is in seconds."""
-        facts = run.events.facts
-        if self._ends.is_reported(facts, outcome.state):  # Celery 5.7 announces some ends twice
+        if self._ends.is_reported(run.events, outcome.state):  # Celery 5.7 announces some ends twice
             return
-        if outcome.state is JobState.FAILED and self._ends.is_reported(facts, JobState.QUEUED):
+        if outcome.state is JobState.FAILED and self._ends.is_reported(run.events, JobState.QUEUED):
             return  # 5.7 announces this of a job that it has put back at its time limit: it runs again
         extensions.setdefault("eta", outcome.eta)
         self._sink.emit(
@@ -178,7 +183,7 @@ class Recorder:
                 **extensions,
             )
         )
-        self._ends.add(facts, outcome.state)
+        self._ends.add(run.events, outcome.state)
 
     def record_unannounced_end(
         self,
@@ -190,7 +195,7 @@ class Recorder:
         **extensions: Unpack[Extensions],
     ) -> None:
         """Record an end for which Celery fires no signal, unless another one of the run is reported."""
-        if not self._ends.has_end(run.events.facts):
+        if not self._ends.has_end(run.events):
             self.record_announced_end(run, outcome, when=when, runtime=runtime, **extensions)
 
     def is_recorded(self, raised: BaseException) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from sluice_agent.lifecycle.encoding import JobFacts
+from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.model import JobState
 
 _CAPACITY = 10_000  # ends
@@ -23,17 +23,17 @@ class ReportedEnds:
         # Not a dict: to find its oldest key it steps over every one that was removed before.
         self._keys: OrderedDict[str, None] = OrderedDict()
 
-    def is_reported(self, facts: JobFacts, state: JobState) -> bool:
-        """Return whether this run was reported to be in `state`."""
-        return _key(facts, state) in self._keys
+    def is_reported(self, events: JobEvents, state: JobState) -> bool:
+        """Return whether the run of these events was reported to be in `state`."""
+        return _key(events, state) in self._keys
 
-    def has_end(self, facts: JobFacts) -> bool:
-        """Return whether an end of this run was reported, or that its job is queued again."""
-        return any(self.is_reported(facts, state) for state in _ENDS)
+    def has_end(self, events: JobEvents) -> bool:
+        """Return whether an end of the run of these events was reported, or that its job is queued again."""
+        return any(self.is_reported(events, state) for state in _ENDS)
 
-    def add(self, facts: JobFacts, state: JobState) -> None:
-        """Store that this run was reported to be in `state`."""
-        key = _key(facts, state)
+    def add(self, events: JobEvents, state: JobState) -> None:
+        """Store that the run of these events was reported to be in `state`."""
+        key = _key(events, state)
         self._keys[key] = None
         self._keys.move_to_end(key)
         if len(self._keys) > self._capacity:
@@ -50,5 +50,5 @@ def is_marked(raised: BaseException) -> bool:
     return _REPORTED in vars(raised)
 
 
-def _key(facts: JobFacts, state: JobState) -> str:
-    return f"{facts.external_id} {facts.attempt} {facts.run_name} {state.value}"
+def _key(events: JobEvents, state: JobState) -> str:
+    return f"{events.external_id} {events.attempt} {events.run_name} {state.value}"

@@ -54,7 +54,7 @@ class Run:
     @property
     def is_eager(self) -> bool:
         """True if the caller of the task runs it, in its own process."""
-        return "eager" in self.events.facts.extensions
+        return self.events.is_eager
 
 
 @dataclass(frozen=True, slots=True)

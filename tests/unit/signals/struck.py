@@ -1,12 +1,13 @@
 """A program in which an exception strikes at every step that the agent takes: see `test_async_exceptions`.
 
-The actions are `progress`, `publish` and `run`. It prints the result of every step of each, as JSON.
+The actions are `progress`, `publish`, `run` and `plain`. It prints the result of every step of each, as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections import Counter
@@ -16,13 +17,16 @@ from types import FrameType
 from typing import Any
 
 from celery import Celery
+from celery.app.trace import build_tracer
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.dispatch import signal as dispatching
 
 import sluice_agent
 from sluice_agent import signals
+from sluice_agent.lifecycle.encoding import JobFacts, shared_text
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_now
+from sluice_agent.signals.agent_header import HEAD, HEADER, MEMBERS, RUN
 
 _SECOND = len("2026-02-27T10:00:00")
 STRUCK_FILES = (str(Path(sluice_agent.__file__).parent), dispatching.__file__)
@@ -85,6 +89,17 @@ def reporter(at: int, kind: str) -> str:
     return _outcome(at, kind, lambda: instrumentation.report_progress(0.25))
 
 
+@app.task(name="struck.plain")
+def plain_task() -> None: ...
+
+
+plain_task.__trace__ = build_tracer(plain_task.name, plain_task, app=app)
+ID = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
+_FIELDS = {"id": ID, "task": plain_task.name, "retries": 0, "delivery_info": {"exchange": "", "routing_key": "celery"}}
+_TEXT = shared_text(instrumentation.sink.connection_id, JobFacts(ID, plain_task.name, queue="celery"))
+_AGENT_HEADER = {RUN: f"w@h/{os.getpid()}/a.0", HEAD: _TEXT.head, MEMBERS: _TEXT.members}
+
+
 def progress(at: int, kind: str) -> str:
     """Run a task that reports its progress."""
     return str(reporter.apply((at, kind), throw=True).result)
@@ -98,6 +113,11 @@ def publish(at: int, kind: str) -> str:
 def run(at: int, kind: str) -> str:
     """Run a task."""
     return _outcome(at, kind, task.apply)
+
+
+def plain(at: int, kind: str) -> str:
+    """Run a plain job as a worker does, which has received it."""
+    return _outcome(at, kind, lambda: plain_task.__trace__(ID, (), {}, {**_FIELDS, HEADER: dict(_AGENT_HEADER)}))
 
 
 def _outcome(at: int, kind: str, action: Callable[[], object]) -> str:
@@ -127,5 +147,5 @@ def sweep(action: Callable[[int, str], str], kind: str) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     logging.disable()
-    actions = {"progress": progress, "publish": publish, "run": run}
+    actions = {"progress": progress, "publish": publish, "run": run, "plain": plain}
     print(json.dumps({name: {kind: sweep(action, kind) for kind in KINDS} for name, action in actions.items()}))

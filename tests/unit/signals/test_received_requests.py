@@ -9,8 +9,8 @@ import pytest
 from kombu import Connection
 from kombu.transport.virtual import Message as VirtualMessage
 
-from sluice_agent.signals.agent_header import CREATED_AT, HEADER, PROCESS, RUN
-from tests.unit.signals.observed import STARTED, Observed, message
+from sluice_agent.signals.agent_header import CREATED_AT, HEAD, HEADER, MEMBERS, PROCESS, RUN
+from tests.unit.signals.observed import STARTED, Observed, message, request_for
 
 AGENT_HEADER = {CREATED_AT: STARTED}
 
@@ -32,8 +32,8 @@ def test_no_receiver_sees_the_header(observed: Observed) -> None:
 
 
 def test_the_run_is_not_named_by_a_message(observed: Observed) -> None:
-    """A message that another library copies would give two jobs one run."""
-    forged = {HEADER: {**AGENT_HEADER, RUN: "w@h/1/a.0", PROCESS: "5"}}
+    """A message that another library copies would give two jobs one run, or one job the name of the other."""
+    forged = {HEADER: {**AGENT_HEADER, RUN: "w@h/1/a.0", PROCESS: "5", HEAD: "another", MEMBERS: ""}}
     request = observed.handle(message(**forged), observed.requests.keep)
     assert observed.requests.of_request(request) == AGENT_HEADER
 
@@ -78,6 +78,18 @@ def test_a_header_is_freed_with_its_request(observed: Observed) -> None:
     assert observed.requests.request("job") is None
 
 
+def test_a_request_that_is_kept_twice_is_freed_once() -> None:
+    """An interrupted handler runs again: its worker would print an error, or the second run would have no header."""
+    observed = Observed()
+    request = request_for(message())
+    observed.requests.keep(request)[RUN] = "first"
+    assert observed.requests.keep(request) == {RUN: "first"}
+    del request
+    gc.collect()
+    assert observed.requests.request("job") is None
+    assert observed.requests._held == {}
+
+
 def test_a_message_that_goes_back_has_its_header_again(observed: Observed) -> None:
     """A job that a stopping worker, or a task, returns to its queue would be created a second time. Pools without an
     event loop return it later, when Celery has freed its request."""
@@ -92,7 +104,7 @@ def test_a_message_that_goes_back_has_its_header_again(observed: Observed) -> No
         },
         channel=Connection("memory://").channel(),
     )
-    observed.handle(returned, lambda request: observed.requests.keep(request).update({RUN: "w@h/1/a.0"}))
+    observed.handle(returned, lambda request: observed.requests.keep(request).update({RUN: "w@h/1/a.0", HEAD: "h"}))
     gc.collect()
     assert observed.requests.request("job") is None
     assert returned.serializable()["headers"][HEADER] == AGENT_HEADER

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 
+from sluice_agent.lifecycle import transitions
 from sluice_agent.signals.agent_header import CREATED_AT, HEADER, RUN
 from tests.unit.signals.observed import STARTED, WORKER, Observed, executing, message, task
+
+ENDED = "2026-02-27T10:00:05.000000Z"
 
 
 def test_a_run_has_the_facts_of_its_request_and_message() -> None:
@@ -19,10 +23,11 @@ def test_a_run_has_the_facts_of_its_request_and_message() -> None:
     of_context = observed.runs.of_context(task, request._context)
     assert of_request is not None
     assert of_context is not None
-    facts = of_request.events.facts
-    assert (facts.external_id, facts.name, facts.queue, facts.worker_id) == ("job", task.name, "celery", WORKER)
-    assert (facts.attempt, facts.created_at, facts.run_name) == (3, STARTED, "r")
-    assert facts == of_context.events.facts
+    event = of_request.events.event(transitions.FAILED, ENDED)
+    job = json.loads(event)["job"]
+    assert (job["externalId"], job["name"], job["queue"], job["workerId"]) == ("job", task.name, "celery", WORKER)
+    assert (job["attempt"], job["createdAt"], of_request.events.run_name) == (3, STARTED, "r")
+    assert event == of_context.events.event(transitions.FAILED, ENDED)
 
 
 def test_a_run_that_has_begun_has_its_start() -> None:
@@ -47,7 +52,7 @@ def test_a_job_is_found_by_its_current_request_and_then_by_the_one_that_is_held(
         current = observed.runs.of_job(task, "current")
     assert held is not None
     assert current is not None
-    assert [run.events.facts.external_id for run in (held, current)] == [request.id, "current"]
+    assert [run.events.external_id for run in (held, current)] == [request.id, "current"]
     assert observed.runs.of_job(task, "unknown") is None
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from sluice_agent.lifecycle.encoding import JobFacts
+from sluice_agent.lifecycle.encoding import JobEvents, JobFacts
 from sluice_agent.model import JobState
 from sluice_agent.signals.reported_ends import ReportedEnds, is_marked, mark_exception
+from tests.unit.signals.observed import CONNECTION
 
 
 class EveryAttributeError(Exception):
@@ -35,16 +36,16 @@ def test_the_mark_reaches_the_main_process() -> None:
 def test_the_memory_of_ends_is_bounded() -> None:
     """A worker that runs for a year would grow with every failed job."""
     ends = ReportedEnds(capacity=2)
-    jobs = [JobFacts(str(number), "observed.task") for number in range(3)]
-    for facts in (jobs[0], jobs[1], jobs[0], jobs[2]):
-        ends.add(facts, JobState.FAILED)
-    assert [ends.is_reported(facts, JobState.FAILED) for facts in jobs] == [True, False, True]
+    jobs = [JobEvents(CONNECTION, JobFacts(str(number), "observed.task")) for number in range(3)]
+    for events in (jobs[0], jobs[1], jobs[0], jobs[2]):
+        ends.add(events, JobState.FAILED)
+    assert [ends.is_reported(events, JobState.FAILED) for events in jobs] == [True, False, True]
 
 
 def test_an_end_that_every_job_has_counts_for_nothing() -> None:
     """What Celery announces of a job that has completed, such as its revocation, would never be reported."""
-    ends, facts = ReportedEnds(), JobFacts("job", "observed.task")
-    ends.add(facts, JobState.COMPLETED)
-    assert not ends.has_end(facts)
-    ends.add(facts, JobState.QUEUED)
-    assert ends.has_end(facts)
+    ends, events = ReportedEnds(), JobEvents(CONNECTION, JobFacts("job", "observed.task"))
+    ends.add(events, JobState.COMPLETED)
+    assert not ends.has_end(events)
+    ends.add(events, JobState.QUEUED)
+    assert ends.has_end(events)

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from celery.utils.dispatch import Signal
 
+from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.guard import Interruption
-from sluice_agent.signals.signal_dispatch import pass_interruptions
+from sluice_agent.signals.signal_dispatch import replace_dispatcher
+
+SINK = Sink(emit=lambda _: None, drop=lambda _: None, connection_id="")
 
 
 class TooLongError(Exception):
@@ -24,7 +27,7 @@ def test_a_limit_that_struck_in_the_receiver_reaches_the_task(raises: bool) -> N
         return Interruption(TooLongError())
 
     signal.connect(receiver, weak=False)
-    pass_interruptions(signal, receiver, raises=raises)
+    replace_dispatcher(SINK, signal, receiver, raises=raises)
     if raises:
         with pytest.raises(TooLongError):
             signal.send(sender=None)
@@ -46,7 +49,7 @@ def test_the_result_of_another_receiver_is_no_interruption() -> None:
 
     signal.connect(fails, weak=False)
     signal.connect(receiver, weak=False)
-    pass_interruptions(signal, receiver, raises=True)
+    replace_dispatcher(SINK, signal, receiver, raises=True)
     assert len(signal.send(sender="task")) == 2
     assert calls == ["task"]
 
@@ -63,7 +66,7 @@ def test_a_limit_that_strikes_in_the_dispatcher_loses_no_event() -> None:
         raise SystemExit
 
     signal.connect(strike, weak=False)
-    pass_interruptions(signal, receiver, raises=True)
+    replace_dispatcher(SINK, signal, receiver, raises=True)
     with pytest.raises(SystemExit):
         signal.send(sender="task")
     assert calls == ["task"]

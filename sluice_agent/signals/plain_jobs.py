@@ -1,0 +1,156 @@
+"""Plain jobs: those whose message has only what most messages have. Each of their signals is handled by one function.
+
+What all events of such a job share is made once, as text, by the main process that receives it. The text travels to the
+task process in the agent header, and nothing is read from the request there. Every other job, and every end but a
+success without a result, takes the ordinary way: `MainProcess`, `TaskProcess`. Both ways write the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, SharedText, plain_receipt, shared_by_kind
+from sluice_agent.lifecycle.identity import cached_scope_of, is_named_by, is_random_id, run_in, scope_of
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.lifecycle.timestamps import timestamp_of_ns
+from sluice_agent.model import JobState
+from sluice_agent.signals.agent_header import CREATED_AT, HEAD, MEMBERS, PRIORITY, PROCESS, RUN, SUCCESSORS
+from sluice_agent.signals.current_runs import begin_newest, take_newest
+from sluice_agent.signals.message_headers import MAX_PRIORITY, RARE_HEADERS, max_retries_of
+from sluice_agent.signals.queue_name import queue_of
+from sluice_agent.signals.received_requests import ReceivedRequests
+from sluice_agent.signals.recorder import Recorder
+from sluice_agent.signals.run import Run
+from sluice_agent.signals.run_names import RunNames
+
+_RARE_HEADERS = (*RARE_HEADERS, "retries", "shadow", "replaced_task_nesting")
+_MEMBERS = frozenset({CREATED_AT, PRIORITY, RUN, SUCCESSORS})
+"""The members of the agent header that a plain job may have."""
+_MAX_KINDS = 1_000
+_ACTIVE, _COMPLETED = JobState.ACTIVE, JobState.COMPLETED
+
+
+class PlainJobs:
+    """Handlers of `task_received`, `task_prerun` and `task_postrun`, given the arguments of the signal.
+
+    Each returns True if it has handled the signal. If not, the ordinary handler must be called: nothing is reported.
+    """
+
+    def __init__(self, sink: Sink, recorder: Recorder, names: RunNames, requests: ReceivedRequests) -> None:
+        self._sink = sink
+        self._recorder = recorder
+        self._run_names = names
+        self._requests = requests
+        self._kinds: dict[tuple[Any, ...], str] = {}
+        """By task, exchange, routing key, worker and connection."""
+
+    def received(self, named: Mapping[str, Any]) -> bool:
+        """Name the run that is about to begin, make the text of its events, and report `queued` if no producer has."""
+        request, sink = named["request"], self._sink
+        fields = request.request_dict
+        get = fields.get
+        external_id, root_id, parent_id, delivery = fields["id"], get("root_id"), get("parent_id"), get("delivery_info")
+        if (
+            any(map(get, _RARE_HEADERS))
+            or type(external_id) is not str
+            or not is_random_id(external_id)
+            or not (root_id == external_id or _is_random_or_absent(root_id))
+            or not (parent_id is None or _is_random_or_absent(parent_id))
+            or not delivery
+            or delivery["redelivered"]
+            or type(delivery["exchange"]) is not str
+            or type(delivery["routing_key"]) is not str
+            or sink.is_ignored(request.type)
+        ):
+            return False
+        members = f'"rootId":"{root_id or external_id}",'
+        if parent_id and parent_id != external_id:
+            members += f'"parentId":"{parent_id}",'
+        priority = delivery["priority"]
+        if priority is not None:
+            if type(priority) is not int or abs(priority) > MAX_PRIORITY:
+                return False
+            members += f'"priority":{priority},'
+        agent_header = self._requests.keep(request)
+        created = ""
+        if agent_header:
+            created = agent_header.get(CREATED_AT, "")
+            if not agent_header.keys() <= _MEMBERS or (created and created <= EARLIEST):
+                return False
+        kind = self._kind_of(request, delivery)
+        at = f',"createdAt":"{created}"' if created else ""
+        text = SharedText(f'{kind},"externalId":"{external_id}","attempt":1{at},"state":"', members)
+        if not created:
+            scope = cached_scope_of(sink.connection_id, "")
+            self._recorder.record_encoded(plain_receipt(external_id, scope, text, timestamp_of_ns(time.time_ns())))
+        agent_header[RUN] = self._run_names.next(request.hostname)
+        agent_header[HEAD], agent_header[MEMBERS] = text
+        return True
+
+    def _kind_of(self, request: Any, delivery: Mapping[str, Any]) -> str:
+        """Return the text that all plain jobs of one task share, from one queue."""
+        connection_id = self._sink.connection_id
+        key = request.task, delivery["exchange"], delivery["routing_key"], request.hostname, connection_id
+        kind = self._kinds.get(key)
+        if kind is None:
+            if len(self._kinds) >= _MAX_KINDS:
+                self._kinds.clear()
+            queue, most = queue_of(request.app, delivery), max_retries_of(request.app.tasks.get(request.type))
+            kind = self._kinds[key] = shared_by_kind(connection_id, request.type, queue, request.hostname, most)
+        return kind
+
+    def started(self, named: Mapping[str, Any]) -> bool:
+        """Report `active`."""
+        newest = take_newest()
+        if newest is None:
+            return False
+        reference, agent_header = newest
+        external_id, context = named["task_id"], reference()
+        if type(agent_header) is not dict or HEAD not in agent_header or context is None or context.id != external_id:
+            return False
+        run_name, pid = agent_header[RUN], os.getpid()
+        if is_named_by(run_name, pid):
+            scope = scope_of(self._sink.connection_id, run_name)
+        else:
+            agent_header = {**agent_header, PROCESS: str(pid)}
+            scope = scope_of(self._sink.connection_id, run_in(run_name, str(pid)))
+        text = SharedText(agent_header[HEAD], agent_header[MEMBERS])
+        events = PlainJobEvents(external_id, scope, text, agent_header.get(CREATED_AT, ""), run_name)
+        started_ns, started_monotonic = time.time_ns(), time.monotonic()
+        started = timestamp_of_ns(started_ns)
+        run = Run(events, started_ns, started_monotonic, started, agent_header)
+        begin_newest(reference, run)
+        self._recorder.record_encoded(events.start(started), run, _ACTIVE)
+        return True
+
+    def succeeded(self, named: Mapping[str, Any]) -> bool:
+        """Report `completed`."""
+        newest = take_newest()
+        if newest is None:
+            return False
+        run = newest[1]
+        if (
+            named["state"] != "SUCCESS"
+            or type(run) is not Run
+            or type(run.events) is not PlainJobEvents
+            or run.events.external_id != named["task_id"]
+            or run.state is not _ACTIVE
+            or run.published_at is not None
+            or run.pending_progress is not None
+            or run.stored is not None
+            or self._sink.redact is not None
+            or sys.exc_info()[1] is not None  # the result can't be stored
+        ):
+            return False
+        runtime = time.monotonic() - run.started_monotonic
+        when = timestamp_of_ns(run.started_ns + int(runtime * 1e9))
+        self._recorder.record_encoded(run.events.success(when, run.started, runtime), run, _COMPLETED)
+        return True
+
+
+def _is_random_or_absent(external_id: Any) -> bool:
+    return not external_id or (type(external_id) is str and is_random_id(external_id) is not None)

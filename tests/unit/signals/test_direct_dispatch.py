@@ -1,0 +1,130 @@
+"""The signals of plain jobs go past Celery's dispatcher while nobody else receives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from celery import signals
+from celery.utils.dispatch import Signal
+
+from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.signals import connect
+from sluice_agent.signals.guard import guarded_receiver
+from sluice_agent.signals.signal_dispatch import replace_dispatcher
+
+
+class TooLongError(Exception):
+    """A time limit of the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Dispatched:
+    """A signal with our receiver, and the calls of both our handlers."""
+
+    def __init__(self, handle_plain: Callable[[Mapping[str, Any]], bool], *, raises: bool = True) -> None:
+        self.signal = Signal(name="prerun", providing_args=set())
+        self.ordinary: list[Any] = []
+        self.dropped: list[str] = []
+        sink = Sink(emit=lambda _: None, drop=self.dropped.append, connection_id="")
+        receiver = guarded_receiver(sink, self._handle)
+        self.signal.connect(receiver, weak=False)
+        self.restore = replace_dispatcher(sink, self.signal, receiver, raises=raises, handle_plain=handle_plain)
+
+    def _handle(self, *, sender: Any, **_: Any) -> None:
+        self.ordinary.append(sender)
+
+
+def test_a_plain_job_is_handled_once() -> None:
+    """Its events would be reported twice."""
+    named: list[Mapping[str, Any]] = []
+    dispatched = Dispatched(lambda arguments: not named.append(arguments))
+    assert dispatched.signal.send(sender="task", task_id="job") == []
+    assert (named, dispatched.ordinary) == ([{"task_id": "job"}], [])
+
+
+def test_what_is_not_plain_takes_the_ordinary_way() -> None:
+    """A retry would not be reported."""
+    dispatched = Dispatched(lambda _: False)
+    dispatched.signal.send(sender="task")
+    assert dispatched.ordinary == ["task"]
+
+
+def test_another_receiver_gets_the_signal_too() -> None:
+    """Another library, such as Django's integration, would not see a single task; nor would we, once it has gone."""
+    plain, others = [], []
+
+    def other(sender: Any, **_: Any) -> None:
+        others.append(sender)
+
+    dispatched = Dispatched(lambda _: not plain.append("plain"))
+    dispatched.signal.connect(other, weak=False)
+    dispatched.signal.send(sender="task")
+    assert (plain, dispatched.ordinary, others) == ([], ["task"], ["task"])
+    dispatched.signal.disconnect(other)
+    dispatched.signal.send(sender="task")
+    assert (plain, dispatched.ordinary, others) == (["plain"], ["task"], ["task"])
+
+
+def test_a_receiver_that_alone_is_connected_is_not_taken_for_ours() -> None:
+    """It would never be called after our own is disconnected."""
+    plain, others = [], []
+
+    def other(sender: Any, **_: Any) -> None:
+        others.append(sender)
+
+    dispatched = Dispatched(lambda _: not plain.append("plain"))
+    dispatched.signal.receivers.clear()
+    dispatched.signal.connect(other, weak=False)
+    dispatched.signal.send(sender="task")
+    assert (plain, others) == ([], ["task"])
+
+
+def test_a_fault_of_ours_is_counted_and_reaches_nobody() -> None:
+    """A user's task would fail because of a bug of the agent."""
+
+    def fails(_: Mapping[str, Any]) -> bool:
+        raise KeyError("a bug")
+
+    dispatched = Dispatched(fails)
+    dispatched.signal.send(sender="task")
+    assert dispatched.dropped == ["internal_error"]
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_limit_that_strikes_loses_no_event_and_reaches_the_task(raises: bool) -> None:
+    """A task would run on past its limit, or look as if it never began."""
+    exec_in_package: dict[str, Any] = {"__name__": "sluice_agent.any", "Limit": TooLongError}
+    exec("def handle_plain(_): raise Limit()", exec_in_package)
+    dispatched = Dispatched(exec_in_package["handle_plain"], raises=raises)
+    if raises:
+        with pytest.raises(TooLongError):
+            dispatched.signal.send(sender="task")
+    else:
+        dispatched.signal.send(sender="task")
+    assert (dispatched.ordinary, dispatched.dropped) == (["task"], [])
+
+
+def test_the_dispatcher_is_put_back() -> None:
+    """A test that captures events would change all tests after it."""
+    plain: list[str] = []
+    dispatched = Dispatched(lambda _: not plain.append("plain"))
+    dispatched.restore()
+    dispatched.signal.send(sender="task")
+    assert (plain, dispatched.ordinary) == ([], ["task"])
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_direct_dispatch_can_be_switched_off(is_direct: bool) -> None:
+    """A program that replaces Celery's dispatcher too would have no way out."""
+    sink = Sink(emit=lambda _: None, drop=lambda _: None, connection_id="")
+    before = signals.task_received.send
+    instrumentation = connect(sink, heartbeat_interval=0, direct_dispatch=is_direct)
+    try:
+        assert (signals.task_received.send != before) is is_direct
+    finally:
+        instrumentation.disconnect()
+    assert signals.task_received.send == before
