@@ -11,7 +11,6 @@ import signal
 import sys
 import tempfile
 import time
-import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,18 +37,25 @@ MAX_SHOWN = 20
 """Number of differences that are shown."""
 
 LISTENING = re.compile(r"listening on (http://\S+)")
+CONNECTION = re.compile(r"SLUICE_CONNECTION_ID=(\S+)")
+SIGN_IN = re.compile(r"sign in at (http://\S+)")
 SLUICE_AGENT = Path(sys.executable).with_name("sluice-agent")
-WORKER = ("-A", "examples.celery_app", "worker", "--concurrency", "4", "--loglevel", "info")
+APP = ("-A", "examples.celery_app")
+SERVE = ("serve", "--host", "127.0.0.1", "--port", "0", "--connection", "demo", "--api-key", KEY, *APP)
+WORKER = (*APP, "worker", "--concurrency", "4", "--loglevel", "info")
 
 EXAMPLES = (
     ("A job that was retried in vain", "orders.charge_card", "failed", "retrying"),
     ("A job whose process was killed", "images.decode_raw", "failed", "active"),
 )
 
-HINT = """To explore further, keep it running: make demo ARGS=--keep
-It then prints how to use `sluice-agent status`, `sluice-agent job ID` and the API on this run."""
+HINT = """Its pages were at {pages}/. To open them, keep it running: make demo ARGS=--keep
+It then also prints how to use `sluice-agent status`, `sluice-agent job ID` and the API on this run."""
 
 KEEP_TEXT = """
+The pages, live:                      {pages}/
+The same, to retry and revoke there:  {link}
+
 Server and worker run until Ctrl-C. In another terminal, in this directory:
 
 export {exports}
@@ -107,7 +113,7 @@ def run(directory: Path, broker: str | None, *, keep: bool) -> int:
         code = evaluate(demo)
         echo(f"\n{time.monotonic() - started_at:.0f} s in all.")
         if not keep:
-            echo(HINT)
+            echo(HINT.format(pages=pages_of(demo)))
             return code
         try:
             keep_running(demo)
@@ -120,20 +126,20 @@ def set_up(directory: Path, broker: str | None, processes: ExitStack) -> Demo:
     """Start the local Sluice, the worker and the producer, which end with ``processes``."""
     env = environment(
         SLUICE_API_KEY=KEY,
-        SLUICE_CONNECTION_ID=str(uuid.uuid4()),
+        SLUICE_CAPTURE_ARGS="1",  # a job whose arguments are known can be retried
         SLUICE_STATE_DIR=str(directory / "journal"),
         SHOP_FOLDER=str(directory / "shop"),
         **({"BROKER_URL": broker} if broker else {}),
     )
 
-    def start(name: str, *command: str) -> Process:
-        return processes.enter_context(started(name, command, env, directory))
+    def start(name: str, *command: str, **variables: str) -> Process:
+        return processes.enter_context(started(name, command, env | variables, directory))
 
-    database = str(directory / "sluice.sqlite3")
-    server = start("server", str(SLUICE_AGENT), "serve", "--host", "127.0.0.1", "--port", "0", "--database", database)
-    url = wait_for("the server to listen", lambda: LISTENING.search(server.output()), server, 20)[1]
+    command = (str(SLUICE_AGENT), *SERVE, "--database", str(directory / "sluice.sqlite3"))
+    server = start("server", *command, SLUICE_ENABLED="0")  # it loads the app to retry jobs, and reports none
+    env["SLUICE_API_URL"] = url = found(LISTENING, server)
+    env["SLUICE_CONNECTION_ID"] = found(CONNECTION, server)
     echo(f"a local Sluice    {url}")
-    env["SLUICE_API_URL"] = url
     worker = start("worker", sys.executable, "-m", "celery", *WORKER)
     echo(f"a worker          celery {' '.join(WORKER)}")
     storefront = start("storefront", sys.executable, "-m", "examples.celery_app.storefront")
@@ -141,6 +147,12 @@ def set_up(directory: Path, broker: str | None, processes: ExitStack) -> Demo:
     headers = {"Authorization": f"Bearer {KEY}"}
     api = processes.enter_context(httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=10))
     return Demo(directory, env, api, server, worker, storefront)
+
+
+def found(pattern: re.Pattern[str], server: Process) -> str:
+    """Return what the server prints where `pattern` matches."""
+    match: re.Match[str] = wait_for("the server to start", lambda: pattern.search(server.output()), server, 20)
+    return match[1]
 
 
 def show_progress(demo: Demo) -> None:
@@ -198,11 +210,17 @@ def evaluate(demo: Demo) -> int:
     return 0
 
 
+def pages_of(demo: Demo) -> str:
+    """Return the address of the server's pages."""
+    return demo.env["SLUICE_API_URL"].removesuffix("/api")
+
+
 def keep_running(demo: Demo) -> None:
     """Keep server and worker running until Ctrl-C."""
     ours = ("SLUICE_API_KEY", "SLUICE_CONNECTION_ID", "SLUICE_API_URL", "SLUICE_STATE_DIR", "SHOP_FOLDER", "BROKER_URL")
     exports = " \\\n    ".join(f"{name}={demo.env[name]}" for name in ours if name in demo.env)
-    echo(KEEP_TEXT.format(exports=exports, url=demo.env["SLUICE_API_URL"], job=demo.published[0].id))
+    url, job = demo.env["SLUICE_API_URL"], demo.published[0].id
+    echo(KEEP_TEXT.format(exports=exports, url=url, job=job, pages=pages_of(demo), link=found(SIGN_IN, demo.server)))
     while True:
         demo.server.check_running()
         demo.worker.check_running()
