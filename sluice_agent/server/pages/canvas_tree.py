@@ -122,18 +122,34 @@ def member_rows(members: Sequence[Member], children: Mapping[bytes, int], now: i
 def _load(reader: Connection, connection: int, top: Sequence[Member], unfolded: Mapping[bytes, Member]) -> _Loaded:
     loaded = _Loaded()
     level: list[Member] = list(top)
+    at_top = {member.uuid for member in top}
     for number in range(_MOST_LEVELS):
         if not level:
             break
-        found = branches_of(reader, connection, [member.uuid for member in level])
+        found = _below(top, branches_of(reader, connection, [member.uuid for member in level]))
         for branch, states in found.items():
             loaded.branches.setdefault(branch.parent or b"", {})[branch] = states
         if number == _MOST_LEVELS - 1:  # what is below is counted only
             break
         read = _members_of_level(reader, connection, found, unfolded, MOST_JOBS - loaded.shown)
-        loaded.members |= read
-        level = [member for members in read.values() for member in members]
+        level = []
+        for branch, members in read.items():
+            loaded.members[branch] = [member for member in members if member.uuid not in at_top]
+            level += loaded.members[branch]
     return loaded
+
+
+def _below(top: Sequence[Member], found: Mapping[Branch, States]) -> dict[Branch, States]:
+    """Return branches without the jobs at the top: a client may name a job as the parent of its own ancestor.
+
+    As a job has one parent, only a job at the top could be reached twice.
+    """
+    counted = dict(found)
+    for member in top:
+        branch = Branch(member.parent, member.group_id)
+        if branch in counted:
+            counted[branch] = counted[branch] - States([member.state])
+    return {branch: states for branch, states in counted.items() if states}
 
 
 def _members_of_level(

@@ -75,6 +75,19 @@ def test_a_tree(page: Page, client: httpx.Client) -> None:
     assert "Only what app.check has published" in part.one("main").text
 
 
+def test_a_job_below_itself_is_shown_once(page: Page, client: httpx.Client) -> None:
+    """One event with a wrong parent would make a page of which the server writes rows until its memory is full."""
+    ingest(client, member("own", "own", "own"))
+    ingest(client, member("first", "first", "second"), member("second", "first", "first"))
+    grouped = [member(f"loop{n}", "loop0", f"loop{max(0, n - 1)}", "loop-g") for n in range(3)]
+    ingest(client, *grouped)
+    assert rows(page("/canvas", rootId="own")) == [(0, "own")]
+    assert rows(page("/canvas", rootId="first")) == [(0, "first"), (0, "second")]
+    assert [name for _, name in rows(page("/canvas", rootId="loop0")) if "job" not in name] == ["loop0", "loop1", "loop2"]
+    part = page("/canvas", **{"rootId": "first", "from": id_of(client, "second")})
+    assert rows(part) == [(0, "second"), (0, "first")]
+
+
 def test_what_failed_in_a_large_group_is_unfolded_first(page: Page, client: httpx.Client) -> None:
     """Of ten thousand members, the one that failed would be on page fifty, and what it had published nowhere."""
     many = [member(f"m{n}", "big", "big", "big-g", end="failed" if n == 300 else "completed") for n in range(400)]
