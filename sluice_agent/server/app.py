@@ -98,5 +98,5 @@ def create_app(
         stream_router(store, hub),
     ):
         app.include_router(router, prefix="/api")
-    app.include_router(pages_router(Sources(store, access, now, keep, daily_limit, past_sums)))
+    app.include_router(pages_router(Sources(store, access, acting, now, keep, daily_limit, past_sums)))
     return app

@@ -95,6 +95,9 @@ class Senders:
 class RetryOpenError(RefusedError):
     """The last retry of a job has not ended: it is retried only if that is asked for."""
 
+    reason = "The last retry of the job has not ended."
+    """The same for each job."""
+
 
 def new_task_id() -> str:
     """Return an id as Celery makes them."""

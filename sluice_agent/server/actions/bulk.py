@@ -15,7 +15,7 @@ from threading import Event, Thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from sluice_agent.server.access.audit import AuditEntry
-from sluice_agent.server.actions.acting import Actions, Senders, Subject, new_task_id
+from sluice_agent.server.actions.acting import Actions, RetryOpenError, Senders, Subject, new_task_id
 from sluice_agent.server.actions.ledger import ActionState, BulkAction, Item, ItemState, Kind, Ledger
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.store import UnavailableError
@@ -242,7 +242,8 @@ class BulkRunner:
             self._ledger.settle(action.id, item.number, ItemState.PENDING)
             raise refusal
         state = ItemState.UNCONFIRMED if refusal.status == _UNCONFIRMED else ItemState.FAILED
-        self._ledger.settle(action.id, item.number, state, refusal.message)
+        reason = refusal.reason if isinstance(refusal, RetryOpenError) else refusal.message
+        self._ledger.settle(action.id, item.number, state, reason)
 
     def _revoke(self, action: BulkAction, items: Sequence[Item]) -> None:
         subjects: dict[int, list[tuple[Item, Subject]]] = {}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, select
 
@@ -34,8 +34,8 @@ class Preview(NamedTuple):
     record: Record
     name: str
     queue: str | None
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = {}
+    args: Sequence[Any] | None = None
+    kwargs: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
 
     @property
@@ -89,10 +89,11 @@ class ActionRequest:
         """
         return self._begin(action_id or str(uuid4()), self.connections_of(wanted), wanted.to_json())
 
-    def begin_with(self, ids: Sequence[str], action_id: str) -> str:
-        """Begin to act on several jobs. Raises `RefusedError` (404) if one does not exist."""
-        uuids = [known(uuid) for uuid in self.resolve(ids)]
-        return self._begin(action_id, self.connections_of(JobFilter()), {}, uuids)
+    def begin_with(self, ids: Sequence[str], connection_id: UUID, action_id: str) -> str:
+        """Begin to act on several jobs of a connection. Raises `RefusedError` (404) if it does not have one of them."""
+        connections = self.connections_of(JobFilter(connection_id=connection_id))
+        uuids = [known(uuid) for uuid in self.resolve(ids, connections)]
+        return self._begin(action_id, connections, {}, uuids)
 
     def preview(self, text: str) -> Preview:
         """Return what would be done with a job."""
@@ -128,10 +129,14 @@ class ActionRequest:
             raise RefusedError(404, "Connection not found.")
         return numbers
 
-    def resolve(self, ids: Sequence[str]) -> list[bytes | None]:
-        """Return Sluice's ids of the jobs with these ids, Sluice's or Celery's; None for one that does not exist."""
+    def resolve(self, ids: Sequence[str], only: Collection[int] | None = None) -> list[bytes | None]:
+        """Return Sluice's ids of the jobs with these ids, Sluice's or Celery's; None for one that does not exist.
+
+        `only` are numbers of connections to which the jobs must belong.
+        """
         with self._acting.store.reading() as reader:
-            connections = self._connections(reader)
+            usable = self._connections(reader)
+            connections = {id_: number for id_, number in usable.items() if only is None or number in only}
             candidates = {text: job_uuids(text, connections) for text in ids}
             every = {uuid for uuids in candidates.values() for uuid in uuids}
             rows = reader.execute(select(job.c.uuid, job.c.connection).where(job.c.uuid.in_(every)))

@@ -24,6 +24,7 @@ _HEADINGS = {
     500: "The server failed",
     503: "Not available now",
 }
+_REFUSALS = {400: "This was not done", 401: "Sign in to do this", 403: "You may not do this"}
 _NO_ROUTE = "Not Found."  # the framework's
 _NO_PAGE = "No page of this server has this address."
 _OF_THE_BODY = ("content-type", "content-length")
@@ -73,7 +74,8 @@ class ErrorPages:
 
     def _page(self, request: Request, status: int, body: bytes, headers: Headers) -> ASGIApp:
         error = json.loads(body)["error"]
-        heading = _HEADINGS.get(status) or HTTPStatus(status).phrase
+        headings = _HEADINGS if request.method == "GET" else {**_HEADINGS, **_REFUSALS}
+        heading = headings.get(status) or HTTPStatus(status).phrase
         message = _NO_PAGE if error["message"] == _NO_ROUTE else error["message"]
         view = ErrorView(status, heading, message, error.get("details", {}))
         kept = {name: value for name, value in headers.items() if name not in _OF_THE_BODY}

@@ -34,6 +34,11 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, such as ``1,204 jobs``."""
+    return f"{number(count)} {noun}" if count == 1 else f"{number(count)} {noun}s"
+
+
 def share(value: float | None) -> str:
     """Return a share of 1 in percent; one that is above 0 never as 0."""
     if value is None:

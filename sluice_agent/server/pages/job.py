@@ -12,7 +12,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
+from sluice_agent.model import JobState
+from sluice_agent.server.actions.ledger import Kind
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.pages.ability import Ability, ability_of
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.run_plot import RunPlot, run_plot
 from sluice_agent.server.pages.scope import PageViewer, scope_of
@@ -116,6 +119,9 @@ class JobView:
     runs: RunPlot | None
     events: Sequence[EventRow]
     event_count: int
+    action: str | None
+    """What can be done with the job in its state: retry or revoke."""
+    ability: Ability
     others: Sequence[tuple[str, str]]
     """Further extensions: name and value."""
 
@@ -136,7 +142,7 @@ def job_router(sources: Sources) -> APIRouter:
             stored = find_stored_job(reader, usable, job)
             if stored is not None:
                 scope = scope_of(reader, principal, UUID(stored.connection_id))
-                view = job_view(reader, stored, to_moment(now))
+                view = job_view(reader, stored, ability_of(sources, reader, scope), to_moment(now))
         if stored is None:
             raise RefusedError(404, _not_found(sources))
         layout = Layout("jobs", _title(view.job), now, scope, ("job",), view.job["id"])
@@ -145,7 +151,7 @@ def job_router(sources: Sources) -> APIRouter:
     return router
 
 
-def job_view(reader: Connection, stored: StoredJob, now: int) -> JobView:
+def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int) -> JobView:
     """Return the page of a job at the moment `now`."""
     walked = walk(stored.steps)
     record = record_of(stored.steps)
@@ -167,6 +173,8 @@ def job_view(reader: Connection, stored: StoredJob, now: int) -> JobView:
         runs=run_plot(recent_runs(reader, stored), record["id"]),
         events=_ends(events, MOST_EVENTS),
         event_count=len(events),
+        action=next((kind.value for kind in Kind if JobState(record["state"]) in kind.states), None),
+        ability=ability,
         others=_others(extensions),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 
 from sluice_agent.model import JobState
 from sluice_agent.server.pages import formats
+from sluice_agent.server.pages.ability import Ability, ability_of, kind_for, kinds_for, question_href
 from sluice_agent.server.pages.explanations import EXPLANATIONS
 from sluice_agent.server.pages.jobs_address import NEWEST, Address
 from sluice_agent.server.pages.render import Layout, render
@@ -157,6 +159,12 @@ class JobsView:
     newer: str | None
     older: str | None
     without_filters: str
+    ability: Ability
+    kinds: Sequence[str]
+    """What can be done with selected jobs."""
+    all_kind: str | None
+    """What can be done with all jobs that match: retry or revoke."""
+    all_href: str
 
 
 def jobs_router(sources: Sources) -> APIRouter:
@@ -177,13 +185,15 @@ def jobs_router(sources: Sources) -> APIRouter:
             scope = scope_of(reader, principal, wanted.connection_id)
             connection = [("connectionId", scope.connection.id)] if scope.connection and scope.is_ambiguous else []
             address = Address(replace(wanted, connection_id=None), Order(sort_by, sort_order), connection)
-            view = jobs_view(reader, scope, address, cursor or None, to_moment(now))
+            view = jobs_view(reader, scope, ability_of(sources, reader, scope), address, cursor or None, to_moment(now))
         return render(request, "jobs.html", Layout("jobs", _title(view), now, scope, ("job",)), view)
 
     return router
 
 
-def jobs_view(reader: Connection, scope: Scope, address: Address, cursor: str | None, now: int) -> JobsView:
+def jobs_view(
+    reader: Connection, scope: Scope, ability: Ability, address: Address, cursor: str | None, now: int
+) -> JobsView:
     """Return the page of `address` that begins after `cursor`.
 
     Raises `RefusedError` (400) if that is the cursor of another list.
@@ -191,6 +201,8 @@ def jobs_view(reader: Connection, scope: Scope, address: Address, cursor: str | 
     wanted = address.wanted
     page = list_jobs(reader, scope.numbers, wanted, address.order, LIMIT, cursor, now=now)
     is_filtered = wanted != JobFilter()
+    all_kind = kind_for(wanted) if ability.is_given and page.jobs else None
+    own = replace(wanted, connection_id=UUID(scope.connection.id)) if scope.connection else wanted
     newer = newer_cursor(reader, scope.numbers, wanted, address.order, LIMIT, cursor, now=now) if cursor else None
     return JobsView(
         count=_total(page),
@@ -216,6 +228,10 @@ def jobs_view(reader: Connection, scope: Scope, address: Address, cursor: str | 
         newer=address.href(cursor=newer) if cursor else None,
         older=address.href(cursor=page.next_cursor) if page.next_cursor else None,
         without_filters=address.with_filter(JobFilter()).href(),
+        ability=ability,
+        kinds=[kind.value for kind in kinds_for(wanted)] if ability.is_given else [],
+        all_kind=None if all_kind is None else all_kind.value,
+        all_href="" if all_kind is None else question_href(all_kind, own),
     )
 
 

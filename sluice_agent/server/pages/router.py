@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from sluice_agent.server.pages.action_progress import progress_router
+from sluice_agent.server.pages.action_question import question_router
 from sluice_agent.server.pages.assets import assets_router
 from sluice_agent.server.pages.canvas import canvas_router
 from sluice_agent.server.pages.error_groups import errors_router
@@ -26,6 +28,8 @@ def pages_router(sources: Sources) -> APIRouter:
         now_router,
         jobs_router,
         job_router,
+        question_router,  # before the next one, whose paths match its own
+        progress_router,
         canvas_router,
         errors_router,
         tasks_router,

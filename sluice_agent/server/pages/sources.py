@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sluice_agent.server.access.setup import Access
+from sluice_agent.server.actions.assembly import Acting
 from sluice_agent.server.queries.sums import PastSums
 from sluice_agent.server.store.retention import Keep
 from sluice_agent.server.store.store import Store
@@ -18,6 +19,7 @@ class Sources:
 
     store: Store
     access: Access
+    acting: Acting
     now: Callable[[], datetime]
     keep: Keep
     daily_limit: int | None

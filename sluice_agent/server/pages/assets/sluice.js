@@ -248,6 +248,7 @@ function mergeChildren(old, fresh, around) {
   let cursor = skipKept(old.firstChild);
   for (const child of [...fresh.childNodes]) {
     const match = matchOf(child, byKey, cursor);
+    if (match !== null && isKept(match)) continue;
     if (match === null) {
       old.insertBefore(document.importNode(child, true), cursor);
       continue;
@@ -544,7 +545,7 @@ function startLive(main) {
     const now = performance.now();
     if (stream.state === "live" && now - receivedAt > SILENCE) loseStream();
     const isDue = stream.state === "polling" && now - fetchedAt > POLL - 500;
-    if (isDue || [...waiting.keys()].some((list) => !isInUse(list))) change();
+    if (isDue || main.querySelector("[data-refresh]") || [...waiting.keys()].some((list) => !isInUse(list))) change();
     showTimes(main);
     show();
   }
@@ -739,11 +740,42 @@ function onClick(event) {
   const opener = target.closest("[data-dialog]");
   if (opener && !event.ctrlKey && !event.metaKey && openDialog(opener.dataset.dialog)) event.preventDefault();
   const closer = target.closest("[data-close]");
-  if (closer) closer.closest("dialog")?.close();
+  const dialog = closer?.closest("dialog");
+  if (dialog) {
+    dialog.close();
+    event.preventDefault(); // without the script it is a link
+  }
   if (target instanceof HTMLDialogElement) target.close(); // its backdrop: the content fills the rest
   const button = target.closest("button[data-copy]");
   if (button) copy(button);
   closeMenus(target);
+}
+
+// A question is a page of its own, which is shown as a dialog on the page where it came up.
+async function ask(address) {
+  const dialog = document.getElementById("ask");
+  const response = await fetch(address, { headers: { Accept: "text/html", "X-Sluice-Part": "main" } }).catch(() => null);
+  if (!response?.ok) {
+    location.assign(address);
+    return;
+  }
+  dialog.innerHTML = await response.text();
+  prepare(dialog);
+  if (!dialog.open) dialog.showModal();
+}
+
+function onAskClick(event) {
+  const link = event.target.closest("a[data-ask]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+  event.preventDefault();
+  ask(link.href);
+}
+
+function onAskSubmit(event) {
+  const form = event.target;
+  if (!form.matches("[data-ask]")) return;
+  event.preventDefault();
+  ask(`${form.action}?${new URLSearchParams(new FormData(form, event.submitter))}`);
 }
 
 function closeMenus(target) {
@@ -848,6 +880,8 @@ function start() {
   showSelection();
   document.addEventListener("click", onClick);
   document.addEventListener("click", onSelectClick);
+  document.addEventListener("click", onAskClick);
+  document.addEventListener("submit", onAskSubmit);
   document.addEventListener("change", onChoice);
   document.addEventListener("change", onSelect);
   document.addEventListener("keydown", onKey);
