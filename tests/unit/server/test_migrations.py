@@ -110,19 +110,25 @@ def test_jobs_that_each_have_a_fold_go_on_without(tmp_path: Path) -> None:
         assert (job["externalId"], job["queue"]) == ("job-1", "q")
 
 
-def test_queued_jobs_of_an_older_version_expire(tmp_path: Path) -> None:
-    """Jobs that waited while the server was replaced would never be shown as expired."""
+def test_jobs_of_an_older_version_expire(tmp_path: Path) -> None:
+    """Jobs that waited while the server was replaced, also for their ETA, would never be shown as expired."""
     extensions = {"expires": at(30)}
     with local_sluice(tmp_path / "s.db", now=now) as server:
-        ingest(server.client(), job_event("queued", 0, createdAt=at(0), extensions=extensions))
+        ingest(
+            server.client(),
+            job_event("queued", 0, createdAt=at(0), extensions=extensions),
+            job_event("scheduled", 0, externalId="held", createdAt=at(0), extensions=extensions),
+        )
     with sqlite3.connect(tmp_path / "s.db") as file:
         file.execute("DROP INDEX job_by_expiry")
         file.execute("ALTER TABLE job DROP COLUMN expires_at")
         file.execute("UPDATE alembic_version SET version_num = '0008'")
     file.close()
     with local_sluice(tmp_path / "s.db", now=now) as server:
-        [job] = server.client().get("/jobs", params={"problem": "expired"}).json()["data"]
-        assert job["externalId"] == "job-1"
+        client = server.client()
+        ingest(client, job_event("queued", 1, externalId="held"))
+        jobs = client.get("/jobs", params={"problem": "expired"}).json()["data"]
+        assert {job["externalId"] for job in jobs} == {"job-1", "held"}
 
 
 def test_migrations_make_the_tables_of_a_new_file(tmp_path: Path) -> None:
@@ -212,17 +218,26 @@ def test_parents_and_locations_of_older_jobs_are_filled_in(tmp_path: Path) -> No
             "failed", 1, error="OSError: no", stacktrace=TRACE, extensions={"rootId": "root", "parentId": "root"}
         ),
         job_event("failed", 1, externalId="other", error="OSError: no", stacktrace=TRACE),
+        job_event("failed", 1, externalId="no class", error="no", stacktrace=TRACE),
+        job_event("completed", 1, externalId="no root", extensions={"parentId": "root"}),
     ]
     store.submit(IngestBatch(events, "2026-02-27")).result(30)
     store.close()
-    query = "SELECT external_id, text, hex(parent) FROM job LEFT JOIN label ON label.number = error_location ORDER BY 1"
+    query = "SELECT external_id, text, parent FROM job LEFT JOIN label ON label.number = error_location ORDER BY 1"
     indexes = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name"
     statistics = "SELECT * FROM sqlite_stat1 ORDER BY idx"
     with sqlite3.connect(tmp_path / "s.db") as file:
         before = [file.execute(statement).fetchall() for statement in (query, indexes, statistics)]
         file.executescript(OLDER_JOB)
     file.close()
-    assert [location for _, location, _ in before[0]] == ["shop/tasks.py:12 in send"] * 2 + [None]
+    shown = [(id_, location is not None, parent is not None) for id_, location, parent in before[0]]
+    assert shown == [
+        ("job-1", True, True),
+        ("no class", True, False),
+        ("no root", False, True),
+        ("other", True, False),
+        ("root", False, False),
+    ]
     Store(tmp_path / "s.db", now=now).close()
     with sqlite3.connect(tmp_path / "s.db") as file:
         assert [file.execute(statement).fetchall() for statement in (query, indexes, statistics)] == before

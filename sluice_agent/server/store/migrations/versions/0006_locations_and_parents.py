@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from alembic import op
-from sqlalchemy import Column, Connection, Integer, LargeBinary, Row, bindparam, inspect, or_, select, update
+from sqlalchemy import Column, Connection, Integer, LargeBinary, bindparam, inspect, update
 
 from sluice_agent.server.record.ids import job_uuid
-from sluice_agent.server.record.summary import Summary, summary_of
 from sluice_agent.server.store import schema
-from sluice_agent.server.store.schema import LabelKind, job, label, step
-from sluice_agent.server.store.steps import decode_step
+from sluice_agent.server.store.migrations.summaries import summaries_with
+from sluice_agent.server.store.schema import LabelKind, job, label
 
 revision = "0006"
 down_revision = "0005"
@@ -24,7 +21,6 @@ _INDEXES = (
     "job_by_group",
     "job_by_parent",
 )
-_JOBS = 500  # that are read at a time
 
 
 def upgrade() -> None:
@@ -46,48 +42,17 @@ def upgrade() -> None:
 
 
 def _fill(bind: Connection) -> None:
-    connections = {
-        row.number: row.id for row in bind.execute(select(schema.connection.c.number, schema.connection.c.id))
-    }
-    locations: dict[str, int] = {}
-    last = 0
-    while True:
-        rows = bind.execute(
-            select(job.c.number, job.c.connection, job.c.external_id)
-            .where(job.c.number > last, or_(job.c.root_id.is_not(None), job.c.error_class.is_not(None)))
-            .order_by(job.c.number)
-            .limit(_JOBS)
-        ).all()
-        if not rows:
-            return
-        last = rows[-1].number
-        _fill_jobs(bind, rows, connections, locations)
-
-
-def _fill_jobs(
-    bind: Connection, rows: Sequence[Row[tuple[int, int, str]]], connections: dict[int, str], locations: dict[str, int]
-) -> None:
-    found = []
-    for row in rows:
-        summary = _summary(bind, row.number, connections[row.connection], row.external_id)
-        location, parent = summary.history.entry.location, summary.facts.parent_id
-        if location is not None and location not in locations:
-            locations[location] = _new_label(bind, location)
-        uuid = None if parent is None else job_uuid(connections[row.connection], parent)
-        found.append(
-            {"job": row.number, "location": None if location is None else locations[location], "parent_uuid": uuid}
-        )
     statement = update(job).where(job.c.number == bindparam("job"))
-    bind.execute(statement.values(error_location=bindparam("location"), parent=bindparam("parent_uuid")), found)
+    statement = statement.values(error_location=bindparam("location"), parent=bindparam("parent_uuid"))
+    locations: dict[str | None, int | None] = {None: None}
+    for number, connection_id, summary in summaries_with(bind, "stacktrace", "parentId"):
+        location, parent = summary.history.entry.location, summary.facts.parent_id
+        if location not in locations:
+            locations[location] = _new_label(bind, location)
+        uuid = None if parent is None else job_uuid(connection_id, parent)
+        bind.execute(statement, {"job": number, "location": locations[location], "parent_uuid": uuid})
 
 
-def _summary(bind: Connection, number: int, connection_id: str, external_id: str) -> Summary:
-    steps = bind.execute(
-        select(step.c.body, label.c.text).join(label, label.c.number == step.c.name).where(step.c.job == number)
-    )
-    return summary_of(decode_step(body, connection_id, external_id, name) for body, name in steps)
-
-
-def _new_label(bind: Connection, location: str) -> int:
+def _new_label(bind: Connection, location: str | None) -> int:
     values = {"kind": LabelKind.ERROR_LOCATION, "text": location}
     return int(bind.execute(label.insert().values(values).returning(label.c.number)).scalar_one())
