@@ -17,11 +17,15 @@ from sluice_agent.server.record.summary import Walk
 MOST_LANES = 24
 """Runs that are drawn: the first, and the last ones."""
 
+MOST_SKEWS = 3
+"""Pairs of times that disagree that are named: those of the first runs."""
+
 _KINDS = ("scheduled", "queued", "active", "retrying")
 _MICROSECOND = 1_000  # nanoseconds
 _FOLDED_FROM = 60_000_000  # microseconds: a shorter wait is drawn to scale whatever its share
 _FOLDED_SHARE = 3  # a wait that is longer than a third of the whole is folded
 _FOLD_WIDTH = 14.0  # percent of the plot
+_MOST_FOLDS = 4  # so that room is left for what is drawn to scale
 _TEXT_WIDTH = 14.0  # percent on each side of a fold's middle in which its text is
 _NARROWEST = 0.4  # percent: a run of a millisecond is to be seen
 _TICKS = 5  # at most
@@ -32,7 +36,7 @@ _STEPS = tuple(
         (1_000_000, (1, 2, 5, 10, 15, 30)),
         (60_000_000, (1, 2, 5, 10, 15, 30)),
         (3_600_000_000, (1, 2, 3, 6, 12)),
-        (86_400_000_000, (1, 2, 5, 10, 20, 50)),
+        (86_400_000_000, (count * 10**power for power in range(7) for count in (1, 2, 5))),
     )
     for count in counts
 )
@@ -111,13 +115,14 @@ class Tick(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """All that is drawn. `hidden` counts the runs that have no lane."""
+    """All that is drawn. `hidden` counts the runs that have no lane, `hidden_skews` the skews that are not named."""
 
     lanes: Sequence[Lane]
     hidden: int
     folds: Sequence[Fold]
     ticks: Sequence[Tick]
     skews: Sequence[Skew]
+    hidden_skews: int
     start: int
     end: int
     is_open: bool
@@ -152,7 +157,17 @@ def timeline_of(walk: Walk, now: int) -> Timeline:
     lanes = [_lane(run, scale, is_open=is_open and run is last) for run in shown]
     published = walk.summary.facts.dispatched  # a history's own begins no later than its first run
     skews = [skew for index, history in enumerate(histories) for skew in _skews(history, None if index else published)]
-    return Timeline(lanes, len(runs) - len(shown), scale.folds, scale.ticks(), skews, start, end, is_open)
+    return Timeline(
+        lanes,
+        len(runs) - len(shown),
+        scale.folds,
+        scale.ticks(),
+        skews[:MOST_SKEWS],
+        max(0, len(skews) - MOST_SKEWS),
+        start,
+        end,
+        is_open,
+    )
 
 
 def _next_start(histories: Sequence[History], index: int, now: int) -> int:
@@ -252,16 +267,20 @@ def _since(microseconds: int, *, is_first: bool) -> str:
 
 def _folded(start: int, end: int, spans: Sequence[Span]) -> list[tuple[int, int]]:
     """Return the times in which nothing ran and nothing changed that are long beside the others, in their order."""
-    busy = sorted((span.start, span.end) for span in spans if span.kind == "active")
     edges = sorted({start, end, *(moment for span in spans for moment in (span.start, span.end))})
-    idle = [
-        (before, after)
-        for before, after in pairwise(edges)
-        if after - before >= _FOLDED_FROM and not any(begin < after and before < stop for begin, stop in busy)
-    ]
+    stops = {span.start: 0 for span in spans}  # of the runs that begin at a moment, when the last one ends
+    for span in spans:
+        if span.kind == "active":
+            stops[span.start] = max(stops[span.start], span.end)
+    idle: list[tuple[int, int]] = []
+    busy_until = start
+    for before, after in pairwise(edges):
+        busy_until = max(busy_until, stops.get(before, start))
+        if busy_until <= before and after - before >= _FOLDED_FROM:
+            idle.append((before, after))
     folded: list[tuple[int, int]] = []
     whole = end - start
-    for before, after in sorted(idle, key=lambda pair: pair[0] - pair[1]):
+    for before, after in sorted(idle, key=lambda pair: pair[0] - pair[1])[:_MOST_FOLDS]:
         if (after - before) * _FOLDED_SHARE <= whole or after - before == end - start:
             break
         folded.append((before, after))

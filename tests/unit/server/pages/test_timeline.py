@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sluice_agent.server.pages.timeline import MOST_LANES, Timeline, timeline_of
+from sluice_agent.server.pages.timeline import MOST_LANES, MOST_SKEWS, Timeline, timeline_of
 from sluice_agent.server.record.summary import walk
-from sluice_agent.server.timestamps import moment_of
+from sluice_agent.server.timestamps import moment_of, timestamp_of
 from tests.support.records import steps_of
 from tests.unit.server.events import at, job_event
 
@@ -123,3 +123,50 @@ def test_a_job_that_never_started_has_an_end() -> None:
     assert drawn.lanes[0].end == 100
     only = timeline(job_event("failed", 7))
     assert (kinds(only), only.milliseconds) == ([[]], 0)
+
+
+def dated(event: dict[str, Any], timestamp: str) -> dict[str, Any]:
+    return {**event, "timestamp": timestamp}
+
+
+def test_waits_that_grow_leave_room_for_the_runs() -> None:
+    """The runs of a job with a retry each day would be drawn outside of the plot, with a width below zero."""
+    events = [
+        dated(job_event("active", 0, startedAt="2026-01-01T00:00:00.000Z", attempt=1), "2026-01-01T00:00:00.000Z")
+    ]
+    for attempt in range(1, 10):
+        start = moment_of("2026-01-01T00:00:00Z")
+        assert start is not None
+        begin, end = (timestamp_of(start + seconds * 1_000_000) for seconds in (60 * 2**attempt, 60 * 2**attempt + 1))
+        events += [
+            dated(job_event("active", 0, startedAt=begin, attempt=attempt), begin),
+            dated(job_event("retrying", 0, startedAt=begin, attempt=attempt), end),
+        ]
+    drawn = timeline(*events, now=0)
+    assert len(drawn.folds) > 1
+    places = [place for lane in drawn.lanes for band in lane.bands for place in (band.x, band.x + band.width)]
+    assert min(places) >= 0
+    assert max(places) <= 100
+    assert sum(fold.width for fold in drawn.folds) <= 60
+    edges = [edge for fold in drawn.folds for edge in (fold.x, fold.x + fold.width)]
+    assert edges == sorted(edges)
+
+
+def test_a_clock_that_is_wrong_by_decades_has_an_axis_of_few_marks() -> None:
+    """A worker whose clock began in 1970 would make a page of megabytes."""
+    start = "1970-01-01T00:00:00.000Z"
+    drawn = timeline(job_event("completed", 0, createdAt=start, startedAt=start, completedAt=at(0)))
+    assert 2 <= len(drawn.ticks) <= 6
+
+
+def test_of_many_clocks_that_disagree_a_few_are_named() -> None:
+    """The page of a job with hundreds of attempts would be hundreds of notices."""
+    events = []
+    for attempt in range(1, 21):
+        second = 10 * attempt
+        events.append(job_event("queued", second + 5, createdAt=at(second + 5), attempt=attempt))
+        events.append(job_event("active", second + 6, startedAt=at(second), attempt=attempt))
+        events.append(job_event("retrying", second + 7, startedAt=at(second), attempt=attempt))
+    drawn = timeline(*events)
+    assert len(drawn.skews) == MOST_SKEWS
+    assert drawn.hidden_skews > 0
