@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import exc
 
+from sluice_agent.log import warn_limited
 from sluice_agent.server.errors import error_response
 from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.store.database import is_away
 
 _RETRY = {"Retry-After": "5"}  # seconds: a restart of PostgreSQL takes as long
-_log = logging.getLogger("sluice_agent.server")
 
 
 def register_database_errors(app: FastAPI) -> None:
@@ -29,5 +27,6 @@ def register_database_errors(app: FastAPI) -> None:
         if isinstance(error, exc.DBAPIError) and not is_away(error):
             raise error
         reason = str(error.orig if isinstance(error, exc.DBAPIError) else error).strip()
-        _log.warning("%s %s: the database can't be used (%s)", request.method, request.url.path, reason)
+        message = "%s %s: the database can't be used (%s)"
+        warn_limited("database", message, request.method, request.url.path, reason)
         return error_response(503, "The database can't be used now: try again in a few seconds.", headers=_RETRY)

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sluice_agent import log
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.record.frames import FrameBlock
 from tests.faults.disk import Disk
@@ -144,8 +145,10 @@ def test_a_full_disk_is_answered_with_503_and_loses_nothing(disk: Disk) -> None:
     check(database)
 
 
-def test_a_sign_in_on_a_full_disk_keeps_its_link(disk: Disk) -> None:
-    """An operator who wants to see what is wrong would read that the server failed, and have lost the link."""
+def test_a_sign_in_on_a_full_disk_keeps_its_link(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    """An operator who wants to see what is wrong would read that the server failed, and have lost the link; the log
+    would fill what is left of the disk."""
+    log.last_logged.clear()
     with local_sluice(disk.path / "s.db") as server, httpx.Client(base_url=server.url) as client:
         ingest(server.client(), job_event("failed", 0))
         tokens = [server.access.sessions.create_token(Role.OPERATOR) for _ in range(2)]
@@ -166,6 +169,10 @@ def test_a_sign_in_on_a_full_disk_keeps_its_link(disk: Disk) -> None:
             assert response.status_code == 503, request.url
             assert "The database can't be used now" in response.text
             assert response.headers["retry-after"]
-        assert client.get("/api/jobs", headers=headers).status_code == 200
+        for _ in range(3):
+            assert client.get("/api/jobs", headers=headers).status_code == 200
+        messages = [record.getMessage() for record in caplog.records]
+        assert sum("Could not record the use of a key" in message for message in messages) == 1
+        assert sum("the database can't be used" in message for message in messages) == 1
         disk.empty()
         assert client.get("/login", params={"token": tokens[1]}).status_code == 200

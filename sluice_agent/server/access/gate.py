@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fastapi import Request
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from sluice_agent.log import warn_limited
 from sluice_agent.server.access.accounts import Accounts, Key
 from sluice_agent.server.access.exposure import Exposure
 from sluice_agent.server.access.principal import COOKIE, LOOPBACK, READ_HELP, UNIDENTIFIED, Principal, Role, key_command
@@ -20,7 +20,6 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 _SEND_HELP = "Send the header Authorization: Bearer sk_… with an ingest key of this connection"
 _MAKE_HELP = f"{key_command(Role.INGEST)} makes one."
-_log = logging.getLogger("sluice_agent.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class Gate:
             note()
         except SQLAlchemyError as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
-            _log.warning("Could not record the use of a key or session: %s", reason)
+            warn_limited("use of a key", "Could not record the use of a key or session: %s", reason)
 
 
 def bearer_of(request: Request) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Security
 from starlette.concurrency import run_in_threadpool
 
+from sluice_agent.log import warn_limited
 from sluice_agent.server.access.gate import Gate, Sender
 from sluice_agent.server.access.principal import BEARER
 from sluice_agent.server.admission import Admission, BusyError
@@ -23,7 +23,6 @@ from sluice_agent.server.routes.responses import IngestAnswer
 from sluice_agent.server.store import BatchResult, IngestBatch, QueueFullError, Store, UnavailableError
 from sluice_agent.server.validation import event_schema, parse_batch
 
-_log = logging.getLogger("sluice_agent.server")
 _ERRORS = errors(400, 401, 403, 408, 413, 415, 429)
 _ANY = {"description": "Anything else is counted as rejected."}
 _EVENTS = {"type": "array", "items": {"anyOf": [event_schema(), _ANY]}}
@@ -91,7 +90,7 @@ def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
         gate.check_connections(sender, {event["connectionId"] for event in batch.events})
         if batch.faults:  # the response has no field for reasons
             total = len(batch.events) + len(batch.faults)
-            _log.warning("%d of %d events rejected; %s", len(batch.faults), total, batch.faults[0])
+            warn_limited("events", "%d of %d events rejected; %s", len(batch.faults), total, batch.faults[0])
         day = policy.now().date().isoformat()
         parsed = IngestBatch(batch.events, day, policy.daily_limit, sender.connection_id, size=len(content))
         return parsed, len(batch.faults)

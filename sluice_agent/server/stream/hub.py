@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,7 +10,8 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from sluice_agent.server.store import CommittedFrames, Store
+from sluice_agent.log import warn_limited
+from sluice_agent.server.store import CommittedFrames, Store, UnavailableError
 from sluice_agent.server.stream.feed import Feed
 from sluice_agent.server.stream.handover import Handover, Missing
 from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
@@ -22,8 +22,6 @@ from sluice_agent.server.stream.subscriber import Subscriber
 
 _CONCURRENT_READS = 4  # of the database: a crowd of resuming subscribers leaves threads to the other requests
 _SWEEPS = 10  # in the time that a send may take
-
-_log = logging.getLogger("sluice_agent.server")
 
 
 class Hub:
@@ -137,8 +135,8 @@ class Hub:
         while feed.received < feed.known:
             try:
                 span = await self.read(feed, feed.received, self.limits.page)
-            except SQLAlchemyError:
-                _log.exception("The stream can't read the frames of a connection; its subscribers must resume")
+            except (SQLAlchemyError, UnavailableError) as error:
+                warn_limited("stream", "The stream can't read frames (%s): its subscribers must resume", error)
                 span = None
             if span is None:
                 feed.skip_to(feed.known)

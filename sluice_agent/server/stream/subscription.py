@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from sluice_agent.log import warn_limited
+from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.stream.encoding import encode_reset, encode_start
 from sluice_agent.server.stream.feed import Feed
 from sluice_agent.server.stream.frame_types import Types
@@ -15,8 +16,6 @@ from sluice_agent.server.stream.replay import StoredConnection
 from sluice_agent.server.stream.spans import PlacedFrame
 from sluice_agent.server.stream.stream_id import position_of
 from sluice_agent.server.stream.subscriber import Subscriber
-
-_log = logging.getLogger("sluice_agent.server")
 
 
 async def subscribe(
@@ -33,8 +32,8 @@ async def subscribe(
                 yield chunk
         while (next_chunk := await subscriber.next_chunk()) is not None:
             yield next_chunk
-    except SQLAlchemyError as error:
-        _log.warning("The stream can't read frames (%s): its subscriber must resume", error)
+    except (SQLAlchemyError, UnavailableError) as error:
+        warn_limited("stream", "The stream can't read frames (%s): its subscribers must resume", error)
     finally:
         feed.leave(subscriber, types)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import Connection as DatabaseConnection
 
 from sluice_agent.server.access.principal import Principal, Role
 from sluice_agent.server.protocol import Deadlines, Protocol
 from sluice_agent.server.record.frames import Frame
+from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.stream.limits import StreamLimits
 from tests.support.frame_source import FrameSource, job_frame
 from tests.support.stream_client import NO_TLS, open_stream
@@ -19,6 +24,21 @@ JOB = Frame("job:state_change", '{"id":"a1b2c3d4","name":"send_email","state":"c
 HEARTBEAT = Frame("worker:heartbeat", '{"id":"d4e5f6a7","hostname":"celery@worker-1","state":"online","activeJobs":3}')
 OFFLINE = Frame("worker:state_change", '{"id":"d4e5f6a7","hostname":"celery@worker-1","state":"offline"}')
 QUEUE = Frame("queue:snapshot", '{"name":"default","depth":42,"consumers":4}')
+
+
+class LostSource(FrameSource):
+    """A database whose file is gone after `reads`."""
+
+    reads = 1
+
+    @contextmanager
+    def reading(self) -> Iterator[DatabaseConnection]:
+        """Return a connection for reads, as long as there is the file."""
+        if not self.reads:
+            raise UnavailableError("frames.db was removed")
+        self.reads -= 1
+        with super().reading() as reading:
+            yield reading
 
 
 class Connection:
@@ -284,3 +304,20 @@ def test_a_gap_ends_the_stream_and_the_next_one_begins_with_a_reset(source: Fram
     with open_stream(server.url, last_id, connectionId=connection_id) as stream:
         (reset,) = stream.take(1)
     assert (reset.event, reset.fields, reset.id) == ("stream:reset", {"missed": 3}, frame_id(number, 4))
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_a_lost_database_ends_the_stream(tmp_path: Path, serve: Serve, is_resumed: bool) -> None:
+    """A client would otherwise wait for ever, or take a stream that is torn for a fault of the network."""
+    source, connection_id = LostSource(tmp_path / "frames.db"), str(uuid4())
+    number = source.add_connection(connection_id)
+    server = serve(source)
+    if is_resumed:
+        source.commit(number, [job_frame(1)])
+    with open_stream(server.url, frame_id(number, 0) if is_resumed else None, connectionId=connection_id) as stream:
+        frames = stream.frames()
+        next(frames)
+        if not is_resumed:
+            source.commit(number, [job_frame(1)])  # it does not arrive
+            source.add(number, [job_frame(2)])
+        assert list(frames) == []  # and a proper end
