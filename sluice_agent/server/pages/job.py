@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.pages.state_counts import StateCounts, counts_of
 from sluice_agent.server.pages.timeline import Timeline, timeline_of
 from sluice_agent.server.pages.traceback_parts import TracebackPart, parts_of
+from sluice_agent.server.pages.values import Value, values_within
 from sluice_agent.server.queries.canvas import (
     Branch,
     Member,
@@ -45,7 +45,10 @@ MOST_EVENTS = 200
 """Events that are shown: the first half and the last half of these."""
 
 _MOST_STATES = 200
-_LONGEST_VALUE = 20_000  # characters of arguments or a result
+_MOST_EXTENSIONS = 100
+_CAPTURED = 40_000  # characters of arguments and result together
+_EXTENSIONS = 20_000  # characters of all other extensions
+_RAW = 200_000  # characters of all events that are shown
 
 
 class StateRow(NamedTuple):
@@ -56,14 +59,6 @@ class StateRow(NamedTuple):
     timestamp: str
     lasted_ms: float | None
     skew_ms: float | None
-
-
-class Value(NamedTuple):
-    """A captured value as text. `cut` is the number of characters that are not shown."""
-
-    label: str
-    text: str
-    cut: int
 
 
 class Link(NamedTuple):
@@ -99,7 +94,7 @@ class EventRow(NamedTuple):
     number: int
     state: str
     timestamp: str
-    text: str
+    json: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +117,8 @@ class JobView:
     action: str | None
     """What can be done with the job in its state: retry or revoke."""
     ability: Ability
-    others: Sequence[tuple[str, str]]
-    """Further extensions: name and value."""
+    others: Sequence[Value]
+    """Further extensions."""
 
 
 def job_router(sources: Sources) -> APIRouter:
@@ -158,7 +153,6 @@ def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int) 
     extensions = record["extensions"]
     states = _states(walked)
     timeline = timeline_of(walked, now)
-    events = _events(stored.steps)
     return JobView(
         job=record,
         wait_ms=timeline.total_milliseconds("queued"),
@@ -171,8 +165,8 @@ def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int) 
         retry_of=_link(stored, extensions.get("retryOf")),
         retried_as=_link(stored, extensions.get("retriedAs")),
         runs=run_plot(recent_runs(reader, stored), record["id"]),
-        events=_ends(events, MOST_EVENTS),
-        event_count=len(events),
+        events=_events(stored.steps),
+        event_count=len(stored.steps),
         action=next((kind.value for kind in Kind if JobState(record["state"]) in kind.states), None),
         ability=ability,
         others=_others(extensions),
@@ -213,12 +207,7 @@ def _states(walked: Walk) -> list[StateRow]:
 def _captured(record: Record) -> list[Value]:
     extensions = record["extensions"]
     named = (("Arguments", "args"), ("Keyword arguments", "kwargs"), ("Result", "result"))
-    return [_value(label, extensions[name]) for label, name in named if name in extensions]
-
-
-def _value(label: str, value: Any) -> Value:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
-    return Value(label, text[:_LONGEST_VALUE], max(0, len(text) - _LONGEST_VALUE))
+    return values_within([(label, extensions[name]) for label, name in named if name in extensions], _CAPTURED)
 
 
 def _relatives(reader: Connection, stored: StoredJob, record: Record) -> Relatives:
@@ -251,10 +240,11 @@ def _link(stored: StoredJob, external_id: Any) -> Link | None:
 
 
 def _events(steps: Sequence[Step]) -> list[EventRow]:
-    ordered = sorted(steps, key=lambda step: step.order)
+    shown = _ends(list(enumerate(sorted(steps, key=lambda step: step.order), 1)), MOST_EVENTS)
+    texts = values_within([("", step.event) for _, step in shown], _RAW)
     return [
-        EventRow(number, step.state, step.event["timestamp"], json.dumps(step.event, ensure_ascii=False, indent=2))
-        for number, step in enumerate(ordered, 1)
+        EventRow(number, step.state, step.event["timestamp"], text)
+        for (number, step), text in zip(shown, texts, strict=True)
     ]
 
 
@@ -268,9 +258,6 @@ _SHOWN_ELSEWHERE = frozenset(
 )
 
 
-def _others(extensions: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in sorted(extensions.items())
-        if name not in _SHOWN_ELSEWHERE
-    ]
+def _others(extensions: Mapping[str, Any]) -> list[Value]:
+    names = [name for name in sorted(extensions) if name not in _SHOWN_ELSEWHERE]
+    return values_within([(name, extensions[name]) for name in names[:_MOST_EXTENSIONS]], _EXTENSIONS)

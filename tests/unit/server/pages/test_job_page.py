@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,26 @@ def test_a_job_with_thousands_of_events_shows_the_first_and_the_last(page: Page,
     shown = section(page("/jobs/often"), "Events")
     assert len(shown.all("details", class_="event")) == MOST_EVENTS
     assert f"The first and the last {MOST_EVENTS // 2} of {MOST_EVENTS + 100} events" in shown.text
+
+
+def test_long_texts_of_many_attempts_are_cut(page: Page, client: httpx.Client, browser: httpx.Client) -> None:
+    """Two hundred attempts with a traceback each would be ten megabytes, fetched again at each change."""
+    chance = random.Random(1)
+    for attempt in range(1, MOST_EVENTS // 2):
+        stacktrace = "".join(chance.choices("0123456789abcdef", k=20_000))
+        fields = {"externalId": "long", "attempt": attempt, "stacktrace": stacktrace, "error": "OSError: no"}
+        ingest(
+            client, job_event("retrying", attempt, extensions={"stamps": stacktrace, "args": "a" * 50_000}, **fields)
+        )
+    ingest(client, job_event("active", 900, externalId="long", attempt=MOST_EVENTS, extensions={"eventId": "short"}))
+    answer = browser.get("/jobs/long")
+    assert len(answer.text) < 500_000
+    shown = page("/jobs/long")
+    assert "10,000 further characters" in section(shown, "Arguments and result").text
+    *cut, whole = section(shown, "Events").all("details", class_="event")
+    assert "further characters are not shown" in cut[0].text
+    assert "short" in whole.text
+    assert "not shown" not in whole.text
 
 
 def test_hostile_texts_stay_texts(page: Page, client: httpx.Client) -> None:
