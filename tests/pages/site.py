@@ -38,6 +38,7 @@ PAGES = {
     "queue": named("/queue", name="mail"),
     "workers": "/workers",
     "worker": named("/worker", id="celery@web-1"),
+    "connections": "/connections",
     "settings": "/settings",
     "sign-in": "/login",
     "not found": "/jobs/00000000-0000-4000-8000-000000000000",

@@ -89,12 +89,14 @@ class Accounts:
             (row,) = reader.execute(query)
         return NamedConnection(*row), found is None
 
-    def create_key(self, connection: NamedConnection, role: Role, secret: str | None = None) -> NewKey:
-        """Make a key of `connection`, with this `secret` or a random one, and return it.
+    def create_key(
+        self, connection: NamedConnection, role: Role, secret: str | None = None, key_id: str | None = None
+    ) -> NewKey:
+        """Make a key of `connection`, with this `secret` and id or random ones, and return it.
 
         Raises `ConfigError` if the secret is no key, and `KeyExistsError` if it is one that exists already.
         """
-        key = NewKey(new_id(), connection, role, secret or new_key())
+        key = NewKey(key_id or new_id(), connection, role, secret or new_key())
         if not _KEY.fullmatch(key.secret):
             raise ConfigError("a key begins with sk_, then letters, digits, _ or -: choose another one")
         try:
@@ -145,10 +147,11 @@ class Accounts:
             self._revoke(transaction, key_id)
         return key
 
-    def rotate_key(self, key_id: str) -> NewKey:
-        """Revoke the key and return a new one of the same connection and role. Raises `ConfigError` if it can't be."""
+    def rotate_key(self, key_id: str, secret: str | None = None, new: str | None = None) -> NewKey:
+        """Revoke the key and return a new one of the same connection and role, with this `secret` and id or random
+        ones. Raises `ConfigError` if it can't be."""
         old = self.key_with_id(key_id)
-        key = NewKey(new_id(), old.connection, old.role, new_key())
+        key = NewKey(new or new_id(), old.connection, old.role, secret or new_key())
         with writing(self._engine) as transaction:
             if not self._revoke(transaction, key_id):
                 raise ConfigError(f"the key {key_id} was revoked: make a new one with sluice-agent key create")

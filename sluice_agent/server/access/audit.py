@@ -29,8 +29,9 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class TimedAuditEntry:
-    """An entry and its time."""
+    """An entry, its number in the order of the log, and its time."""
 
+    number: int
     at: datetime
     entry: AuditEntry
 
@@ -60,13 +61,17 @@ class AuditLog:
         )
         _log.info("%s: %s %s %s", entry.who, entry.action, entry.subject, entry.detail)
 
-    def latest(self, limit: int) -> list[TimedAuditEntry]:
-        """Return the last `limit` entries, the newest first."""
+    def latest(self, limit: int, before: int | None = None) -> list[TimedAuditEntry]:
+        """Return the last `limit` entries, of those before the one with this number, the newest first."""
         query = select(action_log).order_by(action_log.c.number.desc()).limit(limit)
+        if before is not None:
+            query = query.where(action_log.c.number < before)
         with self._engine.begin() as reader:
             return [
                 TimedAuditEntry(
-                    to_datetime(row.at), AuditEntry(row.who, row.action, row.subject, row.connection, row.detail)
+                    row.number,
+                    to_datetime(row.at),
+                    AuditEntry(row.who, row.action, row.subject, row.connection, row.detail),
                 )
                 for row in reader.execute(query)
             ]

@@ -59,14 +59,25 @@ async def _form_of_operator(request: Request) -> SentForm:
         raise RefusedError(400, f"The form is not UTF-8, or has more than {_MOST_FIELDS} fields.") from None
 
 
-async def _form_of_session(form: OperatorForm) -> SentForm:
-    require_session(form.principal)
+def may_manage(principal: Principal) -> bool:
+    """Return whether `principal` may make connections and keys: a session of role operator. A key is of one
+    connection."""
+    return principal.may_act and principal.connections is None
+
+
+def _require_manager(principal: Annotated[Principal, Depends(require_operator)]) -> Principal:
+    _check_manager(principal)
+    return principal
+
+
+async def _form_of_session(request: Request) -> SentForm:
+    form = await _form_of_operator(request)
+    _check_manager(form.principal)
     return form
 
 
-def require_session(principal: Principal) -> None:
-    """Raise `RefusedError` (403) unless `principal` is a session of role operator."""
-    if not (principal.may_act and principal.connections is None):
+def _check_manager(principal: Principal) -> None:
+    if not may_manage(principal):
         raise RefusedError(
             403,
             "Connections and their keys need a session of role operator: open the sign-in link that sluice-agent serve "
@@ -85,3 +96,6 @@ OperatorForm = Annotated[SentForm, Depends(_form_of_operator)]
 
 SessionForm = Annotated[SentForm, Depends(_form_of_session)]
 """The same of a form that needs a session, as it is not about one connection."""
+
+PageManager = Annotated[Principal, Depends(_require_manager)]
+"""The parameter of the route of a page that is for those who may make connections and keys."""

@@ -7,10 +7,13 @@ from fastapi import APIRouter
 from sluice_agent.server.pages.action_progress import progress_router
 from sluice_agent.server.pages.action_question import question_router
 from sluice_agent.server.pages.assets import assets_router
+from sluice_agent.server.pages.audit_log import audit_log_router
 from sluice_agent.server.pages.canvas import canvas_router
+from sluice_agent.server.pages.connections import connections_router
 from sluice_agent.server.pages.error_groups import errors_router
 from sluice_agent.server.pages.job import job_router
 from sluice_agent.server.pages.jobs import jobs_router
+from sluice_agent.server.pages.keys import keys_router
 from sluice_agent.server.pages.now import now_router
 from sluice_agent.server.pages.queues import queues_router
 from sluice_agent.server.pages.settings import settings_router
@@ -35,6 +38,9 @@ def pages_router(sources: Sources) -> APIRouter:
         tasks_router,
         queues_router,
         workers_router,
+        connections_router,
+        keys_router,
+        audit_log_router,
         settings_router,
         signin_router,
     ):
