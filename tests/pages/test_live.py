@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
@@ -295,3 +295,70 @@ def test_a_reader_who_was_signed_out_is_told_where_to_sign_in(browser: Browser, 
         link = page.locator("#live").get_by_role("link", name="Signed out")
         expect(link).to_have_attribute("href", "/login")
         expect(page.locator("#pause")).to_be_hidden()
+
+
+def test_a_page_stays_with_its_connection(browser: Browser, tmp_path: Path) -> None:
+    """With two applications, a page without the connection in its address would show now the one, now the other."""
+    with local_sluice(tmp_path / "sluice.db") as server, session(browser, server.url) as opened:
+        client = server.client()
+        shops = [Shop(datetime.now(timezone.utc), connection) for connection in (CONNECTION, str(uuid4()))]
+        for shop, name in zip(shops, ("first", "second"), strict=True):
+            client.post("/ingest", json={"events": shop.job(name, "queued", name, ago=30)}).raise_for_status()
+        page = opened.open("/jobs")
+        page.wait_for_selector(LIVE)
+        shown, other = (0, 1) if page.locator("body").get_attribute("data-connection") == CONNECTION else (1, 0)
+        name = ("first", "second")[shown]
+        events = [*shops[other].job("newest", "queued", "newest", ago=0), *shops[shown].job("own", "queued", "own", ago=1)]
+        client.post("/ingest", json={"events": events}).raise_for_status()
+        expect(row_of(page, "own")).to_be_visible()
+        expect(row_of(page, name)).to_be_visible()
+        expect(row_of(page, "newest")).to_have_count(0)
+
+
+def test_the_first_event_makes_a_page_live(browser: Browser, tmp_path: Path) -> None:
+    """Whoever tries the server out would look at a page that follows its first connection only after a reload."""
+    with local_sluice(tmp_path / "sluice.db") as server, session(browser, server.url) as opened:
+        page = opened.open("/")
+        expect(page.locator("main")).to_contain_text("Waiting for the first event")
+        server.client().post("/ingest", json={"events": new_job()[1]}).raise_for_status()
+        expect(page.locator("#live")).to_have_text("Live")
+        expect(page.locator("body")).to_have_attribute("data-connection", CONNECTION)
+
+
+def test_a_computer_that_slept_has_a_new_stream(start_session: StartSession) -> None:
+    """Its old connection brings nothing any more: the page would say that it is live, and show the evening before."""
+    session = start_session()
+    page = session.context.new_page()
+    page.clock.install()
+    page.goto(f"{session.url}/jobs")
+    page.wait_for_selector(LIVE)
+    with page.expect_request("**/api/events/stream*"):
+        page.clock.set_system_time(datetime.now(timezone.utc) + timedelta(hours=8))
+
+
+def test_what_is_no_page_of_the_server_is_not_shown(start_session: StartSession, send: Send) -> None:
+    """The page would become what a proxy answers while it can't reach the server, or wants a sign-in of its own."""
+    page = open_live(start_session)
+    page.route("**/jobs?*", lambda route: route.fulfill(content_type="text/html", body="<h1>Proxy</h1>"))
+    send(*new_job()[1])
+    expect(page.locator("#live")).to_contain_text("Behind")
+    expect(page.get_by_role("heading", name="Proxy")).to_have_count(0)
+
+
+def test_a_reader_who_has_signed_in_again_goes_on(browser: Browser, tmp_path: Path) -> None:
+    """Each of a dozen open tabs would have to be loaded again by hand."""
+    options = AccessOptions(allowed_hosts=("sluice.example.com",), connection=CONNECTION)
+    with local_sluice(tmp_path / "sluice.db", options=options) as server, session(browser, server.url) as opened:
+        page = opened.open(f"/login?token={server.access.sessions.create_token(Role.VIEWER)}")
+        page.goto(f"{server.url}/jobs")
+        page.wait_for_selector(LIVE)
+        cookies = opened.context.cookies()
+        opened.context.clear_cookies()
+        set_hidden(page, True)
+        set_hidden(page, False)
+        expect(page.locator("#live")).to_contain_text("Signed out")
+        opened.context.add_cookies(cookies)
+        set_hidden(page, True)
+        set_hidden(page, False)
+        expect(page.locator("#live")).to_have_text("Live")
+        expect(page.locator("#pause")).to_be_visible()

@@ -79,6 +79,7 @@ def render(
     all_headers = {**_HEADERS, **(headers or {})}
     if is_part:
         all_headers |= {"X-Sluice-Title": quote(layout.title), "X-Sluice-Rendered-At": layout.rendered_at}
+        all_headers["X-Sluice-Connection"] = layout.connection_id
     body = _ENVIRONMENT.get_template(template).render(values).encode()
     if len(body) >= _COMPRESSED_FROM and accepts_gzip(request):
         all_headers["Content-Encoding"] = "gzip"

@@ -367,20 +367,24 @@ const SHARE = 3; // a pause of three times what a repaint took: at most a quarte
 const LONGEST_FETCH = 10_000;
 const NOTICEABLE = 2_000;
 const OFFLINE = 10_000;
+const ASLEEP = 30_000; // between two ticks
 
 class Refusal extends Error {}
 
-// The page as it is now. Raises `Refusal` if its reader is signed out, and another error if there is no page.
-async function fetchMain(signal) {
+// The page as it is now, of `connection` whichever is the newest meanwhile. Raises `Refusal` if its reader is signed
+// out, and another error if there is no page.
+async function fetchMain(connection, signal) {
+  const url = new URL(location.href);
+  if (connection) url.searchParams.set("connectionId", connection);
   const headers = { Accept: "text/html", "X-Sluice-Part": "main" };
   const late = new AbortController(); // a connection that was open before the computer slept may bring nothing any more
   const timer = setTimeout(() => late.abort(), LONGEST_FETCH);
   const either = AbortSignal.any([signal, late.signal]);
-  const response = await fetch(location.href, { cache: "no-store", headers, signal: either });
+  const response = await fetch(url, { cache: "no-store", headers, signal: either });
   const html = await response.text();
   clearTimeout(timer);
   if (response.status === 401) throw new Refusal();
-  const isPage = response.headers.get("Content-Type")?.startsWith("text/html");
+  const isPage = response.headers.has("X-Sluice-Title"); // else it is a proxy's
   if (!isPage || response.status === 429 || response.status >= 500) throw new Error(`status ${response.status}`);
   const content = document.implementation.createHTMLDocument().createElement("main"); // inert: nothing is loaded
   content.innerHTML = html;
@@ -388,6 +392,7 @@ async function fetchMain(signal) {
     content,
     title: `${decodeURIComponent(response.headers.get("X-Sluice-Title"))} · Sluice`,
     renderedAt: new Date(response.headers.get("X-Sluice-Rendered-At")),
+    connection: response.headers.get("X-Sluice-Connection"),
   };
 }
 
@@ -423,6 +428,7 @@ function startLive(main) {
   // signed out.
   let stream = { state: "connecting", since: performance.now() };
   let receivedAt = 0;
+  let tickedAt = 0; // by the wall's clock: the other one may stand still while the computer sleeps
   let fetchedAt = 0;
   let isPaused = readPause();
   let changesSincePause = 0;
@@ -486,7 +492,7 @@ function startLive(main) {
     changedAt ??= started;
     let error = null;
     try {
-      const fresh = await fetchMain(request.signal);
+      const fresh = await fetchMain(connection, request.signal);
       if (!request.signal.aborted && (!isPaused || shown !== null)) paint(fresh, shown);
     } catch (raised) {
       error = raised;
@@ -516,6 +522,7 @@ function startLive(main) {
   }
 
   function paint(fresh, shown) {
+    if (!connection && fresh.connection) return location.reload(); // the first one is there: also the bar names it
     renderedAt = fresh.renderedAt;
     clockSkew = renderedAt - Date.now();
     prepare(fresh.content);
@@ -543,7 +550,11 @@ function startLive(main) {
 
   function tick() {
     const now = performance.now();
+    const hasSlept = Date.now() - tickedAt > ASLEEP;
+    tickedAt = Date.now();
+    if (hasSlept) return restart();
     if (stream.state === "live" && now - receivedAt > SILENCE) loseStream();
+    if (stream.state === "connecting" && now - stream.since > LONGEST_START) loseStream(); // nor does another tab answer
     const isDue = stream.state === "polling" && now - fetchedAt > POLL - 500;
     if (isDue || main.querySelector("[data-refresh]") || [...waiting.keys()].some((list) => !isInUse(list))) change();
     showTimes(main);
@@ -556,7 +567,8 @@ function startLive(main) {
   }
 
   function begin() {
-    if (stopFeed !== null || document.hidden || stream.state === "refused") return;
+    if (stopFeed !== null || document.hidden) return;
+    tickedAt = Date.now();
     const ticking = setInterval(tick, 1_000);
     const canShare = connection && navigator.locks && window.BroadcastChannel;
     const stopStream = canShare ? shareStream(connection, receive, pollOnly) : () => {};
@@ -566,6 +578,11 @@ function startLive(main) {
     };
     if (canShare) enter("connecting");
     else pollOnly();
+  }
+
+  function restart() {
+    end();
+    begin();
   }
 
   function pollOnly() {
