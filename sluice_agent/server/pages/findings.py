@@ -25,7 +25,7 @@ GROWTH_WITHIN = 15 * 60_000_000
 """The microseconds in which the growth of a queue is looked at."""
 
 SILENCE = 5 * 60_000_000
-"""Microseconds without any event after which that is a finding."""
+"""Microseconds since the moment of the last event after which that is a finding."""
 
 _GROWTH = 1.5  # times the depth before
 _LEAST_GROWTH = 10  # jobs
@@ -159,8 +159,8 @@ def of_queues(queues: Iterable[QueueState]) -> Iterator[Finding]:
 def of_server(limits: Limits, last_event: int | None, now: int) -> Iterator[Finding]:
     """Yield what is wrong with the server, and with what reaches it."""
     if last_event is not None and now - last_event >= SILENCE:
-        text = f"has come for {duration((now - last_event) // 1_000)}. sluice-agent doctor, beside a worker, shows why."
-        yield Finding("silence", Severity.BAD, "No event", text, Link("/connections", {}))
+        text = f"is {duration((now - last_event) // 1_000)} old. sluice-agent doctor, beside a worker, shows why."
+        yield Finding("silence", Severity.BAD, "The last event", text, Link("/connections", {}))
     if limits.daily_limit is not None and limits.events >= _USED * limits.daily_limit:
         is_used_up = limits.events >= limits.daily_limit
         rest = "Further ones are refused until midnight UTC." if is_used_up else "Beyond it events are refused."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
+from sluice_agent.model import JobState
 from sluice_agent.server.pages import findings
 from sluice_agent.server.pages.charts import Plot, throughput_plot
 from sluice_agent.server.pages.findings import Finding, Limits
@@ -22,8 +24,8 @@ from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.jobs import count_jobs
 from sluice_agent.server.queries.last_event import first_event_at, last_event_at
 from sluice_agent.server.queries.retained import counts_reach_back_to, events_of_day
-from sluice_agent.server.queries.tasks import ends_by_task
-from sluice_agent.server.queries.under_way import Running, running_tasks
+from sluice_agent.server.queries.tasks import Ends, ends_by_task
+from sluice_agent.server.queries.under_way import Running, count_in_state, running_tasks
 from sluice_agent.server.queries.window import Span, TimeRange, plotted_window, window_of
 from sluice_agent.server.queries.workers import silent_workers
 from sluice_agent.server.store.named_connection import NamedConnection
@@ -50,17 +52,22 @@ class NowView(NamedTuple):
     """The page. Before the first event only `is_waiting` matters, with what a worker needs: the address of the API, and
     the connection's id, if there is one.
 
-    Times are timestamps. `hidden_queues` counts those with jobs that are not shown.
+    Times are timestamps. `ended` and `failed` count the jobs of the last hour. `hidden_queues` counts the queues with
+    jobs that are not shown. If not `are_all_running`, there are active jobs beside those that `running` counts; if not
+    `are_all_waiting`, jobs wait in a queue that is not known.
     """
 
     is_waiting: bool
     findings: list[Finding]
+    ended: int
+    failed: int
     known_since: str | None
     last_event: str | None
     active: int
     running: list[RunningRow]
     are_all_running: bool
     waiting: int
+    are_all_waiting: bool
     queues: list[QueueRow]
     hidden_queues: int
     throughput: Plot | None
@@ -88,10 +95,13 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
     connection_id = None if connection is None else connection.id
     last = None if connection is None else last_event_at(reader, connection.number)
     if connection is None or last is None:
-        return NowView(True, [], None, None, 0, [], True, 0, [], 0, None, api_url, connection_id)
+        return NowView(True, [], 0, 0, None, None, 0, [], True, 0, True, [], 0, None, api_url, connection_id)
     now = to_moment(sources.now())
     queues = queue_rows(reader, connection, TimeRange.HOUR, now, sources.past_sums)
-    found = _findings(reader, connection, sources, queues, last)
+    ends = ends_by_task(reader, connection.number, window_of(Span(TimeRange.HOUR.value), now), sources.past_sums)
+    failed = sum(sum(of_task.failed) for of_task in ends.values())
+    found = _findings(reader, connection, sources, queues, ends, last)
+    waiting = count_in_state(reader, connection.number, JobState.QUEUED)
     running = running_tasks(reader, connection.number, _RUNNING)
     intervals = activity_of(reader, connection.number, plotted_window(TimeRange.HOUR, now), sources.past_sums)
     filled = sorted(
@@ -102,12 +112,15 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
     return NowView(
         False,
         found,
+        failed + sum(sum(of_task.completed) for of_task in ends.values()),
+        failed,
         timestamp_or_none(first_event_at(reader, connection.number)),
         timestamp_of(last),
         running.total,
         _running_rows(running, now),
-        running.is_complete,
-        sum(queue.waiting for queue in queues),
+        running.total == sum(task.jobs for task in running.tasks),
+        waiting + sum(queue.size - queue.waiting for queue in queues if queue.is_waiting_exact),
+        waiting <= sum(queue.waiting for queue in queues) or not all(queue.is_waiting_exact for queue in queues),
         filled[:_QUEUES],
         len(filled) - len(filled[:_QUEUES]),
         throughput_plot(intervals, TimeRange.HOUR),
@@ -117,11 +130,14 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
 
 
 def _findings(
-    reader: Connection, connection: NamedConnection, sources: Sources, queues: list[QueueRow], last_event: int
+    reader: Connection,
+    connection: NamedConnection,
+    sources: Sources,
+    queues: list[QueueRow],
+    ends: Mapping[str, Ends],
+    last_event: int,
 ) -> list[Finding]:
     number, now = connection.number, to_moment(sources.now())
-    window = window_of(Span(TimeRange.HOUR.value), now)
-    ends = ends_by_task(reader, number, window, sources.past_sums)
     counts = {
         problem: count_jobs(reader, {connection.id: number}, JobFilter(problem=problem), now) for problem in JobProblem
     }

@@ -10,6 +10,7 @@ from sluice_agent.server.pages.findings import GROWTH_WITHIN, QueueState
 from sluice_agent.server.pages.formats import MISSING
 from sluice_agent.server.pages.plots import spark_bars
 from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.queries.last_event import first_event_at
 from sluice_agent.server.queries.queue_flow import Flow, depths_at, flow_by_queue
 from sluice_agent.server.queries.queues import list_queues
 from sluice_agent.server.queries.sums import PastSums
@@ -20,11 +21,12 @@ from sluice_agent.server.store.schema import queue
 from sluice_agent.server.timestamps import timestamp_or_none
 
 _NO_FLOW = Flow(None, 0)
+_SNAPSHOT_VALID = 5 * 60_000_000  # microseconds for which a snapshot shows the present
 _LEAST = 0.05  # jobs a minute that are shown as a growth
 
 
 class QueueRow(NamedTuple):
-    """A queue. `depth` and `consumers` are the broker's, None if no snapshot has them; `waiting` are the jobs that were
+    """A queue. `depth` and `consumers` are the broker's, None if no snapshot of the present has them; `waiting` are the jobs that were
     published and have not started, at least so many if not `is_waiting_exact`.
 
     Rates are jobs a minute in the window, those of jobs that ended, arrived and left; `net` is the difference of the
@@ -87,13 +89,23 @@ def queue_rows(
     listed = list_queues(reader, {connection.id: connection.number}, window, None, past_sums)
     flows = flow_by_queue(reader, connection.number, window, past_sums)
     waiting = waiting_jobs(reader, connection.number)
-    known = list(reader.scalars(select(queue.c.queue).where(queue.c.connection == connection.number)))
-    before = depths_at(reader, connection.number, known, now - 2 * GROWTH_WITHIN, now - GROWTH_WITHIN)
-    labels = {text: label for label, text in texts_of(reader, (*known, *flows, *waiting.by_queue)).items()}
-    minutes = window.seconds / 60
+    snapshots = reader.execute(select(queue.c.queue, queue.c.at).where(queue.c.connection == connection.number))
+    snapshot_at = {row.queue: row.at for row in snapshots}
+    before = depths_at(reader, connection.number, snapshot_at, now - 2 * GROWTH_WITHIN, now - GROWTH_WITHIN)
+    labels = {text: label for label, text in texts_of(reader, (*snapshot_at, *flows, *waiting.by_queue)).items()}
+    minutes = window.seconds_since(first_event_at(reader, connection.number)) / 60
+    outdated = {label for label, at in snapshot_at.items() if at < now - _SNAPSHOT_VALID}
     by_name = {**{name: _unlisted(name) for name in labels}, **{item["name"]: item for item in listed}}
     return [
-        _row(item, labels.get(name), flows.get(labels.get(name, 0), _NO_FLOW), waiting, before, minutes, now)
+        _row(
+            {**item, "depth": None, "consumers": None} if labels.get(name) in outdated else item,
+            labels.get(name),
+            flows.get(labels.get(name, 0), _NO_FLOW),
+            waiting,
+            before,
+            minutes,
+            now,
+        )
         for name, item in sorted(by_name.items())
     ]
 
@@ -113,7 +125,7 @@ def _row(
     minutes: float,
     now: int,
 ) -> QueueRow:
-    jobs, since = waiting.by_queue.get(label, (0, None))
+    jobs, since = (0, None) if label is None else waiting.by_queue.get(label, (0, None))
     is_wait_exact = since is not None or waiting.is_complete
     if since is None and not waiting.is_complete:
         since = waiting.last

@@ -24,6 +24,7 @@ from sluice_agent.server.queries.errors_of_task import ErrorClass, error_classes
 from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.queries.jobs import list_jobs
 from sluice_agent.server.queries.labels import find_labels
+from sluice_agent.server.queries.last_event import first_event_at
 from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.pages import page_of, sorted_by
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
@@ -169,12 +170,13 @@ def task_rows(
 ) -> list[TaskRow]:
     """Return all tasks that had jobs in the window, without their ends."""
     window = window_of(Span(time_range.value), to_moment(sources.now()))
+    minutes = window.seconds_since(first_event_at(reader, connection.number)) / 60
     return [
         TaskRow(
             item["name"],
             item["completed"] + item["failed"],
             item["failed"],
-            item["ratePerMinute"],
+            round((item["completed"] + item["failed"]) / minutes, 3),
             item["failureRate"] if item["completed"] + item["failed"] else None,
             item["waitMs"],
             item["runMs"],
@@ -219,7 +221,7 @@ def task_view(
         sum(together.get(Measure.STARTED, {}).values()),
         completed,
         failed,
-        (completed + failed) * 60 / window.seconds,
+        (completed + failed) * 60 / window.seconds_since(first_event_at(reader, connection.number)),
         failed / (completed + failed) if completed + failed else None,
         waits.percentiles(_PERCENTILES),
         runs.percentiles(_PERCENTILES),

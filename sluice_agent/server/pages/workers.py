@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sluice_agent.model import JobState, WorkerState
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.charts import IN_INTERVAL, Axis, Plot, Series, ends_plot, numbers_plot
+from sluice_agent.server.pages.formats import as_datetime
 from sluice_agent.server.pages.parameters import Label, Shown
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
@@ -63,7 +64,7 @@ class Software(NamedTuple):
 
 
 class WorkerRow(NamedTuple):
-    """A worker. `rate` counts jobs a minute in the last hour, `dropped` the events that its agent has dropped;
+    """A worker. `rate` counts jobs a minute in the last hour, or since it was first seen; `dropped` counts the events that its agent has dropped;
     `last_seen` is a timestamp. `facts` are further values that it reports."""
 
     id: str
@@ -131,7 +132,7 @@ def workers_router(sources: Sources) -> APIRouter:
         now = to_moment(sources.now())
         with sources.store.reading() as reader:
             scope = scope_of(reader, principal, connection_id)
-            every = [worker_row(worker) for worker in list_workers(reader, scope.numbers, state, None, now)]
+            every = [worker_row(worker, now) for worker in list_workers(reader, scope.numbers, state, None, now)]
         ordered = sorted_by(every, _SORTED[sort_by], is_descending=sort_order is SortOrder.DESC)
         workers, paging = page_of(ordered, page, _PAGE)
         is_gone = state is WorkerState.OFFLINE
@@ -175,11 +176,12 @@ def worker_view(
     (label,) = find_labels(reader, LabelKind.WORKER, [id_])
     plots = _plots(reader, connection.number, label, time_range, now)
     shown = Shown("/worker", {"id": id_}, time_range)
-    return WorkerView(shown, worker_row(found), plots, page.jobs, page.total)
+    return WorkerView(shown, worker_row(found, now), plots, page.jobs, page.total)
 
 
-def worker_row(worker: Mapping[str, Any]) -> WorkerRow:
+def worker_row(worker: Mapping[str, Any], now: int) -> WorkerRow:
     """Return a worker as `list_workers` has it in a row."""
+    minutes = (now - to_moment(as_datetime(worker["createdAt"]))) / 60_000_000
     metadata = worker["metadata"]
     dropped = metadata.get("dropped")
     facts = [(name, str(value)) for name, value in sorted(metadata.items()) if name not in _NOT_SHOWN]
@@ -189,7 +191,7 @@ def worker_row(worker: Mapping[str, Any]) -> WorkerRow:
         worker["state"],
         worker["activeJobs"],
         worker["concurrency"],
-        worker["taskRate"],
+        worker["taskRate"] * 60 / min(max(minutes, 1), 60),
         worker["processedTotal"],
         worker["lastHeartbeat"],
         worker["queues"],

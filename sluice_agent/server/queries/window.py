@@ -56,6 +56,12 @@ class Window:
         """The length of the window up to now."""
         return max(1.0, (min(self.now, self.stop * _MINUTE) - self.start * _MINUTE) / 1_000_000)
 
+    def seconds_since(self, first: int | None) -> float:
+        """Return the length of the window up to now, without what is before `first`; a minute at least. Of what is
+        known for five minutes only, a rate is one of these."""
+        start = max(self.start * _MINUTE, first or 0)
+        return max(60.0, (min(self.now, self.stop * _MINUTE) - start) / 1_000_000)
+
     @property
     def interval_rollup(self) -> int:
         """The length of the longest rollups of which each is in one interval."""

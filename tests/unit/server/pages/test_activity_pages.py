@@ -61,7 +61,12 @@ def _events() -> Iterator[list[Any]]:
 
 @pytest.fixture(scope="module")
 def page(server: LocalSluice) -> Page:
-    """`page(path, **parameters)` is the tree of a page."""
+    """Return the pages of the module's server."""
+    return page_of(server)
+
+
+def page_of(server: LocalSluice) -> Page:
+    """Return a function: `page(path, **parameters)` is the tree of a page."""
     client = server.client(HTML, path="")
 
     def page(path: str, status: int = 200, **parameters: str) -> Element:
@@ -75,6 +80,11 @@ def page(server: LocalSluice) -> Page:
 def row(page: Element, key: str) -> list[str]:
     """Return the texts of the cells of the row with this key."""
     return [cell.text for cell in page.one("tr", data_key=key).all("td")]
+
+
+def headings(page: Element) -> list[str]:
+    """Return the texts of the headings of sections."""
+    return [" ".join(heading.text.split()) for heading in page.one("main").all("h2")]
 
 
 def table_of(page: Element, key: str) -> dict[str, list[str]]:
@@ -204,7 +214,7 @@ def test_queues_have_the_vendors_fields_and_who_waits(page: Page) -> None:
     queues = page("/queues")
     assert row(queues, "mail")[:4] == ["mail", "150", "3", "10 min 30 s"]
     assert row(queues, "slow")[:4] == ["slow", "–", "0", "–"]
-    assert (row(queues, "slow")[8], row(queues, "other")[8]) == ("0", "+0.2")
+    assert (row(queues, "slow")[8], row(queues, "other")[8]) == ("0", "+0.6")
     queue = page("/queue", name="mail")
     assert table_of(queue, "depth")["10:16"] == ["120"]
     assert table_of(queue, "depth")["10:12"] == ["–"]
@@ -273,3 +283,58 @@ def test_a_page_of_the_last_hour_is_small(server: LocalSluice) -> None:
     for path in ("/", "/tasks", "/task?name=shop.mail", "/queue?name=mail", "/worker?id=celery@w"):
         with client.stream("GET", path) as response:
             assert sum(map(len, response.iter_raw())) < 60_000
+
+
+def test_nothing_wrong_names_the_failures_that_are_few(tmp_path: Path) -> None:
+    """That nothing is wrong would not be true for whoever waits for one of five jobs that failed."""
+    with local_sluice(tmp_path / "few.db", now=CLOCK) as server:
+        completed = [event for n in range(600) for event in run("shop.mail", NOW - 60 - n / 100, "completed")]
+        failed = [event for n in range(5) for event in run("shop.mail", NOW - 80 - n, "failed", error="SMTPError: no")]
+        ingest(server.client(), *completed, *failed)
+        page = parse_html(server.client(HTML, path="").get("/").text)
+    assert "Nothing is wrong." in page.text
+    assert "In the last hour 5 of 605 jobs failed (0.8 %)." in page.text
+
+
+def test_an_old_snapshot_is_not_the_present(tmp_path: Path) -> None:
+    """A queue that was removed long ago would have its last depth for ever."""
+    with local_sluice(tmp_path / "old.db", now=CLOCK) as server:
+        ingest(server.client(), snapshot("removed", NOW - 301, 150), snapshot("mail", NOW - 299, 7, consumers=1))
+        page = page_of(server)
+        assert (row(page("/queues"), "removed")[1], row(page("/queues"), "mail")[1]) == ("–", "7")
+        assert [line["data-key"] for line in page("/").all("tr") if "data-key" in line.attributes] == ["mail"]
+        assert headings(page("/"))[-1] == "What waits 7"
+
+
+def test_jobs_of_no_known_queue_are_counted(tmp_path: Path) -> None:
+    """A sidecar that joins late knows no queue of what waits: no job would wait then."""
+    with local_sluice(tmp_path / "unknown.db", now=CLOCK) as server:
+        ended = run("shop.mail", 100, "completed", queue="mail")[2:]  # neither its dispatch nor its start is known
+        waiting = job_event("queued", NOW - 60, externalId="waits", name="shop.mail", createdAt=at(NOW - 60))
+        ingest(server.client(), *ended, waiting)
+        page = page_of(server)
+        assert headings(page("/"))[-1] == "What waits 1"
+        assert "No job waits" not in page("/").text
+        assert "More jobs wait in queues that are not known" in page("/").text
+        assert row(page("/queues"), "mail")[1:4] == ["–", "0", "–"]
+
+
+def test_more_tasks_that_run_are_not_left_out_silently(tmp_path: Path) -> None:
+    """The ten tasks that are shown would be all."""
+    with local_sluice(tmp_path / "running.db", now=CLOCK) as server:
+        started = [run(f"task {n}", NOW - 30 - n, "completed")[:2] for n in range(11)]
+        ingest(server.client(), *(event for events in started for event in events))
+        page = page_of(server)
+        assert "What runs 11" in headings(page("/"))
+        assert "there are more" in page("/").text
+
+
+def test_rates_are_those_of_the_time_that_is_known(tmp_path: Path) -> None:
+    """A server that runs for five minutes would show a twelfth of what happens."""
+    with local_sluice(tmp_path / "young.db", now=CLOCK) as server:
+        jobs = [event for n in range(300) for event in run("shop.mail", NOW - 300 + n * 0.9, "completed")]
+        heartbeats = [worker_event("heartbeat", NOW - 300 + second, "celery@w") for second in (0, 299)]
+        ingest(server.client(), *jobs, *heartbeats)
+        page = page_of(server)
+        for path, key, column in (("/tasks", "shop.mail", 1), ("/queues", "mail", 6), ("/workers", "celery@w", 3)):
+            assert float(row(page(path), key)[column]) == pytest.approx(60, abs=1), path

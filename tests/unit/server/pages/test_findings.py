@@ -109,7 +109,7 @@ def test_the_server_names_its_own_trouble() -> None:
     nothing = Limits(10, 100, None)
     assert not list(of_server(nothing, NOW - SILENCE + 1, NOW))
     silent, limit, kept = of_server(Limits(100, 100, 5 * 60 * MINUTE), NOW - SILENCE, NOW)
-    assert sentence(silent) == "No event has come for 5 min. sluice-agent doctor, beside a worker, shows why."
+    assert sentence(silent) == "The last event is 5 min old. sluice-agent doctor, beside a worker, shows why."
     assert sentence(limit) == "Today's events of 100 are used: 100. Further ones are refused until midnight UTC."
     assert sentence(kept) == "The jobs of 5 h fill the database. sluice-agent serve --max-size gives it more room."
     (near,) = of_server(Limits(80, 100, None), NOW, NOW)
