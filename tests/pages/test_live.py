@@ -308,7 +308,8 @@ def test_a_page_stays_with_its_connection(browser: Browser, tmp_path: Path) -> N
         page.wait_for_selector(LIVE)
         shown, other = (0, 1) if page.locator("body").get_attribute("data-connection") == CONNECTION else (1, 0)
         name = ("first", "second")[shown]
-        events = [*shops[other].job("newest", "queued", "newest", ago=0), *shops[shown].job("own", "queued", "own", ago=1)]
+        events = shops[other].job("newest", "queued", "newest", ago=0)
+        events += shops[shown].job("own", "queued", "own", ago=1)
         client.post("/ingest", json={"events": events}).raise_for_status()
         expect(row_of(page, "own")).to_be_visible()
         expect(row_of(page, name)).to_be_visible()

@@ -26,8 +26,8 @@ _LEAST = 0.05  # jobs a minute that are shown as a growth
 
 
 class QueueRow(NamedTuple):
-    """A queue. `depth` and `consumers` are the broker's, None if no snapshot of the present has them; `waiting` are the jobs that were
-    published and have not started, at least so many if not `is_waiting_exact`.
+    """A queue. `depth` and `consumers` are the broker's, None if no snapshot of the present has them; `waiting` are the
+    jobs that were published and have not started, at least so many if not `is_waiting_exact`.
 
     Rates are jobs a minute in the window, those of jobs that ended, arrived and left; `net` is the difference of the
     latter two. `ended` are the numbers of jobs that ended in each interval. Durations are milliseconds; if not

@@ -64,8 +64,8 @@ class Software(NamedTuple):
 
 
 class WorkerRow(NamedTuple):
-    """A worker. `rate` counts jobs a minute in the last hour, or since it was first seen; `dropped` counts the events that its agent has dropped;
-    `last_seen` is a timestamp. `facts` are further values that it reports."""
+    """A worker. `rate` counts jobs a minute in the last hour, or since it was first seen, `dropped` the events that its
+    agent has dropped; `last_seen` is a timestamp. `facts` are further values that it reports."""
 
     id: str
     hostname: str
