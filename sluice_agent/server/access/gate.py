@@ -13,6 +13,7 @@ from sluice_agent.log import warn_limited
 from sluice_agent.server.access.accounts import Accounts, Key
 from sluice_agent.server.access.exposure import Exposure
 from sluice_agent.server.access.principal import COOKIE, LOOPBACK, READ_HELP, UNIDENTIFIED, Principal, Role, key_command
+from sluice_agent.server.access.same_origin import is_from_own_page
 from sluice_agent.server.access.sessions import Session, Sessions
 from sluice_agent.server.errors import Docs, RefusedError
 
@@ -124,9 +125,10 @@ class Gate:
         return Principal(f"key {key.id}", key.role, frozenset((key.connection.number,)), is_made_key=True)
 
     def _principal_of_session(self, session: Session, request: Request) -> Principal:
-        if request.method not in SAFE_METHODS and request.headers.get("sec-fetch-site") != "same-origin":
+        if request.method not in SAFE_METHODS and not is_from_own_page(request):
             message = (
-                "With a session, a change must come from a page of this server (Sec-Fetch-Site: same-origin). "
+                "With a session, a change must come from a page of this server (Sec-Fetch-Site: same-origin, or its "
+                "Origin). "
                 f"Programs send the header Authorization: Bearer with a key that {key_command(Role.OPERATOR)} made."
             )
             raise RefusedError(403, message, docs=Docs.AUTH)

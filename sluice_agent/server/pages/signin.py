@@ -16,6 +16,7 @@ from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.access.exposure import is_secure
 from sluice_agent.server.access.gate import session_secret
 from sluice_agent.server.access.principal import COOKIE
+from sluice_agent.server.access.same_origin import is_from_own_page
 from sluice_agent.server.access.sessions import SESSION_AGE, Session
 from sluice_agent.server.errors import CHALLENGE, Docs, RefusedError
 from sluice_agent.server.middleware import IS_HEAD
@@ -73,10 +74,8 @@ def signin_router(sources: Sources) -> APIRouter:
 
     @router.post("/logout")
     def logout(request: Request) -> HTMLResponse:
-        if request.headers.get("sec-fetch-site") != "same-origin":
-            raise RefusedError(
-                403, "Sign out from a page of this server (Sec-Fetch-Site: same-origin).", docs=Docs.AUTH
-            )
+        if not is_from_own_page(request):
+            raise RefusedError(403, "Sign out from a page of this server.", docs=Docs.AUTH)
         session = sessions.find(session_secret(request) or "")
         if session is not None:
             sessions.end(session.id, AuditEntry(f"session {session.id}", "sign out", session.role.value))

@@ -163,6 +163,21 @@ def test_a_page_elsewhere_can_not_act_with_the_browsers_session(
     assert send("GET", "/test/read", headers).status_code == 200
 
 
+def test_over_plain_http_the_origin_shows_that_a_page_of_the_server_acts(
+    server: LocalSluice, send: Send, cookie: dict[str, str]
+) -> None:
+    """On a server in a local network no button would work: browsers send it no Sec-Fetch-Site."""
+    host = server.url.removeprefix("http://")
+    own = {**cookie, "Origin": server.url}
+    assert send("POST", "/test/act", own).status_code == 200
+    proxied = {**cookie, "X-Forwarded-Proto": "https"}
+    assert send("POST", "/test/act", {**proxied, "Origin": f"https://{host}"}).status_code == 200
+    refused(send("POST", "/test/act", {**proxied, "Origin": server.url}), 403, "Origin")
+    for origin in ("null", "http://127.0.0.1", "http://shop.example", f"https://{host}", f"{server.url}.shop.example"):
+        refused(send("POST", "/test/act", {**cookie, "Origin": origin}), 403, "Origin")
+    refused(send("POST", "/test/act", {**own, "Sec-Fetch-Site": "cross-site"}), 403, "Origin")
+
+
 def test_a_revoked_key_is_refused_everywhere(server: LocalSluice, send: Send) -> None:
     """A key that has leaked would otherwise still work on loopback, where others need no key."""
     accounts = server.access.accounts
@@ -266,7 +281,7 @@ def test_security_headers_are_on_every_answer(send: Send) -> None:
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
@@ -367,7 +382,7 @@ def test_a_link_signs_a_browser_in_once(server: LocalSluice) -> None:
 def test_signing_out_ends_the_session(server: LocalSluice, send: Send) -> None:
     """A cookie that was copied would otherwise remain valid."""
     cookie = signed_in(server, Role.OPERATOR)
-    refused(send("POST", "/logout", cookie), 403, "same-origin")
+    refused(send("POST", "/logout", cookie), 403, "from a page of this server")
     answer = send("POST", "/logout", {**cookie, **SAME_ORIGIN})
     assert "Signed out" in answer.text
     assert f'{COOKIE}=""' in answer.headers["set-cookie"]
