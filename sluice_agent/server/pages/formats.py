@@ -97,6 +97,14 @@ def shortened(identifier: str) -> str:
     return identifier if len(identifier) <= _SHORT else f"{identifier[:8]}…{identifier[-4:]}"
 
 
+def without_middle(text: str, characters: int) -> str:
+    """Return a text of at most so many characters, with the ends of a longer one."""
+    if len(text) <= characters:
+        return text
+    end = characters // 4
+    return f"{text[: characters - end - 1]}…{text[-end:]}"
+
+
 def first_line(text: str | None, characters: int = 160) -> str:
     """Return the first line of a text, cut."""
     line = (text or "").strip().partition("\n")[0]

@@ -28,6 +28,7 @@ PART = "x-sluice-part"
 _MACROS = ("parts", "plots", "lists")  # files of macros: templates, and those after it, know each by its name
 _COMPRESSED_FROM = 1_000  # bytes
 _LEVEL = 5
+_LONGEST_TITLE = 160  # characters: a proxy may refuse a header of 4 kB
 _HEADERS = {"Cache-Control": "private, no-cache", "Vary": f"Accept-Encoding, Cookie, {PART}"}
 Parameters = Mapping[str, "str | int | Sequence[str] | None"]
 
@@ -48,6 +49,11 @@ class Layout:
     scope: Scope | None = None
     types: Sequence[str] = ()
     subject: str = ""
+
+    @property
+    def window_title(self) -> str:
+        """The title as a browser shows it: a name in it may be long, and have characters that turn others round."""
+        return formats.without_middle(formats.visible(self.title), _LONGEST_TITLE)
 
     @property
     def rendered_at(self) -> str:
@@ -78,7 +84,7 @@ def render(
         values[name] = _ENVIRONMENT.get_template(f"{name}.html").make_module(values)
     all_headers = {**_HEADERS, **(headers or {})}
     if is_part:
-        all_headers |= {"X-Sluice-Title": quote(layout.title), "X-Sluice-Rendered-At": layout.rendered_at}
+        all_headers |= {"X-Sluice-Title": quote(layout.window_title), "X-Sluice-Rendered-At": layout.rendered_at}
         all_headers["X-Sluice-Connection"] = layout.connection_id
     body = _ENVIRONMENT.get_template(template).render(values).encode()
     if len(body) >= _COMPRESSED_FROM and accepts_gzip(request):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 
@@ -52,6 +53,26 @@ def test_the_script_gets_the_content_alone(browser: httpx.Client) -> None:
     assert "<h1>Jobs</h1>" in part.text
     assert "<html" not in part.text
     assert part.headers["x-sluice-title"] == "Jobs"
+
+
+def test_the_script_gets_an_error_as_content_too(browser: httpx.Client) -> None:
+    """The page of a job that is removed while somebody looks at it would have a second page inside."""
+    part = browser.get("/jobs/removed", headers={"X-Sluice-Part": "main"})
+    assert part.status_code == 404
+    assert "There is no job with this id" in part.text
+    assert "<main" not in part.text
+    assert "<title" not in part.text
+
+
+def test_a_title_has_a_bounded_length(browser: httpx.Client) -> None:
+    """A proxy would refuse the answer to the script, whose header is the title, and the tab would show it reversed."""
+    parameters = [("name", f"\U0001f600\u202e{number:0>1000}") for number in range(20)]
+    part = browser.get("/jobs", params=parameters, headers={"X-Sluice-Part": "main"})
+    title = unquote(part.headers["x-sluice-title"])
+    assert len(part.headers["x-sluice-title"]) < 4_000
+    assert "\\u202e" in title
+    page = parse_html(browser.get("/jobs", params=parameters).text)
+    assert page.all("title")[0].text == f"{title} · Sluice"
 
 
 def test_a_connection_that_is_unknown_is_named(browser: httpx.Client) -> None:
