@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from sluice_agent.server.access.principal import Principal
 from sluice_agent.server.access.sessions import Session
+from sluice_agent.server.pages.forms import may_manage
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
 from sluice_agent.server.pages.sources import Sources
@@ -77,7 +78,7 @@ def settings_router(sources: Sources) -> APIRouter:
 
 
 def _sessions(records: Sequence[Session], principal: Principal) -> list[SessionRow]:
-    """Return the browsers that are signed in: an operator sees all, others their own."""
+    """Return the browsers that are signed in: an operator of all connections sees all, others their own."""
     rows = [
         SessionRow(
             record.id,
@@ -89,7 +90,7 @@ def _sessions(records: Sequence[Session], principal: Principal) -> list[SessionR
         )
         for record in records
     ]
-    return [row for row in rows if row.is_own or principal.may_act]
+    return [row for row in rows if row.is_own or may_manage(principal)]
 
 
 def _timestamp(time: datetime | None) -> str | None:

@@ -337,4 +337,4 @@ def _class_in(error: str | None) -> str | None:
 
 def id_or_none(value: Any) -> str | None:
     """Return `value` if it can be the id of a job: extensions may have any type, and any length."""
-    return value if isinstance(value, str) and len(value) <= _LONGEST_ID else None
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_ID else None

@@ -107,6 +107,15 @@ def test_the_place_in_the_canvas(page: Page, client: httpx.Client) -> None:
     assert "is not among the jobs here" in section(page("/jobs/orphan"), "Canvas").text
 
 
+def test_empty_ids_of_others_are_none(page: Page, client: httpx.Client) -> None:
+    """A client that sends empty ids would have all its jobs in one canvas, to which no link leads."""
+    ids = {"rootId": "", "parentId": "", "groupId": "", "retryOf": "", "retriedAs": ""}
+    ingest(client, *life("lonely", extensions=ids), *life("lonely-too", extensions=ids))
+    shown = page("/jobs/lonely")
+    assert "No other job has published this one" in section(shown, "Canvas").text
+    assert "Retry of" not in facts(shown)
+
+
 def test_recent_runs_mark_this_one_and_those_that_failed(page: Page, client: httpx.Client) -> None:
     """Whether a run was slow can only be seen beside the others."""
     for n in range(3):

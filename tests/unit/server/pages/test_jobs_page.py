@@ -203,7 +203,10 @@ def test_links_stay_on_the_connection(database: Path) -> None:
         for one in chosen.one("main").all("a"):
             assert f"connectionId={CONNECTION}" in one["href"], one.text
         switched = chosen.one("details", id="connections").all("a")
-        assert [one["href"] for one in switched] == [f"?connectionId={CONNECTION}", f"?connectionId={OTHER}"]
+        assert [one["href"] for one in switched] == [f"/jobs?connectionId={CONNECTION}", f"/jobs?connectionId={OTHER}"]
+        task = browser.get("/task", params={"name": "app.one", "connectionId": CONNECTION})
+        (_, switch) = parse_html(task.text).one("details", id="connections").all("a")
+        assert switch["href"] == f"/tasks?connectionId={OTHER}"
 
 
 def test_the_answer_is_small(browser: httpx.Client) -> None:
