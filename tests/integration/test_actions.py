@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
@@ -16,6 +17,7 @@ from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import AccessOptions
 from sluice_agent.server.actions.assembly import ActionOptions, brokers_of
 from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
+from tests.support.html import Element, parse_html
 from tests.support.local_sluice import LocalSluice
 from tests.support.producer import Producer
 from tests.support.waiting import wait_until
@@ -42,6 +44,9 @@ class Cluster:
         self.ingest_key = access.new_key.secret
         operator = access.accounts.create_key(access.connection, Role.OPERATOR).secret
         self.api = self.server.client({"Authorization": f"Bearer {operator}"})
+        self.pages = self.server.client(
+            {"Authorization": f"Bearer {operator}", "Accept": "text/html", "Sec-Fetch-Site": "same-origin"}, ""
+        )
         self.env = {
             "SLUICE_API_KEY": self.ingest_key,
             "SLUICE_CONNECTION_ID": self.connection,
@@ -69,6 +74,24 @@ class Cluster:
 
     def retry(self, job: str, **parameters: Any) -> httpx.Response:
         return self.api.post(f"/jobs/{job}/retry", params=parameters)
+
+    def ask(self, **parameters: Any) -> Element:
+        """Return the page that asks before these jobs are acted on."""
+        response = self.pages.get("/actions/new", params={"connectionId": self.connection, **parameters})
+        assert response.status_code == 200, response.text
+        return parse_html(response.text).one("main")
+
+    def confirm(self, question: Element) -> str:
+        """Send the form of that page, and return the address to which the browser goes on."""
+        fields = [(field["name"], field["value"]) for field in question.one("form").all("input", type="hidden")]
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = self.pages.post("/actions", content=urlencode(fields).encode(), headers=headers)
+        assert answer.status_code == 303, answer.text
+        return answer.headers["Location"]
+
+    def page(self, path: str) -> Element:
+        """Return the content of a page."""
+        return parse_html(self.pages.get(path).text).one("main")
 
     def close(self) -> None:
         self.producer.close()
@@ -233,6 +256,69 @@ def test_all_jobs_that_a_filter_selects(cluster: Cluster, calls: Path) -> None:
     wait_until(lambda: len(read(calls)) == 500, 60, "the retries did not run", cluster.worker.tail)
     assert set(Counter(call["args"][0] for call in read(calls)).values()) == {2}
     assert error_of(cluster.api.post(f"{path}/cancel"))[0] == 400
+
+
+def test_a_retry_from_a_page_is_a_new_run_of_the_same_call(cluster: Cluster, calls: Path) -> None:
+    """The page would show other arguments than those that are sent, or the run would replace the one that failed."""
+    [job] = cluster.publish(f"print(fail.apply_async(({str(calls)!r}, 1, 'ä'), {{'b': None}}, time_limit=50).id)")
+    before = cluster.wait_for(job, "failed")
+    question = cluster.ask(kind="retry", job=before["id"])
+    assert question.one("pre").text == f'("{calls}", 1, "ä", b=null)'
+    new_id = cluster.confirm(question).removeprefix("/jobs/")
+    new = cluster.wait_for(new_id, "failed")
+    first, second = read(calls)
+    assert (first.pop("id"), second.pop("id")) == (job, new["externalId"])
+    assert first == second
+    assert (new["extensions"]["retryOf"], new["attempt"]) == (job, 1)
+    after = cluster.record(job)
+    assert (after["id"], after["stateHistory"]) == (before["id"], before["stateHistory"])
+    assert f"/jobs/{new_id}" in [link["href"] for link in cluster.page(f"/jobs/{before['id']}").all("a")]
+
+
+def test_a_page_refuses_redacted_arguments_and_wrong_states(cluster: Cluster, calls: Path) -> None:
+    """A click would run a task with the mark that hides a password, or a job that has completed once more."""
+    redacted, done = cluster.publish(
+        f"print(fail_without_result.delay({str(calls)!r}, password='hunter2').id)\n"
+        f"print(succeed.delay({str(calls)!r}).id)"
+    )
+    for job, state, kind, part in (
+        (redacted, "failed", "retry", "SLUICE_CAPTURE_ARGS"),
+        (redacted, "failed", "revoke", "The job is failed"),
+        (done, "completed", "retry", "The job is completed"),
+        (done, "completed", "revoke", "The job is completed"),
+    ):
+        question = cluster.ask(kind=kind, job=cluster.wait_for(job, state)["id"])
+        assert part in question.text
+        assert question.one("form").all("button") == []
+        assert part in cluster.page(cluster.confirm(question)).one("tbody").text
+    assert len(read(calls)) == 2
+
+
+def test_a_job_is_revoked_from_its_page(cluster: Cluster, calls: Path) -> None:
+    """The page would say that a job is revoked, and the job would run."""
+    [job] = cluster.publish(f"print(succeed.apply_async(({str(calls)!r},), countdown=4).id)")
+    before = cluster.wait_for(job, "scheduled")
+    wait_until(lambda: f"{job}] received" in cluster.worker.logs(), 20, "the worker does not have it")
+    assert cluster.confirm(cluster.ask(kind="revoke", job=before["id"])) == f"/jobs/{before['id']}"
+    cluster.wait_for(job, "cancelled")
+    assert read(calls) == []
+
+
+def test_all_jobs_that_a_list_shows_are_retried_from_it(cluster: Cluster, calls: Path) -> None:
+    """Twelve hundred failed jobs would be retried page by page."""
+    jobs = cluster.publish(f"for number in range(250): print(fail_without_result.delay({str(calls)!r}, number).id)")
+    wait_until(lambda: len(read(calls)) == 250, 60, "the jobs did not run", cluster.worker.tail)
+    start = cluster.wait_for(jobs[0], "failed")["createdAt"]
+    wanted = {"name": f"{APP}.fail_without_result", "from": start, "state": "failed"}
+    wait_until(lambda: "Retry 250 failed" in cluster.ask(kind="retry", **wanted).one("h1").text, 20, "some are missing")
+    listed = parse_html(cluster.pages.get("/jobs", params=wanted).text).one("main")
+    [link] = [link["href"] for link in listed.all("a") if link.text == "Retry all 250"]
+    place = cluster.confirm(parse_html(cluster.pages.get(link).text).one("main"))
+    wait_until(lambda: "Done" in cluster.page(place).text, 60, "the action does not end")
+    facts = {pair.one("dt").text: pair.one("dd").text for pair in cluster.page(place).one("dl").all("div")}
+    assert facts["Sent again"] == "250"
+    wait_until(lambda: len(read(calls)) == 500, 60, "the retries did not run", cluster.worker.tail)
+    assert set(Counter(call["args"][0] for call in read(calls)).values()) == {2}
 
 
 def test_an_ingest_key_never_becomes_an_execution(cluster: Cluster, calls: Path) -> None:
