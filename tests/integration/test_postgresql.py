@@ -114,8 +114,11 @@ def send_at_once(stores: Sequence[Store], batches: Sequence[list[dict[str, Any]]
     assert errors == []
 
 
-def test_stores_that_write_the_same_jobs_at_once_write_what_one_alone_does(store: Store, other: Store) -> None:
-    """A producer and a worker that send to two servers would otherwise have jobs twice, half, or counted wrongly."""
+def test_stores_that_write_the_same_jobs_at_once_write_what_one_alone_does(
+    store: Store, other: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A producer and a worker that send to two servers would otherwise have jobs twice, half, or counted wrongly; and
+    the log would have a line for each collision."""
     alone, together = new_connection(), new_connection()
     lives = [life(job) for job in range(60)]
     for kind in range(3):
@@ -135,6 +138,7 @@ def test_stores_that_write_the_same_jobs_at_once_write_what_one_alone_does(store
     wait_until(lambda: len(seen) == len(seen_by_other) == len(stored))
     assert seen == seen_by_other == list(enumerate(stored, 1))
     assert [position for position, _ in seen] == list(range(1, len(stored) + 1))
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_a_store_sees_what_another_has_written_of_a_job_that_it_remembers(store: Store, other: Store) -> None:
@@ -151,6 +155,30 @@ def test_a_store_sees_what_another_has_written_of_a_job_that_it_remembers(store:
     assert [result.accepted for result in results] == [1, 1, 0, 0, 1, 1, 0, 1, 0]
     assert job_of(store, connection_id).state == JOB_STATE_CODES["completed"]
     assert counts(store, schema.tally, connection_id) == [(JOB_STATE_CODES["completed"], 1)]
+
+
+def test_a_writer_that_has_lost_excludes_the_others(postgresql: str) -> None:
+    """Of two busy servers one would otherwise lose again and again, and answer with 503 though nothing is wrong."""
+    loser, other = (PostgresqlDriver(lambda: connect_postgresql(postgresql)) for _ in range(2))
+    has_written = threading.Event()
+
+    def write() -> None:
+        with other.transaction():
+            other.version()
+        has_written.set()
+
+    with loser.transaction(excludes_others=True):
+        loser.version()
+        thread = threading.Thread(target=write)
+        thread.start()
+        with connect_postgresql(postgresql) as observer:
+            query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+            wait_until(lambda: has_written.is_set() or observer.execute(query).fetchone() != (0,))
+        assert not has_written.is_set()
+    thread.join()
+    assert has_written.is_set()
+    for driver in (loser, other):
+        driver.close()
 
 
 def test_migrations_make_the_tables_of_a_new_database(store: Store) -> None:

@@ -131,8 +131,9 @@ class Driver(Protocol):
     owns_database: bool
     """True if no other process writes jobs: then a job that is in memory is as the database has it."""
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
+    def transaction(self, *, excludes_others: bool = False) -> AbstractContextManager[None]:
+        """Return a block that is committed as a whole, or rolled back as a whole if it raises. `excludes_others`: those
+        of other processes wait until it ends."""
 
     def close(self) -> None:
         """Close the connection."""

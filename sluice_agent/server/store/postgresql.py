@@ -2,8 +2,9 @@
 
 Several processes may write at once. The rows of jobs are locked in the order of their ids, counts are added to in the
 order of their keys, and positions are raised last, so that writers wait for each other as shortly as possible, and the
-commits of one connection are in the order of its positions. Where two writers collide nonetheless, one of them gets a
-`ConflictError`, and repeats its transaction.
+commits of one connection are in the order of its positions. Where two writers collide nonetheless, as both bring the
+first events of a job, one of them gets a `ConflictError`, and repeats its transaction while the others wait: it would
+else lose against the next one again.
 
 A transaction is a pipeline: statements that return nothing are sent at once, and the writer goes on while PostgreSQL
 works on them. The last ones and the commit are awaited together. Many rows are one statement, with an array for each
@@ -13,6 +14,7 @@ Events themselves are stored as bytes, and keep characters that a text of Postgr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -41,6 +43,8 @@ from sluice_agent.server.store.postgresql_arrays import Array, array_of, numbers
 from sluice_agent.server.store.schema import metadata
 from sluice_agent.server.store.steps import StoredStep
 
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of each transaction that is rolled back: a conflict
+
 CHANNEL = "sluice_frames"
 """The channel of notifications: their payload is ``connection:first:last`` for each connection that has new frames."""
 
@@ -65,6 +69,9 @@ SELECT sum(pg_total_relation_size(relid) * least(1.0, n_live_tup * width / great
     greatest(1, max(n_live_tup) FILTER (WHERE relname = 'job'))
 FROM pg_stat_user_tables JOIN widths ON relname = tablename
 """
+_WRITERS = 0x51C1CF  # any number: the lock that all transactions of writers share
+_LOCK_BESIDE_OTHERS = f"SELECT pg_advisory_xact_lock_shared({_WRITERS})"
+_LOCK_ALONE = f"SELECT pg_advisory_xact_lock({_WRITERS})"
 _VERSION = "SELECT pg_current_xact_id()::xid::text::bigint"
 _SIZE_INTERVAL = 5.0  # seconds; PostgreSQL's own figures lag a second behind
 
@@ -93,14 +100,16 @@ class PostgresqlDriver:
         ((self._numbers,),) = self._select("SELECT pg_get_serial_sequence('job', 'number')")
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
+    def transaction(self, *, excludes_others: bool = False) -> Iterator[None]:
+        """Return a block that is committed as a whole, or rolled back as a whole if it raises. `excludes_others`: those
+        of other processes wait until it ends."""
         self._drops = []
         try:
             if self._connection.closed or self._labels.closed:
                 self.close()
                 self._open()
             with self._connection.pipeline(), self._connection.transaction():
+                self._execute(_LOCK_ALONE if excludes_others else _LOCK_BESIDE_OTHERS)
                 self._version_cursor = self._execute(_VERSION)
                 yield
             self._vacuum_frames()

@@ -81,7 +81,7 @@ class SqliteDriver:
             connection.execute(f"PRAGMA {pragma}")
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, excludes_others: bool = False) -> Iterator[None]:  # noqa: ARG002 - it always does
         """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")

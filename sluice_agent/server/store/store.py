@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sluice_agent.server")
 
-_ATTEMPTS = 10  # to write what other processes write too
+_ATTEMPTS = 3  # to write what other processes write too: from the second on they wait
 _LEASE_POLL = 5.0  # seconds until a process that does no upkeep looks again whether it should
 
 Listener = Callable[[Sequence[CommittedFrames]], None]
@@ -151,12 +151,11 @@ class Store:
     def _write(self, batches: Sequence[IngestBatch]) -> list[BatchResult]:
         if self._placement is not None:
             self._placement.check()
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             try:
-                with _without_collection(), self._driver.transaction():
+                with _without_collection(), self._driver.transaction(excludes_others=attempt > 0):
                     written = self._batch_writer.write(batches, self.moment)
-            except ConflictError as error:
-                self._batch_writer.forget()
+            except ConflictError as error:  # jobs in memory then have a version that the database has not: they are read again
                 _log.debug("Another process has written the same rows (%s): writing again", error)
             except BaseException:
                 self._batch_writer.forget()
