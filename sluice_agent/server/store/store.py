@@ -155,7 +155,7 @@ class Store:
             try:
                 with _without_collection(), self._driver.transaction(excludes_others=attempt > 0):
                     written = self._batch_writer.write(batches, self.moment)
-            except ConflictError as error:  # jobs in memory then have a version that the database has not: they are read again
+            except ConflictError as error:  # jobs in memory have a version that the database lacks: it is read
                 _log.debug("Another process has written the same rows (%s): writing again", error)
             except BaseException:
                 self._batch_writer.forget()
