@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.model import JobState
+from sluice_agent.server.access.principal import Principal
 from sluice_agent.server.pages import findings
 from sluice_agent.server.pages.charts import Plot, throughput_plot
 from sluice_agent.server.pages.findings import Finding, Limits
 from sluice_agent.server.pages.queue_rows import QueueRow, queue_rows
 from sluice_agent.server.pages.render import Layout, render
-from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
+from sluice_agent.server.pages.scope import ConnectionId, PageViewer, Scope, scope_of
+from sluice_agent.server.pages.shared_views import SharedViews
 from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.queries.activity import activity_of
 from sluice_agent.server.queries.job_filter import JobFilter
@@ -49,14 +53,15 @@ class RunningRow(NamedTuple):
 
 
 class NowView(NamedTuple):
-    """The page. Before the first event only `is_waiting` matters, with what a worker needs: the address of the API, and
-    the connection's id, if there is one.
+    """The page at the moment `at`. Before the first event only `is_waiting` matters, with what a worker needs: the
+    connection's id, if there is one, and the address of the API, which is the reader's.
 
     Times are timestamps. `ended` and `failed` count the jobs of the last hour. `hidden_queues` counts the queues with
     jobs that are not shown. If not `are_all_running`, there are active jobs beside those that `running` counts; if not
     `are_all_waiting`, jobs wait in a queue that is not known.
     """
 
+    at: datetime
     is_waiting: bool
     findings: list[Finding]
     ended: int
@@ -71,32 +76,42 @@ class NowView(NamedTuple):
     queues: list[QueueRow]
     hidden_queues: int
     throughput: Plot | None
-    api_url: str
     connection_id: str | None
+    api_url: str = ""
 
 
 def now_router(sources: Sources) -> APIRouter:
     """Return the route of the page."""
     router = APIRouter()
 
-    @router.get("/")
-    def now(request: Request, principal: PageViewer, connection_id: ConnectionId = None) -> HTMLResponse:
+    def made(connection: NamedConnection | None) -> NowView:
         with sources.store.reading() as reader:
-            scope = scope_of(reader, principal, connection_id)
-            view = now_view(reader, scope.connection, sources, f"{request.base_url}api")
-        layout = Layout("now", _title(view), sources.now(), scope, ("job", "worker", "queue"))
-        return render(request, "now.html", layout, view)
+            return now_view(reader, connection, sources)
+
+    views = SharedViews(made)  # everyone leaves this page open
+
+    def scope_for(principal: Principal, connection_id: UUID | None) -> Scope:
+        with sources.store.reading() as reader:
+            return scope_of(reader, principal, connection_id)
+
+    @router.get("/")
+    async def now(request: Request, principal: PageViewer, connection_id: ConnectionId = None) -> HTMLResponse:
+        scope = await run_in_threadpool(scope_for, principal, connection_id)
+        view = (await views.get(scope.connection))._replace(api_url=f"{request.base_url}api")
+        layout = Layout("now", _title(view), view.at, scope, ("job", "worker", "queue"))
+        return await run_in_threadpool(render, request, "now.html", layout, view)
 
     return router
 
 
-def now_view(reader: Connection, connection: NamedConnection | None, sources: Sources, api_url: str) -> NowView:
+def now_view(reader: Connection, connection: NamedConnection | None, sources: Sources) -> NowView:
     """Return the view of a connection."""
+    at = sources.now()
     connection_id = None if connection is None else connection.id
     last = None if connection is None else last_event_at(reader, connection.number)
     if connection is None or last is None:
-        return NowView(True, [], 0, 0, None, None, 0, [], True, 0, True, [], 0, None, api_url, connection_id)
-    now = to_moment(sources.now())
+        return NowView(at, True, [], 0, 0, None, None, 0, [], True, 0, True, [], 0, None, connection_id)
+    now = to_moment(at)
     queues = queue_rows(reader, connection, TimeRange.HOUR, now, sources.past_sums)
     ends = ends_by_task(reader, connection.number, window_of(Span(TimeRange.HOUR.value), now), sources.past_sums)
     failed = sum(sum(of_task.failed) for of_task in ends.values())
@@ -110,6 +125,7 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
         reverse=True,
     )
     return NowView(
+        at,
         False,
         found,
         failed + sum(sum(of_task.completed) for of_task in ends.values()),
@@ -124,7 +140,6 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
         filled[:_QUEUES],
         len(filled) - len(filled[:_QUEUES]),
         throughput_plot(intervals, TimeRange.HOUR),
-        api_url,
         connection_id,
     )
 

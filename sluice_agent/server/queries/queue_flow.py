@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.window import Window
@@ -32,15 +32,11 @@ def flow_by_queue(reader: Connection, connection: int, window: Window, past_sums
 
 def depths_at(reader: Connection, connection: int, queues: Iterable[int], since: int, at: int) -> dict[int, int]:
     """Return the depth of each of `queues`, by label, in its last snapshot from a moment to another."""
-    depths: dict[int, int] = {}
-    for queue in queues:
-        latest = (
-            select(series.c.depth)
-            .where(series.c.connection == connection, series.c.label == queue, series.c.at >= since, series.c.at <= at)
-            .order_by(series.c.at.desc())
-            .limit(1)
-        )
-        depth = reader.scalar(latest)
-        if depth is not None:
-            depths[queue] = depth
-    return depths
+    within = (series.c.connection == connection, series.c.label.in_(queues), series.c.at.between(since, at))
+    latest = (
+        select(series.c.label, func.max(series.c.at).label("at")).where(*within).group_by(series.c.label).subquery()
+    )
+    statement = select(series.c.label, series.c.depth).where(
+        series.c.connection == connection, series.c.label == latest.c.label, series.c.at == latest.c.at
+    )
+    return {label: depth for label, depth in reader.execute(statement) if depth is not None}
