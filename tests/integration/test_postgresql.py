@@ -351,6 +351,21 @@ def test_the_size_is_that_of_the_rows_that_are_left(new_postgresql: str) -> None
 
 
 @pytest.mark.parametrize(
+    "statement",
+    ["CREATE TABLE auth_user (id integer)", "CREATE TABLE alembic_version AS SELECT 'feed00000001' AS version_num"],
+)
+def test_a_database_of_another_program_is_left_alone(new_postgresql: str, statement: str) -> None:
+    """A shop whose database is named by mistake would otherwise get 24 tables more, and its size would have all jobs
+    deleted."""
+    with psycopg.connect(new_postgresql) as connection:
+        connection.execute(statement.encode())
+    with pytest.raises(ConfigError, match="or of another program"):
+        Store(new_postgresql, now=now)
+    with psycopg.connect(new_postgresql) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
     ("address", "reason"),
     [
         ("postgresql://user:secret@127.0.0.1:1/none", "refused"),

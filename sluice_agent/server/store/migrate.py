@@ -22,7 +22,7 @@ USER_VERSION = 2
 
 
 class MigrationError(Exception):
-    """The tables can't be migrated: most often they are of a newer version than this program."""
+    """The tables are of a newer version than this program, or of another program."""
 
 
 def migrate(connection: Connection, version: str | None = None) -> None:
@@ -30,16 +30,16 @@ def migrate(connection: Connection, version: str | None = None) -> None:
 
     `version` is that of tables which were made before there were migrations. Raises `MigrationError`.
     """
+    versions = sorted(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("0*.py"))
+    found = _version_of(connection) or version
     if not inspect(connection).get_table_names():
-        _make_tables(connection)
-    elif _version_of(connection) != _newest():
+        _make_tables(connection, versions[-1])
+    elif found not in versions:
+        raise MigrationError("its tables are of a newer version of sluice-agent, or of another program")
+    elif found != versions[-1]:
         upgrade(connection, version)
     if connection.scalar(select(meta.c.value).where(meta.c.name == "epoch")) is None:
         connection.execute(meta.insert().values(name="epoch", value=secrets.token_hex(4)))
-
-
-def _newest() -> str:
-    return max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("0*.py"))
 
 
 def _version_of(connection: Connection) -> str | None:
@@ -48,10 +48,10 @@ def _version_of(connection: Connection) -> str | None:
     return str(connection.scalar(text("SELECT version_num FROM alembic_version")))
 
 
-def _make_tables(connection: Connection) -> None:
+def _make_tables(connection: Connection, version: str) -> None:
     metadata.create_all(connection)
     connection.execute(text(_VERSION_TABLE))
-    connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": _newest()})
+    connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": version})
     if connection.dialect.name == "sqlite":
         connection.execute(text(f"PRAGMA user_version = {USER_VERSION}"))
 
@@ -60,17 +60,13 @@ def upgrade(connection: Connection, version: str | None = None) -> None:
     """Bring the tables of an older version to this one. A new server does without: it would import 11 MB."""
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    try:
-        if version is not None:
-            command.stamp(config, version)
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise MigrationError(str(error)) from error
+    if version is not None:
+        command.stamp(config, version)
+    command.upgrade(config, "head")
 
 
 def epoch_of(engine: Engine) -> str:

@@ -193,6 +193,16 @@ def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
         Store(tmp_path / "other.db", now=now)
 
 
+def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    """Who goes back to this version would otherwise read of a revision that can't be located."""
+    Store(tmp_path / "s.db", now=now).close()
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        file.execute("UPDATE alembic_version SET version_num = '9999'")
+    file.close()
+    with pytest.raises(ConfigError, match="its tables are of a newer version of sluice-agent"):
+        Store(tmp_path / "s.db", now=now)
+
+
 OLDER_JOB = """
 DROP INDEX job_by_error_class; DROP INDEX job_by_root; DROP INDEX job_by_group; DROP INDEX job_by_parent;
 DROP INDEX job_by_error_location; DROP INDEX job_by_error;
