@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated
 from uuid import UUID
 
@@ -175,11 +176,12 @@ def _connection_of(reader: Connection, scope: Scope, root_id: str | None) -> Nam
 def _top_without_root(reader: Connection, connection: int, root: bytes) -> list[Member]:
     """Return the first children of a root that is not here."""
     branches = branches_of(reader, connection, [root])
-    return [
+    members = (
         member
         for branch, states in branches.items()
         for member in members_of(reader, connection, branch, states, _MOST_TOP)
-    ][:_MOST_TOP]
+    )
+    return list(islice(members, _MOST_TOP))
 
 
 def _tree_title(view: TreeView) -> str:

@@ -67,10 +67,9 @@ class ErrorGroups(NamedTuple):
 def group_errors(reader: Connection, connection: int, window: Window, limit: int) -> ErrorGroups:
     """Return at most `limit` groups of the errors of the jobs of `connection` that were created in `window`."""
     counted = _newest(connection, window, None)
-    rows = _counted(reader, counted)
-    rows.sort(key=lambda row: (-row.jobs, -row.last, row.newest))
-    shown = _groups(reader, counted, rows[:limit])
-    return ErrorGroups(shown, len(rows), sum(row.jobs for row in rows))
+    rows = _counted(reader, counted, limit)
+    groups, jobs = (rows[0].groups, int(rows[0].all_jobs)) if rows else (0, 0)
+    return ErrorGroups(_groups(reader, counted, rows), groups, jobs)
 
 
 def find_group(reader: Connection, connection: int, window: Window, key: ErrorKey) -> ErrorGroup | None:
@@ -79,7 +78,7 @@ def find_group(reader: Connection, connection: int, window: Window, key: ErrorKe
     if numbers is None:
         return None
     counted = _newest(connection, window, numbers)
-    groups = _groups(reader, counted, _counted(reader, counted))
+    groups = _groups(reader, counted, _counted(reader, counted, 1))
     return groups[0] if groups else None
 
 
@@ -127,23 +126,30 @@ def _newest(connection: int, window: Window, numbers: tuple[int, int | None] | N
     return statement.order_by(job.c.created_at.desc()).limit(MOST_JOBS).subquery()
 
 
-def _counted(reader: Connection, counted: Subquery) -> list[Row[Any]]:
+def _counted(reader: Connection, counted: Subquery, limit: int) -> Sequence[Row[Any]]:
+    """Return the largest groups, each with the numbers of all groups and of their jobs."""
     key = counted.c.error_class, counted.c.error_location
+    jobs, last, newest = func.count(), func.max(counted.c.changed_at), func.max(counted.c.number)
     statement = select(
         *key,
-        func.count().label("jobs"),
+        jobs.label("jobs"),
         func.min(counted.c.changed_at).label("first"),
-        func.max(counted.c.changed_at).label("last"),
+        last.label("last"),
         func.count(counted.c.name.distinct()).label("tasks"),
         func.min(counted.c.name).label("task"),
-        func.max(counted.c.number).label("newest"),
+        newest.label("newest"),
+        func.count().over().label("groups"),
+        func.sum(jobs).over().label("all_jobs"),
     )
-    return list(reader.execute(statement.group_by(*key)))
+    return reader.execute(statement.group_by(*key).order_by(jobs.desc(), last.desc(), newest).limit(limit)).all()
 
 
 def _groups(reader: Connection, counted: Subquery, rows: Sequence[Row[Any]]) -> list[ErrorGroup]:
     key = counted.c.error_class, counted.c.error_location
-    by_interval = reader.execute(select(*key, counted.c.interval, func.count()).group_by(*key, counted.c.interval))
+    of_shown = counted.c.error_class.in_({row.error_class for row in rows})
+    by_interval = reader.execute(
+        select(*key, counted.c.interval, func.count()).where(of_shown).group_by(*key, counted.c.interval)
+    )
     intervals: dict[tuple[int, int | None], dict[int, int]] = {}
     for error_class, location, interval, count in by_interval:
         intervals.setdefault((error_class, location), {})[interval] = count

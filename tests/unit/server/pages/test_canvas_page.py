@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from sluice_agent.server.pages.canvas import PAGE
 from sluice_agent.server.pages.canvas_tree import MOST_JOBS, SMALL
@@ -73,6 +74,24 @@ def test_a_tree(page: Page, client: httpx.Client) -> None:
     part = page("/canvas", **{"rootId": "root", "from": id_of(client, "check")})
     assert rows(part) == [(0, "check"), (0, "store"), (0, "report")]
     assert "Only what app.check has published" in part.one("main").text
+
+
+def test_a_root_that_is_gone_with_many_groups_takes_few_queries(
+    page: Page, client: httpx.Client, server: LocalSluice
+) -> None:
+    """A page of ten jobs would take seconds, as each group of the canvas was read."""
+    ingest(client, *(member(f"w{n}", "gone-root", "gone-root", f"group-{n}") for n in range(100)))
+    statements: list[str] = []
+    engine = server.app.state.store.engine
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        statements.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    shown = page("/canvas", rootId="gone-root")
+    event.remove(engine, "before_cursor_execute", note)
+    assert "The root job is not here" in shown.one("main").text
+    assert 0 < len(statements) < 60
 
 
 def test_a_job_below_itself_is_shown_once(page: Page, client: httpx.Client) -> None:
