@@ -309,7 +309,8 @@ def test_one_of_two_stores_deletes_old_jobs(new_postgresql: str) -> None:
     first, second = Store(new_postgresql, now=time, keep=keep), Store(new_postgresql, now=time, keep=keep)
     connection_id = new_connection()
     running = job_event("active", 1, externalId="running")
-    send(first, *of_connection(connection_id, *life(1), *life(5), running))
+    future = job_event("completed", 1, externalId="future") | {"timestamp": "2099-01-01T00:00:00.000Z"}
+    send(first, *of_connection(connection_id, *life(1), *life(5), running, future))
     clock += timedelta(days=8)
 
     def left() -> list[str]:

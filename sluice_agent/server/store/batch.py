@@ -89,7 +89,7 @@ class BatchWriter:
         ids = {event["connectionId"] for event in events}
         ids.update(batch.connection_id for batch in batches if batch.connection_id is not None)
         connections = self.memory.connections(ids, now)
-        jobs = JobEvents(self._driver, self.memory, connections)
+        jobs = JobEvents(self._driver, self.memory, connections, now)
         samples = Samples(self._driver, self.memory, connections, now)
         is_limited = any(batch.limit is not None for batch in batches)
         usage = _Usage(self._driver, [connections[connection_id] for connection_id in ids], locks=is_limited)

@@ -178,6 +178,9 @@ class Driver(Protocol):
     def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
         """Overwrite the columns `changed` of jobs, by their numbers. Without any, only their version changes."""
 
+    def put_future_jobs(self, rows: Iterable[tuple[int, int]]) -> None:
+        """Add rows (job, moment of receipt) of jobs of the future, or overwrite them."""
+
     def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
         """Add to the numbers of jobs by (connection, state)."""
 
@@ -235,6 +238,10 @@ class UpkeepDriver(Protocol):
 
     def oldest_jobs(self, connection: int, state: int, changed_before: int, limit: int) -> list[OldJob]:
         """Return the first created jobs of a connection in a state, without those that have changed since a moment."""
+
+    def old_future_jobs(self, states: Sequence[int], received_before: int, future: int, limit: int) -> list[OldJob]:
+        """Return the first received jobs of the future in `states` whose latest event arrived before a moment, without
+        those that were created or changed since, up to `future`."""
 
     def delete_jobs(self, numbers: Sequence[int]) -> None:
         """Delete jobs with their steps."""

@@ -20,6 +20,7 @@ from sluice_agent.server.store.driver import Driver, JobRow
 from sluice_agent.server.store.job_rows import changed_columns, job_row, read_labels
 from sluice_agent.server.store.memory import Job, Memory, NewSteps
 from sluice_agent.server.store.rollups import put_counts
+from sluice_agent.server.store.schema import AHEAD
 from sluice_agent.server.store.steps import StoredStep, encode_body, key_of
 from sluice_agent.server.validation import ReceivedEvent
 
@@ -34,12 +35,14 @@ class _Change(NamedTuple):
 
 
 class JobEvents:
-    """The jobs of a transaction. `connections` are the numbers of connections by their ids."""
+    """The jobs of a transaction at the moment `now`. `connections` are the numbers of connections by their ids."""
 
-    def __init__(self, driver: Driver, memory: Memory, connections: dict[str, int]) -> None:
+    def __init__(self, driver: Driver, memory: Memory, connections: dict[str, int], now: int) -> None:
         self._driver = driver
         self._memory = memory
         self._connections = connections
+        self._future = now + AHEAD
+        self._now = now
         self._frames: list[tuple[int, Frame]] = []
         self._counts: defaultdict[int, Counter[Count | WorkerCount]] = defaultdict(Counter)
         self.jobs: list[Job] = []
@@ -142,12 +145,17 @@ class JobEvents:
         )
         added: list[JobRow] = []
         changed: defaultdict[frozenset[str], list[JobRow]] = defaultdict(list)
+        future: list[tuple[int, int]] = []
         for job, _, before, after in done:
             row = job_row(job, after, labels)
+            if row.created_at > self._future or row.changed_at > self._future:
+                future.append((job.number, self._now))
             (added if before is None else changed[changed_columns(before, after, row.fold)]).append(row)
         self._driver.insert_jobs(added)
         for columns, rows in changed.items():
             self._driver.update_jobs(rows, columns)
+        if future:
+            self._driver.put_future_jobs(future)
 
     def _put_tallies(self, done: Sequence[_Change]) -> None:
         tallies: Counter[tuple[int, int]] = Counter()

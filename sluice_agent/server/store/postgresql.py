@@ -58,6 +58,12 @@ _OLDEST_JOBS = (
     " WHERE connection = %s AND state = %s AND created_at < %s AND changed_at < %s"
     " ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED"
 )
+_OLD_FUTURE_JOBS = (
+    "SELECT number, uuid, connection, state, created_at FROM future_job JOIN job ON number = future_job.job"
+    " WHERE received_at < %s AND state = ANY(%s::smallint[])"
+    " AND created_at NOT BETWEEN %s AND %s AND changed_at NOT BETWEEN %s AND %s ORDER BY received_at LIMIT %s"
+    " FOR UPDATE OF job SKIP LOCKED"
+)
 _THIN_SERIES = (
     "DELETE FROM series WHERE at >= %s AND at < %s AND EXISTS ("
     " SELECT 1 FROM series AS later WHERE later.connection = series.connection AND later.label = series.label"
@@ -214,6 +220,10 @@ class PostgresqlDriver:
         values_of = itemgetter(*map(JobRow._fields.index, columns))
         self._execute(_update_of_jobs(columns), *_arrays("job", columns, map(values_of, rows)))
 
+    def put_future_jobs(self, rows: Iterable[tuple[int, int]]) -> None:
+        """Add rows (job, moment of receipt) of jobs of the future, or overwrite them."""
+        self._overwrite("future_job", ("received_at",), rows)
+
     def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
         """Add to the numbers of jobs by (connection, state)."""
         rows = [(*key, count) for key, count in counts.items()]
@@ -312,9 +322,17 @@ class PostgresqlDriver:
         values = (connection, state, changed_before, changed_before, limit)
         return [OldJob(*row) for row in self._select(_OLDEST_JOBS, *values)]
 
+    def old_future_jobs(self, states: Sequence[int], received_before: int, future: int, limit: int) -> list[OldJob]:
+        """Return the first received jobs of the future in `states` whose latest event arrived before a moment, without
+        those that were created or changed since, up to `future`, and without those that are being written."""
+        period = received_before, future
+        values = (received_before, numbers_array(states), *period, *period, limit)
+        return [OldJob(*row) for row in self._select(_OLD_FUTURE_JOBS, *values)]
+
     def delete_jobs(self, numbers: Sequence[int]) -> None:
         """Delete jobs with their steps."""
         self._used -= len(numbers) * self._job_size
+        self._execute("DELETE FROM future_job WHERE job = ANY(%s::bigint[])", numbers_array(numbers))
         self._execute("DELETE FROM step WHERE job = ANY(%s::bigint[])", numbers_array(numbers))
         self._execute("DELETE FROM job WHERE number = ANY(%s::bigint[])", numbers_array(numbers))
 

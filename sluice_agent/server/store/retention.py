@@ -16,7 +16,7 @@ from operator import attrgetter
 
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.driver import OldJob, UpkeepDriver
-from sluice_agent.server.store.schema import DAY, HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT
+from sluice_agent.server.store.schema import AHEAD, DAY, HOUR, HOURS_KEPT, MINUTE, MINUTES_KEPT
 from sluice_agent.server.timestamps import to_moment
 
 _JOBS = 2_000  # in one transaction
@@ -36,6 +36,8 @@ _USAGE_KEPT = 90 * _DAY
 _LEASE_KEPT = _HOUR  # after it ended: its process was killed
 _UNKNOWN_AFTER = _DAY
 """A job whose worker is lost has ended if nothing has come for so long."""
+
+_CREATION = attrgetter("created_at")
 
 FINAL_STATES = tuple(code for code, state in enumerate(JOB_STATES) if state.is_final)
 _UNKNOWN = JOB_STATES.index("unknown")
@@ -110,7 +112,10 @@ class Retention:
             for connection in self._driver.all_connections()
             for state in (*FINAL_STATES, _UNKNOWN)
         ]
-        return list(islice(merge(*found, key=attrgetter("created_at")), _JOBS))
+        of_the_future = self._driver.old_future_jobs((*FINAL_STATES, _UNKNOWN), unknown_before, now + AHEAD, _JOBS)
+        found.append(sorted(of_the_future, key=_CREATION))
+        jobs = {job.number: job for job in merge(*found, key=_CREATION)}  # those of the future may be among the others
+        return list(islice(jobs.values(), _JOBS))
 
     def _thin_series(self, now: int) -> bool:
         """Leave one point a minute of the next hour that is old enough. Return whether there is a further one."""

@@ -212,6 +212,18 @@ def seed_statistics(connection: Connection) -> None:
     connection.exec_driver_sql("ANALYZE sqlite_schema")  # reads it again
 
 
+AHEAD = 86_400_000_000
+"""Microseconds by which a clock may be ahead of the server's: a job of a later time is one of `future_job`."""
+
+future_job = Table(
+    "future_job",
+    metadata,
+    Column("job", BigInteger, primary_key=True, autoincrement=False),
+    Column("received_at", BigInteger, nullable=False),
+    Index("future_job_by_receipt", "received_at"),
+)
+"""When the latest event of each job arrived whose creation or change was in the future: its age counts from then."""
+
 step = Table(
     "step",
     metadata,

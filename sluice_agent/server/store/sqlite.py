@@ -58,6 +58,11 @@ _OLDEST_JOBS = (
     "SELECT number, uuid, connection, state, created_at FROM job INDEXED BY job_by_state"
     " WHERE connection = ? AND state = ? AND created_at < ? AND changed_at < ? ORDER BY created_at LIMIT ?"
 )
+_OLD_FUTURE_JOBS = (
+    "SELECT number, uuid, connection, state, created_at FROM future_job CROSS JOIN job ON number = future_job.job"
+    " WHERE received_at < ? AND state IN ({})"
+    " AND created_at NOT BETWEEN ? AND ? AND changed_at NOT BETWEEN ? AND ? ORDER BY received_at LIMIT ?"
+)
 _THIN_SERIES = (
     "DELETE FROM series WHERE connection = ? AND label = ? AND at >= ? AND at < ? AND EXISTS ("
     " SELECT 1 FROM series AS later WHERE later.connection = series.connection AND later.label = series.label"
@@ -165,6 +170,10 @@ class SqliteDriver:
         statement = f"UPDATE job SET {assignments} WHERE number = ?"  # noqa: S608 (no user input)
         self._connection.executemany(statement, map(values_of, rows))
 
+    def put_future_jobs(self, rows: Iterable[tuple[int, int]]) -> None:
+        """Add rows (job, moment of receipt) of jobs of the future, or overwrite them."""
+        self._connection.executemany("INSERT OR REPLACE INTO future_job VALUES (?, ?)", rows)
+
     def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
         """Add to the numbers of jobs by (connection, state)."""
         self._connection.executemany(_ADD_TALLY, ((*key, count) for key, count in counts.items()))
@@ -240,8 +249,17 @@ class SqliteDriver:
         values = (connection, state, changed_before, changed_before, limit)
         return [OldJob(*row) for row in self._connection.execute(_OLDEST_JOBS, values)]
 
+    def old_future_jobs(self, states: Sequence[int], received_before: int, future: int, limit: int) -> list[OldJob]:
+        """Return the first received jobs of the future in `states` whose latest event arrived before a moment, without
+        those that were created or changed since, up to `future`."""
+        period = received_before, future
+        values = (received_before, *states, *period, *period, limit)
+        query = _OLD_FUTURE_JOBS.format(", ".join("?" * len(states)))
+        return [OldJob(*row) for row in self._connection.execute(query, values)]
+
     def delete_jobs(self, numbers: Sequence[int]) -> None:
         """Delete jobs with their steps."""
+        self._connection.executemany("DELETE FROM future_job WHERE job = ?", [(number,) for number in sorted(numbers)])
         self._connection.executemany("DELETE FROM step WHERE job = ?", [(number,) for number in sorted(numbers)])
         self._connection.executemany("DELETE FROM job WHERE number = ?", [(number,) for number in sorted(numbers)])
 

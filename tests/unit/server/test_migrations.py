@@ -16,7 +16,7 @@ from sluice_agent.server.store.ownership import Ownership
 from sluice_agent.server.store.schema import metadata
 from tests.support.local_sluice import local_sluice
 from tests.support.tables import tables_of
-from tests.unit.server.events import CONNECTION, at, ingest, job_event
+from tests.unit.server.events import CONNECTION, at, ingest, job_event, worker_event
 
 FIRST_VERSION = """
 CREATE TABLE events (
@@ -92,6 +92,26 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> Non
         assert file.execute("SELECT count(*) FROM events").fetchone() == (2,)
         assert file.execute("PRAGMA user_version").fetchone() == (1,)
     file.close()
+
+
+def test_times_of_the_future_in_an_older_file_end(tmp_path: Path) -> None:
+    """The jobs and workers of a host whose clock was wrong would stay for ever, as they never report again."""
+    future = {"timestamp": "2099-01-01T00:00:00.000Z"}
+    with local_sluice(tmp_path / "s.db", now=now) as server:
+        ingest(server.client(), job_event("completed", 0), job_event("completed", 0, externalId="future") | future)
+        ingest(server.client(), worker_event("heartbeat", 0) | future)
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        file.execute("DROP TABLE future_job")
+        file.execute("UPDATE worker SET at = 4070908800000000, last_heartbeat = NULL")
+        file.execute("UPDATE alembic_version SET version_num = '0009'")
+    Store(tmp_path / "s.db", now=now).close()
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        jobs = "SELECT external_id, received_at FROM future_job JOIN job ON number = future_job.job"
+        ((job, received_at),) = file.execute(jobs)
+        ((at, heartbeat),) = file.execute("SELECT at, last_heartbeat FROM worker")
+    file.close()
+    assert (job, at, heartbeat) == ("future", received_at, None)
+    assert received_at < 4070908800000000
 
 
 def test_jobs_that_each_have_a_fold_go_on_without(tmp_path: Path) -> None:

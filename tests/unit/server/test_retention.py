@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,32 @@ def test_counts_of_minutes_go_before_those_of_hours_and_days(open_store: Callabl
         wait_until(lambda expected=expected: lengths() == expected, 20, "they stay")  # type: ignore[misc]
     assert number_of(store, schema.usage) == number_of(store, schema.rollup_change) == 0
     assert "a" in jobs(store)
+
+
+def test_a_time_in_the_future_does_not_keep_a_job(open_store: Callable[[Keep], Store], clock: Clock) -> None:
+    """The jobs of a host whose clock is wrong by years would stay until the disk is full."""
+    store = open_store(Keep(age=timedelta(days=7)))
+    future = START + timedelta(days=30_000)
+    send(store, event("completed", future, "old"), event("active", future, "runs"), event("active", future, "late"))
+    clock.time = START + timedelta(days=3)
+    send(store, event("failed", future + timedelta(seconds=1), "late"))
+    clock.time = START + timedelta(days=7, minutes=2)
+    send(store, event("completed", future, "new"))
+    wait_until(lambda: "old" not in jobs(store), 20, "an old job stays")
+    assert set(jobs(store)) == {"runs", "late", "new"}
+    assert number_of(store, schema.future_job) == 3
+    clock.time = START + timedelta(days=10, minutes=4)
+    send(store, event("completed", clock.time, "now"))
+    wait_until(lambda: "late" not in jobs(store), 20, "the late one stays")
+    assert set(jobs(store)) == {"runs", "new", "now"}
+
+
+def test_a_job_of_the_future_is_counted_once(tmp_path: Path, open_store: Callable[[Keep], Store], clock: Clock) -> None:
+    """Where the size is too large, the numbers of jobs on the pages would fall below those in the lists."""
+    with closing(Store(tmp_path / "s.db", now=clock)) as before:
+        send(before, event("completed", START + timedelta(days=30_000), "future"))
+    clock.time = START + timedelta(days=2)
+    store = open_store(Keep(size=1))
+    wait_until(lambda: not jobs(store), 20, "the size is not kept")
+    with store.reading() as reader:
+        assert list(reader.scalars(select(schema.tally.c.jobs))) == [0]

@@ -22,7 +22,7 @@ down_revision = "0001"
 _TABLES = [
     schema.meta, schema.connection, schema.usage, schema.label, schema.job, schema.step, schema.worker, schema.queue,
     schema.series, schema.rollup, schema.rollup_change, schema.worker_rollup, schema.tally, schema.frame_block,
-    schema.lease,
+    schema.lease, schema.future_job,
 ]  # fmt: skip
 _BATCH = 2_000  # events
 _VERSION = 2  # in the file's user_version: the first server refuses it
