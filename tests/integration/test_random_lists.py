@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 
 from sluice_agent.model import Framework, JobState
@@ -87,7 +87,12 @@ def stores(postgresql_port: int, tmp_path_factory: pytest.TempPathFactory) -> It
         yield [sqlite, postgresql]
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(
+    max_examples=examples(60),
+    deadline=None,
+    phases=[Phase.reuse, Phase.generate],  # to make an example smaller would take minutes
+    verbosity=Verbosity.quiet,  # the message has the list; an example has 40,000 characters
+)
 @given(st.lists(lives(), min_size=2, max_size=5), st.lists(st.tuples(filters(), ORDERS), min_size=6, max_size=12))
 def test_a_list_is_what_the_records_say(
     stores: Sequence[Store], histories: list[list[dict[str, Any]]], lists: list[tuple[JobFilter, Order]]
@@ -105,12 +110,13 @@ def test_a_list_is_what_the_records_say(
     for wanted, order in lists:
         sqlite, postgresql = (_listing(store, connection_id, jobs, wanted, order) for store in stores)
         assert sqlite.records == postgresql.records
-        assert sqlite.ids == postgresql.ids
-        assert sorted(sqlite.ids) == sorted(_matching(sqlite.records, wanted))
+        query = f"{dict(wanted.to_parameters())} by {order.by.value} {order.direction.value}"
+        assert sqlite.ids == postgresql.ids, query
+        assert sorted(sqlite.ids) == sorted(_matching(sqlite.records, wanted)), query
         values = [sqlite.records[id_][FIELDS.get(order.by, order.by.value)] for id_ in sqlite.ids]
         known = [value for value in values if value is not None]
-        assert values == [*known, *[None] * (len(values) - len(known))]
-        assert known == sorted(known, reverse=order.direction is SortOrder.DESC)
+        assert values == [*known, *[None] * (len(values) - len(known))], query
+        assert known == sorted(known, reverse=order.direction is SortOrder.DESC), query
 
 
 def _listing(store: Store, connection_id: str, jobs: int, wanted: JobFilter, order: Order) -> Listing:
