@@ -10,6 +10,7 @@ import asyncio
 import builtins
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -73,12 +74,25 @@ def sleep(seconds: float) -> float:
 
 @shared_task
 def hold(started: str, release: str, timeout: float = 60.0) -> bool:
-    """Create the file `started`, then stay active until the file `release` exists: tests wait without guessing."""
+    """Create the file `started`, then stay active until the file `release` exists: tests wait without guessing.
+
+    If `release` is a FIFO, the task does not run at all until something is in it: no signal finds it running.
+    """
     Path(started).touch()
+    if Path(release).is_fifo():
+        return _wait_for_content(release, timeout)
     deadline = time.monotonic() + timeout
     while not Path(release).exists() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return Path(release).exists()
+
+
+def _wait_for_content(fifo: str, timeout: float) -> bool:
+    descriptor = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return bool(select.select([descriptor], [], [], timeout)[0])
+    finally:
+        os.close(descriptor)
 
 
 @shared_task(acks_late=True)

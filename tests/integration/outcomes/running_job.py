@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ BEGUN = "queued active"
 
 
 class RunningJob:
-    """A job that is active until it is released. `begun` is its walk until then."""
+    """A job that is active until it is released, and waits without running. `begun` is its walk until then."""
 
     def __init__(
         self, sender: Producer, directory: Path, endpoint: Endpoint, task: str = "hold", begun: str = BEGUN
@@ -22,13 +24,16 @@ class RunningJob:
         self.begun = begun
         self.sender = sender
         self.endpoint = endpoint
-        self._started, self._release = directory / "started", directory / "release"
-        self.id = sender.send(task, str(self._started), str(self._release))
+        self._started, release = directory / "started", directory / "release"
+        os.mkfifo(release)
+        self._release = os.open(release, os.O_RDWR)  # open at both ends: what is in it stays for a second run
+        weakref.finalize(self, os.close, self._release)
+        self.id = sender.send(task, str(self._started), str(release))
         wait_until(self._started.exists, 20, f"{task} did not start")
 
     def release(self) -> None:
         """Let the job end."""
-        self._release.touch()
+        os.write(self._release, b".")
 
     def wait_for_walk(self, walk: str, message: str = "", context: Callable[[], object] | None = None) -> bool:
         """Wait until the job's walk is exactly `walk`."""

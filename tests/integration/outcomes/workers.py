@@ -186,7 +186,7 @@ def faults(row: Ending, events: list[dict[str, Any]], worker: WorkerProcess, *, 
 
 
 def _kill_while_it_waits(worker: WorkerProcess, job: RunningJob, signum: int) -> None:
-    """Send the signal once the job is reported active. In a greenlet that still ran, Celery's handler would raise."""
+    """Send the signal once the job is reported active, and waits: Celery's handler raises in the greenlet that runs."""
     wait_until(lambda: job.walk() == job.begun, 20, "not active", worker.tail)
     worker.kill(signum)
 
