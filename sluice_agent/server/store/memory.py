@@ -21,6 +21,7 @@ from sluice_agent.server.store.steps import KEY_BYTES, decode_step, progress_key
 
 _WHOLE = 3_000  # jobs that are kept as they are
 _PACKED = 27_000  # jobs before them: to read one from the database costs three times as much as to unpack it
+_PACKED_BYTES = 24_000_000  # of these: an outage leaves many jobs with an error of 10,000 characters each
 _WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps at each event would take too long
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
 
@@ -102,6 +103,10 @@ class Job:
         return self.new
 
 
+JobKey = tuple[int, str]
+"""A connection's number, and the job's external id."""
+
+
 class PackedJob(NamedTuple):
     """A job under way in a third of the memory. Its progress is not in it."""
 
@@ -110,6 +115,41 @@ class PackedJob(NamedTuple):
     version: int
     fold: bytes
     keys: bytes
+
+    @property
+    def size(self) -> int:
+        """The bytes of what may be long."""
+        return len(self.fold) + len(self.keys)
+
+
+class _PackedJobs:
+    """Packed jobs up to a number and a size. Beyond these, those that were added first are removed."""
+
+    def __init__(self, size: int) -> None:
+        self._jobs: dict[JobKey, PackedJob] = {}
+        self._free = size
+
+    def add(self, jobs: Mapping[JobKey, PackedJob]) -> None:
+        self._jobs |= jobs
+        self._free -= sum(job.size for job in jobs.values())
+        surplus, missing = len(self._jobs) - _PACKED, -self._free
+        removed: list[JobKey] = []
+        for key, job in self._jobs.items():
+            if surplus <= 0 and missing <= 0:
+                break
+            removed.append(key)
+            surplus, missing = surplus - 1, missing - job.size
+        for key in removed:
+            self.pop(key)
+
+    def pop(self, key: JobKey) -> PackedJob | None:
+        job = self._jobs.pop(key, None)
+        self._free += 0 if job is None else job.size
+        return job
+
+    def drop(self, uuids: Collection[bytes]) -> None:
+        for key in [key for key, job in self._jobs.items() if job.uuid in uuids]:
+            self.pop(key)
 
 
 def _packed(job: Job, summary: Summary) -> PackedJob:
@@ -122,20 +162,17 @@ def _unpacked(packed: PackedJob, connection: int, connection_id: str, external_i
     return Job(connection, connection_id, external_id, uuid, number, version, Summary.from_bytes(fold), keys)
 
 
-JobKey = tuple[int, str]
-"""A connection's number, and the job's external id."""
-
-
 class Memory:
-    """The writer's memory over `driver`. The latest `whole` jobs are kept as they are, those before them packed."""
+    """The writer's memory over `driver`. The latest `whole` jobs are kept as they are, those before them packed, in at
+    most `packed_bytes`."""
 
-    def __init__(self, driver: Driver, whole: int = _WHOLE) -> None:
+    def __init__(self, driver: Driver, whole: int = _WHOLE, packed_bytes: int = _PACKED_BYTES) -> None:
         self._driver = driver
         self._whole = whole
         self._connections: dict[str, int] = {}
         self._labels: defaultdict[LabelKind, dict[str, int]] = defaultdict(dict)
         self._jobs: dict[JobKey, Job] = {}  # in the order of their last event, as the next
-        self._packed: dict[JobKey, PackedJob] = {}
+        self._packed = _PackedJobs(packed_bytes)
 
     def connections(self, ids: Collection[str], now: int) -> dict[str, int]:
         """Return the numbers of all known connections; those of `ids` that are missing in the database are made."""
@@ -167,7 +204,7 @@ class Memory:
             job = taken.get(key)
             if job is None:
                 job = self._jobs.pop(key, None)
-                if job is None and (packed := self._packed.pop(key, None)) is not None:
+                if job is None and (packed := self._packed.pop(key)) is not None:
                     job = _unpacked(packed, connection, connection_id, external_id)
                 if job is None:
                     job = Job(connection, connection_id, external_id, job_uuid(connection_id, external_id))
@@ -188,17 +225,13 @@ class Memory:
                 if job.new is not None:
                     job.version, job.new = version, None
                 self._jobs[job.connection, job.external_id] = job
-        for key in list(islice(self._jobs, max(0, len(self._jobs) - self._whole))):
-            job = self._jobs.pop(key)
-            if job.summary is not None:
-                self._packed[key] = _packed(job, job.summary)
-        for key in list(islice(self._packed, max(0, len(self._packed) - _PACKED))):
-            del self._packed[key]
+        oldest = {key: self._jobs.pop(key) for key in list(islice(self._jobs, max(0, len(self._jobs) - self._whole)))}
+        self._packed.add({key: _packed(job, job.summary) for key, job in oldest.items() if job.summary is not None})
 
     def drop(self, uuids: Collection[bytes]) -> None:
         """Discard jobs that were deleted from the database."""
         self._jobs = {key: job for key, job in self._jobs.items() if job.uuid not in uuids}
-        self._packed = {key: packed for key, packed in self._packed.items() if packed.uuid not in uuids}
+        self._packed.drop(uuids)
 
     def steps_of(self, jobs: Mapping[int, Job]) -> dict[int, dict[bytes, Step]]:
         """Return the steps of each of `jobs` in the database, by their keys."""

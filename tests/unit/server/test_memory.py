@@ -115,6 +115,26 @@ def test_a_job_of_many_steps_is_not_walked_through_for_each(file: File) -> None:
         assert fold == summary
 
 
+def test_long_errors_do_not_fill_the_memory(file: File) -> None:
+    """An outage in which all jobs are retried would otherwise take hundreds of megabytes, and end the server."""
+    connection_id = str(UUID(int=next(_numbers)))
+    jobs = [
+        job_event("retrying", 0, externalId=f"job-{number}", connectionId=connection_id, error="E" * 1_000)
+        for number in range(20)
+    ]
+    file.writer.memory = Memory(file.driver, whole=0, packed_bytes=5_000)
+
+    def steps_read(event: dict[str, Any]) -> int:
+        before = file.driver.read
+        with file.driver.transaction():
+            file.writer.write([IngestBatch([event], "2026-02-27")], now=0)
+        return file.driver.read - before
+
+    assert sum(map(steps_read, jobs)) == 0
+    assert sum(map(steps_read, jobs[-4:])) == 0  # the others were removed
+    assert sum(map(steps_read, jobs[:16])) == 16
+
+
 def test_a_late_step_of_a_long_job_is_in_its_fold(file: File) -> None:
     """Each later event would otherwise go on from a state that the job's events contradict."""
     late = job_event("active", 4.5, attempt=3, startedAt=at(4.5), workerId="celery@b", queue="q")
