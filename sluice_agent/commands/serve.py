@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -62,6 +63,13 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     show_default=True,
     help="Size of the database from which they are, or none.",
 )
+@click.option(
+    "--alerts",
+    "alerts_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Rules of alerts, in TOML, and the webhooks that they are sent to (sluice-agent alerts check).",
+)
 def serve(
     host: str,
     port: int,
@@ -76,6 +84,7 @@ def serve(
     daily_limit: int | None,
     keep: timedelta | None,
     max_size: int | None,
+    alerts_file: Path | None,
 ) -> None:
     """Run a local Sluice: the ingest endpoint and the jobs API, with no account.
 
@@ -87,6 +96,8 @@ def serve(
         # an extra: the other commands work without it
         from sluice_agent.server import runner  # noqa: PLC0415
         from sluice_agent.server.actions.assembly import ActionOptions, brokers_of  # noqa: PLC0415
+        from sluice_agent.server.alerts.assembly import options_of  # noqa: PLC0415
+        from sluice_agent.server.alerts.file import read_alerts  # noqa: PLC0415
         from sluice_agent.server.store.retention import Keep  # noqa: PLC0415
     except ImportError as error:
         raise UserError(f"serve needs its extra: pip install 'sluice-agent[server]' ({error})") from None
@@ -104,4 +115,5 @@ def serve(
         ),
         daily_limit=daily_limit,
         keep=Keep(keep, max_size),
+        alerts=None if alerts_file is None else options_of(read_alerts(alerts_file), os.environ),
     )

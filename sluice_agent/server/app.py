@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from sluice_agent.server.access.host_check import HostCheck
 from sluice_agent.server.access.setup import LOOPBACK_ONLY, AccessOptions, open_access
 from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions, acting_of
+from sluice_agent.server.alerts.assembly import AlertOptions, alerting_of
 from sluice_agent.server.database_errors import register_database_errors
 from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.middleware import ServerMiddleware
@@ -54,6 +55,7 @@ def create_app(
     bodies_limit: int = BODIES_LIMIT,
     stream_limits: StreamLimits = STREAM_LIMITS,
     keep: Keep = EVERYTHING,
+    alerts: AlertOptions | None = None,
     now: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
     """Return the API under ``/api``, and the pages, over `database`: a SQLite file, created if absent, or the address
@@ -61,7 +63,8 @@ def create_app(
 
     `options` are those of access, `actions` those of retry and revoke. `daily_limit` counts events of a connection in a
     UTC day of the clock `now`. `body_limit` counts bytes of one body, `bodies_limit` of all at a time. `stream_limits`
-    bound the stream of changes. `keep` limits the jobs that are kept.
+    bound the stream of changes. `keep` limits the jobs that are kept. `alerts` are rules that
+    are evaluated, None: there are none.
     Raises `ConfigError` if the database can't be used or the options contradict each other.
     """
     store = Store(database, now=now, keep=keep)
@@ -69,13 +72,18 @@ def create_app(
     acting = acting_of(store, actions, access.accounts, access.audit, now)
     hub = Hub(store, now, stream_limits)
     past_sums = PastSums()
+    alerting = None if alerts is None else alerting_of(store, alerts, past_sums)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         hub.start()
         acting.start()
+        if alerting is not None:
+            alerting.start()
         yield
         hub.close()
+        if alerting is not None:
+            await run_in_threadpool(alerting.close)
         await run_in_threadpool(acting.close)
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 

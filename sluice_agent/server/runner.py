@@ -19,6 +19,7 @@ from sluice_agent.server.access.accounts import NewKey
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import Access, AccessOptions
 from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions
+from sluice_agent.server.alerts.assembly import AlertOptions
 from sluice_agent.server.app import BODY_LIMIT, create_app
 from sluice_agent.server.pages.formats import age
 from sluice_agent.server.protocol import Protocol
@@ -83,6 +84,7 @@ def serve(
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
     keep: Keep = EVERYTHING,
+    alerts: AlertOptions | None = None,
     grace: int = GRACE,
     ready: Callable[[Announcement], None] = announce,
 ) -> None:
@@ -98,7 +100,13 @@ def serve(
     options = AccessOptions(host, allowed_hosts, connection, api_key)
     with open_listener(host, port) as listener:
         app = create_app(
-            database, options=options, actions=actions, daily_limit=daily_limit, body_limit=body_limit, keep=keep
+            database,
+            options=options,
+            actions=actions,
+            daily_limit=daily_limit,
+            body_limit=body_limit,
+            keep=keep,
+            alerts=alerts,
         )
         access: Access = app.state.access
         store: Store = app.state.store

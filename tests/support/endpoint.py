@@ -9,7 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.ingest_server import Event, IngestServer, Request
+from tests.support.ingest_server import Event, IngestServer, Request, read
 from tests.support.misbehaviour import Behaviour, ok
 from tests.support.wire import faults
 
@@ -161,6 +161,10 @@ class Endpoint:
         with self._lock:
             scripted = (self._script.popleft(),) if self._script else ()
             return (*scripted, *self._standing, ok)
+
+    def read(self, request: Request) -> tuple[int, bytes] | None:
+        """Check a request; return status and body if it must be refused, whatever the script."""
+        return read(request, self)
 
     def record(self, request: Request) -> None:
         with self._lock:

@@ -148,7 +148,7 @@ class IngestHandler(BaseHTTPRequestHandler):
         if not endpoint.is_up_on(self.server):
             self.reset()
             return
-        refusal = read(request, endpoint)
+        refusal = endpoint.read(request)
         endpoint.record(request)
         exchange = Exchange(endpoint, self, request)
         if refusal is not None:

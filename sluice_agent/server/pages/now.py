@@ -23,6 +23,7 @@ from sluice_agent.server.pages.scope import ConnectionId, PageViewer, Scope, sco
 from sluice_agent.server.pages.shared_views import SharedViews
 from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.queries.activity import activity_of
+from sluice_agent.server.queries.alerts import firing_alerts
 from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.jobs import count_jobs
@@ -52,6 +53,14 @@ class RunningRow(NamedTuple):
     longest_external_id: str
 
 
+class FiringRow(NamedTuple):
+    """An alert that fires: its rule, what was measured last, and since when."""
+
+    rule: str
+    text: str
+    since: str | None
+
+
 class NowView(NamedTuple):
     """The page at the moment `at`. Before the first event only `is_waiting` matters, with what a worker needs: the
     connection's id, if there is one, and the address of the API, which is the reader's.
@@ -63,6 +72,7 @@ class NowView(NamedTuple):
 
     at: datetime
     is_waiting: bool
+    alerts: list[FiringRow]
     findings: list[Finding]
     ended: int
     failed: int
@@ -110,7 +120,7 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
     connection_id = None if connection is None else connection.id
     last = None if connection is None else last_event_at(reader, connection.number)
     if connection is None or last is None:
-        return NowView(at, True, [], 0, 0, None, None, 0, [], True, 0, True, [], 0, None, connection_id)
+        return NowView(at, True, [], [], 0, 0, None, None, 0, [], True, 0, True, [], 0, None, connection_id)
     now = to_moment(at)
     queues = queue_rows(reader, connection, TimeRange.HOUR, now, sources.past_sums)
     ends = ends_by_task(reader, connection.number, window_of(Span(TimeRange.HOUR.value), now), sources.past_sums)
@@ -127,6 +137,10 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
     return NowView(
         at,
         False,
+        [
+            FiringRow(alert.rule, alert.text, timestamp_or_none(alert.since))
+            for alert in firing_alerts(reader, connection.number)
+        ],
         found,
         failed + sum(sum(of_task.completed) for of_task in ends.values()),
         failed,
@@ -202,5 +216,5 @@ def _running_rows(running: Running, now: int) -> list[RunningRow]:
 def _title(view: NowView) -> str:
     if view.is_waiting:
         return "Now"
-    wrong = len(view.findings)
+    wrong = len(view.findings) + len(view.alerts)
     return f"Now · {wrong} wrong" if wrong else "Now · nothing wrong"

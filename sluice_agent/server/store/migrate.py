@@ -7,7 +7,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, select, text
 
-from sluice_agent.server.store import access_tables, action_tables  # noqa: F401 - their tables are in the metadata
+from sluice_agent.server.store import (  # noqa: F401 - their tables are in the metadata
+    access_tables,
+    action_tables,
+    alert_tables,
+    webhook_tables,
+)
 from sluice_agent.server.store.schema import meta, metadata
 
 _MIGRATIONS = Path(__file__).with_name("migrations")

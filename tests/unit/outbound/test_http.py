@@ -1,0 +1,96 @@
+"""One POST to an endpoint that behaves, and to ones that do not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sluice_agent.outbound.http import Answer, NoAnswerError, Timeouts, post
+from tests.support.misbehaviour import Behaviour, drips, drips_headers, hangs, reset_before, status, too_many
+from tests.support.webhook_receiver import WebhookReceiver
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[WebhookReceiver]:
+    receiver = WebhookReceiver()
+    yield receiver
+    receiver.down()
+
+
+@pytest.fixture
+def receiver(shared: WebhookReceiver) -> Iterator[WebhookReceiver]:
+    """The endpoint of the module, with no script and no requests."""
+    shared.requests.clear()
+    shared.unscript()
+    yield shared
+    shared.release()
+
+
+def send(receiver: WebhookReceiver, exchange: float = 20.0, host: str = "127.0.0.1") -> Answer:
+    url = f"http://{host}:{receiver.port}/hook?a=b"
+    timeouts = Timeouts(exchange=exchange)
+    addresses: Callable[[str, int], list[str]] = lambda *_: ["127.0.0.1"]  # noqa: E731
+    return post(url, b"{}", {"webhook-id": "x"}, allows_private=True, timeouts=timeouts, look_up=addresses)
+
+
+def test_the_request_goes_to_the_address_that_was_checked(receiver: WebhookReceiver) -> None:
+    """A name that resolves anew as it is requested would lead into the network that the check keeps out."""
+    answer = send(receiver, host="hooks.invalid")  # nothing else could find this name
+    [request] = receiver.requests
+    assert answer.status == 200
+    assert request.headers["host"] == f"hooks.invalid:{receiver.port}"
+    assert (request.path, request.headers["webhook-id"], request.raw) == ("/hook?a=b", "x", b"{}")
+
+
+def test_redirects_are_not_followed(receiver: WebhookReceiver) -> None:
+    """A public endpoint could send the server to an inner address."""
+    receiver.script(status(307, {"Location": f"http://127.0.0.1:{receiver.port}/elsewhere"}))
+    assert send(receiver).status == 307
+    assert len(receiver.requests) == 1
+
+
+def test_what_the_next_attempt_needs_is_read(receiver: WebhookReceiver) -> None:
+    """A busy endpoint would be asked again at once, and nobody would see why a webhook fails."""
+    receiver.script(too_many("77"), status(500, body="x" * 100_000))
+    first, second = send(receiver), send(receiver)
+    assert (first.status, first.retry_after) == (429, "77")
+    assert (second.status, second.text) == (500, "x" * 1_000)
+
+
+@pytest.mark.parametrize("behaviour", [hangs(), drips_headers(0.05), reset_before])
+def test_a_bad_endpoint_is_given_up(receiver: WebhookReceiver, behaviour: Behaviour) -> None:
+    """An endpoint that sends a byte now and then would hold a thread of the server for ever."""
+    receiver.script(behaviour)
+    begin = time.monotonic()
+    with pytest.raises(NoAnswerError):
+        send(receiver, exchange=0.3)
+    assert time.monotonic() - begin < 5
+
+
+def test_the_body_of_a_success_is_not_waited_for(receiver: WebhookReceiver) -> None:
+    """A delivery that was taken would be sent again, as its answer was slow."""
+    receiver.script(drips(0.002))
+    assert send(receiver).status == 200
+
+
+def test_no_proxy_of_the_environment_is_used(receiver: WebhookReceiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy would look the name up itself, so that the check of its address had no effect."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    assert send(receiver, host="hooks.invalid").status == 200
+
+
+def test_an_address_that_may_not_be_requested_gets_nothing(receiver: WebhookReceiver) -> None:
+    """Whoever sets a URL would reach services inside."""
+    with pytest.raises(NoAnswerError, match=r"127\.0\.0\.1 is a private address"):
+        post(receiver.hook, b"{}", {}, allows_private=False)
+    assert receiver.requests == []
+
+
+def test_a_refused_connection_is_reported() -> None:
+    """An operator could not see that nothing listens there."""
+    closed = WebhookReceiver()
+    closed.down()
+    with pytest.raises(NoAnswerError, match="refused"):
+        post(closed.hook, b"{}", {}, allows_private=True)
