@@ -10,10 +10,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import event
 
 from sluice_agent.server.actions.broker import BrokerAwayError, UnconfirmedError
 from sluice_agent.server.actions.bulk import BulkRunner
 from sluice_agent.server.actions.ledger import BulkAction, ItemState, Kind, Ledger, NewAction
+from sluice_agent.server.actions.matching import matching_jobs
+from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.record.ids import job_uuid
 from tests.support.waiting import wait_until
 from tests.unit.server.actions.conftest import Shop
@@ -290,3 +293,23 @@ def test_the_filters_of_the_list_select(shop: Shop, wanted: dict[str, Any], jobs
     shop.add_job("job-3", state="cancelled")
     shop.add_job("job-4", state="completed")
     assert run(shop, shop.begin(**wanted))["total"] == jobs
+
+
+def test_jobs_are_found_by_an_index(shop: Shop) -> None:
+    """Whoever retries ten failed jobs of a million would wait until all are read."""
+    found = [shop.add_job(f"job-{number}", state=state) for number, state in enumerate(("failed", "cancelled") * 3)]
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(shop.store.engine, "before_cursor_execute", note)
+    wanted = JobFilter.from_json({"name": "app.tasks.send_email", "state": ["failed", "cancelled"]})
+    with shop.store.reading() as reader:
+        assert matching_jobs(reader, wanted, [1], shop.store.moment) == found
+        reads = [each for each in statements if "job.uuid" in each[0]]
+        plans = [
+            row.detail for each in reads for row in reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {each[0]}", each[1])
+        ]
+    assert len(plans) == 2
+    assert all("INDEX job_by_state (connection=? AND state=?)" in plan for plan in plans), plans
