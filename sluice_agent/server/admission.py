@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sluice_agent.server.store.writer import QUEUE_LIMITS
-
 _Result = TypeVar("_Result")
 _THREADS = 2  # that parse: more would only wait for each other
 
@@ -21,12 +19,11 @@ class BusyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """Requests that are parsed and written at a time; requests that wait for that, and their bytes: as many as may wait
-    for the writer, which those that other parts of the server write do too."""
+    """Requests that are parsed and written at a time; requests that wait for that, and their bytes."""
 
     parsed: int = 4
-    waiting: int = QUEUE_LIMITS.batches
-    waiting_bytes: int = QUEUE_LIMITS.size
+    waiting: int = 64
+    waiting_bytes: int = 32_000_000
 
 
 ADMISSION_LIMITS = AdmissionLimits()

@@ -7,7 +7,6 @@ drop an id that they have seen revoked, and the attempts of the old job stay its
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,12 +32,11 @@ from sluice_agent.server.actions.retry import (
 )
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.record.ids import job_uuid
-from sluice_agent.server.store import IngestBatch, QueueFullError, Store
+from sluice_agent.server.store import IngestBatch, Store
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.validation import ReceivedEvent
 
 _STORE_SECONDS = 10.0  # to write the events of a retry, when the store is busy
-_PAUSE = 0.1  # seconds between two attempts
 _log = logging.getLogger("sluice_agent.server.actions")
 
 
@@ -191,19 +189,11 @@ class Actions:
     def _write(self, *events: ReceivedEvent) -> None:
         """Write events that link jobs. Their loss is logged: the message is sent."""
         batch = IngestBatch(events, self._now().date().isoformat())
-        deadline = time.monotonic() + _STORE_SECONDS
         ids = " and ".join(str(event["job"]["externalId"]) for event in events)
-        while True:
-            try:
-                self._store.submit(batch).result(_STORE_SECONDS)
-            except QueueFullError:
-                if time.monotonic() < deadline:
-                    time.sleep(_PAUSE)
-                    continue
-                _log.warning("The store is too busy to link %s", ids)
-            except Exception as error:  # noqa: BLE001 - of the database; the message is sent
-                _log.warning("Could not link %s: %s", ids, error)
-            return
+        try:
+            self._store.submit(batch).result(_STORE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - of the database; the message is sent
+            _log.warning("Could not link %s: %r", ids, error)
 
     def revoke(self, subjects: Sequence[Subject], who: str) -> None:
         """Ask all workers of one broker, that of all `subjects`, not to run these jobs."""

@@ -20,7 +20,7 @@ from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import decode_body, read_body
 from sluice_agent.server.routes.documented import errors
 from sluice_agent.server.routes.responses import IngestAnswer
-from sluice_agent.server.store import BatchResult, IngestBatch, QueueFullError, Store, UnavailableError
+from sluice_agent.server.store import BatchResult, IngestBatch, Store, UnavailableError
 from sluice_agent.server.validation import event_schema, parse_batch
 
 _ERRORS = errors(400, 401, 403, 408, 413, 415, 429)
@@ -75,7 +75,7 @@ def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
                 batch, faults = await admission.parse(partial(_parse, body, encoding, sender))
                 del body
                 result = await _stored(store, batch)
-        except (BusyError, QueueFullError):
+        except BusyError:
             raise RefusedError(503, "The server is busy: send the batch again.", headers=_RETRY_SOON) from None
         if result.truncated and not result.accepted:
             raise _limit_reached(policy)
@@ -92,7 +92,7 @@ def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
             total = len(batch.events) + len(batch.faults)
             warn_limited("events", "%d of %d events rejected; %s", len(batch.faults), total, batch.faults[0])
         day = policy.now().date().isoformat()
-        parsed = IngestBatch(batch.events, day, policy.daily_limit, sender.connection_id, size=len(content))
+        parsed = IngestBatch(batch.events, day, policy.daily_limit, sender.connection_id)
         return parsed, len(batch.faults)
 
     return router

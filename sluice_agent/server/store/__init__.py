@@ -3,6 +3,5 @@
 from sluice_agent.server.store.batch import BatchResult, CommittedFrames, IngestBatch
 from sluice_agent.server.store.driver import UnavailableError
 from sluice_agent.server.store.store import Store
-from sluice_agent.server.store.writer import QueueFullError
 
-__all__ = ["BatchResult", "CommittedFrames", "IngestBatch", "QueueFullError", "Store", "UnavailableError"]
+__all__ = ["BatchResult", "CommittedFrames", "IngestBatch", "Store", "UnavailableError"]

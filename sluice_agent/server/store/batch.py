@@ -26,15 +26,13 @@ _BLOCK = 1_000  # frames in a row at most: what a reader gets at once
 class IngestBatch:
     """The valid events of one request, and the day that they count for; `limit` is of events a day and connection.
 
-    `connection_id` is the key's connection, whose usage is returned; without it, that of the first event. `size` is
-    the number of bytes that the batch takes in memory.
+    `connection_id` is the key's connection, whose usage is returned; without it, that of the first event.
     """
 
     events: Sequence[ReceivedEvent]
     day: str
     limit: int | None = None
     connection_id: str | None = None
-    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

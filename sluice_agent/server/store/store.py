@@ -24,7 +24,7 @@ from sluice_agent.server.store.ownership import PATIENCE, Ownership
 from sluice_agent.server.store.placement import Placement
 from sluice_agent.server.store.retention import EVERYTHING, FINAL_STATES, Keep, Retention
 from sluice_agent.server.store.sqlite import SqliteDriver
-from sluice_agent.server.store.writer import QUEUE_LIMITS, QueueLimits, Writer
+from sluice_agent.server.store.writer import Writer
 from sluice_agent.server.timestamps import to_datetime, to_moment
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ class Store:
         *,
         now: Callable[[], datetime],
         keep: Keep = EVERYTHING,
-        limits: QueueLimits = QUEUE_LIMITS,
         patience: float = PATIENCE,
     ) -> None:
         self._ownership = Ownership(database, patience) if isinstance(database, Path) else None
@@ -78,7 +77,7 @@ class Store:
             self._reading = {"isolation_level": "REPEATABLE READ"}
         self._batch_writer = BatchWriter(self._driver)
         self._retention = Retention(self._driver, keep, now, self._forget_jobs)
-        self._writer = Writer(self._write, self._maintain, limits)
+        self._writer = Writer(self._write, self._maintain)
 
     @property
     def is_shared(self) -> bool:
@@ -88,8 +87,7 @@ class Store:
     def submit(self, batch: IngestBatch) -> Future[BatchResult]:
         """Return the future result of `batch`, which is written with others soon.
 
-        It fails with `UnavailableError` if the database can't be written now. Raises `QueueFullError` if too much
-        waits.
+        It fails with `UnavailableError` if the database can't be written now, which is raised if the store is closing.
         """
         return self._writer.submit(batch)
 

@@ -1,7 +1,7 @@
 """The one thread that writes: it takes all batches that wait, and writes them in one transaction.
 
-A client's request waits for its future and holds no thread. The queue is bounded: a client that finds it full tries
-again later. After each transaction the thread does a part of the upkeep, if that is due.
+A client's request waits for its future and holds no thread. What waits is limited by the few requests that the server admits
+at a time. After each transaction the thread does a part of the upkeep, if that is due.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from threading import Condition, Thread
 from time import monotonic
 from typing import NamedTuple
@@ -18,24 +17,9 @@ from typing import NamedTuple
 from sluice_agent.server.store.batch import BatchResult, IngestBatch
 from sluice_agent.server.store.driver import UnavailableError
 
+_GROUP = 5_000  # events that one transaction takes
 _RETRY = 60.0  # seconds after which upkeep that has failed is tried again
 _log = logging.getLogger("sluice_agent.server")
-
-
-class QueueFullError(Exception):
-    """More batches wait than the server can hold. Sending again in a second is right."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
-    """What may wait: batches, and their bytes. And what one transaction takes: events."""
-
-    batches: int = 64
-    size: int = 32_000_000
-    group: int = 5_000
-
-
-QUEUE_LIMITS = QueueLimits()
 
 
 class _Waiting(NamedTuple):
@@ -53,27 +37,22 @@ class Writer:
         self,
         write: Callable[[Sequence[IngestBatch]], list[BatchResult]],
         maintain: Callable[[], float],
-        limits: QueueLimits,
     ) -> None:
         self._write = write
         self._maintain = maintain
-        self._limits = limits
         self._condition = Condition()
         self._waiting: deque[_Waiting] = deque()
-        self._size = 0
         self._is_closing = False
         self._thread = Thread(target=self._run, name="store writer", daemon=True)
         self._thread.start()
 
     def submit(self, batch: IngestBatch) -> Future[BatchResult]:
-        """Put `batch` into the queue. Raises `QueueFullError` if there is no room, or if the writer is closing."""
+        """Put `batch` into the queue. Raises `UnavailableError` if the writer is closing."""
         waiting = _Waiting(batch, Future())
         with self._condition:
-            is_full = len(self._waiting) >= self._limits.batches or self._size + batch.size > self._limits.size
-            if self._is_closing or (is_full and self._waiting):
-                raise QueueFullError
+            if self._is_closing:
+                raise UnavailableError("the server is shutting down")
             self._waiting.append(waiting)
-            self._size += batch.size
             self._condition.notify()
         return waiting.future
 
@@ -101,9 +80,8 @@ class Writer:
         """Return the batches of one transaction: the first, and as many of the next as it has room for."""
         group: list[_Waiting] = []
         events = 0
-        while self._waiting and (not group or events + len(self._waiting[0].batch.events) <= self._limits.group):
+        while self._waiting and (not group or events + len(self._waiting[0].batch.events) <= _GROUP):
             waiting = self._waiting.popleft()
-            self._size -= waiting.batch.size
             if waiting.future.set_running_or_notify_cancel():
                 events += len(waiting.batch.events)
                 group.append(waiting)

@@ -6,7 +6,6 @@ import json
 import random
 import sqlite3
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import count
@@ -23,11 +22,10 @@ from sluice_agent.server.queries.labels import find_labels
 from sluice_agent.server.record.frames import FrameBlock
 from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.record.summary import walk
-from sluice_agent.server.store import BatchResult, CommittedFrames, IngestBatch, QueueFullError, Store, schema
+from sluice_agent.server.store import BatchResult, CommittedFrames, IngestBatch, Store, UnavailableError, schema
 from sluice_agent.server.store.codes import JOB_STATE_CODES, WORKER_STATE_CODES
 from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import decode_step
-from sluice_agent.server.store.writer import QueueLimits
 from tests.support.examples import examples
 from tests.support.waiting import wait_until
 from tests.unit.server.events import CONNECTION, at, job_event, with_id
@@ -185,20 +183,12 @@ def locked(database: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-def test_more_than_the_queue_holds_is_refused(tmp_path: Path) -> None:
-    """A server that can't keep up would otherwise collect batches until it has no memory left."""
-    store = Store(tmp_path / "s.db", now=now, limits=QueueLimits(batches=2, size=1_000))
-    futures: list[Future[BatchResult]] = []
-    for _ in range(2):  # the first upkeep, which would wait for the lock, is over
-        store.submit(IngestBatch([], DAY)).result(30)
-    with locked(tmp_path / "s.db"):
-        futures.append(store.submit(IngestBatch([job_event("active", 0)], DAY)))
-        wait_until(futures[0].running, 20, "the writer does not begin")
-        futures += [store.submit(IngestBatch([job_event("active", n)], DAY, size=400)) for n in (1, 2)]
-        with pytest.raises(QueueFullError):
-            store.submit(IngestBatch([], DAY))
-    assert [future.result(30).accepted for future in futures] == [1, 1, 1]
+def test_a_store_that_is_closed_takes_nothing(tmp_path: Path) -> None:
+    """A request that comes while the server shuts down would otherwise wait for an answer that nobody gives."""
+    store = Store(tmp_path / "s.db", now=now)
     store.close()
+    with pytest.raises(UnavailableError):
+        store.submit(IngestBatch([], DAY))
 
 
 def test_positions_count_the_frames_of_a_connection(store: Store) -> None:
