@@ -1,7 +1,7 @@
 """The one thread that writes: it takes all batches that wait, and writes them in one transaction.
 
-A client's request waits for its future and holds no thread. What waits is limited by the few requests that the server admits
-at a time. After each transaction the thread does a part of the upkeep, if that is due.
+A client's request waits for its future and holds no thread. What waits is limited by the few requests that the server
+admits at a time. After each transaction the thread does a part of the upkeep, if that is due.
 """
 
 from __future__ import annotations
