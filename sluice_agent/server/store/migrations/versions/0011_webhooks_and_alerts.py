@@ -6,8 +6,8 @@ from alembic import op
 
 from sluice_agent.server.store import alert_tables, schema, webhook_tables
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 _TABLES = [webhook_tables.webhook_delivery, webhook_tables.webhook_attempt, alert_tables.alert]
 
