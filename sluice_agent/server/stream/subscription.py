@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sluice_agent.log import warn_limited
 from sluice_agent.server.store import UnavailableError
-from sluice_agent.server.stream.encoding import encode_reset, encode_start
+from sluice_agent.server.stream.encoding import encode_position, encode_reset, encode_start
 from sluice_agent.server.stream.feed import Feed
 from sluice_agent.server.stream.frame_types import Types
 from sluice_agent.server.stream.hub import Hub
@@ -51,9 +51,8 @@ async def _resume(
         if not missed or missed[0][0] != position + 1:
             yield _reset(feed, types, subscriber, feed.published - position)
             return
-        if chunk := feed.encode(missed, types):
-            yield chunk
         position = missed[-1][0]
+        yield feed.encode(missed, types) or encode_position(feed.prefix, position)
     feed.join(subscriber, types)
 
 

@@ -126,6 +126,16 @@ def test_the_position_moves_on_while_only_other_types_occur(connection: Connecti
         assert [next(frames).event, next(frames).id] == [QUEUE.event, connection.id_of(2_000)]
 
 
+def test_the_position_moves_on_through_missed_frames_of_other_types(connection: Connection) -> None:
+    """A client of rare types behind a proxy that cuts it off each ten seconds would get a reset at last."""
+    connection.add(*map(job_frame, range(1, 21)))
+    with open_stream(connection.url, connection.id_of(2), connectionId=connection.id, types="queue") as stream:
+        frames = stream.frames()
+        received = [next(frames) for _ in range(4)]
+    assert {frame.event for frame in received} == {""}
+    assert [frame.id for frame in received] == [connection.id_of(position) for position in (2, 9, 16, 20)]
+
+
 def test_types_may_be_repeated(connection: Connection) -> None:
     """Whoever names two types in two parameters would get one of them, and believe that the other does not occur."""
     with open_stream(connection.url, connectionId=connection.id, types=["worker", "queue"]) as stream:
