@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.pages.conftest import StartSession
-from tests.pages.site import job_path
+from tests.pages.site import LIVE, job_path
 from tests.support.shop import job_uuid
 
 PLAIN_HTTP = "Object.defineProperty(Navigator.prototype, 'clipboard', {value: undefined})"
@@ -46,3 +46,17 @@ def test_times_are_those_of_the_reader_or_of_utc(start_session: StartSession) ->
     expect(time).to_have_text(re.compile(r"^[-0-9]{10} [:.0-9]+ UTC$"))
     page.reload()
     expect(time).to_have_text(re.compile(r"^[-0-9]{10} [:.0-9]+ UTC$"))
+
+
+def test_choices_hold_for_the_page_where_nothing_can_be_stored(start_session: StartSession) -> None:
+    """With cookies blocked every page would start with an error, and the theme could not be chosen."""
+    session = start_session()
+    refusal = "Object.defineProperty(window, '{}', {{get() {{ throw new DOMException('refused', 'SecurityError'); }}}});"
+    session.context.add_init_script(refusal.format("localStorage") + refusal.format("sessionStorage"))
+    page = session.open("/jobs")
+    page.wait_for_selector(LIVE)
+    page.locator("#preferences > summary").click()
+    page.get_by_label("Dark").check()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.locator("#pause").click()
+    expect(page.locator("#live")).to_contain_text("Paused")

@@ -373,14 +373,12 @@ class Refusal extends Error {}
 
 // The page as it is now, of `connection` whichever is the newest meanwhile. Raises `Refusal` if its reader is signed
 // out, and another error if there is no page.
-async function fetchMain(connection, signal) {
+async function fetchMain(connection, request) {
   const url = new URL(location.href);
   if (connection) url.searchParams.set("connectionId", connection);
   const headers = { Accept: "text/html", "X-Sluice-Part": "main" };
-  const late = new AbortController(); // a connection that was open before the computer slept may bring nothing any more
-  const timer = setTimeout(() => late.abort(), LONGEST_FETCH);
-  const either = AbortSignal.any([signal, late.signal]);
-  const response = await fetch(url, { cache: "no-store", headers, signal: either });
+  const timer = setTimeout(() => request.abort(), LONGEST_FETCH); // an old connection may bring nothing any more
+  const response = await fetch(url, { cache: "no-store", headers, signal: request.signal });
   const html = await response.text();
   clearTimeout(timer);
   if (response.status === 401) throw new Refusal();
@@ -492,12 +490,12 @@ function startLive(main) {
     changedAt ??= started;
     let error = null;
     try {
-      const fresh = await fetchMain(connection, request.signal);
-      if (!request.signal.aborted && (!isPaused || shown !== null)) paint(fresh, shown);
+      const fresh = await fetchMain(connection, request);
+      if (fetching === request && (!isPaused || shown !== null)) paint(fresh, shown);
     } catch (raised) {
       error = raised;
     }
-    if (request.signal.aborted) return;
+    if (fetching !== request) return; // it was cancelled
     fetching = null;
     settle(error, performance.now() - started);
     schedule();
@@ -755,7 +753,7 @@ function openDialog(id) {
 function onClick(event) {
   const target = event.target;
   const opener = target.closest("[data-dialog]");
-  if (opener && !event.ctrlKey && !event.metaKey && openDialog(opener.dataset.dialog)) event.preventDefault();
+  if (opener && !event.ctrlKey && !event.metaKey && !event.shiftKey && openDialog(opener.dataset.dialog)) event.preventDefault();
   const closer = target.closest("[data-close]");
   const dialog = closer?.closest("dialog");
   if (dialog) {
