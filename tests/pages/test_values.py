@@ -51,7 +51,7 @@ def test_times_are_those_of_the_reader_or_of_utc(start_session: StartSession) ->
 def test_choices_hold_for_the_page_where_nothing_can_be_stored(start_session: StartSession) -> None:
     """With cookies blocked every page would start with an error, and the theme could not be chosen."""
     session = start_session()
-    refusal = "Object.defineProperty(window, '{}', {{get() {{ throw new DOMException('refused', 'SecurityError'); }}}});"
+    refusal = "Object.defineProperty(window, '{}', {{get() {{ throw new DOMException('no', 'SecurityError'); }}}});"
     session.context.add_init_script(refusal.format("localStorage") + refusal.format("sessionStorage"))
     page = session.open("/jobs")
     page.wait_for_selector(LIVE)
