@@ -55,6 +55,7 @@ class DescribedApp(FastAPI):
             openapi_url="/api/openapi.json",
             docs_url=None,
             redoc_url=None,
+            redirect_slashes=False,  # a redirect names http, also to who came through a proxy that does TLS
             dependencies=[Depends(refuse_repeated)],
         )
 

@@ -26,6 +26,12 @@ def test_errors_are_pages_for_browsers_only(browser: httpx.Client, server: Local
         assert answer.json()["error"]["code"] == "NOT_FOUND"
 
 
+def test_an_address_with_a_slash_too_many_is_unknown(browser: httpx.Client) -> None:
+    """Behind a proxy that does TLS, a redirect to the server's own scheme would send a key unencrypted."""
+    for path in ("/tasks/", "/settings/", "/api/workers/"):
+        assert browser.get(path).status_code == 404
+
+
 def test_who_may_not_read_learns_how_to_sign_in(browser: httpx.Client) -> None:
     """The jobs of a server that others reach would be open, or the way in unknown."""
     page = browser.get("/jobs", headers=PROXIED)
