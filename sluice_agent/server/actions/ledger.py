@@ -141,9 +141,7 @@ class Ledger:
         """Add an action. Return False if there is one with its id. Those that were finished long ago are removed."""
         oldest = to_moment(self._now() - _KEPT)
         state = ActionState.COLLECTING if action.jobs is None else ActionState.RUNNING
-        with suppress(IntegrityError), self._store.writing() as connection:  # another process may be faster
-            if connection.scalar(select(bulk_action.c.id).where(bulk_action.c.id == action.id)) is not None:
-                return False
+        with suppress(IntegrityError), self._store.writing() as connection:
             old = select(bulk_action.c.id).where(bulk_action.c.finished_at < oldest)
             connection.execute(bulk_item.delete().where(bulk_item.c.action.in_(old)))
             connection.execute(bulk_action.delete().where(bulk_action.c.finished_at < oldest))
