@@ -7,7 +7,7 @@ group of errors or canvas is that to which the first link of its list leads; whe
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from playwright.sync_api import Page
@@ -59,12 +59,12 @@ def addresses(page: Page, url: str) -> Iterator[tuple[str, str]]:
             yield name, found[name]
 
 
-def take(page: Page, name: str, directory: Path, *, whole: bool) -> None:
+def take(page: Page, name: str, directory: Path, widths: Iterable[int], *, whole: bool) -> None:
     """Take the pictures of the page that is open."""
     if page.locator("body:not([data-types=''])").count():
         page.wait_for_selector("#live[data-state=live]")
-    for width, height in WIDTHS.items():
-        page.set_viewport_size({"width": width, "height": height})
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": WIDTHS[width]})
         for mode in MODES:
             page.emulate_media(color_scheme=mode, reduced_motion="reduce")
             page.screenshot(path=directory / f"{name}-{mode}-{width}.png", full_page=whole)
@@ -75,6 +75,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make pictures", description=__doc__)
     parser.add_argument("url", help="address of the server, or a sign-in link")
     parser.add_argument("--directory", type=Path, default=Path("pictures"), help="where they are written")
+    parser.add_argument("--only", help="names of pages, comma-separated; default: all")
+    parser.add_argument("--width", type=int, choices=WIDTHS, help="only of this width")
     parser.add_argument("--whole", action="store_true", help="the whole page, not only what fits into the window")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
@@ -82,10 +84,11 @@ def main() -> None:
     with chromium() as browser, session(browser, url) as opened:
         page = opened.open("/")
         page.goto(options.url)
-        for name, address in list(addresses(page, url)):
-            page.goto(address)
-            take(page, name, options.directory, whole=options.whole)
-            print(f"{name}: {address}")
+        found = dict(addresses(page, url))
+        for name in options.only.split(",") if options.only else found:
+            page.goto(found[name])
+            take(page, name, options.directory, [options.width] if options.width else [*WIDTHS], whole=options.whole)
+            print(f"{name}: {found[name]}")
 
 
 if __name__ == "__main__":
