@@ -26,7 +26,7 @@ class StoredSummary(NamedTuple):
 def summaries_with(bind: Connection, *fields: str) -> Iterator[StoredSummary]:
     """Yield the summaries of all jobs of which an event has one of `fields`, by their names on the wire.
 
-    The bodies of steps are searched as bytes: to decode them all would take an hour for a database of many jobs.
+    The bodies of steps are searched as bytes, so that only those of these jobs are decoded.
     """
     contains = _CONTAINS[bind.dialect.name]
     conditions = [
