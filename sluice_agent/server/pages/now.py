@@ -130,7 +130,7 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
     running = running_tasks(reader, connection.number, _RUNNING)
     intervals = activity_of(reader, connection.number, plotted_window(TimeRange.HOUR, now), sources.past_sums)
     filled = sorted(
-        (queue for queue in queues if queue.size or queue.waiting),
+        (queue for queue in queues if queue.size),
         key=lambda queue: (queue.oldest_wait or 0, queue.size),
         reverse=True,
     )
@@ -148,7 +148,7 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
         timestamp_of(last),
         running.total,
         _running_rows(running, now),
-        running.total == sum(task.jobs for task in running.tasks),
+        running.is_complete,
         waiting + sum(queue.size - queue.waiting for queue in queues if queue.is_waiting_exact),
         waiting <= sum(queue.waiting for queue in queues) or not all(queue.is_waiting_exact for queue in queues),
         filled[:_QUEUES],

@@ -30,12 +30,15 @@ class RunningTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The active jobs by task, the longest running first. `total` counts all; not all of them were looked at if
-    `is_complete` is False."""
+    """The active jobs of some tasks, the longest running first. `total` counts those of all."""
 
     tasks: list[RunningTask]
     total: int
-    is_complete: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """True if no job is active beside those of `tasks`."""
+        return self.total == sum(task.jobs for task in self.tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def running_tasks(reader: Connection, connection: int, limit: int, looked_at: in
     tasks = [
         RunningTask(texts[name], jobs, since, *_job_of(reader, connection, name, since)) for name, jobs, since in rows
     ]
-    return Running(tasks, total, total <= looked_at)
+    return Running(tasks, total)
 
 
 def waiting_jobs(reader: Connection, connection: int, looked_at: int = LOOKED_AT) -> Waiting:
