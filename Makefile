@@ -29,7 +29,7 @@ help:
 	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
 	@echo "make celery-suite  Celery's own tests, without the agent and with it: outside CI, takes an hour"
 	@echo "make outcomes  docs/outcomes.md, from the rows that the tests run"
-	@echo "make bench   the agent's cost for a task, and the sidecar's for an event, beside Flower's"
+	@echo "make bench   what everything costs, beside other tools: writes docs/benchmarks.md, in hours; ARGS=--small in minutes"
 	@echo "make acceptance  what the server was promised to do, in full size; ARGS=--small shows that it runs"
 	@echo "make soak    a worker for 3 minutes, or SOAK_MINUTES=180: its resources do not grow"
 
@@ -135,8 +135,17 @@ $(SUITE)/.installed: pyproject.toml | $(BIN)/pip
 outcomes: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.integration.outcomes.document
 
-bench: $(VENV)/.installed-bench
+# What is measured side by side, each in a venv that has nothing else.
+BENCH_VENVS := celery sluice-agent sluice-celery opentelemetry sentry
+
+bench: $(VENV)/.installed-bench $(BENCH_VENVS:%=.venv-bench-%/.installed)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+.venv-bench-%/.installed: tests/benchmarks/venvs/%.txt pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "setup: installing $* into $(@D)"
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt -r $<
+	@touch $@
 
 acceptance: $(VENV)/.installed-dev
 	@sh scripts/servers.sh
@@ -170,6 +179,7 @@ $(VENV)/.installed-server: pyproject.toml constraints.txt | $(BIN)/pip
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	@sh scripts/servers.sh
+	@sh scripts/valgrind.sh
 	@echo "setup: installing sluice-agent[bench] into $(VENV)"
 	@$(PIP) install -c constraints.txt -e '.[bench]'
 	@touch $@

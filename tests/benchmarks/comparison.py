@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from tests.benchmarks.tables import Table
+
 # Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond the last one its value is used, which is larger.
 _STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11)
 
@@ -75,15 +77,22 @@ def _difference(old: Sequence[float], new: Sequence[float]) -> Difference:
     return Difference(statistics.fmean(old), statistics.fmean(new), noise)
 
 
-def table(comparisons: Mapping[str, Comparison], unit: str) -> str:
-    """Return a table with a header and one line for each comparison."""
-    width = max(len("cost"), *map(len, comparisons)) + 2
-    header = f"{'cost':<{width}}{'minima: old':>12}{'new':>9}{'added':>9}{'noise':>8}"
-    lines = [f"{header}{'medians: old':>15}{'new':>9}{'added':>9}{'noise':>8}  verdict   ({unit})"]
-    for name, comparison in comparisons.items():
-        minima, medians = comparison.minima, comparison.medians
-        lines.append(
-            f"{name:<{width}}{minima.old:12.1f}{minima.new:9.1f}{minima.added:+9.1f}{minima.noise:8.1f}"
-            f"{medians.old:15.1f}{medians.new:9.1f}{medians.added:+9.1f}{medians.noise:8.1f}  {comparison.verdict}"
-        )
-    return "\n".join(lines)
+def table(comparisons: Mapping[str, Comparison], unit: str) -> Table:
+    """Return a table with one row for each comparison."""
+    header = [f"cost, {unit}", *("old", "new", "added, of minima"), *("old", "new", "added, of medians"), "verdict"]
+    return Table(
+        header,
+        [
+            [name, *_cells(comparison.minima), *_cells(comparison.medians), comparison.verdict]
+            for name, comparison in comparisons.items()
+        ],
+    )
+
+
+def _cells(difference: Difference) -> list[str]:
+    return [f"{difference.old:.1f}", f"{difference.new:.1f}", added(difference)]
+
+
+def added(difference: Difference) -> str:
+    """Return what is added, with its noise."""
+    return f"{difference.added:+.1f} ± {difference.noise:.1f}"

@@ -15,13 +15,18 @@ import tempfile
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
 from tests.benchmarks.cpu import cpu_microseconds
 from tests.benchmarks.dispatch import EVENTS_A_TASK
+from tests.benchmarks.page import Section
+from tests.benchmarks.plots import Bar, Plot
+from tests.benchmarks.sizes import Sizes
+from tests.benchmarks.tables import Table
+from tests.benchmarks.workers import Progress
 from tests.support.process import ROOT, Process, free_port
 from tests.support.servers import RabbitMQServer, RedisServer
 from tests.support.waiting import wait_until
@@ -29,6 +34,7 @@ from tests.support.waiting import wait_until
 BROKERS: dict[str, type[RedisServer | RabbitMQServer]] = {"rabbitmq": RabbitMQServer, "redis": RedisServer}
 _START_TIMEOUT = 60.0  # seconds
 _SETTLING_SECONDS = 4.0  # in which a monitor that already listens finishes its start
+_EVENT_SECONDS = 0.0002
 _ARRIVAL_TIMEOUT = 5.0  # seconds without a further event: no more will arrive
 
 
@@ -140,8 +146,8 @@ class Flower(MonitorProcess):
         return text
 
 
-def measure(tasks: int, progress: Callable[[str], None]) -> dict[tuple[str, str], EventCost]:
-    """Return the cost of each monitor by broker and its name; without Flower if that is not installed."""
+def measure(sizes: Sizes, progress: Progress) -> Section:
+    """Measure each monitor on each broker; without Flower if that is not installed."""
     monitor_classes: list[type[MonitorProcess]] = [Sidecar]
     if importlib.util.find_spec("flower") is not None:
         monitor_classes.append(Flower)
@@ -152,22 +158,45 @@ def measure(tasks: int, progress: Callable[[str], None]) -> dict[tuple[str, str]
                 directory = Path(name)
                 server = server_class(directory / broker)
                 try:
-                    costs[broker, monitor_class.name] = cost = _measured(monitor_class, directory, server.url(), tasks)
-                    progress(row(broker, monitor_class.name, cost))
+                    cost = _measured(monitor_class, directory, server.url(), sizes.event_tasks)
                 finally:
                     server.close()
-    return costs
-
-
-def row(broker: str, name: str, cost: EventCost) -> str:
-    """Return one line of the table whose header is `HEADER`."""
-    return (
-        f"{broker:<10}{name:<14}{cost.arrived:>9,} of {cost.published:>9,}"
-        f"{cost.microseconds:>10.1f}{cost.megabytes:>8.1f}{cost.seconds:>9.1f}"
+            costs[broker, monitor_class.name] = cost
+            progress("  ".join(_row(broker, monitor_class.name, cost)))
+    return Section(
+        "An event in the sidecar",
+        [
+            (
+                f"Celery's own dispatcher publishes the events of {sizes.event_tasks:,} tasks as fast as it can. Each "
+                "monitor receives them alone, from the broker's socket on: the sidecar up to its journal, "
+                "Flower in its memory."
+            )
+        ],
+        [
+            Table(
+                ["broker and monitor", "published", "arrived", "µs of CPU an event", "peak MB", "seconds"],
+                [_row(broker, name, cost) for (broker, name), cost in costs.items()],
+            )
+        ],
+        [
+            Plot(
+                "cost",
+                "CPU of an event in a monitor",
+                "µs an event",
+                [Bar(f"{name}, {broker}", cost.microseconds) for (broker, name), cost in costs.items()],
+            )
+        ],
     )
 
 
-HEADER = f"{'broker':<10}{'monitor':<14}{'arrived':>22}{'µs/event':>10}{'MB':>8}{'seconds':>9}"
+def seconds(sizes: Sizes) -> float:
+    """Return about how long it takes."""
+    return len(BROKERS) * 2 * (30 + sizes.event_tasks * EVENTS_A_TASK * _EVENT_SECONDS)
+
+
+def _row(broker: str, name: str, cost: EventCost) -> list[str]:
+    figures = [f"{cost.published:,}", f"{cost.arrived:,}", f"{cost.microseconds:.1f}", f"{cost.megabytes:.0f}"]
+    return [f"{broker}, {name}", *figures, f"{cost.seconds:.1f}"]
 
 
 def _measured(monitor_class: type[MonitorProcess], directory: Path, url: str, tasks: int) -> EventCost:

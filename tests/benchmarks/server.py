@@ -5,15 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tests.benchmarks import server_ingest, server_postgresql, server_reads, server_stream
+from tests.benchmarks.page import Section
+from tests.benchmarks.sizes import Sizes
+from tests.benchmarks.tables import Table
+from tests.benchmarks.workers import Progress
 
 Rows = Iterator[tuple[str, str]]
 
 _PARTS: tuple[Callable[[float], Rows], ...] = (server_ingest.rows, server_postgresql.rows, server_stream.rows)
 """What yields rows, given the seconds of each measurement."""
+_MEASUREMENTS, _START_SECONDS, _READS_SECONDS, _JOB_SECONDS = 7, 5.0, 60.0, 0.0003
 
 
-def rows(seconds: float, jobs: int) -> Rows:
-    """Yield the name and the text of each row, as soon as it is measured. Reads are measured with so many `jobs`."""
+def measure(sizes: Sizes, progress: Progress) -> Section:
+    """Measure ingest, the stream, and reads."""
+    rows = []
+    for name, text in _rows(sizes):
+        progress(f"{name}: {text}")
+        rows.append([name, text])
+    return Section(
+        "The server",
+        [
+            (
+                f"`sluice-agent serve` with its clients on the same machine, {sizes.seconds:g} s each; reads with "
+                f"{sizes.jobs:,} jobs in SQLite. A row of reads has the wall time of its requests as a client sees it."
+            )
+        ],
+        [Table(["measured", "figures"], rows, has_numbers=False)],
+    )
+
+
+def seconds(sizes: Sizes) -> float:
+    """Return about how long it takes."""
+    return _MEASUREMENTS * (sizes.seconds + _START_SECONDS) + _READS_SECONDS + sizes.jobs * _JOB_SECONDS
+
+
+def _rows(sizes: Sizes) -> Rows:
     for part in _PARTS:
-        yield from part(seconds)
-    yield from server_reads.rows(jobs)
+        yield from part(sizes.seconds)
+    yield from server_reads.rows(sizes.jobs)

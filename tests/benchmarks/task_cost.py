@@ -1,182 +1,165 @@
-"""The processor time of a no-op task: bare, with the agent, and with Celery's own events (`-E`).
+"""The processor time of a no-op task: bare, with the agent, and with each peer.
 
-Also with receivers of Celery's signals that do nothing: no program that uses the signals can cost less.
-
-All processes count: the worker's main process, its pool and its shipper, and the producer; but not the broker and the
-endpoint. The workers of a pool run in parallel and take turns of a second or two, so that a machine whose speed drifts
-changes all alike; the medians of the turns count. While the producer publishes, the worker is stopped, so that neither
-disturbs the other.
+Also with receivers of Celery's signals that do nothing: no program that uses the signals can cost less. The same run
+shows which of a job's three states each reported, what it sent, and what memory the worker uses.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import redis
+from tests.benchmarks.comparison import Comparison, added, compare
+from tests.benchmarks.endpoint import Received
+from tests.benchmarks.page import Section
+from tests.benchmarks.plots import Bar, Plot
+from tests.benchmarks.sizes import Sizes
+from tests.benchmarks.tables import Table
+from tests.benchmarks.variants import ALL, BARE, PEERS, STATES, Variant
+from tests.benchmarks.workers import (
+    Instance,
+    MeasuredWorker,
+    Memory,
+    Progress,
+    Samples,
+    measured_worker,
+    rounds,
+    side_by_side,
+)
 
-from tests.benchmarks.cpu import cpu_microseconds, tree
-from tests.benchmarks.endpoint import LightEndpoint
-from tests.support.process import ROOT
-from tests.support.servers import RedisServer
-
-BARE, SIGNALS, AGENT, EVENTS = "bare", "signals", "sluice-agent", "Celery -E"
-MODES = (BARE, SIGNALS, AGENT, EVENTS)
-
-_PRODUCER = """
-import sys, time
-from tests.benchmarks.app import app, noop
-with app.producer_pool.acquire() as producer:
-    for line in sys.stdin:
-        count = int(line)
-        started = time.process_time()
-        for _ in range(count):
-            noop.apply_async(producer=producer)
-        print((time.process_time() - started) * 1e6 / count, flush=True)
-"""
-_WARM_UP = 500  # tasks
+_START_SECONDS = 8.0
+_TASK_SECONDS = 0.0025
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Microseconds of processor time for each task."""
+class Result:
+    """What was measured of one pool. All but the samples are by the name of a variant, of its first instance."""
 
-    worker: float
-    producer: float
-
-    @property
-    def together(self) -> float:
-        return self.worker + self.producer
+    samples: Samples
+    memory: dict[str, Memory]
+    received: dict[str, Received]
+    published: dict[str, int]
 
 
-class MeasuredWorker:
-    """A worker and its producer, with their own database."""
-
-    def __init__(
-        self,
-        directory: Path,
-        url: str,
-        endpoint: LightEndpoint,
-        pool: str,
-        mode: str,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        """Start both; `environment` selects the version of the package, None this checkout."""
-        directory.mkdir(mode=0o700)
-        self._client = redis.Redis.from_url(url)
-        env = {
-            **(os.environ if environment is None else environment),
-            "BROKER_URL": url,
-            "BENCH_MODE": mode,
-            "SLUICE_API_KEY": "sk_bench",
-            "SLUICE_CONNECTION_ID": str(uuid.uuid4()),
-            "SLUICE_API_URL": endpoint.url,
-            "SLUICE_STATE_DIR": str(directory),
-        }
-        command = [sys.executable, "-m", "celery", "-A", "tests.benchmarks.app", "worker", "-P", pool, "-c", "2"]
-        with (directory / "worker.log").open("wb") as log:
-            self._worker = subprocess.Popen(
-                [*command, "-l", "warning", *(["-E"] if mode == EVENTS else [])],
-                cwd=ROOT if environment is None else directory,
-                env=env,
-                stdout=log,
-                stderr=log,
-            )
-        self._producer = subprocess.Popen(
-            [sys.executable, "-c", _PRODUCER],
-            cwd=ROOT if environment is None else directory,
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.run(_WARM_UP)
-
-    def run(self, tasks: int) -> Cost:
-        """Publish while the worker is stopped, then let it run until it has shipped its events."""
-        for process in tree(self._worker.pid):
-            process.suspend()
-        print(tasks, file=self._producer.stdin, flush=True)
-        producer = float(self._producer.stdout.readline())
-        before = cpu_microseconds(self._worker.pid)
-        for process in tree(self._worker.pid):
-            process.resume()
-        while self._client.llen("celery") or self._client.hlen("unacked"):
-            time.sleep(0.02)
-        time.sleep(2.2)  # two of the shipper's intervals: shipping belongs to the cost of the tasks
-        return Cost((cpu_microseconds(self._worker.pid) - before) / tasks, producer)
-
-    def close(self) -> None:
-        """End both."""
-        self._producer.stdin.close()
-        self._worker.terminate()
-        self._producer.wait(10)
-        self._worker.wait(30)
-
-
-def measure(pools: list[str], tasks: int, rounds: int, progress: Callable[[str], None]) -> dict[tuple[str, str], Cost]:
-    """Return the median cost by pool and mode."""
-    costs: dict[tuple[str, str], Cost] = {}
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        server, endpoint = RedisServer(directory), LightEndpoint()
-        try:
-            for base, pool in enumerate(pools):
-                turns = _take_turns(directory, server, endpoint, pool, base * len(MODES), tasks, rounds, progress)
-                for mode, samples in turns.items():
-                    worker, producer = (statistics.median(part) for part in zip(*samples, strict=True))
-                    costs[pool, mode] = Cost(worker, producer)
-        finally:
-            endpoint.close()
-            server.close()
-    return costs
-
-
-def _take_turns(
-    directory: Path,
-    server: RedisServer,
-    endpoint: LightEndpoint,
-    pool: str,
-    first_database: int,
-    tasks: int,
-    rounds: int,
-    progress: Callable[[str], None],
-) -> dict[str, list[tuple[float, float]]]:
-    workers = {
-        mode: MeasuredWorker(directory / f"{pool}-{number}", server.url(first_database + number), endpoint, pool, mode)
-        for number, mode in enumerate(MODES)
+def measure(sizes: Sizes, progress: Progress) -> Section:
+    """Measure each pool in turn."""
+    variants = [variant for variant in ALL if variant.is_installed]
+    results = {pool: _measure_pool(pool, variants, sizes, progress) for pool in sizes.pools}
+    costs = {
+        (pool, variant.name): compare(result.samples[BARE.name], result.samples[variant.name])
+        for pool, result in results.items()
+        for variant in variants
+        if variant != BARE
     }
-    samples: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
-    try:
-        for turn in range(rounds):
-            for mode, worker in workers.items():
-                cost = worker.run(tasks)
-                samples[mode].append((cost.worker, cost.producer))
-            row = "  ".join(f"{mode} {sum(costs[-1]):7.1f}" for mode, costs in samples.items())
-            progress(f"{pool:<8} round {turn + 1:>2}/{rounds}  {row}")
-    finally:
-        for worker in workers.values():
-            worker.close()
-    return samples
+    return Section(
+        "A no-op task",
+        [
+            (
+                "CPU time of a task, of its worker and its producer together, in µs. "
+                f"{sizes.instances} instances of each variant, {sizes.rounds} rounds of {sizes.tasks:,} tasks, on "
+                "one Redis. While the producer publishes, the worker is stopped; the time ends when everything is sent."
+            ),
+            _releases(variants),
+            (
+                "`signals` has a receiver that does nothing at each signal of a task's course: no program that uses "
+                "the signals can cost less. *Reported* is the share of jobs whose state arrived at the endpoint, or, "
+                "for Celery's own events, at a listener. A peer that sends one record when the task has ended reports "
+                "no job that runs."
+            ),
+        ],
+        [_costs(results, costs), _reports(results), _memory(results)],
+        [
+            Plot(
+                "added",
+                "CPU that a no-op task costs more (minima)",
+                "µs more than bare",
+                [
+                    Bar(name, cost.minima.added, cost.minima.noise, sizes.pools.index(pool))
+                    for (pool, name), cost in costs.items()
+                ],
+                sizes.pools,
+            )
+        ],
+    )
 
 
-def report(costs: dict[tuple[str, str], Cost]) -> str:
-    """Return a table of the cost that each mode adds to the bare task, and the ratio of the agent's to that of `-E`."""
-    lines = [f"{'pool':<9}{'mode':<14}{'worker':>9}{'producer':>10}{'together':>10}{'added':>9}   (µs of CPU a task)"]
-    for pool in dict.fromkeys(pool for pool, _ in costs):
-        bare = costs[pool, BARE].together
-        for mode in MODES:
-            cost = costs[pool, mode]
-            row = f"{pool:<9}{mode:<14}{cost.worker:9.1f}{cost.producer:10.1f}{cost.together:10.1f}"
-            lines.append(row + (f"{cost.together - bare:9.1f}" if mode != BARE else ""))
-        ratio = (costs[pool, AGENT].together - bare) / (costs[pool, EVENTS].together - bare)
-        lines.append(f"{pool:<9}the agent adds {ratio:.2f} of what -E adds")
-    return "\n".join(lines)
+def seconds(sizes: Sizes) -> float:
+    """Return about how long it takes."""
+    turns = sum(sizes.tasks * _TASK_SECONDS + variant.settle_seconds for variant in ALL) * sizes.rounds
+    return len(sizes.pools) * sizes.instances * (turns + len(ALL) * _START_SECONDS)
+
+
+def _measure_pool(pool: str, variants: Sequence[Variant], sizes: Sizes, progress: Progress) -> Result:
+    with tempfile.TemporaryDirectory() as name:
+        start = partial(measured_worker, pool=pool, warm_up=sizes.warm_up)
+        with side_by_side(Path(name), variants, sizes.instances, start) as running:
+            samples = rounds(running, sizes.rounds, lambda worker: worker.run(sizes.tasks), pool, progress)
+            firsts: list[Instance[MeasuredWorker]] = [instance for instance in running if instance.number == 0]
+            memory = {variant.name: worker.memory() for variant, _, worker in firsts}
+        return Result(
+            samples,
+            memory,
+            {variant.name: worker.endpoint.received for variant, _, worker in firsts},
+            {variant.name: worker.published for variant, _, worker in firsts},
+        )
+
+
+def _releases(variants: Sequence[Variant]) -> str:
+    peers = [f"{variant.name} ({variant.release})" for variant in variants if variant in PEERS]
+    absent = [variant.name for variant in ALL if variant not in variants]
+    text = f"Peers, as their documentation sets them up: {'; '.join(peers) or 'none'}."
+    return f"{text} Not installed: {', '.join(absent)}." if absent else text
+
+
+def _costs(results: dict[str, Result], costs: dict[tuple[str, str], Comparison]) -> Table:
+    rows = []
+    for pool, result in results.items():
+        first = next(comparison for (each, _), comparison in costs.items() if each == pool)
+        rows.append([f"{pool}, {BARE.name}", f"{first.minima.old:.1f}", "", f"{first.medians.old:.1f}", "", ""])
+        rows += [
+            [
+                f"{pool}, {name}",
+                *(f"{costs[pool, name].minima.new:.1f}", added(costs[pool, name].minima)),
+                *(f"{costs[pool, name].medians.new:.1f}", added(costs[pool, name].medians)),
+                f"×{costs[pool, name].minima.new / costs[pool, name].minima.old:.3f}",
+            ]
+            for name in result.samples
+            if name != BARE.name
+        ]
+    return Table(["µs of CPU a task", "minimum", "added", "median", "added", "ratio of minima"], rows)
+
+
+def _reports(results: dict[str, Result]) -> Table:
+    rows = []
+    for pool, result in results.items():
+        for name, received in result.received.items():
+            shares = [received.states[state] / result.published[name] for state in STATES]
+            if not any(shares) and not received.requests:
+                continue
+            thousands = result.published[name] / 1_000
+            sent = [f"{received.requests / thousands:,.1f}", f"{received.size / thousands / 1e3:,.0f}"]
+            rows.append(
+                [
+                    f"{pool}, {name}",
+                    *(f"{share:.0%}" if share else "—" for share in shares),
+                    f"{sum(map(bool, shares))} of {len(STATES)}",
+                    *(sent if received.requests else ["(broker)", "(broker)"]),
+                ]
+            )
+    header = ["reported", *STATES, "states", "HTTP requests for 1,000 jobs", "kB for 1,000 jobs"]
+    return Table(header, rows)
+
+
+def _memory(results: dict[str, Result]) -> Table:
+    rows = []
+    for pool, result in results.items():
+        bare = result.memory[BARE.name]
+        for name, memory in result.memory.items():
+            child = "—"
+            if memory.child is not None and bare.child is not None:
+                child = f"{memory.child / 1e6:.1f} ({(memory.child - bare.child) / 1e6:+.1f})"
+            rows.append([f"{pool}, {name}", f"{memory.main / 1e6:.1f} ({(memory.main - bare.main) / 1e6:+.1f})", child])
+    return Table(["memory of a process alone, MB (more than bare)", "main process", "pool child"], rows)

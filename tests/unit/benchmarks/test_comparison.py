@@ -47,8 +47,8 @@ def test_one_instance_decides_nothing() -> None:
 
 def test_the_table_shows_the_figures_and_the_verdict() -> None:
     """The reader of the table must see both versions, the difference and the noise without computing."""
-    row = table({"solo": compare([[1.0], [1.5]], [[9.0], [9.5]])}, "µs").splitlines()[1]
-    assert " ".join(row.split()) == "solo 1.2 9.2 +8.0 1.5 1.2 9.2 +8.0 1.5 dearer"
+    row = table({"solo": compare([[1.0], [1.5]], [[9.0], [9.5]])}, "µs").text().splitlines()[1]
+    assert " ".join(row.split()) == "solo 1.2 9.2 +8.0 ± 1.5 1.2 9.2 +8.0 ± 1.5 dearer"
 
 
 def test_an_unknown_revision_is_reported(tmp_path: Path) -> None:
