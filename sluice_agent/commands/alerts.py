@@ -32,7 +32,7 @@ def alerts() -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @database_option
 def check(file: Path, database: Path | str | None) -> None:
-    """Check FILE, and show for each rule what would fire now. Nothing is sent, and nothing is written.
+    """Check FILE, and show for each rule what would fire now. Nothing is sent, and no state changes.
 
     The server may be running.
     """

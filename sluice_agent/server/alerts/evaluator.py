@@ -9,6 +9,7 @@ from threading import Event, Thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from sluice_agent.server.alerts.evaluation import Evaluation
+from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.store.lease import Lease
 
 INTERVAL = 15.0
@@ -53,7 +54,7 @@ class Evaluator:
             try:
                 if (self._lease is None or self._lease.is_held()) and self._evaluation.run():
                     self._wake_sender()
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, UnavailableError) as error:
                 _log.warning("Alerts wait for the database: %s", error)
             except Exception:  # noqa: BLE001 - the next one may succeed, and nothing else must fail for it
                 _log.exception("The evaluation of alerts failed; the next one is in %g s", self._interval)

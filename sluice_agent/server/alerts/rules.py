@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 """In seconds."""
 
@@ -102,14 +102,14 @@ class Rule:
 
 
 def span(seconds: float) -> str:
-    """Return a duration as a rule has it: ``90s``, ``5m``, with its two largest units: ``1h 30m``."""
+    """Return a duration as pages show it, with its two largest units: ``1 h 30 min``."""
     rest = round(seconds)
     parts = []
     for unit, length in _UNITS:
         if rest >= length:
-            parts.append(f"{rest // length}{unit}")
+            parts.append(f"{rest // length} {unit}")
             rest %= length
-    return " ".join(parts[:2]) or "0s"
+    return " ".join(parts[:2]) or "0 s"
 
 
 def percent(share: float) -> str:

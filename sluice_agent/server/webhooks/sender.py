@@ -14,6 +14,7 @@ from typing import TypeAlias
 from sqlalchemy.exc import SQLAlchemyError
 
 from sluice_agent.outbound.addresses import origin_of
+from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.webhooks.ledger import Delivery, Ledger
 from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome, after_attempt
 
@@ -100,8 +101,10 @@ class Sender:
                     must_end_claims = False
                 self._send_due()
                 self._delete_old()
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, UnavailableError) as error:
                 _log.warning("Webhooks wait for the database: %s", error)
+            except Exception:  # noqa: BLE001 - without this thread nothing is sent any more
+                _log.exception("Webhooks failed; they are taken up again")
             self._wake.wait(self._pace.poll)
             self._wake.clear()
 

@@ -32,7 +32,7 @@ def test_what_is_sent(watch: Watch) -> None:
         "data": {
             "rule": "mail is full",
             "connection": {"id": CONNECTION, "name": None},
-            "condition": "more than 10 jobs are in the queue mail, for 15s",
+            "condition": "more than 10 jobs are in the queue mail, for 15 s",
             "text": "11 jobs are in the queue mail",
             "value": 11,
             "limit": 10,

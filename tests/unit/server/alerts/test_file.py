@@ -88,7 +88,7 @@ secret_env = "SPARE"
         Rule("worker is gone", "shop", Silence("celery@w1", 120), ops),
     )
     assert list(unused(file)) == ["spare"]
-    assert file.rules[0].text == "more than 5 % of shop.pay fail in 10m, with at least 50 jobs, for 2m"
+    assert file.rules[0].text == "more than 5 % of shop.pay fail in 10 min, with at least 50 jobs, for 2 min"
 
 
 @pytest.mark.parametrize(

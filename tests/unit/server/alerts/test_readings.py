@@ -21,14 +21,14 @@ def test_the_share_of_failures(watch: Watch) -> None:
         state = "failed" if number < 2 else "completed"
         watch.add(*run("shop.pay", 60 + number, state, externalId=f"job-{number}"))
         watch.add(*run("shop.other", 60 + number, "failed", externalId=f"other-{number}"))
-    text = "10 % of 20 jobs of shop.pay failed in 5m"
+    text = "10 % of 20 jobs of shop.pay failed in 5 min"
     assert read(watch, FailureShare("shop.pay", 0.1, at_least=20), 120) == ("quiet", text)
     assert read(watch, FailureShare("shop.pay", 0.0999, at_least=20), 121) == ("firing", text)
     assert read(watch, FailureShare("shop.pay", 0.0999, at_least=21), 122) == (
         "quiet",
-        "20 jobs of it have ended in 5m",
+        "20 jobs of it have ended in 5 min",
     )
-    assert read(watch, FailureShare("shop.no", 0.0), 123) == ("quiet", "no jobs of it have ended in 5m")
+    assert read(watch, FailureShare("shop.no", 0.0), 123) == ("quiet", "no jobs of it have ended in 5 min")
 
 
 def test_the_share_is_that_of_the_window(watch: Watch) -> None:
@@ -47,7 +47,10 @@ def test_the_depth_of_a_queue(watch: Watch) -> None:
     assert read(watch, Depth("mail", 100), 20) == ("quiet", text)
     assert read(watch, Depth("mail", 99), 21) == ("firing", text)
     assert read(watch, Depth("mail", 99), 310)[0] == "firing"
-    assert read(watch, Depth("mail", 99), 311) == ("quiet", "the depth of the queue mail was last reported 5m 1s ago")
+    assert read(watch, Depth("mail", 99), 311) == (
+        "quiet",
+        "the depth of the queue mail was last reported 5 min 1 s ago",
+    )
     assert read(watch, Depth("none", 0), 22) == ("quiet", "the depth of the queue none was never reported")
 
 
@@ -56,10 +59,10 @@ def test_the_oldest_wait(watch: Watch) -> None:
     for number, (queue, seconds) in enumerate((("mail", 10), ("mail", 30), ("slow", 1))):
         watch.add(job_event("queued", seconds, externalId=f"j{number}", queue=queue, createdAt=at(seconds)))
     measure = OldestWait("mail", 60)
-    assert read(watch, measure, 70) == ("quiet", "the oldest job of the queue mail waits for 1m")
+    assert read(watch, measure, 70) == ("quiet", "the oldest job of the queue mail waits for 1 min")
     assert read(watch, measure, 70.5)[0] == "firing"
     watch.add(job_event("active", 71, externalId="j0", queue="mail"))
-    assert read(watch, measure, 72) == ("quiet", "the oldest job of the queue mail waits for 42s")
+    assert read(watch, measure, 72) == ("quiet", "the oldest job of the queue mail waits for 42 s")
     assert read(watch, OldestWait("none", 60), 72) == ("quiet", "no job of the queue none waits for long")
 
 
@@ -69,7 +72,7 @@ def test_the_silence_of_a_worker(watch: Watch) -> None:
     watch.add(worker_event("online", 10), worker_event("online", 9, "celery@other"))
     measure = Silence("celery@w", 120)
     assert read(watch, measure, 130)[0] == "quiet"
-    assert read(watch, measure, 130.5) == ("firing", "the last event of the worker celery@w came 2m ago")
+    assert read(watch, measure, 130.5) == ("firing", "the last event of the worker celery@w came 2 min ago")
     watch.clock.seconds = 131
     watch.add(worker_event("heartbeat", 131))
     assert read(watch, measure, 132)[0] == "quiet"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from threading import Event
+from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
+from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.store.webhook_tables import webhook_attempt, webhook_delivery
 from sluice_agent.server.webhooks.ledger import CLAIM, KEPT, Delivery
 from sluice_agent.server.webhooks.schedule import WAITS, DeliveryState, Outcome
@@ -147,6 +150,27 @@ def test_a_secret_that_is_missing_is_waited_for(outbox: Outbox, receiver: Webhoo
     finally:
         sender.close()
     assert len(receiver.requests) == 1
+
+
+def test_a_database_that_is_away_is_waited_for(outbox: Outbox, receiver: WebhookReceiver) -> None:
+    """A disk that was full for a minute would end all alerts until the server is restarted."""
+    failures: list[Exception] = [UnavailableError("full"), OperationalError("", {}, OSError("away")), KeyError("odd")]
+    claim_next = outbox.ledger.claim_next
+
+    def failing(*arguments: Any) -> Delivery | None:
+        if failures:
+            raise failures.pop(0)
+        return claim_next(*arguments)
+
+    outbox.ledger.claim_next = failing  # type: ignore[method-assign]
+    delivery = outbox.add(receiver.hook)
+    sender = outbox.sender()
+    sender.start()
+    try:
+        wait_until(lambda: outbox.row(delivery).state == "delivered", 10, "it is not sent")
+    finally:
+        sender.close()
+    assert failures == []
 
 
 def test_a_private_address_needs_permission(outbox: Outbox, receiver: WebhookReceiver, start: Start) -> None:
