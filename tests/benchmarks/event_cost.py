@@ -22,6 +22,7 @@ from urllib.request import urlopen
 
 from tests.benchmarks.cpu import cpu_microseconds
 from tests.benchmarks.dispatch import EVENTS_A_TASK
+from tests.benchmarks.memory import peak_bytes
 from tests.benchmarks.page import Section
 from tests.benchmarks.plots import Bar, Plot
 from tests.benchmarks.sizes import Sizes
@@ -79,7 +80,7 @@ class MonitorProcess(ABC):
                 arrived, arrived_at = count, time.perf_counter()
             time.sleep(0.2)
         cost = (cpu_microseconds(pid) - before) / max(arrived, 1)
-        return EventCost(published, arrived, cost, arrived_at - started, _peak_megabytes(pid))
+        return EventCost(published, arrived, cost, arrived_at - started, peak_bytes(pid) / 1e6)
 
     @abstractmethod
     def arrived(self) -> int:
@@ -205,8 +206,3 @@ def _measured(monitor_class: type[MonitorProcess], directory: Path, url: str, ta
         return monitor.measure(url, tasks)
     finally:
         monitor.process.stop(10)
-
-
-def _peak_megabytes(pid: int) -> float:
-    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(match[1]) * 1_024 / 1e6 if match else 0.0

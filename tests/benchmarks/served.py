@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.benchmarks.cpu import cpu_microseconds
+from tests.benchmarks.memory import peak_bytes
 
 _COMMAND = [sys.executable, "-m", "sluice_agent", "serve", "--port", "0", "--database"]
 
@@ -36,8 +37,7 @@ class Served:
     @property
     def peak_memory(self) -> int:
         """The most bytes that were resident at a time."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1_024
+        return peak_bytes(self.pid)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Sizes:
     served_backlog: int = 300_000
     """The same, before a server that stores them."""
     writers: tuple[int, ...] = (1, 4, 16, 64)
-    written: int = 320_000
+    written: int = 640_000
     """Events of all writers together."""
     waiting: int = 1_000_000_000
     """Bytes that wait in a full journal."""
@@ -50,10 +50,10 @@ SMALL = Sizes(
     instructed_tasks=40,
     imports=3,
     event_tasks=2_000,
-    backlog=20_000,
-    served_backlog=5_000,
-    written=6_400,
-    waiting=20_000_000,
+    backlog=100_000,
+    served_backlog=10_000,
+    written=64_000,
+    waiting=60_000_000,
     seconds=4.0,
     jobs=5_000,
 )
