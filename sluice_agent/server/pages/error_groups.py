@@ -14,7 +14,7 @@ from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.charts import Axis, Plot, Series, counts_plot
 from sluice_agent.server.pages.formats import number
 from sluice_agent.server.pages.parameters import Label, Shown
-from sluice_agent.server.pages.plots import spark_bars
+from sluice_agent.server.pages.plots import spark_column
 from sluice_agent.server.pages.render import Layout, Parameters, render
 from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
 from sluice_agent.server.pages.sources import Sources
@@ -137,8 +137,10 @@ def errors_view(reader: Connection, connection: NamedConnection | None, time_ran
         groups = group_errors(reader, connection.number, window, MOST_GROUPS)
         without_class = count_without_class(reader, connection.number, window)
     with_location = {group.key.error_class for group in groups.shown if group.key.location is not None}
+    sparks = spark_column([(_counts(group, window), [0.0] * len(window.moments())) for group in groups.shown])
     rows = [
-        _row(group, window, time_range, has_others=group.key.error_class in with_location) for group in groups.shown
+        _row(group, window, time_range, spark, has_others=group.key.error_class in with_location)
+        for group, spark in zip(groups.shown, sparks, strict=True)
     ]
     return ErrorsView(
         Shown("/errors", {}, time_range), groups, rows, MOST_JOBS, _INTERVALS[time_range], without_class, *_ends(window)
@@ -164,23 +166,24 @@ def error_view(
     parameters = {"errorClass": key.error_class, **({"errorLocation": key.location} if key.location else {})}
     return ErrorView(
         Shown("/error", parameters, time_range),
-        _row(group, window, time_range, has_others=key.location is None),
+        _row(group, window, time_range, (), has_others=key.location is None),
         _plot(group, window, time_range, now),
         tasks_of_group(reader, connection.number, window, key, _TASKS),
         list_jobs(reader, {connection.id: connection.number}, wanted, order, _JOBS, None, now=now).jobs,
     )
 
 
-def _row(group: ErrorGroup, window: Window, time_range: TimeRange, *, has_others: bool) -> GroupRow:
+def _row(
+    group: ErrorGroup, window: Window, time_range: TimeRange, spark: Sequence[str], *, has_others: bool
+) -> GroupRow:
     key = {"errorClass": group.key.error_class, "errorLocation": group.key.location}
     since, until = _ends(window)
-    counts = _counts(group, window)
     return GroupRow(
         group,
         group.error.removeprefix(group.key.error_class).removeprefix(":").strip(),
         timestamp_of(group.first),
         timestamp_of(group.last),
-        spark_bars((counts, [0.0] * len(counts))),
+        spark,
         {**key, "timeRange": time_range.value},
         {**key, "from": since, "to": until},
         group.key.location is not None or not has_others,

@@ -46,7 +46,7 @@ def share(value: float | None) -> str:
     percent = value * 100
     if 0 < percent < 0.1:
         return "< 0.1 %"
-    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.1f} %"
+    return f"{percent:.0f} %" if percent >= 1 or percent == 0 else f"{percent:.1f} %"
 
 
 def duration(milliseconds: float | None) -> str:

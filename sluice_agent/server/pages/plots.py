@@ -108,9 +108,19 @@ def line(values: Sequence[Value], end: float) -> Line:
     return Line("".join(lines), "".join(dots))
 
 
-def spark_bars(series: Sequence[Sequence[float]]) -> tuple[str, ...]:
-    """Return the path of the small bars of each of `series`, which are stacked on an axis that holds them."""
-    end = largest_of(series, stacked=True) or 1
+def spark_column(rows: Sequence[Sequence[Sequence[float]]]) -> list[tuple[str, ...]]:
+    """Return the small bars of each row of a column, on one axis; none for a row with values in one interval only."""
+    end = max((largest_of(series, stacked=True) for series in rows), default=0)
+    return [
+        spark_bars(series, end) if sum(any(values) for values in zip(*series, strict=True)) > 1 else ()
+        for series in rows
+    ]
+
+
+def spark_bars(series: Sequence[Sequence[float]], end: float = 0) -> tuple[str, ...]:
+    """Return the path of the small bars of each of `series`, which are stacked on an axis that ends at `end`, or else
+    at their largest value."""
+    end = end or largest_of(series, stacked=True) or 1
     scale = SPARK_WIDTH / WIDTH
     paths = [""] * len(series)
     for slot in bars(series, end):

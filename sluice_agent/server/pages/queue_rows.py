@@ -8,7 +8,8 @@ from sqlalchemy import Connection, select
 
 from sluice_agent.server.pages.findings import GROWTH_WITHIN, QueueState
 from sluice_agent.server.pages.formats import MISSING
-from sluice_agent.server.pages.plots import spark_bars
+from sluice_agent.server.pages.plots import spark_column
+from sluice_agent.server.pages.rates import Rate
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.last_event import first_event_at
 from sluice_agent.server.queries.queue_flow import Flow, depths_at, flow_by_queue
@@ -30,8 +31,8 @@ class QueueRow(NamedTuple):
     jobs that were published and have not started, at least so many if not `is_waiting_exact`.
 
     Rates are jobs a minute in the window, those of jobs that ended, arrived and left; `net` is the difference of the
-    latter two. `ended` are the numbers of jobs that ended in each interval. Durations are milliseconds; if not
-    `is_wait_exact`, the oldest job waits for that long at most. `since` is a timestamp.
+    latter two. `spark` are the paths of small bars: of the jobs that failed, and of those that completed. Durations are
+    milliseconds; if not `is_wait_exact`, the oldest job waits for that long at most. `since` is a timestamp.
     """
 
     name: str
@@ -43,13 +44,12 @@ class QueueRow(NamedTuple):
     oldest_wait: int | None
     is_wait_exact: bool
     since: str | None
-    rate: float
+    rate: Rate
     arrived: float | None
     left: float
     mean_wait: float | None
     failure_rate: float | None
-    ended: tuple[int, ...]
-    failed: tuple[int, ...]
+    spark: tuple[str, ...]
 
     @property
     def net(self) -> float | None:
@@ -62,12 +62,6 @@ class QueueRow(NamedTuple):
         if self.net is None:
             return MISSING
         return f"{self.net:+,.1f}".replace("-", "−") if abs(self.net) >= _LEAST else "0"
-
-    @property
-    def spark(self) -> tuple[str, ...]:
-        """The paths of small bars: of the jobs that failed, and of those that completed."""
-        completed = [ended - failed for ended, failed in zip(self.ended, self.failed, strict=True)]
-        return spark_bars((self.failed, completed))
 
     @property
     def size(self) -> int:
@@ -96,6 +90,10 @@ def queue_rows(
     minutes = window.seconds_since(first_event_at(reader, connection.number)) / 60
     outdated = {label for label, at in snapshot_at.items() if at < now - _SNAPSHOT_VALID}
     by_name = {**{name: _unlisted(name) for name in labels}, **{item["name"]: item for item in listed}}
+    bars = [item["healthBar"]["buckets"] for _, item in sorted(by_name.items())]
+    sparks = spark_column(
+        [([bar["failed"] for bar in of_queue], [bar["succeeded"] for bar in of_queue]) for of_queue in bars]
+    )
     return [
         _row(
             {**item, "depth": None, "consumers": None} if labels.get(name) in outdated else item,
@@ -105,8 +103,9 @@ def queue_rows(
             before,
             minutes,
             now,
+            spark,
         )
-        for name, item in sorted(by_name.items())
+        for (name, item), spark in zip(sorted(by_name.items()), sparks, strict=True)
     ]
 
 
@@ -124,13 +123,14 @@ def _row(
     depths_before: dict[int, int],
     minutes: float,
     now: int,
+    spark: tuple[str, ...],
 ) -> QueueRow:
     jobs, since = (0, None) if label is None else waiting.by_queue.get(label, (0, None))
     is_wait_exact = since is not None or waiting.is_complete
     if since is None and not waiting.is_complete:
         since = waiting.last
     bars = item["healthBar"]["buckets"]
-    ended = tuple(bar["succeeded"] + bar["failed"] for bar in bars)
+    ended = sum(bar["succeeded"] + bar["failed"] for bar in bars)
     return QueueRow(
         item["name"],
         item["depth"],
@@ -141,11 +141,10 @@ def _row(
         None if since is None else max(0, now - since) // 1_000,
         is_wait_exact,
         timestamp_or_none(since),
-        round(sum(ended) / minutes, 3),
+        Rate(ended, minutes),
         None if flow.arrived is None else flow.arrived / minutes,
         flow.left / minutes,
         item["avgLatencyMs"],
-        item["failureRate"] if sum(ended) else None,
-        ended,
-        tuple(bar["failed"] for bar in bars),
+        item["failureRate"] if ended else None,
+        spark,
     )

@@ -46,6 +46,7 @@ class QueueColumn(str, Enum):
 
     NAME = "name"
     DEPTH = "depth"
+    WAITING = "waiting"
     WAIT = "wait"
     NET = "net"
     RATE = "rate"
@@ -63,11 +64,12 @@ class QueuesView(NamedTuple):
 
 class QueueView(NamedTuple):
     """One queue, with the jobs that wait there, the oldest first; `waiting` counts them, at least if not
-    `is_waiting_exact`."""
+    `is_waiting_exact`. Without `has_snapshots` there are no plots of depth and consumers."""
 
     shown: Shown
     queue: QueueRow
     plots: Sequence[Plot]
+    has_snapshots: bool
     jobs: Sequence[dict[str, Any]]
     waiting: int
     is_waiting_exact: bool
@@ -76,9 +78,10 @@ class QueueView(NamedTuple):
 _SORTED: Mapping[QueueColumn, Callable[[QueueRow], Any]] = {
     QueueColumn.NAME: lambda queue: queue.name,
     QueueColumn.DEPTH: lambda queue: queue.size,
+    QueueColumn.WAITING: lambda queue: queue.waiting,
     QueueColumn.WAIT: lambda queue: queue.oldest_wait,
     QueueColumn.NET: lambda queue: queue.net,
-    QueueColumn.RATE: lambda queue: queue.rate,
+    QueueColumn.RATE: lambda queue: queue.rate.a_minute,
     QueueColumn.FAILURES: lambda queue: queue.failure_rate,
 }
 
@@ -93,12 +96,15 @@ def queues_router(sources: Sources) -> APIRouter:
         principal: PageViewer,
         connection_id: ConnectionId = None,
         time_range: Annotated[TimeRange, Query(alias="timeRange")] = TimeRange.HOUR,
-        sort_by: Annotated[QueueColumn, Query(alias="sortBy")] = QueueColumn.DEPTH,
+        sort_by: Annotated[QueueColumn | None, Query(alias="sortBy")] = None,
         sort_order: Annotated[SortOrder, Query(alias="sortOrder")] = SortOrder.DESC,
     ) -> HTMLResponse:
         with sources.store.reading() as reader:
             scope = scope_of(reader, principal, connection_id)
             every = [] if scope.connection is None else _rows(reader, scope.connection, time_range, sources)
+        if sort_by is None:
+            has_depth = any(queue.depth is not None for queue in every)
+            sort_by = QueueColumn.DEPTH if has_depth else QueueColumn.WAITING
         ordered = sorted_by(every, _SORTED[sort_by], is_descending=sort_order is SortOrder.DESC)
         shown = Shown("/queues", {"sortBy": sort_by.value, "sortOrder": sort_order.value}, time_range)
         view = QueuesView(shown, sort_by, sort_order, ordered)
@@ -138,7 +144,8 @@ def queue_view(
     page = list_jobs(reader, {connection.id: connection.number}, wanted, oldest, _JOBS, None, now=now)
     plots = _plots(reader, connection.number, labels[0], time_range, sources)
     shown = Shown("/queue", {"name": name}, time_range)
-    return QueueView(shown, row, plots, page.jobs, page.total, page.is_total_exact)
+    has_snapshots = any(plot.key == "depth" for plot in plots)
+    return QueueView(shown, row, plots, has_snapshots, page.jobs, page.total, page.is_total_exact)
 
 
 def _rows(reader: Connection, connection: NamedConnection, time_range: TimeRange, sources: Sources) -> list[QueueRow]:
@@ -153,12 +160,17 @@ def _plots(reader: Connection, connection: int, label: int, time_range: TimeRang
     arrived = [interval.queued if interval.is_known and interval.is_over else None for interval in intervals]
     left = [interval.started if interval.is_known and interval.is_over else None for interval in intervals]
     flow = (Series("arrived", "second", arrived), Series("left", "first", left))
+    plots = (
+        numbers_plot("flow", "Arrived and left", f"jobs {PER_INTERVAL[time_range]}", flow, axis),
+        percentiles_plot("waits", "Wait before the start", intervals, lambda interval: interval.waits),
+    )
+    if all(sample.depth is None and sample.consumers is None for sample in samples):
+        return plots
     return (
         numbers_plot(
             "depth", "Depth", "jobs at most", [Series("depth", "first", [sample.depth for sample in samples])], axis
         ),
-        numbers_plot("flow", "Arrived and left", f"jobs {PER_INTERVAL[time_range]}", flow, axis),
-        percentiles_plot("waits", "Wait before the start", intervals, lambda interval: interval.waits),
+        *plots,
         numbers_plot(
             "consumers",
             "Consumers",

@@ -15,7 +15,8 @@ from sluice_agent.model import JobState
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.charts import Plot, histogram_plot, percentiles_plot, throughput_plot
 from sluice_agent.server.pages.parameters import Label, Shown
-from sluice_agent.server.pages.plots import spark_bars
+from sluice_agent.server.pages.plots import spark_column
+from sluice_agent.server.pages.rates import Rate
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
 from sluice_agent.server.pages.sources import Sources
@@ -52,21 +53,16 @@ class TaskSort(str, Enum):
 
 class TaskRow(NamedTuple):
     """A task: jobs that ended, and of these a minute; the share that failed; milliseconds of waits and runs by
-    percentile; and how many completed and failed in each interval."""
+    percentile. `spark` are the paths of small bars: of the jobs that failed in each interval, and that completed."""
 
     name: str
     ended: int
     failed: int
-    rate: float
+    rate: Rate
     failure_rate: float | None
     waits: Mapping[str, int | None]
     runs: Mapping[str, int | None]
-    ends: Ends
-
-    @property
-    def spark(self) -> tuple[str, ...]:
-        """The paths of small bars: of the jobs that failed, and of those that completed."""
-        return spark_bars((self.ends.failed, self.ends.completed))
+    spark: tuple[str, ...]
 
 
 class TasksView(NamedTuple):
@@ -91,7 +87,6 @@ class TaskView(NamedTuple):
     started: int
     completed: int
     failed: int
-    rate: float
     failure_rate: float | None
     waits: Sequence[int | None]
     runs: Sequence[int | None]
@@ -105,7 +100,7 @@ class TaskView(NamedTuple):
 
 _SORTED: Mapping[TaskSort, Callable[[TaskRow], Any]] = {
     TaskSort.NAME: lambda task: task.name,
-    TaskSort.RATE: lambda task: task.rate,
+    TaskSort.RATE: lambda task: task.rate.a_minute,
     TaskSort.FAILURES: lambda task: task.failure_rate,
     TaskSort.WAIT: lambda task: task.waits["p95"],
     TaskSort.RUN: lambda task: task.runs["p95"],
@@ -135,7 +130,7 @@ def tasks_router(sources: Sources) -> APIRouter:
             ordered = sorted_by(found, _SORTED[sort_by], is_descending=sort_order is SortOrder.DESC)
             tasks, paging = page_of(ordered, page, _PAGE)
             if scope.connection is not None:
-                tasks = with_ends(reader, scope.connection, tasks, time_range, sources)
+                tasks = with_sparks(reader, scope.connection, tasks, time_range, sources)
         order = {"sortBy": sort_by.value, "sortOrder": sort_order.value}
         shown = Shown("/tasks", {**order, "search": search}, time_range)
         hidden = [*order.items(), ("timeRange", time_range.value)]
@@ -168,7 +163,7 @@ def tasks_router(sources: Sources) -> APIRouter:
 def task_rows(
     reader: Connection, connection: NamedConnection, time_range: TimeRange, sources: Sources
 ) -> list[TaskRow]:
-    """Return all tasks that had jobs in the window, without their ends."""
+    """Return all tasks that had jobs in the window, without their small bars."""
     window = window_of(Span(time_range.value), to_moment(sources.now()))
     minutes = window.seconds_since(first_event_at(reader, connection.number)) / 60
     return [
@@ -176,26 +171,28 @@ def task_rows(
             item["name"],
             item["completed"] + item["failed"],
             item["failed"],
-            round((item["completed"] + item["failed"]) / minutes, 3),
+            Rate(item["completed"] + item["failed"], minutes),
             item["failureRate"] if item["completed"] + item["failed"] else None,
             item["waitMs"],
             item["runMs"],
-            _NO_ENDS,
+            (),
         )
         for item in list_tasks(reader, [connection.number], window, sources.past_sums)
     ]
 
 
-def with_ends(
+def with_sparks(
     reader: Connection, connection: NamedConnection, tasks: Sequence[TaskRow], time_range: TimeRange, sources: Sources
 ) -> list[TaskRow]:
-    """Return `tasks` with the ends of their jobs: those of the few that a page shows are read."""
+    """Return `tasks` with their small bars: the ends of the few that a page shows are read."""
     window = window_of(Span(time_range.value), to_moment(sources.now()))
     if time_range is TimeRange.WEEK:
         window = replace(window, width=DAY)  # counts of days are few
     names = [task.name for task in tasks]
     ends = ends_by_task(reader, connection.number, window, sources.past_sums, names)
-    return [task._replace(ends=ends.get(task.name, _NO_ENDS)) for task in tasks]
+    of_tasks = [ends.get(task.name, _NO_ENDS) for task in tasks]
+    sparks = spark_column([(of_task.failed, of_task.completed) for of_task in of_tasks])
+    return [task._replace(spark=spark) for task, spark in zip(tasks, sparks, strict=True)]
 
 
 def task_view(
@@ -221,7 +218,6 @@ def task_view(
         sum(together.get(Measure.STARTED, {}).values()),
         completed,
         failed,
-        (completed + failed) * 60 / window.seconds_since(first_event_at(reader, connection.number)),
         failed / (completed + failed) if completed + failed else None,
         waits.percentiles(_PERCENTILES),
         runs.percentiles(_PERCENTILES),
@@ -229,7 +225,7 @@ def task_view(
             throughput_plot(intervals, time_range),
             percentiles_plot("runs", "Run time", intervals, lambda interval: interval.runs),
             percentiles_plot("waits", "Wait before the start", intervals, lambda interval: interval.waits),
-            histogram_plot("histogram", "Run time of all runs", runs),
+            histogram_plot("histogram", "Distribution of run time", runs),
         ),
         queues_of_task(reader, connection.number, label, window, sources.past_sums),
         error_classes_of_task(reader, connection.number, label, since),

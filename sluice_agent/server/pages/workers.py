@@ -15,6 +15,7 @@ from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.charts import IN_INTERVAL, Axis, Plot, Series, ends_plot, numbers_plot
 from sluice_agent.server.pages.formats import as_datetime
 from sluice_agent.server.pages.parameters import Label, Shown
+from sluice_agent.server.pages.rates import Rate
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
 from sluice_agent.server.pages.sources import Sources
@@ -72,7 +73,7 @@ class WorkerRow(NamedTuple):
     state: str
     active: int
     concurrency: int | None
-    rate: float
+    rate: Rate
     processed: int | None
     last_seen: str | None
     queues: Sequence[str]
@@ -110,7 +111,7 @@ _SORTED: Mapping[WorkerColumn, Callable[[WorkerRow], Any]] = {
     WorkerColumn.NAME: lambda worker: worker.id,
     WorkerColumn.STATE: lambda worker: worker.state,
     WorkerColumn.ACTIVE: lambda worker: worker.active,
-    WorkerColumn.RATE: lambda worker: worker.rate,
+    WorkerColumn.RATE: lambda worker: worker.rate.a_minute,
     WorkerColumn.SEEN: lambda worker: worker.last_seen,
 }
 
@@ -191,7 +192,7 @@ def worker_row(worker: Mapping[str, Any], now: int) -> WorkerRow:
         worker["state"],
         worker["activeJobs"],
         worker["concurrency"],
-        worker["taskRate"] * 60 / min(max(minutes, 1), 60),
+        Rate(round(worker["taskRate"] * 60), min(max(minutes, 1), 60)),
         worker["processedTotal"],
         worker["lastHeartbeat"],
         worker["queues"],

@@ -213,7 +213,7 @@ def test_queues_have_the_vendors_fields_and_who_waits(page: Page) -> None:
     """How long the oldest job waits is what users of the tasks feel."""
     queues = page("/queues")
     assert row(queues, "mail")[:4] == ["mail", "150", "3", "10 min 30 s"]
-    assert row(queues, "slow")[:4] == ["slow", "–", "0", "–"]
+    assert row(queues, "slow")[:4] == ["slow", "not reported", "0", "none"]
     assert (row(queues, "slow")[8], row(queues, "other")[8]) == ("0", "+0.6")
     queue = page("/queue", name="mail")
     assert table_of(queue, "depth")["10:16"] == ["120"]
@@ -229,7 +229,7 @@ def test_queues_have_the_vendors_fields_and_who_waits(page: Page) -> None:
 
 def test_a_queue_that_no_worker_consumes_is_listed(page: Page) -> None:
     """A misspelt queue is seen by its jobs that wait, and by nothing else."""
-    assert row(page("/queues"), "other")[:4] == ["other", "–", "12", "1.00 s"]
+    assert row(page("/queues"), "other")[:4] == ["other", "not reported", "12", "1.00 s"]
     assert page("/queue", name="other").one("h1").text == "other"
 
 
@@ -301,7 +301,7 @@ def test_an_old_snapshot_is_not_the_present(tmp_path: Path) -> None:
     with local_sluice(tmp_path / "old.db", now=CLOCK) as server:
         ingest(server.client(), snapshot("removed", NOW - 301, 150), snapshot("mail", NOW - 299, 7, consumers=1))
         page = page_of(server)
-        assert (row(page("/queues"), "removed")[1], row(page("/queues"), "mail")[1]) == ("–", "7")
+        assert (row(page("/queues"), "removed")[1], row(page("/queues"), "mail")[1]) == ("not reported", "7")
         assert [line["data-key"] for line in page("/").all("tr") if "data-key" in line.attributes] == ["mail"]
         assert headings(page("/"))[-1] == "What waits 7"
 
@@ -316,7 +316,7 @@ def test_jobs_of_no_known_queue_are_counted(tmp_path: Path) -> None:
         assert headings(page("/"))[-1] == "What waits 1"
         assert "No job waits" not in page("/").text
         assert "More jobs wait in queues that are not known" in page("/").text
-        assert row(page("/queues"), "mail")[1:4] == ["–", "0", "–"]
+        assert row(page("/queues"), "mail")[1:4] == ["not reported", "0", "none"]
 
 
 def test_more_tasks_that_run_are_not_left_out_silently(tmp_path: Path) -> None:

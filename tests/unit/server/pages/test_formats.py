@@ -42,7 +42,7 @@ def test_seconds_of_a_column(milliseconds: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (0, "0 %"), (0.0004, "< 0.1 %"), (0.0312, "3.1 %"), (0.5, "50 %"), (1, "100 %")]
+    ("value", "text"), [(None, "–"), (0, "0 %"), (0.0004, "< 0.1 %"), (0.0312, "3 %"), (0.5, "50 %"), (1, "100 %")]
 )
 def test_shares(value: float | None, text: str) -> None:
     """Few failures among many jobs would look like none."""

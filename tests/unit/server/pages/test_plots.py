@@ -14,6 +14,7 @@ from sluice_agent.server.pages.plots import (
     bars,
     line,
     spark_bars,
+    spark_column,
     ticks_of_milliseconds,
     ticks_of_numbers,
 )
@@ -98,3 +99,16 @@ def test_a_small_plot_has_a_path_for_each_series() -> None:
     assert failed.startswith(f"M{SPARK_WIDTH * 0.55:g} {SPARK_HEIGHT / 2:g}")
     assert completed.startswith("M4.8 0")
     assert spark_bars(([0, 0], [0, 0])) == ("", "")
+
+
+def test_small_bars_of_a_column_have_one_axis() -> None:
+    """A task with two jobs would look as busy as one with a thousand."""
+    (large,), (small,) = spark_column([([[2, 4]]), ([[1, 1]])])
+    assert [path.count("v20") for path in (large, small)] == [1, 0]
+    assert small.count("v5") == 2
+
+
+def test_one_interval_is_no_trend() -> None:
+    """A single bar says nothing that the number beside it does not."""
+    assert spark_column([([0, 3], [0, 1])]) == [()]
+    assert spark_column([]) == []
