@@ -94,10 +94,12 @@ class _Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The rows, the number of jobs in them, and whether all jobs below the top are among them."""
+    """The rows, the number of jobs in them, the time from the first to the last moment of these, and whether all jobs
+    below the top are among them."""
 
     rows: Sequence[Row]
     jobs: int
+    milliseconds: float
     is_whole: bool
 
 
@@ -110,7 +112,7 @@ def read_tree(reader: Connection, connection: int, root_id: str, top: Sequence[M
     times = _Times(members, now)
     rows = [row for member in top for row in _rows_of(member, loaded, times, 0, is_step=False)]
     hidden = sum(row.hidden + row.others for row in rows)
-    return Tree(rows, len(members), hidden == 0)
+    return Tree(rows, len(members), times.milliseconds, hidden == 0)
 
 
 def member_rows(members: Sequence[Member], children: Mapping[bytes, int], now: int) -> list[Row]:
@@ -227,6 +229,11 @@ class _Times:
         self._now = now
         self._start = min((member.created_at for member in members), default=now)
         self._length = max(1, max((self._end(member) for member in members), default=now) - self._start)
+
+    @property
+    def milliseconds(self) -> float:
+        """The length of that time."""
+        return self._length / 1_000
 
     def bar(self, member: Member) -> Bar:
         """Return the bar of a job."""

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
+from sluice_agent.model import JobState
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.charts import Axis, Plot, Series, counts_plot
-from sluice_agent.server.pages.formats import number
+from sluice_agent.server.pages.formats import message_of, number
 from sluice_agent.server.pages.parameters import Label, Shown
 from sluice_agent.server.pages.plots import spark_column
 from sluice_agent.server.pages.render import Layout, Parameters, render
@@ -87,6 +88,12 @@ class ErrorView:
     plot: Plot
     tasks: Sequence[tuple[str, int]]
     jobs: Sequence[dict[str, Any]]
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of the jobs: their states if they differ from failed."""
+        states = () if all(job["state"] == JobState.FAILED.value for job in self.jobs) else ("state",)
+        return ("task", *states, "id", "queue", "ended", "run")
 
 
 def errors_router(sources: Sources) -> APIRouter:
@@ -180,7 +187,7 @@ def _row(
     since, until = _ends(window)
     return GroupRow(
         group,
-        group.error.removeprefix(group.key.error_class).removeprefix(":").strip(),
+        message_of(group.error, group.key.error_class),
         timestamp_of(group.first),
         timestamp_of(group.last),
         spark,

@@ -7,7 +7,7 @@ from enum import IntEnum
 from itertools import chain
 from typing import NamedTuple
 
-from sluice_agent.server.pages.formats import duration, number, share
+from sluice_agent.server.pages.formats import counted, duration, number, share
 from sluice_agent.server.pages.plots import spark_bars
 from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.tasks import Ends
@@ -98,18 +98,18 @@ def sorted_findings(*findings: Iterable[Finding]) -> list[Finding]:
 
 
 def of_tasks(ends: Mapping[str, Ends]) -> Iterator[Finding]:
-    """Yield a finding for each failing task, the one with most failures first, and one for all others."""
+    """Yield a finding for each failing task, the one with the largest share first, and one for all others."""
     failing = {name: of_task for name, of_task in ends.items() if _failing_share(of_task) >= FAILING_SHARE}
-    names = sorted(failing, key=lambda name: (-sum(failing[name].failed), name))
+    names = sorted(failing, key=lambda name: (-_failing_share(failing[name]), -sum(failing[name].failed), name))
     often = [name for name in names if sum(failing[name].failed) >= _OFTEN][:_OF_A_KIND]
     yield from (_of_task(name, failing[name]) for name in often)
     others = [name for name in names if name not in often]
     failures = sum(sum(failing[name].failed) for name in others)
     if failures:
-        subject = f"{number(failures)} {'job' if failures == 1 else 'jobs'}"
-        tasks = f"{number(len(others))} {'other ' if often else ''}{'task' if len(others) == 1 else 'tasks'}"
-        link = Link("/tasks", {"sortBy": "failures"})
-        yield Finding("failing", Severity.WARNING, subject, f"of {tasks} failed in the last hour.", link)
+        tasks = counted(len(others), "more task" if often else "task")
+        subject = f"And {tasks}" if often else tasks
+        text = f"failed in the last hour: {counted(failures, 'job')}."
+        yield Finding("failing", Severity.WARNING, subject, text, Link("/tasks", {"sortBy": "failures"}))
 
 
 def of_problems(counts: Mapping[JobProblem, tuple[int, bool]]) -> Iterator[Finding]:

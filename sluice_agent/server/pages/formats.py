@@ -111,6 +111,12 @@ def first_line(text: str | None, characters: int = 160) -> str:
     return line if len(line) <= characters else f"{line[:characters]}…"
 
 
+def message_of(error: str, error_class: str) -> str:
+    """Return an error without its class; empty if it is no more than that."""
+    message = error.removeprefix(error_class).removeprefix(":").strip()
+    return "" if message in ("()", error_class, error_class.rpartition(".")[2]) else message
+
+
 def as_datetime(timestamp: str) -> datetime:
     """Return the time of an ISO 8601 timestamp in UTC."""
     return datetime.fromisoformat(timestamp.replace("Z", "+00:00"))

@@ -174,8 +174,8 @@ def _findings(
         findings.of_problems({problem: (total.jobs, total.is_exact) for problem, total in counts.items()}),
         findings.of_workers(silent_workers(reader, number, now), now),
         findings.of_queues(queue.state for queue in queues),
-        findings.of_tasks(ends),
         findings.of_server(_limits(reader, number, sources), last_event, now),
+        findings.of_tasks(ends),
     )
 
 

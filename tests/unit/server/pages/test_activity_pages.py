@@ -104,7 +104,7 @@ def test_now_begins_with_what_is_wrong(page: Page) -> None:
         "celery@gone stopped reporting 5 min 20 s ago without ending; 1 job was active then.",
         "Queue mail: the oldest job waits for 10 min 30 s, and it grew from 10 to 150 in 15 min.",
         "shop.mail failed in the last hour: 10 of 40 jobs (25 %).",
-        "1 job of 1 other task failed in the last hour.",
+        "And 1 more task failed in the last hour: 1 job.",
     ]
     assert now.one("head").one("title").text.startswith("Now · 6 wrong")
     assert row(now, "shop.mail") == ["shop.mail", "1", "18 min 49 s", "hangs"]

@@ -32,7 +32,7 @@ def sentence(finding: Finding) -> str:
 def test_a_failing_task_has_its_share_and_trend() -> None:
     """A user could not see whether it gets better, and which task to look at first."""
     ends = {"mail": Ends([40, 40], [1, 19]), "bill": Ends([10, 5], [10, 0]), "fine": Ends([1_000], [1])}
-    mail, bill = of_tasks(ends)
+    bill, mail = of_tasks(ends)
     assert sentence(mail) == "mail failed in the last hour: 20 of 100 jobs (20 %), rising."
     assert sentence(bill) == "bill failed in the last hour: 10 of 25 jobs (40 %), falling."
     assert (mail.severity, mail.link.path) == (Severity.BAD, "/jobs")
@@ -44,10 +44,16 @@ def test_tasks_that_failed_once_are_one_line() -> None:
     ends = {f"task {n}": Ends([1], [1]) for n in range(30)} | {"mail": Ends([1], [9])}
     mail, others = of_tasks(ends)
     assert mail.subject == "mail"
-    assert sentence(others) == "30 jobs of 30 other tasks failed in the last hour."
+    assert sentence(others) == "And 30 more tasks failed in the last hour: 30 jobs."
     assert others.severity is Severity.WARNING
     (only,) = of_tasks({"mail": Ends([5], [1])})
-    assert sentence(only) == "1 job of 1 task failed in the last hour."
+    assert sentence(only) == "1 task failed in the last hour: 1 job."
+
+
+def test_the_task_that_always_fails_comes_first() -> None:
+    """A task of which nothing completes would be below one that fails now and then."""
+    ends = {"often": Ends([900], [100]), "always": Ends([0], [3]), "seldom": Ends([0], [2])}
+    assert [finding.subject for finding in of_tasks(ends)] == ["always", "often", "And 1 more task"]
 
 
 def test_no_trend_is_made_up_from_half_an_hour() -> None:

@@ -97,3 +97,12 @@ def test_first_lines() -> None:
     assert formats.first_line("\nValueError: no\nmore") == "ValueError: no"
     assert formats.first_line("x" * 50_000) == "x" * 160 + "…"
     assert formats.first_line(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [("OSError: no", "no"), ("OSError", ""), ("OSError: OSError", ""), ("OSError()", ""), ("it is late", "it is late")],
+)
+def test_the_message_of_an_error(error: str, message: str) -> None:
+    """A list of errors would name each class twice."""
+    assert formats.message_of(error, "OSError") == message

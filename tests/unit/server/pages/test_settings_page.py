@@ -34,8 +34,8 @@ def test_what_is_kept_is_shown(database: Path) -> None:
         ended = job_event("completed", 5, completedAt=at(5), createdAt=at(1))
         ingest(server.client(), ended)
         shown = facts(settings(server, {}))
-    assert shown["Jobs after their last change"] == "9999 days"
-    assert shown["Largest size"] == "5 GB"
+    assert shown["Finished jobs"] == "9999 days"
+    assert shown["Size limit"] == "5 GB"
     assert shown["Oldest job that has ended"] == "2026-02-27 10:00:01 UTC"
     assert shown["Jobs"] == "1"
     assert shown["Received"] == "1"
@@ -47,7 +47,7 @@ def test_a_new_server_has_settings_too(database: Path) -> None:
     """The page could not be opened before the first event, when one sets the server up."""
     with local_sluice(database) as server:
         shown = facts(settings(server, {}))
-    assert shown["Jobs after their last change"] == "for ever"
+    assert shown["Finished jobs"] == "for ever"
     assert shown["Oldest job that has ended"] == "–"
     assert "Received" not in shown
 
