@@ -168,7 +168,7 @@ def percentiles_plot(
 def histogram_plot(key: str, title: str, durations: Histogram) -> Plot:
     """Return how many durations are in each bucket, between the shortest and the longest one."""
     counts = {bucket: count for bucket, count in durations.counts.items() if bucket and count > 0}
-    buckets = range(min(counts, default=1), max(counts, default=1) + 1)
+    buckets = _buckets(min(counts, default=1), max(counts, default=1))
     all_series = (Series("runs", "completed", [counts.get(bucket, 0) for bucket in buckets]),)
     ticks = ticks_of_numbers(largest_of(series.values for series in all_series))
     slots = bars([all_series[0].values], ticks.end)
@@ -179,7 +179,7 @@ def histogram_plot(key: str, title: str, durations: Histogram) -> Plot:
         for slot, name, value in zip(slots, names, values, strict=True)
     ]
     rows = [Row(name, False, (_number(value),)) for name, value in zip(names, values, strict=True)]
-    x = tuple(_axis_duration(_duration_at(buckets, tick / _TICKS)) for tick in range(_TICKS + 1))
+    x = tuple(_edge(buckets, len(buckets) * tick // _TICKS) for tick in range(_TICKS + 1))
     y = tuple(_number(value) for value in ticks.values)
     summary = f"{_number(sum(counts.values()))} runs"
     return Plot(key, title, "runs", "Duration", all_series, y, x, False, slots, (), marks, rows, summary)
@@ -241,11 +241,22 @@ def _axis_duration(milliseconds: float) -> str:
     return f"{milliseconds:.3g} ms" if milliseconds else "0"
 
 
-def _duration_at(buckets: range, share: float) -> float:
-    """Return the milliseconds at a share of an axis on which all buckets are equally wide."""
-    index, rest = divmod(share * len(buckets), 1)
-    lower, upper = bounds_of(buckets.start + int(index))
-    return lower if upper is None else lower + (upper - lower) * rest
+def _edge(buckets: range, index: int) -> str:
+    """Return the duration at which the bucket with this index begins; nothing at the end of the open one."""
+    if index < len(buckets):
+        return _axis_duration(bounds_of(buckets[index])[0])
+    end = bounds_of(buckets[-1])[1]
+    return "" if end is None else _axis_duration(end)
+
+
+def _buckets(first: int, last: int) -> range:
+    """Return the buckets from `first` to `last`, and so many beside these that each tick is at the edge of a bar."""
+    while (last - first + 1) % _TICKS:
+        if bounds_of(last)[1] is not None:
+            last += 1
+        else:
+            first -= 1
+    return range(first, last + 1)
 
 
 def _bucket_name(bucket: int) -> str:

@@ -14,6 +14,7 @@ MISSING = "–"
 
 _SHORT = 16  # characters of an identifier that is shown whole
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_PARTS = re.compile(r"[A-Z]?[^A-Z_\s-]+|[A-Z]+")
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -109,6 +110,12 @@ def first_line(text: str | None, characters: int = 160) -> str:
     """Return the first line of a text, cut."""
     line = (text or "").strip().partition("\n")[0]
     return line if len(line) <= characters else f"{line[:characters]}…"
+
+
+def label(key: str) -> str:
+    """Return the key of a value as a label: ``maxTasksPerChild`` as ``Max tasks per child``."""
+    text = " ".join(_PARTS.findall(key)).lower()
+    return text[:1].upper() + text[1:] if text else key
 
 
 def message_of(error: str, error_class: str) -> str:

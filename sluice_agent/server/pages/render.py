@@ -131,6 +131,7 @@ def _environment() -> Environment:
         first_line=formats.first_line,
         full_time=formats.full_time,
         input_time=formats.input_time,
+        label=formats.label,
         message_of=formats.message_of,
         number=formats.number,
         relative_time=formats.relative_time,

@@ -106,3 +106,12 @@ def test_first_lines() -> None:
 def test_the_message_of_an_error(error: str, message: str) -> None:
     """A list of errors would name each class twice."""
     assert formats.message_of(error, "OSError") == message
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("maxTasksPerChild", "Max tasks per child"), ("pool", "Pool"), ("prefetch_count", "Prefetch count"), ("-", "-")],
+)
+def test_labels(key: str, text: str) -> None:
+    """What a worker reports would be labelled as a program names it."""
+    assert formats.label(key) == text

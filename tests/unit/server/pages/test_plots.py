@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice_agent.server.pages.charts import histogram_plot
 from sluice_agent.server.pages.plots import (
     HEIGHT,
     SPARK_HEIGHT,
@@ -18,6 +21,8 @@ from sluice_agent.server.pages.plots import (
     ticks_of_milliseconds,
     ticks_of_numbers,
 )
+from sluice_agent.server.queries.window import Histogram
+from sluice_agent.server.record.measures import bucket_of
 
 amounts = st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**12)
 
@@ -112,3 +117,13 @@ def test_one_interval_is_no_trend() -> None:
     """A single bar says nothing that the number beside it does not."""
     assert spark_column([([0, 3], [0, 1])]) == [()]
     assert spark_column([]) == []
+
+
+@pytest.mark.parametrize("durations", [[1], [5], [5, 9_000], [10**12], [60_000, 10**12]])
+def test_ticks_of_a_histogram_are_at_edges_of_bars(durations: list[int]) -> None:
+    """The run time at a bar could not be read; and of a run of months the page of its task would fail."""
+    plot = histogram_plot("h", "Runs", Histogram(dict(Counter(map(bucket_of, durations)))))
+    starts = [row.label.partition(" to ")[0].removesuffix(" and more") for row in plot.rows]
+    assert len(starts) % 4 == 0
+    assert [*plot.x[:4]] == starts[:: len(starts) // 4]
+    assert sum(int(row.cells[0]) for row in plot.rows) == len(durations)
