@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy import Connection
 
 from sluice_agent.server.access.principal import Principal
 from sluice_agent.server.actions.ledger import IDS, ActionState, BulkAction, Kind
@@ -22,17 +23,19 @@ from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import PageViewer, Scope, scope_of
 from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.queries.connections import named_connections
+from sluice_agent.server.queries.external_ids import external_ids_of
 from sluice_agent.server.queries.filter_text import filter_text
 from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.timestamps import to_moment
 
 
 class Failure(NamedTuple):
-    """A reason for which jobs did not go, their number, and the ids of the first of them."""
+    """A reason for which jobs did not go, their number, and both ids of the first of them: of one that has been removed
+    twice that of Sluice."""
 
     text: str
     jobs: int
-    examples: Sequence[str]
+    examples: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def progress_router(sources: Sources) -> APIRouter:
             connections = named_connections(reader)
             ids = [UUID(connection.id) for connection in connections if (connection.number,) == found.connections]
             scope = scope_of(reader, principal, ids[0] if ids else None)
-        view = _progress(found, progress, principal, scope, to_moment(now))
+            failures = _failures(reader, progress["errors"])
+        view = _progress(found, progress, failures, principal, scope, to_moment(now))
         return render(request, "action.html", Layout("jobs", _title(view), now, scope, ("job",)), view)
 
     @router.post("/actions/{action}/stop")
@@ -91,13 +95,25 @@ def _filter_of(action: BulkAction) -> JobFilter | None:
     return None if IDS in action.wanted else JobFilter.from_json(action.wanted)
 
 
+def _failures(reader: Connection, errors: Sequence[Mapping[str, Any]]) -> list[Failure]:
+    external_ids = external_ids_of(reader, (job for error in errors for job in error["examples"]))
+    return [
+        Failure(error["error"], error["jobs"], [(job, external_ids.get(job, job)) for job in error["examples"]])
+        for error in errors
+    ]
+
+
 def _progress(
-    action: BulkAction, progress: Mapping[str, Any], principal: Principal, scope: Scope, now: int
+    action: BulkAction,
+    progress: Mapping[str, Any],
+    failures: Sequence[Failure],
+    principal: Principal,
+    scope: Scope,
+    now: int,
 ) -> Progress:
     wanted = _filter_of(action)
     verb = VERBS[action.kind]
     total: int | None = progress["total"]
-    failures = [Failure(error["error"], error["jobs"], error["examples"]) for error in progress["errors"]]
     not_gone = progress["failed"] + progress["unconfirmed"]
     return Progress(
         id=action.id,

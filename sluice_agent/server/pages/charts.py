@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from sluice_agent.server.pages import formats
@@ -24,6 +25,9 @@ from sluice_agent.server.timestamps import timestamp_of
 
 _TICKS = 4  # parts of the axis of time
 _PERCENTILES = (0.5, 0.95)
+_LEAST = 3  # known intervals of a plot
+_SHORTEST = 8  # intervals of an axis; their number is a multiple of its parts, so that ticks are between intervals
+_MOST_NUMBERS = 5  # intervals whose numbers stand in place of a plot
 NOT_KNOWN = "nothing is known"
 IN_INTERVAL = {
     TimeRange.HOUR: "in each minute",
@@ -51,13 +55,21 @@ class Row(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """The area of an interval: where it is, its text, whether it is a gap and whether it is over."""
+    """The area of an interval: where it is, its text, whether it is known and whether it is over."""
 
     x: float
     width: float
     text: str
-    is_gap: bool
+    is_known: bool
     is_over: bool
+
+
+class Gap(NamedTuple):
+    """The area of intervals of which nothing is known, and its text."""
+
+    x: float
+    width: float
+    text: str
 
 
 class Plot(NamedTuple):
@@ -78,8 +90,11 @@ class Plot(NamedTuple):
     slots: Sequence[Slot]
     lines: Sequence[Line]
     marks: Sequence[Mark]
+    gaps: Sequence[Gap]
     rows: Sequence[Row]
     summary: str
+    known_since: str | None = None
+    """When the plot begins, if it leaves out a longer time before of which nothing is known."""
 
     @property
     def is_empty(self) -> bool:
@@ -89,13 +104,33 @@ class Plot(NamedTuple):
     @property
     def has_gaps(self) -> bool:
         """True if an interval is not known."""
-        return any(mark.is_gap for mark in self.marks)
+        return bool(self.gaps)
+
+    @property
+    def rows_since_known(self) -> Sequence[Row]:
+        """The rows from the first interval that is known."""
+        first = next((index for index, mark in enumerate(self.marks) if mark.is_known), 0)
+        return self.rows[first:]
+
+    @property
+    def is_plotted(self) -> bool:
+        """True if there are enough known intervals for a plot to show more than their numbers."""
+        known = sum(mark.is_known for mark in self.marks)
+        return not self.has_times or self.is_empty or known >= _LEAST or len(self.rows_since_known) > _MOST_NUMBERS
 
 
 class Axis(NamedTuple):
     """The times of a plot: its intervals, and whether they lie within a day."""
 
     intervals: Sequence[Interval]
+
+    @property
+    def unknown_start(self) -> int:
+        """The number of intervals at the start that are left out, since most of the window is not known."""
+        count = len(self.intervals)
+        first = next((index for index, interval in enumerate(self.intervals) if interval.is_known), 0)
+        shown = max(_SHORTEST, -(-(count - first) // _TICKS) * _TICKS)
+        return max(0, count - shown) if first * 2 > count else 0
 
     @property
     def is_within_a_day(self) -> bool:
@@ -110,32 +145,55 @@ class Axis(NamedTuple):
 
     def name(self, interval: Interval) -> str:
         """Return the name of an interval, in UTC."""
-        start, stop = timestamp_of(interval.start), timestamp_of(interval.stop)
-        day = "" if self.is_within_a_day else f"{start[:10]} "
-        over = "" if interval.is_over else ", so far"
-        return f"{day}{start[11:16]} to {stop[11:16]} UTC{over}"
+        return f"{self.name_between(interval, interval)}{'' if interval.is_over else ', so far'}"
+
+    def name_between(self, first: Interval, last: Interval) -> str:
+        """Return the name of all intervals from `first` to `last`, in UTC."""
+        start, stop = timestamp_of(first.start), timestamp_of(last.stop)
+        if self.is_within_a_day:
+            return f"{start[11:16]} to {stop[11:16]} UTC"
+        until = f"{stop[:10]} " if first is not last else ""
+        return f"{start[:10]} {start[11:16]} to {until}{stop[11:16]} UTC"
+
+    def gaps(self) -> list[Gap]:
+        """Return the areas that are not known, as long as they are."""
+        width = WIDTH / max(1, len(self.intervals))
+        gaps, index = [], 0
+        for is_known, group in groupby(self.intervals, key=lambda interval: interval.is_known):
+            intervals = list(group)
+            if not is_known:
+                text = f"{self.name_between(intervals[0], intervals[-1])}: {NOT_KNOWN}"
+                gaps.append(Gap(round(index * width, 1), round(len(intervals) * width, 1), text))
+            index += len(intervals)
+        return gaps
 
 
 def counts_plot(key: str, title: str, unit: str, all_series: Sequence[Series], axis: Axis) -> Plot:
     """Return stacked bars of numbers, one for series interval."""
+    all_series, axis, known_since = _known_part(all_series, axis)
     ticks = ticks_of_numbers(largest_of([series.values for series in all_series], stacked=True))
     slots = bars([series.values for series in all_series], ticks.end)
-    return _plot(key, title, unit, all_series, axis, [_number(value) for value in ticks.values], slots, (), _number)
+    y = [_number(value) for value in ticks.values]
+    return _plot(key, title, unit, all_series, axis, y, slots, (), _number)._replace(known_since=known_since)
 
 
 def numbers_plot(key: str, title: str, unit: str, all_series: Sequence[Series], axis: Axis) -> Plot:
     """Return lines of numbers."""
+    all_series, axis, known_since = _known_part(all_series, axis)
     ticks = ticks_of_numbers(largest_of(series.values for series in all_series))
     lines = [line(series.values, ticks.end) for series in all_series]
-    return _plot(key, title, unit, all_series, axis, [_number(value) for value in ticks.values], (), lines, _number)
+    y = [_number(value) for value in ticks.values]
+    return _plot(key, title, unit, all_series, axis, y, (), lines, _number)._replace(known_since=known_since)
 
 
 def durations_plot(key: str, title: str, all_series: Sequence[Series], axis: Axis) -> Plot:
     """Return lines of milliseconds."""
+    all_series, axis, known_since = _known_part(all_series, axis)
     ticks = ticks_of_milliseconds(largest_of(series.values for series in all_series))
     lines = [line(series.values, ticks.end) for series in all_series]
     labels = [_axis_duration(value) for value in ticks.values]
-    return _plot(key, title, "", all_series, axis, labels, (), lines, formats.duration)
+    plot = _plot(key, title, "", all_series, axis, labels, (), lines, formats.duration)
+    return plot._replace(known_since=known_since)
 
 
 def throughput_plot(intervals: Sequence[Interval], time_range: TimeRange) -> Plot:
@@ -175,14 +233,28 @@ def histogram_plot(key: str, title: str, durations: Histogram) -> Plot:
     names = [_bucket_name(bucket) for bucket in buckets]
     values = all_series[0].values
     marks = [
-        Mark(slot.x, slot.width, f"{name}: {_number(value)}", is_gap=False, is_over=True)
+        Mark(slot.x, slot.width, f"{name}: {_number(value)}", is_known=True, is_over=True)
         for slot, name, value in zip(slots, names, values, strict=True)
     ]
     rows = [Row(name, False, (_number(value),)) for name, value in zip(names, values, strict=True)]
     x = tuple(_edge(buckets, len(buckets) * tick // _TICKS) for tick in range(_TICKS + 1))
     y = tuple(_number(value) for value in ticks.values)
     summary = f"{_number(sum(counts.values()))} runs"
-    return Plot(key, title, "runs", "Duration", all_series, y, x, False, slots, (), marks, rows, summary)
+    return Plot(key, title, "runs", "Duration", all_series, y, x, False, slots, (), marks, (), rows, summary)
+
+
+def _known_part(all_series: Sequence[Series], axis: Axis) -> tuple[Sequence[Series], Axis, str | None]:
+    """Return series and axis without the start that is left out, and when they begin then."""
+    start = axis.unknown_start
+    if not start:
+        return all_series, axis, None
+    intervals = axis.intervals[start:]
+    first = next(interval for interval in intervals if interval.is_known)
+    return (
+        [series._replace(values=series.values[start:]) for series in all_series],
+        Axis(intervals),
+        timestamp_of(first.start),
+    )
 
 
 def _plot(
@@ -202,12 +274,13 @@ def _plot(
         texts = [text_of(series.values[index]) for series in all_series]
         known = ", ".join(f"{series.name} {text}" for series, text in zip(all_series, texts, strict=True))
         text = f"{axis.name(interval)}: {known if interval.is_known else NOT_KNOWN}"
-        marks.append(Mark(round(index * width, 1), round(width, 1), text, not interval.is_known, interval.is_over))
+        marks.append(Mark(round(index * width, 1), round(width, 1), text, interval.is_known, interval.is_over))
         rows.append(Row(timestamp_of(interval.start), True, tuple(texts)))
     summary = _summary(all_series, axis, text_of)
     return Plot(
-        key, title, unit, "From", tuple(all_series), tuple(y), axis.ticks, True, slots, lines, marks, rows, summary
-    )
+        key, title, unit, "From", tuple(all_series), tuple(y), axis.ticks, True, slots, lines, marks, axis.gaps(), rows,
+        summary,
+    )  # fmt: skip
 
 
 def _summary(all_series: Sequence[Series], axis: Axis, text_of: Callable[[float | None], str]) -> str:

@@ -147,6 +147,13 @@ def clock_time(timestamp: str, now: datetime) -> str:
     return f"{time.day} {time:%b %H:%M}" if time.year == today.year else f"{time.day} {time:%b %Y %H:%M}"
 
 
+def exact_time(timestamp: str, now: datetime) -> str:
+    """Return the time of day in UTC with milliseconds, and with the date unless that is today's."""
+    time = as_datetime(timestamp)
+    text = f"{time:%H:%M:%S}.{time.microsecond // 1_000:03d}"
+    return text if time.date() == now.astimezone(timezone.utc).date() else f"{time.day} {time:%b} {text}"
+
+
 def minute_time(timestamp: str, now: datetime) -> str:
     """Return the time of day in UTC without seconds, with the date unless that is today's."""
     is_today = as_datetime(timestamp).date() == now.astimezone(timezone.utc).date()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -39,12 +40,13 @@ from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.record import Record, record_of
 from sluice_agent.server.record.step import Step
 from sluice_agent.server.record.summary import Walk, id_or_none, walk
-from sluice_agent.server.timestamps import timestamp_of, to_moment
+from sluice_agent.server.timestamps import moment_of, timestamp_of, to_moment
 
 MOST_EVENTS = 200
 """Events that are shown: the first half and the last half of these."""
 
 _MOST_STATES = 200
+_SECOND = 1_000_000  # in microseconds
 _MOST_EXTENSIONS = 100
 _CAPTURED = 40_000  # characters of arguments and result together
 _EXTENSIONS = 20_000  # characters of all other extensions
@@ -103,6 +105,10 @@ class JobView:
 
     job: Record
     wait_ms: float | None
+    time_format: str
+    """The format of its times: exact if two of them are less than a second apart."""
+    is_without_retry: bool
+    """True if it has failed although further attempts were allowed."""
     timeline: Timeline
     states: Sequence[StateRow]
     hidden_states: int
@@ -156,6 +162,8 @@ def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int) 
     return JobView(
         job=record,
         wait_ms=timeline.total_milliseconds("queued"),
+        time_format=_time_format([record["createdAt"], record["startedAt"], record["completedAt"]]),
+        is_without_retry=record["state"] == "failed" and record["attempt"] <= (record["maxRetries"] or 0),
         timeline=timeline,
         states=_ends(states, _MOST_STATES),
         hidden_states=max(0, len(states) - _MOST_STATES),
@@ -171,6 +179,11 @@ def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int) 
         ability=ability,
         others=_others(extensions),
     )
+
+
+def _time_format(timestamps: Sequence[str | None]) -> str:
+    known = [moment for timestamp in timestamps if (moment := moment_of(timestamp)) is not None]
+    return "exact" if any(abs(after - before) < _SECOND for before, after in pairwise(known)) else "clock"
 
 
 def _title(job: Record) -> str:

@@ -76,7 +76,14 @@ _COLUMNS = (
     ("Wait, s", None),
     ("Run, s", SortBy.DURATION_MS),
 )
-_CLASSES = {"Worker": "middle", "Id": "wide", "Attempt": "number wide", "Wait, s": "number", "Run, s": "number"}
+_CLASSES = {
+    "Worker": "middle",
+    "State": "state-column",
+    "Id": "id",
+    "Attempt": "number wide",
+    "Wait, s": "number",
+    "Run, s": "number",
+}
 _ORDERS = (
     ("Newest first", SortBy.CREATED_AT, SortOrder.DESC),
     ("Oldest first", SortBy.CREATED_AT, SortOrder.ASC),
@@ -137,6 +144,8 @@ class JobRow(NamedTuple):
 class JobsView:
     """The page of a list of jobs."""
 
+    heading: str
+    """What is listed: the jobs of a state if that is the only one."""
     count: str
     description: str
     is_filtered: bool
@@ -205,6 +214,7 @@ def jobs_view(
     own = replace(wanted, connection_id=UUID(scope.connection.id)) if scope.connection else wanted
     newer = newer_cursor(reader, scope.numbers, wanted, address.order, LIMIT, cursor, now=now) if cursor else None
     return JobsView(
+        heading=f"{wanted.states[0].value.capitalize()} jobs" if len(wanted.states) == 1 else "Jobs",
         count=_total(page),
         description=filter_text(wanted, now) if is_filtered else "jobs",
         is_filtered=is_filtered,

@@ -128,6 +128,7 @@ def _environment() -> Environment:
         minute_time=formats.minute_time,
         counted=formats.counted,
         duration=formats.duration,
+        exact_time=formats.exact_time,
         first_line=formats.first_line,
         full_time=formats.full_time,
         input_time=formats.input_time,

@@ -28,6 +28,7 @@ class RunRow(NamedTuple):
     """A job in the table behind the plot."""
 
     id: str
+    external_id: str
     state: str
     created: str
     duration_ms: int | None
@@ -62,6 +63,6 @@ def run_plot(runs: Sequence[RecentRun], shown_job: str) -> RunPlot | None:
         x = _MARGIN + share * (100 - 2 * _MARGIN)
         y = HEIGHT * (1 - duration / ticks.end)
         points.append(Point(run, round(x, 2), round(y, 1), run.id == shown_job))
-    rows = [RunRow(run.id, run.state, timestamp_of(run.created_at), run.duration_ms) for run in runs]
+    rows = [RunRow(run.id, run.external_id, run.state, timestamp_of(run.created_at), run.duration_ms) for run in runs]
     points.sort(key=lambda point: point.is_shown_job)  # on top of the others
     return RunPlot(points, ticks.values, timestamp_of(start), timestamp_of(end), rows)

@@ -36,7 +36,7 @@ class ErrorKey(NamedTuple):
 
 class ErrorGroup(NamedTuple):
     """The jobs whose errors have one key: how many; when the first and the last of them failed; of how many tasks, and
-    the name of one; the id and the error of the one that was created last; and their number in each interval of the
+    the name of one; both ids and the error of the one that was created last; and their number in each interval of the
     window. Times are microseconds since 1970."""
 
     key: ErrorKey
@@ -46,6 +46,7 @@ class ErrorGroup(NamedTuple):
     tasks: int
     task: str
     newest: str
+    newest_external_id: str
     error: str
     intervals: Mapping[int, int]
 
@@ -157,7 +158,9 @@ def _groups(reader: Connection, counted: Subquery, rows: Sequence[Row[Any]]) -> 
     newest = {
         row.number: row
         for row in reader.execute(
-            select(job.c.number, job.c.uuid, job.c.error).where(job.c.number.in_([row.newest for row in rows]))
+            select(job.c.number, job.c.uuid, job.c.external_id, job.c.error).where(
+                job.c.number.in_([row.newest for row in rows])
+            )
         )
     }
     return [
@@ -169,6 +172,7 @@ def _groups(reader: Connection, counted: Subquery, rows: Sequence[Row[Any]]) -> 
             row.tasks,
             texts[row.task],
             str(UUID(bytes=newest[row.newest].uuid)),
+            newest[row.newest].external_id,
             newest[row.newest].error or "",
             intervals[row.error_class, row.error_location],
         )

@@ -14,13 +14,17 @@ from sluice_agent.server.store.schema import job
 RUNS = 60
 """The most jobs that are read."""
 
-_COLUMNS = (job.c.uuid, job.c.state, job.c.created_at, job.c.started_at, job.c.completed_at, job.c.duration_ms)
+_COLUMNS = (
+    job.c.uuid, job.c.external_id, job.c.state, job.c.created_at, job.c.started_at, job.c.completed_at,
+    job.c.duration_ms,
+)  # fmt: skip
 
 
 class RecentRun(NamedTuple):
     """A job with its last run. Times are microseconds since 1970."""
 
     id: str
+    external_id: str
     state: str
     created_at: int
     started_at: int | None
@@ -39,4 +43,6 @@ def recent_runs(reader: Connection, stored: StoredJob) -> list[RecentRun]:
     rows = list(reader.execute(statement))
     if stored.uuid not in {row.uuid for row in rows}:
         rows += reader.execute(select(*_COLUMNS).where(job.c.number == stored.number))
-    return [RecentRun(str(UUID(bytes=row.uuid)), JOB_STATES[row.state].value, *row[2:]) for row in rows]
+    return [
+        RecentRun(str(UUID(bytes=row.uuid)), row.external_id, JOB_STATES[row.state].value, *row[3:]) for row in rows
+    ]

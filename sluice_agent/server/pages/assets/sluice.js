@@ -66,6 +66,12 @@ function clockTime(moment, now, isUtc) {
   return `${Number(time.slice(8, 10))} ${MONTHS[time.slice(5, 7) - 1]}${year} ${time.slice(11, 16)}`;
 }
 
+function exactTime(moment, now, isUtc) {
+  const [time, today] = [inZone(moment, isUtc).toISOString(), inZone(now, isUtc).toISOString()];
+  const date = `${Number(time.slice(8, 10))} ${MONTHS[time.slice(5, 7) - 1]} `;
+  return `${time.slice(0, 10) === today.slice(0, 10) ? "" : date}${time.slice(11, 23)}`;
+}
+
 function minuteTime(moment, now, isUtc) {
   const text = clockTime(moment, now, isUtc);
   return text.length === 8 ? text.slice(0, 5) : text; // with a date it has no seconds
@@ -86,6 +92,7 @@ function relativeTime(moment, now, isUtc) {
 
 const FORMATS = {
   clock: clockTime,
+  exact: exactTime,
   minute: minuteTime,
   relative: relativeTime,
   full: (moment, _now, isUtc) => fullTime(moment, isUtc),
@@ -645,7 +652,7 @@ function createIndicator(togglePause) {
         text.replaceChildren(content);
       }
       setText(detail, shown.detail ?? "");
-      setText(button, isPaused ? "Resume" : "Pause");
+      setText(button.firstElementChild, isPaused ? "Resume" : "Pause");
       button.hidden = shown.state === "refused";
     },
   };

@@ -184,7 +184,8 @@ def test_selected_jobs_are_retried_together(desk: Desk) -> None:
     wait_until(lambda: "Done" in desk.page(place).one("main").text, 10, "it does not end")
     shown = desk.page(place)
     assert facts_of(shown)["Sent again"] == "3"
-    assert [link["href"] for link in shown.one("tbody").all("a")] == [f"/jobs/{wrong}"]
+    [link] = shown.one("tbody").all("a")
+    assert (link["href"], link["title"]) == (f"/jobs/{wrong}", "selected-wrong")
     for states, kinds in (([], ["retry", "revoke"]), (["failed"], ["retry"]), (["completed"], [])):
         bar = desk.page("/jobs", state=states).one("form", id="selection")
         assert [button["value"] for button in bar.all("button")] == kinds

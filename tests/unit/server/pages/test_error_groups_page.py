@@ -85,6 +85,7 @@ def test_errors_are_grouped_by_class_and_location(page: Page) -> None:
     assert "try 3" in first.text
     assert "and 1 more" in first.text
     assert [time["datetime"] for time in first.all("time")] == ["2026-02-27T10:00:05.000Z", "2026-02-27T10:03:05.000Z"]
+    assert first.all("a")[-1].text == "a3"  # its id in the logs
     assert "2 further jobs have failed without the class of an error" in shown.one("main").text
 
 

@@ -80,6 +80,12 @@ def test_full_times() -> None:
     assert formats.full_time("2026-02-27T10:29:55.000Z") == "2026-02-27 10:29:55 UTC"
 
 
+def test_exact_times() -> None:
+    """A job that ran for 58 ms would begin and end at the same time."""
+    assert formats.exact_time("2026-02-27T10:29:55.123Z", NOW) == "10:29:55.123"
+    assert formats.exact_time("2026-02-26T10:29:55Z", NOW) == "26 Feb 10:29:55.000"
+
+
 def test_invisible_characters_become_visible() -> None:
     """A task could take the look of another one: U+202E shows the text after it from right to left."""
     assert formats.visible("exe\u202egnp\x00") == "exe\\u202egnp\\u0000"

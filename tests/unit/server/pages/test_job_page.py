@@ -72,6 +72,16 @@ def test_a_failed_job(page: Page, client: httpx.Client) -> None:
     assert shown.one("body")["data-types"] == "job"
 
 
+def test_a_short_job_has_exact_times(page: Page, client: httpx.Client) -> None:
+    """It would be created, started and ended at the same second."""
+    id_ = "short-run"
+    ingest(client, job_event("active", 1.1, externalId=id_, createdAt=at(1), startedAt=at(1.1)))
+    ingest(client, job_event("failed", 1.2, externalId=id_, startedAt=at(1.1), completedAt=at(1.2), maxRetries=2))
+    shown = page(f"/jobs/{id_}")
+    assert [time[-4:] for name, time in facts(shown).items() if name in ("Started", "Ended")] == [".100", ".200"]
+    assert "attempt 1 of 3, not retried" in shown.one("main").text
+
+
 def test_both_ids_lead_to_the_page(page: Page, client: httpx.Client) -> None:
     """Logs have Celery's id, links have Sluice's."""
     ingest(client, *life("both/ids?"))
@@ -84,7 +94,7 @@ def test_what_was_not_captured_names_the_setting(page: Page, client: httpx.Clien
     ingest(client, *life("plain"))
     shown = page("/jobs/plain")
     assert "SLUICE_CAPTURE_ARGS=1" in section(shown, "Arguments and result").text
-    assert "No other job has published this one" in section(shown, "Canvas").text
+    assert "No other job has published this one" in section(shown, "Place in its canvas").text
     assert not [one for one in shown.all("h2") if one.text == "Traceback"]
 
 
@@ -93,18 +103,19 @@ def test_the_place_in_the_canvas(page: Page, client: httpx.Client) -> None:
     member = {"rootId": "root", "parentId": "root", "groupId": "group"}
     ingest(client, *life("root", extensions={"rootId": "root"}), *life("one", extensions=member))
     ingest(client, *life("two", end="failed", error="E: no", extensions=member))
-    canvas = section(page("/jobs/two"), "Canvas")
+    canvas = section(page("/jobs/two"), "Place in its canvas")
     rows = {pair.one("dt").text: pair.one("dd") for pair in canvas.one("dl").all("div")}
     assert rows["Published by"].text == "completed app.tasks.send_email"
     assert rows["Group"].text == "failed 1 completed 1 All 2 members"
     assert rows["Whole canvas"].one("a")["href"] == f"/canvas?rootId=root&connectionId={CONNECTION}"
     root = {
-        pair.one("dt").text: pair.one("dd").text for pair in section(page("/jobs/root"), "Canvas").one("dl").all("div")
+        pair.one("dt").text: pair.one("dd").text
+        for pair in section(page("/jobs/root"), "Place in its canvas").one("dl").all("div")
     }
     assert root == {"Published": "failed 1 completed 1", "Whole canvas": "3 jobs as a tree"}
     removed = life("orphan", extensions={"rootId": "gone", "parentId": "gone"})
     ingest(client, *removed)
-    assert "is not among the jobs here" in section(page("/jobs/orphan"), "Canvas").text
+    assert "is not among the jobs here" in section(page("/jobs/orphan"), "Place in its canvas").text
 
 
 def test_empty_ids_of_others_are_none(page: Page, client: httpx.Client) -> None:
@@ -112,7 +123,7 @@ def test_empty_ids_of_others_are_none(page: Page, client: httpx.Client) -> None:
     ids = {"rootId": "", "parentId": "", "groupId": "", "retryOf": "", "retriedAs": ""}
     ingest(client, *life("lonely", extensions=ids), *life("lonely-too", extensions=ids))
     shown = page("/jobs/lonely")
-    assert "No other job has published this one" in section(shown, "Canvas").text
+    assert "No other job has published this one" in section(shown, "Place in its canvas").text
     assert "Retry of" not in facts(shown)
 
 

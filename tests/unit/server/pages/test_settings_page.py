@@ -62,7 +62,7 @@ def test_only_operators_see_the_sessions_of_others(database: Path) -> None:
         assert [row.all("td")[1].text for row in seen["o"]] == ["operator", "viewer"]
         assert ["this browser" in row.text for row in seen["o"]] == [True, False]
         assert [row.all("td")[1].text for row in seen["v"]] == ["viewer"]
-        assert "Reading without a sign-in" in settings(server, {}).one("main").text
+        assert "Read only, not signed in" in settings(server, {}).one("main").text
         key = server.access.accounts.create_key(server.access.accounts.open_connection("shop")[0], Role.OPERATOR)
         of_key = settings(server, {"Authorization": f"Bearer {key.secret}"})
         assert not of_key.one("main").all("tbody")  # a key is of one connection, and sessions are of all
