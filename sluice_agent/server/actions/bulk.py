@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Event, Thread
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from sluice_agent.log import warn_limited
 from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.actions.acting import Actions, RetryOpenError, Senders, Subject, new_task_id
 from sluice_agent.server.actions.ledger import ActionState, BulkAction, Item, ItemState, Kind, Ledger
@@ -109,7 +110,10 @@ class BulkRunner:
                     self._run_all()
             except UnavailableError:  # the store has logged it
                 pass
-            except Exception:  # noqa: BLE001 - the database may be away for a while
+            except SQLAlchemyError as error:
+                reason = error.orig if isinstance(error, DBAPIError) else error
+                warn_limited("bulk actions", "Bulk actions failed (%s); they are taken up again", reason)
+            except Exception:  # noqa: BLE001 - the next actions may succeed
                 _log.exception("Bulk actions failed; they are taken up again")
             self._wake.wait(self._seconds_to_next_look())
             self._wake.clear()

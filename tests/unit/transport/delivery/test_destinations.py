@@ -34,7 +34,12 @@ from tests.unit.transport.lines import CONNECTION, EVERY_END, event, heartbeat, 
 Start = Callable[..., Shippers]
 PACKAGE = Path(sluice_agent.__file__).parent
 HOMES = {f"transport/delivery/destinations/{destination.name}.py": destination for destination in DESTINATIONS}
-OF_SERVER = {"server/runner.py", "commands/key.py", "client/http.py"}  # they concern one server, no destination
+OF_SERVER = {
+    "server/runner.py",
+    "server/pages/keys.py",
+    "commands/key.py",
+    "client/http.py",
+}  # they concern one server, no destination
 VARIABLES = re.compile(
     "|".join(rf"\b{name}\b" for home in DESTINATIONS for name in (home.key_variable, home.url_variable))
 )
