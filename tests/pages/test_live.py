@@ -72,12 +72,12 @@ def test_the_first_change_is_painted_at_once(start_session: StartSession, send: 
 
     def is_painted() -> bool:
         nonlocal passed
-        passed += 1
-        page.clock.run_for(1)
+        if passed < 200:  # the shortest pause is 250
+            passed += 1
+            page.clock.run_for(1)
         return row_of(page, name).is_visible()
 
     wait_until(is_painted, 30)
-    assert passed < 250  # the shortest pause
 
 
 def test_a_row_changes_in_place(start_session: StartSession, send: Send) -> None:

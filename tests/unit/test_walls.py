@@ -65,6 +65,7 @@ MAY_IMPORT = {
     "server/actions": {
         "errors",
         "globs",
+        "log",
         "model",
         "server/access",
         "server/errors",
