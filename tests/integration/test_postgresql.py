@@ -157,6 +157,7 @@ def test_a_store_sees_what_another_has_written_of_a_job_that_it_remembers(store:
     assert counts(store, schema.tally, connection_id) == [(JOB_STATE_CODES["completed"], 1)]
 
 
+@pytest.mark.usefixtures("store")  # makes the tables
 def test_a_writer_that_has_lost_excludes_the_others(postgresql: str) -> None:
     """Of two busy servers one would otherwise lose again and again, and answer with 503 though nothing is wrong."""
     loser, other = (PostgresqlDriver(lambda: connect_postgresql(postgresql)) for _ in range(2))
