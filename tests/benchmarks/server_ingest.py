@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tests.benchmarks import yardstick
 from tests.benchmarks.served import Served, served
+from tests.benchmarks.yardstick import Speed
 
 CONNECTION = "550e8400-e29b-41d4-a716-446655440000"
 BATCH = 500
@@ -39,6 +41,8 @@ class Cost:
     p99: float
     health: float
     memory: int
+    speed: Speed
+    """The machine's, before and after."""
 
     def __str__(self) -> str:
         rates = f"{self.rate:,.0f} events/s (first {self.first_rate:,.0f}, last {self.last_rate:,.0f})"
@@ -135,6 +139,7 @@ def measure(
     clients: int, seconds: float, database: str | None = None, size_of: Callable[[], int] | None = None
 ) -> Cost:
     """Send batches for some seconds; without `database` to a new SQLite file. `size_of` returns its bytes."""
+    speed = yardstick.measure()
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "ingest.db"
         with served(database or file) as server:
@@ -164,6 +169,7 @@ def measure(
         p99=waits[len(waits) * 99 // 100] * 1e3,
         health=max(health) * 1e3,
         memory=memory,
+        speed=speed + yardstick.measure(),
     )
 
 
@@ -193,10 +199,17 @@ def _progress(start: datetime, number: int, events: int) -> dict[str, Any]:
     return {**common, "timestamp": time_text, "job": job}
 
 
+def rows_of(name: str, clients: int, cost: Cost) -> Iterator[tuple[str, str]]:
+    """Yield the row of a cost, and that of the machine's speed meanwhile."""
+    yield f"{name}, {clients} client{'s' if clients > 1 else ''}, {BATCH} a batch", str(cost)
+    yield yardstick.row(cost.speed, cost.rate)
+
+
 def rows(seconds: float = 60.0, progress: int = 10_000, database: str | None = None) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each row of the table."""
     for clients in (1, 50):
-        cost = measure(clients, seconds, database)
-        yield f"ingest, {clients} client{'s' if clients > 1 else ''}, {BATCH} a batch", str(cost)
+        yield from rows_of("ingest", clients, measure(clients, seconds, database))
+    before = yardstick.measure()
     first, last = measure_progress(progress)
     yield f"{progress:,} reports of progress of one job", f"{first:.0f} µs of CPU each at first, {last:.0f} at last"
+    yield yardstick.row(before + yardstick.measure())

@@ -16,8 +16,7 @@ from tests.support.postgresql import PostgresqlServer, new_database
 def rows(seconds: float = 60.0, clients: tuple[int, ...] = (1, 4)) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each row of the table. `seconds` are of each measurement."""
     for number, cost in measurements(seconds, clients):
-        name = f"ingest on PostgreSQL, {number} client{'s' if number > 1 else ''}"
-        yield f"{name}, {server_ingest.BATCH} a batch", str(cost)
+        yield from server_ingest.rows_of("ingest on PostgreSQL", number, cost)
 
 
 def measurements(seconds: float, clients: tuple[int, ...]) -> Iterator[tuple[int, server_ingest.Cost]]:
