@@ -1,0 +1,1 @@
+"""The jobs API: jobs that are triggered over HTTP, by schedule or by other jobs, and run by Celery's workers."""
