@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
+from sluice_agent.server.access.principal import Role
+from tests.pages.desk import Desk, open_desk
 from tests.support.chromium import Session, chromium, session
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.shop import Shop
 
 expect.set_options(timeout=15_000)
 StartSession = Callable[..., Session]
+SignIn = Callable[..., Session]
 Send = Callable[..., None]
 
 
@@ -39,6 +42,13 @@ def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
         answer = server.client().post("/ingest", json={"events": events}).json()
         assert answer["accepted"] == len(events), answer
         yield server
+
+
+@pytest.fixture(scope="package")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A server that operators and viewers sign in to, with the same jobs, and alerts."""
+    with open_desk(tmp_path_factory.mktemp("desk")) as desk:
+        yield desk
 
 
 @pytest.fixture
@@ -65,3 +75,15 @@ def start_session(browser: Browser, sluice: LocalSluice) -> Iterator[StartSessio
 
         yield started
         assert [fault for each in sessions for fault in each.faults()] == []
+
+
+@pytest.fixture
+def sign_in(desk: Desk, start_session: StartSession) -> SignIn:
+    """Open a profile of the browser that is signed in at the desk."""
+
+    def signed_in(role: Role = Role.OPERATOR, **options: Any) -> Session:
+        session = start_session(desk.server.url, **options)
+        desk.sign_in(session, role).close()
+        return session
+
+    return signed_in

@@ -46,6 +46,23 @@ PAGES = {
 }
 """An address of each kind of page, errors included."""
 
+SIGNED_IN = {
+    "now with alerts": "/",
+    "jobs to select": "/jobs",
+    "failed jobs to retry": "/jobs?state=failed",
+    "job to retry": job_path("state-failed"),
+    "question": named("/actions/new", kind="retry", job=job_path("state-failed").rpartition("/")[2]),
+    "question without an answer": "/actions/new?kind=retry&state=failed&name=none",
+    "connections with keys": "/connections",
+    "who did what": "/connections/log",
+    "settings with rules": "/settings",
+}
+"""Pages that an operator sees otherwise than who has not signed in, at the desk of `tests/pages/desk.py`."""
+
+LISTS = ("now", "jobs", "errors", "tasks", "queues", "workers", "connections", "settings")
+EMPTY = {name: PAGES[name] for name in LISTS}
+"""Pages that say why they are empty, and what comes next, on a server without any event."""
+
 HOSTILE = {
     "now": "/",
     "jobs": "/jobs",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
-from tests.pages.conftest import StartSession
-from tests.pages.site import LIVE, PAGES
+from tests.pages.conftest import SignIn, StartSession
+from tests.pages.desk import FIRING
+from tests.pages.site import EMPTY, LIVE, PAGES, SIGNED_IN
+from tests.support.local_sluice import LocalSluice, local_sluice
 
 WIDTHS = (360, 1600)
 MODES = ("light", "dark")
@@ -47,8 +50,16 @@ def violations_everywhere(page: Page) -> list[str]:
 
 
 def overflow(page: Page) -> int:
-    """Return by how many pixels the page is wider than its window."""
+    """Return by how many pixels the page is wider than its window, on a phone."""
+    page.set_viewport_size({"width": 360, "height": 900})
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
+    """A server that has received nothing."""
+    with local_sluice(tmp_path_factory.mktemp("empty") / "sluice.db") as server:
+        yield server
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -56,18 +67,51 @@ def test_axe_finds_nothing(start_session: StartSession, name: str) -> None:
     """Readers with a screen reader, or with weak eyes, could not use the page."""
     page = start_session(reduced_motion="reduce").open(PAGES[name])
     assert violations_everywhere(page) == []
-    page.set_viewport_size({"width": 360, "height": 900})
     assert overflow(page) <= 0, "the page scrolls sideways on a phone"
 
 
-def test_axe_finds_nothing_in_menus_and_dialogs(start_session: StartSession) -> None:
+@pytest.mark.parametrize("name", SIGNED_IN)
+def test_axe_finds_nothing_for_operators(sign_in: SignIn, name: str) -> None:
+    """Buttons, keys, alerts and webhooks are on the pages of those who have signed in, and so would not be checked."""
+    page = sign_in(reduced_motion="reduce").open(SIGNED_IN[name])
+    assert violations_everywhere(page) == []
+    assert overflow(page) <= 0, "the page scrolls sideways on a phone"
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_axe_finds_nothing_on_empty_pages(start_session: StartSession, empty: LocalSluice, name: str) -> None:
+    """The first page that a user sees would be one that no test has looked at."""
+    page = start_session(empty.url, reduced_motion="reduce").open(EMPTY[name])
+    assert violations_everywhere(page) == []
+    assert overflow(page) <= 0, "the page scrolls sideways on a phone"
+
+
+def test_alerts_and_their_webhooks_are_shown(sign_in: SignIn) -> None:
+    """An alert that fires would not be seen, or not that its message does not arrive; or its rule would be markup."""
+    session = sign_in()
+    page = session.open("/")
+    expect(page.get_by_role("heading", name="Alerts")).to_be_visible()
+    expect(page.locator(f"[data-key='alert {FIRING}']")).to_contain_text("Fires since")
+    page = session.open("/settings")
+    row = page.locator("main tr[data-key]", has_text=FIRING)
+    expect(row.first).to_contain_text("firing")
+    expect(row.last).to_contain_text("the name hooks.example.com is not known")
+    for rule, text in (
+        ("a quiet one", "quiet"),
+        ("of a worker that never reported", "no event of a worker celery@never is known"),
+        ("of a connection that is not there", "there is no connection other"),
+    ):
+        expect(page.locator("main tr[data-key]", has_text=rule)).to_contain_text(text)
+
+
+def test_axe_finds_nothing_in_menus_and_dialogs(sign_in: SignIn) -> None:
     """What is closed at first is not checked by a look at the page."""
-    page = start_session(reduced_motion="reduce").open("/jobs")
+    page = sign_in(reduced_motion="reduce").open("/jobs")
     for menu in page.locator("details").all():
         menu.evaluate("each => { each.open = true; }")
     page.locator("[data-select]").first.evaluate("box => box.click()")
     assert violations_everywhere(page) == []
-    page = start_session(reduced_motion="reduce").open("/jobs")
+    page = sign_in(reduced_motion="reduce").open("/jobs")
     page.keyboard.press("?")
     assert page.locator("dialog[open]").count() == 1
     assert violations_everywhere(page) == []

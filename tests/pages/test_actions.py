@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,66 +10,20 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from sluice_agent.server.access.principal import Role
-from sluice_agent.server.access.setup import AccessOptions
-from sluice_agent.server.actions.assembly import ActionOptions
-from sluice_agent.server.actions.brokers import Brokers
 from sluice_agent.server.record.ids import job_id
-from tests.pages.conftest import StartSession
+from tests.pages.conftest import SignIn
+from tests.pages.desk import Desk, open_desk
 from tests.pages.test_accessible import violations_everywhere
-from tests.support.chromium import Session
-from tests.support.local_sluice import LocalSluice
-from tests.support.shop import CONNECTION, MAIL, Shop, job_uuid
-from tests.unit.server.actions.conftest import WHOLE, RecordedBroker
+from tests.support.shop import CONNECTION, MAIL, Shop
 
-SignIn = Callable[..., Session]
 QUESTION = "dialog[open] form"
-
-
-class Desk:
-    """A server with a broker that keeps what is sent, and a client that may send events."""
-
-    def __init__(self, server: LocalSluice, broker: RecordedBroker) -> None:
-        self.server = server
-        self.broker = broker
-        assert server.access.new_key is not None
-        self.agent = server.client({"Authorization": f"Bearer {server.access.new_key.secret}"})
-
-    def add(self, *keys: str, state: str = "failed", **fields: Any) -> list[str]:
-        """Send the events of jobs, and return the addresses of their pages."""
-        shop = Shop(datetime.now(timezone.utc))
-        whole = {**WHOLE, "args": ["a@example.com"], **fields.pop("extensions", {})}
-        events = [event for key in keys for event in shop.job(key, state, extensions=whole, **fields)]
-        answer = self.agent.post("/ingest", json={"events": events}).json()
-        assert answer["accepted"] == len(events), answer
-        return [f"/jobs/{job_id(CONNECTION, job_uuid(key))}" for key in keys]
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """One server for the module."""
-    broker = RecordedBroker()
-    server = LocalSluice(
-        tmp_path_factory.mktemp("desk") / "sluice.db",
-        options=AccessOptions(connection=CONNECTION),
-        actions=ActionOptions(Brokers(default=broker), ("shop.*",)),
-    )
-    yield Desk(server, broker)
-    server.stop()
-    server.join()
-
-
-@pytest.fixture
-def sign_in(desk: Desk, start_session: StartSession) -> SignIn:
-    """Open a profile of the browser that is signed in."""
-
-    def signed_in(role: Role = Role.OPERATOR, **options: Any) -> Session:
-        session = start_session(desk.server.url, **options)
-        page = session.open(f"/login?token={desk.server.access.sessions.create_token(role)}")
-        page.wait_for_url(f"{desk.server.url}/")
-        page.close()
-        return session
-
-    return signed_in
+    """A desk of the module's own: its tests add connections, after which pages name theirs."""
+    with open_desk(tmp_path_factory.mktemp("actions")) as desk:
+        yield desk
 
 
 def button_of(page: Page, name: str) -> Any:
@@ -147,9 +101,12 @@ def test_a_viewer_has_no_buttons(desk: Desk, sign_in: SignIn) -> None:
     session = sign_in(Role.VIEWER)
     assert session.open(path).get_by_role("link", name="Retry", exact=True).count() == 0
     page = session.open("/jobs?state=failed")
-    page.locator("[data-select]").first.check()
-    expect(page.locator("#selection")).to_be_visible()
-    assert page.locator("#selection button").count() == 0
+    assert page.locator("main input[type=checkbox], #selection").count() == 0
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    expect(page.locator("[data-row-link]").first).to_be_focused()
+    page = sign_in(Role.VIEWER, java_script_enabled=False).open("/jobs?state=failed")
+    assert page.locator("main input[type=checkbox], #selection").count() == 0
     page = session.open("/actions/new?kind=retry&state=failed")
     expect(page.locator("h1")).to_have_text("You may not see this page")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.pages.conftest import StartSession
+from tests.pages.conftest import SignIn, StartSession
 from tests.pages.site import PAGES
 
 # Marks what takes part in the order of Tab and is visible, and notes each element that has the focus.
@@ -48,9 +48,9 @@ def test_tab_comes_to_everything_and_shows_where_it_is(start_session: StartSessi
     assert [each["html"] for each in visited if not each["isRinged"] and not each["isBody"]] == []
 
 
-def test_rows_by_keys(start_session: StartSession) -> None:
+def test_rows_by_keys(sign_in: SignIn) -> None:
     """Going through fifty failed jobs with Tab alone takes five presses for each."""
-    page = start_session().open("/jobs?state=failed")
+    page = sign_in().open("/jobs?state=failed")
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("j")

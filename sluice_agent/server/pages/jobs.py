@@ -168,9 +168,10 @@ class JobsView:
     newer: str | None
     older: str | None
     without_filters: str
-    ability: Ability
     kinds: Sequence[str]
-    """What can be done with selected jobs."""
+    """What the reader can do with selected jobs: without any, none can be selected."""
+    why_not: str | None
+    """Why nothing can be done with these jobs, if a sentence helps."""
     all_kind: str | None
     """What can be done with all jobs that match: retry or revoke."""
     all_href: str
@@ -210,7 +211,8 @@ def jobs_view(
     wanted = address.wanted
     page = list_jobs(reader, scope.numbers, wanted, address.order, LIMIT, cursor, now=now)
     is_filtered = wanted != JobFilter()
-    all_kind = kind_for(wanted) if ability.is_given and page.jobs else None
+    possible = kind_for(wanted) if page.jobs else None
+    all_kind = possible if ability.is_given else None
     own = replace(wanted, connection_id=UUID(scope.connection.id)) if scope.connection else wanted
     newer = newer_cursor(reader, scope.numbers, wanted, address.order, LIMIT, cursor, now=now) if cursor else None
     return JobsView(
@@ -238,8 +240,8 @@ def jobs_view(
         newer=address.href(cursor=newer) if cursor else None,
         older=address.href(cursor=page.next_cursor) if page.next_cursor else None,
         without_filters=address.with_filter(JobFilter()).href(),
-        ability=ability,
         kinds=[kind.value for kind in kinds_for(wanted)] if ability.is_given else [],
+        why_not=None if possible is None else ability.reason,
         all_kind=None if all_kind is None else all_kind.value,
         all_href="" if all_kind is None else question_href(all_kind, own),
     )

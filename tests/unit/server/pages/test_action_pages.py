@@ -186,9 +186,11 @@ def test_selected_jobs_are_retried_together(desk: Desk) -> None:
     assert facts_of(shown)["Sent again"] == "3"
     [link] = shown.one("tbody").all("a")
     assert (link["href"], link["title"]) == (f"/jobs/{wrong}", "selected-wrong")
-    for states, kinds in (([], ["retry", "revoke"]), (["failed"], ["retry"]), (["completed"], [])):
+    for states, kinds in (([], ["retry", "revoke"]), (["failed"], ["retry"])):
         bar = desk.page("/jobs", state=states).one("form", id="selection")
         assert [button["value"] for button in bar.all("button")] == kinds
+    listed = desk.page("/jobs", state="completed").one("main")  # nothing can be done with these
+    assert listed.all("form", id="selection") == listed.all("input", type="checkbox") == []
     again = desk.page("/actions/new", kind="retry", job=good)
     assert "3 will not go: The last retry of the job has not ended." in again.one("main").text
     assert links(again, "Retry them all the same")
@@ -238,7 +240,11 @@ def test_viewers_can_not_act(desk: Desk) -> None:
         assert links(page, "Retry") == []
         listed = parse_html(browser.get("/jobs?state=failed").text)
         assert links(listed, "Retry all") == []
-        assert listed.one("form", id="selection").all("button") == []
+        assert listed.all("form", id="selection") == listed.one("main").all("input", type="checkbox") == []
+        assert listed.one("thead").all("th")[0]["class"] == "state-column"
+        assert ("sign in as operator" in listed.one("main").text) is (browser is desk.nobody)
+        assert "Select the row" not in listed.one("dialog", id="help").text
+    assert "Select the row" in desk.page("/jobs").one("dialog", id="help").text
     fields = fields_of(desk.page("/actions/new", kind="retry", job=job))
     before = len(desk.broker.sent)
     refused = desk.send(fields, browser=desk.viewer)
