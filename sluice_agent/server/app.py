@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -34,6 +35,9 @@ from sluice_agent.server.store.retention import EVERYTHING, Keep
 from sluice_agent.server.stream.hub import Hub
 from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
 
+if TYPE_CHECKING:
+    from sluice_agent.jobs.store.store import JobsStore
+
 BODY_LIMIT = 5_000_000
 """Bytes of a request's body, before and after decompression."""
 
@@ -56,6 +60,7 @@ def create_app(
     stream_limits: StreamLimits = STREAM_LIMITS,
     keep: Keep = EVERYTHING,
     alerts: AlertOptions | None = None,
+    has_jobs: bool = False,
     now: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
     """Return the API under ``/api``, and the pages, over `database`: a SQLite file, created if absent, or the address
@@ -64,7 +69,7 @@ def create_app(
     `options` are those of access, `actions` those of retry and revoke. `daily_limit` counts events of a connection in a
     UTC day of the clock `now`. `body_limit` counts bytes of one body, `bodies_limit` of all at a time. `stream_limits`
     bound the stream of changes. `keep` limits the jobs that are kept. `alerts` are rules that
-    are evaluated, None: there are none.
+    are evaluated, None: there are none. `has_jobs`: the jobs API is under ``/v1``.
     Raises `ConfigError` if the database can't be used or the options contradict each other.
     """
     store = Store(database, now=now, keep=keep)
@@ -73,6 +78,7 @@ def create_app(
     hub = Hub(store, now, stream_limits)
     past_sums = PastSums()
     alerting = None if alerts is None else alerting_of(store, alerts, past_sums)
+    jobs_store: JobsStore | None = None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -85,6 +91,8 @@ def create_app(
         if alerting is not None:
             await run_in_threadpool(alerting.close)
         await run_in_threadpool(acting.close)
+        if jobs_store is not None:
+            await run_in_threadpool(jobs_store.close)
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
     app = DescribedApp(lifespan)
@@ -106,5 +114,11 @@ def create_app(
         stream_router(store, hub),
     ):
         app.include_router(router, prefix="/api")
+    if has_jobs:
+        from sluice_agent.jobs.routes.app import PATH, JobsApp  # noqa: PLC0415 - memory that other servers do not need
+        from sluice_agent.jobs.store.store import JobsStore  # noqa: PLC0415 - see above
+
+        jobs_store = JobsStore(database, now)
+        app.mount(PATH, JobsApp(jobs_store, access, allows_private=not access.exposure.is_open))
     app.include_router(pages_router(Sources(store, access, acting, now, keep, daily_limit, past_sums)))
     return app

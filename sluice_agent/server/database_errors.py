@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import exc
@@ -14,12 +16,21 @@ from sluice_agent.server.store.database import is_away
 _RETRY = {"Retry-After": "5"}  # seconds: a restart of PostgreSQL takes as long
 
 
-def register_database_errors(app: FastAPI) -> None:
-    """Make `app` answer 503 while the database can't be used. Any other error of it stays a fault of the server."""
+Respond = Callable[[Request, str, dict[str, str]], JSONResponse]
+"""Returns the response to a request, with a message and headers."""
+
+
+def _respond(_: Request, message: str, headers: dict[str, str]) -> JSONResponse:
+    return error_response(503, message, headers=headers)
+
+
+def register_database_errors(app: FastAPI, respond: Respond = _respond) -> None:
+    """Make `app` answer 503, by `respond`, while the database can't be used. Any other error of it stays a fault of the
+    server."""
 
     @app.exception_handler(UnavailableError)
-    def on_unavailable(_: Request, error: Exception) -> JSONResponse:
-        return error_response(503, f"The database can't be used now: {error}.", headers=_RETRY)
+    def on_unavailable(request: Request, error: Exception) -> JSONResponse:
+        return respond(request, f"The database can't be used now: {error}.", _RETRY)
 
     @app.exception_handler(exc.DBAPIError)
     @app.exception_handler(exc.TimeoutError)
@@ -29,4 +40,4 @@ def register_database_errors(app: FastAPI) -> None:
         reason = str(error.orig if isinstance(error, exc.DBAPIError) else error).strip()
         message = "%s %s: the database can't be used (%s)"
         warn_limited("database", message, request.method, request.url.path, reason)
-        return error_response(503, "The database can't be used now: try again in a few seconds.", headers=_RETRY)
+        return respond(request, "The database can't be used now: try again in a few seconds.", _RETRY)

@@ -89,6 +89,12 @@ class Accounts:
             (row,) = reader.execute(query)
         return NamedConnection(*row), found is None
 
+    def connection(self, number: int) -> NamedConnection:
+        """Return the connection with this number, which exists."""
+        with self._engine.begin() as reader:
+            (row,) = reader.execute(_CONNECTIONS.where(connections.c.number == number))
+        return NamedConnection(*row)
+
     def create_key(
         self, connection: NamedConnection, role: Role, secret: str | None = None, key_id: str | None = None
     ) -> NewKey:

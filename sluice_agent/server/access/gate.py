@@ -12,7 +12,16 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sluice_agent.log import warn_limited
 from sluice_agent.server.access.accounts import Accounts, Key
 from sluice_agent.server.access.exposure import Exposure
-from sluice_agent.server.access.principal import COOKIE, LOOPBACK, READ_HELP, UNIDENTIFIED, Principal, Role, key_command
+from sluice_agent.server.access.principal import (
+    ANY_KEY,
+    COOKIE,
+    LOOPBACK,
+    READ_HELP,
+    UNIDENTIFIED,
+    Principal,
+    Role,
+    key_command,
+)
 from sluice_agent.server.access.same_origin import is_from_own_page
 from sluice_agent.server.access.sessions import Session, Sessions
 from sluice_agent.server.errors import Docs, RefusedError
@@ -75,6 +84,26 @@ class Gate:
         if session is not None:
             return self._principal_of_session(session, request)
         return UNIDENTIFIED if is_exposed else LOOPBACK
+
+    def identify_client(self, request: Request) -> Principal:
+        """Return who sends `request` to the jobs API, where reading needs a key or a session too.
+
+        Where events are accepted with a key that was not made, such a key may do what an operator may. Raises
+        `RefusedError` for a key or a session that can't be used.
+        """
+        secret = bearer_of(request)
+        key = self._accounts.find_key(secret) if secret else None
+        if key is not None:
+            if key.revoked_at is not None:
+                raise _revoked(key.id, key.role)
+            return self._principal_of_key(key)
+        if secret:
+            if self._is_exposed(request) or not self._unmade.allow(secret):
+                message = f"This key is unknown. {key_command(Role.OPERATOR)} makes one."
+                raise RefusedError(401, message, docs=Docs.API_KEY)
+            return ANY_KEY
+        session = self._session_of(request)
+        return UNIDENTIFIED if session is None else self._principal_of_session(session, request)
 
     def identify_sender(self, request: Request) -> Sender:
         """Return who sends events by `request`.

@@ -87,6 +87,9 @@ class Principal:
 
 
 LOOPBACK = Principal("loopback", Role.VIEWER)
+ANY_KEY = Principal("loopback", Role.OPERATOR)
+"""A client on loopback with a key that was not made, where such keys are accepted."""
+
 UNIDENTIFIED = Principal("unidentified", None, frozenset())
 
 Identify = Callable[[Request], Principal]

@@ -27,6 +27,7 @@ _HEADINGS = {
 _REFUSALS = {400: "This was not done", 401: "Sign in to do this", 403: "You may not do this"}
 _NO_ROUTE = "Not Found."  # the framework's
 _NO_PAGE = "No page of this server has this address."
+_FOR_PROGRAMS = ("/api/", "/v1/")
 _OF_THE_BODY = ("content-type", "content-length")
 
 
@@ -43,7 +44,7 @@ class ErrorView:
 class ErrorPages:
     """Answer with a page where another part of the server answers a browser's navigation with an error.
 
-    A browser accepts ``text/html``. Addresses below ``/api`` are not for browsers.
+    A browser accepts ``text/html``. Addresses below ``/api`` and ``/v1`` are not for browsers.
     """
 
     def __init__(self, app: ASGIApp, now: Callable[[], datetime]) -> None:
@@ -84,7 +85,7 @@ class ErrorPages:
 
 
 def _is_navigation(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] == "HEAD" or scope["path"].startswith("/api/"):
+    if scope["type"] != "http" or scope["method"] == "HEAD" or scope["path"].startswith(_FOR_PROGRAMS):
         return False
     return "text/html" in Headers(scope=scope).get("accept", "")
 

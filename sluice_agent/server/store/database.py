@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.store.migrate import USER_VERSION, MigrationError, migrate
+from sluice_agent.server.store.migrate import EVENTS, USER_VERSION, MigrationError, Tables, migrate
 
 Database: TypeAlias = Path | str
 """A SQLite file, or the address of a database of PostgreSQL."""
@@ -29,18 +29,19 @@ _PAGE_SIZE = 8_192  # bytes: a commit of a batch costs a fifth less than with SQ
 _READERS = 8  # connections of the pool
 
 
-def open_database(database: Database) -> Engine:
-    """Return an engine over `database`, with tables of this version: those of an older one are migrated.
+def open_database(database: Database, tables: Tables = EVENTS, schema: str | None = None) -> Engine:
+    """Return an engine over `database`, with `tables` of this version: those of an older one are migrated.
 
-    A file is created if it is absent, readable by its owner only. Raises `ConfigError` if the database can't be used.
+    A file is created if it is absent, readable by its owner only. In PostgreSQL the tables are in `schema`, which is
+    made if it is absent, or in the user's own. Raises `ConfigError` if the database can't be used.
     """
     if isinstance(database, Path):
-        return _open_file(database)
+        return _open_file(database, tables)
     try:
         from sluice_agent.server.store.postgresql_database import open_postgresql  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError(f"PostgreSQL needs its extra: pip install 'sluice-agent[postgresql]' ({error})") from None
-    return open_postgresql(database)
+    return open_postgresql(database, tables, schema)
 
 
 @contextmanager
@@ -76,7 +77,7 @@ def unusable(database: Path, reason: object) -> ConfigError:
     return ConfigError(f"{database} can't be used as a database ({reason}): choose another file")
 
 
-def _open_file(database: Path) -> Engine:
+def _open_file(database: Path, tables: Tables) -> Engine:
     try:
         make_directory(database)
         database.touch(mode=0o600)
@@ -84,7 +85,7 @@ def _open_file(database: Path) -> Engine:
         with engine.connect() as connection:
             is_first_version = _prepare_file(connection.connection.driver_connection, database)
         with engine.connect().execution_options(writing=True) as connection, connection.begin():
-            migrate(connection, "0001" if is_first_version else None)
+            migrate(connection, tables, "0001" if is_first_version else None)
         if is_first_version:
             _reclaim(engine)
     except (OSError, DBAPIError, sqlite3.Error, MigrationError) as error:

@@ -6,11 +6,12 @@ from typing import Any
 
 import psycopg
 import sqlalchemy
+from psycopg import sql
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from sluice_agent.errors import ConfigError
-from sluice_agent.server.store.migrate import MigrationError, migrate
+from sluice_agent.server.store.migrate import EVENTS, MigrationError, Tables, migrate
 
 _READERS = 8  # connections of the pool
 _TIMEOUT = 10  # seconds to wait for a connection
@@ -24,8 +25,9 @@ to the end; PostgreSQL underestimates how many rows fulfil a condition that is n
 and sort all of them."""
 
 
-def open_postgresql(address: str) -> Engine:
-    """Return an engine over the database at `address`, with tables of this version.
+def open_postgresql(address: str, tables: Tables = EVENTS, schema: str | None = None) -> Engine:
+    """Return an engine over the database at `address`, with `tables` of this version: in `schema`, which is made if it
+    is absent, or in the first of the user's search path.
 
     Raises `ConfigError` if it can't be used. The message does not contain the address, as that may hold a password.
     """
@@ -39,10 +41,14 @@ def open_postgresql(address: str) -> Engine:
             connect_args={"connect_timeout": _TIMEOUT},
         )
         event.listen(engine, "connect", _plan)
+        if schema is not None:
+            event.listen(engine, "connect", lambda connection, _record: _enter(connection, schema), insert=True)
         with engine.begin() as connection:
             _check(connection.connection.driver_connection)
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-            migrate(connection)
+            if schema is not None:
+                connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+            migrate(connection, tables)
     except (ArgumentError, ValueError, DBAPIError, MigrationError, psycopg.Error) as error:
         reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()
         raise ConfigError(f"The PostgreSQL database can't be used ({reason}): check --database") from error
@@ -54,6 +60,12 @@ def connect_postgresql(address: str) -> psycopg.Connection[Any]:
     connection = psycopg.connect(address, autocommit=True, connect_timeout=_TIMEOUT)
     _plan(connection)
     return connection
+
+
+def _enter(connection: psycopg.Connection[Any], schema: str) -> None:
+    """Let a new connection find its tables in `schema` only."""
+    connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
+    connection.commit()
 
 
 def _plan(connection: psycopg.Connection[Any], _record: object = None) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _DIRECTORY = Path(__file__).parent
 _ROW = re.compile(r"^([a-z][A-Za-z]*?)(object|array|any|string\?|integer\?|number\?|integer|number|string)([A-Z].*)$")
 _FRAME = re.compile(r"^event: (\S+)\ndata: (\{.*\})$", re.MULTILINE)
+_CURL = re.compile(r'curl -X (?P<method>[A-Z]+) "http://[^/]+(?P<path>[^"]+)"( \\ -H "[^"]*")?( \\ -d \'[^\']*\')?')
 
 
 def bodies(document: str) -> list[Any]:
@@ -26,6 +28,26 @@ def types(document: str) -> dict[str, str]:
 def frames(document: str) -> dict[str, dict[str, Any]]:
     """Return the data of the example of each event of the stream, by the event."""
     return {event: json.loads(data) for event, data in _FRAME.findall(_text(document))}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A request of a document, and the body of its answer, None: no body is shown."""
+
+    method: str
+    path: str
+    answer: Any
+
+
+def samples(document: str) -> list[Sample]:
+    """Return the requests that the document shows as commands of curl, whose answers follow at once."""
+    text = _text(document)
+    found = []
+    for command in _CURL.finditer(text):
+        is_shown = text[command.end() : command.end() + 1] in ("{", "[")
+        answer = json.JSONDecoder().raw_decode(text, command.end())[0] if is_shown else None
+        found.append(Sample(command["method"], command["path"], answer))
+    return found
 
 
 def _text(document: str) -> str:

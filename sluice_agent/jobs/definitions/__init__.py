@@ -1,0 +1,1 @@
+"""Jobs as they are defined: their settings and versions, and which job waits for which."""

@@ -1,0 +1,236 @@
+"""Jobs in the database. All functions work in the transaction of their connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, exists, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from sluice_agent.jobs import cron
+from sluice_agent.jobs.definitions.settings import JobSettings, settings_from
+from sluice_agent.jobs.store.ids import new_id, new_version_id
+from sluice_agent.jobs.store.page import Page, PageRequest, read_page
+from sluice_agent.jobs.store.schema import attempt, batch, dependency, job, job_tag, job_version, run, run_tag
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.timestamps import to_datetime, to_moment
+
+UNDER_WAY = ("delayed", "queued", "waiting", "dequeued", "executing")
+"""The statuses of runs that have not ended."""
+
+
+class Lock(Enum):
+    """How a transaction locks a job's row until its end: against its deletion, or against any other lock."""
+
+    SHARED = "shared"
+    EXCLUSIVE = "exclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job with its current version. Times are microseconds since 1970."""
+
+    id: str
+    project_id: str
+    enabled: bool
+    version: int
+    version_id: str
+    settings: JobSettings
+    created_by: str | None
+    updated_by: str | None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobVersion:
+    """The settings of a job as they once were, or are. `created_at` is when they became the current ones."""
+
+    id: str
+    job_id: str
+    version: int
+    settings: JobSettings
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Who changes something, and when in microseconds since 1970."""
+
+    author: str
+    moment: int
+
+
+def list_jobs(
+    reader: Connection,
+    project: str,
+    wanted: PageRequest,
+    *,
+    slug: str | None = None,
+    tag: tuple[str, str | None] | None = None,
+) -> Page[Job]:
+    """Return a page of a project's jobs: with this slug, and with a tag, of any value if that is None."""
+    query = _JOBS.where(job.c.project_id == project)
+    if slug is not None:
+        query = query.where(job.c.slug == slug)
+    if tag is not None:
+        has_tag = exists().where(job_tag.c.job_id == job.c.id, job_tag.c.key == tag[0])
+        query = query.where(has_tag if tag[1] is None else has_tag.where(job_tag.c.value == tag[1]))
+    return read_page(reader, query, (job.c.created_at, job.c.id), wanted, _job_of)
+
+
+def find_job(reader: Connection, job_id: str, project: str | None, lock: Lock | None = None) -> Job:
+    """Return a job. Raises `RefusedError` (404) if there is none, or if it is not of the `project` that is demanded."""
+    query = _JOBS.where(job.c.id == job_id)
+    if lock is not None:
+        query = query.with_for_update(of=job, read=lock is Lock.SHARED)
+    row = reader.execute(query).one_or_none()
+    if row is None or project not in (None, row.project_id):
+        raise RefusedError(404, "Job not found.")
+    return _job_of(row)
+
+
+def create_job(writer: Connection, project: str, settings: JobSettings, change: Change, *, enabled: bool) -> Job:
+    """Make a job and return it. Raises `RefusedError` (409) if the project has a job with this slug."""
+    created = Job(
+        id=new_id(change.moment),
+        project_id=project,
+        enabled=enabled,
+        version=1,
+        version_id=new_version_id(),
+        settings=settings,
+        created_by=change.author,
+        updated_by=change.author,
+        created_at=change.moment,
+        updated_at=change.moment,
+    )
+    values = {name: getattr(created, name) for name in _COLUMNS}
+    try:
+        writer.execute(insert(job).values(slug=settings.slug, next_fire_at=_next_firing(created, change), **values))
+    except IntegrityError:
+        raise _slug_is_taken(settings.slug) from None
+    _insert_version(writer, created)
+    return created
+
+
+def update_job(writer: Connection, found: Job, settings: JobSettings, change: Change, *, enabled: bool) -> Job:
+    """Give a job, whose row is locked, these settings as a new version, and return it. The same settings make none.
+
+    Raises `RefusedError` (409) if another job of the project has the slug.
+    """
+    if settings.to_json() == found.settings.to_json() and enabled == found.enabled:
+        return found
+    updated = replace(
+        found,
+        enabled=enabled,
+        version=found.version + 1,
+        version_id=new_version_id(),
+        settings=settings,
+        updated_by=change.author,
+        updated_at=change.moment,
+    )
+    values = {name: getattr(updated, name) for name in _COLUMNS}
+    if _schedule(updated) != _schedule(found):
+        values["next_fire_at"] = _next_firing(updated, change)
+    try:
+        writer.execute(update(job).where(job.c.id == found.id).values(slug=settings.slug, **values))
+    except IntegrityError:
+        raise _slug_is_taken(settings.slug) from None
+    writer.execute(delete(job_tag).where(job_tag.c.job_id == found.id))
+    _insert_version(writer, updated)
+    return updated
+
+
+def switch_jobs(writer: Connection, ids: Sequence[str], project: str | None, change: Change, *, enabled: bool) -> int:
+    """Enable or disable jobs, which makes no new version. Return how many of them there are."""
+    query = _JOBS.where(job.c.id.in_(set(ids))).order_by(job.c.id).with_for_update(of=job)
+    found = [_job_of(row) for row in writer.execute(query) if project in (None, row.project_id)]
+    for item in found:
+        if item.enabled != enabled:
+            firing = _next_firing(replace(item, enabled=enabled), change)
+            values = {"enabled": enabled, "updated_by": change.author, "updated_at": change.moment}
+            writer.execute(update(job).where(job.c.id == item.id).values(next_fire_at=firing, **values))
+    return len(found)
+
+
+def delete_job(writer: Connection, found: Job) -> None:
+    """Delete a job, whose row is locked, with its runs. Raises `RefusedError` (409) while one of them has not ended."""
+    of_job = run.c.job_id == found.id
+    if writer.scalar(select(run.c.id).where(of_job, run.c.status.in_(UNDER_WAY)).limit(1)) is not None:
+        raise RefusedError(409, "The job has runs that have not ended: cancel them, or wait.")
+    runs = select(run.c.id).where(of_job)
+    writer.execute(delete(run_tag).where(run_tag.c.run_id.in_(runs)))
+    writer.execute(delete(attempt).where(attempt.c.run_id.in_(runs)))
+    writer.execute(delete(run).where(of_job))
+    writer.execute(delete(batch).where(batch.c.job_id == found.id))
+    is_of_job = (dependency.c.job_id == found.id) | (dependency.c.depends_on_job_id == found.id)
+    writer.execute(delete(dependency).where(is_of_job))
+    writer.execute(delete(job_tag).where(job_tag.c.job_id == found.id))
+    writer.execute(delete(job_version).where(job_version.c.job_id == found.id))
+    writer.execute(delete(job).where(job.c.id == found.id))
+
+
+def list_versions(reader: Connection, job_id: str, wanted: PageRequest) -> Page[JobVersion]:
+    """Return a page of a job's versions, the highest and current one first."""
+    query = select(job_version).where(job_version.c.job_id == job_id)
+    return read_page(reader, query, (job_version.c.version, job_version.c.id), wanted, _version_of)
+
+
+def find_version(reader: Connection, job_id: str, version_id: str) -> JobVersion:
+    """Return a version of a job. Raises `RefusedError` (404) if it has none with this id."""
+    query = select(job_version).where(job_version.c.id == version_id, job_version.c.job_id == job_id)
+    row = reader.execute(query).one_or_none()
+    if row is None:
+        raise RefusedError(404, "Version not found.")
+    return _version_of(row)
+
+
+_JOBS: Select[Any] = select(job, job_version.c.id.label("version_id"), job_version.c.settings).join(
+    job_version, (job_version.c.job_id == job.c.id) & (job_version.c.version == job.c.version)
+)
+_COLUMNS = ("id", "project_id", "enabled", "version", "created_by", "updated_by", "created_at", "updated_at")
+"""Those of `job` that are fields of `Job`."""
+
+
+@lru_cache(maxsize=1024)
+def _settings(stored: str) -> JobSettings:
+    return settings_from(stored)
+
+
+def _job_of(row: Row[Any]) -> Job:
+    fields = {name: getattr(row, name) for name in _COLUMNS}
+    return Job(version_id=row.version_id, settings=_settings(row.settings), **fields)
+
+
+def _version_of(row: Row[Any]) -> JobVersion:
+    return JobVersion(row.id, row.job_id, row.version, _settings(row.settings), row.created_at)
+
+
+def _insert_version(writer: Connection, current: Job) -> None:
+    """Add the current version of a job, and its tags, of which there are none."""
+    values = {"job_id": current.id, "version": current.version, "id": current.version_id}
+    stored = current.settings.to_json()
+    writer.execute(insert(job_version).values(settings=stored, created_at=current.updated_at, **values))
+    tags = [{"job_id": current.id, "key": key, "value": value} for key, value in current.settings.tags.items()]
+    if tags:
+        writer.execute(insert(job_tag), tags)
+
+
+def _schedule(of: Job) -> tuple[bool, str, str]:
+    return of.enabled, of.settings.cron, of.settings.timezone
+
+
+def _next_firing(of: Job, change: Change) -> int | None:
+    """Return when the job's cron expression fires next, None if it has none or is disabled."""
+    if not of.enabled or not of.settings.cron:
+        return None
+    expression = cron.parse(of.settings.cron, of.settings.timezone or "UTC")
+    return to_moment(cron.next_after(expression, to_datetime(change.moment)))
+
+
+def _slug_is_taken(slug: str) -> RefusedError:
+    return RefusedError(409, f"The project has a job with the slug {slug} already: choose another one.")

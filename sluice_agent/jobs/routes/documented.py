@@ -1,0 +1,188 @@
+"""The description of ``/v1``: the bodies of its answers, and the errors of its routes.
+
+The bodies are described here and made by views: a field without a value is absent, which no model of the framework
+writes. Tests hold one against the other.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Texts = dict[str, str]
+_Filled = Annotated[str, Field(min_length=1)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(_Closed):
+    """What went wrong. `details` has a line for each fault."""
+
+    code: str
+    message: str
+    details: list[str] = []
+
+
+class ErrorBody(_Closed):
+    """The body of every error."""
+
+    error: Problem
+    request_id: str
+
+
+class LimitBody(_Closed):
+    """A named limit."""
+
+    name: str
+    max: int
+    window_secs: int
+
+
+class VersionBody(_Closed):
+    """A version of a job."""
+
+    id: str
+    version_id: str
+    job_id: str
+    version: int
+    name: str
+    slug: str
+    description: str = ""
+    cron: str = ""
+    payload_schema: dict[str, Any] = {}
+    tags: Texts = {}
+    endpoint_url: str
+    fallback_endpoint_url: str = ""
+    max_attempts: int
+    timeout_secs: int
+    webhook_url: str = ""
+    webhook_secret: Annotated[str, Field(description="Its end.")] = ""
+    run_ttl_secs: int = 0
+    backwards_compatible: bool = False
+    created_at: Timestamp
+
+
+class JobBody(_Closed):
+    """A job."""
+
+    id: str
+    project_id: str
+    group_id: str = ""
+    name: str
+    slug: str
+    description: str = ""
+    cron: str = ""
+    payload_schema: dict[str, Any] = {}
+    tags: Texts = {}
+    endpoint_url: str
+    fallback_endpoint_url: str = ""
+    max_attempts: int
+    timeout_secs: int
+    max_concurrency: int = 0
+    execution_window_cron: str = ""
+    timezone: str = ""
+    rate_limit_max: int = 0
+    rate_limit_window_secs: int = 0
+    max_concurrency_per_key: int = 0
+    rate_limit_keys: list[LimitBody] = []
+    default_run_metadata: Texts = {}
+    dedup_window_secs: int = 0
+    enabled: bool
+    webhook_url: str = ""
+    webhook_secret: Annotated[str, Field(description="Its end.")] = ""
+    run_ttl_secs: int = 0
+    retry_strategy: str = ""
+    retry_delays_secs: list[int] = []
+    environment_id: str = ""
+    version: int
+    version_id: str
+    version_policy: Literal["pin", "latest", "minor"]
+    backwards_compatible: bool = False
+    created_by: str = ""
+    updated_by: str = ""
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class ItemError(_Closed):
+    """Why a job of a batch was not made, by its index in the batch."""
+
+    index: int
+    message: str
+
+
+class BatchBody(_Closed):
+    """The jobs of a batch that were made, and the errors of the others."""
+
+    created: list[JobBody]
+    errors: list[ItemError] = []
+
+
+class UpdatedBody(_Closed):
+    """How many of the jobs exist."""
+
+    updated: int
+
+
+class DependencyBody(_Closed):
+    """A dependency of a job."""
+
+    id: str
+    job_id: str
+    depends_on_job_id: str
+    condition: Literal["completed", "failed", "any"]
+    created_at: Timestamp
+
+
+class JobEnvelope(_Closed):
+    """A page of jobs."""
+
+    data: list[JobBody]
+    next_cursor: _Filled = ""
+    has_more: bool
+
+
+class VersionEnvelope(_Closed):
+    """A page of versions."""
+
+    data: list[VersionBody]
+    next_cursor: _Filled = ""
+    has_more: bool
+
+
+class DependencyEnvelope(_Closed):
+    """A page of dependencies."""
+
+    data: list[DependencyBody]
+    next_cursor: _Filled = ""
+    has_more: bool
+
+
+_ERRORS = {
+    400: "A parameter or the body is not valid; `details` names it.",
+    401: "A key is needed.",
+    403: "The key may not do this.",
+    404: "There is nothing under this id.",
+    409: "The state does not allow it.",
+    413: "The body is too large.",
+    415: "The body is compressed.",
+    421: "The Host header names another server.",
+    429: "The job's rate limit is used up: `Retry-After` has the seconds until it is not.",
+    500: "The server failed.",
+    503: "The server is busy or shuts down, or the database is away.",
+}
+_OF_ALL = (400, 401, 403, 421, 500, 503)
+_OF_BODIES = (413, 415)
+Responses = dict[int | str, dict[str, Any]]
+
+
+def responses(status: int, model: Any, *errors: int, has_body: bool = False) -> Responses:
+    """Return the description of a route that answers `model`, or with no body if that is None, and these errors beside
+    those of all routes."""
+    success = {"description": "Done."} if model is None else {"model": model}
+    statuses = sorted({*_OF_ALL, *errors, *(_OF_BODIES if has_body else ())})
+    return {status: success} | {error: {"model": ErrorBody, "description": _ERRORS[error]} for error in statuses}

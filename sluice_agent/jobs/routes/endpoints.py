@@ -1,0 +1,31 @@
+"""Where the requests of jobs may go. It is checked here as a job is defined, and again as a request is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sluice_agent.jobs.definitions.settings import JobSettings
+from sluice_agent.outbound.addresses import AddressError, check_literal
+from sluice_agent.server.errors import RefusedError
+
+_URLS = ("endpoint_url", "fallback_endpoint_url", "webhook_url")
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRules:
+    """The rules of one server. `allows_private` is true if requests may go to private addresses and loopback."""
+
+    allows_private: bool
+
+    def check(self, settings: JobSettings) -> None:
+        """Raise `RefusedError` (400) if a URL of `settings` names an address that is not allowed.
+
+        Names are not looked up: what they lead to may be another address by the time of the request.
+        """
+        for name in _URLS:
+            url = getattr(settings, name)
+            if url:
+                try:
+                    check_literal(url, allows_private=self.allows_private)
+                except AddressError as error:
+                    raise RefusedError(400, "The request is not valid.", {name: f"{error}"}) from None

@@ -1,0 +1,190 @@
+"""The tables of the jobs API, in both dialects.
+
+Times are microseconds since 1970 in UTC, ids are UUIDs as text, and what is only ever read as a whole is JSON. A job
+has a row of `job_version` for each of its versions, the current one included, with all settings that an update can
+change; `job` has what queries look for. A run's row is the run: its `status` is changed only from the status that it is
+expected to have (`runs/transitions.py`).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+
+from sluice_agent.server.store.schema import lease as lease_of_events
+
+metadata = MetaData()
+
+_NO_ROW = text("0")
+
+meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+"""Single values, such as `token_secret`, by which tokens of runs are signed."""
+
+lease = lease_of_events.to_metadata(metadata)
+"""What only one of several servers may do at a time, and which of them does it."""
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("slug", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("version", Integer, nullable=False),  # the current one
+    Column("created_by", Text),
+    Column("updated_by", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("next_fire_at", BigInteger),  # of its cron expression
+)
+Index("job_by_slug", job.c.project_id, job.c.slug, unique=True)
+Index("job_by_creation", job.c.project_id, job.c.created_at, job.c.id)
+_FIRES = text("next_fire_at IS NOT NULL")
+Index("job_by_firing", job.c.next_fire_at, sqlite_where=_FIRES, postgresql_where=_FIRES)
+
+job_version = Table(
+    "job_version",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),  # ver_…
+    Column("settings", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+job_tag = Table(
+    "job_tag",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+Index("job_by_tag", job_tag.c.key, job_tag.c.value, job_tag.c.job_id)
+
+dependency = Table(
+    "dependency",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("depends_on_job_id", Text, nullable=False),
+    Column("condition", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+Index("dependency_once", dependency.c.job_id, dependency.c.depends_on_job_id, unique=True)
+Index("dependency_by_target", dependency.c.depends_on_job_id)
+
+batch = Table(
+    "batch",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job_id", Text, nullable=False, index=True),
+    Column("item_count", Integer, nullable=False),
+    Column("created_count", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""The bulk triggers: all runs of one have its id."""
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),  # from 1; a replay of the same run begins with 1 again
+    Column("retries", Integer, nullable=False, server_default=_NO_ROW),  # attempts before this one, also of replays:
+    # the number that Celery calls retries, so that no two attempts of a run are one to an observer
+    Column("priority", SmallInteger, nullable=False),  # 0 to 10, the highest first
+    Column("payload", Text, nullable=False),  # canonical JSON
+    Column("payload_hash", Text, nullable=False),  # SHA-256 of it, in hexadecimal digits
+    Column("tags", Text),
+    Column("metadata", Text),
+    Column("triggered_by", Text, nullable=False),
+    Column("created_by", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("job_version", Integer, nullable=False),
+    Column("job_version_id", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("dependency_key", Text),
+    Column("concurrency_key", Text),
+    Column("batch_id", Text),
+    Column("parent_run_id", Text),
+    Column("continuation_of", Text),
+    Column("lineage_depth", Integer, nullable=False, server_default=_NO_ROW),
+    Column("debug_mode", Boolean, nullable=False),
+    Column("scheduled_at", BigInteger),
+    Column("next_retry_at", BigInteger),
+    Column("available_at", BigInteger, nullable=False),  # not to be claimed before: the latest of the times above
+    Column("expires_at", BigInteger),
+    Column("first_started_at", BigInteger),  # from which on it does not expire
+    Column("claimed_at", BigInteger),
+    Column("claimed_until", BigInteger),  # with which its ticket ends
+    Column("published_at", BigInteger),  # when the broker confirmed the message of this claim
+    Column("ticket_hash", LargeBinary(32)),  # of the ticket by which a worker starts this attempt
+    Column("started_at", BigInteger),
+    Column("heartbeat_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("result", Text),  # JSON
+    Column("error", Text),
+    Column("error_class", Text),
+    Column("execution_trace", Text),  # JSON
+)
+
+
+def _index(name: str, *columns: str, where: str | None = None, unique: bool = False) -> Index:
+    """Return an index of `run`; over the rows that fulfil `where` only: the others cost nothing."""
+    condition = None if where is None else text(where)
+    parts = (run.c[name].desc() if order else run.c[name] for name, _, order in (c.partition(" ") for c in columns))
+    return Index(name, *parts, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+RUN_INDEXES = (
+    _index("run_by_creation", "project_id", "created_at", "id"),
+    _index("run_by_status", "project_id", "status", "created_at", "id"),
+    _index("run_by_job", "job_id", "created_at", "id"),  # lists, and the rate limit
+    _index("run_by_payload", "job_id", "payload_hash", "created_at"),  # the dedup window
+    _index("run_by_key", "job_id", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
+    _index("run_by_batch", "batch_id", where="batch_id IS NOT NULL"),
+    _index("run_by_parent", "parent_run_id", where="parent_run_id IS NOT NULL"),
+    _index("run_to_claim", "priority DESC", "created_at", "id", where="status = 'queued'"),
+    _index("run_due", "status", "available_at", where="status IN ('delayed', 'queued', 'waiting')"),
+    _index("run_to_expire", "expires_at", where="status IN ('delayed', 'queued', 'waiting')"),
+    _index("run_under_way", "job_id", "concurrency_key", "status", where="status IN ('dequeued', 'executing')"),
+    _index("run_that_waits", "job_id", "created_at", where="status = 'waiting'"),
+    _index("run_by_end", "job_id", "finished_at", where="finished_at IS NOT NULL"),
+    _index("run_by_dependency", "job_id", "dependency_key", "finished_at", where="dependency_key IS NOT NULL"),
+)
+
+run_tag = Table(
+    "run_tag",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+Index("run_by_tag", run_tag.c.key, run_tag.c.value, run_tag.c.run_id)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("retries", Integer, primary_key=True),  # `run.retries` of this attempt
+    Column("attempt", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("status_code", Integer),  # of the endpoint's answer
+    Column("error_class", Text),
+    Column("error", Text),
+    Column("trace", Text),  # JSON
+)

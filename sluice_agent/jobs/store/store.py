@@ -1,0 +1,83 @@
+"""The facade of the room: connections to the database of the jobs API, for reads and for writes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event, select
+
+from sluice_agent.jobs.store import schema
+from sluice_agent.server.store.database import Database, open_database, writing
+from sluice_agent.server.store.migrate import Tables
+from sluice_agent.server.store.placement import Placement
+from sluice_agent.server.timestamps import to_moment
+
+SCHEMA = "sluice_jobs"
+"""PostgreSQL's schema of the tables: those of events are in another one, and both have names such as `job`."""
+
+_TOKEN_SECRET = "token_secret"  # noqa: S105 - the name of a row
+_SECRET_BYTES = 32
+
+
+class JobsStore:
+    """The database of jobs and runs that belongs to the `database` of events; `now` is its clock.
+
+    Raises `ConfigError` if it can't be used.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        own = jobs_file(database) if isinstance(database, Path) else database
+        self.engine = open_database(own, TABLES, SCHEMA)
+        self._now = now
+        self._reading: dict[str, Any] = {}
+        if isinstance(own, Path):
+            placement = Placement(own)
+            event.listen(self.engine, "begin", lambda _: placement.check())
+        else:
+            self._reading["isolation_level"] = "REPEATABLE READ"
+        with self.reading() as reader:
+            query = select(schema.meta.c.value).where(schema.meta.c.name == _TOKEN_SECRET)
+            self.token_secret = bytes.fromhex(str(reader.scalar(query)))
+
+    @property
+    def moment(self) -> int:
+        """The present by the store's clock, in microseconds since 1970."""
+        return to_moment(self._now())
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Return a connection for the queries of one request, which all see the same state of the database."""
+        with self.engine.connect().execution_options(**self._reading) as connection, connection.begin() as transaction:
+            yield connection
+            transaction.rollback()
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Return a connection for one transaction, which is committed at the end, and rolled back if it raises.
+
+        On SQLite no other transaction writes meanwhile; on PostgreSQL rows are locked by who changes or locks them.
+        """
+        return writing(self.engine)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def jobs_file(database: Path) -> Path:
+    """Return the SQLite file of jobs and runs, beside that of events: one file has one writer at a time."""
+    return database.with_name(f"{database.stem}.jobs{database.suffix}")
+
+
+def _fill(connection: Connection) -> None:
+    """Give the database the secret of its tokens, if it has none."""
+    if connection.scalar(select(schema.meta.c.value).where(schema.meta.c.name == _TOKEN_SECRET)) is None:
+        value = secrets.token_hex(_SECRET_BYTES)
+        connection.execute(schema.meta.insert().values(name=_TOKEN_SECRET, value=value))
+
+
+TABLES = Tables(schema.metadata, Path(__file__).with_name("migrations"), _fill)

@@ -1,0 +1,71 @@
+"""The database of the jobs API: a file beside that of events, with versions of its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from sluice_agent.errors import ConfigError
+from sluice_agent.jobs.store.migrations import versions
+from sluice_agent.jobs.store.schema import metadata
+from sluice_agent.jobs.store.store import TABLES, JobsStore
+from sluice_agent.server.store.database import open_database
+from sluice_agent.server.store.migrate import upgrade
+from tests.support.tables import tables_of
+from tests.unit.jobs.conftest import Clock
+
+
+def test_the_file_is_beside_that_of_events_and_private(tmp_path: Path) -> None:
+    """Others on the machine could read payloads and secrets of webhooks, and writers of events would wait for runs."""
+    JobsStore(tmp_path / "sluice.db", Clock()).close()
+    files = list(tmp_path.iterdir())
+    assert {file.name for file in files} == {"sluice.jobs.db"}
+    assert all(file.stat().st_mode & 0o077 == 0 for file in files)
+
+
+def test_the_secret_of_tokens_stays(tmp_path: Path) -> None:
+    """After a restart of the server the tokens of runs that are under way would be worthless."""
+    stores = [JobsStore(tmp_path / name, Clock()) for name in ("a.db", "a.db", "b.db")]
+    assert stores[0].token_secret == stores[1].token_secret != stores[2].token_secret
+    for store in stores:
+        store.close()
+
+
+def test_a_file_of_a_newer_version_or_another_program_is_left_alone(tmp_path: Path) -> None:
+    """Who goes back to this version would lose what the newer one has stored."""
+    JobsStore(tmp_path / "s.db", Clock()).close()
+    with sqlite3.connect(tmp_path / "s.jobs.db") as file:
+        file.execute("UPDATE alembic_version SET version_num = '9999'")
+    file.close()
+    with pytest.raises(ConfigError, match=r"s\.jobs\.db can't be used.*newer version"):
+        JobsStore(tmp_path / "s.db", Clock())
+    with sqlite3.connect(tmp_path / "other.jobs.db") as file:
+        file.execute("CREATE TABLE precious (value)")
+    file.close()
+    with pytest.raises(ConfigError, match="made by another program"):
+        JobsStore(tmp_path / "other.db", Clock())
+
+
+def test_migrations_make_the_tables_of_a_new_file(tmp_path: Path) -> None:
+    """A column that only new files have would otherwise make the first write of an older installation fail."""
+    new, old = open_database(tmp_path / "new.db", TABLES), open_database(tmp_path / "old.db", TABLES)
+    with old.connect().execution_options(writing=True) as connection, connection.begin():
+        metadata.drop_all(connection)
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+        upgrade(connection, TABLES)
+        assert tables_of(connection) == tables_of(new)
+    for engine in (old, new):
+        engine.dispose()
+
+
+def test_each_migration_follows_the_one_before() -> None:
+    """Two that were added at the same time would both be the last, and no database could be migrated."""
+    files = sorted(Path(versions.__file__).parent.glob("[0-9]*.py"))
+    numbers = [file.name[:4] for file in files]
+    assert numbers == [f"{number:04}" for number in range(1, len(files) + 1)]
+    for before, file in zip([None, *numbers], files, strict=False):
+        module = import_module(f"{versions.__name__}.{file.stem}")
+        assert (module.revision, module.down_revision) == (file.name[:4], before)
