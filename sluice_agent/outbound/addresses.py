@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
@@ -41,6 +42,10 @@ _PRIVATE = tuple(
 )
 
 
+_NEVER_NAMES = frozenset(("metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"))
+"""Names under which clouds answer with credentials: their addresses are refused too, where they are known."""
+
+
 class AddressError(ValueError):
     """A URL that can't be requested, or an address that may not be. The message is a sentence without its full stop."""
 
@@ -66,6 +71,8 @@ def parse_url(url: str) -> SplitResult:
         raise AddressError("it must begin with http:// or https:// and a host")
     if parts.username is not None or parts.password is not None:
         raise AddressError("it must have no user and no password")
+    if not parts.hostname.isascii():
+        raise AddressError("its host must be written in ASCII, an international one as xn--…")
     if port == 0 or any(character.isspace() or ord(character) < 33 for character in url):
         raise AddressError("it has a port or a character that no URL has")
     return parts
@@ -79,12 +86,16 @@ def origin_of(url: str) -> str:
 
 def check_literal(url: str, *, allows_private: bool) -> None:
     """Raise `AddressError` if `url` is none, or names an address, or localhost, that may not be requested."""
-    host = parse_url(url).hostname or ""
-    address = _address(host)
-    if address is not None:
-        _check(address, allows_private=allows_private)
-    elif not allows_private and (host == "localhost" or host.endswith(".localhost")):
-        raise AddressError(f"{host} is a private address")
+    _check_host(parse_url(url).hostname or "", allows_private=allows_private)
+
+
+def check_found(url: str, *, allows_private: bool, look_up: Resolve | None = None) -> None:
+    """Raise `AddressError` as `check_literal` does, or if the name is found at an address that may not be requested.
+
+    It blocks as long as the look-up does. A name that is not found is accepted: the request resolves it again.
+    """
+    with suppress(OSError):
+        resolve(url, allows_private=allows_private, look_up=look_up)
 
 
 def resolve(url: str, *, allows_private: bool, look_up: Resolve | None = None) -> Target:
@@ -95,8 +106,9 @@ def resolve(url: str, *, allows_private: bool, look_up: Resolve | None = None) -
     parts = parse_url(url)
     host = parts.hostname or ""
     port = parts.port or _PORTS[parts.scheme]
+    _check_host(host, allows_private=allows_private)
     literal = _address(host)
-    found = [str(literal)] if literal is not None else (look_up or _look_up)(host, port)
+    found = [str(literal)] if literal is not None else (look_up or look_up_host)(host, port)
     if not found:
         raise OSError(f"{host} has no address")
     for text in found:
@@ -105,6 +117,18 @@ def resolve(url: str, *, allows_private: bool, look_up: Resolve | None = None) -
             raise AddressError(f"{text}, which {host} is at, is no address")
         _check(address, allows_private=allows_private)
     return Target(parts.scheme, host, port, tuple(found))
+
+
+def _check_host(host: str, *, allows_private: bool) -> None:
+    """Raise `AddressError` if a host may not be requested, whatever its address is."""
+    address = _address(host)
+    name = host.rstrip(".")
+    if address is not None:
+        _check(address, allows_private=allows_private)
+    elif name in _NEVER_NAMES:
+        raise AddressError(f"{host} is never requested: it leads to what only this machine should reach")
+    elif not allows_private and (name == "localhost" or name.endswith(".localhost")):
+        raise AddressError(f"{host} is a private address")
 
 
 def _check(address: Address, *, allows_private: bool) -> None:
@@ -118,12 +142,15 @@ def _check(address: Address, *, allows_private: bool) -> None:
 
 
 def _address(text: str) -> Address | None:
-    try:
+    """Return the address that a text is, in any form that a system reads as one, such as 127.1 or 0x7f000001."""
+    with suppress(ValueError):
         return ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
+    with suppress(OSError):
+        return ipaddress.IPv4Address(socket.inet_aton(text.rstrip(".")))
+    return None
 
 
-def _look_up(host: str, port: int) -> list[str]:
+def look_up_host(host: str, port: int) -> list[str]:
+    """Return the addresses of a host from the system. It blocks. Raises `OSError` if there are none."""
     entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in entries))

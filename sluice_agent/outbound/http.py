@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import httpx
 
-from sluice_agent.outbound.addresses import AddressError, Resolve, Target, resolve
+from sluice_agent.outbound.addresses import AddressError, Resolve, Target, look_up_host, resolve
+from sluice_agent.outbound.deadline import Watchdog
 
-_ERROR_BYTES = 1_000  # of a response that is no success
-_CONNECTED_EVENTS = (".connect_tcp.complete", ".start_tls.complete")
+_TEXT_BYTES = 1_000  # of an error
+Cause: TypeAlias = Literal["address", "network", "deadline", "aborted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +31,54 @@ TIMEOUTS = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """The bytes of a body that are read: of a success, and of another response. `is_required`: a body that breaks off
+    is no answer; else what has come of it counts."""
+
+    success: int = 0
+    error: int = _TEXT_BYTES
+    is_required: bool = False
+
+
+STATUS_ONLY = Reading()
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds: for the connection over TCP, from then to the headers of the answer, and from those to its last byte."""
+
+    connect: float
+    first_byte: float
+    transfer: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A status with what decides what follows: `retry_after` is the header's text, `text` the beginning of the body of
-    a response that is no success."""
+    """A response: its headers by lower-case name, and its body, or the beginning of it if `is_cut`."""
 
     status: int
-    retry_after: str | None
-    text: str
+    headers: Mapping[str, str]
+    body: bytes
+    is_cut: bool
+    timing: Timing
+
+    @property
+    def retry_after(self) -> str | None:
+        """The text of the header Retry-After."""
+        return self.headers.get("retry-after")
+
+    @property
+    def text(self) -> str:
+        """The beginning of the body."""
+        return self.body[:_TEXT_BYTES].decode("utf-8", "replace")
 
 
 class NoAnswerError(Exception):
     """No response was received; the request may have arrived. The message has the reason."""
+
+    def __init__(self, message: str, cause: Cause) -> None:
+        super().__init__(message)
+        self.cause: Cause = cause
 
 
 def post(
@@ -50,94 +89,155 @@ def post(
     allows_private: bool,
     timeouts: Timeouts = TIMEOUTS,
     look_up: Resolve | None = None,
+    reading: Reading = STATUS_ONLY,
+    watchdog: Watchdog | None = None,
 ) -> Answer:
     """Send `body` and return the answer. Redirects are not followed, and no proxy of the environment is used.
 
-    Raises `NoAnswerError`, also if the address may not be requested.
+    `watchdog` is one whose context has been entered, where its deadline spans more than this exchange. Raises
+    `NoAnswerError`, also if the address may not be requested.
     """
-    deadline = time.monotonic() + timeouts.exchange
+    if watchdog is None:
+        with Watchdog(timeouts.exchange) as own:
+            return _post(url, body, headers, allows_private, timeouts, look_up or look_up_host, reading, own)
+    return _post(url, body, headers, allows_private, timeouts, look_up or look_up_host, reading, watchdog)
+
+
+def _post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    allows_private: bool,
+    timeouts: Timeouts,
+    look_up: Resolve,
+    reading: Reading,
+    watchdog: Watchdog,
+) -> Answer:
     try:
-        target = resolve(url, allows_private=allows_private, look_up=look_up)
-    except (AddressError, OSError) as error:
-        raise NoAnswerError(str(error) or type(error).__name__) from error
-    last: Exception = httpx.ConnectError("no address")
-    for address in target.addresses:
-        try:
-            return _exchange(_pinned(url, address), body, headers, target, timeouts, deadline)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:  # nothing was sent: the next address may do
-            last = error
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            raise NoAnswerError(f"{type(error).__name__}: {error}") from error
-    raise NoAnswerError(f"{type(last).__name__}: {last}") from last
+        target = resolve(url, allows_private=allows_private, look_up=_limited(look_up, watchdog))
+        for address in target.addresses[:-1]:
+            try:
+                return _exchange(url, address, body, headers, target, timeouts, reading, watchdog)
+            except (httpx.ConnectError, httpx.ConnectTimeout):  # nothing was sent: the next address may do
+                _check(watchdog)
+        return _exchange(url, target.addresses[-1], body, headers, target, timeouts, reading, watchdog)
+    except AddressError as error:
+        raise NoAnswerError(str(error), "address") from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        _check(watchdog)
+        text = str(error) if type(error) is OSError else f"{type(error).__name__}: {error}"
+        raise NoAnswerError(text, "network") from error
+
+
+def _check(watchdog: Watchdog) -> None:
+    """Raise `NoAnswerError` if the exchange has been ended: what happens on its socket then has no other meaning."""
+    if watchdog.ended_by == "aborted":
+        raise NoAnswerError("the exchange was aborted", "aborted")
+    if watchdog.ended_by == "deadline":
+        raise NoAnswerError("the exchange takes too long", "deadline")
 
 
 def _exchange(
-    url: httpx.URL, body: bytes, headers: Mapping[str, str], target: Target, timeouts: Timeouts, deadline: float
+    url: str,
+    address: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    target: Target,
+    timeouts: Timeouts,
+    reading: Reading,
+    watchdog: Watchdog,
 ) -> Answer:
-    remaining = _remaining(deadline)
-    timeout = httpx.Timeout(remaining, connect=min(timeouts.connect, remaining))
-    extensions: dict[str, Any] = {"trace": _Deadline(deadline).on_trace}
+    _check(watchdog)
+    remaining = watchdog.remaining
+    parsed = httpx.URL(url)
+    trace = _Trace(watchdog)
+    extensions: dict[str, Any] = {"trace": trace.on_event}
     if target.host not in target.addresses:
         extensions["sni_hostname"] = target.host  # the certificate is checked for the name
-    all_headers = {**headers, "Host": _host(target), "Connection": "close", "Accept-Encoding": "identity"}
+    own_headers = {"Host": parsed.netloc.decode("ascii"), "Connection": "close", "Accept-Encoding": "identity"}
     with (
-        httpx.Client(timeout=timeout, follow_redirects=False, trust_env=False, verify=_tls(target.scheme)) as client,
-        client.stream("POST", url, content=body, headers=all_headers, extensions=extensions) as response,
+        httpx.Client(
+            timeout=httpx.Timeout(remaining, connect=min(timeouts.connect, remaining)),
+            follow_redirects=False,
+            trust_env=False,
+            verify=_tls(target.scheme),
+        ) as client,
+        client.stream(
+            "POST",
+            parsed.copy_with(host=address),
+            content=body,
+            headers={**headers, **own_headers},
+            extensions=extensions,
+        ) as response,
     ):
-        text = "" if response.is_success else _beginning(response)
-        return Answer(response.status_code, response.headers.get("retry-after"), text)
+        content, is_cut = _read(response, reading, watchdog)
+        return Answer(response.status_code, dict(response.headers), content, is_cut, trace.timing())
 
 
-def _beginning(response: httpx.Response) -> str:
-    """Return the beginning of a body, or what has come of it: the status alone decides."""
+def _read(response: httpx.Response, reading: Reading, watchdog: Watchdog) -> tuple[bytes, bool]:
+    """Return the body, at most as long as it is read, and whether it goes on."""
+    limit = reading.success if response.is_success else reading.error
     content = bytearray()
+    if limit == 0:
+        return b"", True
     try:
-        for chunk in response.iter_raw(_ERROR_BYTES):
+        for chunk in response.iter_raw():
             content += chunk
-            if len(content) >= _ERROR_BYTES:
+            if len(content) > limit:
                 break
     except httpx.HTTPError:
-        pass
-    return bytes(content[:_ERROR_BYTES]).decode("utf-8", "replace")
+        if reading.is_required:
+            raise
+    if reading.is_required:
+        _check(watchdog)  # a socket that was shut looks like the end of a body without length
+    return bytes(content[:limit]), len(content) > limit
 
 
-class _Deadline:
-    """Ends each read and write by a moment of the monotonic clock: httpx's own timeouts begin again with each byte."""
+class _Trace:
+    """Follows the trace events of httpx: the moments of an exchange, and its socket."""
 
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+        self._moments: dict[str, float] = {}
 
-    def on_trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Handle a trace event of httpx."""
-        if event.endswith(_CONNECTED_EVENTS):
-            stream = info["return_value"]
-            stream.read = self._limited(stream.read, httpx.ReadTimeout)
-            stream.write = self._limited(stream.write, httpx.WriteTimeout)
+    def on_event(self, event: str, info: Mapping[str, Any]) -> None:
+        """Handle an event, such as `http11.receive_response_headers.complete`."""
+        self._moments[event.partition(".")[2]] = time.monotonic()
+        if event.endswith("connect_tcp.complete"):
+            self._watchdog.watch(info["return_value"].get_extra_info("socket"))
 
-    def _limited(self, operation: Any, error: type[httpx.TimeoutException]) -> Any:
-        def limited(argument: Any, timeout: float | None = None) -> Any:
-            remaining = self._deadline - time.monotonic()
-            if remaining <= 0:
-                raise error("the exchange takes too long")
-            return operation(argument, remaining if timeout is None else min(timeout, remaining))
-
-        return limited
-
-
-def _remaining(deadline: float) -> float:
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise httpx.ReadTimeout("the exchange takes too long")
-    return remaining
+    def timing(self) -> Timing:
+        """Return the times of an exchange whose body has been read."""
+        now = time.monotonic()
+        connected = self._moments.get("connect_tcp.complete", now)
+        answered = self._moments.get("receive_response_headers.complete", now)
+        return Timing(
+            connected - self._moments.get("connect_tcp.started", connected), answered - connected, now - answered
+        )
 
 
-def _pinned(url: str, address: str) -> httpx.URL:
-    return httpx.URL(url).copy_with(host=address)
+def _limited(look_up: Resolve, watchdog: Watchdog) -> Resolve:
+    """Return a look-up that the deadline ends: the system's own may take half a minute, and nothing interrupts it."""
 
+    def limited(host: str, port: int) -> Sequence[str]:
+        found: list[Sequence[str] | OSError] = []
 
-def _host(target: Target) -> str:
-    host = f"[{target.host}]" if ":" in target.host else target.host
-    return host if target.port == {"http": 80, "https": 443}[target.scheme] else f"{host}:{target.port}"
+        def run() -> None:
+            try:
+                found.append(look_up(host, port))
+            except OSError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=run, daemon=True, name="sluice-look-up")
+        thread.start()
+        thread.join(watchdog.remaining)
+        if not found:
+            raise OSError(f"the address of {host} is not found in time")
+        if isinstance(found[0], OSError):
+            raise found[0]
+        return found[0]
+
+    return limited
 
 
 @lru_cache(maxsize=2)

@@ -62,9 +62,10 @@ class Exchange:
         self.request.status = code
         self._handler.wfile.write(self._head(code, len(body), headers) + body)
 
-    def send_half(self, code: int, body: bytes) -> None:
-        """Send the head and half of the body."""
-        self._handler.wfile.write(self._head(code, len(body)) + body[: len(body) // 2])
+    def send_half(self, code: int, body: bytes, *, has_length: bool = True) -> None:
+        """Send the head and half of the body; without its length it ends with the connection."""
+        head = self._head(code, len(body)) if has_length else f"HTTP/1.1 {code} Answer\r\n\r\n".encode()
+        self._handler.wfile.write(head + body[: len(body) // 2])
 
     def send_slowly(self, code: int, body: bytes, seconds_per_byte: float) -> None:
         """Send the answer byte by byte."""

@@ -89,6 +89,18 @@ def hangs(*, accepted: bool = False) -> Behaviour:
     return behave
 
 
+def hangs_in_body(*, has_length: bool = True) -> Behaviour:
+    """Send the head and the beginning of the body, and hang until `endpoint.release()`; then reset the connection."""
+
+    def behave(exchange: Exchange) -> bool:
+        exchange.send_half(200, b'{"a": "a body that goes on"}', has_length=has_length)
+        exchange.wait_for_release()
+        exchange.reset()
+        return True
+
+    return behave
+
+
 def drips(seconds_per_byte: float = 0.02) -> Behaviour:
     """Accept the events, and send the answer byte by byte."""
 
@@ -108,6 +120,11 @@ def drips_headers(seconds_per_byte: float = 0.02) -> Behaviour:
         return True
 
     return behave
+
+
+def on_path(path: str, behaviour: Behaviour) -> Behaviour:
+    """Behave like that on one path only."""
+    return lambda exchange: exchange.request.path == path and behaviour(exchange)
 
 
 def limits(most_bytes: int) -> Behaviour:

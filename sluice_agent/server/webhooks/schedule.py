@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timezone
-from email.utils import parsedate_to_datetime
 from enum import Enum
+
+from sluice_agent.outbound.retry_after import seconds_asked
 
 WAITS = (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 21_600, 28_800)
 """Seconds after each failed attempt: about 22 hours in all. After one attempt more it is given up."""
@@ -61,19 +61,5 @@ def after_attempt(outcome: Outcome, attempts: int, now: int, chance: Callable[[]
     if attempts > len(WAITS):
         return DeliveryState.FAILED, now
     wait = WAITS[attempts - 1] * (1 + _JITTER * chance())
-    asked = min(_asked_seconds(outcome.retry_after, now), _LONGEST_ASKED)
+    asked = min(seconds_asked(outcome.retry_after, now / _SECOND), _LONGEST_ASKED)
     return DeliveryState.PENDING, now + round(max(wait, asked) * _SECOND)
-
-
-def _asked_seconds(retry_after: str | None, now: int) -> float:
-    """Return the seconds that a Retry-After asks for, a number or a date; 0 if it can't be read."""
-    if retry_after is None:
-        return 0
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit():
-        return int(text[:9])
-    try:
-        date = parsedate_to_datetime(text)
-        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now / _SECOND
-    except (ValueError, TypeError, OverflowError):
-        return 0

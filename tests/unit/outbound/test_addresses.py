@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from sluice_agent.outbound.addresses import AddressError, check_literal, resolve
+from sluice_agent.outbound.addresses import AddressError, check_found, check_literal, resolve
 
 NEVER = [
     "169.254.169.254", "[fe80::1]", "100.100.100.200", "[fd00:ec2::254]", "[::ffff:127.0.0.1]", "[::ffff:8.8.8.8]",
     "[64:ff9b::a9fe:a9fe]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]", "[2001:0:1::1]", "0.0.0.0", "[::]", "224.0.0.1",
-    "255.255.255.255", "[ff02::1]", "240.0.0.1", "192.0.2.1",
+    "255.255.255.255", "0xa9fea9fe", "2852039166", "169.254.43518",
+    "metadata.google.internal", "metadata.google.internal.",
+    "[ff02::1]", "240.0.0.1", "192.0.2.1",
 ]  # fmt: skip
 PRIVATE = ["127.0.0.1", "10.1.2.3", "172.31.255.255", "192.168.0.1", "100.64.0.1", "[::1]", "[fd12::1]"]
 PUBLIC = ["8.8.8.8", "[2606:4700::1111]", "172.32.0.1"]
@@ -62,14 +64,36 @@ def test_other_urls_are_refused(url: str) -> None:
 @pytest.mark.parametrize("number", ["2130706433", "0x7f.1", "127.1", "017700000001"])
 def test_other_spellings_of_an_address_are_checked_as_what_they_lead_to(number: str) -> None:
     """An address in another spelling, which the system's look-up understands, would pass as a name."""
-    with pytest.raises((AddressError, OSError)):
+    with pytest.raises(AddressError, match=r"127\.0\.0\.1 is a private address"):
         resolve(f"http://{number}/", allows_private=False)
+    with pytest.raises(AddressError, match=r"127\.0\.0\.1 is a private address"):
+        check_literal(f"http://{number}./", allows_private=False)
 
 
 def test_localhost_is_refused_before_anything_is_sent() -> None:
     """A mistake in the configuration would show only when the first alert fails."""
-    for host in ("localhost", "a.localhost", "LOCALHOST:80"):
-        with pytest.raises(AddressError, match="localhost is a private address"):
+    for host in ("localhost", "a.localhost", "LOCALHOST:80", "localhost."):
+        with pytest.raises(AddressError, match=r"localhost.? is a private address"):
             check_literal(f"http://{host}/", allows_private=False)
     check_literal("http://localhost/", allows_private=True)
     check_literal("https://hooks.example.com/x", allows_private=False)
+
+
+def test_a_definition_is_refused_for_what_its_name_leads_to() -> None:
+    """A mistake would show only when the first run fails; or a name server that is away would stop all."""
+    with pytest.raises(AddressError, match=r"10\.0\.0\.1 is a private address"):
+        check_found("https://hooks.example.com/", allows_private=False, look_up=lambda *_: ["10.0.0.1"])
+    with pytest.raises(AddressError, match="begin with http"):
+        check_found("ftp://hooks.example.com/", allows_private=False)
+    check_found("https://hooks.example.com/", allows_private=False, look_up=_not_found)
+    check_found("https://hooks.example.com/", allows_private=False, look_up=lambda *_: ["8.8.8.8"])
+
+
+def _not_found(_host: str, _port: int) -> Sequence[str]:
+    raise OSError("not found")
+
+
+def test_an_international_name_is_written_in_ascii() -> None:
+    """Its look-up and its header would name two hosts, of which one was checked."""
+    with pytest.raises(AddressError, match="as xn--"):
+        check_literal("http://bücher.example/", allows_private=True)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from sluice_agent.outbound.http import Answer, NoAnswerError, Timeouts, post
-from tests.support.misbehaviour import Behaviour, drips, drips_headers, hangs, reset_before, status, too_many
+from sluice_agent.outbound.http import Answer, NoAnswerError, Reading, Timeouts, post
+from tests.support.misbehaviour import (
+    Behaviour,
+    drips,
+    drips_headers,
+    hangs,
+    reset_before,
+    reset_mid_answer,
+    status,
+    too_many,
+)
 from tests.support.webhook_receiver import WebhookReceiver
 
 
@@ -94,3 +104,42 @@ def test_a_refused_connection_is_reported() -> None:
     closed.down()
     with pytest.raises(NoAnswerError, match="refused"):
         post(closed.hook, b"{}", {}, allows_private=True)
+
+
+def test_a_body_is_read_up_to_its_limit(receiver: WebhookReceiver) -> None:
+    """An endpoint that answers without end would fill the memory, or a result be cut off without a sign."""
+    receiver.script(status(200, body="x" * 1_000), status(200, body="x" * 1_001), status(500, body="x" * 1_001))
+    reading = Reading(success=1_000, error=10, is_required=True)
+    answers = [post(receiver.hook, b"{}", {}, allows_private=True, reading=reading) for _ in range(3)]
+    assert [(len(answer.body), answer.is_cut) for answer in answers] == [(1_000, False), (1_000, True), (10, True)]
+
+
+def test_a_required_body_that_breaks_off_is_no_answer(receiver: WebhookReceiver) -> None:
+    """Half a result would be stored as the result."""
+    receiver.script(reset_mid_answer)
+    with pytest.raises(NoAnswerError) as caught:
+        post(receiver.hook, b"{}", {}, allows_private=True, reading=Reading(success=1_000, is_required=True))
+    assert caught.value.cause == "network"
+
+
+def test_a_look_up_ends_at_the_deadline(receiver: WebhookReceiver) -> None:
+    """A name server that does not answer would hold an exchange for half a minute."""
+    released = threading.Event()
+    begin = time.monotonic()
+    with pytest.raises(NoAnswerError) as caught:
+        post(
+            "http://hooks.invalid/", b"", {}, allows_private=True, timeouts=Timeouts(exchange=0.2),
+            look_up=lambda *_: [str(released.wait(30))],
+        )  # fmt: skip
+    released.set()
+    assert caught.value.cause == "deadline"
+    assert time.monotonic() - begin < 5
+
+
+def test_times_of_an_exchange_are_measured(receiver: WebhookReceiver) -> None:
+    """A slow endpoint could not be told from a slow network."""
+    receiver.script(drips(0.002))
+    timing = post(receiver.hook, b"{}", {}, allows_private=True, reading=Reading(success=1_000)).timing
+    assert 0 < timing.connect < 1
+    assert timing.first_byte > 0.1  # a head of about eighty bytes
+    assert timing.transfer > 0.04
