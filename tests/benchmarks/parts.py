@@ -12,6 +12,7 @@ from tests.benchmarks import (
     event_cost,
     import_cost,
     instructions,
+    pages,
     server,
     task_cost,
 )
@@ -36,4 +37,5 @@ PARTS = {
     "events": Part(event_cost.measure, event_cost.seconds),
     "backlog": Part(backlog.measure, backlog.seconds),
     "server": Part(server.measure, server.seconds),
+    "pages": Part(pages.measure, pages.seconds),
 }

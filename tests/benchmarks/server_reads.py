@@ -2,36 +2,28 @@
 
 The lists of a filter are those of every sort in both orders, of all connections and of one. A row has the wall time of
 their requests, as a client on the same machine sees it, and the server's CPU time; the slowest list is named.
-``python -m tests.benchmarks.server_reads FILE`` serves a file that was filled by this module.
 """
 
 from __future__ import annotations
 
 import itertools
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import select
 
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
-from sluice_agent.server.store.database import open_database
-from sluice_agent.server.store.schema import job
 from sluice_agent.server.timestamps import timestamp_of
 from tests.benchmarks.cpu import cpu_microseconds
-from tests.support.server_data import CONNECTIONS, NOW, fill
+from tests.benchmarks.filled_server import fill_database, filled_server
+from tests.support.server_data import CONNECTIONS, NOW
 
 _HOUR = 3_600_000_000
-_LOOKED_UP = 100  # jobs whose records are read
 Parameters = Mapping[str, Any]
 
 FILTERS: Mapping[str, Parameters] = {
@@ -91,22 +83,10 @@ def measurements(jobs: int, repeats: int, filters: Mapping[str, Parameters]) -> 
     """Yield the name and the times of each group of requests."""
     with tempfile.TemporaryDirectory() as directory:
         database = Path(directory) / "reads.db"
-        some = _fill(database, jobs)
-        with _server(database) as (process, url), httpx.Client(base_url=url, timeout=60) as client:
+        some = fill_database(database, jobs)
+        with filled_server(database) as server, httpx.Client(base_url=server.url, timeout=60) as client:
             for name, requests in _groups(some, filters):
-                yield name, _measure(client, process.pid, requests, repeats)
-
-
-def _fill(database: Path, jobs: int) -> list[str]:
-    """Fill the database, and return the ids of some jobs in it."""
-    engine = open_database(database)
-    every = max(1, jobs // 50_000)
-    numbers = range(every, jobs, max(every, jobs // _LOOKED_UP // every * every))
-    with engine.connect().execution_options(writing=True) as writer, writer.begin():
-        fill(writer, jobs, steps_every=every)
-        some = list(writer.scalars(select(job.c.external_id).where(job.c.number.in_(numbers))))
-    engine.dispose()
-    return some
+                yield name, _measure(client, server.pid, requests, repeats)
 
 
 def _groups(
@@ -146,30 +126,3 @@ def _measure(client: httpx.Client, pid: int, requests: Mapping[str, tuple[str, P
     times.sort()
     p95 = times[len(times) * 95 // 100][0]
     return Times(statistics.median(each for each, _ in times), p95, *times[-1], cpu)
-
-
-@contextmanager
-def _server(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-m", __name__, str(database)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process, process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
-def _now() -> datetime:
-    return datetime.fromtimestamp(NOW / 1_000_000, timezone.utc)
-
-
-def _serve(database: Path) -> None:
-    from tests.support.local_sluice import LocalSluice
-
-    server = LocalSluice(database, now=_now)
-    print(f"{server.url}/api", flush=True)
-    server.join()
-
-
-if __name__ == "__main__":
-    _serve(Path(sys.argv[1]))
