@@ -219,11 +219,11 @@ def summary_of(steps: Iterable[Step]) -> Summary:
     return walk(steps).summary
 
 
-def advanced(summary: Summary | None, step: Step) -> Summary | None:
+def advanced(summary: Summary | None, step: Step, *, keeps_counts: bool = False) -> Summary | None:
     """Return the summary with one further step, or the one of a new job; None if the job must be walked through.
 
     That is so for a step that is not the last in order, or does not follow from the last state; and for another name
-    or queue, if runs have been counted under the one before.
+    or queue, if runs have been counted under the one before, unless it `keeps_counts` of these.
     """
     if summary is None:
         return Summary(begun_by(step), _facts_of(step), step.order[:3], False)
@@ -237,7 +237,7 @@ def advanced(summary: Summary | None, step: Step) -> Summary | None:
         return None
     before = summary.facts
     facts = _facts_with(before, step)
-    if history.runs > 1 and (facts.name != before.name or facts.queue != before.queue):
+    if not keeps_counts and history.runs > 1 and (facts.name != before.name or facts.queue != before.queue):
         return None
     return Summary(history, facts, order, False)
 

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sluice_agent.log import warn_limited
 from sluice_agent.server.record.frames import Frame, job_frame
 from sluice_agent.server.record.measures import Count, Counts, WorkerCount, changes, changes_of_walk
 from sluice_agent.server.record.step import Step, step_of
@@ -23,6 +24,8 @@ from sluice_agent.server.store.rollups import put_counts
 from sluice_agent.server.store.schema import AHEAD
 from sluice_agent.server.store.steps import StoredStep, encode_body, key_of
 from sluice_agent.server.validation import ReceivedEvent
+
+_LEFT_OUT = "The job %s has so many events that late ones and progress are left out"
 
 
 class _Change(NamedTuple):
@@ -57,18 +60,22 @@ class JobEvents:
         unread = {
             job.number: job
             for job, event in zip(jobs, events, strict=True)
-            if job.progress is None and "progress" in event["job"]
+            if job.progress is None and job.is_walked and "progress" in event["job"]
         }
         for number, steps in self._memory.steps_of(unread).items():
             unread[number].find_progress(steps.values())
         return jobs
 
     def new_step(self, job: Job, event: ReceivedEvent) -> Step | None:
-        """Return the step in `event`; None if it is known, or if it is progress between two known ones."""
+        """Return the step in `event`; None if it is known, if it is progress between two known ones, or if the job is
+        too long for it."""
         key = key_of(event)
         if key in job.keys:
             return None
         step = step_of(event, key)
+        if not job.takes(step):
+            warn_limited("long jobs", _LEFT_OUT, job.external_id)
+            return None
         return None if step.is_progress and not job.keeps_progress(step) else step
 
     def add(self, job: Job, step: Step) -> None:
@@ -108,9 +115,12 @@ class JobEvents:
         for step in steps:
             if new.displacing and step.order in new.displacing and (summary is None or not summary.replaces(step)):
                 return None
-            after = advanced(summary, step)
-            if after is None:
+            after = advanced(summary, step, keeps_counts=not job.is_walked)
+            if after is None and job.is_walked:
                 return None
+            if after is None:
+                job.leave_out(step)
+                continue
             counts.append(changes(summary, after))
             if frame := job_frame(job.uuid, summary, after):
                 frames.append(frame)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 
 from sluice_agent.server.record.ids import job_uuid
@@ -17,12 +16,15 @@ from sluice_agent.server.record.step import Order, Reporter, Step
 from sluice_agent.server.record.summary import Summary, summary_of
 from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
-from sluice_agent.server.store.steps import KEY_BYTES, decode_step, progress_key
+from sluice_agent.server.store.steps import KEY_BYTES, decode_step, encode_body, progress_key
 
 _WHOLE = 3_000  # jobs that are kept as they are
+_WHOLE_BYTES = 8_000_000  # of these, as JSON, which as objects takes ten times as much
+_KEY_SIZE = 12  # bytes that a key is counted as
 _PACKED = 27_000  # jobs before them: to read one from the database costs three times as much as to unpack it
 _PACKED_BYTES = 24_000_000  # of these: an outage leaves many jobs with an error of 10,000 characters each
 _WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps at each event would take too long
+_MOST_WALKED_STEPS = 10_000  # to walk through these takes half a second, in which all others wait
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
 
 
@@ -44,7 +46,8 @@ class Job:
     `version` that the database had.
 
     `progress` has the first and the last report of each run, None if they have not been read. `new` is None if the
-    transaction has no new step of the job.
+    transaction has no new step of the job. `is_walked` is False for a job that had too many steps when the transaction
+    began: only steps that follow its last one are added. `size` is that of what may be long, in bytes as JSON.
     """
 
     connection: int
@@ -57,6 +60,8 @@ class Job:
     keys: set[bytes] = field(default_factory=set)
     progress: dict[Reporter, list[Step]] | None = None
     new: NewSteps | None = None
+    is_walked: bool = True
+    size: int = 0
 
     @property
     def is_long(self) -> bool:
@@ -70,6 +75,28 @@ class Job:
         new.written[key] = step
         new.arrived.append(step)
         self.keys.add(key)
+
+    def takes(self, step: Step) -> bool:
+        """Return whether `step` may be added. A job that is not walked through takes nothing late, and no progress, as
+        all of its steps would be read to find what it replaces."""
+        if self.is_walked or self.summary is None:
+            return True
+        return not step.is_progress and step.order[:3] > self.summary.order
+
+    def leave_out(self, step: Step) -> None:
+        """Remove a new step that is not progress: it would need a walk."""
+        key = step.order[-1]
+        self.keys.discard(key)
+        if self.new is not None:
+            del self.new.written[key]
+
+    def measure(self) -> None:
+        """Set `size`."""
+        error = None if self.summary is None else self.summary.error
+        reports = [step for steps in (self.progress or {}).values() for step in steps]
+        self.size = (
+            _KEY_SIZE * len(self.keys) + len(error or "") + sum(len(encode_body(step.event)) for step in reports)
+        )
 
     def find_progress(self, steps: Iterable[Step]) -> None:
         """Take the progress of each run from `steps`, which are all that the database has."""
@@ -163,12 +190,22 @@ def _unpacked(packed: PackedJob, connection: int, connection_id: str, external_i
 
 
 class Memory:
-    """The writer's memory over `driver`. The latest `whole` jobs are kept as they are, those before them packed, in at
-    most `packed_bytes`."""
+    """The writer's memory over `driver`. The latest `whole` jobs are kept as they are, in at most `whole_bytes` by
+    their `size`, those before them packed, in at most `packed_bytes`. Up to `walked_steps` of a job are walked through.
+    """
 
-    def __init__(self, driver: Driver, whole: int = _WHOLE, packed_bytes: int = _PACKED_BYTES) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        whole: int = _WHOLE,
+        whole_bytes: int = _WHOLE_BYTES,
+        packed_bytes: int = _PACKED_BYTES,
+        walked_steps: int = _MOST_WALKED_STEPS,
+    ) -> None:
         self._driver = driver
+        self._walked_steps = walked_steps
         self._whole = whole
+        self._free = whole_bytes
         self._connections: dict[str, int] = {}
         self._labels: defaultdict[LabelKind, dict[str, int]] = defaultdict(dict)
         self._jobs: dict[JobKey, Job] = {}  # in the order of their last event, as the next
@@ -204,6 +241,7 @@ class Memory:
             job = taken.get(key)
             if job is None:
                 job = self._jobs.pop(key, None)
+                self._free += 0 if job is None else job.size
                 if job is None and (packed := self._packed.pop(key)) is not None:
                     job = _unpacked(packed, connection, connection_id, external_id)
                 if job is None:
@@ -215,6 +253,8 @@ class Memory:
             jobs.append(job)
         if unsure:
             self._load(unsure)
+        for job in taken.values():
+            job.is_walked = len(job.keys) <= self._walked_steps
         return jobs
 
     def keep(self, jobs: Iterable[Job]) -> None:
@@ -224,13 +264,29 @@ class Memory:
             if job.summary is not None and not job.summary.is_final:
                 if job.new is not None:
                     job.version, job.new = version, None
+                    job.measure()
                 self._jobs[job.connection, job.external_id] = job
-        oldest = {key: self._jobs.pop(key) for key in list(islice(self._jobs, max(0, len(self._jobs) - self._whole)))}
-        self._packed.add({key: _packed(job, job.summary) for key, job in oldest.items() if job.summary is not None})
+                self._free -= job.size
+        self._pack()
+
+    def _pack(self) -> None:
+        """Pack the jobs whose last event is the oldest, if there are too many or they are too large."""
+        surplus, missing = len(self._jobs) - self._whole, -self._free
+        packed: dict[JobKey, PackedJob] = {}
+        for key, job in self._jobs.items():
+            if surplus <= 0 and missing <= 0:
+                break
+            if job.summary is not None:
+                packed[key] = _packed(job, job.summary)
+            surplus, missing = surplus - 1, missing - job.size
+        for key in packed:
+            self._free += self._jobs.pop(key).size
+        self._packed.add(packed)
 
     def drop(self, uuids: Collection[bytes]) -> None:
         """Discard jobs that were deleted from the database."""
-        self._jobs = {key: job for key, job in self._jobs.items() if job.uuid not in uuids}
+        for key in [key for key, job in self._jobs.items() if job.uuid in uuids]:
+            self._free += self._jobs.pop(key).size
         self._packed.drop(uuids)
 
     def steps_of(self, jobs: Mapping[int, Job]) -> dict[int, dict[bytes, Step]]:

@@ -140,3 +140,53 @@ def test_a_late_step_of_a_long_job_is_in_its_fold(file: File) -> None:
     late = job_event("active", 4.5, attempt=3, startedAt=at(4.5), workerId="celery@b", queue="q")
     fold, summary = file.summaries(file.write([*plain_life(20), late], forgets=True))
     assert fold == summary
+
+
+def test_a_job_of_too_many_steps_goes_on_without_walks(file: File) -> None:
+    """A task that is retried for ever would otherwise stop all others for seconds, at each event that is late; and its
+    row would differ from its record if anything of that event were kept."""
+    connection_id = str(UUID(int=next(_numbers)))
+    events = [event for event in plain_life(20) if "progress" not in event["job"]]
+    late = job_event("active", 4.5, attempt=3, startedAt=at(4.5))
+    report = job_event("active", 600, attempt=99, startedAt=at(600), progress=0.5)
+    moved = job_event("queued", 700, attempt=100, queue="another")
+    ended = job_event("completed", 720, attempt=100, queue="another")
+    stale = job_event("active", 800, attempt=2)
+
+    def write(*events: dict[str, Any], walked_steps: int = 20) -> tuple[int, int]:
+        file.writer.memory = Memory(file.driver, walked_steps=walked_steps)
+        with file.driver.transaction():
+            own = [event | {"connectionId": connection_id} for event in events]
+            (result,), _ = file.writer.write([IngestBatch(own, "2026-02-27")], now=0)
+        fold, summary = file.summaries(connection_id)
+        assert fold == summary
+        return result.accepted, result.skipped
+
+    assert write(*events) == (len(events), 0)
+    before = file.driver.read
+    assert write(late, report) == (0, 2)
+    assert write(ended, moved) == (2, 0)  # what follows is taken, in whatever order it arrives together
+    assert write(stale) == (1, 0)  # and left out, as it contradicts the job
+    assert file.driver.read == before
+    assert file.summaries(connection_id)[1].state == "completed"
+    assert write(late, walked_steps=1_000) == (1, 0)
+
+
+def test_large_arguments_do_not_fill_the_memory(file: File) -> None:
+    """Thousands of jobs that report progress, each event with its long arguments, would otherwise end the server."""
+    connection_id = str(UUID(int=next(_numbers)))
+    file.writer.memory = Memory(file.driver, whole_bytes=20_000)
+
+    def steps_read(number: int, seconds: float) -> int:
+        before = file.driver.read
+        extensions = {"args": "A" * 1_000}
+        fields = {"externalId": f"job-{number}", "extensions": extensions}
+        event = job_event("active", seconds, startedAt=at(0), progress=seconds / 100, **fields)
+        with file.driver.transaction():
+            file.writer.write([IngestBatch([event | {"connectionId": connection_id}], "2026-02-27")], now=0)
+        return file.driver.read - before
+
+    assert sum(steps_read(number, 1) for number in range(40)) == 0
+    assert sum(steps_read(number, 2) for number in range(39, 35, -1)) == 0  # they are kept as they are
+    assert sum(steps_read(number, 3) for number in range(20)) == 20  # the others' progress is read
+    assert sum(steps_read(number, 3) for number in range(15, 20)) == 0
