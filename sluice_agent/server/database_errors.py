@@ -11,7 +11,7 @@ from sqlalchemy import exc
 from sluice_agent.log import warn_limited
 from sluice_agent.server.errors import error_response
 from sluice_agent.server.store import UnavailableError
-from sluice_agent.server.store.database import is_away
+from sluice_agent.server.store.database import is_away, reason_of
 
 _RETRY = {"Retry-After": "5"}  # seconds: a restart of PostgreSQL takes as long
 
@@ -37,7 +37,6 @@ def register_database_errors(app: FastAPI, respond: Respond = _respond) -> None:
     def on_error(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, exc.DBAPIError) and not is_away(error):
             raise error
-        reason = str(error.orig if isinstance(error, exc.DBAPIError) else error).strip()
         message = "%s %s: the database can't be used (%s)"
-        warn_limited("database", message, request.method, request.url.path, reason)
+        warn_limited("database", message, request.method, request.url.path, reason_of(error))
         return respond(request, "The database can't be used now: try again in a few seconds.", _RETRY)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fastapi import Request
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sluice_agent.log import warn_limited
 from sluice_agent.server.access.accounts import Accounts, Key
@@ -25,6 +24,7 @@ from sluice_agent.server.access.principal import (
 from sluice_agent.server.access.same_origin import is_from_own_page
 from sluice_agent.server.access.sessions import Session, Sessions
 from sluice_agent.server.errors import Docs, RefusedError
+from sluice_agent.server.store import DATABASE_ERRORS, reason_of
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -175,9 +175,8 @@ class Gate:
         """Record a use. A database that can't be written, such as one on a full disk, can still be read."""
         try:
             note()
-        except SQLAlchemyError as error:
-            reason = error.orig if isinstance(error, DBAPIError) else error
-            warn_limited("use of a key", "Could not record the use of a key or session: %s", reason)
+        except DATABASE_ERRORS as error:
+            warn_limited("use of a key", "Could not record the use of a key or session: %s", reason_of(error))
 
 
 def bearer_of(request: Request) -> str | None:

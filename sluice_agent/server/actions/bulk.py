@@ -12,14 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Event, Thread
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
 from sluice_agent.log import warn_limited
 from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.actions.acting import Actions, RetryOpenError, Senders, Subject, new_task_id
 from sluice_agent.server.actions.ledger import ActionState, BulkAction, Item, ItemState, Kind, Ledger
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.store import UnavailableError
+from sluice_agent.server.store import DATABASE_ERRORS, reason_of
 from sluice_agent.server.store.lease import Lease
 
 _BATCH = 100  # jobs that are read, or revoked, at a time
@@ -108,11 +106,8 @@ class BulkRunner:
             try:
                 if self._next_due() is not None and self._is_elected():
                     self._run_all()
-            except UnavailableError:  # the store has logged it
-                pass
-            except SQLAlchemyError as error:
-                reason = error.orig if isinstance(error, DBAPIError) else error
-                warn_limited("bulk actions", "Bulk actions failed (%s); they are taken up again", reason)
+            except DATABASE_ERRORS as error:
+                warn_limited("bulk actions", "Bulk actions wait for the database (%s)", reason_of(error))
             except Exception:  # noqa: BLE001 - the next actions may succeed
                 _log.exception("Bulk actions failed; they are taken up again")
             self._wake.wait(self._seconds_to_next_look())
@@ -161,7 +156,7 @@ class BulkRunner:
         except RefusedError as refusal:
             self._postpone(action, refusal.message)
             return
-        except (_InterruptedError, SQLAlchemyError):
+        except (_InterruptedError, *DATABASE_ERRORS):
             raise
         except Exception:  # noqa: BLE001 - one action must not hold up all others for ever
             _log.exception("The bulk action %s failed; it is taken up again", action.id)
@@ -233,7 +228,7 @@ class BulkRunner:
             return
         except RefusedError as refusal:
             self._settle_refused(action, item, refusal)
-        except SQLAlchemyError:
+        except DATABASE_ERRORS:
             raise
         except Exception:  # noqa: BLE001 - one job must not hold up all others for ever
             _log.exception("The job %d of the bulk action %s failed", item.number, action.id)

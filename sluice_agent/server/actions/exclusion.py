@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.store import Store
+from sluice_agent.server.store import DATABASE_ERRORS, Store, reason_of
 
 _SECONDS = 120.0  # longer than a broker and the store are waited for; after a crash, the job can be retried then
 _log = logging.getLogger("sluice_agent.server.actions")
@@ -51,8 +49,8 @@ class Exclusion:
         finally:
             try:
                 lease.release()
-            except SQLAlchemyError as error:  # the message may be sent, so the retry has not failed
-                _log.warning("The job %s can't be retried for %d s: %s", uuid.hex(), _SECONDS, error)
+            except DATABASE_ERRORS as error:  # the message may be sent, so the retry has not failed
+                _log.warning("The job %s can't be retried for %d s: %s", uuid.hex(), _SECONDS, reason_of(error))
 
 
 def _in_progress() -> RefusedError:

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable
 from threading import Event, Thread
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from sluice_agent.log import warn_limited
 from sluice_agent.server.alerts.evaluation import Evaluation
-from sluice_agent.server.store import UnavailableError
+from sluice_agent.server.store import DATABASE_ERRORS, reason_of
 from sluice_agent.server.store.lease import Lease
 
 INTERVAL = 15.0
@@ -54,8 +53,8 @@ class Evaluator:
             try:
                 if (self._lease is None or self._lease.is_held()) and self._evaluation.run():
                     self._wake_sender()
-            except (SQLAlchemyError, UnavailableError) as error:
-                _log.warning("Alerts wait for the database: %s", error)
+            except DATABASE_ERRORS as error:
+                warn_limited("alerts", "Alerts wait for the database (%s)", reason_of(error))
             except Exception:  # noqa: BLE001 - the next one may succeed, and nothing else must fail for it
                 _log.exception("The evaluation of alerts failed; the next one is in %g s", self._interval)
             self._stopped.wait(self._interval)
@@ -65,5 +64,5 @@ class Evaluator:
         try:
             if self._lease is not None:
                 self._lease.release()
-        except SQLAlchemyError as error:  # it ends by itself
-            _log.warning("The lease of alerts could not be released: %s", error)
+        except DATABASE_ERRORS as error:  # it ends by itself
+            _log.warning("The lease of alerts could not be released: %s", reason_of(error))

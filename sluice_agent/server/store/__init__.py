@@ -1,7 +1,16 @@
 """The database: its tables and migrations, the one writer, and what the writer decides. Routes see only the facade."""
 
 from sluice_agent.server.store.batch import BatchResult, CommittedFrames, IngestBatch
+from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 from sluice_agent.server.store.driver import UnavailableError
 from sluice_agent.server.store.store import Store
 
-__all__ = ["BatchResult", "CommittedFrames", "IngestBatch", "Store", "UnavailableError"]
+__all__ = [
+    "DATABASE_ERRORS",
+    "BatchResult",
+    "CommittedFrames",
+    "IngestBatch",
+    "Store",
+    "UnavailableError",
+    "reason_of",
+]

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from sluice_agent.errors import ConfigError
+from sluice_agent.server.store.driver import UnavailableError
 from sluice_agent.server.store.migrate import EVENTS, USER_VERSION, MigrationError, Tables, migrate
 
 Database: TypeAlias = Path | str
@@ -23,6 +24,9 @@ LOCK_TIMEOUT = 10.0
 
 AWAY = ("database or disk is full", "database is locked", "disk I/O error", "unable to open database file")
 """The beginnings of SQLite's messages for a file that can't be used now."""
+
+DATABASE_ERRORS = (SQLAlchemyError, UnavailableError)
+"""What any use of the database may raise while it is away. A thread goes on after it, and tries again."""
 
 _FIRST_VERSION = 1  # the user_version of files that were made before there were migrations
 _PAGE_SIZE = 8_192  # bytes: a commit of a batch costs a fifth less than with SQLite's 4,096
@@ -49,6 +53,11 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """Return a connection for a small transaction, which is committed at the end. It may wait for the writer."""
     with engine.connect().execution_options(writing=True) as connection, connection.begin():
         yield connection
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error of the database, without the statement and its values."""
+    return str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0]
 
 
 def is_away(error: DBAPIError) -> bool:

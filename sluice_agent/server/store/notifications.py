@@ -14,8 +14,10 @@ from typing import Any
 
 import psycopg
 
+from sluice_agent.log import warn_limited
 from sluice_agent.server.record.frames import FrameBlock
 from sluice_agent.server.store.batch import CommittedFrames
+from sluice_agent.server.store.database import reason_of
 from sluice_agent.server.store.postgresql import CHANNEL
 
 _log = logging.getLogger("sluice_agent.server")
@@ -63,7 +65,9 @@ class Notifications:
                     listening.execute(f"LISTEN {CHANNEL}".encode())
                     self._follow(listening, reading)
             except psycopg.Error as error:
-                _log.warning("No notifications from PostgreSQL (%s): connecting again", str(error).strip())
+                warn_limited(
+                    "notifications", "No notifications from PostgreSQL (%s): connecting again", reason_of(error)
+                )
                 self._closing.wait(_POLL)
             except Exception:  # noqa: BLE001 - whatever a listener raises, the streams must not stand still
                 _log.exception("Could not pass on what was committed: trying again")

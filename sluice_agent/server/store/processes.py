@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from sluice_agent.server.store.batch import CommittedFrames
+from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 from sluice_agent.server.store.lease import Lease
 from sluice_agent.server.store.notifications import Notifications
 from sluice_agent.server.store.postgresql import PostgresqlDriver
 from sluice_agent.server.store.postgresql_database import connect_postgresql
+
+_log = logging.getLogger("sluice_agent.server")
 
 _UPKEEP = "upkeep"
 _LEASE = 60.0  # seconds: if the process that does the upkeep dies, another one does it after that
@@ -42,5 +46,8 @@ class Processes:
 
     def close(self) -> None:
         """End the lease, and deliver no more."""
-        self._lease.release()
+        try:
+            self._lease.release()
+        except DATABASE_ERRORS as error:  # it ends by itself
+            _log.warning("The lease of the upkeep could not be released: %s", reason_of(error))
         self._notifications.close()

@@ -14,7 +14,9 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import NamedTuple
 
+from sluice_agent.log import warn_limited
 from sluice_agent.server.store.batch import BatchResult, IngestBatch
+from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 from sluice_agent.server.store.driver import UnavailableError
 
 _GROUP = 5_000  # events that one transaction takes
@@ -43,6 +45,7 @@ class Writer:
         self._condition = Condition()
         self._waiting: deque[_Waiting] = deque()
         self._is_closing = False
+        self._upkeep_from = 0.0  # after a failure
         self._thread = Thread(target=self._run, name="store writer", daemon=True)
         self._thread.start()
 
@@ -104,8 +107,14 @@ class Writer:
                 waiting.future.set_result(result)
 
     def _maintain_safely(self) -> float:
+        """Call `maintain`, unless it has just failed, and return the seconds after which it is due."""
+        if (pause := self._upkeep_from - monotonic()) > 0:
+            return pause
         try:
             return self._maintain()
+        except DATABASE_ERRORS as error:
+            warn_limited("upkeep", "Old rows are deleted when the database is back (%s)", reason_of(error))
         except Exception:  # noqa: BLE001 - the thread must go on with the next batch
             _log.exception("Could not delete old rows; the next attempt is in %d seconds", _RETRY)
-            return _RETRY
+        self._upkeep_from = monotonic() + _RETRY
+        return _RETRY

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.log import warn_limited
-from sluice_agent.server.store import CommittedFrames, Store, UnavailableError
+from sluice_agent.server.store import DATABASE_ERRORS, CommittedFrames, Store, reason_of
 from sluice_agent.server.stream.feed import Feed
 from sluice_agent.server.stream.handover import Handover, Missing
 from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
@@ -135,8 +134,10 @@ class Hub:
         while feed.received < feed.known:
             try:
                 span = await self.read(feed, feed.received, self.limits.page)
-            except (SQLAlchemyError, UnavailableError) as error:
-                warn_limited("stream", "The stream can't read frames (%s): its subscribers must resume", error)
+            except DATABASE_ERRORS as error:
+                warn_limited(
+                    "stream", "The stream can't read frames (%s): its subscribers must resume", reason_of(error)
+                )
                 span = None
             if span is None:
                 feed.skip_to(feed.known)

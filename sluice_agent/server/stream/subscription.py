@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from sluice_agent.log import warn_limited
-from sluice_agent.server.store import UnavailableError
+from sluice_agent.server.store import DATABASE_ERRORS, reason_of
 from sluice_agent.server.stream.encoding import encode_position, encode_reset, encode_start
 from sluice_agent.server.stream.feed import Feed
 from sluice_agent.server.stream.frame_types import Types
@@ -32,8 +30,8 @@ async def subscribe(
                 yield chunk
         while (next_chunk := await subscriber.next_chunk()) is not None:
             yield next_chunk
-    except (SQLAlchemyError, UnavailableError) as error:
-        warn_limited("stream", "The stream can't read frames (%s): its subscribers must resume", error)
+    except DATABASE_ERRORS as error:
+        warn_limited("stream", "The stream can't read frames (%s): its subscribers must resume", reason_of(error))
     finally:
         feed.leave(subscriber, types)
 

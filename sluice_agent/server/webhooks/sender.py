@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from typing import TypeAlias
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from sluice_agent.log import warn_limited
 from sluice_agent.outbound.addresses import origin_of
-from sluice_agent.server.store import UnavailableError
+from sluice_agent.server.store import DATABASE_ERRORS, reason_of
 from sluice_agent.server.webhooks.ledger import Delivery, Ledger
 from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome, after_attempt
 
@@ -101,8 +100,8 @@ class Sender:
                     must_end_claims = False
                 self._send_due()
                 self._delete_old()
-            except (SQLAlchemyError, UnavailableError) as error:
-                _log.warning("Webhooks wait for the database: %s", error)
+            except DATABASE_ERRORS as error:
+                warn_limited("webhooks", "Webhooks wait for the database (%s)", reason_of(error))
             except Exception:  # noqa: BLE001 - without this thread nothing is sent any more
                 _log.exception("Webhooks failed; they are taken up again")
             self._wake.wait(self._pace.poll)
@@ -135,7 +134,9 @@ class Sender:
         try:
             if time.monotonic() - claimed < _LATEST_START:
                 self._attempt(delivery)
-        except Exception:  # noqa: BLE001 - the claim ends by itself, and the delivery is sent again
+        except DATABASE_ERRORS as error:  # the claim ends by itself
+            _log.warning("The webhook %s is sent again: its answer was not stored (%s)", delivery.id, reason_of(error))
+        except Exception:  # noqa: BLE001 - as before
             _log.exception("The webhook %s failed; it is sent again", delivery.id)
         finally:
             with self._lock:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
 
-from sluice_agent.server.actions.broker import BrokerAwayError, UnconfirmedError
+from sluice_agent.server.actions.broker import BrokerAwayError, StoredCall, UnconfirmedError
 from sluice_agent.server.actions.bulk import BulkRunner
 from sluice_agent.server.actions.ledger import BulkAction, ItemState, Kind, Ledger, NewAction
 from sluice_agent.server.actions.matching import matching_jobs
@@ -313,3 +315,31 @@ def test_jobs_are_found_by_an_index(shop: Shop) -> None:
         ]
     assert len(plans) == 2
     assert all("INDEX job_by_state (connection=? AND state=?)" in plan for plan in plans), plans
+
+
+def test_an_action_goes_on_after_a_database_that_was_away(shop: Shop, tmp_path: Path) -> None:
+    """Jobs that were not sent would be shown as perhaps sent, and nobody would send them again."""
+    path, away = tmp_path / "sluice.db", tmp_path / "away.db"
+    for number in range(3):
+        shop.add_job(f"job-{number}", argsWhole=number == 0)
+
+    class Returning(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if away.exists() and record.levelno == logging.ERROR:  # the store has noticed it
+                away.rename(path)
+
+    def stored_call(_task_id: str) -> StoredCall:
+        if not lookups:
+            path.rename(away)  # before the job is claimed
+        lookups.append(_task_id)
+        return StoredCall("app.tasks.send_email", [1], {})
+
+    lookups: list[str] = []
+    shop.broker.stored_call = stored_call  # type: ignore[method-assign]
+    logger, handler = logging.getLogger("sluice_agent.server"), Returning()
+    logger.addHandler(handler)
+    try:
+        done = run(shop, shop.begin())
+    finally:
+        logger.removeHandler(handler)
+    assert (done["succeeded"], len(shop.broker.sent)) == (3, 3)
