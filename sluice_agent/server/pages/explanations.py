@@ -14,8 +14,9 @@ EXPLANATIONS: Mapping[JobProblem, str] = {
         "again under the same name. A time limit ends such jobs."
     ),
     JobProblem.LOST: (
-        "A job here is active on a worker that is gone. The worker was probably killed, for example for its memory, or "
-        "its machine was lost. The job runs again only if its task has acks_late."
+        "A job here is active on a worker that is gone, or that was started again after it. The worker was "
+        "probably killed, for example for its memory, or its machine was lost. The job runs again only if its task has "
+        "acks_late."
     ),
     JobProblem.EXPIRED: (
         "A job here is still queued after its expires: no worker has taken it in time. Check that one consumes its "

@@ -37,7 +37,7 @@ _CHANGE = 1.5  # times the share of failures before, if it rises
 
 _COUNTED = {
     JobProblem.SLOW: ("job runs", "jobs run", "for much longer than others of the same task."),
-    JobProblem.LOST: ("job is active", "jobs are active", "on a worker that is gone."),
+    JobProblem.LOST: ("job is active", "jobs are active", "on a worker that is gone, or was started again since."),
     JobProblem.EXPIRED: ("job is queued", "jobs are queued", "and should have started before a time that has passed."),
     JobProblem.OVERDUE: ("job has", "jobs have", "an ETA in the past."),
 }

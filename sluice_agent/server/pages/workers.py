@@ -21,7 +21,8 @@ from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
 from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.queries.activity import NO_SAMPLE, Interval, ends_on_worker, known_intervals, samples_of
 from sluice_agent.server.queries.job_filter import JobFilter
-from sluice_agent.server.queries.jobs import list_jobs
+from sluice_agent.server.queries.job_problem import JobProblem
+from sluice_agent.server.queries.jobs import count_jobs, list_jobs
 from sluice_agent.server.queries.labels import find_labels
 from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.pages import page_of, sorted_by
@@ -98,13 +99,15 @@ class WorkersView(NamedTuple):
 
 
 class WorkerView(NamedTuple):
-    """One worker, with the jobs that it runs now, the longest running first."""
+    """One worker, with the jobs that it runs now, the longest running first. `lost` counts those that an earlier
+    process of it has started, unless the worker is gone: then all are."""
 
     shown: Shown
     worker: WorkerRow
     plots: Sequence[Plot]
     jobs: Sequence[dict[str, Any]]
     active: int
+    lost: int
 
 
 _SORTED: Mapping[WorkerColumn, Callable[[WorkerRow], Any]] = {
@@ -173,11 +176,14 @@ def worker_view(
         return None
     wanted = JobFilter(states=[JobState.ACTIVE], workers=[id_])
     longest = Order(SortBy.STARTED_AT, SortOrder.ASC)
-    page = list_jobs(reader, {connection.id: connection.number}, wanted, longest, _JOBS, None, now=now)
+    numbers = {connection.id: connection.number}
+    page = list_jobs(reader, numbers, wanted, longest, _JOBS, None, now=now)
+    is_gone = found["state"] == WorkerState.OFFLINE.value
+    lost = 0 if is_gone else count_jobs(reader, numbers, JobFilter(workers=[id_], problem=JobProblem.LOST), now).jobs
     (label,) = find_labels(reader, LabelKind.WORKER, [id_])
     plots = _plots(reader, connection.number, label, time_range, now)
     shown = Shown("/worker", {"id": id_}, time_range)
-    return WorkerView(shown, worker_row(found, now), plots, page.jobs, page.total)
+    return WorkerView(shown, worker_row(found, now), plots, page.jobs, page.total, lost)
 
 
 def worker_row(worker: Mapping[str, Any], now: int) -> WorkerRow:

@@ -11,7 +11,7 @@ class JobProblem(str, Enum):
     SLOW = "slow"
     """It is active for much longer than other jobs of its task."""
     LOST = "lost"
-    """It is active on a worker that is gone."""
+    """It is active on a worker that is gone, or that was started again since."""
     EXPIRED = "expired"
     """It is queued, and its `expires` is in the past."""
     OVERDUE = "overdue"

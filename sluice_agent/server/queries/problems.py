@@ -13,7 +13,7 @@ from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.under_way import longest_in_state
 from sluice_agent.server.queries.window import TimeRange, plotted_window
-from sluice_agent.server.queries.workers import is_offline
+from sluice_agent.server.queries.workers import is_offline, process_began
 from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.store.schema import job, rollup, worker
 
@@ -78,6 +78,19 @@ def _of_slow_tasks(reader: Connection, connection: int, now: int) -> Condition:
 
 def _on_gone_workers(reader: Connection, connection: int, now: int) -> Condition:
     looked_at = longest_in_state(connection, JobState.ACTIVE, job.c.started_at, job.c.worker)
+    oldest = select(looked_at.c.label, func.min(looked_at.c.at)).group_by(looked_at.c.label)
+    running_since: Mapping[int, int] = {row[0]: row[1] for row in reader.execute(oldest)}
     of_active = select(looked_at.c.label).distinct()
-    rows = reader.execute(select(worker).where(worker.c.connection == connection, worker.c.worker.in_(of_active)))
-    return unindexed(job.c.worker).in_([row.worker for row in rows if is_offline(reader, row, now)])
+    statement = select(worker).where(worker.c.connection == connection, worker.c.worker.in_(of_active))
+    gone: list[int] = []
+    restarts: dict[int, int] = {}
+    for row in reader.execute(statement).all():
+        began = process_began(row)
+        if is_offline(reader, row, now):
+            gone.append(row.worker)
+        elif began is not None and running_since[row.worker] < began:
+            restarts[row.worker] = began
+    is_gone = unindexed(job.c.worker).in_(gone)
+    if not restarts:
+        return is_gone
+    return or_(is_gone, unindexed(job.c.started_at) < case(restarts, value=job.c.worker))

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, func, select
 from sluice_agent.model import Framework, WorkerState
 from sluice_agent.server.queries.labels import find_labels, texts_of
 from sluice_agent.server.record.ids import worker_id
+from sluice_agent.server.record.worker_process import PROCESS, WorkerProcess
 from sluice_agent.server.store.codes import FRAMEWORKS, WORKER_STATES
 from sluice_agent.server.store.schema import LabelKind, series, worker, worker_rollup
 from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
@@ -131,6 +132,13 @@ def is_offline(reader: Connection, row: Row[Any], now: int) -> bool:
     if WORKER_STATES[row.state] is WorkerState.OFFLINE:
         return True
     return bool(now - row.at > _allowed_silence(reader, row, _metadata(json.loads(row.body)), now))
+
+
+def process_began(row: Row[Any]) -> int | None:
+    """Return the moment before which the present process of a worker, by its row, has started no job; None if that is
+    not known."""
+    process = WorkerProcess.parse(json.loads(row.body).get(PROCESS))
+    return None if process is None else process.began
 
 
 def _metadata(body: Mapping[str, Any]) -> dict[str, Any]:

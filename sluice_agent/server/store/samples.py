@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sluice_agent.model import encode
 from sluice_agent.server.record.frames import WORKER_HEARTBEAT, WORKER_STATE_CHANGE, Frame, queue_frame, worker_frame
 from sluice_agent.server.record.ids import worker_id
+from sluice_agent.server.record.worker_process import PROCESS, WorkerProcess, process_after
 from sluice_agent.server.store.codes import FRAMEWORK_CODES, WORKER_STATE_CODES, WORKER_STATES
 from sluice_agent.server.store.driver import Driver, QueueRow, SeriesRow, WorkerRow
 from sluice_agent.server.store.memory import Memory
@@ -162,10 +163,12 @@ def _worker_row(before: WorkerRow | None, sample: _Sample) -> WorkerRow:
     state, state_at = _state_of_worker(before, reported, at, beat)
     if before is None:
         active_jobs = worker.get("activeJobs")
-        return WorkerRow(connection, label, at, at, beat, state, state_at, active_jobs, framework, encode(worker))
+        body = encode({**worker, PROCESS: process_after(None, worker, at, None).to_json()})
+        return WorkerRow(connection, label, at, at, beat, state, state_at, active_jobs, framework, body)
     known = json.loads(before.body)
     is_latest = at >= before.at
-    merged = {**known, **worker} if is_latest else {**worker, **known}
+    process = process_after(WorkerProcess.parse(known.get(PROCESS)), worker, at, before.at)
+    merged = {**({**known, **worker} if is_latest else {**worker, **known}), PROCESS: process.to_json()}
     return WorkerRow(
         connection,
         label,

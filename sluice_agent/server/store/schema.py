@@ -246,7 +246,7 @@ worker = Table(
     Column("state_at", BigInteger),  # of the latest event that names a state; null: there were only heartbeats
     Column("active_jobs", Integer),
     Column("framework", SmallInteger, nullable=False),
-    Column("body", LargeBinary, nullable=False),  # the latest event's worker, with the fields that earlier ones named
+    Column("body", LargeBinary, nullable=False),  # the latest event's worker, with what earlier ones named, and PROCESS
 )
 
 queue = Table(

@@ -100,7 +100,7 @@ def test_now_begins_with_what_is_wrong(page: Page) -> None:
     findings = [" ".join(item.text.split()) for item in now.all("li") if "finding" in item.attributes.get("class", "")]
     assert findings == [
         "1 job runs for much longer than others of the same task.",
-        "1 job is active on a worker that is gone.",
+        "1 job is active on a worker that is gone, or was started again since.",
         "celery@gone stopped reporting 5 min 20 s ago without ending; 1 job was active then.",
         "Queue mail: the oldest job waits for 10 min 30 s, and it grew from 10 to 150 in 15 min.",
         "shop.mail failed in the last hour: 10 of 40 jobs (25 %).",
@@ -339,3 +339,25 @@ def test_rates_are_those_of_the_time_that_is_known(tmp_path: Path) -> None:
         page = page_of(server)
         for path, key, column in (("/tasks", "shop.mail", 1), ("/queues", "mail", 6), ("/workers", "celery@w", 3)):
             assert float(row(page(path), key)[column]) == pytest.approx(60, abs=1), path
+
+
+def test_jobs_of_a_worker_before_its_restart_are_lost(tmp_path: Path) -> None:
+    """A worker that is killed for its memory is back in seconds: that it has lost its jobs would never be seen."""
+    clock = Clock()
+    clock.seconds = 300
+    agent = {"metadata": {"agent": "0.1.0"}, "pid": 1}
+    with local_sluice(tmp_path / "s.db", now=clock) as server:
+        starts = [worker_event("online", seconds, **agent) for seconds in (0, 200)]
+        jobs = [
+            job_event("active", begin, externalId=name, workerId="celery@w", startedAt=at(begin))
+            for name, begin in (("before", 100), ("after", 210))
+        ]
+        ingest(server.client(), *starts, *jobs, worker_event("heartbeat", 299, **agent))
+        client = server.client(HTML, path="")
+        worker = parse_html(client.get("/worker?id=celery@w").text).one("main")
+        assert "The worker was started again after 1 of these jobs began. It is probably lost" in worker.text
+        (link,) = [link["href"] for link in worker.all("a") if link.text == "probably lost"]
+        listed = parse_html(client.get(link).text).one("main")
+        assert [line.one("code").text for line in listed.one("tbody").all("tr")] == ["before"]
+        now = parse_html(client.get("/").text).one("main")
+        assert "1 job is active on a worker that is gone, or was started again since." in now.text

@@ -68,7 +68,7 @@ def test_jobs_with_a_problem_are_counted() -> None:
         {JobProblem.SLOW: (1, True), JobProblem.LOST: (10_000, False), JobProblem.OVERDUE: (0, True)}
     )
     assert sentence(slow) == "1 job runs for much longer than others of the same task."
-    assert sentence(lost) == "10,000+ jobs are active on a worker that is gone."
+    assert sentence(lost) == "10,000+ jobs are active on a worker that is gone, or was started again since."
     assert lost.link.parameters == {"problem": "lost"}
 
 

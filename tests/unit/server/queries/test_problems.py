@@ -47,11 +47,18 @@ def _events() -> Iterator[list[Any]]:
     yield expiring("ran in time", "completed", 300)
     yield [worker_event("heartbeat", 478, "celery@here"), worker_event("heartbeat", 400, "celery@silent")]
     yield [worker_event("online", 1, "celery@ended"), worker_event("offline", 470, "celery@ended")]
+    yield active("before a restart", "known", 450, "celery@restarted")
+    yield active("after a restart", "known", 461, "celery@restarted")
+    yield active("delivered again", "known", 450, "celery@restarted")
+    yield active("delivered again", "known", 462, "celery@restarted", extensions={"redelivered": True})
+    agent = {"metadata": {"agent": "0.1.0"}, "pid": 1}  # in a container, each process has this id
+    yield [worker_event("online", seconds, "celery@restarted", **agent) for seconds in (1, 460)]
+    yield [worker_event("heartbeat", 478, "celery@restarted", **agent)]
 
 
-def active(id_: str, name: str, start: float, worker: str) -> list[Any]:
-    times = {"createdAt": at(start), "startedAt": at(start)}
-    return [job_event("active", start, externalId=id_, name=name, queue="mail", workerId=worker, **times)]
+def active(id_: str, name: str, start: float, worker: str, **fields: Any) -> list[Any]:
+    job = {"name": name, "queue": "mail", "workerId": worker, "createdAt": at(start), "startedAt": at(start), **fields}
+    return [job_event("active", start, externalId=id_, **job)]
 
 
 def eta(id_: str, state: str, seconds: float) -> list[Any]:
@@ -81,7 +88,9 @@ def test_slow_are_those_that_run_for_three_times_the_p99(client: httpx.Client) -
 
 def test_lost_are_those_on_workers_that_are_gone(client: httpx.Client) -> None:
     """A job of a killed worker is active for ever. One on a worker that never reported is not known to be lost."""
-    assert found(client, problem="lost") == {"on a silent worker", "on a worker that ended"}
+    lost = {"on a silent worker", "on a worker that ended", "before a restart"}
+    assert found(client, problem="lost") == lost
+    assert found(client, problem="lost", worker="celery@restarted") == {"before a restart"}
 
 
 def test_overdue_are_those_whose_eta_has_passed(client: httpx.Client) -> None:
