@@ -102,6 +102,7 @@ MAY_IMPORT = {
         "server/timestamps",
     },
     "server": {"errors", "jobs/routes", "jobs/store", "log", "model", *(f"server/{room}" for room in SERVER_ROOMS)},
+    "jobs/attempts": {"outbound"},
     "jobs/cron": set(),
     "jobs/json_text": set(),
     "jobs/payload_schema": set(),

@@ -1,0 +1,135 @@
+"""The requests of one attempt: one to the endpoint, and at most one to its fallback, within one deadline."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from sluice_agent.jobs.attempts.answers import FALLBACK, ErrorClass, classify
+from sluice_agent.jobs.attempts.records import Outcome, Spec, Trace
+from sluice_agent.outbound.addresses import Resolve
+from sluice_agent.outbound.deadline import Watchdog
+from sluice_agent.outbound.http import Answer, Cause, NoAnswerError, Reading, Timeouts, post
+from sluice_agent.outbound.retry_after import seconds_asked
+
+RESULT_BYTES = 1_048_576
+"""The most of a successful answer that is read."""
+
+_ERROR_BYTES = 4_096  # of another answer
+_READING = Reading(success=RESULT_BYTES, error=_ERROR_BYTES, is_required=True)
+_BUSY_STATUSES = (429, 503)  # whose Retry-After counts
+_CLASSES: dict[Cause, ErrorClass] = {
+    "address": ErrorClass.CLIENT,
+    "network": ErrorClass.TRANSIENT,
+    "deadline": ErrorClass.TIMEOUT,
+    "aborted": ErrorClass.TRANSIENT,
+}
+
+
+def request_headers(run_id: str, job_id: str, attempt: int, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the headers of an attempt's requests. `secrets` are the job's, by name."""
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "sluice-agent",
+        "X-Run-ID": run_id,
+        "X-Job-ID": job_id,
+        "X-Attempt": str(attempt),
+        **{f"X-Secret-{name}": value for name, value in (secrets or {}).items()},
+    }
+
+
+def perform(
+    spec: Spec, watchdog: Watchdog, look_up: Resolve | None = None, now: Callable[[], float] = time.time
+) -> Outcome:
+    """Send the requests of an attempt, and return what has come of them. Never raises for what an endpoint does.
+
+    `watchdog` has the deadline; its context has been entered. `now` returns seconds since 1970.
+    """
+    begin = time.monotonic()
+    outcome = _request(spec, spec.url, watchdog, look_up, now)
+    if spec.fallback_url and outcome.error_class in FALLBACK and not outcome.ends_run and not watchdog.ended_by:
+        outcome = _with_fallback(outcome, _request(spec, spec.fallback_url, watchdog, look_up, now))
+    total = _milliseconds(time.monotonic() - begin)
+    return outcome.model_copy(update={"trace": outcome.trace.model_copy(update={"total_ms": total})})
+
+
+def _request(spec: Spec, url: str, watchdog: Watchdog, look_up: Resolve | None, now: Callable[[], float]) -> Outcome:
+    try:
+        answer = post(
+            url,
+            spec.body.encode(),
+            spec.headers,
+            allows_private=spec.allows_private,
+            timeouts=Timeouts(connect=10.0),
+            look_up=look_up,
+            reading=_READING,
+            watchdog=watchdog,
+        )
+    except NoAnswerError as error:
+        return Outcome(error_class=_CLASSES[error.cause], error=_printable(str(error)))
+    return _outcome(answer, now())
+
+
+def _outcome(answer: Answer, now: float) -> Outcome:
+    error_class = classify(answer.status)
+    trace = _trace(answer)
+    if error_class is None:
+        result = _result(answer.body, is_cut=answer.is_cut)
+        return Outcome(status_code=answer.status, result=result, is_result_cut=answer.is_cut, trace=trace)
+    text = _printable(answer.body.decode("utf-8", "replace")).strip()
+    return Outcome(
+        status_code=answer.status,
+        error_class=error_class,
+        error=f"{answer.status}: {text}" if text else f"{answer.status}",
+        retry_after_secs=max(seconds_asked(answer.retry_after, now), 0) if answer.status in _BUSY_STATUSES else 0,
+        ends_run=answer.headers.get("x-sluice-no-retry", "").strip().lower() == "true",
+        trace=trace,
+    )
+
+
+def _with_fallback(first: Outcome, second: Outcome) -> Outcome:
+    """Return the outcome of an attempt whose fallback was requested. Its times are those of the endpoint."""
+    if second.error_class is None:
+        return second.model_copy(update={"used_fallback": True, "trace": first.trace})
+    return first.model_copy(
+        update={
+            "error_class": ErrorClass.TIMEOUT if second.error_class is ErrorClass.TIMEOUT else first.error_class,
+            "error": f"{first.error}; the fallback: {second.error}",
+            "retry_after_secs": max(first.retry_after_secs, second.retry_after_secs),
+            "ends_run": second.ends_run,
+            "used_fallback": True,
+        }
+    )
+
+
+def _result(body: bytes, *, is_cut: bool) -> str | None:
+    """Return a successful body as JSON: itself, or a string of what is none. None if it is empty."""
+    text = body.decode("utf-8", "replace")
+    if not text.strip():
+        return None
+    try:
+        if not is_cut:
+            json.loads(text, parse_constant=_refuse)
+            return text
+    except (ValueError, RecursionError):
+        pass
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _printable(text: str) -> str:
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # databases do not store it
+
+
+def _trace(answer: Answer) -> Trace:
+    times = [_milliseconds(part) for part in (answer.timing.connect, answer.timing.first_byte, answer.timing.transfer)]
+    return Trace(connect_ms=times[0], ttfb_ms=times[1], transfer_ms=times[2], dispatch_ms=sum(times))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(round(seconds * 1000), 1) if seconds > 0 else 0
