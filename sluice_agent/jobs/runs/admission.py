@@ -1,0 +1,48 @@
+"""What a job lets in: at most so many runs in a window of time, and no second run with the same payload within another
+one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from sluice_agent.jobs.definitions.jobs import Job
+from sluice_agent.jobs.store.schema import run
+from sluice_agent.server.errors import RefusedError
+
+_SECOND = 1_000_000  # microseconds
+
+
+def has_limits(job: Job) -> bool:
+    """Return whether runs of a job are counted or compared: its row is locked meanwhile."""
+    return bool(job.settings.dedup_window_secs) or _is_limited(job)
+
+
+def check_rate(reader: Connection, job: Job, now: int) -> None:
+    """Raise `RefusedError` (429), with the seconds until there is room, if a job has had as many runs as it may in the
+    last window, of any origin and status."""
+    if not _is_limited(job):
+        return
+    most, window = job.settings.rate_limit_max, job.settings.rate_limit_window_secs
+    newest = select(run.c.created_at).where(run.c.job_id == job.id).order_by(run.c.created_at.desc(), run.c.id.desc())
+    oldest_counted = reader.scalar(newest.offset(most - 1).limit(1))
+    wait = -math.inf if oldest_counted is None else oldest_counted + window * _SECOND - now
+    if wait > 0:
+        message = f"The job may have {most} runs in {window} s, and has had them."
+        raise RefusedError(429, message, headers={"Retry-After": str(math.ceil(wait / _SECOND))})
+
+
+def find_duplicate(reader: Connection, job: Job, payload_hash: str, now: int) -> Row[Any] | None:
+    """Return the latest run of a job with this payload that was created within its dedup window, whatever became of it.
+    None: there is none."""
+    if not job.settings.dedup_window_secs:
+        return None
+    since = now - job.settings.dedup_window_secs * _SECOND
+    query = select(run).where(run.c.job_id == job.id, run.c.payload_hash == payload_hash, run.c.created_at > since)
+    return reader.execute(query.order_by(run.c.created_at.desc(), run.c.id.desc()).limit(1)).one_or_none()
+
+
+def _is_limited(job: Job) -> bool:
+    return bool(job.settings.rate_limit_max and job.settings.rate_limit_window_secs)

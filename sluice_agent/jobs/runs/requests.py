@@ -1,0 +1,59 @@
+"""The bodies of requests that trigger runs and change them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sluice_agent.jobs.definitions.settings import Metadata, Tags, line
+from sluice_agent.server.timestamps import Moment
+
+MOST_ITEMS = 500
+"""Runs of one bulk trigger."""
+
+LONGEST_TTL = 30 * 86_400
+"""Seconds; and how far ahead a run may be scheduled."""
+
+IdempotencyKey = Annotated[str, line(256, least=1)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_null(cls, given: Any) -> Any:
+        """A field that is null is absent."""
+        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+
+class TriggerItem(_Request):
+    """A run that is wanted."""
+
+    payload: Any = Field(default_factory=dict, description="Any JSON. The default is an empty object.")
+    idempotency_key: IdempotencyKey | None = None
+    priority: Annotated[int, Field(ge=0, le=10, description="The highest is executed first.")] = 0
+    metadata: Metadata = {}
+    tags: Tags = {}
+    scheduled_at: Annotated[Moment | None, Field(description="At most 30 days ahead.")] = None
+    ttl_secs: Annotated[int, Field(ge=0, le=LONGEST_TTL)] = 0
+    concurrency_key: Annotated[str, line(256)] = ""
+
+
+class TriggerRequest(TriggerItem):
+    """A run that is wanted, or, with `dry_run`, what would become of it."""
+
+    dry_run: bool = False
+
+
+class BulkRequest(_Request):
+    """Runs that are wanted: all are made, or none."""
+
+    items: Annotated[list[TriggerItem], Field(min_length=1, max_length=MOST_ITEMS)]
+
+
+class Reschedule(_Request):
+    """Another time of a delayed run; one that has passed lets it begin at once."""
+
+    scheduled_at: Moment

@@ -1,0 +1,295 @@
+"""The states of a run, and what changes them. All of it is pure.
+
+`advance` returns the columns that an event changes, or raises. The database applies them with a comparison: the row
+must still have the status, and the number of retries, from which the event was judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+
+class Status(str, Enum):
+    """The state of a run."""
+
+    DELAYED = "delayed"
+    QUEUED = "queued"
+    WAITING = "waiting"
+    DEQUEUED = "dequeued"
+    EXECUTING = "executing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CRASHED = "crashed"
+    SYSTEM_FAILED = "system_failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    DEAD_LETTER = "dead_letter"
+
+
+UNDER_WAY = (Status.DELAYED, Status.QUEUED, Status.WAITING, Status.DEQUEUED, Status.EXECUTING)
+"""The states of a run that has not ended."""
+
+TERMINAL = tuple(status for status in Status if status not in UNDER_WAY)
+"""The states in which a run ends. A replay of the same run leads out of `dead_letter` again."""
+
+UNSUCCESSFUL = (
+    Status.FAILED,
+    Status.TIMED_OUT,
+    Status.CRASHED,
+    Status.SYSTEM_FAILED,
+    Status.DEAD_LETTER,
+)
+"""The ends after which a run may be replayed."""
+
+
+class TransitionError(Exception):
+    """An event that can't happen to a run in its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What decides how a run goes on. `retries` counts all attempts before this one, also those before a replay."""
+
+    status: Status
+    attempt: int
+    retries: int
+    max_attempts: int
+    has_started: bool
+    """True if an attempt was ever started: the run does not expire any more."""
+
+
+class Ending(Enum):
+    """How an attempt ended: by success, by a failure of which it is known whether another attempt helps, or by its
+    deadline."""
+
+    SUCCESS = "success"
+    RETRYABLE = "retryable"
+    FINAL = "final"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The time of a delayed run has come. `is_met` is true if what it depends on is."""
+
+    is_met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What a run waits for has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rescheduled:
+    """A delayed run is given another time."""
+
+    scheduled_at: int
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The time is over in which a run had to start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """A run is not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run is about to be published. Its ticket, whose hash this is, ends at `until`."""
+
+    until: int
+    ticket_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A claimed run goes back unstarted: it may be claimed again from `available_at` on."""
+
+    available_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker begins the attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A worker reports, for the first time, the end of the attempt whose `RunState.retries` these were.
+
+    `retry_at` is when the next one may begin, if there is one.
+    """
+
+    retries: int
+    ending: Ending
+    retry_at: int
+    result: str | None = None
+    error: str | None = None
+    error_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker of an attempt is gone. `retry_at` is when the next one may begin, if there is one."""
+
+    retry_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Faulted:
+    """The server itself can't run it. It is not retried."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A dead letter begins again with its first attempt. `is_met` is true if what it depends on is."""
+
+    is_met: bool
+
+
+Event: TypeAlias = (
+    Due | Met | Rescheduled | Expired | Canceled | Claimed | Released | Started | Finished | Lost | Faulted | Replayed
+)
+
+_UNCLAIMED: Mapping[str, Any] = {
+    "claimed_at": None,
+    "claimed_until": None,
+    "published_at": None,
+    "ticket_hash": None,
+    "started_at": None,
+    "heartbeat_at": None,
+}
+"""The columns of a claim and of the attempt that follows it, without either."""
+
+Changes: TypeAlias = dict[str, Any]
+"""New values of columns, the status among them."""
+
+
+def advance(run: RunState, event: Event, now: int) -> Changes:
+    """Return the columns of `run` that `event` changes at the moment `now`, the status among them.
+
+    Raises `TransitionError` if it can't happen.
+    """
+    sources, change = _RULES[type(event)]
+    if run.status not in sources:
+        raise TransitionError(f"A run that is {run.status.value} can't be {type(event).__name__.lower()}.")
+    return change(run, event, now)
+
+
+def _due(_: RunState, event: Due, now: int) -> Changes:
+    return _ready(now, is_met=event.is_met)
+
+
+def _met(_run: RunState, _event: Met, now: int) -> Changes:
+    return _ready(now, is_met=True)
+
+
+def _rescheduled(_run: RunState, event: Rescheduled, _now: int) -> Changes:
+    times = {"scheduled_at": event.scheduled_at, "available_at": event.scheduled_at, "expires_at": event.expires_at}
+    return {"status": Status.DELAYED, **times}
+
+
+def _expired(run: RunState, _event: Expired, now: int) -> Changes:
+    if run.has_started:
+        raise TransitionError("A run that has started does not expire.")
+    return _ended(Status.EXPIRED, now)
+
+
+def _canceled(_run: RunState, _event: Canceled, now: int) -> Changes:
+    return _ended(Status.CANCELED, now)
+
+
+def _claimed(_: RunState, event: Claimed, now: int) -> Changes:
+    ticket = {"claimed_at": now, "claimed_until": event.until, "ticket_hash": event.ticket_hash}
+    return {"status": Status.DEQUEUED, "published_at": None, **ticket}
+
+
+def _released(_run: RunState, event: Released, _now: int) -> Changes:
+    return {"status": Status.QUEUED, "available_at": event.available_at, **_UNCLAIMED}
+
+
+def _started(run: RunState, _: Started, now: int) -> Changes:
+    first = {} if run.has_started else {"first_started_at": now}
+    return {"status": Status.EXECUTING, "started_at": now, "heartbeat_at": now, **first}
+
+
+def _finished(run: RunState, event: Finished, now: int) -> Changes:
+    """Return what the end of an attempt changes. The end of an attempt that was counted as lost arrives late: it holds
+    while the next attempt has not started, unless it is a failure after which that attempt follows anyway."""
+    is_current = run.status is Status.EXECUTING and event.retries == run.retries
+    is_late = run.status is not Status.EXECUTING and event.retries == run.retries - 1 and run.attempt > 1
+    if not is_current and not is_late:
+        raise TransitionError(f"The attempt is not under way: the run is {run.status.value}.")
+    outcome = {"result": event.result, "error": event.error, "error_class": event.error_class}
+    match event.ending:
+        case Ending.SUCCESS:
+            return _ended(Status.COMPLETED, now) | outcome
+        case Ending.FINAL:
+            return _ended(Status.DEAD_LETTER, now) | outcome
+        case Ending.RETRYABLE | Ending.DEADLINE if is_late:
+            return {"status": run.status, **outcome}
+        case Ending.RETRYABLE:
+            return _retried(run, event.retry_at, now, Status.DEAD_LETTER) | outcome
+        case Ending.DEADLINE:
+            return _retried(run, event.retry_at, now, Status.TIMED_OUT) | outcome
+
+
+def _lost(run: RunState, event: Lost, now: int) -> Changes:
+    outcome = {"error": "the worker that executed the run is gone", "error_class": "lost"}
+    return _retried(run, event.retry_at, now, Status.CRASHED) | outcome
+
+
+def _faulted(_: RunState, event: Faulted, now: int) -> Changes:
+    return _ended(Status.SYSTEM_FAILED, now) | {"error": event.error, "error_class": "system"}
+
+
+def _replayed(run: RunState, event: Replayed, now: int) -> Changes:
+    number = {"attempt": 1, "retries": run.retries + 1}
+    outcome = dict.fromkeys(("finished_at", "result", "error", "error_class", "execution_trace", "next_retry_at"))
+    return {**_UNCLAIMED, **outcome, **number, **_ready(now, is_met=event.is_met)}
+
+
+def _ready(now: int, *, is_met: bool) -> Changes:
+    """Return the change to a run that can be claimed, or waits for runs of other jobs."""
+    return {"status": Status.QUEUED if is_met else Status.WAITING, "available_at": now}
+
+
+def _ended(status: Status, now: int) -> Changes:
+    return {"status": status, "finished_at": now, "next_retry_at": None}
+
+
+def _retried(run: RunState, retry_at: int, now: int, last: Status) -> Changes:
+    """Return the change to the next attempt, or to the status `last` after the last one."""
+    if run.attempt >= run.max_attempts:
+        return _ended(last, now)
+    number = {"attempt": run.attempt + 1, "retries": run.retries + 1}
+    times = {"next_retry_at": retry_at, "available_at": retry_at}
+    return {"status": Status.QUEUED, **_UNCLAIMED, **number, **times}
+
+
+_RULES: Mapping[type, tuple[tuple[Status, ...], Callable[[RunState, Any, int], Changes]]] = {
+    Due: ((Status.DELAYED,), _due),
+    Met: ((Status.WAITING,), _met),
+    Rescheduled: ((Status.DELAYED,), _rescheduled),
+    Expired: ((Status.DELAYED, Status.QUEUED, Status.WAITING), _expired),
+    Canceled: (UNDER_WAY, _canceled),
+    Claimed: ((Status.QUEUED,), _claimed),
+    Released: ((Status.DEQUEUED,), _released),
+    Started: ((Status.DEQUEUED,), _started),
+    Finished: ((Status.EXECUTING, Status.QUEUED, Status.DEQUEUED), _finished),
+    Lost: ((Status.EXECUTING,), _lost),
+    Faulted: ((Status.DEQUEUED, Status.EXECUTING), _faulted),
+    Replayed: ((Status.DEAD_LETTER,), _replayed),
+}
+"""Of each event: the states in which it can happen, and what it changes."""

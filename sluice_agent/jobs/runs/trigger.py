@@ -1,0 +1,199 @@
+"""A trigger: the checks that a wanted run passes, in their order, and the run that is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from sluice_agent.jobs import cron
+from sluice_agent.jobs.definitions.jobs import Change, Job
+from sluice_agent.jobs.json_text import canonical
+from sluice_agent.jobs.runs.admission import check_rate, find_duplicate
+from sluice_agent.jobs.runs.dependencies import Dependent, are_met
+from sluice_agent.jobs.runs.payload import Payload, check_payload, payload_of
+from sluice_agent.jobs.runs.requests import LONGEST_TTL, TriggerItem
+from sluice_agent.jobs.runs.transitions import Status
+from sluice_agent.jobs.store.ids import new_id
+from sluice_agent.jobs.store.schema import batch, run, run_tag
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.timestamps import to_datetime, to_moment
+
+MANUAL = "manual"
+
+_SECOND = 1_000_000  # microseconds
+_SLACK = 60 * _SECOND  # by which a client's clock may be behind: such a time is the present
+_MOST_TAGS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A run that is wanted, checked as far as it can be without the database."""
+
+    payload: Payload
+    priority: int
+    tags: dict[str, str]
+    metadata: dict[str, str]
+    scheduled_at: int | None
+    ttl_secs: int
+    concurrency_key: str | None
+    idempotency_key: str | None
+    batch_id: str | None = None
+    triggered_by: str = MANUAL
+
+
+@dataclass(frozen=True, slots=True)
+class Triggered:
+    """The run that a trigger has made, or the one that was there: by its key, or by its payload."""
+
+    row: Row[Any]
+    is_hit: bool = False
+    is_duplicate: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """True if the trigger has made it."""
+        return not self.is_hit and not self.is_duplicate
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """When a run may begin, and until when it must have."""
+
+    scheduled_at: int | None
+    expires_at: int | None
+
+
+def want(job: Job, item: TriggerItem, key: str | None, now: int) -> Wanted:
+    """Return the run that `item` asks of `job`, with this idempotency key.
+
+    Raises `RefusedError` (400) if it can't be, also if its payload does not fit the schema.
+    """
+    scheduled_at = item.scheduled_at
+    if scheduled_at is not None:
+        if scheduled_at < now - _SLACK:
+            raise _refused("scheduled_at", "is in the past")
+        if scheduled_at > now + LONGEST_TTL * _SECOND:
+            raise _refused("scheduled_at", "is more than 30 days ahead")
+    tags = job.settings.tags | item.tags
+    if len(tags) > _MOST_TAGS:
+        raise _refused("tags", f"are more than {_MOST_TAGS} together with those of the job")
+    payload = payload_of(item.payload)
+    check_payload(job, payload)
+    own = {} if payload.dependency_key is None else {"dependency_key": payload.dependency_key}
+    return Wanted(
+        payload=payload,
+        priority=item.priority,
+        tags=tags,
+        metadata={**job.settings.default_run_metadata, **own, **item.metadata},
+        scheduled_at=scheduled_at,
+        ttl_secs=item.ttl_secs,
+        concurrency_key=item.concurrency_key or None,
+        idempotency_key=key,
+    )
+
+
+def plan_of(job: Job, wanted: Wanted, now: int) -> Plan:
+    """Return when a run may begin: at the time that is wanted, or the next one in the job's window. Its expiry is
+    counted from then."""
+    settings = job.settings
+    start = max(now, wanted.scheduled_at or now)
+    if settings.execution_window_cron:
+        expression = cron.parse(settings.execution_window_cron, settings.timezone or "UTC")
+        start = max(start, to_moment(cron.next_open(expression, to_datetime(start))))
+    ttl = wanted.ttl_secs or settings.run_ttl_secs
+    return Plan(start if start > now else None, start + ttl * _SECOND if ttl else None)
+
+
+def trigger(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Triggered:
+    """Make the run that is wanted of `job`, whose row is locked, or return the one that is there already.
+
+    Raises `RefusedError` (429) if the job's rate limit is used up, and `IntegrityError` if another transaction has just
+    made a run with this key.
+    """
+    if wanted.idempotency_key is not None:
+        query = select(run).where(run.c.job_id == job.id, run.c.idempotency_key == wanted.idempotency_key)
+        hit = writer.execute(query).one_or_none()
+        if hit is not None:
+            return Triggered(hit, is_hit=True)
+    check_rate(writer, job, change.moment)
+    duplicate = find_duplicate(writer, job, wanted.payload.hash, change.moment)
+    if duplicate is not None:
+        return Triggered(duplicate, is_duplicate=True)
+    return Triggered(make_run(writer, job, wanted, change))
+
+
+def trigger_all(writer: Connection, job: Job, items: Sequence[Wanted], change: Change) -> tuple[str, list[Triggered]]:
+    """Make all runs that are wanted, as one batch, and return its id, and the runs in the order of `items`.
+
+    Raises `RefusedError`, with the index of the item, and then the transaction must be rolled back.
+    """
+    batch_id = new_id(change.moment)
+    triggered = []
+    for index, wanted in enumerate(items):
+        moment = Change(change.author, change.moment + index)  # so that they keep their order
+        with item_of_bulk(index):
+            triggered.append(trigger(writer, job, replace(wanted, batch_id=batch_id), moment))
+    values = {"item_count": len(items), "created_count": sum(made.is_new for made in triggered)}
+    writer.execute(insert(batch).values(id=batch_id, job_id=job.id, created_at=change.moment, **values))
+    return batch_id, triggered
+
+
+@contextmanager
+def item_of_bulk(index: int) -> Iterator[None]:
+    """Return a block whose refusals name the index of an item."""
+    try:
+        yield
+    except RefusedError as refusal:
+        message = f"Item {index}: {refusal.message}"
+        details = {f"items.{index}.{name}": text for name, text in (refusal.details or {}).items()}
+        raise RefusedError(refusal.status, message, details, headers=refusal.headers) from None
+
+
+def make_run(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Row[Any]:
+    """Make a run of `job` and return it: delayed until its time, waiting for what it depends on, or else queued."""
+    now = change.moment
+    plan = plan_of(job, wanted, now)
+    dependency_key = wanted.metadata.get("dependency_key")
+    dependent = Dependent(job.id, wanted.idempotency_key, dependency_key)
+    if plan.scheduled_at is not None:
+        status = Status.DELAYED
+    else:
+        status = Status.QUEUED if are_met(writer, dependent) else Status.WAITING
+    run_id = new_id(now)
+    values = {
+        "id": run_id,
+        "job_id": job.id,
+        "project_id": job.project_id,
+        "status": status.value,
+        "attempt": 1,
+        "priority": wanted.priority,
+        "payload": wanted.payload.text,
+        "payload_hash": wanted.payload.hash,
+        "tags": canonical(wanted.tags) if wanted.tags else None,
+        "metadata": canonical(wanted.metadata) if wanted.metadata else None,
+        "triggered_by": wanted.triggered_by,
+        "created_by": change.author,
+        "created_at": now,
+        "job_version": job.version,
+        "job_version_id": job.version_id,
+        "idempotency_key": wanted.idempotency_key,
+        "dependency_key": dependency_key,
+        "concurrency_key": wanted.concurrency_key,
+        "batch_id": wanted.batch_id,
+        "debug_mode": False,
+        "scheduled_at": plan.scheduled_at,
+        "available_at": plan.scheduled_at or now,
+        "expires_at": plan.expires_at,
+    }
+    (row,) = writer.execute(insert(run).values(values).returning(run))
+    if wanted.tags:
+        writer.execute(insert(run_tag), [{"run_id": run_id, "key": k, "value": v} for k, v in wanted.tags.items()])
+    return row
+
+
+def _refused(field: str, reason: str) -> RefusedError:
+    return RefusedError(400, "The request is not valid.", {field: reason})
