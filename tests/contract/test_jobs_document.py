@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -115,3 +116,45 @@ def test_dependencies_have_the_fields_of_the_document(documented: Documented) ->
     assert_equal_shape(made, SAMPLES["POST", "/v1/jobs/string/dependencies"])
     assert_equal_shape(documented.send("GET", path), SAMPLES["GET", "/v1/jobs/string/dependencies"])
     assert documented.client.delete(f"{path}/{made['id']}").status_code == 204
+
+
+NEVER_SET = {
+    "workflow_step_run_id",
+    "max_attempts_override",
+    "timeout_secs_override",
+    "retry_backoff",
+    "retry_initial_delay_secs",
+    "retry_max_delay_secs",
+}
+"""Fields of runs that nobody can set: they belong to workflows, which the document does not have."""
+
+OF_AN_EXECUTION = {
+    "result",
+    "error",
+    "started_at",
+    "finished_at",
+    "heartbeat_at",
+    "next_retry_at",
+    "parent_run_id",
+    "execution_trace",
+    "continuation_of",
+}
+"""Fields that a run has only later."""
+
+ADDED_TO_TRIGGERS = {"payload_hash", "run_token", "idempotency_hit"}
+
+
+def test_a_run_has_the_fields_of_the_document(documented: Documented) -> None:
+    """A client that was generated from the document would fail at a field more, or miss one."""
+    sample = SAMPLES["POST", "/v1/jobs/string/trigger"]
+    job = documented.send("POST", "/v1/jobs", documented.new_job() | {"dedup_window_secs": 0}, 201)
+    path = f"/v1/jobs/{job['id']}/trigger"
+    at = (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat()
+    body = {"payload": {"to": "x"}, "idempotency_key": "k", "concurrency_key": "c", "scheduled_at": at}
+    run = documented.send("POST", path, body, 201)
+    bulk = documented.send("POST", f"{path}/bulk", {"items": [{"payload": {"to": "x"}}]}, 201)
+    found = documented.send("GET", f"/v1/runs/{bulk['results'][0]['id']}")
+    assert run.keys() | {"batch_id"} == sample.answer.keys() - NEVER_SET - OF_AN_EXECUTION | ADDED_TO_TRIGGERS
+    assert found.keys() <= sample.answer.keys()
+    assert found["batch_id"] == bulk["batch_id"]
+    assert_equal_shape(bulk, SAMPLES["POST", "/v1/jobs/string/trigger/bulk"], {"batch_id"})

@@ -27,6 +27,7 @@ class LocalSluice:
 
     def __init__(self, database: Path | str, protocol: type[Protocol] = Protocol, **arguments: Any) -> None:
         listener = open_listener("127.0.0.1", 0)
+        self.database = database
         self.app = create_app(database, **arguments)
         self.access: Access = self.app.state.access
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -13,14 +13,12 @@ from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.jobs import cron
 from sluice_agent.jobs.definitions.settings import JobSettings, settings_from
+from sluice_agent.jobs.status import UNDER_WAY
 from sluice_agent.jobs.store.ids import new_id, new_version_id
 from sluice_agent.jobs.store.page import Page, PageRequest, read_page
 from sluice_agent.jobs.store.schema import attempt, batch, dependency, job, job_tag, job_version, run, run_tag
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.timestamps import to_datetime, to_moment
-
-UNDER_WAY = ("delayed", "queued", "waiting", "dequeued", "executing")
-"""The statuses of runs that have not ended."""
 
 
 class Lock(Enum):
@@ -160,7 +158,10 @@ def switch_jobs(writer: Connection, ids: Sequence[str], project: str | None, cha
 def delete_job(writer: Connection, found: Job) -> None:
     """Delete a job, whose row is locked, with its runs. Raises `RefusedError` (409) while one of them has not ended."""
     of_job = run.c.job_id == found.id
-    if writer.scalar(select(run.c.id).where(of_job, run.c.status.in_(UNDER_WAY)).limit(1)) is not None:
+    if (
+        writer.scalar(select(run.c.id).where(of_job, run.c.status.in_([status.value for status in UNDER_WAY])).limit(1))
+        is not None
+    ):
         raise RefusedError(409, "The job has runs that have not ended: cancel them, or wait.")
     runs = select(run.c.id).where(of_job)
     writer.execute(delete(run_tag).where(run_tag.c.run_id.in_(runs)))

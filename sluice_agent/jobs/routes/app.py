@@ -13,6 +13,8 @@ from sluice_agent.jobs.routes.dependencies import dependencies_router
 from sluice_agent.jobs.routes.endpoints import EndpointRules
 from sluice_agent.jobs.routes.errors import error_response, register_errors
 from sluice_agent.jobs.routes.middleware import Conventions
+from sluice_agent.jobs.routes.runs import runs_router
+from sluice_agent.jobs.routes.triggers import triggers_router
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.access.setup import Access
 from sluice_agent.server.database_errors import register_database_errors
@@ -39,7 +41,12 @@ class JobsApp(FastAPI):
         register_errors(self)
         register_database_errors(self, _unavailable)
         rules = EndpointRules(allows_private)
-        for router in (dependencies_router(store), definitions_router(store, rules)):
+        for router in (
+            dependencies_router(store),
+            triggers_router(store),
+            definitions_router(store, rules),
+            runs_router(store),
+        ):
             self.include_router(router)
 
     def openapi(self) -> dict[str, Any]:

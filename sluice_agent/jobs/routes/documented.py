@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sluice_agent.jobs.status import Status
+
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Texts = dict[str, str]
 _Filled = Annotated[str, Field(min_length=1)]
@@ -160,6 +162,107 @@ class DependencyEnvelope(_Closed):
     data: list[DependencyBody]
     next_cursor: _Filled = ""
     has_more: bool
+
+
+class TraceBody(_Closed):
+    """Where the time of the last attempt went, in milliseconds."""
+
+    queue_wait_ms: int = 0
+    dequeue_ms: int = 0
+    connect_ms: int = 0
+    ttfb_ms: int = 0
+    transfer_ms: int = 0
+    total_ms: int = 0
+    dispatch_ms: int = 0
+
+
+class RunBody(_Closed):
+    """A run of a job."""
+
+    id: str
+    job_id: str
+    project_id: str
+    status: Status
+    attempt: int
+    payload: Any = None
+    result: Any = None
+    metadata: Texts = {}
+    error: str = ""
+    triggered_by: str
+    scheduled_at: Timestamp = ""
+    started_at: Timestamp = ""
+    finished_at: Timestamp = ""
+    heartbeat_at: Timestamp = ""
+    next_retry_at: Timestamp = ""
+    expires_at: Timestamp = ""
+    parent_run_id: str = ""
+    priority: int
+    idempotency_key: str = ""
+    job_version: int
+    execution_trace: TraceBody = TraceBody()
+    debug_mode: bool
+    continuation_of: str = ""
+    lineage_depth: int
+    tags: Texts = {}
+    job_version_id: str
+    created_by: str = ""
+    batch_id: str = ""
+    concurrency_key: str = ""
+    created_at: Timestamp
+
+
+class TriggeredBody(RunBody):
+    """A run that was triggered, or was there: by its key, or by its payload. A token is only that of a new one."""
+
+    payload_hash: str
+    run_token: str = ""
+    idempotency_hit: bool
+    deduplicated: bool = False
+
+
+class DryRunBody(_Closed):
+    """What would become of a trigger."""
+
+    job: JobBody
+    payload_hash: str
+    payload: Any
+    scheduled_at: Timestamp = ""
+    expires_at: Timestamp = ""
+    validation_warnings: list[str] = []
+
+
+class ResultBody(_Closed):
+    """A run of a bulk trigger. The token is empty if the run was there already."""
+
+    id: str
+    status: Status
+    run_token: str
+    idempotency_hit: bool
+
+
+class BulkBody(_Closed):
+    """The runs of a bulk trigger, in the order of its items."""
+
+    batch_id: str
+    results: list[ResultBody]
+    total: int
+    created: int
+
+
+class RunEnvelope(_Closed):
+    """A page of runs."""
+
+    data: list[RunBody]
+    next_cursor: _Filled = ""
+    has_more: bool
+
+
+class StandingBody(DependencyBody):
+    """A dependency of a run's job, and the latest run that ended, which decides about it."""
+
+    is_met: bool
+    run_id: str = ""
+    status: str = ""
 
 
 _ERRORS = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from sluice_agent.jobs.definitions.dependencies import Dependency, dependencies_of
-from sluice_agent.jobs.runs.transitions import Status
+from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.schema import run
 
 _FAILED = frozenset(

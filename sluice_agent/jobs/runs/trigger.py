@@ -16,7 +16,7 @@ from sluice_agent.jobs.runs.admission import check_rate, find_duplicate
 from sluice_agent.jobs.runs.dependencies import Dependent, are_met
 from sluice_agent.jobs.runs.payload import Payload, check_payload, payload_of
 from sluice_agent.jobs.runs.requests import LONGEST_TTL, TriggerItem
-from sluice_agent.jobs.runs.transitions import Status
+from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.ids import new_id
 from sluice_agent.jobs.store.schema import batch, run, run_tag
 from sluice_agent.server.errors import RefusedError

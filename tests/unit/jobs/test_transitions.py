@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice_agent.jobs.runs.transitions import (
-    TERMINAL,
     Canceled,
     Claimed,
     Due,
@@ -27,10 +26,10 @@ from sluice_agent.jobs.runs.transitions import (
     Rescheduled,
     RunState,
     Started,
-    Status,
     TransitionError,
     advance,
 )
+from sluice_agent.jobs.status import TERMINAL, Status
 from sluice_agent.jobs.store.schema import run as run_table
 from tests.support.examples import examples
 

@@ -1,0 +1,143 @@
+"""Runs in the database: found, canceled, replayed, given another time. All functions work in the transaction of their
+connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, select, update
+
+from sluice_agent.jobs.definitions.jobs import Change, Job
+from sluice_agent.jobs.json_text import parse
+from sluice_agent.jobs.runs.changes import change, dependent_of
+from sluice_agent.jobs.runs.dependencies import are_met
+from sluice_agent.jobs.runs.payload import check_payload, payload_of
+from sluice_agent.jobs.runs.transitions import (
+    Canceled,
+    Due,
+    Event,
+    Replayed,
+    Rescheduled,
+    TransitionError,
+)
+from sluice_agent.jobs.runs.trigger import Wanted, make_run
+from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
+from sluice_agent.jobs.store.page import Page, PageRequest, read_page
+from sluice_agent.jobs.store.schema import run, run_tag
+from sluice_agent.server.errors import RefusedError
+
+
+def list_runs(
+    reader: Connection,
+    project: str,
+    wanted: PageRequest,
+    *,
+    status: Status | None = None,
+    job_id: str | None = None,
+    batch_id: str | None = None,
+    tag: tuple[str, str | None] | None = None,
+) -> Page[Row[Any]]:
+    """Return a page of a project's runs that fulfil all conditions; a tag has any value if that is None."""
+    query = select(run).where(run.c.project_id == project)
+    if status is not None:
+        query = query.where(run.c.status == status.value)
+    if job_id is not None:
+        query = query.where(run.c.job_id == job_id)
+    if batch_id is not None:
+        query = query.where(run.c.batch_id == batch_id)
+    if tag is not None:
+        has_tag = exists().where(run_tag.c.run_id == run.c.id, run_tag.c.key == tag[0])
+        query = query.where(has_tag if tag[1] is None else has_tag.where(run_tag.c.value == tag[1]))
+    return read_page(reader, query, (run.c.created_at, run.c.id), wanted, lambda row: row)
+
+
+def find_run(reader: Connection, run_id: str, project: str | None, *, locks: bool = False) -> Row[Any]:
+    """Return the row of a run. Raises `RefusedError` (404) if there is none, or if it is not of the `project` that is
+    demanded."""
+    query = select(run).where(run.c.id == run_id)
+    row = reader.execute(query.with_for_update() if locks else query).one_or_none()
+    if row is None or project not in (None, row.project_id):
+        raise RefusedError(404, "Run not found.")
+    return row
+
+
+def cancel_run(writer: Connection, row: Row[Any], now: int) -> Row[Any]:
+    """Cancel a run, whose row is locked, and the runs that it has started itself, and return its row.
+
+    Raises `RefusedError` (409) if it has ended.
+    """
+    children = select(run).where(
+        run.c.parent_run_id == row.id, run.c.status.in_([status.value for status in UNDER_WAY])
+    )
+    canceled = _change(writer, row, Canceled(), now)
+    for child in writer.execute(children.order_by(run.c.id).with_for_update()).all():
+        change(writer, child, Canceled(), now)
+    return canceled
+
+
+def replay_run(writer: Connection, job: Job, row: Row[Any], author: Change) -> Row[Any]:
+    """Make a new run with what an unsuccessful one was given, by the job's settings of now, and return it.
+
+    Raises `RefusedError`: 409 if that run has not failed, 400 if the job is disabled or does not take the payload.
+    """
+    if Status(row.status) not in UNSUCCESSFUL:
+        raise RefusedError(409, f"The run is {row.status}: only a run that has failed is replayed.")
+    check_enabled(job)
+    payload = payload_of(parse(row.payload.encode()))
+    check_payload(job, payload)
+    wanted = Wanted(
+        payload=payload,
+        priority=row.priority,
+        tags={} if row.tags is None else parse(row.tags.encode()),
+        metadata={} if row.metadata is None else parse(row.metadata.encode()),
+        scheduled_at=None,
+        ttl_secs=0,
+        concurrency_key=row.concurrency_key,
+        idempotency_key=None,
+    )
+    return make_run(writer, job, wanted, author)
+
+
+def replay_dead_letter(writer: Connection, job: Job, row: Row[Any], now: int) -> Row[Any]:
+    """Let a dead letter, whose row is locked, begin again with its first attempt, and return its row.
+
+    Raises `RefusedError`: 409 if it is none, 400 if the job is disabled.
+    """
+    check_enabled(job)
+    return _change(writer, row, Replayed(are_met(writer, dependent_of(row))), now)
+
+
+def reschedule_run(writer: Connection, row: Row[Any], scheduled_at: int, now: int) -> Row[Any]:
+    """Give a delayed run, whose row is locked, another time, and return its row. One that has passed lets it begin.
+
+    It expires as long after its time as before. Raises `RefusedError` (409) if it is not delayed.
+    """
+    expires_at = row.expires_at
+    if expires_at is not None and row.scheduled_at is not None:
+        expires_at += max(scheduled_at, now) - row.scheduled_at
+    moved = _change(writer, row, Rescheduled(max(scheduled_at, now), expires_at), now)
+    return moved if scheduled_at > now else _change(writer, moved, Due(are_met(writer, dependent_of(row))), now)
+
+
+def free_key(writer: Connection, row: Row[Any]) -> None:
+    """Let the idempotency key of a run be used for another one. Raises `RefusedError` (404) if it has none."""
+    if row.idempotency_key is None:
+        raise RefusedError(404, "The run has no idempotency key.")
+    writer.execute(update(run).where(run.c.id == row.id).values(idempotency_key=None))
+
+
+def check_enabled(job: Job) -> None:
+    """Raise `RefusedError` (400) if a job is disabled."""
+    if not job.enabled:
+        raise RefusedError(400, "The job is disabled: enable it first.")
+
+
+def _change(writer: Connection, row: Row[Any], event: Event, now: int) -> Row[Any]:
+    """Let an event happen to a run. Raises `RefusedError` (409) if it can't."""
+    try:
+        changed = change(writer, row, event, now)
+    except TransitionError as error:
+        raise RefusedError(409, str(error)) from None
+    if changed is None:
+        raise RefusedError(409, "The run has just changed: read it again.")
+    return changed

@@ -1,0 +1,45 @@
+"""Runs as they are shown: without what is empty, and without the ticket of a worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from sluice_agent.jobs.definitions.views import dependency_view, time_text
+from sluice_agent.jobs.json_text import Raw
+from sluice_agent.jobs.runs.dependencies import Standing
+
+_ALWAYS = ("id", "job_id", "project_id", "status", "attempt", "triggered_by", "priority", "job_version", "debug_mode")
+_OPTIONAL = (
+    "error",
+    "parent_run_id",
+    "idempotency_key",
+    "continuation_of",
+    "job_version_id",
+    "created_by",
+    "batch_id",
+    "concurrency_key",
+)
+_JSON = ("payload", "result", "metadata", "tags", "execution_trace")
+_TIMES = ("scheduled_at", "started_at", "finished_at", "heartbeat_at", "next_retry_at", "expires_at")
+
+
+def run_view(row: Row[Any]) -> dict[str, Any]:
+    """Return a run as it is shown."""
+    values = row._mapping
+    return {
+        **{name: values[name] for name in _ALWAYS},
+        "lineage_depth": row.lineage_depth,
+        **{name: values[name] for name in _OPTIONAL if values[name]},
+        **{name: Raw(values[name]) for name in _JSON if values[name]},
+        **{name: time_text(values[name]) for name in _TIMES if values[name] is not None},
+        "created_at": time_text(row.created_at),
+    }
+
+
+def standing_view(standing: Standing) -> dict[str, Any]:
+    """Return how it stands with a dependency, as it is shown."""
+    deciding = {} if standing.run_id is None else {"run_id": standing.run_id}
+    status = {} if standing.status is None else {"status": standing.status.value}
+    return {**dependency_view(standing.dependency), "is_met": standing.is_met, **deciding, **status}
