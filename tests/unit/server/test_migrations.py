@@ -85,15 +85,50 @@ def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    """An event that can't be moved would otherwise leave a file that neither version can open."""
-    first_version(tmp_path / "s.db", job_event("queued", 0), {"connectionId": CONNECTION, "job": {}})
+    """Something that can't be moved would otherwise leave a file that neither version can open."""
+    first_version(tmp_path / "s.db", job_event("queued", 0), job_event("active", 1))
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        file.execute("ALTER TABLE usage RENAME day TO date")
+    file.close()
     for _ in range(2):
-        with pytest.raises(KeyError):
+        with pytest.raises(ConfigError, match="no such column"):
             Store(tmp_path / "s.db", now=now)
     with sqlite3.connect(tmp_path / "s.db") as file:
         assert file.execute("SELECT count(*) FROM events").fetchone() == (2,)
         assert file.execute("PRAGMA user_version").fetchone() == (1,)
     file.close()
+
+
+def test_values_that_the_new_tables_can_not_hold_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One queue that was once reported as endless would keep a user from starting the new version."""
+    common = {"timestamp": at(1), "framework": "celery", "connectionId": CONNECTION}
+    depth = {**common, "type": "queue_snapshot"}
+    first_version(
+        tmp_path / "s.db",
+        job_event("queued", 0),
+        {**depth, "queue": {"name": "q", "depth": 2**63}},
+        {**depth, "queue": {"name": "q", "depth": 1, "consumers": 2**31}},
+        job_event("active", 1, attempt=2**31),
+        job_event("failed", 1, error="\ud800"),
+        worker_event("online", 1, activeJobs=2**31),
+        job_event("active", 1) | {"timestamp": "2026-02-31T10:00:00Z"},
+        {"connectionId": CONNECTION, "job": {}},
+        job_event("active", 1, extensions={"load": 1e308 * 10}),
+        job_event("completed", 2, maxRetries=2**70, extensions={"eta": 2**70, "deep": [[[1e300]]]}),
+    )
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        file.execute("INSERT INTO events (connection_id, kind, subject, body) VALUES ('', '', '', '{\"events\"')")
+    file.close()
+    with local_sluice(tmp_path / "s.db", now=now) as server:
+        record = server.client().get("/jobs/job-1").json()
+        assert record["state"] == "completed"
+        assert server.client().get("/health").json()["counts"]["jobs"] == 1
+    assert [record.getMessage()[:29] for record in caplog.records] == [
+        "An event of the older file ca",
+        "8 events of the older file we",
+    ]
 
 
 def test_times_of_the_future_in_an_older_file_end(tmp_path: Path) -> None:

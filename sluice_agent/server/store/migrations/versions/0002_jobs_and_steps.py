@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 from alembic import op
 from sqlalchemy import Connection, text
 
+from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchWriter, IngestBatch
 from sluice_agent.server.store.sqlite import SqliteDriver
 from sluice_agent.server.timestamps import to_moment
-from sluice_agent.server.validation import ReceivedEvent
+from sluice_agent.server.validation import ParsedBatch, ReceivedEvent, parse_batch
 
 revision = "0002"
 down_revision = "0001"
@@ -24,6 +25,8 @@ _TABLES = [
     schema.series, schema.rollup, schema.rollup_change, schema.worker_rollup, schema.tally, schema.frame_block,
     schema.lease, schema.future_job,
 ]  # fmt: skip
+_log = logging.getLogger("sluice_agent.server")
+
 _BATCH = 2_000  # events
 _VERSION = 2  # in the file's user_version: the first server refuses it
 
@@ -53,12 +56,25 @@ def _move_events(bind: Connection) -> None:
 
 
 def _events(bind: Connection) -> Iterator[list[ReceivedEvent]]:
-    last = 0
+    """Yield the events in batches, without those that are not valid any more: the first server took numbers of any
+    size, and texts that can't be stored."""
+    last = left_out = 0
     while True:
         query = text("SELECT seq, body FROM events WHERE seq > :last ORDER BY seq LIMIT :limit")
         rows = bind.execute(query, {"last": last, "limit": _BATCH}).all()
         if not rows:
-            return
+            break
         last = rows[-1].seq
-        events = [json.loads(row.body) for row in rows]
-        yield [event | {"connectionId": event["connectionId"].lower()} for event in events]
+        events: list[ReceivedEvent] = []
+        for row in rows:
+            try:
+                batch = parse_batch(b'{"events":[%b]}' % row.body.encode("utf-8", "surrogatepass"))
+            except RefusedError as error:
+                batch = ParsedBatch([], [error.message])
+            events += batch.events
+            if batch.faults and not left_out:
+                _log.warning("An event of the older file can't be stored (number %d: %s)", row.seq, batch.faults[0])
+            left_out += len(batch.faults)
+        yield events
+    if left_out:
+        _log.warning("%d events of the older file were left out; all others are in the new tables", left_out)
