@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sluice_agent.log import log_failure
 from sluice_agent.server.errors import internal_error_response, shutdown_response
 from sluice_agent.server.security_headers import SECURITY_HEADERS
 
 IS_HEAD = "sluice_agent.is_head"
 """The key in a scope that is true for a HEAD: a route sees it as a GET, and must not let it change anything."""
-
-_log = logging.getLogger("sluice_agent.server")
 
 
 class ServerMiddleware:
@@ -53,8 +51,7 @@ class ServerMiddleware:
         except asyncio.CancelledError:
             if not has_started:
                 await shutdown_response()(scope, receive, send_common)
-        except Exception as error:
-            if has_started:
-                raise
-            _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
-            await internal_error_response()(scope, receive, send_common)
+        except Exception as error:  # noqa: BLE001 - of any route
+            log_failure(error, "%s %s failed", scope["method"], scope["path"])
+            if not has_started:  # else uvicorn closes the connection
+                await internal_error_response()(scope, receive, send_common)

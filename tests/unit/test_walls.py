@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "server/errors": set(),
     "server/security_headers": set(),
     "server/database_errors": {"log", "server/errors", "server/store"},
-    "server/middleware": {"server/errors", "server/security_headers"},
+    "server/middleware": {"log", "server/errors", "server/security_headers"},
     "server/request_body": {"server/errors"},
     "server/validation": {"model", "server/errors", "server/timestamps"},
     "server/record": {"model", "server/timestamps"},

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Event, Thread
 
-from sluice_agent.log import warn_limited
+from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.actions.acting import Actions, RetryOpenError, Senders, Subject, new_task_id
 from sluice_agent.server.actions.ledger import ActionState, BulkAction, Item, ItemState, Kind, Ledger
@@ -108,8 +108,8 @@ class BulkRunner:
                     self._run_all()
             except DATABASE_ERRORS as error:
                 warn_limited("bulk actions", "Bulk actions wait for the database (%s)", reason_of(error))
-            except Exception:  # noqa: BLE001 - the next actions may succeed
-                _log.exception("Bulk actions failed; they are taken up again")
+            except Exception as error:  # noqa: BLE001 - the next actions may succeed
+                log_failure(error, "Bulk actions failed; they are taken up again")
             self._wake.wait(self._seconds_to_next_look())
             self._wake.clear()
 
@@ -158,8 +158,8 @@ class BulkRunner:
             return
         except (_InterruptedError, *DATABASE_ERRORS):
             raise
-        except Exception:  # noqa: BLE001 - one action must not hold up all others for ever
-            _log.exception("The bulk action %s failed; it is taken up again", action.id)
+        except Exception as error:  # noqa: BLE001 - one action must not hold up all others for ever
+            log_failure(error, "The bulk action %s failed; it is taken up again", action.id)
             self._postpone(action, _ACTION_FAILED)
             return
         self._postponed.pop(action.id, None)
@@ -230,8 +230,8 @@ class BulkRunner:
             self._settle_refused(action, item, refusal)
         except DATABASE_ERRORS:
             raise
-        except Exception:  # noqa: BLE001 - one job must not hold up all others for ever
-            _log.exception("The job %d of the bulk action %s failed", item.number, action.id)
+        except Exception as error:  # noqa: BLE001 - one job must not hold up all others for ever
+            log_failure(error, "The job %d of the bulk action %s failed", item.number, action.id)
             self._ledger.settle(action.id, item.number, ItemState.UNCONFIRMED, _FAILED)
         else:
             self._ledger.settle(action.id, item.number, ItemState.SUCCEEDED)

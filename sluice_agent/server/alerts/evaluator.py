@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from threading import Event, Thread
 
-from sluice_agent.log import warn_limited
+from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.server.alerts.evaluation import Evaluation
 from sluice_agent.server.store import DATABASE_ERRORS, reason_of
 from sluice_agent.server.store.lease import Lease
@@ -55,8 +55,8 @@ class Evaluator:
                     self._wake_sender()
             except DATABASE_ERRORS as error:
                 warn_limited("alerts", "Alerts wait for the database (%s)", reason_of(error))
-            except Exception:  # noqa: BLE001 - the next one may succeed, and nothing else must fail for it
-                _log.exception("The evaluation of alerts failed; the next one is in %g s", self._interval)
+            except Exception as error:  # noqa: BLE001 - the next one may succeed, and nothing else must fail for it
+                log_failure(error, "The evaluation of alerts failed; the next one is in %g s", self._interval)
             self._stopped.wait(self._interval)
         self._release()
 

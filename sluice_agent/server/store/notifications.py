@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from sluice_agent.log import warn_limited
+from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.server.record.frames import FrameBlock
 from sluice_agent.server.store.batch import CommittedFrames
 from sluice_agent.server.store.database import reason_of
@@ -69,8 +69,8 @@ class Notifications:
                     "notifications", "No notifications from PostgreSQL (%s): connecting again", reason_of(error)
                 )
                 self._closing.wait(_POLL)
-            except Exception:  # noqa: BLE001 - whatever a listener raises, the streams must not stand still
-                _log.exception("Could not pass on what was committed: trying again")
+            except Exception as error:  # noqa: BLE001 - whatever a listener raises, the streams must not stand still
+                log_failure(error, "Could not pass on what was committed: trying again")
                 self._closing.wait(_POLL)
 
     def _follow(self, listening: psycopg.Connection[Any], reading: psycopg.Connection[Any]) -> None:

@@ -14,7 +14,7 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import NamedTuple
 
-from sluice_agent.log import warn_limited
+from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.server.store.batch import BatchResult, IngestBatch
 from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 from sluice_agent.server.store.driver import UnavailableError
@@ -114,7 +114,7 @@ class Writer:
             return self._maintain()
         except DATABASE_ERRORS as error:
             warn_limited("upkeep", "Old rows are deleted when the database is back (%s)", reason_of(error))
-        except Exception:  # noqa: BLE001 - the thread must go on with the next batch
-            _log.exception("Could not delete old rows; the next attempt is in %d seconds", _RETRY)
+        except Exception as error:  # noqa: BLE001 - the thread must go on with the next batch
+            log_failure(error, "Could not delete old rows; the next attempt is in %d seconds", _RETRY)
         self._upkeep_from = monotonic() + _RETRY
         return _RETRY

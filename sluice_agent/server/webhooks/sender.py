@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from typing import TypeAlias
 
-from sluice_agent.log import warn_limited
+from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.outbound.addresses import origin_of
 from sluice_agent.server.store import DATABASE_ERRORS, reason_of
 from sluice_agent.server.webhooks.ledger import Delivery, Ledger
@@ -102,8 +102,8 @@ class Sender:
                 self._delete_old()
             except DATABASE_ERRORS as error:
                 warn_limited("webhooks", "Webhooks wait for the database (%s)", reason_of(error))
-            except Exception:  # noqa: BLE001 - without this thread nothing is sent any more
-                _log.exception("Webhooks failed; they are taken up again")
+            except Exception as error:  # noqa: BLE001 - without this thread nothing is sent any more
+                log_failure(error, "Webhooks failed; they are taken up again")
             self._wake.wait(self._pace.poll)
             self._wake.clear()
 
@@ -136,8 +136,8 @@ class Sender:
                 self._attempt(delivery)
         except DATABASE_ERRORS as error:  # the claim ends by itself
             _log.warning("The webhook %s is sent again: its answer was not stored (%s)", delivery.id, reason_of(error))
-        except Exception:  # noqa: BLE001 - as before
-            _log.exception("The webhook %s failed; it is sent again", delivery.id)
+        except Exception as error:  # noqa: BLE001 - as before
+            log_failure(error, "The webhook %s failed; it is sent again", delivery.id)
         finally:
             with self._lock:
                 del self._in_progress[delivery.content.url]
