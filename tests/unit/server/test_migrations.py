@@ -99,9 +99,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> Non
     file.close()
 
 
-def test_values_that_the_new_tables_can_not_hold_are_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_values_that_the_new_tables_can_not_hold_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One queue that was once reported as endless would keep a user from starting the new version."""
     common = {"timestamp": at(1), "framework": "celery", "connectionId": CONNECTION}
     depth = {**common, "type": "queue_snapshot"}
