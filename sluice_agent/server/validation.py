@@ -42,6 +42,7 @@ ReceivedEvent: TypeAlias = WireEvent
 _SMALL, _LARGE = Field(le=2**31 - 1), Field(le=2**63 - 1)  # what columns of the database hold
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _UNSET_CONNECTION = "default"
+_NUL = rb"\u0000"  # as JSON has it: no other spelling is allowed
 _SUBJECTS = ("job", "worker", "queue")
 _MOST_EVENTS = 40_000  # of the shortest that the contract allows, a body of 5 MB has fewer
 _MOST_FAULTS = 50  # of one event that are described: each takes a kilobyte
@@ -119,11 +120,13 @@ def parse_batch(body: bytes) -> ParsedBatch:
     """
     events: list[ReceivedEvent] = []
     faults: list[str] = []
+    may_have_nul = _NUL in body
     for index, data in enumerate(_parse_body(body)):
         try:
             if isinstance(data, ValueError):
                 raise data
-            events.append(parse_event(data))
+            event = parse_event(data)
+            events.append(_with_visible_nul(event) if may_have_nul else event)
         except ValueError as error:
             _refuse_default_connection(data)
             faults.append(f"event {index}: {_describe(error)}")
@@ -163,6 +166,23 @@ def parse_event(data: Any) -> ReceivedEvent:
     if extensions and not _MARKED.isdisjoint(extensions) and _has_infinite_number(extensions):
         _remove_whole_marks(event)
     event["connectionId"] = event["connectionId"].lower()
+    return event
+
+
+def _with_visible_nul(event: ReceivedEvent) -> ReceivedEvent:
+    """Return the event with ␀ for each NUL in its names and ids: an address can't have one, nor PostgreSQL store it."""
+    job, worker, queue = (event.get(subject) or {} for subject in _SUBJECTS)
+    for fields, names in (
+        (job, ("externalId", "name", "queue", "workerId")),
+        (job.get("extensions") or {}, ("rootId", "parentId", "groupId")),
+        (worker, ("externalId", "hostname")),
+        (queue, ("name",)),
+    ):
+        for name in names:
+            if isinstance(fields.get(name), str):
+                fields[name] = fields[name].replace("\0", "␀")
+    if worker.get("queues"):
+        worker["queues"] = [name.replace("\0", "␀") for name in worker["queues"]]
     return event
 
 

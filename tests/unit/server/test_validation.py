@@ -80,6 +80,28 @@ def test_a_server_accepts_an_event_that_the_contract_allows(good: dict[str, Any]
     assert parse_event(good) == good
 
 
+NUL_BODY = json.dumps(
+    {
+        "events": [
+            event(externalId="i\0", name="n\0", queue="q\0", workerId="w\0", error="e\0", extensions={"rootId": "r\0"}),
+            event("worker", externalId="w\0", hostname="h\0", queues=["q\0"]),
+            event("queue", name="q\0"),
+            event(extensions={"rootId": 1, "args": ["a\0"]}),
+        ]
+    }
+).encode()
+
+
+def test_a_name_with_nul_has_an_address() -> None:
+    """Each link to such a task, queue or worker would lead to an error."""
+    first, worker, queue, last = parse_batch(NUL_BODY).events
+    job = first["job"]
+    assert [job[name] for name in ("externalId", "name", "queue", "workerId")] == ["i␀", "n␀", "q␀", "w␀"]
+    assert (job["error"], job["extensions"]) == ("e\0", {"rootId": "r␀"})
+    assert (worker["worker"]["externalId"], worker["worker"]["queues"], queue["queue"]["name"]) == ("w␀", ["q␀"], "q␀")
+    assert last["job"]["extensions"] == {"rootId": 1, "args": ["a\0"]}  # what is sent again is as it came
+
+
 @pytest.mark.parametrize("number", [2**63, 10**400])
 def test_a_number_that_no_column_holds_is_refused(number: int) -> None:
     """One such event would otherwise make the server fail, and its client send the same batch for ever."""
