@@ -40,6 +40,7 @@ class ServerMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers["Accept-Encoding"] = "gzip"
                 headers.update(SECURITY_HEADERS)
+                headers.setdefault("Cache-Control", "no-store")  # a record may have arguments and results
             elif is_head:
                 return
             await send(message)

@@ -28,7 +28,7 @@ from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.ability import VERBS, ask_href
 from sluice_agent.server.pages.forms import OperatorForm, see_other
 from sluice_agent.server.pages.jobs_address import NEWEST, Address
-from sluice_agent.server.pages.render import Layout, render
+from sluice_agent.server.pages.render import NO_STORE, Layout, render
 from sluice_agent.server.pages.scope import Scope, scope_of
 from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.queries.filter_text import filter_text
@@ -116,7 +116,7 @@ def question_router(sources: Sources) -> APIRouter:
         else:
             view = _question_of_filter(asked, kind, wanted, to_moment(now), again=again)
         layout = Layout("jobs", f"{view.verb} {view.subject}?", now, scope)
-        return render(request, "action_new.html", layout, view, headers={"Cache-Control": "no-store"})
+        return render(request, "action_new.html", layout, view, headers=NO_STORE)
 
     @router.post("/actions")
     def begin(form: OperatorForm) -> Response:

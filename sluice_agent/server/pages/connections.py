@@ -12,7 +12,7 @@ from sluice_agent.server.access.accounts import Key
 from sluice_agent.server.access.principal import Principal, Role
 from sluice_agent.server.access.tokens import new_id, new_key
 from sluice_agent.server.pages.forms import may_manage
-from sluice_agent.server.pages.render import Layout, render
+from sluice_agent.server.pages.render import NO_STORE, Layout, render
 from sluice_agent.server.pages.scope import ConnectionId, PageViewer, scope_of
 from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.queries.connections import last_events
@@ -77,7 +77,7 @@ def connections_router(sources: Sources) -> APIRouter:
         )
         types = ("job", "worker", "queue") if scope.connection is not None else ()
         layout = Layout("connections", "Connections", now, scope, types)
-        return render(request, "connections.html", layout, view, headers={"Cache-Control": "no-store"})
+        return render(request, "connections.html", layout, view, headers=NO_STORE)
 
     return router
 

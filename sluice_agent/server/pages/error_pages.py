@@ -12,7 +12,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluice_agent.server.pages.render import Layout, render
+from sluice_agent.server.pages.render import NO_STORE, Layout, render
 
 _ERRORS_FROM = 400
 _HEADINGS = {
@@ -81,7 +81,7 @@ class ErrorPages:
         view = ErrorView(status, heading, message, error.get("details", {}))
         kept = {name: value for name, value in headers.items() if name not in _OF_THE_BODY}
         layout = Layout("error", heading, self._now())
-        return render(request, "error.html", layout, view, status, {**kept, "Cache-Control": "no-store"})
+        return render(request, "error.html", layout, view, status, {**kept, **NO_STORE})
 
 
 def _is_navigation(scope: Scope) -> bool:

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.access.principal import Principal, Role, key_command, require_operator
 from sluice_agent.server.errors import Docs, RefusedError
+from sluice_agent.server.pages.render import NO_STORE
 from sluice_agent.server.request_body import read_body
 
 _TYPE = "application/x-www-form-urlencoded"
@@ -88,7 +89,7 @@ def _check_manager(principal: Principal) -> None:
 
 def see_other(address: str) -> RedirectResponse:
     """Return the answer to a form that is done: the browser loads `address`, so that Back and Reload repeat nothing."""
-    return RedirectResponse(address, 303, headers={"Cache-Control": "no-store"})
+    return RedirectResponse(address, 303, headers=NO_STORE)
 
 
 OperatorForm = Annotated[SentForm, Depends(_form_of_operator)]

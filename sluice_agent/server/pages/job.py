@@ -16,7 +16,7 @@ from sluice_agent.model import JobState
 from sluice_agent.server.actions.ledger import Kind
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.ability import Ability, ability_of
-from sluice_agent.server.pages.render import Layout, render
+from sluice_agent.server.pages.render import NO_STORE, Layout, render
 from sluice_agent.server.pages.run_plot import RunPlot, run_plot
 from sluice_agent.server.pages.scope import PageViewer, scope_of
 from sluice_agent.server.pages.sources import Sources
@@ -147,7 +147,7 @@ def job_router(sources: Sources) -> APIRouter:
         if stored is None:
             raise RefusedError(404, _not_found(sources))
         layout = Layout("jobs", _title(view.job), now, scope, ("job",), view.job["id"])
-        return render(request, "job.html", layout, view)
+        return render(request, "job.html", layout, view, headers=NO_STORE)
 
     return router
 

@@ -23,12 +23,11 @@ from sluice_agent.server.access.principal import Principal, Role
 from sluice_agent.server.access.tokens import is_new, new_id, new_key
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.forms import PageManager, SentForm, SessionForm, see_other
-from sluice_agent.server.pages.render import Layout, render
+from sluice_agent.server.pages.render import NO_STORE, Layout, render
 from sluice_agent.server.pages.scope import scope_of
 from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.queries.connections import last_events
 
-_NO_STORE = {"Cache-Control": "no-store"}
 _UNKEYED = "Until now any key could send jobs of this connection: retry only those that you know."
 
 
@@ -135,14 +134,14 @@ def _page(
     snippets = () if secret is None else _snippets(request, key, secret)
     view = KeyView(key, secret, snippets, warning, key.role is Role.INGEST and not is_used and key.revoked_at is None)
     layout = Layout("connections", f"Key of {key.connection.label}", now, scope, ("job", "worker", "queue"))
-    return render(request, "key.html", layout, view, headers=_NO_STORE)
+    return render(request, "key.html", layout, view, headers=NO_STORE)
 
 
 def _question(sources: Sources, request: Request, principal: Principal, template: str, key: Key) -> HTMLResponse:
     with sources.store.reading() as reader:
         scope = scope_of(reader, principal, UUID(key.connection.id))
     layout = Layout("connections", f"Key {key.id}", sources.now(), scope)
-    return render(request, template, layout, KeyQuestion(key, new_id(), new_key()), headers=_NO_STORE)
+    return render(request, template, layout, KeyQuestion(key, new_id(), new_key()), headers=NO_STORE)
 
 
 def _existing(accounts: Accounts, key_id: str) -> Key:

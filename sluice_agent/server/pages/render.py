@@ -32,6 +32,9 @@ _LONGEST_TITLE = 160  # characters: a proxy may refuse a header of 4 kB
 _HEADERS = {"Cache-Control": "private, no-cache", "Vary": f"Accept-Encoding, Cookie, {PART}"}
 Parameters = Mapping[str, "str | int | Sequence[str] | None"]
 
+NO_STORE = {"Cache-Control": "no-store"}
+"""The header of a page that no browser keeps: one with a secret, or with arguments and results of a job."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -20,10 +20,8 @@ from sluice_agent.server.access.same_origin import is_from_own_page
 from sluice_agent.server.access.sessions import SESSION_AGE, Session
 from sluice_agent.server.errors import CHALLENGE, Docs, RefusedError
 from sluice_agent.server.middleware import IS_HEAD
-from sluice_agent.server.pages.render import Layout, render
+from sluice_agent.server.pages.render import NO_STORE, Layout, render
 from sluice_agent.server.pages.sources import Sources
-
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 class SigninView(NamedTuple):
@@ -44,7 +42,7 @@ def signin_router(sources: Sources) -> APIRouter:
     def page(request: Request, view: SigninView, status: HTTPStatus = HTTPStatus.OK) -> HTMLResponse:
         challenge = CHALLENGE if status is HTTPStatus.UNAUTHORIZED else {}
         layout = Layout("login", view.heading, sources.now())
-        return render(request, "signin.html", layout, view, status, {**_NO_STORE, **challenge})
+        return render(request, "signin.html", layout, view, status, {**NO_STORE, **challenge})
 
     @router.get("/login")
     def login(request: Request, token: str | None = None) -> HTMLResponse:

@@ -1,9 +1,9 @@
 """Which process has a worker's name, and since when: so the jobs of one before it are known to be lost. Pure functions.
 
 A worker that is killed and started again has the name, and in a container also the process id, of the one before. Its
-events show that: an agent reports ``online`` once, when its worker begins to take tasks, and an event that names another
-process id comes from another process. A sidecar's ``online`` shows nothing, as it reports that when it first receives an
-event of the worker.
+events show that: an agent reports ``online`` once, when its worker begins to take tasks, and an event that names
+another process id comes from another process. The ``online`` of a sidecar shows no start: it comes with the first
+event that the sidecar receives of the worker.
 """
 
 from __future__ import annotations

@@ -109,6 +109,13 @@ def test_a_job_is_retried_from_its_page(desk: Desk) -> None:
     assert links(desk.page(f"/jobs/{job}"), new_id[:8]) == [f"/jobs/{job_id(CONNECTION, new_id)}"]
 
 
+def test_arguments_are_not_kept_by_a_browser(desk: Desk) -> None:
+    """Who uses the computer next could read in its cache what a job was called with, after the sign-out."""
+    job = desk.add("private")
+    for path in (f"/jobs/{job}", f"/api/jobs/{job}", f"/actions/new?kind=retry&job={job}"):
+        assert desk.operator.get(path).headers.get_list("Cache-Control") == ["no-store"], path
+
+
 def test_a_form_that_is_sent_twice_acts_once(desk: Desk) -> None:
     """A double click, or Back and another click, would run a payment twice."""
     job = desk.add("twice")
