@@ -136,7 +136,7 @@ outcomes: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.integration.outcomes.document
 
 # What is measured side by side, each in a venv that has nothing else.
-BENCH_VENVS := celery sluice-agent sluice-celery opentelemetry sentry
+BENCH_VENVS := celery sluice-agent sluice-celery opentelemetry sentry flower
 
 bench: $(VENV)/.installed-bench $(BENCH_VENVS:%=.venv-bench-%/.installed)
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -21,7 +21,7 @@ from tests.benchmarks.sizes import COMPARED, FULL, SMALL, Sizes
 from tests.support.process import ROOT
 
 _COMPARED_PARTS = ("tasks", "events", "imports")
-_OVERRIDDEN = ("instances", "rounds", "tasks", "event_tasks", "seconds", "jobs")
+_OVERRIDDEN = ("instances", "rounds", "tasks", "event_tasks", "flower_tasks", "seconds", "jobs")
 
 
 def main() -> None:
@@ -58,6 +58,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--rounds", type=int, help="turns of each instance")
     options.add_argument("--tasks", type=int, help="tasks a turn")
     options.add_argument("--event-tasks", type=int, help="tasks whose events a monitor receives")
+    options.add_argument("--flower-tasks", type=int, help="tasks that Flower and the server show")
     options.add_argument("--seconds", type=float, help="of each measurement of the server")
     options.add_argument("--jobs", type=int, help="in the database that the server reads")
     return options

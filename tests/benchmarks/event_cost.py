@@ -6,9 +6,7 @@ after the other, on the same broker. All threads of a monitor count, from before
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,17 +16,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
+from tests.benchmarks import flower
 from tests.benchmarks.cpu import cpu_microseconds
 from tests.benchmarks.dispatch import EVENTS_A_TASK
+from tests.benchmarks.flower import Flower
 from tests.benchmarks.memory import peak_bytes
 from tests.benchmarks.page import Section
 from tests.benchmarks.plots import Bar, Plot
 from tests.benchmarks.sizes import Sizes
 from tests.benchmarks.tables import Table
 from tests.benchmarks.workers import Progress
-from tests.support.process import ROOT, Process, free_port
+from tests.support.process import ROOT, Process
 from tests.support.servers import RabbitMQServer, RedisServer
 from tests.support.waiting import wait_until
 
@@ -124,34 +123,27 @@ class Sidecar(MonitorProcess):
         return sum(count for _, count in self._counted.values())
 
 
-class Flower(MonitorProcess):
+class FlowerMonitor(MonitorProcess):
     """Flower, which keeps the events that it receives in memory."""
 
     name = "Flower"
 
     def _start(self, directory: Path, url: str) -> Process:
-        self._port = free_port()
-        options = [f"--port={self._port}", "--address=127.0.0.1", f"--db={directory / 'flower.db'}"]
-        return Process([sys.executable, "-m", "celery", "--broker", url, "flower", *options], directory / "log")
+        self._flower = Flower(directory, url)
+        return self._flower.process
 
     def _listens(self) -> bool:
-        return bool(self._page() is not None)
+        return self.arrived() >= 0
 
     def arrived(self) -> int:
-        counts = re.findall(r'^flower_events_total\{.*type="task-.*} (\S+)$', self._page() or "", re.MULTILINE)
-        return int(sum(map(float, counts)))
-
-    def _page(self) -> str | None:
-        with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=30) as response:
-            text: str = response.read().decode()
-        return text
+        return self._flower.task_events()
 
 
 def measure(sizes: Sizes, progress: Progress) -> Section:
     """Measure each monitor on each broker; without Flower if that is not installed."""
     monitor_classes: list[type[MonitorProcess]] = [Sidecar]
-    if importlib.util.find_spec("flower") is not None:
-        monitor_classes.append(Flower)
+    if flower.IS_INSTALLED:
+        monitor_classes.append(FlowerMonitor)
     costs: dict[tuple[str, str], EventCost] = {}
     for broker, server_class in BROKERS.items():
         for monitor_class in monitor_classes:

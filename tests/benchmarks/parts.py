@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tests.benchmarks import (
     backlog,
+    beside_flower,
     capture_cost,
     delay_latency,
     event_cost,
@@ -38,4 +39,5 @@ PARTS = {
     "backlog": Part(backlog.measure, backlog.seconds),
     "server": Part(server.measure, server.seconds),
     "pages": Part(pages.measure, pages.seconds),
+    "flower": Part(beside_flower.measure, beside_flower.seconds),
 }

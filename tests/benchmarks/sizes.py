@@ -25,6 +25,8 @@ class Sizes:
     """Processes that import the agent."""
     event_tasks: int = 333_334
     """Tasks of three events each, which a monitor receives."""
+    flower_tasks: int = 1_000_000
+    """Tasks of three events each, which Flower and the server receive and show."""
     backlog: int = 1_000_000
     """Events that wait when the shipper starts."""
     served_backlog: int = 300_000
@@ -50,6 +52,7 @@ SMALL = Sizes(
     instructed_tasks=40,
     imports=3,
     event_tasks=2_000,
+    flower_tasks=5_000,
     backlog=100_000,
     served_backlog=10_000,
     written=64_000,
