@@ -35,6 +35,7 @@ from sluice_agent.model import (
     encode,
 )
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.event_decoder import event_decoder
 
 ReceivedEvent: TypeAlias = WireEvent
 """An event that the contract allows, by its wire names: its type with ``_``, its connection's id in lower case."""
@@ -47,7 +48,7 @@ _SUBJECTS = ("job", "worker", "queue")
 _MOST_EVENTS = 40_000  # of the shortest that the contract allows, a body of 5 MB has fewer
 _MOST_FAULTS = 50  # of one event that are described: each takes a kilobyte
 _SEPARATORS = str.maketrans(".:", "__")
-_TIMES = ("createdAt", "startedAt", "completedAt")
+_JOB_TIMES = ("createdAt", "startedAt", "completedAt")
 _MARKED = frozenset(("argsWhole", "message"))  # extensions with marks that the captured call is whole
 _DATE = 10  # characters of 2026-02-27
 _JobState = Literal["unknown", "queued", "scheduled", "active", "completed", "failed", "retrying", "cancelled"]
@@ -103,6 +104,22 @@ class _Event(TypedDict):
 
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(_Event)
+_TIMESTAMPS = TypeAdapter(list[Timestamp])
+_CONNECTION_IDS = TypeAdapter(set[ConnectionId])
+
+
+def event_schema() -> dict[str, Any]:
+    """Return the JSON schema of an event, without references."""
+    schema = _EVENT.json_schema()
+    definitions = schema.pop("$defs")
+    for name in _SUBJECTS:
+        reference = schema["properties"][name]["$ref"]
+        schema["properties"][name] = definitions[reference.rpartition("/")[2]]
+    return schema
+
+
+_DECODE = event_decoder(event_schema(), _MOST_EVENTS, {"timestamp", "connectionId", *_JOB_TIMES})
+"""Without those patterns, which the model checks for all events at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +135,32 @@ def parse_batch(body: bytes) -> ParsedBatch:
 
     Raises `RefusedError`: 400 for another body, 413 for more events than a body of the largest size can hold.
     """
+    try:
+        return ParsedBatch(parse_valid(body), [])
+    except ValueError:
+        return parse_each(body)
+
+
+def parse_valid(body: bytes) -> list[ReceivedEvent]:
+    """Return the events of a body in which all are valid: the same as `parse_each`, at a third of the cost.
+
+    Raises `ValueError` for any other body, and for some: with NUL, an infinite number, or very deep extensions.
+    """
+    if _NUL in body:
+        raise ValueError("NUL may be in a name")
+    events = _DECODE(body)
+    times = [time for event in events for time in _times_of(event)]
+    _TIMESTAMPS.validate_python(times)
+    for date in {time[:_DATE] for time in times}:
+        _check_date(date)
+    _CONNECTION_IDS.validate_python({event["connectionId"] for event in events})
+    for event in events:
+        _normalize(event)
+    return events
+
+
+def parse_each(body: bytes) -> ParsedBatch:
+    """Return the events of a body, validated one after the other, and the faults. Raises as `parse_batch`."""
     events: list[ReceivedEvent] = []
     faults: list[str] = []
     may_have_nul = _NUL in body
@@ -131,16 +174,6 @@ def parse_batch(body: bytes) -> ParsedBatch:
             _refuse_default_connection(data)
             faults.append(f"event {index}: {_describe(error)}")
     return ParsedBatch(events, faults)
-
-
-def event_schema() -> dict[str, Any]:
-    """Return the JSON schema of an event, without references."""
-    schema = _EVENT.json_schema()
-    definitions = schema.pop("$defs")
-    for name in _SUBJECTS:
-        reference = schema["properties"][name]["$ref"]
-        schema["properties"][name] = definitions[reference.rpartition("/")[2]]
-    return schema
 
 
 def _refuse_default_connection(data: Any) -> None:
@@ -160,13 +193,19 @@ def parse_event(data: Any) -> ReceivedEvent:
     types that the contract does not list.
     """
     event: ReceivedEvent = _EVENT.validate_python(data)
-    event["type"] = _type_of(event["type"], "job" in event, "worker" in event, "queue" in event)
-    _check_dates(event)
+    _normalize(event)
+    for time in _times_of(event):
+        _check_date(time[:_DATE])
     extensions = event["job"].get("extensions") if "job" in event else None
     if extensions and not _MARKED.isdisjoint(extensions) and _has_infinite_number(extensions):
         _remove_whole_marks(event)
-    event["connectionId"] = event["connectionId"].lower()
     return event
+
+
+def _normalize(event: ReceivedEvent) -> None:
+    """Give `event` its type with ``_`` and its connection's id in lower case. Raises `ValueError`, as `_type_of`."""
+    event["type"] = _type_of(event["type"], "job" in event, "worker" in event, "queue" in event)
+    event["connectionId"] = event["connectionId"].lower()
 
 
 def _with_visible_nul(event: ReceivedEvent) -> ReceivedEvent:
@@ -201,18 +240,18 @@ def _type_of(event_type: str, *has_subjects: bool) -> str:
     return event_type
 
 
-def _check_dates(event: ReceivedEvent) -> None:
-    """Raise `ValueError` for a timestamp that is not a date of the calendar: February has no 31st."""
-    _check_date(event["timestamp"][:_DATE])
+def _times_of(event: ReceivedEvent) -> list[str]:
+    """Return all timestamps of `event`."""
+    times: list[str] = [event["timestamp"]]
     if "job" in event:
         job = event["job"]
-        for name in _TIMES:
-            if name in job:
-                _check_date(job[name][:_DATE])
+        times += [job[name] for name in _JOB_TIMES if name in job]
+    return times
 
 
 @lru_cache(maxsize=1024)
 def _check_date(date: str) -> None:
+    """Raise `ValueError` if `date` is not one of the calendar: February has no 31st."""
     try:
         datetime.fromisoformat(date)
     except ValueError:
