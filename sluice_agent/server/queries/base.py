@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, case, func, select, true
+from sqlalchemy import Connection, Integer, and_, bindparam, case, func, select, true
 
 from sluice_agent.server.queries.conditions import Condition
-from sluice_agent.server.queries.selection import Dimension, Selection
+from sluice_agent.server.queries.selection import Alternatives, Dimension, Selection
 from sluice_agent.server.store.schema import job
 
 COUNT_LIMIT = 10_000
@@ -29,8 +29,21 @@ _COLUMNS = {
 }
 """The columns that the index of a dimension has, as `schema` makes it."""
 
-Range = tuple[Condition, ...]
-"""Conditions on the first columns of an index."""
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """Ranges of an index, one for each of `parameters`, which are the values that `conditions` on its first columns
+    name. One statement reads them all, executed once for each: to make a statement costs more than such a range."""
+
+    conditions: Sequence[Condition]
+    parameters: Sequence[Mapping[str, Any]]
+
+
+OF_CONNECTION = job.c.connection == bindparam("connection")
+"""The condition that begins each range."""
+
+MOST = bindparam("most", type_=Integer())
+"""The number of rows that are read at most."""
 
 
 class Total(NamedTuple):
@@ -49,8 +62,8 @@ class Base:
     `columns`, lacks. `size` is the number of jobs in the ranges, estimated if it is above `COUNT_LIMIT`.
     """
 
-    ranges: Sequence[Range]
-    sorted_ranges: Sequence[Range]
+    ranges: Sequence[Ranges]
+    sorted_ranges: Sequence[Ranges]
     residual: Sequence[Condition]
     size: int
     columns: frozenset[str]
@@ -68,11 +81,21 @@ def bases_of(reader: Connection, selection: Selection) -> tuple[Base, Base]:
     return states, smallest
 
 
-def ranges_of_states(selection: Selection, *conditions: Condition) -> Iterator[Range]:
-    """Yield the range of each connection and state."""
-    for connection, states in selection.states.items():
-        for state in states:
-            yield (job.c.connection == connection, job.c.state == state, *conditions)
+def ranges_of_states(selection: Selection, *conditions: Condition) -> Ranges:
+    """Return the range of each connection and state."""
+    return Ranges(
+        (OF_CONNECTION, job.c.state == bindparam("state"), *conditions),
+        [
+            {"connection": connection, "state": state}
+            for connection, states in selection.states.items()
+            for state in states
+        ],
+    )
+
+
+def ranges_of_connections(selection: Selection, *conditions: Condition) -> Ranges:
+    """Return the range of each connection."""
+    return Ranges((OF_CONNECTION, *conditions), [{"connection": connection} for connection in selection.states])
 
 
 def total_of(reader: Connection, selection: Selection, base: Base) -> Total:
@@ -83,14 +106,16 @@ def total_of(reader: Connection, selection: Selection, base: Base) -> Total:
         return Total(min(base.size, COUNT_LIMIT), is_exact=base.size <= COUNT_LIMIT)
     looked_at = matching = 0
     most = _ROWS_LOOKED_AT if base.lacking else _LOOKED_AT
-    for range_ in base.ranges:
-        matches = case((all_of(base.residual), 1)).label("matches")
-        inner = select(matches).where(*range_).limit(most - looked_at).subquery()
-        seen, found = reader.execute(select(func.count(), func.count(inner.c.matches)).select_from(inner)).all()[0]
-        looked_at += seen
-        matching += found
-        if looked_at >= most or matching > COUNT_LIMIT:
-            return Total(min(matching, COUNT_LIMIT), is_exact=False)
+    matches = case((all_of(base.residual), 1)).label("matches")
+    for ranges in base.ranges:
+        inner = select(matches).where(*ranges.conditions).limit(MOST).subquery()
+        statement = select(func.count(), func.count(inner.c.matches)).select_from(inner)
+        for parameters in ranges.parameters:
+            seen, found = reader.execute(statement, {**parameters, "most": most - looked_at}).all()[0]
+            looked_at += seen
+            matching += found
+            if looked_at >= most or matching > COUNT_LIMIT:
+                return Total(min(matching, COUNT_LIMIT), is_exact=False)
     return Total(matching, is_exact=True)
 
 
@@ -100,7 +125,7 @@ def all_of(conditions: Iterable[Condition]) -> Condition:
 
 
 def _base_of_states(reader: Connection, selection: Selection) -> Base:
-    ranges = list(ranges_of_states(selection, *selection.created(indexed=True)))
+    ranges = [ranges_of_states(selection, *selection.created(indexed=True))]
     size = selection.jobs_in_states
     if selection.created_from is not None or selection.created_to is not None:
         size = _count(reader, selection, ranges)
@@ -109,14 +134,8 @@ def _base_of_states(reader: Connection, selection: Selection) -> Base:
 
 
 def _base_of(reader: Connection, selection: Selection, dimension: Dimension) -> Base:
-    ranges, sorted_ranges = (
-        [
-            (job.c.connection == connection, alternative, *selection.created(indexed=True))
-            for connection in selection.states
-            for alternative in alternatives
-        ]
-        for alternatives in (list(dimension.all_alternatives()), list(dimension.alternatives()))
-    )
+    ranges = _ranges_of(selection, dimension.all_alternatives())
+    sorted_ranges = _ranges_of(selection, dimension.alternatives())
     others = [other.residual() for other in selection.dimensions if other is not dimension]
     residual = [*others, *selection.in_states()]
     columns = _COLUMNS.get(dimension.column.name, frozenset())
@@ -124,12 +143,28 @@ def _base_of(reader: Connection, selection: Selection, dimension: Dimension) -> 
     return Base(ranges, sorted_ranges, residual, _count(reader, selection, ranges), columns, lacking)
 
 
-def _count(reader: Connection, selection: Selection, ranges: Iterable[Range]) -> int:
-    """Return the number of jobs in `ranges`, estimated if they are more than `COUNT_LIMIT`."""
+def _ranges_of(selection: Selection, every: Iterable[Alternatives]) -> list[Ranges]:
+    return [
+        Ranges(
+            (OF_CONNECTION, alternatives.condition, *selection.created(indexed=True)),
+            [
+                {"connection": connection, "value": value}
+                for connection in selection.states
+                for value in alternatives.values
+            ],
+        )
+        for alternatives in every
+    ]
+
+
+def _count(reader: Connection, selection: Selection, every: Iterable[Ranges]) -> int:
+    """Return the number of jobs in ranges, estimated if they are more than `COUNT_LIMIT`."""
     count = 0
-    for range_ in ranges:
-        inner = select(job.c.number).where(*range_).limit(COUNT_LIMIT + 1 - count).subquery()
-        count += reader.scalar(select(func.count()).select_from(inner)) or 0
-        if count > COUNT_LIMIT:
-            return max(count, selection.jobs_in_connections // _SHARE)
+    for ranges in every:
+        inner = select(job.c.number).where(*ranges.conditions).limit(MOST).subquery()
+        statement = select(func.count()).select_from(inner)
+        for parameters in ranges.parameters:
+            count += reader.scalar(statement, {**parameters, "most": COUNT_LIMIT + 1 - count}) or 0
+            if count > COUNT_LIMIT:
+                return max(count, selection.jobs_in_connections // _SHARE)
     return count

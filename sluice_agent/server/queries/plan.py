@@ -7,14 +7,22 @@ far as the page needs: those of each connection and state by the sorted value, o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, text, tuple_
+from sqlalchemy import Boolean, ColumnElement, Connection, Row, Select, case, func, literal_column, or_, select, tuple_
 
-from sluice_agent.server.queries.base import Range, Total, all_of, bases_of, ranges_of_states, total_of
+from sluice_agent.server.queries.base import (
+    MOST,
+    Ranges,
+    Total,
+    all_of,
+    bases_of,
+    ranges_of_connections,
+    ranges_of_states,
+    total_of,
+)
 from sluice_agent.server.queries.conditions import Condition, unindexed
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.order import Order, SortKey
@@ -23,7 +31,7 @@ from sluice_agent.server.queries.sorting import SortBy
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.schema import APART, NEAR, job, label
 
-_IS_APART = text(f"({APART})")
+_IS_APART = literal_column(f"({APART})", Boolean)
 _TIMES = (job.c.changed_at, job.c.started_at, job.c.completed_at)
 
 
@@ -105,11 +113,7 @@ class _Plan:
     def _all(self) -> Found:
         """Read all jobs of the base, and sort them."""
         columns = self._order.column.label("value"), job.c.created_at, job.c.number
-        rows = [
-            row
-            for range_ in self._base.ranges
-            for row in self._reader.execute(select(*columns).where(*range_, *self._base.residual))
-        ]
+        rows = list(self._rows(self._base.ranges, select(*columns).where(*self._base.residual)))
         if self._order.is_textual:
             texts = self._texts({row.value for row in rows})
             keys = [SortKey(texts.get(row.value), row.created_at, row.number) for row in rows]
@@ -123,7 +127,7 @@ class _Plan:
         base, ranges = self._base, self._base.sorted_ranges
         if not ranges and base.size <= self._limits.sorted:
             ranges = base.ranges
-        if not 0 < len(ranges) <= self._limits.merged:
+        if not 0 < _number_of(ranges) <= self._limits.merged:
             base, ranges = self._states, self._states.sorted_ranges
         rows = self._merged(ranges, base.residual, self._after and self._after[1:])
         return [SortKey(created_at, created_at, number) for created_at, number in rows]
@@ -157,13 +161,13 @@ class _Plan:
             near.append(column < end + NEAR)
             outside.append(unindexed(column) >= end + NEAR)
         residual = [*self._states.residual, *selection.created(indexed=False)]
-        rows = self._merged(ranges_of_states(selection, *known, *near), residual, after, column)
+        rows = self._merged([ranges_of_states(selection, *known, *near)], residual, after, column)
         if not outside:
             return rows
         created = tuple(selection.created(indexed=True))
-        ranges = [(and_(job.c.connection == connection, _IS_APART), *created) for connection in selection.states]
+        apart = ranges_of_connections(selection, _IS_APART, *created)
         residual = [*self._states.residual, *selection.in_states(), or_(*outside)]
-        rows += self._merged(ranges, residual, after, unindexed(column))
+        rows += self._merged([apart], residual, after, unindexed(column))
         return sorted(rows, reverse=self._order.is_descending)[: self._needed]
 
     def _with_unknown(self, keys: list[SortKey], after: SortKey | None) -> list[SortKey]:
@@ -184,9 +188,8 @@ class _Plan:
             residual += self._selection.created(indexed=True)
             residual += self._selection.in_states() if self._order.kind else ()
             for text in self._texts_in_order(residual):
-                has_text = self._order.column == text.number
-                ranges = [(job.c.connection == connection, has_text) for connection in self._selection.states]
-                keys += self._of_text(text, ranges, residual, self._needed - len(keys))
+                ranges = ranges_of_connections(self._selection, self._order.column == text.number)
+                keys += self._of_text(text, [ranges], residual, self._needed - len(keys))
                 if len(keys) == self._needed:
                     return keys
             after = None
@@ -222,16 +225,18 @@ class _Plan:
         """Return the number of selected jobs by their text's number; None if there are too many jobs to count."""
         counts: Counter[int | None] = Counter()
         looked_at = 0
-        for range_ in self._base.ranges:
-            matches = case((all_of(self._base.residual), 1)).label("matches")
-            value = self._order.column.label("value")
-            inner = select(value, matches).where(*range_).limit(self._limits.counted - looked_at).subquery()
+        matches = case((all_of(self._base.residual), 1)).label("matches")
+        value = self._order.column.label("value")
+        for ranges in self._base.ranges:
+            inner = select(value, matches).where(*ranges.conditions).limit(MOST).subquery()
             counted = select(inner.c.value, func.count(), func.count(inner.c.matches)).group_by(inner.c.value)
-            for number, every, matching in self._reader.execute(counted):
-                counts[number] += matching
-                looked_at += every
-            if looked_at >= self._limits.counted:
-                return None
+            for parameters in ranges.parameters:
+                most = self._limits.counted - looked_at
+                for number, every, matching in self._reader.execute(counted, {**parameters, "most": most}):
+                    counts[number] += matching
+                    looked_at += every
+                if looked_at >= self._limits.counted:
+                    return None
         return +counts
 
     def _by_counted_text(self, counts: Counter[int | None]) -> list[SortKey]:
@@ -252,7 +257,7 @@ class _Plan:
 
     def _of_counted_text(self, text: _Text, needed: int) -> list[SortKey]:
         base = self._base
-        ranges = base.sorted_ranges if 0 < len(base.sorted_ranges) <= self._limits.merged else base.ranges
+        ranges = base.sorted_ranges if 0 < _number_of(base.sorted_ranges) <= self._limits.merged else base.ranges
         return self._of_text(text, ranges, [*base.residual, self._has_text(text.number)], needed)
 
     def _remaining(self, texts: Iterable[_Text]) -> list[_Text]:
@@ -278,7 +283,7 @@ class _Plan:
         return {code: state.value for code, state in enumerate(JOB_STATES)}
 
     def _of_text(
-        self, text: _Text, ranges: Iterable[Range], residual: Iterable[Condition], needed: int
+        self, text: _Text, ranges: Iterable[Ranges], residual: Iterable[Condition], needed: int
     ) -> list[SortKey]:
         """Read the jobs of one text, after the sort key if it is among them."""
         after = self._after[1:] if self._after is not None and self._after.value == text.text else None
@@ -289,8 +294,7 @@ class _Plan:
         columns = self._order.column.label("value"), job.c.created_at, job.c.number
         by_number = {text.number: text.text for text in texts}
         conditions = [*self._base.residual, self._has_text(*by_number)]
-        results = (self._reader.execute(select(*columns).where(*range_, *conditions)) for range_ in self._base.ranges)
-        rows = chain.from_iterable(results)
+        rows = self._rows(self._base.ranges, select(*columns).where(*conditions))
         keys = (SortKey(by_number[row.value], row.created_at, row.number) for row in rows)
         return self._order.sorted(keys, None)
 
@@ -302,7 +306,7 @@ class _Plan:
 
     def _merged(
         self,
-        ranges: Iterable[Range],
+        ranges: Iterable[Ranges],
         residual: Iterable[Condition],
         after: tuple[Any, int] | None,
         column: ColumnElement[Any] = job.c.created_at,
@@ -318,11 +322,17 @@ class _Plan:
         if after is not None:
             conditions.append(position < after if is_descending else position > after)
         sorting = (column.desc(), job.c.number.desc()) if is_descending else (column, job.c.number)
-        rows = [
-            (row[0], row[1])
-            for range_ in ranges
-            for row in self._reader.execute(
-                select(column, job.c.number).where(*range_, *conditions).order_by(*sorting).limit(needed)
-            )
-        ]
+        statement = select(column, job.c.number).where(*conditions).order_by(*sorting).limit(needed)
+        rows = [(row[0], row[1]) for row in self._rows(ranges, statement)]
         return sorted(rows, reverse=is_descending)[:needed]
+
+    def _rows(self, every: Iterable[Ranges], statement: Select[Any]) -> Iterator[Row[Any]]:
+        """Yield what `statement` selects in each range."""
+        for ranges in every:
+            of_range = statement.where(*ranges.conditions)
+            for parameters in ranges.parameters:
+                yield from self._reader.execute(of_range, parameters)
+
+
+def _number_of(every: Iterable[Ranges]) -> int:
+    return sum(len(ranges.parameters) for ranges in every)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, and_, false, or_, select, text
+from sqlalchemy import Column, Connection, and_, bindparam, false, or_, select, text
 
 from sluice_agent.model import JobState
 from sluice_agent.server.errors import RefusedError
@@ -24,6 +24,13 @@ from sluice_agent.server.store.codes import FRAMEWORKS, JOB_STATES
 from sluice_agent.server.store.schema import HELD, QUEUED_UNTIL, LabelKind, connection, job, tally
 
 
+class Alternatives(NamedTuple):
+    """A condition for each of some values of its parameter ``value``; without such a parameter, one condition."""
+
+    condition: Condition
+    values: Sequence[Any] = (None,)
+
+
 @dataclass(frozen=True, slots=True)
 class Dimension:
     """A filter by a column: the values that match, and the numbers of jobs that match whatever their value; or, in
@@ -35,21 +42,24 @@ class Dimension:
     is_indexed: bool = True
     conditions: tuple[Condition, Condition] | None = None
 
-    def alternatives(self) -> Iterator[Condition]:
+    def alternatives(self) -> Iterator[Alternatives]:
         """Yield the conditions of which a job fulfils one. Each begins an index, if the dimension has one, that sorts
         the jobs by creation: so there is none for `conditions`."""
-        for value in self.values:
-            condition = self.column == value
-            yield and_(condition, text("framework <> 0")) if self.column is job.c.framework else condition
-        yield from (job.c.number == number for number in self.jobs)
+        if self.values:
+            condition = self.column == bindparam("value")
+            of_framework = self.column is job.c.framework
+            yield Alternatives(and_(condition, text("framework <> 0")) if of_framework else condition, self.values)
+        if self.jobs:
+            yield Alternatives(job.c.number == bindparam("value"), self.jobs)
 
-    def all_alternatives(self) -> Iterator[Condition]:
+    def all_alternatives(self) -> Iterator[Alternatives]:
         """Yield the same conditions, those of the values in one: no order of an index serves it."""
         if self.conditions is not None:
-            yield self.conditions[0]
+            yield Alternatives(self.conditions[0])
         elif len(self.values) > 1 and self.column is not job.c.framework:
-            yield self.column.in_(self.values)
-            yield from (job.c.number == number for number in self.jobs)
+            yield Alternatives(self.column.in_(self.values))
+            if self.jobs:
+                yield Alternatives(job.c.number == bindparam("value"), self.jobs)
         else:
             yield from self.alternatives()
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, func, select
 
 from sluice_agent.model import JobState
-from sluice_agent.server.queries.base import all_of, bases_of
+from sluice_agent.server.queries.base import bases_of
 from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.queries.selection import select_jobs
 from sluice_agent.server.store.codes import JOB_STATES
@@ -35,10 +35,10 @@ def counts_by_state(
         _, base = bases_of(reader, selection)
         if base.size > _MOST:
             return None
-        for range_ in base.ranges:
-            condition = all_of((*range_, *base.residual))
-            for state, count in reader.execute(
-                select(job.c.state, func.count()).where(condition).group_by(job.c.state)
-            ):
-                counts[state] += count
+        counted = select(job.c.state, func.count()).group_by(job.c.state)
+        for ranges in base.ranges:
+            statement = counted.where(*ranges.conditions, *base.residual)
+            for parameters in ranges.parameters:
+                for state, count in reader.execute(statement, parameters):
+                    counts[state] += count
     return {JOB_STATES[code]: count for code, count in counts.items() if count}
