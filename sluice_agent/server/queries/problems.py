@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection, and_, case, false, func, or_, select
 
 from sluice_agent.model import JobState
-from sluice_agent.server.queries.activity import RAN, histogram_of
+from sluice_agent.server.queries.activity import RAN
 from sluice_agent.server.queries.conditions import Condition, unindexed
 from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.under_way import longest_in_state
-from sluice_agent.server.queries.window import TimeRange, plotted_window
+from sluice_agent.server.queries.window import Histogram, days_until
 from sluice_agent.server.queries.workers import is_offline, process_began
-from sluice_agent.server.record.measures import Measure
 from sluice_agent.server.store.schema import job, rollup, worker
 
 SLOW_FACTOR = 3
@@ -24,11 +23,12 @@ SLOW_AFTER = 60_000_000
 """Microseconds within which no job is slow, whatever its task."""
 
 RUNS_KNOWN = 20
-"""The runs of a task in the last week from which it is known how long its jobs take."""
+"""The runs of a task, today and in the seven days before, from which it is known how long its jobs take."""
 
 LATE_AFTER = 60_000_000
 """Microseconds after its ETA, or its expires, by which a job has left its state if a worker has it."""
 
+_DAYS_KNOWN = 7  # before today
 _TASKS = 500  # with the longest running jobs, that are compared with their percentiles
 
 
@@ -50,14 +50,13 @@ def running_with(reader: Connection, connections: Iterable[int], problem: JobPro
 
 def slow_after(reader: Connection, connection: int, now: int, names: Iterable[int]) -> dict[int, int]:
     """Return the microseconds after which a job of each of the tasks `names` is slow. Tasks of which too few runs are
-    known are left out."""
-    columns = (rollup.c.name, rollup.c.measure, rollup.c.bucket)
-    summed = Summed(RAN, columns, names=tuple(sorted(names)))
-    counts: dict[int, dict[Measure, dict[int, int]]] = {}
-    week = plotted_window(TimeRange.WEEK, now)
-    for (name, measure, bucket), count in sums_of(reader, [connection], week, summed, PastSums()).items():
-        counts.setdefault(name, {}).setdefault(Measure(measure), {})[bucket] = count
-    runs = {name: histogram_of(of_task, RAN) for name, of_task in counts.items()}
+    known are left out. Whole days are read: with the hours around them it would be three times as much."""
+    summed = Summed(RAN, (rollup.c.name, rollup.c.bucket), names=tuple(sorted(names)))
+    counts: dict[int, dict[int, int]] = {}
+    window = days_until(now, _DAYS_KNOWN)
+    for (name, bucket), count in sums_of(reader, [connection], window, summed, PastSums()).items():
+        counts.setdefault(name, {})[bucket] = count
+    runs = {name: Histogram(of_task) for name, of_task in counts.items()}
     return {
         name: max(SLOW_AFTER, SLOW_FACTOR * 1_000 * (histogram.percentiles([0.99])[0] or 0))
         for name, histogram in runs.items()
@@ -72,8 +71,14 @@ def _of_slow_tasks(reader: Connection, connection: int, now: int) -> Condition:
     running_since: Mapping[int, int] = {row[0]: row[1] for row in reader.execute(statement)}
     suspects = [name for name, since in running_since.items() if since < now - SLOW_AFTER]
     limits = slow_after(reader, connection, now, suspects) if suspects else {}
-    starts = {name: now - limit for name, limit in limits.items() if running_since[name] < now - limit}
-    return unindexed(job.c.started_at) < case(starts, value=job.c.name) if starts else false()
+    names_by_limit: dict[int, list[int]] = {}
+    for name, limit in limits.items():
+        if running_since[name] < now - limit:
+            names_by_limit.setdefault(limit, []).append(name)
+    if not names_by_limit:
+        return false()
+    starts = ((job.c.name.in_(names), now - limit) for limit, names in names_by_limit.items())  # most have one limit
+    return unindexed(job.c.started_at) < case(*starts)
 
 
 def _on_gone_workers(reader: Connection, connection: int, now: int) -> Condition:

@@ -116,6 +116,12 @@ def plotted_window(time_range: TimeRange, now: int) -> Window:
     return Window(time_range.value, stop - duration, stop, width, now)
 
 
+def days_until(now: int, days: int) -> Window:
+    """Return the window of today and of so many days of UTC before it."""
+    today = _floor(now // _MINUTE, DAY)
+    return Window(f"{days}d", today - days * DAY, today + DAY, DAY, now)
+
+
 def window_of(span: Span, now: int) -> Window:
     """Return the window of `span`. Raises `RefusedError` (400) if there is none, or nothing is kept for so long."""
     if span.begin is None:
