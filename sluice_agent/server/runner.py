@@ -95,7 +95,6 @@ def serve(
     as in `create_app`. Raises `ConfigError` if the address can't be listened on, the database can't be used, or the
     options contradict each other.
     """
-    gc.set_threshold(*_COLLECTION)
     sys.setswitchinterval(_SWITCH)
     options = AccessOptions(host, allowed_hosts, connection, api_key)
     with open_listener(host, port) as listener:
@@ -112,6 +111,8 @@ def serve(
         store: Store = app.state.store
         address, real_port = listener.getsockname()[:2]
 
+        limit_collections()
+
         def on_ready() -> None:
             browser_host = "localhost" if ipaddress.ip_address(address).is_unspecified else _url_host(host)
             token = access.sessions.create_token(Role.OPERATOR)
@@ -120,6 +121,14 @@ def serve(
             ready(Announcement(url, link, access.connection, access.new_key, keep, store.reaches_back_to()))
 
         _Server(uvicorn_config(app, grace=grace), on_ready).run(sockets=[listener])
+
+
+def limit_collections() -> None:
+    """Have cycles collected rarely, and only among objects that are made from now on: those of the modules and of the
+    application live as long as the process, and a look at all of them stops every thread for tens of milliseconds."""
+    gc.set_threshold(*_COLLECTION)
+    gc.collect()
+    gc.freeze()
 
 
 def _url_host(host: str) -> str:

@@ -55,10 +55,12 @@ def filled_server(database: Path, behind: timedelta | None = None) -> Iterator[S
 
 
 def _serve(database: Path, behind: timedelta | None) -> None:
+    from sluice_agent.server.runner import limit_collections
     from tests.support.local_sluice import LocalSluice
 
     now = end_of_data if behind is None else lambda: datetime.now(timezone.utc) - behind
     server = LocalSluice(database, now=now)
+    limit_collections()
     print(f"{server.url}/api", flush=True)
     server.join()
 
