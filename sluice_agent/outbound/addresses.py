@@ -89,15 +89,6 @@ def check_literal(url: str, *, allows_private: bool) -> None:
     _check_host(parse_url(url).hostname or "", allows_private=allows_private)
 
 
-def check_found(url: str, *, allows_private: bool, look_up: Resolve | None = None) -> None:
-    """Raise `AddressError` as `check_literal` does, or if the name is found at an address that may not be requested.
-
-    It blocks as long as the look-up does. A name that is not found is accepted: the request resolves it again.
-    """
-    with suppress(OSError):
-        resolve(url, allows_private=allows_private, look_up=look_up)
-
-
 def resolve(url: str, *, allows_private: bool, look_up: Resolve | None = None) -> Target:
     """Return where `url` leads. Raises `AddressError` if one of its addresses may not be requested.
 

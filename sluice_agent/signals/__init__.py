@@ -13,6 +13,7 @@ from typing import Any
 
 from celery import signals
 
+from sluice_agent import attempt_message
 from sluice_agent.globs import matcher
 from sluice_agent.lifecycle.redaction import Redact, guarded_redact
 from sluice_agent.lifecycle.sink import Sink
@@ -21,7 +22,7 @@ from sluice_agent.signals.backend_failures import patch_backend_failures
 from sluice_agent.signals.cold_shutdown import ColdShutdown
 from sluice_agent.signals.failing_hooks import patch_failing_hooks
 from sluice_agent.signals.failures_and_retries import FailuresAndRetries
-from sluice_agent.signals.guard import guarded_receiver
+from sluice_agent.signals.guard import guarded, guarded_receiver
 from sluice_agent.signals.header_handover import patch_handover
 from sluice_agent.signals.hooks import Hooks
 from sluice_agent.signals.lost_after_success import patch_stored_successes
@@ -120,6 +121,7 @@ def connect(
     cold_shutdown.patch_cancellations()
     progress.patch_update_state()
     progress.patch_stored_ends()
+    forget_attempts = attempt_message.on_start(guarded(sink, task_process.attempt_started))
 
     plain_jobs = PlainJobs(sink, recorder, names, requests)
     disconnect_handlers = _connect_handlers(
@@ -154,6 +156,7 @@ def connect(
 
     def disconnect() -> None:
         disconnect_handlers()
+        forget_attempts()
         restore_methods()
         worker.detach()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Task
 from celery.worker.request import Request
 
+from sluice_agent.attempt_message import HEADER
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import Extensions
 from sluice_agent.lifecycle.identity import publication_of
@@ -69,7 +70,7 @@ class MainProcess:
         task = request.request_dict
         by_producer = (PUBLISHED_AT if REPLACEMENTS in agent_header else CREATED_AT) in agent_header
         agent_header[RUN] = self._run_names.next(request.hostname)
-        if not by_producer:
+        if not by_producer and HEADER not in task:  # an attempt of the jobs API waits in its server's database
             # The time of publication is unknown: the run's name distinguishes publications under one id.
             publication = publication_of(str(request.id), agent_header[RUN])
             events = self._runs.events_of(request.app, task, {**agent_header, RUN: publication}, request.type)

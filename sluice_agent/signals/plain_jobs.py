@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from sluice_agent.attempt_message import HEADER
 from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, SharedText, plain_receipt, shared_by_kind
 from sluice_agent.lifecycle.identity import cached_scope_of, is_named_by, is_random_id, run_in, scope_of
 from sluice_agent.lifecycle.sink import Sink
@@ -27,7 +28,7 @@ from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.run import Run
 from sluice_agent.signals.run_names import RunNames
 
-_RARE_HEADERS = (*RARE_HEADERS, "retries", "shadow", "replaced_task_nesting")
+_RARE_HEADERS = (*RARE_HEADERS, HEADER, "retries", "shadow", "replaced_task_nesting")
 _MEMBERS = frozenset({CREATED_AT, PRIORITY, RUN, SUCCESSORS})
 """The members of the agent header that a plain job may have."""
 _MAX_KINDS = 1_000

@@ -11,6 +11,7 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
+from sluice_agent.attempt_message import HEADER
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.identity import is_named_by
@@ -66,7 +67,14 @@ class TaskProcess:
                 agent_header = expected_successors({}).get(str(request["id"]), {})
             run = self._run(task, request, agent_header)
             begin_run(context, run)
-        self._recorder.record_start(run)
+        if HEADER not in request:  # else the task reports when its attempt begins
+            self._recorder.record_start(run)
+
+    def attempt_started(self, task: Task) -> None:
+        """Report `active`, for an attempt of the jobs API: its message alone begins nothing."""
+        run = current_run(task)
+        if run is not None:
+            self._recorder.record_start(run)
 
     def _begin_batch(self, task: Task, args: Any) -> None:
         if not current_batch(task.request):
@@ -100,6 +108,8 @@ class TaskProcess:
         run = current_run(task)
         if run is None:
             self._end_batch(task, state)
+        elif run.state is None and HEADER in vars(task.request):
+            self._recorder.record_stop(run)  # an attempt that has not begun: its message was dropped
         elif state == "SUCCESS":
             unstored = sys.exc_info()[1]
             if unstored is not None:

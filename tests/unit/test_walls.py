@@ -16,7 +16,7 @@ import sluice_agent
 ROOT = Path(sluice_agent.__file__).parent
 PACKAGE = sluice_agent.__name__
 EVERYTHING = {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")}
-GROUND = {"async_exceptions", "errors", "host_budgets", "log", "model", "missing_patches", "stats"}
+GROUND = {"async_exceptions", "attempt_message", "errors", "host_budgets", "log", "model", "missing_patches", "stats"}
 """Modules that every room may use, but `lifecycle`."""
 LIFECYCLE = {"async_exceptions", "globs", "log", "model"}
 SERVER_ROOMS = {
@@ -36,7 +36,7 @@ SERVER_ROOMS = {
     "validation",
     "webhooks",
 }
-OBSERVER = {*LIFECYCLE, "lifecycle", "missing_patches"}
+OBSERVER = {*LIFECYCLE, "attempt_message", "lifecycle", "missing_patches"}
 
 MAY_IMPORT = {
     **{name: set() for name in GROUND},
@@ -105,6 +105,8 @@ MAY_IMPORT = {
     },
     "server": {"errors", "jobs/routes", "jobs/store", "log", "model", *(f"server/{room}" for room in SERVER_ROOMS)},
     "jobs/attempts": {"outbound"},
+    "jobs/worker": {"attempt_message", "jobs/attempts", "log", "outbound", "transport/journal"},
+    "jobs/tasks": {"attempt_message", "errors", "jobs/worker", "log", "settings", "transport/journal"},
     "jobs/cron": set(),
     "jobs/json_text": set(),
     "jobs/payload_schema": set(),
@@ -167,11 +169,12 @@ OWNERS = {
             "monitor/broker",
             "monitor/queues",
             "doctor/celery_app.py",
+            "jobs/tasks.py",
             "server/actions/celery_client.py",
         ),
     ),
     "amqp": ("server/actions/celery_client.py",),
-    "httpx": ("transport/delivery/http.py", "client/http.py", "outbound/http.py"),
+    "httpx": ("transport/delivery/http.py", "client/http.py", "outbound/http.py", "jobs/worker/server.py"),
     "tenacity": ("transport/delivery/retry.py",),
     "fastapi": ("server", "jobs/routes"),
     "uvicorn": ("server",),

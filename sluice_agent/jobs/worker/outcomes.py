@@ -1,0 +1,124 @@
+"""Outcomes on their way to the server: each is a file of its own, from before it is sent until the server has it.
+
+So an outcome outlives its process, and a server that is away. Any process of the host delivers what another has left.
+Nothing evicts the files: each stands for a request that must not be sent again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sluice_agent.jobs.attempts.records import Outcome
+from sluice_agent.log import warn_limited
+from sluice_agent.transport.journal.directory import open_private
+
+_SUFFIX = ".outcome"
+
+
+class Finish(BaseModel):
+    """What `finish` sends."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: str
+    attempt: int
+    execution: str
+    outcome: Outcome
+
+
+Deliver = Callable[[Finish], str | None]
+"""Sends an outcome. It returns the run's status, and raises if the server does not have it."""
+
+
+class OutcomeFiles:
+    """The outcomes in `directory`, which this user owns. One directory is for one server."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def deliver(self, finish: Finish, send: Deliver) -> str | None:
+        """Store an outcome, send it, and remove it. What `send` raises leaves it stored, for `deliver_waiting`."""
+        path = self._directory / f"{finish.execution}{_SUFFIX}"
+        try:
+            descriptor = _store(path, finish.model_dump_json().encode())
+        except OSError as error:
+            warn_limited(
+                "jobs-outcomes",
+                "No outcome can be stored in %s (%s): it is lost if the server is away",
+                self._directory,
+                error.strerror or error,
+            )
+            return send(finish)
+        try:
+            status = send(finish)
+            path.unlink(missing_ok=True)
+            return status
+        finally:
+            os.close(descriptor)
+
+    def deliver_waiting(self, send: Deliver) -> int:
+        """Send what waits, the oldest first, and return how many that were. What `send` raises ends it."""
+        sent = 0
+        for path in self.waiting():
+            with _locked(path) as content:
+                if content is None:
+                    continue
+                try:
+                    finish = Finish.model_validate_json(content)
+                except ValidationError:
+                    path.rename(path.with_suffix(".unreadable"))  # of another version; it is not lost
+                    continue
+                send(finish)
+                path.unlink()
+                sent += 1
+        return sent
+
+    def waiting(self) -> list[Path]:
+        """Return the files of outcomes, the oldest first; those that are being sent are among them."""
+        found = []
+        for path in self._directory.glob(f"*{_SUFFIX}"):
+            with suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime_ns, path))
+        return [path for _, path in sorted(found)]
+
+
+def _store(path: Path, content: bytes) -> int:
+    """Write a file, which is locked from its beginning: no other process sends it. Return its descriptor."""
+    draft = path.with_suffix(".draft")
+    descriptor = open_private(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remaining = memoryview(content)
+        while remaining:
+            remaining = remaining[os.write(descriptor, remaining) :]
+        draft.rename(path)
+    except OSError:
+        os.close(descriptor)
+        draft.unlink(missing_ok=True)
+        raise
+    return descriptor
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bytes | None]:
+    """Yield the content of a file that no other process is sending; None if one is, or has sent it."""
+    try:
+        descriptor = open_private(path, os.O_RDWR)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield path.read_bytes() if path.exists() else None
+    finally:
+        os.close(descriptor)

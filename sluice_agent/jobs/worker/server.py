@@ -1,0 +1,112 @@
+"""The one file of the room that uses HTTP: the server's internal routes, by which attempts start and finish.
+
+    POST {url}/internal/runs/{run}/start    attempt, ticket, execution     200: a `Spec`; 409: drop the message
+    POST {url}/internal/runs/{run}/finish   attempt, execution, outcome    200: {"status"}; 409: ended already
+    POST {url}/internal/runs/beat           runs                           200: {"canceled"}: requests to abort
+
+`execution` is a random name of one execution of a message. By it the server recognises a `start` that is repeated,
+since its answer was lost, and does not take it for a second message.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+
+from sluice_agent.jobs.attempts.records import Outcome, Spec
+
+_CONNECT = 5.0  # seconds
+_SILENCE = 10.0
+
+
+class ServerAwayError(Exception):
+    """The server can't be reached, or can't answer now. The message has the reason."""
+
+
+class RefusedError(Exception):
+    """The server refuses what this worker asks for: a retry alone does not help. The message has the reason."""
+
+
+class JobsServer:
+    """The server at `url`, such as ``http://127.0.0.1:8787/api``. `key` is sent as a bearer token. Thread-safe."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        """Begin with no connections: a forked child must not use its parent's."""
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+
+    def start(self, run_id: str, attempt: int, ticket: str, execution: str) -> Spec | None:
+        """Return the requests of an attempt; None if it must not begin. Raises `ServerAwayError`, `RefusedError`."""
+        body = {"attempt": attempt, "ticket": ticket, "execution": execution}
+        answer = self._post(f"{quote(run_id, safe='')}/start", body)
+        if answer.status_code == 409:
+            return None
+        try:
+            return Spec.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise RefusedError(f"{self.url} answers with no attempt ({error.error_count()} faults)") from None
+
+    def finish(self, run_id: str, attempt: int, execution: str, outcome: Outcome) -> str | None:
+        """Return the status of the run after an attempt; None if it had ended. Raises as `start`."""
+        body = {"attempt": attempt, "execution": execution, "outcome": outcome.model_dump(mode="json")}
+        answer = self._post(f"{quote(run_id, safe='')}/finish", body)
+        return None if answer.status_code == 409 else str(_object(answer).get("status"))
+
+    def beat(self, run_ids: Sequence[str]) -> list[str]:
+        """Report that these runs are executed, and return those of them that are canceled. Raises as `start`."""
+        canceled = _object(self._post("beat", {"runs": list(run_ids)})).get("canceled")
+        return [str(run_id) for run_id in canceled] if isinstance(canceled, list) else []
+
+    def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        """Return an answer with 200 or 409."""
+        try:
+            answer = self._connected().post(f"{self.url}/internal/runs/{path}", json=body, headers=self._headers)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
+            raise ServerAwayError(f"{self.url} does not answer ({type(error).__name__}: {error})") from error
+        if answer.status_code in (200, 409):
+            return answer
+        if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
+            raise ServerAwayError(f"{self.url} answers {answer.status_code}")
+        raise RefusedError(f"{self.url} answers {answer.status_code}{_remedy(answer.status_code)}")
+
+    def _connected(self) -> httpx.Client:
+        """Return the client, which threads share."""
+        with self._lock:
+            if self._client is None:
+                context = httpx.create_ssl_context() if self.url.startswith("https:") else _PLAIN
+                timeout = httpx.Timeout(_SILENCE, connect=_CONNECT)
+                limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+                self._client = httpx.Client(timeout=timeout, limits=limits, follow_redirects=False, verify=context)
+            return self._client
+
+
+_PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # with no authorities: loading them takes 20 ms
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        content = answer.json()
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ServerAwayError(f"{answer.url} answers with something else than JSON: it may be another server")
+    return content
+
+
+def _remedy(status: int) -> str:
+    if status in (401, 403):
+        return ": set SLUICE_API_KEY to a key that may run jobs"
+    return ": is SLUICE_API_URL the address of a server with the jobs API?"

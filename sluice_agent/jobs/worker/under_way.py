@@ -1,0 +1,95 @@
+"""The attempts that this process executes, and its one thread beside them.
+
+The thread reports every ten seconds that the attempts are alive, aborts those that are canceled, and delivers outcomes
+that wait for a server which was away. It is started with the first attempt, and in a forked child with the child's own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sluice_agent.jobs.worker.outcomes import Finish, OutcomeFiles
+from sluice_agent.jobs.worker.server import JobsServer, RefusedError, ServerAwayError
+from sluice_agent.log import warn_limited
+from sluice_agent.outbound.deadline import Watchdog
+
+BEAT_SECONDS = 10.0
+
+
+class UnderWay:
+    """The attempts under way. `beat_seconds` is how often they are reported."""
+
+    def __init__(self, server: JobsServer, outcomes: OutcomeFiles, beat_seconds: float = BEAT_SECONDS) -> None:
+        self._server = server
+        self._outcomes = outcomes
+        self._beat_seconds = beat_seconds
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        """Begin with no attempts: a forked child executes none of its parent's, and has none of its threads."""
+        self._lock = threading.Lock()
+        self._watchdogs: dict[str, Watchdog] = {}
+        self._canceled: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def attempt(self, run_id: str, watchdog: Watchdog) -> Iterator[None]:
+        """Report the attempt of a run as alive, within the context, and abort `watchdog` if the run is canceled."""
+        with self._lock:
+            self._watchdogs[run_id] = watchdog
+            self._canceled.discard(run_id)
+        self.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._watchdogs.get(run_id) is watchdog:
+                    del self._watchdogs[run_id]
+
+    def is_canceled(self, run_id: str) -> bool:
+        """Return whether the run of an attempt that has ended was canceled; it is forgotten by that."""
+        with self._lock:
+            is_canceled = run_id in self._canceled
+            self._canceled.discard(run_id)
+            return is_canceled
+
+    def start(self) -> None:
+        """Start the thread of this process, if it is not running."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, daemon=True, name="sluice-attempts")
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._beat()
+                self._outcomes.deliver_waiting(self._deliver)
+            except (ServerAwayError, RefusedError) as error:
+                warn_limited("jobs-server", "Attempts and their outcomes can't be reported now: %s", error)
+            except Exception as error:  # noqa: BLE001 - the thread must go on, or the runs are taken for lost
+                warn_limited("jobs-thread", "Attempts can't be reported: %s: %s", type(error).__name__, error)
+            time.sleep(self._beat_seconds)
+
+    def _beat(self) -> None:
+        with self._lock:
+            run_ids = list(self._watchdogs)
+        if run_ids:
+            for run_id in self._server.beat(run_ids):
+                self._cancel(run_id)
+
+    def _cancel(self, run_id: str) -> None:
+        with self._lock:
+            watchdog = self._watchdogs.get(run_id)
+            if watchdog is not None:
+                self._canceled.add(run_id)
+        if watchdog is not None:
+            watchdog.abort()
+
+    def _deliver(self, finish: Finish) -> str | None:
+        return self._server.finish(finish.run_id, finish.attempt, finish.execution, finish.outcome)
