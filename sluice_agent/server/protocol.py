@@ -18,6 +18,15 @@ from sluice_agent.server.stream.sse import CLIENT_CONNECTION
 _STREAM_BUFFER = 131_072
 """Bytes of a stream in the kernel's buffer. Without a bound it takes megabytes for a client that does not read."""
 
+_HEAD = 65_536
+"""Bytes of the request line and the headers, as uvicorn limits them."""
+
+_CHUNKS = 1_000
+"""Chunks that a body may have, whatever their size."""
+
+_CHUNK = 64
+"""Bytes that further ones must have on average."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
@@ -36,6 +45,25 @@ class Deadlines:
     """For the rest of a body, or of a stream, once the server shuts down: less than the grace period of requests."""
 
 
+class _Connection(h11.Connection):
+    """h11's state of a connection, in which a body of many small chunks is an error: each takes as long as a kilobyte
+    of a body in one piece, and all other clients wait."""
+
+    _chunks = _bytes = 0
+
+    def next_event(self) -> Any:
+        """Return the next event that was received."""
+        event = super().next_event()
+        if type(event) is h11.Data:
+            self._chunks += 1
+            self._bytes += len(event.data)
+            if self._chunks > _CHUNKS + self._bytes // _CHUNK:
+                raise h11.RemoteProtocolError("the chunks are too small")
+        elif type(event) is h11.Request:
+            self._chunks = self._bytes = 0
+        return event
+
+
 class Protocol(H11Protocol):
     """One connection. A request that is not complete in time is answered with 408, or with 503 during a shutdown."""
 
@@ -46,6 +74,10 @@ class Protocol(H11Protocol):
     _response_timer: asyncio.TimerHandle | None = None
     _end_stream: Callable[[], None] | None = None
     _is_shutting_down = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.conn = _Connection(h11.SERVER, _HEAD)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Start the timer for the first request."""
@@ -101,7 +133,7 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is not used
         """Answer a request that is not HTTP."""
-        self._refuse(400, "The request is not valid HTTP/1.1.")
+        self._refuse(400, "The request is not valid HTTP/1.1, or its body has very many small chunks.")
 
     def _restart_timer(self) -> None:
         """Set the timer of the client's phase, if the phase has changed."""

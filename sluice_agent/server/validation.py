@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from math import isfinite
+from math import inf, isfinite
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -40,6 +40,7 @@ from sluice_agent.server.event_decoder import event_decoder
 ReceivedEvent: TypeAlias = WireEvent
 """An event that the contract allows, by its wire names: its type with ``_``, its connection's id in lower case."""
 
+_DIGITS = 4_300  # of an integer that Python parses
 _SMALL, _LARGE = Field(le=2**31 - 1), Field(le=2**63 - 1)  # what columns of the database hold
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _UNSET_CONNECTION = "default"
@@ -268,7 +269,7 @@ def _parse_body(body: bytes) -> Iterable[Any]:
 
 def _parse_slowly(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=_reject_constant)
+        return json.loads(body, parse_constant=_reject_constant, parse_int=_parse_integer)
     except (ValueError, RecursionError) as error:
         raise RefusedError(400, f"The body is not JSON: {error}.") from None
 
@@ -322,6 +323,12 @@ def _describe(error: ValueError) -> str:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'event'}: {fault['msg']}" for fault in faults)
     return str(error)
+
+
+def _parse_integer(digits: str) -> int | float:
+    """Return an integer; one that is too long for Python becomes infinite, as a number that is too large for a float
+    does: neither may affect the other events of its batch."""
+    return int(digits) if len(digits) <= _DIGITS else inf
 
 
 def _reject_constant(constant: str) -> NoReturn:

@@ -131,6 +131,30 @@ def test_the_deadline_is_each_requests_own(start: Start) -> None:
             time.sleep(pause)
 
 
+CHUNKED = INGEST.replace(b"Content-Length: 1000", b"Transfer-Encoding: chunked") + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "is_taken"),
+    [
+        (b"1\r\n \r\n" * 20_000, False),
+        (b"1\r\n \r\n" * 900 + b"d\r\n" + b'{"events":[]}' + b"\r\n0\r\n\r\n", True),
+        (b"d\r\n" + b'{"events":[]}' + b"\r\n" + (b"64\r\n" + b" " * 100 + b"\r\n") * 20_000 + b"0\r\n\r\n", True),
+    ],
+    ids=["many small chunks", "some small chunks", "many chunks of a usual size"],
+)
+def test_a_body_of_many_small_chunks_is_refused(client: httpx.Client, body: bytes, is_taken: bool) -> None:
+    """One request of two megabytes would hold up all others for ten seconds."""
+    with closing(Client(port_of(client.base_url))) as sender:
+        sender.socket.sendall(CHUNKED)
+        with suppress(ConnectionError):
+            sender.socket.sendall(body)
+        if is_taken:
+            assert sender.socket.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        else:
+            assert "small chunks" in error_in(sender.answer(), 400)["message"]
+
+
 def test_a_client_that_does_not_read_is_disconnected(start: Start) -> None:
     """A large answer that its client does not read would otherwise stay in the server's memory."""
     client = start(protocol=impatient_protocol(response=0.4))

@@ -138,7 +138,17 @@ def test_a_lone_surrogate_costs_no_other_event(text: str) -> None:
     assert batch.events[1] == event("queue")
 
 
-@pytest.mark.parametrize("odd", ["1e999", "-1e999", '"\\ud800"', '[{"a": [1e999]}, "\\ud800"]'])
+def test_a_number_of_thousands_of_digits_does_not_affect_the_other_events() -> None:
+    """A large number among some captured arguments would otherwise lose all events that travel with it."""
+    body = json.dumps({"events": [event(extensions={"args": ["N"]}), event(attempt="N"), event("queue")]})
+    batch = parse_batch(body.replace('"N"', "9" * 5_000).encode())
+    assert [stored.get("job", {}).get("extensions") for stored in batch.events] == [{"args": [None]}, None]
+    assert [fault.partition(":")[0] for fault in batch.faults] == ["event 1"]
+
+
+@pytest.mark.parametrize(
+    "odd", ["1e999", "-1e999", pytest.param("9" * 5_000, id="digits"), '"\\ud800"', '[{"a": [1e999]}, "\\ud800"]']
+)
 @pytest.mark.parametrize("place", ["args", "headers"])
 def test_a_call_that_is_not_stored_as_it_was_is_not_whole(odd: str, place: str) -> None:
     """A job would be sent again with null in place of an infinite number, or a text in place of another."""
