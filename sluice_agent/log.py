@@ -33,6 +33,14 @@ def log_failure(error: BaseException, message: str, *values: object) -> None:
     logger.error(message, *values, exc_info=error)
 
 
+class Limited(logging.Filter):
+    """The filter of a logger of another program, which then logs each warning at most once a minute."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether `record` is logged."""
+        return record.levelno != logging.WARNING or _is_due(f"{record.name} {record.msg}")
+
+
 def _is_due(subject: str) -> bool:
     now = time.monotonic()
     if now - last_logged.get(subject, -_INTERVAL) < _INTERVAL:

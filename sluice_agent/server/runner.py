@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sluice_agent.errors import ConfigError
+from sluice_agent.log import Limited
 from sluice_agent.server.access.accounts import NewKey
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import Access, AccessOptions
@@ -137,7 +139,9 @@ def _url_host(host: str) -> str:
 
 
 def uvicorn_config(app: FastAPI, protocol: type[Protocol] = Protocol, grace: int = GRACE) -> uvicorn.Config:
-    """Return the configuration with which uvicorn serves `app`."""
+    """Return the configuration with which uvicorn serves `app`. Any client can make it warn, by a request that is not
+    HTTP."""
+    logging.getLogger("uvicorn.error").addFilter(_LIMITED)
     return uvicorn.Config(
         app,
         http=protocol,
@@ -147,6 +151,9 @@ def uvicorn_config(app: FastAPI, protocol: type[Protocol] = Protocol, grace: int
         proxy_headers=False,  # `exposure` reads them
         timeout_graceful_shutdown=grace,
     )
+
+
+_LIMITED = Limited()
 
 
 class _Server(uvicorn.Server):

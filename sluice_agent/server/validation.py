@@ -226,6 +226,17 @@ def _with_visible_nul(event: ReceivedEvent) -> ReceivedEvent:
     return event
 
 
+def parse_stored(body: str) -> ReceivedEvent:
+    """Return the event in a body that an older version stored. Raises `ValueError` with the reason."""
+    try:
+        data = _encodable(json.loads(body, parse_constant=_reject_constant, parse_int=_parse_integer))
+        if isinstance(data, ValueError):
+            raise data
+        return parse_event(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_describe(error)) from None
+
+
 @lru_cache(maxsize=256)
 def _type_of(event_type: str, *has_subjects: bool) -> str:
     """Return a type with ``_`` in it, for an event with these subjects. Raises `ValueError` if they don't agree."""
@@ -315,7 +326,7 @@ def _remove_whole_marks(event: Any) -> None:
         extensions["message"].pop("headersWhole", None)
 
 
-def _describe(error: ValueError) -> str:
+def _describe(error: Exception) -> str:
     """Return `error` in one line, without the values that were sent: they belong to the user."""
     if isinstance(error, ValidationError):
         if error.error_count() > _MOST_FAULTS:

@@ -258,3 +258,14 @@ def _is_open(client: socket.socket) -> bool:
 def _accepts(url: str) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port_of(url))) == 0
+
+
+def test_requests_that_are_not_http_do_not_flood_the_log(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scanner of ports would fill the disk with lines, in which the others are not found."""
+    for _ in range(5):
+        with closing(Client(port_of(client.base_url))) as other:
+            other.socket.sendall(b"\x16\x03\x01\r\n\r\n")
+            assert error_in(other.answer(), 400)
+    assert len([record for record in caplog.records if "Invalid HTTP" in record.getMessage()]) <= 1

@@ -10,12 +10,11 @@ from typing import Any
 from alembic import op
 from sqlalchemy import Connection, text
 
-from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchWriter, IngestBatch
 from sluice_agent.server.store.sqlite import SqliteDriver
 from sluice_agent.server.timestamps import to_moment
-from sluice_agent.server.validation import ParsedBatch, ReceivedEvent, parse_batch
+from sluice_agent.server.validation import ReceivedEvent, parse_stored
 
 revision = "0002"
 down_revision = "0001"
@@ -68,13 +67,11 @@ def _events(bind: Connection) -> Iterator[list[ReceivedEvent]]:
         events: list[ReceivedEvent] = []
         for row in rows:
             try:
-                batch = parse_batch(b'{"events":[%b]}' % row.body.encode("utf-8", "surrogatepass"))
-            except RefusedError as error:
-                batch = ParsedBatch([], [error.message])
-            events += batch.events
-            if batch.faults and not left_out:
-                _log.warning("An event of the older file can't be stored (number %d: %s)", row.seq, batch.faults[0])
-            left_out += len(batch.faults)
+                events.append(parse_stored(row.body))
+            except ValueError as error:
+                if not left_out:
+                    _log.warning("An event of the older file can't be stored (number %d: %s)", row.seq, error)
+                left_out += 1
         yield events
     if left_out:
         _log.warning("%d events of the older file were left out; all others are in the new tables", left_out)
