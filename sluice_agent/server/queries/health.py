@@ -6,9 +6,13 @@ from sqlalchemy import Connection, func, select
 
 from sluice_agent.server.store.schema import tally, usage
 
+_COUNTS = select(
+    select(func.coalesce(func.sum(usage.c.events), 0)).scalar_subquery(),
+    select(func.coalesce(func.sum(tally.c.jobs), 0)).scalar_subquery(),
+)
+
 
 def counts(reader: Connection) -> dict[str, int]:
     """Return the number of events that were received in the days whose usage is known, and of jobs."""
-    events = reader.scalar(select(func.coalesce(func.sum(usage.c.events), 0)))
-    jobs = reader.scalar(select(func.coalesce(func.sum(tally.c.jobs), 0)))
-    return {"events": int(events or 0), "jobs": int(jobs or 0)}
+    events, jobs = reader.execute(_COUNTS).one()
+    return {"events": int(events), "jobs": int(jobs)}

@@ -12,7 +12,7 @@ from collections import Counter
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
-from sluice_agent.server.record.history import History
+from sluice_agent.server.record.history import History, Run
 from sluice_agent.server.record.summary import Facts, Summary, Walk
 from sluice_agent.server.timestamps import milliseconds_between
 
@@ -78,10 +78,18 @@ def changes(before: Summary | None, after: Summary) -> Counts:
     if before is None or after.history.runs != before.history.runs:
         return dict.fromkeys(_counts_of_run(after.history, after.facts), 1)
     old, new = before.history.run, after.history.run
-    is_same_start = old.started == new.started and old.ready == new.ready and old.queued == new.queued
-    if is_same_start and before.facts[:2] == after.facts[:2]:
-        return _difference(_end_of_run(before.history, before.facts), _end_of_run(after.history, after.facts))
-    return _difference(_counts_of_run(before.history, before.facts), _counts_of_run(after.history, after.facts))
+    has_same_name = before.facts[:2] == after.facts[:2]
+    removed: list[Count | WorkerCount] = []
+    added: list[Count | WorkerCount] = []
+    if not has_same_name or old.queued != new.queued:
+        removed += _wait_of_run(old, before.facts)
+        added += _wait_of_run(new, after.facts)
+    if not has_same_name or old.started != new.started or old.ready != new.ready:
+        removed += _start_of_run(old, before.facts)
+        added += _start_of_run(new, after.facts)
+    return _difference(
+        removed + _end_of_run(before.history, before.facts), added + _end_of_run(after.history, after.facts)
+    )
 
 
 def changes_of_walk(before: Walk | None, after: Walk) -> Counts:
@@ -98,14 +106,22 @@ def _counts_of_walk(walk: Walk) -> list[Count | WorkerCount]:
 
 def _counts_of_run(history: History, facts: Facts) -> list[Count | WorkerCount]:
     """Return what the last run of `history` adds."""
-    run = history.run
-    counts: list[Count | WorkerCount] = []
-    if run.queued is not None:
-        counts.append(Count(facts.name, facts.queue, run.queued // _MINUTE, Measure.QUEUED, 0))
-    if run.started is not None:
-        waited = _bucket_between(run.ready, run.started)
-        counts.append(Count(facts.name, facts.queue, run.started // _MINUTE, Measure.STARTED, waited))
-    return counts + _end_of_run(history, facts)
+    return [*_wait_of_run(history.run, facts), *_start_of_run(history.run, facts), *_end_of_run(history, facts)]
+
+
+def _wait_of_run(run: Run, facts: Facts) -> list[Count | WorkerCount]:
+    """Return what the beginning of the wait adds, if it is counted with this run."""
+    if run.queued is None:
+        return []
+    return [Count(facts.name, facts.queue, run.queued // _MINUTE, Measure.QUEUED, 0)]
+
+
+def _start_of_run(run: Run, facts: Facts) -> list[Count | WorkerCount]:
+    """Return what the start of the run adds, if it has started."""
+    if run.started is None:
+        return []
+    waited = _bucket_between(run.ready, run.started)
+    return [Count(facts.name, facts.queue, run.started // _MINUTE, Measure.STARTED, waited)]
 
 
 def _end_of_run(history: History, facts: Facts) -> list[Count | WorkerCount]:

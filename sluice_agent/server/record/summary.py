@@ -307,7 +307,7 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
         group_id = id_or_none(extensions.get("groupId", group_id))
     if step.created is not None:
         dispatched = step.created if dispatched is None else min(dispatched, step.created)
-    return Facts(
+    later = Facts(
         name if job["name"] == UNNAMED else job["name"],
         job.get("queue", queue),
         job.get("workerId", worker),
@@ -320,6 +320,7 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
         dispatched,
         min(first_known, _first_moment(step)),
     )
+    return facts if later == facts else later  # the same object shows others at once that nothing has changed
 
 
 def _first_moment(step: Step) -> int:

@@ -93,10 +93,9 @@ class BatchWriter:
         usage = _Usage(self._driver, [connections[connection_id] for connection_id in ids], locks=is_limited)
         acceptance = _Acceptance(connections, jobs, samples, usage, events)
         results = [acceptance.accept(batch) for batch in batches]
-        frames: defaultdict[int, list[Frame]] = defaultdict(list)
-        for subject in (jobs, samples):
-            for connection, frame in subject.put():
-                frames[connection].append(frame)
+        frames = jobs.put()
+        for connection, frame in samples.put():
+            frames[connection].append(frame)
         usage.put()  # late: other processes that write for the same connection wait from here on
         committed = self._put_frames(frames, {connections[connection_id]: connection_id for connection_id in ids})
         self.memory.keep(jobs.jobs)

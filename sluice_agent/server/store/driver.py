@@ -175,7 +175,7 @@ class Driver(Protocol):
     def insert_jobs(self, rows: Sequence[JobRow]) -> None:
         """Add the rows of new jobs."""
 
-    def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
+    def update_jobs(self, rows: Sequence[JobRow], changed: frozenset[str]) -> None:
         """Overwrite the columns `changed` of jobs, by their numbers. Without any, only their version changes."""
 
     def put_future_jobs(self, rows: Iterable[tuple[int, int]]) -> None:

@@ -46,8 +46,9 @@ class JobEvents:
         self._connections = connections
         self._future = now + AHEAD
         self._now = now
-        self._frames: list[tuple[int, Frame]] = []
+        self._frames: defaultdict[int, list[Frame]] = defaultdict(list)
         self._counts: defaultdict[int, Counter[Count | WorkerCount]] = defaultdict(Counter)
+        self._tallies: defaultdict[tuple[int, int], int] = defaultdict(int)
         self.jobs: list[Job] = []
 
     def load(self, events: Sequence[ReceivedEvent]) -> list[Job]:
@@ -85,8 +86,8 @@ class JobEvents:
         else:
             job.add(step)
 
-    def put(self) -> list[tuple[int, Frame]]:
-        """Write all that the added steps change, and return the frames of that, each with its connection."""
+    def put(self) -> defaultdict[int, list[Frame]]:
+        """Write all that the added steps change, and return the frames of that by their connections."""
         done: list[_Change] = []
         unordered: dict[int, tuple[Job, NewSteps]] = {}
         for job in self.jobs:
@@ -100,7 +101,7 @@ class JobEvents:
             job, new = unordered[number]
             done.append(_Change(job, new, job.summary, self._walk(job, new, stored)))
         self._put_rows(done)
-        self._put_tallies(done)
+        self._driver.add_tallies({key: count for key, count in sorted(self._tallies.items()) if count})
         put_counts(self._driver, self._memory, self._counts)
         for job, _, _, after in done:
             job.summary = after
@@ -137,7 +138,8 @@ class JobEvents:
         return after.summary
 
     def _add(self, job: Job, frames: Sequence[Frame], counts: Sequence[Counts]) -> None:
-        self._frames += ((job.connection, frame) for frame in frames)
+        if frames:
+            self._frames[job.connection] += frames
         total = self._counts[job.connection]
         for part in counts:
             for key, count in part.items():
@@ -160,17 +162,14 @@ class JobEvents:
             row = job_row(job, after, labels)
             if row.created_at > self._future or row.changed_at > self._future:
                 future.append((job.number, self._now))
-            (added if before is None else changed[changed_columns(before, after, row.fold)]).append(row)
+            self._tallies[job.connection, row.state] += 1
+            if before is None:
+                added.append(row)
+            else:
+                self._tallies[job.connection, JOB_STATE_CODES[before.state]] -= 1
+                changed[changed_columns(before, after, row.fold)].append(row)
         self._driver.insert_jobs(added)
         for columns, rows in changed.items():
             self._driver.update_jobs(rows, columns)
         if future:
             self._driver.put_future_jobs(future)
-
-    def _put_tallies(self, done: Sequence[_Change]) -> None:
-        tallies: Counter[tuple[int, int]] = Counter()
-        for job, _, before, after in done:
-            tallies[job.connection, JOB_STATE_CODES[after.state]] += 1
-            if before is not None:
-                tallies[job.connection, JOB_STATE_CODES[before.state]] -= 1
-        self._driver.add_tallies({key: count for key, count in sorted(tallies.items()) if count})

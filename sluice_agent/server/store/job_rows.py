@@ -26,9 +26,10 @@ def changed_columns(before: Summary, after: Summary, fold: bytes | None) -> froz
     """Return the columns in which the rows of two summaries of a job may differ, so that few indexes change. `fold` is
     that of `after`; without one there was none before either."""
     old, new = before.history.entry, after.history.entry
-    if before.facts is after.facts and old == new:
+    has_same_facts = before.facts is after.facts
+    if has_same_facts and old == new:
         return _NOTHING if fold is None else _FOLD
-    is_same_job = (
+    is_same_job = has_same_facts or (
         before.created_at == after.created_at
         and before.facts.name == after.facts.name
         and before.facts.queue == after.facts.queue
@@ -42,7 +43,7 @@ def changed_columns(before: Summary, after: Summary, fold: bytes | None) -> froz
         return _ALL
     if old.error != new.error or old.location != new.location:
         return _ERROR
-    return _STATE if before.facts.worker == after.facts.worker else _WORKER
+    return _STATE if has_same_facts or before.facts.worker == after.facts.worker else _WORKER
 
 
 class JobLabels(NamedTuple):

@@ -214,7 +214,7 @@ class PostgresqlDriver:
         if rows:
             self._insert("job", sorted(rows, key=attrgetter("uuid")))
 
-    def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
+    def update_jobs(self, rows: Sequence[JobRow], changed: frozenset[str]) -> None:
         """Overwrite the columns `changed` of jobs, by their numbers. Without any, only their version changes."""
         columns = ("number", *sorted(changed or {"attempt"}))
         values_of = itemgetter(*map(JobRow._fields.index, columns))

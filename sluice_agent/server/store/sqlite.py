@@ -43,6 +43,11 @@ def _placeholders(row: int, count: int = 1) -> str:
     return ", ".join([f"({', '.join('?' * row)})"] * count)
 
 
+def _known_columns(rows: Sequence[JobRow]) -> list[int]:
+    """Return the columns that are not null in each of `rows`: to pass None costs the driver more than a number."""
+    return [index for index, column in enumerate(zip(*rows, strict=True)) if any(value is not None for value in column)]
+
+
 _ADD_USAGE = "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events"
 _ADD_TALLY = "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs"
 _ADD_ROLLUP = (
@@ -158,17 +163,23 @@ class SqliteDriver:
 
     def insert_jobs(self, rows: Sequence[JobRow]) -> None:
         """Add the rows of new jobs."""
-        self._insert("INSERT INTO job VALUES", rows)
+        if not rows:
+            return
+        known = _known_columns(rows)
+        values_of = itemgetter(*known)
+        names = ", ".join(JobRow._fields[index] for index in known)
+        self._insert(f"INSERT INTO job ({names}) VALUES", [values_of(row) for row in rows])
 
-    def update_jobs(self, rows: Sequence[JobRow], changed: Collection[str]) -> None:
+    def update_jobs(self, rows: Sequence[JobRow], changed: frozenset[str]) -> None:
         """Overwrite the columns `changed` of jobs, by their numbers."""
         if not changed:
             return
-        columns = [index for index, name in enumerate(JobRow._fields) if name in changed]
-        assignments = ", ".join(f"{JobRow._fields[index]} = ?" for index in columns)
-        values_of = itemgetter(*columns, JobRow._fields.index("number"))
-        statement = f"UPDATE job SET {assignments} WHERE number = ?"  # noqa: S608 (no user input)
-        self._connection.executemany(statement, map(values_of, rows))
+        known = _known_columns(rows)
+        columns = [index for index in known if JobRow._fields[index] in changed]
+        nulls = changed - {JobRow._fields[index] for index in known}
+        values = [*(f"{JobRow._fields[index]} = ?" for index in columns), *(f"{name} = NULL" for name in sorted(nulls))]
+        statement = f"UPDATE job SET {', '.join(values)} WHERE number = ?"  # noqa: S608 (no user input)
+        self._connection.executemany(statement, map(itemgetter(*columns, JobRow._fields.index("number")), rows))
 
     def put_future_jobs(self, rows: Iterable[tuple[int, int]]) -> None:
         """Add rows (job, moment of receipt) of jobs of the future, or overwrite them."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, event, func, select, union_all
+from sqlalchemy import CompoundSelect, Connection, event, func, select, union_all
 
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
@@ -36,6 +36,19 @@ _ATTEMPTS = 3  # to write what other processes write too: from the second on the
 _LEASE_POLL = 5.0  # seconds until a process that does no upkeep looks again whether it should
 
 Listener = Callable[[Sequence[CommittedFrames]], None]
+
+
+def _oldest_ended() -> CompoundSelect[Any]:
+    """Return the query for the creation of the oldest job of each connection and final state."""
+    job, connections = schema.job.c, schema.connection
+    per_state = (
+        select(func.min(job.created_at)).where(job.connection == connections.c.number, job.state == state)
+        for state in FINAL_STATES
+    )
+    return union_all(*(select(firsts.scalar_subquery()).select_from(connections) for firsts in per_state))
+
+
+_OLDEST_ENDED = _oldest_ended()
 
 
 class Store:
@@ -123,14 +136,8 @@ class Store:
 
         Jobs under way are kept whatever their age, and do not count.
         """
-        job, connections = schema.job.c, schema.connection
-        per_state = (
-            select(func.min(job.created_at)).where(job.connection == connections.c.number, job.state == state)
-            for state in FINAL_STATES
-        )
-        query = union_all(*(select(firsts.scalar_subquery()).select_from(connections) for firsts in per_state))
         with self.reading() as reader:
-            oldest = min((moment for (moment,) in reader.execute(query) if moment is not None), default=None)
+            oldest = min((moment for (moment,) in reader.execute(_OLDEST_ENDED) if moment is not None), default=None)
         return None if oldest is None else to_datetime(oldest)
 
     def close(self) -> None:
