@@ -88,19 +88,27 @@ class JobEvents:
 
     def put(self) -> defaultdict[int, list[Frame]]:
         """Write all that the added steps change, and return the frames of that by their connections."""
+        changed = [(job, job.new) for job in self.jobs if job.new is not None]
+        if not self._driver.owns_database:
+            changed.sort(key=lambda pair: pair[0].uuid)  # the order in which every process adds jobs
         done: list[_Change] = []
         unordered: dict[int, tuple[Job, NewSteps]] = {}
-        for job in self.jobs:
-            if (new := job.new) is not None:
+        for start in range(0, len(changed), self._driver.jobs_at_once):
+            part: list[_Change] = []
+            for job, new in changed[start : start + self._driver.jobs_at_once]:
                 after = self._advance(job, new)
                 if after is None:
                     unordered[job.number] = job, new
                 else:
-                    done.append(_Change(job, new, job.summary, after))
+                    part.append(_Change(job, new, job.summary, after))
+            self._put_rows(part)
+            done += part
+        walked: list[_Change] = []
         for number, stored in self._memory.steps_of({number: job for number, (job, _) in unordered.items()}).items():
             job, new = unordered[number]
-            done.append(_Change(job, new, job.summary, self._walk(job, new, stored)))
-        self._put_rows(done)
+            walked.append(_Change(job, new, job.summary, self._walk(job, new, stored)))
+        self._put_rows(walked)
+        done += walked
         self._driver.add_tallies({key: count for key, count in sorted(self._tallies.items()) if count})
         put_counts(self._driver, self._memory, self._counts)
         for job, _, _, after in done:

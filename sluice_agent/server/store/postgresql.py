@@ -90,6 +90,7 @@ class PostgresqlDriver:
     """
 
     owns_database = False
+    jobs_at_once = 250  # PostgreSQL writes them while the writer prepares the next
 
     def __init__(self, connect: Callable[[], Connection[Any]]) -> None:
         self._connect = connect

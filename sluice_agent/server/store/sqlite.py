@@ -80,6 +80,7 @@ class SqliteDriver:
     """The writer's connection to a SQLite file."""
 
     owns_database = True
+    jobs_at_once = 5_000  # statements of many rows are cheaper, and the writer waits for each
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
