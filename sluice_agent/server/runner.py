@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.log import Limited
@@ -122,7 +123,7 @@ def serve(
             link = f"http://{browser_host}:{real_port}/login?token={token}"
             ready(Announcement(url, link, access.connection, access.new_key, keep, store.reaches_back_to()))
 
-        _Server(uvicorn_config(app, grace=grace), on_ready).run(sockets=[listener])
+        _Server(app, uvicorn_config(app, grace=grace), on_ready).run(sockets=[listener])
 
 
 def limit_collections() -> None:
@@ -157,12 +158,14 @@ _LIMITED = Limited()
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self._app = app
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        await run_in_threadpool(_build_routes, self._app)
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -178,6 +181,14 @@ class _Server(uvicorn.Server):
         """Stop the server; a second signal does not wait. Unlike uvicorn's, it does not raise the signal again."""
         self.force_exit = self.should_exit
         self.should_exit = True
+
+
+def _build_routes(app: FastAPI) -> None:
+    """Have the framework build all routes: at the first request it would take 0.1 s, in which others wait. That this
+    is done in its thread pool loads what the pool needs as well."""
+    nowhere = {"type": "http", "method": "GET", "path": "/-", "root_path": "", "headers": []}
+    for route in app.routes:
+        route.matches(nowhere)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
