@@ -86,6 +86,9 @@ def main() -> None:
         page.goto(options.url)
         found = dict(addresses(page, url))
         for name in options.only.split(",") if options.only else found:
+            if name not in found:
+                print(f"{name}: there is none")
+                continue
             page.goto(found[name])
             take(page, name, options.directory, [options.width] if options.width else [*WIDTHS], whole=options.whole)
             print(f"{name}: {found[name]}")
