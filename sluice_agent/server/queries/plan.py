@@ -35,6 +35,9 @@ _IS_APART = literal_column(f"({APART})", Boolean)
 _TIMES = (job.c.changed_at, job.c.started_at, job.c.completed_at)
 
 
+_TEXTS = 64  # that are looked for at a time
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Up to which sizes a way is taken."""
@@ -104,8 +107,8 @@ class _Plan:
 
     def _can_count_texts(self) -> bool:
         """Return whether the jobs of the base can be counted by text: that finds the few texts that few of many jobs
-        have. States are few, and each is read at once."""
-        if self._order.kind is None or (self._base is self._states and not self._selection.filters_states):
+        have. States are few, and each is read at once; of more than half of all jobs, most texts have many."""
+        if self._order.kind is None or 2 * self._base.size > self._selection.jobs_in_connections:
             return False
         is_lacking = self._base.lacking or self._order.column.name not in self._base.columns
         return self._base.size <= (self._limits.sorted if is_lacking else self._limits.counted)
@@ -195,17 +198,16 @@ class _Plan:
             after = None
         return self._with_unknown(keys, after)
 
-    def _texts_in_order(self, residual: Sequence[Condition]) -> Iterable[_Text]:
-        """Return the texts that selected jobs have, from that of the sort key on, as many as may be needed."""
+    def _texts_in_order(self, residual: Sequence[Condition]) -> Iterator[_Text]:
+        """Yield the texts that selected jobs have, from that of the sort key on. The next ones are looked for when they
+        are needed: a text that no selected job has may take thousands of others to see that."""
         if not self._order.kind:
             states = {code for states in self._selection.states.values() for code in states}
-            return self._remaining(_Text(JOB_STATES[code].value, code) for code in states)
-        dimensions = self._selection.dimensions
+            yield from self._remaining(_Text(JOB_STATES[code].value, code) for code in states)
+            return
+        is_descending, dimensions = self._order.is_descending, self._selection.dimensions
         filters = (dimension.values for dimension in dimensions if dimension.column is self._order.column)
         conditions: list[Condition] = [label.c.kind == self._order.kind, *map(label.c.number.in_, filters)]
-        if self._after is not None:
-            text = self._after.value
-            conditions.append(label.c.text <= text if self._order.is_descending else label.c.text >= text)
         occurs = (
             # not EXISTS: PostgreSQL would read all jobs of the connection once, in place of one of each text
             select(job.c.number)
@@ -215,11 +217,17 @@ class _Plan:
             .is_not(None)
             for connection in self._selection.states
         )
-        statement = select(label.c.text, label.c.number).where(*conditions, or_(*occurs))
-        direction = label.c.text.desc() if self._order.is_descending else label.c.text.asc()
-        return [
-            _Text(*row) for row in self._reader.execute(statement.order_by(direction).limit(self._needed + 1))
-        ]  # of the first one all may be before
+        direction = label.c.text.desc() if is_descending else label.c.text.asc()
+        every = select(label.c.text, label.c.number).where(*conditions, or_(*occurs)).order_by(direction)
+        statement = every
+        if self._after is not None:
+            text = self._after.value
+            statement = every.where(label.c.text <= text if is_descending else label.c.text >= text)
+        most = 1
+        while texts := [_Text(*row) for row in self._reader.execute(statement.limit(most))]:
+            yield from texts
+            last, most = texts[-1].text, min(4 * most, _TEXTS)
+            statement = every.where(label.c.text < last if is_descending else label.c.text > last)
 
     def _counts_of_texts(self) -> Counter[int | None] | None:
         """Return the number of selected jobs by their text's number; None if there are too many jobs to count."""
