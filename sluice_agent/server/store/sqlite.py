@@ -13,6 +13,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+from sluice_agent.server.store.checkpoints import Checkpoints
 from sluice_agent.server.store.database import AWAY
 from sluice_agent.server.store.driver import (
     FrameBlockRow,
@@ -29,7 +30,7 @@ from sluice_agent.server.store.driver import (
 from sluice_agent.server.store.steps import StoredStep
 
 _CACHE = 8_192  # KiB of pages that the writer keeps in memory; the system keeps more of the file
-_CHECKPOINT = 4_000  # pages in the log after which it is moved into the file
+_LONGEST_LOG = 7_500  # pages, after which a commit moves them into the file: what `Checkpoints` does before
 _LOG_LIMIT = 64_000_000  # bytes that the log keeps after that
 _MAX_VALUES = 500  # in one list of a statement
 _ROWS = 100  # that one statement inserts
@@ -77,16 +78,18 @@ _RAISE_POSITION = "UPDATE connection SET position = position + ? WHERE number = 
 
 
 class SqliteDriver:
-    """The writer's connection to a SQLite file."""
+    """The writer's connection to a SQLite file. `checkpoints` are of the same connection; without them SQLite moves its
+    log at some of the commits."""
 
     owns_database = True
     jobs_at_once = 5_000  # statements of many rows are cheaper, and the writer waits for each
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, checkpoints: Checkpoints | None = None) -> None:
         self._connection = connection
+        self._checkpoints = checkpoints
         for pragma in (
             f"cache_size = -{_CACHE}",
-            f"wal_autocheckpoint = {_CHECKPOINT}",
+            f"wal_autocheckpoint = {_LONGEST_LOG}",
             f"journal_size_limit = {_LOG_LIMIT}",
         ):
             connection.execute(f"PRAGMA {pragma}")
@@ -104,9 +107,13 @@ class SqliteDriver:
             if isinstance(error, sqlite3.OperationalError) and str(error).startswith(AWAY):
                 raise UnavailableError(str(error)) from error
             raise
+        if self._checkpoints is not None:
+            self._checkpoints.after_commit()
 
     def close(self) -> None:
         """Close the connection. All commits are in the file."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         self._connection.close()
 
     def connections(self, ids: Sequence[str], now: int) -> dict[str, int]:

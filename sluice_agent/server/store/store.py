@@ -16,6 +16,7 @@ from sqlalchemy import CompoundSelect, Connection, event, func, select, union_al
 
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
+from sluice_agent.server.store.checkpoints import Checkpoints
 from sluice_agent.server.store.database import Database, connect_file, open_database, writing
 from sluice_agent.server.store.driver import ConflictError, StoreDriver, UnavailableError
 from sluice_agent.server.store.lease import Lease
@@ -80,7 +81,9 @@ class Store:
         if isinstance(database, Path):
             placement = self._placement = Placement(database)
             event.listen(self.engine, "begin", lambda _: placement.check())
-            self._driver: StoreDriver = SqliteDriver(connect_file(database))
+            connection = connect_file(database)
+            checkpoints = Checkpoints(connection, connect_file(database))
+            self._driver: StoreDriver = SqliteDriver(connection, checkpoints)
             self._reading: dict[str, Any] = {}
         else:
             from sluice_agent.server.store.processes import Processes  # noqa: PLC0415 - an extra
