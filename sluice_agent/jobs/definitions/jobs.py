@@ -83,10 +83,9 @@ def list_jobs(
 
 def find_job(reader: Connection, job_id: str, project: str | None, lock: Lock | None = None) -> Job:
     """Return a job. Raises `RefusedError` (404) if there is none, or if it is not of the `project` that is demanded."""
-    query = _JOBS.where(job.c.id == job_id)
     if lock is not None:
-        query = query.with_for_update(of=job, read=lock is Lock.SHARED)
-    row = reader.execute(query).one_or_none()
+        _lock(reader, [job_id], lock)
+    row = reader.execute(_JOBS.where(job.c.id == job_id)).one_or_none()
     if row is None or project not in (None, row.project_id):
         raise RefusedError(404, "Job not found.")
     return _job_of(row)
@@ -145,8 +144,9 @@ def update_job(writer: Connection, found: Job, settings: JobSettings, change: Ch
 
 def switch_jobs(writer: Connection, ids: Sequence[str], project: str | None, change: Change, *, enabled: bool) -> int:
     """Enable or disable jobs, which makes no new version. Return how many of them there are."""
-    query = _JOBS.where(job.c.id.in_(set(ids))).order_by(job.c.id).with_for_update(of=job)
-    found = [_job_of(row) for row in writer.execute(query) if project in (None, row.project_id)]
+    _lock(writer, ids, Lock.EXCLUSIVE)
+    rows = writer.execute(_JOBS.where(job.c.id.in_(set(ids))))
+    found = [_job_of(row) for row in rows if project in (None, row.project_id)]
     for item in found:
         if item.enabled != enabled:
             firing = _next_firing(replace(item, enabled=enabled), change)
@@ -200,6 +200,13 @@ _COLUMNS = ("id", "project_id", "enabled", "version", "created_by", "updated_by"
 @lru_cache(maxsize=1024)
 def _settings(stored: str) -> JobSettings:
     return settings_from(stored)
+
+
+def _lock(writer: Connection, ids: Sequence[str], lock: Lock) -> None:
+    """Lock the rows of jobs. It is a statement of its own: one that waits for a lock while it joins a job with its
+    version finds neither, if the job gets another version meanwhile."""
+    rows = select(job.c.id).where(job.c.id.in_(set(ids))).order_by(job.c.id)
+    writer.execute(rows.with_for_update(read=lock is Lock.SHARED)).all()
 
 
 def _job_of(row: Row[Any]) -> Job:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from starlette.types import Scope
 
 from sluice_agent.server.errors import CHALLENGE, RefusedError
@@ -38,12 +39,23 @@ def register_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def on_http_exception(request: Request, error: HTTPException) -> JSONResponse:
-        return error_response(request.scope, error.status_code, f"{error.detail}.", headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(sorted(_methods_of(app, request.scope)))
+        return error_response(request.scope, error.status_code, f"{error.detail}.", headers=headers)
 
     @app.exception_handler(RequestValidationError)
     def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         details = [detail(fault["loc"][1:], fault["msg"]) for fault in error.errors()]
         return error_response(request.scope, 400, "The request is not valid.", details)
+
+
+def _methods_of(app: FastAPI, scope: Scope) -> set[str]:
+    """Return the methods of all routes with the path of a request. The framework names those of one."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    described = app.openapi()["paths"]
+    matching = [path] if path in described else [name for name in described if compile_path(name)[0].match(path)]
+    return {method.upper() for name in matching for method in described[name]}
 
 
 def error_response(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, select, update
 from sluice_agent.jobs.runs.dependencies import Dependent, are_met
 from sluice_agent.jobs.runs.transitions import Event, Met, RunState, advance
 from sluice_agent.jobs.status import TERMINAL, Status
-from sluice_agent.jobs.store.schema import dependency, run
+from sluice_agent.jobs.store.schema import dependency, is_not_completed, run
 
 _MOST_DEPENDENTS = 1_000  # runs that are looked at when a run of another job ends
 
@@ -36,7 +36,7 @@ def change(writer: Connection, row: Row[Any], event: Event, now: int, max_attemp
 def release_dependents(writer: Connection, job_id: str, now: int) -> None:
     """Let runs begin that waited for a run of the job to end, the oldest first."""
     dependents = select(dependency.c.job_id).where(dependency.c.depends_on_job_id == job_id)
-    waiting = select(run).where(run.c.status == Status.WAITING.value, run.c.job_id.in_(dependents))
+    waiting = select(run).where(run.c.status == Status.WAITING.value, is_not_completed, run.c.job_id.in_(dependents))
     for row in writer.execute(waiting.order_by(run.c.created_at, run.c.id).limit(_MOST_DEPENDENTS)).all():
         if are_met(writer, dependent_of(row)):
             change(writer, row, Met(), now)

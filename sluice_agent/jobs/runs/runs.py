@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from sluice_agent.jobs.definitions.jobs import Change, Job
 from sluice_agent.jobs.json_text import parse
@@ -23,7 +23,7 @@ from sluice_agent.jobs.runs.transitions import (
 from sluice_agent.jobs.runs.trigger import Wanted, make_run
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
 from sluice_agent.jobs.store.page import Page, PageRequest, read_page
-from sluice_agent.jobs.store.schema import run, run_tag
+from sluice_agent.jobs.store.schema import batch, is_not_completed, job, run, run_tag
 from sluice_agent.server.errors import RefusedError
 
 
@@ -38,17 +38,36 @@ def list_runs(
     tag: tuple[str, str | None] | None = None,
 ) -> Page[Row[Any]]:
     """Return a page of a project's runs that fulfil all conditions; a tag has any value if that is None."""
-    query = select(run).where(run.c.project_id == project)
-    if status is not None:
-        query = query.where(run.c.status == status.value)
-    if job_id is not None:
-        query = query.where(run.c.job_id == job_id)
-    if batch_id is not None:
-        query = query.where(run.c.batch_id == batch_id)
+    order: tuple[ColumnElement[int], ColumnElement[str]] = (run.c.created_at, run.c.id)
+    query = select(run)
+    if batch_id is not None or job_id is not None:
+        if not _is_of_project(reader, project, job_id, batch_id):
+            return Page([], None)
+    elif tag is None:
+        query = query.where(run.c.project_id == project)
     if tag is not None:
-        has_tag = exists().where(run_tag.c.run_id == run.c.id, run_tag.c.key == tag[0])
-        query = query.where(has_tag if tag[1] is None else has_tag.where(run_tag.c.value == tag[1]))
-    return read_page(reader, query, (run.c.created_at, run.c.id), wanted, lambda row: row)
+        order = (run_tag.c.created_at, run_tag.c.run_id)
+        is_tagged = (run_tag.c.run_id == run.c.id) & (run_tag.c.project_id == project) & (run_tag.c.key == tag[0])
+        query = query.add_columns(*order).join(run_tag, is_tagged)
+        query = query if tag[1] is None else query.where(run_tag.c.value == tag[1])
+    for column, value in ((run.c.batch_id, batch_id), (run.c.job_id, job_id), (run.c.status, status and status.value)):
+        query = query if value is None else query.where(column == value)
+    if status not in (None, Status.COMPLETED):
+        query = query.where(is_not_completed)
+    return read_page(reader, query, order, wanted, lambda row: row)
+
+
+def _is_of_project(reader: Connection, project: str, job_id: str | None, batch_id: str | None) -> bool:
+    """Return whether the job, and the job of the batch, are of the project; None is of every project.
+
+    Runs are then selected without their project, beside which the database would choose an index that serves worse.
+    """
+    query = select(job.c.id).where(job.c.project_id == project)
+    if job_id is not None:
+        query = query.where(job.c.id == job_id)
+    if batch_id is not None:
+        query = query.join(batch, batch.c.job_id == job.c.id).where(batch.c.id == batch_id)
+    return reader.scalar(query.limit(1)) is not None
 
 
 def find_run(reader: Connection, run_id: str, project: str | None, *, locks: bool = False) -> Row[Any]:
@@ -75,16 +94,16 @@ def cancel_run(writer: Connection, row: Row[Any], now: int) -> Row[Any]:
     return canceled
 
 
-def replay_run(writer: Connection, job: Job, row: Row[Any], author: Change) -> Row[Any]:
+def replay_run(writer: Connection, of: Job, row: Row[Any], author: Change) -> Row[Any]:
     """Make a new run with what an unsuccessful one was given, by the job's settings of now, and return it.
 
     Raises `RefusedError`: 409 if that run has not failed, 400 if the job is disabled or does not take the payload.
     """
     if Status(row.status) not in UNSUCCESSFUL:
         raise RefusedError(409, f"The run is {row.status}: only a run that has failed is replayed.")
-    check_enabled(job)
+    check_enabled(of)
     payload = payload_of(parse(row.payload.encode()))
-    check_payload(job, payload)
+    check_payload(of, payload)
     wanted = Wanted(
         payload=payload,
         priority=row.priority,
@@ -95,15 +114,15 @@ def replay_run(writer: Connection, job: Job, row: Row[Any], author: Change) -> R
         concurrency_key=row.concurrency_key,
         idempotency_key=None,
     )
-    return make_run(writer, job, wanted, author)
+    return make_run(writer, of, wanted, author)
 
 
-def replay_dead_letter(writer: Connection, job: Job, row: Row[Any], now: int) -> Row[Any]:
+def replay_dead_letter(writer: Connection, of: Job, row: Row[Any], now: int) -> Row[Any]:
     """Let a dead letter, whose row is locked, begin again with its first attempt, and return its row.
 
     Raises `RefusedError`: 409 if it is none, 400 if the job is disabled.
     """
-    check_enabled(job)
+    check_enabled(of)
     return _change(writer, row, Replayed(are_met(writer, dependent_of(row))), now)
 
 
@@ -126,9 +145,9 @@ def free_key(writer: Connection, row: Row[Any]) -> None:
     writer.execute(update(run).where(run.c.id == row.id).values(idempotency_key=None))
 
 
-def check_enabled(job: Job) -> None:
+def check_enabled(of: Job) -> None:
     """Raise `RefusedError` (400) if a job is disabled."""
-    if not job.enabled:
+    if not of.enabled:
         raise RefusedError(400, "The job is disabled: enable it first.")
 
 

@@ -191,7 +191,8 @@ def make_run(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Ro
     }
     (row,) = writer.execute(insert(run).values(values).returning(run))
     if wanted.tags:
-        writer.execute(insert(run_tag), [{"run_id": run_id, "key": k, "value": v} for k, v in wanted.tags.items()])
+        of_run = {"run_id": run_id, "project_id": job.project_id, "created_at": now}
+        writer.execute(insert(run_tag), [{"key": key, "value": value, **of_run} for key, value in wanted.tags.items()])
     return row
 
 

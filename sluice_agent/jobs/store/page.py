@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, Text, literal, tuple_
 
 _Item = TypeVar("_Item")
 
@@ -48,8 +48,9 @@ def read_page(
     """
     value, id_ = order
     if wanted.after is not None:
-        at = wanted.after
-        query = query.where(or_(value < at.value, and_(value == at.value, id_ < at.id)))
+        query = query.where(
+            tuple_(value, id_) < tuple_(literal(wanted.after.value, BigInteger), literal(wanted.after.id, Text))
+        )
     rows = reader.execute(query.order_by(value.desc(), id_.desc()).limit(wanted.limit + 1)).all()
     shown = rows[: wanted.limit]
     last = shown[-1]._mapping if len(rows) > len(shown) else None

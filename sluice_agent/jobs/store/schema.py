@@ -149,22 +149,27 @@ def _index(name: str, *columns: str, where: str | None = None, unique: bool = Fa
     return Index(name, *parts, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
+# A query uses a partial index only if it has its condition in the same words, as `is_not_completed` has.
 RUN_INDEXES = (
     _index("run_by_creation", "project_id", "created_at", "id"),
     _index("run_by_status", "project_id", "status", "created_at", "id"),
     _index("run_by_job", "job_id", "created_at", "id"),  # lists, and the rate limit
-    _index("run_by_payload", "job_id", "payload_hash", "created_at"),  # the dedup window
+    _index("run_by_payload", "job_id", "payload_hash", "created_at", "id"),  # the dedup window
     _index("run_by_key", "job_id", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
-    _index("run_by_batch", "batch_id", where="batch_id IS NOT NULL"),
+    _index("run_by_batch", "batch_id", "created_at", "id", where="batch_id IS NOT NULL"),
     _index("run_by_parent", "parent_run_id", where="parent_run_id IS NOT NULL"),
     _index("run_to_claim", "priority DESC", "created_at", "id", where="status = 'queued'"),
-    _index("run_due", "status", "available_at", where="status IN ('delayed', 'queued', 'waiting')"),
+    _index("run_due", "available_at", "id", where="status = 'delayed'"),
     _index("run_to_expire", "expires_at", where="status IN ('delayed', 'queued', 'waiting')"),
     _index("run_under_way", "job_id", "concurrency_key", "status", where="status IN ('dequeued', 'executing')"),
-    _index("run_that_waits", "job_id", "created_at", where="status = 'waiting'"),
+    _index("run_not_completed", "job_id", "status", "created_at", "id", where="status <> 'completed'"),
     _index("run_by_end", "job_id", "finished_at", where="finished_at IS NOT NULL"),
     _index("run_by_dependency", "job_id", "dependency_key", "finished_at", where="dependency_key IS NOT NULL"),
 )
+
+
+is_not_completed = text("status <> 'completed'")
+"""The condition of the runs that are few among those of a job: all but those that have succeeded."""
 
 run_tag = Table(
     "run_tag",
@@ -172,8 +177,12 @@ run_tag = Table(
     Column("run_id", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
+    Column("project_id", Text, nullable=False),  # this and the next are those of the run, for the order of lists
+    Column("created_at", BigInteger, nullable=False),
 )
-Index("run_by_tag", run_tag.c.key, run_tag.c.value, run_tag.c.run_id)
+_IN_ORDER = (run_tag.c.created_at, run_tag.c.run_id)
+Index("run_by_tag", run_tag.c.project_id, run_tag.c.key, run_tag.c.value, *_IN_ORDER)
+Index("run_by_tag_key", run_tag.c.project_id, run_tag.c.key, *_IN_ORDER)
 
 attempt = Table(
     "attempt",

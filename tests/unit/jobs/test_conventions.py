@@ -49,6 +49,7 @@ def test_every_error_has_the_format_of_the_document(project: Project, server: Lo
         assert answer.headers["X-API-Version"] == "v1"
         assert answer.headers["X-Request-Id"] == answer.json()["request_id"]
     assert answers[0].json()["request_id"] == "mine"
+    assert project.client.put("/jobs/x").headers["Allow"] == "DELETE, GET, PATCH"
     assert answers[-1].headers["WWW-Authenticate"].startswith("Bearer")
 
 

@@ -1,0 +1,118 @@
+"""The jobs API of two servers on one PostgreSQL: what they do at once has one outcome, whichever is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from tests.support.local_sluice import local_sluice
+
+JOB = {"project_id": "shop", "name": "Mail", "endpoint_url": "http://127.0.0.1:9/"}
+AT_ONCE = 16
+
+
+@pytest.fixture
+def clients(new_postgresql: str) -> Iterator[list[httpx.Client]]:
+    """A client of each of two servers."""
+    with local_sluice(new_postgresql, has_jobs=True) as first, local_sluice(new_postgresql, has_jobs=True) as second:
+        yield [first.client(path="/v1"), second.client(path="/v1")]
+
+
+def at_once(clients: list[httpx.Client], send: Callable[[httpx.Client, int], httpx.Response]) -> list[httpx.Response]:
+    """Return the answers to requests that are sent to both servers at once."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda number: send(clients[number % 2], number), range(AT_ONCE)))
+
+
+def statuses(answers: list[httpx.Response]) -> list[int]:
+    return sorted(answer.status_code for answer in answers)
+
+
+def create(client: httpx.Client, slug: str, **fields: Any) -> str:
+    """Create a job and return its id."""
+    answer = client.post("/jobs", json=JOB | {"slug": slug} | fields)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def test_what_both_do_at_once_has_one_outcome(clients: list[httpx.Client], new_postgresql: str) -> None:
+    """Behind a balancer a job would be made twice, run twice for one key, or exceed its limits."""
+    made = at_once(clients, lambda client, _: client.post("/jobs", json=JOB | {"slug": "mail"}))
+    assert statuses(made) == [201] + [409] * (AT_ONCE - 1)
+    job = clients[0].get("/jobs", params={"project_id": "shop"}).json()[0]["id"]
+    key = {"Idempotency-Key": "k"}
+    keyed = at_once(clients, lambda client, _: client.post(f"/jobs/{job}/trigger", headers=key))
+    assert statuses(keyed) == [200] * (AT_ONCE - 1) + [201]
+    assert len({answer.json()["id"] for answer in keyed}) == 1
+    limited = create(clients[0], "limited", rate_limit_max=3, rate_limit_window_secs=3600)
+    admitted = at_once(clients, lambda client, _: client.post(f"/jobs/{limited}/trigger"))
+    assert statuses(admitted) == [201] * 3 + [429] * (AT_ONCE - 3)
+    single = create(clients[0], "single", dedup_window_secs=3600)
+    alike = at_once(clients, lambda client, _: client.post(f"/jobs/{single}/trigger", json={"payload": {"a": 1}}))
+    assert statuses(alike) == [200] * (AT_ONCE - 1) + [201]
+    changed = at_once(clients, lambda client, number: client.patch(f"/jobs/{job}", json={"name": f"{number}"}))
+    assert statuses(changed) == [200] * AT_ONCE
+    versions = clients[1].get(f"/jobs/{job}/versions").json()
+    assert [version["version"] for version in versions] == list(range(AT_ONCE + 1, 0, -1))
+    run = keyed[0].json()["id"]
+    assert statuses(at_once(clients, lambda client, _: client.delete(f"/runs/{run}"))) == [200] + [409] * (AT_ONCE - 1)
+    with psycopg.connect(new_postgresql) as connection:
+        schemas = connection.execute("SELECT table_schema FROM information_schema.tables WHERE table_name = 'run'")
+        assert schemas.fetchall() == [("sluice_jobs",)]
+
+
+def test_no_cycle_is_made_by_two_halves(clients: list[httpx.Client]) -> None:
+    """Jobs that wait for each other would never run again."""
+    a, b = (create(clients[0], slug) for slug in "ab")
+
+    def depend(client: httpx.Client, number: int) -> httpx.Response:
+        job, target = (a, b) if number % 2 else (b, a)
+        return client.post(f"/jobs/{job}/dependencies", json={"depends_on_job_id": target})
+
+    answers = at_once(clients, depend)
+    assert statuses(answers).count(201) == 1
+    edges = [edge for job in (a, b) for edge in clients[0].get(f"/jobs/{job}/dependencies").json()]
+    assert len(edges) == 1
+
+
+def test_a_job_is_not_deleted_under_a_run(clients: list[httpx.Client]) -> None:
+    """A run would be left whose job is gone, and nothing could execute it."""
+    for number in range(6):
+        job = create(clients[0], f"{number}")
+        with ThreadPoolExecutor(2) as pool:
+            made = pool.submit(clients[0].post, f"/jobs/{job}/trigger")
+            deleted = pool.submit(clients[1].delete, f"/jobs/{job}")
+        assert (made.result().status_code, deleted.result().status_code) in {(201, 409), (404, 204)}
+
+
+def test_texts_that_a_database_can_not_store_are_refused(clients: list[httpx.Client]) -> None:
+    """A character of a payload or a name would be answered as a failure of the server."""
+    client = clients[0]
+    job = create(client, "mail")
+    payload = {"a\x00": "\x00\U0001f600", "dependency_key": "x\x00"}
+    run = client.post(f"/jobs/{job}/trigger", json={"payload": payload}).json()
+    assert client.get(f"/runs/{run['id']}").json()["payload"] == payload
+    for name in ("tags", "metadata"):
+        assert client.post(f"/jobs/{job}/trigger", json={name: {"x": "\x00"}}).status_code == 400
+    for path in ("/jobs/%00", "/runs/%00", f"/jobs/{job}/versions/%00", "/jobs?project_id=%00", "/jobs?slug=%00"):
+        assert client.get(path).status_code == 400
+
+
+def test_pages_of_runs_follow_each_other(clients: list[httpx.Client]) -> None:
+    """A list on PostgreSQL would be in another order than its cursor."""
+    job = create(clients[0], "mail", tags={"team": "shop"})
+    bulk = clients[0].post(f"/jobs/{job}/trigger/bulk", json={"items": [{"payload": {"n": n}} for n in range(250)]})
+    expected = [result["id"] for result in bulk.json()["results"]][::-1]
+    for filters in ({}, {"status": "queued"}, {"tag_key": "team", "tag_value": "shop"}, {"job_id": job}):
+        seen: list[str] = []
+        cursor: dict[str, str] | None = {}
+        while cursor is not None:
+            page = clients[1].get("/runs", params={"project_id": "shop", "limit": "100", **filters, **cursor})
+            seen += [run["id"] for run in page.json()]
+            cursor = {"cursor": page.headers["X-Next-Cursor"]} if "X-Next-Cursor" in page.headers else None
+        assert seen == expected
