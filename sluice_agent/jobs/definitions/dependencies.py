@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, text
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.jobs.definitions.jobs import Job
@@ -36,8 +36,7 @@ def list_dependencies(reader: Connection, job_id: str, wanted: PageRequest) -> P
 
 def dependencies_of(reader: Connection, job_id: str) -> list[Dependency]:
     """Return all that a job depends on, the oldest first."""
-    query = select(dependency).where(dependency.c.job_id == job_id).order_by(dependency.c.created_at, dependency.c.id)
-    return [_dependency_of(row) for row in reader.execute(query)]
+    return [_dependency_of(row) for row in reader.execute(_OF_JOB, {"job_id": job_id})]
 
 
 def create_dependency(writer: Connection, of: Job, target: str, condition: str, moment: int) -> Dependency:
@@ -68,6 +67,13 @@ def delete_dependency(writer: Connection, job_id: str, dependency_id: str) -> No
     where = (dependency.c.id == dependency_id) & (dependency.c.job_id == job_id)
     if not writer.execute(delete(dependency).where(where)).rowcount:
         raise RefusedError(404, "Dependency not found.")
+
+
+_OF_JOB = (
+    select(dependency)
+    .where(dependency.c.job_id == bindparam("job_id"))
+    .order_by(dependency.c.created_at, dependency.c.id)
+)
 
 
 def _reaches(reader: Connection, start: str, target: str) -> bool:

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.jobs import cron
@@ -85,7 +85,7 @@ def find_job(reader: Connection, job_id: str, project: str | None, lock: Lock | 
     """Return a job. Raises `RefusedError` (404) if there is none, or if it is not of the `project` that is demanded."""
     if lock is not None:
         _lock(reader, [job_id], lock)
-    row = reader.execute(_JOBS.where(job.c.id == job_id)).one_or_none()
+    row = reader.execute(_JOB_BY_ID, {"job_id": job_id}).one_or_none()
     if row is None or project not in (None, row.project_id):
         raise RefusedError(404, "Job not found.")
     return _job_of(row)
@@ -193,6 +193,10 @@ def find_version(reader: Connection, job_id: str, version_id: str) -> JobVersion
 _JOBS: Select[Any] = select(job, job_version.c.id.label("version_id"), job_version.c.settings).join(
     job_version, (job_version.c.job_id == job.c.id) & (job_version.c.version == job.c.version)
 )
+# Each trigger does these: to make such a statement takes longer than to execute it.
+_JOB_BY_ID = _JOBS.where(job.c.id == bindparam("job_id"))
+_IDS = select(job.c.id).where(job.c.id.in_(bindparam("ids", expanding=True))).order_by(job.c.id)
+_LOCKS = {lock: _IDS.with_for_update(read=lock is Lock.SHARED) for lock in Lock}
 _COLUMNS = ("id", "project_id", "enabled", "version", "created_by", "updated_by", "created_at", "updated_at")
 """Those of `job` that are fields of `Job`."""
 
@@ -205,8 +209,7 @@ def _settings(stored: str) -> JobSettings:
 def _lock(writer: Connection, ids: Sequence[str], lock: Lock) -> None:
     """Lock the rows of jobs. It is a statement of its own: one that waits for a lock while it joins a job with its
     version finds neither, if the job gets another version meanwhile."""
-    rows = select(job.c.id).where(job.c.id.in_(set(ids))).order_by(job.c.id)
-    writer.execute(rows.with_for_update(read=lock is Lock.SHARED)).all()
+    writer.execute(_LOCKS[lock], {"ids": list(ids)}).all()
 
 
 def _job_of(row: Row[Any]) -> Job:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from sluice_agent.jobs.definitions.jobs import Job
 from sluice_agent.jobs.store.schema import run
@@ -26,8 +26,7 @@ def check_rate(reader: Connection, job: Job, now: int) -> None:
     if not _is_limited(job):
         return
     most, window = job.settings.rate_limit_max, job.settings.rate_limit_window_secs
-    newest = select(run.c.created_at).where(run.c.job_id == job.id).order_by(run.c.created_at.desc(), run.c.id.desc())
-    oldest_counted = reader.scalar(newest.offset(most - 1).limit(1))
+    oldest_counted = reader.scalar(_OLDEST_COUNTED, {"job": job.id, "newer": most - 1})
     wait = -math.inf if oldest_counted is None else oldest_counted + window * _SECOND - now
     if wait > 0:
         message = f"The job may have {most} runs in {window} s, and has had them."
@@ -40,8 +39,27 @@ def find_duplicate(reader: Connection, job: Job, payload_hash: str, now: int) ->
     if not job.settings.dedup_window_secs:
         return None
     since = now - job.settings.dedup_window_secs * _SECOND
-    query = select(run).where(run.c.job_id == job.id, run.c.payload_hash == payload_hash, run.c.created_at > since)
-    return reader.execute(query.order_by(run.c.created_at.desc(), run.c.id.desc()).limit(1)).one_or_none()
+    return reader.execute(_DUPLICATE, {"job": job.id, "hash": payload_hash, "since": since}).one_or_none()
+
+
+_NEWEST_FIRST = (run.c.created_at.desc(), run.c.id.desc())
+_OLDEST_COUNTED = (
+    select(run.c.created_at)
+    .where(run.c.job_id == bindparam("job"))
+    .order_by(*_NEWEST_FIRST)
+    .offset(bindparam("newer"))
+    .limit(1)
+)
+_DUPLICATE = (
+    select(run)
+    .where(
+        run.c.job_id == bindparam("job"),
+        run.c.payload_hash == bindparam("hash"),
+        run.c.created_at > bindparam("since"),
+    )
+    .order_by(*_NEWEST_FIRST)
+    .limit(1)
+)
 
 
 def _is_limited(job: Job) -> bool:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from sluice_agent.jobs import cron
 from sluice_agent.jobs.definitions.jobs import Change, Job
@@ -115,8 +115,7 @@ def trigger(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Tri
     made a run with this key.
     """
     if wanted.idempotency_key is not None:
-        query = select(run).where(run.c.job_id == job.id, run.c.idempotency_key == wanted.idempotency_key)
-        hit = writer.execute(query).one_or_none()
+        hit = writer.execute(_BY_KEY, {"job": job.id, "key": wanted.idempotency_key}).one_or_none()
         if hit is not None:
             return Triggered(hit, is_hit=True)
     check_rate(writer, job, change.moment)
@@ -189,11 +188,16 @@ def make_run(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Ro
         "available_at": plan.scheduled_at or now,
         "expires_at": plan.expires_at,
     }
-    (row,) = writer.execute(insert(run).values(values).returning(run))
+    (row,) = writer.execute(_INSERT, values)
     if wanted.tags:
         of_run = {"run_id": run_id, "project_id": job.project_id, "created_at": now}
         writer.execute(insert(run_tag), [{"key": key, "value": value, **of_run} for key, value in wanted.tags.items()])
     return row
+
+
+# Each trigger does these: to make such a statement takes longer than to execute it.
+_BY_KEY = select(run).where(run.c.job_id == bindparam("job"), run.c.idempotency_key == bindparam("key"))
+_INSERT = insert(run).returning(run)
 
 
 def _refused(field: str, reason: str) -> RefusedError:

@@ -14,5 +14,5 @@ _COUNTS = select(
 
 def counts(reader: Connection) -> dict[str, int]:
     """Return the number of events that were received in the days whose usage is known, and of jobs."""
-    events, jobs = reader.execute(_COUNTS).one()
+    ((events, jobs),) = reader.execute(_COUNTS)
     return {"events": int(events), "jobs": int(jobs)}

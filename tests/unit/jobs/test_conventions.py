@@ -50,6 +50,7 @@ def test_every_error_has_the_format_of_the_document(project: Project, server: Lo
         assert answer.headers["X-Request-Id"] == answer.json()["request_id"]
     assert answers[0].json()["request_id"] == "mine"
     assert project.client.put("/jobs/x").headers["Allow"] == "DELETE, GET, PATCH"
+    assert project.client.options("/jobs/batch").headers["Allow"] == "POST"
     assert answers[-1].headers["WWW-Authenticate"].startswith("Bearer")
 
 
