@@ -361,3 +361,16 @@ def test_jobs_of_a_worker_before_its_restart_are_lost(tmp_path: Path) -> None:
         assert [line.one("code").text for line in listed.one("tbody").all("tr")] == ["before"]
         now = parse_html(client.get("/").text).one("main")
         assert "1 job is active on a worker that is gone, or was started again since." in now.text
+
+
+def test_no_column_is_empty_on_a_new_server(page: Page, tmp_path: Path) -> None:
+    """In its first minutes each list would have a column without a mark in it, which looks as if something failed."""
+    clock = Clock()
+    clock.seconds = 200
+    with local_sluice(tmp_path / "s.db", now=clock) as server:
+        ingest(server.client(), *run("shop.mail", 100, "failed", error="ValueError: x"))
+        client = server.client(HTML, path="")
+        for path in ("/tasks", "/queues", "/errors"):
+            assert "Trend" not in parse_html(client.get(path).text).one("thead").text, path
+    assert "Trend" in page("/tasks").one("thead").text
+    assert "Trend" in page("/queues").one("thead").text
