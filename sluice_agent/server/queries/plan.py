@@ -205,29 +205,38 @@ class _Plan:
             states = {code for states in self._selection.states.values() for code in states}
             yield from self._remaining(_Text(JOB_STATES[code].value, code) for code in states)
             return
-        is_descending, dimensions = self._order.is_descending, self._selection.dimensions
+        dimensions = self._selection.dimensions
         filters = (dimension.values for dimension in dimensions if dimension.column is self._order.column)
         conditions: list[Condition] = [label.c.kind == self._order.kind, *map(label.c.number.in_, filters)]
+        text, is_descending = label.c.text, self._order.is_descending
+        direction = text.desc() if is_descending else text.asc()
+        remaining = list[Condition]()
+        if self._after is not None:
+            remaining = [text <= self._after.value if is_descending else text >= self._after.value]
+        most = 1
+        while texts := self._occurring(
+            select(text, label.c.number).where(*conditions, *remaining).order_by(direction), residual, most
+        ):
+            yield from texts
+            last, most = texts[-1].text, min(4 * most, _TEXTS)
+            remaining = [text < last if is_descending else text > last]
+
+    def _occurring(self, texts: Select[Any], residual: Sequence[Condition], most: int) -> list[_Text]:
+        """Return the first of `texts` that selected jobs have. They are sorted before they are looked at: PostgreSQL,
+        which has no index of their order, would look at all."""
+        candidate = texts.subquery()
         occurs = (
             # not EXISTS: PostgreSQL would read all jobs of the connection once, in place of one of each text
             select(job.c.number)
-            .where(job.c.connection == connection, self._order.column == label.c.number, *residual)
+            .where(job.c.connection == connection, self._order.column == candidate.c.number, *residual)
             .limit(1)
             .scalar_subquery()
             .is_not(None)
             for connection in self._selection.states
         )
-        direction = label.c.text.desc() if is_descending else label.c.text.asc()
-        every = select(label.c.text, label.c.number).where(*conditions, or_(*occurs)).order_by(direction)
-        statement = every
-        if self._after is not None:
-            text = self._after.value
-            statement = every.where(label.c.text <= text if is_descending else label.c.text >= text)
-        most = 1
-        while texts := [_Text(*row) for row in self._reader.execute(statement.limit(most))]:
-            yield from texts
-            last, most = texts[-1].text, min(4 * most, _TEXTS)
-            statement = every.where(label.c.text < last if is_descending else label.c.text > last)
+        statement = select(candidate.c.text, candidate.c.number).where(or_(*occurs)).limit(most)
+        direction = candidate.c.text.desc() if self._order.is_descending else candidate.c.text.asc()
+        return [_Text(*row) for row in self._reader.execute(statement.order_by(direction))]
 
     def _counts_of_texts(self) -> Counter[int | None] | None:
         """Return the number of selected jobs by their text's number; None if there are too many jobs to count."""
