@@ -107,9 +107,9 @@ class Settings(BaseSettings):
     """``0``: messages that are published here do not get the header ``sluice_agent``. Their workers then report
     `queued` once more when they receive a job, and do not know when it was created."""
 
-    direct_dispatch: bool = False
-    """``1``: plain jobs are reported past Celery's dispatcher of signals where nothing else receives a signal, which
-    costs less. Not for programs that replace the dispatcher too."""
+    direct_dispatch: bool = True
+    """``0``: Celery's dispatcher of signals is called for each job. Else it is not called for plain jobs where nothing
+    else receives a signal, which costs less, but not for programs that replace the dispatcher too."""
 
     health_addr: str | None = None
     """``[host]:port`` at which a sidecar answers probes: ``/healthz``, ``/readyz`` and ``/metrics``."""

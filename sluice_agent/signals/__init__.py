@@ -22,7 +22,7 @@ from sluice_agent.signals.backend_failures import patch_backend_failures
 from sluice_agent.signals.cold_shutdown import ColdShutdown
 from sluice_agent.signals.failing_hooks import patch_failing_hooks
 from sluice_agent.signals.failures_and_retries import FailuresAndRetries
-from sluice_agent.signals.guard import guarded, guarded_receiver
+from sluice_agent.signals.guard import PlainHandler, guarded, guarded_receiver
 from sluice_agent.signals.header_handover import patch_handover
 from sluice_agent.signals.hooks import Hooks
 from sluice_agent.signals.lost_after_success import patch_stored_successes
@@ -38,7 +38,7 @@ from sluice_agent.signals.received_runs import ReceivedRuns
 from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.replacing import patch_replacements
 from sluice_agent.signals.run_names import RunNames
-from sluice_agent.signals.signal_dispatch import PlainHandler, replace_dispatcher
+from sluice_agent.signals.signal_dispatch import handle_nothing, replace_dispatcher
 from sluice_agent.signals.task_process import TaskProcess
 from sluice_agent.signals.worker import WorkerProcess
 from sluice_agent.signals.worker_pool import WorkerPool
@@ -95,7 +95,7 @@ def connect(
     """Connect a handler to every signal about a job or a worker; the handlers pass their events to `sink`.
 
     Without `message_header` no message gets our header. `heartbeat_interval` is in seconds; 0: no heartbeat.
-    Without `direct_dispatch` Celery's dispatcher calls our handlers in any case: see `signal_dispatch`.
+    Without `direct_dispatch` Celery's dispatcher calls our receivers in any case: see `signal_dispatch`.
     """
     pool, names = WorkerPool(), RunNames()
     recorder = Recorder(sink)
@@ -148,9 +148,8 @@ def connect(
             signals.task_received: plain_jobs.received,
             signals.task_prerun: plain_jobs.started,
             signals.task_postrun: plain_jobs.succeeded,
-        }
-        if direct_dispatch
-        else {},
+        },
+        is_direct=direct_dispatch,
     )
     MISSING_PATCHES.log()
 
@@ -167,16 +166,22 @@ def _connect_handlers(
     sink: Sink,
     handlers: Mapping[Any, Callable[..., None]],
     plain_handlers: Mapping[Any, PlainHandler],
+    *,
+    is_direct: bool,
 ) -> Callable[[], None]:
-    """Connect the handler of each signal, and that of plain jobs; return a function that disconnects them."""
+    """Connect the handler of each signal, and that of plain jobs; return a function that disconnects them.
+
+    With `is_direct` those with a handler of plain jobs are called directly: see `signal_dispatch`.
+    """
     restore_dispatchers: list[Callable[[], None]] = []
     for signal, handler in handlers.items():
-        receiver = guarded_receiver(sink, handler)
+        handle_plain = plain_handlers.get(signal)
+        receiver = guarded_receiver(sink, handler, handle_plain)
         signal.connect(receiver, weak=False, dispatch_uid=_uid(signal))
-        if signal in _RUN_SIGNALS or signal in plain_handlers:
-            plain = {"handle_plain": plain_handlers[signal]} if signal in plain_handlers else {}
-            restore = replace_dispatcher(sink, signal, receiver, raises=signal is signals.task_prerun, **plain)
-            restore_dispatchers.append(restore)
+        directly = handle_plain if is_direct and handle_plain is not None else handle_nothing
+        if signal in _RUN_SIGNALS or directly is not handle_nothing:
+            raises = signal is signals.task_prerun
+            restore_dispatchers.append(replace_dispatcher(sink, signal, receiver, raises=raises, handle_plain=directly))
     # In a pool's child our receiver runs before all others: what they publish there must not be shipped from it.
     signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import ParamSpec, cast
+from typing import Any, ParamSpec, cast
 
 from sluice_agent.async_exceptions import interrupted, is_ours
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.log import logger, warn_limited
 
 P = ParamSpec("P")
+PlainHandler = Callable[[Mapping[str, Any]], bool]
+"""A handler of plain jobs, given the arguments of a signal. It returns False if the ordinary handler must be called."""
 
 _MAX_DEPTH = 3  # nested calls of one handler: the first, one from a hook in it, one from an OS signal in that
 
@@ -24,14 +26,34 @@ class Interruption:
     error: Exception
 
 
-def guarded_receiver(sink: Sink, handler: Callable[P, None]) -> Callable[P, Interruption | None]:
+def guarded_receiver(
+    sink: Sink, handler: Callable[..., None], handle_plain: PlainHandler | None = None
+) -> Callable[..., Interruption | None]:
     """Return `handler` as a receiver of signals that never raises: an exception is counted, and logged once a minute.
 
-    An asynchronous exception is returned, once the handler has run again: its event is emitted, or counted. A handler
-    can be entered in the middle of another one, by an OS signal handler or a hook that publishes. Beyond `_MAX_DEPTH`
-    a call is only counted, so that such a handler ends, however often it is called.
+    `handle_plain` is called before it, and in place of it for a plain job. An asynchronous exception is returned, once
+    the handler has run again: its event is emitted, or counted. A handler can be entered in the middle of another one,
+    by an OS signal handler or a hook that publishes. Beyond `_MAX_DEPTH` a call is only counted, so that such a handler
+    ends, however often it is called. A handler of plain jobs is not entered so: a job that begins within another is no
+    plain one.
     """
-    return _guard(sink, handler, raises=False)
+    ordinary = _guard(sink, handler, raises=False)
+    if handle_plain is None:
+        return ordinary
+
+    @wraps(handler)
+    def handled(**named: Any) -> Interruption | None:
+        try:
+            if handle_plain(named):
+                return None
+        except BaseException as error:  # noqa: BLE001 - the promise: nothing of ours reaches the host
+            fault = error
+        else:
+            return ordinary(**named)
+        # Here, outside the `except`, exc_info() is the task's again.
+        return handle_fault(sink, fault, lambda: ordinary(**named))
+
+    return handled
 
 
 def guarded(sink: Sink, handler: Callable[P, None]) -> Callable[P, None]:

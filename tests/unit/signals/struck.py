@@ -1,6 +1,6 @@
 """A program in which an exception strikes at every step that the agent takes: see `test_async_exceptions`.
 
-The actions are `progress`, `publish`, `run` and `plain`. It prints the result of every step of each, as JSON.
+The actions are `progress`, `publish`, `run`, `plain` and `beside`. It prints the result of every step of each, as JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from celery import Celery
+from celery import signals as celery_signals
 from celery.app.trace import build_tracer
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.dispatch import signal as dispatching
@@ -120,6 +121,20 @@ def plain(at: int, kind: str) -> str:
     return _outcome(at, kind, lambda: plain_task.__trace__(ID, (), {}, {**_FIELDS, HEADER: dict(_AGENT_HEADER)}))
 
 
+def beside(at: int, kind: str) -> str:
+    """Run a plain job where another library receives the signals too."""
+    for of_run in (celery_signals.task_prerun, celery_signals.task_postrun):
+        of_run.connect(_receive, weak=False)
+    try:
+        return plain(at, kind)
+    finally:
+        for of_run in (celery_signals.task_prerun, celery_signals.task_postrun):
+            of_run.disconnect(_receive)
+
+
+def _receive(**_: Any) -> None: ...
+
+
 def _outcome(at: int, kind: str, action: Callable[[], object]) -> str:
     strike = Strike(at, KINDS[kind])
     try:
@@ -147,5 +162,5 @@ def sweep(action: Callable[[int, str], str], kind: str) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     logging.disable()
-    actions = {"progress": progress, "publish": publish, "run": run, "plain": plain}
+    actions = {"progress": progress, "publish": publish, "run": run, "plain": plain, "beside": beside}
     print(json.dumps({name: {kind: sweep(action, kind) for kind in KINDS} for name, action in actions.items()}))

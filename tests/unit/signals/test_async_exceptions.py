@@ -59,9 +59,10 @@ def test_a_run_that_is_struck_at_any_step_has_an_end(struck: dict[str, Steps]) -
         assert not any(step["dropped"] for step in steps)
 
 
-def test_a_plain_job_that_is_struck_at_any_step_has_an_end(struck: dict[str, Steps]) -> None:
+@pytest.mark.parametrize("action", ["plain", "beside"])
+def test_a_plain_job_that_is_struck_at_any_step_has_an_end(struck: dict[str, Steps], action: str) -> None:
     """It takes a shorter way: a limit that is lost on it lets a task run on, and an event that is lost looks as if."""
-    for steps in struck["plain"].values():
+    for steps in struck[action].values():
         assert steps[-1]["events"] == ["active", "completed"]
         open_ends = [step for step in steps if step["events"] and step["events"][-1] not in ("completed", "failed")]
         assert len(open_ends) <= 1, "at the one step before Celery calls us"

@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 from celery import signals
+from celery.app.task import Context
 from celery.utils.dispatch import Signal
 
+from sluice_agent.lifecycle.encoding import PlainJobEvents
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals import connect
+from sluice_agent.signals.agent_header import HEAD, MEMBERS, RUN
+from sluice_agent.signals.current_runs import keep_agent_header, run_of
 from sluice_agent.signals.guard import guarded_receiver
 from sluice_agent.signals.signal_dispatch import replace_dispatcher
+
+ID = "cd613e30-d8f1-4adf-91b7-584a2265b1f5"
+SINK = Sink(emit=lambda _: None, drop=lambda _: None, connection_id="")
 
 
 class TooLongError(Exception):
@@ -69,6 +76,23 @@ def test_another_receiver_gets_the_signal_too() -> None:
     assert (plain, dispatched.ordinary, others) == (["plain"], ["task"], ["task"])
 
 
+def test_a_receiver_that_is_gone_costs_no_job_its_events() -> None:
+    """Celery keeps the dead reference of a weak receiver until the next call: nothing would report a job then."""
+    plain: list[str] = []
+
+    class Other:
+        def receive(self, **_: Any) -> None: ...
+
+    other = Other()
+    dispatched = Dispatched(lambda _: not plain.append("plain"))
+    dispatched.signal.connect(other.receive, weak=True)
+    del other
+    for _ in range(2):
+        dispatched.signal.send(sender="task")
+    assert len(plain) + len(dispatched.ordinary) == 2
+    assert plain, "once the reference is removed, our receiver is alone again"
+
+
 def test_a_receiver_that_alone_is_connected_is_not_taken_for_ours() -> None:
     """It would never be called after our own is disconnected."""
     plain, others = [], []
@@ -120,11 +144,30 @@ def test_the_dispatcher_is_put_back() -> None:
 @pytest.mark.parametrize("is_direct", [True, False])
 def test_direct_dispatch_can_be_switched_off(is_direct: bool) -> None:
     """A program that replaces Celery's dispatcher too would have no way out."""
-    sink = Sink(emit=lambda _: None, drop=lambda _: None, connection_id="")
     before = signals.task_received.send
-    instrumentation = connect(sink, heartbeat_interval=0, direct_dispatch=is_direct)
+    instrumentation = connect(SINK, heartbeat_interval=0, direct_dispatch=is_direct)
     try:
         assert (signals.task_received.send != before) is is_direct
     finally:
         instrumentation.disconnect()
     assert signals.task_received.send == before
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_a_plain_job_takes_its_way_beside_other_receivers(is_direct: bool) -> None:
+    """A user of Django, whose integration listens as well, would pay twice for each job."""
+
+    def receive(**_: Any) -> None: ...
+
+    instrumentation = connect(SINK, heartbeat_interval=0, direct_dispatch=is_direct)
+    signals.task_prerun.connect(receive, weak=False)
+    try:
+        context = Context({"id": ID})
+        keep_agent_header(context, {RUN: "w@h/1/a.0", HEAD: "", MEMBERS: ""})
+        signals.task_prerun.send(sender=None, task_id=ID, task=None, args=(), kwargs={})
+        begun = run_of(context)
+    finally:
+        signals.task_prerun.disconnect(receive)
+        instrumentation.disconnect()
+    assert begun is not None
+    assert type(begun.events) is PlainJobEvents

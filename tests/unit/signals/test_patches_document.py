@@ -13,7 +13,6 @@ from tests.support.process import ROOT
 
 INSTALLS = """
     import gc, json, os, sys, types
-    os.environ["SLUICE_DIRECT_DISPATCH"] = "1"
     from celery import Celery, beat, signals
     from celery.utils.dispatch import Signal
     app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
