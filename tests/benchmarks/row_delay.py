@@ -33,7 +33,8 @@ _HEADERS = {"Authorization": "Bearer sk_bench"}
 _LIVE = "#live[data-state=live]"
 _START_TIMEOUT = 120_000  # milliseconds: the page is ready, and the stream has begun
 _WARM_UP = 3.0  # seconds, which are not measured
-_LAST_ROWS = 3.0  # seconds after the last event
+_LAST_ROW = 10.0  # seconds without a new row: no more will come
+_POLL_SECONDS = 0.1
 _NOTE_ROWS = """() => {
   window.shown = [];
   const known = new Set();
@@ -99,9 +100,7 @@ def measure(load: Load, seconds: float, server: Served, behind: timedelta) -> De
         events = _events(behind)
         _send(client, load, _WARM_UP, events)
         answers = _send(client, load, seconds, events)
-        time.sleep(_LAST_ROWS)
-        shown = _shown(page)
-    return summary(delays(answers, shown))
+        return summary(delays(answers, _shown(page, answers)))
 
 
 def delays(answers: Mapping[Change, float], shown: Iterable[tuple[Change, float]]) -> list[float]:
@@ -112,6 +111,8 @@ def delays(answers: Mapping[Change, float], shown: Iterable[tuple[Change, float]
     """
     first: dict[Change, float] = {}
     for (job, state), at in shown:
+        if state not in STATES:
+            continue
         for earlier in STATES[: STATES.index(state) + 1]:
             change = Change(job, earlier)
             first[change] = min(first.get(change, math.inf), at)
@@ -142,9 +143,17 @@ def _send(client: httpx.Client, load: Load, seconds: float, events: Iterator[dic
     return answers
 
 
-def _shown(page: Page) -> list[tuple[Change, float]]:
-    known = page.evaluate("window.shown")
-    return [(Change(job, state), at) for job, state, at in known if state in STATES]
+def _shown(page: Page, answers: Mapping[Change, float]) -> list[tuple[Change, float]]:
+    """Return what the rows have shown once they show all changes, or nothing new for some seconds."""
+    shown: list[tuple[Change, float]] = []
+    changed_at = time.monotonic()
+    while not all(map(math.isfinite, delays(answers, shown))) and time.monotonic() - changed_at < _LAST_ROW:
+        known = page.evaluate("window.shown")
+        if len(known) != len(shown):
+            shown = [(Change(job, state), at) for job, state, at in known]
+            changed_at = time.monotonic()
+        time.sleep(_POLL_SECONDS)
+    return shown
 
 
 def _events(behind: timedelta) -> Iterator[dict[str, Any]]:
