@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Boolean, ColumnElement, Connection, Row, Select, case, func, literal_column, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, text, tuple_
 
 from sluice_agent.server.queries.base import (
     MOST,
@@ -31,7 +31,7 @@ from sluice_agent.server.queries.sorting import SortBy
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.schema import APART, NEAR, job, label
 
-_IS_APART = literal_column(f"({APART})", Boolean)
+_IS_APART = and_(text(f"({APART})"))  # as it is: an index of these jobs only serves no other condition
 _TIMES = (job.c.changed_at, job.c.started_at, job.c.completed_at)
 
 
@@ -208,18 +208,18 @@ class _Plan:
         dimensions = self._selection.dimensions
         filters = (dimension.values for dimension in dimensions if dimension.column is self._order.column)
         conditions: list[Condition] = [label.c.kind == self._order.kind, *map(label.c.number.in_, filters)]
-        text, is_descending = label.c.text, self._order.is_descending
-        direction = text.desc() if is_descending else text.asc()
+        shown, is_descending = label.c.text, self._order.is_descending
+        direction = shown.desc() if is_descending else shown.asc()
         remaining = list[Condition]()
         if self._after is not None:
-            remaining = [text <= self._after.value if is_descending else text >= self._after.value]
+            remaining = [shown <= self._after.value if is_descending else shown >= self._after.value]
         most = 1
         while texts := self._occurring(
-            select(text, label.c.number).where(*conditions, *remaining).order_by(direction), residual, most
+            select(shown, label.c.number).where(*conditions, *remaining).order_by(direction), residual, most
         ):
             yield from texts
             last, most = texts[-1].text, min(4 * most, _TEXTS)
-            remaining = [text < last if is_descending else text > last]
+            remaining = [shown < last if is_descending else shown > last]
 
     def _occurring(self, texts: Select[Any], residual: Sequence[Condition], most: int) -> list[_Text]:
         """Return the first of `texts` that selected jobs have. They are sorted before they are looked at: PostgreSQL,

@@ -16,7 +16,7 @@ from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.plan import Limits, find_keys
 from sluice_agent.server.queries.selection import select_jobs
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
-from sluice_agent.server.store.schema import metadata
+from sluice_agent.server.store.schema import APART, metadata
 from tests.support.examples import examples
 from tests.support.plain_lists import WAYS, Jobs, check_lists
 from tests.support.server_data import NOW, fill
@@ -65,6 +65,20 @@ def test_no_list_reads_or_sorts_the_whole_table(jobs: Jobs, by: SortBy, name: st
         for statement, parameters in statements:
             plan = [row[3] for row in jobs.reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
             assert not [step for step in plan if "SCAN job" in step or "TEMP B-TREE" in step], (statement, plan)
+
+
+def test_jobs_apart_from_a_range_of_creation_are_read_from_their_index(jobs: Jobs) -> None:
+    """A list of the last day, sorted by another time, would otherwise read the jobs of all days."""
+    wanted = JobFilter(created_from=NOW - 86_400_000_000)
+    selection = select_jobs(jobs.reader, jobs.connections, wanted, NOW)
+    limits = Limits(read_all=0, sorted=0, counted=0)
+    with statements_of(jobs.reader) as statements:
+        find_keys(jobs.reader, selection, Order(SortBy.COMPLETED_AT, SortOrder.DESC), None, 50, limits)
+    apart = [(statement, parameters) for statement, parameters in statements if APART in statement]
+    assert apart
+    for statement, parameters in apart:
+        plan = [row[3] for row in jobs.reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        assert any("job_apart" in step for step in plan), plan
 
 
 @contextmanager
