@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.support.local_sluice import local_sluice
+from tests.support.waiting import wait_until
 
 JOB = {"project_id": "shop", "name": "Mail", "endpoint_url": "http://127.0.0.1:9/"}
 AT_ONCE = 16
@@ -66,18 +67,17 @@ def test_what_both_do_at_once_has_one_outcome(clients: list[httpx.Client], new_p
         assert schemas.fetchall() == [("sluice_jobs",)]
 
 
-def test_no_cycle_is_made_by_two_halves(clients: list[httpx.Client]) -> None:
+def test_no_cycle_is_made_by_two_halves(clients: list[httpx.Client], new_postgresql: str) -> None:
     """Jobs that wait for each other would never run again."""
     a, b = (create(clients[0], slug) for slug in "ab")
-
-    def depend(client: httpx.Client, number: int) -> httpx.Response:
-        job, target = (a, b) if number % 2 else (b, a)
-        return client.post(f"/jobs/{job}/dependencies", json={"depends_on_job_id": target})
-
-    answers = at_once(clients, depend)
-    assert statuses(answers).count(201) == 1
-    edges = [edge for job in (a, b) for edge in clients[0].get(f"/jobs/{job}/dependencies").json()]
-    assert len(edges) == 1
+    half = "INSERT INTO sluice_jobs.dependency VALUES ('x', %s, %s, 'any', 1)"
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(new_postgresql) as other:
+        other.execute(half, (b, a))  # another server is about to make the other half
+        answer = pool.submit(clients[0].post, f"/jobs/{a}/dependencies", json={"depends_on_job_id": b})
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        wait_until(lambda: answer.done() or other.execute(waiting).fetchone() != (0,), 30, "it did not wait")
+        other.commit()
+        assert answer.result().status_code == 400
 
 
 def test_a_job_is_not_deleted_under_a_run(clients: list[httpx.Client]) -> None:
@@ -99,6 +99,8 @@ def test_texts_that_a_database_can_not_store_are_refused(clients: list[httpx.Cli
     assert client.get(f"/runs/{run['id']}").json()["payload"] == payload
     for name in ("tags", "metadata"):
         assert client.post(f"/jobs/{job}/trigger", json={name: {"x": "\x00"}}).status_code == 400
+    nul = [("batch-disable", {"ids": ["\x00"]}), (f"{job}/dependencies", {"depends_on_job_id": "\x00"})]
+    assert [client.post(f"/jobs/{path}", json=body).status_code for path, body in nul] == [400, 400]
     for path in ("/jobs/%00", "/runs/%00", f"/jobs/{job}/versions/%00", "/jobs?project_id=%00", "/jobs?slug=%00"):
         assert client.get(path).status_code == 400
 

@@ -16,6 +16,9 @@ ProjectId = Annotated[
 ]
 
 
+Id = Annotated[str, line(64, least=1)]
+
+
 class JobCreate(JobSettings):
     """A new job."""
 
@@ -48,8 +51,8 @@ class JobClone(_Request):
 class JobIds(_Request):
     """Jobs that are switched: by `ids`, or by `job_ids`."""
 
-    ids: Annotated[list[Annotated[str, Field(max_length=64)]] | None, Field(max_length=MOST_JOBS)] = None
-    job_ids: Annotated[list[Annotated[str, Field(max_length=64)]] | None, Field(max_length=MOST_JOBS)] = None
+    ids: Annotated[list[Id] | None, Field(max_length=MOST_JOBS)] = None
+    job_ids: Annotated[list[Id] | None, Field(max_length=MOST_JOBS)] = None
 
     @model_validator(mode="after")
     def _check(self) -> JobIds:
@@ -68,7 +71,7 @@ class JobIds(_Request):
 class DependencyCreate(_Request):
     """A job that must have ended as `condition` demands before runs of this one begin."""
 
-    depends_on_job_id: Annotated[str, Field(min_length=1, max_length=64)]
+    depends_on_job_id: Id
     condition: Annotated[str | None, Field(pattern="^(completed|failed|any)$")] = None
 
 

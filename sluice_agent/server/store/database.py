@@ -110,6 +110,7 @@ def _engine(database: Path) -> Engine:
         poolclass=sqlalchemy.QueuePool,
         pool_size=_READERS,
         max_overflow=0,
+        hide_parameters=True,  # an error is logged, and rows have what users keep secret
     )
 
     @event.listens_for(engine, "begin")

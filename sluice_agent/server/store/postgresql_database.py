@@ -38,6 +38,7 @@ def open_postgresql(address: str, tables: Tables = EVENTS, schema: str | None = 
             pool_size=_READERS,
             max_overflow=0,
             pool_pre_ping=True,
+            hide_parameters=True,  # an error is logged, and rows have what users keep secret
             connect_args={"connect_timeout": _TIMEOUT},
         )
         event.listen(engine, "connect", _plan)

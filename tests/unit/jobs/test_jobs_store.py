@@ -7,10 +7,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.jobs.store.migrations import versions
-from sluice_agent.jobs.store.schema import metadata
+from sluice_agent.jobs.store.schema import job_version, metadata
 from sluice_agent.jobs.store.store import TABLES, JobsStore
 from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.migrate import upgrade
@@ -32,6 +33,16 @@ def test_the_secret_of_tokens_stays(tmp_path: Path) -> None:
     assert stores[0].token_secret == stores[1].token_secret != stores[2].token_secret
     for store in stores:
         store.close()
+
+
+def test_no_secret_is_in_an_error(tmp_path: Path) -> None:
+    """The log of a server, which many can read, would have the secrets of webhooks after a failure."""
+    store = JobsStore(tmp_path / "s.db", Clock())
+    row = {"job_id": "x", "version": 1, "id": "ver_x", "settings": "whsec_secret", "created_at": 1}
+    with pytest.raises(IntegrityError) as caught, store.writing() as writer:
+        writer.execute(job_version.insert(), [row, row])
+    assert "whsec_secret" not in str(caught.value)
+    store.close()
 
 
 def test_a_file_of_a_newer_version_or_another_program_is_left_alone(tmp_path: Path) -> None:
