@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from celery import Task, shared_task
 from celery.exceptions import Ignore, Retry
-from celery.signals import worker_init, worker_ready
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 
 from sluice_agent import attempt_message
 from sluice_agent.errors import ConfigError, SluiceError
@@ -97,6 +97,12 @@ def _check_settings(**_: Any) -> None:
         raise SystemExit(f"sluice_agent.jobs.tasks: {error}") from None
 
 
+def _stop_if_cold(how: str = "", **_: Any) -> None:
+    """Abort the requests of a worker that does not wait for them: Celery itself ends none in a pool of threads."""
+    if how == "Cold":
+        worker_parts()[1].stop()
+
+
 def _deliver_what_waits(**_: Any) -> None:
     """Deliver outcomes that another process of this host has left."""
     worker_parts()[1].start()
@@ -113,3 +119,4 @@ run_attempt = shared_task(
 )(_run_attempt)
 worker_init.connect(_check_settings)
 worker_ready.connect(_deliver_what_waits)
+worker_shutting_down.connect(_stop_if_cold)

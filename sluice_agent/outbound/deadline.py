@@ -23,7 +23,7 @@ class Watchdog:
         self._deadline = time.monotonic() + seconds
         self._timer = threading.Timer(seconds, self._end, ["deadline"])
         self._timer.daemon = True  # an exchange that a process leaves behind must not keep it
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may abort what its own thread has interrupted
         self._sockets: list[socket.socket] = []
         self._ended_by: Reason | None = None
         self._is_over = False

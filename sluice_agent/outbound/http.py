@@ -14,6 +14,7 @@ import httpx
 
 from sluice_agent.outbound.addresses import AddressError, Resolve, Target, look_up_host, resolve
 from sluice_agent.outbound.deadline import Watchdog
+from sluice_agent.outbound.quiet import quiet
 
 _TEXT_BYTES = 1_000  # of an error
 Cause: TypeAlias = Literal["address", "network", "deadline", "aborted"]
@@ -156,6 +157,7 @@ def _exchange(
         extensions["sni_hostname"] = target.host  # the certificate is checked for the name
     own_headers = {"Host": parsed.netloc.decode("ascii"), "Connection": "close", "Accept-Encoding": "identity"}
     with (
+        quiet(),
         httpx.Client(
             timeout=httpx.Timeout(remaining, connect=min(timeouts.connect, remaining)),
             follow_redirects=False,

@@ -179,3 +179,18 @@ def test_a_worker_without_a_key_does_not_start(
     env = {"SLUICE_API_KEY": "", "SLUICE_API_URL": "https://jobs.example.com/api"}
     with pytest.raises(pytest.fail.Exception, match="a worker of jobs needs a key for SLUICE_API_URL"):
         start_worker(pool="threads", args=ARGS, env=env)
+
+
+@pytest.mark.parametrize("pool", ["threads", "gevent"])
+def test_a_cold_shutdown_reports_requests_as_lost(
+    endpoint: JobsServer, target: WebhookReceiver, app: Celery, start_worker: StartWorker, pool: str
+) -> None:
+    """A run would wait a minute and a half until it is tried again."""
+    target.script(hangs())
+    run_id = new_run(endpoint, target, timeout_secs=300)
+    worker = start_worker(pool=pool, args=ARGS)
+    endpoint.publish(app, run_id)
+    wait_until(lambda: target.requests, 30, "no request came", worker.tail)
+    worker.kill("SIGQUIT")
+    wait_until(lambda: (run_id, 1) in endpoint.outcomes, 20, "the attempt is not reported", worker.tail)
+    assert endpoint.outcomes[run_id, 1]["error_class"] == "transient"

@@ -50,6 +50,7 @@ _STATUSES = {
     "timed_out": End.TIMED_OUT,
     "canceled": End.CANCELED,
 }
+_STOPPED = Outcome(error_class=ErrorClass.TRANSIENT, error="the worker was stopped during the request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +84,18 @@ class Executor:
         spec = self._start(run_id, message, execution)
         if spec is None:
             return Execution(End.DROPPED)
-        outcome: Outcome | None = None
+        outcome = _STOPPED
         try:
             on_start()
             with Watchdog(spec.timeout_secs) as watchdog, self._under_way.attempt(run_id, watchdog):
-                outcome = perform(spec, watchdog, now=self._now)
-        finally:
-            if outcome is None:  # this process is being stopped: the server must know at once
-                lost = Outcome(error_class=ErrorClass.TRANSIENT, error="the worker was stopped during the request")
-                self._finish(spec, execution, lost)
-        if self._under_way.is_canceled(run_id):
-            return Execution(End.CANCELED)
+                performed = perform(spec, watchdog, now=self._now)
+            if self._under_way.is_canceled(run_id):
+                return Execution(End.CANCELED)
+            if performed.error_class is None or watchdog.ended_by != "aborted":
+                outcome = performed
+        except BaseException:  # the process ends: the server must know at once
+            self._finish(spec, execution, outcome)
+            raise
         return Execution(self._finish(spec, execution, outcome), outcome.error or "")
 
     def _start(self, run_id: str, message: AttemptMessage, execution: str) -> Spec | None:

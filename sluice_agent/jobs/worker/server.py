@@ -21,6 +21,7 @@ import httpx
 from pydantic import ValidationError
 
 from sluice_agent.jobs.attempts.records import Outcome, Spec
+from sluice_agent.outbound.quiet import quiet
 
 _CONNECT = 5.0  # seconds
 _SILENCE = 10.0
@@ -73,7 +74,8 @@ class JobsServer:
     def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """Return an answer with 200 or 409."""
         try:
-            answer = self._connected().post(f"{self.url}/internal/runs/{path}", json=body, headers=self._headers)
+            with quiet():
+                answer = self._connected().post(f"{self.url}/internal/runs/{path}", json=body, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
             raise ServerAwayError(f"{self.url} does not answer ({type(error).__name__}: {error})") from error
         if answer.status_code in (200, 409):

@@ -32,7 +32,7 @@ class UnderWay:
 
     def _reset(self) -> None:
         """Begin with no attempts: a forked child executes none of its parent's, and has none of its threads."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may stop what its own thread has interrupted
         self._watchdogs: dict[str, Watchdog] = {}
         self._canceled: set[str] = set()
         self._thread: threading.Thread | None = None
@@ -57,6 +57,13 @@ class UnderWay:
             is_canceled = run_id in self._canceled
             self._canceled.discard(run_id)
             return is_canceled
+
+    def stop(self) -> None:
+        """Abort all attempts: the worker ends, and does not wait for their answers."""
+        with self._lock:
+            watchdogs = list(self._watchdogs.values())
+        for watchdog in watchdogs:
+            watchdog.abort()
 
     def start(self) -> None:
         """Start the thread of this process, if it is not running."""

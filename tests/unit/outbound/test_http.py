@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from sluice_agent.outbound.http import Answer, NoAnswerError, Reading, Timeouts, post
@@ -120,6 +121,15 @@ def test_a_required_body_that_breaks_off_is_no_answer(receiver: WebhookReceiver)
     with pytest.raises(NoAnswerError) as caught:
         post(receiver.hook, b"{}", {}, allows_private=True, reading=Reading(success=1_000, is_required=True))
     assert caught.value.cause == "network"
+
+
+def test_requests_are_not_logged(receiver: WebhookReceiver, caplog: pytest.LogCaptureFixture) -> None:
+    """Each request would be a line in the log of a worker, with a URL that may be a secret of its receiver."""
+    with caplog.at_level("DEBUG"):
+        send(receiver)
+        assert caplog.text == ""
+        httpx.get(f"http://127.0.0.1:{receiver.port}/", trust_env=False)
+    assert "HTTP Request" in caplog.text, "those of others are"
 
 
 def test_a_look_up_ends_at_the_deadline(receiver: WebhookReceiver) -> None:
