@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from celery import Task, shared_task
 from celery.exceptions import Ignore, Retry
 from celery.signals import worker_init, worker_ready, worker_shutting_down
+from celery.worker.request import Request
 
 from sluice_agent import attempt_message
 from sluice_agent.errors import ConfigError, SluiceError
@@ -51,6 +52,17 @@ def worker_parts() -> tuple[Executor, UnderWay]:
     outcomes = OutcomeFiles(open_directory(settings.state_dir, f"outcomes-{name}"))
     under_way = UnderWay(server, outcomes)
     return Executor(server, outcomes, under_way), under_way
+
+
+class AttemptRequest(Request):  # type: ignore[misc] # Celery has no types
+    """The request of an attempt, which a cold shutdown can end in a pool of threads as well."""
+
+    def cancel(self, *args: Any, **kwargs: Any) -> None:
+        """End the attempt, as each other task; or by its connections, where the pool can't end a task."""
+        try:
+            super().cancel(*args, **kwargs)
+        except NotImplementedError:
+            worker_parts()[1].stop()
 
 
 def _run_attempt(task: Task) -> None:
@@ -111,6 +123,7 @@ def _deliver_what_waits(**_: Any) -> None:
 run_attempt = shared_task(
     name=attempt_message.TASK,
     bind=True,
+    Request=AttemptRequest,
     acks_late=False,
     reject_on_worker_lost=False,
     max_retries=0,
