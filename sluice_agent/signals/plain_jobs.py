@@ -13,22 +13,21 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sluice_agent.attempt_message import HEADER
 from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, SharedText, plain_receipt, shared_by_kind
-from sluice_agent.lifecycle.identity import cached_scope_of, is_named_by, is_random_id, run_in, scope_of
+from sluice_agent.lifecycle.identity import cached_scope_of, is_named_by, run_in, scope_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_of_ns
 from sluice_agent.model import JobState
 from sluice_agent.signals.agent_header import CREATED_AT, HEAD, MEMBERS, PRIORITY, PROCESS, RUN, SUCCESSORS
 from sluice_agent.signals.current_runs import begin_newest, take_newest
-from sluice_agent.signals.message_headers import MAX_PRIORITY, RARE_HEADERS, max_retries_of
+from sluice_agent.signals.message_headers import MAX_PRIORITY, max_retries_of
+from sluice_agent.signals.plain_headers import RARE_IN_PLAIN_JOBS, members_of_ids
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.received_requests import ReceivedRequests
 from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.run import Run
 from sluice_agent.signals.run_names import RunNames
 
-_RARE_HEADERS = (*RARE_HEADERS, HEADER, "retries", "shadow", "replaced_task_nesting")
 _MEMBERS = frozenset({CREATED_AT, PRIORITY, RUN, SUCCESSORS})
 """The members of the agent header that a plain job may have."""
 _MAX_KINDS = 1_000
@@ -54,13 +53,11 @@ class PlainJobs:
         request, sink = named["request"], self._sink
         fields = request.request_dict
         get = fields.get
-        external_id, root_id, parent_id, delivery = fields["id"], get("root_id"), get("parent_id"), get("delivery_info")
+        external_id, delivery = fields["id"], get("delivery_info")
+        members = members_of_ids(external_id, get("root_id"), get("parent_id"))
         if (
-            any(map(get, _RARE_HEADERS))
-            or type(external_id) is not str
-            or not is_random_id(external_id)
-            or not (root_id == external_id or _is_random_or_absent(root_id))
-            or not (parent_id is None or _is_random_or_absent(parent_id))
+            members is None
+            or any(map(get, RARE_IN_PLAIN_JOBS))
             or not delivery
             or delivery["redelivered"]
             or type(delivery["exchange"]) is not str
@@ -68,9 +65,6 @@ class PlainJobs:
             or sink.is_ignored(request.type)
         ):
             return False
-        members = f'"rootId":"{root_id or external_id}",'
-        if parent_id and parent_id != external_id:
-            members += f'"parentId":"{parent_id}",'
         priority = delivery["priority"]
         if priority is not None:
             if type(priority) is not int or abs(priority) > MAX_PRIORITY:
@@ -151,7 +145,3 @@ class PlainJobs:
         when = timestamp_of_ns(run.started_ns + int(runtime * 1e9))
         self._recorder.record_encoded(run.events.success(when, run.started, runtime), run, _COMPLETED)
         return True
-
-
-def _is_random_or_absent(external_id: Any) -> bool:
-    return not external_id or (type(external_id) is str and is_random_id(external_id) is not None)

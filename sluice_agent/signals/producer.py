@@ -38,6 +38,7 @@ from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.message_headers import facts_of, priority_of
 from sluice_agent.signals.outcome import error_text
 from sluice_agent.signals.patching import patch_method
+from sluice_agent.signals.plain_publications import PlainPublications
 from sluice_agent.signals.publish_hook import Publication, patch_publishing
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.recorder import Recorder
@@ -57,6 +58,7 @@ class PublishingProcess:
     def __init__(self, sink: Sink, recorder: Recorder, *, message_header: bool = True) -> None:
         self._sink = sink
         self._recorder = recorder
+        self._plain = PlainPublications(sink, recorder)
         self._message_header = message_header
         self._on_failure = guarded(sink, self.failed)
 
@@ -95,6 +97,11 @@ class PublishingProcess:
         current = get_current_task()
         retried_id, retried_header = _retried.get() or ("", {})
         expected = expected_successors(current_agent_header(current) or retried_header)
+        if not (expected or retried_id or _periodic_task.get()):
+            plain_header = self._plain.announce(publication, task, exchange, routing_key)
+            if plain_header is not None:
+                publication.agent_header = plain_header if self._message_header else None
+                return
         agent_header: dict[str, str] = {}
         if not self._sink.is_ignored(publication.name):
             when = timestamp_now()

@@ -17,6 +17,7 @@ from celery.worker.request import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice_agent.attempt_message import HEADER
 from sluice_agent.lifecycle import transitions
 from sluice_agent.signals.agent_header import (
     CREATED_AT,
@@ -188,6 +189,7 @@ def test_a_plain_job_that_ends_otherwise_has_the_same_event(created: str | None)
         {"root_id": 7},
         {"parent_id": "chosen"},
         {"parent_id": ["odd"]},
+        {HEADER: "attempt"},
     ],
     ids=str,
 )
