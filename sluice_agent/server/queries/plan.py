@@ -108,7 +108,8 @@ class _Plan:
     def _can_count_texts(self) -> bool:
         """Return whether the jobs of the base can be counted by text: that finds the few texts that few of many jobs
         have. States are few, and each is read at once; of more than half of all jobs, most texts have many."""
-        if self._order.kind is None or 2 * self._base.size > self._selection.jobs_in_connections:
+        is_of_most = not self._selection.filters_states or 2 * self._base.size > self._selection.jobs_in_connections
+        if self._order.kind is None or (self._base is self._states and is_of_most):
             return False
         is_lacking = self._base.lacking or self._order.column.name not in self._base.columns
         return self._base.size <= (self._limits.sorted if is_lacking else self._limits.counted)
