@@ -31,7 +31,8 @@ def test_the_log_does_not_grow_while_the_writer_goes_on(tmp_path: Path) -> None:
         for _ in range(12):
             _commit(writer, _MANY)
             checkpoints.after_commit()
-            _commit(writer, 10)  # what the thread may not have seen
+            wait_until(lambda: _rows_in_the_file_alone(tmp_path) == _rows(writer))
+            _commit(writer, 10)  # what the thread has not seen
             wait_until(is_all_moved)
             sizes.append((tmp_path / "a.db-wal").stat().st_size)
     assert sizes[-1] < 4 * sizes[0]
