@@ -126,7 +126,7 @@ def test_everything_works_without_script(desk: Desk, sign_in: SignIn) -> None:
     page.get_by_role("button", name="Retry").click()
     expect(page.locator("main")).to_contain_text("Retry of")
     page = session.open("/connections")
-    page.get_by_label("Connection, new or known").fill("without script")
+    page.get_by_label("Connection, new or existing").fill("without script")
     page.get_by_role("button", name="Make a key").click()
     expect(page.locator("#secret code").first).to_contain_text("sk_local_")
     page.get_by_role("link", name="Look again").click()
@@ -138,7 +138,7 @@ def test_a_new_key_stays_until_its_first_event(desk: Desk, sign_in: SignIn) -> N
     session = sign_in(reduced_motion="reduce")
     assert violations_everywhere(session.open("/connections")) == []  # in a tab of its own, which it pauses
     page = session.open("/connections")
-    page.get_by_label("Connection, new or known").fill("new shop")
+    page.get_by_label("Connection, new or existing").fill("new shop")
     page.get_by_role("button", name="Make a key").click()
     expect(page.locator("[role=status]", has_text="Waiting for the first event")).to_be_visible()
     secret = page.locator("#secret code").first.inner_text()

@@ -121,7 +121,7 @@ def test_the_first_event_is_noticed(office: Office) -> None:
     assert "The first event has arrived" in shown.text
     row = section_of(office.page("/connections"), "arriving")
     facts = {pair.one("dt").text: pair.one("dd").text for pair in row.one("dl").all("div")}
-    assert facts["Events today, UTC"] == "1 of 1,000"
+    assert facts["Events today (UTC)"] == "1 of 1,000"
     assert facts["Last event"] != "none yet"
     assert "never" not in row.one("tbody").text
 
