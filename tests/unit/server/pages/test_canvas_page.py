@@ -45,7 +45,7 @@ def rows(page: Element) -> list[tuple[int, str]]:
     found = []
     for row in page.one("table", class_="list canvas").one("tbody").all("tr"):
         cell = row.all("td")[0]
-        depth = next(int(name[-1]) for name in cell["class"].split() if name.startswith("depth-"))
+        depth = next(int(name[-1]) for name in row["class"].split() if name.startswith("depth-"))
         found.append((depth, cell.all("a")[0].text.removeprefix("app.")))
     return found
 
