@@ -39,6 +39,8 @@ OF_SERVER = {
     "server/pages/keys.py",
     "commands/key.py",
     "client/http.py",
+    "jobs/tasks.py",
+    "jobs/worker/server.py",
 }  # they concern one server, no destination
 VARIABLES = re.compile(
     "|".join(rf"\b{name}\b" for home in DESTINATIONS for name in (home.key_variable, home.url_variable))
