@@ -210,7 +210,7 @@ def test_a_member_of_a_chain_is_retried_alone(cluster: Cluster, calls: Path) -> 
 
 def test_a_revoked_job_is_cancelled_by_its_worker(cluster: Cluster, calls: Path) -> None:
     """A job would be shown as cancelled, and run."""
-    [job] = cluster.publish(f"print(succeed.apply_async(({str(calls)!r},), countdown=4).id)")
+    [job] = cluster.publish(f"print(succeed.apply_async(({str(calls)!r},), countdown=12).id)")
     before = cluster.wait_for(job, "scheduled")
     wait_until(lambda: f"{job}] received" in cluster.worker.logs(), 20, "the worker does not have it")
     answer = cluster.api.post(f"/jobs/{before['id']}/revoke")
@@ -296,7 +296,7 @@ def test_a_page_refuses_redacted_arguments_and_wrong_states(cluster: Cluster, ca
 
 def test_a_job_is_revoked_from_its_page(cluster: Cluster, calls: Path) -> None:
     """The page would say that a job is revoked, and the job would run."""
-    [job] = cluster.publish(f"print(succeed.apply_async(({str(calls)!r},), countdown=4).id)")
+    [job] = cluster.publish(f"print(succeed.apply_async(({str(calls)!r},), countdown=12).id)")
     before = cluster.wait_for(job, "scheduled")
     wait_until(lambda: f"{job}] received" in cluster.worker.logs(), 20, "the worker does not have it")
     assert cluster.confirm(cluster.ask(kind="revoke", job=before["id"])) == f"/jobs/{before['id']}"
