@@ -36,7 +36,7 @@ def test_no_request_meets_a_500_or_what_is_not_documented(tmp_path: Path) -> Non
             client.post(f"/jobs/{found['id']}/trigger")
         command = [
             sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/v1/openapi.json",
-            "--checks=all", f"--max-examples={examples(10)}", f"--phases={PHASES}",
+            "--checks=all", f"--max-examples={examples(5)}", f"--phases={PHASES}",
             "--seed=1", "--no-color", "--warnings=off", f"--exclude-checks={OPAQUE}", f"--header={header}",
         ]  # fmt: skip
         finished = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
