@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from sluice_agent.jobs.routes.definitions import definitions_router
@@ -18,11 +17,12 @@ from sluice_agent.jobs.routes.triggers import triggers_router
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.access.setup import Access
 from sluice_agent.server.database_errors import register_database_errors
+from sluice_agent.server.own_errors import OwnErrorsApp
 
 PATH = "/v1"
 
 
-class JobsApp(FastAPI):
+class JobsApp(OwnErrorsApp):
     """The jobs API over `store`, for those whom `access` knows. It describes itself at ``/v1/openapi.json``.
 
     `allows_private`: jobs may have endpoints at private addresses, and at those of this machine.
@@ -48,17 +48,6 @@ class JobsApp(FastAPI):
             runs_router(store),
         ):
             self.include_router(router)
-
-    def openapi(self) -> dict[str, Any]:
-        """Return the description. What is not valid is a 400 here, where the framework has a 422."""
-        if self.openapi_schema is None:
-            description = super().openapi()
-            for operations in description["paths"].values():
-                for operation in operations.values():
-                    operation["responses"].pop("422", None)
-            for name in ("HTTPValidationError", "ValidationError"):
-                description["components"]["schemas"].pop(name, None)
-        return self.openapi_schema or {}
 
 
 def _unavailable(request: Request, message: str, headers: dict[str, str]) -> JSONResponse:

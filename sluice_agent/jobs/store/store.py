@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, event, select
 
 from sluice_agent.jobs.store import schema
-from sluice_agent.server.store.database import Database, open_database, writing
+from sluice_agent.server.store.database import Database, open_database, reading, writing
 from sluice_agent.server.store.migrate import Tables
 from sluice_agent.server.store.placement import Placement
 from sluice_agent.server.timestamps import to_moment
@@ -49,12 +49,9 @@ class JobsStore:
         """The present by the store's clock, in microseconds since 1970."""
         return to_moment(self._now())
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """Return a connection for the queries of one request, which all see the same state of the database."""
-        with self.engine.connect().execution_options(**self._reading) as connection, connection.begin() as transaction:
-            yield connection
-            transaction.rollback()
+        return reading(self.engine, self._reading)
 
     def writing(self) -> AbstractContextManager[Connection]:
         """Return a connection for one transaction, which is committed at the end, and rolled back if it raises.

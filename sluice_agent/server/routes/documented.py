@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.types import Lifespan
 
+from sluice_agent.server.own_errors import OwnErrorsApp
 from sluice_agent.server.routes.parameters import refuse_repeated
 from sluice_agent.server.routes.responses import ErrorBody
 
@@ -44,7 +45,7 @@ ACTING = errors(400, 401, 403, 404, 413, 502)
 """The errors of a route that acts on jobs."""
 
 
-class DescribedApp(FastAPI):
+class DescribedApp(OwnErrorsApp):
     """An application that describes itself at ``/api/openapi.json``."""
 
     def __init__(self, lifespan: Lifespan[FastAPI]) -> None:
@@ -58,14 +59,3 @@ class DescribedApp(FastAPI):
             redirect_slashes=False,  # a redirect names http, also to who came through a proxy that does TLS
             dependencies=[Depends(refuse_repeated)],
         )
-
-    def openapi(self) -> dict[str, Any]:
-        """Return the description. A parameter that is not valid is a 400 here, where the framework has a 422."""
-        if self.openapi_schema is None:
-            description = super().openapi()
-            for operations in description["paths"].values():
-                for operation in operations.values():
-                    operation["responses"].pop("422", None)
-            for name in ("HTTPValidationError", "ValidationError"):
-                description["components"]["schemas"].pop(name, None)
-        return self.openapi_schema or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -46,6 +46,14 @@ def open_database(database: Database, tables: Tables = EVENTS, schema: str | Non
     except ImportError as error:
         raise ConfigError(f"PostgreSQL needs its extra: pip install 'sluice-agent[postgresql]' ({error})") from None
     return open_postgresql(database, tables, schema)
+
+
+@contextmanager
+def reading(engine: Engine, options: Mapping[str, Any]) -> Iterator[Connection]:
+    """Return a connection with these options for the queries of one request, which all see the same state."""
+    with engine.connect().execution_options(**options) as connection, connection.begin() as transaction:
+        yield connection
+        transaction.rollback()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sqlalchemy import CompoundSelect, Connection, event, func, select, union_al
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
 from sluice_agent.server.store.checkpoints import Checkpoints
-from sluice_agent.server.store.database import Database, connect_file, open_database, writing
+from sluice_agent.server.store.database import Database, connect_file, open_database, reading, writing
 from sluice_agent.server.store.driver import ConflictError, StoreDriver, UnavailableError
 from sluice_agent.server.store.lease import Lease
 from sluice_agent.server.store.migrate import epoch_of
@@ -112,12 +112,9 @@ class Store:
         """The present by the store's clock, in microseconds since 1970."""
         return to_moment(self._now())
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """Return a connection for the queries of one request, which all see the same state of the database."""
-        with self.engine.connect().execution_options(**self._reading) as connection, connection.begin() as transaction:
-            yield connection
-            transaction.rollback()
+        return reading(self.engine, self._reading)
 
     def writing(self) -> AbstractContextManager[Connection]:
         """Return a connection for a small transaction, which is committed at the end. It may wait for the writer."""
