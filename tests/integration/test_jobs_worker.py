@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 
 from tests.support.brokers import Broker
+from tests.support.endpoint import running
 from tests.support.jobs_server import QUEUE, JobsServer
 from tests.support.misbehaviour import Behaviour, hangs, status
 from tests.support.waiting import wait_until
@@ -24,19 +25,15 @@ StartWorker = Callable[..., WorkerProcess]
 @pytest.fixture
 def endpoint() -> Iterator[JobsServer]:
     """The server of the jobs API, which is the agent's as well."""
-    server = JobsServer()
-    yield server
-    server.release()
-    server.close()
+    with running(JobsServer()) as server:
+        yield server
 
 
 @pytest.fixture
 def target() -> Iterator[WebhookReceiver]:
     """The endpoint of the jobs."""
-    receiver = WebhookReceiver()
-    yield receiver
-    receiver.release()
-    receiver.close()
+    with running(WebhookReceiver()) as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import socket
 import ssl
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from tests.support.ingest_server import Event, IngestServer, Request, read
 from tests.support.misbehaviour import Behaviour, ok
@@ -218,3 +219,16 @@ def _bound(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", port))
     return bound
+
+
+E = TypeVar("E", bound=Endpoint)
+
+
+@contextmanager
+def running(endpoint: E) -> Iterator[E]:
+    """Close `endpoint` at the end of the block. What hangs in it is released before."""
+    try:
+        yield endpoint
+    finally:
+        endpoint.release()
+        endpoint.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from sluice_agent.jobs.store.schema import job_version, metadata
 from sluice_agent.jobs.store.store import TABLES, JobsStore
 from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.migrate import upgrade
+from tests.support.migrations import assert_each_follows
 from tests.support.tables import tables_of
 from tests.unit.jobs.conftest import Clock
 
@@ -74,9 +74,4 @@ def test_migrations_make_the_tables_of_a_new_file(tmp_path: Path) -> None:
 
 def test_each_migration_follows_the_one_before() -> None:
     """Two that were added at the same time would both be the last, and no database could be migrated."""
-    files = sorted(Path(versions.__file__).parent.glob("[0-9]*.py"))
-    numbers = [file.name[:4] for file in files]
-    assert numbers == [f"{number:04}" for number in range(1, len(files) + 1)]
-    for before, file in zip([None, *numbers], files, strict=False):
-        module = import_module(f"{versions.__name__}.{file.stem}")
-        assert (module.revision, module.down_revision) == (file.name[:4], before)
+    assert_each_follows(versions)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from datetime import datetime, timezone
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from sluice_agent.server.store.migrations import versions
 from sluice_agent.server.store.ownership import Ownership
 from sluice_agent.server.store.schema import metadata
 from tests.support.local_sluice import local_sluice
+from tests.support.migrations import assert_each_follows
 from tests.support.tables import tables_of
 from tests.unit.server.events import CONNECTION, at, ingest, job_event, worker_event
 
@@ -311,9 +311,4 @@ def test_parents_and_locations_of_older_jobs_are_filled_in(tmp_path: Path) -> No
 
 def test_each_migration_follows_the_one_before() -> None:
     """Two that were added at the same time would both be the last, and no database could be migrated."""
-    files = sorted(Path(versions.__file__).parent.glob("[0-9]*.py"))
-    numbers = [file.name[:4] for file in files]
-    assert numbers == [f"{number:04}" for number in range(1, len(files) + 1)]
-    for before, file in zip([None, *numbers], files, strict=False):
-        module = import_module(f"{versions.__name__}.{file.stem}")
-        assert (module.revision, module.down_revision) == (file.name[:4], before)
+    assert_each_follows(versions)

@@ -13,24 +13,21 @@ from sluice_agent.jobs.attempts.answers import ErrorClass
 from sluice_agent.jobs.attempts.exchange import RESULT_BYTES, perform, request_headers
 from sluice_agent.jobs.attempts.records import Outcome, Spec
 from sluice_agent.outbound.deadline import Watchdog
+from tests.support.endpoint import running
 from tests.support.misbehaviour import Behaviour, drips, hangs, hangs_in_body, reset_before, reset_mid_answer, status
 from tests.support.webhook_receiver import WebhookReceiver
 
 
 @pytest.fixture
 def endpoint() -> Iterator[WebhookReceiver]:
-    receiver = WebhookReceiver()
-    yield receiver
-    receiver.release()
-    receiver.down()
+    with running(WebhookReceiver()) as receiver:
+        yield receiver
 
 
 @pytest.fixture
 def fallback() -> Iterator[WebhookReceiver]:
-    receiver = WebhookReceiver()
-    yield receiver
-    receiver.release()
-    receiver.down()
+    with running(WebhookReceiver()) as receiver:
+        yield receiver
 
 
 def attempt(endpoint: WebhookReceiver, fallback: WebhookReceiver | None = None, **fields: Any) -> Outcome:

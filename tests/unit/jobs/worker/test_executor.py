@@ -14,6 +14,7 @@ from sluice_agent.jobs.worker.executor import End, Executor
 from sluice_agent.jobs.worker.outcomes import OutcomeFiles
 from sluice_agent.jobs.worker.server import JobsServer as Client
 from sluice_agent.jobs.worker.under_way import UnderWay
+from tests.support.endpoint import running
 from tests.support.jobs_server import JobsServer
 from tests.support.misbehaviour import Behaviour, hangs, on_path, reset_before, status
 from tests.support.waiting import wait_until
@@ -24,18 +25,14 @@ RUN = "r1"
 
 @pytest.fixture
 def server() -> Iterator[JobsServer]:
-    server = JobsServer()
-    yield server
-    server.release()
-    server.close()
+    with running(JobsServer()) as server:
+        yield server
 
 
 @pytest.fixture
 def target() -> Iterator[WebhookReceiver]:
-    receiver = WebhookReceiver()
-    yield receiver
-    receiver.release()
-    receiver.close()
+    with running(WebhookReceiver()) as receiver:
+        yield receiver
 
 
 class Worker:
