@@ -72,7 +72,7 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A run is about to be published. Its ticket, whose hash this is, ends at `until`."""
+    """A run is about to be published. `ticket_hash` has the hashes of the attempt's tickets (`tickets.add_ticket`)."""
 
     until: int
     ticket_hash: bytes
@@ -134,10 +134,10 @@ _UNCLAIMED: Mapping[str, Any] = {
     "claimed_at": None,
     "claimed_until": None,
     "published_at": None,
-    "ticket_hash": None,
     "started_at": None,
     "heartbeat_at": None,
 }
+_NEW_ATTEMPT: Mapping[str, Any] = {**_UNCLAIMED, "ticket_hash": None}
 """The columns of a claim and of the attempt that follows it, without either."""
 
 Changes: TypeAlias = dict[str, Any]
@@ -225,7 +225,7 @@ def _faulted(_: RunState, event: Faulted, now: int) -> Changes:
 def _replayed(run: RunState, event: Replayed, now: int) -> Changes:
     number = {"attempt": 1, "retries": run.retries + 1}
     outcome = dict.fromkeys(("finished_at", "result", "error", "error_class", "execution_trace", "next_retry_at"))
-    return {**_UNCLAIMED, **outcome, **number, **_ready(now, is_met=event.is_met)}
+    return {**_NEW_ATTEMPT, **outcome, **number, **_ready(now, is_met=event.is_met)}
 
 
 def _ready(now: int, *, is_met: bool) -> Changes:
@@ -243,7 +243,7 @@ def _retried(run: RunState, retry_at: int, now: int, last: Status) -> Changes:
         return _ended(last, now)
     number = {"attempt": run.attempt + 1, "retries": run.retries + 1}
     times = {"next_retry_at": retry_at, "available_at": retry_at}
-    return {"status": Status.QUEUED, **_UNCLAIMED, **number, **times}
+    return {"status": Status.QUEUED, **_NEW_ATTEMPT, **number, **times}
 
 
 _RULES: Mapping[type, tuple[tuple[Status, ...], Callable[[RunState, Any, int], Changes]]] = {

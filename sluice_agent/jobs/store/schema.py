@@ -129,9 +129,9 @@ run = Table(
     Column("expires_at", BigInteger),
     Column("first_started_at", BigInteger),  # from which on it does not expire
     Column("claimed_at", BigInteger),
-    Column("claimed_until", BigInteger),  # with which its ticket ends
+    Column("claimed_until", BigInteger),
     Column("published_at", BigInteger),  # when the broker confirmed the message of this claim
-    Column("ticket_hash", LargeBinary(32)),  # of the ticket by which a worker starts this attempt
+    Column("ticket_hash", LargeBinary),  # of the tickets by which a worker starts this attempt, one after the other
     Column("started_at", BigInteger),
     Column("heartbeat_at", BigInteger),
     Column("finished_at", BigInteger),
