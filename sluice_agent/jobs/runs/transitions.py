@@ -72,7 +72,8 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A run is about to be published. `ticket_hash` has the hashes of the attempt's tickets (`tickets.add_ticket`)."""
+    """A run is about to be published. From `until` on its message may be taken for lost. `ticket_hash` has the hashes
+    of the attempt's tickets (`tickets.add_ticket`)."""
 
     until: int
     ticket_hash: bytes
@@ -183,8 +184,9 @@ def _claimed(_: RunState, event: Claimed, now: int) -> Changes:
     return {"status": Status.DEQUEUED, "published_at": None, **ticket}
 
 
-def _released(_run: RunState, event: Released, _now: int) -> Changes:
-    return {"status": Status.QUEUED, "available_at": event.available_at, **_UNCLAIMED}
+def _released(_run: RunState, event: Released, now: int) -> Changes:
+    is_ready = event.available_at <= now
+    return {"status": Status.QUEUED, "available_at": event.available_at, "is_ready": is_ready, **_UNCLAIMED}
 
 
 def _started(run: RunState, _: Started, now: int) -> Changes:
@@ -230,7 +232,7 @@ def _replayed(run: RunState, event: Replayed, now: int) -> Changes:
 
 def _ready(now: int, *, is_met: bool) -> Changes:
     """Return the change to a run that can be claimed, or waits for runs of other jobs."""
-    return {"status": Status.QUEUED if is_met else Status.WAITING, "available_at": now}
+    return {"status": Status.QUEUED if is_met else Status.WAITING, "available_at": now, "is_ready": True}
 
 
 def _ended(status: Status, now: int) -> Changes:
@@ -242,7 +244,7 @@ def _retried(run: RunState, retry_at: int, now: int, last: Status) -> Changes:
     if run.attempt >= run.max_attempts:
         return _ended(last, now)
     number = {"attempt": run.attempt + 1, "retries": run.retries + 1}
-    times = {"next_retry_at": retry_at, "available_at": retry_at}
+    times = {"next_retry_at": retry_at, "available_at": retry_at, "is_ready": False}
     return {"status": Status.QUEUED, **_NEW_ATTEMPT, **number, **times}
 
 

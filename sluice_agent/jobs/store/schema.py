@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     text,
+    true,
 )
 
 from sluice_agent.server.store.schema import lease as lease_of_events
@@ -126,12 +127,14 @@ run = Table(
     Column("scheduled_at", BigInteger),
     Column("next_retry_at", BigInteger),
     Column("available_at", BigInteger, nullable=False),  # not to be claimed before: the latest of the times above
+    Column("is_ready", Boolean, nullable=False, server_default=true()),  # False while a queued run waits for that time
     Column("expires_at", BigInteger),
     Column("first_started_at", BigInteger),  # from which on it does not expire
     Column("claimed_at", BigInteger),
-    Column("claimed_until", BigInteger),
+    Column("claimed_until", BigInteger),  # from which on its message may be taken for lost
     Column("published_at", BigInteger),  # when the broker confirmed the message of this claim
     Column("ticket_hash", LargeBinary),  # of the tickets by which a worker starts this attempt, one after the other
+    Column("execution", Text),  # the random name of the execution that has started this attempt
     Column("started_at", BigInteger),
     Column("heartbeat_at", BigInteger),
     Column("finished_at", BigInteger),
@@ -149,6 +152,13 @@ def _index(name: str, *columns: str, where: str | None = None, unique: bool = Fa
     return Index(name, *parts, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
+_TO_CLAIM = "status = 'queued' AND is_ready"
+_HELD = "status = 'queued' AND NOT is_ready"
+_DELAYED = "status = 'delayed'"
+_WAITING = "status = 'waiting'"
+_TO_EXPIRE = "status IN ('delayed', 'queued', 'waiting') AND first_started_at IS NULL AND expires_at IS NOT NULL"
+_UNDER_WAY = "status IN ('dequeued', 'executing')"
+
 # A query uses a partial index only if it has its condition in the same words, as `is_not_completed` has.
 RUN_INDEXES = (
     _index("run_by_creation", "project_id", "created_at", "id"),
@@ -158,10 +168,12 @@ RUN_INDEXES = (
     _index("run_by_key", "job_id", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
     _index("run_by_batch", "batch_id", "created_at", "id", where="batch_id IS NOT NULL"),
     _index("run_by_parent", "parent_run_id", where="parent_run_id IS NOT NULL"),
-    _index("run_to_claim", "priority DESC", "created_at", "id", where="status = 'queued'"),
-    _index("run_due", "available_at", "id", where="status = 'delayed'"),
-    _index("run_to_expire", "expires_at", where="status IN ('delayed', 'queued', 'waiting')"),
-    _index("run_under_way", "job_id", "concurrency_key", "status", where="status IN ('dequeued', 'executing')"),
+    _index("run_to_claim", "job_id", "priority DESC", "created_at", "id", where=_TO_CLAIM),
+    _index("run_held", "available_at", "id", where=_HELD),
+    _index("run_due", "available_at", "id", where=_DELAYED),
+    _index("run_waiting", "id", where=_WAITING),
+    _index("run_to_expire", "expires_at", "id", where=_TO_EXPIRE),
+    _index("run_under_way", "job_id", "concurrency_key", "status", where=_UNDER_WAY),
     _index("run_not_completed", "job_id", "status", "created_at", "id", where="status <> 'completed'"),
     _index("run_by_end", "job_id", "finished_at", where="finished_at IS NOT NULL"),
     _index("run_by_dependency", "job_id", "dependency_key", "finished_at", where="dependency_key IS NOT NULL"),
@@ -170,6 +182,21 @@ RUN_INDEXES = (
 
 is_not_completed = text("status <> 'completed'")
 """The condition of the runs that are few among those of a job: all but those that have succeeded."""
+
+can_be_claimed = text(_TO_CLAIM)
+"""The condition of the queued runs whose time has come."""
+
+is_held = text(_HELD)
+"""The condition of the queued runs that wait for `available_at`, most of them for their next attempt."""
+
+is_delayed = text(_DELAYED)
+is_waiting = text(_WAITING)
+
+can_expire = text(_TO_EXPIRE)
+"""The condition of the runs that end by `expires_at`: none that has ever started."""
+
+is_claimed = text(_UNDER_WAY)
+"""The condition of the runs that count against the limits of their jobs, from their claim to the attempt's end."""
 
 run_tag = Table(
     "run_tag",
@@ -197,3 +224,13 @@ attempt = Table(
     Column("error", Text),
     Column("trace", Text),  # JSON
 )
+
+circuit = Table(
+    "circuit",
+    metadata,
+    Column("project_id", Text, primary_key=True),
+    Column("url", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("open_until", BigInteger),  # no request is sent before; None: it is closed
+)
+"""The circuits of endpoints that have failed. One without a row is closed, with no failures."""

@@ -72,6 +72,32 @@ def test_migrations_make_the_tables_of_a_new_file(tmp_path: Path) -> None:
         engine.dispose()
 
 
+def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
+    """Definitions and runs of an installation that is updated would be out of reach."""
+    new, old = open_database(tmp_path / "new.db", TABLES), open_database(tmp_path / "old.db", TABLES)
+    with old.connect().execution_options(writing=True) as connection, connection.begin():
+        for statement in _FIRST_VERSION:
+            connection.exec_driver_sql(statement)
+        upgrade(connection, TABLES)
+        migrated, expected = tables_of(connection), tables_of(new)
+    assert migrated.keys() == expected.keys()
+    for table, (columns, *others) in expected.items():
+        assert (sorted(migrated[table][0]), *migrated[table][1:]) == (sorted(columns), *others)
+    for engine in (old, new):
+        engine.dispose()
+
+
+_FIRST_VERSION = (
+    "DROP TABLE circuit",
+    *(f"DROP INDEX {name}" for name in ("run_to_claim", "run_to_expire", "run_held", "run_waiting")),
+    *(f"ALTER TABLE run DROP COLUMN {name}" for name in ("is_ready", "execution")),
+    "CREATE INDEX run_to_claim ON run (priority DESC, created_at, id) WHERE status = 'queued'",
+    "CREATE INDEX run_to_expire ON run (expires_at) WHERE status IN ('delayed', 'queued', 'waiting')",
+    "UPDATE alembic_version SET version_num = '0001'",
+)
+"""Makes the tables of the first version of those of now."""
+
+
 def test_each_migration_follows_the_one_before() -> None:
     """Two that were added at the same time would both be the last, and no database could be migrated."""
     assert_each_follows(versions)
