@@ -36,6 +36,7 @@ from sluice_agent.server.stream.hub import Hub
 from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
 
 if TYPE_CHECKING:
+    from sluice_agent.jobs.store.grouped import GroupedChanges
     from sluice_agent.jobs.store.store import JobsStore
 
 BODY_LIMIT = 5_000_000
@@ -79,6 +80,7 @@ def create_app(
     past_sums = PastSums()
     alerting = None if alerts is None else alerting_of(store, alerts, past_sums)
     jobs_store: JobsStore | None = None
+    job_changes: GroupedChanges | None = None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -91,7 +93,8 @@ def create_app(
         if alerting is not None:
             await run_in_threadpool(alerting.close)
         await run_in_threadpool(acting.close)
-        if jobs_store is not None:
+        if jobs_store is not None and job_changes is not None:
+            await run_in_threadpool(job_changes.close)
             await run_in_threadpool(jobs_store.close)
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
@@ -116,9 +119,17 @@ def create_app(
         app.include_router(router, prefix="/api")
     if has_jobs:
         from sluice_agent.jobs.routes.app import PATH, JobsApp  # noqa: PLC0415 - memory that other servers do not need
+        from sluice_agent.jobs.routes.internal import internal_router  # noqa: PLC0415 - see above
+        from sluice_agent.jobs.store.grouped import GroupedChanges  # noqa: PLC0415 - see above
         from sluice_agent.jobs.store.store import JobsStore  # noqa: PLC0415 - see above
 
         jobs_store = JobsStore(database, now)
-        app.mount(PATH, JobsApp(jobs_store, access, allows_private=not access.exposure.is_open))
+        job_changes = GroupedChanges(jobs_store)
+        allows_private = not access.exposure.is_open
+        internal = internal_router(
+            jobs_store, job_changes, access.gate, allows_private=allows_private, wake=lambda: None
+        )
+        app.include_router(internal, prefix="/api")
+        app.mount(PATH, JobsApp(jobs_store, access, allows_private=allows_private))
     app.include_router(pages_router(Sources(store, access, acting, now, keep, daily_limit, past_sums)))
     return app

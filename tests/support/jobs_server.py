@@ -99,7 +99,7 @@ class JobsServer(Endpoint):
             return 503, {}
         body = json.loads(request.raw)
         if action == "beat":
-            return 200, {"canceled": sorted(self.canceled & set(body["runs"]))}
+            return 200, {"canceled": [name for name, run in body["executions"].items() if run in self.canceled]}
         return self._start(run[0], body) if action == "start" else self._finish(run[0], body)
 
     def _start(self, run_id: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:

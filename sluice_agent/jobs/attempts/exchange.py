@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NoReturn
 
 from sluice_agent.jobs.attempts.answers import FALLBACK, ErrorClass, classify
@@ -26,18 +26,6 @@ _CLASSES: dict[Cause, ErrorClass] = {
     "deadline": ErrorClass.TIMEOUT,
     "aborted": ErrorClass.TRANSIENT,
 }
-
-
-def request_headers(run_id: str, job_id: str, attempt: int, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the headers of an attempt's requests. `secrets` are the job's, by name."""
-    return {
-        "Content-Type": "application/json",
-        "User-Agent": "sluice-agent",
-        "X-Run-ID": run_id,
-        "X-Job-ID": job_id,
-        "X-Attempt": str(attempt),
-        **{f"X-Secret-{name}": value for name, value in (secrets or {}).items()},
-    }
 
 
 def perform(

@@ -52,7 +52,7 @@ class Outcome(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    status_code: int | None = None
+    status_code: Annotated[int | None, Field(ge=0, le=999)] = None
     """Of the endpoint's answer; of the fallback's, where that is a success."""
     error_class: ErrorClass | None = None
     error: str | None = None
@@ -64,4 +64,6 @@ class Outcome(BaseModel):
     ends_run: bool = False
     """True if the endpoint has forbidden another attempt, by `X-Sluice-No-Retry: true`."""
     used_fallback: bool = False
+    was_stopped: bool = False
+    """True if the worker has broken the request off as it ended: nothing follows about the endpoint."""
     trace: Trace = Trace()

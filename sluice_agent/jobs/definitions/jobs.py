@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, select, update
@@ -42,17 +41,6 @@ class Job:
     updated_by: str | None
     created_at: int
     updated_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class JobVersion:
-    """The settings of a job as they once were, or are. `created_at` is when they became the current ones."""
-
-    id: str
-    job_id: str
-    version: int
-    settings: JobSettings
-    created_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,21 +163,6 @@ def delete_job(writer: Connection, found: Job) -> None:
     writer.execute(delete(job).where(job.c.id == found.id))
 
 
-def list_versions(reader: Connection, job_id: str, wanted: PageRequest) -> Page[JobVersion]:
-    """Return a page of a job's versions, the highest and current one first."""
-    query = select(job_version).where(job_version.c.job_id == job_id)
-    return read_page(reader, query, (job_version.c.version, job_version.c.id), wanted, _version_of)
-
-
-def find_version(reader: Connection, job_id: str, version_id: str) -> JobVersion:
-    """Return a version of a job. Raises `RefusedError` (404) if it has none with this id."""
-    query = select(job_version).where(job_version.c.id == version_id, job_version.c.job_id == job_id)
-    row = reader.execute(query).one_or_none()
-    if row is None:
-        raise RefusedError(404, "Version not found.")
-    return _version_of(row)
-
-
 _JOBS: Select[Any] = select(job, job_version.c.id.label("version_id"), job_version.c.settings).join(
     job_version, (job_version.c.job_id == job.c.id) & (job_version.c.version == job.c.version)
 )
@@ -201,11 +174,6 @@ _COLUMNS = ("id", "project_id", "enabled", "version", "created_by", "updated_by"
 """Those of `job` that are fields of `Job`."""
 
 
-@lru_cache(maxsize=1024)
-def _settings(stored: str) -> JobSettings:
-    return settings_from(stored)
-
-
 def _lock(writer: Connection, ids: Sequence[str], lock: Lock) -> None:
     """Lock the rows of jobs. It is a statement of its own: one that waits for a lock while it joins a job with its
     version finds neither, if the job gets another version meanwhile."""
@@ -214,11 +182,7 @@ def _lock(writer: Connection, ids: Sequence[str], lock: Lock) -> None:
 
 def _job_of(row: Row[Any]) -> Job:
     fields = {name: getattr(row, name) for name in _COLUMNS}
-    return Job(version_id=row.version_id, settings=_settings(row.settings), **fields)
-
-
-def _version_of(row: Row[Any]) -> JobVersion:
-    return JobVersion(row.id, row.job_id, row.version, _settings(row.settings), row.created_at)
+    return Job(version_id=row.version_id, settings=settings_from(row.settings), **fields)
 
 
 def _insert_version(writer: Connection, current: Job) -> None:

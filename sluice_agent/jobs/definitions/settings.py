@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from annotated_types import GroupedMetadata, MaxLen, MinLen
@@ -158,6 +159,7 @@ class JobSettings(BaseModel):
         return canonical({name: value for name, value in self if value != fields[name].default})
 
 
+@lru_cache(maxsize=1024)
 def settings_from(stored: str) -> JobSettings:
     """Return the settings in a text of `JobSettings.to_json`. They are not checked again: limits may have changed."""
     return JobSettings.model_construct(**parse(stored.encode()))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sluice_agent.jobs.definitions.dependencies import Dependency
-from sluice_agent.jobs.definitions.jobs import Job, JobVersion
+from sluice_agent.jobs.definitions.jobs import Job
 from sluice_agent.jobs.definitions.settings import JobSettings
+from sluice_agent.jobs.definitions.versions import JobVersion
 from sluice_agent.server.timestamps import to_datetime
 
 _SHOWN_CHARACTERS = 4

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import Discriminator, Field, Tag, ValidationError
 
-from sluice_agent.jobs.definitions import jobs
+from sluice_agent.jobs.definitions import jobs, versions
 from sluice_agent.jobs.definitions.jobs import Change, Job, Lock
 from sluice_agent.jobs.definitions.requests import (
     MOST_JOBS,
@@ -172,7 +172,7 @@ def _add_versions(router: APIRouter, store: JobsStore) -> None:
     ) -> Response:
         """List the versions of a job, the current one first."""
         with store.reading() as reader:
-            found = jobs.list_versions(reader, jobs.find_job(reader, job_id, caller.project).id, page)
+            found = versions.list_versions(reader, jobs.find_job(reader, job_id, caller.project).id, page)
         return page_answer(request, Page([version_view(item) for item in found.items], found.next), envelope=envelope)
 
     @router.get("/{job_id}/versions/{version_id}", responses=responses(200, VersionBody, 404))
@@ -180,7 +180,7 @@ def _add_versions(router: APIRouter, store: JobsStore) -> None:
         """Return a version of a job."""
         with store.reading() as reader:
             job = jobs.find_job(reader, job_id, caller.project)
-            return answer(version_view(jobs.find_version(reader, job.id, version_id)))
+            return answer(version_view(versions.find_version(reader, job.id, version_id)))
 
 
 def _create(writer: Any, rules: EndpointRules, body: JobCreate, caller: Caller, change: Change) -> Job:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from sluice_agent.jobs.runs.dependencies import Dependent, are_met
-from sluice_agent.jobs.runs.transitions import Event, Met, RunState, advance
+from sluice_agent.jobs.runs.transitions import Canceled, Event, Faulted, Lost, Met, RunState, advance
 from sluice_agent.jobs.status import TERMINAL, Status
-from sluice_agent.jobs.store.schema import dependency, is_not_completed, run
+from sluice_agent.jobs.store.schema import attempt, dependency, is_not_completed, run
+
+LOST = "lost"
+"""The class of an attempt whose worker is gone. Its report may still come."""
 
 _MOST_DEPENDENTS = 1_000  # runs that are looked at when a run of another job ends
+_ENDS_OF_ATTEMPTS = {Lost: LOST, Canceled: "canceled", Faulted: "system"}
+_NOTHING: Mapping[str, Any] = {}
 
 
 def state_of(row: Row[Any], max_attempts: int = 1) -> RunState:
@@ -19,16 +25,31 @@ def state_of(row: Row[Any], max_attempts: int = 1) -> RunState:
     return RunState(Status(row.status), row.attempt, row.retries, max_attempts, row.first_started_at is not None)
 
 
-def change(writer: Connection, row: Row[Any], event: Event, now: int, max_attempts: int = 1) -> Row[Any] | None:
+def change(
+    writer: Connection,
+    row: Row[Any],
+    event: Event,
+    now: int,
+    max_attempts: int = 1,
+    also: Mapping[str, Any] = _NOTHING,
+) -> Row[Any] | None:
     """Let `event` happen to the run that `row` was read from, and return its row then. None: the run has changed since.
 
-    The end of a run lets others begin that wait for it. Raises `TransitionError` if the event can't happen.
+    `also` are further columns that change with it. The end of a run lets others begin that wait for it, and an attempt
+    that ends without a report gets its end. Raises `TransitionError` if the event can't happen.
     """
-    values = advance(state_of(row, max_attempts), event, now)
-    is_unchanged = (run.c.id == row.id) & (run.c.status == row.status) & (run.c.retries == row.retries)
-    stored = {name: value.value if isinstance(value, Status) else value for name, value in values.items()}
-    changed = writer.execute(update(run).where(is_unchanged).values(stored).returning(run)).one_or_none()
-    if changed is not None and values["status"] in TERMINAL:
+    values = {**advance(state_of(row, max_attempts), event, now), **also}
+    status: Status = values["status"]
+    was = {"was_id": row.id, "was_status": row.status, "was_retries": row.retries}
+    changed = writer.execute(_UPDATE, {**values, "status": status.value, **was}).one_or_none()
+    if changed is None:
+        return None
+    error_class = _ENDS_OF_ATTEMPTS.get(type(event))
+    if error_class is not None and row.status == Status.EXECUTING.value:
+        writer.execute(
+            _END_ATTEMPT, {"run": row.id, "number": row.retries, "finished_at": now, "error_class": error_class}
+        )
+    if status in TERMINAL:
         release_dependents(writer, row.job_id, now)
     return changed
 
@@ -45,3 +66,16 @@ def release_dependents(writer: Connection, job_id: str, now: int) -> None:
 def dependent_of(row: Row[Any]) -> Dependent:
     """Return what decides which runs of other jobs the run waits for."""
     return Dependent(row.job_id, row.idempotency_key, row.dependency_key)
+
+
+# Each change does these: to make such a statement takes longer than to execute it.
+_UPDATE = (
+    update(run)
+    .where(
+        run.c.id == bindparam("was_id"),
+        run.c.status == bindparam("was_status"),
+        run.c.retries == bindparam("was_retries"),
+    )
+    .returning(run)
+)
+_END_ATTEMPT = update(attempt).where(attempt.c.run_id == bindparam("run"), attempt.c.retries == bindparam("number"))

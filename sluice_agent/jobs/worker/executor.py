@@ -50,7 +50,9 @@ _STATUSES = {
     "timed_out": End.TIMED_OUT,
     "canceled": End.CANCELED,
 }
-_STOPPED = Outcome(error_class=ErrorClass.TRANSIENT, error="the worker was stopped during the request")
+_STOPPED = Outcome(
+    error_class=ErrorClass.TRANSIENT, error="the worker was stopped during the request", was_stopped=True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,9 @@ class Executor:
         outcome = _STOPPED
         try:
             on_start()
-            with Watchdog(spec.timeout_secs) as watchdog, self._under_way.attempt(run_id, watchdog):
+            with Watchdog(spec.timeout_secs) as watchdog, self._under_way.attempt(run_id, execution, watchdog):
                 performed = perform(spec, watchdog, now=self._now)
-            if self._under_way.is_canceled(run_id):
+            if self._under_way.is_canceled(execution):
                 return Execution(End.CANCELED)
             if performed.error_class is None or watchdog.ended_by != "aborted":
                 outcome = performed

@@ -2,10 +2,10 @@
 
     POST {url}/internal/runs/{run}/start    attempt, ticket, execution     200: a `Spec`; 409: drop the message
     POST {url}/internal/runs/{run}/finish   attempt, execution, outcome    200: {"status"}; 409: ended already
-    POST {url}/internal/runs/beat           runs                           200: {"canceled"}: requests to abort
+    POST {url}/internal/runs/beat           executions                     200: {"canceled"}: those to abort
 
 `execution` is a random name of one execution of a message. By it the server recognises a `start` that is repeated,
-since its answer was lost, and does not take it for a second message.
+since its answer was lost, and does not take it for a second message; and who knows it may finish the attempt.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -66,10 +66,10 @@ class JobsServer:
         answer = self._post(f"{quote(run_id, safe='')}/finish", body)
         return None if answer.status_code == 409 else str(_object(answer).get("status"))
 
-    def beat(self, run_ids: Sequence[str]) -> list[str]:
-        """Report that these runs are executed, and return those of them that are canceled. Raises as `start`."""
-        canceled = _object(self._post("beat", {"runs": list(run_ids)})).get("canceled")
-        return [str(run_id) for run_id in canceled] if isinstance(canceled, list) else []
+    def beat(self, executions: Mapping[str, str]) -> list[str]:
+        """Report that these executions go on, each with its run, and return those to be aborted. Raises as `start`."""
+        canceled = _object(self._post("beat", {"executions": dict(executions)})).get("canceled")
+        return [str(execution) for execution in canceled] if isinstance(canceled, list) else []
 
     def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """Return an answer with 200 or 409."""

@@ -33,35 +33,33 @@ class UnderWay:
     def _reset(self) -> None:
         """Begin with no attempts: a forked child executes none of its parent's, and has none of its threads."""
         self._lock = threading.RLock()  # a signal handler may stop what its own thread has interrupted
-        self._watchdogs: dict[str, Watchdog] = {}
+        self._attempts: dict[str, tuple[str, Watchdog]] = {}  # by execution: the run, and what ends the requests
         self._canceled: set[str] = set()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def attempt(self, run_id: str, watchdog: Watchdog) -> Iterator[None]:
+    def attempt(self, run_id: str, execution: str, watchdog: Watchdog) -> Iterator[None]:
         """Report the attempt of a run as alive, within the context, and abort `watchdog` if the run is canceled."""
         with self._lock:
-            self._watchdogs[run_id] = watchdog
-            self._canceled.discard(run_id)
+            self._attempts[execution] = run_id, watchdog
         self.start()
         try:
             yield
         finally:
             with self._lock:
-                if self._watchdogs.get(run_id) is watchdog:
-                    del self._watchdogs[run_id]
+                self._attempts.pop(execution, None)
 
-    def is_canceled(self, run_id: str) -> bool:
+    def is_canceled(self, execution: str) -> bool:
         """Return whether the run of an attempt that has ended was canceled; it is forgotten by that."""
         with self._lock:
-            is_canceled = run_id in self._canceled
-            self._canceled.discard(run_id)
+            is_canceled = execution in self._canceled
+            self._canceled.discard(execution)
             return is_canceled
 
     def stop(self) -> None:
         """Abort all attempts: the worker ends, and does not wait for their answers."""
         with self._lock:
-            watchdogs = list(self._watchdogs.values())
+            watchdogs = [watchdog for _, watchdog in self._attempts.values()]
         for watchdog in watchdogs:
             watchdog.abort()
 
@@ -85,16 +83,16 @@ class UnderWay:
 
     def _beat(self) -> None:
         with self._lock:
-            run_ids = list(self._watchdogs)
-        if run_ids:
-            for run_id in self._server.beat(run_ids):
-                self._cancel(run_id)
+            executions = {execution: run_id for execution, (run_id, _) in self._attempts.items()}
+        if executions:
+            for execution in self._server.beat(executions):
+                self._cancel(execution)
 
-    def _cancel(self, run_id: str) -> None:
+    def _cancel(self, execution: str) -> None:
         with self._lock:
-            watchdog = self._watchdogs.get(run_id)
+            _, watchdog = self._attempts.get(execution, (None, None))
             if watchdog is not None:
-                self._canceled.add(run_id)
+                self._canceled.add(execution)
         if watchdog is not None:
             watchdog.abort()
 

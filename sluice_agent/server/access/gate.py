@@ -105,6 +105,26 @@ class Gate:
         session = self._session_of(request)
         return UNIDENTIFIED if session is None else self._principal_of_session(session, request)
 
+    def check_worker(self, request: Request) -> None:
+        """Refuse a worker of the jobs API that has no key where it needs one. Its tickets decide what it may start.
+
+        On loopback it needs none. A made key must be one for programs that work: `ingest`, which the agent of a worker
+        has anyway, or `operator`. Raises `RefusedError` (401, 403).
+        """
+        secret = bearer_of(request)
+        key = self._accounts.find_key(secret) if secret else None
+        if key is None:
+            if self._is_exposed(request):
+                message = f"A worker needs a key: set SLUICE_API_KEY. {_MAKE_HELP}"
+                raise RefusedError(401, message, docs=Docs.API_KEY)
+            return
+        if key.revoked_at is not None:
+            raise _revoked(key.id, key.role)
+        if key.role is Role.VIEWER:
+            message = f"The key {key.id} has the role viewer, and may run no jobs. {_MAKE_HELP}"
+            raise RefusedError(403, message, docs=Docs.API_KEY)
+        self._note_use(lambda: self._accounts.note_use(key))
+
     def identify_sender(self, request: Request) -> Sender:
         """Return who sends events by `request`.
 

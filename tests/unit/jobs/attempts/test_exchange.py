@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sluice_agent.jobs.attempts.answers import ErrorClass
-from sluice_agent.jobs.attempts.exchange import RESULT_BYTES, perform, request_headers
+from sluice_agent.jobs.attempts.exchange import RESULT_BYTES, perform
+from sluice_agent.jobs.attempts.headers import request_headers
 from sluice_agent.jobs.attempts.records import Outcome, Spec
 from sluice_agent.outbound.deadline import Watchdog
 from tests.support.endpoint import running

@@ -1,0 +1,17 @@
+"""The headers of an attempt's requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def request_headers(run_id: str, job_id: str, attempt: int, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the headers of an attempt's requests. `secrets` are the job's, by name."""
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "sluice-agent",
+        "X-Run-ID": run_id,
+        "X-Job-ID": job_id,
+        "X-Attempt": str(attempt),
+        **{f"X-Secret-{name}": value for name, value in (secrets or {}).items()},
+    }

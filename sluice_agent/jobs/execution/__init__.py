@@ -1,0 +1,1 @@
+"""The server's half of an attempt: a worker starts it with a ticket, reports that it is alive, and finishes it."""

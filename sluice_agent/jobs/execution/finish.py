@@ -1,0 +1,120 @@
+"""The end of an attempt: what its worker reports is taken once, and decides how the run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select, update
+
+from sluice_agent.jobs.attempts import answers
+from sluice_agent.jobs.attempts.answers import ErrorClass
+from sluice_agent.jobs.attempts.records import Outcome
+from sluice_agent.jobs.attempts.retries import RetryStrategy, retry_delay
+from sluice_agent.jobs.definitions.settings import JobSettings
+from sluice_agent.jobs.execution.circuits import note_answer
+from sluice_agent.jobs.execution.requests import FinishRequest
+from sluice_agent.jobs.execution.start import settings_under_way
+from sluice_agent.jobs.runs.changes import LOST, change
+from sluice_agent.jobs.runs.transitions import Ending, Finished, TransitionError
+from sluice_agent.jobs.status import Status
+from sluice_agent.jobs.store.schema import attempt, run
+
+_SECOND = 1_000_000  # microseconds
+_MILLISECOND = 1_000
+_ENDINGS = {
+    answers.Ending.COMPLETED: Ending.SUCCESS,
+    answers.Ending.DEAD_LETTER: Ending.FINAL,
+    answers.Ending.TIMED_OUT: Ending.DEADLINE,
+}
+
+
+def finish_attempt(
+    writer: Connection, run_id: str, report: FinishRequest, now: int, chance: Callable[[], float]
+) -> str | None:
+    """Take the report of an attempt, and return the status of the run after it. None: it has no effect any more.
+
+    A report that comes again changes nothing. That of an attempt which was taken for lost counts while the next one has
+    not started. `chance` returns a random number from 0 to 1.
+    """
+    row = writer.execute(_LOCKED, {"run": run_id}).one_or_none()
+    if row is None or row.execution != report.execution:
+        return None
+    latest = writer.execute(_LATEST, {"run": run_id}).one_or_none()
+    settings = settings_under_way(writer, row)
+    if latest is None or settings is None or latest.attempt != report.attempt:
+        return None
+    if latest.finished_at is not None and latest.error_class != LOST:
+        return None if row.status == Status.CANCELED.value else str(row.status)
+    outcome = report.outcome
+    event = _event(outcome, settings, latest, now, chance)
+    is_last = row.status == Status.EXECUTING.value and row.attempt >= settings.max_attempts
+    also = _times(row, latest, outcome, ends=is_last or event.ending in (Ending.SUCCESS, Ending.FINAL))
+    try:
+        changed = change(writer, row, event, now, settings.max_attempts, also)
+    except TransitionError:
+        return None
+    if changed is None:
+        return None
+    writer.execute(_END, {"run": run_id, "number": latest.retries, **_end_of_attempt(outcome, now)})
+    if not outcome.was_stopped:
+        note_answer(writer, row.project_id, settings.endpoint_url, outcome.error_class, now)
+    return str(changed.status)
+
+
+def _event(
+    outcome: Outcome, settings: JobSettings, latest: Row[Any], now: int, chance: Callable[[], float]
+) -> Finished:
+    decided = answers.ending(outcome.error_class, latest.attempt, settings.max_attempts, ends_run=outcome.ends_run)
+    another = Ending.DEADLINE if outcome.error_class is ErrorClass.TIMEOUT else Ending.RETRYABLE
+    strategy = RetryStrategy(settings.retry_strategy or RetryStrategy.EXPONENTIAL)
+    delay = retry_delay(strategy, latest.attempt, settings.retry_delays_secs, outcome.retry_after_secs, chance)
+    return Finished(
+        latest.retries,
+        _ENDINGS.get(decided, another),
+        now + round(delay * _SECOND),
+        outcome.result,
+        outcome.error,
+        _class_of(outcome),
+    )
+
+
+def _times(row: Row[Any], latest: Row[Any], outcome: Outcome, *, ends: bool) -> dict[str, Any]:
+    """Return what a run that ends keeps of its last attempt: its start, which a late report finds cleared, and times.
+
+    Those before the start are of the run: `queue_wait_ms` goes on over retries.
+    """
+    if not ends:
+        return {}
+    start = latest.started_at
+    trace = {
+        "queue_wait_ms": _milliseconds(start - row.created_at),
+        "dequeue_ms": 0 if row.started_at is None else _milliseconds(start - row.claimed_at),
+        **outcome.trace.model_dump(),
+    }
+    return {"started_at": start, "execution_trace": json.dumps(trace, separators=(",", ":"))}
+
+
+def _end_of_attempt(outcome: Outcome, now: int) -> dict[str, Any]:
+    return {
+        "finished_at": now,
+        "status_code": outcome.status_code,
+        "error_class": _class_of(outcome),
+        "error": outcome.error,
+        "trace": outcome.trace.model_dump_json(),
+    }
+
+
+def _class_of(outcome: Outcome) -> str | None:
+    return None if outcome.error_class is None else outcome.error_class.value
+
+
+def _milliseconds(microseconds: int) -> int:
+    return max(round(microseconds / _MILLISECOND), 1) if microseconds > 0 else 0
+
+
+# Each attempt does these: to make such a statement takes longer than to execute it.
+_LOCKED = select(run).where(run.c.id == bindparam("run")).with_for_update()
+_LATEST = select(attempt).where(attempt.c.run_id == bindparam("run")).order_by(attempt.c.retries.desc()).limit(1)
+_END = update(attempt).where(attempt.c.run_id == bindparam("run"), attempt.c.retries == bindparam("number"))
