@@ -17,6 +17,7 @@ from sluice_agent.outbound.retry_after import seconds_asked
 RESULT_BYTES = 1_048_576
 """The most of a successful answer that is read."""
 
+_LONGEST_RESULT = 2 * RESULT_BYTES  # characters of a result that is sent to the server
 _ERROR_BYTES = 4_096  # of another answer
 _READING = Reading(success=RESULT_BYTES, error=_ERROR_BYTES, is_required=True)
 _BUSY_STATUSES = (429, 503)  # whose Retry-After counts
@@ -64,8 +65,8 @@ def _outcome(answer: Answer, now: float) -> Outcome:
     error_class = classify(answer.status)
     trace = _trace(answer)
     if error_class is None:
-        result = _result(answer.body, is_cut=answer.is_cut)
-        return Outcome(status_code=answer.status, result=result, is_result_cut=answer.is_cut, trace=trace)
+        result, is_cut = _result(answer.body, is_cut=answer.is_cut)
+        return Outcome(status_code=answer.status, result=result, is_result_cut=is_cut, trace=trace)
     text = _printable(answer.body.decode("utf-8", "replace")).strip()
     return Outcome(
         status_code=answer.status,
@@ -92,18 +93,25 @@ def _with_fallback(first: Outcome, second: Outcome) -> Outcome:
     )
 
 
-def _result(body: bytes, *, is_cut: bool) -> str | None:
-    """Return a successful body as JSON: itself, or a string of what is none. None if it is empty."""
+def _result(body: bytes, *, is_cut: bool) -> tuple[str | None, bool]:
+    """Return a successful body as JSON, and whether it is cut: itself, or a string of what is none. None if it is
+    empty.
+
+    A body of control characters is six times as long as JSON. It is cut, as the server would not take it.
+    """
     text = body.decode("utf-8", "replace")
     if not text.strip():
-        return None
+        return None, is_cut
     try:
         if not is_cut:
             json.loads(text, parse_constant=_refuse)
-            return text
+            return text, False
     except (ValueError, RecursionError):
         pass
-    return json.dumps(text, ensure_ascii=False)
+    result = json.dumps(text, ensure_ascii=False)
+    if len(result) > _LONGEST_RESULT:
+        return json.dumps(text[: _LONGEST_RESULT // 6 - 1], ensure_ascii=False), True
+    return result, is_cut
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sluice_agent.jobs.attempts.records import Outcome
+from sluice_agent.jobs.worker.server import InvalidError
 from sluice_agent.log import warn_limited
 from sluice_agent.transport.journal.directory import open_private
 
@@ -63,7 +64,10 @@ class OutcomeFiles:
             os.close(descriptor)
 
     def deliver_waiting(self, send: Deliver) -> int:
-        """Send what waits, the oldest first, and return how many that were. What `send` raises ends it."""
+        """Send what waits, the oldest first, and return how many that were.
+
+        What `send` raises ends it, but for `InvalidError`: such an outcome is set aside, and keeps no other waiting.
+        """
         sent = 0
         for path in self.waiting():
             with _locked(path) as content:
@@ -74,7 +78,12 @@ class OutcomeFiles:
                 except ValidationError:
                     path.rename(path.with_suffix(".unreadable"))  # of another version; it is not lost
                     continue
-                send(finish)
+                try:
+                    send(finish)
+                except InvalidError as error:
+                    warn_limited("jobs-invalid", "The outcome of run %s is set aside: %s", finish.run_id, error)
+                    path.rename(path.with_suffix(".refused"))
+                    continue
                 path.unlink()
                 sent += 1
         return sent

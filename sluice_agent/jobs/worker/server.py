@@ -10,6 +10,7 @@ since its answer was lost, and does not take it for a second message; and who kn
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 import threading
@@ -25,6 +26,7 @@ from sluice_agent.outbound.quiet import quiet
 
 _CONNECT = 5.0  # seconds
 _SILENCE = 10.0
+_INVALID = (400, 413)
 
 
 class ServerAwayError(Exception):
@@ -35,12 +37,16 @@ class RefusedError(Exception):
     """The server refuses what this worker asks for: a retry alone does not help. The message has the reason."""
 
 
+class InvalidError(RefusedError):
+    """The server does not understand what this worker sends, and never will: they are of different versions."""
+
+
 class JobsServer:
     """The server at `url`, such as ``http://127.0.0.1:8787/api``. `key` is sent as a bearer token. Thread-safe."""
 
     def __init__(self, url: str, key: str | None) -> None:
         self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
@@ -73,16 +79,20 @@ class JobsServer:
 
     def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """Return an answer with 200 or 409."""
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")  # escapes would double its size
         try:
             with quiet():
-                answer = self._connected().post(f"{self.url}/internal/runs/{path}", json=body, headers=self._headers)
+                answer = self._connected().post(
+                    f"{self.url}/internal/runs/{path}", content=content, headers=self._headers
+                )
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
             raise ServerAwayError(f"{self.url} does not answer ({type(error).__name__}: {error})") from error
         if answer.status_code in (200, 409):
             return answer
         if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
             raise ServerAwayError(f"{self.url} answers {answer.status_code}")
-        raise RefusedError(f"{self.url} answers {answer.status_code}{_remedy(answer.status_code)}")
+        message = f"{self.url} answers {answer.status_code}{_remedy(answer.status_code)}"
+        raise InvalidError(message) if answer.status_code in _INVALID else RefusedError(message)
 
     def _connected(self) -> httpx.Client:
         """Return the client, which threads share."""
@@ -111,4 +121,6 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
 def _remedy(status: int) -> str:
     if status in (401, 403):
         return ": set SLUICE_API_KEY to a key that may run jobs"
+    if status in _INVALID:
+        return ": are this worker and the server of the same version?"
     return ": is SLUICE_API_URL the address of a server with the jobs API?"

@@ -14,6 +14,7 @@ from sluice_agent.jobs.attempts.exchange import RESULT_BYTES, perform
 from sluice_agent.jobs.attempts.headers import request_headers
 from sluice_agent.jobs.attempts.records import Outcome, Spec
 from sluice_agent.outbound.deadline import Watchdog
+from sluice_agent.server.app import BODY_LIMIT
 from tests.support.endpoint import running
 from tests.support.misbehaviour import Behaviour, drips, hangs, hangs_in_body, reset_before, reset_mid_answer, status
 from tests.support.webhook_receiver import WebhookReceiver
@@ -83,6 +84,16 @@ def test_a_long_result_is_cut(endpoint: WebhookReceiver) -> None:
     endpoint.script(status(200, body=b"1" + b" " * RESULT_BYTES))  # its beginning is JSON as well
     outcome = attempt(endpoint)
     assert (outcome.is_result_cut, outcome.result) == (True, json.dumps("1" + " " * (RESULT_BYTES - 1)))
+
+
+@pytest.mark.parametrize("byte", [b"\x01", b'"', b"\\", b"\xff", b"a"])
+def test_each_result_fits_into_a_report(endpoint: WebhookReceiver, byte: bytes) -> None:
+    """The server refuses a body that is too large: the run would be taken for lost, and be sent again."""
+    endpoint.script(status(200, body=byte * RESULT_BYTES))
+    result = attempt(endpoint).result
+    assert result is not None
+    json.loads(result)
+    assert len(json.dumps(result, ensure_ascii=False).encode()) < BODY_LIMIT - 100_000
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from sluice_agent.jobs.attempts.records import Outcome
 from sluice_agent.jobs.worker.outcomes import Finish, OutcomeFiles
+from sluice_agent.jobs.worker.server import InvalidError
 from tests.support.process import ROOT
 
 
@@ -115,6 +116,23 @@ def test_an_unreadable_file_stops_no_other(tmp_path: Path) -> None:
     server.is_away = False
     assert files.deliver_waiting(server) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["e0.unreadable"]
+
+
+def test_an_outcome_that_is_never_taken_stops_no_other(tmp_path: Path) -> None:
+    """After an update of the server one outcome of an old worker would keep all later ones from it, for ever."""
+    server, files = Server(), OutcomeFiles(tmp_path)
+    server.is_away = True
+    for execution in ("e1", "e2"):
+        with pytest.raises(AwayError):
+            files.deliver(finish(execution), server)
+
+    def take(given: Finish) -> str | None:
+        if given.execution == "e1":
+            raise InvalidError("no such field")
+        return "completed"
+
+    assert files.deliver_waiting(take) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["e1.refused"]
 
 
 def test_an_outcome_that_can_not_be_stored_is_sent(tmp_path: Path) -> None:
