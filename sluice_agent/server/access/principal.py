@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyCookie, HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.server.errors import Docs, RefusedError
 
@@ -96,15 +97,23 @@ Identify = Callable[[Request], Principal]
 """Returns the sender of a request. Raises `RefusedError` for a key or a session that it may not use so."""
 
 
-def require_viewer(
+async def require_viewer(
     request: Request,
     _bearer: Annotated[Any, Security(BEARER)] = None,
     _cookie: Annotated[Any, Security(_COOKIE)] = None,
 ) -> Principal:
-    """Return the sender if it may read. Raises `RefusedError`: 401 without a key or session, 403 by role.
+    """Return the sender if it may read, as `viewer_of` does. Nothing is looked up for a request without a key or a
+    session: it needs no thread.
 
     A dependency of routes; the other parameters are for their OpenAPI description.
     """
+    if "authorization" in request.headers or COOKIE in request.cookies:
+        return await run_in_threadpool(viewer_of, request)
+    return viewer_of(request)
+
+
+def viewer_of(request: Request) -> Principal:
+    """Return the sender if it may read. Raises `RefusedError`: 401 without a key or session, 403 by role."""
     principal = _identify(request)
     if principal.role is None:
         raise RefusedError(401, f"Reading needs a session or a key. {READ_HELP}", docs=Docs.AUTH)

@@ -82,14 +82,13 @@ def bases_of(reader: Connection, selection: Selection) -> tuple[Base, Base]:
 
 
 def ranges_of_states(selection: Selection, *conditions: Condition) -> Ranges:
-    """Return the range of each connection and state."""
+    """Return the range of each connection and state, the largest first: it is read alone if it has enough."""
+    sizes = [
+        (jobs, connection, state) for connection, states in selection.states.items() for state, jobs in states.items()
+    ]
     return Ranges(
         (OF_CONNECTION, job.c.state == bindparam("state"), *conditions),
-        [
-            {"connection": connection, "state": state}
-            for connection, states in selection.states.items()
-            for state in states
-        ],
+        [{"connection": connection, "state": state} for _, connection, state in sorted(sizes, reverse=True)],
     )
 
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
-from sluice_agent.server.queries.jobs import rows_of, summaries_of
 from sluice_agent.server.queries.stored_job import StoredJob, find_stored_job
 from sluice_agent.server.record.record import record_of
+from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.schema import job
+from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 
 _RECENT = 10
-_EXECUTION = ("id", "externalId", "state", "createdAt", "startedAt", "completedAt", "durationMs", "error")
+_LATEST = (
+    select(
+        job.c.number, job.c.uuid, job.c.external_id, job.c.state, job.c.created_at, job.c.started_at,
+        job.c.completed_at, job.c.duration_ms, job.c.error,
+    )
+    .where(job.c.connection == bindparam("connection"), job.c.name == bindparam("name"))
+    .order_by(job.c.created_at.desc(), job.c.number.desc())
+    .limit(_RECENT + 1)
+)  # fmt: skip
 
 
 def find_job(reader: Connection, connections: Mapping[str, int], id_: str) -> dict[str, Any] | None:
@@ -21,16 +31,22 @@ def find_job(reader: Connection, connections: Mapping[str, int], id_: str) -> di
     stored = find_stored_job(reader, connections, id_)
     if stored is None:
         return None
-    return {**record_of(stored.steps), "recentExecutions": _recent(reader, connections, stored)}
+    return {**record_of(stored.steps), "recentExecutions": _recent(reader, stored)}
 
 
-def _recent(reader: Connection, connections: Mapping[str, int], stored: StoredJob) -> list[dict[str, Any]]:
-    statement = (
-        select(job.c.number)
-        .where(job.c.connection == stored.connection, job.c.name == stored.name)
-        .order_by(job.c.created_at.desc(), job.c.number.desc())
-        .limit(_RECENT + 1)
-    )
-    others = [number for number in reader.scalars(statement) if number != stored.number]
-    summaries = summaries_of(reader, connections, rows_of(reader, others[:_RECENT]))
-    return [{name: summary[name] for name in _EXECUTION} for summary in summaries]
+def _recent(reader: Connection, stored: StoredJob) -> list[dict[str, Any]]:
+    rows = reader.execute(_LATEST, {"connection": stored.connection, "name": stored.name})
+    others = [row for row in rows if row.number != stored.number]
+    return [
+        {
+            "id": str(UUID(bytes=row.uuid)),
+            "externalId": row.external_id,
+            "state": JOB_STATES[row.state].value,
+            "createdAt": timestamp_of(row.created_at),
+            "startedAt": timestamp_or_none(row.started_at),
+            "completedAt": timestamp_or_none(row.completed_at),
+            "durationMs": row.duration_ms,
+            "error": row.error,
+        }
+        for row in others[:_RECENT]
+    ]

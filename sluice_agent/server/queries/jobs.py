@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from sluice_agent.server.queries.base import Total, bases_of, total_of
 from sluice_agent.server.queries.job_filter import JobFilter
@@ -100,8 +100,11 @@ def attempts_of(reader: Connection, ids: Sequence[str]) -> dict[str, int]:
 
 def rows_of(reader: Connection, numbers: Sequence[int]) -> list[Row[Any]]:
     """Return the rows of jobs, in the order of `numbers`."""
-    rows = {row.number: row for row in reader.execute(select(*_COLUMNS).where(job.c.number.in_(numbers)))}
+    rows = {row.number: row for row in reader.execute(_ROWS, {"numbers": numbers})}
     return [rows[number] for number in numbers]
+
+
+_ROWS = select(*_COLUMNS).where(job.c.number.in_(bindparam("numbers", expanding=True)))
 
 
 def summaries_of(reader: Connection, connections: Mapping[str, int], rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:

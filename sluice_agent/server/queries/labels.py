@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, Engine, bindparam, exists, select
 
 from sluice_agent.server.store.schema import LabelKind, job, label
 
 _MAX_VALUES = 500  # in one list of a statement
+_KEPT = 10_000  # texts of a database that are kept
 _COLUMNS = {
     LabelKind.NAME: job.c.name,
     LabelKind.QUEUE: job.c.queue,
@@ -30,14 +32,27 @@ def find_names(reader: Connection, part: str) -> list[int]:
 
 
 def texts_of(reader: Connection, numbers: Iterable[int | None]) -> dict[int, str]:
-    """Return the texts of labels by their numbers."""
-    known: list[int] = sorted({number for number in numbers if number is not None})
-    texts: dict[int, str] = {}
-    for start in range(0, len(known), _MAX_VALUES):
-        chunk: Collection[int] = known[start : start + _MAX_VALUES]
-        rows = reader.execute(select(label.c.number, label.c.text).where(label.c.number.in_(chunk)))
-        texts.update({row.number: row.text for row in rows})
+    """Return the texts of labels by their numbers. They never change, so those that were read are kept."""
+    kept = _texts.setdefault(reader.engine, {})
+    wanted = {number for number in numbers if number is not None}
+    texts = {number: kept[number] for number in wanted if number in kept}
+    unread = sorted(wanted.difference(texts))
+    for start in range(0, len(unread), _MAX_VALUES):
+        chunk: Collection[int] = unread[start : start + _MAX_VALUES]
+        texts.update((number, text) for number, text in reader.execute(_TEXTS, {"numbers": chunk}))
+    if unread:
+        _keep(reader.engine, {number: texts[number] for number in unread if number in texts})
     return texts
+
+
+_TEXTS = select(label.c.number, label.c.text).where(label.c.number.in_(bindparam("numbers", expanding=True)))
+_texts: WeakKeyDictionary[Engine, dict[int, str]] = WeakKeyDictionary()
+"""The texts that were read of each database. Any thread may read them: a change replaces all of a database."""
+
+
+def _keep(engine: Engine, texts: dict[int, str]) -> None:
+    kept = _texts.get(engine, {})
+    _texts[engine] = {**kept, **texts} if len(kept) + len(texts) <= _KEPT else texts
 
 
 def texts_in_use(reader: Connection, connection: int, kind: LabelKind, limit: int) -> list[str]:

@@ -11,7 +11,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, text, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    text,
+    tuple_,
+)
 
 from sluice_agent.server.queries.base import (
     MOST,
@@ -36,6 +50,7 @@ _TIMES = (job.c.changed_at, job.c.started_at, job.c.completed_at)
 
 
 _TEXTS = 64  # that are looked for at a time
+_LAST = bindparam("last", type_=BigInteger())
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +339,7 @@ class _Plan:
 
     def _merged(
         self,
-        ranges: Iterable[Ranges],
+        every: Iterable[Ranges],
         residual: Iterable[Condition],
         after: tuple[Any, int] | None,
         column: ColumnElement[Any] = job.c.created_at,
@@ -332,7 +347,7 @@ class _Plan:
         needed: int | None = None,
     ) -> list[tuple[int, int]]:
         """Return the first values of `column`, and numbers, of all ranges: each is part of an index sorted by the two,
-        or short."""
+        or short. Once there are enough, of each further range only what comes before the last of these is read."""
         needed = self._needed if needed is None else needed
         is_descending = self._order.is_descending
         position = tuple_(column, job.c.number)
@@ -341,8 +356,20 @@ class _Plan:
             conditions.append(position < after if is_descending else position > after)
         sorting = (column.desc(), job.c.number.desc()) if is_descending else (column, job.c.number)
         statement = select(column, job.c.number).where(*conditions).order_by(*sorting).limit(needed)
-        rows = [(row[0], row[1]) for row in self._rows(ranges, statement)]
-        return sorted(rows, reverse=is_descending)[:needed]
+        within = column >= _LAST if is_descending else column <= _LAST
+        rows: list[tuple[int, int]] = []
+        for ranges in every:
+            of_range = statement.where(*ranges.conditions)
+            of_rest = of_range.where(within)
+            for parameters in ranges.parameters:
+                is_full = len(rows) == needed
+                values = {**parameters, "last": rows[-1][0]} if is_full else parameters
+                found = self._reader.execute(of_rest if is_full else of_range, values).all()
+                if found:
+                    rows = sorted([*rows, *((value, number) for value, number in found)], reverse=is_descending)[
+                        :needed
+                    ]
+        return rows
 
     def _rows(self, every: Iterable[Ranges], statement: Select[Any]) -> Iterator[Row[Any]]:
         """Yield what `statement` selects in each range."""

@@ -131,8 +131,11 @@ def requested_filter(parameters: Iterable[tuple[str, str]]) -> JobFilter:
 
 def known_connections(reader: Connection, only: Collection[int] | None) -> dict[str, int]:
     """Return the numbers of connections by their ids, or of those whose numbers are in `only`."""
-    rows = reader.execute(select(connection.c.id, connection.c.number).order_by(connection.c.number))
-    return {row.id: row.number for row in rows if only is None or row.number in only}
+    rows = reader.execute(_CONNECTIONS)
+    return {id_: number for id_, number in rows if only is None or number in only}
+
+
+_CONNECTIONS = select(connection.c.id, connection.c.number).order_by(connection.c.number)
 
 
 def select_jobs(reader: Connection, connections: Mapping[str, int], wanted: JobFilter, now: int) -> Selection:
@@ -163,9 +166,14 @@ def select_jobs(reader: Connection, connections: Mapping[str, int], wanted: JobF
 
 def _jobs_by_state(reader: Connection, connections: Collection[int]) -> dict[int, dict[int, int]]:
     states: dict[int, dict[int, int]] = {}
-    for row in reader.execute(select(tally).where(tally.c.connection.in_(connections), tally.c.jobs > 0)):
-        states.setdefault(row.connection, {})[row.state] = row.jobs
+    for number, state, jobs in reader.execute(_TALLIES, {"connections": list(connections)}):
+        states.setdefault(number, {})[state] = jobs
     return states
+
+
+_TALLIES = select(tally.c.connection, tally.c.state, tally.c.jobs).where(
+    tally.c.connection.in_(bindparam("connections", expanding=True)), tally.c.jobs > 0
+)
 
 
 def _dimensions(reader: Connection, connections: Mapping[str, int], wanted: JobFilter, now: int) -> Iterator[Dimension]:

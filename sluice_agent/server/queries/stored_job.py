@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, bindparam, select
 
-from sluice_agent.server.record.ids import job_uuid, own_uuids
+from sluice_agent.server.queries.labels import texts_of
+from sluice_agent.server.record.ids import job_uuids, own_uuids
 from sluice_agent.server.record.step import Step
-from sluice_agent.server.store.schema import connection, job, label, step
+from sluice_agent.server.store.schema import connection, job, step
 from sluice_agent.server.store.steps import decode_step
 
 
@@ -27,31 +29,36 @@ class StoredJob:
     steps: Sequence[Step]
 
 
+_JOBS = (
+    select(job.c.number, job.c.uuid, job.c.connection, connection.c.id, job.c.external_id, job.c.name)
+    .join(connection, connection.c.number == job.c.connection)
+    .where(job.c.uuid.in_(bindparam("uuids", expanding=True)))
+    .order_by(job.c.changed_at.desc())
+)
+_STEPS = select(step.c.body, step.c.name).where(step.c.job == bindparam("number"))
+
+
 def find_stored_job(reader: Connection, connections: Mapping[str, int], id_: str) -> StoredJob | None:
     """Return the job in `connections` whose id is Sluice's or the framework's `id_`.
 
     If several connections have a job with this id of the framework, it is the one that changed last.
     """
-    by_external_id = [job_uuid(connection_id, id_) for connection_id in connections]
-    for uuids in (own_uuids(id_), by_external_id):
-        statement = select(job.c.uuid, job.c.connection).where(job.c.uuid.in_(uuids)).order_by(job.c.changed_at.desc())
-        for row in reader.execute(statement) if uuids else ():
-            if row.connection in connections.values():
-                return load_job(reader, row.uuid)
-    return None
+    rows = reader.execute(_JOBS, {"uuids": job_uuids(id_, connections)}).all()
+    usable = [row for row in rows if row.connection in connections.values()]
+    own = own_uuids(id_)
+    chosen = next((row for row in usable if row.uuid in own), usable[0] if usable else None)
+    return None if chosen is None else _with_steps(reader, chosen)
 
 
 def load_job(reader: Connection, uuid: bytes) -> StoredJob | None:
     """Return the job with Sluice's id `uuid`; None if there is no such job."""
-    row = reader.execute(
-        select(job.c.number, job.c.connection, connection.c.id, job.c.external_id, job.c.name)
-        .join(connection, connection.c.number == job.c.connection)
-        .where(job.c.uuid == uuid)
-    ).one_or_none()
-    if row is None:
-        return None
-    rows = reader.execute(
-        select(step.c.body, label.c.text).join(label, label.c.number == step.c.name).where(step.c.job == row.number)
-    )
-    steps = [decode_step(body, row.id, row.external_id, name) for body, name in rows]
-    return StoredJob(row.number, uuid, row.connection, row.id, row.external_id, row.name, steps)
+    row = reader.execute(_JOBS, {"uuids": [uuid]}).one_or_none()
+    return None if row is None else _with_steps(reader, row)
+
+
+def _with_steps(reader: Connection, row: Row[Any]) -> StoredJob:
+    number, uuid, connection_number, connection_id, external_id, name = row
+    rows = reader.execute(_STEPS, {"number": number}).all()
+    texts = texts_of(reader, (of_step for _, of_step in rows))
+    steps = [decode_step(body, connection_id, external_id, texts[of_step]) for body, of_step in rows]
+    return StoredJob(number, uuid, connection_number, connection_id, external_id, name, steps)

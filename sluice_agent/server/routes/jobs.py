@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.queries.job import find_job
@@ -13,13 +13,14 @@ from sluice_agent.server.queries.jobs import list_jobs
 from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.selection import requested_filter
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
+from sluice_agent.server.routes.closed import answer_of
 from sluice_agent.server.routes.documented import READING, errors
 from sluice_agent.server.routes.parameters import Cursor, Direction, Limit, Viewer, connections_for, job_in_path
 from sluice_agent.server.routes.responses import JobPage, JobRecord
 from sluice_agent.server.store import Store
 
 
-def job_filter(request: Request) -> JobFilter:
+async def job_filter(request: Request) -> JobFilter:
     """Return the filters of a list of jobs."""
     return requested_filter(request.query_params.multi_items())
 
@@ -34,6 +35,7 @@ _FILTERS = [
 def jobs_router(store: Store) -> APIRouter:
     """Return the routes that read jobs from `store`."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
+    page_answer, record_answer = answer_of(JobPage), answer_of(JobRecord)
 
     @router.get("", response_model=JobPage, responses=READING, openapi_extra={"parameters": _FILTERS})
     def jobs(
@@ -45,7 +47,7 @@ def jobs_router(store: Store) -> APIRouter:
         sort_order: Direction = SortOrder.DESC,
         limit: Limit = 50,
         cursor: Cursor = None,
-    ) -> dict[str, Any]:
+    ) -> Response:
         """List jobs, the newest first unless sorted otherwise."""
         with store.reading() as reader:
             connections = connections_for(reader, principal, wanted.connection_id)
@@ -57,15 +59,15 @@ def jobs_router(store: Store) -> APIRouter:
             "total": page.total,
             "totalExact": page.is_total_exact,
         }
-        return {"data": page.jobs, "pagination": pagination}
+        return page_answer({"data": page.jobs, "pagination": pagination})
 
     @router.get("/{job:path}", response_model=JobRecord, responses=READING | errors(404))
-    def job_record(job: Annotated[str, Depends(job_in_path)], principal: Viewer) -> dict[str, Any]:
+    def job_record(job: Annotated[str, Depends(job_in_path)], principal: Viewer) -> Response:
         """Return the record of the job with this id: Sluice's, or the framework's."""
         with store.reading() as reader:
             record = find_job(reader, connections_for(reader, principal, None), job)
         if record is None:
             raise RefusedError(404, "Job not found.")
-        return record
+        return record_answer(record)
 
     return router

@@ -80,7 +80,7 @@ def connections_for(reader: Connection, principal: Principal, connection_id: UUI
     return {} if number is None else {str(connection_id): number}
 
 
-def job_in_path(
+async def job_in_path(
     request: Request, job: Annotated[str, Path(description="The job's id: Sluice's, or the framework's.")]
 ) -> str:
     """Return the id of the job in the path of a route ``/api/jobs/{job:path}…``. Slashes of an id are percent-encoded.

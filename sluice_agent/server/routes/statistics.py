@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from sluice_agent.model import WorkerState
 from sluice_agent.server.queries.pages import page_of, sorted_by
@@ -16,6 +16,7 @@ from sluice_agent.server.queries.sums import PastSums
 from sluice_agent.server.queries.tasks import list_tasks
 from sluice_agent.server.queries.window import Span, window_of
 from sluice_agent.server.queries.workers import WorkerSort, list_workers
+from sluice_agent.server.routes.closed import answer_of
 from sluice_agent.server.routes.documented import READING
 from sluice_agent.server.routes.parameters import (
     ConnectionId,
@@ -37,6 +38,7 @@ from sluice_agent.server.timestamps import to_moment
 def statistics_router(store: Store, now: Callable[[], datetime], past_sums: PastSums) -> APIRouter:
     """Return the routes that read queues, workers and tasks from `store`, as they are `now`."""
     router = APIRouter(tags=["statistics"])
+    queues_answer, workers_answer, tasks_answer = answer_of(QueuePage), answer_of(WorkerPage), answer_of(TaskList)
 
     @router.get("/queues", response_model=QueuePage, responses=READING)
     def queues(
@@ -50,13 +52,13 @@ def statistics_router(store: Store, now: Callable[[], datetime], past_sums: Past
         sort_order: Direction = SortOrder.ASC,
         page: PageNumber = 1,
         limit: Limit = 50,
-    ) -> dict[str, Any]:
+    ) -> Response:
         """List queues."""
         window = window_of(Span(time_range, begin, end), to_moment(now()))
         with store.reading() as reader:
             connections = connections_for(reader, principal, connection_id)
             every = list_queues(reader, connections, window, framework, past_sums)
-        return _page(every, sort_by.value, sort_order, page, limit)
+        return queues_answer(_page(every, sort_by.value, sort_order, page, limit))
 
     @router.get("/workers", response_model=WorkerPage, responses=READING)
     def workers(
@@ -70,12 +72,12 @@ def statistics_router(store: Store, now: Callable[[], datetime], past_sums: Past
         sort_order: Direction = SortOrder.ASC,
         page: PageNumber = 1,
         limit: Limit = 50,
-    ) -> dict[str, Any]:
+    ) -> Response:
         """List workers."""
         with store.reading() as reader:
             connections = connections_for(reader, principal, connection_id)
             every = list_workers(reader, connections, state and WorkerState(state), framework, to_moment(now()))
-        return _page(every, sort_by.value, sort_order, page, limit)
+        return workers_answer(_page(every, sort_by.value, sort_order, page, limit))
 
     @router.get("/tasks", response_model=TaskList, responses=READING)
     def tasks(
@@ -84,12 +86,13 @@ def statistics_router(store: Store, now: Callable[[], datetime], past_sums: Past
         time_range: Range = "1h",
         begin: From = None,
         end: To = None,
-    ) -> dict[str, Any]:
+    ) -> Response:
         """List the tasks that ran, by name."""
         window = window_of(Span(time_range, begin, end), to_moment(now()))
         with store.reading() as reader:
             connections = connections_for(reader, principal, connection_id)
-            return {"data": list_tasks(reader, connections.values(), window, past_sums)}
+            every = list_tasks(reader, connections.values(), window, past_sums)
+        return tasks_answer({"data": every})
 
     return router
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from sluice_agent.server.access.principal import Principal, require_viewer
+from sluice_agent.server.access.principal import Principal, require_viewer, viewer_of
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.routes.documented import READING, errors
 from sluice_agent.server.store import Store
@@ -53,7 +53,7 @@ def stream_router(store: Store, hub: Hub) -> APIRouter:
 def _may_still_read(request: Request, connection: int) -> bool:
     """Return whether the client would be admitted again now."""
     try:
-        return require_viewer(request).may_use(connection)
+        return viewer_of(request).may_use(connection)
     except RefusedError:
         return False
 
