@@ -70,10 +70,11 @@ def duration(milliseconds: float | None) -> str:
 
 
 def seconds(milliseconds: float | None) -> str:
-    """Return a duration in seconds, for a column of them."""
+    """Return a duration in seconds, for a column of them: to the millisecond if it is below a second."""
     if milliseconds is None:
         return MISSING
-    return "< 0.01" if 0 < milliseconds < 10 else f"{milliseconds / 1_000:,.2f}"
+    decimals = 3 if milliseconds < 1_000 else 2 if milliseconds < 9_995 else 1
+    return f"{milliseconds / 1_000:,.{decimals}f}"
 
 
 def age(time: timedelta) -> str:

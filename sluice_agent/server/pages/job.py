@@ -16,6 +16,7 @@ from sluice_agent.model import JobState
 from sluice_agent.server.actions.ledger import Kind
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.ability import Ability, ability_of
+from sluice_agent.server.pages.last_run import LastRun, last_run_of
 from sluice_agent.server.pages.render import NO_STORE, Layout, render
 from sluice_agent.server.pages.run_plot import RunPlot, run_plot
 from sluice_agent.server.pages.scope import PageViewer, scope_of
@@ -104,7 +105,7 @@ class JobView:
     """The page of a job."""
 
     job: Record
-    wait_ms: float | None
+    last: LastRun
     time_format: str
     """The format of its times: exact if two of them are less than a second apart."""
     is_without_retry: bool
@@ -161,7 +162,7 @@ def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int) 
     timeline = timeline_of(walked, now)
     return JobView(
         job=record,
-        wait_ms=timeline.total_milliseconds("queued"),
+        last=last_run_of(record, record["attempt"], now),
         time_format=_time_format([record["createdAt"], record["startedAt"], record["completedAt"]]),
         is_without_retry=record["state"] == "failed" and record["attempt"] <= (record["maxRetries"] or 0),
         timeline=timeline,

@@ -16,6 +16,7 @@ from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.ability import Ability, ability_of, kind_for, kinds_for, question_href
 from sluice_agent.server.pages.explanations import EXPLANATIONS
 from sluice_agent.server.pages.jobs_address import NEWEST, Address
+from sluice_agent.server.pages.last_run import LastRun, last_run_of
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import PageViewer, Scope, scope_of
 from sluice_agent.server.pages.sources import Sources
@@ -38,8 +39,6 @@ _STATES = tuple(
     JobState(state)
     for state in ("active", "queued", "scheduled", "retrying", "failed", "completed", "cancelled", "unknown")
 )
-_WAITING = ("queued", "scheduled")
-_UNDER_WAY = ("active",)
 _MINUTE = 60_000_000  # in microseconds, as all moments
 _PERIODS = (("15 minutes", 15), ("hour", 60), ("24 hours", 1_440), ("7 days", 10_080))
 _TEXTUAL = (SortBy.NAME, SortBy.QUEUE, SortBy.WORKER, SortBy.STATE)
@@ -130,14 +129,11 @@ class Column(NamedTuple):
 
 
 class JobRow(NamedTuple):
-    """A job: its fields as in the API, its attempt, and how long it waited and ran, so far if that goes on."""
+    """A job: its fields as in the API, its attempt, and its last run."""
 
     job: Mapping[str, Any]
     attempt: int
-    wait: int | None
-    is_waiting: bool
-    run: int | None
-    is_running: bool
+    last: LastRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,15 +309,4 @@ def _column(label: str, by: SortBy | None, address: Address) -> Column:
 
 def _rows(reader: Connection, jobs: Sequence[Mapping[str, Any]], now: int) -> list[JobRow]:
     attempts = attempts_of(reader, [job["id"] for job in jobs])
-    return [_row(job, attempts[job["id"]], now) for job in jobs]
-
-
-def _row(job: Mapping[str, Any], attempt: int, now: int) -> JobRow:
-    is_waiting = job["state"] in _WAITING and job["startedAt"] is None
-    is_running = job["state"] in _UNDER_WAY and job["startedAt"] is not None
-    ready = max(moment_of(job["createdAt"]) or 0, moment_of(job["scheduledFor"]) or 0)
-    waited_until = now if is_waiting else moment_of(job["startedAt"])
-    wait = None if waited_until is None else max(0, waited_until - ready) // 1_000
-    started = moment_of(job["startedAt"])
-    run = max(0, now - started) // 1_000 if is_running and started is not None else job["durationMs"]
-    return JobRow(job, attempt, wait, is_waiting, run, is_running)
+    return [JobRow(job, attempts[job["id"]], last_run_of(job, attempts[job["id"]], now)) for job in jobs]

@@ -77,7 +77,7 @@ class QueueView(NamedTuple):
 
 _SORTED: Mapping[QueueColumn, Callable[[QueueRow], Any]] = {
     QueueColumn.NAME: lambda queue: queue.name,
-    QueueColumn.DEPTH: lambda queue: queue.size,
+    QueueColumn.DEPTH: lambda queue: queue.depth,
     QueueColumn.WAITING: lambda queue: queue.waiting,
     QueueColumn.WAIT: lambda queue: queue.oldest_wait,
     QueueColumn.NET: lambda queue: queue.net,

@@ -68,6 +68,12 @@ class Layout:
         """The id of the connection that the page shows; empty if there is none."""
         return self.scope.connection.id if self.scope is not None and self.scope.connection is not None else ""
 
+    @property
+    def reader(self) -> str:
+        """The session in which the page is read; empty if its reader has not signed in."""
+        who = "" if self.scope is None else self.scope.principal.who
+        return who if who.startswith("session ") else ""
+
 
 def render(
     request: Request,
@@ -88,7 +94,7 @@ def render(
     all_headers = {**_HEADERS, **(headers or {})}
     if is_part:
         all_headers |= {"X-Sluice-Title": quote(layout.window_title), "X-Sluice-Rendered-At": layout.rendered_at}
-        all_headers["X-Sluice-Connection"] = layout.connection_id
+        all_headers |= {"X-Sluice-Connection": layout.connection_id, "X-Sluice-Reader": layout.reader}
     body = _ENVIRONMENT.get_template(template).render(values).encode()
     if len(body) >= _COMPRESSED_FROM and accepts_gzip(request):
         all_headers["Content-Encoding"] = "gzip"

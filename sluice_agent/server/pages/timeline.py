@@ -133,11 +133,6 @@ class Timeline:
         drawn = {band.kind for lane in self.lanes for band in lane.bands}
         return [kind for kind in _KINDS if kind in drawn]
 
-    def total_milliseconds(self, kind: str) -> float | None:
-        """Return how long the job was in a state, in all runs that are drawn; None if that is not known."""
-        lengths = [length for lane in self.lanes if (length := lane.run.milliseconds(kind)) is not None]
-        return sum(lengths) if lengths else None
-
     @property
     def milliseconds(self) -> float:
         """The length of the whole."""

@@ -228,6 +228,25 @@ def test_queues_have_the_vendors_fields_and_who_waits(page: Page) -> None:
     ]
 
 
+def test_queues_are_in_the_order_that_the_arrow_says(tmp_path: Path) -> None:
+    """The deepest queue would stand below one of which workers have taken more in advance."""
+    with local_sluice(tmp_path / "depths.db", now=CLOCK) as server:
+        taken = [job_event("queued", NOW - 9, externalId=f"taken {n}", queue="taken", name="t") for n in range(9)]
+        depths = {"taken": 1, "deep": 5, "empty": 0}
+        ingest(server.client(), *taken, *(snapshot(name, NOW - 1, depth) for name, depth in depths.items()))
+        listed = [line["data-key"] for line in page_of(server)("/queues").all("tr") if "data-key" in line.attributes]
+    assert listed == ["deep", "taken", "empty"]
+
+
+def test_columns_of_what_nobody_reports_are_left_out(tmp_path: Path) -> None:
+    """On a phone half of each queue would be "not reported", and of each worker a dash."""
+    with local_sluice(tmp_path / "columns.db", now=CLOCK) as server:
+        ingest(server.client(), *run("t", NOW - 9, "completed"), worker_event("heartbeat", NOW - 1, "celery@w"))
+        page = page_of(server)
+        headers = [header.text for path in ("/queues", "/workers") for header in page(path).all("th")]
+    assert not {"Depth", "Consumers", "Python", "Agent"} & set(headers)
+
+
 def test_a_queue_that_no_worker_consumes_is_listed(page: Page) -> None:
     """A misspelt queue is seen by its jobs that wait, and by nothing else."""
     assert row(page("/queues"), "other")[:4] == ["other", "not reported", "12", "1.00 s"]
@@ -317,7 +336,7 @@ def test_jobs_of_no_known_queue_are_counted(tmp_path: Path) -> None:
         assert headings(page("/"))[-1] == "What waits 1"
         assert "No job waits" not in page("/").text
         assert "More jobs wait in queues that are not known" in page("/").text
-        assert row(page("/queues"), "mail")[1:4] == ["not reported", "0", "none"]
+        assert row(page("/queues"), "mail")[1:3] == ["0", "none"]
 
 
 def test_more_tasks_that_run_are_not_left_out_silently(tmp_path: Path) -> None:
@@ -337,7 +356,7 @@ def test_rates_are_those_of_the_time_that_is_known(tmp_path: Path) -> None:
         heartbeats = [worker_event("heartbeat", NOW - 300 + second, "celery@w") for second in (0, 299)]
         ingest(server.client(), *jobs, *heartbeats)
         page = page_of(server)
-        for path, key, column in (("/tasks", "shop.mail", 1), ("/queues", "mail", 6), ("/workers", "celery@w", 3)):
+        for path, key, column in (("/tasks", "shop.mail", 1), ("/queues", "mail", 4), ("/workers", "celery@w", 3)):
             assert float(row(page(path), key)[column]) == pytest.approx(60, abs=1), path
 
 

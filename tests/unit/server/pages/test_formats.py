@@ -34,8 +34,10 @@ def test_durations(milliseconds: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "text"), [(None, "–"), (0, "0.00"), (9, "< 0.01"), (10, "0.01"), (1_234_567, "1,234.57")]
-)
+    ("milliseconds", "text"),
+    [(None, "–"), (0, "0.000"), (9, "0.009"), (999, "0.999"), (1_234, "1.23"), (9_994, "9.99"), (9_995, "10.0"),
+     (1_234_567, "1,234.6")],
+)  # fmt: skip
 def test_seconds_of_a_column(milliseconds: float | None, text: str) -> None:
     """Durations below each other could not be compared at a glance."""
     assert formats.seconds(milliseconds) == text

@@ -82,6 +82,33 @@ def test_a_short_job_has_exact_times(page: Page, client: httpx.Client) -> None:
     assert "attempt 1 of 3, not retried" in shown.one("main").text
 
 
+def test_the_wait_is_the_same_in_the_list(page: Page, client: httpx.Client) -> None:
+    """A retried job would have waited for hundredths of a second in one place, and for two in the other."""
+    id_ = "retried-twice"
+    first = {"externalId": id_, "createdAt": at(0), "extensions": {}}
+    retried = first | {"attempt": 2, "extensions": {"eta": at(5)}}
+    ingest(client, job_event("queued", 0, **first), job_event("active", 2, startedAt=at(2), **first))
+    ingest(client, job_event("retrying", 3, **first), job_event("queued", 3, **retried))
+    assert facts(page(f"/jobs/{id_}"))["Waits for"] != "–"
+    ingest(client, job_event("active", 5.012, startedAt=at(5.012), **retried))
+    shown = facts(page(f"/jobs/{id_}"))
+    (row,) = page("/jobs", search=id_).one("tbody").all("tr")
+    assert (shown["Waited"], row.all("td")[7].text) == ("12 ms", "0.012")
+    assert "Runs for" in shown
+    ingest(client, job_event("completed", 7, startedAt=at(5.012), completedAt=at(7), **retried))
+    shown = facts(page(f"/jobs/{id_}"))
+    (row,) = page("/jobs", search=id_).one("tbody").all("tr")
+    assert (shown["Ran"], row.all("td")[8].text) == ("1.99 s", "1.99")
+
+
+def test_the_wait_of_a_run_that_nobody_reported_is_not_known(page: Page, client: httpx.Client) -> None:
+    """A retry without an ETA would have waited since the job was made, with the runs before in it."""
+    same = {"externalId": "without-eta", "createdAt": at(0)}
+    ingest(client, job_event("active", 2, startedAt=at(2), **same), job_event("retrying", 3, **same))
+    ingest(client, job_event("active", 9, startedAt=at(9), attempt=2, **same))
+    assert facts(page("/jobs/without-eta"))["Waited"] == "–"
+
+
 def test_both_ids_lead_to_the_page(page: Page, client: httpx.Client) -> None:
     """Logs have Celery's id, links have Sluice's."""
     ingest(client, *life("both/ids?"))
