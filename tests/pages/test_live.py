@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import AccessOptions
 from sluice_agent.server.record.ids import job_id
-from tests.pages.conftest import Send, StartSession
+from tests.pages.conftest import Send, SignIn, StartSession
+from tests.pages.desk import Desk
 from tests.pages.site import LIVE
 from tests.support.chromium import session
 from tests.support.local_sluice import LocalSluice, local_sluice
@@ -307,10 +308,26 @@ def test_a_reader_who_was_signed_out_is_told_where_to_sign_in(browser: Browser, 
         other = opened.open("/jobs")
         other.get_by_role("button", name="Sign out").click()
         other.get_by_role("heading", name="Signed out").wait_for()
-        sender.post("/ingest", json={"events": new_job()[1]}).raise_for_status()
-        link = page.locator("#live").get_by_role("link", name="Signed out")
-        expect(link).to_have_attribute("href", "/login")
+        expect(page.locator("#live")).to_contain_text("Signed out")  # at once: nothing has changed
+        expect(page.locator("#live").get_by_role("link", name="Sign in")).to_have_attribute("href", "/login")
         expect(page.locator("#pause")).to_be_hidden()
+
+
+def test_tabs_follow_the_session_where_reading_needs_none(desk: Desk, sign_in: SignIn) -> None:
+    """A tab would say that it is live, and have buttons that the server refuses, or lack those that it would obey."""
+    session = sign_in()
+    page = session.open("/jobs?state=failed")
+    page.wait_for_selector(LIVE)
+    page.locator("#pause").click()  # a page that stands still is told as well
+    other = session.open("/")
+    other.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#live")).to_contain_text("Signed out")
+    page.reload()
+    expect(page.locator(".side .who")).to_have_text("Read only, not signed in")
+    expect(page.get_by_role("checkbox")).to_have_count(0)
+    desk.sign_in(session)
+    expect(page.get_by_role("checkbox").first).to_be_visible()
+    expect(page.locator(".side .who")).to_contain_text("Signed in as operator")
 
 
 def test_a_page_stays_with_its_connection(browser: Browser, tmp_path: Path) -> None:

@@ -398,6 +398,7 @@ async function fetchMain(connection, request) {
     title: `${decodeURIComponent(response.headers.get("X-Sluice-Title"))} · Sluice`,
     renderedAt: new Date(response.headers.get("X-Sluice-Rendered-At")),
     connection: response.headers.get("X-Sluice-Connection"),
+    reader: response.headers.get("X-Sluice-Reader"),
   };
 }
 
@@ -406,7 +407,7 @@ function describe({ stream, isPaused, changesSincePause, changedAt, renderedAt }
   const now = performance.now();
   const secondsSince = (moment) => `${Math.round((now - moment) / 1_000)} s`;
   const asOf = `as of ${clockTime(renderedAt, new Date(), choice("clock") === "utc")}`;
-  if (stream.state === "refused") return { state: "refused", text: "Signed out", link: "/login" };
+  if (stream.state === "refused") return { state: "refused", text: "Signed out", link: ["Sign in", "/login"] };
   if (isPaused) {
     const noun = changesSincePause === 1 ? "change" : "changes";
     const since = changesSincePause > 0 ? `, ${changesSincePause} ${noun} since` : "";
@@ -425,7 +426,7 @@ function describe({ stream, isPaused, changesSincePause, changedAt, renderedAt }
 }
 
 function startLive(main) {
-  const { types, connection, subject } = document.body.dataset;
+  const { types, connection, subject, reader } = document.body.dataset;
   const concerned = new Set(types.split(","));
   const indicator = createIndicator(togglePause);
   let stopFeed = null; // null while the page is hidden, or its reader signed out
@@ -488,7 +489,8 @@ function startLive(main) {
     timer = setTimeout(refresh, Math.max(0, notBefore - performance.now()));
   }
 
-  // Fetch the page and paint it: in the list `shown` also the rows that wait.
+  // Fetch the page and paint it: in the list `shown` also the rows that wait. A session that is over is said also where
+  // reading needs none; another one has its own buttons.
   async function refresh(shown = null) {
     cancel();
     const started = performance.now();
@@ -498,7 +500,9 @@ function startLive(main) {
     let error = null;
     try {
       const fresh = await fetchMain(connection, request);
-      if (fetching === request && (!isPaused || shown !== null)) paint(fresh, shown);
+      if (fetching !== request) return; // it was cancelled
+      if (fresh.reader !== reader) return fresh.reader ? location.reload() : refuse();
+      if (!isPaused || shown !== null) paint(fresh, shown);
     } catch (raised) {
       error = raised;
     }
@@ -609,11 +613,29 @@ function startLive(main) {
     show();
   }
 
+  // Another tab of the browser has signed in or out: if the page is hidden, that shows when it is shown.
+  function onReader({ key }) {
+    if (key !== READER || document.hidden) return;
+    if (stopFeed === null) begin();
+    else refresh();
+  }
+
   document.addEventListener("visibilitychange", () => (document.hidden ? end() : begin()));
+  addEventListener("storage", onReader);
   addEventListener("pagehide", end);
   addEventListener("pageshow", begin);
   addEventListener("offline", change); // the connection may seem to be open for minutes
   begin();
+}
+
+// Tells the other tabs in which session this browser reads: they hear only of changes.
+const READER = "sluice:reader";
+
+function tellReader() {
+  const { reader } = document.body.dataset;
+  try {
+    if (reader !== undefined) localStorage.setItem(READER, reader);
+  } catch {}
 }
 
 // A page that the same tab opens next is paused as well.
@@ -645,11 +667,14 @@ function createIndicator(togglePause) {
   return {
     show(shown, isPaused) {
       place.dataset.state = shown.state;
-      if (text.textContent !== shown.text) {
-        const content = document.createElement(shown.link ? "a" : "span");
-        if (shown.link) content.href = shown.link;
-        content.textContent = shown.text;
-        text.replaceChildren(content);
+      if (text.dataset.text !== shown.text) {
+        text.dataset.text = shown.text;
+        text.replaceChildren(shown.text);
+        if (shown.link) {
+          const link = document.createElement("a");
+          [link.textContent, link.href] = shown.link;
+          text.append(" · ", link);
+        }
       }
       setText(detail, shown.detail ?? "");
       setText(button.firstElementChild, isPaused ? "Resume" : "Pause");
@@ -897,6 +922,7 @@ function start() {
   announcer.className = "visually-hidden";
   announcer.setAttribute("role", "status");
   document.body.append(announcer);
+  tellReader();
   if (document.body.dataset.types) startLive(document.getElementById("main"));
   applyChoices();
   showSelection();
