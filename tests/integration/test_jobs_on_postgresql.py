@@ -10,6 +10,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests.support.job_attempts import FAILURE, Attempts
 from tests.support.local_sluice import local_sluice
 from tests.support.waiting import wait_until
 
@@ -118,3 +119,22 @@ def test_pages_of_runs_follow_each_other(clients: list[httpx.Client]) -> None:
             seen += [run["id"] for run in page.json()]
             cursor = {"cursor": page.headers["X-Next-Cursor"]} if "X-Next-Cursor" in page.headers else None
         assert seen == expected
+
+
+def test_attempts_start_and_finish(new_postgresql: str) -> None:
+    """A server on PostgreSQL would answer workers with its failures."""
+    attempts = Attempts(new_postgresql)
+    job = attempts.job(max_attempts=4, version_policy="minor")
+    run = attempts.trigger(job)
+    attempts.update(job, timeout_secs=5, backwards_compatible=True)
+    execution = attempts.begin(run)
+    assert attempts.beat({execution: run, attempts.name(): run}) != [execution]
+    assert attempts.finish(run, execution, **{**FAILURE, "error": "\x00"}) == "queued"
+    execution = attempts.begin(run, 2)
+    attempts.lose(run)
+    assert attempts.finish(run, execution, 2, **FAILURE) == "queued"
+    assert [circuit.failures for circuit in attempts.circuits()] == [2]
+    execution = attempts.begin(run, 3)
+    assert attempts.finish(run, execution, 3, status_code=200, result='{"a": "\x00"}') == "completed"
+    assert attempts.circuits() == []
+    attempts.store.close()

@@ -62,6 +62,11 @@ class Attempts:
             changed = JobSettings(**{**live.settings.model_dump(), **settings})
             return update_job(writer, live, changed, self._change(), enabled=live.enabled)
 
+    def read_job(self, job_id: str) -> Job:
+        """Return a job as it is now."""
+        with self.store.reading() as reader:
+            return find_job(reader, job_id, None)
+
     def switch(self, job: Job, *, enabled: bool) -> None:
         """Enable or disable a job."""
         with self.store.writing() as writer:

@@ -55,8 +55,9 @@ def test_a_failure_is_retried_while_attempts_remain(
     run = attempts.trigger(attempts.job(max_attempts=2))
     for number, status in enumerate(statuses, 1):
         assert attempts.finish(run, attempts.begin(run, number), number, **outcome) == status
-        assert attempts.row(run).error == outcome["error"]
-    row = attempts.row(run)
+        row = attempts.row(run)
+        assert row.error == outcome["error"]
+        assert (row.execution_trace is not None) == (number == len(statuses)), "the times of its last attempt"
     assert row.finished_at is not None
     assert row.next_retry_at is None
     assert [attempt.error_class for attempt in attempts.attempts(run)] == [outcome["error_class"]] * len(statuses)
