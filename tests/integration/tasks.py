@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import billiard.pool
+import billiard.process
 from celery import Celery, Task, chain, group, shared_task
 from celery.exceptions import Ignore, Reject, Retry
 from celery.states import EXCEPTION_STATES
@@ -525,8 +526,9 @@ def killed_after_success_requeued(path: str) -> str:
 
 
 @shared_task(soft_time_limit=1)
-def soft_limited(seconds: float = 30.0) -> None:
-    time.sleep(seconds)
+def soft_limited() -> None:
+    """Run until the limit strikes, however late; in pools that have none, a little beyond it."""
+    time.sleep(60.0 if _is_in_prefork() else 1.5)
 
 
 def _raise_timeout(*_: object) -> NoReturn:
@@ -550,5 +552,16 @@ def limits_itself(seconds: float) -> None:
 
 
 @shared_task(time_limit=1)
-def hard_limited(seconds: float = 30.0) -> None:
-    time.sleep(seconds)
+def hard_limited() -> None:
+    """Run until the limit strikes, however late; in pools that have none, a little beyond it."""
+    time.sleep(60.0 if _is_in_prefork() or _is_in_gevent() else 1.5)
+
+
+def _is_in_prefork() -> bool:
+    return bool(billiard.process.current_process().name != "MainProcess")
+
+
+def _is_in_gevent() -> bool:
+    """Return whether this process has been patched by gevent."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("time")

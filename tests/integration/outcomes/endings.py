@@ -229,7 +229,7 @@ ENDINGS = (
     Outcome(
         "soft time limit",
         "runs beyond its soft time limit",
-        call(tasks.soft_limited, 4.0),
+        call(tasks.soft_limited),
         {PREFORK: "queued active failed", ALL: "queued active completed"},
         error=r"SoftTimeLimitExceeded: .*",
         note="Other pools have no soft limit.",
@@ -245,7 +245,7 @@ ENDINGS = (
     Outcome(
         "hard time limit",
         "runs beyond its hard time limit",
-        call(tasks.hard_limited, 4.0),
+        call(tasks.hard_limited),
         {PREFORK: "queued active failed", ALL: "queued active completed", GEVENT: "queued active failed"},
         monitor_walks={"gevent<5.7": UNKNOWN_END},
         error=r"TimeLimitExceeded: .*1.*|Timeout: 1 second",
