@@ -1,4 +1,4 @@
-"""How long the last run of a job waited and took, from the fields that lists and records have: it is the same on all pages."""
+"""How long the last run of a job waited and took, from the fields of lists and records: the same on all pages."""
 
 from __future__ import annotations
 
