@@ -201,7 +201,7 @@ OWNERS = {
     "cronsim": ("jobs/cron.py",),
     **dict.fromkeys(("jsonschema", "referencing", "re2"), ("jobs/payload_schema.py",)),
     "h11": ("server/protocol.py",),
-    "msgspec": ("server/event_decoder.py",),
+    "msgspec": ("server/event_decoder.py", "server/record", "server/store/memory.py", "server/store/steps.py"),
     "jinja2": ("server/pages/render.py",),
     "prometheus_client": ("health",),
     "botocore": ("monitor/queues",),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from sluice_agent.server.record.history import Entry
 from sluice_agent.server.record.summary import Summary
 from sluice_agent.server.timestamps import timestamp_of
 
@@ -58,7 +59,7 @@ def job_frame(uuid: bytes, before: Summary | None, after: Summary) -> Frame | No
     """
     entry, previous, moment = after.history.entry, after.history.previous_state, after.changed_at
     tail = "}"
-    if before is not None and before.history.entry[:3] == entry[:3]:
+    if before is not None and _is_same_state(before.history.entry, entry):
         progress = after.history.run.progress
         if progress is None or progress == before.history.run.progress:
             return None
@@ -70,6 +71,10 @@ def job_frame(uuid: bytes, before: Summary | None, after: Summary) -> Frame | No
         f'{{"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}","name":{_quoted(after.facts.name)},'
         f'"state":"{entry.state}","previousState":{_quoted(previous)},"timestamp":"{timestamp_of(moment)}"{tail}',
     )
+
+
+def _is_same_state(before: Entry, after: Entry) -> bool:
+    return before.state == after.state and before.at == after.at and before.attempt == after.attempt
 
 
 def worker_frame(event: str, worker_id: str, hostname: str, state: str, active_jobs: int | None) -> Frame:

@@ -10,14 +10,17 @@ the fold carries is bounded, so that the history can be kept beside the job and 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sluice_agent.server.record.error_location import location_of
 from sluice_agent.server.record.step import ENDED, WAITING, Reporter, Step
 from sluice_agent.server.timestamps import to_instant
 
 
-class Run(NamedTuple):
+class Run(Struct, frozen=True, gc=False):
     """One execution of one attempt, with the wait before it. Times are instants, None if they are not known."""
 
     queued: int | None
@@ -32,7 +35,7 @@ class Run(NamedTuple):
     worker: str | None
 
 
-class Entry(NamedTuple):
+class Entry(Struct, frozen=True, gc=False):
     """One state of the job, with the fields of all events that report it. The first of them began it."""
 
     state: str
@@ -48,7 +51,7 @@ class Entry(NamedTuple):
     reported_previous: str | None
 
 
-class History(NamedTuple):
+class History(Struct, frozen=True, gc=False):
     """A job's states: of the first, and of the last and its run, what shows which step may follow."""
 
     runs: int
@@ -86,7 +89,8 @@ def begun_by(step: Step) -> History:
 
 def followed_by(history: History, step: Step) -> tuple[Placement, History]:
     """Return where `step` belongs, which is after all steps of `history` in their order, and the history with it."""
-    runs, first_waits, first_at, previous, entry, run = history
+    runs, first_waits, first_at, previous = history.runs, history.first_waits, history.first_at, history.previous
+    entry, run = history.entry, history.run
     attempt = step.job.get("attempt") or _attempt_after(entry, step)
     placement = _placement(history, step, attempt)
     if placement == "next":
@@ -99,7 +103,7 @@ def followed_by(history: History, step: Step) -> tuple[Placement, History]:
         run = _run_with(run, step)
         return placement, History(runs, first_waits, first_at, previous, _entry_with(entry, step), run)
     if placement == "progress":
-        run = run._replace(progress=step.job["progress"])
+        run = replace(run, progress=step.job["progress"])
         return placement, History(runs, first_waits, first_at, previous, entry, run)
     return placement, _preceded_by(history, step) if placement == "first" else history
 
@@ -144,7 +148,8 @@ def _entry_with(entry: Entry, step: Step) -> Entry:
     completed = entry.completed
     if completed is None and "completedAt" in job:
         completed = to_instant(job["completedAt"])
-    return entry._replace(
+    return replace(
+        entry,
         is_redelivered=entry.is_redelivered or step.is_redelivered,
         created=entry.created if step.created is None else step.created,
         completed=completed,
@@ -156,9 +161,9 @@ def _entry_with(entry: Entry, step: Step) -> Entry:
 
 def _run_with(run: Run, step: Step) -> Run:
     """Return `run` with the fields of `step`."""
-    queued, ready, start, started, progress, reporter, worker = run
-    start = step.start if start is None else start
-    started = step.started if started is None else started
+    ready, progress, reporter = run.ready, run.progress, run.reporter
+    start = step.start if run.start is None else run.start
+    started = step.started if run.started is None else run.started
     if step.state == "active":
         start = step.at if start is None else start
         started = step.timestamp if started is None else started
@@ -166,7 +171,7 @@ def _run_with(run: Run, step: Step) -> Run:
             progress, reporter = step.job["progress"], step.reporter
     elif ready is not None and step.eta is not None and step.is_waiting:
         ready = max(ready, step.eta)
-    return Run(queued, ready, start, started, progress, reporter, step.job.get("workerId", worker))
+    return Run(run.queued, ready, start, started, progress, reporter, step.job.get("workerId", run.worker))
 
 
 def _new_run(history: History, step: Step) -> Run:
@@ -185,8 +190,8 @@ def _preceded_by(history: History, step: Step) -> History:
     at = history.first_at if step.created is None else min(step.created, history.first_at)
     run = history.run
     if history.runs == 1:
-        run = run._replace(queued=at, ready=at if step.eta is None else max(at, step.eta))
-    return history._replace(first_waits=True, first_at=at, previous=history.previous or step.state, run=run)
+        run = replace(run, queued=at, ready=at if step.eta is None else max(at, step.eta))
+    return replace(history, first_waits=True, first_at=at, previous=history.previous or step.state, run=run)
 
 
 def _is_new_run(history: History, step: Step) -> bool:

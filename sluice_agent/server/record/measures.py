@@ -10,7 +10,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from msgspec import Struct
 
 from sluice_agent.server.record.history import History, Run
 from sluice_agent.server.record.summary import Facts, Summary, Walk
@@ -31,7 +33,7 @@ class Measure(IntEnum):
     CANCELLED = 6
 
 
-class Count(NamedTuple):
+class Count(Struct, frozen=True, gc=False):
     """One of a measure, in one minute since 1970. The bucket is 0 if the duration is unknown."""
 
     name: str
@@ -41,7 +43,7 @@ class Count(NamedTuple):
     bucket: int
 
 
-class WorkerCount(NamedTuple):
+class WorkerCount(Struct, frozen=True, gc=False):
     """One run that ended on a worker, completed or failed, in one minute since 1970."""
 
     worker: str
@@ -78,7 +80,9 @@ def changes(before: Summary | None, after: Summary) -> Counts:
     if before is None or after.history.runs != before.history.runs:
         return dict.fromkeys(_counts_of_run(after.history, after.facts), 1)
     old, new = before.history.run, after.history.run
-    has_same_name = before.facts[:2] == after.facts[:2]
+    has_same_name = before.facts is after.facts or (
+        before.facts.name == after.facts.name and before.facts.queue == after.facts.queue
+    )
     removed: list[Count | WorkerCount] = []
     added: list[Count | WorkerCount] = []
     if not has_same_name or old.queued != new.queued:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from sluice_agent.model import JobState
 from sluice_agent.server.timestamps import moment_of, to_instant
@@ -18,7 +20,7 @@ ENDED = tuple(state.value for state in JobState if state.is_final)
 _NATURAL_ORDER = {state: index for index, state in enumerate((*WAITING, "active", "retrying", "unknown", *ENDED))}
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True, gc=False):
     """One event of a job: the event, its job and its extensions as on the wire, and what the history compares.
 
     Times are instants, None if they are not known. `at` is the event's, but not before the start that the event names;
@@ -75,5 +77,6 @@ def step_of(event: dict[str, Any], key: bytes) -> Step:
     if "expires" in extensions and (moment := moment_of(extensions["expires"])) is not None:
         expires = moment * 1_000
     order = (at, job.get("attempt", 1), _NATURAL_ORDER[state], key)
-    times = at, created, started, start, eta, expires
-    return Step(event, job, extensions, state, timestamp, *times, is_redelivered, order)
+    return Step(
+        event, job, extensions, state, timestamp, at, created, started, start, eta, expires, is_redelivered, order
+    )

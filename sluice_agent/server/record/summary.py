@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from msgspec import Struct
 from pydantic_core import from_json, to_json
 
 from sluice_agent.model import UNNAMED, Framework, JobState
@@ -30,7 +31,7 @@ _LONGEST_CLASS_NAME = 255
 _LONGEST_ID = 512  # characters, as `Identifier` of the model
 
 
-class Facts(NamedTuple):
+class Facts(Struct, frozen=True, gc=False):
     """Fields of the job as a whole, each from the last event that has it. Times are instants."""
 
     name: str
@@ -48,7 +49,7 @@ class Facts(NamedTuple):
     """The earliest time of any event, or of the start that it names."""
 
 
-class Summary(NamedTuple):
+class Summary(Struct, frozen=True, gc=False):
     """A job's history and facts, up to the step with `order`. Properties that are times are in microseconds."""
 
     history: History
@@ -132,8 +133,9 @@ class Summary(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Return the summary as `from_bytes` reads it. Times are relative to the last step's, and so short."""
-        (runs, first_waits, first_at, previous, entry, run), facts, (base, attempt, rank), is_replaceable = self
-        fields: list[Any] = [base, attempt, rank, runs, int(first_waits), base - first_at]
+        history, facts, (base, attempt, rank) = self.history, self.facts, self.order
+        previous, entry, run = history.previous, history.entry, history.run
+        fields: list[Any] = [base, attempt, rank, history.runs, int(history.first_waits), base - history.first_at]
         times = (
             entry.created, entry.completed, run.queued, run.ready, run.start, run.started, facts.eta, facts.dispatched,
         )  # fmt: skip
@@ -159,7 +161,7 @@ class Summary(NamedTuple):
         if rare != [None, None, None]:
             fields.append(rare)
         if run.reporter is not None:
-            fields += [run.progress, run.reporter, int(is_replaceable)]
+            fields += [run.progress, run.reporter, int(self.is_replaceable)]
         return to_json(fields)
 
     @classmethod
@@ -296,7 +298,8 @@ def _facts_of(step: Step) -> Facts:
 def _facts_with(facts: Facts, step: Step) -> Facts:
     """Return `facts` with those of a later step, where a name replaces none."""
     job, extensions = step.job, step.extensions
-    name, queue, worker, _, eta, expires, root_id, parent_id, group_id, dispatched, first_known = facts
+    eta, expires, dispatched = facts.eta, facts.expires, facts.dispatched
+    root_id, parent_id, group_id = facts.root_id, facts.parent_id, facts.group_id
     if extensions:
         if extensions.get("eta") is not None:
             eta = step.eta
@@ -308,9 +311,9 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
     if step.created is not None:
         dispatched = step.created if dispatched is None else min(dispatched, step.created)
     later = Facts(
-        name if job["name"] == UNNAMED else job["name"],
-        job.get("queue", queue),
-        job.get("workerId", worker),
+        facts.name if job["name"] == UNNAMED else job["name"],
+        job.get("queue", facts.queue),
+        job.get("workerId", facts.worker),
         step.event["framework"],
         eta,
         expires,
@@ -318,7 +321,7 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
         parent_id,
         group_id,
         dispatched,
-        min(first_known, _first_moment(step)),
+        min(facts.first_known, _first_moment(step)),
     )
     return facts if later == facts else later  # the same object shows others at once that nothing has changed
 
