@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.step import Order, Reporter, Step
@@ -28,8 +29,7 @@ _MOST_WALKED_STEPS = 10_000  # to walk through these takes half a second, in whi
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
 
 
-@dataclass(slots=True)
-class NewSteps:
+class NewSteps(Struct):
     """The steps of a job in one transaction: those to be `written`, by key, and those that `arrived` for the summary.
 
     They differ where progress takes the place of other progress: `displacing` are the orders of these steps.
@@ -40,8 +40,7 @@ class NewSteps:
     displacing: set[Order] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class Job:
+class Job(Struct):
     """A job with the keys of its steps; `summary` is None for one that is not in the database yet. All is as of the
     `version` that the database had.
 

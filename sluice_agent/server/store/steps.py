@@ -9,6 +9,8 @@ import json
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from msgspec.json import Encoder
+
 from sluice_agent.model import EventType, Framework, encode
 from sluice_agent.server.record.step import Step, step_of
 from sluice_agent.server.validation import ReceivedEvent
@@ -16,6 +18,7 @@ from sluice_agent.server.validation import ReceivedEvent
 KEY_BYTES = 8
 _JOB_TYPE = EventType.JOB_STATE_CHANGE.value
 _FRAMEWORK = Framework.CELERY.value
+_encode_usual = Encoder().encode
 
 
 class StoredStep(NamedTuple):
@@ -48,8 +51,13 @@ def encode_body(event: ReceivedEvent) -> bytes:
     job = event["job"].copy()
     del job["externalId"], job["name"]
     if event["framework"] == _FRAMEWORK and event["type"] == _JOB_TYPE:
-        return encode((event["timestamp"], job))
-    return encode((event["timestamp"], job, event["framework"], event["type"]))
+        body: tuple[Any, ...] = event["timestamp"], job
+    else:
+        body = event["timestamp"], job, event["framework"], event["type"]
+    try:
+        return _encode_usual(body)  # in half the time of the other
+    except (UnicodeEncodeError, OverflowError):  # half of a surrogate pair, or an integer of more than 64 bits
+        return encode(body)
 
 
 def decode_body(body: bytes, connection_id: str, external_id: str, name: str) -> ReceivedEvent:
