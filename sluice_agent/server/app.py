@@ -119,17 +119,15 @@ def create_app(
         app.include_router(router, prefix="/api")
     if has_jobs:
         from sluice_agent.jobs.routes.app import PATH, JobsApp  # noqa: PLC0415 - memory that other servers do not need
-        from sluice_agent.jobs.routes.internal import internal_router  # noqa: PLC0415 - see above
+        from sluice_agent.jobs.routes.internal import internal_routes  # noqa: PLC0415 - see above
         from sluice_agent.jobs.store.grouped import GroupedChanges  # noqa: PLC0415 - see above
         from sluice_agent.jobs.store.store import JobsStore  # noqa: PLC0415 - see above
 
         jobs_store = JobsStore(database, now)
         job_changes = GroupedChanges(jobs_store)
         allows_private = not access.exposure.is_open
-        internal = internal_router(
-            jobs_store, job_changes, access.gate, allows_private=allows_private, wake=lambda: None
-        )
-        app.include_router(internal, prefix="/api")
+        workers = internal_routes(jobs_store, job_changes, access.gate, allows_private=allows_private)
+        app.router.routes[:0] = workers  # the first: most requests are theirs
         app.mount(PATH, JobsApp(jobs_store, access, allows_private=allows_private))
     app.include_router(pages_router(Sources(store, access, acting, now, keep, daily_limit, past_sums)))
     return app

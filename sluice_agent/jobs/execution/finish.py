@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -41,11 +42,11 @@ def finish_attempt(
     row = writer.execute(_LOCKED, {"run": run_id}).one_or_none()
     if row is None or row.execution != report.execution:
         return None
-    latest = writer.execute(_LATEST, {"run": run_id}).one_or_none()
+    latest = _latest(writer, row)
     settings = settings_under_way(writer, row)
     if latest is None or settings is None or latest.attempt != report.attempt:
         return None
-    if latest.finished_at is not None and latest.error_class != LOST:
+    if latest.is_reported:
         return None if row.status == Status.CANCELED.value else str(row.status)
     outcome = report.outcome
     event = _event(outcome, settings, latest, now, chance)
@@ -63,9 +64,27 @@ def finish_attempt(
     return str(changed.status)
 
 
-def _event(
-    outcome: Outcome, settings: JobSettings, latest: Row[Any], now: int, chance: Callable[[], float]
-) -> Finished:
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """The attempt of a run that was started last."""
+
+    attempt: int
+    retries: int
+    started_at: int
+    is_reported: bool
+
+
+def _latest(reader: Connection, row: Row[Any]) -> _Latest | None:
+    if row.status == Status.EXECUTING.value:
+        return _Latest(row.attempt, row.retries, row.started_at, is_reported=False)
+    found = reader.execute(_LATEST, {"run": row.id}).one_or_none()
+    if found is None:
+        return None
+    is_reported = found.finished_at is not None and found.error_class != LOST
+    return _Latest(found.attempt, found.retries, found.started_at, is_reported)
+
+
+def _event(outcome: Outcome, settings: JobSettings, latest: _Latest, now: int, chance: Callable[[], float]) -> Finished:
     decided = answers.ending(outcome.error_class, latest.attempt, settings.max_attempts, ends_run=outcome.ends_run)
     another = Ending.DEADLINE if outcome.error_class is ErrorClass.TIMEOUT else Ending.RETRYABLE
     strategy = RetryStrategy(settings.retry_strategy or RetryStrategy.EXPONENTIAL)
@@ -80,7 +99,7 @@ def _event(
     )
 
 
-def _times(row: Row[Any], latest: Row[Any], outcome: Outcome, *, ends: bool) -> dict[str, Any]:
+def _times(row: Row[Any], latest: _Latest, outcome: Outcome, *, ends: bool) -> dict[str, Any]:
     """Return what a run that ends keeps of its last attempt: its start, which a late report finds cleared, and times.
 
     Those before the start are of the run: `queue_wait_ms` goes on over retries.

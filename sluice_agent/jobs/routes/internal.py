@@ -1,7 +1,8 @@
 """``/api/internal/runs``: how workers start attempts, report that they are alive, and finish them.
 
 `jobs/worker/server.py` is the client, and describes the requests. They are no part of the API: other programs have no
-tickets. Errors are those of the server's own API.
+tickets. Errors are those of the server's own API. Each run takes two requests, so these are plain routes: what the
+framework does for others takes longer than the change of the run.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import Route
 
 from sluice_agent.jobs.execution.beat import note_beat
 from sluice_agent.jobs.execution.finish import finish_attempt
 from sluice_agent.jobs.execution.requests import BeatRequest, FinishRequest, StartRequest
 from sluice_agent.jobs.execution.start import start_attempt
 from sluice_agent.jobs.routes.answers import answer
-from sluice_agent.jobs.routes.parameters import Id
 from sluice_agent.jobs.store.grouped import GroupedChanges
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.access.gate import Gate
@@ -31,36 +32,33 @@ from sluice_agent.server.request_body import read_body
 _Model = TypeVar("_Model", bound=BaseModel)
 _Result = TypeVar("_Result")
 
+PATH = "/api/internal/runs"
+
+_LONGEST_ID = 64
 _LARGE = 65_536  # bytes of a body that takes long to parse
 
 
-def internal_router(
-    store: JobsStore, changes: GroupedChanges, gate: Gate, *, allows_private: bool, wake: Callable[[], None]
-) -> APIRouter:
+def internal_routes(store: JobsStore, changes: GroupedChanges, gate: Gate, *, allows_private: bool) -> list[Route]:
     """Return the routes of workers that `gate` admits. `changes` makes their changes in `store`.
 
-    `wake` is called when a run goes back, or ends and so leaves its place to another. It must not block.
     `allows_private`: requests may go to private addresses.
     """
-    router = APIRouter(prefix="/internal/runs", include_in_schema=False)
 
     async def read(request: Request, model: type[_Model]) -> _Model:
-        await run_in_threadpool(gate.check_worker, request)
+        if gate.needs_key(request):
+            await run_in_threadpool(gate.check_worker, request)
         body = await read_body(request)
         return await run_in_threadpool(_parse, model, body) if len(body) > _LARGE else _parse(model, body)
 
     async def made(change: Callable[[Connection], _Result]) -> _Result:
         return await asyncio.wrap_future(changes.submit(change))
 
-    @router.post("/beat")
     async def beat(request: Request) -> Response:
-        """Report executions as going on."""
         executions = (await read(request, BeatRequest)).executions
         return answer({"canceled": await made(lambda writer: note_beat(writer, executions, store.moment))})
 
-    @router.post("/{run_id}/start")
-    async def start(run_id: Id, request: Request) -> Response:
-        """Start an attempt."""
+    async def start(request: Request) -> Response:
+        run_id = _run_in(request)
         wanted = await read(request, StartRequest)
         spec = await made(
             lambda writer: start_attempt(
@@ -68,21 +66,28 @@ def internal_router(
             )
         )
         if spec is None:
-            wake()
             raise RefusedError(409, "The attempt is not to be started: drop its message.")
         return Response(spec.model_dump_json(), media_type="application/json")
 
-    @router.post("/{run_id}/finish")
-    async def finish(run_id: Id, request: Request) -> Response:
-        """Take the report of an attempt."""
+    async def finish(request: Request) -> Response:
+        run_id = _run_in(request)
         report = await read(request, FinishRequest)
         status = await made(lambda writer: finish_attempt(writer, run_id, report, store.moment, random.random))
         if status is None:
             raise RefusedError(409, "The attempt has ended already: its report changes nothing.")
-        wake()
         return answer({"status": status})
 
-    return router
+    return [
+        Route(f"{PATH}{path}", handle, methods=["POST"], include_in_schema=False)
+        for path, handle in (("/{run_id}/start", start), ("/{run_id}/finish", finish), ("/beat", beat))
+    ]
+
+
+def _run_in(request: Request) -> str:
+    run_id = str(request.path_params["run_id"])
+    if len(run_id) > _LONGEST_ID or not run_id.isprintable():
+        raise RefusedError(400, "The request is not valid.", {"run_id": "is not the id of a run"})
+    return run_id
 
 
 def _parse(model: type[_Model], body: bytes) -> _Model:

@@ -56,9 +56,7 @@ def change(
 
 def release_dependents(writer: Connection, job_id: str, now: int) -> None:
     """Let runs begin that waited for a run of the job to end, the oldest first."""
-    dependents = select(dependency.c.job_id).where(dependency.c.depends_on_job_id == job_id)
-    waiting = select(run).where(run.c.status == Status.WAITING.value, is_not_completed, run.c.job_id.in_(dependents))
-    for row in writer.execute(waiting.order_by(run.c.created_at, run.c.id).limit(_MOST_DEPENDENTS)).all():
+    for row in writer.execute(_WAITING, {"job": job_id}).all():
         if are_met(writer, dependent_of(row)):
             change(writer, row, Met(), now)
 
@@ -79,3 +77,13 @@ _UPDATE = (
     .returning(run)
 )
 _END_ATTEMPT = update(attempt).where(attempt.c.run_id == bindparam("run"), attempt.c.retries == bindparam("number"))
+_WAITING = (
+    select(run)
+    .where(
+        run.c.status == Status.WAITING.value,
+        is_not_completed,
+        run.c.job_id.in_(select(dependency.c.job_id).where(dependency.c.depends_on_job_id == bindparam("job"))),
+    )
+    .order_by(run.c.created_at, run.c.id)
+    .limit(_MOST_DEPENDENTS)
+)

@@ -105,19 +105,21 @@ class Gate:
         session = self._session_of(request)
         return UNIDENTIFIED if session is None else self._principal_of_session(session, request)
 
-    def check_worker(self, request: Request) -> None:
-        """Refuse a worker of the jobs API that has no key where it needs one. Its tickets decide what it may start.
+    def needs_key(self, request: Request) -> bool:
+        """Return whether a worker of the jobs API needs a key for `request`: on loopback it does not."""
+        return self._is_exposed(request)
 
-        On loopback it needs none. A made key must be one for programs that work: `ingest`, which the agent of a worker
-        has anyway, or `operator`. Raises `RefusedError` (401, 403).
+    def check_worker(self, request: Request) -> None:
+        """Refuse a worker of the jobs API without a key. Its tickets decide what it may start.
+
+        The key is one for programs that work: `ingest`, which the agent of a worker has anyway, or `operator`. It
+        blocks. Raises `RefusedError` (401, 403).
         """
         secret = bearer_of(request)
         key = self._accounts.find_key(secret) if secret else None
         if key is None:
-            if self._is_exposed(request):
-                message = f"A worker needs a key: set SLUICE_API_KEY. {_MAKE_HELP}"
-                raise RefusedError(401, message, docs=Docs.API_KEY)
-            return
+            message = f"A worker needs a key: set SLUICE_API_KEY. {_MAKE_HELP}"
+            raise RefusedError(401, message, docs=Docs.API_KEY)
         if key.revoked_at is not None:
             raise _revoked(key.id, key.role)
         if key.role is Role.VIEWER:
