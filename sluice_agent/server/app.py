@@ -36,8 +36,8 @@ from sluice_agent.server.stream.hub import Hub
 from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
 
 if TYPE_CHECKING:
-    from sluice_agent.jobs.store.grouped import GroupedChanges
-    from sluice_agent.jobs.store.store import JobsStore
+    from sluice_agent.jobs.engine.assembly import JobsRoom
+    from sluice_agent.jobs.engine.options import EngineOptions
 
 BODY_LIMIT = 5_000_000
 """Bytes of a request's body, before and after decompression."""
@@ -62,6 +62,7 @@ def create_app(
     keep: Keep = EVERYTHING,
     alerts: AlertOptions | None = None,
     has_jobs: bool = False,
+    engine: EngineOptions | None = None,
     now: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
     """Return the API under ``/api``, and the pages, over `database`: a SQLite file, created if absent, or the address
@@ -70,7 +71,8 @@ def create_app(
     `options` are those of access, `actions` those of retry and revoke. `daily_limit` counts events of a connection in a
     UTC day of the clock `now`. `body_limit` counts bytes of one body, `bodies_limit` of all at a time. `stream_limits`
     bound the stream of changes. `keep` limits the jobs that are kept. `alerts` are rules that
-    are evaluated, None: there are none. `has_jobs`: the jobs API is under ``/v1``.
+    are evaluated, None: there are none. `has_jobs`: the jobs API is under ``/v1``. `engine` is how its runs are
+    executed; None: another server does so.
     Raises `ConfigError` if the database can't be used or the options contradict each other.
     """
     store = Store(database, now=now, keep=keep)
@@ -79,8 +81,7 @@ def create_app(
     hub = Hub(store, now, stream_limits)
     past_sums = PastSums()
     alerting = None if alerts is None else alerting_of(store, alerts, past_sums)
-    jobs_store: JobsStore | None = None
-    job_changes: GroupedChanges | None = None
+    jobs: JobsRoom | None = None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -88,14 +89,15 @@ def create_app(
         acting.start()
         if alerting is not None:
             alerting.start()
+        if jobs is not None:
+            jobs.start()
         yield
         hub.close()
         if alerting is not None:
             await run_in_threadpool(alerting.close)
         await run_in_threadpool(acting.close)
-        if jobs_store is not None and job_changes is not None:
-            await run_in_threadpool(job_changes.close)
-            await run_in_threadpool(jobs_store.close)
+        if jobs is not None:
+            await run_in_threadpool(jobs.close)
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile
 
     app = DescribedApp(lifespan)
@@ -118,16 +120,14 @@ def create_app(
     ):
         app.include_router(router, prefix="/api")
     if has_jobs:
-        from sluice_agent.jobs.routes.app import PATH, JobsApp  # noqa: PLC0415 - memory that other servers do not need
+        from sluice_agent.jobs.engine.assembly import open_jobs  # noqa: PLC0415 - memory that other servers do not need
+        from sluice_agent.jobs.routes.app import PATH, JobsApp  # noqa: PLC0415 - see above
         from sluice_agent.jobs.routes.internal import internal_routes  # noqa: PLC0415 - see above
-        from sluice_agent.jobs.store.grouped import GroupedChanges  # noqa: PLC0415 - see above
-        from sluice_agent.jobs.store.store import JobsStore  # noqa: PLC0415 - see above
 
-        jobs_store = JobsStore(database, now)
-        job_changes = GroupedChanges(jobs_store)
         allows_private = not access.exposure.is_open
-        workers = internal_routes(jobs_store, job_changes, access.gate, allows_private=allows_private)
+        jobs = open_jobs(database, engine, actions.brokers.for_runs(), now, allows_private=allows_private)
+        workers = internal_routes(jobs.store, jobs.changes, access.gate, allows_private=allows_private)
         app.router.routes[:0] = workers  # the first: most requests are theirs
-        app.mount(PATH, JobsApp(jobs_store, access, allows_private=allows_private))
+        app.mount(PATH, JobsApp(jobs.store, access, allows_private=allows_private))
     app.include_router(pages_router(Sources(store, access, acting, now, keep, daily_limit, past_sums)))
     return app

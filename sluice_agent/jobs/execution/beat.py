@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from sluice_agent.jobs.status import Status
+from sluice_agent.jobs.status import UNDER_WAY, Status
 from sluice_agent.jobs.store.schema import run
 
 _GROUP = 500  # ids of one statement
@@ -36,7 +36,7 @@ def note_beat(writer: Connection, executions: Mapping[str, str], now: int) -> li
     return unwanted
 
 
-_GOES_ON = {Status.EXECUTING.value, Status.QUEUED.value, Status.DEQUEUED.value}
+_GOES_ON = {status.value for status in UNDER_WAY}
 _FIND = select(run.c.id, run.c.status, run.c.execution).where(run.c.id.in_(bindparam("ids", expanding=True)))
 _BEAT = (
     update(run)

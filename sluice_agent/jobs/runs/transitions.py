@@ -80,6 +80,20 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Nothing may be sent to the endpoint of a queued run before `until`."""
+
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The window of execution of a queued run's job is closed, and opens at `opening`."""
+
+    opening: int
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """A claimed run goes back unstarted: it may be claimed again from `available_at` on."""
 
@@ -128,7 +142,20 @@ class Replayed:
 
 
 Event: TypeAlias = (
-    Due | Met | Rescheduled | Expired | Canceled | Claimed | Released | Started | Finished | Lost | Faulted | Replayed
+    Due
+    | Met
+    | Rescheduled
+    | Expired
+    | Canceled
+    | Claimed
+    | Held
+    | Postponed
+    | Released
+    | Started
+    | Finished
+    | Lost
+    | Faulted
+    | Replayed
 )
 
 _UNCLAIMED: Mapping[str, Any] = {
@@ -182,6 +209,15 @@ def _canceled(_run: RunState, _event: Canceled, now: int) -> Changes:
 def _claimed(_: RunState, event: Claimed, now: int) -> Changes:
     ticket = {"claimed_at": now, "claimed_until": event.until, "ticket_hash": event.ticket_hash}
     return {"status": Status.DEQUEUED, "published_at": None, **ticket}
+
+
+def _held(_run: RunState, event: Held, _now: int) -> Changes:
+    return {"status": Status.QUEUED, "available_at": event.until, "is_ready": False}
+
+
+def _postponed(_run: RunState, event: Postponed, _now: int) -> Changes:
+    times = {"scheduled_at": event.opening, "available_at": event.opening, "next_retry_at": None}
+    return {"status": Status.DELAYED, **times}
 
 
 def _released(_run: RunState, event: Released, now: int) -> Changes:
@@ -255,9 +291,11 @@ _RULES: Mapping[type, tuple[tuple[Status, ...], Callable[[RunState, Any, int], C
     Expired: ((Status.DELAYED, Status.QUEUED, Status.WAITING), _expired),
     Canceled: (UNDER_WAY, _canceled),
     Claimed: ((Status.QUEUED,), _claimed),
+    Held: ((Status.QUEUED,), _held),
+    Postponed: ((Status.QUEUED,), _postponed),
     Released: ((Status.DEQUEUED,), _released),
     Started: ((Status.DEQUEUED,), _started),
-    Finished: ((Status.EXECUTING, Status.QUEUED, Status.DEQUEUED), _finished),
+    Finished: ((Status.EXECUTING, Status.QUEUED, Status.DEQUEUED, Status.DELAYED, Status.WAITING), _finished),
     Lost: ((Status.EXECUTING,), _lost),
     Faulted: ((Status.DEQUEUED, Status.EXECUTING), _faulted),
     Replayed: ((Status.DEAD_LETTER,), _replayed),

@@ -168,7 +168,7 @@ RUN_INDEXES = (
     _index("run_by_key", "job_id", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
     _index("run_by_batch", "batch_id", "created_at", "id", where="batch_id IS NOT NULL"),
     _index("run_by_parent", "parent_run_id", where="parent_run_id IS NOT NULL"),
-    _index("run_to_claim", "job_id", "priority DESC", "created_at", "id", where=_TO_CLAIM),
+    _index("run_to_claim", "job_id", "priority DESC", "created_at", "id", "concurrency_key", where=_TO_CLAIM),
     _index("run_held", "available_at", "id", where=_HELD),
     _index("run_due", "available_at", "id", where=_DELAYED),
     _index("run_waiting", "id", where=_WAITING),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 from sqlalchemy import Connection, event, select
@@ -27,12 +28,18 @@ _SECRET_BYTES = 32
 class JobsStore:
     """The database of jobs and runs that belongs to the `database` of events; `now` is its clock.
 
+    `is_shared` is true if other processes may use it too. `changed` is set after each commit of this process: the
+    engine, which clears it, then looks for what has come of it.
     Raises `ConfigError` if it can't be used.
     """
 
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         own = jobs_file(database) if isinstance(database, Path) else database
         self.engine = open_database(own, TABLES, SCHEMA)
+        self.is_shared = not isinstance(own, Path)
+        self.changed = Event()
+        # SQLite itself lets a writer sleep, up to 0.1 s, and look again.
+        self._turn: AbstractContextManager[object] = nullcontext() if self.is_shared else Lock()
         self._now = now
         self._reading: dict[str, Any] = {}
         if isinstance(own, Path):
@@ -53,12 +60,15 @@ class JobsStore:
         """Return a connection for the queries of one request, which all see the same state of the database."""
         return reading(self.engine, self._reading)
 
-    def writing(self) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
         """Return a connection for one transaction, which is committed at the end, and rolled back if it raises.
 
         On SQLite no other transaction writes meanwhile; on PostgreSQL rows are locked by who changes or locks them.
         """
-        return writing(self.engine)
+        with self._turn, writing(self.engine) as writer:
+            yield writer
+        self.changed.set()
 
     def close(self) -> None:
         """Close all connections."""

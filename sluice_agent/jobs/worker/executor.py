@@ -14,7 +14,7 @@ from sluice_agent.jobs.attempts.answers import Ending, ErrorClass, ending
 from sluice_agent.jobs.attempts.exchange import perform
 from sluice_agent.jobs.attempts.records import Outcome, Spec
 from sluice_agent.jobs.worker.outcomes import Finish, OutcomeFiles
-from sluice_agent.jobs.worker.server import JobsServer, RefusedError, ServerAwayError
+from sluice_agent.jobs.worker.server import AttemptServer, RefusedError, ServerAwayError
 from sluice_agent.jobs.worker.under_way import UnderWay
 from sluice_agent.log import warn_limited
 from sluice_agent.outbound.deadline import Watchdog
@@ -68,7 +68,7 @@ class Executor:
 
     def __init__(
         self,
-        server: JobsServer,
+        server: AttemptServer,
         outcomes: OutcomeFiles,
         under_way: UnderWay,
         sleep: Callable[[float], None] = time.sleep,

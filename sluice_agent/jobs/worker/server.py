@@ -15,7 +15,7 @@ import os
 import ssl
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import httpx
@@ -39,6 +39,19 @@ class RefusedError(Exception):
 
 class InvalidError(RefusedError):
     """The server does not understand what this worker sends, and never will: they are of different versions."""
+
+
+class AttemptServer(Protocol):
+    """The server of attempts, as who executes them sees it. Thread-safe; all methods raise as those of `JobsServer`."""
+
+    def start(self, run_id: str, attempt: int, ticket: str, execution: str) -> Spec | None:
+        """Return the requests of an attempt; None if it must not begin."""
+
+    def finish(self, run_id: str, attempt: int, execution: str, outcome: Outcome) -> str | None:
+        """Return the status of the run after an attempt; None if it had ended."""
+
+    def beat(self, executions: Mapping[str, str]) -> list[str]:
+        """Report executions as going on, each with its run, and return those that are canceled."""
 
 
 class JobsServer:

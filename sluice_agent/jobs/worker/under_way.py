@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sluice_agent.jobs.worker.outcomes import Finish, OutcomeFiles
-from sluice_agent.jobs.worker.server import JobsServer, RefusedError, ServerAwayError
+from sluice_agent.jobs.worker.server import AttemptServer, RefusedError, ServerAwayError
 from sluice_agent.log import warn_limited
 from sluice_agent.outbound.deadline import Watchdog
 
@@ -23,7 +23,7 @@ BEAT_SECONDS = 10.0
 class UnderWay:
     """The attempts under way. `beat_seconds` is how often they are reported."""
 
-    def __init__(self, server: JobsServer, outcomes: OutcomeFiles, beat_seconds: float = BEAT_SECONDS) -> None:
+    def __init__(self, server: AttemptServer, outcomes: OutcomeFiles, beat_seconds: float = BEAT_SECONDS) -> None:
         self._server = server
         self._outcomes = outcomes
         self._beat_seconds = beat_seconds

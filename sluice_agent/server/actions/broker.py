@@ -37,6 +37,8 @@ class TaskMessage:
     headers: Mapping[str, Any] | None = None
     """The caller's own."""
     stamps: Mapping[str, Any] | None = None
+    retries: int = 0
+    """The number of attempts before this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class StoredCall:
     name: str
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Takers:
+    """Who takes messages from a queue, and how many of these wait there."""
+
+    slots: int
+    """The tasks that its workers execute at a time; 0: no worker takes from it."""
+    waiting: int
 
 
 class Sender(Protocol):
@@ -72,6 +83,12 @@ class Broker(Protocol):
 
     def registered_tasks(self) -> frozenset[str]:
         """Return the names of the tasks that live workers have."""
+
+    def takers(self, queue: str) -> Takers:
+        """Return who takes messages from a queue, as far as workers answer within a second."""
+
+    def queue_priority(self, priority: int) -> int:
+        """Return the priority of a message, for one from 0 to 9 of which the highest comes first."""
 
     def stored_call(self, task_id: str) -> StoredCall | None:
         """Return the call of a job in the result backend; None if there is no backend, or it does not have the call."""

@@ -24,6 +24,11 @@ class Brokers:
     default: Broker | None = None
     default_for: str | None = None
 
+    def for_runs(self) -> Broker | None:
+        """Return the broker whose workers execute runs of the jobs API: the one without a name, or the only one."""
+        named = list(self.by_connection.values())
+        return self.default if self.default is not None or len(named) != 1 else named[0]
+
     def of(self, reader: Connection, number: int) -> Broker:
         """Return the broker of the connection with this number. Raises `RefusedError` (400) if it has none."""
         rows = reader.execute(select(connection.c.number, connection.c.id, connection.c.name)).all()

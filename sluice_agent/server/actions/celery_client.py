@@ -25,6 +25,7 @@ from sluice_agent.server.actions.broker import (
     RejectedError,
     Sender,
     StoredCall,
+    Takers,
     TaskMessage,
     UnconfirmedError,
 )
@@ -100,6 +101,24 @@ class _CeleryBroker:
         entries = (entry for reply in (replies or {}).values() if isinstance(reply, list) for entry in reply)
         return frozenset(entry.partition(" [")[0] for entry in entries if isinstance(entry, str))
 
+    def takers(self, queue: str) -> Takers:
+        """Return who takes messages from a queue. A worker that can't be asked counts as one slot, where the broker
+        itself knows of it."""
+        with self._connected() as connection:
+            waiting, consumers = _look_into(connection, queue)
+            inspect = self._control().inspect
+            queues = inspect(timeout=_REPLY_TIMEOUT, connection=connection).active_queues() or {}
+            names = [worker for worker, found in queues.items() if any(entry["name"] == queue for entry in found)]
+            if not names:
+                return Takers(consumers, waiting)
+            one_each = inspect(names, timeout=_REPLY_TIMEOUT, connection=connection, limit=len(names)).stats() or {}
+        return Takers(sum(_slots_of(one_each.get(name)) for name in names), waiting)
+
+    def queue_priority(self, priority: int) -> int:
+        """Return the priority of a message. On Redis the lowest comes first."""
+        is_amqp = self._app.connection_for_write().transport.driver_type == "amqp"
+        return priority if is_amqp else 9 - priority
+
     def stored_call(self, task_id: str) -> StoredCall | None:
         """Return the call of a job in the result backend."""
         if not self._has_backend:
@@ -159,6 +178,7 @@ class _Sender:
             soft_time_limit=message.soft_time_limit,
             ignore_result=message.ignore_result,
             shadow=message.shadow,
+            retries=message.retries,
         )
         own = message.headers or {}
         if names := sorted(own.keys() & {*headers, _AGENT_HEADER}):  # such as `task`: another one than was permitted
@@ -204,6 +224,24 @@ class _Sender:
         except (*self._connection.connection_errors, KombuError, OSError) as error:
             raise BrokerAwayError(f"the broker can't be reached ({_describe(error)})") from error
         self._known_queues.add(queue)
+
+
+def _look_into(connection: Connection, queue: str) -> tuple[int, int]:
+    """Return how many messages wait in a queue, and how many consumers it has: on Redis none, as those only look."""
+    try:
+        with connection.channel() as channel:
+            found = channel.queue_declare(queue=queue, passive=True)
+    except connection.channel_errors:  # there is no such queue; on Redis an empty one is none
+        return 0, 0
+    return int(found.message_count), int(found.consumer_count)
+
+
+def _slots_of(stats: Any) -> int:
+    """Return how many tasks a worker executes at a time, by its statistics."""
+    try:
+        return max(int(stats["pool"]["max-concurrency"]), 1)
+    except (KeyError, TypeError, ValueError):
+        return 1
 
 
 def _bound_times(conf: Any) -> None:

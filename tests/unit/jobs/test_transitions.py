@@ -19,8 +19,10 @@ from sluice_agent.jobs.runs.transitions import (
     Expired,
     Faulted,
     Finished,
+    Held,
     Lost,
     Met,
+    Postponed,
     Released,
     Replayed,
     Rescheduled,
@@ -34,9 +36,9 @@ from sluice_agent.jobs.store.schema import run as run_table
 from tests.support.examples import examples
 
 LEGAL = {
-    "delayed": "delayed queued waiting expired canceled",
-    "queued": "queued dequeued expired canceled completed dead_letter",  # the last two by a late report
-    "waiting": "queued expired canceled",
+    "delayed": "delayed queued waiting expired canceled completed dead_letter",  # the last two by a late report
+    "queued": "queued delayed dequeued expired canceled completed dead_letter",
+    "waiting": "waiting queued expired canceled completed dead_letter",
     "dequeued": "dequeued queued executing system_failed canceled completed dead_letter",
     "executing": "queued completed dead_letter timed_out crashed system_failed canceled",
     "dead_letter": "queued waiting",
@@ -105,6 +107,8 @@ def events(retries: int = 0) -> st.SearchStrategy[Event]:
         st.just(Expired()),
         st.just(Canceled()),
         st.just(Claimed(NOW + 60, b"hash")),
+        st.just(Held(NOW + 1)),
+        st.just(Postponed(NOW + 1)),
         st.just(Released(NOW)),
         st.just(Started()),
         st.builds(Finished, st.integers(0, 6), st.sampled_from(Ending), st.just(NOW + 1)),
@@ -185,7 +189,7 @@ def test_an_attempt_that_fails_is_followed_by_the_next_at_its_time(ending: Endin
 
 def test_a_late_report_holds_while_the_next_attempt_has_not_started() -> None:
     """An endpoint that has done its work would be called again, because the report was late."""
-    for status in (Status.QUEUED, Status.DEQUEUED):
+    for status in (Status.QUEUED, Status.DEQUEUED, Status.DELAYED, Status.WAITING):
         lost = run_in(status, attempt=2, retries=4, has_started=True)
         assert advance(lost, Finished(3, Ending.SUCCESS, NOW), NOW)["status"] is Status.COMPLETED
         assert advance(lost, Finished(3, Ending.FINAL, NOW), NOW)["status"] is Status.DEAD_LETTER

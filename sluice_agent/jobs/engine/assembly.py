@@ -1,0 +1,70 @@
+"""The jobs API put together: its database, its routes' changes, and the engine, from the options of `serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sluice_agent.jobs.engine.carrier import Carrier
+from sluice_agent.jobs.engine.engine import Engine
+from sluice_agent.jobs.engine.options import DEFAULT_SLOTS, EngineOptions
+from sluice_agent.jobs.store.grouped import GroupedChanges
+from sluice_agent.jobs.store.store import JobsStore
+from sluice_agent.server.actions.broker import Broker
+from sluice_agent.server.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class JobsRoom:
+    """What runs jobs in this server."""
+
+    store: JobsStore
+    changes: GroupedChanges
+    engine: Engine | None
+
+    def start(self) -> None:
+        """Begin to run what waits."""
+        if self.engine is not None:
+            self.engine.start()
+
+    def close(self) -> None:
+        """Stop the engine, make the changes that wait, and close the database."""
+        if self.engine is not None:
+            self.engine.close()
+        self.changes.close()
+        self.store.close()
+
+
+def open_jobs(
+    database: Database,
+    options: EngineOptions | None,
+    broker: Broker | None,
+    now: Callable[[], datetime],
+    *,
+    allows_private: bool,
+) -> JobsRoom:
+    """Return what runs the jobs of the database: by workers of `broker`, or without one in this process.
+
+    Without `options` no engine works here: runs wait for that of another server. `allows_private`: requests may go to
+    private addresses. Raises `ConfigError` if the database can't be used.
+    """
+    store = JobsStore(database, now)
+    changes = GroupedChanges(store)
+    if options is None:
+        return JobsRoom(store, changes, None)
+    carrier = _carrier(store, changes, options, broker, allows_private=allows_private)
+    return JobsRoom(store, changes, Engine(store, carrier, options))
+
+
+def _carrier(
+    store: JobsStore, changes: GroupedChanges, options: EngineOptions, broker: Broker | None, *, allows_private: bool
+) -> Carrier:
+    if broker is None:
+        from sluice_agent.jobs.engine.pool import PoolCarrier  # noqa: PLC0415 - the HTTP client takes memory
+
+        slots = options.slots or DEFAULT_SLOTS
+        return PoolCarrier(store, changes, slots, options.state_dir, allows_private=allows_private)
+    from sluice_agent.jobs.engine.messages import MessageCarrier  # noqa: PLC0415 - not needed without a broker
+
+    return MessageCarrier(broker, options)

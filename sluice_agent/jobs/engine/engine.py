@@ -1,0 +1,173 @@
+"""The thread of the engine. It never ends by itself: an error of the database or the broker is logged, and it goes on.
+
+Each round reads whether there is anything to do, and writes only then. Between two rounds it waits for a commit of this
+process, or for the time of a poll, in which another server may have made a run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from threading import Event, Thread
+
+from sqlalchemy import Connection, select
+
+from sluice_agent.jobs.engine import moves, stale
+from sluice_agent.jobs.engine.carrier import Carrier, CarrierAwayError
+from sluice_agent.jobs.engine.claim import Claim, JobCache, claim_runs
+from sluice_agent.jobs.engine.leader import Leader
+from sluice_agent.jobs.engine.options import EngineOptions
+from sluice_agent.jobs.status import Status
+from sluice_agent.jobs.store.schema import can_be_claimed, is_claimed, run
+from sluice_agent.jobs.store.store import JobsStore
+from sluice_agent.jobs.store.takers import note_takers
+from sluice_agent.log import log_failure, warn_limited
+from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
+
+_SECOND = 1_000_000  # microseconds
+_SLOW = 5.0  # seconds between two looks for what happens rarely
+_SHORTEST = 0.01  # seconds of a round: one takes what came of several commits
+_PAUSE = 2.0  # seconds for which nothing is claimed after the broker was away
+_CLOSE_SECONDS = 10.0
+
+
+class Engine:
+    """Works on the runs in `store`, by `carrier`. `chance` returns a random number from 0 to 1."""
+
+    def __init__(
+        self, store: JobsStore, carrier: Carrier, options: EngineOptions, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._store = store
+        self._carrier = carrier
+        self._options = options
+        self._chance = chance
+        self._leader = Leader(store, options.lease)
+        self._jobs = JobCache()
+        self._loses_from: int | None = None  # None: another process may have been the leader until now
+        self._slow_at = 0
+        self._paused_until = 0
+        self._waiting_after = ""
+        self._stopped = Event()
+        self._thread = Thread(target=self._run, name="jobs engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, and deliver what an earlier process has left."""
+        self._carrier.start()
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread after its round, then the carrier, and let another process be the leader."""
+        self._stopped.set()
+        self._store.changed.set()
+        if self._thread.ident is not None:
+            self._thread.join(_CLOSE_SECONDS)
+        self._carrier.close()
+        try:
+            self._leader.release()
+        except DATABASE_ERRORS as error:  # it ends by itself
+            warn_limited("jobs-engine", "The lease of the jobs engine could not be released: %s", reason_of(error))
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._store.changed.clear()
+            if not self._round():
+                self._store.changed.wait(self._options.poll)
+            self._stopped.wait(_SHORTEST)
+
+    def _round(self) -> bool:
+        """Work once, and return whether there is more to do."""
+        try:
+            if self._leader.is_held():
+                return self._work()
+            self._loses_from = None
+        except DATABASE_ERRORS as error:
+            warn_limited("jobs-engine", "Runs wait for the database (%s)", reason_of(error))
+            self._loses_from = None  # workers could not report meanwhile
+        except Exception as error:  # noqa: BLE001 - the next round may succeed, and all runs wait for it
+            log_failure(error, "A round of the jobs engine failed; the next one is in %g s", self._options.poll)
+        return False
+
+    def _work(self) -> bool:
+        now = self._store.moment
+        if self._loses_from is None:
+            self._take_over(now)
+        with self._store.reading() as reader:
+            is_due = moves.has_due(reader, now)
+            under_way = _count_under_way(reader)
+            has_ready = reader.execute(_READY).first() is not None
+        has_more = self._move(now) if is_due else False
+        if has_ready or under_way:
+            self._carrier.watch(is_executing=bool(under_way.get(Status.EXECUTING.value)))
+        if now >= self._slow_at:
+            self._slow_at = now + round(_SLOW * _SECOND)
+            self._look_slowly(now, has_claims=bool(under_way))
+        places = round(self._carrier.slots * self._options.in_flight)
+        if has_ready and now >= self._paused_until and sum(under_way.values()) < places:
+            self._claim(places)
+        return has_more
+
+    def _take_over(self, now: int) -> None:
+        """Begin to be the leader: claims of the one before, whose messages are not sent any more, go back."""
+        with self._store.writing() as writer:
+            if self._carrier.outlives_process:
+                stale.release_unpublished(writer, now)
+            else:
+                stale.release_all(writer, now)
+        self._loses_from = now + round(self._options.grace * _SECOND)
+
+    def _move(self, now: int) -> bool:
+        """Change the runs whose time has come, and return whether there are more."""
+        counts = []
+        for move in (moves.begin_due, moves.end_holds, moves.expire):
+            with self._store.writing() as writer:
+                counts.append(move(writer, now))
+        return max(counts) == moves.MOST
+
+    def _look_slowly(self, now: int, *, has_claims: bool) -> None:
+        with self._store.writing() as writer:
+            self._waiting_after = moves.look_at_waiting(writer, self._waiting_after, now)
+            note_takers(writer, None if self._carrier.slots else self._options.queue)
+            if not has_claims:
+                return
+            if self._loses_from is not None and now >= self._loses_from:
+                moves.lose(writer, now - round(self._options.silence * _SECOND), now, self._chance)
+            stale.release_unpublished(writer, now)
+            if not self._carrier.slots:
+                stale.release_all(writer, now)
+            elif self._carrier.is_empty():
+                stale.release_lost(writer, now)
+
+    def _claim(self, places: int) -> None:
+        now = self._store.moment
+        with self._store.writing() as writer:
+            if not self._leader.lock(writer):
+                return
+            claims = claim_runs(writer, self._jobs, places, now, self._options.claim)
+        if not claims:
+            return
+        confirmed = self._send(claims, now)
+        with self._store.writing() as writer:
+            stale.note_published(writer, confirmed, now, self._store.moment)
+            stale.release(writer, {claim.run_id for claim in claims} - confirmed, now, self._store.moment)
+
+    def _send(self, claims: list[Claim], now: int) -> set[str]:
+        try:
+            confirmed = set(self._carrier.send(claims))
+        except CarrierAwayError as error:
+            warn_limited("jobs-broker", "Runs wait for the broker: %s", error)
+            confirmed = set()
+        if len(confirmed) < len(claims):
+            self._paused_until = now + round(_PAUSE * _SECOND)
+        return confirmed
+
+
+def _count_under_way(reader: Connection) -> dict[str, int]:
+    """Return how many runs are claimed, and how many are executed."""
+    counts: dict[str, int] = {}
+    for status in reader.scalars(_UNDER_WAY):
+        counts[status] = counts.get(status, 0) + 1
+    return counts
+
+
+_READY = select(run.c.id).where(can_be_claimed).order_by(run.c.job_id).limit(1)
+_UNDER_WAY = select(run.c.status).where(is_claimed)

@@ -1,0 +1,39 @@
+"""What the engine is given: the queue of its messages, and its times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+QUEUE = "sluice.jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How the engine works. Times are in seconds."""
+
+    queue: str = QUEUE
+    """The queue from which workers take attempts (`celery worker -Q`)."""
+    slots: int | None = None
+    """How many attempts the workers execute at a time; None: they are asked."""
+    in_flight: float = 2.0
+    """How many runs are claimed at a time, for each slot. A backlog stays in the database, where it keeps its order."""
+    state_dir: Path | None = None
+    """Where outcomes wait of attempts that the server executes itself; None: as for the agent's journal."""
+    poll: float = 0.5
+    """How often the engine looks for runs whose time has come."""
+    lease: float = 5.0
+    """For how long one process is the leader without extending the lease."""
+    silence: float = 60.0
+    """Without a sign of life, after which an attempt is lost."""
+    grace: float = 90.0
+    """For how long no attempt is lost after a start, a takeover, or a failure of the database: workers could not report
+    meanwhile."""
+    claim: float = 300.0
+    """After which the message of a claim is looked for, and for how long a worker waits for a server that is away."""
+    look: float = 5.0
+    """How often the workers are asked, while there are runs."""
+
+
+DEFAULT_SLOTS = 20
+"""Attempts at a time where it is not known how many the workers execute, and of the server itself without workers."""
