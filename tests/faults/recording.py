@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import uuid
 from pathlib import Path
 
 from tests.faults.host import IN_MEMORY, NEVER
-from tests.support.process import ROOT
+from tests.support.python_forks import run_fork
 from tests.support.worker import python_env
 
 EVENTS = 40
@@ -26,5 +25,5 @@ def record(directory: Path) -> tuple[str, bytes]:
     connection = str(uuid.uuid4())
     settings = {"SLUICE_CONNECTION_ID": connection, "SLUICE_STATE_DIR": str(directory), **NEVER}
     command = [sys.executable, "-m", "tests.faults.publish", str(EVENTS)]
-    subprocess.run(command, cwd=ROOT, env=python_env(IN_MEMORY, settings), check=True)
+    run_fork(command, python_env(IN_MEMORY, settings), 60).check_returncode()
     return connection, journal_file(directory / connection).read_bytes()

@@ -17,7 +17,8 @@ from sluice_agent.monitor import DurableQueue
 from sluice_agent.monitor.broker.durable import Durable
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
-from tests.support.process import ROOT, Process, free_port
+from tests.support.process import Process, free_port
+from tests.support.python_forks import run_fork
 from tests.support.records import record_of_events
 from tests.support.running_monitor import publish, publish_event, running_monitor
 from tests.support.servers import RabbitMQServer
@@ -56,15 +57,7 @@ def send(broker: Broker, count: int) -> list[str]:
 
 def command(env: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:
     """Run a command of `sluice-agent` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "sluice_agent", *args],
-        cwd=ROOT,
-        env=dict(env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_fork([sys.executable, "-m", "sluice_agent", *args], env, 60)
 
 
 def reported_twice(endpoint: Endpoint) -> list[object]:

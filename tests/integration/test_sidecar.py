@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -16,7 +15,8 @@ import pytest
 from tests.support.brokers import Broker
 from tests.support.endpoint import Endpoint
 from tests.support.misbehaviour import status
-from tests.support.process import ROOT, Process
+from tests.support.process import Process
+from tests.support.python_forks import run_fork
 from tests.support.waiting import wait_until
 from tests.support.worker import APP, WorkerProcess, python_env
 
@@ -35,7 +35,7 @@ def run(tmp_path: Path, sluice_env: dict[str, str]) -> Iterator[Callable[..., Pr
     ) -> Process:
         settings = python_env(broker, {**sluice_env, "SLUICE_BROKER_URL": broker.url, **(env or {})})
         log = tmp_path / f"sidecar-{len(started)}.log"
-        started.append(process := Process([*wrapper, sys.executable, *command], log, settings))
+        started.append(process := Process([*wrapper, sys.executable, *command], log, settings, may_fork=True))
 
         def listens() -> bool:
             if not process.running:
@@ -52,9 +52,7 @@ def run(tmp_path: Path, sluice_env: dict[str, str]) -> Iterator[Callable[..., Pr
 
 def refused(env: dict[str, str], *args: str) -> str:
     """Return the error output of a `sluice-agent monitor` that does not start."""
-    ended = subprocess.run(
-        [sys.executable, *MONITOR, *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = run_fork([sys.executable, *MONITOR, *args], env, 60)
     assert ended.returncode == 2, ended.stderr
     return ended.stderr
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import textwrap
 import uuid
@@ -14,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support.brokers import Broker
-from tests.support.process import ROOT, Process
+from tests.support.process import Process
+from tests.support.python_forks import run_fork
 from tests.support.worker import python_env
 
 
@@ -29,16 +29,7 @@ class Producer:
 
     def run(self, code: str, timeout: float = 120.0) -> str:
         """Run the code and return its output; fail the test, with its errors, if it does not exit with 0."""
-        result = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(code)],
-            cwd=ROOT,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        result = run_fork([sys.executable, "-c", textwrap.dedent(code)], self.env, timeout)
         if result.returncode != 0:
             pytest.fail(f"the producer ended with {result.returncode}\n{result.stdout}\n{result.stderr}", pytrace=False)
         return result.stdout.strip()
@@ -63,7 +54,7 @@ class Producer:
     def start(self, code: str) -> Process:
         """Start the code without waiting: for producers that are killed, or that live as long as the test."""
         log = self._directory / f"producer-{uuid.uuid4().hex[:8]}.log"
-        process = Process([sys.executable, "-c", textwrap.dedent(code)], log, self.env)
+        process = Process([sys.executable, "-c", textwrap.dedent(code)], log, self.env, may_fork=True)
         self._started.append(process)
         return process
 

@@ -32,6 +32,7 @@ class Sidecar:
             ],
             directory / f"{name}.log",
             self.env,
+            may_fork=True,
         )
         wait_until(self._listens, 40, "the monitor does not listen", self.tail)
 
