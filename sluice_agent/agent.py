@@ -99,8 +99,9 @@ class Agent:
             if not event:
                 return
         process = self._process
-        journal = process.current_journal()
-        if journal is None:  # it is the first event, or that of another process
+        journal = process.opened.get("journal")
+        # The first event, or that of another process or user: see `Process.is_current`. A call of it costs as much.
+        if journal is None or process.pid != os.getpid() or process.user != os.geteuid():
             process = self._current_process()
             journal = process.journal
             if journal is None:

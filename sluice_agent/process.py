@@ -47,9 +47,9 @@ class Process:
         self.unjournaled = Counts()
         """The drops while there was no journal."""
         self._settings = settings
-        self._pid, self._user = os.getpid(), os.geteuid()
-        # Empty until the first write; None: no directory can be used.
-        self._opened: dict[str, JournalWriter | None] = {}
+        self.pid, self.user = os.getpid(), os.geteuid()
+        self.opened: dict[str, JournalWriter | None] = {}
+        """Empty until the first write, then the journal; None: no directory can be used."""
         self._start_lock = threading.Lock()
         self._retry_at = 0.0
         self._successors: dict[tuple[int, int], Process] = {}
@@ -58,12 +58,12 @@ class Process:
 
     def is_current(self) -> bool:
         """Return whether this is still the process, and the user, for which it was made: 0.3 µs, for each event."""
-        return self._pid == os.getpid() and self._user == os.geteuid()
+        return self.pid == os.getpid() and self.user == os.geteuid()
 
     def successor(self) -> Process:
         """Return the state for the new process or user. Concurrent threads get the same one."""
         new = Process(self._settings)
-        successor = self._successors.setdefault((new._pid, new._user), new)
+        successor = self._successors.setdefault((new.pid, new.user), new)
         if successor is new:
             new._take_over(self)
         return successor
@@ -72,20 +72,14 @@ class Process:
     def journal(self) -> JournalWriter | None:
         """The journal of this process; the first access opens it. None if no directory can be used."""
         try:
-            return self._opened["journal"]
+            return self.opened["journal"]
         except KeyError:
             return self._open()
-
-    def current_journal(self) -> JournalWriter | None:
-        """Return the journal; None if it is not opened yet, or if the process or its user is another one by now."""
-        if self._pid == os.getpid() and self._user == os.geteuid():
-            return self._opened.get("journal")
-        return None
 
     @property
     def opened_journal(self) -> JournalWriter | None:
         """The journal if it has been opened, else None."""
-        return self._opened.get("journal")
+        return self.opened.get("journal")
 
     def start_shippers(self) -> None:
         """Start to ship from threads of this process, if it may; once."""
@@ -118,23 +112,23 @@ class Process:
         try:
             directory = open_directory(settings.state_dir, str(settings.connection))
         except JournalUnavailableError as error:
-            if "journal" not in self._opened:
+            if "journal" not in self.opened:
                 logger.warning("sluice-agent is off: %s", error)
-            return self._opened.setdefault("journal", None)
+            return self.opened.setdefault("journal", None)
         new = JournalWriter(directory, settings.journal_max_bytes)
-        journal = self._opened.setdefault("journal", new)  # a signal handler or another thread may have been faster
+        journal = self.opened.setdefault("journal", new)  # a signal handler or another thread may have been faster
         if journal is new:
             new.unwritten.update(self.unjournaled.dropped)
         return journal
 
     def _take_over(self, former: Process) -> None:
         """Continue from `former`: in a forked child with nothing but its directory, else with its drops."""
-        is_child = self._pid != former._pid
+        is_child = self.pid != former.pid
         journal = former.opened_journal
         self.may_ship = former.may_ship
         self.is_forked = former.is_forked or is_child
-        if self._user == former._user and "journal" in former._opened:
-            self._opened["journal"] = journal and JournalWriter(journal.directory, self._settings.journal_max_bytes)
+        if self.user == former.user and "journal" in former.opened:
+            self.opened["journal"] = journal and JournalWriter(journal.directory, self._settings.journal_max_bytes)
         if is_child:
             if former.shippers is not None:
                 former.shippers.forget()
@@ -151,8 +145,8 @@ class Process:
                 "user",
                 "This process now runs as user %d: it starts a new journal, in a directory of that user. A process of "
                 "user %d has to deliver the events that are left in %s.",
-                self._user,
-                former._user,
+                self.user,
+                former.user,
                 journal.directory,
             )
         dropped = former.unjournaled.dropped + (journal.unwritten if journal is not None else Counter())

@@ -50,14 +50,13 @@ class SegmentWriter:
     def __init__(
         self, directory: Path, lane: str, writer_id: str, limit: int, now: float, intervals: Intervals
     ) -> None:
-        self.room = limit
+        self.room = self._limit = limit
         """The number of bytes that may still be written. The first line may be longer."""
         self._intervals = intervals
         self._created_at = now
         self._owner = os.getpid()
         self.due_at = now + intervals.check
         """The monotonic time from which `unlinked_lines` and `should_rotate` should be called."""
-        self._size = 0
         self._lines_since_check = 0
         name = str(SegmentName(time.time_ns(), lane, os.getpid(), writer_id))
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,13 +78,12 @@ class SegmentWriter:
         if written != len(content):
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._size += written
         self.room -= written
         self._lines_since_check += lines
 
     def should_rotate(self, now: float, size: int) -> bool:
         """Return whether the file has no room for `size` bytes more, or is old enough to be finished."""
-        return (size > self.room and self._size > 0) or now - self._created_at >= self._intervals.max_age
+        return size > self.room < self._limit or now - self._created_at >= self._intervals.max_age
 
     def unlinked_lines(self) -> int:
         """Return the number of lines written since the last check, if the file was removed meanwhile; else 0."""
@@ -95,7 +93,7 @@ class SegmentWriter:
 
     def close(self) -> None:
         """Finish the file. An empty one is removed: a full disk would collect them."""
-        if not self._size:
+        if self.room == self._limit:
             try:
                 self._path.unlink()
             except OSError as error:

@@ -44,6 +44,21 @@ class JournalWriter:
     def append(self, line: bytes, lane: str = EVENTS) -> None:
         """Write one event; `line` is without its newline."""
         with self._lock:
+            segment = self._segments.get(lane)
+            # Most lines need no more than this: each further step costs a task as much again.
+            if (
+                segment is not None
+                and self._refusing_until <= time.monotonic() < segment.due_at
+                and len(line) < segment.room
+                and not self.unwritten
+            ):
+                try:
+                    segment.write(line + b"\n")
+                except OSError as error:
+                    if is_asynchronous(error):
+                        raise
+                else:
+                    return
             if self.unwritten:
                 self._write_drops()
             if not self._write(line, lane):

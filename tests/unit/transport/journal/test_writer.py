@@ -223,7 +223,7 @@ def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: JournalWri
     journal.append(event(0))
     inner, outer = event(1), journal._segments[EVENTS].write
 
-    def interrupted(content: bytes, lines: int) -> None:
+    def interrupted(content: bytes, lines: int = 1) -> None:
         journal._segments[EVENTS].write = outer  # type: ignore[method-assign]
         journal.append(inner)
         outer(content, lines)
