@@ -168,7 +168,7 @@ class JobEvents:
         self._created = facts.created_at if facts.created_at and facts.created_at > EARLIEST else ""
         self._extensions: JobExtensions = facts.extensions
         self._id = execution_id(connection_id, facts.external_id, facts.attempt, run_in(facts.run_name, facts.process))
-        self._text = shared_text(connection_id, facts)
+        self._text: tuple[str, str] = shared_text(connection_id, facts)
 
     @property
     def is_eager(self) -> bool:
@@ -224,9 +224,9 @@ class PlainJobEvents(JobEvents):
 
     __slots__ = ()
 
-    def __init__(self, external_id: str, scope: str, text: SharedText, created: str, run_name: str) -> None:
+    def __init__(self, external_id: str, scope: str, head: str, members: str, created: str, run_name: str) -> None:
         self.external_id, self.attempt, self.run_name = external_id, 1, run_name
-        self._created, self._text, self._extensions = created, text, _NO_EXTENSIONS
+        self._created, self._text, self._extensions = created, (head, members), _NO_EXTENSIONS
         self._id = f"{external_id}.1.{scope}."
 
     def start(self, when: str) -> bytes:
@@ -251,9 +251,8 @@ class PlainJobEvents(JobEvents):
         ).encode()
 
 
-def plain_receipt(external_id: str, scope: str, text: SharedText, when: str) -> bytes:
-    """Return the event that such a job, whose publication was not observed, waits at `when`."""
-    head, members = text
+def plain_receipt(external_id: str, scope: str, head: str, members: str, when: str) -> bytes:
+    """Return the event that such a job, as no run has begun, waits at `when`."""
     return (
         f'{{"type":"job_state_change","timestamp":"{when}{head}queued","extensions":{{{members}'
         f'"celeryState":"PENDING","eventId":"{external_id}.1.{scope}.queued"}}}}}}'

@@ -21,6 +21,9 @@ _ISO_8601 = re.compile(
 ).fullmatch
 """Match a time as Celery parses it, on each Python: `datetime.fromisoformat` accepts fewer forms before Python 3.11."""
 
+_latest = (0, "1970-01-01T00:00:00")
+"""The second of the last timestamp from nanoseconds, and its text, which the next one mostly shares."""
+
 is_timestamp = re.compile(TIMESTAMP).fullmatch
 """Match a timestamp as the contract defines it."""
 
@@ -43,9 +46,16 @@ def timestamp_now() -> str:
 
 def timestamp_of_ns(nanoseconds: int) -> str:
     """Return the timestamp of a time in nanoseconds since the epoch."""
-    microseconds = nanoseconds // 1_000
+    global _latest  # noqa: PLW0603 - a cache, as one object: no thread sees half of it
+    whole, microseconds = nanoseconds // 1_000_000_000, nanoseconds // 1_000 % 1_000_000
+    second, text = _latest
+    if whole != second:
+        text = _second(whole)
+        _latest = whole, text
     # Not ``:06d``: the format takes five times as long, and this runs around every task.
-    return f"{_second(microseconds // 1_000_000)}.{str(microseconds % 1_000_000 + 1_000_000)[1:]}Z"
+    if microseconds >= 100_000:
+        return f"{text}.{microseconds}Z"
+    return f"{text}.{str(microseconds + 1_000_000)[1:]}Z"
 
 
 def timestamp_from_iso(text: str | datetime | None) -> str | None:

@@ -44,6 +44,10 @@ _FORMS = {CREATED_AT: is_timestamp, PUBLISHED_AT: is_timestamp, REPLACEMENTS: is
 def read_header(headers: Mapping[str, Any]) -> dict[str, str]:
     """Return the members of the agent header; empty if it is absent, or if another library uses its name."""
     agent_header = headers.get(HEADER)
+    if type(agent_header) is dict and len(agent_header) == 1:  # most have no more than this
+        created_at = agent_header.get(CREATED_AT)
+        if type(created_at) is str and is_timestamp(created_at):
+            return {CREATED_AT: created_at}
     if agent_header is None:  # task protocol 1 keeps a message's headers apart from the task's
         custom = headers.get("headers")
         agent_header = custom.get(HEADER) if isinstance(custom, dict) else None
@@ -75,13 +79,32 @@ def successors(agent_header: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {external_id: read_header({HEADER: inner}) for external_id, inner in carried.items()}
 
 
+def pop_last(items: dict[str, Any], name: str) -> Any:
+    """Remove the item `name`, which was added last, and return its value; None if it is absent.
+
+    Where another item is removed than the last, Python leaves a hole, and each copy of the dictionary takes four times
+    as long.
+    """
+    if name not in items:
+        return None
+    last, value = items.popitem()
+    if last == name:
+        return value
+    items[last] = value
+    return items.pop(name)
+
+
 def pop_header(headers: dict[str, Any]) -> dict[str, str] | None:
     """Remove the agent header from `headers` and return its members; None if it is absent."""
-    agent_header = headers.pop(HEADER, None)
+    delivery = headers.get("delivery_info")
+    handed_over = pop_last(delivery, HEADER) if type(delivery) is dict else None  # see `header_handover`
+    agent_header = pop_last(headers, HEADER)
     custom = headers.get("headers")
     if type(custom) is dict and HEADER in custom:  # task protocol 1
         headers["headers"] = {name: value for name, value in custom.items() if name != HEADER}
         agent_header = custom[HEADER] if agent_header is None else agent_header
+    if handed_over is not None:
+        agent_header = handed_over
     if agent_header is None:
         return None
     if type(agent_header) is dict and RUN in agent_header:  # from our own main process, which has checked it

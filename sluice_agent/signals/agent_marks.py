@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 from celery.events.dispatcher import EventDispatcher
@@ -18,10 +17,9 @@ from sluice_agent.lifecycle import agent_fields
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.patching import patch_method
+from sluice_agent.signals.publish_hook import current_publication
 
 _TASK_SENT = "task-sent"
-
-_reported: ContextVar[tuple[str, str]] = ContextVar("sluice_agent_reported", default=("", ""))
 
 
 class AgentMarks:
@@ -69,10 +67,12 @@ class AgentMarks:
         patch_method(WorkController, "stats", around_stats, without="a sidecar reports the jobs of this worker as well")
 
     def _mark_sent(self, fields: Any) -> None:
-        external_id, created_at = _reported.get()
-        if type(fields) is dict and fields.get("uuid") == external_id and self._sink.can_keep():
+        publication = current_publication()
+        if publication is None or not publication.created_at or type(fields) is not dict:
+            return
+        if fields.get("uuid") == publication.external_id and self._sink.can_keep():
             fields[agent_fields.AGENT] = self._sink.connection_id
-            fields[agent_fields.CREATED_AT] = created_at
+            fields[agent_fields.CREATED_AT] = publication.created_at
 
     def _mark_stats(self, reply: Any) -> None:
         if type(reply) is not dict:
@@ -82,8 +82,3 @@ class AgentMarks:
             agent_fields.REPORTS: self._sink.can_keep(),
             agent_fields.VERSION: sys.modules["sluice_agent"].__version__,
         }
-
-
-def mark_next_task_sent(external_id: str, created_at: str) -> None:
-    """Mark the `task-sent` of this job, which this thread publishes next: the agent has reported that the job waits."""
-    _reported.set((external_id, created_at))

@@ -58,6 +58,11 @@ def begin_run(request: Context, run: Run) -> None:
     _by_request[key if key in _by_request else ref(request, _by_request.pop)] = run
 
 
+def executes_any() -> bool:
+    """Return whether this process executes a request with an agent header or a run: a look-up of tasks costs more."""
+    return bool(_by_request)
+
+
 def current_agent_header(task: Task | None) -> Mapping[str, str]:
     """Return the agent header of the request that `task` executes here; empty if it has none."""
     return {} if task is None else agent_header_of(task.request)

@@ -61,6 +61,26 @@ def guarded(sink: Sink, handler: Callable[P, None]) -> Callable[P, None]:
     return cast("Callable[P, None]", _guard(sink, handler, raises=True))
 
 
+def guarded_plain(sink: Sink, handler: Callable[P, None], handle_plain: Callable[P, bool]) -> Callable[P, None]:
+    """Return `handler`, which is guarded, with a handler of plain jobs that is called before it, and in place of it."""
+
+    def handled(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            if handle_plain(*args, **kwargs):
+                return
+        except BaseException as error:  # noqa: BLE001 - the promise: nothing of ours reaches the host
+            fault = error
+        else:
+            handler(*args, **kwargs)
+            return
+        # Here, outside the `except`, exc_info() is the task's again.
+        interruption = handle_fault(sink, fault, lambda: handler(*args, **kwargs))
+        if interruption is not None:
+            raise interruption.error
+
+    return handled
+
+
 def _guard(sink: Sink, handler: Callable[P, None], *, raises: bool) -> Callable[P, Interruption | None]:
     depths: dict[int, int] = {}
 

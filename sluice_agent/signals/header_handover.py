@@ -1,7 +1,8 @@
 """The agent header on its way from a worker's main process to the task process, hidden from tasks and receivers.
 
 It travels in the request, as that is the one object that every pool passes on. It is put into a copy at the last
-moment, and removed before Celery makes the task's own request from it.
+moment, and removed before Celery makes the task's own request from it. It lies in the smallest dictionary of those that
+always are there: where a member is removed, each copy of what remains takes four times as long, and Celery copies it.
 """
 
 from __future__ import annotations
@@ -62,5 +63,10 @@ def _with_header(args: Any, agent_header: Mapping[str, str]) -> Any:
     """Return the arguments with which the pool executes a task, with our header in a copy of its request."""
     if type(args) is not tuple or len(args) <= _REQUEST_INDEX or type(args[_REQUEST_INDEX]) is not dict:
         return args
-    request = {**args[_REQUEST_INDEX], HEADER: agent_header}
+    request = args[_REQUEST_INDEX]
+    delivery = request.get("delivery_info")
+    if type(delivery) is dict:
+        request = {**request, "delivery_info": {**delivery, HEADER: agent_header}}
+    else:
+        request = {**request, HEADER: agent_header}
     return (*args[:_REQUEST_INDEX], request, *args[_REQUEST_INDEX + 1 :])

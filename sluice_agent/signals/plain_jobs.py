@@ -13,15 +13,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, SharedText, plain_receipt, shared_by_kind
+from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, plain_receipt, shared_by_kind
 from sluice_agent.lifecycle.identity import cached_scope_of, is_named_by, run_in, scope_of
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.lifecycle.timestamps import timestamp_of_ns
+from sluice_agent.lifecycle.timestamps import timestamp_now, timestamp_of_ns
 from sluice_agent.model import JobState
 from sluice_agent.signals.agent_header import CREATED_AT, HEAD, MEMBERS, PRIORITY, PROCESS, RUN, SUCCESSORS
 from sluice_agent.signals.current_runs import begin_newest, take_newest
 from sluice_agent.signals.message_headers import MAX_PRIORITY, max_retries_of
-from sluice_agent.signals.plain_headers import RARE_IN_PLAIN_JOBS, members_of_ids
+from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.received_requests import ReceivedRequests
 from sluice_agent.signals.recorder import Recorder
@@ -52,20 +52,12 @@ class PlainJobs:
         """Name the run that is about to begin, make the text of its events, and report `queued` if no producer has."""
         request, sink = named["request"], self._sink
         fields = request.request_dict
-        get = fields.get
-        external_id, delivery = fields["id"], get("delivery_info")
-        members = members_of_ids(external_id, get("root_id"), get("parent_id"))
-        if (
-            members is None
-            or any(map(get, RARE_IN_PLAIN_JOBS))
-            or not delivery
-            or delivery["redelivered"]
-            or type(delivery["exchange"]) is not str
-            or type(delivery["routing_key"]) is not str
-            or sink.is_ignored(request.type)
-        ):
+        delivery, members = fields.get("delivery_info"), plain_members(fields)
+        if members is None or not delivery or delivery["redelivered"] or sink.is_ignored(name := request.type):
             return False
-        priority = delivery["priority"]
+        exchange, routing_key, priority = delivery["exchange"], delivery["routing_key"], delivery["priority"]
+        if type(exchange) is not str or type(routing_key) is not str:
+            return False
         if priority is not None:
             if type(priority) is not int or abs(priority) > MAX_PRIORITY:
                 return False
@@ -76,26 +68,27 @@ class PlainJobs:
             created = agent_header.get(CREATED_AT, "")
             if not agent_header.keys() <= _MEMBERS or (created and created <= EARLIEST):
                 return False
-        kind = self._kind_of(request, delivery)
+        hostname, external_id = request.hostname, fields["id"]
+        kind = self._kinds.get((name, exchange, routing_key, hostname, sink.connection_id))
+        if kind is None:
+            kind = self._new_kind(request, delivery)
         at = f',"createdAt":"{created}"' if created else ""
-        text = SharedText(f'{kind},"externalId":"{external_id}","attempt":1{at},"state":"', members)
+        head = f'{kind},"externalId":"{external_id}","attempt":1{at},"state":"'
         if not created:
             scope = cached_scope_of(sink.connection_id, "")
-            self._recorder.record_encoded(plain_receipt(external_id, scope, text, timestamp_of_ns(time.time_ns())))
-        agent_header[RUN] = self._run_names.next(request.hostname)
-        agent_header[HEAD], agent_header[MEMBERS] = text
+            self._recorder.record_encoded(plain_receipt(external_id, scope, head, members, timestamp_now()))
+        agent_header[RUN] = self._run_names.next(hostname)
+        agent_header[HEAD], agent_header[MEMBERS] = head, members
         return True
 
-    def _kind_of(self, request: Any, delivery: Mapping[str, Any]) -> str:
+    def _new_kind(self, request: Any, delivery: Mapping[str, Any]) -> str:
         """Return the text that all plain jobs of one task share, from one queue."""
-        connection_id = self._sink.connection_id
-        key = request.task, delivery["exchange"], delivery["routing_key"], request.hostname, connection_id
-        kind = self._kinds.get(key)
-        if kind is None:
-            if len(self._kinds) >= _MAX_KINDS:
-                self._kinds.clear()
-            queue, most = queue_of(request.app, delivery), max_retries_of(request.app.tasks.get(request.type))
-            kind = self._kinds[key] = shared_by_kind(connection_id, request.type, queue, request.hostname, most)
+        if len(self._kinds) >= _MAX_KINDS:
+            self._kinds.clear()
+        name, hostname, connection_id = request.type, request.hostname, self._sink.connection_id
+        queue, most = queue_of(request.app, delivery), max_retries_of(request.app.tasks.get(name))
+        kind = shared_by_kind(connection_id, name, queue, hostname, most)
+        self._kinds[name, delivery["exchange"], delivery["routing_key"], hostname, connection_id] = kind
         return kind
 
     def started(self, named: Mapping[str, Any]) -> bool:
@@ -107,14 +100,14 @@ class PlainJobs:
         external_id, context = named["task_id"], reference()
         if type(agent_header) is not dict or HEAD not in agent_header or context is None or context.id != external_id:
             return False
-        run_name, pid = agent_header[RUN], os.getpid()
+        sink, run_name, pid = self._sink, agent_header[RUN], os.getpid()
         if is_named_by(run_name, pid):
-            scope = scope_of(self._sink.connection_id, run_name)
+            scope = scope_of(sink.connection_id, run_name)
         else:
             agent_header = {**agent_header, PROCESS: str(pid)}
-            scope = scope_of(self._sink.connection_id, run_in(run_name, str(pid)))
-        text = SharedText(agent_header[HEAD], agent_header[MEMBERS])
-        events = PlainJobEvents(external_id, scope, text, agent_header.get(CREATED_AT, ""), run_name)
+            scope = scope_of(sink.connection_id, run_in(run_name, str(pid)))
+        head, members = agent_header[HEAD], agent_header[MEMBERS]
+        events = PlainJobEvents(external_id, scope, head, members, agent_header.get(CREATED_AT, ""), run_name)
         started_ns, started_monotonic = time.time_ns(), time.monotonic()
         started = timestamp_of_ns(started_ns)
         run = Run(events, started_ns, started_monotonic, started, agent_header)

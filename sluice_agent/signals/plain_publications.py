@@ -5,20 +5,25 @@ Every other takes the ordinary way: `PublishingProcess`. Both ways write the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, SharedText, plain_receipt, shared_by_kind
+from celery._state import get_current_task
+
+from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, plain_receipt, shared_by_kind
 from sluice_agent.lifecycle.identity import cached_scope_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_now
 from sluice_agent.signals.agent_header import CREATED_AT, PRIORITY
-from sluice_agent.signals.agent_marks import mark_next_task_sent
 from sluice_agent.signals.captured_call import options_of_call
-from sluice_agent.signals.plain_headers import RARE_IN_PLAIN_JOBS, members_of_ids
+from sluice_agent.signals.current_runs import current_agent_header, executes_any
+from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.publish_hook import Publication
+from sluice_agent.signals.published_for import periodic_task, retried
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.recorder import Recorder
+from sluice_agent.signals.replacing import expected_successors
 
 _MAX_PRIORITY = 255  # the highest of RabbitMQ's, and far above Redis's
 
@@ -26,40 +31,58 @@ _MAX_PRIORITY = 255  # the highest of RabbitMQ's, and far above Redis's
 class PlainPublications:
     """The reporter of `queued` for plain jobs, just before their message is sent."""
 
-    def __init__(self, sink: Sink, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        recorder: Recorder,
+        on_failure: Callable[[Publication, BaseException], None],
+        *,
+        message_header: bool = True,
+    ) -> None:
         self._sink = sink
         self._recorder = recorder
+        self._on_failure = on_failure
+        self._message_header = message_header
 
-    def announce(
-        self, publication: Publication, task: Mapping[str, Any], exchange: str, routing_key: str
-    ) -> dict[str, str] | None:
-        """Report `queued`, and return the agent header; None if the job, of these headers, is not a plain one."""
-        get, sink = task.get, self._sink
-        external_id = task["id"]
-        members = members_of_ids(external_id, get("root_id"), get("parent_id"))
-        priority = publication.message[1].get("priority")
+    def announce(self, publication: Publication, exchange: Any, routing_key: Any) -> bool:
+        """Report `queued`, and return True; False if the job is not a plain one, or not all that there is to report."""
+        task, properties, _ = publication.message[:3]
         if (
-            members is None
-            or any(map(get, RARE_IN_PLAIN_JOBS))
-            or get("delivery_info")
-            or not (priority is None or (type(priority) is int and 0 <= priority <= _MAX_PRIORITY))
+            type(task) is not dict
+            or (members := plain_members(task)) is None
+            or publication.is_nested  # only the guard around the ordinary way counts how deep
+            or retried.get()
+            or periodic_task.get()
+            or expected_successors(current_agent_header(get_current_task()) if executes_any() else {})
+            or task.get("delivery_info")
+        ):
+            return False
+        sink, priority = self._sink, properties.get("priority")
+        if (
+            not (priority is None or (type(priority) is int and 0 <= priority <= _MAX_PRIORITY))
             or sink.redact is not None
             or sink.is_ignored(publication.name)
             or options_of_call(publication, task)
         ):
-            return None
+            return False
         when = timestamp_now()
         if when <= EARLIEST:
-            return None
-        agent_header = {CREATED_AT: when}
+            return False
+        external_id, agent_header = task["id"], {CREATED_AT: when}
         if priority is not None:
             agent_header[PRIORITY] = str(priority)
             members += f'"priority":{priority},'
-        queue = queue_of(publication.app, {"exchange": exchange, "routing_key": routing_key})
+        if exchange == "" and type(routing_key) is str and routing_key:
+            queue: str | None = routing_key
+        else:
+            queue = queue_of(publication.app, {"exchange": exchange, "routing_key": routing_key})
         kind = shared_by_kind(sink.connection_id, publication.name, queue, None, None)
-        text = SharedText(f'{kind},"externalId":"{external_id}","attempt":1,"createdAt":"{when}","state":"', members)
+        head = f'{kind},"externalId":"{external_id}","attempt":1,"createdAt":"{when}","state":"'
         scope = cached_scope_of(sink.connection_id, "")
-        mark_next_task_sent(external_id, when)
-        publication.reported = PlainJobEvents(external_id, scope, text, when, ""), when
-        self._recorder.record_encoded(plain_receipt(external_id, scope, text, when))
-        return agent_header
+        publication.on_failure = self._on_failure
+        publication.reported = partial(PlainJobEvents, external_id, scope, head, members, when, ""), when
+        publication.external_id, publication.created_at = external_id, when
+        self._recorder.record_encoded(plain_receipt(external_id, scope, head, members, when))
+        if self._message_header:
+            publication.agent_header = agent_header
+        return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
@@ -31,7 +30,6 @@ from sluice_agent.signals.agent_header import (
     SUCCESSORS,
     replacements,
 )
-from sluice_agent.signals.agent_marks import mark_next_task_sent
 from sluice_agent.signals.captured_call import captured_call, options_of_call
 from sluice_agent.signals.current_runs import current_agent_header, current_run
 from sluice_agent.signals.guard import guarded
@@ -40,16 +38,13 @@ from sluice_agent.signals.outcome import error_text
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.plain_publications import PlainPublications
 from sluice_agent.signals.publish_hook import Publication, patch_publishing
+from sluice_agent.signals.published_for import periodic_task, retried
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.replacing import expected_successors, leads_to
 from sluice_agent.signals.run import Run
 
 NOT_PUBLISHED = "its producer failed or was interrupted while publishing it: it is unknown whether the broker has it"
-
-_periodic_task: ContextVar[str | None] = ContextVar("sluice_agent_periodic_task", default=None)
-_retried: ContextVar[tuple[str, Mapping[str, str]] | None] = ContextVar("sluice_agent_retried", default=None)
-"""The job that a worker's main process publishes again because a child was lost: its id, and its agent header."""
 
 
 class PublishingProcess:
@@ -58,21 +53,21 @@ class PublishingProcess:
     def __init__(self, sink: Sink, recorder: Recorder, *, message_header: bool = True) -> None:
         self._sink = sink
         self._recorder = recorder
-        self._plain = PlainPublications(sink, recorder)
         self._message_header = message_header
         self._on_failure = guarded(sink, self.failed)
+        self.plain = PlainPublications(sink, recorder, self._on_failure, message_header=message_header)
 
     def patch(self, agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
         """Patch the publishing of tasks. `agent_header_of` returns the agent header of a worker's request."""
-        patch_publishing(self._sink, self.announce)
+        patch_publishing(self._sink, self.announce, self.plain.announce)
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
             def _retry_worker_lost(request: Request, *args: Any, **kwargs: Any) -> Any:
-                token = _retried.set((str(getattr(request, "id", "")), agent_header_of(request)))
+                token = retried.set((str(getattr(request, "id", "")), agent_header_of(request)))
                 try:
                     return original(request, *args, **kwargs)
                 finally:
-                    _retried.reset(token)
+                    retried.reset(token)
 
             return _retry_worker_lost
 
@@ -95,13 +90,8 @@ class PublishingProcess:
             return
         external_id = str(task["id"])
         current = get_current_task()
-        retried_id, retried_header = _retried.get() or ("", {})
+        retried_id, retried_header = retried.get() or ("", {})
         expected = expected_successors(current_agent_header(current) or retried_header)
-        if not (expected or retried_id or _periodic_task.get()):
-            plain_header = self._plain.announce(publication, task, exchange, routing_key)
-            if plain_header is not None:
-                publication.agent_header = plain_header if self._message_header else None
-                return
         agent_header: dict[str, str] = {}
         if not self._sink.is_ignored(publication.name):
             when = timestamp_now()
@@ -118,7 +108,7 @@ class PublishingProcess:
                 queue = queue_of(publication.app, delivery)
                 with_run = {**agent_header, RUN: publication_of(external_id, when)}
                 facts = facts_of(task, with_run, name=publication.name, queue=queue)
-                mark_next_task_sent(task["id"], agent_header[CREATED_AT])
+                publication.external_id, publication.created_at = task["id"], agent_header[CREATED_AT]
                 self._report(publication, JobEvents(self._sink.connection_id, facts), task, agent_header, when)
         if expected:
             agent_header |= _successors(publication.name, body, external_id, expected)
@@ -132,8 +122,8 @@ class PublishingProcess:
         if publication.run is not None:
             self._recorder.record_unpublished_retry(publication.run)
         if publication.reported is not None:
-            events, when = publication.reported
-            self._recorder.record_unpublished(events, when, error_text(error), NOT_PUBLISHED)
+            make_events, when = publication.reported
+            self._recorder.record_unpublished(make_events(), when, error_text(error), NOT_PUBLISHED)
 
     def _agent_header(
         self, task: Mapping[str, Any], properties: Mapping[str, Any], known: Mapping[str, str], when: str
@@ -147,7 +137,7 @@ class PublishingProcess:
             agent_header |= {REPLACEMENTS: replaced, PUBLISHED_AT: when}
         if (priority := priority_of(properties.get("priority"))) is not None:
             agent_header[PRIORITY] = str(priority)
-        if periodic := _periodic_task.get():
+        if periodic := periodic_task.get():
             agent_header[PERIODIC_TASK] = periodic
         return agent_header
 
@@ -161,7 +151,7 @@ class PublishingProcess:
     ) -> None:
         redact = self._sink.redact
         call = captured_call(redact, publication, task) if redact is not None else options_of_call(publication, task)
-        publication.reported = events, when
+        publication.reported = lambda: events, when
         self._recorder.record_waiting(
             events,
             transitions.waiting(timestamp_from_iso(task.get("eta")), when),
@@ -178,11 +168,11 @@ class PublishingProcess:
         @wraps(apply)
         def apply_async(*args: Any, **kwargs: Any) -> Any:
             entry = kwargs.get("entry", args[0] if args else None)
-            token = _periodic_task.set(str(getattr(entry, "name", "")) or None)
+            token = periodic_task.set(str(getattr(entry, "name", "")) or None)
             try:
                 return apply(*args, **kwargs)
             finally:
-                _periodic_task.reset(token)
+                periodic_task.reset(token)
 
         scheduler.apply_async = apply_async
 

@@ -25,7 +25,7 @@ from kombu import Producer
 from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.agent_header import HEADER
-from sluice_agent.signals.guard import guarded, guarded_receiver
+from sluice_agent.signals.guard import guarded, guarded_plain, guarded_receiver
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.run import Run
 
@@ -40,14 +40,19 @@ class Publication:
     """Celery's tuple of headers, properties, body and the Celery event that it may send."""
     options: Mapping[str, Any] | None = None
     """The arguments of Celery's sender, such as the serializer; None if they are not known."""
+    is_nested: bool = False
+    """True if it began within another one: in a hook, or in an OS signal handler."""
     on_failure: Callable[[Publication, BaseException], None] | None = None
     """Called if sending the message raises; set once the message is announced."""
     is_sent: bool = False
     """True if the broker has it, as far as Celery can know."""
     agent_header: dict[str, str] | None = None
     """Our header, set once the events that it claims are reported."""
-    reported: tuple[JobEvents, str] | None = None
-    """The events of the job that was reported as waiting, and the time of that report."""
+    reported: tuple[Callable[[], JobEvents], str] | None = None
+    """The function that makes the events of the job that was reported as waiting, and the time of that report."""
+    external_id: object = None
+    created_at: str = ""
+    """When the job was created, once it is reported as waiting."""
     run: Run | None = None
     """The run that publishes its own next attempt."""
 
@@ -75,11 +80,25 @@ _WITHOUT_PUBLISHER = (
 _WITHOUT_SENDERS = "a job whose publication fails stays queued, and its queue is named as the current app would"
 
 _current: ContextVar[Publication | None] = ContextVar("sluice_agent_publication", default=None)
+_last: ContextVar[Publication | None] = ContextVar("sluice_agent_last_publication", default=None)
+"""The same where Celery's sender could not be patched."""
 
 
-def patch_publishing(sink: Sink, announce: Callable[[Publication, str, str], None]) -> None:
-    """Call `announce` with exchange and routing key before a message is sent; it sets `on_failure`."""
-    is_patched = _patch_kombu_publish(guarded(sink, announce))
+def current_publication() -> Publication | None:
+    """Return what this thread publishes now."""
+    return _current.get() or _last.get()
+
+
+def patch_publishing(
+    sink: Sink,
+    announce: Callable[[Publication, str, str], None],
+    announce_plain: Callable[[Publication, str, str], bool] = lambda *_: False,
+) -> None:
+    """Call `announce` with exchange and routing key before a message is sent; it sets `on_failure`.
+
+    `announce_plain` is called before it, and in place of it for a plain job: then it returns True.
+    """
+    is_patched = _patch_kombu_publish(sink, guarded(sink, announce), announce_plain)
     if not (_patch_task_senders() and is_patched):
         receiver = guarded_receiver(sink, partial(_before_task_publish, announce))
         before_task_publish.connect(receiver, weak=False, dispatch_uid=BEFORE_PUBLISH_UID)
@@ -103,17 +122,23 @@ def _before_task_publish(
     if publication is None or not isinstance(headers, dict) or not publication.has_headers(headers):
         return
     announce(publication, exchange, routing_key)
+    _last.set(publication)
     if publication.agent_header:
         headers[HEADER] = publication.agent_header
 
 
 def _patch_task_senders() -> bool:
     def wrapped(amqp: AMQP, send: Callable[..., Any]) -> Callable[..., Any]:
+        app = getattr(amqp, "app", None)
+
         @wraps(send)
         def send_task_message(*args: Any, **kwargs: Any) -> Any:
-            publication = _publication(amqp, args, kwargs)
-            if publication is None:
+            # Celery passes the producer, the name and the message by position.
+            name, message, options = (*args[1:], kwargs) if len(args) == 3 else _named(args, kwargs)
+            is_message = isinstance(message, (tuple, list)) and len(message) >= _MIN_PARTS
+            if not isinstance(name, str) or not is_message or app is None:
                 return send(*args, **kwargs)
+            publication = Publication(app, name, message, options, _current.get() is not None)
             token = _current.set(publication)
             try:
                 return send(*args, **kwargs)
@@ -144,30 +169,31 @@ def _patch_task_senders() -> bool:
     return is_patched
 
 
-def _publication(amqp: AMQP, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Publication | None:
-    """Return the publication for a call of Celery's sender; None if its arguments are not the expected ones."""
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """Return the name, the message and all arguments of a call of Celery's sender, however they are passed."""
     named = {**dict(zip(("producer", "name", "message"), args, strict=False)), **kwargs}
-    name, message, app = named.get("name"), named.get("message"), getattr(amqp, "app", None)
-    is_message = isinstance(message, (tuple, list)) and len(message) >= _MIN_PARTS
-    if not isinstance(name, str) or not is_message or app is None:
-        return None
-    return Publication(app, name, message, named)
+    return named.get("name"), named.get("message"), named
 
 
-def _patch_kombu_publish(announce: Callable[[Publication, str, str], None]) -> bool:
+def _patch_kombu_publish(
+    sink: Sink,
+    announce: Callable[[Publication, str, str], None],
+    announce_plain: Callable[[Publication, str, str], bool],
+) -> bool:
     """Patch kombu's `_publish`, which is called with a serialised message, and again if it could not be delivered."""
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         headers, exchange, routing_key = _arguments_of(original, "headers", "exchange", "routing_key")
+        announce_once = guarded_plain(sink, announce, announce_plain)
 
         def _publish(producer: Producer, *args: Any, **kwargs: Any) -> Any:
             publication = _current.get()
             sent = None if publication is None else headers.of(args, kwargs)
-            if publication is None or not isinstance(sent, dict) or not publication.has_headers(sent):
+            if publication is None or not (sent is publication.message[0] or publication.has_headers(sent)):
                 return original(producer, *args, **kwargs)
             if publication.on_failure is None:
-                announce(publication, exchange.of(args, kwargs), routing_key.of(args, kwargs))
-            if publication.agent_header:
+                announce_once(publication, exchange.of(args, kwargs), routing_key.of(args, kwargs))
+            if publication.agent_header and isinstance(sent, dict):
                 args, kwargs = headers.replaced(args, kwargs, {**sent, HEADER: publication.agent_header})
             result = original(producer, *args, **kwargs)
             publication.is_sent = True
@@ -192,7 +218,9 @@ class _Argument:
     def replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> tuple[tuple[Any, ...], Any]:
         """Return the arguments of a call with this one replaced by `value`."""
         if self.index < len(args):
-            return (*args[: self.index], value, *args[self.index + 1 :]), kwargs
+            parts = list(args)
+            parts[self.index] = value
+            return tuple(parts), kwargs
         return args, {**kwargs, self.name: value}
 
 

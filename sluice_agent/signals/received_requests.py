@@ -15,7 +15,7 @@ from celery.worker.request import Request
 from kombu.transport.virtual import Message as VirtualMessage
 
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.signals.agent_header import HEADER, OF_ONE_RUN, PROCESS, RUN, read_header
+from sluice_agent.signals.agent_header import CREATED_AT, HEADER, OF_ONE_RUN, PROCESS, RUN, pop_last, read_header
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.worker_pool import WorkerPool
@@ -138,7 +138,7 @@ class ReceivedRequests:
         if isinstance(message, VirtualMessage):
             message.sluice_header = agent_header  # kombu may send it again when its request is freed
         clean = headers.copy()  # with the memory transport they are the producer's own object
-        del clean[HEADER]
+        pop_last(clean, HEADER)
         message.headers = clean
 
     def _find(self, matches: Callable[[Request], bool]) -> Request | None:
@@ -150,8 +150,9 @@ class ReceivedRequests:
 def _received_header(headers: dict[str, Any]) -> dict[str, str]:
     """Return a message's agent header without what is of one run: this process adds that anew."""
     agent_header = read_header(headers)
-    for member in OF_ONE_RUN:
-        agent_header.pop(member, None)
+    if len(agent_header) > 1 or CREATED_AT not in agent_header:
+        for member in OF_ONE_RUN:
+            agent_header.pop(member, None)
     return agent_header
 
 

@@ -15,7 +15,7 @@ from celery import Task
 from celery.utils.functional import maybe_list
 
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.signals.agent_header import CREATED_AT, REPLACEMENTS, replacements, successors
+from sluice_agent.signals.agent_header import CREATED_AT, REPLACEMENTS, SUCCESSORS, replacements, successors
 from sluice_agent.signals.current_runs import current_agent_header
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.patching import patch_method
@@ -51,7 +51,7 @@ def expected_successors(agent_header: Mapping[str, str]) -> Mapping[str, dict[st
     """
     replaced = _replaced.get()
     if replaced is None:
-        return successors(agent_header) if agent_header else {}
+        return successors(agent_header) if SUCCESSORS in agent_header else {}
     return {**successors(agent_header), **replaced}
 
 

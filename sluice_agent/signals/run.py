@@ -12,7 +12,7 @@ from sluice_agent.lifecycle.timestamps import timestamp_of_ns
 from sluice_agent.model import JobState
 
 
-@dataclass(slots=True)  # not frozen: that alone would cost a task a microsecond
+@dataclass(init=False)  # most runs leave all members with a default as they are: a generated method would set them
 class Run:
     """One execution of one attempt, in this process. The recorder alone changes it: see `recorder`."""
 
@@ -37,6 +37,20 @@ class Run:
     """The state that the task has stored for itself, with its exception or its `meta`."""
     unstored_by: int | None = None
     """The id() of the exception for which the result of this run, a success, can't be stored."""
+
+    def __init__(
+        self,
+        events: JobEvents,
+        started_ns: int,
+        started_monotonic: float,
+        started: str,
+        agent_header: Mapping[str, str],
+    ) -> None:
+        self.events = events
+        self.started_ns = started_ns
+        self.started_monotonic = started_monotonic
+        self.started = started
+        self.agent_header = agent_header
 
     @property
     def has_ended(self) -> bool:

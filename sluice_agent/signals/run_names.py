@@ -15,8 +15,8 @@ class RunNames:
     """Make the names of the runs of this process, each unique for all time."""
 
     def __init__(self) -> None:
-        self._pid = 0
-        self._token = ""
+        self._pid, self._hostname, self._token = 0, "", ""
+        self._prefix = ""
         self._numbers = count()
 
     def next(self, hostname: str) -> str:
@@ -24,5 +24,9 @@ class RunNames:
         pid = os.getpid()
         if pid != self._pid:  # also in a process that was forked without Python's hooks
             self._token = token_hex(_TOKEN_BYTES)
-            self._pid = pid
-        return agent_run_name(hostname, pid, self._token, next(self._numbers))
+            self._pid, self._hostname = pid, ""
+        if hostname == self._hostname:
+            return f"{self._prefix}{next(self._numbers)}"
+        name = agent_run_name(hostname, pid, self._token, next(self._numbers))
+        self._prefix, self._hostname = name[: name.rindex(".") + 1], hostname
+        return name

@@ -13,7 +13,8 @@ from celery.worker import WorkController
 from celery.worker import state as worker_state
 
 from sluice_agent.lifecycle.agent_fields import AGENT, CONNECTION, CREATED_AT, REPORTS
-from sluice_agent.signals.agent_marks import AgentMarks, mark_next_task_sent
+from sluice_agent.signals.agent_marks import AgentMarks
+from sluice_agent.signals.publish_hook import Publication, _current
 from tests.unit.signals.observed import CONNECTION as CONNECTION_ID
 from tests.unit.signals.observed import STARTED, Observed, app
 
@@ -47,11 +48,13 @@ def test_the_event_of_a_publication_that_is_reported_is_marked(
 ) -> None:
     """A sidecar would report the publication as well, under another id."""
     marks(can_keep=can_keep)
-    mark_next_task_sent("job", STARTED)
+    published = _current.set(publication := Publication(app, "task", ({}, {}, ())))
+    publication.external_id, publication.created_at = "job", STARTED
     fields: dict[str, Any] = {"uuid": external_id}
     sent: list[Any] = []
     dispatcher = EventDispatcher(app=app, enabled=False, connection=app.connection())
     dispatcher.publish("task-sent", fields, SimpleNamespace(publish=lambda event, **_: sent.append(event)))
+    _current.reset(published)
     assert (fields.get(AGENT), fields.get(CREATED_AT)) == ((CONNECTION_ID, STARTED) if is_marked else (None, None))
     assert sent[0].get(AGENT) == fields.get(AGENT)
 

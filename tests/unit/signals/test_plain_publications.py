@@ -12,21 +12,14 @@ from hypothesis import strategies as st
 
 from sluice_agent.attempt_message import HEADER
 from sluice_agent.signals.agent_header import CREATED_AT, PERIODIC_TASK, REPLACEMENTS
-from sluice_agent.signals.plain_publications import PlainPublications
-from sluice_agent.signals.producer import PublishingProcess, _periodic_task, _retried
+from sluice_agent.signals.producer import PublishingProcess
 from sluice_agent.signals.publish_hook import Publication
+from sluice_agent.signals.published_for import periodic_task, retried
 from tests.unit.signals.observed import STARTED, Observed
 
 ID, OTHER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5", "1e2feb89-414c-443c-9027-c4d1c386bbc4"
 
 app = Celery("plain", broker="memory://", set_as_current=False)
-
-
-class OrdinaryOnly(PlainPublications):
-    """Takes no publication for a plain one."""
-
-    def announce(self, *_: Any) -> None:
-        return None
 
 
 class Producer:
@@ -37,22 +30,22 @@ class Producer:
         self.lines: list[bytes] = []
         self.observed.sink.emit = self.lines.append
         sink, recorder = self.observed.sink, self.observed.recorder
-        self.plain = PlainPublications(sink, recorder)
         self.process = PublishingProcess(sink, recorder, message_header=message_header)
-        if is_ordinary:
-            self.process._plain = OrdinaryOnly(sink, recorder)
+        self.is_ordinary = is_ordinary
 
     def publish(self, publication: Publication, queue: str = "celery") -> list[bytes]:
         """Announce a message and let its publication fail; return the lines without the times of now."""
-        self.process.announce(publication, "", queue)
+        if self.is_ordinary or not self.process.plain.announce(publication, "", queue):
+            self.process.announce(publication, "", queue)
         self.process.failed(publication, ConnectionError("away"))
         return [re.sub(rb'"(timestamp|createdAt)":"[^"]*"', rb"\1", line) for line in self.lines]
 
     def is_plain(self, publication: Publication) -> bool:
         """Return whether the publication takes the way of plain ones; if not, it must have written nothing."""
-        header = self.plain.announce(publication, publication.headers, "", "celery")
-        assert len(self.lines) == (0 if header is None else 1)
-        return header is not None
+        is_plain = self.process.plain.announce(publication, "", "celery")
+        assert len(self.lines) == is_plain
+        assert (publication.on_failure is not None) is is_plain
+        return is_plain
 
 
 def publication(
@@ -153,13 +146,13 @@ def test_an_ignored_task_is_not_reported() -> None:
 
 def test_what_the_process_knows_of_a_job_is_not_lost() -> None:
     """The name of beat's entry, or when a job was created whose pool process was lost, would be missing."""
-    entry = _periodic_task.set("nightly")
+    entry = periodic_task.set("nightly")
     published = publication()
     Producer().publish(published)
-    _periodic_task.reset(entry)
+    periodic_task.reset(entry)
     assert (published.agent_header or {})[PERIODIC_TASK] == "nightly"
-    lost = _retried.set((ID, {CREATED_AT: STARTED, REPLACEMENTS: "1"}))
+    lost = retried.set((ID, {CREATED_AT: STARTED, REPLACEMENTS: "1"}))
     published = publication()
     Producer().publish(published)
-    _retried.reset(lost)
+    retried.reset(lost)
     assert (published.agent_header or {})[CREATED_AT] == STARTED
