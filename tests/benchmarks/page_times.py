@@ -77,14 +77,15 @@ def page_addresses(database: Path) -> dict[str, str]:
     engine = open_database(database)
     of_first = select(job.c.external_id).where(job.c.connection == 1, job.c.number.in_(select(step.c.job)))
     newest = of_first.order_by(job.c.number.desc()).limit(1)
-    in_group = job.c.group_id.is_not(None)
+    in_group = job.c.connection == 1, job.c.group_id.is_not(None)
+    newest_group = select(job.c.root_id, job.c.group_id).where(*in_group).order_by(job.c.number.desc()).limit(1)
     is_class, is_location = (label.alias(name) for name in ("error_class", "error_location"))
     with engine.connect() as reader:
         completed, failed = (
             reader.scalars(newest.where(job.c.state == JOB_STATES.index(state))).one()
             for state in (JobState.COMPLETED, JobState.FAILED)
         )
-        root, group = reader.execute(newest.with_only_columns(job.c.root_id, job.c.group_id).where(in_group)).one()
+        root, group = reader.execute(newest_group).one()
         error = select(is_class.c.text, is_location.c.text).where(
             job.c.external_id == failed,
             is_class.c.number == job.c.error_class,

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Connection, Double, cast, func, select
 
 from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.window import Histogram, Window
-from sluice_agent.server.record.measures import Measure
+from sluice_agent.server.record.measures import MEASURES, Measure
 from sluice_agent.server.store.schema import queue, rollup, series, worker, worker_rollup
 
 RAN = (Measure.COMPLETED, Measure.FAILED, Measure.RETRIED)
@@ -110,7 +110,7 @@ def activity_of(
     )
     counts: dict[int, dict[Measure, dict[int, int]]] = {}
     for (measure, index, bucket), count in sums_of(reader, [connection], window, summed, past_sums).items():
-        counts.setdefault(index, {}).setdefault(Measure(measure), {})[bucket] = count
+        counts.setdefault(index, {}).setdefault(MEASURES[measure], {})[bucket] = count
     known = known_intervals(reader, connection, window, counts)
     return [
         Interval(start, stop, index in known, stop <= window.now, counts.get(index, {}))

@@ -97,6 +97,14 @@ def ranges_of_connections(selection: Selection, *conditions: Condition) -> Range
     return Ranges((OF_CONNECTION, *conditions), [{"connection": connection} for connection in selection.states])
 
 
+def ranges_of_pairs(selection: Selection, condition: Condition, other: Dimension) -> Ranges:
+    """Return the range of each connection and value of `other`, of the jobs that fulfil `condition`."""
+    return Ranges(
+        (OF_CONNECTION, condition, other.column == bindparam("value")),
+        [{"connection": connection, "value": value} for connection in selection.states for value in other.values],
+    )
+
+
 def total_of(reader: Connection, selection: Selection, base: Base) -> Total:
     """Return the number of selected jobs: exact up to `COUNT_LIMIT`, further where no job need be looked at."""
     if selection.is_exactly_counted:

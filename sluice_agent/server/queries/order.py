@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import Column, Connection
 
@@ -46,6 +47,12 @@ class SortKey(NamedTuple):
     number: int
 
 
+_Rank: TypeAlias = Callable[[SortKey], Any]
+_RANK_OF_TEXT: _Rank = itemgetter(0, 1, 2)
+_RANK_OF_VALUE: _Rank = itemgetter(0, 2)
+_RANK_OF_UNKNOWN: _Rank = itemgetter(1, 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A sort field and a direction."""
@@ -77,33 +84,32 @@ class Order:
         """Return the order in the other direction."""
         return Order(self.by, SortOrder.ASC if self.is_descending else SortOrder.DESC)
 
-    def rank(self, sort_key: SortKey) -> tuple[Any, ...]:
-        """Return what is compared of keys that both have a value, or both have none."""
-        if sort_key.value is None:
-            return sort_key.created_at, sort_key.number
-        return (
-            (sort_key.value, sort_key.created_at, sort_key.number)
-            if self.is_textual
-            else (sort_key.value, sort_key.number)
-        )
-
     def sorted(self, keys: Iterable[SortKey], after: SortKey | None) -> list[SortKey]:
         """Return those of `keys` that come after a sort key, in this order."""
         known: list[SortKey] = []
         unknown: list[SortKey] = []
         for sort_key in keys:
-            (unknown if sort_key.value is None else known).append(sort_key)
-        ordered = [
-            *sorted(known, key=self.rank, reverse=self.is_descending),
-            *sorted(unknown, key=self.rank, reverse=self.is_descending),
-        ]
-        return ordered if after is None else [sort_key for sort_key in ordered if self._is_after(sort_key, after)]
+            (unknown if sort_key[0] is None else known).append(sort_key)
+        if after is None:
+            return self._ordered(known, self._rank) + self._ordered(unknown, _RANK_OF_UNKNOWN)
+        if after.value is None:
+            return self._ordered(self._after(unknown, after, _RANK_OF_UNKNOWN), _RANK_OF_UNKNOWN)
+        rest = self._ordered(self._after(known, after, self._rank), self._rank)
+        return rest + self._ordered(unknown, _RANK_OF_UNKNOWN)
 
-    def _is_after(self, sort_key: SortKey, other: SortKey) -> bool:
-        if (sort_key.value is None) is not (other.value is None):
-            return sort_key.value is None
-        rank, other_rank = self.rank(sort_key), self.rank(other)
-        return rank < other_rank if self.is_descending else rank > other_rank
+    @property
+    def _rank(self) -> _Rank:
+        """Returns what is compared of keys that have a value."""
+        return _RANK_OF_TEXT if self.is_textual else _RANK_OF_VALUE
+
+    def _ordered(self, keys: list[SortKey], rank: _Rank) -> list[SortKey]:
+        return sorted(keys, key=rank, reverse=self.is_descending)
+
+    def _after(self, keys: Iterable[SortKey], after: SortKey, rank: _Rank) -> list[SortKey]:
+        last = rank(after)
+        if self.is_descending:
+            return [sort_key for sort_key in keys if rank(sort_key) < last]
+        return [sort_key for sort_key in keys if rank(sort_key) > last]
 
     def encode(self, value: int | None, sort_key: SortKey) -> str:
         """Return the cursor of the page after `sort_key`, with `value` of the column, as a text may be too long."""

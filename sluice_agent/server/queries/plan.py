@@ -34,13 +34,14 @@ from sluice_agent.server.queries.base import (
     all_of,
     bases_of,
     ranges_of_connections,
+    ranges_of_pairs,
     ranges_of_states,
     total_of,
 )
 from sluice_agent.server.queries.conditions import Condition, unindexed
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.order import Order, SortKey
-from sluice_agent.server.queries.selection import Selection
+from sluice_agent.server.queries.selection import Dimension, Selection
 from sluice_agent.server.queries.sorting import SortBy
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.schema import APART, NEAR, job, label
@@ -50,6 +51,7 @@ _TIMES = (job.c.changed_at, job.c.started_at, job.c.completed_at)
 
 
 _TEXTS = 64  # that are looked for at a time
+_PAIRS = 16  # of a connection and a value, of which each is read for itself
 _LAST = bindparam("last", type_=BigInteger())
 
 
@@ -61,7 +63,7 @@ class Limits:
     """Jobs that are all read and sorted."""
     sorted: int = 10_000
     """Jobs that are read and sorted by the database."""
-    counted: int = 100_000
+    counted: int = 20_000
     """Jobs that are counted by their texts, where one index has all that this needs."""
     merged: int = 48
     """Ranges that are merged."""
@@ -126,6 +128,10 @@ class _Plan:
         is_of_most = not self._selection.filters_states or 2 * self._base.size > self._selection.jobs_in_connections
         if self._order.kind is None or (self._base is self._states and is_of_most):
             return False
+        if any(
+            dimension.column is self._order.column and not dimension.jobs for dimension in self._selection.dimensions
+        ):
+            return False  # the texts are known
         is_lacking = self._base.lacking or self._order.column.name not in self._base.columns
         return self._base.size <= (self._limits.sorted if is_lacking else self._limits.counted)
 
@@ -134,10 +140,10 @@ class _Plan:
         columns = self._order.column.label("value"), job.c.created_at, job.c.number
         rows = list(self._rows(self._base.ranges, select(*columns).where(*self._base.residual)))
         if self._order.is_textual:
-            texts = self._texts({row.value for row in rows})
-            keys = [SortKey(texts.get(row.value), row.created_at, row.number) for row in rows]
+            texts = self._texts({value for value, _, _ in rows})
+            keys = [SortKey(texts.get(value), created_at, number) for value, created_at, number in rows]
         else:
-            keys = [SortKey(*row) for row in rows]
+            keys = [SortKey._make(row) for row in rows]
         return Found(self._order.sorted(keys, self._after)[: self._needed], Total(len(rows), is_exact=True))
 
     def _by_creation(self) -> list[SortKey]:
@@ -202,17 +208,33 @@ class _Plan:
         """Read the ranges of one text after the other; then the jobs without a text."""
         after, keys = self._after, list[SortKey]()
         if after is None or after.value is not None:
-            column, dimensions = self._order.column, self._selection.dimensions
-            residual = [dimension.residual() for dimension in dimensions if dimension.column is not column]
+            column, other = self._order.column, self._paired()
+            dimensions = [dimension for dimension in self._selection.dimensions if dimension.column is not column]
+            residual = [dimension.residual() for dimension in dimensions if dimension is not other]
             residual += self._selection.created(indexed=True)
             residual += self._selection.in_states() if self._order.kind else ()
-            for text in self._texts_in_order(residual):
-                ranges = ranges_of_connections(self._selection, self._order.column == text.number)
+            texts = self._texts_in_order(residual if other is None else [other.column.in_(other.values), *residual])
+            is_read_by_pairs = other is not None and len(other.values) * len(self._selection.states) <= _PAIRS
+            if other is not None and not is_read_by_pairs:
+                residual = [*residual, other.residual()]
+            for text in texts:
+                ranges = ranges_of_connections(self._selection, column == text.number)
+                if other is not None and is_read_by_pairs:
+                    ranges = ranges_of_pairs(self._selection, column == text.number, other)
                 keys += self._of_text(text, [ranges], residual, self._needed - len(keys))
                 if len(keys) == self._needed:
                     return keys
             after = None
         return self._with_unknown(keys, after)
+
+    def _paired(self) -> Dimension | None:
+        """Return the filter by queue of a list that is sorted by name, or by name of one that is sorted by queue: an
+        index has both."""
+        other = {SortBy.NAME: job.c.queue, SortBy.QUEUE: job.c.name}.get(self._order.by)
+        return next(
+            (dimension for dimension in self._selection.dimensions if dimension.column is other and not dimension.jobs),
+            None,
+        )
 
     def _texts_in_order(self, residual: Sequence[Condition]) -> Iterator[_Text]:
         """Yield the texts that selected jobs have, from that of the sort key on. The next ones are looked for when they
@@ -376,7 +398,7 @@ class _Plan:
         for ranges in every:
             of_range = statement.where(*ranges.conditions)
             for parameters in ranges.parameters:
-                yield from self._reader.execute(of_range, parameters)
+                yield from self._reader.execute(of_range, parameters).all()
 
 
 def _number_of(every: Iterable[Ranges]) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, and_, case, false, func, or_, select
+from sqlalchemy import Connection, Engine, and_, case, false, func, or_, select
 
 from sluice_agent.model import JobState
 from sluice_agent.server.queries.activity import RAN
@@ -54,7 +55,8 @@ def slow_after(reader: Connection, connection: int, now: int, names: Iterable[in
     summed = Summed(RAN, (rollup.c.name, rollup.c.bucket), names=tuple(sorted(names)))
     counts: dict[int, dict[int, int]] = {}
     window = days_until(now, _DAYS_KNOWN)
-    for (name, bucket), count in sums_of(reader, [connection], window, summed, PastSums()).items():
+    past_sums = _past_sums.setdefault(reader.engine, PastSums())
+    for (name, bucket), count in sums_of(reader, [connection], window, summed, past_sums).items():
         counts.setdefault(name, {})[bucket] = count
     runs = {name: Histogram(of_task) for name, of_task in counts.items()}
     return {
@@ -62,6 +64,10 @@ def slow_after(reader: Connection, connection: int, now: int, names: Iterable[in
         for name, histogram in runs.items()
         if histogram.known >= RUNS_KNOWN
     }
+
+
+_past_sums: WeakKeyDictionary[Engine, PastSums] = WeakKeyDictionary()
+"""What was read of the days before today, of each database."""
 
 
 def _of_slow_tasks(reader: Connection, connection: int, now: int) -> Condition:

@@ -117,6 +117,6 @@ def _add(sums: Sums, reader: Connection, connections: Collection[int], parts: Se
     total = cast(func.sum(rollup.c.count), BigInteger)
     for part in parts:
         statement = select(*summed.columns, total).where(rollup.c.connection.in_(connections), summed.condition(part))
-        for *values, count in reader.execute(statement.group_by(*summed.columns)):
-            key = tuple(values)
-            sums[key] = sums.get(key, 0) + count
+        for row in reader.execute(statement.group_by(*summed.columns)).all():
+            key = tuple(row[:-1])
+            sums[key] = sums.get(key, 0) + row[-1]

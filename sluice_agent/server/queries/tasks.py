@@ -11,7 +11,7 @@ from sluice_agent.server.queries.activity import RAN, histogram_of
 from sluice_agent.server.queries.labels import find_labels, texts_of
 from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.window import Histogram, Window
-from sluice_agent.server.record.measures import Measure
+from sluice_agent.server.record.measures import MEASURES, Measure
 from sluice_agent.server.store.schema import LabelKind, rollup
 
 _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -49,7 +49,7 @@ def list_tasks(
     counts: dict[int, dict[Measure, dict[int, int]]] = {}
     summed = Summed(tuple(Measure), (rollup.c.name, rollup.c.measure, rollup.c.bucket))
     for (name, measure, bucket), count in sums_of(reader, connections, window, summed, past_sums).items():
-        counts.setdefault(name, {}).setdefault(Measure(measure), {})[bucket] = count
+        counts.setdefault(name, {}).setdefault(MEASURES[measure], {})[bucket] = count
     texts = texts_of(reader, counts)
     return sorted((_statistics(texts[name], by, window) for name, by in counts.items()), key=lambda task: task["name"])
 
@@ -97,7 +97,7 @@ def queues_of_task(
     summed = Summed(tuple(Measure), (rollup.c.queue, rollup.c.measure, rollup.c.bucket), names=(name,))
     counts: dict[int, dict[Measure, dict[int, int]]] = {}
     for (queue, measure, bucket), count in sums_of(reader, [connection], window, summed, past_sums).items():
-        counts.setdefault(queue, {}).setdefault(Measure(measure), {})[bucket] = count
+        counts.setdefault(queue, {}).setdefault(MEASURES[measure], {})[bucket] = count
     texts = texts_of(reader, counts)
     queues = [
         QueueOfTask(

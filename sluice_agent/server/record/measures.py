@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -31,6 +32,10 @@ class Measure(IntEnum):
     FAILED = 4
     RETRIED = 5
     CANCELLED = 6
+
+
+MEASURES: Mapping[int, Measure] = {measure.value: measure for measure in Measure}
+"""The measures by their numbers."""
 
 
 class Count(Struct, frozen=True, gc=False):

@@ -150,6 +150,7 @@ job = Table(
     *_sorted_indexes(),
     Index("job_by_name", "connection", "name", "created_at", "number", "queue"),
     Index("job_by_queue", "connection", "queue", "created_at", "number", "name"),
+    _partial("job_by_queue_and_name", "queue IS NOT NULL", "queue", "name", "created_at", "number"),
     _partial("job_by_worker", "worker IS NOT NULL", "worker", "created_at", "number", "name", "queue"),
     _partial(
         "job_by_error",
@@ -179,6 +180,7 @@ _STATISTICS = {
     "job_by_duration": "1000000 500000 60000 20 1 1 1 1",
     "job_by_name": "1000000 500000 2500 2 1 1",
     "job_by_queue": "1000000 500000 20000 2 1 1",
+    "job_by_queue_and_name": "1000000 500000 20000 2000 2 1",
     "job_by_worker": "1000000 500000 10000 2 1 1 1",
     "job_by_error": "20000 10000 2 1 1 1 1 1",
     "job_by_error_class": "20000 10000 500 2 1 1",

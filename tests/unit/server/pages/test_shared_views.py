@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from itertools import count
 from threading import Event
@@ -12,6 +13,8 @@ import pytest
 
 from sluice_agent.server.pages.shared_views import SharedViews
 from tests.support.waiting import wait_until
+
+SLOW = 0.2  # seconds that it takes to make a view slowly
 
 
 class Views:
@@ -30,6 +33,12 @@ class Views:
         self.ended.append(monotonic())
         return key, number
 
+    def make_slowly(self, key: str) -> tuple[str, int]:
+        time.sleep(SLOW)
+        view = self.make(key)
+        self.began[-1] -= SLOW
+        return view
+
 
 @pytest.fixture
 def views() -> Iterator[Views]:
@@ -46,7 +55,7 @@ def test_all_who_wait_get_one_view(views: Views) -> None:
     """Twenty open tabs would keep the server busy twenty times over, and events would wait."""
 
     async def ask() -> None:
-        shared = SharedViews(views.make)
+        shared = SharedViews(views.make, ahead=0.0)
         first = asyncio.create_task(shared.get("shop"))
         await wait_for_begin(views, 1)
         others = [asyncio.create_task(shared.get("shop")) for _ in range(20)]
@@ -57,6 +66,19 @@ def test_all_who_wait_get_one_view(views: Views) -> None:
         assert views.began[1] - views.ended[0] >= 2.9 * (views.ended[0] - views.began[0])
 
     asyncio.run(ask())
+
+
+def test_who_asks_now_and_then_does_not_wait(views: Views) -> None:
+    """A page that is opened a second time would take four times as long as it takes to make it."""
+    views.go.set()
+
+    async def ask() -> list[float]:
+        shared = SharedViews(views.make_slowly)
+        for _ in range(3):
+            await shared.get("shop")
+        return [began - ended for began, ended in zip(views.began[1:], views.ended, strict=False)]
+
+    assert max(asyncio.run(ask())) < 2 * SLOW  # a pause is three times as long as that
 
 
 def test_another_connection_does_not_wait(views: Views) -> None:

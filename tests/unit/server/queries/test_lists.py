@@ -45,6 +45,7 @@ MAIN = {
     "all": JobFilter(),
     "states": JobFilter(states=[JobState.FAILED, JobState.COMPLETED]),
     "queue": JobFilter(queues=["queue-03"]),
+    "queues": JobFilter(queues=["queue-03", "queue-04"]),
     "worker": JobFilter(workers=["celery@worker-07"]),
     "name": JobFilter(names=["shop.mail.task_000"]),
     "connection and search": JobFilter(search="MAIL"),
@@ -65,6 +66,20 @@ def test_no_list_reads_or_sorts_the_whole_table(jobs: Jobs, by: SortBy, name: st
         for statement, parameters in statements:
             plan = [row[3] for row in jobs.reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
             assert not [step for step in plan if "SCAN job" in step or "TEMP B-TREE" in step], (statement, plan)
+
+
+@pytest.mark.parametrize("wanted", [JobFilter(queues=["queue-03", "queue-04"]), JobFilter(search="MAIL")])
+def test_the_tasks_in_a_queue_and_the_queues_of_tasks_are_found_by_their_index(jobs: Jobs, wanted: JobFilter) -> None:
+    """A list of a queue by name would otherwise look through all jobs of each task that is not in the queue."""
+    selection = select_jobs(jobs.reader, jobs.connections, wanted, NOW)
+    order = Order(SortBy.NAME if wanted.queues else SortBy.QUEUE, SortOrder.ASC)
+    with statements_of(jobs.reader) as statements:
+        find_keys(jobs.reader, selection, order, None, 50, Limits(read_all=0, sorted=0, counted=0))
+    found = [(statement, parameters) for statement, parameters in statements if "label.text" in statement]
+    assert found
+    for statement, parameters in found:
+        plan = [row[3] for row in jobs.reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        assert any("job_by_queue_and_name (connection=? AND queue=? AND name=?" in step for step in plan), plan
 
 
 def test_jobs_apart_from_a_range_of_creation_are_read_from_their_index(jobs: Jobs) -> None:
