@@ -18,10 +18,10 @@ from celery.worker.request import Request
 
 from sluice_agent import attempt_message
 from sluice_agent.errors import ConfigError, SluiceError
+from sluice_agent.jobs.worker import under_way
 from sluice_agent.jobs.worker.executor import End, Executor
 from sluice_agent.jobs.worker.outcomes import OutcomeFiles
 from sluice_agent.jobs.worker.server import JobsServer
-from sluice_agent.jobs.worker.under_way import UnderWay
 from sluice_agent.log import warn_limited
 from sluice_agent.settings import Settings, key_text
 from sluice_agent.transport.journal.directory import open_directory
@@ -36,7 +36,7 @@ class AttemptTimedOutError(AttemptFailedError):
 
 
 @lru_cache(maxsize=1)
-def worker_parts() -> tuple[Executor, UnderWay]:
+def worker_parts() -> tuple[Executor, under_way.UnderWay]:
     """Return what executes attempts in this worker.
 
     Raises `SluiceError` if a setting is wrong, or no directory can be used.
@@ -50,8 +50,8 @@ def worker_parts() -> tuple[Executor, UnderWay]:
     server = JobsServer(settings.api_url, key)
     name = hashlib.sha256(settings.api_url.encode()).hexdigest()[:16]  # one directory for each server
     outcomes = OutcomeFiles(open_directory(settings.state_dir, f"outcomes-{name}"))
-    under_way = UnderWay(server, outcomes)
-    return Executor(server, outcomes, under_way), under_way
+    attempts = under_way.UnderWay(server, outcomes, under_way.BEAT_SECONDS)
+    return Executor(server, outcomes, attempts), attempts
 
 
 class AttemptRequest(Request):  # type: ignore[misc] # Celery has no types

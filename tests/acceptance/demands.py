@@ -59,5 +59,6 @@ CHECKS = {
     "::test_a_subscriber_that_changes_between_servers_gets_everything_once",
     "two servers on PostgreSQL, eight writers": "tests/integration/test_servers_on_postgresql.py",
     "a bulk retry over kills": "tests/faults/test_bulk_actions.py",
+    "jobs over kills: 2,000 runs, 20 workers, two engines": "tests/faults/test_jobs_kills.py",
 }
 """Tests that must pass, with ``FAULTS=long`` in their full sizes."""

@@ -13,6 +13,7 @@ from tests.benchmarks import (
     event_cost,
     import_cost,
     instructions,
+    jobs,
     pages,
     server,
     task_cost,
@@ -38,6 +39,7 @@ PARTS = {
     "events": Part(event_cost.measure, event_cost.seconds),
     "backlog": Part(backlog.measure, backlog.seconds),
     "server": Part(server.measure, server.seconds),
+    "jobs": Part(jobs.measure, jobs.seconds),
     "pages": Part(pages.measure, pages.seconds),
     "flower": Part(beside_flower.measure, beside_flower.seconds),
 }

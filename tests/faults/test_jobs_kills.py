@@ -1,0 +1,233 @@
+"""The jobs API while its parts are killed: workers, servers with their engines, broker and database.
+
+Every run ends; an attempt sends one request, and one to the fallback; a run has no more attempts than its job allows;
+and after an answer that the server has, none is sent.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.faults.conftest import IS_LONG
+from tests.support.brokers import Broker, redis_broker
+from tests.support.counting_endpoint import Answer, CountingEndpoint, counting
+from tests.support.jobs_server import QUEUE
+from tests.support.local_sluice import ANY_KEY
+from tests.support.postgresql import PostgresqlServer
+from tests.support.process import Process, free_port, listens
+from tests.support.servers import RedisServer
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerProcess
+
+pytestmark = pytest.mark.long
+
+RUNS, WORKERS, SERVERS = (2_000, 20, 2) if IS_LONG else (40, 2, 2)
+AWAY = 120.0 if IS_LONG else 8.0
+"""Seconds for which the server is away."""
+
+SILENCE = 5.0
+"""Seconds after which an attempt is lost, of which nothing was heard: ten signs of life."""
+
+MOST = 5
+"""Attempts of a run."""
+
+ENDED = {"completed", "dead_letter", "timed_out", "crashed", "failed", "system_failed", "canceled", "expired"}
+
+
+class Installation:
+    """Servers over one database, workers, and an endpoint, each in processes of its own but for the last."""
+
+    def __init__(self, directory: Path, endpoint: CountingEndpoint) -> None:
+        self.directory = directory
+        self.endpoint = endpoint
+        self.redis = RedisServer(directory / "redis")
+        self.postgresql = PostgresqlServer(directory / "postgresql")
+        self.broker: Broker = redis_broker(self.redis)
+        self.ports = [free_port() for _ in range(SERVERS)]
+        self.servers: list[Process] = []
+        for number in range(SERVERS):
+            self.servers.append(self._serve(number))
+            wait_until(lambda: listens(self.ports[number]), 30, "no server", self.servers[number].tail)  # noqa: B023
+        self.workers = [self._work(number) for number in range(WORKERS)]
+        for worker in self.workers:
+            worker.ready()
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in self.workers:
+            worker.teardown()
+        for server in self.servers:
+            server.stop()
+        self.postgresql.close()
+        self.redis.close()
+
+    def kill_server(self, number: int, away: float) -> None:
+        """Kill a server, and start it again later."""
+        self.servers[number].stop()
+        time.sleep(away)
+        self.servers[number] = self._serve(number)
+
+    def kill_worker(self, worker: WorkerProcess) -> None:
+        """Kill a worker, and start it again."""
+        worker.kill()
+        worker.start_again()
+
+    def send(self, method: str, path: str, body: Any = None, **parameters: Any) -> Any:
+        """Send a request to the first server that answers, and return the body."""
+        for attempt in range(60):
+            port = self.ports[attempt % SERVERS]
+            try:
+                url = f"http://127.0.0.1:{port}/v1{path}"
+                answer = httpx.request(method, url, json=body, params=parameters, headers=ANY_KEY, timeout=10)
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and answer.status_code < 500:
+                assert answer.status_code < 400, answer.text
+                return answer.json()
+            time.sleep(0.5)
+        pytest.fail("no server answers")
+
+    def trigger(self, count: int, **settings: Any) -> str:
+        """Trigger runs of a new job, and return the job's id."""
+        job = {"project_id": "shop", "name": "Mail", "slug": f"mail-{random.random()}", "max_attempts": MOST}
+        urls = {"endpoint_url": f"{self.endpoint.url}/main", "fallback_endpoint_url": f"{self.endpoint.url}/fallback"}
+        made = self.send("POST", "/jobs", {**job, **urls, **settings})["id"]
+        for start in range(0, count, 500):
+            items = [{"payload": {"number": number}} for number in range(start, min(start + 500, count))]
+            self.send("POST", f"/jobs/{made}/trigger/bulk", {"items": items})
+        return str(made)
+
+    def runs(self, job: str) -> list[dict[str, Any]]:
+        """Return all runs of a job."""
+        found: list[dict[str, Any]] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = self.send("GET", "/runs", project_id="shop", job_id=job, limit=100, envelope=True, **cursor)
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+            cursor = {"cursor": page["next_cursor"]}
+
+    def wait_for_ends(self, job: str, seconds: float) -> list[dict[str, Any]]:
+        """Wait until all runs of a job have ended, and return them."""
+
+        def have_ended() -> bool:
+            return not Counter(run["status"] for run in self.runs(job)).keys() - ENDED
+
+        def states() -> str:
+            ends = Counter(run["status"] for run in self.runs(job))
+            return "\n".join([f"{ends}", *(server.tail() for server in self.servers)])
+
+        wait_until(have_ended, seconds, "runs have not ended", states)
+        return self.runs(job)
+
+    def _serve(self, number: int) -> Process:
+        arguments = [str(self.ports[number]), self.postgresql.url(), self.broker.url, str(SILENCE)]
+        command = [sys.executable, "-m", "tests.support.jobs_serve", *arguments]
+        return Process(command, self.directory / f"server-{number}.log")
+
+    def _work(self, number: int) -> WorkerProcess:
+        return WorkerProcess(
+            self.directory,
+            self.broker,
+            pool="threads",
+            concurrency=10,
+            args=["-I", "tests.support.quick_beats,sluice_agent.jobs.tasks", "-Q", QUEUE],
+            env={
+                "SLUICE_API_URL": f"http://127.0.0.1:{self.ports[number % SERVERS]}/api",
+                "SLUICE_STATE_DIR": str(self.directory / "state"),
+                "SLUICE_TEST_INSTALL": "",
+            },
+            wait=False,
+        )
+
+
+def unreliable(run: str, attempt: int, path: str) -> Answer:
+    """Answer as an endpoint does that is not well: the same to the same request, whoever sends it."""
+    chance = random.Random(f"{run} {attempt} {path}")
+    status = chance.choices((200, 500, 429, 0), (6, 2, 1, 1))[0]
+    return status, chance.uniform(0, 0.4)
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    directory = tmp_path_factory.mktemp("installation")
+    (directory / "state").mkdir(mode=0o700)
+    with counting(unreliable) as endpoint:
+        installation = Installation(directory, endpoint)
+        yield installation
+        installation.close()
+
+
+def check_requests(installation: Installation, runs: list[dict[str, Any]]) -> None:
+    """Check what the endpoint has counted against the ends of runs."""
+    for run in runs:
+        sent = installation.endpoint.requests.get(run["id"], [])
+        times = Counter((request.attempt, request.path) for request in sent)
+        assert max(times.values(), default=0) <= 1, f"an attempt of {run} was sent twice: {sent}"
+        assert len({request.attempt for request in sent}) <= MOST
+        end = datetime.fromisoformat(run["finished_at"]).timestamp()
+        late = [request for request in sent if request.at > end]
+        assert not late, f"{run} was sent after its end: {late}"
+
+
+def test_every_run_ends_whatever_is_killed(installation: Installation) -> None:
+    """An invoice would never be sent, or twice by one attempt, or again after it was paid."""
+    job = installation.trigger(RUNS)
+    is_over = threading.Event()
+    chaos: list[Callable[[], None]] = [
+        lambda: installation.kill_worker(installation.workers[0]),
+        lambda: installation.kill_server(0, 1),
+        installation.redis.restart,
+        lambda: installation.kill_worker(installation.workers[-1]),
+        installation.postgresql.restart,
+        lambda: installation.kill_server(1, 1),
+    ]
+
+    def kill() -> None:
+        for number in range(len(chaos) * (5 if IS_LONG else 1)):
+            if is_over.wait(1 if IS_LONG else 0.3):
+                return
+            chaos[number % len(chaos)]()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        wait_until(lambda: not thread.is_alive(), 300, "the kills take long")
+        runs = installation.wait_for_ends(job, 900 if IS_LONG else 120)
+    finally:
+        is_over.set()
+        thread.join()
+    assert len(runs) == RUNS
+    check_requests(installation, runs)
+    assert Counter(run["status"] for run in runs)["completed"] > RUNS / 2
+
+
+def test_an_answer_is_the_last_request_though_the_servers_are_away(installation: Installation) -> None:
+    """A payment that has succeeded would be made again, as the server was being updated when it ended."""
+    count = RUNS // 4
+    job = installation.trigger(count)
+    wait_until(lambda: installation.endpoint.count() > count // 6, 60, "no requests come")
+    threads = [threading.Thread(target=installation.kill_server, args=(number, AWAY)) for number in range(SERVERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    runs = installation.wait_for_ends(job, 300 if IS_LONG else 120)
+    assert len(runs) == count
+    check_requests(installation, runs)
+    for run in runs:
+        sent = installation.endpoint.requests[run["id"]]
+        successes = [number for number, request in enumerate(sent) if request.status == 200]
+        assert successes in ([], [len(sent) - 1]), f"{run} was sent again after its answer: {sent}"
