@@ -68,21 +68,25 @@ class Call(NamedTuple):
 
 
 class Reason(NamedTuple):
-    """Why jobs can't be acted on, and how many of those that were looked at."""
+    """Why jobs can't be acted on, how many of those that were looked at, and that in words."""
 
     text: str
     jobs: int
+    share: str
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The page that asks. `fields` are those of its form; without a `call` there is nothing to do."""
+    """The page that asks. `fields` are those of its form. There is nothing to do unless it `may_go`: without a `call`
+    that is so only if not all jobs were looked at."""
 
     verb: str
     subject: str
     total: int
-    looked_at: int
+    going: int
+    """How many jobs go: all but those of which it is known that they can't."""
     is_cut: bool
+    may_go: bool
     call: Call | None
     reasons: Sequence[Reason]
     explanation: str
@@ -170,27 +174,48 @@ def _question_of_filter(asked: ActionRequest, kind: Kind, wanted: JobFilter, now
 def _question(
     asked: ActionRequest, kind: Kind, uuids: Sequence[bytes], fields: Sequence[tuple[str, str]], *, again: bool
 ) -> Question:
-    call, reasons, looked_at, is_open = _look_at(asked, uuids[:_PREVIEWED])
+    look = _look_at(asked, uuids[:_PREVIEWED])
+    is_whole = look.jobs == len(uuids)
     hidden = [("kind", kind.value), ("token", str(uuid4())), *([("again", "true")] if again else []), *fields]
     same = ask_href([("kind", kind.value), ("again", "true"), *fields])
     return Question(
         verb=VERBS[kind],
         subject="",
         total=len(uuids),
-        looked_at=looked_at,
+        going=len(uuids) - look.reasons.total() if is_whole else len(uuids),
         is_cut=False,
-        call=call,
-        reasons=[Reason(text, jobs) for text, jobs in reasons.most_common()],
+        may_go=look.call is not None or (not is_whole and not look.is_away),
+        call=look.call,
+        reasons=[
+            Reason(text, jobs, _share(jobs, look.jobs, is_whole=is_whole)) for text, jobs in look.reasons.most_common()
+        ],
         explanation=_NOTES[kind],
         fields=hidden,
         back="/jobs",
-        again=same if is_open and call is None else None,
+        again=same if look.is_open and look.call is None else None,
     )
 
 
-def _look_at(asked: ActionRequest, uuids: Sequence[bytes]) -> tuple[Call | None, Counter[str], int, bool]:
-    """Return the call of the first of the jobs that can be acted on, and why others can't, by their number; how many
-    were looked at, and whether the last retry of one has not ended. If the broker is away, no further job is tried."""
+def _share(jobs: int, looked_at: int, *, is_whole: bool) -> str:
+    """Return how many of the jobs that were looked at, in words: ``4 of the first 20``."""
+    if jobs == looked_at:
+        return f"All {looked_at}" if is_whole else f"All of the first {looked_at}"
+    return f"{jobs} of {looked_at}" if is_whole else f"{jobs} of the first {looked_at}"
+
+
+class Look(NamedTuple):
+    """What was seen of so many `jobs`: the call of the first that can be acted on, and why others can't, by their
+    number; whether the last retry of one has not ended; and whether the broker is away, so that no further one was
+    tried."""
+
+    jobs: int
+    call: Call | None
+    reasons: Counter[str]
+    is_open: bool
+    is_away: bool
+
+
+def _look_at(asked: ActionRequest, uuids: Sequence[bytes]) -> Look:
     call: Call | None = None
     reasons: Counter[str] = Counter()
     is_open = False
@@ -202,10 +227,10 @@ def _look_at(asked: ActionRequest, uuids: Sequence[bytes]) -> tuple[Call | None,
             reasons[RetryOpenError.reason if has_open and len(uuids) > 1 else refusal.message] += 1
             is_open = is_open or has_open
             if refusal.status == AWAY:
-                return call, reasons, looked_at, is_open
+                return Look(looked_at, call, reasons, is_open, is_away=True)
         else:
             call = call or _call(preview)
-    return call, reasons, len(uuids), is_open
+    return Look(len(uuids), call, reasons, is_open, is_away=False)
 
 
 def _call(preview: Preview) -> Call:

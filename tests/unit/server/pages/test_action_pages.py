@@ -186,7 +186,8 @@ def test_selected_jobs_are_retried_together(desk: Desk) -> None:
     wrong = desk.add("selected-wrong", "completed")
     asked = desk.page("/actions/new", kind="retry", job=[*good, wrong])
     assert asked.one("h1").text == "Retry 4 jobs?"
-    assert "1 will not go: The job is completed" in asked.one("main").text
+    assert "1 of 4: The job is completed" in asked.one("main").text
+    assert question_of(asked).one("button").text == "Retry 3 jobs"
     place = desk.send(fields_of(asked)).headers["Location"]
     wait_until(lambda: "Done" in desk.page(place).one("main").text, 10, "it does not end")
     shown = desk.page(place)
@@ -199,7 +200,7 @@ def test_selected_jobs_are_retried_together(desk: Desk) -> None:
     listed = desk.page("/jobs", state="completed").one("main")  # nothing can be done with these
     assert listed.all("form", id="selection") == listed.all("input", type="checkbox") == []
     again = desk.page("/actions/new", kind="retry", job=good)
-    assert "3 will not go: The last retry of the job has not ended." in again.one("main").text
+    assert "All 3: The last retry of the job has not ended." in again.one("main").text
     assert links(again, "Retry them all the same")
 
 
@@ -216,6 +217,23 @@ def test_all_that_match_are_retried(desk: Desk) -> None:
     wait_until(lambda: "Done" in desk.page(place).one("main").text, 10, "it does not end")
     assert desk.page(place).one("title").text == "Retry 60 failed jobs of group many · done · Sluice"
     assert links(desk.page("/jobs", groupId="many"), "Retry all") == []  # jobs in all states
+
+
+def test_jobs_that_were_not_looked_at_can_be_tried(desk: Desk) -> None:
+    """A thousand jobs could not be retried together because of the oldest of them."""
+    for number in range(20):
+        desk.add(f"some-{number:02}", groupId="some", argsWhole=False)
+    asked = desk.page("/actions/new", kind="retry", state="failed", groupId="some")
+    assert asked.one("h1").text == "Retry 20 failed jobs of group some"  # this is no question
+    assert "All 20: " in asked.one("main").text
+    assert question_of(asked).all("button") == []
+    desk.add("some-good", groupId="some")
+    asked = desk.page("/actions/new", kind="retry", state="failed", groupId="some")
+    assert "All of the first 20: " in asked.one("main").text
+    assert question_of(asked).one("button").text == "Retry 21 jobs"
+    place = desk.send(fields_of(asked)).headers["Location"]
+    wait_until(lambda: "Done" in desk.page(place).one("main").text, 10, "it does not end")
+    assert facts_of(desk.page(place))["Sent again"] == "1"
 
 
 def test_a_bulk_action_is_stopped(desk: Desk) -> None:
