@@ -1,4 +1,5 @@
-"""What is tapped or clicked is large enough, or far enough from its neighbours (WCAG 2.2, 2.5.8)."""
+"""A page fits: what is tapped or clicked is large enough, or far enough from its neighbours (WCAG 2.2, 2.5.8), and
+nothing is beside the window (1.4.10)."""
 
 from __future__ import annotations
 
@@ -37,10 +38,13 @@ TOO_SMALL = """root => {
   return [...small.filter(each => !isInSentence(each) && !isFree(each)), ...targets.filter(isCovered)].map(named);
 }"""
 NARROW = {"width": 360, "height": 780}
+WIDTHS = (320, 360, 640, 820, 960, 1040, 1200, 1366, 1600)
+"""Those at which the layout changes, and of common windows."""
 
 
 def too_small(page: Page) -> list[str]:
     """Return the targets of the page that are too small, at 360 px, for a mouse and for a finger."""
+    page.set_viewport_size(NARROW)
     if page.locator("body:not([data-types=''])").count():
         page.locator("#pause").evaluate("button => button.click()")  # nothing may move
     page.locator("details:not(.menu)").evaluate_all("all => all.forEach(each => { each.open = true; })")
@@ -61,16 +65,28 @@ def too_small(page: Page) -> list[str]:
     return found
 
 
+def too_narrow(page: Page) -> list[int]:
+    """Return the widths of windows in which the page must be scrolled sideways."""
+    found = []
+    for width in WIDTHS:
+        page.set_viewport_size({**NARROW, "width": width})
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            found.append(width)
+    return found
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_targets_are_large_enough(start_session: StartSession, name: str) -> None:
-    """On a phone one would open the job beside the one that was meant."""
-    assert too_small(start_session(viewport=NARROW).open(PAGES[name])) == []
+def test_a_page_fits_windows_and_fingers(start_session: StartSession, name: str) -> None:
+    """The last columns would be out of sight, and on a phone one would open the job beside the one that was meant."""
+    page = start_session(viewport=NARROW).open(PAGES[name])
+    assert (too_narrow(page), too_small(page)) == ([], [])
 
 
 @pytest.mark.parametrize("name", SIGNED_IN)
-def test_targets_of_operators_are_large_enough(sign_in: SignIn, name: str) -> None:
+def test_a_page_of_operators_fits_windows_and_fingers(sign_in: SignIn, name: str) -> None:
     """A tap would retry the job below, or revoke a key in place of rotating it."""
-    assert too_small(sign_in(viewport=NARROW).open(SIGNED_IN[name])) == []
+    page = sign_in(viewport=NARROW).open(SIGNED_IN[name])
+    assert (too_narrow(page), too_small(page)) == ([], [])
 
 
 def test_a_small_target_is_found(start_session: StartSession) -> None:

@@ -76,6 +76,7 @@ _COLUMNS = (
     ("Run, s", SortBy.DURATION_MS),
 )
 _CLASSES = {
+    "Queue": "queue",
     "Worker": "middle",
     "State": "state-column",
     "Id": "id",
