@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
-_THREADS = 2  # that parse: more would only wait for each other
+_THREADS = 2  # that identify senders and parse: more would only wait for each other, and others for all of them
 
 
 class BusyError(Exception):
@@ -35,13 +35,13 @@ class Admission:
     def __init__(self, limits: AdmissionLimits = ADMISSION_LIMITS) -> None:
         self._limits = limits
         self._places = asyncio.Semaphore(limits.parsed)
-        self._parsers = ThreadPoolExecutor(_THREADS, "parser")
+        self._threads = ThreadPoolExecutor(_THREADS, "ingest")
         self._waiting = 0
         self._waiting_bytes = 0
 
-    async def parse(self, function: Callable[[], _Result]) -> _Result:
+    async def run(self, function: Callable[[], _Result]) -> _Result:
         """Return the result of `function`, called in one of a few threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._parsers, function)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     @asynccontextmanager
     async def admit(self, size: int) -> AsyncIterator[None]:

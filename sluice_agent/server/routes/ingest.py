@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Security
-from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.log import warn_limited
 from sluice_agent.server.access.gate import Gate, Sender
@@ -66,13 +65,13 @@ def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
     )
     async def ingest(request: Request) -> dict[str, Any]:
         """Add events."""
-        sender = await run_in_threadpool(gate.identify_sender, request)
+        sender = await admission.run(partial(gate.identify_sender, request))
         _require_json(request.headers.get("content-type", "application/json"))
         encoding = request.headers.get("content-encoding", "")
         body = await read_body(request)
         try:
             async with admission.admit(len(body)):
-                batch, faults = await admission.parse(partial(_parse, body, encoding, sender))
+                batch, faults = await admission.run(partial(_parse, body, encoding, sender))
                 del body
                 result = await _stored(store, batch)
         except BusyError:
