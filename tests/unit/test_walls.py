@@ -217,7 +217,7 @@ OWNERS = {
     "cronsim": ("jobs/cron.py",),
     **dict.fromkeys(("jsonschema", "referencing", "re2"), ("jobs/payload_schema.py",)),
     "h11": ("server/protocol.py",),
-    "msgspec": ("server/event_decoder.py", "server/record", "server/store/memory.py", "server/store/steps.py"),
+    "msgspec": ("server/event_decoder.py", "server/record", "server/store"),
     "jinja2": ("server/pages/render.py",),
     "prometheus_client": ("health",),
     "botocore": ("monitor/queues",),

@@ -20,7 +20,7 @@ from sluice_agent.server.record.step import ENDED, WAITING, Reporter, Step
 from sluice_agent.server.timestamps import to_instant
 
 
-class Run(Struct, frozen=True, gc=False):
+class Run(Struct, frozen=True, gc=False, array_like=True):
     """One execution of one attempt, with the wait before it. Times are instants, None if they are not known."""
 
     queued: int | None
@@ -35,7 +35,7 @@ class Run(Struct, frozen=True, gc=False):
     worker: str | None
 
 
-class Entry(Struct, frozen=True, gc=False):
+class Entry(Struct, frozen=True, gc=False, array_like=True):
     """One state of the job, with the fields of all events that report it. The first of them began it."""
 
     state: str
@@ -51,7 +51,7 @@ class Entry(Struct, frozen=True, gc=False):
     reported_previous: str | None
 
 
-class History(Struct, frozen=True, gc=False):
+class History(Struct, frozen=True, gc=False, array_like=True):
     """A job's states: of the first, and of the last and its run, what shows which step may follow."""
 
     runs: int

@@ -31,7 +31,7 @@ _LONGEST_CLASS_NAME = 255
 _LONGEST_ID = 512  # characters, as `Identifier` of the model
 
 
-class Facts(Struct, frozen=True, gc=False):
+class Facts(Struct, frozen=True, gc=False, array_like=True):
     """Fields of the job as a whole, each from the last event that has it. Times are instants."""
 
     name: str
@@ -49,7 +49,7 @@ class Facts(Struct, frozen=True, gc=False):
     """The earliest time of any event, or of the start that it names."""
 
 
-class Summary(Struct, frozen=True, gc=False):
+class Summary(Struct, frozen=True, gc=False, array_like=True):
     """A job's history and facts, up to the step with `order`. Properties that are times are in microseconds."""
 
     history: History
@@ -305,9 +305,12 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
             eta = step.eta
         if extensions.get("expires") is not None:
             expires = step.expires
-        root_id = id_or_none(extensions.get("rootId", root_id))
-        parent_id = id_or_none(extensions.get("parentId", parent_id))
-        group_id = id_or_none(extensions.get("groupId", group_id))
+        if "rootId" in extensions:
+            root_id = id_or_none(extensions["rootId"])
+        if "parentId" in extensions:
+            parent_id = id_or_none(extensions["parentId"])
+        if "groupId" in extensions:
+            group_id = id_or_none(extensions["groupId"])
     if step.created is not None:
         dispatched = step.created if dispatched is None else min(dispatched, step.created)
     later = Facts(

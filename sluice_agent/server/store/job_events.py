@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from sluice_agent.log import warn_limited
 from sluice_agent.server.record.frames import Frame, job_frame
@@ -28,7 +29,7 @@ from sluice_agent.server.validation import ReceivedEvent
 _LEFT_OUT = "The job %s has so many events that late ones and progress are left out"
 
 
-class _Change(NamedTuple):
+class _Change(Struct, gc=False):
     """A job, the new steps of a transaction, and the summary before it and after it."""
 
     job: Job
@@ -111,8 +112,8 @@ class JobEvents:
         done += walked
         self._driver.add_tallies({key: count for key, count in sorted(self._tallies.items()) if count})
         put_counts(self._driver, self._memory, self._counts)
-        for job, _, _, after in done:
-            job.summary = after
+        for change in done:
+            change.job.summary = change.after
         return self._frames
 
     def _advance(self, job: Job, new: NewSteps) -> Summary | None:
@@ -158,15 +159,16 @@ class JobEvents:
         labels = read_labels(self._memory, [change.after for change in done], names)
         self._driver.put_steps(
             [
-                StoredStep(job.number, key, labels.names[step.job["name"]], encode_body(step.event))
-                for job, steps, *_ in done
-                for key, step in steps.written.items()
+                StoredStep(change.job.number, key, labels.names[step.job["name"]], encode_body(step.event))
+                for change in done
+                for key, step in change.new.written.items()
             ]
         )
         added: list[JobRow] = []
         changed: defaultdict[frozenset[str], list[JobRow]] = defaultdict(list)
         future: list[tuple[int, int]] = []
-        for job, _, before, after in done:
+        for change in done:
+            job, before, after = change.job, change.before, change.after
             row = job_row(job, after, labels)
             if row.created_at > self._future or row.changed_at > self._future:
                 future.append((job.number, self._now))

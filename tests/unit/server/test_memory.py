@@ -103,6 +103,17 @@ def test_a_job_goes_on_as_if_it_had_stayed_in_memory(file: File, events: list[di
         assert kept == forgotten == packed, table.name
 
 
+def test_a_job_of_a_far_future_goes_on(file: File) -> None:
+    """A client with a wrong clock would otherwise have its batches refused, and those that are written with them."""
+    times = [f"2900-01-01T00:00:0{second}Z" for second in range(3)]
+    events = [
+        with_id(job_event(state, 0, externalId="job", createdAt=times[0])) | {"timestamp": time}
+        for state, time in zip(("queued", "active", "completed"), times, strict=True)
+    ]
+    kept, packed = (file.rows(schema.job, file.write(events, packs=packs)) for packs in (False, True))
+    assert kept == packed
+
+
 def test_a_job_of_many_steps_is_not_walked_through_for_each(file: File) -> None:
     """A task that is retried for days would otherwise slow down the server with each attempt."""
     events = [event for event in plain_life(20) if "progress" not in event["job"]]
