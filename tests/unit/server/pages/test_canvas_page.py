@@ -122,6 +122,8 @@ def test_what_failed_in_a_large_group_is_unfolded_first(page: Page, client: http
     assert found[found.index((2, "m399")) + 1] == (2, "big-body")
     assert found[-1][1].endswith(" more")
     assert len(found) < 20
+    failed, completed = page("/canvas", rootId="big").all("svg", class_="share")[0].all("rect")  # 2 of 404 are failed
+    assert (failed["class"], failed["width"], completed["x"]) == ("state-failed", "0.99%", "0.99%")
 
 
 def test_all_members_can_be_reached(page: Page, client: httpx.Client) -> None:
