@@ -60,5 +60,9 @@ CHECKS = {
     "two servers on PostgreSQL, eight writers": "tests/integration/test_servers_on_postgresql.py",
     "a bulk retry over kills": "tests/faults/test_bulk_actions.py",
     "jobs over kills: 2,000 runs, 20 workers, two engines": "tests/faults/test_jobs_kills.py",
+    "random histories, every list": "tests/integration/test_random_lists.py",
+    "every way to a page": "tests/unit/server/queries/test_lists.py",
+    "any request to the API": "tests/contract/test_openapi.py",
+    "any request to the jobs API": "tests/contract/test_jobs_openapi.py",
 }
-"""Tests that must pass, with ``FAULTS=long`` in their full sizes."""
+"""Tests that must pass, with ``FAULTS=long`` and ``EXAMPLES=full`` in their full sizes."""

@@ -56,7 +56,7 @@ def run(server: LocalSluice, directory: Path, *arguments: str) -> None:
     """Send generated requests to `server`. Fails with all of them that were answered otherwise than documented."""
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/api/openapi.json",
-        "--checks=all", f"--exclude-path={NO_END}", f"--max-examples={examples(10)}", "--seed=1", "--no-color",
+        "--checks=all", f"--exclude-path={NO_END}", f"--max-examples={examples(20)}", "--seed=1", "--no-color",
         "--warnings=off", SLOW_IS_FINE, *arguments,
     ]  # fmt: skip
     finished = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True)

@@ -10,9 +10,11 @@ from hypothesis import settings
 from sluice_agent import log
 from tests.support.examples import EXAMPLES, examples
 
-if EXAMPLES != "full":  # Hypothesis has a profile of its own for CI
-    settings.register_profile("few", max_examples=examples(100), deadline=None)
-    settings.load_profile("few")
+is_same_in_each_run = EXAMPLES == "some"  # as in Hypothesis's own profile for CI
+settings.register_profile(
+    "sluice", max_examples=examples(100), deadline=None, derandomize=is_same_in_each_run, print_blob=True
+)
+settings.load_profile("sluice")
 
 
 @pytest.fixture(autouse=True)
