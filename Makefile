@@ -79,7 +79,7 @@ test-oldest: .venv-celery-$(OLDEST)/.installed wheel
 	@sh scripts/servers.sh
 	@sh scripts/overlay.sh .venv-celery-$(OLDEST) build/.venv-celery-$(OLDEST) $(BUILT)
 	@echo "test: celery $(OLDEST)"
-	@$(ON_WHEEL) PYTEST="$(CURDIR)/build/.venv-celery-$(OLDEST)/bin/python -m pytest" \
+	@$(ON_WHEEL) PART="celery $(OLDEST)" PYTEST="$(CURDIR)/build/.venv-celery-$(OLDEST)/bin/python -m pytest" \
 		sh scripts/pytest.sh -q -p no:cacheprovider tests/integration/test_outcomes.py -k redis-prefork
 
 # Producer, worker, agent and endpoint in one patched process: pytest itself must start patched.

@@ -15,6 +15,7 @@ import pytest
 from tests.support.endpoint import Endpoint
 from tests.support.examples import EXAMPLES
 from tests.support.failures import pytest_runtest_logreport
+from tests.support.part_times import PartTimes
 
 __all__ = [
     "pytest_collection_finish",
@@ -25,9 +26,10 @@ __all__ = [
 ]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C end the commands that tests start: a shell makes a command in the background ignore it, which its
-    children inherit."""
+    children inherit. Note how long the parts take."""
+    config.pluginmanager.register(PartTimes())
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -43,7 +45,7 @@ def endpoint() -> Iterator[Endpoint]:
 def pytest_report_header() -> str:
     """Show in CI's output which sizes its tests had."""
     faults, matrix = (os.environ.get(name, "usual") for name in ("FAULTS", "MATRIX"))
-    return f"sizes: FAULTS={faults} (or long), MATRIX={matrix} (or full), EXAMPLES={EXAMPLES} (few or full)"
+    return f"sizes: FAULTS={faults} (or long), MATRIX={matrix} (or full), EXAMPLES={EXAMPLES} (few, some or full)"
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the tests' names

@@ -32,13 +32,18 @@ def test_that_passes():
 FLAKY = ["test_some.py::test_that_passes_the_second_time[a@b]", "test_some.py::test_that_passes_the_second_time[c]"]
 
 
+def inherited_environment() -> dict[str, str]:
+    """Return an environment in which pytest tests other tests."""
+    inherited = {name: value for name, value in os.environ.items() if name not in {PATH, "CI", "PYTEST_XDIST_WORKER"}}
+    # Plugins take longer than the tests.
+    return {**inherited, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
 def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run scripts/pytest.sh in `directory`, on the tests above."""
     (directory / "test_some.py").write_text(TESTS)
     (directory / "conftest.py").write_text("from tests.support.failures import pytest_runtest_logreport\n")
-    inherited = {name: value for name, value in os.environ.items() if name not in {PATH, "CI", "PYTEST_XDIST_WORKER"}}
-    env = {**inherited, "PYTEST": f"{sys.executable} -m pytest -p xdist", "PYTHONPATH": str(ROOT), **environment}
-    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # plugins take longer than the tests
+    env = {**inherited_environment(), "PYTEST": f"{sys.executable} -m pytest -p xdist", **environment}
     command = ["sh", str(ROOT / "scripts" / "pytest.sh"), *arguments]
     return subprocess.run(command, cwd=directory, env=env, capture_output=True, text=True, check=False)
 
