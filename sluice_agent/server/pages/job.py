@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
@@ -17,6 +17,7 @@ from sluice_agent.server.actions.ledger import Kind
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.ability import Ability, ability_of
 from sluice_agent.server.pages.last_run import LastRun, last_run_of
+from sluice_agent.server.pages.raw_events import RawEvents, raw_events
 from sluice_agent.server.pages.render import NO_STORE, Layout, render
 from sluice_agent.server.pages.run_plot import RunPlot, run_plot
 from sluice_agent.server.pages.scope import PageViewer, scope_of
@@ -24,7 +25,7 @@ from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.pages.state_counts import StateCounts, counts_of
 from sluice_agent.server.pages.timeline import Timeline, timeline_of
 from sluice_agent.server.pages.traceback_parts import TracebackPart, parts_of
-from sluice_agent.server.pages.values import Value, values_within
+from sluice_agent.server.pages.values import Value, ends_of, values_within
 from sluice_agent.server.queries.canvas import (
     Branch,
     Member,
@@ -39,19 +40,14 @@ from sluice_agent.server.queries.recent_runs import recent_runs
 from sluice_agent.server.queries.stored_job import StoredJob, find_stored_job
 from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.record import Record, record_of
-from sluice_agent.server.record.step import Step
 from sluice_agent.server.record.summary import Walk, id_or_none, walk
 from sluice_agent.server.timestamps import moment_of, timestamp_of, to_moment
-
-MOST_EVENTS = 200
-"""Events that are shown: the first half and the last half of these."""
 
 _MOST_STATES = 200
 _SECOND = 1_000_000  # in microseconds
 _MOST_EXTENSIONS = 100
 _CAPTURED = 40_000  # characters of arguments and result together
 _EXTENSIONS = 20_000  # characters of all other extensions
-_RAW = 200_000  # characters of all events that are shown
 
 
 class StateRow(NamedTuple):
@@ -91,15 +87,6 @@ class Relatives(NamedTuple):
         return not (self.parent or self.root or self.group_id or self.children.total or self.canvas)
 
 
-class EventRow(NamedTuple):
-    """An event as it was received: its number in the order of the history, its state and time, and its JSON."""
-
-    number: int
-    state: str
-    timestamp: str
-    json: Value
-
-
 @dataclass(frozen=True, slots=True)
 class JobView:
     """The page of a job."""
@@ -119,8 +106,7 @@ class JobView:
     retry_of: Link | None
     retried_as: Link | None
     runs: RunPlot | None
-    events: Sequence[EventRow]
-    event_count: int
+    events: RawEvents
     action: str | None
     """What can be done with the job in its state: retry or revoke."""
     ability: Ability
@@ -133,7 +119,12 @@ def job_router(sources: Sources) -> APIRouter:
     router = APIRouter()
 
     @router.get("/jobs/{job:path}")
-    def job(request: Request, principal: PageViewer, job: str) -> HTMLResponse:
+    def job(
+        request: Request,
+        principal: PageViewer,
+        job: str,
+        events: Annotated[int | None, Query(ge=1, le=1_000_000, description="A page of its raw events.")] = None,
+    ) -> HTMLResponse:
         now = sources.now()
         with sources.store.reading() as reader:
             usable = {
@@ -144,7 +135,7 @@ def job_router(sources: Sources) -> APIRouter:
             stored = find_stored_job(reader, usable, job)
             if stored is not None:
                 scope = scope_of(reader, principal, UUID(stored.connection_id))
-                view = job_view(reader, stored, ability_of(sources, reader, scope), to_moment(now))
+                view = job_view(reader, stored, ability_of(sources, reader, scope), to_moment(now), events)
         if stored is None:
             raise RefusedError(404, _not_found(sources))
         layout = Layout("jobs", _title(view.job), now, scope, ("job",), view.job["id"])
@@ -153,8 +144,8 @@ def job_router(sources: Sources) -> APIRouter:
     return router
 
 
-def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int) -> JobView:
-    """Return the page of a job at the moment `now`."""
+def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int, events: int | None = None) -> JobView:
+    """Return the page of a job at the moment `now`, with the page `events` of its events."""
     walked = walk(stored.steps)
     record = record_of(stored.steps)
     extensions = record["extensions"]
@@ -166,7 +157,7 @@ def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int) 
         time_format=_time_format([record["createdAt"], record["startedAt"], record["completedAt"]]),
         is_without_retry=record["state"] == "failed" and record["attempt"] <= (record["maxRetries"] or 0),
         timeline=timeline,
-        states=_ends(states, _MOST_STATES),
+        states=ends_of(states, _MOST_STATES),
         hidden_states=max(0, len(states) - _MOST_STATES),
         traceback=parts_of(record["stacktrace"]) if record["stacktrace"] else (),
         captured=_captured(record),
@@ -174,8 +165,7 @@ def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int) 
         retry_of=_link(stored, extensions.get("retryOf")),
         retried_as=_link(stored, extensions.get("retriedAs")),
         runs=run_plot(recent_runs(reader, stored), record["id"]),
-        events=_events(stored.steps),
-        event_count=len(stored.steps),
+        events=raw_events(stored.steps, events),
         action=next((kind.value for kind in Kind if JobState(record["state"]) in kind.states), None),
         ability=ability,
         others=_others(extensions),
@@ -251,20 +241,6 @@ def _relatives(reader: Connection, stored: StoredJob, record: Record) -> Relativ
 def _link(stored: StoredJob, external_id: Any) -> Link | None:
     known = id_or_none(external_id)
     return None if known is None else Link(str(UUID(bytes=job_uuid(stored.connection_id, known))), known)
-
-
-def _events(steps: Sequence[Step]) -> list[EventRow]:
-    shown = _ends(list(enumerate(sorted(steps, key=lambda step: step.order), 1)), MOST_EVENTS)
-    texts = values_within([("", step.event) for _, step in shown], _RAW)
-    return [
-        EventRow(number, step.state, step.event["timestamp"], text)
-        for (number, step), text in zip(shown, texts, strict=True)
-    ]
-
-
-def _ends(rows: Sequence[Any], most: int) -> list[Any]:
-    """Return `rows`, or the first and the last of them if there are more than `most`."""
-    return list(rows) if len(rows) <= most else [*rows[: most // 2], *rows[-(most - most // 2) :]]
 
 
 _SHOWN_ELSEWHERE = frozenset(

@@ -22,6 +22,11 @@ def values_within(pairs: Sequence[tuple[str, Any]], characters: int) -> list[Val
     return [Value(label, text[:most], max(0, len(text) - most)) for (label, _), text in zip(pairs, texts, strict=True)]
 
 
+def ends_of(rows: Sequence[Any], most: int) -> list[Any]:
+    """Return `rows`, or the first and the last of them if there are more than `most`."""
+    return list(rows) if len(rows) <= most else [*rows[: most // 2], *rows[-(most - most // 2) :]]
+
+
 def _most_of_each(lengths: Sequence[int], room: int) -> int:
     """Return the length to which all are cut, so that their sum is at most `room`."""
     for index, length in enumerate(sorted(lengths)):

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sluice_agent.server.pages.job import MOST_EVENTS
+from sluice_agent.server.pages.raw_events import MOST_EVENTS
 from tests.support.html import Element, parse_html
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.unit.server.events import CONNECTION, at, ingest, job_event
@@ -179,6 +179,18 @@ def test_a_job_with_thousands_of_events_shows_the_first_and_the_last(page: Page,
     shown = section(page("/jobs/often"), "Events")
     assert len(shown.all("details", class_="event")) == MOST_EVENTS
     assert f"The first and the last {MOST_EVENTS // 2} of {MOST_EVENTS + 100} events" in shown.text
+    (all_events,) = [link["href"] for link in shown.all("a") if link.text == "All events"]
+    first = section(page(all_events), "Events")
+    last = section(page(first.one("a", rel="next")["href"]), "Events")
+    numbers = [
+        int(event["data-key"].removeprefix("event-"))
+        for part in (first, last)
+        for event in part.all("details", class_="event")
+    ]
+    assert numbers == list(range(1, MOST_EVENTS + 101))
+    assert not last.all("a", rel="next")
+    assert "Page 2 of 2" in section(page("/jobs/often", events=999), "Events").text
+    page("/jobs/often", 400, events=0)
 
 
 def test_long_texts_of_many_attempts_are_cut(page: Page, client: httpx.Client, browser: httpx.Client) -> None:
