@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class _Installation:
         """Start the broker, the endpoint and the server."""
         redis = RedisServer(self.directory / "redis")
         stack.callback(redis.close)
-        self.broker = redis_broker(redis)
+        self.broker = replace(redis_broker(redis), backend="disabled")  # the results of attempts are in the database
         command = [sys.executable, "-m", "tests.benchmarks.black_hole"]
         self.black_hole = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         stack.callback(self.black_hole.terminate)
@@ -137,7 +137,9 @@ class _Installation:
         url = f"http://127.0.0.1:{self.port}/api"
         env = {"SLUICE_API_URL": url, "SLUICE_STATE_DIR": str(self.directory), "SLUICE_TEST_INSTALL": ""}
         args = ["-I", "sluice_agent.jobs.tasks", "-Q", QUEUE]
-        worker = WorkerProcess(self.directory, self.broker, pool="gevent", concurrency=SLOTS, args=args, env=env)
+        worker = WorkerProcess(
+            self.directory, self.broker, pool="gevent", concurrency=SLOTS, args=args, env=env, loglevel="INFO"
+        )
         try:
             yield
         finally:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 import os
 import ssl
-import threading
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -26,6 +28,7 @@ from sluice_agent.outbound.quiet import quiet
 
 _CONNECT = 5.0  # seconds
 _SILENCE = 10.0
+_MOST_IDLE = 100  # connections that are kept open
 _INVALID = (400, 413)
 
 
@@ -65,8 +68,7 @@ class JobsServer:
 
     def _reset(self) -> None:
         """Begin with no connections: a forked child must not use its parent's."""
-        self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
+        self._idle: deque[httpx.Client] = deque()
 
     def start(self, run_id: str, attempt: int, ticket: str, execution: str) -> Spec | None:
         """Return the requests of an attempt; None if it must not begin. Raises `ServerAwayError`, `RefusedError`."""
@@ -94,10 +96,8 @@ class JobsServer:
         """Return an answer with 200 or 409."""
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")  # escapes would double its size
         try:
-            with quiet():
-                answer = self._connected().post(
-                    f"{self.url}/internal/runs/{path}", content=content, headers=self._headers
-                )
+            with quiet(), self._client() as client:
+                answer = client.post(f"{self.url}/internal/runs/{path}", content=content, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
             raise ServerAwayError(f"{self.url} does not answer ({type(error).__name__}: {error})") from error
         if answer.status_code in (200, 409):
@@ -107,18 +107,39 @@ class JobsServer:
         message = f"{self.url} answers {answer.status_code}{_remedy(answer.status_code)}"
         raise InvalidError(message) if answer.status_code in _INVALID else RefusedError(message)
 
-    def _connected(self) -> httpx.Client:
-        """Return the client, which threads share."""
-        with self._lock:
-            if self._client is None:
-                context = httpx.create_ssl_context() if self.url.startswith("https:") else _PLAIN
-                timeout = httpx.Timeout(_SILENCE, connect=_CONNECT)
-                limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-                self._client = httpx.Client(timeout=timeout, limits=limits, follow_redirects=False, verify=context)
-            return self._client
+    @contextmanager
+    def _client(self) -> Iterator[httpx.Client]:
+        """Yield a client that nothing else uses meanwhile. It has one connection, which stays open.
+
+        Of a client that many threads share, each request looks at all connections: with a hundred slots that takes
+        longer than the request.
+        """
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            client = self._new_client()
+        try:
+            yield client
+        except BaseException:
+            client.close()
+            raise
+        if len(self._idle) < _MOST_IDLE:
+            self._idle.append(client)
+        else:
+            client.close()
+
+    def _new_client(self) -> httpx.Client:
+        context = _authorities() if self.url.startswith("https:") else _PLAIN
+        timeout = httpx.Timeout(_SILENCE, connect=_CONNECT)
+        return httpx.Client(timeout=timeout, follow_redirects=False, verify=context)
 
 
 _PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # with no authorities: loading them takes 20 ms
+
+
+@lru_cache(maxsize=1)
+def _authorities() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
