@@ -12,6 +12,7 @@ from sluice_agent.commands.common import UserError
 from sluice_agent.commands.logs import log_to_stderr
 from sluice_agent.commands.quantities import age, size
 from sluice_agent.commands.server_database import database_option, server_database
+from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations import SLUICE
 
 
@@ -33,7 +34,8 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     multiple=True,
     metavar="[CONNECTION=]URL",
     envvar="SLUICE_BROKER_URL",
-    help="The broker by which jobs are retried and revoked; of one connection, if that is named. Repeatable. Better in "
+    help="The broker by which jobs are retried and revoked, and by which workers get runs of the jobs API; of one "
+    "connection, if that is named. Repeatable. Better in "
     "SLUICE_BROKER_URL: other users of a machine see the arguments of its processes.",
 )
 @click.option(
@@ -51,6 +53,27 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     metavar="GLOBS",
     envvar="SLUICE_ACTIONS_TASKS",
     help="The tasks that may be retried, comma-separated. [default: those of live workers]",
+)
+@click.option(
+    "--jobs-queue",
+    default="sluice.jobs",
+    show_default=True,
+    envvar="SLUICE_JOBS_QUEUE",
+    help="The queue from which workers take runs of the jobs API (celery worker -I sluice_agent.jobs.tasks -Q …).",
+)
+@click.option(
+    "--jobs-slots",
+    type=click.IntRange(1, 100_000),
+    envvar="SLUICE_JOBS_SLOTS",
+    help="How many of these runs are executed at a time. [default: what workers answer; 20 without a broker]",
+)
+@click.option(
+    "--jobs-in-flight",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(1, 100),
+    envvar="SLUICE_JOBS_IN_FLIGHT",
+    help="How many runs are sent to workers at a time, for each that they execute.",
 )
 @click.option("--daily-limit", type=click.IntRange(1), help="Events of a connection in a UTC day. [default: no limit]")
 @click.option(
@@ -81,6 +104,9 @@ def serve(
     result_backends: tuple[str, ...],
     app: str | None,
     actions_tasks: str | None,
+    jobs_queue: str,
+    jobs_slots: int | None,
+    jobs_in_flight: float,
     daily_limit: int | None,
     keep: timedelta | None,
     max_size: int | None,
@@ -94,6 +120,7 @@ def serve(
     """
     try:
         # an extra: the other commands work without it
+        from sluice_agent.jobs.engine.options import EngineOptions  # noqa: PLC0415
         from sluice_agent.server import runner  # noqa: PLC0415
         from sluice_agent.server.actions.assembly import ActionOptions, brokers_of  # noqa: PLC0415
         from sluice_agent.server.alerts.assembly import options_of  # noqa: PLC0415
@@ -113,6 +140,7 @@ def serve(
             brokers_of(brokers, result_backends, app, connection),
             tuple(name.strip() for name in (actions_tasks or "").split(",") if name.strip()),
         ),
+        engine=EngineOptions(jobs_queue, jobs_slots, jobs_in_flight, Settings().state_dir),
         daily_limit=daily_limit,
         keep=Keep(keep, max_size),
         alerts=None if alerts_file is None else options_of(read_alerts(alerts_file), os.environ),

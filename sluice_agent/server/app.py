@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.server.access.host_check import HostCheck
 from sluice_agent.server.access.setup import LOOPBACK_ONLY, AccessOptions, open_access
 from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions, acting_of
 from sluice_agent.server.alerts.assembly import AlertOptions, alerting_of
 from sluice_agent.server.database_errors import register_database_errors
 from sluice_agent.server.errors import register_error_handlers
+from sluice_agent.server.jobs_api import JobsApi
 from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.pages.error_pages import ErrorPages
 from sluice_agent.server.pages.router import pages_router
@@ -34,10 +35,6 @@ from sluice_agent.server.store.database import Database
 from sluice_agent.server.store.retention import EVERYTHING, Keep
 from sluice_agent.server.stream.hub import Hub
 from sluice_agent.server.stream.limits import STREAM_LIMITS, StreamLimits
-
-if TYPE_CHECKING:
-    from sluice_agent.jobs.engine.assembly import JobsRoom
-    from sluice_agent.jobs.engine.options import EngineOptions
 
 BODY_LIMIT = 5_000_000
 """Bytes of a request's body, before and after decompression."""
@@ -81,7 +78,7 @@ def create_app(
     hub = Hub(store, now, stream_limits)
     past_sums = PastSums()
     alerting = None if alerts is None else alerting_of(store, alerts, past_sums)
-    jobs: JobsRoom | None = None
+    jobs: JobsApi | None = None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -120,14 +117,6 @@ def create_app(
     ):
         app.include_router(router, prefix="/api")
     if has_jobs:
-        from sluice_agent.jobs.engine.assembly import open_jobs  # noqa: PLC0415 - memory that other servers do not need
-        from sluice_agent.jobs.routes.app import PATH, JobsApp  # noqa: PLC0415 - see above
-        from sluice_agent.jobs.routes.internal import internal_routes  # noqa: PLC0415 - see above
-
-        allows_private = not access.exposure.is_open
-        jobs = open_jobs(database, engine, actions.brokers.for_runs(), now, allows_private=allows_private)
-        workers = internal_routes(jobs.store, jobs.changes, access.gate, allows_private=allows_private)
-        app.router.routes[:0] = workers  # the first: most requests are theirs
-        app.mount(PATH, JobsApp(jobs.store, access, allows_private=allows_private))
+        jobs = JobsApi(app, database, access, engine, actions.brokers.for_runs(), now)
     app.include_router(pages_router(Sources(store, access, acting, now, keep, daily_limit, past_sums)))
     return app

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.errors import ConfigError
+from sluice_agent.jobs.engine.options import ENGINE, EngineOptions
 from sluice_agent.log import Limited
 from sluice_agent.server.access.accounts import NewKey
 from sluice_agent.server.access.principal import Role
@@ -88,6 +89,7 @@ def serve(
     body_limit: int = BODY_LIMIT,
     keep: Keep = EVERYTHING,
     alerts: AlertOptions | None = None,
+    engine: EngineOptions = ENGINE,
     grace: int = GRACE,
     ready: Callable[[Announcement], None] = announce,
 ) -> None:
@@ -109,6 +111,8 @@ def serve(
             body_limit=body_limit,
             keep=keep,
             alerts=alerts,
+            has_jobs=True,
+            engine=engine,
         )
         access: Access = app.state.access
         store: Store = app.state.store

@@ -37,3 +37,5 @@ class EngineOptions:
 
 DEFAULT_SLOTS = 20
 """Attempts at a time where it is not known how many the workers execute, and of the server itself without workers."""
+
+ENGINE = EngineOptions()

@@ -19,8 +19,6 @@ from sluice_agent.server.access.setup import Access
 from sluice_agent.server.database_errors import register_database_errors
 from sluice_agent.server.own_errors import OwnErrorsApp
 
-PATH = "/v1"
-
 
 class JobsApp(OwnErrorsApp):
     """The jobs API over `store`, for those whom `access` knows. It describes itself at ``/v1/openapi.json``.

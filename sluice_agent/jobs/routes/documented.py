@@ -211,6 +211,13 @@ class RunBody(_Closed):
     created_at: Timestamp
 
 
+class FoundRunBody(RunBody):
+    """A run that was asked for. `queue_without_workers` is there only while it waits and no worker takes from the queue
+    of that name."""
+
+    queue_without_workers: str = ""
+
+
 class TriggeredBody(RunBody):
     """A run that was triggered, or was there: by its key, or by its payload. A token is only that of a new one."""
 

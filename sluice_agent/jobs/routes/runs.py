@@ -12,7 +12,7 @@ from sluice_agent.jobs.definitions.jobs import Change, Lock, find_job
 from sluice_agent.jobs.routes.access import Caller, Sender
 from sluice_agent.jobs.routes.answers import answer
 from sluice_agent.jobs.routes.body import KeyFirst
-from sluice_agent.jobs.routes.documented import RunBody, RunEnvelope, StandingBody, responses
+from sluice_agent.jobs.routes.documented import FoundRunBody, RunBody, RunEnvelope, StandingBody, responses
 from sluice_agent.jobs.routes.pages import Envelope, WantedPage, page_answer
 from sluice_agent.jobs.routes.parameters import Id, Project, TagKey, TagValue, project_of, tag_of
 from sluice_agent.jobs.runs import runs
@@ -23,10 +23,12 @@ from sluice_agent.jobs.runs.views import run_view, standing_view
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import Page
 from sluice_agent.jobs.store.store import JobsStore
+from sluice_agent.jobs.store.takers import abandoned_queue
 from sluice_agent.server.errors import RefusedError
 
 _NO_NUL = r"^[^\x00]*$"
 _SECOND = 1_000_000  # microseconds
+_FOR_WORKERS = (Status.QUEUED.value, Status.DEQUEUED.value)
 
 OfJob = Annotated[str | None, Query(max_length=64, pattern=_NO_NUL, description="Only runs of this job.")]
 OfBatch = Annotated[str | None, Query(max_length=64, pattern=_NO_NUL, description="Only runs of this bulk trigger.")]
@@ -61,11 +63,13 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
             found = runs.list_runs(reader, project, page, status=status, job_id=job_id, batch_id=batch_id, tag=tag)
         return page_answer(request, Page([run_view(row) for row in found.items], found.next), envelope=envelope)
 
-    @router.get("/{run_id}", responses=responses(200, RunBody, 404))
+    @router.get("/{run_id}", responses=responses(200, FoundRunBody, 404))
     def get_run(run_id: Id, caller: Sender) -> Response:
         """Return a run."""
         with store.reading() as reader:
-            return answer(run_view(runs.find_run(reader, run_id, caller.project)))
+            row = runs.find_run(reader, run_id, caller.project)
+            queue = abandoned_queue(reader) if row.status in _FOR_WORKERS else None
+        return answer(run_view(row) | ({"queue_without_workers": queue} if queue else {}))
 
     @router.get("/{run_id}/dependency-status", responses=responses(200, list[StandingBody], 404))
     def get_dependency_status(run_id: Id, caller: Sender) -> Response:

@@ -1,0 +1,97 @@
+"""The jobs API inside the server: opened at the start, or by its first request if there are no jobs yet.
+
+Its modules take 0.3 s and 15 MB, which a server that only observes does not need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sluice_agent.jobs.engine.options import EngineOptions
+from sluice_agent.jobs.store.store import jobs_file
+from sluice_agent.server.access.setup import Access
+from sluice_agent.server.actions.broker import Broker
+from sluice_agent.server.store.database import Database
+
+if TYPE_CHECKING:
+    from sluice_agent.jobs.engine.assembly import JobsRoom
+
+PATH = "/v1"
+
+
+class JobsApi:
+    """What answers under ``/v1``, and executes runs: by workers of `broker`, or in this process without one.
+
+    `engine` is None where another server executes them. Raises `ConfigError` if the database can't be used.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        database: Database,
+        access: Access,
+        engine: EngineOptions | None,
+        broker: Broker | None,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._app = app
+        self._database = database
+        self._access = access
+        self._engine = engine
+        self._broker = broker
+        self._now = now
+        self._lock = Lock()
+        self._is_started = False
+        self._is_closed = False
+        self._room: JobsRoom | None = None
+        self._routes: ASGIApp | None = None
+        app.mount(PATH, self)
+        if not isinstance(database, Path) or jobs_file(database).exists():
+            self._open()
+
+    def start(self) -> None:
+        """Begin to execute runs."""
+        with self._lock:
+            self._is_started = True
+            if self._room is not None:
+                self._room.start()
+
+    def close(self) -> None:
+        """Stop executing runs, and close the database."""
+        with self._lock:
+            self._is_closed = True
+            if self._room is not None:
+                self._room.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        routes = self._routes
+        if routes is None:
+            routes = await run_in_threadpool(self._open)
+        await routes(scope, receive, send)
+
+    def _open(self) -> ASGIApp:
+        from sluice_agent.jobs.engine.assembly import open_jobs  # noqa: PLC0415 - see above
+        from sluice_agent.jobs.routes.app import JobsApp  # noqa: PLC0415
+        from sluice_agent.jobs.routes.internal import internal_routes  # noqa: PLC0415
+
+        with self._lock:
+            if self._routes is not None:
+                return self._routes
+            allows_private = not self._access.exposure.is_open
+            room = open_jobs(self._database, self._engine, self._broker, self._now, allows_private=allows_private)
+            routes = internal_routes(room.store, room.changes, self._access.gate, allows_private=allows_private)
+            self._app.router.routes[:0] = routes  # the first: most requests are theirs
+            self._room = room
+            self._routes = opened = JobsApp(room.store, self._access, allows_private=allows_private)
+            if self._is_started and not self._is_closed:
+                room.start()
+            return opened
