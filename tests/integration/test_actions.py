@@ -220,6 +220,8 @@ def test_a_revoked_job_is_cancelled_by_its_worker(cluster: Cluster, calls: Path)
         if not read(calls):
             break
         calls.unlink()  # on a busy machine it has run before it was revoked
+    else:
+        pytest.fail(f"revoked jobs run\n{cluster.worker.tail()}", pytrace=False)
     assert (answer.status_code, answer.json()["id"], answer.json()["state"]) == (200, before["id"], "cancelled")
     cluster.wait_for(job, "cancelled")
     assert read(calls) == []

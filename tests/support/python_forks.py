@@ -64,9 +64,12 @@ class Fork:
         return self._code
 
     def _read(self) -> int:
-        line = os.read(self._status, 20)
-        while line and not line.endswith(b"\n"):
-            line += os.read(self._status, 20)
+        """Return the number in the next line: the exit code may follow the id already."""
+        line = b""
+        while not line.endswith(b"\n"):
+            if not (byte := os.read(self._status, 1)):
+                raise ChildProcessError(f"the process that forks has ended, after {line!r}")
+            line += byte
         return int(line)
 
 
