@@ -21,7 +21,7 @@ class BusyError(Exception):
 class AdmissionLimits:
     """Requests that are parsed and written at a time; requests that wait for that, and their bytes."""
 
-    parsed: int = 4
+    parsed: int = 3
     waiting: int = 64
     waiting_bytes: int = 32_000_000
 
