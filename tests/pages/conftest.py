@@ -16,11 +16,11 @@ from playwright.sync_api import Browser, expect
 
 from sluice_agent.server.access.principal import Role
 from tests.pages.desk import Desk, open_desk
-from tests.support.chromium import Session, chromium, session
+from tests.support.chromium import TIMEOUT, Session, chromium, session
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.shop import Shop
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=TIMEOUT)
 StartSession = Callable[..., Session]
 SignIn = Callable[..., Session]
 Send = Callable[..., None]

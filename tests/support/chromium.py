@@ -9,6 +9,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, sync_playwright
 
 from tests.support.servers import binary
+from tests.support.waiting import TIMEOUT_FACTOR
 
 _OPTIONS = [
     "--no-sandbox",  # which needs a kernel's support that containers withhold
@@ -16,7 +17,8 @@ _OPTIONS = [
 ]
 
 _FAILED = "Failed to load resource"
-_TIMEOUT = 15_000  # milliseconds
+TIMEOUT = 15_000 * TIMEOUT_FACTOR
+"""Milliseconds that a page may take on a machine that is busy."""
 
 
 @contextmanager
@@ -83,7 +85,7 @@ class Session:
 def session(browser: Browser, url: str, **options: Any) -> Iterator[Session]:
     """Open a profile for the pages of the server at `url`, with options of Playwright's contexts."""
     context = browser.new_context(**{**DESKTOP, **options})
-    context.set_default_timeout(_TIMEOUT)
+    context.set_default_timeout(TIMEOUT)
     try:
         yield Session(context, url)
     finally:
