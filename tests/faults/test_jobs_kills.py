@@ -33,11 +33,11 @@ from tests.support.worker import WorkerProcess
 pytestmark = pytest.mark.long
 
 RUNS, WORKERS, SERVERS = (2_000, 20, 2) if IS_LONG else (40, 2, 2)
-AWAY = 120.0 if IS_LONG else 8.0
+AWAY = 120.0 if IS_LONG else 6.0
 """Seconds for which the server is away."""
 
-SILENCE = 5.0
-"""Seconds after which an attempt is lost, of which nothing was heard: ten signs of life."""
+SILENCE = 4.0
+"""Seconds after which an attempt is lost, of which nothing was heard: eight signs of life."""
 
 MOST = 5
 """Attempts of a run."""
