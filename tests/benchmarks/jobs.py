@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,6 @@ SLOTS = 20
 _CLIENTS = 4
 _BULK = 500
 _PAUSE = 0.1  # seconds between two triggers whose delay is measured: the worker is idle
-_SILENCE = 60.0
 _HEADERS = {"Authorization": "Bearer sk_bench", "Content-Type": "application/json"}
 _PARTS, _START_SECONDS, _ROW_SECONDS = 4, 20.0, 0.0002
 
@@ -126,8 +126,9 @@ class _Installation:
         stack.callback(self.black_hole.terminate)
         assert self.black_hole.stdout is not None
         self.endpoint = int(self.black_hole.stdout.readline())
-        arguments = [str(self.port), self.database, self.broker.url, str(_SILENCE)]
-        server = Process([sys.executable, "-m", "tests.support.jobs_serve", *arguments], self.directory / "server.log")
+        command = [sys.executable, "-m", "sluice_agent", "serve", "--port", str(self.port), "--database", self.database]
+        env = {**os.environ, "SLUICE_BROKER_URL": self.broker.url}
+        server = Process(command, self.directory / "server.log", env)
         stack.callback(server.stop)
         wait_until(lambda: listens(self.port), 60, "no server", server.tail)
 
@@ -137,9 +138,7 @@ class _Installation:
         url = f"http://127.0.0.1:{self.port}/api"
         env = {"SLUICE_API_URL": url, "SLUICE_STATE_DIR": str(self.directory), "SLUICE_TEST_INSTALL": ""}
         args = ["-I", "sluice_agent.jobs.tasks", "-Q", QUEUE]
-        worker = WorkerProcess(
-            self.directory, self.broker, pool="gevent", concurrency=SLOTS, args=args, env=env, loglevel="INFO"
-        )
+        worker = WorkerProcess(self.directory, self.broker, pool="gevent", concurrency=SLOTS, args=args, env=env)
         try:
             yield
         finally:
