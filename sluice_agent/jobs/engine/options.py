@@ -22,8 +22,8 @@ class EngineOptions:
     """Where outcomes wait of attempts that the server executes itself; None: as for the agent's journal."""
     poll: float = 0.5
     """How often the engine looks for runs whose time has come."""
-    lease: float = 5.0
-    """For how long one process is the leader without extending the lease."""
+    lease: float = 4.0
+    """For how long one process is the leader without extending the lease. Others look twice in that time."""
     silence: float = 60.0
     """Without a sign of life, after which an attempt is lost."""
     grace: float = 90.0
