@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sluice_agent.jobs.attempts.records import Outcome
 from sluice_agent.jobs.store.store import jobs_file
 from sluice_agent.jobs.worker.server import JobsServer, RefusedError, ServerAwayError
 from sluice_agent.server.access.principal import Role
-from sluice_agent.server.access.setup import AccessOptions
+from sluice_agent.server.access.setup import LOOPBACK_ONLY, AccessOptions
 from tests.support.job_attempts import Attempts
 from tests.support.local_sluice import LocalSluice, local_sluice
 
@@ -24,9 +25,9 @@ SUCCEEDED = Outcome(status_code=200)
 class Served:
     """A server, and the database of its jobs, in which the test claims runs."""
 
-    def __init__(self, sluice: LocalSluice) -> None:
+    def __init__(self, sluice: LocalSluice, attempts: Attempts) -> None:
         self.sluice = sluice
-        self.attempts = Attempts(sluice.database)
+        self.attempts = attempts
 
     def worker(self, key: str | None = None) -> JobsServer:
         """Return a worker's client."""
@@ -44,23 +45,27 @@ class Served:
         return accounts.create_key(connection, role)
 
 
+@contextmanager
+def serving(directory: Path, options: AccessOptions = LOOPBACK_ONLY) -> Iterator[Served]:
+    """Run a server whose database has been used before: it opens a new one with the first request to the API."""
+    attempts = Attempts(directory / "sluice.db")
+    with local_sluice(directory / "sluice.db", has_jobs=True, options=options) as sluice:
+        yield Served(sluice, attempts)
+    attempts.store.close()
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server on loopback."""
-    with local_sluice(tmp_path_factory.mktemp("server") / "sluice.db", has_jobs=True) as sluice:
-        served = Served(sluice)
+    with serving(tmp_path_factory.mktemp("server")) as served:
         yield served
-        served.attempts.store.close()
 
 
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that others can reach."""
-    options = AccessOptions(allowed_hosts=("sluice.example.com",))
-    with local_sluice(tmp_path_factory.mktemp("server") / "sluice.db", has_jobs=True, options=options) as sluice:
-        served = Served(sluice)
+    with serving(tmp_path_factory.mktemp("server"), AccessOptions(allowed_hosts=("sluice.example.com",))) as served:
         yield served
-        served.attempts.store.close()
 
 
 def test_a_worker_executes_an_attempt(served: Served) -> None:
