@@ -20,7 +20,7 @@ from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import KEY_BYTES, decode_step, encode_body, progress_key
 
-_WHOLE = 3_000  # jobs that are kept as they are
+_WHOLE = 2_000  # jobs that are kept as they are
 _WHOLE_BYTES = 8_000_000  # of these, as JSON, which as objects takes ten times as much
 _KEY_SIZE = 12  # bytes that a key is counted as
 _PACKED = 27_000  # jobs before them: to read one from the database costs three times as much as to unpack it
