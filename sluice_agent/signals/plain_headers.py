@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import itemgetter
 from typing import Any
 
 from sluice_agent.attempt_message import HEADER
 from sluice_agent.lifecycle.identity import is_random_id
-from sluice_agent.signals.message_headers import RARE_HEADERS
-
-_RARE = frozenset((*RARE_HEADERS, HEADER, "retries", "shadow", "replaced_task_nesting"))
-"""The headers that a plain job leaves empty."""
-_PRESENT = frozenset({"group", "eta", "expires", "stamps", "retries", "shadow", "replaced_task_nesting"})
-"""Those of them that Celery's own messages have: to look at all of these at once costs half of it."""
-_ABSENT = tuple(_RARE - _PRESENT)
-_values_of_present = itemgetter(*_PRESENT)
 
 
 def plain_members(headers: Mapping[str, Any]) -> str | None:
     """Return the members of the extensions for a plain job's ids, each followed by a comma; None if it is not one."""
     get = headers.get
-    try:
-        if any(_values_of_present(headers)) or any(map(get, _ABSENT)):
-            return None
-    except KeyError:  # from another client, or an older Celery
-        if any(map(get, _RARE)):
-            return None
+    if (  # all of `RARE_HEADERS`, and four more: one by one, as a loop over them takes twice as long
+        get("group")
+        or get("eta")
+        or get("expires")
+        or get("stamps")
+        or get("is_eager")
+        or get("periodic_task_name")
+        or get(HEADER)
+        or get("retries")
+        or get("shadow")
+        or get("replaced_task_nesting")
+    ):
+        return None
     external_id, root_id, parent_id = get("id"), get("root_id"), get("parent_id")
     if (
         type(external_id) is not str

@@ -32,6 +32,8 @@ from sluice_agent.signals.agent_header import (
 )
 from sluice_agent.signals.current_runs import begin_run, keep_agent_header, run_of
 from sluice_agent.signals.main_process import MainProcess
+from sluice_agent.signals.message_headers import RARE_HEADERS
+from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.plain_jobs import PlainJobs
 from tests.unit.signals.observed import STARTED, Observed, message, request_for, run
 
@@ -196,6 +198,13 @@ def test_a_plain_job_that_ends_otherwise_has_the_same_event(created: str | None)
 def test_a_job_with_a_rare_header_takes_the_ordinary_way(headers: dict[str, Any]) -> None:
     """Its attempt, its ETA or its stamps would be left out."""
     assert not Watched().receive_plain(request(**headers))
+
+
+@pytest.mark.parametrize("header", RARE_HEADERS)
+def test_no_rare_header_is_forgotten(header: str) -> None:
+    """A header that events show would be left out of those of plain jobs."""
+    assert plain_members({"id": ID}) is not None
+    assert plain_members({"id": ID, header: "any"}) is None
 
 
 @pytest.mark.parametrize("external_id", ["job", "1", ID.upper(), f"{ID}\n", ID.replace("4adf", "1adf"), 7], ids=repr)
