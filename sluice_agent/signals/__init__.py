@@ -22,7 +22,7 @@ from sluice_agent.signals.backend_failures import patch_backend_failures
 from sluice_agent.signals.cold_shutdown import ColdShutdown
 from sluice_agent.signals.failing_hooks import patch_failing_hooks
 from sluice_agent.signals.failures_and_retries import FailuresAndRetries
-from sluice_agent.signals.guard import PlainHandler, guarded, guarded_receiver
+from sluice_agent.signals.guard import PlainHandler, guarded, guarded_receiver, plain_receiver
 from sluice_agent.signals.header_handover import patch_handover
 from sluice_agent.signals.hooks import Hooks
 from sluice_agent.signals.lost_after_success import patch_stored_successes
@@ -176,12 +176,16 @@ def _connect_handlers(
     restore_dispatchers: list[Callable[[], None]] = []
     for signal, handler in handlers.items():
         handle_plain = plain_handlers.get(signal)
-        receiver = guarded_receiver(sink, handler, handle_plain)
+        receiver = ordinary = guarded_receiver(sink, handler)
+        if handle_plain is not None:
+            receiver = plain_receiver(sink, ordinary, handle_plain)
         signal.connect(receiver, weak=False, dispatch_uid=_uid(signal))
         directly = handle_plain if is_direct and handle_plain is not None else handle_nothing
         if signal in _RUN_SIGNALS or directly is not handle_nothing:
             raises = signal is signals.task_prerun
-            restore_dispatchers.append(replace_dispatcher(sink, signal, receiver, raises=raises, handle_plain=directly))
+            restore_dispatchers.append(
+                replace_dispatcher(sink, signal, receiver, ordinary=ordinary, raises=raises, handle_plain=directly)
+            )
     # In a pool's child our receiver runs before all others: what they publish there must not be shipped from it.
     signals.worker_process_init.receivers.sort(key=lambda receiver: receiver[0][0] != _uid(signals.worker_process_init))
 

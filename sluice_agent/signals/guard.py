@@ -26,22 +26,27 @@ class Interruption:
     error: Exception
 
 
-def guarded_receiver(
-    sink: Sink, handler: Callable[..., None], handle_plain: PlainHandler | None = None
-) -> Callable[..., Interruption | None]:
+Receiver = Callable[..., Interruption | None]
+"""A receiver of signals that raises nothing."""
+
+
+def guarded_receiver(sink: Sink, handler: Callable[..., None]) -> Receiver:
     """Return `handler` as a receiver of signals that never raises: an exception is counted, and logged once a minute.
 
-    `handle_plain` is called before it, and in place of it for a plain job. An asynchronous exception is returned, once
-    the handler has run again: its event is emitted, or counted. A handler can be entered in the middle of another one,
-    by an OS signal handler or a hook that publishes. Beyond `_MAX_DEPTH` a call is only counted, so that such a handler
-    ends, however often it is called. A handler of plain jobs is not entered so: a job that begins within another is no
-    plain one.
+    An asynchronous exception is returned, once the handler has run again: its event is emitted, or counted. A handler
+    can be entered in the middle of another one, by an OS signal handler or a hook that publishes. Beyond `_MAX_DEPTH` a
+    call is only counted, so that such a handler ends, however often it is called.
     """
-    ordinary = _guard(sink, handler, raises=False)
-    if handle_plain is None:
-        return ordinary
+    return _guard(sink, handler, raises=False)
 
-    @wraps(handler)
+
+def plain_receiver(sink: Sink, ordinary: Receiver, handle_plain: PlainHandler) -> Receiver:
+    """Return a receiver that calls `handle_plain`, and `ordinary`, a guarded one, if that is no plain job.
+
+    A handler of plain jobs is not entered in the middle of another: a job that begins within another is no plain one.
+    """
+
+    @wraps(ordinary)
     def handled(**named: Any) -> Interruption | None:
         try:
             if handle_plain(named):

@@ -1,8 +1,7 @@
 """Dispatch of the signals around each job: direct where that is possible, and without loss of asynchronous exceptions.
 
-While no other receiver is connected, and the job is a plain one, Celery's dispatcher is not called: it takes a lock and
-makes three lists for each call, which costs as much as the handlers of plain jobs do. With a second receiver, and for
-any other job, it is called as ever.
+While no other receiver is connected, Celery's dispatcher is not called: it takes a lock and makes three lists for each
+call, which costs as much as the handlers of plain jobs do. With a second receiver it is called as ever.
 
 A time limit that strikes in a receiver of ours must reach the task, as it does where the agent is not installed.
 Celery's dispatcher swallows it.
@@ -11,13 +10,14 @@ Celery's dispatcher swallows it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from celery.app import trace
 
 from sluice_agent.async_exceptions import interrupted
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.signals.guard import Interruption, PlainHandler, handle_fault
+from sluice_agent.signals.guard import Interruption, PlainHandler, Receiver, handle_fault
 
 
 def handle_nothing(_: Mapping[str, Any]) -> bool:
@@ -28,12 +28,13 @@ def handle_nothing(_: Mapping[str, Any]) -> bool:
 def replace_dispatcher(
     sink: Sink,
     signal: Any,
-    receiver: Callable[..., Interruption | None],
+    receiver: Receiver,
     *,
+    ordinary: Receiver | None = None,
     raises: bool,
     handle_plain: PlainHandler = handle_nothing,
 ) -> Callable[[], None]:
-    """Call `handle_plain` while `receiver`, ours, is the only one of `signal`, and pass asynchronous exceptions.
+    """Call `handle_plain`, and `ordinary` if that is no plain job, while `receiver`, ours, is the only one of `signal`.
 
     If an asynchronous exception strikes around `receiver` or in `handle_plain`, emit the event, and raise the exception
     if `raises`. That is False for signals after a run's end: nothing is left to be stopped, and Celery swallows it
@@ -41,16 +42,18 @@ def replace_dispatcher(
     struck before `receiver` began, or after it. Return a function that puts the dispatcher back as it was.
     """
     original = signal.send
+    may_be_direct = handle_plain is not handle_nothing
+    call_alone = partial(_responses, receiver, ordinary or receiver, signal=signal)
 
     def send(sender: Any, **named: Any) -> Any:
         is_direct = False
         try:
             receivers = signal.receivers
-            is_direct = len(receivers) == 1 and receivers[0][1] is receiver
+            is_direct = may_be_direct and len(receivers) == 1 and receivers[0][1] is receiver
             if is_direct and handle_plain(named):
                 return []
-            is_direct = False
-            responses = original(sender, **named)
+            is_alone, is_direct = is_direct, False
+            responses = call_alone(sender=sender, **named) if is_alone else original(sender, **named)
         except BaseException as error:
             if not is_direct:  # it struck in the dispatcher itself, perhaps before `receiver` was called
                 receiver(signal=signal, sender=sender, **named)
@@ -75,6 +78,14 @@ def replace_dispatcher(
         _rebind(send, original)
 
     return restore
+
+
+def _responses(receiver: Receiver, ordinary: Receiver, **named: Any) -> list[tuple[Receiver, Any]]:
+    """Return what `ordinary` returns, or what it raises, as the dispatcher does of `receiver` where that is alone."""
+    try:
+        return [(receiver, ordinary(**named))]
+    except Exception as error:  # noqa: BLE001 - an asynchronous one, that struck as it was entered or left
+        return [(receiver, error)]
 
 
 def _rebind(before: Callable[..., Any], after: Callable[..., Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from sluice_agent.signals.guard import Interruption, guarded, guarded_receiver
+from sluice_agent.signals.guard import Interruption, guarded, guarded_receiver, plain_receiver
 from tests.unit.signals.observed import Observed
 
 
@@ -58,7 +58,9 @@ class BothWays:
     def __init__(self, handle_plain: Any) -> None:
         self.observed = Observed()
         self.ordinary: list[Any] = []
-        self.receiver = guarded_receiver(self.observed.sink, self._handle, handle_plain)
+        self.receiver = plain_receiver(
+            self.observed.sink, guarded_receiver(self.observed.sink, self._handle), handle_plain
+        )
 
     def _handle(self, *, sender: Any, **_: Any) -> None:
         self.ordinary.append(sender)

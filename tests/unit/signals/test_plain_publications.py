@@ -156,3 +156,10 @@ def test_what_the_process_knows_of_a_job_is_not_lost() -> None:
     Producer().publish(published)
     retried.reset(lost)
     assert (published.agent_header or {})[CREATED_AT] == STARTED
+
+
+def test_a_publication_within_another_takes_the_ordinary_way() -> None:
+    """A `before_send` that publishes a task would call itself until Python's stack ends."""
+    published = publication()
+    published.is_nested = True
+    assert not Producer().is_plain(published)

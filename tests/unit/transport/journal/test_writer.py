@@ -233,6 +233,17 @@ def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: JournalWri
     assert sorted(written(directory)) == [0, 1, 2]
 
 
+def test_drops_that_could_not_be_written_precede_the_next_event(journal: JournalWriter, directory: Path) -> None:
+    """A process that dies a moment later would take the count of what it dropped with it."""
+    journal.append(event(0))
+    journal.unwritten["disk"] = 2
+    journal.append(event(1))
+    assert not journal.unwritten
+    batch = Reader(directory).next_batch({}, 500, 1_000_000)
+    batch.release()
+    assert batch.dropped == {"disk": 2}
+
+
 def test_a_drop_is_written_down(journal: JournalWriter, directory: Path) -> None:
     """Events that `before_send` drops are part of the accounts that another process reads."""
     journal.drop("before_send")
