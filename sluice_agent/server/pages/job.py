@@ -39,7 +39,7 @@ from sluice_agent.server.queries.connections import named_connections
 from sluice_agent.server.queries.recent_runs import recent_runs
 from sluice_agent.server.queries.stored_job import StoredJob, find_stored_job
 from sluice_agent.server.record.ids import job_uuid
-from sluice_agent.server.record.record import Record, record_of
+from sluice_agent.server.record.record import Record, record_of_walk
 from sluice_agent.server.record.summary import Walk, id_or_none, walk
 from sluice_agent.server.timestamps import moment_of, timestamp_of, to_moment
 
@@ -147,7 +147,7 @@ def job_router(sources: Sources) -> APIRouter:
 def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int, events: int | None = None) -> JobView:
     """Return the page of a job at the moment `now`, with the page `events` of its events."""
     walked = walk(stored.steps)
-    record = record_of(stored.steps)
+    record = record_of_walk(walked)
     extensions = record["extensions"]
     states = _states(walked)
     timeline = timeline_of(walked, now)

@@ -1,15 +1,13 @@
-"""The record of one job, with the latest other jobs of its task."""
+"""The latest other jobs of the task of a job."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, select
 
-from sluice_agent.server.queries.stored_job import StoredJob, find_stored_job
-from sluice_agent.server.record.record import record_of
+from sluice_agent.server.queries.stored_job import JobHead
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.schema import job
 from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
@@ -26,17 +24,10 @@ _LATEST = (
 )  # fmt: skip
 
 
-def find_job(reader: Connection, connections: Mapping[str, int], id_: str) -> dict[str, Any] | None:
-    """Return the record of the job with `id_`, as `find_stored_job` finds it, in the form of the API."""
-    stored = find_stored_job(reader, connections, id_)
-    if stored is None:
-        return None
-    return {**record_of(stored.steps), "recentExecutions": _recent(reader, stored)}
-
-
-def _recent(reader: Connection, stored: StoredJob) -> list[dict[str, Any]]:
-    rows = reader.execute(_LATEST, {"connection": stored.connection, "name": stored.name})
-    others = [row for row in rows if row.number != stored.number]
+def recent_executions(reader: Connection, head: JobHead) -> list[dict[str, Any]]:
+    """Return the latest other jobs of the task, in the form of the API."""
+    rows = reader.execute(_LATEST, {"connection": head.connection, "name": head.name})
+    others = [row for row in rows if row.number != head.number]
     return [
         {
             "id": str(UUID(bytes=row.uuid)),

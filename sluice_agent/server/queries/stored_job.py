@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.record.ids import job_uuids, own_uuids
@@ -16,9 +15,9 @@ from sluice_agent.server.store.steps import decode_step
 
 
 @dataclass(frozen=True, slots=True)
-class StoredJob:
-    """A job, and its events as steps, in no order. `name` is the number of its label, `connection` that of the one
-    whose id is `connection_id`."""
+class JobHead:
+    """A job without its events. `name` is the number of its label, `connection` that of the one whose id is
+    `connection_id`; `fold` is its summary if its events are many."""
 
     number: int
     uuid: bytes
@@ -26,11 +25,18 @@ class StoredJob:
     connection_id: str
     external_id: str
     name: int
+    fold: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob(JobHead):
+    """A job, and its events as steps, in no order."""
+
     steps: Sequence[Step]
 
 
 _JOBS = (
-    select(job.c.number, job.c.uuid, job.c.connection, connection.c.id, job.c.external_id, job.c.name)
+    select(job.c.number, job.c.uuid, job.c.connection, connection.c.id, job.c.external_id, job.c.name, job.c.fold)
     .join(connection, connection.c.number == job.c.connection)
     .where(job.c.uuid.in_(bindparam("uuids", expanding=True)))
     .order_by(job.c.changed_at.desc())
@@ -38,7 +44,7 @@ _JOBS = (
 _STEPS = select(step.c.body, step.c.name).where(step.c.job == bindparam("number"))
 
 
-def find_stored_job(reader: Connection, connections: Mapping[str, int], id_: str) -> StoredJob | None:
+def find_head(reader: Connection, connections: Mapping[str, int], id_: str) -> JobHead | None:
     """Return the job in `connections` whose id is Sluice's or the framework's `id_`.
 
     If several connections have a job with this id of the framework, it is the one that changed last.
@@ -47,18 +53,36 @@ def find_stored_job(reader: Connection, connections: Mapping[str, int], id_: str
     usable = [row for row in rows if row.connection in connections.values()]
     own = own_uuids(id_)
     chosen = next((row for row in usable if row.uuid in own), usable[0] if usable else None)
-    return None if chosen is None else _with_steps(reader, chosen)
+    return None if chosen is None else JobHead(*chosen)
+
+
+def find_stored_job(reader: Connection, connections: Mapping[str, int], id_: str) -> StoredJob | None:
+    """Return the job that `find_head` finds, with its steps."""
+    head = find_head(reader, connections, id_)
+    return None if head is None else _with_steps(reader, head)
 
 
 def load_job(reader: Connection, uuid: bytes) -> StoredJob | None:
     """Return the job with Sluice's id `uuid`; None if there is no such job."""
     row = reader.execute(_JOBS, {"uuids": [uuid]}).one_or_none()
-    return None if row is None else _with_steps(reader, row)
+    return None if row is None else _with_steps(reader, JobHead(*row))
 
 
-def _with_steps(reader: Connection, row: Row[Any]) -> StoredJob:
-    number, uuid, connection_number, connection_id, external_id, name = row
-    rows = reader.execute(_STEPS, {"number": number}).all()
-    texts = texts_of(reader, (of_step for _, of_step in rows))
-    steps = [decode_step(body, connection_id, external_id, texts[of_step]) for body, of_step in rows]
-    return StoredJob(number, uuid, connection_number, connection_id, external_id, name, steps)
+def steps_of(reader: Connection, head: JobHead) -> list[Step]:
+    """Return the steps of a job, in no order."""
+    rows = reader.execute(_STEPS, {"number": head.number}).all()
+    texts = texts_of(reader, (name for _, name in rows))
+    return [decode_step(body, head.connection_id, head.external_id, texts[name]) for body, name in rows]
+
+
+def _with_steps(reader: Connection, head: JobHead) -> StoredJob:
+    return StoredJob(
+        head.number,
+        head.uuid,
+        head.connection,
+        head.connection_id,
+        head.external_id,
+        head.name,
+        head.fold,
+        steps_of(reader, head),
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from sluice_agent.server.record.ids import job_id
 from sluice_agent.server.record.step import Step
-from sluice_agent.server.record.summary import id_or_none, walk
+from sluice_agent.server.record.summary import Walk, id_or_none, walk
 from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 
 _STATE_EXTENSIONS = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job
@@ -25,7 +25,11 @@ def record_of(steps: Iterable[Step]) -> Record:
     that has them, where a name replaces none. A time that no event names is taken from the transition that it belongs
     to, ``createdAt`` from the first known moment.
     """
-    walked = walk(steps)
+    return record_of_walk(walk(steps))
+
+
+def record_of_walk(walked: Walk) -> Record:
+    """Return the record of the job whose steps are `walked`, as `record_of` does."""
     summary, last = walked.summary, walked.last_state_steps
     facts = summary.facts
     latest = {key: value for step in walked.steps for key, value in step.job.items()}

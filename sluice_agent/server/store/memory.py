@@ -26,7 +26,10 @@ _KEY_SIZE = 12  # bytes that a key is counted as
 _PACKED = 27_000  # jobs before them: to read one from the database costs three times as much as to unpack it
 _PACKED_BYTES = 24_000_000  # of these: an outage leaves many jobs with an error of 10,000 characters each
 _WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps at each event would take too long
-_MOST_WALKED_STEPS = 10_000  # to walk through these takes half a second, in which all others wait
+MOST_WALKED_STEPS = 10_000
+"""The steps of a job through which the writer walks: that takes half a second, in which all others wait. A job of more
+gets no step but those that follow its last one, so each of these changes its fold, and none changes another step."""
+
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
 
 
@@ -213,7 +216,7 @@ class Memory:
         whole: int = _WHOLE,
         whole_bytes: int = _WHOLE_BYTES,
         packed_bytes: int = _PACKED_BYTES,
-        walked_steps: int = _MOST_WALKED_STEPS,
+        walked_steps: int = MOST_WALKED_STEPS,
     ) -> None:
         self._driver = driver
         self._walked_steps = walked_steps
