@@ -1,8 +1,8 @@
 """The instructions of a no-op task, as valgrind's cachegrind counts them: a noisy machine gets the same figure.
 
 The difference of two runs with different numbers of tasks leaves out start and end. The kernel's part is not counted,
-nothing is shipped, and garbage is not collected: a few collections, which cost as much as dozens of tasks each, would
-decide about the difference.
+nothing is shipped, no heartbeat is sent, and garbage is not collected: a few of either, which cost as much as dozens of
+tasks each, would decide about the difference.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def measure(sizes: Sizes, progress: Progress) -> Section:
                 f"Counted by cachegrind for a fixed script: a process publishes "
                 f"{_FIRST_TASKS + sizes.instructed_tasks:,} "
                 f"tasks in memory and runs them in Celery's solo pool, less the same with {_FIRST_TASKS:,}. Nothing is "
-                "shipped, the garbage collector is off, and the kernel's part is not counted. Misses are those of a "
+                "shipped, no heartbeat is sent, the garbage collector is off, and the kernel's part is not counted. "
+                "Misses are those of a "
                 "first-level cache of 64 kB."
             )
         ],
@@ -105,6 +106,7 @@ def _run(valgrind: str, variant: Variant, tasks: int) -> dict[str, int]:
             "BROKER_URL": "memory://",
             "PYTHONHASHSEED": "0",
             "SLUICE_CONNECTION_ID": str(uuid.UUID(int=1)),
+            "SLUICE_HEARTBEAT_INTERVAL": "0",
             "SLUICE_SHIP": "never",
             "SLUICE_STATE_DIR": directory,
         }
