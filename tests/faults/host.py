@@ -41,8 +41,7 @@ class Host:
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """Start `python …` without waiting."""
         log = self._directory / f"process-{next(self._numbers)}.log"
-        is_command = arguments[0] == "-m"  # not a program that does something unusual, such as to fork in C
-        process = Process([sys.executable, *arguments], log, {**self.env, **(env or {})}, may_fork=is_command)
+        process = Process([sys.executable, *arguments], log, {**self.env, **(env or {})})
         self._started.append(process)
         return process
 

@@ -35,7 +35,7 @@ def run(tmp_path: Path, sluice_env: dict[str, str]) -> Iterator[Callable[..., Pr
     ) -> Process:
         settings = python_env(broker, {**sluice_env, "SLUICE_BROKER_URL": broker.url, **(env or {})})
         log = tmp_path / f"sidecar-{len(started)}.log"
-        started.append(process := Process([*wrapper, sys.executable, *command], log, settings, may_fork=True))
+        started.append(process := Process([*wrapper, sys.executable, *command], log, settings))
 
         def listens() -> bool:
             if not process.running:

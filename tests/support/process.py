@@ -17,7 +17,6 @@ from pathlib import Path
 import psutil
 
 from tests.support import session_killer
-from tests.support.python_forks import Fork, can_fork
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,35 +59,25 @@ class Process:
     """A command in a new session, with its output in a file.
 
     `stop()` sends a signal, then kills, and leaves no process of the session; if pytest dies first, the session killer
-    ends them. With `may_fork`, Python with Celery starts as a fork, if that does the same.
+    ends them.
     """
 
     def __init__(
-        self,
-        command: Sequence[str],
-        log: Path,
-        env: Mapping[str, str] | None = None,
-        cwd: Path = ROOT,
-        *,
-        may_fork: bool = False,
+        self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
     ) -> None:
         self.command = list(command)
         self.log = log
         self._is_stopped = False
-        self._popen: subprocess.Popen[bytes] | Fork
         with log.open("ab") as output:
-            if may_fork and env is not None and can_fork(self.command, env):
-                self._popen = Fork(self.command, env, cwd, output.fileno(), output.fileno())
-            else:
-                self._popen = subprocess.Popen(
-                    self.command,
-                    cwd=cwd,
-                    env=dict(env) if env is not None else None,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            self._popen = subprocess.Popen(
+                self.command,
+                cwd=cwd,
+                env=dict(env) if env is not None else None,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         _send_to_killer(f"+{self.pid}")
 
     @property

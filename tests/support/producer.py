@@ -54,7 +54,7 @@ class Producer:
     def start(self, code: str) -> Process:
         """Start the code without waiting: for producers that are killed, or that live as long as the test."""
         log = self._directory / f"producer-{uuid.uuid4().hex[:8]}.log"
-        process = Process([sys.executable, "-c", textwrap.dedent(code)], log, self.env, may_fork=True)
+        process = Process([sys.executable, "-c", textwrap.dedent(code)], log, self.env)
         self._started.append(process)
         return process
 

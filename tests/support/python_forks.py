@@ -36,7 +36,7 @@ def can_fork(command: Sequence[str], env: Mapping[str, str]) -> bool:
 
 
 class Fork:
-    """A command that runs in a fork: as much of `subprocess.Popen` as tests need."""
+    """A command that runs in a fork."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path, output: int, errors: int) -> None:
         request = {"arguments": list(command[1:]), "env": dict(env), "cwd": str(cwd)}
@@ -47,12 +47,6 @@ class Fork:
             os.close(status)
         self._code: int | None = None
         self.pid = self._read()
-
-    def poll(self) -> int | None:
-        """Return the exit code; None while it runs; minus the signal's number if a signal ended it."""
-        if self._code is None and select.select([self._status], [], [], 0)[0]:
-            return self.wait()
-        return self._code
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; return the exit code. Raise TimeoutError if it has not ended in so many seconds."""

@@ -20,15 +20,11 @@ import types
 from importlib import import_module
 from typing import Any
 
-_COMMANDS = ("amqp", "beat", "call", "control", "events", "graph", "list", "logtool", "migrate", "multi", "purge",
-             "result", "shell", "upgrade", "worker")  # fmt: skip
 IMPORTS = (
-    "celery.app.trace", "celery.apps.beat", "celery.apps.worker", "celery.backends.redis", "celery.concurrency.prefork",
-    "celery.concurrency.solo", "celery.concurrency.thread", "celery.worker.consumer", "celery.worker.strategy", "httpx",
-    "kombu.transport.filesystem", "kombu.transport.memory", "kombu.transport.pyamqp", "kombu.transport.redis",
-    "pydantic_settings", "tenacity", *(f"celery.bin.{name}" for name in _COMMANDS),
+    "celery.app.trace", "celery.backends.redis", "httpx", "kombu.transport.filesystem", "kombu.transport.memory",
+    "kombu.transport.pyamqp", "kombu.transport.redis", "pydantic_settings", "tenacity",
 )  # fmt: skip
-"""Code of others only: `celery.bin.celery` imports the commands of all packages, ours included."""
+"""Code of others only."""
 
 MAX_REQUEST = 1_000_000
 Request = dict[str, Any]

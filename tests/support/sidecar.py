@@ -32,7 +32,6 @@ class Sidecar:
             ],
             directory / f"{name}.log",
             self.env,
-            may_fork=True,
         )
         wait_until(self._listens, 40, "the monitor does not listen", self.tail)
 

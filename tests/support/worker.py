@@ -21,8 +21,6 @@ from tests.support.process import ROOT, Process
 from tests.support.waiting import wait_until
 
 POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
-_PATCHING = {"gevent", "eventlet"}
-"""The pools for which Celery patches the standard library, before it imports the rest of itself."""
 APP = "tests.integration.tasks"
 READY_SECONDS = 40.0
 
@@ -81,7 +79,7 @@ class WorkerProcess:
             *("-c", str(concurrency), "-l", loglevel, "--without-mingle", "--without-gossip", *args),
         ]
         self.log = directory / f"{self.hostname}.log"
-        self.process = self._start()
+        self.process = Process(self.command, self.log, self.env)
         self._logged_before = 0
         if wait:
             self.ready()
@@ -134,11 +132,8 @@ class WorkerProcess:
         """End all left-over processes, and start the worker again with the same name, environment and log."""
         self.process.stop()
         self._logged_before = len(self.logs())
-        self.process = self._start()
+        self.process = Process(self.command, self.log, self.env)
         self.ready()
-
-    def _start(self) -> Process:
-        return Process(self.command, self.log, self.env, may_fork=self.pool not in _PATCHING)
 
     def logs(self) -> str:
         return self.process.logs()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.process import ROOT, Process
+from tests.support.process import ROOT
 from tests.support.python_forks import can_fork, run_fork
 from tests.support.waiting import wait_until
 
@@ -31,7 +30,7 @@ def fork(*arguments: str, **variables: str) -> tuple[int, str, str]:
 
 
 def test_it_has_arguments_an_environment_and_a_session_of_its_own() -> None:
-    """A worker would otherwise have the settings of another, or end with it, or run code of ours that is older."""
+    """A producer would otherwise have the settings of another, or run code of ours that is older."""
     code, output, errors = fork("-c", SEES, "argument", GIVEN="given")
     assert (code, output) == (0, f"['-c', 'argument'] given True True {ROOT} __main__\n"), errors
     assert errors == "4 ['tests', 'tests.support']\n", "three files, and the directory that is listed"
@@ -55,7 +54,7 @@ def test_it_has_arguments_an_environment_and_a_session_of_its_own() -> None:
     ids=["atexit", "thread", "exit", "exception", "signal", "module", "no module"],
 )
 def test_it_ends_as_a_process_does(arguments: list[str], code: int, output: str) -> None:
-    """What the agent does at the end of a process would not be tested, nor a worker's exit code."""
+    """What the agent does at the end of a process would not be tested, nor a command's exit code."""
     result = fork(*arguments)
     assert result[0] == code, result
     assert result[1].startswith(output), result
@@ -73,18 +72,6 @@ def test_a_process_that_runs_too_long_is_killed() -> None:
         run_fork([sys.executable, "-c", code], ENV, 0.01)
     process = int(str(raised.value).split()[1])
     wait_until(lambda: not Path(f"/proc/{process}").exists(), message="it is still there")
-
-
-def test_the_process_of_a_test_may_be_a_fork(tmp_path: Path) -> None:
-    """Tests send signals to workers, wait for them and read their logs."""
-    code = "import signal, sys; signal.signal(15, lambda *_: sys.exit(7)); print('up'); signal.pause()"
-    process = Process([sys.executable, "-c", code], tmp_path / "log", ENV, may_fork=True)
-    assert "python_template" in Path(f"/proc/{process.pid}/cmdline").read_text()
-    wait_until(lambda: "up" in process.logs())
-    assert process.running
-    process.send(signal.SIGTERM)
-    assert process.wait() == 7
-    process.stop()
 
 
 @pytest.mark.parametrize(
