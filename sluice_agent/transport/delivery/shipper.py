@@ -307,7 +307,7 @@ class Shipper:
             f"delivery {self.destination}",
             "Events can't be delivered to %s: %s. They wait in %s.",
             self.destination,
-            failure.reason,
+            failure.reason.rstrip("."),
             self._directory,
         )
         self._record_error(failure.reason)
