@@ -133,7 +133,7 @@ FORKS_WHILE_OTHERS_WRITE = """
     TEMPLATE = os.environ["TEMPLATE"]
     stopped, write = threading.Event(), SegmentWriter.write
 
-    def write_slowly(self, content, lines):  # like a busy disk: the journal's lock is nearly always held
+    def write_slowly(self, content, lines=1):  # like a busy disk: the journal's lock is nearly always held
         time.sleep(0.003)
         write(self, content, lines)
 

@@ -15,12 +15,13 @@ from hypothesis import Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 
 from sluice_agent.model import Framework, JobState
-from sluice_agent.server.queries.job import find_job
 from sluice_agent.server.queries.job_filter import JobFilter
 from sluice_agent.server.queries.jobs import list_jobs
 from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.selection import known_connections
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
+from sluice_agent.server.queries.stored_job import find_stored_job
+from sluice_agent.server.record.record import record_of
 from sluice_agent.server.store import IngestBatch, Store
 from sluice_agent.server.timestamps import moment_of
 from tests.support.examples import examples
@@ -124,7 +125,7 @@ def _listing(store: Store, connection_id: str, jobs: int, wanted: JobFilter, ord
     with store.reading() as reader:
         everything = known_connections(reader, None)
         connections = {id_: number for id_, number in everything.items() if id_ == connection_id}
-        records = {f"job-{number}": find_job(reader, connections, f"job-{number}") for number in range(jobs + 5)}
+        stored = {f"job-{number}": find_stored_job(reader, connections, f"job-{number}") for number in range(jobs + 5)}
         cursor: str | None = None
         while True:
             page = list_jobs(reader, connections, wanted, order, 2, cursor, now=store.moment)
@@ -132,7 +133,7 @@ def _listing(store: Store, connection_id: str, jobs: int, wanted: JobFilter, ord
             cursor = page.next_cursor
             if cursor is None:
                 break
-    found = {id_: {**record, "recentExecutions": []} for id_, record in records.items() if record is not None}
+    found = {id_: record_of(job.steps) for id_, job in stored.items() if job is not None}
     assert len(found) == jobs
     assert page.total == len(ids)
     return Listing(found, ids)

@@ -36,6 +36,7 @@ PACKAGE = Path(sluice_agent.__file__).parent
 HOMES = {f"transport/delivery/destinations/{destination.name}.py": destination for destination in DESTINATIONS}
 OF_SERVER = {
     "server/runner.py",
+    "server/access/gate.py",
     "server/pages/keys.py",
     "commands/key.py",
     "client/http.py",
