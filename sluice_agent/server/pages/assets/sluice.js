@@ -628,10 +628,10 @@ function startLive(main) {
   begin();
 }
 
-// Tells the other tabs in which session this browser reads: they hear only of changes.
+// Sends the other tabs the session in which this browser reads, whenever it changes.
 const READER = "sluice:reader";
 
-function tellReader() {
+function shareReader() {
   const { reader } = document.body.dataset;
   try {
     if (reader !== undefined) localStorage.setItem(READER, reader);
@@ -922,7 +922,7 @@ function start() {
   announcer.className = "visually-hidden";
   announcer.setAttribute("role", "status");
   document.body.append(announcer);
-  tellReader();
+  shareReader();
   if (document.body.dataset.types) startLive(document.getElementById("main"));
   applyChoices();
   showSelection();
