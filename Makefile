@@ -34,7 +34,7 @@ help:
 	@echo "make soak    a worker for 3 minutes, or SOAK_MINUTES=180: its resources do not grow"
 
 demo: $(VENV)/.installed-server
-	@$(BIN)/python -m examples.celery_app.demo $(ARGS)
+	@$(BIN)/python -m examples.demo $(ARGS)
 
 pictures: $(VENV)/.installed-dev
 	@sh scripts/servers.sh

@@ -1,8 +1,4 @@
-"""The shop's Celery application. For sluice-agent it needs only the import and the call of `install`.
-
-``BROKER_URL`` and ``RESULT_BACKEND`` name the broker and the result backend. Without them both are directories below
-``SHOP_FOLDER`` (or the temporary directory), so that no server has to run.
-"""
+"""The shop's Celery application. For sluice-agent it needs only the import and the call of `install`."""
 
 import os
 
@@ -11,22 +7,19 @@ from celery.schedules import crontab
 from kombu import Exchange, Queue
 
 import sluice_agent
-from examples.celery_app import folder_broker, premises
 
 sluice_agent.install()
 
-app = Celery("shop", include=[f"examples.celery_app.{module}" for module in ("emails", "images", "orders", "reports")])
-
-if broker_url := os.environ.get("BROKER_URL"):
-    app.conf.broker_url = broker_url
-else:
-    app.conf.update(folder_broker.settings(premises.directory("broker")))
+app = Celery(
+    "shop",
+    broker=os.environ.get("BROKER_URL", "redis://localhost"),
+    backend=os.environ.get("RESULT_BACKEND", "redis://localhost"),
+    include=[f"examples.celery_app.{module}" for module in ("emails", "images", "orders", "reports")],
+)
 
 shop = Exchange("shop")
 app.conf.update(
-    result_backend=os.environ.get("RESULT_BACKEND") or f"file://{premises.directory('results')}",
     result_expires=3600,
-    result_chord_retry_interval=0.5,
     task_queues=[Queue(name, shop, routing_key=name) for name in ("orders", "emails", "images", "reports")],
     task_default_queue="orders",
     task_default_exchange="shop",

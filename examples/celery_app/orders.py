@@ -6,7 +6,7 @@ import time
 from celery import Task, chain
 from celery.exceptions import Ignore, Reject
 
-from examples.celery_app import emails, premises
+from examples.celery_app import emails, once
 from examples.celery_app.celery import app
 
 
@@ -65,7 +65,7 @@ def charge_card(self: Task, order: str, card: str) -> str:
 @app.task(name="orders.issue_invoice")
 def issue_invoice(order: str) -> str:
     """Issue the invoice of an order, once: a second request for the same order is ignored."""
-    if not premises.first_time("invoices", order):
+    if not once.first_time("invoices", order):
         raise Ignore
     time.sleep(random.uniform(0.01, 0.03))
     return f"invoice-{order}"
@@ -89,6 +89,6 @@ def deliver_webhook(delivery: str, signed: bool, partner_is_busy: bool = False) 
     """Notify a partner of an order: requeued while the partner is busy, rejected without a signature."""
     if not signed:
         raise Reject("the payload has no signature", requeue=False)
-    if partner_is_busy and premises.first_time("webhooks", delivery):
+    if partner_is_busy and once.first_time("webhooks", delivery):
         raise Reject("the partner is busy", requeue=True)
     time.sleep(random.uniform(0.01, 0.04))

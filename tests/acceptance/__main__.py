@@ -96,7 +96,7 @@ def faults(sizes: Sizes) -> Iterator[Row]:
 
 def demo(sizes: Sizes) -> Iterator[Row]:
     """Run the demonstration, which checks itself."""
-    yield _passed("make demo", [sys.executable, "-m", "examples.celery_app.demo"], sizes.faults)
+    yield _passed("make demo", [sys.executable, "-m", "examples.demo"], sizes.faults)
 
 
 _SUMMARY = re.compile(r"^\d+ (passed|failed|skipped|error).*$", re.MULTILINE)  # pytest's last line

@@ -17,11 +17,9 @@ from pathlib import Path
 
 import httpx
 
-from examples.celery_app import demo_report as report
-from examples.celery_app import demo_sluice as sluice
-from examples.celery_app import demo_verdict as verdict
-from examples.celery_app.demo_processes import DemoError, Process, environment, started, tails, wait_for
-from examples.celery_app.demo_progress import Progress, echo
+from examples.demo import report, server_data, verdict
+from examples.demo.processes import DemoError, Process, environment, started, tails, wait_for
+from examples.demo.progress import Progress, echo
 
 KEY = "sk_demo"
 JOBS_TIMEOUT = 60.0
@@ -40,7 +38,7 @@ LISTENING = re.compile(r"listening on (http://\S+)")
 CONNECTION = re.compile(r"SLUICE_CONNECTION_ID=(\S+)")
 SIGN_IN = re.compile(r"sign in at (http://\S+)")
 SLUICE_AGENT = Path(sys.executable).with_name("sluice-agent")
-APP = ("-A", "examples.celery_app")
+APP = ("-A", "examples.demo")
 SERVE = ("serve", "--host", "127.0.0.1", "--port", "0", "--connection", "demo", "--api-key", KEY, *APP)
 WORKER = (*APP, "worker", "--concurrency", "4", "--loglevel", "info")
 
@@ -61,7 +59,7 @@ Server and worker run until Ctrl-C. In another terminal, in this directory:
 export {exports}
 .venv/bin/sluice-agent status
 .venv/bin/sluice-agent job {job}
-.venv/bin/python -m examples.celery_app.storefront       # two hundred jobs more
+.venv/bin/python -m examples.demo.storefront       # two hundred jobs more
 curl -H 'Authorization: Bearer sk_demo' '{url}/jobs?state=failed'
 """
 
@@ -142,7 +140,7 @@ def set_up(directory: Path, broker: str | None, processes: ExitStack) -> Demo:
     echo(f"a local Sluice    {url}")
     worker = start("worker", sys.executable, "-m", "celery", *WORKER)
     echo(f"a worker          celery {' '.join(WORKER)}")
-    storefront = start("storefront", sys.executable, "-m", "examples.celery_app.storefront")
+    storefront = start("storefront", sys.executable, "-m", "examples.demo.storefront")
     echo("a producer        a process that publishes jobs and is not a worker\n")
     headers = {"Authorization": f"Bearer {KEY}"}
     api = processes.enter_context(httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=10))
@@ -163,7 +161,7 @@ def show_progress(demo: Demo) -> None:
         demo.server.check_running()
         demo.worker.check_running()
         is_published = demo.storefront.has_finished()
-        published, known = demo.published, sluice.jobs(demo.api)
+        published, known = demo.published, server_data.jobs(demo.api)
         unfinished = verdict.unfinished(known)
         progress.show(len(published), len(known), len(known) - len(unfinished))
         if is_published and not unfinished and not verdict.missing(published, demo.worker.log, known):
@@ -174,22 +172,22 @@ def show_progress(demo: Demo) -> None:
     progress.end()
 
 
-def final_counters(demo: Demo) -> sluice.Counters:
+def final_counters(demo: Demo) -> server_data.Counters:
     """Return the agent's counters, after a running worker had time to deliver its pending events."""
     deadline = time.monotonic() + DELIVERY_TIMEOUT
     while True:
-        counters = sluice.counters(SLUICE_AGENT, demo.env)
+        counters = server_data.counters(SLUICE_AGENT, demo.env)
         if not counters.pending or demo.worker.exit_code is not None or time.monotonic() > deadline:
             return counters
 
 
 def evaluate(demo: Demo) -> int:
     """Print the report and the differences; return the exit code."""
-    known, counters = sluice.jobs(demo.api), final_counters(demo)
+    known, counters = server_data.jobs(demo.api), final_counters(demo)
     echo("\n" + report.table(known.values()))
     for title, task, state, past_state in EXAMPLES:
         of_task = (job for job in known.values() if job.name == task and job.state == state)
-        details = (sluice.details(demo.api, job) for job in of_task)
+        details = (server_data.details(demo.api, job) for job in of_task)
         if example := next((job for job in details if report.went_through(job, past_state)), None):
             echo("\n" + report.timeline(title, example))
     echo("\n" + report.invariant(counters))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.celery_app.demo_sluice import Counters, Job
+from examples.demo.server_data import Counters, Job
 
 RECEIVED = re.compile(r"Task (\S+)\[([0-9a-f-]{36})\] received")
 

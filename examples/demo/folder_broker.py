@@ -34,7 +34,7 @@ def settings(directory: Path) -> dict[str, Any]:
     """Return Celery's settings for a broker in ``directory``."""
     messages, control, processed = (directory / name for name in ("messages", "control", "processed"))
     for path in (messages, control, processed):
-        path.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return {
         "broker_url": "filesystem://localhost",
         "broker_transport": f"{__name__}:Transport",

@@ -1,4 +1,4 @@
-"""The shop's front: a producer, which publishes jobs and is not a worker. ``python -m examples.celery_app.storefront``
+"""The shop's front: a producer, which publishes jobs and is not a worker. ``python -m examples.demo.storefront``
 
 It publishes jobs with every kind of outcome. For every job it prints one line of JSON: the job's ``id``, its ``task``
 and the state in which it must ``end``.
@@ -17,7 +17,7 @@ from celery import Signature
 from celery.result import AsyncResult
 
 from examples.celery_app import emails, images, orders, reports
-from examples.celery_app.celery import app
+from examples.demo.celery import app
 
 TIMEOUT = 30.0
 """Seconds to wait for a worker to answer, or for a job to start."""

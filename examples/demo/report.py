@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from examples.celery_app.demo_sluice import FINAL, Counters, Job, parse_time
+from examples.demo.server_data import FINAL, Counters, Job, parse_time
 
 COLOURS = {"completed": 32, "failed": 31, "cancelled": 33, "retrying": 35, "active": 36, "bold": 1, "dim": 2}
 COLOURED = sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from examples.celery_app.demo_processes import DemoError
+from examples.demo.processes import DemoError
 
 FINAL = ("completed", "failed", "cancelled")
 
