@@ -66,7 +66,9 @@ def install(
     _options = Options(settings, before_send, redact)
     logger.setLevel(getattr(logging, settings.log_level.upper()))
     if not settings.active:
-        logger.info("sluice-agent is off: %s", settings.off_reason)
+        from sluice_agent.off_notice import log_off  # noqa: PLC0415 - see above
+
+        log_off(settings.off_reason)
         return
     from sluice_agent.agent import Agent  # noqa: PLC0415 - see above
 

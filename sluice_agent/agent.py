@@ -14,6 +14,7 @@ from sluice_agent.host_budgets import EXIT_BUDGET, RESIGN_BUDGET
 from sluice_agent.lifecycle.redaction import Redact, without_stale_mark
 from sluice_agent.log import warn_limited
 from sluice_agent.model import Event
+from sluice_agent.notices import log_start, log_stop
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Stats
@@ -78,7 +79,8 @@ class Agent:
         hooks = signals.Hooks(
             worker_set_up=self._open_journal,
             worker_started=self._on_worker_start,
-            worker_stopped=self.shutdown,
+            worker_online=self._on_worker_online,
+            worker_stopped=self._on_worker_stop,
             pool_process_started=self._on_pool_process,
             pool_process_stopped=self._on_pool_process_stop,
             losses=self.losses,
@@ -220,6 +222,15 @@ class Agent:
             process.shippers.request_priority()
         if self._settings.queues:
             self._sample_queues(app, hostname)
+
+    def _on_worker_online(self, node: str) -> None:
+        if (directory := self.directory) is not None:
+            log_start(self._settings, directory, node)
+
+    def _on_worker_stop(self) -> None:
+        self.shutdown()
+        if (directory := self.directory) is not None:
+            log_stop(self._settings, directory)
 
     def _sample_queues(self, app: Any, hostname: str) -> None:
         from sluice_agent.lifecycle.sink import Sink  # noqa: PLC0415 - only where SLUICE_QUEUES is set

@@ -8,8 +8,10 @@ import signal
 import click
 
 from sluice_agent.commands.common import NO_KEY, UserError, open_journal
+from sluice_agent.commands.logs import log_to_stderr
 from sluice_agent.commands.probes import serve_probes
 from sluice_agent.host_budgets import EXIT_BUDGET
+from sluice_agent.notices import log_start, log_stop
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations import configured
 from sluice_agent.transport.delivery.shippers import Shippers
@@ -29,6 +31,7 @@ def ship(once: bool) -> None:
     settings = Settings()
     if not settings.has_key:
         raise UserError(NO_KEY)
+    log_to_stderr("text", settings.log_level)
     directory = open_journal(settings)
     shippers = Shippers(settings, directory)
     if once:
@@ -45,7 +48,10 @@ def ship(once: bool) -> None:
     shippers.request_priority()
     if not shippers.start():
         raise click.ClickException("the shipper's thread can't be started: raise this user's limit of processes")
+    ships_here = settings.model_copy(update={"ship": "auto"})  # `never` is for the workers beside this command
+    log_start(ships_here, directory, "`sluice-agent ship`")
     signal.sigwait(stop_signals)
     shippers.stop(EXIT_BUDGET)
+    log_stop(settings, directory)
     if probes is not None:
         probes.stop()

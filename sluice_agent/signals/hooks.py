@@ -14,6 +14,9 @@ def _do_nothing() -> None: ...
 def _ignore_start(_app: Celery, _hostname: str) -> None: ...
 
 
+def _ignore_node(_hostname: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """The functions that are called at the moments of a worker; by default they do nothing."""
@@ -22,6 +25,8 @@ class Hooks:
     """The worker is set up, as the user that it will run as, and starts its pool next."""
     worker_started: Callable[[Celery, str], None] = _ignore_start
     """The worker of that app and node name takes jobs now. It is called before the worker is reported as online."""
+    worker_online: Callable[[str], None] = _ignore_node
+    """The worker of that node name has been reported as online."""
     worker_stopped: Callable[[], None] = _do_nothing
     """The worker has ended, and so has its pool: every event of its jobs is emitted."""
     pool_process_started: Callable[[], None] = _do_nothing

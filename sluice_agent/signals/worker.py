@@ -88,6 +88,7 @@ class WorkerProcess:
         atexit.register(guarded(self._sink, self.shutdown))  # a cold shutdown has no signal
         self._stopped.clear()
         threading.Thread(target=self._beat, name="sluice-heartbeat", daemon=True).start()
+        self._hooks.worker_online(sender.hostname)
 
     def shutdown(self, **_: Any) -> None:
         """Report `offline`, once: the worker has ended."""

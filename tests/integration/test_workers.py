@@ -46,6 +46,7 @@ def test_a_worker_lives_from_online_to_offline(
         lambda: "idle" in [report["state"] for report in reports_of(endpoint, worker)], 10, "the worker is not idle"
     )
     assert worker.terminate().code == 0
+    assert worker.logs().count("is on for") == worker.logs().count("sluice-agent stops: everything is delivered") == 1
 
     reports = reports_of(endpoint, worker)
     states = [report["state"] for report in reports if report["state"] != "heartbeat"]

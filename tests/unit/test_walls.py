@@ -186,6 +186,8 @@ MAY_IMPORT = {
     },
     "client": {"errors"},
     "uwsgi": {"log"},
+    "off_notice": {"log"},
+    "notices": {*GROUND, "settings", "transport/journal", "transport/delivery"},
     "process": {*GROUND, "monitor", "settings", "transport/journal", "transport/delivery", "uwsgi"},
     "agent": EVERYTHING - {"cli", "client", "commands", "doctor", "jobs", "server", "testing", "_public", "__init__"},
     "_public": EVERYTHING
@@ -209,6 +211,7 @@ OWNERS = {
             "monitor/broker",
             "monitor/queues",
             "doctor/celery_app.py",
+            "off_notice.py",
             "jobs/tasks.py",
             "server/actions/celery_client.py",
         ),

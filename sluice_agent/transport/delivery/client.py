@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
+from ipaddress import ip_address
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from sluice_agent.transport.delivery.destinations.base import Destination, UnsendableError
 from sluice_agent.transport.delivery.http import TIMEOUTS, HttpClient, UnreachableError
 from sluice_agent.transport.delivery.responses import (
+    KEY_REFUSED,
     Refused,
     Response,
     TryAgain,
@@ -40,6 +43,7 @@ class EndpointClient:
 
     def __init__(self, destination: Destination, url: str, key: str, on_sending: Callable[[], None]) -> None:
         self._destination = destination
+        self._url = url
         self._http = HttpClient(url, key, on_sending, TIMEOUTS)
 
     def send(self, lines: list[bytes]) -> Verdict:
@@ -63,7 +67,18 @@ class EndpointClient:
     def _unreachable(self, error: UnreachableError) -> Verdict:
         if error.may_have_arrived and not self._destination.deduplicates:
             return Unanswered(str(error))
-        return TryAgain(str(error))
+        return TryAgain(str(error), remedy=self._start_the_server() if error.is_refused else "")
+
+    def _start_the_server(self) -> str:
+        """Return the remedy if nothing listens at an address of this machine."""
+        host = urlsplit(self._url).hostname or ""
+        if host != "localhost" and not _is_loopback(host):
+            return ""
+        name, variable = urlsplit(self._url).netloc, self._destination.url_variable
+        return (
+            f"Nothing listens on {name} of this machine or container: start `sluice-agent serve` there, or "
+            f"correct {variable}"
+        )
 
     def _answers_itself(self) -> bool:
         """Return whether the endpoint itself answers the probe: then it is the events that are refused."""
@@ -76,4 +91,15 @@ class EndpointClient:
         verdict = self._destination.classify(response, events, datetime.now(timezone.utc))
         if isinstance(verdict, TryAgain) and verdict.is_foreign:
             return replace(verdict, reason=f"{verdict.reason}: check {self._destination.url_variable}")
+        if isinstance(verdict, TryAgain) and response.status in KEY_REFUSED:
+            return replace(
+                verdict, remedy=f"It refuses {self._destination.key_variable}: `sluice-agent doctor` checks it"
+            )
         return verdict
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False

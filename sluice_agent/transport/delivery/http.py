@@ -47,6 +47,17 @@ class UnreachableError(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(f"{type(error).__name__}: {error}")
         self.may_have_arrived = isinstance(error, httpx.HTTPError) and not isinstance(error, _NOT_SENT)
+        self.is_refused = isinstance(error, httpx.ConnectError) and _is_refusal(error)
+        """Whether nothing listens at the address."""
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Return whether the system has refused a connection: httpx keeps that error behind its own."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class CertificatesError(OSError):

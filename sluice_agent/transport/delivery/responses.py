@@ -16,6 +16,7 @@ _TRY_AGAIN = frozenset({408, 425, 429})
 _TOO_LARGE = 413
 _REFUSED = frozenset({400, 422})
 _NOT_IMPLEMENTED = 501
+KEY_REFUSED = frozenset({401, 403})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class TryAgain:
 
     `until_corrected`: a person must correct the key or the address, the same is sent again every minute.
     `is_foreign`: the answer is that of a proxy, a firewall or a captive portal, and the address may be wrong.
+    `remedy`: what a person has to do, in a sentence without a full stop, where that is known.
     """
 
     reason: str
@@ -50,6 +52,7 @@ class TryAgain:
     exact: bool = False
     until_corrected: bool = False
     is_foreign: bool = False
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

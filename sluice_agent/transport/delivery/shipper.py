@@ -87,6 +87,7 @@ class Shipper:
         self._is_saved = True
         self._lacks_room = False
         self._deadline = 0.0
+        self._logged_remedy = ""
 
     def start(self) -> bool:
         """Ship from a thread of this process; return False if none can be started: another process may then ship."""
@@ -247,6 +248,9 @@ class Shipper:
         if counts.delivered:
             self._cursor.last_delivery = _now()
             self._cursor.last_error = None
+            if self._logged_remedy:
+                logger.info("Events are delivered to %s now.", self.destination)
+                self._logged_remedy = ""
         self._save()
 
     def _save(self) -> None:
@@ -303,13 +307,13 @@ class Shipper:
         self._record_error(next(iter(answer.splitlines()), ""))
 
     def _record_failure(self, failure: TryAgain) -> None:
-        warn_limited(
-            f"delivery {self.destination}",
-            "Events can't be delivered to %s: %s. They wait in %s.",
-            self.destination,
-            failure.reason.rstrip("."),
-            self._directory,
-        )
+        text = "Events can't be delivered to %s: %s. They wait in %s."
+        values = (self.destination, failure.reason.rstrip("."), self._directory)
+        if not failure.remedy:
+            warn_limited(f"delivery {self.destination}", text, *values)
+        elif failure.remedy != self._logged_remedy:  # once: it lasts until a person does something
+            logger.warning(f"{text} %s", *values, failure.remedy)
+            self._logged_remedy = failure.remedy
         self._record_error(failure.reason)
         self._save()
         if self._yield_if_wanted():  # the other process may reach the endpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -86,3 +87,31 @@ def test_the_answer_comes_with_the_refusal(endpoint: Endpoint, client: EndpointC
     endpoint.script(status(422, body='{"error": "no"}'))
     assert client.send(LINES) == Refused('422 {"error": "no"}')
     assert client.send(LINES) == Settled(2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "remedy"),
+    [
+        ("127.0.0.1", "Nothing listens on 127.0.0.1:{port} of this machine or container: start `sluice-agent serve`"),
+        ("localhost", "Nothing listens on localhost:{port} of this machine or container"),
+        ("unknown.invalid", ""),
+    ],
+)
+def test_nothing_that_listens_here_has_a_remedy(host: str, remedy: str) -> None:
+    """The most frequent mistake of a first hour, a server that was not started, reads like a fault of the network."""
+    with socket.socket() as bound:  # and does not listen
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        client = EndpointClient(SLUICE, f"http://{host}:{port}/api/ingest", "sk_test", lambda: None)
+        verdict = client.send(LINES)
+    assert isinstance(verdict, TryAgain)
+    assert verdict.remedy.startswith(remedy.format(port=port))
+    assert bool(verdict.remedy) == bool(remedy)
+
+
+def test_a_refused_key_has_a_remedy(endpoint: Endpoint, client: EndpointClient) -> None:
+    """A user would not learn which variable to correct."""
+    endpoint.script(status(401))
+    verdict = client.send(LINES)
+    assert isinstance(verdict, TryAgain)
+    assert verdict.remedy == "It refuses SLUICE_API_KEY: `sluice-agent doctor` checks it"

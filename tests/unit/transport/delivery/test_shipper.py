@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -99,6 +100,22 @@ def test_a_lost_answer_brings_the_same_bytes_again(
     assert first.raw == second.raw
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
     assert numbers(endpoint) == list(range(10))
+
+
+def test_a_failure_that_a_person_must_mend_is_logged_once(
+    ship: Ship, directory: Path, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key that was revoked on a Friday would fill the log until Monday, and its repair would not be seen."""
+    caplog.set_level(logging.INFO, "sluice_agent")
+    endpoint.script(*[misbehaviour.status(401)] * 5)
+    write_file(directory, event(1))
+    ship()
+    wait_until(lambda: settled(directory, delivered=1))
+    wait_until(lambda: len(caplog.records) == 2)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.endswith("It refuses SLUICE_API_KEY: `sluice-agent doctor` checks it")
+    assert second == "Events are delivered to sluice now."
+    assert len(endpoint.requests) == 6
 
 
 def test_two_batches_have_two_keys(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
