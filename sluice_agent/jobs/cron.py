@@ -7,6 +7,7 @@ of week are both restricted, either fires. On the days on which the clock change
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -104,13 +105,19 @@ def parse_zone(name: str) -> ZoneInfo:
         raise CronError(f"{name!r} is no time zone of the IANA database, such as Europe/Berlin or UTC") from None
 
 
+def firings_after(expression: Expression, moment: datetime) -> Iterator[datetime]:
+    """Yield the firings after `moment`, in UTC, in their order and without end. `moment` has a time zone."""
+    last = moment
+    for local in CronSim(expression.canonical, moment.astimezone(expression.zone)):
+        firing = local.astimezone(timezone.utc)
+        if firing > last:  # cronsim starts an hour early where the clock shows `moment` for the second time
+            last = firing
+            yield firing
+
+
 def next_after(expression: Expression, moment: datetime) -> datetime:
     """Return the first firing after `moment`, in UTC. `moment` has a time zone."""
-    firings = CronSim(expression.canonical, moment.astimezone(expression.zone))
-    while True:
-        firing = next(firings).astimezone(timezone.utc)
-        if firing > moment:  # cronsim starts an hour early where the clock shows `moment` for the second time
-            return firing
+    return next(firings_after(expression, moment))
 
 
 def is_open(expression: Expression, moment: datetime) -> bool:

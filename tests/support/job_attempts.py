@@ -12,7 +12,9 @@ from sqlalchemy import Row, select
 from sluice_agent.jobs.attempts.records import Outcome, Spec
 from sluice_agent.jobs.definitions.dependencies import create_dependency
 from sluice_agent.jobs.definitions.jobs import Change, Job, create_job, find_job, switch_jobs, update_job
+from sluice_agent.jobs.definitions.pause import pause_job, resume_job
 from sluice_agent.jobs.definitions.settings import JobSettings
+from sluice_agent.jobs.engine.firings import fire
 from sluice_agent.jobs.execution.beat import note_beat
 from sluice_agent.jobs.execution.finish import finish_attempt
 from sluice_agent.jobs.execution.requests import FinishRequest, StartRequest
@@ -20,10 +22,11 @@ from sluice_agent.jobs.execution.start import start_attempt
 from sluice_agent.jobs.runs.changes import change
 from sluice_agent.jobs.runs.requests import TriggerItem
 from sluice_agent.jobs.runs.runs import find_run
+from sluice_agent.jobs.runs.schedules import Schedule, find_schedule
 from sluice_agent.jobs.runs.tickets import add_ticket, new_ticket
 from sluice_agent.jobs.runs.transitions import Claimed, Event, Lost
 from sluice_agent.jobs.runs.trigger import make_run, want
-from sluice_agent.jobs.store.schema import attempt, circuit
+from sluice_agent.jobs.store.schema import attempt, circuit, run
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.store.database import Database
 
@@ -71,6 +74,32 @@ class Attempts:
         """Enable or disable a job."""
         with self.store.writing() as writer:
             switch_jobs(writer, [job.id], None, self._change(), enabled=enabled)
+
+    def pause(self, job: Job) -> None:
+        """Pause a job."""
+        with self.store.writing() as writer:
+            pause_job(writer, find_job(writer, job.id, None), self._change())
+
+    def resume(self, job: Job) -> None:
+        """Resume a job."""
+        with self.store.writing() as writer:
+            resume_job(writer, find_job(writer, job.id, None), self._change())
+
+    def fire(self) -> int:
+        """Make the firings whose time has come, and return of how many jobs."""
+        with self.store.writing() as writer:
+            return fire(writer, self.store.moment)
+
+    def schedule(self, job: Job) -> Schedule:
+        """Return the schedule of a job."""
+        with self.store.reading() as reader:
+            return find_schedule(reader, job.id, None)
+
+    def runs(self, job: Job) -> list[Row[Any]]:
+        """Return the rows of a job's runs, the oldest first."""
+        with self.store.reading() as reader:
+            query = select(run).where(run.c.job_id == job.id).order_by(run.c.created_at, run.c.id)
+            return list(reader.execute(query).all())
 
     def depend(self, job: Job, on: Job) -> None:
         """Let runs of a job wait for those of another one."""

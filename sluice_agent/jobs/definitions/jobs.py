@@ -10,14 +10,23 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from sluice_agent.jobs import cron
+from sluice_agent.jobs.definitions.schedule import due, next_firing
 from sluice_agent.jobs.definitions.settings import JobSettings, settings_from
 from sluice_agent.jobs.status import UNDER_WAY
 from sluice_agent.jobs.store.ids import new_id, new_version_id
 from sluice_agent.jobs.store.page import Page, PageRequest, read_page
-from sluice_agent.jobs.store.schema import attempt, batch, dependency, job, job_tag, job_version, run, run_tag
+from sluice_agent.jobs.store.schema import (
+    attempt,
+    batch,
+    dependency,
+    job,
+    job_limit,
+    job_tag,
+    job_version,
+    run,
+    run_tag,
+)
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.timestamps import to_datetime, to_moment
 
 
 class Lock(Enum):
@@ -41,6 +50,8 @@ class Job:
     updated_by: str | None
     created_at: int
     updated_at: int
+    paused_at: int | None = None
+    next_fire_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +71,13 @@ def list_jobs(
     tag: tuple[str, str | None] | None = None,
 ) -> Page[Job]:
     """Return a page of a project's jobs: with this slug, and with a tag, of any value if that is None."""
-    query = _JOBS.where(job.c.project_id == project)
+    query = JOBS.where(job.c.project_id == project)
     if slug is not None:
         query = query.where(job.c.slug == slug)
     if tag is not None:
         has_tag = exists().where(job_tag.c.job_id == job.c.id, job_tag.c.key == tag[0])
         query = query.where(has_tag if tag[1] is None else has_tag.where(job_tag.c.value == tag[1]))
-    return read_page(reader, query, (job.c.created_at, job.c.id), wanted, _job_of)
+    return read_page(reader, query, (job.c.created_at, job.c.id), wanted, job_of)
 
 
 def find_job(reader: Connection, job_id: str, project: str | None, lock: Lock | None = None) -> Job:
@@ -76,7 +87,7 @@ def find_job(reader: Connection, job_id: str, project: str | None, lock: Lock | 
     row = reader.execute(_JOB_BY_ID, {"job_id": job_id}).one_or_none()
     if row is None or project not in (None, row.project_id):
         raise RefusedError(404, "Job not found.")
-    return _job_of(row)
+    return job_of(row)
 
 
 def create_job(writer: Connection, project: str, settings: JobSettings, change: Change, *, enabled: bool) -> Job:
@@ -92,10 +103,11 @@ def create_job(writer: Connection, project: str, settings: JobSettings, change: 
         updated_by=change.author,
         created_at=change.moment,
         updated_at=change.moment,
+        next_fire_at=next_firing(settings, change.moment) if enabled else None,
     )
     values = {name: getattr(created, name) for name in _COLUMNS}
     try:
-        writer.execute(insert(job).values(slug=settings.slug, next_fire_at=_next_firing(created, change), **values))
+        writer.execute(insert(job).values(slug=settings.slug, has_cron=bool(settings.cron), **values))
     except IntegrityError:
         raise _slug_is_taken(settings.slug) from None
     _insert_version(writer, created)
@@ -118,14 +130,17 @@ def update_job(writer: Connection, found: Job, settings: JobSettings, change: Ch
         updated_by=change.author,
         updated_at=change.moment,
     )
-    values = {name: getattr(updated, name) for name in _COLUMNS}
     if _schedule(updated) != _schedule(found):
-        values["next_fire_at"] = _next_firing(updated, change)
+        updated = replace(updated, next_fire_at=next_firing(settings, change.moment) if enabled else None)
+        _count_missed(writer, found, change.moment)
+    values = {name: getattr(updated, name) for name in _COLUMNS}
     try:
-        writer.execute(update(job).where(job.c.id == found.id).values(slug=settings.slug, **values))
+        values |= {"slug": settings.slug, "has_cron": bool(settings.cron)}
+        writer.execute(update(job).where(job.c.id == found.id).values(values))
     except IntegrityError:
         raise _slug_is_taken(settings.slug) from None
-    writer.execute(delete(job_tag).where(job_tag.c.job_id == found.id))
+    for of_version in (job_tag, job_limit):
+        writer.execute(delete(of_version).where(of_version.c.job_id == found.id))
     _insert_version(writer, updated)
     return updated
 
@@ -133,12 +148,13 @@ def update_job(writer: Connection, found: Job, settings: JobSettings, change: Ch
 def switch_jobs(writer: Connection, ids: Sequence[str], project: str | None, change: Change, *, enabled: bool) -> int:
     """Enable or disable jobs, which makes no new version. Return how many of them there are."""
     _lock(writer, ids, Lock.EXCLUSIVE)
-    rows = writer.execute(_JOBS.where(job.c.id.in_(set(ids))))
-    found = [_job_of(row) for row in rows if project in (None, row.project_id)]
+    rows = writer.execute(JOBS.where(job.c.id.in_(set(ids))))
+    found = [job_of(row) for row in rows if project in (None, row.project_id)]
     for item in found:
         if item.enabled != enabled:
-            firing = _next_firing(replace(item, enabled=enabled), change)
+            firing = next_firing(item.settings, change.moment) if enabled else None
             values = {"enabled": enabled, "updated_by": change.author, "updated_at": change.moment}
+            _count_missed(writer, item, change.moment)
             writer.execute(update(job).where(job.c.id == item.id).values(next_fire_at=firing, **values))
     return len(found)
 
@@ -158,19 +174,24 @@ def delete_job(writer: Connection, found: Job) -> None:
     writer.execute(delete(batch).where(batch.c.job_id == found.id))
     is_of_job = (dependency.c.job_id == found.id) | (dependency.c.depends_on_job_id == found.id)
     writer.execute(delete(dependency).where(is_of_job))
-    writer.execute(delete(job_tag).where(job_tag.c.job_id == found.id))
-    writer.execute(delete(job_version).where(job_version.c.job_id == found.id))
+    for of_job_alone in (job_tag, job_limit, job_version):
+        writer.execute(delete(of_job_alone).where(of_job_alone.c.job_id == found.id))
     writer.execute(delete(job).where(job.c.id == found.id))
 
 
-_JOBS: Select[Any] = select(job, job_version.c.id.label("version_id"), job_version.c.settings).join(
+JOBS: Select[Any] = select(job, job_version.c.id.label("version_id"), job_version.c.settings).join(
     job_version, (job_version.c.job_id == job.c.id) & (job_version.c.version == job.c.version)
 )
+"""The query of jobs, each with its current version."""
+
 # Each trigger does these: to make such a statement takes longer than to execute it.
-_JOB_BY_ID = _JOBS.where(job.c.id == bindparam("job_id"))
+_JOB_BY_ID = JOBS.where(job.c.id == bindparam("job_id"))
 _IDS = select(job.c.id).where(job.c.id.in_(bindparam("ids", expanding=True))).order_by(job.c.id)
 _LOCKS = {lock: _IDS.with_for_update(read=lock is Lock.SHARED) for lock in Lock}
-_COLUMNS = ("id", "project_id", "enabled", "version", "created_by", "updated_by", "created_at", "updated_at")
+_COLUMNS = (
+    *("id", "project_id", "enabled", "version", "created_by", "updated_by", "created_at", "updated_at"),
+    *("paused_at", "next_fire_at"),
+)
 """Those of `job` that are fields of `Job`."""
 
 
@@ -180,31 +201,36 @@ def _lock(writer: Connection, ids: Sequence[str], lock: Lock) -> None:
     writer.execute(_LOCKS[lock], {"ids": list(ids)}).all()
 
 
-def _job_of(row: Row[Any]) -> Job:
+def job_of(row: Row[Any]) -> Job:
+    """Return the job that a row of `JOBS` is."""
     fields = {name: getattr(row, name) for name in _COLUMNS}
     return Job(version_id=row.version_id, settings=settings_from(row.settings), **fields)
 
 
 def _insert_version(writer: Connection, current: Job) -> None:
-    """Add the current version of a job, and its tags, of which there are none."""
+    """Add the current version of a job, and its tags and named limits, of which there are none."""
     values = {"job_id": current.id, "version": current.version, "id": current.version_id}
     stored = current.settings.to_json()
     writer.execute(insert(job_version).values(settings=stored, created_at=current.updated_at, **values))
     tags = [{"job_id": current.id, "key": key, "value": value} for key, value in current.settings.tags.items()]
     if tags:
         writer.execute(insert(job_tag), tags)
+    limits = {tuple(limit.values()): limit for limit in current.settings.rate_limit_keys}
+    if limits:
+        of_job = {"job_id": current.id, "project_id": current.project_id}
+        writer.execute(insert(job_limit), [{**of_job, **limit} for limit in limits.values()])
 
 
 def _schedule(of: Job) -> tuple[bool, str, str]:
     return of.enabled, of.settings.cron, of.settings.timezone
 
 
-def _next_firing(of: Job, change: Change) -> int | None:
-    """Return when the job's cron expression fires next, None if it has none or is disabled."""
-    if not of.enabled or not of.settings.cron:
-        return None
-    expression = cron.parse(of.settings.cron, of.settings.timezone or "UTC")
-    return to_moment(cron.next_after(expression, to_datetime(change.moment)))
+def _count_missed(writer: Connection, found: Job, now: int) -> None:
+    """Count the firings that a change of the schedule drops: those that have come, and that no engine has made yet."""
+    if found.next_fire_at is not None and found.next_fire_at <= now:
+        dropped = due(found.settings, found.next_fire_at, now)
+        values = {"missed_count": job.c.missed_count + dropped.passed, "last_missed_at": dropped.latest}
+        writer.execute(update(job).where(job.c.id == found.id).values(values))
 
 
 def _slug_is_taken(slug: str) -> RefusedError:

@@ -24,16 +24,18 @@ from typing_extensions import TypedDict
 
 from sluice_agent.jobs import cron
 from sluice_agent.jobs.json_text import canonical, parse
-from sluice_agent.jobs.payload_schema import compiled
+from sluice_agent.jobs.payload_schema import compiled, faults
 from sluice_agent.outbound.addresses import parse_url
 
 _LONGEST = 2**31 - 1  # seconds, and other numbers that a row holds
+_LONGEST_GRACE = 30 * 86_400  # seconds
 
 _NO_NUL = r"^[^\x00]*$"
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 
 RetryStrategy = Literal["", "exponential", "linear", "fixed", "custom"]
 VersionPolicy = Literal["pin", "latest", "minor"]
+OverlapPolicy = Literal["", "allow", "skip", "cancel_running"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,11 @@ def _check_schema(schema: dict[str, Any]) -> dict[str, Any]:
         compiled(schema)
         canonical(schema)
     return schema
+
+
+def _check_json(value: dict[str, Any]) -> dict[str, Any]:
+    canonical(value)
+    return value
 
 
 class NamedLimit(TypedDict):
@@ -135,6 +142,9 @@ class JobSettings(BaseModel):
     environment_id: Annotated[str, line(255)] = ""
     version_policy: VersionPolicy = "pin"
     backwards_compatible: bool = False
+    cron_payload: Annotated[dict[str, Any], AfterValidator(_check_json)] = {}
+    cron_overlap_policy: OverlapPolicy = ""
+    cron_grace_secs: Annotated[int, Field(ge=0, le=_LONGEST_GRACE)] = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -151,6 +161,15 @@ class JobSettings(BaseModel):
                     cron.parse(expression, self.timezone or "UTC")
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _check_cron_payload(self) -> JobSettings:
+        """The payload of cron's runs fits the schema. An empty one is not checked, as cron has no other by default."""
+        if self.cron_payload and self.payload_schema:
+            wrong = faults(compiled(self.payload_schema), self.cron_payload)
+            if wrong:
+                raise ValueError(f"cron_payload: does not fit payload_schema: {'; '.join(wrong)}")
         return self
 
     def to_json(self) -> str:

@@ -45,6 +45,7 @@ def job_view(of: Job) -> dict[str, Any]:
         **{name: value for name, value in shown.items() if value},
         "enabled": of.enabled,
         "version": of.version,
+        **({} if of.paused_at is None else {"paused_at": time_text(of.paused_at)}),
         "created_at": time_text(of.created_at),
         "updated_at": time_text(of.updated_at),
     }

@@ -30,7 +30,7 @@ class Head:
 
 
 def heads(reader: Connection) -> list[Head]:
-    """Return the enabled jobs that have ready runs, by the first of them."""
+    """Return the jobs that have ready runs, by the first of them; but those that are disabled or paused."""
     found = (Head((-row.priority, row.created_at, row.id), row.job_id, row.version) for row in reader.execute(_HEADS))
     return sorted(found, key=lambda head: head.position)
 
@@ -72,7 +72,7 @@ def _heads() -> Any:
     return (
         select(head.c.priority, head.c.created_at, head.c.id, head.c.job_id, job.c.version)
         .select_from(ready.join(job, job.c.id == ready.c.job_id).join(head, head.c.id == first_of_job))
-        .where(job.c.enabled == true())
+        .where(job.c.enabled == true(), job.c.paused_at.is_(None))
     )
 
 

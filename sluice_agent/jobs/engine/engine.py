@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 from sqlalchemy import Connection, select
 
-from sluice_agent.jobs.engine import moves, stale
+from sluice_agent.jobs.engine import firings, moves, stale
 from sluice_agent.jobs.engine.carrier import Carrier, CarrierAwayError
 from sluice_agent.jobs.engine.claim import Claim, JobCache, claim_runs
 from sluice_agent.jobs.engine.leader import Leader
@@ -93,9 +93,11 @@ class Engine:
             self._take_over(now)
         with self._store.reading() as reader:
             is_due = moves.has_due(reader, now)
+            has_firing = firings.has_due_firing(reader, now)
             under_way = _count_under_way(reader)
             has_ready = reader.execute(_READY).first() is not None
         has_more = self._move(now) if is_due else False
+        has_more |= has_firing and self._fire(now)
         if has_ready or under_way:
             self._carrier.watch(is_executing=bool(under_way.get(Status.EXECUTING.value)))
         if now >= self._slow_at:
@@ -122,6 +124,11 @@ class Engine:
             with self._store.writing() as writer:
                 counts.append(move(writer, now))
         return max(counts) == moves.MOST
+
+    def _fire(self, now: int) -> bool:
+        """Make the firings whose time has come, and return whether there are more."""
+        with self._store.writing() as writer:
+            return firings.fire(writer, now) == firings.MOST
 
     def _look_slowly(self, now: int, *, has_claims: bool) -> None:
         with self._store.writing() as writer:

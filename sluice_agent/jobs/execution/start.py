@@ -25,8 +25,8 @@ def start_attempt(
 ) -> Spec | None:
     """Start an attempt and return its requests. None: the message is to be dropped.
 
-    The same execution gets the same answer again while its attempt is under way. A run whose job was disabled since its
-    claim goes back, and waits until the job is enabled.
+    The same execution gets the same answer again while its attempt is under way. A run whose job was disabled or paused
+    since its claim goes back, and waits until the job is enabled or resumed.
     """
     row = writer.execute(_LOCKED, {"run": run_id}).one_or_none()
     if row is None or row.attempt != wanted.attempt:
@@ -47,7 +47,7 @@ def _begin(writer: Connection, row: Row[Any], execution: str, now: int) -> tuple
     except RefusedError:
         change(writer, row, Faulted("the job of the run is gone"), now)
         return None
-    if not job.enabled:
+    if not job.enabled or job.paused_at is not None:
         change(writer, row, Released(now), now)
         return None
     version = version_to_start(writer, job, row.job_version)

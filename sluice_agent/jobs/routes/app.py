@@ -13,6 +13,7 @@ from sluice_agent.jobs.routes.endpoints import EndpointRules
 from sluice_agent.jobs.routes.errors import error_response, register_errors
 from sluice_agent.jobs.routes.middleware import Conventions
 from sluice_agent.jobs.routes.runs import runs_router
+from sluice_agent.jobs.routes.schedules import schedules_router
 from sluice_agent.jobs.routes.triggers import triggers_router
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.access.setup import Access
@@ -42,6 +43,7 @@ class JobsApp(OwnErrorsApp):
         for router in (
             dependencies_router(store),
             triggers_router(store),
+            schedules_router(store),
             definitions_router(store, rules),
             runs_router(store),
         ):

@@ -93,7 +93,11 @@ class JobBody(_Closed):
     rate_limit_keys: list[LimitBody] = []
     default_run_metadata: Texts = {}
     dedup_window_secs: int = 0
+    cron_payload: dict[str, Any] = {}
+    cron_overlap_policy: str = ""
+    cron_grace_secs: int = 0
     enabled: bool
+    paused_at: Annotated[Timestamp, Field(description="Since when no run of it starts.")] = ""
     webhook_url: str = ""
     webhook_secret: Annotated[str, Field(description="Its end.")] = ""
     run_ttl_secs: int = 0
@@ -189,6 +193,7 @@ class RunBody(_Closed):
     metadata: Texts = {}
     error: str = ""
     triggered_by: str
+    fire_at: Annotated[Timestamp, Field(description="The minute for which cron has made it.")] = ""
     scheduled_at: Timestamp = ""
     started_at: Timestamp = ""
     finished_at: Timestamp = ""
@@ -213,9 +218,10 @@ class RunBody(_Closed):
 
 class FoundRunBody(RunBody):
     """A run that was asked for. `queue_without_workers` is there only while it waits and no worker takes from the queue
-    of that name."""
+    of that name, `job_paused_at` only while it waits for its job to be resumed."""
 
     queue_without_workers: str = ""
+    job_paused_at: Timestamp = ""
 
 
 class TriggeredBody(RunBody):
@@ -262,6 +268,53 @@ class RunEnvelope(_Closed):
     data: list[RunBody]
     next_cursor: _Filled = ""
     has_more: bool
+
+
+class ScheduleBody(_Closed):
+    """A job with a cron expression. Firings are missed if no server makes them in time, and while the job is paused;
+    they are skipped by the overlap policy, and by the job's rate limit."""
+
+    job_id: str
+    project_id: str
+    name: str
+    slug: str
+    cron: str
+    timezone: str = ""
+    cron_overlap_policy: str = ""
+    cron_grace_secs: int = 0
+    enabled: bool
+    paused_at: Timestamp = ""
+    next_fire_at: Annotated[Timestamp, Field(description="Absent while the job is disabled.")] = ""
+    last_fire_at: Annotated[Timestamp, Field(description="The minute of the last firing that made a run.")] = ""
+    last_run_id: Annotated[str, Field(description="The run of the last firing.")] = ""
+    last_run_status: Annotated[str, Field(description="Absent if that run has been deleted.")] = ""
+    missed_count: int
+    last_missed_at: Timestamp = ""
+    skipped_count: int
+    last_skipped_at: Timestamp = ""
+
+
+class FoundScheduleBody(ScheduleBody):
+    """The schedule of a job, with its next firings: none while the job is disabled."""
+
+    next_firings: list[Timestamp]
+
+
+class ScheduleEnvelope(_Closed):
+    """A page of schedules."""
+
+    data: list[ScheduleBody]
+    next_cursor: _Filled = ""
+    has_more: bool
+
+
+class PreviewBody(_Closed):
+    """When a cron expression fires: next, in UTC and as the clock of the zone shows it."""
+
+    cron: str
+    timezone: str
+    next_firings: list[Timestamp]
+    local_firings: list[str]
 
 
 class StandingBody(DependencyBody):

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection, Row
 
 from sluice_agent.jobs.definitions.jobs import Change, Lock, find_job
+from sluice_agent.jobs.definitions.views import time_text
 from sluice_agent.jobs.routes.access import Caller, Sender
 from sluice_agent.jobs.routes.answers import answer
 from sluice_agent.jobs.routes.body import KeyFirst
@@ -68,8 +69,11 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
         """Return a run."""
         with store.reading() as reader:
             row = runs.find_run(reader, run_id, caller.project)
-            queue = abandoned_queue(reader) if row.status in _FOR_WORKERS else None
-        return answer(run_view(row) | ({"queue_without_workers": queue} if queue else {}))
+            is_for_workers = row.status in _FOR_WORKERS
+            queue = abandoned_queue(reader) if is_for_workers else None
+            paused_at = find_job(reader, row.job_id, None).paused_at if is_for_workers else None
+        shown = run_view(row) | ({"queue_without_workers": queue} if queue else {})
+        return answer(shown | ({} if paused_at is None else {"job_paused_at": time_text(paused_at)}))
 
     @router.get("/{run_id}/dependency-status", responses=responses(200, list[StandingBody], 404))
     def get_dependency_status(run_id: Id, caller: Sender) -> Response:

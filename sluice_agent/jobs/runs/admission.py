@@ -23,14 +23,20 @@ def has_limits(job: Job) -> bool:
 def check_rate(reader: Connection, job: Job, now: int) -> None:
     """Raise `RefusedError` (429), with the seconds until there is room, if a job has had as many runs as it may in the
     last window, of any origin and status."""
+    wait = wait_for_rate(reader, job, now)
+    if wait:
+        most, window = job.settings.rate_limit_max, job.settings.rate_limit_window_secs
+        message = f"The job may have {most} runs in {window} s, and has had them."
+        raise RefusedError(429, message, headers={"Retry-After": str(wait)})
+
+
+def wait_for_rate(reader: Connection, job: Job, now: int) -> int:
+    """Return the seconds until a job may have another run by its rate limit; 0: it may now."""
     if not _is_limited(job):
-        return
+        return 0
     most, window = job.settings.rate_limit_max, job.settings.rate_limit_window_secs
     oldest_counted = reader.scalar(_OLDEST_COUNTED, {"job": job.id, "newer": most - 1})
-    wait = -math.inf if oldest_counted is None else oldest_counted + window * _SECOND - now
-    if wait > 0:
-        message = f"The job may have {most} runs in {window} s, and has had them."
-        raise RefusedError(429, message, headers={"Retry-After": str(math.ceil(wait / _SECOND))})
+    return 0 if oldest_counted is None else max(0, math.ceil((oldest_counted + window * _SECOND - now) / _SECOND))
 
 
 def find_duplicate(reader: Connection, job: Job, payload_hash: str, now: int) -> Row[Any] | None:

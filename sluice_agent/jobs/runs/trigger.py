@@ -23,6 +23,7 @@ from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.timestamps import to_datetime, to_moment
 
 MANUAL = "manual"
+CRON = "cron"
 
 _SECOND = 1_000_000  # microseconds
 _SLACK = 60 * _SECOND  # by which a client's clock may be behind: such a time is the present
@@ -43,6 +44,8 @@ class Wanted:
     idempotency_key: str | None
     batch_id: str | None = None
     triggered_by: str = MANUAL
+    fire_at: int | None = None
+    """The minute for which cron makes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +86,38 @@ def want(job: Job, item: TriggerItem, key: str | None, now: int) -> Wanted:
         raise _refused("tags", f"are more than {_MOST_TAGS} together with those of the job")
     payload = payload_of(item.payload)
     check_payload(job, payload)
-    own = {} if payload.dependency_key is None else {"dependency_key": payload.dependency_key}
     return Wanted(
         payload=payload,
         priority=item.priority,
         tags=tags,
-        metadata={**job.settings.default_run_metadata, **own, **item.metadata},
+        metadata={**_default_metadata(job, payload), **item.metadata},
         scheduled_at=scheduled_at,
         ttl_secs=item.ttl_secs,
         concurrency_key=item.concurrency_key or None,
         idempotency_key=key,
     )
+
+
+def want_by_cron(job: Job, firing: int) -> Wanted:
+    """Return the run that the job's cron expression asks for in the minute `firing`."""
+    payload = payload_of(job.settings.cron_payload)
+    return Wanted(
+        payload=payload,
+        priority=0,
+        tags=job.settings.tags,
+        metadata=_default_metadata(job, payload),
+        scheduled_at=None,
+        ttl_secs=0,
+        concurrency_key=None,
+        idempotency_key=None,
+        triggered_by=CRON,
+        fire_at=firing,
+    )
+
+
+def _default_metadata(job: Job, payload: Payload) -> dict[str, str]:
+    own = {} if payload.dependency_key is None else {"dependency_key": payload.dependency_key}
+    return {**job.settings.default_run_metadata, **own}
 
 
 def plan_of(job: Job, wanted: Wanted, now: int) -> Plan:
@@ -175,6 +199,7 @@ def make_run(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Ro
         "tags": canonical(wanted.tags) if wanted.tags else None,
         "metadata": canonical(wanted.metadata) if wanted.metadata else None,
         "triggered_by": wanted.triggered_by,
+        "fire_at": wanted.fire_at,
         "created_by": change.author,
         "created_at": now,
         "job_version": job.version,

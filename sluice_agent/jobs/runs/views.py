@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from sluice_agent.jobs.definitions.views import dependency_view, time_text
 from sluice_agent.jobs.json_text import Raw
 from sluice_agent.jobs.runs.dependencies import Standing
+from sluice_agent.jobs.runs.schedules import Schedule
 
 _ALWAYS = ("id", "job_id", "project_id", "status", "attempt", "triggered_by", "priority", "job_version", "debug_mode")
 _OPTIONAL = (
@@ -22,7 +23,7 @@ _OPTIONAL = (
     "concurrency_key",
 )
 _JSON = ("payload", "result", "metadata", "tags", "execution_trace")
-_TIMES = ("scheduled_at", "started_at", "finished_at", "heartbeat_at", "next_retry_at", "expires_at")
+_TIMES = ("fire_at", "scheduled_at", "started_at", "finished_at", "heartbeat_at", "next_retry_at", "expires_at")
 
 
 def run_view(row: Row[Any]) -> dict[str, Any]:
@@ -35,6 +36,37 @@ def run_view(row: Row[Any]) -> dict[str, Any]:
         **{name: Raw(values[name]) for name in _JSON if values[name]},
         **{name: time_text(values[name]) for name in _TIMES if values[name] is not None},
         "created_at": time_text(row.created_at),
+    }
+
+
+def schedule_view(schedule: Schedule) -> dict[str, Any]:
+    """Return a schedule as it is shown."""
+    of = schedule.job
+    settings = {
+        "timezone": of.settings.timezone,
+        "cron_overlap_policy": of.settings.cron_overlap_policy,
+        "cron_grace_secs": of.settings.cron_grace_secs,
+        "last_run_id": schedule.last_run_id,
+        "last_run_status": schedule.last_run_status and schedule.last_run_status.value,
+    }
+    times = {
+        "paused_at": of.paused_at,
+        "next_fire_at": of.next_fire_at,
+        "last_fire_at": schedule.last_fire_at,
+        "last_missed_at": schedule.last_missed_at,
+        "last_skipped_at": schedule.last_skipped_at,
+    }
+    return {
+        "job_id": of.id,
+        "project_id": of.project_id,
+        "name": of.settings.name,
+        "slug": of.settings.slug,
+        "cron": of.settings.cron,
+        **{name: value for name, value in settings.items() if value},
+        "enabled": of.enabled,
+        **{name: time_text(value) for name, value in times.items() if value is not None},
+        "missed_count": schedule.missed_count,
+        "skipped_count": schedule.skipped_count,
     }
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    false,
     text,
     true,
 )
@@ -27,7 +28,7 @@ from sluice_agent.server.store.schema import lease as lease_of_events
 
 metadata = MetaData()
 
-_NO_ROW = text("0")
+_ZERO = text("0")
 
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 """Single values, such as `token_secret`, by which tokens of runs are signed."""
@@ -47,12 +48,24 @@ job = Table(
     Column("updated_by", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("paused_at", BigInteger),  # since when none of its runs starts
+    Column("has_cron", Boolean, nullable=False, server_default=false()),
     Column("next_fire_at", BigInteger),  # of its cron expression
+    Column("last_fire_at", BigInteger),  # the minute of the last firing that made a run, which is `last_fired_run_id`
+    Column("last_fired_run_id", Text),
+    Column("missed_count", BigInteger, nullable=False, server_default=_ZERO),  # firings that no server made in time
+    Column("last_missed_at", BigInteger),
+    Column("skipped_count", BigInteger, nullable=False, server_default=_ZERO),  # and those that a limit forbade
+    Column("last_skipped_at", BigInteger),
 )
 Index("job_by_slug", job.c.project_id, job.c.slug, unique=True)
-Index("job_by_creation", job.c.project_id, job.c.created_at, job.c.id)
+_BY_CREATION = (job.c.project_id, job.c.created_at, job.c.id)
+Index("job_by_creation", *_BY_CREATION)
 _FIRES = text("next_fire_at IS NOT NULL")
 Index("job_by_firing", job.c.next_fire_at, sqlite_where=_FIRES, postgresql_where=_FIRES)
+
+has_cron = text("has_cron")
+Index("job_by_schedule", *_BY_CREATION, sqlite_where=has_cron, postgresql_where=has_cron)
 
 job_version = Table(
     "job_version",
@@ -63,6 +76,30 @@ job_version = Table(
     Column("settings", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
+
+job_limit = Table(
+    "job_limit",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("max", Integer, primary_key=True),
+    Column("window_secs", Integer, primary_key=True),
+)
+"""The named limits of each job's current version. A name is one limit in all jobs of a project."""
+Index("job_limit_by_name", job_limit.c.project_id, job_limit.c.name)
+
+limited_start = Table(
+    "limited_start",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("retries", Integer, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+)
+"""The attempts that count against a named limit, as long as they do."""
+Index("limited_start_by_name", limited_start.c.project_id, limited_start.c.name, limited_start.c.started_at)
 
 job_tag = Table(
     "job_tag",
@@ -104,7 +141,7 @@ run = Table(
     Column("project_id", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("attempt", Integer, nullable=False),  # from 1; a replay of the same run begins with 1 again
-    Column("retries", Integer, nullable=False, server_default=_NO_ROW),  # attempts before this one, also of replays:
+    Column("retries", Integer, nullable=False, server_default=_ZERO),  # attempts before this one, also of replays:
     # the number that Celery calls retries, so that no two attempts of a run are one to an observer
     Column("priority", SmallInteger, nullable=False),  # 0 to 10, the highest first
     Column("payload", Text, nullable=False),  # canonical JSON
@@ -112,6 +149,7 @@ run = Table(
     Column("tags", Text),
     Column("metadata", Text),
     Column("triggered_by", Text, nullable=False),
+    Column("fire_at", BigInteger),  # the minute for which the job's cron expression made it
     Column("created_by", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("job_version", Integer, nullable=False),
@@ -122,7 +160,7 @@ run = Table(
     Column("batch_id", Text),
     Column("parent_run_id", Text),
     Column("continuation_of", Text),
-    Column("lineage_depth", Integer, nullable=False, server_default=_NO_ROW),
+    Column("lineage_depth", Integer, nullable=False, server_default=_ZERO),
     Column("debug_mode", Boolean, nullable=False),
     Column("scheduled_at", BigInteger),
     Column("next_retry_at", BigInteger),
@@ -157,6 +195,7 @@ _HELD = "status = 'queued' AND NOT is_ready"
 _DELAYED = "status = 'delayed'"
 _WAITING = "status = 'waiting'"
 _TO_EXPIRE = "status IN ('delayed', 'queued', 'waiting') AND first_started_at IS NULL AND expires_at IS NOT NULL"
+_FIRED = "fire_at IS NOT NULL AND finished_at IS NULL"
 _UNDER_WAY = "status IN ('dequeued', 'executing')"
 
 # A query uses a partial index only if it has its condition in the same words, as `is_not_completed` has.
@@ -176,6 +215,8 @@ RUN_INDEXES = (
     _index("run_under_way", "job_id", "concurrency_key", "status", where=_UNDER_WAY),
     _index("run_not_completed", "job_id", "status", "created_at", "id", where="status <> 'completed'"),
     _index("run_by_end", "job_id", "finished_at", where="finished_at IS NOT NULL"),
+    _index("run_by_firing", "job_id", "fire_at", where="fire_at IS NOT NULL", unique=True),
+    _index("run_fired", "job_id", "id", where=_FIRED),
     _index("run_by_dependency", "job_id", "dependency_key", "finished_at", where="dependency_key IS NOT NULL"),
 )
 
@@ -194,6 +235,9 @@ is_waiting = text(_WAITING)
 
 can_expire = text(_TO_EXPIRE)
 """The condition of the runs that end by `expires_at`: none that has ever started."""
+
+is_fired = text(_FIRED)
+"""The condition of the runs that cron has made, and that have not ended."""
 
 is_claimed = text(_UNDER_WAY)
 """The condition of the runs that count against the limits of their jobs, from their claim to the attempt's end."""

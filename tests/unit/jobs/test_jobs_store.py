@@ -6,11 +6,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.jobs.store.migrations import versions
-from sluice_agent.jobs.store.schema import job_version, metadata
+from sluice_agent.jobs.store.schema import job, job_limit, job_version, metadata
 from sluice_agent.jobs.store.store import TABLES, JobsStore
 from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.migrate import upgrade
@@ -80,6 +81,8 @@ def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
             connection.exec_driver_sql(statement)
         upgrade(connection, TABLES)
         migrated, expected = tables_of(connection), tables_of(new)
+        assert connection.scalar(select(job.c.has_cron)) is True
+        assert connection.execute(select(job_limit)).all() == [("j", "mail", "p", 10, 60)]
     assert migrated.keys() == expected.keys()
     for table, (columns, *others) in expected.items():
         assert (sorted(migrated[table][0]), *migrated[table][1:]) == (sorted(columns), *others)
@@ -87,10 +90,20 @@ def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
         engine.dispose()
 
 
+_SETTINGS = """{"cron":"0 9 * * *","rate_limit_keys":[{"max":10,"name":"mail","window_secs":60}]}"""
 _FIRST_VERSION = (
-    "DROP TABLE circuit",
+    *(f"DROP TABLE {name}" for name in ("circuit", "job_limit", "limited_start")),
     *(f"DROP INDEX {name}" for name in ("run_to_claim", "run_to_expire", "run_held", "run_waiting")),
-    *(f"ALTER TABLE run DROP COLUMN {name}" for name in ("is_ready", "execution")),
+    *(f"DROP INDEX {name}" for name in ("run_by_firing", "run_fired", "job_by_schedule")),
+    *(f"ALTER TABLE run DROP COLUMN {name}" for name in ("is_ready", "execution", "fire_at")),
+    *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("paused_at", "has_cron", "last_fire_at", "last_fired_run_id")),
+    *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("missed_count", "last_missed_at")),
+    *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("skipped_count", "last_skipped_at")),
+    (
+        "INSERT INTO job (id, project_id, slug, enabled, version, created_at, updated_at)"
+        " VALUES ('j', 'p', 's', 1, 1, 1, 1)"
+    ),
+    f"INSERT INTO job_version VALUES ('j', 1, 'ver_1', '{_SETTINGS}', 1)",
     "CREATE INDEX run_to_claim ON run (priority DESC, created_at, id) WHERE status = 'queued'",
     "CREATE INDEX run_to_expire ON run (expires_at) WHERE status IN ('delayed', 'queued', 'waiting')",
     "UPDATE alembic_version SET version_num = '0001'",
