@@ -75,6 +75,18 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     envvar="SLUICE_JOBS_IN_FLIGHT",
     help="How many runs are sent to workers at a time, for each that they execute.",
 )
+@click.option(
+    "--jobs-tasks",
+    metavar="GLOBS",
+    envvar="SLUICE_JOBS_TASKS",
+    help="The Celery tasks that may be jobs of the jobs API (celery://), comma-separated. [default: none]",
+)
+@click.option(
+    "--jobs-task-queues",
+    metavar="NAMES",
+    envvar="SLUICE_JOBS_QUEUES",
+    help="The queues that such jobs may name, comma-separated. [default: none; the task's own is used]",
+)
 @click.option("--daily-limit", type=click.IntRange(1), help="Events of a connection in a UTC day. [default: no limit]")
 @click.option(
     "--keep", callback=age, default="7d", show_default=True, help="Age of ended jobs that are deleted, or none."
@@ -107,6 +119,8 @@ def serve(
     jobs_queue: str,
     jobs_slots: int | None,
     jobs_in_flight: float,
+    jobs_tasks: str | None,
+    jobs_task_queues: str | None,
     daily_limit: int | None,
     keep: timedelta | None,
     max_size: int | None,
@@ -138,10 +152,22 @@ def serve(
         api_key=api_key,
         actions=ActionOptions(
             brokers_of(brokers, result_backends, app, connection),
-            tuple(name.strip() for name in (actions_tasks or "").split(",") if name.strip()),
+            _names_in(actions_tasks),
         ),
-        engine=EngineOptions(jobs_queue, jobs_slots, jobs_in_flight, Settings().state_dir),
+        engine=EngineOptions(
+            jobs_queue,
+            jobs_slots,
+            jobs_in_flight,
+            _names_in(jobs_tasks),
+            _names_in(jobs_task_queues),
+            Settings().state_dir,
+        ),
         daily_limit=daily_limit,
         keep=Keep(keep, max_size),
         alerts=None if alerts_file is None else options_of(read_alerts(alerts_file), os.environ),
     )
+
+
+def _names_in(text: str | None) -> tuple[str, ...]:
+    """Return the names, or globs, in a text that separates them by commas."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -117,6 +117,6 @@ def create_app(
     ):
         app.include_router(router, prefix="/api")
     if has_jobs:
-        jobs = JobsApi(app, database, access, engine, actions.brokers.for_runs(), now)
+        jobs = JobsApi(app, database, store, access, engine, actions.brokers.for_runs(), now)
     app.include_router(pages_router(Sources(store, access, acting, now, keep, daily_limit, past_sums)))
     return app

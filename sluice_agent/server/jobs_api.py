@@ -15,10 +15,12 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sluice_agent.jobs.engine.options import EngineOptions
+from sluice_agent.jobs.celery_target import TaskRules
+from sluice_agent.jobs.engine.options import ENGINE, EngineOptions
 from sluice_agent.jobs.store.store import jobs_file
 from sluice_agent.server.access.setup import Access
 from sluice_agent.server.actions.broker import Broker
+from sluice_agent.server.store import Store
 from sluice_agent.server.store.database import Database
 
 if TYPE_CHECKING:
@@ -30,13 +32,15 @@ PATH = "/v1"
 class JobsApi:
     """What answers under ``/v1``, and executes runs: by workers of `broker`, or in this process without one.
 
-    `engine` is None where another server executes them. Raises `ConfigError` if the database can't be used.
+    `events` are those of Celery tasks. `engine` is None where another server executes runs. Raises `ConfigError` if the
+    database can't be used.
     """
 
     def __init__(
         self,
         app: FastAPI,
         database: Database,
+        events: Store,
         access: Access,
         engine: EngineOptions | None,
         broker: Broker | None,
@@ -44,6 +48,7 @@ class JobsApi:
     ) -> None:
         self._app = app
         self._database = database
+        self._events = events
         self._access = access
         self._engine = engine
         self._broker = broker
@@ -87,11 +92,16 @@ class JobsApi:
             if self._routes is not None:
                 return self._routes
             allows_private = not self._access.exposure.is_open
-            room = open_jobs(self._database, self._engine, self._broker, self._now, allows_private=allows_private)
+            room = open_jobs(
+                self._database, self._events, self._engine, self._broker, self._now, allows_private=allows_private
+            )
             routes = internal_routes(room.store, room.changes, self._access.gate, allows_private=allows_private)
             self._app.router.routes[:0] = routes  # the first: most requests are theirs
             self._room = room
-            self._routes = opened = JobsApp(room.store, self._access, allows_private=allows_private)
+            engine = self._engine or ENGINE
+            tasks = TaskRules(engine.tasks, engine.task_queues, self._broker is not None)
+            opened = JobsApp(room.store, self._access, allows_private=allows_private, tasks=tasks)
+            self._routes = opened
             if self._is_started and not self._is_closed:
                 room.start()
             return opened

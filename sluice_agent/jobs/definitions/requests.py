@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from sluice_agent.jobs.definitions.settings import JobSettings, line
+from sluice_agent.jobs.celery_target import is_task
+from sluice_agent.jobs.definitions.settings import ATTEMPTS_OF_TASK, JobSettings, line
 
 MOST_JOBS = 50
 """Jobs of one batch."""
@@ -96,4 +97,6 @@ class JobUpdate(_Changes):
 def changed(settings: JobSettings, update: JobUpdate) -> JobSettings:
     """Return `settings` with the changes of `update`. Raises `ValueError` if they do not fit."""
     given = {name: value for name, value in update if value is not None and name != "enabled"}
+    if settings.task is None and is_task(given.get("endpoint_url", "")):
+        given.setdefault("max_attempts", ATTEMPTS_OF_TASK)  # those of a request must not become publishes
     return JobSettings.model_validate(dict(settings) | given)

@@ -23,6 +23,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from sluice_agent.jobs import cron
+from sluice_agent.jobs.celery_target import CeleryTarget, is_task, parse_target, target_of
 from sluice_agent.jobs.json_text import canonical, parse
 from sluice_agent.jobs.payload_schema import compiled, faults
 from sluice_agent.outbound.addresses import parse_url
@@ -32,6 +33,12 @@ _LONGEST_GRACE = 30 * 86_400  # seconds
 
 _NO_NUL = r"^[^\x00]*$"
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
+
+ATTEMPTS = 3
+"""Attempts of a run, where none are set."""
+
+ATTEMPTS_OF_TASK = 1
+"""The same for a Celery task, which is never sent twice unless that was asked for."""
 
 RetryStrategy = Literal["", "exponential", "linear", "fixed", "custom"]
 VersionPolicy = Literal["pin", "latest", "minor"]
@@ -74,6 +81,13 @@ def _check_url(url: str) -> str:
     return url
 
 
+def _check_endpoint(url: str) -> str:
+    if is_task(url):
+        parse_target(url)
+        return url
+    return _check_url(url)
+
+
 def _check_zone(name: str) -> str:
     if name:
         cron.parse_zone(name)
@@ -103,6 +117,7 @@ class NamedLimit(TypedDict):
 
 
 Url = Annotated[str, line(2048), AfterValidator(_check_url)]
+Endpoint = Annotated[str, line(2048, least=1), AfterValidator(_check_endpoint)]
 Count = Annotated[int, Field(ge=0, le=_LONGEST)]
 Cron = Annotated[str, line(1000)]
 Tags = Annotated[dict[Annotated[str, line(64, least=1)], Annotated[str, line(256)]], Field(max_length=20)]
@@ -121,9 +136,10 @@ class JobSettings(BaseModel):
     cron: Cron = ""
     payload_schema: Annotated[dict[str, Any], AfterValidator(_check_schema)] = {}
     tags: Tags = {}
-    endpoint_url: Annotated[Url, Field(min_length=1)]
+    endpoint_url: Endpoint
     fallback_endpoint_url: Url = ""
-    max_attempts: Annotated[int, Field(ge=0, le=100), _or_default(3)] = 3
+    max_attempts: Annotated[int, Field(ge=0, le=100)] = ATTEMPTS
+    """0 is as good as absent: `ATTEMPTS`, or `ATTEMPTS_OF_TASK`."""
     timeout_secs: Annotated[int, Field(ge=0, le=86_400), _or_default(300)] = 300
     max_concurrency: Count = 0
     execution_window_cron: Cron = ""
@@ -148,9 +164,15 @@ class JobSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_null(cls, given: Any) -> Any:
-        """A field that is null is absent."""
-        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
+    def _fill(cls, given: Any) -> Any:
+        """A field that is null is absent, and without attempts they are those of the endpoint's kind."""
+        if not isinstance(given, dict):
+            return given
+        fields = {name: value for name, value in given.items() if value is not None}
+        attempts, url = fields.get("max_attempts", 0), fields.get("endpoint_url")
+        if attempts == 0 and not isinstance(attempts, bool):
+            fields["max_attempts"] = ATTEMPTS_OF_TASK if isinstance(url, str) and is_task(url) else ATTEMPTS
+        return fields
 
     @model_validator(mode="after")
     def _check_expressions(self) -> JobSettings:
@@ -171,6 +193,17 @@ class JobSettings(BaseModel):
             if wrong:
                 raise ValueError(f"cron_payload: does not fit payload_schema: {'; '.join(wrong)}")
         return self
+
+    @model_validator(mode="after")
+    def _check_fallback(self) -> JobSettings:
+        if self.fallback_endpoint_url and is_task(self.endpoint_url):
+            raise ValueError("fallback_endpoint_url: a Celery task has none")
+        return self
+
+    @property
+    def task(self) -> CeleryTarget | None:
+        """The Celery task that is the endpoint; None if that is one of HTTP."""
+        return target_of(self.endpoint_url)
 
     def to_json(self) -> str:
         """Return the settings as they are stored: without those that have their default."""

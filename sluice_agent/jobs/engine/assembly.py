@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from sluice_agent.jobs.engine.broker_connection import BrokerConnection
 from sluice_agent.jobs.engine.carrier import Carrier
 from sluice_agent.jobs.engine.engine import Engine
 from sluice_agent.jobs.engine.options import DEFAULT_SLOTS, EngineOptions
+from sluice_agent.jobs.engine.tasks import TaskEngine
 from sluice_agent.jobs.store.grouped import GroupedChanges
 from sluice_agent.jobs.store.store import JobsStore
+from sluice_agent.jobs.task_events.follower import held_jobs
 from sluice_agent.server.actions.broker import Broker
+from sluice_agent.server.store import Store
 from sluice_agent.server.store.database import Database
 
 
@@ -38,6 +43,7 @@ class JobsRoom:
 
 def open_jobs(
     database: Database,
+    events: Store,
     options: EngineOptions | None,
     broker: Broker | None,
     now: Callable[[], datetime],
@@ -46,25 +52,35 @@ def open_jobs(
 ) -> JobsRoom:
     """Return what runs the jobs of the database: by workers of `broker`, or without one in this process.
 
+    `events` has those of Celery tasks that are jobs. It keeps them until their outcome is known.
+
     Without `options` no engine works here: runs wait for that of another server. `allows_private`: requests may go to
     private addresses. Raises `ConfigError` if the database can't be used.
     """
     store = JobsStore(database, now)
     changes = GroupedChanges(store)
+    events.hold_jobs(lambda connections: held_jobs(store, connections))
     if options is None:
         return JobsRoom(store, changes, None)
-    carrier = _carrier(store, changes, options, broker, allows_private=allows_private)
-    return JobsRoom(store, changes, Engine(store, carrier, options))
+    connection = None if broker is None else BrokerConnection(broker)
+    carrier = _carrier(store, changes, options, connection, allows_private=allows_private)
+    tasks = TaskEngine(store, events, connection, options, random.random)
+    return JobsRoom(store, changes, Engine(store, carrier, options, tasks=tasks))
 
 
 def _carrier(
-    store: JobsStore, changes: GroupedChanges, options: EngineOptions, broker: Broker | None, *, allows_private: bool
+    store: JobsStore,
+    changes: GroupedChanges,
+    options: EngineOptions,
+    connection: BrokerConnection | None,
+    *,
+    allows_private: bool,
 ) -> Carrier:
-    if broker is None:
+    if connection is None:
         from sluice_agent.jobs.engine.pool import PoolCarrier  # noqa: PLC0415 - the HTTP client takes memory
 
         slots = options.slots or DEFAULT_SLOTS
         return PoolCarrier(store, changes, slots, options.state_dir, allows_private=allows_private)
     from sluice_agent.jobs.engine.messages import MessageCarrier  # noqa: PLC0415 - not needed without a broker
 
-    return MessageCarrier(broker, options)
+    return MessageCarrier(connection, options)

@@ -7,6 +7,7 @@ index.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -43,9 +44,22 @@ def ready_runs(writer: Connection, job_id: str, full_keys: Sequence[str], limit:
     return list(writer.execute(query, parameters))
 
 
-def claimed_counts(reader: Connection) -> dict[tuple[str, str | None], int]:
-    """Return how many runs of each job are claimed or executed, by job and concurrency key."""
-    return {(job_id, key): count for job_id, key, count in reader.execute(_COUNTS)}
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many runs are claimed or executed: by job and concurrency key, and those whose requests workers send."""
+
+    of_key: dict[tuple[str, str | None], int]
+    requests: int
+
+
+def claimed_counts(reader: Connection) -> Counts:
+    """Return how many runs are claimed or executed now."""
+    of_key: Counter[tuple[str, str | None]] = Counter()
+    requests = 0
+    for job_id, key, is_request, count in reader.execute(_COUNTS):
+        of_key[job_id, key] += count
+        requests += count if is_request else 0
+    return Counts(of_key, requests)
 
 
 def _heads() -> Any:
@@ -90,6 +104,7 @@ _SLIM = (
     run.c.concurrency_key,
     run.c.first_started_at,
     run.c.ticket_hash,
+    run.c.expires_at,
 )
 """All of a run but what may be large."""
 _OF_JOB = select(run.c.id).where(can_be_claimed, run.c.job_id == bindparam("job"))
@@ -112,8 +127,9 @@ def _rows(ids: Any) -> Any:
 
 _READY = _rows(_OF_JOB)
 _READY_BUT_FULL = _rows(_OF_JOB.where(_HAS_ROOM))
+_IS_REQUEST = run.c.task_id.is_(None).label("is_request")
 _COUNTS = (
-    select(run.c.job_id, run.c.concurrency_key, literal_column("count(*)").label("count"))
+    select(run.c.job_id, run.c.concurrency_key, _IS_REQUEST, literal_column("count(*)").label("count"))
     .where(is_claimed)
-    .group_by(run.c.job_id, run.c.concurrency_key)
+    .group_by(run.c.job_id, run.c.concurrency_key, _IS_REQUEST)
 )

@@ -14,13 +14,15 @@ from sqlalchemy import Connection, select
 
 from sluice_agent.jobs.engine import firings, moves, stale
 from sluice_agent.jobs.engine.carrier import Carrier, CarrierAwayError
-from sluice_agent.jobs.engine.claim import Claim, JobCache, claim_runs
+from sluice_agent.jobs.engine.claim import NO_TASKS, Claim, JobCache, claim_runs, has_ready_tasks
 from sluice_agent.jobs.engine.leader import Leader
 from sluice_agent.jobs.engine.options import EngineOptions
+from sluice_agent.jobs.engine.tasks import TaskEngine
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.schema import can_be_claimed, is_claimed, run
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.store.takers import note_takers
+from sluice_agent.jobs.task_events.revocations import has_revocations
 from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 
@@ -32,15 +34,24 @@ _CLOSE_SECONDS = 10.0
 
 
 class Engine:
-    """Works on the runs in `store`, by `carrier`. `chance` returns a random number from 0 to 1."""
+    """Works on the runs in `store`: requests by `carrier`, Celery tasks by `tasks`, None: there are none.
+
+    `chance` returns a random number from 0 to 1.
+    """
 
     def __init__(
-        self, store: JobsStore, carrier: Carrier, options: EngineOptions, chance: Callable[[], float] = random.random
+        self,
+        store: JobsStore,
+        carrier: Carrier,
+        options: EngineOptions,
+        chance: Callable[[], float] = random.random,
+        tasks: TaskEngine | None = None,
     ) -> None:
         self._store = store
         self._carrier = carrier
         self._options = options
         self._chance = chance
+        self._tasks = tasks
         self._leader = Leader(store, options.lease)
         self._jobs = JobCache()
         self._loses_from: int | None = None  # None: another process may have been the leader until now
@@ -62,6 +73,8 @@ class Engine:
         if self._thread.ident is not None:
             self._thread.join(_CLOSE_SECONDS)
         self._carrier.close()
+        if self._tasks is not None:
+            self._tasks.close()
         try:
             self._leader.release()
         except DATABASE_ERRORS as error:  # it ends by itself
@@ -96,17 +109,25 @@ class Engine:
             has_firing = firings.has_due_firing(reader, now)
             under_way = _count_under_way(reader)
             has_ready = reader.execute(_READY).first() is not None
+            places = round(self._carrier.slots * self._options.in_flight)
+            has_places = sum(under_way.values()) < places
+            can_claim = has_ready and (has_places or has_ready_tasks(reader, self._jobs))
+            revokes = self._tasks is not None and has_revocations(reader)
         has_more = self._move(now) if is_due else False
         has_more |= has_firing and self._fire(now)
+        has_events = self._tasks is not None and self._tasks.follow(now)
         if has_ready or under_way:
             self._carrier.watch(is_executing=bool(under_way.get(Status.EXECUTING.value)))
         if now >= self._slow_at:
             self._slow_at = now + round(_SLOW * _SECOND)
             self._look_slowly(now, has_claims=bool(under_way))
-        places = round(self._carrier.slots * self._options.in_flight)
-        if has_ready and now >= self._paused_until and sum(under_way.values()) < places:
+            if self._tasks is not None and not has_events and self._may_lose(now):
+                self._tasks.look(now)
+        if now >= self._paused_until and self._tasks is not None and revokes and not self._tasks.revoke(now):
+            self._pause(now)
+        if can_claim and now >= self._paused_until:
             self._claim(places)
-        return has_more
+        return has_more or has_events
 
     def _take_over(self, now: int) -> None:
         """Begin to be the leader: claims of the one before, whose messages are not sent any more, go back."""
@@ -116,6 +137,8 @@ class Engine:
             else:
                 stale.release_all(writer, now)
         self._loses_from = now + round(self._options.grace * _SECOND)
+        if self._tasks is not None:
+            self._tasks.take_over()
 
     def _move(self, now: int) -> bool:
         """Change the runs whose time has come, and return whether there are more."""
@@ -136,7 +159,7 @@ class Engine:
             note_takers(writer, None if self._carrier.slots else self._options.queue)
             if not has_claims:
                 return
-            if self._loses_from is not None and now >= self._loses_from:
+            if self._may_lose(now):
                 moves.lose(writer, now - round(self._options.silence * _SECOND), now, self._chance)
             stale.release_unpublished(writer, now)
             if not self._carrier.slots:
@@ -144,12 +167,25 @@ class Engine:
             elif self._carrier.is_empty():
                 stale.release_lost(writer, now)
 
+    def _may_lose(self, now: int) -> bool:
+        """Return whether attempts may be taken for lost: workers could report until now."""
+        return self._loses_from is not None and now >= self._loses_from
+
+    def _pause(self, now: int) -> None:
+        """Send nothing for a while: the broker is away."""
+        self._paused_until = now + round(_PAUSE * _SECOND)
+
     def _claim(self, places: int) -> None:
         now = self._store.moment
+        rules = NO_TASKS if self._tasks is None else self._tasks.rules
         with self._store.writing() as writer:
             if not self._leader.lock(writer):
                 return
-            claims = claim_runs(writer, self._jobs, places, now, self._options.claim)
+            claimed = claim_runs(writer, self._jobs, places, now, self._options.claim, rules)
+        claims = [claim for claim in claimed if claim.call is None]
+        calls = [claim for claim in claimed if claim.call is not None]
+        if self._tasks is not None and not self._tasks.send(calls, now):
+            self._pause(now)
         if not claims:
             return
         confirmed = self._send(claims, now)
@@ -164,12 +200,12 @@ class Engine:
             warn_limited("jobs-broker", "Runs wait for the broker: %s", error)
             confirmed = set()
         if len(confirmed) < len(claims):
-            self._paused_until = now + round(_PAUSE * _SECOND)
+            self._pause(now)
         return confirmed
 
 
 def _count_under_way(reader: Connection) -> dict[str, int]:
-    """Return how many runs are claimed, and how many are executed."""
+    """Return how many requests are claimed, and how many are executed."""
     counts: dict[str, int] = {}
     for status in reader.scalars(_UNDER_WAY):
         counts[status] = counts.get(status, 0) + 1
@@ -177,4 +213,4 @@ def _count_under_way(reader: Connection) -> dict[str, int]:
 
 
 _READY = select(run.c.id).where(can_be_claimed).order_by(run.c.job_id).limit(1)
-_UNDER_WAY = select(run.c.status).where(is_claimed)
+_UNDER_WAY = select(run.c.status).where(is_claimed, run.c.task_id.is_(None))

@@ -1,16 +1,15 @@
-"""The carrier by a broker: a message for each claim, over one connection that stays open while there are any.
+"""The carrier by a broker: a message for each claim.
 
 A thread of its own asks the workers who takes them, as their answers take a second.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from threading import Event, Lock, Thread
 
 from sluice_agent.attempt_message import TASK, AttemptMessage
+from sluice_agent.jobs.engine.broker_connection import BrokerConnection
 from sluice_agent.jobs.engine.carrier import CarrierAwayError
 from sluice_agent.jobs.engine.claim import Claim
 from sluice_agent.jobs.engine.options import DEFAULT_SLOTS, EngineOptions
@@ -19,7 +18,6 @@ from sluice_agent.server.actions.broker import (
     Broker,
     BrokerAwayError,
     RejectedError,
-    Sender,
     Takers,
     TaskMessage,
     UnconfirmedError,
@@ -28,23 +26,20 @@ from sluice_agent.server.timestamps import timestamp_of
 
 _SECOND = 1_000_000  # microseconds
 _HIGHEST = 9  # priority of a message: those of runs go to 10
-_IDLE = 20.0  # seconds after which the connection is closed: nothing keeps it alive at the broker
 _LOOKS = 3  # without an answer, after which no worker takes messages: a worker may be busy
 _CLOSE_SECONDS = 5.0
 
 
 class MessageCarrier:
-    """Sends messages by `broker`, and knows who takes them from the queue of `options`."""
+    """Sends messages over `connection`, and knows who takes them from the queue of `options`."""
 
     outlives_process = True
 
-    def __init__(self, broker: Broker, options: EngineOptions) -> None:
-        self._broker = broker
+    def __init__(self, connection: BrokerConnection, options: EngineOptions) -> None:
+        self._connection = connection
+        self._broker = connection.broker
         self._queue = options.queue
-        self._connection = ExitStack()
-        self._sender: Sender | None = None
-        self._sent_at = 0.0
-        self._watch = _Watch(broker, options)
+        self._watch = _Watch(connection.broker, options)
 
     @property
     def slots(self) -> int:
@@ -55,23 +50,21 @@ class MessageCarrier:
         """Send messages until the broker takes no more of them, and return the runs of those that it has."""
         confirmed: list[str] = []
         try:
-            sender = self._connected()
+            sender = self._connection.sender()
             for claim in claims:
                 sender.send(self._message(claim), claim.run_id, timestamp_of(claim.created_at))
                 confirmed.append(claim.run_id)
         except (BrokerAwayError, UnconfirmedError, RejectedError) as error:
-            self._disconnect()
+            self._connection.close()
             if not confirmed:
                 raise CarrierAwayError(str(error)) from error
             warn_limited("jobs-broker", "Runs wait for the broker: %s", error)
-        self._sent_at = time.monotonic()
         return confirmed
 
     def watch(self, *, is_executing: bool) -> None:
         """Ask who takes messages, from time to time."""
         self._watch.want(is_executing=is_executing)
-        if self._sender is not None and time.monotonic() - self._sent_at > _IDLE:
-            self._disconnect()
+        self._connection.close_if_idle()
 
     def is_empty(self) -> bool:
         """Return whether no message waited when the broker was last asked."""
@@ -81,9 +74,8 @@ class MessageCarrier:
         """Do nothing: a worker delivers its own outcomes."""
 
     def close(self) -> None:
-        """Close the connection, and end the thread."""
+        """End the thread."""
         self._watch.close()
-        self._disconnect()
 
     def _message(self, claim: Claim) -> TaskMessage:
         return TaskMessage(
@@ -97,20 +89,6 @@ class MessageCarrier:
             headers=AttemptMessage(claim.attempt, claim.ticket, claim.until / _SECOND).headers(),
             retries=claim.retries,
         )
-
-    def _connected(self) -> Sender:
-        if self._sender is not None and time.monotonic() - self._sent_at > _IDLE:
-            self._disconnect()
-        if self._sender is None:
-            self._sender = self._connection.enter_context(self._broker.sending())
-        return self._sender
-
-    def _disconnect(self) -> None:
-        self._sender = None
-        try:
-            self._connection.close()
-        except BrokerAwayError:
-            return
 
 
 class _Watch:

@@ -61,7 +61,7 @@ def look_at_waiting(writer: Connection, after: str, now: int) -> str:
 
 
 def lose(writer: Connection, silent_since: int, now: int, chance: Callable[[], float]) -> int:
-    """Count attempts as lost without a sign of life since then: the next one follows, if there is one.
+    """Count requests as lost without a sign of life since then: the next attempt follows, if there is one.
 
     `chance` returns a random number from 0 to 1.
     """
@@ -90,7 +90,12 @@ _EXPIRED = select(run.c.id).where(can_expire, run.c.expires_at <= _NOW).order_by
 _WAITING = select(run).where(is_waiting, run.c.id > bindparam("after")).order_by(run.c.id).limit(_MOST)
 _SILENT = (
     select(run)
-    .where(is_claimed, run.c.status == Status.EXECUTING.value, run.c.heartbeat_at < bindparam("since"))
+    .where(
+        is_claimed,
+        run.c.status == Status.EXECUTING.value,
+        run.c.task_id.is_(None),
+        run.c.heartbeat_at < bindparam("since"),
+    )
     .order_by(run.c.id)
     .limit(_MOST)
     .with_for_update(skip_locked=True)

@@ -18,6 +18,10 @@ class EngineOptions:
     """How many attempts the workers execute at a time; None: they are asked."""
     in_flight: float = 2.0
     """How many runs are claimed at a time, for each slot. A backlog stays in the database, where it keeps its order."""
+    tasks: tuple[str, ...] = ()
+    """Globs of the Celery tasks that may be jobs; none: no task may."""
+    task_queues: tuple[str, ...] = ()
+    """The queues that jobs may name for such tasks."""
     state_dir: Path | None = None
     """Where outcomes wait of attempts that the server executes itself; None: as for the agent's journal."""
     poll: float = 0.5
@@ -31,6 +35,8 @@ class EngineOptions:
     meanwhile."""
     claim: float = 300.0
     """After which the message of a claim is looked for, and for how long a worker waits for a server that is away."""
+    task_slack: float = 30.0
+    """For how long an event of a Celery task may be under way after the moment by which it had to come."""
     look: float = 5.0
     """How often the workers are asked, while there are runs."""
 

@@ -1,5 +1,9 @@
-"""Claims that go back because their message does not reach a worker. A claim is never taken back for its age alone:
-each message of a backlog would be sent again while it waits."""
+"""Claims of requests that go back because their message does not reach a worker.
+
+A claim is never taken back for its age alone: each message of a backlog would be sent again while it waits. Those of
+Celery tasks are not taken back at all, once a message may have been sent: the server is not asked before such a task
+runs.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,13 @@ def release(writer: Connection, run_ids: Collection[str], claimed_at: int, now: 
         _release(writer, run.c.id.in_(sorted(run_ids)) & (run.c.claimed_at == claimed_at), now)
 
 
+def release_task(writer: Connection, run_id: str, claimed_at: int, available_at: int, now: int) -> None:
+    """Take back the claim of a Celery task, made at that moment, of which nothing was sent."""
+    row = writer.execute(_TASK, {"run": run_id, "claim": claimed_at}).one_or_none()
+    if row is not None:
+        change(writer, row, Released(available_at), now)
+
+
 def release_unpublished(writer: Connection, now: int) -> int:
     """Take back claims whose publish was never confirmed, as the process ended. No claim may be made meanwhile."""
     return _release(writer, run.c.published_at.is_(None), now)
@@ -39,7 +50,7 @@ def release_lost(writer: Connection, now: int) -> int:
 
 
 def release_all(writer: Connection, now: int) -> int:
-    """Take back all claims: no worker takes their messages."""
+    """Take back all claims of requests: no worker takes their messages."""
     return _release(writer, true(), now)
 
 
@@ -50,10 +61,20 @@ def _release(writer: Connection, condition: ColumnElement[bool], now: int) -> in
 
 _CLAIMED = (
     select(run)
-    .where(is_claimed, run.c.status == Status.DEQUEUED.value)
+    .where(is_claimed, run.c.status == Status.DEQUEUED.value, run.c.task_id.is_(None))
     .order_by(run.c.id)
     .limit(MOST)
     .with_for_update(skip_locked=True)
+)
+_TASK = (
+    select(run)
+    .where(
+        run.c.id == bindparam("run"),
+        run.c.claimed_at == bindparam("claim"),
+        run.c.status == Status.DEQUEUED.value,
+        run.c.published_at.is_(None),
+    )
+    .with_for_update()
 )
 _PUBLISHED = (
     update(run)

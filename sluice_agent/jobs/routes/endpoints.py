@@ -1,9 +1,11 @@
-"""Where the requests of jobs may go. It is checked here as a job is defined, and again as a request is made."""
+"""Where the requests of jobs may go, and which Celery tasks they may call. It is
+checked here as a job is defined and triggered, and again as a request is made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sluice_agent.jobs.celery_target import TaskRules, is_task
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.outbound.addresses import AddressError, check_literal
 from sluice_agent.server.errors import RefusedError
@@ -13,19 +15,28 @@ _URLS = ("endpoint_url", "fallback_endpoint_url", "webhook_url")
 
 @dataclass(frozen=True, slots=True)
 class EndpointRules:
-    """The rules of one server. `allows_private` is true if requests may go to private addresses and loopback."""
+    """The rules of one server. `allows_private` is true if requests may go to private addresses and loopback; `tasks`
+    are those of Celery tasks."""
 
     allows_private: bool
+    tasks: TaskRules
 
     def check(self, settings: JobSettings) -> None:
         """Raise `RefusedError` (400) if a URL of `settings` names an address that is not allowed.
 
         Names are not looked up: what they lead to may be another address by the time of the request.
         """
+        self.check_task(settings)
         for name in _URLS:
             url = getattr(settings, name)
-            if url:
+            if url and not is_task(url):
                 try:
                     check_literal(url, allows_private=self.allows_private)
                 except AddressError as error:
                     raise RefusedError(400, "The request is not valid.", {name: f"{error}"}) from None
+
+    def check_task(self, settings: JobSettings) -> None:
+        """Raise `RefusedError` (400) if the endpoint of `settings` is a task that this server does not send."""
+        fault = None if settings.task is None else self.tasks.fault(settings.task)
+        if fault is not None:
+            raise RefusedError(400, "The request is not valid.", {"endpoint_url": fault})

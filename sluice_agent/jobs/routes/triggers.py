@@ -18,6 +18,7 @@ from sluice_agent.jobs.routes.access import Caller, Sender
 from sluice_agent.jobs.routes.answers import answer
 from sluice_agent.jobs.routes.body import KeyFirst
 from sluice_agent.jobs.routes.documented import BulkBody, DryRunBody, TriggeredBody, responses
+from sluice_agent.jobs.routes.endpoints import EndpointRules
 from sluice_agent.jobs.routes.parameters import Id
 from sluice_agent.jobs.runs.admission import check_rate, find_duplicate, has_limits
 from sluice_agent.jobs.runs.requests import MOST_ITEMS, BulkRequest, TriggerItem, TriggerRequest
@@ -43,8 +44,8 @@ TriggerJson = Annotated[Any, Body(), WithJsonSchema(TriggerRequest.model_json_sc
 BulkJson = Annotated[Any, Body(), WithJsonSchema(_BULK)]
 
 
-def triggers_router(store: JobsStore) -> APIRouter:
-    """Return the routes that trigger runs."""
+def triggers_router(store: JobsStore, rules: EndpointRules) -> APIRouter:
+    """Return the routes that trigger runs. `rules` are those of their endpoints."""
     router = APIRouter(prefix="/jobs/{job_id}/trigger", tags=["triggers"], route_class=KeyFirst)
     single = responses(201, TriggeredBody, 404, 429, has_body=True) | {200: {"model": TriggeredBody | DryRunBody}}
 
@@ -52,7 +53,7 @@ def triggers_router(store: JobsStore) -> APIRouter:
     def trigger_job(job_id: Id, body: TriggerJson, request: Request, caller: Sender) -> Response:
         """Trigger a run. With the key of an earlier run, or its payload within the dedup window, that one is
         returned."""
-        job = _job_to_run(store, job_id, caller)
+        job = _job_to_run(store, rules, job_id, caller)
         wanted_run = _parse(TriggerRequest, body)
         now = store.moment
         key = _key_in(request) or wanted_run.idempotency_key
@@ -70,7 +71,7 @@ def triggers_router(store: JobsStore) -> APIRouter:
     @router.post("/bulk", responses=responses(201, BulkBody, 404, 429, has_body=True))
     def trigger_jobs(job_id: Id, body: BulkJson, caller: Sender) -> Response:
         """Trigger several runs: all, or none if one of them can't be."""
-        job = _job_to_run(store, job_id, caller)
+        job = _job_to_run(store, rules, job_id, caller)
         items = _parse(BulkRequest, body).items
         now = store.moment
         wanted = _want_all(job, items, now)
@@ -99,10 +100,11 @@ _KEY_PARAMETERS = [
 ]
 
 
-def _job_to_run(store: JobsStore, job_id: str, caller: Caller) -> Job:
+def _job_to_run(store: JobsStore, rules: EndpointRules, job_id: str, caller: Caller) -> Job:
     with store.reading() as reader:
         job = find_job(reader, job_id, caller.project)
     check_enabled(job)
+    rules.check_task(job.settings)
     return job
 
 

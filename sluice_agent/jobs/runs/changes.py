@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from sluice_agent.jobs.runs.dependencies import Dependent, are_met
 from sluice_agent.jobs.runs.transitions import Canceled, Event, Faulted, Lost, Met, RunState, advance
 from sluice_agent.jobs.status import TERMINAL, Status
-from sluice_agent.jobs.store.schema import attempt, dependency, is_not_completed, run
+from sluice_agent.jobs.store.schema import attempt, dependency, is_not_completed, revocation, run
 
 LOST = "lost"
 """The class of an attempt whose worker is gone. Its report may still come."""
 
 _MOST_DEPENDENTS = 1_000  # runs that are looked at when a run of another job ends
 _ENDS_OF_ATTEMPTS = {Lost: LOST, Canceled: "canceled", Faulted: "system"}
+_CLAIMED = (Status.DEQUEUED.value, Status.EXECUTING.value)
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -35,8 +36,9 @@ def change(
 ) -> Row[Any] | None:
     """Let `event` happen to the run that `row` was read from, and return its row then. None: the run has changed since.
 
-    `also` are further columns that change with it. The end of a run lets others begin that wait for it, and an attempt
-    that ends without a report gets its end. Raises `TransitionError` if the event can't happen.
+    `also` are further columns that change with it. The end of a run lets others begin that wait for it, an attempt that
+    ends without a report gets its end, and a Celery task that is canceled is revoked. Raises `TransitionError` if the
+    event can't happen.
     """
     values = {**advance(state_of(row, max_attempts), event, now), **also}
     status: Status = values["status"]
@@ -49,9 +51,17 @@ def change(
         writer.execute(
             _END_ATTEMPT, {"run": row.id, "number": row.retries, "finished_at": now, "error_class": error_class}
         )
+    if isinstance(event, Canceled) and row.status in _CLAIMED and row.task_id is not None:
+        revoke_later(writer, row.task_id, now)
     if status in TERMINAL:
         release_dependents(writer, row.job_id, now)
     return changed
+
+
+def revoke_later(writer: Connection, task_id: str, now: int) -> None:
+    """Have workers asked, after the commit, not to run a Celery task whose attempt has ended without it."""
+    if writer.execute(_REVOCATION, {"task": task_id}).first() is None:
+        writer.execute(insert(revocation).values(task_id=task_id, created_at=now))
 
 
 def release_dependents(writer: Connection, job_id: str, now: int) -> None:
@@ -76,6 +86,7 @@ _UPDATE = (
     )
     .returning(run)
 )
+_REVOCATION = select(revocation.c.task_id).where(revocation.c.task_id == bindparam("task"))
 _END_ATTEMPT = update(attempt).where(attempt.c.run_id == bindparam("run"), attempt.c.retries == bindparam("number"))
 _WAITING = (
     select(run)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from sluice_agent.jobs.celery_target import arguments_in
 from sluice_agent.jobs.definitions.jobs import Job
 from sluice_agent.jobs.json_text import canonical, parse
 from sluice_agent.jobs.payload_schema import compiled, faults
@@ -40,12 +41,18 @@ def payload_of(value: Any) -> Payload:
 
 
 def check_payload(job: Job, payload: Payload) -> None:
-    """Raise `RefusedError` (400) if a payload does not fit the schema of `job`."""
+    """Raise `RefusedError` (400) if a payload does not fit the schema of `job`, or makes no call of its task."""
     if job.settings.payload_schema:
         wrong = faults(_validator(canonical(job.settings.payload_schema)), parse(payload.text.encode()))
         if wrong:
             details = {f"payload ({number})": fault for number, fault in enumerate(wrong, 1)}
             raise RefusedError(400, "The payload does not fit the job's payload_schema.", details)
+    target = job.settings.task
+    if target is not None:
+        try:
+            arguments_in(target, payload.text)
+        except ValueError as error:
+            raise RefusedError(400, "The payload is no call of the job's task.", {"payload": str(error)}) from None
 
 
 @lru_cache(maxsize=256)

@@ -62,7 +62,9 @@ class Rescheduled:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The time is over in which a run had to start."""
+    """The time is over in which a run had to start. `error` is the reason, where it was published already."""
+
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,11 @@ class Canceled:
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A run is about to be published. From `until` on its message may be taken for lost. `ticket_hash` has the hashes
-    of the attempt's tickets (`tickets.add_ticket`)."""
+    of the attempt's tickets (`tickets.add_ticket`); a Celery task has none, but its own `task_id`."""
 
     until: int
-    ticket_hash: bytes
+    ticket_hash: bytes | None
+    task_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,7 @@ Event: TypeAlias = (
 )
 
 _UNCLAIMED: Mapping[str, Any] = {
+    "task_id": None,
     "claimed_at": None,
     "claimed_until": None,
     "published_at": None,
@@ -196,10 +200,10 @@ def _rescheduled(_run: RunState, event: Rescheduled, _now: int) -> Changes:
     return {"status": Status.DELAYED, **times}
 
 
-def _expired(run: RunState, _event: Expired, now: int) -> Changes:
+def _expired(run: RunState, event: Expired, now: int) -> Changes:
     if run.has_started:
         raise TransitionError("A run that has started does not expire.")
-    return _ended(Status.EXPIRED, now)
+    return _ended(Status.EXPIRED, now) | ({} if event.error is None else {"error": event.error})
 
 
 def _canceled(_run: RunState, _event: Canceled, now: int) -> Changes:
@@ -208,7 +212,7 @@ def _canceled(_run: RunState, _event: Canceled, now: int) -> Changes:
 
 def _claimed(_: RunState, event: Claimed, now: int) -> Changes:
     ticket = {"claimed_at": now, "claimed_until": event.until, "ticket_hash": event.ticket_hash}
-    return {"status": Status.DEQUEUED, "published_at": None, **ticket}
+    return {"status": Status.DEQUEUED, "published_at": None, "task_id": event.task_id, **ticket}
 
 
 def _held(_run: RunState, event: Held, _now: int) -> Changes:
@@ -288,7 +292,7 @@ _RULES: Mapping[type, tuple[tuple[Status, ...], Callable[[RunState, Any, int], C
     Due: ((Status.DELAYED,), _due),
     Met: ((Status.WAITING,), _met),
     Rescheduled: ((Status.DELAYED,), _rescheduled),
-    Expired: ((Status.DELAYED, Status.QUEUED, Status.WAITING), _expired),
+    Expired: ((Status.DELAYED, Status.QUEUED, Status.WAITING, Status.DEQUEUED), _expired),
     Canceled: (UNDER_WAY, _canceled),
     Claimed: ((Status.QUEUED,), _claimed),
     Held: ((Status.QUEUED,), _held),

@@ -169,9 +169,13 @@ run = Table(
     Column("expires_at", BigInteger),
     Column("first_started_at", BigInteger),  # from which on it does not expire
     Column("claimed_at", BigInteger),
-    Column("claimed_until", BigInteger),  # from which on its message may be taken for lost
+    Column(
+        "claimed_until", BigInteger
+    ),  # from which on its message may be taken for lost; of a Celery task, until when
+    # an event of it must come
     Column("published_at", BigInteger),  # when the broker confirmed the message of this claim
     Column("ticket_hash", LargeBinary),  # of the tickets by which a worker starts this attempt, one after the other
+    Column("task_id", Text),  # of the Celery task that this attempt is; null: an attempt of another kind, or none yet
     Column("execution", Text),  # the random name of the execution that has started this attempt
     Column("started_at", BigInteger),
     Column("heartbeat_at", BigInteger),
@@ -197,6 +201,7 @@ _WAITING = "status = 'waiting'"
 _TO_EXPIRE = "status IN ('delayed', 'queued', 'waiting') AND first_started_at IS NULL AND expires_at IS NOT NULL"
 _FIRED = "fire_at IS NOT NULL AND finished_at IS NULL"
 _UNDER_WAY = "status IN ('dequeued', 'executing')"
+_OPEN_TASK = "status IN ('dequeued', 'executing') AND task_id IS NOT NULL"
 
 # A query uses a partial index only if it has its condition in the same words, as `is_not_completed` has.
 RUN_INDEXES = (
@@ -213,6 +218,7 @@ RUN_INDEXES = (
     _index("run_waiting", "id", where=_WAITING),
     _index("run_to_expire", "expires_at", "id", where=_TO_EXPIRE),
     _index("run_under_way", "job_id", "concurrency_key", "status", where=_UNDER_WAY),
+    _index("run_of_task", "claimed_until", "id", "task_id", where=_OPEN_TASK),
     _index("run_not_completed", "job_id", "status", "created_at", "id", where="status <> 'completed'"),
     _index("run_by_end", "job_id", "finished_at", where="finished_at IS NOT NULL"),
     _index("run_by_firing", "job_id", "fire_at", where="fire_at IS NOT NULL", unique=True),
@@ -241,6 +247,9 @@ is_fired = text(_FIRED)
 
 is_claimed = text(_UNDER_WAY)
 """The condition of the runs that count against the limits of their jobs, from their claim to the attempt's end."""
+
+is_open_task = text(_OPEN_TASK)
+"""The condition of the runs whose outcome is an event of a Celery task."""
 
 run_tag = Table(
     "run_tag",
@@ -278,3 +287,19 @@ circuit = Table(
     Column("open_until", BigInteger),  # no request is sent before; None: it is closed
 )
 """The circuits of endpoints that have failed. One without a row is closed, with no failures."""
+
+event_cursor = Table(
+    "event_cursor",
+    metadata,
+    Column("connection", Text, primary_key=True),  # a UUID, as in the database of events
+    Column("position", BigInteger, nullable=False),
+)
+"""Up to which frame the events of each connection are taken into account in runs of Celery tasks."""
+
+revocation = Table(
+    "revocation",
+    metadata,
+    Column("task_id", Text, primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""Celery tasks whose attempts have ended without them: workers are still to be asked not to run them."""

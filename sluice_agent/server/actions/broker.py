@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 
@@ -39,6 +40,8 @@ class TaskMessage:
     stamps: Mapping[str, Any] | None = None
     retries: int = 0
     """The number of attempts before this one."""
+    expires: datetime | None = None
+    """When workers discard it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,8 @@ class Takers:
 class Sender(Protocol):
     """One open connection to a broker."""
 
-    def send(self, message: TaskMessage, task_id: str, created_at: str) -> None:
-        """Send `message` under `task_id`; `created_at` is its time of creation, a timestamp.
+    def send(self, message: TaskMessage, task_id: str, created_at: str | None) -> None:
+        """Send `message` under `task_id`; `created_at` is its time of creation, a timestamp, if that was reported.
 
         Raises `UnconfirmedError` or `RejectedError`.
         """
@@ -86,6 +89,12 @@ class Broker(Protocol):
 
     def takers(self, queue: str) -> Takers:
         """Return who takes messages from a queue, as far as workers answer within a second."""
+
+    def queue_of(self, task: str) -> str:
+        """Return the queue to which messages of a task go, by the app's routes and its default. It asks no server.
+
+        Raises `RejectedError` if the routes name none.
+        """
 
     def queue_priority(self, priority: int) -> int:
         """Return the priority of a message, for one from 0 to 9 of which the highest comes first."""

@@ -35,7 +35,8 @@ _CONNECT_TIMEOUT = 3.0  # seconds
 _TIMEOUT = 5.0  # seconds for an answer of the broker or the result backend
 _REPLY_TIMEOUT = 1.0  # seconds in which workers answer: Celery's own default
 _COPIED = ("broker_", "result_", "redis_", "control_", "database_", "mongodb_", "cassandra_", "couchbase_", "s3_",
-           "elasticsearch_", "task_default_delivery_mode")  # fmt: skip
+           "elasticsearch_", "task_default_delivery_mode", "task_default_queue", "task_routes", "task_queues",
+           "task_create_missing_queues")  # fmt: skip
 _PLAIN_SERIALIZERS = ("json", "yaml", "msgpack")  # none that runs code when it decodes
 _ENCODING_ERRORS = (
     EncodeError, SerializerNotInstalled, FrameSyntaxError, struct.error, OverflowError, TypeError, ValueError
@@ -114,6 +115,13 @@ class _CeleryBroker:
             one_each = inspect(names, timeout=_REPLY_TIMEOUT, connection=connection, limit=len(names)).stats() or {}
         return Takers(sum(_slots_of(one_each.get(name)) for name in names), waiting)
 
+    def queue_of(self, task: str) -> str:
+        """Return the queue to which messages of a task go."""
+        try:
+            return str(self._app.amqp.router.route({}, task)["queue"].name)
+        except Exception as error:  # an app's own routes may raise anything
+            raise RejectedError(f"the routes of the app name no queue for {task} ({_describe(error)})") from error
+
     def queue_priority(self, priority: int) -> int:
         """Return the priority of a message. On Redis the lowest comes first."""
         is_amqp = self._app.connection_for_write().transport.driver_type == "amqp"
@@ -166,7 +174,7 @@ class _Sender:
         self._producer = Producer(connection.default_channel, auto_declare=False)
         self._known_queues: set[str] = set()
 
-    def send(self, message: TaskMessage, task_id: str, created_at: str) -> None:
+    def send(self, message: TaskMessage, task_id: str, created_at: str | None) -> None:
         """Send `message` under `task_id`."""
         self._require_queue(message.queue)
         headers, properties, body, _ = self._app.amqp.as_task_v2(
@@ -179,10 +187,12 @@ class _Sender:
             ignore_result=message.ignore_result,
             shadow=message.shadow,
             retries=message.retries,
+            expires=message.expires,
         )
         own = message.headers or {}
         if names := sorted(own.keys() & {*headers, _AGENT_HEADER}):  # such as `task`: another one than was permitted
             raise RejectedError(f"its headers replace those of Celery ({', '.join(names)})")
+        reported = {} if created_at is None else {_AGENT_HEADER: {"createdAt": created_at}}
         if message.stamps:
             headers |= {"stamped_headers": list(message.stamps), "stamps": dict(message.stamps)}
         try:
@@ -191,7 +201,7 @@ class _Sender:
                 exchange="",
                 routing_key=message.queue,
                 serializer=message.serializer,
-                headers={**headers, **own, _AGENT_HEADER: {"createdAt": created_at}},
+                headers={**headers, **own, **reported},
                 priority=message.priority,
                 delivery_mode=2,
                 retry=False,

@@ -68,7 +68,12 @@ class Retention:
         self._keep = keep
         self._now = now
         self._forget_jobs = forget_jobs
+        self._held: Callable[[], set[bytes]] = set
         self._next_round = 0
+
+    def hold(self, held: Callable[[], set[bytes]]) -> None:
+        """Have no job deleted whose UUID is in what `held` returns, as its outcome is still to be read."""
+        self._held = held
 
     def work(self) -> float:
         """Do a part of what is due, and return the seconds after which there is more to do."""
@@ -96,14 +101,16 @@ class Retention:
 
     def _delete_jobs(self, now: int, changed_before: int) -> bool:
         """Delete the oldest jobs that have ended and have not changed since a moment. Return whether there are more."""
+        held = self._held()
         with self._driver.transaction():
-            jobs = self._oldest_jobs(now, changed_before)
+            oldest = self._oldest_jobs(now, changed_before)
+            jobs = [job for job in oldest if job.uuid not in held]
             self._driver.delete_jobs([job.number for job in jobs])
             ended = Counter((job.connection, job.state) for job in jobs)
             self._driver.add_tallies({key: -count for key, count in sorted(ended.items())})
             self._driver.release_space()
         self._forget_jobs({job.uuid for job in jobs})
-        return len(jobs) == _JOBS
+        return len(oldest) == _JOBS and bool(jobs)
 
     def _oldest_jobs(self, now: int, changed_before: int) -> list[OldJob]:
         unknown_before = min(changed_before, now - _UNKNOWN_AFTER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -130,6 +130,18 @@ class Store:
         It is called in a thread of the store, and must return at once.
         """
         self._listeners.append(listener)
+
+    def hold_jobs(self, held: Callable[[Mapping[str, int]], set[bytes]]) -> None:
+        """Have no job deleted whose id is in what `held` returns for the connections' ids, with their numbers.
+
+        It is called in the store's own thread, each time before jobs are deleted.
+        """
+        self._retention.hold(lambda: held(self._connections()))
+
+    def _connections(self) -> dict[str, int]:
+        with self.reading() as reader:
+            rows = reader.execute(select(schema.connection.c.id, schema.connection.c.number))
+            return {row.id: row.number for row in rows}
 
     def reaches_back_to(self) -> datetime | None:
         """Return the creation of the oldest job that has ended: of older ones some may be deleted. None: there is none.

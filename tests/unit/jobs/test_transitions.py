@@ -39,7 +39,7 @@ LEGAL = {
     "delayed": "delayed queued waiting expired canceled completed dead_letter",  # the last two by a late report
     "queued": "queued delayed dequeued expired canceled completed dead_letter",
     "waiting": "waiting queued expired canceled completed dead_letter",
-    "dequeued": "dequeued queued executing system_failed canceled completed dead_letter",
+    "dequeued": "dequeued queued executing system_failed canceled completed dead_letter expired",  # expired: a task
     "executing": "queued completed dead_letter timed_out crashed system_failed canceled",
     "dead_letter": "queued waiting",
 }
