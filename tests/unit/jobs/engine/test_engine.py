@@ -11,6 +11,7 @@ from sluice_agent.jobs.engine.carrier import CarrierAwayError
 from sluice_agent.jobs.engine.claim import Claim
 from sluice_agent.jobs.engine.engine import Engine
 from sluice_agent.jobs.engine.options import EngineOptions
+from sluice_agent.jobs.engine.stale import note_published
 from sluice_agent.jobs.store.takers import abandoned_queue
 from tests.support.endpoint import running
 from tests.support.job_attempts import Attempts
@@ -87,12 +88,53 @@ def test_runs_wait_for_a_broker_that_is_away_and_the_engine_goes_on(attempts: At
     messages = Messages(CarrierAwayError("refused"), RuntimeError("a fault of ours"))
     run_id = attempts.trigger(attempts.job())
     with engine_of(attempts, messages):
+        wait_until(lambda: len(messages.failures) == 1, 30, "nothing was sent")
+        wait_until(lambda: attempts.row(run_id).status == "queued", 30, "the run is held though no message has it")
         wait_until(lambda: not messages.failures or _pass(attempts), 30, "the engine has stopped")
         wait_until(lambda: messages.sent or _pass(attempts), 30, "the run was not sent")
         wait_until(lambda: attempts.row(run_id).published_at, 30, "its publish was not recorded")
     (claim,) = messages.sent
     assert (claim.run_id, claim.attempt, claim.retries) == (run_id, 1, 0)
     assert attempts.start(run_id, claim.ticket, attempts.name()) is not None
+
+
+def test_a_claim_without_its_message_is_sent_by_the_next_engine(attempts: Attempts) -> None:
+    """The runs of a server that was killed between its commit and its message would be claimed for ever."""
+    messages = Messages()
+    messages.slots = 2
+    job = attempts.job()
+    sent, unsent = attempts.trigger(job), attempts.trigger(job)
+    for run_id in (sent, unsent):
+        attempts.claim(run_id)
+    with attempts.store.writing() as writer:
+        note_published(writer, [sent], attempts.row(sent).claimed_at, attempts.store.moment)
+    with engine_of(attempts, messages):
+        wait_until(lambda: messages.sent, 30, "nothing was sent")
+        _look_again(attempts, messages)
+    (claim,) = messages.sent
+    assert (claim.run_id, claim.attempt) == (unsent, 1)
+
+
+def test_no_attempt_is_lost_before_its_worker_could_report(attempts: Attempts) -> None:
+    """A server that is started again would send all requests under way a second time."""
+    messages = Messages()
+    run_id = attempts.trigger(attempts.job(retry_strategy="fixed"))
+    attempts.now = datetime.now(timezone.utc)
+    execution = attempts.begin(run_id)
+    with engine_of(attempts, messages):
+        for _ in range(14):  # 84 s
+            _look_again(attempts, messages)
+        assert attempts.row(run_id).status == "executing"
+        attempts.pass_(13)
+        wait_until(lambda: attempts.row(run_id).attempt == 2, 30, "the attempt is never lost")
+    assert attempts.finish(run_id, execution) == "completed", "its report may still come"
+
+
+def _look_again(attempts: Attempts, messages: Messages) -> None:
+    """Let six seconds pass, and wait until the engine has looked for claims and attempts that are lost."""
+    looks = messages.looks
+    attempts.pass_(6)
+    wait_until(lambda: messages.looks > looks, 30, "the engine has stopped")
 
 
 def test_a_backlog_is_sent_once_while_its_messages_wait(attempts: Attempts) -> None:
