@@ -7,6 +7,7 @@ and after an answer that the server has, none is sent.
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import threading
 import time
@@ -98,15 +99,44 @@ class Installation:
             time.sleep(0.5)
         pytest.fail("no server answers")
 
-    def trigger(self, count: int, **settings: Any) -> str:
-        """Trigger runs of a new job, and return the job's id."""
+    def pause_servers(self) -> Callable[[], None]:
+        """Stop both servers, and return what lets them go on."""
+        return _paused(*self.servers)
+
+    def pause_workers(self) -> Callable[[], None]:
+        """Stop all workers, and return what lets them go on."""
+        return _paused(*(worker.process for worker in self.workers))
+
+    def worker_with(self, run: str) -> WorkerProcess | None:
+        """Return the worker that has a message of a run; None if there is none."""
+        return next((worker for worker in self.workers if f"[{run}] received" in worker.logs()), None)
+
+    def outcomes(self) -> list[Path]:
+        """Return the outcomes that wait for a server."""
+        return list(self.directory.glob("state/outcomes-*/*.outcome"))
+
+    def make_job(self, path: str = "/main", **settings: Any) -> str:
+        """Make a job whose endpoint is at `path`, and return its id."""
         job = {"project_id": "shop", "name": "Mail", "slug": f"mail-{random.random()}", "max_attempts": MOST}
-        urls = {"endpoint_url": f"{self.endpoint.url}/main", "fallback_endpoint_url": f"{self.endpoint.url}/fallback"}
-        made = self.send("POST", "/jobs", {**job, **urls, **settings})["id"]
+        urls = {"endpoint_url": f"{self.endpoint.url}{path}", "fallback_endpoint_url": f"{self.endpoint.url}/fallback"}
+        return str(self.send("POST", "/jobs", {**job, **urls, **settings})["id"])
+
+    def trigger(self, job: str, count: int) -> list[str]:
+        """Trigger runs of a job, and return their ids."""
+        made = []
         for start in range(0, count, 500):
             items = [{"payload": {"number": number}} for number in range(start, min(start + 500, count))]
-            self.send("POST", f"/jobs/{made}/trigger/bulk", {"items": items})
-        return str(made)
+            made += self.send("POST", f"/jobs/{job}/trigger/bulk", {"items": items})["results"]
+        return [run["id"] for run in made]
+
+    def wait_for_requests(self, runs: list[str]) -> None:
+        """Wait until the first of these runs is executed."""
+        sent = self.endpoint.requests
+        wait_until(lambda: any(run in sent for run in runs), 60, "no requests come", self.servers[0].tail)
+
+    def wait_for_status(self, run: str, status: str) -> None:
+        """Wait until a run has a status."""
+        wait_until(lambda: self.send("GET", f"/runs/{run}")["status"] == status, 60, f"the run is not {status}")
 
     def runs(self, job: str) -> list[dict[str, Any]]:
         """Return all runs of a job."""
@@ -153,8 +183,26 @@ class Installation:
         )
 
 
+def _paused(*processes: Process) -> Callable[[], None]:
+    for process in processes:
+        process.send(signal.SIGSTOP)
+
+    def go_on() -> None:
+        for process in processes:
+            process.send(signal.SIGCONT)
+
+    return go_on
+
+
 def unreliable(run: str, attempt: int, path: str) -> Answer:
-    """Answer as an endpoint does that is not well: the same to the same request, whoever sends it."""
+    """Answer as an endpoint does that is not well: the same to the same request, whoever sends it.
+
+    One at `/slow/SECONDS` takes so long for first attempts, and one at `/steady` is well.
+    """
+    if path.startswith("/slow/"):
+        return 200, float(path.removeprefix("/slow/")) if attempt == 1 else 0
+    if path == "/steady":
+        return 200, 0.02
     chance = random.Random(f"{run} {attempt} {path}")
     status = chance.choices((200, 500, 429, 0), (6, 2, 1, 1))[0]
     return status, chance.uniform(0, 0.4)
@@ -184,8 +232,7 @@ def check_requests(installation: Installation, runs: list[dict[str, Any]]) -> No
 
 def test_every_run_ends_whatever_is_killed(installation: Installation) -> None:
     """An invoice would never be sent, or twice by one attempt, or again after it was paid."""
-    job = installation.trigger(RUNS)
-    is_over = threading.Event()
+    job = installation.make_job()
     chaos: list[Callable[[], None]] = [
         lambda: installation.kill_worker(installation.workers[0]),
         lambda: installation.kill_server(0, 1),
@@ -194,31 +241,97 @@ def test_every_run_ends_whatever_is_killed(installation: Installation) -> None:
         installation.postgresql.restart,
         lambda: installation.kill_server(1, 1),
     ]
+    rounds = len(chaos) * (5 if IS_LONG else 1)
+    for number in range(rounds):
+        runs = installation.trigger(job, RUNS * (number + 1) // rounds - RUNS * number // rounds)
+        installation.wait_for_requests(runs)
+        chaos[number % len(chaos)]()
+    found = installation.wait_for_ends(job, 900 if IS_LONG else 120)
+    assert len(found) == RUNS
+    check_requests(installation, found)
+    assert Counter(run["status"] for run in found)["completed"] > RUNS / 2
 
-    def kill() -> None:
-        for number in range(len(chaos) * (5 if IS_LONG else 1)):
-            if is_over.wait(1 if IS_LONG else 0.3):
-                return
-            chaos[number % len(chaos)]()
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        wait_until(lambda: not thread.is_alive(), 300, "the kills take long")
-        runs = installation.wait_for_ends(job, 900 if IS_LONG else 120)
-    finally:
-        is_over.set()
-        thread.join()
-    assert len(runs) == RUNS
-    check_requests(installation, runs)
-    assert Counter(run["status"] for run in runs)["completed"] > RUNS / 2
+def test_a_limit_holds_while_another_server_takes_over(installation: Installation) -> None:
+    """A job that may run once at a time would run twice, as its server is being updated."""
+    count = RUNS if IS_LONG else 30
+    job = installation.make_job("/steady", max_concurrency=1)
+    runs = installation.trigger(job, count)
+    installation.wait_for_requests(runs)
+    for number in range(SERVERS):
+        installation.kill_server(number, 1)
+    found = installation.wait_for_ends(job, 900 if IS_LONG else 120)
+    check_requests(installation, found)
+    assert [run["status"] for run in found] == ["completed"] * count
+    assert installation.endpoint.at_once[job] == 1
+
+
+def test_a_server_is_killed_between_its_commit_and_its_message(installation: Installation) -> None:
+    """A run would stay claimed for ever, though nobody has a message of it."""
+    job = installation.make_job("/steady")
+    installation.redis.kill(signal.SIGSTOP)
+    (run,) = installation.trigger(job, 1)
+    installation.wait_for_status(run, "dequeued")
+    for number in range(SERVERS):
+        installation.kill_server(number, 0)
+    installation.redis.kill(signal.SIGCONT)
+    check_requests(installation, installation.wait_for_ends(job, 60))
+    assert [sent.attempt for sent in installation.endpoint.requests[run]] == [1]
+
+
+def test_a_worker_is_killed_before_its_request(installation: Installation) -> None:
+    """A run would wait for ever for a worker that had just taken its message."""
+    job = installation.make_job("/steady")
+    let_workers = installation.pause_workers()
+    (run,) = installation.trigger(job, 1)
+    installation.wait_for_status(run, "dequeued")
+    let_servers = installation.pause_servers()
+    let_workers()
+    worker = wait_until(lambda: installation.worker_with(run), 60, "no worker has the message")
+    worker.kill()
+    let_servers()
+    worker.start_again()
+    check_requests(installation, installation.wait_for_ends(job, 60))
+    assert len(installation.endpoint.requests[run]) == 1
+
+
+def test_a_worker_is_killed_during_its_request(installation: Installation) -> None:
+    """A run would be executing for ever, or its request be taken for a success."""
+    job = installation.make_job("/slow/10")
+    (run,) = installation.trigger(job, 1)
+    installation.wait_for_requests([run])
+    worker = installation.worker_with(run)
+    assert worker is not None
+    installation.kill_worker(worker)
+    check_requests(installation, installation.wait_for_ends(job, 60))
+    assert [sent.attempt for sent in installation.endpoint.requests[run]] == [1, 2]
+
+
+def test_a_worker_is_killed_after_its_request(installation: Installation) -> None:
+    """A payment that has succeeded would be made again, as its worker was killed before the server knew it."""
+    job = installation.make_job("/slow/2")
+    (run,) = installation.trigger(job, 1)
+    installation.wait_for_requests([run])
+    let_servers = installation.pause_servers()
+    worker = installation.worker_with(run)
+    assert worker is not None
+    wait_until(installation.outcomes, 30, "the outcome is not stored", worker.tail)
+    worker.kill()
+    let_servers()
+    worker.start_again()
+    (found,) = installation.wait_for_ends(job, 60)
+    check_requests(installation, [found])
+    assert (found["status"], found["attempt"]) == ("completed", 1)
+    assert len(installation.endpoint.requests[run]) == 1
 
 
 def test_an_answer_is_the_last_request_though_the_servers_are_away(installation: Installation) -> None:
     """A payment that has succeeded would be made again, as the server was being updated when it ended."""
     count = RUNS // 4
-    job = installation.trigger(count)
-    wait_until(lambda: installation.endpoint.count() > count // 6, 60, "no requests come")
+    job = installation.make_job()
+    triggered = installation.trigger(job, count)
+    sent_of = installation.endpoint.requests
+    wait_until(lambda: sum(run in sent_of for run in triggered) > count // 6, 60, "no requests come")
     threads = [threading.Thread(target=installation.kill_server, args=(number, AWAY)) for number in range(SERVERS)]
     for thread in threads:
         thread.start()
@@ -228,6 +341,6 @@ def test_an_answer_is_the_last_request_though_the_servers_are_away(installation:
     assert len(runs) == count
     check_requests(installation, runs)
     for run in runs:
-        sent = installation.endpoint.requests[run["id"]]
+        sent = sent_of[run["id"]]
         successes = [number for number, request in enumerate(sent) if request.status == 200]
         assert successes in ([], [len(sent) - 1]), f"{run} was sent again after its answer: {sent}"

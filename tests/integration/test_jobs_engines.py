@@ -65,11 +65,13 @@ def test_another_server_takes_over_from_one_that_was_killed(new_postgresql: str,
         claimed = trigger(client, make_job(client, target, "mail"))
         killed.claim(claimed)  # between its commit and the message
         with killed.store.writing() as writer:
-            until = time.time_ns() // 1_000 + round(EngineOptions().lease * SECOND)  # the longest that it may have had
+            end = time.time_ns() // 1_000
+            until = end + round(EngineOptions().lease * SECOND)  # the longest that it may have had
             writer.execute(insert(lease).values(name="jobs engine", holder="killed", until=until))
         with local_sluice(new_postgresql, has_jobs=True, engine=EngineOptions(state_dir=tmp_path)):
             time.sleep(1)
             assert read(client, claimed)["status"] == "dequeued", "the other one may still work"
             wait_until(lambda: read(client, claimed)["status"] == "completed", 15, "no server has taken over")
+            assert killed.row(claimed).claimed_at < end + 10 * SECOND
         assert len(target.requests) == 1
     killed.store.close()

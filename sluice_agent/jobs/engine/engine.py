@@ -29,6 +29,7 @@ from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 _SECOND = 1_000_000  # microseconds
 _SLOW = 5.0  # seconds between two looks for what happens rarely
 _SHORTEST = 0.01  # seconds of a round: one takes what came of several commits
+_STALL = 10 * _SECOND  # between two rounds: this process, or the machine, was asleep, and no worker could report
 _PAUSE = 2.0  # seconds for which nothing is claimed after the broker was away
 _CLOSE_SECONDS = 10.0
 
@@ -55,6 +56,7 @@ class Engine:
         self._leader = Leader(store, options.lease)
         self._jobs = JobCache()
         self._loses_from: int | None = None  # None: another process may have been the leader until now
+        self._worked_at = 0
         self._slow_at = 0
         self._paused_until = 0
         self._waiting_after = ""
@@ -104,6 +106,9 @@ class Engine:
         now = self._store.moment
         if self._loses_from is None:
             self._take_over(now)
+        elif now - self._worked_at > _STALL:
+            self._loses_from = now + round(self._options.grace * _SECOND)
+        self._worked_at = now
         with self._store.reading() as reader:
             is_due = moves.has_due(reader, now)
             has_firing = firings.has_due_firing(reader, now)
