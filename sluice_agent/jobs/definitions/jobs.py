@@ -24,7 +24,10 @@ from sluice_agent.jobs.store.schema import (
     job_tag,
     job_version,
     run,
+    run_log,
     run_tag,
+    webhook_attempt,
+    webhook_delivery,
 )
 from sluice_agent.server.errors import RefusedError
 
@@ -160,7 +163,10 @@ def switch_jobs(writer: Connection, ids: Sequence[str], project: str | None, cha
 
 
 def delete_job(writer: Connection, found: Job) -> None:
-    """Delete a job, whose row is locked, with its runs. Raises `RefusedError` (409) while one of them has not ended."""
+    """Delete a job, whose row is locked, with its runs and their webhooks.
+
+    Raises `RefusedError` (409) while one of the runs has not ended.
+    """
     of_job = run.c.job_id == found.id
     if (
         writer.scalar(select(run.c.id).where(of_job, run.c.status.in_([status.value for status in UNDER_WAY])).limit(1))
@@ -170,6 +176,10 @@ def delete_job(writer: Connection, found: Job) -> None:
     runs = select(run.c.id).where(of_job)
     writer.execute(delete(run_tag).where(run_tag.c.run_id.in_(runs)))
     writer.execute(delete(attempt).where(attempt.c.run_id.in_(runs)))
+    writer.execute(delete(run_log).where(run_log.c.run_id.in_(runs)))
+    deliveries = select(webhook_delivery.c.id).where(webhook_delivery.c.secret == found.id)
+    writer.execute(delete(webhook_attempt).where(webhook_attempt.c.delivery.in_(deliveries)))
+    writer.execute(delete(webhook_delivery).where(webhook_delivery.c.secret == found.id))
     writer.execute(delete(run).where(of_job))
     writer.execute(delete(batch).where(batch.c.job_id == found.id))
     is_of_job = (dependency.c.job_id == found.id) | (dependency.c.depends_on_job_id == found.id)

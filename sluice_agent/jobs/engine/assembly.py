@@ -15,9 +15,11 @@ from sluice_agent.jobs.engine.tasks import TaskEngine
 from sluice_agent.jobs.store.grouped import GroupedChanges
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.task_events.follower import held_jobs
+from sluice_agent.jobs.webhooks.sending import webhook_sender
 from sluice_agent.server.actions.broker import Broker
 from sluice_agent.server.store import Store
 from sluice_agent.server.store.database import Database
+from sluice_agent.server.webhooks.sender import Sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +29,22 @@ class JobsRoom:
     store: JobsStore
     changes: GroupedChanges
     engine: Engine | None
+    webhooks: Sender | None
 
     def start(self) -> None:
-        """Begin to run what waits."""
+        """Begin to run what waits, and to send the webhooks of what has ended."""
         if self.engine is not None:
             self.engine.start()
+        if self.webhooks is not None:
+            self.webhooks.start()
 
     def close(self) -> None:
-        """Stop the engine, make the changes that wait, and close the database."""
+        """Stop the engine, make the changes that wait, send no more webhooks, and close the database."""
         if self.engine is not None:
             self.engine.close()
         self.changes.close()
+        if self.webhooks is not None:
+            self.webhooks.close()
         self.store.close()
 
 
@@ -61,11 +68,12 @@ def open_jobs(
     changes = GroupedChanges(store)
     events.hold_jobs(lambda connections: held_jobs(store, connections))
     if options is None:
-        return JobsRoom(store, changes, None)
+        return JobsRoom(store, changes, None, None)
     connection = None if broker is None else BrokerConnection(broker)
     carrier = _carrier(store, changes, options, connection, allows_private=allows_private)
     tasks = TaskEngine(store, events, connection, options, random.random)
-    return JobsRoom(store, changes, Engine(store, carrier, options, tasks=tasks))
+    webhooks = webhook_sender(store, allows_private=allows_private)
+    return JobsRoom(store, changes, Engine(store, carrier, options, tasks=tasks), webhooks)
 
 
 def _carrier(

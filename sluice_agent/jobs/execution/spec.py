@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Row
@@ -16,21 +17,20 @@ _SECOND = 1_000_000  # microseconds
 _TOKEN_SLACK = 60  # seconds that a token outlives its attempt
 
 
-def spec_of(row: Row[Any], settings: JobSettings, token_secret: bytes, *, allows_private: bool) -> Spec:
+def spec_of(
+    row: Row[Any], settings: JobSettings, secrets: Sequence[str], token_secret: bytes, *, allows_private: bool
+) -> Spec:
     """Return the requests of the attempt that `row`, of `run`, has under way. Those of one start are always the same.
 
-    They have a token of the run, and are signed if the job has a secret.
+    They have a token of the run, and are signed by the job's `secrets`, if it has any.
     """
     token_end = row.started_at + (settings.timeout_secs + _TOKEN_SLACK) * _SECOND
     headers = request_headers(row.id, row.job_id, row.attempt)
     headers["X-Run-Token"] = run_token(
         token_secret, row.id, row.attempt, row.started_at, max(token_end, row.expires_at or 0)
     )
-    if settings.webhook_secret:
-        message_id = f"{row.id}-{row.retries + 1}"  # another one for each attempt, also after a replay
-        headers |= signature_headers(
-            settings.webhook_secret, message_id, row.started_at // _SECOND, row.payload.encode()
-        )
+    message_id = f"{row.id}-{row.retries + 1}"  # another one for each attempt, also after a replay
+    headers |= signature_headers(secrets, message_id, row.started_at // _SECOND, row.payload.encode())
     return Spec(
         run_id=row.id,
         attempt=row.attempt,

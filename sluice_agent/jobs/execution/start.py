@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from sluice_agent.jobs.attempts.records import Spec
 from sluice_agent.jobs.definitions.jobs import find_job
+from sluice_agent.jobs.definitions.secrets import signing_secrets
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.jobs.definitions.versions import version_at, version_to_start
 from sluice_agent.jobs.execution.requests import StartRequest
@@ -33,11 +34,15 @@ def start_attempt(
         return None
     if row.status == Status.EXECUTING.value and row.execution == wanted.execution:
         settings = settings_under_way(writer, row)
-        return None if settings is None else spec_of(row, settings, token_secret, allows_private=allows_private)
-    if row.status == Status.DEQUEUED.value and is_valid(row.ticket_hash, wanted.ticket):
+        begun = None if settings is None else (row, settings)
+    elif row.status == Status.DEQUEUED.value and is_valid(row.ticket_hash, wanted.ticket):
         begun = _begin(writer, row, wanted.execution, now)
-        return None if begun is None else spec_of(*begun, token_secret, allows_private=allows_private)
-    return None
+    else:
+        return None
+    if begun is None:
+        return None
+    secrets = signing_secrets(writer, row.job_id, now)
+    return spec_of(*begun, secrets, token_secret, allows_private=allows_private)
 
 
 def _begin(writer: Connection, row: Row[Any], execution: str, now: int) -> tuple[Row[Any], JobSettings] | None:

@@ -16,6 +16,7 @@ from sluice_agent.jobs.routes.middleware import Conventions
 from sluice_agent.jobs.routes.runs import runs_router
 from sluice_agent.jobs.routes.schedules import schedules_router
 from sluice_agent.jobs.routes.triggers import triggers_router
+from sluice_agent.jobs.routes.webhooks import webhooks_router
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.access.setup import Access
 from sluice_agent.server.database_errors import register_database_errors
@@ -48,6 +49,7 @@ class JobsApp(OwnErrorsApp):
             schedules_router(store),
             definitions_router(store, rules),
             runs_router(store),
+            webhooks_router(store),
         ):
             self.include_router(router)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sluice_agent.jobs.status import Status
+from sluice_agent.server.webhooks.schedule import DeliveryState
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Texts = dict[str, str]
@@ -315,6 +316,53 @@ class PreviewBody(_Closed):
     timezone: str
     next_firings: list[Timestamp]
     local_firings: list[str]
+
+
+class DeliveryAttemptBody(_Closed):
+    """An attempt to send a webhook. Without `status` there was no answer."""
+
+    at: Timestamp
+    duration_ms: int
+    status: int = 0
+    error: str = ""
+
+
+class DeliveryBody(_Closed):
+    """A webhook of a run: one for each end of it. `id` is what the receiver gets as `webhook-id`."""
+
+    id: str
+    event: Annotated[str, Field(description="`run.` and the status in which the run has ended.")]
+    run_id: str
+    job_id: str
+    project_id: str
+    url: str
+    state: DeliveryState
+    attempts: Annotated[int, Field(description="Since it was made, or sent again.")]
+    created_at: Timestamp
+    next_attempt_at: Timestamp = ""
+    ended_at: Timestamp = ""
+    last_attempt: DeliveryAttemptBody | None = None
+
+
+class NumberedAttemptBody(DeliveryAttemptBody):
+    """An attempt to send a webhook, with its number."""
+
+    number: int
+
+
+class WholeDeliveryBody(DeliveryBody):
+    """A webhook with what is sent, and all attempts whose end is known."""
+
+    body: Any
+    attempt_list: list[NumberedAttemptBody]
+
+
+class DeliveryEnvelope(_Closed):
+    """A page of webhooks."""
+
+    data: list[DeliveryBody]
+    next_cursor: _Filled = ""
+    has_more: bool
 
 
 class StandingBody(DependencyBody):

@@ -16,6 +16,7 @@ Project = Annotated[
     str | None,
     Query(max_length=255, pattern=_NO_NUL, description="Required, but for a key of one connection."),
 ]
+OfJob = Annotated[str | None, Query(max_length=64, pattern=_NO_NUL, description="Only of this job.")]
 TagKey = Annotated[str | None, Query(max_length=64, pattern=_NO_NUL, description="Only with this tag.")]
 TagValue = Annotated[str | None, Query(max_length=256, pattern=_NO_NUL, description="Only with this value of the tag.")]
 

@@ -15,7 +15,7 @@ from sluice_agent.jobs.routes.answers import answer
 from sluice_agent.jobs.routes.body import KeyFirst
 from sluice_agent.jobs.routes.documented import FoundRunBody, RunBody, RunEnvelope, StandingBody, responses
 from sluice_agent.jobs.routes.pages import Envelope, WantedPage, page_answer
-from sluice_agent.jobs.routes.parameters import Id, Project, TagKey, TagValue, project_of, tag_of
+from sluice_agent.jobs.routes.parameters import Id, OfJob, Project, TagKey, TagValue, project_of, tag_of
 from sluice_agent.jobs.runs import runs
 from sluice_agent.jobs.runs.changes import dependent_of
 from sluice_agent.jobs.runs.dependencies import standings
@@ -31,7 +31,6 @@ _NO_NUL = r"^[^\x00]*$"
 _SECOND = 1_000_000  # microseconds
 _FOR_WORKERS = (Status.QUEUED.value, Status.DEQUEUED.value)
 
-OfJob = Annotated[str | None, Query(max_length=64, pattern=_NO_NUL, description="Only runs of this job.")]
 OfBatch = Annotated[str | None, Query(max_length=64, pattern=_NO_NUL, description="Only runs of this bulk trigger.")]
 
 

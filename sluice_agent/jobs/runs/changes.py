@@ -11,6 +11,7 @@ from sluice_agent.jobs.runs.dependencies import Dependent, are_met
 from sluice_agent.jobs.runs.transitions import Canceled, Event, Faulted, Lost, Met, RunState, advance
 from sluice_agent.jobs.status import TERMINAL, Status
 from sluice_agent.jobs.store.schema import attempt, dependency, is_not_completed, revocation, run
+from sluice_agent.jobs.webhooks.outbox import add_webhook
 
 LOST = "lost"
 """The class of an attempt whose worker is gone. Its report may still come."""
@@ -36,9 +37,9 @@ def change(
 ) -> Row[Any] | None:
     """Let `event` happen to the run that `row` was read from, and return its row then. None: the run has changed since.
 
-    `also` are further columns that change with it. The end of a run lets others begin that wait for it, an attempt that
-    ends without a report gets its end, and a Celery task that is canceled is revoked. Raises `TransitionError` if the
-    event can't happen.
+    `also` are further columns that change with it. The end of a run lets others begin that wait for it, and adds its
+    webhook; an attempt that ends without a report gets its end, and a Celery task that is canceled is revoked. Raises
+    `TransitionError` if the event can't happen.
     """
     values = {**advance(state_of(row, max_attempts), event, now), **also}
     status: Status = values["status"]
@@ -55,6 +56,7 @@ def change(
         revoke_later(writer, row.task_id, now)
     if status in TERMINAL:
         release_dependents(writer, row.job_id, now)
+        add_webhook(writer, changed, now)
     return changed
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     true,
 )
 
+from sluice_agent.server.store import webhook_tables
 from sluice_agent.server.store.schema import lease as lease_of_events
 
 metadata = MetaData()
@@ -184,6 +185,7 @@ run = Table(
     Column("error", Text),
     Column("error_class", Text),
     Column("execution_trace", Text),  # JSON
+    Column("progress", Text),  # JSON, as the endpoint reported it last in this attempt
 )
 
 
@@ -303,3 +305,35 @@ revocation = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 """Celery tasks whose attempts have ended without them: workers are still to be asked not to run them."""
+
+webhook_delivery = webhook_tables.webhook_delivery.to_metadata(metadata)
+webhook_attempt = webhook_tables.webhook_attempt.to_metadata(metadata)
+"""The webhooks of runs, in the same database, so that one is added in the transaction that ends its run. The `kind` is
+`run.` and the status, the `subject` the run, and the `secret` the job, whose secrets sign it."""
+
+_PENDING = text("state = 'pending'")
+WEBHOOK_INDEXES = (
+    Index(
+        "webhook_delivery_by_url",
+        webhook_delivery.c.url,
+        webhook_delivery.c.due_at,
+        sqlite_where=_PENDING,
+        postgresql_where=_PENDING,
+    ),
+    Index("webhook_delivery_by_run", webhook_delivery.c.subject, webhook_delivery.c.created_at),
+    Index("webhook_delivery_by_job", webhook_delivery.c.secret, webhook_delivery.c.created_at, webhook_delivery.c.id),
+)
+
+run_log = Table(
+    "run_log",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("data", Text),  # JSON
+    sqlite_with_rowid=False,
+)
+"""What endpoints have logged about their runs."""

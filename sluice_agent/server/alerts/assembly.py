@@ -88,4 +88,4 @@ class _Signer:
         key = self.keys.get(delivery.content.secret)
         if key is None:
             raise UnsignedError(f"{delivery.content.secret} is not the secret of any webhook of this server")
-        return signed_headers(key, delivery.id, timestamp, body)
+        return signed_headers((key,), delivery.id, timestamp, body)

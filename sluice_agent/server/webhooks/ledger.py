@@ -6,12 +6,13 @@ of a process it is sent again, and while a process sends it no other one does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, text, update
 
 from sluice_agent.server.store.webhook_tables import webhook_attempt, webhook_delivery
 from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome
@@ -25,7 +26,7 @@ KEPT = 30 * 86_400_000_000
 """Microseconds for which a delivery is kept after its end."""
 
 MOST_KEPT = 10_000
-"""Deliveries that have ended: of more, the oldest go."""
+"""Deliveries that have ended: of more, the oldest go, unless another number is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,14 @@ class Delivery:
     claim: str
 
 
+class Due(NamedTuple):
+    """A delivery that is due since `due_at`."""
+
+    id: str
+    url: str
+    due_at: int
+
+
 def add_delivery(connection: Connection, new: NewDelivery, now: int) -> str:
     """Add a delivery in the transaction of `connection`, at `now` in microseconds since 1970, and return its id."""
     delivery_id = f"msg_{uuid4().hex}"
@@ -75,37 +84,49 @@ def add_delivery(connection: Connection, new: NewDelivery, now: int) -> str:
     return delivery_id
 
 
-class Ledger:
-    """The deliveries of one database; `now` returns the present in microseconds since 1970."""
+def send_again(connection: Connection, delivery: str, url: str | None, now: int) -> bool:
+    """Let a delivery be sent again from now on, with the same id and body and as many attempts as a new one, to `url`
+    if that is not None. Return False if it is being sent at this moment."""
+    values: dict[str, Any] = {"state": DeliveryState.PENDING.value, "attempts": 0, "due_at": now, "ended_at": None}
+    if url is not None:
+        values["url"] = url
+    is_free = (webhook_delivery.c.id == delivery) & (webhook_delivery.c.claimed_until <= now)
+    return bool(connection.execute(update(webhook_delivery).where(is_free).values(claim=None, **values)).rowcount)
 
-    def __init__(self, reading: Transaction, writing: Transaction, now: Callable[[], int]) -> None:
+
+class Ledger:
+    """The deliveries of one database; `now` returns the present in microseconds since 1970.
+
+    `most_kept` is how many of those that have ended are kept.
+    """
+
+    def __init__(
+        self, reading: Transaction, writing: Transaction, now: Callable[[], int], most_kept: int = MOST_KEPT
+    ) -> None:
         self._reading = reading
         self._writing = writing
         self._now = now
+        self._most_kept = most_kept
 
-    def claim_next(self, kinds: Collection[str], busy: Collection[str] = ()) -> Delivery | None:
-        """Claim the delivery of `kinds` that is due for the longest time, to none of the URLs `busy`; None: there is
-        none."""
-        now = self._now()
-        is_due = (
-            (webhook_delivery.c.state == DeliveryState.PENDING.value)
-            & (webhook_delivery.c.due_at <= now)
-            & (webhook_delivery.c.claimed_until <= now)
-            & webhook_delivery.c.kind.in_(kinds)
-        )
-        next_due = select(webhook_delivery).where(is_due, webhook_delivery.c.url.not_in(busy))
+    def first_due(self, kinds: Collection[str]) -> list[Due]:
+        """Return of each URL the delivery of `kinds` that is due for the longest time, and that no process sends now.
+
+        It takes as long as there are URLs, however many deliveries wait for one of them.
+        """
         with self._reading() as reader:
-            row = reader.execute(next_due.order_by(webhook_delivery.c.due_at).limit(1)).one_or_none()
-        if row is None:
-            return None
-        claim, attempt = uuid4().hex, row.attempts + 1
-        is_same = (webhook_delivery.c.id == row.id) & (webhook_delivery.c.attempts == row.attempts) & is_due
-        values = {"claim": claim, "claimed_until": now + CLAIM, "attempts": attempt}
+            return [Due(*row) for row in reader.execute(_FIRST_DUE, {"now": self._now(), "kinds": list(kinds)})]
+
+    def claim(self, ids: Sequence[str]) -> list[Delivery]:
+        """Claim deliveries, and return those that no other process has claimed meanwhile."""
+        now, claimed = self._now(), []
         with self._writing() as connection:
-            if not connection.execute(update(webhook_delivery).where(is_same).values(values)).rowcount:
-                return None  # another process was faster
-        content = NewDelivery(row.kind, row.subject, row.secret, row.url, row.body, row.allows_private)
-        return Delivery(row.id, content, attempt, claim)
+            for id_ in ids:
+                values = {"delivery": id_, "now": now, "name": uuid4().hex, "until": now + CLAIM}
+                row = connection.execute(_CLAIM, values).one_or_none()
+                if row is not None:
+                    content = NewDelivery(row.kind, row.subject, row.secret, row.url, row.body, row.allows_private)
+                    claimed.append(Delivery(row.id, content, row.attempts, row.claim))
+        return claimed
 
     def settle(self, delivery: Delivery, outcome: Outcome, state: DeliveryState, due_at: int, started_at: int) -> bool:
         """Record an attempt that began at `started_at`, and what follows. Return False if the claim has ended and
@@ -121,7 +142,6 @@ class Ledger:
         }
         attempt = {
             "delivery": delivery.id,
-            "number": delivery.attempt,
             "at": started_at,
             "duration_ms": max(0, now - started_at) // 1_000,
             "status": outcome.status,
@@ -130,7 +150,9 @@ class Ledger:
         with self._writing() as connection:
             if not connection.execute(update(webhook_delivery).where(is_claimed).values(values)).rowcount:
                 return False
-            connection.execute(webhook_attempt.insert().values(attempt))
+            last = connection.scalar(_LAST_NUMBER, {"of": delivery.id})
+            number = max(delivery.attempt, (last or 0) + 1)
+            connection.execute(webhook_attempt.insert().values(number=number, **attempt))
         return True
 
     def end_claims(self) -> None:
@@ -140,11 +162,49 @@ class Ledger:
             connection.execute(update(webhook_delivery).where(is_claimed).values(claim=None, claimed_until=0))
 
     def delete_old(self) -> None:
-        """Delete deliveries that ended long ago, and those beyond `MOST_KEPT`, with their attempts."""
+        """Delete deliveries that ended long ago, and those that are too many, with their attempts."""
         ended_at = webhook_delivery.c.ended_at
-        newest = select(ended_at).where(ended_at.is_not(None)).order_by(ended_at.desc()).offset(MOST_KEPT).limit(1)
-        is_old = or_(ended_at < self._now() - KEPT, ended_at <= newest.scalar_subquery())
+        ended = select(ended_at).where(ended_at.is_not(None)).order_by(ended_at.desc())
+        newest_old = ended.offset(self._most_kept).limit(1).scalar_subquery()
+        is_old = or_(ended_at < self._now() - KEPT, ended_at <= newest_old)
         with self._writing() as connection:
             old = select(webhook_delivery.c.id).where(is_old)
             connection.execute(webhook_attempt.delete().where(webhook_attempt.c.delivery.in_(old)))
             connection.execute(webhook_delivery.delete().where(is_old))
+
+
+def _first_due() -> Any:
+    """Return the query of the first delivery to each URL: from one URL to the next, as an index has them."""
+    is_pending = text(f"state = '{DeliveryState.PENDING.value}'")  # the condition of an index, in its words
+    first = select(webhook_delivery.c.url).where(is_pending).order_by(webhook_delivery.c.url).limit(1)
+    urls = select(first.scalar_subquery().label("url")).cte("urls", recursive=True)
+    later = webhook_delivery.alias("later")
+    following = select(later.c.url).where(is_pending, later.c.url > urls.c.url).order_by(later.c.url).limit(1)
+    urls = urls.union_all(select(following.scalar_subquery()).where(urls.c.url.is_not(None)))
+    other = webhook_delivery.alias("other")
+    oldest = (
+        select(other.c.id)
+        .where(is_pending, other.c.url == urls.c.url, other.c.due_at <= _NOW, other.c.claimed_until <= _NOW)
+        .where(other.c.kind.in_(bindparam("kinds", expanding=True)))
+        .order_by(other.c.due_at)
+        .limit(1)
+        .scalar_subquery()
+    )
+    due = webhook_delivery.alias("due")
+    return select(due.c.id, due.c.url, due.c.due_at).select_from(urls.join(due, due.c.id == oldest))
+
+
+_NOW = bindparam("now", type_=webhook_delivery.c.due_at.type)
+_FIRST_DUE = _first_due()
+_CLAIM = (
+    update(webhook_delivery)
+    .where(
+        webhook_delivery.c.id == bindparam("delivery"),
+        webhook_delivery.c.state == DeliveryState.PENDING.value,
+        webhook_delivery.c.due_at <= _NOW,
+        webhook_delivery.c.claimed_until <= _NOW,
+    )
+    .values(claim=bindparam("name"), claimed_until=bindparam("until"), attempts=webhook_delivery.c.attempts + 1)
+    .returning(webhook_delivery)
+)
+_LAST_NUMBER = select(func.max(webhook_attempt.c.number)).where(webhook_attempt.c.delivery == bindparam("of"))

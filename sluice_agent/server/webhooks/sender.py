@@ -1,5 +1,5 @@
-"""The thread that sends what is due: a few deliveries at a time, one for each URL, so that an endpoint that hangs holds
-up no other."""
+"""The thread that sends what is due: a few deliveries at a time, chosen so that an endpoint that hangs holds up no
+other (`endpoints.py`)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, current_thread
 from typing import TypeAlias
 
 from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.outbound.addresses import origin_of
 from sluice_agent.server.store import DATABASE_ERRORS, reason_of
+from sluice_agent.server.webhooks.endpoints import Endpoints
 from sluice_agent.server.webhooks.ledger import Delivery, Ledger
 from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome, after_attempt
 
@@ -33,11 +34,13 @@ Post: TypeAlias = Callable[[Delivery, Mapping[str, str], bytes], Outcome]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds between two looks for what is due and between two deletions, and how many deliveries are sent at once."""
+    """Seconds between two looks for what is due and between two deletions, and how many deliveries are sent at once, in
+    all and to one URL."""
 
     poll: float = 2.0
     deletion: float = 600.0
-    at_once: int = 4
+    at_once: int = 8
+    to_one: int = 1
     close: float = 5.0
 
 
@@ -66,7 +69,8 @@ class Sender:
         self._pace = pace or Pace()
         self._post = post or post_over_http
         self._chance = chance
-        self._in_progress: dict[str, Thread] = {}
+        self._endpoints = Endpoints(self._pace.at_once, self._pace.to_one)
+        self._threads: set[Thread] = set()
         self._lock = Lock()
         self._wake = Event()
         self._stopped = Event()
@@ -108,22 +112,20 @@ class Sender:
             self._wake.clear()
 
     def _send_due(self) -> None:
-        while not self._stopped.is_set() and len(busy := self._busy()) < self._pace.at_once:
-            delivery = self._ledger.claim_next(list(self._signs), busy)
-            if delivery is None:
+        while not self._stopped.is_set() and not self._endpoints.is_full:
+            chosen = self._endpoints.choose(self._ledger.first_due(list(self._signs)), self._now())
+            if not chosen:
                 return
-            thread = Thread(target=self._send_one, args=(delivery, time.monotonic()), name="webhook", daemon=True)
-            with self._lock:
-                self._in_progress[delivery.content.url] = thread
-            thread.start()
-
-    def _busy(self) -> list[str]:
-        with self._lock:
-            return list(self._in_progress)
+            for delivery in self._ledger.claim([due.id for due in chosen]):
+                thread = Thread(target=self._send_one, args=(delivery, time.monotonic()), name="webhook", daemon=True)
+                self._endpoints.begin(delivery.content.url)
+                with self._lock:
+                    self._threads.add(thread)
+                thread.start()
 
     def _senders(self) -> list[Thread]:
         with self._lock:
-            return list(self._in_progress.values())
+            return list(self._threads)
 
     def _delete_old(self) -> None:
         if time.monotonic() >= self._next_deletion:
@@ -131,34 +133,42 @@ class Sender:
             self._next_deletion = time.monotonic() + self._pace.deletion
 
     def _send_one(self, delivery: Delivery, claimed: float) -> None:
+        outcome = None
         try:
             if time.monotonic() - claimed < _LATEST_START:
-                self._attempt(delivery)
+                started_at = self._now()
+                outcome, unsigned = self._post_signed(delivery, started_at)
+                self._settle(delivery, outcome or unsigned, started_at)
         except DATABASE_ERRORS as error:  # the claim ends by itself
             _log.warning("The webhook %s is sent again: its answer was not stored (%s)", delivery.id, reason_of(error))
         except Exception as error:  # noqa: BLE001 - as before
             log_failure(error, "The webhook %s failed; it is sent again", delivery.id)
         finally:
+            self._endpoints.end(delivery.content.url, outcome, self._now())
             with self._lock:
-                del self._in_progress[delivery.content.url]
+                self._threads.discard(current_thread())
             self._wake.set()
 
-    def _attempt(self, delivery: Delivery) -> None:
-        started_at = self._now()
+    def _post_signed(self, delivery: Delivery, started_at: int) -> tuple[Outcome | None, Outcome]:
+        """Send a delivery. Return what has come of it, None if it could not be signed; and the outcome of that."""
         body = delivery.content.body.encode()
         try:
             headers = self._signs[delivery.content.kind](delivery, started_at // 1_000_000, body)
         except UnsignedError as error:
-            outcome = Outcome(None, None, str(error))
-        else:
-            outcome = self._post(delivery, headers, body)
+            return None, Outcome(None, None, str(error))
+        outcome = self._post(delivery, headers, body)
+        return outcome, outcome
+
+    def _settle(self, delivery: Delivery, outcome: Outcome, started_at: int) -> None:
         state, due_at = after_attempt(outcome, delivery.attempt, self._now(), self._chance)
         if self._ledger.settle(delivery, outcome, state, due_at, started_at):
             _report(delivery, outcome, state)
 
 
-def post_over_http(delivery: Delivery, headers: Mapping[str, str], body: bytes) -> Outcome:
-    """Send one delivery, and return what has come of it."""
+def post_over_http(
+    delivery: Delivery, headers: Mapping[str, str], body: bytes, *, allows_private: bool = False
+) -> Outcome:
+    """Send one delivery, and return what has come of it. It may go to private addresses if either permits it."""
     from sluice_agent.outbound.http import NoAnswerError, post  # noqa: PLC0415 - a server without webhooks needs no httpx
 
     content = delivery.content
@@ -167,7 +177,7 @@ def post_over_http(delivery: Delivery, headers: Mapping[str, str], body: bytes) 
             content.url,
             body,
             {"Content-Type": "application/json", "User-Agent": "sluice-agent", **headers},
-            allows_private=content.allows_private,
+            allows_private=content.allows_private or allows_private,
         )
     except NoAnswerError as error:
         return Outcome(None, None, str(error))

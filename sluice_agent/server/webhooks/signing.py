@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 PREFIX = "whsec_"
 _SHORTEST, _LONGEST = 24, 64  # bytes of a secret, as the specification demands
@@ -24,8 +24,13 @@ def decode_secret(secret: str) -> bytes:
     return key
 
 
-def signed_headers(key: bytes, delivery: str, timestamp: int, body: bytes) -> Mapping[str, str]:
-    """Return the three headers for one attempt, at `timestamp` in seconds since 1970."""
+def signed_headers(keys: Sequence[bytes], delivery: str, timestamp: int, body: bytes) -> Mapping[str, str]:
+    """Return the three headers for one attempt, at `timestamp` in seconds since 1970, with a signature by each key.
+
+    Without a key there is no signature.
+    """
     signed = f"{delivery}.{timestamp}.".encode() + body
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-    return {"webhook-id": delivery, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}
+    digests = (hmac.new(key, signed, hashlib.sha256).digest() for key in keys)
+    signatures = " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+    headers = {"webhook-id": delivery, "webhook-timestamp": str(timestamp)}
+    return {**headers, "webhook-signature": signatures} if signatures else headers

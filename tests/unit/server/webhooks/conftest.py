@@ -17,7 +17,7 @@ from tests.unit.server.events import Clock
 
 
 def sign(delivery: Delivery, timestamp: int, body: bytes) -> Mapping[str, str]:
-    return signed_headers(decode_secret(SECRET), delivery.id, timestamp, body)
+    return signed_headers([decode_secret(SECRET)], delivery.id, timestamp, body)
 
 
 class Outbox:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.store.webhook_tables import webhook_attempt, webhook_delivery
-from sluice_agent.server.webhooks.ledger import CLAIM, KEPT, Delivery
+from sluice_agent.server.webhooks.ledger import CLAIM, KEPT, Delivery, Due
 from sluice_agent.server.webhooks.schedule import WAITS, DeliveryState, Outcome
 from sluice_agent.server.webhooks.sender import Sender, UnsignedError
 from tests.support.misbehaviour import hangs, lost_answer, reset_before, status, too_many
@@ -89,6 +89,8 @@ def test_an_endpoint_that_hangs_holds_up_no_other(outbox: Outbox, receiver: Webh
     assert outbox.row(hanging[0]).state == "pending"
     assert len(receiver.requests) == 2
     receiver.release()
+    wait_until(lambda: outbox.results(hanging[0]), 10, "it hangs on")
+    outbox.clock.seconds = 1  # of the pause that the endpoint has
     wait_until(lambda: {outbox.row(one).state for one in hanging[1:]} == {"delivered"}, 10, "the others do not go on")
 
 
@@ -97,8 +99,7 @@ def test_what_a_killed_process_was_sending_is_sent_again(
 ) -> None:
     """An alert would be lost by a kill between its decision and its delivery."""
     waiting, claimed = outbox.add(receiver.hook), outbox.add(receiver.hook)
-    killed = outbox.ledger.claim_next(["alert"])
-    assert killed is not None
+    [killed] = outbox.ledger.claim([waiting])
     start()
     wait_until(lambda: {outbox.row(one).state for one in (waiting, claimed)} == {"delivered"}, 10, "one is lost")
     assert sorted(receiver.ids()) == sorted([waiting, claimed])
@@ -108,12 +109,12 @@ def test_what_a_killed_process_was_sending_is_sent_again(
 def test_a_claimed_delivery_is_nobody_elses_until_the_claim_ends(outbox: Outbox) -> None:
     """Two processes would send an alert at once; or after a kill none would."""
     delivery = outbox.add("http://127.0.0.1:1/")
-    first = outbox.ledger.claim_next(["alert"])
-    assert first is not None
-    assert outbox.ledger.claim_next(["alert"]) is None
+    [first] = outbox.ledger.claim([delivery])
+    assert outbox.ledger.first_due(["alert"]) == []
+    assert outbox.ledger.claim([delivery]) == []
     outbox.clock.seconds = CLAIM / 1_000_000
-    second = outbox.ledger.claim_next(["alert"])
-    assert second is not None
+    [due] = outbox.ledger.first_due(["alert"])
+    [second] = outbox.ledger.claim([due.id])
     assert (second.id, second.attempt) == (delivery, 2)
     late = Outcome(200, None, "")
     assert not outbox.ledger.settle(first, late, DeliveryState.DELIVERED, 0, 0)
@@ -124,8 +125,7 @@ def test_a_claimed_delivery_is_nobody_elses_until_the_claim_ends(outbox: Outbox)
 def test_a_sender_takes_only_what_it_can_sign(outbox: Outbox, receiver: WebhookReceiver) -> None:
     """A server would fail the deliveries of what it does not do, and no other would get to send them."""
     delivery = outbox.add(receiver.hook)
-    assert outbox.ledger.claim_next(["run"]) is None
-    assert outbox.ledger.claim_next(["alert"], [receiver.hook]) is None
+    assert outbox.ledger.first_due(["run"]) == []
     assert outbox.row(delivery).attempts == 0
 
 
@@ -155,14 +155,14 @@ def test_a_secret_that_is_missing_is_waited_for(outbox: Outbox, receiver: Webhoo
 def test_a_database_that_is_away_is_waited_for(outbox: Outbox, receiver: WebhookReceiver) -> None:
     """A disk that was full for a minute would end all alerts until the server is restarted."""
     failures: list[Exception] = [UnavailableError("full"), OperationalError("", {}, OSError("away")), KeyError("odd")]
-    claim_next = outbox.ledger.claim_next
+    first_due = outbox.ledger.first_due
 
-    def failing(*arguments: Any) -> Delivery | None:
+    def failing(*arguments: Any) -> list[Due]:
         if failures:
             raise failures.pop(0)
-        return claim_next(*arguments)
+        return first_due(*arguments)
 
-    outbox.ledger.claim_next = failing  # type: ignore[method-assign]
+    outbox.ledger.first_due = failing  # type: ignore[method-assign]
     delivery = outbox.add(receiver.hook)
     sender = outbox.sender()
     sender.start()

@@ -13,7 +13,7 @@ from tests.support.webhook_receiver import SECRET
 def test_the_example_of_the_specification() -> None:
     """Receivers would refuse all that the server sends."""
     body = b'{"test": 2432232314}'
-    headers = signed_headers(decode_secret(SECRET), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body)
+    headers = signed_headers([decode_secret(SECRET)], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body)
     assert headers == {
         "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
         "webhook-timestamp": "1614265330",

@@ -1,0 +1,1 @@
+"""The webhooks of runs: one for each end of a run, which `server/webhooks/` sends. HTTP may not enter."""
