@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -46,11 +47,14 @@ STATUS_ONLY = Reading()
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds: for the connection over TCP, from then to the headers of the answer, and from those to its last byte."""
+    """Seconds: for the look-up of the name, the connection over TCP, from then to the headers of the answer, and from
+    those to its last byte. TLS is a part of the time to the headers. What did not end counts as far as it went."""
 
-    connect: float
-    first_byte: float
-    transfer: float
+    look_up: float = 0.0
+    connect: float = 0.0
+    tls: float = 0.0
+    first_byte: float = 0.0
+    transfer: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,10 @@ class Answer:
 class NoAnswerError(Exception):
     """No response was received; the request may have arrived. The message has the reason."""
 
-    def __init__(self, message: str, cause: Cause) -> None:
+    def __init__(self, message: str, cause: Cause, timing: Timing | None = None) -> None:
         super().__init__(message)
         self.cause: Cause = cause
+        self.timing = timing or Timing()
 
 
 def post(
@@ -114,20 +119,29 @@ def _post(
     reading: Reading,
     watchdog: Watchdog,
 ) -> Answer:
+    trace = _Trace(watchdog)
     try:
-        target = resolve(url, allows_private=allows_private, look_up=_limited(look_up, watchdog))
+        with trace.look_up():
+            target = resolve(url, allows_private=allows_private, look_up=_limited(look_up, watchdog))
         for address in target.addresses[:-1]:
             try:
-                return _exchange(url, address, body, headers, target, timeouts, reading, watchdog)
+                return _exchange(url, address, body, headers, target, timeouts, reading, watchdog, trace)
             except (httpx.ConnectError, httpx.ConnectTimeout):  # nothing was sent: the next address may do
                 _check(watchdog)
-        return _exchange(url, target.addresses[-1], body, headers, target, timeouts, reading, watchdog)
+        return _exchange(url, target.addresses[-1], body, headers, target, timeouts, reading, watchdog, trace)
+    except NoAnswerError as error:
+        error.timing = trace.timing()
+        raise
     except AddressError as error:
-        raise NoAnswerError(str(error), "address") from error
+        raise NoAnswerError(str(error), "address", trace.timing()) from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        _check(watchdog)
+        try:
+            _check(watchdog)
+        except NoAnswerError as ended:
+            ended.timing = trace.timing()
+            raise
         text = str(error) if type(error) is OSError else f"{type(error).__name__}: {error}"
-        raise NoAnswerError(text, "network") from error
+        raise NoAnswerError(text, "network", trace.timing()) from error
 
 
 def _check(watchdog: Watchdog) -> None:
@@ -147,11 +161,11 @@ def _exchange(
     timeouts: Timeouts,
     reading: Reading,
     watchdog: Watchdog,
+    trace: _Trace,
 ) -> Answer:
     _check(watchdog)
     remaining = watchdog.remaining
     parsed = httpx.URL(url)
-    trace = _Trace(watchdog)
     extensions: dict[str, Any] = {"trace": trace.on_event}
     if target.host not in target.addresses:
         extensions["sni_hostname"] = target.host  # the certificate is checked for the name
@@ -201,6 +215,16 @@ class _Trace:
     def __init__(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog
         self._moments: dict[str, float] = {}
+        self._look_up = 0.0
+
+    @contextmanager
+    def look_up(self) -> Iterator[None]:
+        """Take the time of the look-up of a name."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self._look_up = time.monotonic() - begin
 
     def on_event(self, event: str, info: Mapping[str, Any]) -> None:
         """Handle an event, such as `http11.receive_response_headers.complete`."""
@@ -209,12 +233,17 @@ class _Trace:
             self._watchdog.watch(info["return_value"].get_extra_info("socket"))
 
     def timing(self) -> Timing:
-        """Return the times of an exchange whose body has been read."""
+        """Return the times of an exchange that has just ended."""
         now = time.monotonic()
         connected = self._moments.get("connect_tcp.complete", now)
+        secured = self._moments.get("start_tls.complete", now)
         answered = self._moments.get("receive_response_headers.complete", now)
         return Timing(
-            connected - self._moments.get("connect_tcp.started", connected), answered - connected, now - answered
+            look_up=self._look_up,
+            connect=connected - self._moments.get("connect_tcp.started", connected),
+            tls=secured - self._moments.get("start_tls.started", secured),
+            first_byte=answered - connected,
+            transfer=now - answered,
         )
 
 

@@ -11,7 +11,7 @@ from sluice_agent.jobs.attempts.answers import FALLBACK, ErrorClass, classify
 from sluice_agent.jobs.attempts.records import Outcome, Spec, Trace
 from sluice_agent.outbound.addresses import Resolve
 from sluice_agent.outbound.deadline import Watchdog
-from sluice_agent.outbound.http import Answer, Cause, NoAnswerError, Reading, Timeouts, post
+from sluice_agent.outbound.http import Answer, Cause, NoAnswerError, Reading, Timeouts, Timing, post
 from sluice_agent.outbound.retry_after import seconds_asked
 
 RESULT_BYTES = 1_048_576
@@ -57,13 +57,13 @@ def _request(spec: Spec, url: str, watchdog: Watchdog, look_up: Resolve | None, 
             watchdog=watchdog,
         )
     except NoAnswerError as error:
-        return Outcome(error_class=_CLASSES[error.cause], error=_printable(str(error)))
+        return Outcome(error_class=_CLASSES[error.cause], error=_printable(str(error)), trace=_trace(error.timing))
     return _outcome(answer, now())
 
 
 def _outcome(answer: Answer, now: float) -> Outcome:
     error_class = classify(answer.status)
-    trace = _trace(answer)
+    trace = _trace(answer.timing)
     if error_class is None:
         result, is_cut = _result(answer.body, is_cut=answer.is_cut)
         return Outcome(status_code=answer.status, result=result, is_result_cut=is_cut, trace=trace)
@@ -122,9 +122,16 @@ def _printable(text: str) -> str:
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # databases do not store it
 
 
-def _trace(answer: Answer) -> Trace:
-    times = [_milliseconds(part) for part in (answer.timing.connect, answer.timing.first_byte, answer.timing.transfer)]
-    return Trace(connect_ms=times[0], ttfb_ms=times[1], transfer_ms=times[2], dispatch_ms=sum(times))
+def _trace(timing: Timing) -> Trace:
+    times = [_milliseconds(part) for part in (timing.connect, timing.first_byte, timing.transfer)]
+    return Trace(
+        dns_ms=_milliseconds(timing.look_up),
+        connect_ms=times[0],
+        tls_ms=_milliseconds(timing.tls),
+        ttfb_ms=times[1],
+        transfer_ms=times[2],
+        dispatch_ms=sum(times),
+    )
 
 
 def _milliseconds(seconds: float) -> int:

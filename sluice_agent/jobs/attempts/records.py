@@ -32,17 +32,21 @@ class Spec(BaseModel):
 
 
 class Trace(BaseModel):
-    """Times of an attempt in milliseconds, at least 1 where there is one."""
+    """Times of an attempt in milliseconds, at least 1 where there is one. What did not end counts as far as it went."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    dns_ms: Annotated[int, Field(ge=0)] = 0
+    """For the look-up of the name."""
     connect_ms: Annotated[int, Field(ge=0)] = 0
     """For the connection over TCP."""
+    tls_ms: Annotated[int, Field(ge=0)] = 0
+    """For TLS, after the connection."""
     ttfb_ms: Annotated[int, Field(ge=0)] = 0
     """From then to the headers of the answer, with TLS."""
     transfer_ms: Annotated[int, Field(ge=0)] = 0
     dispatch_ms: Annotated[int, Field(ge=0)] = 0
-    """The sum of those before."""
+    """The sum of `connect_ms`, `ttfb_ms` and `transfer_ms`."""
     total_ms: Annotated[int, Field(ge=0)] = 0
     """From the beginning to the end, with look-ups and the fallback."""
 

@@ -8,10 +8,12 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from sluice_agent.jobs.celery_target import TaskRules
+from sluice_agent.jobs.routes.attempts import attempts_router
 from sluice_agent.jobs.routes.definitions import definitions_router
 from sluice_agent.jobs.routes.dependencies import dependencies_router
 from sluice_agent.jobs.routes.endpoints import EndpointRules
 from sluice_agent.jobs.routes.errors import error_response, register_errors
+from sluice_agent.jobs.routes.health import health_router
 from sluice_agent.jobs.routes.middleware import Conventions
 from sluice_agent.jobs.routes.runs import runs_router
 from sluice_agent.jobs.routes.schedules import schedules_router
@@ -48,7 +50,9 @@ class JobsApp(OwnErrorsApp):
             triggers_router(store, rules),
             schedules_router(store),
             definitions_router(store, rules),
+            health_router(store),
             runs_router(store),
+            attempts_router(store),
             webhooks_router(store),
         ):
             self.include_router(router)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sluice_agent.jobs.runs.health import HealthWindow
 from sluice_agent.jobs.status import Status
 from sluice_agent.server.webhooks.schedule import DeliveryState
 
@@ -174,11 +175,86 @@ class TraceBody(_Closed):
 
     queue_wait_ms: int = 0
     dequeue_ms: int = 0
+    dns_ms: int = 0
     connect_ms: int = 0
+    tls_ms: int = 0
     ttfb_ms: int = 0
     transfer_ms: int = 0
     total_ms: int = 0
     dispatch_ms: int = 0
+
+
+class AttemptTraceBody(_Closed):
+    """Where the time of an attempt went, in milliseconds. TLS is a part of `ttfb_ms`."""
+
+    dns_ms: int = 0
+    connect_ms: int = 0
+    tls_ms: int = 0
+    ttfb_ms: int = 0
+    transfer_ms: int = 0
+    dispatch_ms: int = 0
+    total_ms: int = 0
+
+
+class AttemptBody(_Closed):
+    """An attempt of a run. `number` counts those of all replays; without `finished_at` it is under way."""
+
+    number: int
+    attempt: int
+    started_at: Timestamp
+    finished_at: Timestamp = ""
+    status_code: Annotated[int, Field(description="Of the endpoint's answer.")] = 0
+    error_class: str = ""
+    error: str = ""
+    trace: AttemptTraceBody = AttemptTraceBody()
+
+
+class AttemptEnvelope(_Closed):
+    """A page of attempts."""
+
+    data: list[AttemptBody]
+    next_cursor: _Filled = ""
+    has_more: bool
+
+
+class LogBody(_Closed):
+    """A line that an endpoint has logged about its run."""
+
+    number: int
+    attempt: int
+    at: Timestamp
+    level: str
+    message: str
+    data: Any = None
+
+
+class LogEnvelope(_Closed):
+    """A page of such lines."""
+
+    data: list[LogBody]
+    next_cursor: _Filled = ""
+    has_more: bool
+
+
+class HealthBody(_Closed):
+    """How the runs of a job have ended that were created in a window. `failed_runs` has the dead letters, and
+    `crashed_runs` those of `system_failed`."""
+
+    job_id: str
+    window: HealthWindow
+    since: Timestamp
+    total_runs: int
+    completed_runs: int
+    failed_runs: int
+    timed_out_runs: int
+    crashed_runs: int
+    canceled_runs: int
+    expired_runs: int
+    success_rate: Annotated[float, Field(description="In percent.")]
+    avg_duration_secs: float
+    p95_duration_secs: float
+    p99_duration_secs: float
+    health_score: Annotated[float, Field(description="0 to 100; -1 without runs.")]
 
 
 class RunBody(_Closed):
