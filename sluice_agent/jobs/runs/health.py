@@ -82,7 +82,7 @@ def read_health(reader: Connection, job_id: str, window: HealthWindow, now: int)
     counts = dict.fromkeys(TERMINAL, 0)
     for status, count in reader.execute(_COUNTS, parameters):
         counts[Status(status)] = count
-    started, total = reader.execute(_DURATIONS, parameters).one()
+    ((started, total),) = reader.execute(_DURATIONS, parameters)
     if not started:
         return Health(since, counts, Durations())
     percentiles = [_percentile(reader, parameters, started, share) for share in (0.95, 0.99)]
