@@ -23,6 +23,7 @@ from sluice_agent.jobs.store.schema import (
     job_limit,
     job_tag,
     job_version,
+    limited_start,
     run,
     run_log,
     run_tag,
@@ -142,9 +143,10 @@ def update_job(writer: Connection, found: Job, settings: JobSettings, change: Ch
         writer.execute(update(job).where(job.c.id == found.id).values(values))
     except IntegrityError:
         raise _slug_is_taken(settings.slug) from None
-    for of_version in (job_tag, job_limit):
-        writer.execute(delete(of_version).where(of_version.c.job_id == found.id))
+    writer.execute(delete(job_tag).where(job_tag.c.job_id == found.id))
+    writer.execute(delete(job_limit).where(job_limit.c.job_id == found.id))
     _insert_version(writer, updated)
+    _forget_limits(writer, found)
     return updated
 
 
@@ -187,6 +189,7 @@ def delete_job(writer: Connection, found: Job) -> None:
     for of_job_alone in (job_tag, job_limit, job_version):
         writer.execute(delete(of_job_alone).where(of_job_alone.c.job_id == found.id))
     writer.execute(delete(job).where(job.c.id == found.id))
+    _forget_limits(writer, found)
 
 
 JOBS: Select[Any] = select(job, job_version.c.id.label("version_id"), job_version.c.settings).join(
@@ -229,6 +232,17 @@ def _insert_version(writer: Connection, current: Job) -> None:
     if limits:
         of_job = {"job_id": current.id, "project_id": current.project_id}
         writer.execute(insert(job_limit), [{**of_job, **limit} for limit in limits.values()])
+
+
+def _forget_limits(writer: Connection, former: Job) -> None:
+    """Delete what was counted of the named limits of a job that no job names any more."""
+    names = {limit["name"] for limit in former.settings.rate_limit_keys}
+    if names:
+        is_named = exists().where(
+            job_limit.c.project_id == limited_start.c.project_id, job_limit.c.name == limited_start.c.name
+        )
+        where = (limited_start.c.project_id == former.project_id) & limited_start.c.name.in_(names)
+        writer.execute(delete(limited_start).where(where, ~is_named))
 
 
 def _schedule(of: Job) -> tuple[bool, str, str]:

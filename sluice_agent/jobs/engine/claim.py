@@ -22,6 +22,7 @@ from sluice_agent.jobs.definitions.versions import JobVersion, version_to_start
 from sluice_agent.jobs.engine.candidates import Head, Position, claimed_counts, heads, ready_runs
 from sluice_agent.jobs.execution.circuits import admit_request
 from sluice_agent.jobs.runs.changes import change, state_of
+from sluice_agent.jobs.runs.named_limits import Rooms
 from sluice_agent.jobs.runs.tickets import add_ticket, new_ticket
 from sluice_agent.jobs.runs.transitions import Claimed, Event, Faulted, Held, Postponed, advance
 from sluice_agent.jobs.status import Status
@@ -135,6 +136,7 @@ class _Walk:
         self._of_job: Counter[str] = Counter()
         for (job_id, _), count in counts.items():
             self._of_job[job_id] += count
+        self._rooms = Rooms(writer, now)
         self._claims: list[Claim] = []
         self._changes: list[dict[str, Any]] = []
         self._tasks = tasks
@@ -165,7 +167,8 @@ class _Walk:
         """Read the next rows of a job: not more than there are places in it."""
         limit = _most_of(job)
         free = limit - self._of_job[job.id] if limit else most
-        wanted = min(free, most, _MOST_ROWS)
+        room = self._rooms.of_job(job)
+        wanted = min(free, most, _MOST_ROWS if room is None else room, _MOST_ROWS)
         if queue.is_read or wanted <= 0:
             return
         self._write()  # what was decided is not read again
@@ -186,6 +189,9 @@ class _Walk:
             return
         if most_of_key and row.concurrency_key is not None and self._of_key[key] >= most_of_key:
             return
+        room = self._rooms.of_job(job)  # jobs that share a limit have taken from it since the rows were read
+        if room is not None and room <= 0:
+            return
         opening = self._opening(job)
         if opening is not None:
             self._change(row, Postponed(opening))
@@ -198,6 +204,7 @@ class _Walk:
         if not (self._admit(job, row, version) if target is None else self._call(row, job, version, target)):
             return
         self._places[target is not None] -= 1
+        self._rooms.take(job)
         self._of_job[job.id] += 1
         self._of_key[key] += 1
 

@@ -14,6 +14,7 @@ from sluice_agent.jobs.definitions.versions import version_at, version_to_start
 from sluice_agent.jobs.execution.requests import StartRequest
 from sluice_agent.jobs.execution.spec import spec_of
 from sluice_agent.jobs.runs.changes import change
+from sluice_agent.jobs.runs.named_limits import note_start
 from sluice_agent.jobs.runs.tickets import is_valid
 from sluice_agent.jobs.runs.transitions import Faulted, Released, Started
 from sluice_agent.jobs.status import Status
@@ -62,6 +63,8 @@ def _begin(writer: Connection, row: Row[Any], execution: str, now: int) -> tuple
         return None
     number = {"run_id": row.id, "retries": row.retries, "attempt": row.attempt}
     writer.execute(_INSERT, {**number, "started_at": now})
+    if job.settings.rate_limit_keys:
+        note_start(writer, row, now)
     return started, version.settings
 
 

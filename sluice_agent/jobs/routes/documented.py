@@ -295,10 +295,12 @@ class RunBody(_Closed):
 
 class FoundRunBody(RunBody):
     """A run that was asked for. `queue_without_workers` is there only while it waits and no worker takes from the queue
-    of that name, `job_paused_at` only while it waits for its job to be resumed."""
+    of that name, `job_paused_at` only while it waits for its job to be resumed, and `waits_for_limit` only while the
+    named limit is used up."""
 
     queue_without_workers: str = ""
     job_paused_at: Timestamp = ""
+    waits_for_limit: str = ""
 
 
 class TriggeredBody(RunBody):

@@ -19,6 +19,7 @@ from sluice_agent.jobs.routes.parameters import Id, OfJob, Project, TagKey, TagV
 from sluice_agent.jobs.runs import runs
 from sluice_agent.jobs.runs.changes import dependent_of
 from sluice_agent.jobs.runs.dependencies import standings
+from sluice_agent.jobs.runs.named_limits import limit_without_room
 from sluice_agent.jobs.runs.requests import LONGEST_TTL, Reschedule
 from sluice_agent.jobs.runs.views import run_view, standing_view
 from sluice_agent.jobs.status import Status
@@ -70,9 +71,8 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
             row = runs.find_run(reader, run_id, caller.project)
             is_for_workers = row.status in _FOR_WORKERS
             queue = abandoned_queue(reader) if is_for_workers else None
-            paused_at = find_job(reader, row.job_id, None).paused_at if is_for_workers else None
-        shown = run_view(row) | ({"queue_without_workers": queue} if queue else {})
-        return answer(shown | ({} if paused_at is None else {"job_paused_at": time_text(paused_at)}))
+            waits_for = _waits_for(reader, row, store.moment) if is_for_workers else {}
+        return answer(run_view(row) | ({"queue_without_workers": queue} if queue else {}) | waits_for)
 
     @router.get("/{run_id}/dependency-status", responses=responses(200, list[StandingBody], 404))
     def get_dependency_status(run_id: Id, caller: Sender) -> Response:
@@ -80,6 +80,15 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
         with store.reading() as reader:
             row = runs.find_run(reader, run_id, caller.project)
             return answer([standing_view(standing) for standing in standings(reader, dependent_of(row))])
+
+
+def _waits_for(reader: Connection, row: Row[Any], now: int) -> dict[str, str]:
+    """Return why a run that could be executed is not, as far as its job is the reason."""
+    job = find_job(reader, row.job_id, None)
+    if job.paused_at is not None:
+        return {"job_paused_at": time_text(job.paused_at)}
+    limit = limit_without_room(reader, job, now) if row.status == Status.QUEUED.value else None
+    return {} if limit is None else {"waits_for_limit": limit}
 
 
 def _add_changes(router: APIRouter, store: JobsStore) -> None:

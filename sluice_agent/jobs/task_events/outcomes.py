@@ -13,6 +13,7 @@ from sluice_agent.jobs.attempts.retries import RetryStrategy, retry_delay
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.jobs.definitions.versions import version_at
 from sluice_agent.jobs.runs.changes import change, revoke_later
+from sluice_agent.jobs.runs.named_limits import note_start
 from sluice_agent.jobs.runs.transitions import Canceled, Ending, Event, Expired, Faulted, Finished, Lost, Started
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.schema import attempt, is_open_task, run
@@ -110,6 +111,7 @@ def _begin(writer: Connection, row: Row[Any], report: TaskReport, settings: JobS
     if begun is not None:
         number = {"run_id": row.id, "retries": row.retries, "attempt": row.attempt}
         writer.execute(_BEGIN, {**number, "started_at": at})
+        note_start(writer, row, at)
     return begun
 
 
