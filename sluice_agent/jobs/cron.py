@@ -1,7 +1,8 @@
 """Cron expressions of five fields, in a time zone: when they fire next, and whether a minute is one of theirs.
 
 The accepted syntax is numbers, names of months and days, `*`, `?`, lists, ranges and steps. Where day of month and day
-of week are both restricted, either fires. On the days on which the clock changes, a fixed hour fires exactly once.
+of week are both restricted, either fires. On the days on which the clock changes, a fixed hour fires exactly once; an
+expression whose hours or minutes begin with `*` fires at each minute that the clock shows.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cronsim import CronSim
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days of each month, from January
+_SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _LONGEST = 1_000  # characters: all values of all fields take 500
 _TERM = re.compile(r"(?:(?P<all>\*)|(?P<first>[0-9]+|[A-Z]+)(?:-(?P<last>[0-9]+|[A-Z]+))?)(?:/(?P<step>[0-9]+))?")
 
@@ -73,7 +75,7 @@ class _Field:
 
 _MINUTE = _Field("minute", 0, 59)
 _HOUR = _Field("hour", 0, 23)
-_DAY = _Field("day of month", 1, 31)
+_MONTHDAY = _Field("day of month", 1, 31)
 _MONTH = _Field("month", 1, 12, _MONTHS)
 _WEEKDAY = _Field("day of week", 0, 6, _DAYS)
 
@@ -107,12 +109,51 @@ def parse_zone(name: str) -> ZoneInfo:
 
 def firings_after(expression: Expression, moment: datetime) -> Iterator[datetime]:
     """Yield the firings after `moment`, in UTC, in their order and without end. `moment` has a time zone."""
+    minutes, hours, *_ = expression.canonical.split()
+    is_fixed = not minutes.startswith("*") and not hours.startswith("*")
+    return _once_for_each_time(expression, moment) if is_fixed else _by_the_clock(expression, moment)
+
+
+def _once_for_each_time(expression: Expression, moment: datetime) -> Iterator[datetime]:
     last = moment
     for local in CronSim(expression.canonical, moment.astimezone(expression.zone)):
         firing = local.astimezone(timezone.utc)
         if firing > last:  # cronsim starts an hour early where the clock shows `moment` for the second time
             last = firing
             yield firing
+
+
+def _by_the_clock(expression: Expression, moment: datetime) -> Iterator[datetime]:
+    """Yield firings at the times that the clock shows. cronsim itself errs where it changes by half an hour."""
+    start, offset = moment.astimezone(timezone.utc), _offset(expression.zone, moment)
+    while True:
+        for local in CronSim(expression.canonical, (start + offset).replace(tzinfo=None)):
+            firing = local.replace(tzinfo=timezone.utc) - offset
+            change = _first_change(expression.zone, start, firing, offset)
+            if change is not None:
+                start, offset = change - _SECOND, _offset(expression.zone, change)
+                break
+            start = firing
+            yield firing
+
+
+def _first_change(zone: ZoneInfo, start: datetime, end: datetime, offset: timedelta) -> datetime | None:
+    """Return the first second after `start`, and until `end`, at which the zone has another offset; None: there is
+    none."""
+    while start < end:
+        step = min(start + _DAY, end)
+        if _offset(zone, step) != offset:
+            while step - start > _SECOND:
+                middle = start + (step - start) // 2
+                start, step = (middle, step) if _offset(zone, middle) == offset else (start, middle)
+            return step.replace(microsecond=0)
+        start = step
+    return None
+
+
+def _offset(zone: ZoneInfo, moment: datetime) -> timedelta:
+    offset = moment.astimezone(zone).utcoffset()
+    return offset or timedelta()
 
 
 def next_after(expression: Expression, moment: datetime) -> datetime:
@@ -140,8 +181,8 @@ def _times(field: _Field, text: str) -> str:
 def _days(days: str, months: str, weekdays: str) -> str:
     """Return the field of days, without those that none of the months has."""
     longest = max(_LONGEST_MONTHS[month - 1] for month in _MONTH.values(months))
-    if min(_DAY.values(days)) <= longest:
-        return _list(_DAY, days)
+    if min(_MONTHDAY.values(days)) <= longest:
+        return _list(_MONTHDAY, days)
     if _is_any(weekdays):
         raise CronError(f"day {days!r} never comes: month {months!r} has at most {longest} days")
     return "*"  # the days of the week alone decide
