@@ -65,6 +65,20 @@ def dumps(value: Any) -> str:
     return _encode(value, sort=False, depth=0)
 
 
+def indented(value: Any, depth: int = 0) -> str:
+    """Return the JSON of a value for people: each member on a line of its own, behind two spaces for each level."""
+    margin = "  " * (depth + 1)
+    match value:
+        case dict() if value:
+            lines = [f"{margin}{_text(name)}: {indented(item, depth + 1)}" for name, item in value.items()]
+            return "{\n" + ",\n".join(lines) + "\n" + "  " * depth + "}"
+        case list() | tuple() if value:
+            lines = [f"{margin}{indented(item, depth + 1)}" for item in value]
+            return "[\n" + ",\n".join(lines) + "\n" + "  " * depth + "]"
+        case _:
+            return dumps(value)
+
+
 def _encode(value: Any, *, sort: bool, depth: int) -> str:
     if depth > DEEPEST:
         raise _too_deep()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.jobs.definitions.schedule import due, next_firing
@@ -82,6 +82,12 @@ def list_jobs(
         has_tag = exists().where(job_tag.c.job_id == job.c.id, job_tag.c.key == tag[0])
         query = query.where(has_tag if tag[1] is None else has_tag.where(job_tag.c.value == tag[1]))
     return read_page(reader, query, (job.c.created_at, job.c.id), wanted, job_of)
+
+
+def list_projects(reader: Connection) -> list[str]:
+    """Return the projects that have jobs, the one with the newest job first."""
+    query = select(job.c.project_id).group_by(job.c.project_id).order_by(func.max(job.c.created_at).desc())
+    return list(reader.scalars(query))
 
 
 def find_job(reader: Connection, job_id: str, project: str | None, lock: Lock | None = None) -> Job:

@@ -136,6 +136,20 @@ class UpdatedBody(_Closed):
     updated: int
 
 
+class NotReplayed(_Closed):
+    """A run that can't be replayed, and why."""
+
+    id: str
+    reason: str
+
+
+class ReplayedBody(_Closed):
+    """How many dead letters begin again, and which of the runs do not."""
+
+    replayed: int
+    refused: list[NotReplayed] = []
+
+
 class DependencyBody(_Closed):
     """A dependency of a job."""
 

@@ -28,7 +28,7 @@ def page_request(
     ] = None,
 ) -> PageRequest:
     """Return the page that a request asks for. Raises `RefusedError` for a cursor that is none."""
-    return PageRequest(min(limit, _MOST), None if not cursor else _position(cursor))
+    return PageRequest(min(limit, _MOST), None if not cursor else position_of(cursor))
 
 
 WantedPage = Annotated[PageRequest, Depends(page_request)]
@@ -37,7 +37,7 @@ Envelope = Annotated[bool, Query(description="Answer `{data, next_cursor, has_mo
 
 def page_answer(request: Request, page: Page[dict[str, Any]], *, envelope: bool) -> Response:
     """Return the answer with a page. Where the next one begins is in headers, and in the envelope."""
-    cursor = None if page.next is None else _cursor(page.next)
+    cursor = None if page.next is None else cursor_of(page.next)
     body: Any = page.items
     if envelope:
         body = {"data": page.items, **({} if cursor is None else {"next_cursor": cursor}), "has_more": bool(cursor)}
@@ -48,11 +48,13 @@ def page_answer(request: Request, page: Page[dict[str, Any]], *, envelope: bool)
     return answer(body, headers=headers)
 
 
-def _cursor(position: Position) -> str:
+def cursor_of(position: Position) -> str:
+    """Return the cursor of the page that begins after a position."""
     return base64.urlsafe_b64encode(f"{position.value}:{position.id}".encode()).decode().rstrip("=")
 
 
-def _position(cursor: str) -> Position:
+def position_of(cursor: str) -> Position:
+    """Return the position in a cursor. Raises `RefusedError` (400) if it is none."""
     moment = moment_of(cursor)
     if moment is not None:
         return Position(moment, "")

@@ -8,19 +8,26 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection, Row
 
-from sluice_agent.jobs.definitions.jobs import Change, Lock, find_job
+from sluice_agent.jobs.definitions.jobs import Change, Job, Lock, find_job
 from sluice_agent.jobs.definitions.views import time_text
 from sluice_agent.jobs.routes.access import Caller, Sender
 from sluice_agent.jobs.routes.answers import answer
 from sluice_agent.jobs.routes.body import KeyFirst
-from sluice_agent.jobs.routes.documented import FoundRunBody, RunBody, RunEnvelope, StandingBody, responses
+from sluice_agent.jobs.routes.documented import (
+    FoundRunBody,
+    ReplayedBody,
+    RunBody,
+    RunEnvelope,
+    StandingBody,
+    responses,
+)
 from sluice_agent.jobs.routes.pages import Envelope, WantedPage, page_answer
 from sluice_agent.jobs.routes.parameters import Id, OfJob, Project, TagKey, TagValue, project_of, tag_of
 from sluice_agent.jobs.runs import runs
 from sluice_agent.jobs.runs.changes import dependent_of
 from sluice_agent.jobs.runs.dependencies import standings
 from sluice_agent.jobs.runs.named_limits import limit_without_room
-from sluice_agent.jobs.runs.requests import LONGEST_TTL, Reschedule
+from sluice_agent.jobs.runs.requests import LONGEST_TTL, ReplayRequest, Reschedule, RunIds
 from sluice_agent.jobs.runs.views import run_view, standing_view
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import Page
@@ -117,13 +124,13 @@ def _add_changes(router: APIRouter, store: JobsStore) -> None:
 
 
 def _add_replays(router: APIRouter, store: JobsStore) -> None:
-    @router.post("/{run_id}/replay", status_code=201, responses=responses(201, RunBody, 404, 409))
-    def replay_run(run_id: Id, caller: Sender) -> Response:
-        """Make a new run with the payload of one that has failed, by the job's settings of now."""
+    @router.post("/{run_id}/replay", status_code=201, responses=responses(201, RunBody, 404, 409, has_body=True))
+    def replay_run(run_id: Id, body: ReplayRequest, caller: Sender) -> Response:
+        """Make a new run with the payload of one that has failed, or with another one, by the job's settings of now."""
 
         def replay(writer: Connection, row: Row[Any], now: int) -> Row[Any]:
             job = find_job(writer, row.job_id, caller.project, Lock.SHARED)
-            return runs.replay_run(writer, job, row, Change(caller.name, now))
+            return runs.replay_run(writer, job, row, Change(caller.name, now), body.payload)
 
         return _change(store, run_id, caller, replay)
 
@@ -136,6 +143,22 @@ def _add_replays(router: APIRouter, store: JobsStore) -> None:
             return runs.replay_dead_letter(writer, job, row, now)
 
         return _change(store, run_id, caller, replay)
+
+    @router.post("/dlq-replay", responses=responses(200, ReplayedBody, has_body=True))
+    def replay_dead_letters(body: RunIds, caller: Sender) -> Response:
+        """Let several dead letters begin again, each that can, and name those that can't with the reason."""
+        refused: list[dict[str, str]] = []
+        jobs: dict[str, Job] = {}
+        with store.writing() as writer:
+            for run_id in dict.fromkeys(body.ids):
+                try:
+                    row = runs.find_run(writer, run_id, caller.project, locks=True)
+                    job = jobs[row.job_id] = jobs.get(row.job_id) or find_job(writer, row.job_id, caller.project)
+                    runs.replay_dead_letter(writer, job, row, store.moment)
+                except RefusedError as refusal:
+                    refused.append({"id": run_id, "reason": refusal.message})
+        count = len(set(body.ids)) - len(refused)
+        return answer({"replayed": count, **({"refused": refused} if refused else {})})
 
 
 def _change(

@@ -53,6 +53,18 @@ class BulkRequest(_Request):
     items: Annotated[list[TriggerItem], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
+class ReplayRequest(_Request):
+    """A replay. With `payload` the new run has that one."""
+
+    payload: Annotated[Any, Field(description="Any JSON. The default is that of the run.")] = None
+
+
+class RunIds(_Request):
+    """Runs by their ids."""
+
+    ids: Annotated[list[Annotated[str, line(64, least=1)]], Field(min_length=1, max_length=MOST_ITEMS)]
+
+
 class Reschedule(_Request):
     """Another time of a delayed run; one that has passed lets it begin at once."""
 

@@ -41,7 +41,7 @@ def list_runs(
     order: tuple[ColumnElement[int], ColumnElement[str]] = (run.c.created_at, run.c.id)
     query = select(run)
     if batch_id is not None or job_id is not None:
-        if not _is_of_project(reader, project, job_id, batch_id):
+        if not is_of_project(reader, project, job_id, batch_id):
             return Page([], None)
     elif tag is None:
         query = query.where(run.c.project_id == project)
@@ -57,7 +57,7 @@ def list_runs(
     return read_page(reader, query, order, wanted, lambda row: row)
 
 
-def _is_of_project(reader: Connection, project: str, job_id: str | None, batch_id: str | None) -> bool:
+def is_of_project(reader: Connection, project: str, job_id: str | None, batch_id: str | None) -> bool:
     """Return whether the job, and the job of the batch, are of the project; None is of every project.
 
     Runs are then selected without their project, beside which the database would choose an index that serves worse.
@@ -94,18 +94,19 @@ def cancel_run(writer: Connection, row: Row[Any], now: int) -> Row[Any]:
     return canceled
 
 
-def replay_run(writer: Connection, of: Job, row: Row[Any], author: Change) -> Row[Any]:
-    """Make a new run with what an unsuccessful one was given, by the job's settings of now, and return it.
+def replay_run(writer: Connection, of: Job, row: Row[Any], author: Change, payload: Any = None) -> Row[Any]:
+    """Make a new run with what an unsuccessful one was given, or with another `payload`, by the job's settings of now,
+    and return it.
 
     Raises `RefusedError`: 409 if that run has not failed, 400 if the job is disabled or does not take the payload.
     """
     if Status(row.status) not in UNSUCCESSFUL:
         raise RefusedError(409, f"The run is {row.status}: only a run that has failed is replayed.")
     check_enabled(of)
-    payload = payload_of(parse(row.payload.encode()))
-    check_payload(of, payload)
+    given = payload_of(parse(row.payload.encode()) if payload is None else payload)
+    check_payload(of, given)
     wanted = Wanted(
-        payload=payload,
+        payload=given,
         priority=row.priority,
         tags={} if row.tags is None else parse(row.tags.encode()),
         metadata={} if row.metadata is None else parse(row.metadata.encode()),
