@@ -116,7 +116,8 @@ def create_app(
         stream_router(store, hub),
     ):
         app.include_router(router, prefix="/api")
+    sources = Sources(store, access, acting, now, keep, daily_limit, past_sums)
     if has_jobs:
-        jobs = JobsApi(app, database, store, access, engine, actions.brokers.for_runs(), now)
-    app.include_router(pages_router(Sources(store, access, acting, now, keep, daily_limit, past_sums)))
+        jobs = JobsApi(app, database, access, engine, actions.brokers.for_runs(), sources, now)
+    app.include_router(pages_router(sources))
     return app

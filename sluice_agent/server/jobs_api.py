@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice_agent.jobs.celery_target import TaskRules
@@ -20,7 +21,8 @@ from sluice_agent.jobs.engine.options import ENGINE, EngineOptions
 from sluice_agent.jobs.store.store import jobs_file
 from sluice_agent.server.access.setup import Access
 from sluice_agent.server.actions.broker import Broker
-from sluice_agent.server.store import Store
+from sluice_agent.server.pages.no_jobs import LISTS, no_jobs_router
+from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.store.database import Database
 
 if TYPE_CHECKING:
@@ -30,25 +32,26 @@ PATH = "/v1"
 
 
 class JobsApi:
-    """What answers under ``/v1``, and executes runs: by workers of `broker`, or in this process without one.
+    """What answers under ``/v1``, shows it on pages, and executes runs: by workers of `broker`, or in this process
+    without one.
 
-    `events` are those of Celery tasks. `engine` is None where another server executes runs. Raises `ConfigError` if the
-    database can't be used.
+    `sources` are those of pages, and have the events of Celery tasks. `engine` is None where another server executes
+    runs. Raises `ConfigError` if the database can't be used.
     """
 
     def __init__(
         self,
         app: FastAPI,
         database: Database,
-        events: Store,
         access: Access,
         engine: EngineOptions | None,
         broker: Broker | None,
+        sources: Sources,
         now: Callable[[], datetime],
     ) -> None:
         self._app = app
+        self._sources = sources
         self._database = database
-        self._events = events
         self._access = access
         self._engine = engine
         self._broker = broker
@@ -59,6 +62,8 @@ class JobsApi:
         self._room: JobsRoom | None = None
         self._routes: ASGIApp | None = None
         app.mount(PATH, self)
+        app.state.has_jobs_api = True
+        self._add_pages_of_no_jobs()
         if not isinstance(database, Path) or jobs_file(database).exists():
             self._open()
 
@@ -83,25 +88,50 @@ class JobsApi:
             routes = await run_in_threadpool(self._open)
         await routes(scope, receive, send)
 
+    def _add_pages_of_no_jobs(self) -> None:
+        """Add the lists, which are empty, and what opens the jobs API for all pages below them."""
+        opening = [Route(f"{path}/{{rest:path}}", _Opening(self._open, self._app)) for path in LISTS]
+        self._pages_of_no_jobs = [*no_jobs_router(self._sources).routes, *opening]
+        self._app.router.routes += self._pages_of_no_jobs
+
     def _open(self) -> ASGIApp:
         from sluice_agent.jobs.engine.assembly import open_jobs  # noqa: PLC0415 - see above
         from sluice_agent.jobs.routes.app import JobsApp  # noqa: PLC0415
         from sluice_agent.jobs.routes.internal import internal_routes  # noqa: PLC0415
+        from sluice_agent.server.pages.jobs_api.api import Api  # noqa: PLC0415
+        from sluice_agent.server.pages.jobs_api.router import jobs_pages_router  # noqa: PLC0415
+        from sluice_agent.server.pages.jobs_api.scope import JobsSources  # noqa: PLC0415
 
         with self._lock:
             if self._routes is not None:
                 return self._routes
             allows_private = not self._access.exposure.is_open
+            events = self._sources.store
             room = open_jobs(
-                self._database, self._events, self._engine, self._broker, self._now, allows_private=allows_private
+                self._database, events, self._engine, self._broker, self._now, allows_private=allows_private
             )
             routes = internal_routes(room.store, room.changes, self._access.gate, allows_private=allows_private)
-            self._app.router.routes[:0] = routes  # the first: most requests are theirs
-            self._room = room
             engine = self._engine or ENGINE
             tasks = TaskRules(engine.tasks, engine.task_queues, self._broker is not None)
             opened = JobsApp(room.store, self._access, allows_private=allows_private, tasks=tasks)
+            pages = jobs_pages_router(JobsSources(self._sources, room.store, Api(opened)))
+            others = [route for route in self._app.router.routes if route not in self._pages_of_no_jobs]
+            self._app.router.routes = [*routes, *pages.routes, *others]  # most requests are for the first
+            self._room = room
             self._routes = opened
             if self._is_started and not self._is_closed:
                 room.start()
             return opened
+
+
+class _Opening:
+    """Answers the first request for a page below the lists: it opens the jobs API, whose own pages come first then."""
+
+    def __init__(self, open_: Callable[[], object], app: FastAPI) -> None:
+        self._open = open_
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        await run_in_threadpool(self._open)
+        await self._app.router(scope, receive, send)

@@ -25,6 +25,12 @@ from sluice_agent.server.timestamps import timestamp_of, to_moment
 PART = "x-sluice-part"
 """The request header by which the script asks for the block ``main`` alone."""
 
+JOBS_API_PATHS = ("/runs", "/dead-letters", "/definitions", "/schedules")
+"""The beginnings of the addresses of pages of the jobs API, which are about a project."""
+
+POLLED = ("run",)
+"""The types of a page that is live, but whose changes are in no frame of the stream."""
+
 _MACROS = ("parts", "plots", "lists")  # files of macros: templates, and those after it, know each by its name
 _COMPRESSED_FROM = 1_000  # bytes
 _LEVEL = 5
@@ -43,7 +49,8 @@ class Layout:
     `page` is the name of its entry in the navigation, and `title` where one is, with the count that matters, such as
     ``Jobs · 12 failed``. `types` are those of the stream that concern the page: without any it is not live.
     `subject` is the id of the only job whose changes concern the page; empty: those of all do.
-    `scope` is None on pages without a reader, such as the one for signing in.
+    `scope` is None on pages without a reader, such as the one for signing in. `project` is what pages of the jobs API
+    are about in place of the connection, and `projects` are those to choose from.
     """
 
     page: str
@@ -52,6 +59,13 @@ class Layout:
     scope: Scope | None = None
     types: Sequence[str] = ()
     subject: str = ""
+    project: str | None = None
+    projects: Sequence[str] = ()
+
+    @property
+    def is_polled(self) -> bool:
+        """True if the page changes without frames of the stream, so that it is fetched again and again."""
+        return self.types == POLLED
 
     @property
     def window_title(self) -> str:
@@ -89,6 +103,7 @@ def render(
     """
     is_part = request.headers.get(PART) == "main"
     values: dict[str, Any] = {"view": view, "layout": layout, "href": _Hrefs(layout), "is_part": is_part}
+    values["has_jobs_api"] = getattr(request.app.state, "has_jobs_api", False)
     for name in _MACROS:
         values[name] = _ENVIRONMENT.get_template(f"{name}.html").make_module(values)
     all_headers = {**_HEADERS, **(headers or {})}
@@ -110,15 +125,17 @@ def url_of(path: str, parameters: Parameters) -> str:
 
 
 class _Hrefs:
-    """Makes the addresses in a page. They name its connection, if there are several."""
+    """Makes the addresses in a page. They name its connection, if there are several, and likewise its project."""
 
     def __init__(self, layout: Layout) -> None:
         scope = layout.scope
         is_needed = scope is not None and scope.is_ambiguous
         self._connection = {"connectionId": layout.connection_id} if is_needed else {}
+        self._project = {"project": layout.project} if len(layout.projects) > 1 else {}
 
     def __call__(self, path: str, parameters: Parameters | None = None) -> str:
-        return url_of(path, {**(parameters or {}), **self._connection})
+        project = self._project if path.startswith(JOBS_API_PATHS) else {}
+        return url_of(path, {**(parameters or {}), **project, **self._connection})
 
 
 def _environment() -> Environment:

@@ -426,7 +426,7 @@ function describe({ stream, isPaused, changesSincePause, changedAt, renderedAt }
 }
 
 function startLive(main) {
-  const { types, connection, subject, reader } = document.body.dataset;
+  const { types, connection, subject, reader, polled } = document.body.dataset;
   const concerned = new Set(types.split(","));
   const indicator = createIndicator(togglePause);
   let stopFeed = null; // null while the page is hidden, or its reader signed out
@@ -579,7 +579,7 @@ function startLive(main) {
     if (stopFeed !== null || document.hidden) return;
     tickedAt = Date.now();
     const ticking = setInterval(tick, 1_000);
-    const canShare = connection && navigator.locks && window.BroadcastChannel;
+    const canShare = polled === undefined && connection && navigator.locks && window.BroadcastChannel;
     const stopStream = canShare ? shareStream(connection, receive, pollOnly) : () => {};
     stopFeed = () => {
       clearInterval(ticking);
@@ -833,7 +833,10 @@ function closeMenus(target) {
 
 // --- Keys ------------------------------------------------------------------------------------------------------------
 
-const PLACES = { n: "/", j: "/jobs", t: "/tasks", q: "/queues", w: "/workers", e: "/errors" };
+const PLACES = {
+  n: "/", j: "/jobs", t: "/tasks", q: "/queues", w: "/workers", e: "/errors",
+  r: "/runs", d: "/dead-letters", i: "/definitions", s: "/schedules",
+};
 const SEQUENCE = 1_500; // milliseconds between g and the letter
 
 let goesAt = -SEQUENCE;

@@ -1,0 +1,108 @@
+"""Requests of pages to the jobs API of the same server, in the name of who has sent the form, and by its rules."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message
+
+from sluice_agent.jobs.json_text import dumps
+from sluice_agent.server.errors import RefusedError
+
+_OF_THE_BODY = (b"accept", b"accept-encoding", b"content-encoding", b"content-length", b"content-type", b"x-request-id")
+_ERRORS_FROM = 400
+_MOST_TOKENS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the API: its status, and the value in its body, None without one."""
+
+    status: int
+    body: Any
+
+    @property
+    def is_refusal(self) -> bool:
+        """True if nothing was done."""
+        return self.status >= _ERRORS_FROM
+
+    @property
+    def message(self) -> str:
+        """The sentence of a refusal."""
+        return str(self.body["error"]["message"])
+
+    @property
+    def details(self) -> Sequence[str]:
+        """What is wrong, of a refusal: lines such as ``slug: is missing``."""
+        details: Sequence[str] = self.body["error"].get("details", [])
+        return details
+
+    def raise_refusal(self) -> None:
+        """Raise `RefusedError` if nothing was done."""
+        if self.is_refusal:
+            raise RefusedError(self.status, " ".join([self.message, *(f"{line}." for line in self.details)]))
+
+
+class Api:
+    """The routes of the jobs API, and the forms that this process has sent to them."""
+
+    def __init__(self, routes: ASGIApp) -> None:
+        self._routes = routes
+        self._addresses: OrderedDict[str, str | None] = OrderedDict()
+
+    async def send(
+        self, request: Request, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send `body`, as JSON, to a path below ``/v1``, with the key or session of `request`."""
+        kept = [pair for pair in request.scope["headers"] if pair[0] not in _OF_THE_BODY]
+        own = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        content = b"" if body is None else dumps(body).encode()
+        scope = {
+            **{name: request.scope[name] for name in ("type", "asgi", "http_version", "scheme", "client", "server")},
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [*kept, *own],
+        }
+        status = 0
+        received = bytearray()
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": content, "more_body": False}
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body":
+                received.extend(message.get("body", b""))
+
+        await self._routes(scope, receive, note)
+        return Answer(status, json.loads(received) if received else None)
+
+    def begin(self, token: str) -> bool:
+        """Return whether the form with this random token is sent for the first time."""
+        if token in self._addresses:
+            return False
+        self._addresses[token] = None
+        if len(self._addresses) > _MOST_TOKENS:
+            self._addresses.popitem(last=False)
+        return True
+
+    def note(self, token: str, address: str | None) -> None:
+        """Record where the form with this token has led; None: it was refused, and may be sent again."""
+        if address is None:
+            self._addresses.pop(token, None)
+        else:
+            self._addresses[token] = address
+
+    def address_of(self, token: str) -> str | None:
+        """Return where the form with this token has led; None while that is not known."""
+        return self._addresses.get(token)

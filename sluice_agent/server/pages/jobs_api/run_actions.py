@@ -1,0 +1,162 @@
+"""What operators do with one run: cancel it, let a dead letter begin again, or make a new run of one that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import uuid4
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from sluice_agent.jobs.json_text import indented, parse
+from sluice_agent.jobs.runs.runs import find_run
+from sluice_agent.jobs.runs.search import settings_of
+from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
+from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.pages.action_question import PageOperator
+from sluice_agent.server.pages.forms import OperatorForm, SentForm, see_other
+from sluice_agent.server.pages.jobs_api.question import Question, ask
+from sluice_agent.server.pages.jobs_api.scope import JobsScope, JobsSources, Wanted, reader_of, scope_of_project
+from sluice_agent.server.pages.render import NO_STORE, render
+from sluice_agent.server.pages.scope import ConnectionId
+
+
+def run_actions_router(sources: JobsSources) -> APIRouter:
+    """Return the routes of questions and forms."""
+    router = APIRouter()
+    _add_cancel(router, sources)
+    _add_replay(router, sources)
+    _add_replay_as_new(router, sources)
+    return router
+
+
+def _add_cancel(router: APIRouter, sources: JobsSources) -> None:
+    @router.get("/runs/{run_id}/cancel")
+    def ask_to_cancel(
+        request: Request, principal: PageOperator, run_id: str, connection_id: ConnectionId = None
+    ) -> HTMLResponse:
+        found = _Found(sources, Wanted(principal, None, connection_id), run_id)
+        if found.status not in UNDER_WAY:
+            raise RefusedError(409, f"The run is {found.status_text}: only one that has not ended is canceled.")
+        text = (
+            "A request under way is broken off as soon as its worker knows; its endpoint may have done its work."
+            if found.status is Status.EXECUTING
+            else "It has not begun, and will not. Runs that it has started itself are canceled too."
+        )
+        question = Question(
+            f"Cancel this run of {found.name}", text, f"{found.path}/cancel", "Cancel the run", found.href,
+            is_danger=True,
+        )  # fmt: skip
+        return ask(request, found.scope.layout(sources, "runs", question.title), question)
+
+    @router.post("/runs/{run_id}/cancel")
+    async def cancel(request: Request, form: OperatorForm, run_id: str) -> Response:
+        answer = await sources.api.send(request, "DELETE", f"/runs/{_id(run_id)}")
+        found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
+        if found.status is not Status.CANCELED:  # another form may have done it
+            answer.raise_refusal()
+        return see_other(found.href)
+
+
+def _add_replay(router: APIRouter, sources: JobsSources) -> None:
+    @router.get("/runs/{run_id}/replay")
+    def ask_to_replay(
+        request: Request, principal: PageOperator, run_id: str, connection_id: ConnectionId = None
+    ) -> HTMLResponse:
+        found = _Found(sources, Wanted(principal, None, connection_id), run_id)
+        if found.status is not Status.DEAD_LETTER:
+            raise RefusedError(409, f"The run is {found.status_text}: only a dead letter begins again.")
+        text = "It begins again as the same run, with its first attempt, the same payload and its idempotency key."
+        question = Question(f"Replay this run of {found.name}", text, f"{found.path}/replay", "Replay", found.href)
+        return ask(request, found.scope.layout(sources, "runs", question.title), question)
+
+    @router.post("/runs/{run_id}/replay")
+    async def replay(request: Request, form: OperatorForm, run_id: str) -> Response:
+        answer = await sources.api.send(request, "POST", f"/runs/{_id(run_id)}/dlq-replay")
+        answer.raise_refusal()
+        found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
+        return see_other(found.href)
+
+
+def _add_replay_as_new(router: APIRouter, sources: JobsSources) -> None:
+    @router.get("/runs/{run_id}/replay-as-new")
+    def ask_to_replay_as_new(
+        request: Request, principal: PageOperator, run_id: str, connection_id: ConnectionId = None
+    ) -> HTMLResponse:
+        found = _Found(sources, Wanted(principal, None, connection_id), run_id)
+        if found.status not in UNSUCCESSFUL:
+            raise RefusedError(409, f"The run is {found.status_text}: only a run that has failed is replayed.")
+        return _replay_page(sources, request, found, indented(parse(found.row.payload.encode())))
+
+    @router.post("/runs/{run_id}/replay-as-new")
+    async def replay_as_new(request: Request, form: OperatorForm, run_id: str) -> Response:
+        found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
+        return await _replay_as_new(sources, request, form, found)
+
+
+class ReplayView(NamedTuple):
+    """The page of a new run with what a failed one was given, or with another payload."""
+
+    name: str
+    path: str
+    back: str
+    payload: str
+    errors: Sequence[str]
+    token: str
+
+
+class _Found:
+    """A run, and the scope of its pages. Raises `RefusedError` (404) if the reader has no such run."""
+
+    def __init__(self, sources: JobsSources, wanted: Wanted, run_id: str) -> None:
+        scope, project = reader_of(sources, wanted)
+        with sources.store.reading() as reader:
+            self.row = find_run(reader, run_id.replace("\0", ""), project)
+            self.scope: JobsScope = scope_of_project(reader, wanted.principal, scope, self.row.project_id)
+            self.settings = settings_of(reader, [self.row.job_id])[self.row.job_id]
+        self.status = Status(self.row.status)
+        self.status_text = self.status.value.replace("_", " ")
+        self.name = self.settings.name
+        self.path = f"/runs/{self.row.id}"
+        self.href = self.scope.href(self.path)
+
+
+async def _replay_as_new(sources: JobsSources, request: Request, form: SentForm, found: _Found) -> Response:
+    text, token = form.value("payload"), form.uuid("token")
+    try:
+        payload = parse(text.encode())
+    except ValueError as error:
+        errors = [f"payload: it is not JSON that can be used: {error}"]
+        return await run_in_threadpool(_replay_page, sources, request, found, text, errors, token)
+    if not sources.api.begin(token):
+        return see_other(sources.api.address_of(token) or found.href)
+    answer = await sources.api.send(request, "POST", f"/runs/{found.row.id}/replay", {"payload": payload})
+    if answer.is_refusal:
+        sources.api.note(token, None)
+        errors = [answer.message, *answer.details]
+        return await run_in_threadpool(_replay_page, sources, request, found, text, errors, token)
+    address = found.scope.href(f"/runs/{answer.body['id']}")
+    sources.api.note(token, address)
+    return see_other(address)
+
+
+def _replay_page(
+    sources: JobsSources,
+    request: Request,
+    found: _Found,
+    payload: str,
+    errors: list[str] | None = None,
+    token: str | None = None,
+) -> HTMLResponse:
+    view = ReplayView(found.name, found.path, found.href, payload, errors or [], token or str(uuid4()))
+    layout = found.scope.layout(sources, "runs", f"Replay {found.name} as a new run")
+    return render(request, "replay.html", layout, view, 400 if errors else 200, NO_STORE)
+
+
+def _id(text: str) -> str:
+    """Return an id as a part of a path."""
+    if not text.replace("-", "").isalnum():
+        raise RefusedError(404, "Run not found.")
+    return text

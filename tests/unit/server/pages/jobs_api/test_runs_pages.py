@@ -1,0 +1,239 @@
+"""The list of runs, a run, and what can be done with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sluice_agent.jobs.status import Status
+from sluice_agent.server.access.principal import Role
+from sluice_agent.server.access.tokens import new_key
+from sluice_agent.server.pages.no_jobs import LISTS
+from tests.support.html import parse_html
+from tests.support.jobs_shop import PAYLOAD, without_workers
+from tests.support.local_sluice import local_sluice
+from tests.unit.server.pages.jobs_api.conftest import HTML, JobsDesk, form_of, rows_of
+
+
+def keys(desk: JobsDesk, path: str = "/runs", **parameters: object) -> list[str]:
+    return [row["data-key"] for row in rows_of(desk.page(path, **parameters))]
+
+
+def test_states_are_filtered_and_counted(desk: JobsDesk) -> None:
+    """Who looks for what went wrong would have to read all runs."""
+    page = desk.page("/runs", status=["crashed", "timed_out"])
+    assert {row["data-key"] for row in rows_of(page)} == {desk.runs["crashed"], desk.runs["timed_out"]}
+    assert page.one("h1").text == "Runs 2"
+    chips = {
+        chip["data-key"]: chip for chip in page.all("a") if chip.attributes.get("data-key", "").startswith("state-")
+    }
+    assert set(chips) == {f"state-{status.value}" for status in Status}
+    assert chips["state-delayed"].text == "delayed2"  # the counts are those of the other filters
+    assert chips["state-crashed"]["aria-current"] == "true"
+    assert chips["state-crashed"]["href"] == "/runs?status=timed_out"
+
+
+def test_runs_are_found_by_job_id_and_key(desk: JobsDesk) -> None:
+    """The id of a log, and the name that people know, would lead to no run."""
+    run = desk.shop.trigger(desk.shop.plain(), {}, idempotency_key="order 17/ä")
+    assert keys(desk, search="order 17/ä") == [run]
+    assert keys(desk, search=run) == [run]
+    assert keys(desk, search="KEYED") == [run]
+    assert keys(desk, search="keyed", status="dead_letter") == []
+    assert keys(desk, job_id=desk.shop.hostile) == [desk.runs["hostile"]]
+    assert keys(desk, error_class="server", status="crashed") == [desk.runs["crashed"]]
+    assert keys(desk, search="%") == []
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"status": "none"}, {"from": "soon"}, {"cursor": "x"}, {"job_id": "x" * 600}, {"project": "other"}]
+)
+def test_a_wrong_parameter_is_refused_in_words(desk: JobsDesk, parameters: dict[str, str]) -> None:
+    """A typing error in a link that was sent would show runs that nobody has asked for."""
+    status = 404 if "project" in parameters else 400
+    assert desk.page("/runs", status, **parameters).one("h1").text
+
+
+def test_pages_go_on_where_the_last_one_ended(desk: JobsDesk) -> None:
+    """Runs at the edge of a page would be shown twice, or never."""
+    job = desk.shop.plain("paged")
+    made = [desk.shop.trigger(job) for _ in range(60)]
+    first = desk.page("/runs", job_id=job)
+    [older] = [link["href"] for link in first.all("a", rel="next")]
+    second = desk.page(older)
+    assert [row["data-key"] for row in (*rows_of(first), *rows_of(second))] == made[::-1]
+    assert second.one("nav", class_="pager").text.startswith("10 of 60 runs")
+    [newest] = [link["href"] for link in second.all("a") if link.text == "Newest"]
+    assert [row["data-key"] for row in rows_of(desk.page(newest))] == [row["data-key"] for row in rows_of(first)]
+
+
+def test_a_page_before_another_is_found(desk: JobsDesk) -> None:
+    """From the third page one could go only to the first."""
+    job = desk.shop.plain("three pages")
+    for _ in range(120):
+        desk.shop.trigger(job)
+    pages = [desk.page("/runs", job_id=job)]
+    while older := pages[-1].all("a", rel="next"):
+        pages.append(desk.page(older[0]["href"]))
+    [newer] = pages[2].all("a", rel="prev")
+    assert [row["data-key"] for row in rows_of(desk.page(newer["href"]))] == [
+        row["data-key"] for row in rows_of(pages[1])
+    ]
+
+
+def test_a_run_shows_its_attempts_and_its_payload(desk: JobsDesk) -> None:
+    """The reason of a failure would only be in the log of the endpoint."""
+    page = desk.page(f"/runs/{desk.runs['dead_letter']}")
+    assert page.one("h1").text == "Send mail dead letter"
+    attempts = [row.text for row in rows_of(page)]
+    assert len(attempts) == 2
+    assert "503: the endpoint is overloaded 503 server" in attempts[0]
+    assert "connect 12 ms · first byte 240 ms" in attempts[1]
+    payload = page.one("pre", aria_label="Payload").text
+    assert json.loads(payload) == PAYLOAD
+    completed = desk.page(f"/runs/{desk.runs['completed']}")
+    assert json.loads(completed.one("pre", aria_label="Result").text) == {"sent": True, "id": "m-1"}
+
+
+def test_numbers_keep_their_digits(desk: JobsDesk) -> None:
+    """An amount would be shown otherwise than it was sent."""
+    body = b'{"payload": {"a": 1.10, "b": 12345678901234567890, "c": [], "d": [1, {"e": null}]}}'
+    made = desk.api.post(f"/jobs/{desk.shop.plain('digits')}/trigger", content=body).json()
+    text = desk.page(f"/runs/{made['id']}").one("pre", aria_label="Payload").text
+    assert text == '{ "a": 1.10, "b": 12345678901234567890, "c": [], "d": [ 1, { "e": null } ] }'
+
+
+def test_what_a_run_waits_for_is_named(desk: JobsDesk) -> None:
+    """A run that waits for another job would look as if it were lost."""
+    run = desk.shop.trigger(desk.shop.dependent("waits"))
+    page = desk.page(f"/runs/{run}")
+    assert page.one("h1").text == "waits waiting"
+    [row] = [row for row in rows_of(page) if row["data-key"] == desk.shop.hostile]
+    assert "completednot yet" in row.text
+
+
+def test_a_queue_without_workers_is_named_with_the_command(desk: JobsDesk) -> None:
+    """A new user would wait for runs that no worker will ever take."""
+    without_workers(desk.store, "sluice.jobs")
+    for path in ("/runs", f"/runs/{desk.runs['queued']}"):
+        assert "-I sluice_agent.jobs.tasks -Q sluice.jobs" in desk.page(path).one("main").text
+    without_workers(desk.store, None)
+    assert "jobs.tasks" not in desk.page("/runs").one("main").text
+
+
+def test_a_run_is_canceled_after_a_question(desk: JobsDesk) -> None:
+    """One click beside another button would end a payment."""
+    run = desk.shop.trigger(desk.shop.mail, PAYLOAD)
+    path = f"/runs/{run}/cancel"
+    assert [link["href"] for link in desk.page(f"/runs/{run}").all("a") if link.text == "Cancel"] == [path]
+    question = desk.page(path)
+    assert question.one("h1").text == "Cancel this run of Send mail?"
+    assert desk.run(run)["status"] == "queued"
+    for _ in range(2):  # a form that is sent twice acts once
+        answer = desk.send(path, form_of(question, path))
+        assert (answer.status_code, answer.headers["Location"]) == (303, f"/runs/{run}")
+    assert desk.run(run)["status"] == "canceled"
+    assert desk.page(path, 409).one("main").one("h1").text == "Conflict"
+
+
+def test_a_dead_letter_begins_again(desk: JobsDesk) -> None:
+    """Its payload would have to be copied into a new trigger, under another id."""
+    run = desk.runs["dead_letter"]
+    path = f"/runs/{run}/replay"
+    answer = desk.send(path, form_of(desk.page(path), path))
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"/runs/{run}")
+    assert (desk.run(run)["status"], desk.run(run)["attempt"]) == ("queued", 1)
+    again = desk.send(path)
+    assert again.status_code == 409
+    assert "of the replay" not in desk.page(f"/runs/{run}").one("main").text
+
+
+def test_a_failed_run_is_replayed_with_another_payload(desk: JobsDesk) -> None:
+    """A run that failed because of its payload would fail again, and for ever."""
+    run = desk.runs["crashed"]
+    path = f"/runs/{run}/replay-as-new"
+    page = desk.page(path)
+    assert json.loads(page.one("textarea").text) == PAYLOAD
+    fields = [*form_of(page, path), ("payload", json.dumps({**PAYLOAD, "to": "bea@example.com"}))]
+    places = {desk.send(path, fields).headers["Location"] for _ in range(2)}
+    [place] = places  # a form that is sent twice acts once
+    made = desk.run(place.removeprefix("/runs/"))
+    assert made["payload"]["to"] == "bea@example.com"
+    assert desk.run(run)["status"] == "crashed"
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [("{", "not JSON"), (json.dumps({"to": "x"}), "'template' is a required property"), ("[1e999]", "too large")],
+)
+def test_a_payload_that_does_not_fit_comes_back(desk: JobsDesk, payload: str, reason: str) -> None:
+    """What one has typed would be lost with the error."""
+    path = f"/runs/{desk.runs['failed']}/replay-as-new"
+    fields = [*form_of(desk.page(path), path), ("payload", payload)]
+    answer = desk.send(path, fields)
+    assert answer.status_code == 400
+    page = parse_html(answer.text)
+    assert reason in page.one("div", role="alert").text
+    assert page.one("textarea").text == payload
+    fixed = [*form_of(page, path), ("payload", json.dumps(PAYLOAD))]
+    assert desk.send(path, fixed).status_code == 303
+
+
+def test_only_operators_act(desk: JobsDesk) -> None:
+    """Whoever may look could end and repeat what others have begun."""
+    run = desk.shop.trigger(desk.shop.mail, PAYLOAD)
+    for action in ("cancel", "replay", "replay-as-new"):
+        for browser, status in ((desk.viewer, 403), (desk.stranger, 401)):
+            assert desk.send(f"/runs/{run}/{action}", [], browser).status_code == status
+            assert browser.get(f"/runs/{run}/{action}").status_code == status
+    page = desk.page(f"/runs/{run}", browser=desk.viewer)
+    assert [link for link in page.all("a") if link.text == "Cancel"] == []
+    assert "sign in as operator" in desk.page(f"/runs/{run}", browser=desk.stranger).one("main").text
+    assert desk.run(run)["status"] == "queued"
+
+
+def test_a_form_of_another_site_is_refused(desk: JobsDesk) -> None:
+    """A page of another site could cancel runs with the session of who looks at it."""
+    run = desk.shop.trigger(desk.shop.mail, PAYLOAD)
+    answer = desk.operator.post(
+        f"/runs/{run}/cancel",
+        headers={"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "cross-site"},
+    )
+    assert answer.status_code == 403
+    assert desk.run(run)["status"] == "queued"
+
+
+def test_pages_of_no_jobs_load_nothing(tmp_path: Path) -> None:
+    """Each server that only observes would have a database more, and take 15 MB more."""
+    with local_sluice(tmp_path / "s.db", has_jobs=True) as server:
+        browser = server.client(HTML, "")
+        for path, heading in LISTS.items():
+            page = parse_html(browser.get(path).text)
+            assert page.one("h1").text == heading
+            assert "/v1/jobs" in page.one("main").text
+        assert list(tmp_path.glob("*.jobs.db")) == []
+        assert browser.get("/runs/none").status_code == 404
+        assert browser.get("/runs/none/further/none").status_code == 404
+        assert len(list(tmp_path.glob("*.jobs.db"))) == 1
+
+
+def test_without_the_jobs_api_no_entry_leads_there(tmp_path: Path) -> None:
+    """Links of the navigation would lead to errors."""
+    with local_sluice(tmp_path / "s.db") as server:
+        page = parse_html(server.client(HTML, "").get("/").text)
+        assert [link for link in page.all("a") if link.text == "Runs"] == []
+
+
+def test_a_key_sees_its_own_project_only(desk: JobsDesk) -> None:
+    """The key of one customer would show the payloads of another one."""
+    accounts = desk.server.access.accounts
+    connection, _ = accounts.open_connection("other")
+    secret = new_key()
+    accounts.create_key(connection, Role.OPERATOR, secret)
+    other = desk.server.client({**HTML, "Authorization": f"Bearer {secret}"}, "")
+    assert other.get(f"/runs/{desk.runs['queued']}").status_code == 404
+    assert other.get("/runs", params={"project": "shop"}).status_code == 403
+    assert "No job is defined yet" in other.get("/runs").text
+    assert desk.send(f"/runs/{desk.runs['queued']}/cancel", [], other).status_code == 404
