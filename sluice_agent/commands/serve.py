@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from sluice_agent.commands.common import UserError
+from sluice_agent.commands.env_file import check_env_file, write_env_file
 from sluice_agent.commands.logs import log_to_stderr
 from sluice_agent.commands.quantities import age, size
 from sluice_agent.commands.server_database import database_option, server_database
@@ -105,6 +106,13 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     type=click.Path(dir_okay=False, path_type=Path),
     help="Rules of alerts, in TOML, and the webhooks that they are sent to (sluice-agent alerts check).",
 )
+@click.option(
+    "--write-env",
+    "env_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the variables of workers into this file, such as .env, beside what it has.",
+)
 def serve(
     host: str,
     port: int,
@@ -125,10 +133,11 @@ def serve(
     keep: timedelta | None,
     max_size: int | None,
     alerts_file: Path | None,
+    env_file: Path | None,
 ) -> None:
     """Run a local Sluice: the ingest endpoint and the jobs API, with no account.
 
-    Set SLUICE_API_URL to the address that it prints. On loopback any SLUICE_API_KEY that begins with sk_ is accepted;
+    It prints the variables that your workers need. On loopback any SLUICE_API_KEY that begins with sk_ is accepted;
     with --connection, and wherever others can reach the server, only keys that were made (sluice-agent key).
     The oldest jobs that have ended are deleted, by age and size; those under way are not.
     """
@@ -143,6 +152,14 @@ def serve(
     except ImportError as error:
         raise UserError(f"serve needs its extra: pip install 'sluice-agent[server]' ({error})") from None
     log_to_stderr("text", "info")
+    if env_file is not None:
+        check_env_file(env_file)
+
+    def ready(announcement: runner.Announcement) -> None:
+        runner.announce(announcement)  # first: a key is shown once
+        if env_file is not None:
+            write_env_file(env_file, announcement.environment)
+
     runner.serve(
         host=host,
         port=port,
@@ -165,6 +182,7 @@ def serve(
         daily_limit=daily_limit,
         keep=Keep(keep, max_size),
         alerts=None if alerts_file is None else options_of(read_alerts(alerts_file), os.environ),
+        ready=ready,
     )
 
 

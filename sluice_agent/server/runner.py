@@ -7,7 +7,8 @@ import ipaddress
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import FrameType
@@ -22,6 +23,7 @@ from sluice_agent.log import Limited
 from sluice_agent.server.access.accounts import NewKey
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import Access, AccessOptions
+from sluice_agent.server.access.worker_environment import CONNECTION, KEY, LOCAL_KEY, worker_environment
 from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions
 from sluice_agent.server.alerts.assembly import AlertOptions
 from sluice_agent.server.app import BODY_LIMIT, create_app
@@ -42,8 +44,8 @@ class Announcement:
     """What a server shows once it accepts connections.
 
     `url` is the API's, such as ``http://127.0.0.1:8787/api``; `sign_in_url` is a link that works once;
-    `reaches_back_to`
-    is the creation of the oldest job that has ended.
+    `reaches_back_to` is the creation of the oldest job that has ended. `environment` has the variables of a worker, as
+    `worker_environment` returns them; `new_key` is the key in it if it was made now, and can't be shown again.
     """
 
     url: str
@@ -52,18 +54,44 @@ class Announcement:
     new_key: NewKey | None
     keep: Keep
     reaches_back_to: datetime | None
+    environment: Mapping[str, str]
 
 
 def announce(announcement: Announcement) -> None:
     """Print the address to stdout, in the first line, for which scripts wait; then the sign-in link, what is kept, and
-    the key."""
+    the variables of workers, to be pasted."""
     lines = [f"listening on {announcement.url}", f"sign in at {announcement.sign_in_url} (once)", _kept(announcement)]
-    if announcement.connection is not None:
-        name = announcement.connection.name or "without a name"
-        lines.append(f"connection {name}: SLUICE_CONNECTION_ID={announcement.connection.id}")
+    title = "set these for your workers, and for all that call tasks"
     if announcement.new_key is not None:
-        lines.append(f"its ingest key, shown once: SLUICE_API_KEY={announcement.new_key.secret}")
-    print("\n".join(f"sluice-agent serve: {line}" for line in lines), flush=True)
+        title += f" (the key of the connection {_name(announcement)} is shown once)"
+    text = "\n".join(f"sluice-agent serve: {line}" for line in [*lines, f"{title}:"])
+    print(f"{text}\n{_exports(announcement)}", flush=True)
+
+
+def _exports(announcement: Announcement) -> str:
+    """Return the variables as a shell takes them. A key of the user's own is not printed."""
+    shown = dict(announcement.environment)
+    key = shown.get(KEY)
+    if key is not None and announcement.new_key is None and key != LOCAL_KEY:
+        del shown[KEY]
+    lines = [f"export {name}={value}" for name, value in shown.items()]
+    if key is None:
+        name = announcement.connection.name if announcement.connection is not None else None
+        command = f"sluice-agent key create --connection {name or 'NAME'} --role ingest"
+        lines.append(f"# and {' and '.join(missing_from(shown))}, as printed by: {command}")
+    elif KEY not in shown:
+        lines.append(f"# and {KEY}, the key of --api-key")
+    return "\n".join(lines)
+
+
+def missing_from(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables of a worker that `environment` does not have."""
+    return [name for name in (CONNECTION, KEY) if name not in environment]
+
+
+def _name(announcement: Announcement) -> str:
+    connection = announcement.connection
+    return (connection.name or "without a name") if connection is not None else ""
 
 
 def _kept(announcement: Announcement) -> str:
@@ -92,8 +120,9 @@ def serve(
     engine: EngineOptions = ENGINE,
     grace: int = GRACE,
     ready: Callable[[Announcement], None] = announce,
+    stopping: threading.Event | None = None,
 ) -> None:
-    """Serve the API over `database`, as `create_app`, until SIGTERM or SIGINT, then return.
+    """Serve the API over `database`, as `create_app`, until SIGTERM or SIGINT, or until `stopping` is set; then return.
 
     Port 0 takes a free one. `ready` is called once, when connections are accepted; by default it prints. After a
     signal, requests in progress have `grace` seconds. The options of access are those of `AccessOptions`, the rest is
@@ -125,9 +154,11 @@ def serve(
             token = access.sessions.create_token(Role.OPERATOR)
             url = f"http://{_url_host(host)}:{real_port}/api"
             link = f"http://{browser_host}:{real_port}/login?token={token}"
-            ready(Announcement(url, link, access.connection, access.new_key, keep, store.reaches_back_to()))
+            environment = worker_environment(url, access, options)
+            oldest = store.reaches_back_to()
+            ready(Announcement(url, link, access.connection, access.new_key, keep, oldest, environment))
 
-        _Server(app, uvicorn_config(app, grace=grace), on_ready).run(sockets=[listener])
+        _Server(app, uvicorn_config(app, grace=grace), on_ready, stopping).run(sockets=[listener])
 
 
 def limit_collections() -> None:
@@ -162,10 +193,19 @@ _LIMITED = Limited()
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, app: FastAPI, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, app: FastAPI, config: uvicorn.Config, ready: Callable[[], None], stopping: threading.Event | None
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._ready = ready
+        self._stopping = stopping
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to stop: called ten times a second."""
+        if self._stopping is not None and self._stopping.is_set():
+            return True
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -44,6 +44,7 @@ class Access:
     """The parts of access on one database.
 
     `connection` is that of the options, and `new_key` the ingest key that was made for it because it had none.
+    `takes_any_key` is True if a worker of this machine may send events with any key and any connection.
     """
 
     accounts: Accounts
@@ -53,6 +54,7 @@ class Access:
     gate: Gate
     connection: NamedConnection | None = None
     new_key: NewKey | None = None
+    takes_any_key: bool = False
 
 
 def open_access(engine: Engine, options: AccessOptions, now: Callable[[], datetime]) -> Access:
@@ -72,7 +74,8 @@ def open_access(engine: Engine, options: AccessOptions, now: Callable[[], dateti
     sessions = Sessions(engine, now, audit)
     unmade = UnmadeKeys(options.connection is None, options.api_key)
     gate = Gate(accounts, sessions, exposure, unmade)
-    return Access(accounts, sessions, audit, exposure, gate, connection, new_key)
+    takes_any_key = not exposure.is_open and connection is None and options.api_key is None
+    return Access(accounts, sessions, audit, exposure, gate, connection, new_key, takes_any_key)
 
 
 def _ensure_key(accounts: Accounts, connection: NamedConnection, secret: str | None) -> NewKey | None:

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.model import JobState
 from sluice_agent.server.access.principal import Principal
+from sluice_agent.server.access.worker_environment import LOCAL_CONNECTION, LOCAL_KEY
 from sluice_agent.server.pages import findings
 from sluice_agent.server.pages.charts import Plot, throughput_plot
 from sluice_agent.server.pages.findings import Finding, Limits
@@ -63,7 +64,7 @@ class FiringRow(NamedTuple):
 
 class NowView(NamedTuple):
     """The page at the moment `at`. Before the first event only `is_waiting` matters, with what a worker needs: the
-    connection's id, if there is one, and the address of the API, which is the reader's.
+    connection's id, if there is one or any will do, a key, and the address of the API, which is the reader's.
 
     Times are timestamps. `ended` and `failed` count the jobs of the last hour. `hidden_queues` counts the queues with
     jobs that are not shown. If not `are_all_running`, there are active jobs beside those that `running` counts; if not
@@ -87,6 +88,7 @@ class NowView(NamedTuple):
     hidden_queues: int
     throughput: Plot | None
     connection_id: str | None
+    key: str
     api_url: str = ""
 
 
@@ -117,10 +119,12 @@ def now_router(sources: Sources) -> APIRouter:
 def now_view(reader: Connection, connection: NamedConnection | None, sources: Sources) -> NowView:
     """Return the view of a connection."""
     at = sources.now()
-    connection_id = None if connection is None else connection.id
+    connection_id, key = (None if connection is None else connection.id), "sk_local_…"
+    if connection_id is None and sources.access.takes_any_key:
+        connection_id, key = LOCAL_CONNECTION, LOCAL_KEY
     last = None if connection is None else last_event_at(reader, connection.number)
     if connection is None or last is None:
-        return NowView(at, True, [], [], 0, 0, None, None, 0, [], True, 0, True, [], 0, None, connection_id)
+        return NowView(at, True, [], [], 0, 0, None, None, 0, [], True, 0, True, [], 0, None, connection_id, key)
     now = to_moment(at)
     queues = queue_rows(reader, connection, TimeRange.HOUR, now, sources.past_sums)
     ends = ends_by_task(reader, connection.number, window_of(Span(TimeRange.HOUR.value), now), sources.past_sums)
@@ -155,6 +159,7 @@ def now_view(reader: Connection, connection: NamedConnection | None, sources: So
         len(filled) - len(filled[:_QUEUES]),
         throughput_plot(intervals, TimeRange.HOUR),
         connection_id,
+        key,
     )
 
 

@@ -134,6 +134,8 @@ def test_serve_prints_address_link_and_key_once(tmp_path: Path) -> None:
             "shop",
             "--database",
             str(tmp_path / "s.db"),
+            "--write-env",
+            str(tmp_path / ".env"),
         ]
         process = Process(command, log)
         try:
@@ -147,7 +149,11 @@ def test_serve_prints_address_link_and_key_once(tmp_path: Path) -> None:
             process.stop()
         outputs.append(output)
     first, second = outputs
-    assert "SLUICE_API_KEY=sk_local_" in first
+    assert "\nexport SLUICE_API_KEY=sk_local_" in first
+    environment = dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines())
+    assert f"\nexport SLUICE_API_KEY={environment['SLUICE_API_KEY']}\n" in first  # the second server keeps it
+    assert f"\nexport SLUICE_API_URL={environment['SLUICE_API_URL']}\n" in second
+    assert "as printed by: sluice-agent key create --connection shop --role ingest" in second
     assert "sk_" not in second
     connections = [re.findall("SLUICE_CONNECTION_ID=(.*)", output) for output in outputs]
     assert connections[0] == connections[1]

@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from sluice_agent.server.access.setup import AccessOptions
+from sluice_agent.server.access.worker_environment import LOCAL_CONNECTION
 from tests.support.html import Element, parse_html
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.unit.server.events import Clock, at, ingest, job_event, run, snapshot, worker_event
@@ -144,10 +146,20 @@ def test_a_server_without_events_names_the_next_command(tmp_path: Path) -> None:
     with local_sluice(tmp_path / "empty.db", now=CLOCK) as server:
         client = server.client(HTML, path="")
         page = parse_html(client.get("/").text)
-        assert "sluice-agent key create --connection shop --role ingest" in page.text
         assert f"SLUICE_API_URL={client.base_url}/api" in page.text.replace("//api", "/api")
+        words = page.text.split()
+        assert {"SLUICE_API_KEY=sk_local", f"SLUICE_CONNECTION_ID={LOCAL_CONNECTION}"} <= set(words)
+        assert "key create" not in page.text
         for path in ("/tasks", "/queues", "/workers"):
             assert client.get(path).status_code == 200
+
+
+def test_a_server_with_one_key_names_the_command_that_makes_a_connection(tmp_path: Path) -> None:
+    """Workers would send events with a key that the server refuses."""
+    with local_sluice(tmp_path / "empty.db", now=CLOCK, options=AccessOptions(api_key="sk_own")) as server:
+        page = parse_html(server.client(HTML, path="").get("/").text)
+        assert "sluice-agent key create --connection shop --role ingest" in page.text
+        assert "SLUICE_API_KEY=sk_local_…" in page.text
 
 
 def test_many_tasks_and_workers_are_on_several_pages(tmp_path: Path) -> None:

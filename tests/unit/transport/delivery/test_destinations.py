@@ -35,7 +35,7 @@ Start = Callable[..., Shippers]
 PACKAGE = Path(sluice_agent.__file__).parent
 HOMES = {f"transport/delivery/destinations/{destination.name}.py": destination for destination in DESTINATIONS}
 OF_SERVER = {
-    "server/runner.py",
+    "server/access/worker_environment.py",
     "server/access/gate.py",
     "server/pages/keys.py",
     "commands/key.py",
