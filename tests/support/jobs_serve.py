@@ -1,7 +1,11 @@
-"""`python -m tests.support.jobs_serve PORT DATABASE BROKER SILENCE`: a server with an engine whose times are short."""
+"""`python -m tests.support.jobs_serve PORT DATABASE BROKER SILENCE`: a server with an engine whose times are short.
+
+The Celery tasks that may be jobs are in SLUICE_JOBS_TASKS and SLUICE_JOBS_QUEUES, as for `serve`.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +20,19 @@ from sluice_agent.server.runner import open_listener, uvicorn_config
 
 def main(port: int, database: str, broker: str, silence: float) -> None:
     """Serve until a signal comes. `silence` is the seconds after which an attempt is lost."""
-    options = EngineOptions(silence=silence, grace=1.5 * silence, claim=silence, lease=2.0, look=0.5)
+    tasks, queues = (
+        tuple(filter(None, os.environ.get(name, "").split(","))) for name in ("SLUICE_JOBS_TASKS", "SLUICE_JOBS_QUEUES")
+    )
+    options = EngineOptions(
+        tasks=tasks,
+        task_queues=queues,
+        silence=silence,
+        grace=1.5 * silence,
+        claim=silence,
+        lease=2.0,
+        look=0.5,
+        task_slack=silence,
+    )
     app = create_app(
         database if database.startswith("postgresql:") else Path(database),
         has_jobs=True,

@@ -193,6 +193,7 @@ MAY_IMPORT = {
         "server/record",
         "server/store",
         "server/stream",
+        "server/timestamps",
     },
     "jobs/engine": {
         "attempt_message",
@@ -223,6 +224,7 @@ MAY_IMPORT = {
         "jobs/status",
         "jobs/store",
         "jobs/webhooks",
+        "jobs/task_events",
         "outbound",
         "server/access",
         "server/database_errors",

@@ -23,7 +23,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from sluice_agent.jobs import cron
-from sluice_agent.jobs.celery_target import CeleryTarget, is_task, parse_target, target_of
+from sluice_agent.jobs.celery_target import CeleryTarget, arguments_in, is_task, parse_target, target_of
 from sluice_agent.jobs.json_text import canonical, parse
 from sluice_agent.jobs.payload_schema import compiled, faults
 from sluice_agent.outbound.addresses import parse_url
@@ -192,6 +192,11 @@ class JobSettings(BaseModel):
             wrong = faults(compiled(self.payload_schema), self.cron_payload)
             if wrong:
                 raise ValueError(f"cron_payload: does not fit payload_schema: {'; '.join(wrong)}")
+        if self.task is not None:
+            try:
+                arguments_in(self.task, canonical(self.cron_payload))
+            except ValueError as error:
+                raise ValueError(f"cron_payload: {error}") from None
         return self
 
     @model_validator(mode="after")

@@ -32,11 +32,13 @@ def release(writer: Connection, run_ids: Collection[str], claimed_at: int, now: 
         _release(writer, run.c.id.in_(sorted(run_ids)) & (run.c.claimed_at == claimed_at), now)
 
 
-def release_task(writer: Connection, run_id: str, claimed_at: int, available_at: int, now: int) -> None:
-    """Take back the claim of a Celery task, made at that moment, of which nothing was sent."""
+def release_task(
+    writer: Connection, run_id: str, claimed_at: int, available_at: int, now: int, error: str | None = None
+) -> None:
+    """Take back the claim of a Celery task, made at that moment, of which nothing was sent; `error` is the reason."""
     row = writer.execute(_TASK, {"run": run_id, "claim": claimed_at}).one_or_none()
     if row is not None:
-        change(writer, row, Released(available_at), now)
+        change(writer, row, Released(available_at), now, also={} if error is None else {"error": error})
 
 
 def release_unpublished(writer: Connection, now: int) -> int:

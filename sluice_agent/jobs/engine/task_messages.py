@@ -16,11 +16,11 @@ _HIGHEST = 9  # priority of a message: those of runs go to 10
 
 @dataclass(slots=True)
 class Sent:
-    """What has become of messages, by their runs: `confirmed` by the broker; `refused`, so that a later attempt may
-    succeed; `unsent`, as the broker is away. Of all others it is unknown whether the broker has them."""
+    """What has become of messages, by their runs: `confirmed` by the broker; `refused`, each for a reason, which may
+    be gone later; `unsent`, as the broker is away. Of all others it is unknown whether the broker has them."""
 
     confirmed: set[str] = field(default_factory=set)
-    refused: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
     unsent: set[str] = field(default_factory=set)
 
 
@@ -38,7 +38,7 @@ def send_tasks(connection: BrokerConnection, claims: Sequence[Claim]) -> Sent:
             connection.sender().send(_message(connection, claim, claim.call), claim.call.task_id, None)
         except RejectedError as error:
             warn_limited("jobs-task", "A run of the task %s waits: %s", claim.call.target.task, error)
-            sent.refused.add(claim.run_id)
+            sent.refused[claim.run_id] = str(error)
         except UnconfirmedError as error:
             warn_limited("jobs-broker", "The run %s waits for events of its task: %s", claim.run_id, error)
             connection.close()

@@ -62,8 +62,8 @@ class TaskEngine:
             stale.note_published(writer, sent.confirmed, now, moment)
             for run_id in sorted(sent.unsent):
                 stale.release_task(writer, run_id, now, moment, moment)
-            for run_id in sorted(sent.refused):
-                stale.release_task(writer, run_id, now, moment + round(_AGAIN * _SECOND), moment)
+            for run_id, reason in sorted(sent.refused.items()):
+                stale.release_task(writer, run_id, now, moment + round(_AGAIN * _SECOND), moment, reason)
         return not sent.unsent
 
     def look(self, now: int) -> None:

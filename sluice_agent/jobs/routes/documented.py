@@ -301,6 +301,7 @@ class RunBody(_Closed):
     lineage_depth: int
     tags: Texts = {}
     job_version_id: str
+    task_id: Annotated[str, Field(description="Of the Celery task, if the endpoint is one.")] = ""
     created_by: str = ""
     batch_id: str = ""
     concurrency_key: str = ""
@@ -310,11 +311,12 @@ class RunBody(_Closed):
 class FoundRunBody(RunBody):
     """A run that was asked for. `queue_without_workers` is there only while it waits and no worker takes from the queue
     of that name, `job_paused_at` only while it waits for its job to be resumed, and `waits_for_limit` only while the
-    named limit is used up."""
+    named limit is used up. `note` is the reason why a Celery task waits for an event, or has no result."""
 
     queue_without_workers: str = ""
     job_paused_at: Timestamp = ""
     waits_for_limit: str = ""
+    note: str = ""
 
 
 class TriggeredBody(RunBody):

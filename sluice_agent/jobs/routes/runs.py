@@ -33,6 +33,7 @@ from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import Page
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.store.takers import abandoned_queue
+from sluice_agent.jobs.task_events.notes import note_of
 from sluice_agent.server.errors import RefusedError
 
 _NO_NUL = r"^[^\x00]*$"
@@ -77,9 +78,9 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
         with store.reading() as reader:
             row = runs.find_run(reader, run_id, caller.project)
             is_for_workers = row.status in _FOR_WORKERS
-            queue = abandoned_queue(reader) if is_for_workers else None
             waits_for = _waits_for(reader, row, store.moment) if is_for_workers else {}
-        return answer(run_view(row) | ({"queue_without_workers": queue} if queue else {}) | waits_for)
+        note = note_of(row)
+        return answer(run_view(row) | waits_for | ({} if note is None else {"note": note}))
 
     @router.get("/{run_id}/dependency-status", responses=responses(200, list[StandingBody], 404))
     def get_dependency_status(run_id: Id, caller: Sender) -> Response:
@@ -90,12 +91,14 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
 
 
 def _waits_for(reader: Connection, row: Row[Any], now: int) -> dict[str, str]:
-    """Return why a run that could be executed is not, as far as its job is the reason."""
+    """Return why a run that could be executed is not: no worker takes its message, or its job is the reason."""
     job = find_job(reader, row.job_id, None)
+    queue = abandoned_queue(reader) if job.settings.task is None else None
+    waits_for = {} if queue is None else {"queue_without_workers": queue}
     if job.paused_at is not None:
-        return {"job_paused_at": time_text(job.paused_at)}
+        return waits_for | {"job_paused_at": time_text(job.paused_at)}
     limit = limit_without_room(reader, job, now) if row.status == Status.QUEUED.value else None
-    return {} if limit is None else {"waits_for_limit": limit}
+    return waits_for | ({} if limit is None else {"waits_for_limit": limit})
 
 
 def _add_changes(router: APIRouter, store: JobsStore) -> None:

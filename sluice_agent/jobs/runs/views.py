@@ -21,6 +21,7 @@ _OPTIONAL = (
     "created_by",
     "batch_id",
     "concurrency_key",
+    "task_id",
 )
 _JSON = ("payload", "result", "metadata", "tags", "execution_trace")
 _TIMES = ("fire_at", "scheduled_at", "started_at", "finished_at", "heartbeat_at", "next_retry_at", "expires_at")
