@@ -62,6 +62,7 @@ CHECKS = {
     "jobs over kills: 2,000 runs, 20 workers, two engines": "tests/faults/test_jobs_kills.py",
     "random histories, every list": "tests/integration/test_random_lists.py",
     "every way to a page": "tests/unit/server/queries/test_lists.py",
+    "each page, in all windows": "tests/pages/test_accessible.py",
     "any request to the API": "tests/contract/test_openapi.py",
     "any request to the jobs API": "tests/contract/test_jobs_openapi.py",
 }
