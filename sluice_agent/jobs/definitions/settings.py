@@ -187,7 +187,13 @@ class JobSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_cron_payload(self) -> JobSettings:
-        """The payload of cron's runs fits the schema. An empty one is not checked, as cron has no other by default."""
+        """The payload of cron's runs fits the schema, and makes a call of the task. An empty one is not checked against
+        the schema, as cron has no other by default."""
+        if self.task is not None:
+            try:
+                arguments_in(self.task, canonical(self.cron_payload))
+            except ValueError as error:
+                raise ValueError(f"cron_payload: {error}") from None
         if self.cron_payload and self.payload_schema:
             wrong = faults(compiled(self.payload_schema), self.cron_payload)
             if wrong:
