@@ -10,6 +10,9 @@ import httpx
 import psycopg
 import pytest
 
+from sluice_agent.jobs.engine.claim import JobCache, claim_runs
+from sluice_agent.jobs.engine.stale import release_all
+from sluice_agent.jobs.runs.named_limits import limit_without_room
 from tests.support.job_attempts import FAILURE, Attempts
 from tests.support.local_sluice import local_sluice
 from tests.support.waiting import wait_until
@@ -137,4 +140,44 @@ def test_attempts_start_and_finish(new_postgresql: str) -> None:
     execution = attempts.begin(run, 3)
     assert attempts.finish(run, execution, 3, status_code=200, result='{"a": "\x00"}') == "completed"
     assert attempts.circuits() == []
+    attempts.store.close()
+
+
+def test_two_engines_make_each_firing_once(new_postgresql: str) -> None:
+    """A nightly job would run twice where two servers take each other for gone."""
+    engines = [Attempts(new_postgresql) for _ in "ab"]
+    jobs = [
+        engines[0].job(cron="* * * * *", rate_limit_keys=[{"name": "x", "max": 5, "window_secs": 9}]) for _ in "abc"
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(10):
+            for engine in engines:
+                engine.pass_(60)
+            list(pool.map(Attempts.fire, engines))
+    for job in jobs:
+        minutes = [row.fire_at for row in engines[1].runs(job)]
+        assert len(minutes) == len(set(minutes)) == 10
+        schedule = engines[0].schedule(job)
+        assert (schedule.missed_count, schedule.last_fire_at) == (0, minutes[-1])
+        engines[0].begin(engines[1].runs(job)[0].id)
+    engines[0].pause(jobs[0])
+    engines[0].resume(jobs[0])
+    for engine in engines:
+        engine.store.close()
+
+
+def test_named_limits_hold(new_postgresql: str) -> None:
+    """A limit would be counted by a query that only SQLite understands."""
+    attempts = Attempts(new_postgresql)
+    job = attempts.job(rate_limit_keys=[{"name": "mail", "max": 2, "window_secs": 60}])
+    runs = [attempts.trigger(job) for _ in range(4)]
+    with attempts.store.writing() as writer:
+        assert len(claim_runs(writer, JobCache(), 9, attempts.store.moment, 300)) == 2
+        release_all(writer, attempts.store.moment)
+    for run in runs[:2]:
+        attempts.begin(run)
+    with attempts.store.writing() as writer:
+        assert limit_without_room(writer, attempts.read_job(job.id), attempts.store.moment) == "mail"
+        assert claim_runs(writer, JobCache(), 9, attempts.store.moment, 300) == []
+    attempts.update(job, rate_limit_keys=[])
     attempts.store.close()
