@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -29,11 +29,17 @@ if TYPE_CHECKING:
     from sluice_agent.jobs.engine.assembly import JobsRoom
 
 PATH = "/v1"
+CALLS_PATH = "/sdk/v1"  # of the calls that endpoints make about their runs
+
+
+class _Applications(NamedTuple):
+    api: ASGIApp
+    calls: ASGIApp
 
 
 class JobsApi:
-    """What answers under ``/v1``, shows it on pages, and executes runs: by workers of `broker`, or in this process
-    without one.
+    """What answers under ``/v1`` and ``/sdk/v1``, shows it on pages, and executes runs: by workers of `broker`, or in
+    this process without one.
 
     `sources` are those of pages, and have the events of Celery tasks. `engine` is None where another server executes
     runs. Raises `ConfigError` if the database can't be used.
@@ -60,8 +66,9 @@ class JobsApi:
         self._is_started = False
         self._is_closed = False
         self._room: JobsRoom | None = None
-        self._routes: ASGIApp | None = None
+        self._opened: _Applications | None = None
         app.mount(PATH, self)
+        app.mount(CALLS_PATH, self._answer_call)
         app.state.has_jobs_api = True
         self._add_pages_of_no_jobs()
         if not isinstance(database, Path) or jobs_file(database).exists():
@@ -83,10 +90,16 @@ class JobsApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        routes = self._routes
-        if routes is None:
-            routes = await run_in_threadpool(self._open)
-        await routes(scope, receive, send)
+        opened = await self._ensure_open()
+        await opened.api(scope, receive, send)
+
+    async def _answer_call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        opened = await self._ensure_open()
+        await opened.calls(scope, receive, send)
+
+    async def _ensure_open(self) -> _Applications:
+        opened = self._opened
+        return await run_in_threadpool(self._open) if opened is None else opened
 
     def _add_pages_of_no_jobs(self) -> None:
         """Add the lists, which are empty, and what opens the jobs API for all pages below them."""
@@ -94,17 +107,18 @@ class JobsApi:
         self._pages_of_no_jobs = [*no_jobs_router(self._sources).routes, *opening]
         self._app.router.routes += self._pages_of_no_jobs
 
-    def _open(self) -> ASGIApp:
+    def _open(self) -> _Applications:
         from sluice_agent.jobs.engine.assembly import open_jobs  # noqa: PLC0415 - see above
         from sluice_agent.jobs.routes.app import JobsApp  # noqa: PLC0415
+        from sluice_agent.jobs.routes.calls import CallsApp  # noqa: PLC0415
         from sluice_agent.jobs.routes.internal import internal_routes  # noqa: PLC0415
         from sluice_agent.server.pages.jobs_api.api import Api  # noqa: PLC0415
         from sluice_agent.server.pages.jobs_api.router import jobs_pages_router  # noqa: PLC0415
         from sluice_agent.server.pages.jobs_api.scope import JobsSources  # noqa: PLC0415
 
         with self._lock:
-            if self._routes is not None:
-                return self._routes
+            if self._opened is not None:
+                return self._opened
             allows_private = not self._access.exposure.is_open
             events = self._sources.store
             room = open_jobs(
@@ -113,12 +127,12 @@ class JobsApi:
             routes = internal_routes(room.store, room.changes, self._access.gate, allows_private=allows_private)
             engine = self._engine or ENGINE
             tasks = TaskRules(engine.tasks, engine.task_queues, self._broker is not None)
-            opened = JobsApp(room.store, self._access, allows_private=allows_private, tasks=tasks)
-            pages = jobs_pages_router(JobsSources(self._sources, room.store, Api(opened)))
+            api = JobsApp(room.store, self._access, allows_private=allows_private, tasks=tasks)
+            pages = jobs_pages_router(JobsSources(self._sources, room.store, Api(api)))
             others = [route for route in self._app.router.routes if route not in self._pages_of_no_jobs]
             self._app.router.routes = [*routes, *pages.routes, *others]  # most requests are for the first
             self._room = room
-            self._routes = opened
+            self._opened = opened = _Applications(api, CallsApp(room.store, room.changes))
             if self._is_started and not self._is_closed:
                 room.start()
             return opened

@@ -17,7 +17,8 @@ def note_beat(writer: Connection, executions: Mapping[str, str], now: int) -> li
 
     Only its worker knows the name of an execution, and so no other client keeps a run alive. To be aborted is what has
     ended, as by a cancellation, what another execution has started since, and what was deleted. A run that was taken
-    for lost is not, while its next attempt has not started: the answer still counts.
+    for lost is not, while its next attempt has not started: the answer still counts. Nor is a request whose endpoint
+    has ended the run itself by a call: it has its deadline.
     """
     pairs = sorted(executions.items())
     unwanted = []
@@ -36,7 +37,7 @@ def note_beat(writer: Connection, executions: Mapping[str, str], now: int) -> li
     return unwanted
 
 
-_GOES_ON = {status.value for status in UNDER_WAY}
+_GOES_ON = {status.value for status in (*UNDER_WAY, Status.COMPLETED, Status.FAILED)}
 _FIND = select(run.c.id, run.c.status, run.c.execution).where(run.c.id.in_(bindparam("ids", expanding=True)))
 _BEAT = (
     update(run)

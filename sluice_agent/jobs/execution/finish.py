@@ -47,6 +47,7 @@ def finish_attempt(
     if latest is None or settings is None or latest.attempt != report.attempt:
         return None
     if latest.is_reported:
+        _keep_trace(writer, row, latest, outcome=report.outcome)
         return None if row.status == Status.CANCELED.value else str(row.status)
     outcome = report.outcome
     event = _event(outcome, settings, latest, now, chance)
@@ -72,16 +73,27 @@ class _Latest:
     retries: int
     started_at: int
     is_reported: bool
+    has_trace: bool
 
 
 def _latest(reader: Connection, row: Row[Any]) -> _Latest | None:
     if row.status == Status.EXECUTING.value:
-        return _Latest(row.attempt, row.retries, row.started_at, is_reported=False)
+        return _Latest(row.attempt, row.retries, row.started_at, is_reported=False, has_trace=False)
     found = reader.execute(_LATEST, {"run": row.id}).one_or_none()
     if found is None:
         return None
     is_reported = found.finished_at is not None and found.error_class != LOST
-    return _Latest(found.attempt, found.retries, found.started_at, is_reported)
+    return _Latest(found.attempt, found.retries, found.started_at, is_reported, found.trace is not None)
+
+
+def _keep_trace(writer: Connection, row: Row[Any], latest: _Latest, outcome: Outcome) -> None:
+    """Keep the status and the times of a request that went on after the endpoint, or a user, had ended its run."""
+    if latest.has_trace:
+        return
+    answered = {"status_code": outcome.status_code, "trace": outcome.trace.model_dump_json()}
+    writer.execute(_END, {"run": row.id, "number": latest.retries, **answered})
+    if row.retries == latest.retries:
+        writer.execute(_TIMES, {"run": row.id, **_times(row, latest, outcome, ends=True)})
 
 
 def _event(outcome: Outcome, settings: JobSettings, latest: _Latest, now: int, chance: Callable[[], float]) -> Finished:
@@ -136,4 +148,5 @@ def _milliseconds(microseconds: int) -> int:
 # Each attempt does these: to make such a statement takes longer than to execute it.
 _LOCKED = select(run).where(run.c.id == bindparam("run")).with_for_update()
 _LATEST = select(attempt).where(attempt.c.run_id == bindparam("run")).order_by(attempt.c.retries.desc()).limit(1)
+_TIMES = update(run).where(run.c.id == bindparam("run"))
 _END = update(attempt).where(attempt.c.run_id == bindparam("run"), attempt.c.retries == bindparam("number"))

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from sluice_agent.jobs.attempts.headers import request_headers
 from sluice_agent.jobs.attempts.records import Spec
 from sluice_agent.jobs.definitions.settings import JobSettings
-from sluice_agent.jobs.runs.run_token import run_token
+from sluice_agent.jobs.runs.run_token import AttemptOfToken, run_token
 from sluice_agent.jobs.signatures import signature_headers
 
 _SECOND = 1_000_000  # microseconds
@@ -26,9 +26,8 @@ def spec_of(
     """
     token_end = row.started_at + (settings.timeout_secs + _TOKEN_SLACK) * _SECOND
     headers = request_headers(row.id, row.job_id, row.attempt)
-    headers["X-Run-Token"] = run_token(
-        token_secret, row.id, row.attempt, row.started_at, max(token_end, row.expires_at or 0)
-    )
+    of = AttemptOfToken(row.id, row.attempt, row.retries)
+    headers["X-Run-Token"] = run_token(token_secret, of, row.started_at, max(token_end, row.expires_at or 0))
     message_id = f"{row.id}-{row.retries + 1}"  # another one for each attempt, also after a replay
     headers |= signature_headers(secrets, message_id, row.started_at // _SECOND, row.payload.encode())
     return Spec(

@@ -52,15 +52,20 @@ class JsonRequest(Request):
         return self._json
 
 
-class KeyFirst(APIRoute):
+class JsonRoute(APIRoute):
     """A route that reads no body before it is known who sends it, and then takes it as JSON."""
+
+    @staticmethod
+    def identify(request: Request) -> None:
+        """Find out who sends a request. It blocks. Raises `RefusedError` if the sender may not."""
+        raise NotImplementedError
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler of the framework, which reads the body, behind that check."""
         handle = super().get_route_handler()
 
         async def handle_known(request: Request) -> Response:
-            await run_in_threadpool(identify_caller, request)
+            await run_in_threadpool(type(self).identify, request)
             headers = [pair for pair in request.scope["headers"] if pair[0] != b"content-type"]
             scope = {**request.scope, "headers": [*headers, _CONTENT_TYPE]}
             json_request = JsonRequest(scope, request.receive)
@@ -69,3 +74,12 @@ class KeyFirst(APIRoute):
             return await handle(json_request)
 
         return handle_known
+
+
+class KeyFirst(JsonRoute):
+    """A route for those who have a key."""
+
+    @staticmethod
+    def identify(request: Request) -> None:
+        """Find the owner of the key."""
+        identify_caller(request)

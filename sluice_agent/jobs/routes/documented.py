@@ -308,6 +308,22 @@ class RunBody(_Closed):
     created_at: Timestamp
 
 
+class CalledBody(_Closed):
+    """The run that an endpoint works on, after its call."""
+
+    id: str
+    status: Status
+    attempt: int
+
+
+class ProgressBody(_Closed):
+    """How far a run is, as its endpoint has reported last."""
+
+    percent: float
+    message: str = ""
+    at: Timestamp
+
+
 class FoundRunBody(RunBody):
     """A run that was asked for. `queue_without_workers` is there only while it waits and no worker takes from the queue
     of that name, `job_paused_at` only while it waits for its job to be resumed, and `waits_for_limit` only while the
@@ -317,6 +333,7 @@ class FoundRunBody(RunBody):
     job_paused_at: Timestamp = ""
     waits_for_limit: str = ""
     note: str = ""
+    progress: ProgressBody | None = None
 
 
 class TriggeredBody(RunBody):

@@ -28,7 +28,7 @@ from sluice_agent.jobs.runs.changes import dependent_of
 from sluice_agent.jobs.runs.dependencies import standings
 from sluice_agent.jobs.runs.named_limits import limit_without_room
 from sluice_agent.jobs.runs.requests import LONGEST_TTL, ReplayRequest, Reschedule, RunIds
-from sluice_agent.jobs.runs.views import run_view, standing_view
+from sluice_agent.jobs.runs.views import progress_view, run_view, standing_view
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import Page
 from sluice_agent.jobs.store.store import JobsStore
@@ -80,7 +80,8 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
             is_for_workers = row.status in _FOR_WORKERS
             waits_for = _waits_for(reader, row, store.moment) if is_for_workers else {}
         note = note_of(row)
-        return answer(run_view(row) | waits_for | ({} if note is None else {"note": note}))
+        progress = {"progress": progress_view(row.progress)} if row.progress else {}
+        return answer(run_view(row) | waits_for | progress | ({} if note is None else {"note": note}))
 
     @router.get("/{run_id}/dependency-status", responses=responses(200, list[StandingBody], 404))
     def get_dependency_status(run_id: Id, caller: Sender) -> Response:

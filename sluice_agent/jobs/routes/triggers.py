@@ -22,7 +22,7 @@ from sluice_agent.jobs.routes.endpoints import EndpointRules
 from sluice_agent.jobs.routes.parameters import Id
 from sluice_agent.jobs.runs.admission import check_rate, find_duplicate, has_limits
 from sluice_agent.jobs.runs.requests import MOST_ITEMS, BulkRequest, TriggerItem, TriggerRequest
-from sluice_agent.jobs.runs.run_token import run_token
+from sluice_agent.jobs.runs.run_token import AttemptOfToken, run_token
 from sluice_agent.jobs.runs.runs import check_enabled
 from sluice_agent.jobs.runs.trigger import Triggered, Wanted, item_of_bulk, plan_of, trigger, trigger_all, want
 from sluice_agent.jobs.runs.views import run_view
@@ -192,4 +192,5 @@ def _result(store: JobsStore, triggered: Triggered) -> dict[str, Any]:
 
 def _token(store: JobsStore, triggered: Triggered) -> str:
     row = triggered.row
-    return run_token(store.token_secret, row.id, row.attempt, row.created_at, row.expires_at)
+    of = AttemptOfToken(row.id, row.attempt, row.retries)
+    return run_token(store.token_secret, of, row.created_at, row.expires_at)

@@ -8,7 +8,17 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from sluice_agent.jobs.runs.dependencies import Dependent, are_met
-from sluice_agent.jobs.runs.transitions import Canceled, Event, Faulted, Lost, Met, RunState, advance
+from sluice_agent.jobs.runs.transitions import (
+    Canceled,
+    Completed,
+    Event,
+    Failed,
+    Faulted,
+    Lost,
+    Met,
+    RunState,
+    advance,
+)
 from sluice_agent.jobs.status import TERMINAL, Status
 from sluice_agent.jobs.store.schema import attempt, dependency, is_not_completed, revocation, run
 from sluice_agent.jobs.webhooks.outbox import add_webhook
@@ -17,7 +27,8 @@ LOST = "lost"
 """The class of an attempt whose worker is gone. Its report may still come."""
 
 _MOST_DEPENDENTS = 1_000  # runs that are looked at when a run of another job ends
-_ENDS_OF_ATTEMPTS = {Lost: LOST, Canceled: "canceled", Faulted: "system"}
+_ENDS_OF_ATTEMPTS = {Lost: LOST, Canceled: "canceled", Faulted: "system", Failed: "reported", Completed: None}
+"""The events that end an attempt without a worker's report, and the class that it then has."""
 _CLAIMED = (Status.DEQUEUED.value, Status.EXECUTING.value)
 _NOTHING: Mapping[str, Any] = {}
 
@@ -47,11 +58,9 @@ def change(
     changed = writer.execute(_UPDATE, {**values, "status": status.value, **was}).one_or_none()
     if changed is None:
         return None
-    error_class = _ENDS_OF_ATTEMPTS.get(type(event))
-    if error_class is not None and row.status == Status.EXECUTING.value:
-        writer.execute(
-            _END_ATTEMPT, {"run": row.id, "number": row.retries, "finished_at": now, "error_class": error_class}
-        )
+    if type(event) in _ENDS_OF_ATTEMPTS and row.status == Status.EXECUTING.value:
+        error = {"error_class": _ENDS_OF_ATTEMPTS[type(event)], "error": getattr(event, "error", None)}
+        writer.execute(_END_ATTEMPT, {"run": row.id, "number": row.retries, "finished_at": now, **error})
     if isinstance(event, Canceled) and row.status in _CLAIMED and row.task_id is not None:
         revoke_later(writer, row.task_id, now)
     if status in TERMINAL:

@@ -124,6 +124,20 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Completed:
+    """The endpoint has reported the end of its run by a call, before its answer. `result` is JSON."""
+
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The endpoint has reported by a call that its run has failed, and is not to be tried again."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The worker of an attempt is gone. `retry_at` is when the next one may begin, if there is one."""
 
@@ -156,6 +170,8 @@ Event: TypeAlias = (
     | Released
     | Started
     | Finished
+    | Completed
+    | Failed
     | Lost
     | Faulted
     | Replayed
@@ -169,7 +185,7 @@ _UNCLAIMED: Mapping[str, Any] = {
     "started_at": None,
     "heartbeat_at": None,
 }
-_NEW_ATTEMPT: Mapping[str, Any] = {**_UNCLAIMED, "ticket_hash": None}
+_NEW_ATTEMPT: Mapping[str, Any] = {**_UNCLAIMED, "ticket_hash": None, "progress": None}
 """The columns of a claim and of the attempt that follows it, without either."""
 
 Changes: TypeAlias = dict[str, Any]
@@ -255,6 +271,14 @@ def _finished(run: RunState, event: Finished, now: int) -> Changes:
             return _retried(run, event.retry_at, now, Status.TIMED_OUT) | outcome
 
 
+def _completed(_run: RunState, event: Completed, now: int) -> Changes:
+    return _ended(Status.COMPLETED, now) | {"result": event.result, "error": None, "error_class": None}
+
+
+def _failed(_run: RunState, event: Failed, now: int) -> Changes:
+    return _ended(Status.FAILED, now) | {"result": None, "error": event.error, "error_class": "reported"}
+
+
 def _lost(run: RunState, event: Lost, now: int) -> Changes:
     outcome = {"error": "the worker that executed the run is gone", "error_class": "lost"}
     return _retried(run, event.retry_at, now, Status.CRASHED) | outcome
@@ -300,6 +324,8 @@ _RULES: Mapping[type, tuple[tuple[Status, ...], Callable[[RunState, Any, int], C
     Released: ((Status.DEQUEUED,), _released),
     Started: ((Status.DEQUEUED,), _started),
     Finished: ((Status.EXECUTING, Status.QUEUED, Status.DEQUEUED, Status.DELAYED, Status.WAITING), _finished),
+    Completed: ((Status.EXECUTING,), _completed),
+    Failed: ((Status.EXECUTING,), _failed),
     Lost: ((Status.EXECUTING,), _lost),
     Faulted: ((Status.DEQUEUED, Status.EXECUTING), _faulted),
     Replayed: ((Status.DEAD_LETTER,), _replayed),

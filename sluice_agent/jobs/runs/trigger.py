@@ -46,6 +46,10 @@ class Wanted:
     triggered_by: str = MANUAL
     fire_at: int | None = None
     """The minute for which cron makes it."""
+    continuation_of: str | None = None
+    """The run that it goes on with."""
+    lineage_depth: int = 0
+    """How many runs went before it so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,8 @@ def make_run(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Ro
         "dependency_key": dependency_key,
         "concurrency_key": wanted.concurrency_key,
         "batch_id": wanted.batch_id,
+        "continuation_of": wanted.continuation_of,
+        "lineage_depth": wanted.lineage_depth,
         "debug_mode": False,
         "scheduled_at": plan.scheduled_at,
         "available_at": plan.scheduled_at or now,

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from sluice_agent.jobs.definitions.views import dependency_view, time_text
-from sluice_agent.jobs.json_text import Raw
+from sluice_agent.jobs.json_text import Raw, parse
 from sluice_agent.jobs.runs.dependencies import Standing
 from sluice_agent.jobs.runs.schedules import Schedule
 
@@ -38,6 +38,12 @@ def run_view(row: Row[Any]) -> dict[str, Any]:
         **{name: time_text(values[name]) for name in _TIMES if values[name] is not None},
         "created_at": time_text(row.created_at),
     }
+
+
+def progress_view(stored: str) -> dict[str, Any]:
+    """Return the progress of a run as it is shown."""
+    progress: dict[str, Any] = parse(stored.encode())
+    return {**progress, "at": time_text(progress["at"])}
 
 
 def schedule_view(schedule: Schedule) -> dict[str, Any]:

@@ -213,6 +213,7 @@ RUN_INDEXES = (
     _index("run_by_payload", "job_id", "payload_hash", "created_at", "id"),  # the dedup window
     _index("run_by_key", "job_id", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
     _index("run_by_batch", "batch_id", "created_at", "id", where="batch_id IS NOT NULL"),
+    _index("run_by_continuation", "continuation_of", where="continuation_of IS NOT NULL", unique=True),
     _index("run_by_parent", "parent_run_id", where="parent_run_id IS NOT NULL"),
     _index("run_to_claim", "job_id", "priority DESC", "created_at", "id", "concurrency_key", where=_TO_CLAIM),
     _index("run_held", "available_at", "id", where=_HELD),

@@ -95,7 +95,7 @@ _FIRST_VERSION = (
     *(f"DROP TABLE {name}" for name in ("webhook_delivery", "webhook_attempt", "run_log")),
     *(f"DROP TABLE {name}" for name in ("circuit", "job_limit", "limited_start")),
     *(f"DROP INDEX {name}" for name in ("run_to_claim", "run_to_expire", "run_held", "run_waiting")),
-    *(f"DROP INDEX {name}" for name in ("run_by_firing", "run_fired", "job_by_schedule")),
+    *(f"DROP INDEX {name}" for name in ("run_by_firing", "run_fired", "job_by_schedule", "run_by_continuation")),
     *(f"ALTER TABLE run DROP COLUMN {name}" for name in ("is_ready", "execution", "fire_at", "progress")),
     *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("paused_at", "has_cron", "last_fire_at", "last_fired_run_id")),
     *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("missed_count", "last_missed_at")),

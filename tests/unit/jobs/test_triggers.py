@@ -335,7 +335,7 @@ def test_the_token_names_the_run_and_its_end(project: Project, server: Any) -> N
     _, claims, _ = run["run_token"].split(".")
     decoded = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
     created = int(datetime.fromisoformat(run["created_at"]).timestamp())
-    assert decoded == {"sub": run["id"], "attempt": 1, "iat": created, "exp": created + 100}
+    assert decoded == {"sub": run["id"], "attempt": 1, "retries": 0, "iat": created, "exp": created + 100}
     assert "run_token" not in json.dumps(runs_of(project))
 
 

@@ -120,7 +120,7 @@ def test_the_endpoint_gets_the_payload_and_who_asks(attempts: Attempts) -> None:
     standard = hmac.new(b"k" * 24, f"{run}-1.{now}.{spec.body}".encode(), hashlib.sha256).digest()
     assert headers["webhook-id"] == f"{run}-1"
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(standard).decode()}"
-    assert claims_of(headers["X-Run-Token"]) == {"sub": run, "attempt": 1, "iat": now, "exp": now + 660}
+    assert claims_of(headers["X-Run-Token"]) == {"sub": run, "attempt": 1, "retries": 0, "iat": now, "exp": now + 660}
     assert secret not in repr(spec)
     assert secret not in spec.model_dump_json()
 

@@ -20,3 +20,6 @@ def upgrade() -> None:
             table.create(bind)
     if "progress" not in {column["name"] for column in inspect(bind).get_columns("run")}:
         op.add_column("run", Column("progress", Text))
+        for index in schema.RUN_INDEXES:
+            if index.name == "run_by_continuation":
+                index.create(bind)
