@@ -11,7 +11,22 @@ from sluice_agent import __version__
 from sluice_agent.commands.common import UserError
 from sluice_agent.errors import SluiceError
 
-_COMMANDS = ("alerts", "dead", "doctor", "job", "jobs", "key", "monitor", "run", "serve", "ship", "status", "tail")
+_COMMANDS = (
+    "alerts",
+    "dead",
+    "doctor",
+    "job",
+    "jobs",
+    "key",
+    "monitor",
+    "run",
+    "schedule",
+    "serve",
+    "ship",
+    "status",
+    "tail",
+    "trigger",
+)
 
 
 class _Commands(click.Group):

@@ -20,9 +20,9 @@ _ANSWER = 30.0
 _TEMPORARY = frozenset({429, 500, 502, 503, 504})
 _NO_SUCH_PATH = "Not Found"  # the message of a Sluice for an address outside its API
 _KEY_HELP = (
-    "set SLUICE_API_KEY to a key that may read: on your own server "
-    "`sluice-agent key create --connection NAME --role viewer`"
+    "set SLUICE_API_KEY to a key that may %s: on your own server `sluice-agent key create --connection NAME --role %s`"
 )
+_VIEWER, _OPERATOR = ("read", "viewer"), ("trigger runs", "operator")
 
 Parameters = Mapping[str, str | Sequence[str]]
 
@@ -50,6 +50,16 @@ class ApiClient:
             response = self._client.get(self._url + path, params=_present(parameters))
         if response.status_code != 200:
             self._refuse(response)
+        return self._json(response)
+
+    def post(self, path: str, body: str) -> Any:
+        """Return the JSON of the answer to a POST request with the JSON text `body`, which is sent once."""
+        with self._errors():
+            response = self._client.post(
+                self._url + path, content=body.encode(), headers={"Content-Type": "application/json"}
+            )
+        if not response.is_success:
+            self._refuse(response, _OPERATOR)
         return self._json(response)
 
     @contextmanager
@@ -88,14 +98,16 @@ class ApiClient:
                 reason, "is the server running, and is this address right? SLUICE_API_URL or --url sets it"
             ) from None
 
-    def _refuse(self, response: httpx.Response) -> NoReturn:
+    def _refuse(self, response: httpx.Response, role: tuple[str, str] = _VIEWER) -> NoReturn:
         """Raise the error that a status other than 200 means."""
         status, reason = response.status_code, _reason(response)
         if status in _TEMPORARY:
-            raise TemporaryError(f"{status} from {self._url}: {reason or 'no reason given'}")
+            wait = response.headers.get("Retry-After")
+            advice = f"try again in {wait} s" if wait else ""
+            raise TemporaryError(f"{status} from {self._url}: {reason or 'no reason given'}", advice)
         if reason in {None, _NO_SUCH_PATH}:
             self._refuse_other_server(response)
-        help_text = f"; {_KEY_HELP}" if status in {401, 403} else ""
+        help_text = f"; {_KEY_HELP % role}" if status in {401, 403} else ""
         raise ApiError(f"{status} from {self._url}: {reason}{help_text}", status)
 
     def _json(self, response: httpx.Response) -> Any:
@@ -119,10 +131,14 @@ def _present(parameters: Parameters | None) -> dict[str, str | list[str]]:
 def _reason(response: httpx.Response) -> str | None:
     """Return the message of an error in the API's form, None for another body."""
     try:
-        message = json.loads(response.content)["error"]["message"]
-    except (ValueError, LookupError, TypeError):
+        error = json.loads(response.content)["error"]
+        message, details = error["message"], error.get("details")
+    except (ValueError, LookupError, TypeError, AttributeError):
         return None
-    return message.rstrip(".") if isinstance(message, str) else None
+    if not isinstance(message, str):
+        return None
+    faults = [detail for detail in details if isinstance(detail, str)] if isinstance(details, list) else []
+    return "; ".join([message.rstrip("."), *faults])
 
 
 def _tls_context(url: str) -> ssl.SSLContext:

@@ -41,6 +41,11 @@ def api_client(settings: Settings) -> ApiClient:
     return ApiClient(settings.api_url, SLUICE.key(settings))
 
 
+def jobs_client(settings: Settings) -> ApiClient:
+    """Return a client of the jobs API of the same server, which is at ``/v1`` beside ``/api``."""
+    return ApiClient(f"{settings.api_url.rstrip('/').removesuffix('/api')}/v1", SLUICE.key(settings))
+
+
 def has_lost_its_reader() -> bool:
     """Return whether standard output is a pipe without a reader, as after ``| head``."""
     if sys.stdout is None:  # it was closed
