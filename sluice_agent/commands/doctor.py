@@ -12,6 +12,7 @@ import click
 from sluice_agent.doctor.endpoints import check_endpoint
 from sluice_agent.doctor.findings import Finding, Level, fault
 from sluice_agent.doctor.host import check_folder, check_settings, check_shipper
+from sluice_agent.doctor.jobs_queue import check_jobs_queue
 from sluice_agent.errors import ConfigError
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations import DESTINATIONS, Destination
@@ -45,12 +46,14 @@ def doctor(app: str | None, as_json: bool) -> None:
 def findings_on(
     settings: Settings, app: str | None = None, destinations: tuple[Destination, ...] = DESTINATIONS
 ) -> Iterator[Finding]:
-    """Yield what every check finds: of the settings and this host, of the endpoints, and of the Celery app `app`."""
+    """Yield what every check finds: of the settings and this host, of the endpoints, of the queue of the jobs API, and
+    of the Celery app `app`."""
     yield from _guarded("settings", check_settings(settings, destinations))
     yield from _guarded("folder", check_folder(settings))
     yield from _guarded("shipper", check_shipper(settings, destinations))
     for destination in destinations:
         yield from _guarded(destination.name, check_endpoint(destination, settings))
+    yield from _guarded("jobs", check_jobs_queue(settings))
     if app is not None:
         from sluice_agent.doctor.celery_app import check_app  # noqa: PLC0415 - Celery is slow to import
 

@@ -88,6 +88,12 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     envvar="SLUICE_JOBS_QUEUES",
     help="The queues that such jobs may name, comma-separated. [default: none; the task's own is used]",
 )
+@click.option(
+    "--jobs-private-endpoints",
+    is_flag=True,
+    envvar="SLUICE_JOBS_PRIVATE_ENDPOINTS",
+    help="Let jobs request private addresses, as of services beside the server. On loopback they always may.",
+)
 @click.option("--daily-limit", type=click.IntRange(1), help="Events of a connection in a UTC day. [default: no limit]")
 @click.option(
     "--keep", callback=age, default="7d", show_default=True, help="Age of ended jobs that are deleted, or none."
@@ -129,6 +135,7 @@ def serve(
     jobs_in_flight: float,
     jobs_tasks: str | None,
     jobs_task_queues: str | None,
+    jobs_private_endpoints: bool,
     daily_limit: int | None,
     keep: timedelta | None,
     max_size: int | None,
@@ -177,6 +184,7 @@ def serve(
             jobs_in_flight,
             _names_in(jobs_tasks),
             _names_in(jobs_task_queues),
+            jobs_private_endpoints,
             Settings().state_dir,
         ),
         daily_limit=daily_limit,

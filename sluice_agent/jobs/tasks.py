@@ -26,6 +26,9 @@ from sluice_agent.log import warn_limited
 from sluice_agent.settings import Settings, key_text
 from sluice_agent.transport.journal.directory import open_directory
 
+_LONGEST = 100_000
+"""Seconds that no attempt takes: it ends by the `timeout_secs` of its job, and not by limits of the app's tasks."""
+
 
 class AttemptFailedError(Exception):
     """The last attempt of a run has failed. The message has the reason."""
@@ -127,6 +130,8 @@ run_attempt = shared_task(
     acks_late=False,
     reject_on_worker_lost=False,
     max_retries=0,
+    time_limit=_LONGEST,
+    soft_time_limit=_LONGEST,
     ignore_result=True,
     throws=(AttemptFailedError,),
 )(_run_attempt)

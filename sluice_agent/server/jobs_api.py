@@ -119,13 +119,13 @@ class JobsApi:
         with self._lock:
             if self._opened is not None:
                 return self._opened
-            allows_private = not self._access.exposure.is_open
+            engine = self._engine or ENGINE
+            allows_private = engine.allows_private or not self._access.exposure.is_open
             events = self._sources.store
             room = open_jobs(
                 self._database, events, self._engine, self._broker, self._now, allows_private=allows_private
             )
             routes = internal_routes(room.store, room.changes, self._access.gate, allows_private=allows_private)
-            engine = self._engine or ENGINE
             tasks = TaskRules(engine.tasks, engine.task_queues, self._broker is not None)
             api = JobsApp(room.store, self._access, allows_private=allows_private, tasks=tasks)
             pages = jobs_pages_router(JobsSources(self._sources, room.store, Api(api)))

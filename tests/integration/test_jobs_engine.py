@@ -15,10 +15,13 @@ import httpx
 import pytest
 import redis
 
+from sluice_agent.doctor.findings import Finding
+from sluice_agent.doctor.jobs_queue import check_jobs_queue
 from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.server.actions.assembly import ActionOptions
 from sluice_agent.server.actions.brokers import Brokers
 from sluice_agent.server.actions.celery_client import broker_at
+from sluice_agent.settings import Settings
 from tests.support.brokers import Broker, rabbitmq_broker, redis_broker
 from tests.support.endpoint import running
 from tests.support.ingest_server import Exchange, Request
@@ -81,8 +84,8 @@ def messages_in(broker: Broker, queue: str) -> list[bytes]:
 class Installed:
     """A server, a worker of its broker, and an endpoint.
 
-    `first` is a run that was triggered before the worker was started, `held` what the server showed of it then, and
-    `messages` those on Redis that waited for the worker: each was there twice.
+    `first` is a run that was triggered before the worker was started, `held` and `doctor` what the server and the
+    doctor showed of it then, and `messages` those on Redis that waited for the worker: each was there twice.
     """
 
     broker: Broker
@@ -93,6 +96,8 @@ class Installed:
     worker: WorkerProcess
     first: str
     held: dict[str, Any]
+    settings: Settings
+    doctor: list[Finding]
     messages: list[bytes]
 
     def requests(self, run: str) -> list[Request]:
@@ -129,6 +134,9 @@ def installed(
         first = trigger(client, job, payload={"to": "a"}, priority=10)
         wait_until(lambda: "queue_without_workers" in read(client, first), 30, "the run does not say why it waits")
         held = read(client, first)
+        url, connection_id = f"{server.url}/api", str(uuid.uuid4())
+        settings = Settings(api_key="sk_test", api_url=url, connection_id=connection_id)
+        doctor = list(check_jobs_queue(settings))
         assert target.requests == []
         if is_redis:
             messages = messages_in(broker, queue)
@@ -141,26 +149,29 @@ def installed(
             concurrency=SLOTS,
             args=["-I", "tests.support.quick_beats,sluice_agent.jobs.tasks", "-Q", queue],
             env={
-                "SLUICE_API_URL": f"{server.url}/api",
+                "SLUICE_API_URL": url,
                 "SLUICE_API_KEY": "sk_test",
-                "SLUICE_CONNECTION_ID": str(uuid.uuid4()),
+                "SLUICE_CONNECTION_ID": connection_id,
                 "SLUICE_STATE_DIR": str(directory),
                 "SLUICE_FLUSH_INTERVAL": "0.1",
             },
             loglevel="DEBUG",
             wait=False,
         )
-        yield Installed(broker, queue, target, server, client, worker, first, held, messages)
+        yield Installed(broker, queue, target, server, client, worker, first, held, settings, doctor, messages)
         worker.teardown()
 
 
 def test_a_run_waits_for_a_worker_and_says_so(installed: Installed) -> None:
     """A run without a worker would stay queued, and nobody know why; or it be lost, with its retries."""
     assert installed.queue in installed.held["queue_without_workers"]
+    (finding,) = installed.doctor
+    assert f"celery -A app worker -I sluice_agent.jobs.tasks -Q {installed.queue}" in finding.todo
     assert installed.end(installed.first) == ["completed"]
     run = read(installed.client, installed.first)
     assert run["result"] == {"sent": 1}
     assert "queue_without_workers" not in run
+    assert list(check_jobs_queue(installed.settings)) == []
     assert [request.headers["x-attempt"] for request in installed.requests(installed.first)] == ["1", "2"]
 
 

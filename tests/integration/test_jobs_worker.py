@@ -12,7 +12,7 @@ from celery import Celery
 from tests.support.brokers import Broker
 from tests.support.endpoint import running
 from tests.support.jobs_server import QUEUE, JobsServer
-from tests.support.misbehaviour import Behaviour, hangs, status
+from tests.support.misbehaviour import Behaviour, drips, hangs, status
 from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import WebhookReceiver
 from tests.support.worker import WorkerProcess
@@ -158,14 +158,25 @@ def test_a_warm_shutdown_finishes_requests(
     endpoint: JobsServer, target: WebhookReceiver, app: Celery, start_worker: StartWorker, pool: str
 ) -> None:
     """Each deployment would break off the requests under way."""
-    from tests.support.misbehaviour import drips
-
     target.script(drips(0.02))
     run_id = new_run(endpoint, target)
     worker = start_worker(pool=pool, args=ARGS)
     endpoint.publish(app, run_id)
     wait_until(lambda: target.requests, 30, "no request came", worker.tail)
     assert worker.terminate().code == 0
+    assert endpoint.outcomes[run_id, 1]["error_class"] is None
+
+
+@pytest.mark.parametrize("pool", ["gevent", "prefork"])
+def test_limits_of_the_apps_tasks_end_no_attempt(
+    endpoint: JobsServer, target: WebhookReceiver, app: Celery, start_worker: StartWorker, pool: str
+) -> None:
+    """A job with timeout_secs 600 would be killed after the minute that is enough for the app's own tasks."""
+    target.script(drips(0.05))
+    run_id = new_run(endpoint, target)
+    worker = start_worker(pool=pool, args=ARGS, conf={"task_time_limit": 1, "task_soft_time_limit": 1})
+    endpoint.publish(app, run_id)
+    wait_until(lambda: (run_id, 1) in endpoint.outcomes, 30, "the attempt did not end", worker.tail)
     assert endpoint.outcomes[run_id, 1]["error_class"] is None
 
 

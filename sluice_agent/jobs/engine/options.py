@@ -22,6 +22,8 @@ class EngineOptions:
     """Globs of the Celery tasks that may be jobs; none: no task may."""
     task_queues: tuple[str, ...] = ()
     """The queues that jobs may name for such tasks."""
+    allows_private: bool = False
+    """Whether requests may go to private addresses where others can reach the server. On loopback they always may."""
     state_dir: Path | None = None
     """Where outcomes wait of attempts that the server executes itself; None: as for the agent's journal."""
     poll: float = 0.5

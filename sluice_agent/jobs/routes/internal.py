@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
@@ -24,7 +24,9 @@ from sluice_agent.jobs.execution.requests import BeatRequest, FinishRequest, Sta
 from sluice_agent.jobs.execution.start import start_attempt
 from sluice_agent.jobs.routes.answers import answer
 from sluice_agent.jobs.store.grouped import GroupedChanges
+from sluice_agent.jobs.store.schema import can_be_claimed, run
 from sluice_agent.jobs.store.store import JobsStore
+from sluice_agent.jobs.store.takers import abandoned_queue
 from sluice_agent.server.access.gate import Gate
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import read_body
@@ -36,6 +38,7 @@ PATH = "/api/internal/runs"
 
 _LONGEST_ID = 64
 _LARGE = 65_536  # bytes of a body that takes long to parse
+_READY = select(run.c.id).where(can_be_claimed).limit(1)
 
 
 def internal_routes(store: JobsStore, changes: GroupedChanges, gate: Gate, *, allows_private: bool) -> list[Route]:
@@ -45,8 +48,7 @@ def internal_routes(store: JobsStore, changes: GroupedChanges, gate: Gate, *, al
     """
 
     async def read(request: Request, model: type[_Model]) -> _Model:
-        if gate.needs_key(request):
-            await run_in_threadpool(gate.check_worker, request)
+        await _admit(gate, request)
         body = await read_body(request)
         return await run_in_threadpool(_parse, model, body) if len(body) > _LARGE else _parse(model, body)
 
@@ -56,6 +58,11 @@ def internal_routes(store: JobsStore, changes: GroupedChanges, gate: Gate, *, al
     async def beat(request: Request) -> Response:
         executions = (await read(request, BeatRequest)).executions
         return answer({"canceled": await made(lambda writer: note_beat(writer, executions, store.moment))})
+
+    async def queue(request: Request) -> Response:
+        await _admit(gate, request)
+        name = await run_in_threadpool(_queue_without_workers, store)
+        return answer({} if name is None else {"without_workers": name})
 
     async def start(request: Request) -> Response:
         run_id = _run_in(request)
@@ -77,10 +84,22 @@ def internal_routes(store: JobsStore, changes: GroupedChanges, gate: Gate, *, al
             raise RefusedError(409, "The attempt has ended already: its report changes nothing.")
         return answer({"status": status})
 
+    routes = (("/{run_id}/start", start), ("/{run_id}/finish", finish), ("/beat", beat))
     return [
-        Route(f"{PATH}{path}", handle, methods=["POST"], include_in_schema=False)
-        for path, handle in (("/{run_id}/start", start), ("/{run_id}/finish", finish), ("/beat", beat))
+        *(Route(f"{PATH}{path}", handle, methods=["POST"], include_in_schema=False) for path, handle in routes),
+        Route(f"{PATH}/queue", queue, include_in_schema=False),
     ]
+
+
+async def _admit(gate: Gate, request: Request) -> None:
+    if gate.needs_key(request):
+        await run_in_threadpool(gate.check_worker, request)
+
+
+def _queue_without_workers(store: JobsStore) -> str | None:
+    """Return the queue from which no worker takes messages, while runs wait for one."""
+    with store.reading() as reader:
+        return abandoned_queue(reader) if reader.execute(_READY).first() is not None else None
 
 
 def _run_in(request: Request) -> str:

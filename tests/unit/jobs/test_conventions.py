@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import AccessOptions
 from tests.support.local_sluice import LocalSluice, local_sluice
@@ -167,6 +168,17 @@ def test_a_key_has_one_project_and_the_rights_of_its_role(tmp_path: Path) -> Non
             400,
             ["endpoint_url: 10.0.0.1 is a private address"],
         )
+
+
+def test_private_endpoints_are_allowed_by_an_option(tmp_path: Path) -> None:
+    """A server in a cluster could not send requests to the services beside it; or anybody to the cloud's metadata."""
+    options, engine = AccessOptions("0.0.0.0"), EngineOptions(allows_private=True, state_dir=tmp_path)
+    with local_sluice(tmp_path / "s.db", options=options, has_jobs=True, engine=engine) as server:
+        key = server.access.accounts.create_key(server.access.accounts.open_connection("shop")[0], Role.OPERATOR)
+        client = server.client(bearer(key.secret), "/v1")
+        for number, (host, status) in enumerate({"10.0.0.1": 201, "billing": 201, "169.254.169.254": 400}.items()):
+            job = {"project_id": "shop", **JOB, "slug": f"{number}", "endpoint_url": f"http://{host}/"}
+            assert client.post("/jobs", json=job).status_code == status
 
 
 def test_an_ingest_key_may_nothing_also_on_loopback(server: LocalSluice) -> None:

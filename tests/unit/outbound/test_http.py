@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from sluice_agent.outbound.deadline import Watchdog
 from sluice_agent.outbound.http import Answer, NoAnswerError, Reading, Timeouts, post
 from tests.support.misbehaviour import (
     Behaviour,
@@ -144,6 +145,15 @@ def test_a_look_up_ends_at_the_deadline(receiver: WebhookReceiver) -> None:
     released.set()
     assert caught.value.cause == "deadline"
     assert time.monotonic() - begin < 5
+
+
+def test_the_deadline_of_a_watchdog_is_the_only_one(receiver: WebhookReceiver) -> None:
+    """A job with timeout_secs 600 would end after the seconds that are enough for others."""
+    receiver.script(drips(0.01))
+    with Watchdog(600) as watchdog:
+        timeouts = Timeouts(exchange=0.1)
+        answer = post(receiver.hook, b"{}", {}, allows_private=True, timeouts=timeouts, watchdog=watchdog)
+    assert answer.status == 200
 
 
 def test_times_of_an_exchange_are_measured(receiver: WebhookReceiver) -> None:
