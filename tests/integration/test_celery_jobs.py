@@ -19,6 +19,7 @@ from tests.support.brokers import Broker, redis_broker
 from tests.support.process import Process, free_port, listens
 from tests.support.servers import RedisServer
 from tests.support.sidecar import Sidecar
+from tests.support.task_jobs import TaskJobs
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
@@ -247,3 +248,29 @@ def test_the_task_of_a_killed_worker_ends_and_is_not_sent_again(shop: Shop, tmp_
         assert shop.run(run)["attempt"] == 1
     finally:
         victim.teardown()
+
+
+def test_tasks_are_followed_on_postgresql(new_postgresql: str) -> None:
+    """A deployment with several servers would never know how its tasks end, or send them once more."""
+    first = TaskJobs(new_postgresql)
+    job = first.task_job(max_attempts=2, retry_strategy="fixed")
+    runs = [first.run_of(job) for _ in range(3)]
+    first.begin_task(runs[0])
+    first.report(runs[1], "failed", error="no \x00 room")
+    second = TaskJobs(new_postgresql)
+    second.now = first.now
+    second.report(runs[0], "completed", extensions={"result": "\x00\ud800"})
+    second.work()
+    assert [first.status(run) for run in runs] == ["completed", "queued", "dequeued"]
+    second.pass_(2)
+    second.work()
+    assert len(second.broker.sent) == 1
+    assert first.row(runs[1]).attempt == 2
+    first.now = second.now
+    first.tasks.take_over()
+    first.report(runs[1], "completed")
+    first.work()
+    assert [second.status(run) for run in runs] == ["completed", "completed", "dequeued"]
+    assert len(first.broker.sent) == 3
+    second.close()
+    first.close()
