@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sluice_agent.server.access.setup import AccessOptions
 from tests.support.endpoint import running
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.misbehaviour import status
+from tests.support.process import ROOT
 from tests.support.webhook_receiver import WebhookReceiver
 
 Run = Callable[..., Result]
@@ -159,6 +161,21 @@ def test_a_key_that_may_only_read_is_named(tmp_path: Path) -> None:
         ]
     assert [result.exit_code for result in results] == [2, 2, 0]
     assert "--role operator" in results[1].stderr
+
+
+def test_the_client_of_the_document_works(sluice: LocalSluice, target: WebhookReceiver) -> None:
+    """Who copies the client from the document would debug ours instead of writing their own."""
+    (source,) = re.findall(r"```python\n(import json.*?)```", (ROOT / "docs/jobs-api.md").read_text(), re.DOTALL)
+    namespace: dict[str, Any] = {"__name__": "client"}
+    exec(compile(source, "client.py", "exec"), namespace)
+    jobs = namespace["Jobs"](sluice.url, "sk_any", "shop")
+    ended = jobs.wait(jobs.trigger("nightly report", {"day": "2026-02-27"}, priority=3), 0.05)
+    assert (ended["status"], ended["priority"]) == ("completed", 3)
+    assert target.requests[-1].raw == b'{"day":"2026-02-27"}'
+    with pytest.raises(LookupError, match="no job has the slug x"):
+        jobs.trigger("x")
+    with pytest.raises(RuntimeError, match=r"400: .*priority"):
+        jobs.trigger("nightly report", priority=11)
 
 
 def test_schedules_are_a_table(run: Run) -> None:
