@@ -17,7 +17,7 @@ MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/te
 	tests/integration/test_monitor_beside_agents.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo pictures test unit wheel test-oldest test-gevent check bench acceptance matrix outcomes celery-suite
+.PHONY: help demo pictures test unit wheel test-oldest test-gevent check docs bench acceptance matrix outcomes celery-suite
 
 help:
 	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
@@ -25,7 +25,8 @@ help:
 	@echo "make unit    the tests that need no server, in a minute"
 	@echo "make test    all tests, on the built wheel, a real Redis, RabbitMQ, PostgreSQL and Chromium (installed by apt if absent, as root)"
 	@echo "make test-gevent  every outcome in one process that gevent has patched; part of make test"
-	@echo "make check   ruff and mypy"
+	@echo "make check   ruff, mypy and the pages in docs/"
+	@echo "make docs    the pages in docs/ as a site, into build/site"
 	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
 	@echo "make celery-suite  Celery's own tests, without the agent and with it: outside CI, takes an hour"
 	@echo "make outcomes  docs/outcomes.md, from the rows that the tests run"
@@ -95,6 +96,13 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check --quiet
 	@echo "check: mypy"
 	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory docs
+
+# mkdocs-material prints a note on MkDocs 2 at each build.
+docs: $(VENV)/.installed-dev
+	@echo "check: mkdocs build --strict"
+	@mkdir -p build
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict >build/docs.log 2>&1 || { grep -v ^INFO build/docs.log >&2; exit 1; }
 
 # Each older Celery has a venv over the other: 5.4 and 5.5 with the kombu and billiard of their time, 5.6 with the newest.
 matrix: $(VENV)/.installed-dev $(OLDER:%=.venv-celery-%/.installed)

@@ -8,5 +8,5 @@ rm -rf build/wheel build/tree
 mkdir -p build/tree
 .venv/bin/python -m pip --disable-pip-version-check -qq wheel --no-deps --no-build-isolation -w build/wheel .
 .venv/bin/python scripts/check_wheel.py build/wheel/*.whl
-cp -R .ci tests examples docs scripts Makefile pyproject.toml constraints.txt LICENSE ./*.md build/tree/
+cp -R .ci tests examples docs scripts Makefile mkdocs.yml pyproject.toml constraints.txt LICENSE ./*.md build/tree/
 ln -s ../../flaky-tests.txt build/tree/flaky-tests.txt

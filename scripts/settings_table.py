@@ -1,0 +1,71 @@
+"""The table of settings in docs/settings.md, from settings.py: `python -m scripts.settings_table` writes it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+from pathlib import Path
+
+from annotated_types import Ge, Le
+
+from sluice_agent import settings as module
+from sluice_agent.settings import PREFIX, Settings
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
+BEGIN, END = "<!-- settings.py -->\n", "<!-- end -->\n"
+
+
+def main() -> None:
+    """Write the table into the page."""
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_table(page: str) -> str:
+    """Return the page with the table between its marks written anew."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{table()}{END}{after}"
+
+
+def table() -> str:
+    """Return the table: a row for each variable, with its default, its bounds and its meaning."""
+    meanings = _docstrings()
+    rows = ["| variable | default | bounds | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        variable = str(field.validation_alias or f"{PREFIX}{name.upper()}")
+        rows.append(f"| `{variable}` | {_default(field.default)} | {_bounds(field.metadata)} | {meanings[name]} |")
+    return "\n".join(rows) + "\n"
+
+
+def _docstrings() -> dict[str, str]:
+    """Return the docstring under each field, in Markdown."""
+    tree = ast.parse(inspect.getsource(module))
+    [body] = [node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == Settings.__name__]
+    texts = {}
+    for field, prose in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(prose, ast.Expr):
+            text = ast.literal_eval(prose.value)
+            texts[field.target.id] = re.sub(r"\s+", " ", text).replace("``", "`").replace("|", r"\|")
+    return texts
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return f"`{int(value)}`"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`" if value else "empty"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _bounds(metadata: list[object]) -> str:
+    lowest = next((f"{item.ge:,}" for item in metadata if isinstance(item, Ge)), "")
+    highest = next((f"{item.le:,}" for item in metadata if isinstance(item, Le)), "")
+    return f"{lowest} to {highest}" if highest else (f"from {lowest}" if lowest else "")
+
+
+if __name__ == "__main__":
+    main()
