@@ -60,6 +60,7 @@ CHECKS = {
     "two servers on PostgreSQL, eight writers": "tests/integration/test_servers_on_postgresql.py",
     "a bulk retry over kills": "tests/faults/test_bulk_actions.py",
     "jobs over kills: 2,000 runs, 20 workers, two engines": "tests/faults/test_jobs_kills.py",
+    "webhooks over kills: 10,000 runs, receivers that fail": "tests/faults/test_jobs_webhooks.py",
     "random histories, every list": "tests/integration/test_random_lists.py",
     "every way to a page": "tests/unit/server/queries/test_lists.py",
     "each page, in all windows": "tests/pages/test_accessible.py",

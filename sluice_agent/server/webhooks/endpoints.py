@@ -32,7 +32,9 @@ class Endpoints:
     """The URLs that deliveries go to, at most `at_once` at a time and `to_one` to one URL.
 
     One at a time goes to a URL that has not answered the last attempt, or had none; and all of these together have half
-    of the places, so that the others are never without. After an attempt without an answer the URL has a pause.
+    of the places, so that the others are never without. After an attempt without an answer the URL has a pause, as long
+    as that has taken and longer after several: one that hangs takes a place, one that is down does not.
+
     Thread-safe; moments are microseconds since 1970.
     """
 
@@ -72,8 +74,8 @@ class Endpoints:
         with self._lock:
             self._endpoints.setdefault(url, _Endpoint()).in_progress += 1
 
-    def end(self, url: str, outcome: Outcome | None, now: int) -> None:
-        """Record what has come of it; None: nothing was sent."""
+    def end(self, url: str, outcome: Outcome | None, began_at: int, now: int) -> None:
+        """Record what has come of a delivery that began then; None: nothing was sent."""
         with self._lock:
             endpoint = self._endpoints[url]
             endpoint.in_progress -= 1
@@ -82,7 +84,7 @@ class Endpoints:
             if outcome.status is None:
                 endpoint.is_proven = False
                 endpoint.failures += 1
-                hold = min(2.0 ** min(endpoint.failures - 1, 10), _LONGEST_HOLD)
+                hold = min((now - began_at) / _SECOND * endpoint.failures, _LONGEST_HOLD)
             else:
                 endpoint.is_proven = True
                 endpoint.failures = 0

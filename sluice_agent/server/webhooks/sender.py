@@ -133,10 +133,9 @@ class Sender:
             self._next_deletion = time.monotonic() + self._pace.deletion
 
     def _send_one(self, delivery: Delivery, claimed: float) -> None:
-        outcome = None
+        outcome, started_at = None, self._now()
         try:
             if time.monotonic() - claimed < _LATEST_START:
-                started_at = self._now()
                 outcome, unsigned = self._post_signed(delivery, started_at)
                 self._settle(delivery, outcome or unsigned, started_at)
         except DATABASE_ERRORS as error:  # the claim ends by itself
@@ -144,7 +143,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - as before
             log_failure(error, "The webhook %s failed; it is sent again", delivery.id)
         finally:
-            self._endpoints.end(delivery.content.url, outcome, self._now())
+            self._endpoints.end(delivery.content.url, outcome, started_at, self._now())
             with self._lock:
                 self._threads.discard(current_thread())
             self._wake.set()

@@ -28,7 +28,7 @@ def begun(endpoints: Endpoints, now: int, *urls: str) -> list[str]:
 def proven(endpoints: Endpoints, *urls: str) -> None:
     for url in urls:
         endpoints.begin(url)
-        endpoints.end(url, OK, 0)
+        endpoints.end(url, OK, 0, 0)
 
 
 def test_frozen_endpoints_leave_places_to_the_others() -> None:
@@ -39,23 +39,32 @@ def test_frozen_endpoints_leave_places_to_the_others() -> None:
     assert begun(endpoints, 0, *frozen) == frozen[:4]
     assert begun(endpoints, 0, *frozen, "good") == ["good", "good"]
     for url in frozen[:4]:
-        endpoints.end(url, NONE, 20 * SECOND)
+        endpoints.end(url, NONE, 0, 20 * SECOND)
     new = ["new"]
     assert begun(endpoints, 20 * SECOND, *frozen[:4], *new) == new, "an endpoint that failed goes before a new one"
 
 
-def test_an_endpoint_without_an_answer_has_a_pause_that_grows() -> None:
-    """An endpoint that is down would get each of a thousand deliveries at once, for nothing."""
+def test_an_endpoint_that_hangs_has_a_pause_that_grows() -> None:
+    """An endpoint that is frozen would take a place for all of its thousand deliveries."""
     endpoints = Endpoints(8, 4)
     now = 0
-    for pause in (1, 2, 4, 8, 16, 32, 60, 60):
-        assert begun(endpoints, now, "down") == ["down"]
-        endpoints.end("down", NONE, now)
-        assert begun(endpoints, now + pause * SECOND - 1, "down") == []
+    for pause in (20, 40, 60, 60):
+        assert begun(endpoints, now, "frozen") == ["frozen"]
+        now += 20 * SECOND
+        endpoints.end("frozen", NONE, now - 20 * SECOND, now)
+        assert begun(endpoints, now + pause * SECOND - 1, "frozen") == []
         now += pause * SECOND
-    assert begun(endpoints, now, "down") == ["down"]
-    endpoints.end("down", OK, now)
-    assert begun(endpoints, now, "down") == ["down"] * 4
+    assert begun(endpoints, now, "frozen") == ["frozen"]
+    endpoints.end("frozen", OK, now, now)
+    assert begun(endpoints, now, "frozen") == ["frozen"] * 4
+
+
+def test_an_endpoint_that_is_down_for_a_moment_has_no_pause() -> None:
+    """Each connection that is reset would hold up all deliveries to the endpoint for a minute."""
+    endpoints = Endpoints(8, 4)
+    for now in range(10):
+        assert begun(endpoints, now, "reset") == ["reset"]
+        endpoints.end("reset", NONE, now, now)
 
 
 def test_an_endpoint_that_asks_for_a_pause_has_it() -> None:
@@ -64,8 +73,8 @@ def test_an_endpoint_that_asks_for_a_pause_has_it() -> None:
         endpoints = Endpoints(8, 2)
         proven(endpoints, "busy")
         assert begun(endpoints, 0, "busy") == ["busy"] * 2
-        endpoints.end("busy", Outcome(status, asked, ""), 0)
-        endpoints.end("busy", OK, 0)  # of the other one, which was on its way: it takes nothing back
+        endpoints.end("busy", Outcome(status, asked, ""), 0, 0)
+        endpoints.end("busy", OK, 0, 0)  # of the other one, which was on its way: it takes nothing back
         assert begun(endpoints, max(0, pause * SECOND - 1), "busy") == ([] if pause else ["busy"] * 2)
         assert begun(endpoints, pause * SECOND, "busy") == (["busy"] * 2 if pause else [])
 
@@ -77,7 +86,7 @@ def test_what_was_not_sent_changes_nothing() -> None:
     assert not endpoints.is_full
     endpoints.begin("b")
     assert endpoints.is_full
-    endpoints.end("a", None, 0)
+    endpoints.end("a", None, 0, 0)
     assert begun(endpoints, 0, "a") == []
-    endpoints.end("b", OK, 0)
+    endpoints.end("b", OK, 0, 0)
     assert begun(endpoints, 0, "a") == ["a"]
