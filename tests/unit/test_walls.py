@@ -107,6 +107,7 @@ MAY_IMPORT = {
     },
     "server/pages/jobs_api": {
         "jobs/attempts",
+        "jobs/celery_target",
         "jobs/definitions",
         "jobs/json_text",
         "jobs/routes",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, func, insert, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.jobs.definitions.schedule import due, next_firing
 from sluice_agent.jobs.definitions.settings import JobSettings, settings_from
+from sluice_agent.jobs.json_text import canonical
 from sluice_agent.jobs.status import UNDER_WAY
 from sluice_agent.jobs.store.ids import new_id, new_version_id
-from sluice_agent.jobs.store.page import Page, PageRequest, read_page
+from sluice_agent.jobs.store.page import Page, PageRequest, Position, read_page
 from sluice_agent.jobs.store.schema import (
     attempt,
     batch,
@@ -82,6 +84,27 @@ def list_jobs(
         has_tag = exists().where(job_tag.c.job_id == job.c.id, job_tag.c.key == tag[0])
         query = query.where(has_tag if tag[1] is None else has_tag.where(job_tag.c.value == tag[1]))
     return read_page(reader, query, (job.c.created_at, job.c.id), wanted, job_of)
+
+
+def search_jobs(reader: Connection, project: str, wanted: PageRequest, text: str) -> Page[Job]:
+    """Return a page of the jobs of a project with `text` in their slug or name, the newest first."""
+    text = text.lower()
+    in_json = canonical(text)[1:-1]
+    may_match = func.lower(job.c.slug).contains(text, autoescape=True) | func.lower(job_version.c.settings).contains(
+        in_json, autoescape=True
+    )
+    query = JOBS.where(job.c.project_id == project, may_match).order_by(job.c.created_at.desc(), job.c.id.desc())
+    if wanted.after is not None:
+        query = query.where(tuple_(job.c.created_at, job.c.id) < tuple_(*map(literal, wanted.after)))
+    matching = (found for found in map(job_of, reader.execute(query)) if _has_text(found, text))
+    found = list(islice(matching, wanted.limit + 1))
+    shown = found[: wanted.limit]
+    last = Position(shown[-1].created_at, shown[-1].id) if len(found) > len(shown) else None
+    return Page(shown, last)
+
+
+def _has_text(of: Job, text: str) -> bool:
+    return text in of.settings.slug.lower() or text in of.settings.name.lower()
 
 
 def list_projects(reader: Connection) -> list[str]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
+from sluice_agent.jobs.definitions.jobs import search_jobs
 from sluice_agent.jobs.definitions.settings import JobSettings, settings_from
-from sluice_agent.jobs.json_text import canonical
 from sluice_agent.jobs.runs.runs import is_of_project
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import Page, PageRequest, Position, read_page
@@ -107,6 +106,17 @@ def attempts_of(reader: Connection, run_id: str) -> list[Row[Any]]:
     return list(reader.execute(query))
 
 
+def latest_runs(reader: Connection, job_ids: Sequence[str]) -> dict[str, Row[Any]]:
+    """Return the newest run of each job that has one."""
+    latest = {}
+    for job_id in job_ids:
+        query = select(*_OF_LISTS).where(run.c.job_id == job_id)
+        row = reader.execute(query.order_by(run.c.created_at.desc(), run.c.id.desc()).limit(1)).one_or_none()
+        if row is not None:
+            latest[job_id] = row
+    return latest
+
+
 def children_of(reader: Connection, row: Row[Any], limit: int) -> list[Row[Any]]:
     """Return runs that `row` has started itself, ."""
     query = select(run).where(run.c.parent_run_id == row.id).order_by(run.c.id.desc()).limit(limit)
@@ -171,14 +181,6 @@ def _runs_named(reader: Connection, wanted: RunFilter) -> list[str]:
 
 
 def _jobs_named(reader: Connection, wanted: RunFilter) -> list[str]:
-    """Return the newest jobs with the text in their slug, or in the name that their current version has."""
-    text = (wanted.text or "").lower()
-    in_json = canonical(text)[1:-1]
-    current = (job_version.c.job_id == job.c.id) & (job_version.c.version == job.c.version)
-    may_match = func.lower(job.c.slug).contains(text, autoescape=True) | func.lower(job_version.c.settings).contains(
-        in_json, autoescape=True
-    )
-    query = select(job.c.id, job.c.slug, job_version.c.settings).join(job_version, current)
-    rows = reader.execute(query.where(job.c.project_id == wanted.project, may_match).order_by(job.c.created_at.desc()))
-    named = (row.id for row in rows if text in row.slug.lower() or text in settings_from(row.settings).name.lower())
-    return list(islice(named, MOST_JOBS))
+    """Return the newest jobs with the text in their slug or name."""
+    found = search_jobs(reader, wanted.project, PageRequest(MOST_JOBS), wanted.text or "")
+    return [of.id for of in found.items]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 from fastapi import Request
 from starlette.types import ASGIApp, Message
 
-from sluice_agent.jobs.json_text import dumps
+from sluice_agent.jobs.json_text import dumps, parse
 from sluice_agent.server.errors import RefusedError
 
 _OF_THE_BODY = (b"accept", b"accept-encoding", b"content-encoding", b"content-length", b"content-type", b"x-request-id")
@@ -85,7 +84,7 @@ class Api:
                 received.extend(message.get("body", b""))
 
         await self._routes(scope, receive, note)
-        return Answer(status, json.loads(received) if received else None)
+        return Answer(status, parse(bytes(received)) if received else None)
 
     def begin(self, token: str) -> bool:
         """Return whether the form with this random token is sent for the first time."""
