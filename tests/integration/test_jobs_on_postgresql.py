@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import httpx
@@ -11,11 +12,13 @@ import psycopg
 import pytest
 
 from sluice_agent.jobs.engine.claim import JobCache, claim_runs
+from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.jobs.engine.stale import release_all
 from sluice_agent.jobs.runs.named_limits import limit_without_room
 from tests.support.job_attempts import FAILURE, Attempts
 from tests.support.local_sluice import local_sluice
 from tests.support.waiting import wait_until
+from tests.support.webhook_receiver import SECRET, WebhookReceiver, is_signed
 
 JOB = {"project_id": "shop", "name": "Mail", "endpoint_url": "http://127.0.0.1:9/"}
 AT_ONCE = 16
@@ -181,3 +184,61 @@ def test_named_limits_hold(new_postgresql: str) -> None:
         assert claim_runs(writer, JobCache(), 9, attempts.store.moment, 300) == []
     attempts.update(job, rate_limit_keys=[])
     attempts.store.close()
+
+
+def test_two_servers_send_each_webhook_once(new_postgresql: str) -> None:
+    """A receiver would get everything twice behind a balancer; or nothing, as the database is another one."""
+    receiver, engine = WebhookReceiver(), EngineOptions(lease=2.0)
+    with (
+        local_sluice(new_postgresql, has_jobs=True, engine=engine) as first,
+        local_sluice(new_postgresql, has_jobs=True, engine=engine) as second,
+    ):
+        clients = [first.client(path="/v1"), second.client(path="/v1")]
+        job = create(clients[0], "mail", webhook_url=receiver.hook, webhook_secret=SECRET)
+        items = [{"payload": {"n": number}, "scheduled_at": _in_an_hour()} for number in range(AT_ONCE)]
+        made = clients[0].post(f"/jobs/{job}/trigger/bulk", json={"items": items}).json()["results"]
+        at_once(clients, lambda client, number: client.delete(f"/runs/{made[number]['id']}"))
+        found = {"project_id": "shop", "state": "delivered"}
+
+        def delivered() -> list[Any]:
+            answer: list[Any] = clients[1].get("/webhook-deliveries", params=found).json()
+            return answer if len(answer) == AT_ONCE else []
+
+        deliveries = wait_until(delivered, 20, "webhooks are not sent", lambda: len(receiver.requests))
+        assert sorted(receiver.ids()) == sorted(delivery["id"] for delivery in deliveries)
+        assert all(map(is_signed, receiver.requests))
+        health = clients[1].get(f"/jobs/{job}/health").json()
+        assert (health["canceled_runs"], health["health_score"]) == (AT_ONCE, 0)
+        again = clients[0].post(f"/webhook-deliveries/{deliveries[0]['id']}/resend").json()
+        wait_until(lambda: len(receiver.requests) == AT_ONCE + 1, 20, "it is not sent again")
+        assert receiver.ids()[-1] == again["id"] == deliveries[0]["id"]
+    receiver.down()
+
+
+def test_an_endpoint_reports_and_ends_its_run(new_postgresql: str) -> None:
+    """What endpoints report would be lost on the other database."""
+    attempts = Attempts(new_postgresql, datetime.now(timezone.utc))
+    with local_sluice(new_postgresql, has_jobs=True) as server:
+        run = attempts.trigger(attempts.job())
+        spec = attempts.start(run, attempts.claim(run), attempts.name())
+        assert spec is not None
+        client = server.client({"Authorization": f"Bearer {spec.headers['X-Run-Token']}"}, f"/sdk/v1/runs/{run}")
+        reader = server.client(path="/v1")
+        bodies = {
+            "heartbeat": {}, "progress": {"percent": 5}, "log": {"message": "m", "data": ["\u0000"]},
+            "annotate": {"annotations": {"k": "v"}}, "continue": {"payload": {"page": 2}},
+            "complete": {"result": "\u0000"},
+        }  # fmt: skip
+        answers = [client.post(f"/{name}", json=body) for name, body in bodies.items()]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 201, 200], answers[-1].text
+        shown = reader.get(f"/runs/{run}").json()
+        assert (shown["status"], shown["result"], shown["metadata"]) == ("completed", "\u0000", {"k": "v"})
+        assert shown["progress"]["percent"] == 5
+        assert [row["data"] for row in reader.get(f"/runs/{run}/log").json()] == [["\u0000"]]
+        [attempt] = reader.get(f"/runs/{run}/attempts").json()
+        assert attempt["finished_at"]
+    attempts.store.close()
+
+
+def _in_an_hour() -> str:
+    return (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat()
