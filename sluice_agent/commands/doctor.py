@@ -24,12 +24,13 @@ _TODO = "correct the cause, and run `sluice-agent doctor` again"
 @click.option(
     "--app", "-A", metavar="NAME", help="Also check this Celery app, as in `celery -A NAME`: its broker and settings."
 )
+@click.option("--send", is_flag=True, help="At the end send one marked event, and wait until it has arrived.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object per line.")
-def doctor(app: str | None, as_json: bool) -> None:
+def doctor(app: str | None, send: bool, as_json: bool) -> None:
     """Check the settings, the keys, the endpoints, the clock, the journal's directory, and a Celery app.
 
-    Print a remedy for each problem. No event is sent. Run it where the worker runs: as the same user, in the same
-    environment.
+    Print a remedy for each problem. No event is sent without --send. Run it where the worker runs: as the same user, in
+    the same environment.
 
     \b
     Exit codes:
@@ -37,7 +38,7 @@ def doctor(app: str | None, as_json: bool) -> None:
       1  there is a fault: events can't be captured or delivered
     """
     findings = []
-    for finding in _all_findings(app):
+    for finding in _all_findings(app, send=send):
         findings.append(finding)
         click.echo(json.dumps(asdict(finding)) if as_json else _line(finding))
     sys.exit(1 if any(finding.level is Level.FAULT for finding in findings) else 0)
@@ -60,13 +61,17 @@ def findings_on(
         yield from _guarded("app", check_app(app))
 
 
-def _all_findings(app: str | None) -> Iterator[Finding]:
+def _all_findings(app: str | None, *, send: bool) -> Iterator[Finding]:
     try:
         settings = Settings()
     except ConfigError as error:
         yield fault("settings", str(error), _TODO)
         return
     yield from findings_on(settings, app)
+    if send:
+        from sluice_agent.commands.marked_event import send_marked_event  # noqa: PLC0415 - it starts an agent
+
+        yield from _guarded("send", send_marked_event(settings))
 
 
 def _guarded(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
