@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 VENDOR_SDK := $(CURDIR)/.venv-vendor-sdk
 export VENDOR_SDK
+OLD_DJANGO := $(CURDIR)/.venv-django-4.2
+export OLD_DJANGO
 
 OLDEST := 5.4
 OLDER := $(OLDEST) 5.5 5.6
@@ -43,7 +45,7 @@ pictures: $(VENV)/.installed-dev
 
 # Without ARGS: the unit tests on the source, and all others on the built wheel. Those that need servers mostly wait, and
 # the others run beside them, one target after the other.
-test: $(VENV)/.installed-dev $(VENDOR_SDK)/.installed $(if $(ARGS),,wheel)
+test: $(VENV)/.installed-dev $(VENDOR_SDK)/.installed $(OLD_DJANGO)/.installed $(if $(ARGS),,wheel)
 	@sh scripts/servers.sh
 	@rm -f flaky-tests.txt
 	@echo "test: pytest $(or $(ARGS),$(SERVER_TESTS))"
@@ -60,6 +62,11 @@ $(VENDOR_SDK)/.installed: tests/contract/vendor-sdk.txt constraints.txt | $(BIN)
 	@test -x $(@D)/bin/pip || $(BIN)/python -m venv $(@D)
 	@! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		$(@D)/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt -r tests/contract/vendor-sdk.txt
+	@touch $@
+
+$(OLD_DJANGO)/.installed: tests/matrix/django-4.2.txt $(VENV)/.installed-dev
+	@echo "setup: installing Django 4.2 into $(notdir $(@D))"
+	@sh scripts/overlay.sh $(VENV) $(notdir $(@D)) -r $<
 	@touch $@
 
 unit: $(VENV)/.installed-dev
@@ -105,13 +112,13 @@ docs: $(VENV)/.installed-dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict >build/docs.log 2>&1 || { grep -v ^INFO build/docs.log >&2; exit 1; }
 
 # Each older Celery has a venv over the other: 5.4 and 5.5 with the kombu and billiard of their time, 5.6 with the newest.
-matrix: $(VENV)/.installed-dev $(OLDER:%=.venv-celery-%/.installed)
+matrix: $(VENV)/.installed-dev $(OLD_DJANGO)/.installed $(OLDER:%=.venv-celery-%/.installed)
 	@sh scripts/servers.sh
 	@failed=; for python in $(OLDER:%=.venv-celery-%) $(VENV); do \
 		echo "matrix: $$($$python/bin/python -m celery --version)"; \
 		MATRIX=full $$python/bin/python -m pytest $(MATRIX_TESTS) $(ARGS) || failed="$$failed $$python"; \
 	done; \
-	MATRIX=full $(BIN)/pytest $(MONITOR_TESTS) $(ARGS) || failed="$$failed the monitor's"; \
+	MATRIX=full $(BIN)/pytest tests/integration/test_django.py $(MONITOR_TESTS) $(ARGS) || failed="$$failed the monitor's"; \
 	if [ -n "$$failed" ]; then echo "matrix: failed:$$failed" >&2; exit 1; fi
 
 .venv-celery-%/.installed: tests/matrix/celery-%.txt $(VENV)/.installed-dev

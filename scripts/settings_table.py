@@ -11,7 +11,7 @@ from pathlib import Path
 from annotated_types import Ge, Le
 
 from sluice_agent import settings as module
-from sluice_agent.settings import PREFIX, Settings
+from sluice_agent.settings import Settings, variables
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 BEGIN, END = "<!-- settings.py -->\n", "<!-- end -->\n"
@@ -33,8 +33,8 @@ def table() -> str:
     """Return the table: a row for each variable, with its default, its bounds and its meaning."""
     meanings = _docstrings()
     rows = ["| variable | default | bounds | meaning |", "|---|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        variable = str(field.validation_alias or f"{PREFIX}{name.upper()}")
+    for variable, name in variables().items():
+        field = Settings.model_fields[name]
         rows.append(f"| `{variable}` | {_default(field.default)} | {_bounds(field.metadata)} | {meanings[name]} |")
     return "\n".join(rows) + "\n"
 

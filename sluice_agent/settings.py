@@ -259,6 +259,12 @@ class Settings(BaseSettings):
         return self
 
 
+def variables() -> dict[str, str]:
+    """Return the fields of the settings by the names of their variables."""
+    fields = Settings.model_fields.items()
+    return {str(field.validation_alias or f"{PREFIX}{name.upper()}"): name for name, field in fields}
+
+
 def _error_text(error: ValidationError) -> str:
     errors = {str(detail["loc"][0]) if detail["loc"] else "": detail for detail in error.errors()}
     if "base_url" in errors:  # `api_url` was made from it

@@ -11,9 +11,9 @@ import click
 import pytest
 
 from scripts.settings_table import with_table
+from sluice_agent import settings
 from sluice_agent.cli import main
 from sluice_agent.commands.monitor import celery_sluice
-from sluice_agent.settings import PREFIX, Settings
 from tests.support.process import ROOT
 
 PACKAGE = ROOT / "sluice_agent"
@@ -92,13 +92,9 @@ def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def settings_variables() -> set[str]:
-    return {str(field.validation_alias or f"{PREFIX}{name.upper()}") for name, field in Settings.model_fields.items()}
-
-
 def variables() -> set[str]:
     """Return the variables that the settings and the commands read."""
-    return settings_variables() | set(command_variables(main)) | set(command_variables(celery_sluice))
+    return {*settings.variables()} | set(command_variables(main)) | set(command_variables(celery_sluice))
 
 
 def command_variables(command: click.Command | None) -> Iterator[str]:
@@ -133,7 +129,7 @@ def test_the_table_of_settings_is_current() -> None:
     assert with_table(SETTINGS.read_text(encoding="utf-8")) == SETTINGS.read_text(encoding="utf-8"), (
         "write it: python -m scripts.settings_table"
     )
-    assert settings_variables() <= set(VARIABLE.findall(SETTINGS.read_text(encoding="utf-8")))
+    assert settings.variables().keys() <= set(VARIABLE.findall(SETTINGS.read_text(encoding="utf-8")))
 
 
 def test_the_readme_is_short() -> None:

@@ -247,6 +247,7 @@ MAY_IMPORT = {
     "__init__": EVERYTHING
     - {"cli", "client", "commands", "doctor", "jobs", "server", "testing", "transport", "signals", "monitor"},
     "auto": {"__init__"},
+    "django": {"__init__", "agent", "errors", "lifecycle", "settings"},
     "doctor": {*GROUND, "settings", "transport/journal", "transport/delivery"},
     "commands": EVERYTHING - {"cli", "testing"},
     "cli": EVERYTHING - {"testing"},
