@@ -39,7 +39,5 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of the agent's settings for those of Django that no variable overrides."""
     known = variables()
     if unknown := sorted(given.keys() - known.keys()):
-        raise ConfigError(
-            f"{', '.join(unknown)} in Django's settings: the agent has no such setting; see docs/settings.md"
-        )
+        raise ConfigError(f"Django's settings have {', '.join(unknown)}, which the agent does not know: is it a typo?")
     return {known[name]: value for name, value in given.items() if value not in (None, "") and not os.environ.get(name)}
