@@ -269,7 +269,7 @@ OWNERS = {
         ),
     ),
     "amqp": ("server/actions/celery_client.py",),
-    "httpx": ("transport/delivery/http.py", "client/http.py", "outbound/http.py", "jobs/worker/server.py"),
+    "httpx": ("transport/delivery/http.py", "client/http.py", "outbound/http.py", "jobs/worker/connection.py"),
     "tenacity": ("transport/delivery/retry.py",),
     "fastapi": ("server", "jobs/routes"),
     "uvicorn": ("server",),

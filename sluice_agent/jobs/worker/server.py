@@ -1,4 +1,4 @@
-"""The one file of the room that uses HTTP: the server's internal routes, by which attempts start and finish.
+"""The server's internal routes, by which attempts start and finish.
 
     POST {url}/internal/runs/{run}/start    attempt, ticket, execution     200: a `Spec`; 409: drop the message
     POST {url}/internal/runs/{run}/finish   attempt, execution, outcome    200: {"status"}; 409: ended already
@@ -12,22 +12,16 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import quote
 
-import httpx
 from pydantic import ValidationError
 
 from sluice_agent.jobs.attempts.records import Outcome, Spec
-from sluice_agent.outbound.quiet import quiet
+from sluice_agent.jobs.worker.connection import Connection, Response, UnreachableError
 
-_CONNECT = 5.0  # seconds
-_SILENCE = 10.0
 _MOST_IDLE = 100  # connections that are kept open
 _INVALID = (400, 413)
 
@@ -68,13 +62,13 @@ class JobsServer:
 
     def _reset(self) -> None:
         """Begin with no connections: a forked child must not use its parent's."""
-        self._idle: deque[httpx.Client] = deque()
+        self._idle: deque[Connection] = deque()
 
     def start(self, run_id: str, attempt: int, ticket: str, execution: str) -> Spec | None:
         """Return the requests of an attempt; None if it must not begin. Raises `ServerAwayError`, `RefusedError`."""
         body = {"attempt": attempt, "ticket": ticket, "execution": execution}
         answer = self._post(f"{quote(run_id, safe='')}/start", body)
-        if answer.status_code == 409:
+        if answer.status == 409:
             return None
         try:
             return Spec.model_validate_json(answer.content)
@@ -85,71 +79,46 @@ class JobsServer:
         """Return the status of the run after an attempt; None if it had ended. Raises as `start`."""
         body = {"attempt": attempt, "execution": execution, "outcome": outcome.model_dump(mode="json")}
         answer = self._post(f"{quote(run_id, safe='')}/finish", body)
-        return None if answer.status_code == 409 else str(_object(answer).get("status"))
+        return None if answer.status == 409 else str(self._object(answer).get("status"))
 
     def beat(self, executions: Mapping[str, str]) -> list[str]:
         """Report that these executions go on, each with its run, and return those to be aborted. Raises as `start`."""
-        canceled = _object(self._post("beat", {"executions": dict(executions)})).get("canceled")
+        canceled = self._object(self._post("beat", {"executions": dict(executions)})).get("canceled")
         return [str(execution) for execution in canceled] if isinstance(canceled, list) else []
 
-    def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+    def _object(self, answer: Response) -> dict[str, Any]:
+        try:
+            content = json.loads(answer.content)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise ServerAwayError(f"{self.url} answers with something else than JSON: it may be another server")
+        return content
+
+    def _post(self, path: str, body: dict[str, Any]) -> Response:
         """Return an answer with 200 or 409."""
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")  # escapes would double its size
         try:
-            with quiet(), self._client() as client:
-                answer = client.post(f"{self.url}/internal/runs/{path}", content=content, headers=self._headers)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
-            raise ServerAwayError(f"{self.url} does not answer ({type(error).__name__}: {error})") from error
-        if answer.status_code in (200, 409):
-            return answer
-        if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
-            raise ServerAwayError(f"{self.url} answers {answer.status_code}")
-        message = f"{self.url} answers {answer.status_code}{_remedy(answer.status_code)}"
-        raise InvalidError(message) if answer.status_code in _INVALID else RefusedError(message)
-
-    @contextmanager
-    def _client(self) -> Iterator[httpx.Client]:
-        """Yield a client that nothing else uses meanwhile. It has one connection, which stays open.
-
-        Of a client that many threads share, each request looks at all connections: with a hundred slots that takes
-        longer than the request.
-        """
-        try:
-            client = self._idle.pop()
+            connection = self._idle.pop()
         except IndexError:
-            client = self._new_client()
+            connection = Connection(self.url)
         try:
-            yield client
-        except BaseException:
-            client.close()
+            answer = connection.post(f"/internal/runs/{path}", content, self._headers)
+        except UnreachableError as error:
+            raise ServerAwayError(f"{self.url} does not answer ({error})") from error
+        except BaseException:  # what comes next on it would be the answer to this request
+            connection.close()
             raise
         if len(self._idle) < _MOST_IDLE:
-            self._idle.append(client)
+            self._idle.append(connection)
         else:
-            client.close()
-
-    def _new_client(self) -> httpx.Client:
-        context = _authorities() if self.url.startswith("https:") else _PLAIN
-        timeout = httpx.Timeout(_SILENCE, connect=_CONNECT)
-        return httpx.Client(timeout=timeout, follow_redirects=False, verify=context)
-
-
-_PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # with no authorities: loading them takes 20 ms
-
-
-@lru_cache(maxsize=1)
-def _authorities() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
-
-
-def _object(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        content = answer.json()
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise ServerAwayError(f"{answer.url} answers with something else than JSON: it may be another server")
-    return content
+            connection.close()
+        if answer.status in (200, 409):
+            return answer
+        if answer.status in (408, 425, 429) or answer.status >= 500:
+            raise ServerAwayError(f"{self.url} answers {answer.status}")
+        message = f"{self.url} answers {answer.status}{_remedy(answer.status)}"
+        raise InvalidError(message) if answer.status in _INVALID else RefusedError(message)
 
 
 def _remedy(status: int) -> str:
