@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sluice_agent.jobs.celery_target import TaskRules
 from sluice_agent.jobs.engine.options import ENGINE, EngineOptions
 from sluice_agent.jobs.store.store import jobs_file
+from sluice_agent.jobs.store.takers import abandoned_queue
 from sluice_agent.server.access.setup import Access
 from sluice_agent.server.actions.broker import Broker
 from sluice_agent.server.pages.no_jobs import LISTS, no_jobs_router
@@ -70,6 +71,7 @@ class JobsApi:
         app.mount(PATH, self)
         app.mount(CALLS_PATH, self._answer_call)
         app.state.has_jobs_api = True
+        app.state.abandoned_queue = self.abandoned_queue
         self._add_pages_of_no_jobs()
         if not isinstance(database, Path) or jobs_file(database).exists():
             self._open()
@@ -87,6 +89,14 @@ class JobsApi:
             self._is_closed = True
             if self._room is not None:
                 self._room.close()
+
+    def abandoned_queue(self) -> str | None:
+        """Return the queue of runs from which no worker takes messages; None if one does, or no run has waited yet."""
+        room = self._room
+        if room is None:
+            return None
+        with room.store.reading() as reader:
+            return abandoned_queue(reader)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

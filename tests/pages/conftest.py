@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, expect
 from sluice_agent.server.access.principal import Role
 from tests.pages.desk import Desk, open_desk
 from tests.support.chromium import TIMEOUT, Session, chromium, session
+from tests.support.jobs_shop import fill_jobs
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.shop import Shop
 
@@ -35,12 +36,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def sluice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
-    """A server that has jobs in every state, and whatever a client may send."""
-    with local_sluice(tmp_path_factory.mktemp("pages") / "sluice.db") as server:
+    """A server that has jobs and runs in every state, and whatever a client may send."""
+    database = tmp_path_factory.mktemp("pages") / "sluice.db"
+    with local_sluice(database, has_jobs=True) as server:
         shop = Shop(datetime.now(timezone.utc))
         events = [*shop.every_state(), *shop.canvas(), *shop.fleet(), *shop.hostile()]
         answer = server.client().post("/ingest", json={"events": events}).json()
         assert answer["accepted"] == len(events), answer
+        fill_jobs(server.client(path="/v1"), database)
         yield server
 
 

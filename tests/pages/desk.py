@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.setup import AccessOptions
+from sluice_agent.server.access.tokens import new_key
 from sluice_agent.server.actions.assembly import ActionOptions
 from sluice_agent.server.actions.brokers import Brokers
 from sluice_agent.server.alerts.evaluation import Evaluation
@@ -22,6 +23,7 @@ from sluice_agent.server.store.retention import Keep
 from sluice_agent.server.webhooks.ledger import Ledger
 from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome
 from tests.support.chromium import Session
+from tests.support.jobs_shop import fill_jobs
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.shop import CONNECTION, HOSTILE_TEXT, MAIL, Shop, job_uuid
 from tests.unit.server.actions.conftest import WHOLE, RecordedBroker
@@ -60,6 +62,14 @@ class Desk:
         self.send(*(event for key in keys for event in shop.job(key, state, extensions=whole, **fields)))
         return [f"/jobs/{job_id(CONNECTION, job_uuid(key))}" for key in keys]
 
+    def fill_jobs(self) -> None:
+        """Define the jobs of the shop, with runs in each state."""
+        secret = new_key()
+        connection, _ = self.server.access.accounts.open_connection(CONNECTION)
+        self.server.access.accounts.create_key(connection, Role.OPERATOR, secret)
+        client = self.server.client({"Authorization": f"Bearer {secret}"}, "/v1")
+        fill_jobs(client, Path(self.server.database), connection.name or connection.id)
+
     def sign_in(self, session: Session, role: Role = Role.OPERATOR) -> Page:
         """Sign a profile of the browser in, and return its page."""
         page = session.open(f"/login?token={self.server.access.sessions.create_token(role)}")
@@ -71,7 +81,7 @@ class Desk:
         store = self.server.app.state.store
         Evaluation(store, RULES, PastSums()).run()
         ledger = Ledger(store.reading, store.writing, lambda: store.moment)
-        while (delivery := ledger.claim_next(["alert"])) is not None:
+        for delivery in ledger.claim([due.id for due in ledger.first_due(["alert"])]):
             outcome = Outcome(None, None, "ConnectError: the name hooks.example.com is not known")
             ledger.settle(delivery, outcome, DeliveryState.PENDING, store.moment + 3_600_000_000, 0)
 
@@ -83,6 +93,7 @@ def open_desk(directory: Path) -> Iterator[Desk]:
     with local_sluice(
         directory / "sluice.db",
         options=AccessOptions(connection=CONNECTION),
+        has_jobs=True,
         actions=ActionOptions(Brokers(default=broker), ("shop.*",)),
         keep=Keep(timedelta(days=7), 2_000_000_000),
         daily_limit=20_000,
@@ -91,4 +102,5 @@ def open_desk(directory: Path) -> Iterator[Desk]:
         shop = Shop(datetime.now(timezone.utc))
         desk.send(*shop.every_state(), *shop.canvas(), *shop.fleet(), *shop.hostile())
         desk.evaluate_alerts()
+        desk.fill_jobs()
         yield desk

@@ -1,4 +1,6 @@
-"""The pages of the server that tests visit: one address of each kind, over the data of `tests/support/shop.py`."""
+"""The pages of the server that tests visit: one address of each kind, over the data of `tests/support/shop.py` and
+`tests/support/jobs_shop.py`.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +42,14 @@ PAGES = {
     "worker": named("/worker", id="celery@web-1"),
     "connections": "/connections",
     "settings": "/settings",
+    "runs": "/runs",
+    "run": "/runs/run-dead-letter",
+    "run that waits": "/runs/run-queued",
+    "dead letters": "/dead-letters",
+    "definitions": "/definitions",
+    "definition": "/definitions/job-mail",
+    "version": "/definitions/job-mail/versions",
+    "schedules": "/schedules",
     "sign-in": "/login",
     "not found": "/jobs/00000000-0000-4000-8000-000000000000",
     "not valid": "/jobs?state=none",
@@ -56,10 +66,15 @@ SIGNED_IN = {
     "connections with keys": "/connections",
     "who did what": "/connections/log",
     "settings with rules": "/settings",
+    "dead letters to replay": "/dead-letters",
+    "question of a replay": "/dead-letters/replay?run=run-dead-letter",
+    "another payload": "/runs/run-dead-letter/replay-as-new",
+    "trigger": "/definitions/job-mail/trigger",
+    "edit": "/definitions/job-mail/edit",
 }
 """Pages that an operator sees otherwise than who has not signed in, at the desk of `tests/pages/desk.py`."""
 
-LISTS = ("now", "jobs", "errors", "tasks", "queues", "workers", "connections", "settings")
+LISTS = ("now", "jobs", "errors", "tasks", "queues", "workers", "connections", "settings", "runs")
 EMPTY = {name: PAGES[name] for name in LISTS}
 """Pages that say why they are empty, and what comes next, on a server without any event."""
 
@@ -78,6 +93,10 @@ HOSTILE = {
     "queue": named("/queue", name=HOSTILE_TEXT[:250]),
     "workers": "/workers",
     "worker": named("/worker", id=HOSTILE_TEXT),
+    "runs": "/runs",
+    "run": "/runs/run-hostile",
+    "definition": "/definitions/job-hostile",
+    "a search for runs": named("/runs", search=HOSTILE_TEXT[:200]),
     "an unknown path": "/<script>document.title='run'</script>",
 }
 """Addresses of pages that show, or are asked for, hostile texts."""

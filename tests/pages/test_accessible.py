@@ -67,7 +67,7 @@ def overflow(page: Page) -> int:
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
     """A server that has received nothing."""
-    with local_sluice(tmp_path_factory.mktemp("empty") / "sluice.db") as server:
+    with local_sluice(tmp_path_factory.mktemp("empty") / "sluice.db", has_jobs=True) as server:
         yield server
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import httpx
 from sqlalchemy import Connection, insert, update
 
 from sluice_agent.jobs.status import TERMINAL, Status
-from sluice_agent.jobs.store.schema import attempt, run
+from sluice_agent.jobs.store.schema import attempt, metadata, run
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.store.takers import note_takers
 from sluice_agent.server.timestamps import to_moment
@@ -37,9 +38,10 @@ _SECOND = 1_000_000
 class JobsShop:
     """The jobs of the shop, made by `client`, a client of ``/v1``; `now` is the present."""
 
-    def __init__(self, client: httpx.Client, now: datetime) -> None:
+    def __init__(self, client: httpx.Client, now: datetime, project: str = PROJECT) -> None:
         self._client = client
         self._now = now
+        self._project = project
         self.mail = self._define(
             name="Send mail",
             slug="send-mail",
@@ -81,7 +83,7 @@ class JobsShop:
         self._depend(self.report, self.mail)
 
     def _define(self, **fields: Any) -> str:
-        return str(self._send("POST", "/jobs", {"project_id": PROJECT, **fields})["id"])
+        return str(self._send("POST", "/jobs", {"project_id": self._project, **fields})["id"])
 
     def plain(self, slug: str = "keyed") -> str:
         """Define a job without a schema, and return its id."""
@@ -163,6 +165,28 @@ class JobsShop:
 
 
 _TRACE = json.dumps({"connect_ms": 12, "ttfb_ms": 240, "transfer_ms": 3, "dispatch_ms": 255, "total_ms": 260})
+
+
+def fill_jobs(client: httpx.Client, database: Path, project: str = PROJECT) -> None:
+    """Fill the jobs API of a server with the shop, whose ids are ``job-mail`` and ``run-dead-letter``, for example."""
+    now = datetime.now(timezone.utc)
+    store = JobsStore(database, lambda: datetime.now(timezone.utc))
+    shop = JobsShop(client, now, project)
+    runs = shop.fill(store)
+    without_workers(store, "sluice.jobs")
+    jobs = {"mail": shop.mail, "report": shop.report, "hostile": shop.hostile}
+    names = {id_: f"job-{name}" for name, id_ in jobs.items()}
+    names |= {id_: f"run-{name.replace('_', '-')}" for name, id_ in runs.items()}
+    with store.writing() as writer:
+        for table in metadata.sorted_tables:
+            for column in table.c:
+                if column.name in _IDS or (table.name in ("job", "run") and column.name == "id"):
+                    for id_, name in names.items():
+                        writer.execute(update(table).where(column == id_).values({column.name: name}))
+    store.close()
+
+
+_IDS = ("job_id", "depends_on_job_id", "run_id")
 
 
 def without_workers(store: JobsStore, queue: str | None) -> None:

@@ -54,12 +54,13 @@ class QueueColumn(str, Enum):
 
 
 class QueuesView(NamedTuple):
-    """All queues."""
+    """All queues. `without_workers` is that of the jobs API, if runs wait in it and no worker takes them."""
 
     shown: Shown
     sort_by: QueueColumn
     sort_order: SortOrder
     queues: Sequence[QueueRow]
+    without_workers: str | None
 
 
 class QueueView(NamedTuple):
@@ -107,7 +108,7 @@ def queues_router(sources: Sources) -> APIRouter:
             sort_by = QueueColumn.DEPTH if has_depth else QueueColumn.WAITING
         ordered = sorted_by(every, _SORTED[sort_by], is_descending=sort_order is SortOrder.DESC)
         shown = Shown("/queues", {"sortBy": sort_by.value, "sortOrder": sort_order.value}, time_range)
-        view = QueuesView(shown, sort_by, sort_order, ordered)
+        view = QueuesView(shown, sort_by, sort_order, ordered, _without_workers(request))
         layout = Layout("queues", f"Queues · {len(ordered)}", sources.now(), scope, ("job", "queue"))
         return render(request, "queues.html", layout, view)
 
@@ -128,6 +129,12 @@ def queues_router(sources: Sources) -> APIRouter:
         return render(request, "queue.html", layout, view)
 
     return router
+
+
+def _without_workers(request: Request) -> str | None:
+    """Return the queue of the jobs API from which no worker takes runs, if the server has one."""
+    find: Callable[[], str | None] | None = getattr(request.app.state, "abandoned_queue", None)
+    return None if find is None else find()
 
 
 def queue_view(

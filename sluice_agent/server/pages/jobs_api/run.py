@@ -11,15 +11,19 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection, Row
 
+from sluice_agent.jobs.definitions.jobs import find_job
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.jobs.definitions.versions import version_at
 from sluice_agent.jobs.json_text import indented, parse
 from sluice_agent.jobs.runs.changes import dependent_of
 from sluice_agent.jobs.runs.dependencies import standings
+from sluice_agent.jobs.runs.named_limits import limit_without_room
 from sluice_agent.jobs.runs.runs import find_run
 from sluice_agent.jobs.runs.search import attempts_of, children_of, settings_of
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
+from sluice_agent.jobs.store.page import PageRequest
 from sluice_agent.jobs.store.takers import abandoned_queue
+from sluice_agent.jobs.webhooks.deliveries import list_deliveries
 from sluice_agent.server.pages.jobs_api.run_list import RunRow, durations_of, rows_of
 from sluice_agent.server.pages.jobs_api.scope import (
     JobsScope,
@@ -34,11 +38,13 @@ from sluice_agent.server.pages.values import Value, values_within
 from sluice_agent.server.queries.stored_job import find_head
 from sluice_agent.server.record.ids import job_id
 from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
+from sluice_agent.server.webhooks.schedule import DeliveryState
 
 _CHARACTERS = 40_000
 """Characters of payload, result and metadata together: the API has the whole."""
 
 _CHILDREN = 20
+_DELIVERIES = 10
 _FOR_WORKERS = (Status.QUEUED.value, Status.DEQUEUED.value)
 _PARTS = (
     ("dns_ms", "look-up"),
@@ -63,6 +69,18 @@ class AttemptRow(NamedTuple):
     error_class: str | None
     error: str | None
     trace: Sequence[tuple[str, int]]
+
+
+class DeliveryRow(NamedTuple):
+    """A webhook of the run: `result` is what has come of its last attempt."""
+
+    id: str
+    url: str
+    state: str
+    attempts: int
+    result: str
+    created_at: str
+    due_at: str | None
 
 
 class Awaited(NamedTuple):
@@ -100,9 +118,12 @@ class RunView:
     answered: Sequence[Value]
     awaited: Sequence[Awaited]
     children: Sequence[RunRow]
+    deliveries: Sequence[DeliveryRow]
     celery_job: str | None
     """The id of the Celery job of its attempts, if an agent has reported one."""
     queue_without_workers: str | None
+    waits_for: str | None
+    """Why it does not start, as far as its job is the reason."""
     actions: Sequence[str]
     """What an operator can do with it: cancel, replay (the same run), or replay as a new run."""
     may_act: bool
@@ -152,12 +173,25 @@ def run_view(sources: JobsSources, reader: Connection, scope: JobsScope, row: Ro
         answered=_answered(row),
         awaited=_awaited(reader, row) if status is Status.WAITING else [],
         children=rows_of(reader, children_of(reader, row, _CHILDREN), now),
-        celery_job=_celery_job(sources, scope.connections, row.id),
+        deliveries=_deliveries(reader, row),
+        celery_job=_celery_job(sources, scope.connections, row.task_id or row.id),
         queue_without_workers=abandoned_queue(reader) if row.status in _FOR_WORKERS else None,
+        waits_for=_reason(reader, row, now) if row.status in _FOR_WORKERS else None,
         actions=_actions(status),
         may_act=scope.may_act,
         why_not=scope.why_not,
     )
+
+
+def _reason(reader: Connection, row: Row[Any], now: int) -> str | None:
+    """Return why a run that could be executed is not, as far as its job is the reason."""
+    job = find_job(reader, row.job_id, None)
+    if not job.enabled:
+        return "Its job is disabled: it waits until the job is enabled."
+    if job.paused_at is not None:
+        return "Its job is paused: it keeps its position until the job is resumed."
+    limit = limit_without_room(reader, job, now) if row.status == Status.QUEUED.value else None
+    return None if limit is None else f"It waits for the limit {limit}, which is used up for now."
 
 
 def _actions(status: Status) -> list[str]:
@@ -232,9 +266,25 @@ def _awaited(reader: Connection, row: Row[Any]) -> list[Awaited]:
     ]
 
 
-def _celery_job(sources: JobsSources, scope: Scope, run_id: str) -> str | None:
+def _deliveries(reader: Connection, row: Row[Any]) -> list[DeliveryRow]:
+    found = list_deliveries(reader, row.project_id, PageRequest(_DELIVERIES), run_id=row.id).items
+    return [
+        DeliveryRow(
+            id=delivery.id,
+            url=delivery.url,
+            state=delivery.state,
+            attempts=delivery.attempts,
+            result=delivery.last_error or (f"answer {delivery.last_status}" if delivery.last_status else ""),
+            created_at=timestamp_of(delivery.created_at),
+            due_at=timestamp_of(delivery.due_at) if delivery.state == DeliveryState.PENDING.value else None,
+        )
+        for delivery in found
+    ]
+
+
+def _celery_job(sources: JobsSources, scope: Scope, task_id: str) -> str | None:
     """Return Sluice's id of the Celery job with this id, in the connections that the reader may use."""
     connections = {connection.id: connection.number for connection in scope.connections}
     with sources.pages.store.reading() as reader:
-        head = find_head(reader, connections, run_id)
+        head = find_head(reader, connections, task_id)
     return None if head is None else job_id(head.connection_id, head.external_id)

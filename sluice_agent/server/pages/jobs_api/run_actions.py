@@ -15,6 +15,7 @@ from sluice_agent.jobs.runs.runs import find_run
 from sluice_agent.jobs.runs.search import settings_of
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.action_question import PageOperator
 from sluice_agent.server.pages.forms import OperatorForm, SentForm, see_other
 from sluice_agent.server.pages.jobs_api.question import Question, ask
@@ -29,6 +30,7 @@ def run_actions_router(sources: JobsSources) -> APIRouter:
     _add_cancel(router, sources)
     _add_replay(router, sources)
     _add_replay_as_new(router, sources)
+    _add_send_again(router, sources)
     return router
 
 
@@ -96,6 +98,30 @@ def _add_replay_as_new(router: APIRouter, sources: JobsSources) -> None:
         return await _replay_as_new(sources, request, form, found)
 
 
+def _add_send_again(router: APIRouter, sources: JobsSources) -> None:
+    @router.get("/runs/{run_id}/webhooks/{delivery_id}/send-again")
+    def ask_to_send_again(
+        request: Request, principal: PageOperator, run_id: str, delivery_id: str, connection_id: ConnectionId = None
+    ) -> HTMLResponse:
+        found = _Found(sources, Wanted(principal, None, connection_id), run_id)
+        question = Question(
+            title=f"Send the webhook {formats.shortened(delivery_id)} again",
+            text="It has the same id and body, and goes to the URL that the job has now. A receiver knows by its id "
+            "whether it has come before.",
+            action=f"{found.path}/webhooks/{_id(delivery_id)}/send-again",
+            button="Send again",
+            back=found.href,
+        )
+        return ask(request, found.scope.layout(sources, "runs", question.title), question)
+
+    @router.post("/runs/{run_id}/webhooks/{delivery_id}/send-again")
+    async def send_again(request: Request, form: OperatorForm, run_id: str, delivery_id: str) -> Response:
+        answer = await sources.api.send(request, "POST", f"/webhook-deliveries/{_id(delivery_id)}/resend")
+        answer.raise_refusal()
+        found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
+        return see_other(found.href)
+
+
 class ReplayView(NamedTuple):
     """The page of a new run with what a failed one was given, or with another payload."""
 
@@ -157,6 +183,6 @@ def _replay_page(
 
 def _id(text: str) -> str:
     """Return an id as a part of a path."""
-    if not text.replace("-", "").isalnum():
-        raise RefusedError(404, "Run not found.")
+    if not text.replace("-", "").replace("_", "").isalnum():
+        raise RefusedError(404, "There is nothing with this id.")
     return text

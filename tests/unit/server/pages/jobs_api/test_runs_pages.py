@@ -117,10 +117,35 @@ def test_what_a_run_waits_for_is_named(desk: JobsDesk) -> None:
 def test_a_queue_without_workers_is_named_with_the_command(desk: JobsDesk) -> None:
     """A new user would wait for runs that no worker will ever take."""
     without_workers(desk.store, "sluice.jobs")
-    for path in ("/runs", f"/runs/{desk.runs['queued']}"):
+    for path in ("/runs", f"/runs/{desk.runs['queued']}", f"/definitions/{desk.shop.mail}", "/queues"):
         assert "-I sluice_agent.jobs.tasks -Q sluice.jobs" in desk.page(path).one("main").text
     without_workers(desk.store, None)
     assert "jobs.tasks" not in desk.page("/runs").one("main").text
+
+
+def test_a_webhook_is_sent_again(desk: JobsDesk) -> None:
+    """A receiver that was away for a day would never learn of the run's end."""
+    run = desk.shop.trigger(desk.shop.mail, PAYLOAD)
+    desk.api.delete(f"/runs/{run}")
+    page = desk.page(f"/runs/{run}")
+    [row] = [row for row in rows_of(page) if row["data-key"].startswith("msg_")]
+    assert "https://hooks.example.com/ended" in row.text
+    [link] = [link for link in row.all("a") if link.text == "Send again"]
+    question = desk.page(link["href"])
+    assert question.one("form", action=link["href"]).one("button").text == "Send again"
+    assert desk.send(link["href"]).headers["Location"] == f"/runs/{run}"
+    assert desk.send(link["href"], [], desk.viewer).status_code == 403
+
+
+def test_why_a_run_does_not_start_is_named(desk: JobsDesk) -> None:
+    """A run of a job that a colleague has paused would look as if it were lost."""
+    made = desk.shop.plain("why")
+    run = desk.shop.trigger(made)
+    assert "paused" not in desk.page(f"/runs/{run}").one("main").text
+    desk.api.post(f"/jobs/{made}/pause")
+    assert "Its job is paused" in desk.page(f"/runs/{run}").one("main").text
+    desk.api.post("/jobs/batch-disable", json={"ids": [made]})
+    assert "Its job is disabled" in desk.page(f"/runs/{run}").one("main").text
 
 
 def test_a_run_is_canceled_after_a_question(desk: JobsDesk) -> None:
