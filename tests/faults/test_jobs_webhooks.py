@@ -26,7 +26,7 @@ from tests.support.webhook_receiver import WebhookReceiver
 
 pytestmark = pytest.mark.long
 
-RUNS, KILLS, HANGING = (10_000, 15, 20) if IS_LONG else (100, 2, 0)
+RUNS, KILLS, HANGING = (10_000, 15, 3) if IS_LONG else (100, 2, 0)
 """`HANGING` requests are never answered, of a receiver that answers all others."""
 
 FROZEN = 6  # runs whose receiver never answers

@@ -91,6 +91,7 @@ class CallsApp(OwnErrorsApp):
 
 
 _DESCRIBED = responses(200, CalledBody, 404, 409, has_body=True)
+_NO_EMPTY, _NO_COMPLETE, _NO_CONTINUE = EmptyCall(), CompleteCall(), ContinueCall()  # of requests without a body
 _Act = Callable[[Connection, Row[Any]], Row[Any]]
 _Make = Callable[..., Response]
 
@@ -119,7 +120,7 @@ def _router(store: JobsStore, changes: GroupedChanges) -> APIRouter:
 
 def _add_reports(router: APIRouter, store: JobsStore, made: _Make) -> None:
     @router.post("/heartbeat", responses=_DESCRIBED)
-    def beat(run_id: Id, of: Attempt, body: EmptyCall) -> Response:  # noqa: ARG001 - it is checked
+    def beat(run_id: Id, of: Attempt, body: EmptyCall = _NO_EMPTY) -> Response:  # noqa: ARG001 - it is checked
         """Report that the endpoint works on the run: for a minute it is not taken for lost, even without its worker."""
         return made(of, lambda writer, row: calls.beat(writer, row, store.moment))
 
@@ -141,7 +142,7 @@ def _add_reports(router: APIRouter, store: JobsStore, made: _Make) -> None:
 
 def _add_ends(router: APIRouter, store: JobsStore, made: _Make) -> None:
     @router.post("/complete", responses=_DESCRIBED)
-    def complete(run_id: Id, of: Attempt, body: CompleteCall) -> Response:  # noqa: ARG001 - see above
+    def complete(run_id: Id, of: Attempt, body: CompleteCall = _NO_COMPLETE) -> Response:  # noqa: ARG001 - see above
         """End the run as completed, before the endpoint answers: the answer then changes nothing."""
 
         def end(writer: Connection, row: Row[Any]) -> Row[Any]:
@@ -157,7 +158,7 @@ def _add_ends(router: APIRouter, store: JobsStore, made: _Make) -> None:
     both = responses(201, RunBody, 404, 409, has_body=True) | {200: {"model": RunBody}}
 
     @router.post("/continue", status_code=201, responses=both)
-    def continue_run(run_id: Id, of: Attempt, body: ContinueCall) -> Response:  # noqa: ARG001 - see above
+    def continue_run(run_id: Id, of: Attempt, body: ContinueCall = _NO_CONTINUE) -> Response:  # noqa: ARG001 - see above
         """Make a run of the same job that goes on with this one. A second call returns the same run."""
         with store.writing() as writer:
             row = calls.find_run_of(writer, of)

@@ -12,7 +12,8 @@ from sluice_agent.server.webhooks.ledger import Due
 from sluice_agent.server.webhooks.schedule import Outcome
 
 _SECOND = 1_000_000  # microseconds
-_LONGEST_HOLD = 60  # seconds for which nothing is sent to a URL that has not answered
+_HANGS = 2  # seconds without an answer; a URL that fails sooner is down, and takes no place for long
+_LONGEST_HOLD = 60  # seconds for which nothing is sent to a URL that hangs
 _LONGEST_ASKED = 300  # seconds: of a longer Retry-After another delivery is sent before its end
 _BUSY_STATUSES = (429, 503)  # whose Retry-After is about all deliveries
 _MOST = 10_000  # URLs that are remembered
@@ -32,8 +33,8 @@ class Endpoints:
     """The URLs that deliveries go to, at most `at_once` at a time and `to_one` to one URL.
 
     One at a time goes to a URL that has not answered the last attempt, or had none; and all of these together have half
-    of the places, so that the others are never without. After an attempt without an answer the URL has a pause, as long
-    as that has taken and longer after several: one that hangs takes a place, one that is down does not.
+    of the places, so that the others are never without. A URL that hangs has a pause, as long as that has taken and
+    longer after several, as it takes a place; one that is down does not.
 
     Thread-safe; moments are microseconds since 1970.
     """
@@ -84,7 +85,8 @@ class Endpoints:
             if outcome.status is None:
                 endpoint.is_proven = False
                 endpoint.failures += 1
-                hold = min((now - began_at) / _SECOND * endpoint.failures, _LONGEST_HOLD)
+                taken = (now - began_at) / _SECOND
+                hold = min(taken * min(endpoint.failures, 3), _LONGEST_HOLD) if taken >= _HANGS else 0
             else:
                 endpoint.is_proven = True
                 endpoint.failures = 0

@@ -46,7 +46,8 @@ class NewDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivery that this process may send. `attempt` counts from 1."""
+    """A delivery that this process may send. `attempt` counts from 1 those whose end is known: however often a process
+    is killed, none is given up by that."""
 
     id: str
     content: NewDelivery
@@ -125,7 +126,7 @@ class Ledger:
                 row = connection.execute(_CLAIM, values).one_or_none()
                 if row is not None:
                     content = NewDelivery(row.kind, row.subject, row.secret, row.url, row.body, row.allows_private)
-                    claimed.append(Delivery(row.id, content, row.attempts, row.claim))
+                    claimed.append(Delivery(row.id, content, row.attempts + 1, row.claim))
         return claimed
 
     def settle(self, delivery: Delivery, outcome: Outcome, state: DeliveryState, due_at: int, started_at: int) -> bool:
@@ -135,6 +136,7 @@ class Ledger:
         is_claimed = (webhook_delivery.c.id == delivery.id) & (webhook_delivery.c.claim == delivery.claim)
         values = {
             "state": state.value,
+            "attempts": delivery.attempt,
             "due_at": due_at,
             "claim": None,
             "claimed_until": 0,
@@ -204,7 +206,7 @@ _CLAIM = (
         webhook_delivery.c.due_at <= _NOW,
         webhook_delivery.c.claimed_until <= _NOW,
     )
-    .values(claim=bindparam("name"), claimed_until=bindparam("until"), attempts=webhook_delivery.c.attempts + 1)
+    .values(claim=bindparam("name"), claimed_until=bindparam("until"))
     .returning(webhook_delivery)
 )
 _LAST_NUMBER = select(func.max(webhook_attempt.c.number)).where(webhook_attempt.c.delivery == bindparam("of"))

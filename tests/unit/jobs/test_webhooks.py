@@ -19,6 +19,7 @@ from sluice_agent.jobs.runs.transitions import Faulted
 from sluice_agent.jobs.store.schema import webhook_delivery
 from sluice_agent.jobs.webhooks.deliveries import attempts_of, find_delivery, send_webhook_again
 from sluice_agent.jobs.webhooks.sending import webhook_sender
+from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.webhooks.sender import Pace
 from tests.support.ingest_server import Request
 from tests.support.job_attempts import FAILURE, SUCCESS, Attempts
@@ -243,6 +244,8 @@ def test_a_webhook_is_sent_again_to_the_url_of_now(attempts: Attempts, receiver:
         with attempts.store.writing() as writer:
             row = find_delivery(writer, webhook.id, "project")
             assert (row.last_status, row.attempts) == (410, 1)
+            with pytest.raises(RefusedError, match="not found"):
+                find_delivery(writer, webhook.id, "another project")
             assert send_webhook_again(writer, row, attempts.store.moment).state == "pending"
         wait_until(lambda: webhooks(attempts, run)[0].state == "delivered", 10, "it is not sent")
     finally:
