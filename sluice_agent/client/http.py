@@ -107,8 +107,10 @@ class ApiClient:
             raise TemporaryError(f"{status} from {self._url}: {reason or 'no reason given'}", advice)
         if reason in {None, _NO_SUCH_PATH}:
             self._refuse_other_server(response)
-        help_text = f"; {_KEY_HELP % role}" if status in {401, 403} else ""
-        raise ApiError(f"{status} from {self._url}: {reason}{help_text}", status)
+        if status in {401, 403}:
+            problem, _, _ = str(reason).partition(". ")  # what follows is advice for who sends headers by hand
+            raise ApiError(f"{status} from {self._url}: {problem}; {_KEY_HELP % role}", status)
+        raise ApiError(f"{status} from {self._url}: {reason}", status)
 
     def _json(self, response: httpx.Response) -> Any:
         try:

@@ -47,7 +47,9 @@ def list_schedules(project: str | None, url: str | None, as_json: bool) -> None:
         return
     for line in table([_HEADER, *rows], state_column=1) if rows else []:
         print_line(line)
-    click.echo(f"{len(rows):,} schedules" if rows else "No job has a schedule: the setting cron gives it one", err=True)
+    click.echo(
+        f"Schedules: {len(rows):,}" if rows else "No job has a schedule: the setting cron gives it one", err=True
+    )
 
 
 def _schedules(client: ApiClient, project: str | None) -> Iterator[dict[str, Any]]:

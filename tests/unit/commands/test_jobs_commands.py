@@ -184,7 +184,7 @@ def test_schedules_are_a_table(run: Run) -> None:
     header, row = result.stdout.splitlines()
     assert header.split()[:5] == ["NEXT", "STATE", "SLUG", "CRON", "ZONE"]
     assert "enabled  nightly report  0 3 * * *  Europe/Berlin" in row
-    assert (result.exit_code, result.stderr) == (0, "1 schedules\n")
+    assert (result.exit_code, result.stderr) == (0, "Schedules: 1\n")
     (line,) = run("schedule", "list", "--project", "shop", "--json").stdout.splitlines()
     assert json.loads(line)["slug"] == "nightly report"
     nothing = run("schedule", "list", "--project", "other")
