@@ -83,6 +83,19 @@ def test_runs_of_a_disabled_job_are_held(attempts: Attempts) -> None:
     assert claim(attempts) == runs
 
 
+def test_runs_of_a_paused_job_keep_their_place_and_one_that_was_claimed_goes_back(attempts: Attempts) -> None:
+    """Who pauses a job because its endpoint is down would see its backlog fail."""
+    job = attempts.job()
+    runs = trigger(attempts, (job, {}), (job, {}))
+    ticket = attempts.claim(runs[0])
+    attempts.pause(job)
+    assert claim(attempts) == []
+    assert attempts.start(runs[0], ticket, attempts.name()) is None
+    assert attempts.row(runs[0]).status == "queued"
+    attempts.resume(job)
+    assert claim(attempts) == runs
+
+
 def test_a_run_outside_the_window_is_postponed(attempts: Attempts) -> None:
     """A backlog of the office hours would go on at night."""
     job = attempts.job(execution_window_cron="* 9-17 * * *", timezone="UTC")  # it is 12:00

@@ -89,11 +89,14 @@ def test_a_server_that_was_stopped_over_firings_catches_the_latest_up(
     again.store.close()
 
 
-@pytest.mark.parametrize(("grace", "made"), [(7200, ["13:00"]), (1800, [])])
-def test_the_grace_is_a_setting(attempts: Attempts, grace: int, made: list[str]) -> None:
-    """A job that must not run late, or that must run however late, could not be scheduled."""
+@pytest.mark.parametrize(
+    ("grace", "time", "made"), [(7200, "14:00", ["13:00"]), (1800, "14:00", []), (1, "13:00:50", ["13:00"])]
+)
+def test_the_grace_is_a_setting(attempts: Attempts, grace: int, time: str, made: list[str]) -> None:
+    """A job that must not run late, or that must run however late, could not be scheduled; or a busy server would miss
+    firings."""
     job = attempts.job(cron="0 13 * * *", cron_grace_secs=grace)
-    attempts.now = at("14:00")
+    attempts.now = at(time)
     attempts.fire()
     assert times(attempts, job) == made
     assert counts(attempts, job) == (1 - len(made), 0)
@@ -101,7 +104,7 @@ def test_the_grace_is_a_setting(attempts: Attempts, grace: int, made: list[str])
 
 def test_all_missed_firings_of_months_are_counted_in_steps(attempts: Attempts) -> None:
     """After a long stop the engine would be busy with one job, or the count would be wrong."""
-    job = attempts.job(cron="* * * * *")
+    job = attempts.job(cron="* * * * *", cron_grace_secs=30 * 86_400)
     attempts.now = at("12:00:30") + timedelta(days=20)
     rounds = [attempts.fire() for _ in range(4)]
     assert rounds == [1, 1, 1, 0]
@@ -244,6 +247,19 @@ def test_firings_of_a_paused_job_are_missed_and_the_last_is_caught_up(attempts: 
     attempts.resume(job)
     attempts.fire()
     assert times(attempts, job) == ["14:00"], "this pause has missed none"
+
+
+def test_a_schedule_that_was_changed_in_a_pause_is_not_caught_up_by_its_old_firing(attempts: Attempts) -> None:
+    """A job would run at the time that its owner has corrected during the pause."""
+    job = attempts.job(cron="0 * * * *")
+    attempts.pause(job)
+    attempts.now = at("13:00:01")
+    attempts.fire()
+    attempts.update(job, cron="30 * * * *")
+    attempts.now = at("13:10")
+    attempts.resume(job)
+    attempts.fire()
+    assert (times(attempts, job), counts(attempts, job)) == ([], (1, 0))
 
 
 def test_a_firing_waits_for_its_window_and_for_what_the_job_depends_on(attempts: Attempts) -> None:
