@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, case, func, select
 
 from sluice_agent.jobs.status import TERMINAL, Status
 from sluice_agent.jobs.store.schema import run
@@ -80,22 +80,29 @@ def read_health(reader: Connection, job_id: str, window: HealthWindow, now: int)
     since = now - window.seconds * 1_000_000
     parameters = {"job": job_id, "since": since}
     counts = dict.fromkeys(TERMINAL, 0)
-    for status, count in reader.execute(_COUNTS, parameters):
+    started, total = 0, 0
+    for status, count, with_duration, duration in reader.execute(_ENDS, parameters):
         counts[Status(status)] = count
-    ((started, total),) = reader.execute(_DURATIONS, parameters)
+        started += with_duration
+        total += duration or 0
     if not started:
         return Health(since, counts, Durations())
-    percentiles = [_percentile(reader, parameters, started, share) for share in (0.95, 0.99)]
+    percentiles = _percentiles(reader, parameters, started)
     return Health(since, counts, Durations(float(total) / started / 1_000_000, *percentiles))
 
 
-def _percentile(reader: Connection, parameters: dict[str, object], count: int, share: float) -> float:
-    """Return a percentile in seconds, between the two durations that are next to it."""
-    position = share * (count - 1)
-    below = math.floor(position)
-    nearest: Sequence[int] = reader.scalars(_NEAREST, {**parameters, "below": below}).all()
-    low, high = int(nearest[0]), int(nearest[-1])
-    return (low + (high - low) * (position - below)) / 1_000_000
+def _percentiles(reader: Connection, parameters: dict[str, object], count: int) -> list[float]:
+    """Return the 95th and the 99th percentile of durations in seconds, between the two that are next to each."""
+    positions = [share * (count - 1) for share in (0.95, 0.99)]
+    first = math.floor(positions[0])
+    longest: Sequence[int] = reader.scalars(_LONGEST, {**parameters, "most": count - first}).all()[::-1]
+
+    def value(position: float) -> float:
+        below = math.floor(position)
+        low, high = int(longest[below - first]), int(longest[min(below + 1, count - 1) - first])
+        return (low + (high - low) * (position - below)) / 1_000_000
+
+    return [value(position) for position in positions]
 
 
 _IS_COUNTED = (
@@ -104,13 +111,20 @@ _IS_COUNTED = (
     run.c.status.in_([status.value for status in TERMINAL]),
 )
 _DURATION = run.c.finished_at - run.c.started_at
-_HAS_DURATION = (*_IS_COUNTED, run.c.started_at.is_not(None), run.c.finished_at >= run.c.started_at)
-_COUNTS = select(run.c.status, func.count()).where(*_IS_COUNTED).group_by(run.c.status)
-_DURATIONS = select(func.count(), func.sum(_DURATION)).where(*_HAS_DURATION)
-_NEAREST = (
+_HAS_DURATION = run.c.started_at.is_not(None) & (run.c.finished_at >= run.c.started_at)
+_ENDS = (
+    select(
+        run.c.status,
+        func.count(),
+        func.sum(case((_HAS_DURATION, 1), else_=0)),
+        func.sum(case((_HAS_DURATION, _DURATION), else_=0)),
+    )
+    .where(*_IS_COUNTED)
+    .group_by(run.c.status)
+)
+_LONGEST = (
     select(_DURATION)
-    .where(*_HAS_DURATION)
-    .order_by(_DURATION)
-    .offset(bindparam("below", type_=run.c.retries.type))
-    .limit(2)
+    .where(*_IS_COUNTED, _HAS_DURATION)
+    .order_by(_DURATION.desc())
+    .limit(bindparam("most", type_=run.c.retries.type))
 )

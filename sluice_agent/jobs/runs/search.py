@@ -90,7 +90,16 @@ def count_runs(reader: Connection, wanted: RunFilter) -> Count:
 
 def counts_by_status(reader: Connection, wanted: RunFilter) -> dict[Status, Count]:
     """Return how many runs there are in each state, whichever states are wanted."""
-    return {status: count_runs(reader, replace(wanted, statuses=(status,))) for status in Status}
+    totals, cut = dict.fromkeys(Status, 0), set[Status]()
+    for conditions in _parts(reader, replace(wanted, statuses=()), is_counted=True):
+        states = len(Status) if is_not_completed in conditions[1:2] else 1
+        first = select(run.c.status).where(*conditions).limit(MOST_COUNTED * states + 1).subquery()
+        for text, count in reader.execute(select(first.c.status, func.count()).group_by(first.c.status)):
+            status = Status(text)
+            totals[status] += min(count, MOST_COUNTED)
+            if count > MOST_COUNTED:
+                cut.add(status)
+    return {status: Count(total, status not in cut) for status, total in totals.items()}
 
 
 def settings_of(reader: Connection, ids: Sequence[str]) -> dict[str, JobSettings]:
@@ -127,8 +136,8 @@ _LARGE = ("payload", "result", "execution_trace", "metadata")
 _OF_LISTS = tuple(column for column in run.c if column.name not in _LARGE)
 
 
-def _parts(reader: Connection, wanted: RunFilter) -> Iterator[list[Any]]:
-    """Yield the conditions of each part."""
+def _parts(reader: Connection, wanted: RunFilter, *, is_counted: bool = False) -> Iterator[list[Any]]:
+    """Yield the conditions of each part. `is_counted`: only states are read, which an index has."""
     if not is_of_project(reader, wanted.project, wanted.job_id, wanted.batch_id):
         return
     common = list(_common(wanted))
@@ -149,8 +158,26 @@ def _parts(reader: Connection, wanted: RunFilter) -> Iterator[list[Any]]:
         return
     beginnings = [run.c.project_id == wanted.project] if jobs is None else [run.c.job_id == id_ for id_ in jobs]
     for beginning in beginnings:
-        for status in dict.fromkeys(wanted.statuses) or (None,):
-            yield [beginning, *_in_state(status, of_job=jobs is not None), *common]
+        for in_state in _states(wanted, of_job=jobs is not None, is_counted=is_counted):
+            yield [beginning, *in_state, *common]
+
+
+def _states(wanted: RunFilter, *, of_job: bool, is_counted: bool) -> Iterator[list[Any]]:
+    """Yield the conditions of the states that are wanted, each of which an index serves."""
+    has_error = wanted.error_class is not None  # no run that has succeeded has one, and most have succeeded
+    if not wanted.statuses and of_job and (is_counted or has_error):
+        yield [is_not_completed]
+        statuses = [Status.COMPLETED]
+    elif not wanted.statuses and not (is_counted or has_error):
+        yield []
+        return
+    else:
+        statuses = list(dict.fromkeys(wanted.statuses)) or list(Status)
+    for status in statuses:
+        if status is not Status.COMPLETED:
+            yield [run.c.status == status.value, *([is_not_completed] if of_job else [])]
+        elif not has_error:
+            yield [run.c.status == status.value]
 
 
 def _common(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
@@ -162,14 +189,6 @@ def _common(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield run.c.error_class == wanted.error_class
     if wanted.ended_before is not None:
         yield run.c.finished_at < wanted.ended_before
-
-
-def _in_state(status: Status | None, *, of_job: bool) -> list[Any]:
-    """Return the conditions of a state. Beside a job, a partial index has all states but one."""
-    if status is None:
-        return []
-    is_few = of_job and status is not Status.COMPLETED
-    return [run.c.status == status.value, *([is_not_completed] if is_few else [])]
 
 
 def _runs_named(reader: Connection, wanted: RunFilter) -> list[str]:
