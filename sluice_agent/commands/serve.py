@@ -94,6 +94,14 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     envvar="SLUICE_JOBS_PRIVATE_ENDPOINTS",
     help="Let jobs request private addresses, as of services beside the server. On loopback they always may.",
 )
+@click.option(
+    "--jobs-keep",
+    default="30d",
+    show_default=True,
+    callback=age,
+    envvar="SLUICE_JOBS_KEEP",
+    help="Age of runs of the jobs API that are deleted, or none. Dead letters stay.",
+)
 @click.option("--daily-limit", type=click.IntRange(1), help="Events of a connection in a UTC day. [default: no limit]")
 @click.option(
     "--keep", callback=age, default="7d", show_default=True, help="Age of ended jobs that are deleted, or none."
@@ -136,6 +144,7 @@ def serve(
     jobs_tasks: str | None,
     jobs_task_queues: str | None,
     jobs_private_endpoints: bool,
+    jobs_keep: timedelta | None,
     daily_limit: int | None,
     keep: timedelta | None,
     max_size: int | None,
@@ -186,6 +195,7 @@ def serve(
             _names_in(jobs_task_queues),
             jobs_private_endpoints,
             Settings().state_dir,
+            keep=jobs_keep,
         ),
         daily_limit=daily_limit,
         keep=Keep(keep, max_size),

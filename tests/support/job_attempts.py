@@ -170,6 +170,11 @@ class Attempts:
             query = select(attempt).where(attempt.c.run_id == run_id).order_by(attempt.c.retries)
             return list(reader.execute(query).all())
 
+    def all_runs(self) -> list[Row[Any]]:
+        """Return the rows of all runs."""
+        with self.store.reading() as reader:
+            return list(reader.execute(select(run)).all())
+
     def circuits(self) -> list[Row[Any]]:
         """Return the circuits that are not closed without failures."""
         with self.store.reading() as reader:

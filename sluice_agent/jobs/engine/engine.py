@@ -17,6 +17,7 @@ from sluice_agent.jobs.engine.carrier import Carrier, CarrierAwayError
 from sluice_agent.jobs.engine.claim import NO_TASKS, Claim, JobCache, claim_runs, has_ready_tasks
 from sluice_agent.jobs.engine.leader import Leader
 from sluice_agent.jobs.engine.options import EngineOptions
+from sluice_agent.jobs.engine.retention import Retention
 from sluice_agent.jobs.engine.tasks import TaskEngine
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.schema import can_be_claimed, is_claimed, run
@@ -56,6 +57,7 @@ class Engine:
         self._leader = Leader(store, options.lease)
         self._jobs = JobCache()
         self._loses_from: int | None = None  # None: another process may have been the leader until now
+        self._retention = Retention(store, options.keep)
         self._worked_at = 0
         self._slow_at = 0
         self._paused_until = 0
@@ -126,6 +128,7 @@ class Engine:
         if now >= self._slow_at:
             self._slow_at = now + round(_SLOW * _SECOND)
             self._look_slowly(now, has_claims=bool(under_way))
+            self._retention.delete_some(now)
             if self._tasks is not None and not has_events and self._may_lose(now):
                 self._tasks.look(now)
         if now >= self._paused_until and self._tasks is not None and revokes and not self._tasks.revoke(now):

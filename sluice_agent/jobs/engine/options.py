@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 QUEUE = "sluice.jobs"
@@ -39,6 +40,9 @@ class EngineOptions:
     """After which the message of a claim is looked for, and for how long a worker waits for a server that is away."""
     task_slack: float = 30.0
     """For how long an event of a Celery task may be under way after the moment by which it had to come."""
+    keep: timedelta | None = timedelta(days=30)
+    """How long runs stay after their end; those of a fault or a timeout three times as long, and dead letters for ever.
+    None: all stay."""
     look: float = 5.0
     """How often the workers are asked, while there are runs."""
 

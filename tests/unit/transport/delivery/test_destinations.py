@@ -39,6 +39,7 @@ OF_SERVER = {
     "server/access/gate.py",
     "server/pages/keys.py",
     "commands/key.py",
+    "commands/trigger.py",
     "client/http.py",
     "jobs/tasks.py",
     "jobs/worker/server.py",
