@@ -22,7 +22,7 @@ from sluice_agent.transport.delivery.destinations import configured
 from sluice_agent.transport.journal.accounting import accounts, is_settled
 from sluice_agent.transport.journal.cursor import cursor_path, load_cursor
 from sluice_agent.transport.journal.directory import file_sizes
-from sluice_agent.transport.journal.line import EVENTS, VITAL_PREFIXES, VITALS
+from sluice_agent.transport.journal.line import EVENTS, JOB_BYTE, JOB_INDEX, VITAL_PREFIXES, VITALS
 
 if TYPE_CHECKING:
     from sluice_agent.signals import Instrumentation
@@ -109,7 +109,10 @@ class Agent:
             if journal is None:
                 process.drop("journal_unavailable")
                 return
-        journal.append(event, VITALS if event.startswith(VITAL_PREFIXES) else EVENTS)
+        if event[JOB_INDEX] == JOB_BYTE or not event.startswith(VITAL_PREFIXES):
+            journal.append(event)
+        else:
+            journal.append(event, VITALS)
         if process.shippers is None and process.may_ship:
             process.start_shippers()
 

@@ -1,8 +1,8 @@
 """The agent header: our one message header, from the producer to the worker, and from its main to its task process.
 
 A producer writes when the job was created; the presence of that means that the producer has reported `queued`. The
-worker's main process removes the header from the message, adds the name of the run and hands both to the task process,
-which removes them as well: no task and no receiver ever sees it. See `received_requests` and `handover`.
+worker's main process removes the header from the message, adds the name of the run and hands both to the task process
+beside the request: no task and no receiver ever sees it. See `received_requests` and `header_handover`.
 """
 
 from __future__ import annotations
@@ -92,21 +92,3 @@ def pop_last(items: dict[str, Any], name: str) -> Any:
         return value
     items[last] = value
     return items.pop(name)
-
-
-def pop_header(headers: dict[str, Any]) -> dict[str, str] | None:
-    """Remove the agent header from `headers` and return its members; None if it is absent."""
-    delivery = headers.get("delivery_info")
-    handed_over = pop_last(delivery, HEADER) if type(delivery) is dict else None  # see `header_handover`
-    agent_header = pop_last(headers, HEADER)
-    custom = headers.get("headers")
-    if type(custom) is dict and HEADER in custom:  # task protocol 1
-        headers["headers"] = {name: value for name, value in custom.items() if name != HEADER}
-        agent_header = custom[HEADER] if agent_header is None else agent_header
-    if handed_over is not None:
-        agent_header = handed_over
-    if agent_header is None:
-        return None
-    if type(agent_header) is dict and RUN in agent_header:  # from our own main process, which has checked it
-        return agent_header
-    return read_header({HEADER: agent_header})

@@ -13,19 +13,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, plain_receipt, shared_by_kind
+from sluice_agent.lifecycle.encoding import EARLIEST, plain_receipt, plain_start, plain_success, shared_by_kind
 from sluice_agent.lifecycle.identity import cached_scope_of, is_named_by, run_in, scope_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_now, timestamp_of_ns
 from sluice_agent.model import JobState
 from sluice_agent.signals.agent_header import CREATED_AT, HEAD, MEMBERS, PRIORITY, PROCESS, RUN, SUCCESSORS
-from sluice_agent.signals.current_runs import begin_newest, take_newest
+from sluice_agent.signals.current_runs import current_execution
 from sluice_agent.signals.message_headers import MAX_PRIORITY, max_retries_of
 from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.received_requests import ReceivedRequests
 from sluice_agent.signals.recorder import Recorder
-from sluice_agent.signals.run import Run
 from sluice_agent.signals.run_names import RunNames
 
 _MEMBERS = frozenset({CREATED_AT, PRIORITY, RUN, SUCCESSORS})
@@ -53,7 +52,7 @@ class PlainJobs:
         request, sink = named["request"], self._sink
         fields = request.request_dict
         delivery, members = fields.get("delivery_info"), plain_members(fields)
-        if members is None or not delivery or delivery["redelivered"] or sink.is_ignored(name := request.type):
+        if members is None or not delivery or delivery["redelivered"] or sink.is_ignored(name := fields["task"]):
             return False
         exchange, routing_key, priority = delivery["exchange"], delivery["routing_key"], delivery["priority"]
         if type(exchange) is not str or type(routing_key) is not str:
@@ -66,9 +65,11 @@ class PlainJobs:
         created = ""
         if agent_header:
             created = agent_header.get(CREATED_AT, "")
-            if not agent_header.keys() <= _MEMBERS or (created and created <= EARLIEST):
+            if not (len(agent_header) == 1 and created) and not agent_header.keys() <= _MEMBERS:
                 return False
-        hostname, external_id = request.hostname, fields["id"]
+            if created and created <= EARLIEST:
+                return False
+        hostname, external_id = fields["hostname"], fields["id"]
         kind = self._kinds.get((name, exchange, routing_key, hostname, sink.connection_id))
         if kind is None:
             kind = self._new_kind(request, delivery)
@@ -93,48 +94,47 @@ class PlainJobs:
 
     def started(self, named: Mapping[str, Any]) -> bool:
         """Report `active`."""
-        newest = take_newest()
-        if newest is None:
+        execution = current_execution()
+        if execution is None:
             return False
-        reference, agent_header = newest
-        external_id, context = named["task_id"], reference()
-        if type(agent_header) is not dict or HEAD not in agent_header or context is None or context.id != external_id:
+        external_id, agent_header = execution.external_id, execution.agent_header
+        if execution.has_begun or HEAD not in agent_header or named["task_id"] != external_id:
+            execution.release_plain_run()
             return False
-        sink, run_name, pid = self._sink, agent_header[RUN], os.getpid()
-        if is_named_by(run_name, pid):
-            scope = scope_of(sink.connection_id, run_name)
-        else:
-            agent_header = {**agent_header, PROCESS: str(pid)}
-            scope = scope_of(sink.connection_id, run_in(run_name, str(pid)))
-        head, members = agent_header[HEAD], agent_header[MEMBERS]
-        events = PlainJobEvents(external_id, scope, head, members, agent_header.get(CREATED_AT, ""), run_name)
         started_ns, started_monotonic = time.time_ns(), time.monotonic()
-        started = timestamp_of_ns(started_ns)
-        run = Run(events, started_ns, started_monotonic, started, agent_header)
-        begin_newest(reference, run)
-        self._recorder.record_encoded(events.start(started), run, _ACTIVE)
+        started, created = timestamp_of_ns(started_ns), agent_header.get(CREATED_AT, "")
+        if created > started:  # its producer's clock is ahead
+            return False
+        run_name, pid = agent_header[RUN], os.getpid()
+        if is_named_by(run_name, pid):
+            scope = scope_of(self._sink.connection_id, run_name)
+        else:
+            execution.agent_header = {**agent_header, PROCESS: str(pid)}
+            scope = scope_of(self._sink.connection_id, run_in(run_name, str(pid)))
+        head, members = agent_header[HEAD], agent_header[MEMBERS]
+        execution.plain_run = scope, head, members, created, run_name, started_ns, started_monotonic, started
+        execution.has_begun = True
+        self._recorder.record_encoded(plain_start(external_id, scope, head, members, started), execution, _ACTIVE)
         return True
 
     def succeeded(self, named: Mapping[str, Any]) -> bool:
         """Report `completed`."""
-        newest = take_newest()
-        if newest is None:
-            return False
-        run = newest[1]
+        execution = current_execution()
         if (
-            named["state"] != "SUCCESS"
-            or type(run) is not Run
-            or type(run.events) is not PlainJobEvents
-            or run.events.external_id != named["task_id"]
-            or run.state is not _ACTIVE
-            or run.published_at is not None
-            or run.pending_progress is not None
-            or run.stored is not None
+            execution is None
+            or execution.state is not _ACTIVE
+            or execution.plain_run is None
+            or named["state"] != "SUCCESS"
+            or named["task_id"] != execution.external_id
             or self._sink.redact is not None
             or sys.exc_info()[1] is not None  # the result can't be stored
         ):
             return False
-        runtime = time.monotonic() - run.started_monotonic
-        when = timestamp_of_ns(run.started_ns + int(runtime * 1e9))
-        self._recorder.record_encoded(run.events.success(when, run.started, runtime), run, _COMPLETED)
+        scope, head, members, created, _, started_ns, started_monotonic, started = execution.plain_run
+        runtime = time.monotonic() - started_monotonic
+        when = timestamp_of_ns(started_ns + int(runtime * 1e9))
+        if created > when or started > when:
+            return False
+        line = plain_success(execution.external_id, scope, head, members, when, started, runtime)
+        self._recorder.record_encoded(line, execution, _COMPLETED)
         return True

@@ -16,28 +16,38 @@ from kombu.transport.virtual import Message as VirtualMessage
 
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.agent_header import CREATED_AT, HEADER, OF_ONE_RUN, PROCESS, RUN, pop_last, read_header
-from sluice_agent.signals.guard import guarded
+from sluice_agent.signals.guard import guarded, guarded_plain
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.worker_pool import WorkerPool
 
-_NOT_HELD: tuple[str, dict[str, str]] = "", {}
+_KEPT = "_sluice_agent"
+"""The attribute of a request that is its agent header: it is freed with the request, at no cost."""
+_NONE: dict[str, str] = {}
+_FEW = 1_000
 
 
 class ReceivedRequests:
-    """The agent header of each request that the worker has made from a message; removed when the request is freed."""
+    """The agent header of each request that the worker has made from a message."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
-        self._held: dict[ref[Request], tuple[str, dict[str, str]]] = {}
-        """The job's id and the agent header of each request."""
         self._newest: dict[str, ref[Request]] = {}
-        """The request of each job that was received last, by the job's id."""
+        """The request of each job that was received last, by the job's id. Some are freed: see `_remove_freed`."""
+        self._older: list[ref[Request]] = []
+        """Requests that were not freed when their job was received again."""
+        self._room = _FEW
+        """The number of requests from which `_remove_freed` is called."""
         self._current: tuple[Any, dict[str, str]] | None = None
         """The message that the worker handles now, and its agent header."""
 
     def patch(self, sink: Sink) -> None:
         """Remove the agent header from each message before the worker handles it; restore it if that is sent again."""
-        take_header = guarded(sink, self._take_header)
+
+        def take_again(message: Any, headers: dict[str, Any]) -> None:
+            self._take_header(message, headers)
+
+        # The guard that counts nested calls costs as much as the header: here it is for a second try only.
+        take_header = guarded_plain(sink, guarded(sink, take_again), self._take_header)
 
         def around_create_task_handler(original: Callable[..., Any]) -> Callable[..., Any]:
             def create_task_handler(consumer: Consumer, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
@@ -84,24 +94,33 @@ class ReceivedRequests:
 
     def keep(self, request: Request) -> dict[str, str]:
         """Store and return the agent header of the message of a new `request`; the caller may add members to it."""
+        attributes = request.__dict__
+        if _KEPT in attributes:  # an interrupted handler runs again
+            kept: dict[str, str] = attributes[_KEPT]
+            return kept
         current = self._current
         if current is None:  # the worker was started before the handlers were connected
             agent_header = _received_header(request.message.headers)
         else:
             agent_header = current[1] if current[0] is request.message else {}
-        reference = ref(request, self._forget)
-        if reference in self._held:  # an interrupted handler runs again
-            return self._held[reference][1]
-        external_id = str(request.id)
-        self._newest[external_id] = reference
-        self._held[reference] = external_id, agent_header
+        newest, external_id = self._newest, request.id
+        if type(external_id) is not str:
+            external_id = str(external_id)
+        if external_id in newest:
+            self._older.append(newest[external_id])
+        newest[external_id] = ref(request)
+        if len(newest) + len(self._older) >= self._room:
+            self._remove_freed()
+        attributes[_KEPT] = agent_header
         return agent_header
 
-    def _forget(self, reference: ref[Request]) -> None:
-        """Remove a request that is freed, at a third of the cost of a `WeakValueDictionary`."""
-        external_id, _ = self._held.pop(reference, _NOT_HELD)
-        if self._newest.get(external_id) is reference:
-            del self._newest[external_id]
+    def _remove_freed(self) -> None:
+        """Remove the requests that are freed: all at once costs a tenth of a call for each."""
+        for external_id, reference in tuple(self._newest.items()):
+            if reference() is None:
+                del self._newest[external_id]
+        self._older = [reference for reference in self._older if reference() is not None]
+        self._room = 2 * len(self._newest) + _FEW
 
     def of_message(self, message: Any) -> dict[str, str]:
         """Return the agent header of `message`, if the worker handles that now; else empty."""
@@ -110,11 +129,11 @@ class ReceivedRequests:
 
     def of_request(self, request: Any) -> dict[str, str]:
         """Return the agent header of a worker's `request`, with the pool process that runs it; else empty."""
-        if not isinstance(request, Request):
-            return {}
-        pid, agent_header = request.worker_pid, self._held.get(ref(request), _NOT_HELD)[1]
-        if pid is None or RUN not in agent_header or pid == os.getpid() or self._pool.in_greenlets:
-            return agent_header  # of a greenlet, `worker_pid` is the number in its process
+        agent_header: dict[str, str] = vars(request).get(_KEPT, _NONE) if isinstance(request, Request) else _NONE
+        if RUN not in agent_header or (pid := request.worker_pid) is None or pid == os.getpid():
+            return agent_header
+        if self._pool.in_greenlets:  # there it is the number in its process
+            return agent_header
         return {**agent_header, PROCESS: str(pid)}
 
     def of_context(self, context: Any) -> dict[str, str]:
@@ -132,7 +151,7 @@ class ReceivedRequests:
         reference = self._newest.get(str(external_id))
         return reference() if reference is not None else None
 
-    def _take_header(self, message: Any, headers: dict[str, Any]) -> None:
+    def _take_header(self, message: Any, headers: dict[str, Any]) -> bool:
         agent_header = _received_header(headers)
         self._current = message, agent_header
         if isinstance(message, VirtualMessage):
@@ -140,10 +159,11 @@ class ReceivedRequests:
         clean = headers.copy()  # with the memory transport they are the producer's own object
         pop_last(clean, HEADER)
         message.headers = clean
+        return True
 
     def _find(self, matches: Callable[[Request], bool]) -> Request | None:
         """Search all requests that are held: for rare cases."""
-        requests = (reference() for reference in tuple(self._held))
+        requests = (reference() for reference in (*self._newest.values(), *self._older))
         return next((request for request in requests if request is not None and matches(request)), None)
 
 

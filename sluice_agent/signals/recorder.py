@@ -23,6 +23,7 @@ from sluice_agent.lifecycle.encoding import Extensions, JobEvents
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
+from sluice_agent.signals.current_runs import ExecutedJob
 from sluice_agent.signals.outcome import Outcome
 from sluice_agent.signals.reported_ends import ReportedEnds, is_marked, mark_exception
 from sluice_agent.signals.run import ReceivedRun, Run
@@ -89,11 +90,11 @@ class Recorder:
         """Record that the result of `run` can't be stored due to `error`: after the end Celery announces a failure."""
         run.unstored_by = id(error)
 
-    def record_encoded(self, event: bytes, run: Run | None = None, state: JobState | None = None) -> None:
-        """Record that `run` enters `state`, or if there is no run, that a job waits: `event` reports it."""
+    def record_encoded(self, event: bytes, execution: ExecutedJob | None = None, state: JobState | None = None) -> None:
+        """Record what `event` reports: the run of `execution` enters `state`, or without any, a job waits."""
         self._sink.emit(event)
-        if run is not None:
-            run.state = state
+        if execution is not None:
+            execution.state = state
 
     def record_end(
         self, run: Run, outcome: Outcome, *, when: str | None = None, **extensions: Unpack[Extensions]

@@ -7,9 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sluice_agent.lifecycle.encoding import JobEvents
+from sluice_agent.lifecycle.encoding import JobEvents, PlainJobEvents
 from sluice_agent.lifecycle.timestamps import timestamp_of_ns
 from sluice_agent.model import JobState
+
+PlainRun = tuple[str, str, str, str, str, int, float, str]
+"""A run of a plain job: what the text of its events is made of, and its start.
+
+These are the scope of its ids, the head and the members of its shared text, when it was created, the name of the run,
+and the three members of `Run` about the start. A tuple costs a twentieth of a `Run` with its events.
+"""
 
 
 @dataclass(init=False)  # most runs leave all members with a default as they are: a generated method would set them
@@ -51,6 +58,16 @@ class Run:
         self.started_monotonic = started_monotonic
         self.started = started
         self.agent_header = agent_header
+
+    @classmethod
+    def of_plain_run(
+        cls, external_id: str, plain_run: PlainRun, agent_header: Mapping[str, str], state: JobState | None
+    ) -> Run:
+        """Return the run of a plain job as any other one."""
+        *texts, started_ns, started_monotonic, started = plain_run
+        run = cls(PlainJobEvents(external_id, *texts), started_ns, started_monotonic, started, agent_header)
+        run.state = state
+        return run
 
     @property
     def has_ended(self) -> bool:

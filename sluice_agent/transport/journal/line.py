@@ -46,6 +46,8 @@ _JOB, _WORKER, _HEARTBEAT, _SNAPSHOT = (
 _PROGRESS = b'"celeryState":"PROGRESS"'
 _LOAD_CHANGES = (b'"state":"busy"', b'"state":"idle"')
 
+JOB_INDEX, JOB_BYTE = len(_EVENT), _JOB[len(_EVENT)]
+"""The event of a job has this byte at this index, and no vital one has: one comparison is enough."""
 VITAL_PREFIXES = (_HEARTBEAT, _SNAPSHOT)
 """What the events of the lane `VITALS` begin with; all others are `EVENTS`. No function: a call costs a task 50 ns."""
 

@@ -55,11 +55,13 @@ class ProcessPool(BasePool):
 
     def __init__(self) -> None:
         super().__init__()
+        self.targets: list[Any] = []
         self.executed: list[tuple[Any, ...]] = []
         self.results: list[ApplyResult] = []
 
-    def on_apply(self, _: Any, args: tuple[Any, ...], *__: Any, **___: Any) -> ApplyResult:
+    def on_apply(self, target: Any, args: tuple[Any, ...], *__: Any, **___: Any) -> ApplyResult:
         """Take a job, as billiard does."""
+        self.targets.append(target)
         self.executed.append(args)
         self.results.append(ApplyResult({}, None))
         return self.results[-1]

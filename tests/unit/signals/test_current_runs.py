@@ -10,12 +10,14 @@ from celery.app.task import Context
 from sluice_agent.signals.current_runs import (
     agent_header_of,
     begin_batch,
+    begin_execution,
     begin_run,
     current_agent_header,
     current_batch,
+    current_execution,
     current_run,
     end_batch,
-    keep_agent_header,
+    end_execution,
     run_of,
     unstored_run,
 )
@@ -38,18 +40,45 @@ def test_a_task_has_the_run_of_its_own_request() -> None:
 def test_the_agent_header_is_known_before_the_run_begins_and_after() -> None:
     """A task that publishes others in `before_start`, or in its body, would lose the creation time of its job."""
     with executing() as context:
-        keep_agent_header(context, {"run": "a"})
+        begin_execution("job", {"run": "a"})
         assert (run_of(context), agent_header_of(context)) == (None, {"run": "a"})
         begin_run(context, executed := run())
+        end_execution()
         assert run_of(context) is executed
         assert current_agent_header(task) is executed.agent_header
     assert current_agent_header(None) == {}
 
 
+def test_a_call_within_a_job_under_its_id_has_no_header_of_it() -> None:
+    """A task that calls another one under its own id would give that the creation time, and the run, of its job."""
+    begin_execution("job", {"run": "a"})
+    with executing(is_eager=True) as within:
+        assert (run_of(within), agent_header_of(within)) == (None, {})
+    with executing(external_id="other") as other:
+        assert agent_header_of(other) == {}
+    end_execution()
+    with executing() as later:
+        assert agent_header_of(later) == {}
+
+
+def test_a_request_that_is_cleared_has_its_run() -> None:
+    """A job whose task clears its request, and then stores a state, would never end."""
+    executed = run()
+    with executing() as context:
+        begin_execution("job", {})
+        execution = current_execution()
+        assert execution is not None
+        execution.has_begun, execution.run = True, executed
+        context.clear()
+        assert run_of(Context()) is None
+        assert current_run(task) is executed
+        assert current_run(task) is executed
+        end_execution()
+
+
 def test_a_run_is_freed_with_its_request() -> None:
     """A worker would grow with every job."""
     with executing() as context:
-        keep_agent_header(context, {})
         begin_run(context, run())
     executed = ref(context)
     del context

@@ -14,7 +14,7 @@ from sluice_agent.lifecycle.encoding import PlainJobEvents
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals import connect
 from sluice_agent.signals.agent_header import HEAD, MEMBERS, RUN
-from sluice_agent.signals.current_runs import keep_agent_header, run_of
+from sluice_agent.signals.current_runs import begin_execution, end_execution, run_of
 from sluice_agent.signals.guard import guarded_receiver, plain_receiver
 from sluice_agent.signals.signal_dispatch import replace_dispatcher
 
@@ -169,10 +169,11 @@ def test_a_plain_job_takes_its_way_beside_other_receivers(is_direct: bool) -> No
     signals.task_prerun.connect(receive, weak=False)
     try:
         context = Context({"id": ID})
-        keep_agent_header(context, {RUN: "w@h/1/a.0", HEAD: "", MEMBERS: ""})
+        begin_execution(ID, {RUN: "w@h/1/a.0", HEAD: "", MEMBERS: ""})
         signals.task_prerun.send(sender=None, task_id=ID, task=None, args=(), kwargs={})
         begun = run_of(context)
     finally:
+        end_execution()
         signals.task_prerun.disconnect(receive)
         instrumentation.disconnect()
     assert begun is not None

@@ -14,11 +14,13 @@ from tests.support.process import ROOT
 INSTALLS = """
     import gc, json, os, sys, types
     from celery import Celery, beat, signals
+    from celery.concurrency import prefork
     from celery.utils.dispatch import Signal
     app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.amqp.send_task_message  # the app makes its sender before the agent is installed
     import sluice_agent
     sluice_agent.install()
+    prefork.TaskPool(1)  # a worker makes its pool after the agent is installed
     service = beat.Service(app, scheduler_cls=beat.Scheduler)
     signals.beat_init.send(sender=service)
 

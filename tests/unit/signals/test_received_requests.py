@@ -87,7 +87,14 @@ def test_a_request_that_is_kept_twice_is_freed_once() -> None:
     del request
     gc.collect()
     assert observed.requests.request("job") is None
-    assert observed.requests._held == {}
+
+
+@pytest.mark.parametrize("is_one_job", [True, False])
+def test_requests_that_are_freed_leave_nothing(observed: Observed, is_one_job: bool) -> None:
+    """A worker would grow with every job, or with every receipt of one that is delivered again and again."""
+    for number in range(3_000):
+        observed.requests.keep(request_for(message("job" if is_one_job else f"job {number}")))
+    assert len(observed.requests._newest) + len(observed.requests._older) <= 1_001
 
 
 def test_a_message_that_goes_back_has_its_header_again(observed: Observed) -> None:

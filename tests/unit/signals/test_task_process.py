@@ -6,7 +6,7 @@ import pytest
 from celery.exceptions import Ignore, Reject, Retry
 
 from sluice_agent.signals.agent_header import RUN
-from sluice_agent.signals.current_runs import keep_agent_header
+from sluice_agent.signals.current_runs import begin_execution, end_execution
 from tests.unit.signals.observed import Observed, executing, late, task
 
 
@@ -107,13 +107,14 @@ def test_a_task_that_exits_when_its_caller_runs_it_has_failed() -> None:
 def test_a_task_that_a_pool_process_ends_gets_its_end_from_the_main_process() -> None:
     """It would be reported twice: as exited here, and as lost there."""
     observed = Observed()
-    with executing() as context, pytest.raises(SystemExit):  # noqa: PT012 - it ends while the exception passes
-        keep_agent_header(context, {RUN: "w@h/1/main.0"})
+    with executing(), pytest.raises(SystemExit):  # noqa: PT012 - it ends while the exception passes
+        begin_execution("job", {RUN: "w@h/1/main.0"})
         observed.task_process.prerun(task=task)
         try:
             raise SystemExit(3)
         finally:
             observed.task_process.postrun(task=task, state=None)
+            end_execution()
     assert observed.walk == "active"
     assert observed.missing_ends.take_all() == []
 
