@@ -23,6 +23,8 @@ from tests.support.task_jobs import TaskJobs
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
+pytestmark = pytest.mark.xdist_group("celery_jobs")  # they share a server and a worker
+
 TASKS = "tests.integration.tasks"
 SILENCE = 4.0  # seconds: of the engine's times
 HELD = {"queued", "dequeued", "executing", "delayed"}
@@ -267,7 +269,7 @@ def test_tasks_are_followed_on_postgresql(new_postgresql: str) -> None:
     assert len(second.broker.sent) == 1
     assert first.row(runs[1]).attempt == 2
     first.now = second.now
-    first.tasks.take_over()
+    first.tasks.take_over(first.store.moment)
     first.report(runs[1], "completed")
     first.work()
     assert [second.status(run) for run in runs] == ["completed", "completed", "dequeued"]

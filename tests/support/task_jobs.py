@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from sluice_agent.jobs.definitions.jobs import Job
-from sluice_agent.jobs.engine import moves
+from sluice_agent.jobs.engine import moves, stale
 from sluice_agent.jobs.engine.broker_connection import BrokerConnection
 from sluice_agent.jobs.engine.claim import JobCache, claim_runs
 from sluice_agent.jobs.engine.options import EngineOptions
@@ -22,7 +22,7 @@ from sluice_agent.server.actions.broker import BrokerAwayError, TaskMessage
 from sluice_agent.server.store import IngestBatch, Store
 from sluice_agent.server.store.retention import EVERYTHING, Keep
 from sluice_agent.server.timestamps import timestamp_of
-from tests.support.job_attempts import Attempts
+from tests.support.job_attempts import SECOND, Attempts
 
 CONNECTION = "550e8400-e29b-41d4-a716-446655440000"
 WORKER = "w1@host"
@@ -105,9 +105,13 @@ class TaskJobs(Attempts):
         self.tasks.send([claim for claim in claims if claim.call is not None], now)
 
     def work(self) -> None:
-        """Do what the engine does in its rounds."""
+        """Do what the engine does in its rounds, as if no worker took requests."""
         self.claim_and_send()
         now = self.store.moment
+        with self.store.writing() as writer:
+            moves.lose(writer, now - 60 * SECOND, now, lambda: 0.5)
+            for release in (stale.release_unpublished, stale.release_lost, stale.release_all):
+                release(writer, now)
         while self.tasks.follow(now):
             pass
         self.tasks.look(now)

@@ -146,7 +146,7 @@ class Engine:
                 stale.release_all(writer, now)
         self._loses_from = now + round(self._options.grace * _SECOND)
         if self._tasks is not None:
-            self._tasks.take_over()
+            self._tasks.take_over(now)
 
     def _move(self, now: int) -> bool:
         """Change the runs whose time has come, and return whether there are more."""

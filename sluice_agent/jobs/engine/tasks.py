@@ -44,9 +44,10 @@ class TaskEngine:
         self._follower = Follower(store, events, chance)
         self._silent = SilentWorkers(store, events, round(options.silence * _SECOND), chance)
 
-    def take_over(self) -> None:
+    def take_over(self, now: int) -> None:
         """Go on where another process has ended."""
         self._follower.forget()
+        self._silent.begin(now)
 
     def follow(self, now: int) -> bool:
         """Take new events into account, and return whether there are more of them."""

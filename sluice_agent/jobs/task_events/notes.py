@@ -12,8 +12,8 @@ from sluice_agent.server.timestamps import timestamp_of
 
 _NOT_CONFIRMED = "the broker has not confirmed the message of the task, and no event of the task has arrived."
 _NO_RESULT = (
-    "the result of the task is not known: it is reported where SLUICE_CAPTURE_ARGS=1 is set for the worker's agent, or "
-    "the sidecar"
+    "the task has returned nothing, or its result was not captured: results are reported where SLUICE_CAPTURE_ARGS=1 "
+    "is set for the worker's agent, or the sidecar"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -56,11 +57,21 @@ def _unanswered(row: Row[Any]) -> Event:
     return Expired(error) if row.first_started_at is None else Faulted(error)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """The moment of a sign, when it was first seen, and whether it is later than the beginning of this process."""
+
+    value: int
+    seen_at: int
+    is_of_now: bool
+
+
 class SilentWorkers:
     """Finds tasks whose workers are silent for longer than `silence` microseconds, or that a sidecar has lost.
 
     A sign of life is a heartbeat that this process sees for the first time, whatever the worker's clock is. Of a
-    worker without heartbeats nothing follows.
+    worker without heartbeats nothing follows, nor of one that has not been heard of since `begin`: what it reports may
+    wait in its journal, as this server was away.
     """
 
     def __init__(self, store: JobsStore, events: Store, silence: int, chance: Callable[[], float]) -> None:
@@ -68,8 +79,13 @@ class SilentWorkers:
         self._events = events
         self._silence = silence
         self._chance = chance
-        self._signs: dict[Any, tuple[Any, int]] = {}
-        """What was last seen of a worker or a task, and since when it is the same."""
+        self._since = 0
+        self._signs: dict[Any, _Sign] = {}
+        """The last sign of each worker and task."""
+
+    def begin(self, now: int) -> None:
+        """Count from now on: what came before may have been seen by another process."""
+        self._since, self._signs = now, {}
 
     def end_lost(self, now: int) -> None:
         """End the attempts of tasks whose workers are silent: the next one follows, if there is one."""
@@ -99,20 +115,24 @@ class SilentWorkers:
                     if self._is_silent(row, before, now):
                         yield names[row.uuid]
 
-    def _is_silent(self, row: Row[Any], before: dict[Any, tuple[Any, int]], now: int) -> bool:
-        allowed = self._silence
+    def _is_silent(self, row: Row[Any], before: dict[Any, _Sign], now: int) -> bool:
         if row.state == _UNKNOWN:
-            key, sign = (row.uuid, None), row.changed_at
-        elif row.state == _ACTIVE and row.last_heartbeat is not None:
-            key, sign = (row.connection, row.worker), row.at
-            allowed = max(allowed, round(_BEATS * _interval(row.body) * _SECOND))
-        else:
+            return self._age((row.uuid, None), row.changed_at, before, now) >= self._silence
+        if row.state != _ACTIVE or row.last_heartbeat is None:
             return False
-        known = self._signs.get(key) or before.get(key)
-        if known is None or known[0] != sign:
-            known = sign, now
-        self._signs[key] = known
-        return now - known[1] >= allowed
+        allowed = max(self._silence, round(_BEATS * _interval(row.body) * _SECOND))
+        key = row.connection, row.worker
+        return self._age(key, row.at, before, now) >= allowed and self._signs[key].is_of_now
+
+    def _age(self, key: Any, value: int, before: dict[Any, _Sign], now: int) -> int:
+        """Return for how long this process has seen the same sign."""
+        sign = self._signs.get(key) or before.get(key)
+        if sign is None:
+            sign = _Sign(value, now, value >= self._since)
+        elif sign.value != value:
+            sign = _Sign(value, now, is_of_now=True)
+        self._signs[key] = sign
+        return now - sign.seen_at
 
 
 def _interval(body: bytes) -> float:

@@ -307,6 +307,26 @@ def test_the_task_of_a_silent_worker_ends_without_a_second_message(shop: TaskJob
     assert shop.broker.revoked == [row.task_id], "its broker may deliver the message once more"
 
 
+def test_a_worker_whose_reports_wait_is_not_taken_for_silent(shop: TaskJobs) -> None:
+    """After a server was away, each task that ran meanwhile would be `crashed` before its worker could report."""
+    run = shop.run_of(shop.task_job(timeout_secs=3600))
+    shop.beat_of_worker()
+    shop.begin_task(run)
+    shop.pass_(600)
+    shop.restart()
+    shop.tasks.take_over(shop.store.moment)
+    for _ in range(20):
+        shop.pass_(10)
+        shop.work()
+    assert shop.status(run) == "executing"
+    shop.beat_of_worker()
+    for _ in range(7):
+        shop.work()
+        shop.pass_(10)
+    shop.work()
+    assert shop.status(run) == "crashed", "it was heard of, and then no more"
+
+
 def test_a_worker_without_heartbeats_is_judged_by_the_deadline_alone(shop: TaskJobs) -> None:
     """Each task of a worker whose heartbeats are off would be taken for lost after a minute."""
     run = shop.run_of(shop.task_job(timeout_secs=3600))
