@@ -70,8 +70,8 @@ class SilentWorkers:
     """Finds tasks whose workers are silent for longer than `silence` microseconds, or that a sidecar has lost.
 
     A sign of life is a heartbeat that this process sees for the first time, whatever the worker's clock is. Of a
-    worker without heartbeats nothing follows, nor of one that has not been heard of since `begin`: what it reports may
-    wait in its journal, as this server was away.
+    worker without heartbeats nothing follows, nor of one without a sign since `begin`: what it reports may wait in its
+    journal, as this server was away.
     """
 
     def __init__(self, store: JobsStore, events: Store, silence: int, chance: Callable[[], float]) -> None:
