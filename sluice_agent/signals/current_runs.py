@@ -97,9 +97,15 @@ def begin_run(request: Context, run: Run) -> None:
     _by_request[key if key in _by_request else ref(request, _by_request.pop)] = run
 
 
-def executes_any() -> bool:
-    """Return whether this process executes a request with an agent header or a run: a look-up of tasks costs more."""
-    return bool(_executions or _by_request)
+def agent_header_here() -> Mapping[str, str]:
+    """Return the agent header of the request that this thread executes; empty if it has none.
+
+    While all that runs is plain, nothing but the thread is asked: to find the request costs more than an event.
+    """
+    if _by_request:
+        return current_agent_header(get_current_task())
+    execution = current_execution()
+    return {} if execution is None else execution.agent_header
 
 
 def current_agent_header(task: Task | None) -> Mapping[str, str]:

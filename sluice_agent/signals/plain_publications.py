@@ -9,15 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from celery._state import get_current_task
-
 from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, plain_receipt, shared_by_kind
 from sluice_agent.lifecycle.identity import cached_scope_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_now
 from sluice_agent.signals.agent_header import CREATED_AT, PRIORITY
 from sluice_agent.signals.captured_call import options_of_call
-from sluice_agent.signals.current_runs import current_agent_header, executes_any
+from sluice_agent.signals.current_runs import agent_header_here
 from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.publish_hook import Publication
 from sluice_agent.signals.published_for import periodic_task, retried
@@ -53,7 +51,7 @@ class PlainPublications:
             or publication.is_nested  # only the guard around the ordinary way counts how deep
             or retried.get()
             or periodic_task.get()
-            or expected_successors(current_agent_header(get_current_task()) if executes_any() else {})
+            or expected_successors(agent_header_here())
             or task.get("delivery_info")
         ):
             return False

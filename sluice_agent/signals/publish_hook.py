@@ -184,15 +184,21 @@ def _patch_kombu_publish(
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         headers, exchange, routing_key = _arguments_of(original, "headers", "exchange", "routing_key")
+        last = max(headers.index, exchange.index, routing_key.index)
         announce_once = guarded_plain(sink, announce, announce_plain)
 
         def _publish(producer: Producer, *args: Any, **kwargs: Any) -> Any:
             publication = _current.get()
-            sent = None if publication is None else headers.of(args, kwargs)
-            if publication is None or not (sent is publication.message[0] or publication.has_headers(sent)):
+            if publication is None:
+                return original(producer, *args, **kwargs)
+            if len(args) > last:  # as kombu calls it: three look-ups by name would cost as much as the event
+                sent, to, key = args[headers.index], args[exchange.index], args[routing_key.index]
+            else:
+                sent, to, key = (argument.of(args, kwargs) for argument in (headers, exchange, routing_key))
+            if not (sent is publication.message[0] or publication.has_headers(sent)):
                 return original(producer, *args, **kwargs)
             if publication.on_failure is None:
-                announce_once(publication, exchange.of(args, kwargs), routing_key.of(args, kwargs))
+                announce_once(publication, to, key)
             if publication.agent_header and isinstance(sent, dict):
                 args, kwargs = headers.replaced(args, kwargs, {**sent, HEADER: publication.agent_header})
             result = original(producer, *args, **kwargs)

@@ -8,6 +8,7 @@ from weakref import ref
 from celery.app.task import Context
 
 from sluice_agent.signals.current_runs import (
+    agent_header_here,
     agent_header_of,
     begin_batch,
     begin_execution,
@@ -74,6 +75,18 @@ def test_a_request_that_is_cleared_has_its_run() -> None:
         assert current_run(task) is executed
         assert current_run(task) is executed
         end_execution()
+
+
+def test_what_is_published_in_a_plain_job_is_found_by_the_thread() -> None:
+    """A replacement that is published by a later part of a chain would be a new job."""
+    gc.collect()  # the requests of other tests
+    assert agent_header_here() == {}
+    begin_execution("job", {"run": "a"})
+    assert agent_header_here() == {"run": "a"}
+    with executing(external_id="other") as other:
+        begin_run(other, executed := run())
+        assert agent_header_here() is executed.agent_header
+    end_execution()
 
 
 def test_a_run_is_freed_with_its_request() -> None:
