@@ -19,7 +19,7 @@ MONITOR_TESTS := tests/integration/test_monitor_outcomes.py tests/integration/te
 	tests/integration/test_monitor_beside_agents.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo pictures test unit wheel test-oldest test-gevent check docs bench acceptance matrix outcomes celery-suite
+.PHONY: help demo pictures test unit wheel test-oldest test-gevent check docs packages bench acceptance matrix outcomes celery-suite
 
 help:
 	@echo "make demo    a local Sluice, a real worker and 200 tasks with every outcome; ARGS=--keep leaves them running"
@@ -28,6 +28,7 @@ help:
 	@echo "make test    all tests, on the built wheel, a real Redis, RabbitMQ, PostgreSQL and Chromium (installed by apt if absent, as root)"
 	@echo "make test-gevent  every outcome in one process that gevent has patched; part of make test"
 	@echo "make check   ruff, mypy and the pages in docs/"
+	@echo "make packages  wheel and sdist, checked, and run in empty venvs of each Python that is here"
 	@echo "make docs    the pages in docs/ as a site, into build/site"
 	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
 	@echo "make celery-suite  Celery's own tests, without the agent and with it: outside CI, takes an hour"
@@ -103,7 +104,11 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check --quiet
 	@echo "check: mypy"
 	@$(BIN)/mypy
+	@$(BIN)/mypy --strict -m tests.packages.typed_user
 	@$(MAKE) --no-print-directory docs
+
+packages: $(VENV)/.installed-dev
+	@sh scripts/packages.sh
 
 # mkdocs-material prints a note on MkDocs 2 at each build.
 docs: $(VENV)/.installed-dev

@@ -32,6 +32,7 @@ def find_journal(settings: Settings) -> Path:
 def _connection(settings: Settings) -> str:
     if settings.connection_id is None and all(destination.needs_connection for destination in configured(settings)):
         raise UserError(
-            "SLUICE_CONNECTION_ID is not set: it must hold the UUID of the connection whose journal this is"
+            "SLUICE_CONNECTION_ID is not set: it must hold the UUID of the connection, as workers have "
+            "it; `sluice-agent serve` prints one for a server of your own"
         )
     return str(settings.connection)

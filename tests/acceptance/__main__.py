@@ -99,10 +99,15 @@ def demo(sizes: Sizes) -> Iterator[Row]:
     yield _passed("make demo", [sys.executable, "-m", "examples.demo"], sizes.faults)
 
 
+def readme(sizes: Sizes) -> Iterator[Row]:
+    """Run the pages that a new user reads."""
+    yield _passed("the quick start", [sys.executable, "-m", "tests.acceptance.readme"], sizes.faults)
+
+
 _SUMMARY = re.compile(r"^\d+ (passed|failed|skipped|error).*$", re.MULTILINE)  # pytest's last line
 
 PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
-    part.__name__: part for part in (ingest, postgresql, reads, stream, faults, demo)
+    part.__name__: part for part in (ingest, postgresql, reads, stream, faults, demo, readme)
 }
 
 
