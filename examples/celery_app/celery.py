@@ -3,7 +3,6 @@
 import os
 
 from celery import Celery
-from celery.schedules import crontab
 from kombu import Exchange, Queue
 
 import sluice_agent
@@ -32,8 +31,7 @@ app.conf.update(
     task_track_started=True,
     broker_connection_retry_on_startup=True,
     timezone="UTC",
-    beat_schedule={
-        "nightly-sales-report": {"task": "reports.nightly", "schedule": crontab(hour=2, minute=30)},
+    beat_schedule={  # the nightly report is in examples/celery_app/schedules.py
         "release-stale-carts": {"task": "orders.release_stale_carts", "schedule": 900.0},
     },
 )

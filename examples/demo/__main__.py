@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from examples.demo import report, server_data, verdict
+from examples.demo import report, schedule, server_data, verdict
 from examples.demo.processes import DemoError, Process, environment, started, tails, wait_for
 from examples.demo.progress import Progress, echo
 
@@ -39,6 +39,9 @@ CONNECTION = re.compile(r"SLUICE_CONNECTION_ID=(\S+)")
 SIGN_IN = re.compile(r"sign in at (http://\S+)")
 SLUICE_AGENT = Path(sys.executable).with_name("sluice-agent")
 APP = ("-A", "examples.demo")
+TASKS = "reports.nightly"
+"""What the server may call: the jobs of `examples.celery_app.schedules`."""
+
 SERVE = ("serve", "--host", "127.0.0.1", "--port", "0", "--connection", "demo", "--api-key", KEY, *APP)
 WORKER = (*APP, "worker", "--concurrency", "4", "--loglevel", "info")
 
@@ -74,6 +77,7 @@ class Demo:
     server: Process
     worker: Process
     storefront: Process
+    nightly: schedule.Nightly
 
     @property
     def published(self) -> list[verdict.Publication]:
@@ -133,18 +137,22 @@ def set_up(directory: Path, broker: str | None, processes: ExitStack) -> Demo:
     def start(name: str, *command: str, **variables: str) -> Process:
         return processes.enter_context(started(name, command, env | variables, directory))
 
-    command = (str(SLUICE_AGENT), *SERVE, "--database", str(directory / "sluice.sqlite3"))
+    database = str(directory / "sluice.sqlite3")
+    command = (str(SLUICE_AGENT), *SERVE, "--jobs-tasks", TASKS, "--database", database)
     server = start("server", *command, SLUICE_ENABLED="0")  # it loads the app to retry jobs, and reports none
     env["SLUICE_API_URL"] = url = found(LISTENING, server)
     env["SLUICE_CONNECTION_ID"] = found(CONNECTION, server)
     echo(f"a local Sluice    {url}")
     worker = start("worker", sys.executable, "-m", "celery", *WORKER)
     echo(f"a worker          celery {' '.join(WORKER)}")
+    nightly = schedule.set_up(SLUICE_AGENT, database, env)
+    processes.callback(nightly.api.close)
+    echo("a schedule        the nightly report, over the jobs API")
     storefront = start("storefront", sys.executable, "-m", "examples.demo.storefront")
     echo("a producer        a process that publishes jobs and is not a worker\n")
     headers = {"Authorization": f"Bearer {KEY}"}
     api = processes.enter_context(httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=10))
-    return Demo(directory, env, api, server, worker, storefront)
+    return Demo(directory, env, api, server, worker, storefront, nightly)
 
 
 def found(pattern: re.Pattern[str], server: Process) -> str:
@@ -185,6 +193,8 @@ def evaluate(demo: Demo) -> int:
     """Print the report and the differences; return the exit code."""
     known, counters = server_data.jobs(demo.api), final_counters(demo)
     echo("\n" + report.table(known.values()))
+    nightly = demo.nightly.ended(demo.server)
+    echo(schedule.line(demo.nightly.schedule(), nightly))
     for title, task, state, past_state in EXAMPLES:
         of_task = (job for job in known.values() if job.name == task and job.state == state)
         details = (server_data.details(demo.api, job) for job in of_task)
@@ -192,6 +202,8 @@ def evaluate(demo: Demo) -> int:
             echo("\n" + report.timeline(title, example))
     echo("\n" + report.invariant(counters))
     problems = verdict.differences(demo.published, demo.worker.log, known, counters)
+    if nightly["status"] != "completed":
+        problems.append(f"the run {nightly['id']} of the nightly report is {nightly['status']}")
     if demo.worker.exit_code:
         problems.append(f"the worker has not stopped cleanly: exit code {demo.worker.exit_code}")
     if problems:
