@@ -81,9 +81,10 @@ class Desk:
         store = self.server.app.state.store
         Evaluation(store, RULES, PastSums()).run()
         ledger = Ledger(store.reading, store.writing, lambda: store.moment)
-        for delivery in ledger.claim([due.id for due in ledger.first_due(["alert"])]):
-            outcome = Outcome(None, None, "ConnectError: the name hooks.example.com is not known")
-            ledger.settle(delivery, outcome, DeliveryState.PENDING, store.moment + 3_600_000_000, 0)
+        outcome = Outcome(None, None, "ConnectError: the name hooks.example.com is not known")
+        while claimed := ledger.claim([due.id for due in ledger.first_due(["alert"])]):  # the first to each URL
+            for delivery in claimed:
+                ledger.settle(delivery, outcome, DeliveryState.PENDING, store.moment + 3_600_000_000, 0)
 
 
 @contextmanager
