@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from textwrap import dedent
 
@@ -14,7 +15,7 @@ from kombu import Connection, Message
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.actions.assembly import brokers_of
 from sluice_agent.server.actions.broker import BrokerAwayError, RejectedError, Sender, TaskMessage
-from sluice_agent.server.actions.celery_client import broker_at
+from sluice_agent.server.actions.celery_client import broker_at, broker_of_app
 
 REDIS = "redis://127.0.0.1:1/0"
 AMQP = "amqp://guest:secret@127.0.0.1:1//"
@@ -163,3 +164,33 @@ def test_options_that_do_not_fit_are_refused(addresses: list[str], backends: lis
     with pytest.raises(ConfigError, match=part) as raised:
         brokers_of(addresses, backends, app, None)
     assert "hunter2" not in str(raised.value)
+
+
+def test_a_message_goes_to_the_queue_of_its_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that is a task would wait in a queue from which no worker of the app takes."""
+    assert broker_at(REDIS).queue_of("shop.mail.send") == "celery"
+    source = """
+        from celery import Celery
+
+        app = Celery("shop", broker="redis://127.0.0.1:1/0")
+        app.conf.task_default_queue = "usual"
+        app.conf.task_routes = [{"shop.mail.*": {"queue": "mail"}, "bad": {"exchange": "x"}}]
+    """
+    (tmp_path / "routed_shop.py").write_text(dedent(source))
+    monkeypatch.syspath_prepend(tmp_path)
+    broker = broker_of_app("routed_shop")
+    assert [broker.queue_of(task) for task in ("shop.mail.send", "shop.report")] == ["mail", "usual"]
+    with pytest.raises(RejectedError, match="routes of the app"):
+        broker.queue_of("bad")
+
+
+def test_a_message_of_which_nothing_was_reported_has_no_header_of_the_agent(
+    memory: tuple[Sender, Callable[[], Message]],
+) -> None:
+    """The worker would not report that it has received the task: its run would wait without a sign of life."""
+    sender, take = memory
+    expires = datetime(2026, 2, 27, tzinfo=timezone.utc)
+    sender.send(replace(MESSAGE, expires=expires), "id", None)
+    headers = take().headers
+    assert "sluice_agent" not in headers
+    assert headers["expires"] == expires.isoformat()
