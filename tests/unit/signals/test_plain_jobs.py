@@ -355,3 +355,12 @@ def test_a_task_that_is_called_within_another_does_not_end_that() -> None:
         begin_run(inner, run(ID))
         assert not observed.plain_jobs.succeeded(arguments(**DONE))
         assert not observed.plain_jobs.succeeded(arguments(**DONE)), "the outer one then ends ordinarily"
+
+
+def test_an_ignored_task_that_is_called_within_another_does_not_end_that() -> None:
+    """The outer job would have completed while it still runs: nothing but the two signals shows the inner one."""
+    observed, received = Watched(), request()
+    with executing(received, started(observed, received)):
+        observed.plain_jobs.started(arguments())
+        assert not observed.plain_jobs.started(arguments())
+        assert not observed.plain_jobs.succeeded(arguments(**DONE))
