@@ -308,6 +308,9 @@ revocation = Table(
 """Celery tasks whose attempts have ended without them: workers are still to be asked not to run them."""
 
 webhook_delivery = webhook_tables.webhook_delivery.to_metadata(metadata)
+webhook_delivery.indexes = {
+    index for index in webhook_delivery.indexes if index.name != "webhook_delivery_by_due"
+}  # with it SQLite sorts all that wait to find the URLs, which `webhook_delivery_by_url` has in their order
 webhook_attempt = webhook_tables.webhook_attempt.to_metadata(metadata)
 """The webhooks of runs, in the same database, so that one is added in the transaction that ends its run. The `kind` is
 `run.` and the status, the `subject` the run, and the `secret` the job, whose secrets sign it."""

@@ -20,6 +20,7 @@ from sluice_agent.jobs.store.schema import webhook_delivery
 from sluice_agent.jobs.webhooks.deliveries import attempts_of, find_delivery, send_webhook_again
 from sluice_agent.jobs.webhooks.sending import webhook_sender
 from sluice_agent.server.errors import RefusedError
+from sluice_agent.server.webhooks.ledger import _FIRST_DUE
 from sluice_agent.server.webhooks.sender import Pace
 from tests.support.ingest_server import Request
 from tests.support.job_attempts import FAILURE, SUCCESS, Attempts
@@ -285,3 +286,13 @@ def test_webhooks_are_listed_and_sent_again_over_the_api(project: Project) -> No
     assert "state" in project.refused("GET", f"/webhook-deliveries?project_id={project.id}&state=lost")
     project.send("DELETE", f"/jobs/{job['id']}", status=204)
     assert project.send("GET", f"/webhook-deliveries/{delivery['id']}", status=404)
+
+
+def test_what_waits_for_one_url_is_not_read_for_the_others(attempts: Attempts) -> None:
+    """With ten thousand webhooks to a receiver that is down, each other one would take as long as all of these."""
+    query = _FIRST_DUE.params(now=1, kinds=["run.completed"])
+    text = str(query.compile(dialect=attempts.store.engine.dialect, compile_kwargs={"literal_binds": True}))
+    with attempts.store.reading() as reader:
+        plan = [row[3] for row in reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+    assert not [step for step in plan if "TEMP B-TREE" in step], plan
+    assert sum("webhook_delivery_by_url" in step for step in plan) == 3, plan
