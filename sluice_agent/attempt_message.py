@@ -6,6 +6,7 @@ nothing has begun, so the agent reports nothing of such a message before the tas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -35,10 +36,13 @@ class AttemptMessage:
 def read(request: Mapping[str, Any]) -> AttemptMessage | None:
     """Return what the headers of a message hold; None if they are those of another message."""
     fields = request.get(HEADER)
-    try:
-        return AttemptMessage(int(fields["attempt"]), str(fields["ticket"]), float(fields["until"])) if fields else None
-    except (KeyError, TypeError, ValueError):
+    if not fields:
         return None
+    try:
+        message = AttemptMessage(int(fields["attempt"]), str(fields["ticket"]), float(fields["until"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return message if math.isfinite(message.until) else None
 
 
 _receivers: list[Callable[[Any], None]] = []
