@@ -63,13 +63,15 @@ class OutcomeFiles:
         finally:
             os.close(descriptor)
 
-    def deliver_waiting(self, send: Deliver) -> int:
-        """Send what waits, the oldest first, and return how many that were.
+    def deliver_waiting(self, send: Deliver, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Send what waits, the oldest first, while `goes_on` returns true, and return how many that were.
 
         What `send` raises ends it, but for `InvalidError`: such an outcome is set aside, and keeps no other waiting.
         """
         sent = 0
         for path in self.waiting():
+            if not goes_on():
+                break
             with _locked(path) as content:
                 if content is None:
                     continue

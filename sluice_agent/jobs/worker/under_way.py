@@ -72,14 +72,15 @@ class UnderWay:
 
     def _run(self) -> None:
         while True:
+            due = time.monotonic() + self._beat_seconds  # also while thousands of outcomes wait
             try:
                 self._beat()
-                self._outcomes.deliver_waiting(self._deliver)
+                self._outcomes.deliver_waiting(self._deliver, lambda: time.monotonic() < due)  # noqa: B023
             except (ServerAwayError, RefusedError) as error:
                 warn_limited("jobs-server", "Attempts and their outcomes can't be reported now: %s", error)
             except Exception as error:  # noqa: BLE001 - the thread must go on, or the runs are taken for lost
                 warn_limited("jobs-thread", "Attempts can't be reported: %s: %s", type(error).__name__, error)
-            time.sleep(self._beat_seconds)
+            time.sleep(max(due - time.monotonic(), 0))
 
     def _beat(self) -> None:
         with self._lock:

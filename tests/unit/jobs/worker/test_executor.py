@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sluice_agent.attempt_message import AttemptMessage
+from sluice_agent.jobs.attempts.records import Outcome
 from sluice_agent.jobs.worker.executor import End, Executor
-from sluice_agent.jobs.worker.outcomes import OutcomeFiles
+from sluice_agent.jobs.worker.outcomes import Finish, OutcomeFiles
 from sluice_agent.jobs.worker.server import JobsServer as Client
 from sluice_agent.jobs.worker.under_way import UnderWay
 from tests.support.endpoint import running
@@ -142,6 +143,27 @@ def test_attempts_are_reported_as_alive(server: JobsServer, target: WebhookRecei
     beats = server.calls["beat"]
     time.sleep(0.2)  # four of the thread's rounds
     assert server.calls["beat"] <= beats + 1, "nothing is reported that has ended"
+
+
+def test_attempts_are_alive_while_a_backlog_of_outcomes_is_delivered(
+    server: JobsServer, target: WebhookReceiver, worker: Worker, tmp_path: Path
+) -> None:
+    """After an outage of the server all attempts under way would be taken for lost, and sent again."""
+    for number in range(300):
+        name = f"{number:032}"
+        server.add(name, target.hook)
+        server.executions[name, 1] = name
+        finish = Finish(run_id=name, attempt=1, execution=name, outcome=Outcome(status_code=200))
+        (tmp_path / f"{name}.outcome").write_text(finish.model_dump_json())
+    server.add(RUN, target.hook)
+    target.script(hangs())
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    wait_until(lambda: server.calls["beat"] >= 3, 30, "no sign of life")
+    assert len(server.outcomes) < 300, "they are not all before the next one"
+    wait_until(lambda: len(server.outcomes) == 300, 30, "outcomes are left")
+    target.release()
+    thread.join()
 
 
 def test_an_attempt_that_is_broken_off_is_reported(server: JobsServer, target: WebhookReceiver, worker: Worker) -> None:
