@@ -24,9 +24,11 @@ def resume_job(writer: Connection, found: Job, change: Change) -> Job:
     if found.paused_at is None:
         return found
     values: dict[str, Any] = {"paused_at": None}
-    missed_at = writer.scalar(select(job.c.last_missed_at).where(job.c.id == found.id))
+    query = select(job.c.last_missed_at, job.c.missed_count).where(job.c.id == found.id)
+    missed_at, missed = writer.execute(query).one()
     if missed_at is not None and missed_at >= found.paused_at and _can_be_made(found, missed_at, change.moment):
-        values |= {"next_fire_at": missed_at, "missed_count": job.c.missed_count - 1}
+        values |= {"next_fire_at": missed_at, "missed_count": missed - 1}
+        values |= {} if missed > 1 else {"last_missed_at": None}
     return _change(writer, found, change, **values)
 
 

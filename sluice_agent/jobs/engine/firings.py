@@ -62,12 +62,12 @@ def _fire(writer: Connection, of: Job, now: int) -> None:
 
 def _make(writer: Connection, of: Job, firing: int, now: int) -> dict[str, Any]:
     """Make the run of a firing, and return what the job records of it."""
-    earlier = writer.execute(_EARLIER, {"job": of.id}).all()
     policy = of.settings.cron_overlap_policy
-    if (policy == "skip" and earlier) or wait_for_rate(writer, of, now):
+    overlaps = policy == "skip" and writer.execute(_ONE_EARLIER, {"job": of.id}).first() is not None
+    if overlaps or wait_for_rate(writer, of, now):
         return {"skipped_count": job.c.skipped_count + 1, "last_skipped_at": firing}
     if policy == "cancel_running":
-        for row in earlier:
+        for row in writer.execute(_EARLIER, {"job": of.id}).all():
             cancel_run(writer, row, now)
     try:
         with writer.begin_nested():
@@ -84,4 +84,6 @@ _DUE = (
     .limit(bindparam("most", type_=job.c.version.type))
 )
 _DUE_LOCKED = _DUE.with_for_update(skip_locked=True)
-_EARLIER = select(run).where(run.c.job_id == bindparam("job"), is_fired).order_by(run.c.id).with_for_update()
+_IS_EARLIER = (run.c.job_id == bindparam("job"), is_fired)
+_ONE_EARLIER = select(run.c.id).where(*_IS_EARLIER).order_by(run.c.id).limit(1)
+_EARLIER = select(run).where(*_IS_EARLIER).order_by(run.c.id).with_for_update()

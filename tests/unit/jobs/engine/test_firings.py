@@ -249,6 +249,19 @@ def test_firings_of_a_paused_job_are_missed_and_the_last_is_caught_up(attempts: 
     assert times(attempts, job) == ["14:00"], "this pause has missed none"
 
 
+def test_a_firing_that_is_caught_up_is_no_longer_shown_as_missed(attempts: Attempts) -> None:
+    """A page would warn of a missed firing whose run is there."""
+    job = attempts.job(cron="0 * * * *")
+    attempts.pause(job)
+    attempts.now = at("13:00:01")
+    attempts.fire()
+    assert attempts.schedule(job).last_missed_at == to_moment(at("13:00"))
+    attempts.resume(job)
+    attempts.fire()
+    schedule = attempts.schedule(job)
+    assert (times(attempts, job), schedule.missed_count, schedule.last_missed_at) == (["13:00"], 0, None)
+
+
 def test_a_schedule_that_was_changed_in_a_pause_is_not_caught_up_by_its_old_firing(attempts: Attempts) -> None:
     """A job would run at the time that its owner has corrected during the pause."""
     job = attempts.job(cron="0 * * * *")
