@@ -9,6 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import celery
+
 from tests.support.process import ROOT
 
 INSTALLS = """
@@ -57,8 +59,10 @@ INSTALLS = """
 
 
 def documented() -> set[tuple[str, str]]:
-    """The first two columns of the table: the method, and the module that defines it."""
+    """The first two columns of the table: the method, and the module that defines it; as far as this Celery has it."""
     lines = (ROOT / "docs" / "patches.md").read_text(encoding="utf-8").splitlines()
+    if celery.VERSION[:2] < (5, 7):
+        lines = [line for line in lines if "(new in Celery 5.7)" not in line]
     cells = [[cell.strip().strip("`") for cell in line.split("|")[1:3]] for line in lines if line.startswith("| `")]
     return {(method, module) for method, module in cells}
 
