@@ -25,7 +25,7 @@ def resume_job(writer: Connection, found: Job, change: Change) -> Job:
         return found
     values: dict[str, Any] = {"paused_at": None}
     query = select(job.c.last_missed_at, job.c.missed_count).where(job.c.id == found.id)
-    missed_at, missed = writer.execute(query).one()
+    ((missed_at, missed),) = writer.execute(query)
     if missed_at is not None and missed_at >= found.paused_at and _can_be_made(found, missed_at, change.moment):
         values |= {"next_fire_at": missed_at, "missed_count": missed - 1}
         values |= {} if missed > 1 else {"last_missed_at": None}
