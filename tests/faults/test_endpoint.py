@@ -153,7 +153,9 @@ CASES: dict[str, Case] = {
     "rejected": Case((), (rejects(one_in(4)),), rejected=-4, logged={"refused": 1}),
     "all rejected": Case((), (rejects(lambda _: True),), rejected=EVENTS, logged={"refused": 1}),
     "everything at once": Case(
-        (reset_before, status(503), too_many("0"), html(), hangs(), lost_answer, status(401)), duplicates=EVENTS
+        (reset_before, status(503), too_many("0"), html(), hangs(), lost_answer, status(401)),
+        duplicates=EVENTS,
+        logged={"can't be delivered": 2, "It refuses SLUICE_API_KEY": 1},
     ),
 }
 
