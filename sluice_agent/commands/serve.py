@@ -95,6 +95,15 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     help="Let jobs request private addresses, as of services beside the server. On loopback they always may.",
 )
 @click.option(
+    "--jobs-environments",
+    "environments_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="SLUICE_JOBS_ENVIRONMENTS",
+    help="Environments of the jobs API, in TOML: addresses and secrets of jobs that name one. It may be changed "
+    "meanwhile.",
+)
+@click.option(
     "--jobs-keep",
     default="30d",
     show_default=True,
@@ -144,6 +153,7 @@ def serve(
     jobs_tasks: str | None,
     jobs_task_queues: str | None,
     jobs_private_endpoints: bool,
+    environments_file: Path | None,
     jobs_keep: timedelta | None,
     daily_limit: int | None,
     keep: timedelta | None,
@@ -160,6 +170,7 @@ def serve(
     try:
         # an extra: the other commands work without it
         from sluice_agent.jobs.engine.options import EngineOptions  # noqa: PLC0415
+        from sluice_agent.jobs.environments import Environments  # noqa: PLC0415
         from sluice_agent.server import runner  # noqa: PLC0415
         from sluice_agent.server.actions.assembly import ActionOptions, brokers_of  # noqa: PLC0415
         from sluice_agent.server.alerts.assembly import options_of  # noqa: PLC0415
@@ -194,6 +205,7 @@ def serve(
             _names_in(jobs_tasks),
             _names_in(jobs_task_queues),
             jobs_private_endpoints,
+            None if environments_file is None else Environments(environments_file, os.environ),
             Settings().state_dir,
             keep=jobs_keep,
         ),

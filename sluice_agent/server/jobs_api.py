@@ -121,6 +121,7 @@ class JobsApi:
         from sluice_agent.jobs.engine.assembly import open_jobs  # noqa: PLC0415 - see above
         from sluice_agent.jobs.routes.app import JobsApp  # noqa: PLC0415
         from sluice_agent.jobs.routes.calls import CallsApp  # noqa: PLC0415
+        from sluice_agent.jobs.routes.endpoints import EndpointRules  # noqa: PLC0415
         from sluice_agent.jobs.routes.internal import internal_routes  # noqa: PLC0415
         from sluice_agent.server.pages.jobs_api.api import Api  # noqa: PLC0415
         from sluice_agent.server.pages.jobs_api.router import jobs_pages_router  # noqa: PLC0415
@@ -135,9 +136,12 @@ class JobsApi:
             room = open_jobs(
                 self._database, events, self._engine, self._broker, self._now, allows_private=allows_private
             )
-            routes = internal_routes(room.store, room.changes, self._access.gate, allows_private=allows_private)
+            routes = internal_routes(
+                room.store, room.changes, self._access.gate, engine.environments, allows_private=allows_private
+            )
             tasks = TaskRules(engine.tasks, engine.task_queues, self._broker is not None)
-            api = JobsApp(room.store, self._access, allows_private=allows_private, tasks=tasks)
+            rules = EndpointRules(allows_private, tasks, engine.environments)
+            api = JobsApp(room.store, self._access, rules)
             pages = jobs_pages_router(JobsSources(self._sources, room.store, Api(api)))
             others = [route for route in self._app.router.routes if route not in self._pages_of_no_jobs]
             self._app.router.routes = [*routes, *pages.routes, *others]  # most requests are for the first

@@ -15,6 +15,7 @@ from sluice_agent.jobs.definitions.jobs import Change, Job, create_job, find_job
 from sluice_agent.jobs.definitions.pause import pause_job, resume_job
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.jobs.engine.firings import fire
+from sluice_agent.jobs.environments import Environments
 from sluice_agent.jobs.execution.beat import note_beat
 from sluice_agent.jobs.execution.finish import finish_attempt
 from sluice_agent.jobs.execution.requests import FinishRequest, StartRequest
@@ -43,6 +44,7 @@ class Attempts:
     database: Database
     now: datetime = datetime(2026, 2, 27, 12, tzinfo=timezone.utc)
     names: Any = field(default_factory=itertools.count)
+    environments: Environments | None = None
 
     def __post_init__(self) -> None:
         self.store = JobsStore(self.database, lambda: self.now)
@@ -135,7 +137,13 @@ class Attempts:
         wanted = StartRequest(attempt=attempt, ticket=ticket, execution=execution)
         with self.store.writing() as writer:
             return start_attempt(
-                writer, run_id, wanted, self.store.moment, self.store.token_secret, allows_private=False
+                writer,
+                run_id,
+                wanted,
+                self.store.moment,
+                self.store.token_secret,
+                allows_private=False,
+                environments=self.environments,
             )
 
     def begin(self, run_id: str, attempt: int = 1) -> str:

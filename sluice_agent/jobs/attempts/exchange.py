@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from sluice_agent.jobs.attempts.answers import FALLBACK, ErrorClass, classify
+from sluice_agent.jobs.attempts.headers import secret_headers
 from sluice_agent.jobs.attempts.records import Outcome, Spec, Trace
+from sluice_agent.lifecycle.redaction import HIDDEN
 from sluice_agent.outbound.addresses import Resolve
 from sluice_agent.outbound.deadline import Watchdog
 from sluice_agent.outbound.http import Answer, Cause, NoAnswerError, Reading, Timeouts, Timing, post
@@ -37,19 +39,27 @@ def perform(
     `watchdog` has the deadline; its context has been entered. `now` returns seconds since 1970.
     """
     begin = time.monotonic()
-    outcome = _request(spec, spec.url, watchdog, look_up, now)
+    headers = {**spec.headers, **secret_headers(spec.secrets)}
+    outcome = _request(spec, spec.url, headers, watchdog, look_up, now)
     if spec.fallback_url and outcome.error_class in FALLBACK and not outcome.ends_run and not watchdog.ended_by:
-        outcome = _with_fallback(outcome, _request(spec, spec.fallback_url, watchdog, look_up, now))
+        outcome = _with_fallback(outcome, _request(spec, spec.fallback_url, spec.headers, watchdog, look_up, now))
     total = _milliseconds(time.monotonic() - begin)
     return outcome.model_copy(update={"trace": outcome.trace.model_copy(update={"total_ms": total})})
 
 
-def _request(spec: Spec, url: str, watchdog: Watchdog, look_up: Resolve | None, now: Callable[[], float]) -> Outcome:
+def _request(
+    spec: Spec,
+    url: str,
+    headers: Mapping[str, str],
+    watchdog: Watchdog,
+    look_up: Resolve | None,
+    now: Callable[[], float],
+) -> Outcome:
     try:
         answer = post(
             url,
             spec.body.encode(),
-            spec.headers,
+            headers,
             allows_private=spec.allows_private,
             timeouts=Timeouts(connect=10.0),
             look_up=look_up,
@@ -58,16 +68,24 @@ def _request(spec: Spec, url: str, watchdog: Watchdog, look_up: Resolve | None, 
         )
     except NoAnswerError as error:
         return Outcome(error_class=_CLASSES[error.cause], error=_printable(str(error)), trace=_trace(error.timing))
-    return _outcome(answer, now())
+    return _outcome(answer, _text_of(answer, spec.secrets), now())
 
 
-def _outcome(answer: Answer, now: float) -> Outcome:
+def _text_of(answer: Answer, secrets: Mapping[str, str]) -> str:
+    """Return the body of an answer; an endpoint may repeat what it was sent, also its secrets: they are replaced."""
+    text = answer.body.decode("utf-8", "replace")
+    for secret in sorted(secrets.values(), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN).replace(json.dumps(secret)[1:-1], HIDDEN)
+    return text
+
+
+def _outcome(answer: Answer, body: str, now: float) -> Outcome:
     error_class = classify(answer.status)
     trace = _trace(answer.timing)
     if error_class is None:
-        result, is_cut = _result(answer.body, is_cut=answer.is_cut)
+        result, is_cut = _result(body, is_cut=answer.is_cut)
         return Outcome(status_code=answer.status, result=result, is_result_cut=is_cut, trace=trace)
-    text = _printable(answer.body.decode("utf-8", "replace")).strip()
+    text = _printable(body).strip()
     return Outcome(
         status_code=answer.status,
         error_class=error_class,
@@ -93,13 +111,12 @@ def _with_fallback(first: Outcome, second: Outcome) -> Outcome:
     )
 
 
-def _result(body: bytes, *, is_cut: bool) -> tuple[str | None, bool]:
+def _result(text: str, *, is_cut: bool) -> tuple[str | None, bool]:
     """Return a successful body as JSON, and whether it is cut: itself, or a string of what is none. None if it is
     empty.
 
     A body of control characters is six times as long as JSON. It is cut, as the server would not take it.
     """
-    text = body.decode("utf-8", "replace")
     if not text.strip():
         return None, is_cut
     try:

@@ -23,6 +23,8 @@ class Spec(BaseModel):
     url: str
     fallback_url: str | None = None
     headers: Annotated[dict[str, str], Field(repr=False)] = {}
+    secrets: Annotated[dict[str, str], Field(repr=False)] = {}
+    """By name, for headers of the request to `url` alone: the fallback gets none."""
     body: Annotated[str, Field(repr=False)] = "{}"
     """JSON."""
     timeout_secs: Annotated[float, Field(gt=0)]

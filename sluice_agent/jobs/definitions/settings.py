@@ -216,6 +216,11 @@ class JobSettings(BaseModel):
         """The Celery task that is the endpoint; None if that is one of HTTP."""
         return target_of(self.endpoint_url)
 
+    @property
+    def circuit(self) -> str:
+        """What its circuit is of: the endpoint, and the environment that may replace its address."""
+        return f"{self.environment_id} {self.endpoint_url}" if self.environment_id else self.endpoint_url
+
     def to_json(self) -> str:
         """Return the settings as they are stored: without those that have their default."""
         fields = type(self).model_fields

@@ -88,7 +88,9 @@ def _carrier(
         from sluice_agent.jobs.engine.pool import PoolCarrier  # noqa: PLC0415 - the HTTP client takes memory
 
         slots = options.slots or DEFAULT_SLOTS
-        return PoolCarrier(store, changes, slots, options.state_dir, allows_private=allows_private)
+        return PoolCarrier(
+            store, changes, slots, options.state_dir, options.environments, allows_private=allows_private
+        )
     from sluice_agent.jobs.engine.messages import MessageCarrier  # noqa: PLC0415 - not needed without a broker
 
     return MessageCarrier(connection, options)

@@ -211,7 +211,7 @@ class _Walk:
     def _admit(self, job: Job, row: Row[Any], version: JobVersion) -> bool:
         """Claim a request if the circuit of its endpoint is closed, and return whether it is."""
         probe = version.settings.timeout_secs + self._seconds
-        asks_at = admit_request(self._writer, job.project_id, version.settings.endpoint_url, self._now, probe)
+        asks_at = admit_request(self._writer, job.project_id, version.settings.circuit, self._now, probe)
         if asks_at is not None:
             self._change(row, Held(asks_at))
             return False

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from sluice_agent.jobs.environments import Environments
+
 QUEUE = "sluice.jobs"
 
 
@@ -25,6 +27,8 @@ class EngineOptions:
     """The queues that jobs may name for such tasks."""
     allows_private: bool = False
     """Whether requests may go to private addresses where others can reach the server. On loopback they always may."""
+    environments: Environments | None = None
+    """Of jobs that name one; None: such names are labels."""
     state_dir: Path | None = None
     """Where outcomes wait of attempts that the server executes itself; None: as for the agent's journal."""
     poll: float = 0.5

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from sluice_agent.attempt_message import AttemptMessage
 from sluice_agent.jobs.attempts.records import Outcome, Spec
 from sluice_agent.jobs.engine.claim import Claim
+from sluice_agent.jobs.environments import Environments
 from sluice_agent.jobs.execution.beat import note_beat
 from sluice_agent.jobs.execution.finish import finish_attempt
 from sluice_agent.jobs.execution.requests import FinishRequest, StartRequest
@@ -41,9 +42,12 @@ _CLOSE_SECONDS = 5.0  # that attempts have after a signal, and again to report t
 class OwnServer:
     """What a worker asks of its server, asked in the server's own process."""
 
-    def __init__(self, store: JobsStore, changes: GroupedChanges, *, allows_private: bool) -> None:
+    def __init__(
+        self, store: JobsStore, changes: GroupedChanges, environments: Environments | None, *, allows_private: bool
+    ) -> None:
         self._store = store
         self._changes = changes
+        self._environments = environments
         self._allows_private = allows_private
 
     def start(self, run_id: str, attempt: int, ticket: str, execution: str) -> Spec | None:
@@ -52,7 +56,13 @@ class OwnServer:
         store = self._store
         return self._made(
             lambda writer: start_attempt(
-                writer, run_id, wanted, store.moment, store.token_secret, allows_private=self._allows_private
+                writer,
+                run_id,
+                wanted,
+                store.moment,
+                store.token_secret,
+                allows_private=self._allows_private,
+                environments=self._environments,
             )
         )
 
@@ -83,12 +93,19 @@ class PoolCarrier:
     outlives_process = False
 
     def __init__(
-        self, store: JobsStore, changes: GroupedChanges, slots: int, state_dir: Path | None, *, allows_private: bool
+        self,
+        store: JobsStore,
+        changes: GroupedChanges,
+        slots: int,
+        state_dir: Path | None,
+        environments: Environments | None = None,
+        *,
+        allows_private: bool,
     ) -> None:
         self.slots = slots
         name = hashlib.sha256(store.token_secret).hexdigest()[:16]  # one directory for each database
         outcomes = OutcomeFiles(open_directory(state_dir, f"outcomes-{name}"))
-        server = OwnServer(store, changes, allows_private=allows_private)
+        server = OwnServer(store, changes, environments, allows_private=allows_private)
         self._outcomes = outcomes
         self._under_way = UnderWay(server, outcomes)
         self._executor = Executor(server, outcomes, self._under_way)

@@ -61,7 +61,7 @@ def finish_attempt(
         return None
     writer.execute(_END, {"run": run_id, "number": latest.retries, **_end_of_attempt(outcome, now)})
     if not outcome.was_stopped:
-        note_answer(writer, row.project_id, settings.endpoint_url, outcome.error_class, now)
+        note_answer(writer, row.project_id, settings.circuit, outcome.error_class, now)
     return str(changed.status)
 
 

@@ -11,6 +11,7 @@ from sluice_agent.jobs.definitions.jobs import find_job
 from sluice_agent.jobs.definitions.secrets import signing_secrets
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.jobs.definitions.versions import version_at, version_to_start
+from sluice_agent.jobs.environments import Environments, UnknownEnvironmentError, environment_of
 from sluice_agent.jobs.execution.requests import StartRequest
 from sluice_agent.jobs.execution.spec import spec_of
 from sluice_agent.jobs.runs.changes import change
@@ -23,12 +24,20 @@ from sluice_agent.server.errors import RefusedError
 
 
 def start_attempt(
-    writer: Connection, run_id: str, wanted: StartRequest, now: int, token_secret: bytes, *, allows_private: bool
+    writer: Connection,
+    run_id: str,
+    wanted: StartRequest,
+    now: int,
+    token_secret: bytes,
+    *,
+    allows_private: bool,
+    environments: Environments | None = None,
 ) -> Spec | None:
     """Start an attempt and return its requests. None: the message is to be dropped.
 
     The same execution gets the same answer again while its attempt is under way. A run whose job was disabled or paused
-    since its claim goes back, and waits until the job is enabled or resumed.
+    since its claim goes back, and waits until the job is enabled or resumed. One whose job names none of the
+    `environments` ends.
     """
     row = writer.execute(_LOCKED, {"run": run_id}).one_or_none()
     if row is None or row.attempt != wanted.attempt:
@@ -42,8 +51,14 @@ def start_attempt(
         return None
     if begun is None:
         return None
+    started, settings = begun
+    try:
+        environment = environment_of(environments, settings.environment_id, row.project_id)
+    except UnknownEnvironmentError as error:
+        change(writer, started, Faulted(f"the attempt has no environment: {error}"), now)
+        return None
     secrets = signing_secrets(writer, row.job_id, now)
-    return spec_of(*begun, secrets, token_secret, allows_private=allows_private)
+    return spec_of(started, settings, environment, secrets, token_secret, allows_private=allows_private)
 
 
 def _begin(writer: Connection, row: Row[Any], execution: str, now: int) -> tuple[Row[Any], JobSettings] | None:

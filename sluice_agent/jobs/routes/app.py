@@ -7,7 +7,6 @@ from importlib.metadata import version
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from sluice_agent.jobs.celery_target import TaskRules
 from sluice_agent.jobs.routes.attempts import attempts_router
 from sluice_agent.jobs.routes.definitions import definitions_router
 from sluice_agent.jobs.routes.dependencies import dependencies_router
@@ -28,11 +27,10 @@ from sluice_agent.server.own_errors import OwnErrorsApp
 class JobsApp(OwnErrorsApp):
     """The jobs API over `store`, for those whom `access` knows. It describes itself at ``/v1/openapi.json``.
 
-    `allows_private`: jobs may have endpoints at private addresses, and at those of this machine. `tasks` are the rules
-    of Celery tasks.
+    `rules` are those of the endpoints of jobs.
     """
 
-    def __init__(self, store: JobsStore, access: Access, *, allows_private: bool, tasks: TaskRules) -> None:
+    def __init__(self, store: JobsStore, access: Access, rules: EndpointRules) -> None:
         super().__init__(
             title="sluice-agent serve: jobs",
             version=version("sluice-agent"),
@@ -44,7 +42,6 @@ class JobsApp(OwnErrorsApp):
         self.add_middleware(Conventions)
         register_errors(self)
         register_database_errors(self, _unavailable)
-        rules = EndpointRules(allows_private, tasks)
         for router in (
             dependencies_router(store),
             triggers_router(store, rules),

@@ -141,7 +141,7 @@ def _add_single(router: APIRouter, store: JobsStore, rules: EndpointRules) -> No
             if body.webhook_secret == masked(found.settings.webhook_secret):
                 body.webhook_secret = None  # as it was shown
             settings = _changed(found, body)
-            rules.check(settings)
+            rules.check(settings, found.project_id)
             enabled = found.enabled if body.enabled is None else body.enabled
             updated = jobs.update_job(writer, found, settings, Change(caller.name, store.moment), enabled=enabled)
         return answer(job_view(updated))
@@ -186,7 +186,7 @@ def _add_versions(router: APIRouter, store: JobsStore) -> None:
 def _create(writer: Any, rules: EndpointRules, body: JobCreate, caller: Caller, change: Change) -> Job:
     check_project(caller, body.project_id)
     settings = body.settings()
-    rules.check(settings)
+    rules.check(settings, body.project_id)
     return jobs.create_job(writer, body.project_id, settings, change, enabled=body.enabled)
 
 

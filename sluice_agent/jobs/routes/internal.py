@@ -18,6 +18,7 @@ from sqlalchemy import Connection, select
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
+from sluice_agent.jobs.environments import Environments
 from sluice_agent.jobs.execution.beat import note_beat
 from sluice_agent.jobs.execution.finish import finish_attempt
 from sluice_agent.jobs.execution.requests import BeatRequest, FinishRequest, StartRequest
@@ -41,10 +42,17 @@ _LARGE = 65_536  # bytes of a body that takes long to parse
 _READY = select(run.c.id).where(can_be_claimed).limit(1)
 
 
-def internal_routes(store: JobsStore, changes: GroupedChanges, gate: Gate, *, allows_private: bool) -> list[Route]:
+def internal_routes(
+    store: JobsStore,
+    changes: GroupedChanges,
+    gate: Gate,
+    environments: Environments | None = None,
+    *,
+    allows_private: bool,
+) -> list[Route]:
     """Return the routes of workers that `gate` admits. `changes` makes their changes in `store`.
 
-    `allows_private`: requests may go to private addresses.
+    `environments` are those of jobs. `allows_private`: requests may go to private addresses.
     """
 
     async def read(request: Request, model: type[_Model]) -> _Model:
@@ -69,7 +77,13 @@ def internal_routes(store: JobsStore, changes: GroupedChanges, gate: Gate, *, al
         wanted = await read(request, StartRequest)
         spec = await made(
             lambda writer: start_attempt(
-                writer, run_id, wanted, store.moment, store.token_secret, allows_private=allows_private
+                writer,
+                run_id,
+                wanted,
+                store.moment,
+                store.token_secret,
+                allows_private=allows_private,
+                environments=environments,
             )
         )
         if spec is None:

@@ -105,6 +105,7 @@ def _job_to_run(store: JobsStore, rules: EndpointRules, job_id: str, caller: Cal
         job = find_job(reader, job_id, caller.project)
     check_enabled(job)
     rules.check_task(job.settings)
+    rules.check_environment(job.settings, job.project_id)
     return job
 
 

@@ -39,7 +39,8 @@ def attempt(endpoint: WebhookReceiver, fallback: WebhookReceiver | None = None, 
         "max_attempts": 3,
         "url": endpoint.hook,
         "fallback_url": fallback and fallback.hook,
-        "headers": request_headers("r1", "j1", 2, {"TOKEN": "s3cret"}),
+        "headers": request_headers("r1", "j1", 2),
+        "secrets": {"TOKEN": "s3cret-of-this-job"},
         "body": '{"a":1}',
         "timeout_secs": 20,
         "allows_private": True,
@@ -58,7 +59,7 @@ def test_the_endpoint_gets_the_payload_and_who_sends_it(endpoint: WebhookReceive
     assert request.raw == b'{"a":1}'
     sent = {name: request.headers[name] for name in ("content-type", "x-run-id", "x-job-id", "x-attempt")}
     assert sent == {"content-type": "application/json", "x-run-id": "r1", "x-job-id": "j1", "x-attempt": "2"}
-    assert request.headers["x-secret-token"] == "s3cret"
+    assert request.headers["x-secret-token"] == "s3cret-of-this-job"
 
 
 @pytest.mark.parametrize(
@@ -184,3 +185,22 @@ def test_secrets_are_not_printed() -> None:
                 body='"s3cret"', timeout_secs=1)  # fmt: skip
     assert "s3cret" not in repr(spec)
     assert "s3cret" not in repr(Outcome(result='"s3cret"'))
+
+
+def test_secrets_go_to_the_endpoint_alone(endpoint: WebhookReceiver, fallback: WebhookReceiver) -> None:
+    """Whoever sets the fallback of a job could have the secrets of an environment sent to an address of his own."""
+    endpoint.script(status(500))
+    attempt(endpoint, fallback)
+    assert "x-secret-token" in endpoint.requests[0].headers
+    assert "x-secret-token" not in fallback.requests[0].headers
+
+
+@pytest.mark.parametrize("code", [200, 500])
+def test_a_secret_that_an_endpoint_repeats_is_not_kept(endpoint: WebhookReceiver, code: int) -> None:
+    """An endpoint that answers with its request would put secrets into lists, webhooks and pages."""
+    secret = 'quo"ted\\secret'
+    body = json.dumps({"headers": [secret], "ok": True}).encode() + b"\n"
+    endpoint.script(status(code, body=body))
+    outcome = attempt(endpoint, secrets={"TOKEN": secret})
+    text = outcome.result if code == 200 else outcome.error
+    assert '{"headers": ["[redacted]"], "ok": true}' in (text or "")

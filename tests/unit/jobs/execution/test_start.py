@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import itertools
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sluice_agent.jobs.environments import Environments
 from sluice_agent.jobs.runs.transitions import Canceled, Released
 from sluice_agent.jobs.store.schema import job as job_table
-from tests.support.job_attempts import Attempts
+from tests.support.job_attempts import FAILURE, Attempts
 
 
 def test_a_ticket_starts_an_attempt_once(attempts: Attempts) -> None:
@@ -160,3 +164,54 @@ def test_a_run_starts_by_the_version_that_the_policy_says(
     assert spec is not None
     assert spec.timeout_secs == started
     assert attempts.row(run).job_version == started
+
+
+@pytest.fixture
+def staging(attempts: Attempts, tmp_path: Path) -> Iterator[Path]:
+    """The file of environments of the server, which has one."""
+    file = tmp_path / "environments.toml"
+    file.write_text('[staging.variables]\nBASE_URL = "http://10.0.0.1"\n[staging.secrets]\nKey = "KEY"\n')
+    clock = itertools.count()
+    attempts.environments = Environments(file, {"KEY": "a key of staging"}, lambda: next(clock))
+    yield file
+    attempts.environments = None
+
+
+def test_an_environment_replaces_the_address_and_adds_its_secrets(attempts: Attempts, staging: Path) -> None:
+    """A run of staging would go to production."""
+    other = "https://other.example.com/"
+    job = attempts.job(environment_id="staging", endpoint_url="https://example.com/a?b=c", fallback_endpoint_url=other)
+    run = attempts.trigger(job)
+    spec = attempts.start(run, attempts.claim(run), "e" * 32)
+    assert spec is not None
+    assert (spec.url, spec.fallback_url, spec.secrets) == ("http://10.0.0.1/a?b=c", other, {"KEY": "a key of staging"})
+    assert "a key" not in repr(spec)
+    assert "a key" not in str(spec.headers)
+
+
+def test_a_run_whose_environment_is_gone_ends(attempts: Attempts, staging: Path) -> None:
+    """It would be sent to the address of another environment, or wait for ever; and its reason be known to nobody."""
+    job = attempts.job(environment_id="staging")
+    runs = [attempts.trigger(job), attempts.trigger(job)]
+    ticket = attempts.claim(runs[0])
+    assert attempts.start(runs[0], ticket, "e" * 32) is not None
+    staging.write_text("[production]\n")
+    assert attempts.start(runs[0], ticket, "e" * 32) is None, "the answer to the first start was lost"
+    assert attempts.start(runs[1], attempts.claim(runs[1]), "f" * 32) is None
+    for run in runs:
+        row = attempts.row(run)
+        assert row.status == "system_failed"
+        assert "(serve --jobs-environments) has no 'staging' for jobs of the project project" in row.error
+        assert [one.error_class for one in attempts.attempts(run)] == ["system"]
+
+
+def test_each_environment_has_its_circuit(attempts: Attempts) -> None:
+    """An endpoint that fails in staging would hold up the runs of production."""
+    url = "https://example.com/of-two-environments"
+    job = attempts.job(environment_id="staging", endpoint_url=url, max_attempts=1)
+    for _ in range(5):
+        run = attempts.trigger(job)
+        attempts.finish(run, attempts.begin(run), **FAILURE)
+    [open_one] = [row for row in attempts.circuits() if url in row.url]
+    assert open_one.open_until is not None
+    assert open_one.url == f"staging {url}"
