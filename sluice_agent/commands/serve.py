@@ -30,6 +30,14 @@ from sluice_agent.transport.delivery.destinations import SLUICE
 )
 @click.option("--allow-host", multiple=True, help="A further name of this server. Repeatable.")
 @click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A proxy, or a network of them, whose X-Forwarded-For has the client's address. Those on this machine are "
+    "trusted. Repeatable.",
+)
+@click.option(
     "--broker",
     "brokers",
     multiple=True,
@@ -111,6 +119,13 @@ from sluice_agent.transport.delivery.destinations import SLUICE
     envvar="SLUICE_JOBS_KEEP",
     help="Age of runs of the jobs API that are deleted, or none. Dead letters stay.",
 )
+@click.option(
+    "--jobs-request-limits",
+    metavar="KIND=N,…",
+    envvar="SLUICE_JOBS_REQUEST_LIMITS",
+    help="Requests to the jobs API a minute that an address may send, such as trigger=10,all=100; the kinds are "
+    "create, batch, trigger, bulk, all. [default: no limit]",
+)
 @click.option("--daily-limit", type=click.IntRange(1), help="Events of a connection in a UTC day. [default: no limit]")
 @click.option(
     "--keep", callback=age, default="7d", show_default=True, help="Age of ended jobs that are deleted, or none."
@@ -143,6 +158,7 @@ def serve(
     connection: str | None,
     api_key: str | None,
     allow_host: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
     brokers: tuple[str, ...],
     result_backends: tuple[str, ...],
     app: str | None,
@@ -155,6 +171,7 @@ def serve(
     jobs_private_endpoints: bool,
     environments_file: Path | None,
     jobs_keep: timedelta | None,
+    jobs_request_limits: str | None,
     daily_limit: int | None,
     keep: timedelta | None,
     max_size: int | None,
@@ -171,6 +188,7 @@ def serve(
         # an extra: the other commands work without it
         from sluice_agent.jobs.engine.options import EngineOptions  # noqa: PLC0415
         from sluice_agent.jobs.environments import Environments  # noqa: PLC0415
+        from sluice_agent.jobs.routes.request_limits import request_limits_of  # noqa: PLC0415
         from sluice_agent.server import runner  # noqa: PLC0415
         from sluice_agent.server.actions.assembly import ActionOptions, brokers_of  # noqa: PLC0415
         from sluice_agent.server.alerts.assembly import options_of  # noqa: PLC0415
@@ -194,6 +212,7 @@ def serve(
         allowed_hosts=allow_host,
         connection=connection,
         api_key=api_key,
+        trusted_proxies=trusted_proxies,
         actions=ActionOptions(
             brokers_of(brokers, result_backends, app, connection),
             _names_in(actions_tasks),
@@ -209,6 +228,7 @@ def serve(
             Settings().state_dir,
             keep=jobs_keep,
         ),
+        request_limits=request_limits_of(jobs_request_limits),
         daily_limit=daily_limit,
         keep=Keep(keep, max_size),
         alerts=None if alerts_file is None else options_of(read_alerts(alerts_file), os.environ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.jobs.engine.options import EngineOptions
+from sluice_agent.jobs.routes.request_limits import RequestLimits
 from sluice_agent.server.access.host_check import HostCheck
 from sluice_agent.server.access.setup import LOOPBACK_ONLY, AccessOptions, open_access
 from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions, acting_of
@@ -60,7 +62,9 @@ def create_app(
     alerts: AlertOptions | None = None,
     has_jobs: bool = False,
     engine: EngineOptions | None = None,
+    request_limits: RequestLimits | None = None,
     now: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
     """Return the API under ``/api``, and the pages, over `database`: a SQLite file, created if absent, or the address
     of a PostgreSQL.
@@ -69,7 +73,8 @@ def create_app(
     UTC day of the clock `now`. `body_limit` counts bytes of one body, `bodies_limit` of all at a time. `stream_limits`
     bound the stream of changes. `keep` limits the jobs that are kept. `alerts` are rules that
     are evaluated, None: there are none. `has_jobs`: the jobs API is under ``/v1``. `engine` is how its runs are
-    executed; None: another server does so.
+    executed; None: another server does so. `request_limits` are those of an address that sends requests to it,
+    within a minute of `clock`, whose seconds only go on.
     Raises `ConfigError` if the database can't be used or the options contradict each other.
     """
     store = Store(database, now=now, keep=keep)
@@ -118,6 +123,8 @@ def create_app(
         app.include_router(router, prefix="/api")
     sources = Sources(store, access, acting, now, keep, daily_limit, past_sums)
     if has_jobs:
-        jobs = JobsApi(app, database, access, engine, actions.brokers.for_runs(), sources, now)
+        jobs = JobsApi(
+            app, database, access, engine, actions.brokers.for_runs(), sources, request_limits or {}, now, clock
+        )
     app.include_router(pages_router(sources))
     return app

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice_agent.jobs.celery_target import TaskRules
 from sluice_agent.jobs.engine.options import ENGINE, EngineOptions
+from sluice_agent.jobs.routes.request_limits import RequestLimits
 from sluice_agent.jobs.store.store import jobs_file
 from sluice_agent.jobs.store.takers import abandoned_queue
 from sluice_agent.server.access.setup import Access
@@ -43,7 +44,8 @@ class JobsApi:
     this process without one.
 
     `sources` are those of pages, and have the events of Celery tasks. `engine` is None where another server executes
-    runs. Raises `ConfigError` if the database can't be used.
+    runs. `limits` are those of the requests of an address, by `clock` in seconds. Raises `ConfigError` if the database
+    can't be used.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class JobsApi:
         engine: EngineOptions | None,
         broker: Broker | None,
         sources: Sources,
+        limits: RequestLimits,
         now: Callable[[], datetime],
+        clock: Callable[[], float],
     ) -> None:
         self._app = app
         self._sources = sources
@@ -62,7 +66,9 @@ class JobsApi:
         self._access = access
         self._engine = engine
         self._broker = broker
+        self._limits = limits
         self._now = now
+        self._clock = clock
         self._lock = Lock()
         self._is_started = False
         self._is_closed = False
@@ -141,7 +147,7 @@ class JobsApi:
             )
             tasks = TaskRules(engine.tasks, engine.task_queues, self._broker is not None)
             rules = EndpointRules(allows_private, tasks, engine.environments)
-            api = JobsApp(room.store, self._access, rules)
+            api = JobsApp(room.store, self._access, rules, self._limits, self._clock)
             pages = jobs_pages_router(JobsSources(self._sources, room.store, Api(api)))
             others = [route for route in self._app.router.routes if route not in self._pages_of_no_jobs]
             self._app.router.routes = [*routes, *pages.routes, *others]  # most requests are for the first

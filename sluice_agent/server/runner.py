@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.jobs.engine.options import ENGINE, EngineOptions
+from sluice_agent.jobs.routes.request_limits import RequestLimits
 from sluice_agent.log import Limited
 from sluice_agent.server.access.accounts import NewKey
 from sluice_agent.server.access.principal import Role
@@ -112,12 +113,14 @@ def serve(
     allowed_hosts: Sequence[str] = (),
     connection: str | None = None,
     api_key: str | None = None,
+    trusted_proxies: Sequence[str] = (),
     actions: ActionOptions = NO_ACTIONS,
     daily_limit: int | None = None,
     body_limit: int = BODY_LIMIT,
     keep: Keep = EVERYTHING,
     alerts: AlertOptions | None = None,
     engine: EngineOptions = ENGINE,
+    request_limits: RequestLimits | None = None,
     grace: int = GRACE,
     ready: Callable[[Announcement], None] = announce,
     stopping: threading.Event | None = None,
@@ -130,7 +133,7 @@ def serve(
     options contradict each other.
     """
     sys.setswitchinterval(_SWITCH)
-    options = AccessOptions(host, allowed_hosts, connection, api_key)
+    options = AccessOptions(host, allowed_hosts, connection, api_key, trusted_proxies)
     with open_listener(host, port) as listener:
         app = create_app(
             database,
@@ -142,6 +145,7 @@ def serve(
             alerts=alerts,
             has_jobs=True,
             engine=engine,
+            request_limits=request_limits,
         )
         access: Access = app.state.access
         store: Store = app.state.store

@@ -224,6 +224,7 @@ MAY_IMPORT = {
         "transport/journal",
     },
     "jobs/routes": {
+        "errors",
         "jobs/celery_target",
         "jobs/definitions",
         "jobs/environments",

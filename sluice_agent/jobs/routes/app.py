@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 
 from fastapi import Request
@@ -10,10 +11,12 @@ from fastapi.responses import JSONResponse
 from sluice_agent.jobs.routes.attempts import attempts_router
 from sluice_agent.jobs.routes.definitions import definitions_router
 from sluice_agent.jobs.routes.dependencies import dependencies_router
+from sluice_agent.jobs.routes.documented import REFUSED_BY_LIMIT
 from sluice_agent.jobs.routes.endpoints import EndpointRules
 from sluice_agent.jobs.routes.errors import error_response, register_errors
 from sluice_agent.jobs.routes.health import health_router
 from sluice_agent.jobs.routes.middleware import Conventions
+from sluice_agent.jobs.routes.request_limits import RequestCounts, RequestLimit, RequestLimits
 from sluice_agent.jobs.routes.runs import runs_router
 from sluice_agent.jobs.routes.schedules import schedules_router
 from sluice_agent.jobs.routes.triggers import triggers_router
@@ -27,10 +30,17 @@ from sluice_agent.server.own_errors import OwnErrorsApp
 class JobsApp(OwnErrorsApp):
     """The jobs API over `store`, for those whom `access` knows. It describes itself at ``/v1/openapi.json``.
 
-    `rules` are those of the endpoints of jobs.
+    `rules` are those of the endpoints of jobs, `limits` those of the requests of an address, by `clock` in seconds.
     """
 
-    def __init__(self, store: JobsStore, access: Access, rules: EndpointRules) -> None:
+    def __init__(
+        self,
+        store: JobsStore,
+        access: Access,
+        rules: EndpointRules,
+        limits: RequestLimits,
+        clock: Callable[[], float],
+    ) -> None:
         super().__init__(
             title="sluice-agent serve: jobs",
             version=version("sluice-agent"),
@@ -39,7 +49,10 @@ class JobsApp(OwnErrorsApp):
             redirect_slashes=False,
         )
         self.state.access = access
-        self.add_middleware(Conventions)
+        if limits:
+            counts = RequestCounts(limits, clock)
+            self.add_middleware(RequestLimit, counts=counts, limits=limits, proxies=access.proxies)
+        self.add_middleware(Conventions)  # around it: its answers are like all others
         register_errors(self)
         register_database_errors(self, _unavailable)
         for router in (
@@ -52,7 +65,7 @@ class JobsApp(OwnErrorsApp):
             attempts_router(store),
             webhooks_router(store),
         ):
-            self.include_router(router)
+            self.include_router(router, responses=REFUSED_BY_LIMIT)
 
 
 def _unavailable(request: Request, message: str, headers: dict[str, str]) -> JSONResponse:

@@ -493,7 +493,7 @@ _ERRORS = {
     413: "The body is too large.",
     415: "The body is compressed.",
     421: "The Host header names another server.",
-    429: "The job's rate limit is used up: `Retry-After` has the seconds until it is not.",
+    429: "A limit of the job, or of the client's address, is used up: `Retry-After` has the seconds until it is not.",
     500: "The server failed.",
     503: "The server is busy or shuts down, or the database is away.",
 }
@@ -507,4 +507,12 @@ def responses(status: int, model: Any, *errors: int, has_body: bool = False) -> 
     those of all routes."""
     success = {"description": "Done."} if model is None else {"model": model}
     statuses = sorted({*_OF_ALL, *errors, *(_OF_BODIES if has_body else ())})
-    return {status: success} | {error: {"model": ErrorBody, "description": _ERRORS[error]} for error in statuses}
+    return {status: success} | _errors(*statuses)
+
+
+def _errors(*statuses: int) -> Responses:
+    return {status: {"model": ErrorBody, "description": _ERRORS[status]} for status in statuses}
+
+
+REFUSED_BY_LIMIT = _errors(429)
+"""The description of a refusal by the limits of an address, which all routes of ``/v1`` have."""

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.access.accounts import Accounts, KeyExistsError, NewKey
 from sluice_agent.server.access.audit import AuditLog
+from sluice_agent.server.access.client_address import Proxies, proxies_of
 from sluice_agent.server.access.exposure import Exposure, exposure_of
 from sluice_agent.server.access.gate import Gate, UnmadeKeys
 from sluice_agent.server.access.principal import Role
@@ -26,13 +27,15 @@ class AccessOptions:
     `host` is the address that it listens on, and `allowed_hosts` are further names that it answers to. With a
     `connection` (a name or a UUID), which is made if it is absent, only keys that were made send events. `api_key` is
     then made an ingest key of that connection; without a connection it is the only key that sends events on loopback,
-    beside those that were made.
+    beside those that were made. `trusted_proxies` are the addresses and networks of proxies whose X-Forwarded-For is
+    believed, beside those on this machine.
     """
 
     host: str = "127.0.0.1"
     allowed_hosts: Sequence[str] = ()
     connection: str | None = None
     api_key: str | None = None
+    trusted_proxies: Sequence[str] = ()
 
 
 LOOPBACK_ONLY = AccessOptions()
@@ -51,6 +54,7 @@ class Access:
     sessions: Sessions
     audit: AuditLog
     exposure: Exposure
+    proxies: Proxies
     gate: Gate
     connection: NamedConnection | None = None
     new_key: NewKey | None = None
@@ -63,6 +67,7 @@ def open_access(engine: Engine, options: AccessOptions, now: Callable[[], dateti
     Raises `ConfigError` if the options contradict each other or the database.
     """
     exposure = exposure_of(options.host, options.allowed_hosts)
+    proxies = proxies_of(options.trusted_proxies)
     if exposure.is_open and options.api_key is not None and options.connection is None:
         raise ConfigError("--api-key needs --connection where others can reach the server: name the key's connection")
     accounts = Accounts(engine, now)
@@ -75,7 +80,7 @@ def open_access(engine: Engine, options: AccessOptions, now: Callable[[], dateti
     unmade = UnmadeKeys(options.connection is None, options.api_key)
     gate = Gate(accounts, sessions, exposure, unmade)
     takes_any_key = not exposure.is_open and connection is None and options.api_key is None
-    return Access(accounts, sessions, audit, exposure, gate, connection, new_key, takes_any_key)
+    return Access(accounts, sessions, audit, exposure, proxies, gate, connection, new_key, takes_any_key)
 
 
 def _ensure_key(accounts: Accounts, connection: NamedConnection, secret: str | None) -> NewKey | None:

@@ -50,6 +50,13 @@ MISTAKES: list[tuple[str, dict[str, str], str, str]] = [
         "name the key's connection",
     ),
     ("serve --allow-host http://x --database DB", {}, "--allow-host", "such as sluice.example.com"),
+    ("serve --trusted-proxy proxy --database DB", {}, "--trusted-proxy", "such as 10.0.0.0/8"),
+    (
+        "serve --database DB",
+        {"SLUICE_JOBS_REQUEST_LIMITS": "many"},
+        "--jobs-request-limits",
+        "such as trigger=10,all=100",
+    ),
     ("key create --role viewer", {}, "--connection", "--connection"),
     ("jobs --url http://127.0.0.1:9/api", {}, "http://127.0.0.1:9/api", "Connection refused"),
     ("jobs --state finished", KEY, "state: Input should be", "'completed'"),
