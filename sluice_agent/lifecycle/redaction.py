@@ -19,7 +19,7 @@ Redact = Callable[[str, Any], Any]
 HIDDEN = "[redacted]"
 
 _SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)?$|pwd|secret|token|api_?key|authorization|auth_?header|cookie|session_?id|credential|"
+    r"pass(word|wd|phrase)?$|pwd|secret|token|api[_-]?key|authorization|auth_?header|cookie|session_?id|credential|"
     r"private_?key|card_?(number|no)|cvc|cvv|iban|ssn|social_?security",
     re.IGNORECASE,
 )

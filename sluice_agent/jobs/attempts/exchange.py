@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from sluice_agent.jobs.attempts.answers import FALLBACK, ErrorClass, classify
 from sluice_agent.jobs.attempts.headers import secret_headers
-from sluice_agent.jobs.attempts.records import Outcome, Spec, Trace
+from sluice_agent.jobs.attempts.heads import exchange_of
+from sluice_agent.jobs.attempts.records import Exchange, Outcome, Spec, Trace
 from sluice_agent.lifecycle.redaction import HIDDEN
 from sluice_agent.outbound.addresses import Resolve
 from sluice_agent.outbound.deadline import Watchdog
@@ -40,11 +41,14 @@ def perform(
     """
     begin = time.monotonic()
     headers = {**spec.headers, **secret_headers(spec.secrets)}
-    outcome = _request(spec, spec.url, headers, watchdog, look_up, now)
-    if spec.fallback_url and outcome.error_class in FALLBACK and not outcome.ends_run and not watchdog.ended_by:
-        outcome = _with_fallback(outcome, _request(spec, spec.fallback_url, spec.headers, watchdog, look_up, now))
-    total = _milliseconds(time.monotonic() - begin)
-    return outcome.model_copy(update={"trace": outcome.trace.model_copy(update={"total_ms": total})})
+    first, exchanges = _request(spec, spec.url, headers, watchdog, look_up, now)
+    outcome = first
+    if spec.fallback_url and first.error_class in FALLBACK and not first.ends_run and not watchdog.ended_by:
+        second, others = _request(spec, spec.fallback_url, spec.headers, watchdog, look_up, now)
+        outcome = _with_fallback(first, second)
+        exchanges += others
+    known = {"total_ms": _milliseconds(time.monotonic() - begin), "exchanges": exchanges}
+    return outcome.model_copy(update={"trace": outcome.trace.model_copy(update=known)})
 
 
 def _request(
@@ -54,7 +58,8 @@ def _request(
     watchdog: Watchdog,
     look_up: Resolve | None,
     now: Callable[[], float],
-) -> Outcome:
+) -> tuple[Outcome, tuple[Exchange, ...]]:
+    """Return what has come of a request, and its heads with `debug_mode`."""
     try:
         answer = post(
             url,
@@ -67,8 +72,17 @@ def _request(
             watchdog=watchdog,
         )
     except NoAnswerError as error:
-        return Outcome(error_class=_CLASSES[error.cause], error=_printable(str(error)), trace=_trace(error.timing))
-    return _outcome(answer, _text_of(answer, spec.secrets), now())
+        outcome = Outcome(error_class=_CLASSES[error.cause], error=_printable(str(error)), trace=_trace(error.timing))
+        return outcome, _heads(spec, url, headers, None)
+    outcome = _outcome(answer, _text_of(answer, spec.secrets), now())
+    return outcome, _heads(spec, url, headers, answer)
+
+
+def _heads(spec: Spec, url: str, headers: Mapping[str, str], answer: Answer | None) -> tuple[Exchange, ...]:
+    if not spec.debug_mode:
+        return ()
+    answered = (None, None) if answer is None else (answer.status, answer.headers)
+    return (exchange_of(url, headers, *answered),)
 
 
 def _text_of(answer: Answer, secrets: Mapping[str, str]) -> str:

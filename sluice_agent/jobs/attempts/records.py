@@ -31,6 +31,20 @@ class Spec(BaseModel):
     """For all requests of the attempt together."""
     allows_private: bool = False
     """Whether the requests may go to private addresses."""
+    debug_mode: bool = False
+    """Whether the heads of requests and answers are reported."""
+
+
+class Exchange(BaseModel):
+    """The heads of a request and of its answer. Secrets are replaced."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    url: str
+    request_headers: dict[str, str]
+    status_code: Annotated[int | None, Field(ge=0, le=999)] = None
+    """None: there was no answer."""
+    answer_headers: dict[str, str] | None = None
 
 
 class Trace(BaseModel):
@@ -51,6 +65,12 @@ class Trace(BaseModel):
     """The sum of `connect_ms`, `ttfb_ms` and `transfer_ms`."""
     total_ms: Annotated[int, Field(ge=0)] = 0
     """From the beginning to the end, with look-ups and the fallback."""
+    exchanges: tuple[Exchange, ...] = ()
+    """With `debug_mode`: the requests, in their order."""
+
+    def to_json(self) -> str:
+        """Return the trace as it is kept."""
+        return self.model_dump_json(exclude_none=True, exclude=None if self.exchanges else {"exchanges"})
 
 
 class Outcome(BaseModel):

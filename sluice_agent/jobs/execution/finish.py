@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 
 from sluice_agent.jobs.attempts import answers
 from sluice_agent.jobs.attempts.answers import ErrorClass
-from sluice_agent.jobs.attempts.records import Outcome
+from sluice_agent.jobs.attempts.records import Outcome, Trace
 from sluice_agent.jobs.attempts.retries import RetryStrategy, retry_delay
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.jobs.execution.circuits import note_answer
@@ -59,7 +59,7 @@ def finish_attempt(
         return None
     if changed is None:
         return None
-    writer.execute(_END, {"run": run_id, "number": latest.retries, **_end_of_attempt(outcome, now)})
+    writer.execute(_END, {"run": run_id, "number": latest.retries, **_end_of_attempt(row, outcome, now)})
     if not outcome.was_stopped:
         note_answer(writer, row.project_id, settings.circuit, outcome.error_class, now)
     return str(changed.status)
@@ -90,7 +90,7 @@ def _keep_trace(writer: Connection, row: Row[Any], latest: _Latest, outcome: Out
     """Keep the status and the times of a request that went on after the endpoint, or a user, had ended its run."""
     if latest.has_trace:
         return
-    answered = {"status_code": outcome.status_code, "trace": outcome.trace.model_dump_json()}
+    answered = {"status_code": outcome.status_code, "trace": _kept(row, outcome.trace)}
     writer.execute(_END, {"run": row.id, "number": latest.retries, **answered})
     if row.retries == latest.retries:
         writer.execute(_TIMES, {"run": row.id, **_times(row, latest, outcome, ends=True)})
@@ -122,19 +122,24 @@ def _times(row: Row[Any], latest: _Latest, outcome: Outcome, *, ends: bool) -> d
     trace = {
         "queue_wait_ms": _milliseconds(start - row.created_at),
         "dequeue_ms": 0 if row.started_at is None else _milliseconds(start - row.claimed_at),
-        **outcome.trace.model_dump(),
+        **outcome.trace.model_dump(exclude={"exchanges"}),
     }
     return {"started_at": start, "execution_trace": json.dumps(trace, separators=(",", ":"))}
 
 
-def _end_of_attempt(outcome: Outcome, now: int) -> dict[str, Any]:
+def _end_of_attempt(row: Row[Any], outcome: Outcome, now: int) -> dict[str, Any]:
     return {
         "finished_at": now,
         "status_code": outcome.status_code,
         "error_class": _class_of(outcome),
         "error": outcome.error,
-        "trace": outcome.trace.model_dump_json(),
+        "trace": _kept(row, outcome.trace),
     }
+
+
+def _kept(row: Row[Any], trace: Trace) -> str:
+    """Return the trace of an attempt as it is kept: with the heads, if the run is in `debug_mode`."""
+    return (trace if row.debug_mode else trace.model_copy(update={"exchanges": ()})).to_json()
 
 
 def _class_of(outcome: Outcome) -> str | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from sluice_agent.jobs.attempts.heads import within_limits
 from sluice_agent.jobs.attempts.records import Outcome
 from sluice_agent.jobs.json_text import parse
 
@@ -41,7 +42,8 @@ def _storable(outcome: Outcome) -> Outcome:
     Nothing of it is refused: a worker would send it again for ever.
     """
     error = None if outcome.error is None else _without_nul(outcome.error[:_LONGEST_ERROR])
-    return outcome.model_copy(update={"error": error, "result": _json(outcome.result)})
+    trace = outcome.trace.model_copy(update={"exchanges": within_limits(outcome.trace.exchanges)})
+    return outcome.model_copy(update={"error": error, "result": _json(outcome.result), "trace": trace})
 
 
 def _json(text: str | None) -> str | None:

@@ -49,4 +49,5 @@ def spec_of(
         body=row.payload,
         timeout_secs=settings.timeout_secs,
         allows_private=allows_private,
+        debug_mode=row.debug_mode,
     )

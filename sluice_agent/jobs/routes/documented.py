@@ -198,8 +198,18 @@ class TraceBody(_Closed):
     dispatch_ms: int = 0
 
 
+class ExchangeBody(_Closed):
+    """The heads of a request and of its answer; without `status_code` there was none. Secrets are replaced."""
+
+    url: str
+    request_headers: Texts
+    status_code: int = 0
+    answer_headers: Texts = {}
+
+
 class AttemptTraceBody(_Closed):
-    """Where the time of an attempt went, in milliseconds. TLS is a part of `ttfb_ms`."""
+    """Where the time of an attempt went, in milliseconds. TLS is a part of `ttfb_ms`. `exchanges` is there only of an
+    attempt in `debug_mode`: the request to the endpoint, and that to the fallback."""
 
     dns_ms: int = 0
     connect_ms: int = 0
@@ -208,6 +218,7 @@ class AttemptTraceBody(_Closed):
     transfer_ms: int = 0
     dispatch_ms: int = 0
     total_ms: int = 0
+    exchanges: list[ExchangeBody] = []
 
 
 class AttemptBody(_Closed):

@@ -27,7 +27,7 @@ from sluice_agent.jobs.runs import runs
 from sluice_agent.jobs.runs.changes import dependent_of
 from sluice_agent.jobs.runs.dependencies import standings
 from sluice_agent.jobs.runs.named_limits import limit_without_room
-from sluice_agent.jobs.runs.requests import LONGEST_TTL, ReplayRequest, Reschedule, RunIds
+from sluice_agent.jobs.runs.requests import LONGEST_TTL, DebugRequest, ReplayRequest, Reschedule, RunIds
 from sluice_agent.jobs.runs.views import progress_view, run_view, standing_view
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import Page
@@ -118,6 +118,16 @@ def _add_changes(router: APIRouter, store: JobsStore) -> None:
             return runs.reschedule_run(writer, row, body.scheduled_at, now)
 
         return _change(store, run_id, caller, reschedule)
+
+    @router.post("/{run_id}/debug", responses=responses(200, RunBody, 404, has_body=True))
+    def debug_run(run_id: Id, body: DebugRequest, caller: Sender) -> Response:
+        """Keep the heads of requests and answers with the run's next attempts, also after a replay. Secrets are
+        replaced."""
+
+        def debug(writer: Connection, row: Row[Any], _: int) -> Row[Any]:
+            return runs.set_debug_mode(writer, find_job(writer, row.job_id, None), row, is_on=body.debug_mode)
+
+        return _change(store, run_id, caller, debug)
 
     @router.delete("/{run_id}/idempotency-key", status_code=204, responses=responses(204, None, 404))
     def free_key(run_id: Id, caller: Sender) -> Response:

@@ -39,6 +39,7 @@ class TriggerItem(_Request):
     scheduled_at: Annotated[Moment | None, Field(description="At most 30 days ahead.")] = None
     ttl_secs: Annotated[int, Field(ge=0, le=LONGEST_TTL)] = 0
     concurrency_key: Annotated[str, line(256)] = ""
+    debug_mode: Annotated[bool, Field(description="Keep the heads of requests and answers with its attempts.")] = False
 
 
 class TriggerRequest(TriggerItem):
@@ -57,6 +58,12 @@ class ReplayRequest(_Request):
     """A replay. With `payload` the new run has that one."""
 
     payload: Annotated[Any, Field(description="Any JSON. The default is that of the run.")] = None
+
+
+class DebugRequest(_Request):
+    """Whether the heads of a run's requests are kept."""
+
+    debug_mode: bool = True
 
 
 class RunIds(_Request):

@@ -20,7 +20,7 @@ from sluice_agent.jobs.runs.transitions import (
     Rescheduled,
     TransitionError,
 )
-from sluice_agent.jobs.runs.trigger import Wanted, make_run
+from sluice_agent.jobs.runs.trigger import Wanted, check_has_heads, make_run
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
 from sluice_agent.jobs.store.page import Page, PageRequest, read_page
 from sluice_agent.jobs.store.schema import batch, is_not_completed, job, run, run_tag
@@ -114,6 +114,7 @@ def replay_run(writer: Connection, of: Job, row: Row[Any], author: Change, paylo
         ttl_secs=0,
         concurrency_key=row.concurrency_key,
         idempotency_key=None,
+        debug_mode=row.debug_mode,
     )
     return make_run(writer, of, wanted, author)
 
@@ -144,6 +145,17 @@ def free_key(writer: Connection, row: Row[Any]) -> None:
     if row.idempotency_key is None:
         raise RefusedError(404, "The run has no idempotency key.")
     writer.execute(update(run).where(run.c.id == row.id).values(idempotency_key=None))
+
+
+def set_debug_mode(writer: Connection, of: Job, row: Row[Any], *, is_on: bool) -> Row[Any]:
+    """Have the heads of a run's requests kept from its next attempt on, or no longer, and return its row.
+
+    Raises `RefusedError` (400) if the job has no requests.
+    """
+    if is_on:
+        check_has_heads(of)
+    (changed,) = writer.execute(update(run).where(run.c.id == row.id).values(debug_mode=is_on).returning(run))
+    return changed
 
 
 def check_enabled(of: Job) -> None:

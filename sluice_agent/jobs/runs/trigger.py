@@ -50,6 +50,8 @@ class Wanted:
     """The run that it goes on with."""
     lineage_depth: int = 0
     """How many runs went before it so."""
+    debug_mode: bool = False
+    """Whether the heads of its requests are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ def want(job: Job, item: TriggerItem, key: str | None, now: int) -> Wanted:
         raise _refused("tags", f"are more than {_MOST_TAGS} together with those of the job")
     payload = payload_of(item.payload)
     check_payload(job, payload)
+    if item.debug_mode:
+        check_has_heads(job)
     return Wanted(
         payload=payload,
         priority=item.priority,
@@ -99,6 +103,7 @@ def want(job: Job, item: TriggerItem, key: str | None, now: int) -> Wanted:
         ttl_secs=item.ttl_secs,
         concurrency_key=item.concurrency_key or None,
         idempotency_key=key,
+        debug_mode=item.debug_mode,
     )
 
 
@@ -214,7 +219,7 @@ def make_run(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Ro
         "batch_id": wanted.batch_id,
         "continuation_of": wanted.continuation_of,
         "lineage_depth": wanted.lineage_depth,
-        "debug_mode": False,
+        "debug_mode": wanted.debug_mode,
         "scheduled_at": plan.scheduled_at,
         "available_at": plan.scheduled_at or now,
         "expires_at": plan.expires_at,
@@ -229,6 +234,12 @@ def make_run(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Ro
 # Each trigger does these: to make such a statement takes longer than to execute it.
 _BY_KEY = select(run).where(run.c.job_id == bindparam("job"), run.c.idempotency_key == bindparam("key"))
 _INSERT = insert(run).returning(run)
+
+
+def check_has_heads(job: Job) -> None:
+    """Raise `RefusedError` (400) if runs of a job have no requests whose heads could be kept."""
+    if job.settings.task is not None:
+        raise _refused("debug_mode", "a Celery task has no requests whose heads could be kept")
 
 
 def _refused(field: str, reason: str) -> RefusedError:

@@ -111,3 +111,12 @@ def test_a_server_without_a_broker_names_the_option(tmp_path_factory: pytest.Tem
         project = Project(server.client(path="/v1"), clock)
         job = {"project_id": project.id, "name": "Mail", "slug": "mail", "endpoint_url": MAIL}
         assert "--broker" in project.refused("POST", "/jobs", job)
+
+
+def test_a_task_has_no_heads(project: Project) -> None:
+    """Who asks for the requests of a task would wait for what never comes."""
+    job = project.create(endpoint_url=MAIL)
+    trigger = f"/jobs/{job['id']}/trigger"
+    assert "a Celery task has no requests" in project.refused("POST", trigger, {"debug_mode": True})
+    run = project.send("POST", trigger, {}, 201)
+    assert "a Celery task has no requests" in project.refused("POST", f"/runs/{run['id']}/debug")

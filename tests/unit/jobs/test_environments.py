@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,11 @@ from sluice_agent.jobs.environments import (
     environment_of,
     parse_environments,
 )
+from tests.support.endpoint import running
 from tests.support.local_sluice import local_sluice
+from tests.support.misbehaviour import status
+from tests.support.waiting import wait_until
+from tests.support.webhook_receiver import WebhookReceiver
 from tests.unit.jobs.conftest import Clock as ProjectClock
 from tests.unit.jobs.conftest import Project
 
@@ -208,3 +213,29 @@ def test_a_job_can_name_only_what_the_file_has(served: Project) -> None:
     errors = served.send("POST", "/jobs/batch", {"jobs": [new | {"environment_id": "no"}]}, 400)["errors"]
     assert "environment_id: the server's file of environments" in errors[0]["message"]
     assert served.send("GET", changed)["version"] == 1
+
+
+def test_secrets_reach_the_endpoint_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever may look at runs would have the keys of the endpoint."""
+    with running(WebhookReceiver()) as receiver:
+        repeated = json.dumps({"sent": SECRETS["KEY"]}).encode()
+        receiver.script(status(503, {"X-Echo": SECRETS["KEY"]}, repeated), status(200, body=repeated))
+        file = tmp_path / "environments.toml"
+        file.write_text(f'[staging.variables]\nENDPOINT_URL = "{receiver.hook}"\n[staging.secrets]\nKey = "KEY"\n')
+        engine = EngineOptions(environments=Environments(file, SECRETS), state_dir=tmp_path, poll=0.05)
+        with local_sluice(tmp_path / "sluice.db", has_jobs=True, engine=engine) as server:
+            project = Project(server.client(path="/v1"), ProjectClock(), "shop")
+            job = project.create(environment_id="staging", retry_strategy="custom", retry_delays_secs=[1])
+            run = project.send("POST", f"/jobs/{job['id']}/trigger", {"debug_mode": True}, 201)["id"]
+            wait_until(lambda: project.send("GET", f"/runs/{run}")["status"] == "completed")
+            texts = [
+                project.client.get(path, params={"project_id": "shop"}).text
+                for path in ("/jobs", "/runs", f"/runs/{run}", f"/runs/{run}/attempts", f"/jobs/{job['id']}/versions")
+            ]
+    assert [request.headers["x-secret-key"] for request in receiver.requests] == [SECRETS["KEY"]] * 2
+    attempts = json.loads(texts[3])
+    assert [attempt["trace"]["exchanges"][0]["url"] for attempt in attempts] == [receiver.hook] * 2
+    assert attempts[1]["trace"]["exchanges"][0]["answer_headers"]["x-echo"] == "[redacted]"
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*.db*"))
+    assert SECRETS["KEY"] not in "".join([*texts, caplog.text])
+    assert SECRETS["KEY"].encode() not in stored

@@ -140,3 +140,19 @@ def test_a_job_with_runs_is_deleted_when_they_have_ended(project: Project) -> No
     project.send("DELETE", f"/jobs/{job['id']}", status=204)
     project.refused("GET", f"/runs/{run['id']}", status=404)
     assert runs_of(project) == []
+
+
+def test_debug_mode_is_set_at_any_time_and_goes_on_with_a_replay(project: Project, put: Any) -> None:
+    """Who looks into a failure has a run that has failed already: its replay is what can be looked at."""
+    job = project.create()
+    assert trigger(project, job, debug_mode=True)["debug_mode"] is True
+    run = trigger(project, job)
+    assert run["debug_mode"] is False
+    put(run, status=Status.DEAD_LETTER.value, finished_at=1)
+    assert project.send("POST", f"/runs/{run['id']}/debug")["debug_mode"] is True
+    assert project.send("POST", f"/runs/{run['id']}/replay", {}, 201)["debug_mode"] is True
+    assert project.send("POST", f"/runs/{run['id']}/dlq-replay")["debug_mode"] is True
+    assert project.send("POST", f"/runs/{run['id']}/debug", {"debug_mode": False})["debug_mode"] is False
+    for wrong in ({"debug_mode": "yes"}, {"on": True}):
+        project.refused("POST", f"/runs/{run['id']}/debug", wrong)
+    project.send("POST", f"/runs/{UNKNOWN}/debug", {}, 404)

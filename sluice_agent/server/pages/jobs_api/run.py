@@ -116,6 +116,8 @@ class RunView:
     """The parts of the run's trace, in milliseconds."""
     given: Sequence[Value]
     answered: Sequence[Value]
+    heads: Sequence[Value]
+    """Those of the last attempt that has some, if the run is or was in `debug_mode`."""
     awaited: Sequence[Awaited]
     children: Sequence[RunRow]
     deliveries: Sequence[DeliveryRow]
@@ -155,6 +157,7 @@ def run_view(sources: JobsSources, reader: Connection, scope: JobsScope, row: Ro
     settings = live if version is None else version.settings
     waited, ran = durations_of(row, now)
     status = Status(row.status)
+    attempts = attempts_of(reader, row.id)
     return RunView(
         run=dict(row._mapping),
         job_name=live.name,
@@ -167,10 +170,11 @@ def run_view(sources: JobsSources, reader: Connection, scope: JobsScope, row: Ro
         ran=ran,
         is_running=status is Status.EXECUTING,
         is_under_way=status in UNDER_WAY,
-        attempts=[_attempt(item, now) for item in attempts_of(reader, row.id)],
+        attempts=[_attempt(item, now) for item in attempts],
         times=_parts_of(row.execution_trace),
         given=_given(row),
         answered=_answered(row),
+        heads=_heads(attempts),
         awaited=_awaited(reader, row) if status is Status.WAITING else [],
         children=rows_of(reader, children_of(reader, row, _CHILDREN), now),
         deliveries=_deliveries(reader, row),
@@ -244,6 +248,21 @@ def _given(row: Row[Any]) -> list[Value]:
 
 def _answered(row: Row[Any]) -> list[Value]:
     return values_within([("Result", _pretty(row.result))] if row.result is not None else [], _CHARACTERS)
+
+
+def _heads(attempts: Sequence[Row[Any]]) -> list[Value]:
+    traces = [json.loads(attempt.trace) for attempt in attempts if attempt.trace is not None]
+    exchanges: list[Any] = next((trace["exchanges"] for trace in reversed(traces) if trace.get("exchanges")), [])
+    pairs = []
+    for exchange in exchanges:
+        pairs.append((f"Request to {exchange['url']}", _lines(exchange["request_headers"])))
+        if "status_code" in exchange:
+            pairs.append((f"Answer {exchange['status_code']}", _lines(exchange.get("answer_headers", {}))))
+    return values_within(pairs, _CHARACTERS)
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in headers.items())
 
 
 def _pretty(text: str) -> str:

@@ -204,3 +204,25 @@ def test_a_secret_that_an_endpoint_repeats_is_not_kept(endpoint: WebhookReceiver
     outcome = attempt(endpoint, secrets={"TOKEN": secret})
     text = outcome.result if code == 200 else outcome.error
     assert '{"headers": ["[redacted]"], "ok": true}' in (text or "")
+
+
+def test_heads_are_kept_only_in_debug_mode(endpoint: WebhookReceiver, fallback: WebhookReceiver) -> None:
+    """Nobody could see what was sent; or all runs would keep what one of them needs."""
+    endpoint.script(status(503, {"X-Reason": "full"}), status(200))
+    outcome = attempt(endpoint, fallback, debug_mode=True)
+    first, second = outcome.trace.exchanges
+    assert (first.url, first.status_code, second.url, second.status_code) == (endpoint.hook, 503, fallback.hook, 200)
+    assert first.request_headers["X-Run-ID"] == "r1"
+    assert first.request_headers["X-Secret-TOKEN"] == "[redacted]"
+    assert "X-Secret-TOKEN" not in second.request_headers
+    assert first.answer_headers is not None
+    assert first.answer_headers["x-reason"] == "full"
+    assert attempt(endpoint).trace.exchanges == ()
+
+
+def test_the_head_of_a_request_without_an_answer_is_kept(endpoint: WebhookReceiver) -> None:
+    """The requests that have to be looked at are those that nothing has come of."""
+    endpoint.script(reset_before)
+    [exchange] = attempt(endpoint, debug_mode=True).trace.exchanges
+    assert (exchange.status_code, exchange.answer_headers) == (None, None)
+    assert exchange.request_headers["X-Attempt"] == "2"

@@ -30,7 +30,7 @@ def test_a_success_ends_the_run_with_its_times(attempts: Attempts) -> None:
     row = attempts.row(run)
     assert (row.result, row.error, row.error_class) == ('{"sent": 1}', None, None)
     assert row.finished_at == row.started_at + SECOND
-    assert json.loads(row.execution_trace) == {"queue_wait_ms": 2250, "dequeue_ms": 250, **trace.model_dump()}
+    assert json.loads(row.execution_trace) == {"queue_wait_ms": 2250, "dequeue_ms": 250, **json.loads(trace.to_json())}
     [attempt] = attempts.attempts(run)
     assert (attempt.status_code, attempt.finished_at, json.loads(attempt.trace)["total_ms"]) == (
         200,
@@ -242,3 +242,25 @@ def test_a_lost_attempt_has_an_end(attempts: Attempts) -> None:
     assert (attempt.finished_at, attempt.error_class) == (attempts.store.moment, "lost")
     attempts.offer(run, Claimed(attempts.store.moment, b""))
     assert len(attempts.attempts(run)) == 1
+
+
+def test_heads_are_kept_of_a_run_in_debug_mode_alone(attempts: Attempts) -> None:
+    """Who debugs a run would see nothing; or each list of runs would carry the heads of all."""
+    exchange = {"url": "https://example.com/", "request_headers": {"X-Attempt": "1"}, "status_code": 200}
+    trace = {"total_ms": 7, "exchanges": [exchange]}
+    job = attempts.job()
+    for debug_mode in (True, False):
+        run = attempts.trigger(job, debug_mode=debug_mode)
+        attempts.finish(run, attempts.begin(run), **SUCCESS, trace=trace)
+        [kept] = [json.loads(row.trace) for row in attempts.attempts(run)]
+        assert kept["total_ms"] == 7
+        assert kept.get("exchanges") == ([exchange] if debug_mode else None)
+        assert "exchanges" not in json.loads(attempts.row(run).execution_trace)
+
+
+def test_a_start_asks_for_heads_in_debug_mode(attempts: Attempts) -> None:
+    """The worker would report none."""
+    run = attempts.trigger(attempts.job(), debug_mode=True)
+    spec = attempts.start(run, attempts.claim(run), "e" * 32)
+    assert spec is not None
+    assert spec.debug_mode

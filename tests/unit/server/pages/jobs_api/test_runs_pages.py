@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from sluice_agent.jobs.status import Status
+from sluice_agent.jobs.store.schema import attempt
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.tokens import new_key
 from sluice_agent.server.pages.no_jobs import LISTS
@@ -262,3 +264,17 @@ def test_a_key_sees_its_own_project_only(desk: JobsDesk) -> None:
     assert other.get("/runs", params={"project": "shop"}).status_code == 403
     assert "No job is defined yet" in other.get("/runs").text
     assert desk.send(f"/runs/{desk.runs['queued']}/cancel", [], other).status_code == 404
+
+
+def test_a_run_shows_the_heads_of_its_last_attempt(desk: JobsDesk) -> None:
+    """What was kept to be looked at could be read by programs only."""
+    run = desk.shop.trigger(desk.shop.plain("with heads"), {})
+    heads = {"url": "https://example.com/a", "request_headers": {"X-<b>": "1"}, "status_code": 503}
+    trace = json.dumps({"total_ms": 1, "exchanges": [heads | {"answer_headers": {"retry-after": "9"}}]})
+    with desk.store.writing() as writer:
+        values = {"run_id": run, "attempt": 1, "started_at": 1}
+        writer.execute(insert(attempt).values(retries=0, trace=trace, finished_at=2, **values))
+        writer.execute(insert(attempt).values(retries=1, **values))
+    text = desk.page(f"/runs/{run}").one("main").text
+    assert "Request to https://example.com/aX-<b>: 1Answer 503retry-after: 9" in text
+    assert "Heads of" not in desk.page(f"/runs/{desk.runs['crashed']}").one("main").text
