@@ -159,6 +159,20 @@ def test_clients_are_forgotten_after_a_minute_and_there_are_never_too_many() -> 
     assert len(counts) == 1
 
 
+def test_a_client_that_goes_on_neither_loses_its_count_nor_keeps_others_in_memory() -> None:
+    """The busiest client would be free of its limit; or all others be remembered as long as it sends."""
+    clock = Seconds()
+    counts = RequestCounts({"all": 3}, clock, most_clients=3)
+    for name in ("busy", "a", "busy", "b", "busy", "c"):
+        clock.now += 15
+        assert counts.admit(name, ("all",)) is None
+    assert counts.admit("busy", ("all",)) is None, "its first request is a minute ago"
+    assert counts.admit("busy", ("all",)) == Wait("all", 15.0)
+    clock.now += 45.5
+    assert counts.admit("busy", ("all",)) is None
+    assert len(counts) == 2
+
+
 @pytest.mark.parametrize(
     "text",
     ["trigger", "trigger=0", "trigger=-1", "trigger=1.5", "trigger=1000000", "replay=1", "all=1,all=2", "all=1,"],
