@@ -47,6 +47,34 @@ def test_a_message_calls_the_task_as_the_job_and_the_payload_have_it(shop: TaskJ
     assert [shop.row(run).task_id for run in (own, positional)] == [first_id, second_id]
 
 
+def test_a_named_limit_holds_for_tasks_and_for_requests_together(shop: TaskJobs) -> None:
+    """An API would get more calls than it allows, as its tasks would not count, or would all be sent at once."""
+    limits = [{"name": "mail", "max": 2, "window_secs": 60}]
+    tasks, requests = shop.task_job(rate_limit_keys=limits), shop.job(rate_limit_keys=limits)
+    runs = []
+    for job in (tasks, tasks, tasks, requests):
+        shop.pass_(0.001)  # runs of one moment have no order
+        runs.append(shop.trigger(job))
+    first, second, third, request = runs
+    shop.work()
+    assert [shop.status(run) for run in (first, second, third, request)] == [*["dequeued"] * 2, *["queued"] * 2]
+    shop.pass_(300)
+    shop.work()
+    assert len(shop.broker.sent) == 2, "messages that wait have their places, however long"
+    shop.begin_task(first)
+    shop.pass_(30)
+    shop.begin_task(second)
+    shop.report(first, "completed", completedAt=timestamp_of(shop.store.moment))
+    shop.work()
+    assert (shop.status(first), shop.status(third)) == ("completed", "queued"), "a start counts after its end"
+    shop.pass_(29)
+    shop.work()
+    assert shop.status(third) == "queued"
+    shop.pass_(1.1)
+    shop.work()
+    assert (shop.status(third), len(shop.broker.sent), shop.status(request)) == ("dequeued", 3, "queued")
+
+
 def test_a_task_of_an_hour_in_its_queue_is_sent_once(shop: TaskJobs) -> None:
     """A backlog would run each of its tasks as often as the server looks at them."""
     job = shop.task_job()
