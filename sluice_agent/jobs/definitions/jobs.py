@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, func, insert, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from sluice_agent.jobs.definitions.schedule import due, next_firing
+from sluice_agent.jobs.definitions.schedule import counted_as_missed, due, next_firing
 from sluice_agent.jobs.definitions.settings import JobSettings, settings_from
 from sluice_agent.jobs.json_text import canonical
 from sluice_agent.jobs.status import UNDER_WAY
@@ -281,8 +281,7 @@ def _schedule(of: Job) -> tuple[bool, str, str]:
 def _count_missed(writer: Connection, found: Job, now: int) -> None:
     """Count the firings that a change of the schedule drops: those that have come, and that no engine has made yet."""
     if found.next_fire_at is not None and found.next_fire_at <= now:
-        dropped = due(found.settings, found.next_fire_at, now)
-        values = {"missed_count": job.c.missed_count + dropped.passed, "last_missed_at": dropped.latest}
+        values = counted_as_missed(due(found.settings, found.next_fire_at, now))
         writer.execute(update(job).where(job.c.id == found.id).values(values))
 
 

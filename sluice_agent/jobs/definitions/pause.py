@@ -24,11 +24,10 @@ def resume_job(writer: Connection, found: Job, change: Change) -> Job:
     if found.paused_at is None:
         return found
     values: dict[str, Any] = {"paused_at": None}
-    query = select(job.c.last_missed_at, job.c.missed_count).where(job.c.id == found.id)
-    ((missed_at, missed),) = writer.execute(query)
+    query = select(job.c.last_missed_at, job.c.missed_before_at).where(job.c.id == found.id)
+    ((missed_at, before),) = writer.execute(query)
     if missed_at is not None and missed_at >= found.paused_at and _can_be_made(found, missed_at, change.moment):
-        values |= {"next_fire_at": missed_at, "missed_count": missed - 1}
-        values |= {} if missed > 1 else {"last_missed_at": None}
+        values |= {"next_fire_at": missed_at, "missed_count": job.c.missed_count - 1, "last_missed_at": before}
     return _change(writer, found, change, **values)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice, takewhile
+from typing import Any
 
 from sluice_agent.jobs import cron
 from sluice_agent.jobs.definitions.settings import JobSettings
+from sluice_agent.jobs.store.schema import job
 from sluice_agent.server.timestamps import to_datetime, to_moment
 
 _SECOND = 1_000_000  # microseconds
@@ -45,6 +47,13 @@ def due(settings: JobSettings, first: int, now: int) -> Due:
         upcoming = to_moment(next(following))
     is_all = upcoming > now
     return Due(passed, latest, before, is_all and is_in_grace(settings, latest, now), upcoming)
+
+
+def counted_as_missed(found: Due) -> dict[str, Any]:
+    """Return what changes in the row of a job all of whose firings that have come are missed."""
+    before = job.c.last_missed_at if found.before is None else found.before
+    count = job.c.missed_count + found.passed
+    return {"missed_count": count, "last_missed_at": found.latest, "missed_before_at": before}
 
 
 def is_in_grace(settings: JobSettings, firing: int, now: int) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from sluice_agent.jobs.definitions.jobs import Change, Job, find_job
-from sluice_agent.jobs.definitions.schedule import due
+from sluice_agent.jobs.definitions.schedule import counted_as_missed, due
 from sluice_agent.jobs.runs.admission import wait_for_rate
 from sluice_agent.jobs.runs.runs import cancel_run
 from sluice_agent.jobs.runs.trigger import make_run, want_by_cron
@@ -51,11 +51,11 @@ def _fire(writer: Connection, of: Job, now: int) -> None:
         return
     found = due(of.settings, of.next_fire_at, now)
     values: dict[str, Any] = {"next_fire_at": found.next}
-    is_made = found.is_in_time and of.paused_at is None
-    missed, last_missed = (found.passed - 1, found.before) if is_made else (found.passed, found.latest)
-    if missed:
-        values |= {"missed_count": job.c.missed_count + missed, "last_missed_at": last_missed}
-    if is_made:
+    if not found.is_in_time or of.paused_at is not None:
+        values |= counted_as_missed(found)
+    else:
+        if found.before is not None:
+            values |= {"missed_count": job.c.missed_count + found.passed - 1, "last_missed_at": found.before}
         values |= _make(writer, of, found.latest, now)
     writer.execute(update(job).where(job.c.id == of.id).values(values))
 

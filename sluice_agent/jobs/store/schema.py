@@ -56,6 +56,7 @@ job = Table(
     Column("last_fired_run_id", Text),
     Column("missed_count", BigInteger, nullable=False, server_default=_ZERO),  # firings that no server made in time
     Column("last_missed_at", BigInteger),
+    Column("missed_before_at", BigInteger),  # the missed firing before that one, while the job is paused
     Column("skipped_count", BigInteger, nullable=False, server_default=_ZERO),  # and those that a limit forbade
     Column("last_skipped_at", BigInteger),
 )
@@ -170,10 +171,8 @@ run = Table(
     Column("expires_at", BigInteger),
     Column("first_started_at", BigInteger),  # from which on it does not expire
     Column("claimed_at", BigInteger),
-    Column(
-        "claimed_until", BigInteger
-    ),  # from which on its message may be taken for lost; of a Celery task, until when
-    # an event of it must come
+    # From when its message may be taken for lost; of a Celery task, until when an event of it must come:
+    Column("claimed_until", BigInteger),
     Column("published_at", BigInteger),  # when the broker confirmed the message of this claim
     Column("ticket_hash", LargeBinary),  # of the tickets by which a worker starts this attempt, one after the other
     Column("task_id", Text),  # of the Celery task that this attempt is; null: an attempt of another kind, or none yet

@@ -98,7 +98,7 @@ _FIRST_VERSION = (
     *(f"DROP INDEX {name}" for name in ("run_by_firing", "run_fired", "job_by_schedule", "run_by_continuation")),
     *(f"ALTER TABLE run DROP COLUMN {name}" for name in ("is_ready", "execution", "fire_at", "progress")),
     *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("paused_at", "has_cron", "last_fire_at", "last_fired_run_id")),
-    *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("missed_count", "last_missed_at")),
+    *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("missed_count", "last_missed_at", "missed_before_at")),
     *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("skipped_count", "last_skipped_at")),
     (
         "INSERT INTO job (id, project_id, slug, enabled, version, created_at, updated_at)"

@@ -262,6 +262,38 @@ def test_a_firing_that_is_caught_up_is_no_longer_shown_as_missed(attempts: Attem
     assert (times(attempts, job), schedule.missed_count, schedule.last_missed_at) == (["13:00"], 0, None)
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_the_last_missed_firing_is_one_that_was_missed(attempts: Attempts, is_busy: bool) -> None:
+    """A page would warn of the firing that was caught up, and say nothing of the one that was missed before it."""
+    job = attempts.job(cron="0 * * * *", cron_grace_secs=1200)
+    attempts.now = at("13:30")
+    attempts.fire()
+    assert attempts.schedule(job).last_missed_at == to_moment(at("13:00")), "an outage before the pause"
+    attempts.pause(job)
+
+    def miss(*times: str) -> None:
+        for time in times[-1:] if is_busy else times:  # a server that is busy looks at several of them at once
+            attempts.now = at(f"{time}:01")
+            attempts.fire()
+
+    def resume(time: str) -> tuple[int, int | None]:
+        attempts.now = at(time)
+        attempts.resume(job)
+        attempts.fire()
+        schedule = attempts.schedule(job)
+        return schedule.missed_count, schedule.last_missed_at
+
+    miss("14:00")
+    assert resume("14:10") == (1, to_moment(at("13:00")))
+    attempts.pause(job)
+    miss("15:00", "16:00", "17:00")
+    assert resume("17:10") == (3, to_moment(at("16:00")))
+    attempts.pause(job)
+    miss("18:00", "19:00")
+    assert resume("19:30") == (5, to_moment(at("19:00"))), "too late to be caught up"
+    assert times(attempts, job) == ["14:00", "17:00"]
+
+
 def test_a_schedule_that_was_changed_in_a_pause_is_not_caught_up_by_its_old_firing(attempts: Attempts) -> None:
     """A job would run at the time that its owner has corrected during the pause."""
     job = attempts.job(cron="0 * * * *")
