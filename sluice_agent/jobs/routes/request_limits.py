@@ -142,10 +142,9 @@ class RequestLimit:
         if wait is None:
             await self._app(scope, receive, send)
             return
-        seconds = math.ceil(wait.seconds)
-        what = "requests" if wait.kind == ALL else f"requests ({wait.kind})"
-        message = f"An address may send {self._limits[wait.kind]} {what} a minute: send this one again in {seconds} s."
-        response = error_response(scope, 429, message, headers={"Retry-After": str(seconds)})
+        limit = f"{wait.kind}={self._limits[wait.kind]}"
+        message = f"The limit of requests a minute from your address is used up: {limit}."
+        response = error_response(scope, 429, message, headers={"Retry-After": f"{math.ceil(wait.seconds)}"})
         await response(scope, receive, send)
 
     def _client_of(self, scope: Scope) -> str:

@@ -60,7 +60,7 @@ def test_a_request_beyond_a_limit_is_taken_after_its_retry_after(client: httpx.C
         refusal = client.post("/jobs", json=job("c"), headers={"X-Request-Id": "mine"})
         error = {
             "code": "rate_limited",
-            "message": "An address may send 2 requests (create) a minute: send this one again in 40 s.",
+            "message": "The limit of requests a minute from your address is used up: create=2.",
         }
         assert (refusal.status_code, refusal.json()) == (429, {"error": error, "request_id": "mine"})
         assert (refusal.headers["Retry-After"], refusal.headers["X-API-Version"]) == ("40", "v1")
@@ -83,7 +83,7 @@ def test_each_kind_has_its_limit_and_all_of_them_another(client: httpx.Client) -
     batch = [client.post("/jobs/batch-disable", json={"ids": []}).status_code for _ in range(2)]
     assert batch == [400, 429]
     assert [client.get("/jobs").status_code for _ in range(2)] == [200, 429]
-    assert client.get("/jobs").json()["error"]["message"].startswith("An address may send 6 requests a minute: ")
+    assert client.get("/jobs").json()["error"]["message"].endswith("from your address is used up: all=6.")
     assert client.post(path, json={}).headers["Retry-After"] == "60"
 
 
