@@ -45,8 +45,8 @@ class Errors:
 
     def add(self, table: str, number: int, field: str, message: str, label: str = "") -> None:
         """Add an error of a field in the `number`-th table of this name; `label` names the table for people."""
-        prefix = " ".join(filter(None, (label, f"{field}:" if field else "")))
-        self.found.append((self._line_of(table, number, field), f"{prefix} {message}"))
+        text = " ".join(filter(None, (label, f"{field}:" if field else "", message)))
+        self.found.append((self._line_of(table, number, field), text))
 
     def check(self, name: str) -> None:
         """Raise `ConfigError` with all errors, if there are any; `name` is that of the file."""

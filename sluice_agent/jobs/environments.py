@@ -66,6 +66,8 @@ def parse_environments(text: str, name: str, variables: Mapping[str, str]) -> di
     document = parse_toml(text, name)
     errors = Errors(text)
     own = {id_: _own(id_, table, document, variables, errors) for id_, table in document.items()}
+    if not document:
+        errors.add("", 0, "", "there is no environment: add a [ID]")  # also while an editor writes the file
     errors.check(name)
     found = {id_: _merged(id_, own, errors) for id_ in own}
     for id_, environment in found.items():

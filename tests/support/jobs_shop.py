@@ -85,9 +85,9 @@ class JobsShop:
     def _define(self, **fields: Any) -> str:
         return str(self._send("POST", "/jobs", {"project_id": self._project, **fields})["id"])
 
-    def plain(self, slug: str = "keyed") -> str:
+    def plain(self, slug: str = "keyed", **fields: Any) -> str:
         """Define a job without a schema, and return its id."""
-        return self._define(name=slug, slug=slug.replace(" ", "-"), endpoint_url="https://example.com/i")
+        return self._define(name=slug, slug=slug.replace(" ", "-"), endpoint_url="https://example.com/i", **fields)
 
     def dependent(self, slug: str) -> str:
         """Define a job that waits for the hostile one, and return its id."""

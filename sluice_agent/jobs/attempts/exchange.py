@@ -88,9 +88,19 @@ def _heads(spec: Spec, url: str, headers: Mapping[str, str], answer: Answer | No
 def _text_of(answer: Answer, secrets: Mapping[str, str]) -> str:
     """Return the body of an answer; an endpoint may repeat what it was sent, also its secrets: they are replaced."""
     text = answer.body.decode("utf-8", "replace")
-    for secret in sorted(secrets.values(), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN).replace(json.dumps(secret)[1:-1], HIDDEN)
+    escaped = {json.dumps(secret)[1:-1] for secret in secrets.values()}
+    forms = {*secrets.values(), *escaped, *(text.replace("/", "\\/") for text in escaped)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, HIDDEN)
+        if answer.is_cut:
+            text = _without_beginning(text, form)
     return text
+
+
+def _without_beginning(text: str, secret: str) -> str:
+    """Return a text that was cut without the beginning of a secret at its end."""
+    longest = next((length for length in range(len(secret) - 1, 0, -1) if text.endswith(secret[:length])), 0)
+    return text[: len(text) - longest]
 
 
 def _outcome(answer: Answer, body: str, now: float) -> Outcome:

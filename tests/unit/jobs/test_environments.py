@@ -78,6 +78,7 @@ def test_a_child_has_what_its_parents_have_unless_it_has_its_own() -> None:
     [
         ("a = 1", "line 1: environment 'a' a: environments are tables [ID]"),
         ("[a", "is not TOML"),
+        ("# nothing", "environments.toml: there is no environment: add a [ID]"),
         ('[a]\nparent = "b"', "line 2: environment 'a' parent: it must be the id of another environment of this file"),
         ('[a]\nparent = "a"', "line 2: environment 'a' parent: it is among its own parents"),
         ("[a]\nvariables = 1", "line 2: environment 'a' variables: it must be a table [ID.variables]"),
@@ -213,6 +214,15 @@ def test_a_job_can_name_only_what_the_file_has(served: Project) -> None:
     errors = served.send("POST", "/jobs/batch", {"jobs": [new | {"environment_id": "no"}]}, 400)["errors"]
     assert "environment_id: the server's file of environments" in errors[0]["message"]
     assert served.send("GET", changed)["version"] == 1
+
+
+def test_a_trigger_whose_environment_is_gone_is_refused(served: Project, tmp_path: Path) -> None:
+    """Its caller would take a run for good that can't be executed."""
+    job = served.create(environment_id="staging", enabled=True)
+    (tmp_path / "environments.toml").write_text("[production]\n")
+    trigger = f"/jobs/{job['id']}/trigger"
+    wait_until(lambda: served.client.post(trigger, json={"dry_run": True}).status_code == 400)
+    assert "environment_id: the server's file of environments" in served.refused("POST", trigger)
 
 
 def test_secrets_reach_the_endpoint_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

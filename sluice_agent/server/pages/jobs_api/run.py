@@ -102,6 +102,7 @@ class RunView:
     """The columns of its row."""
     job_name: str
     endpoint: str
+    environment: str
     max_attempts: int
     version: int
     is_current_version: bool
@@ -162,6 +163,7 @@ def run_view(sources: JobsSources, reader: Connection, scope: JobsScope, row: Ro
         run=dict(row._mapping),
         job_name=live.name,
         endpoint=settings.endpoint_url,
+        environment=settings.environment_id,
         max_attempts=settings.max_attempts,
         version=row.job_version,
         is_current_version=settings == live,

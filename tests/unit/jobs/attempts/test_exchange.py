@@ -198,12 +198,20 @@ def test_secrets_go_to_the_endpoint_alone(endpoint: WebhookReceiver, fallback: W
 @pytest.mark.parametrize("code", [200, 500])
 def test_a_secret_that_an_endpoint_repeats_is_not_kept(endpoint: WebhookReceiver, code: int) -> None:
     """An endpoint that answers with its request would put secrets into lists, webhooks and pages."""
-    secret = 'quo"ted\\secret'
-    body = json.dumps({"headers": [secret], "ok": True}).encode() + b"\n"
-    endpoint.script(status(code, body=body))
-    outcome = attempt(endpoint, secrets={"TOKEN": secret})
-    text = outcome.result if code == 200 else outcome.error
-    assert '{"headers": ["[redacted]"], "ok": true}' in (text or "")
+    secret = 'quo"ted/secret'
+    body = json.dumps({"headers": [secret], "ok": True}) + "\n"
+    for sent in (body, body.replace("/", "\\/")):
+        endpoint.script(status(code, body=sent.encode()))
+        outcome = attempt(endpoint, secrets={"TOKEN": secret})
+        text = outcome.result if code == 200 else outcome.error
+        assert '{"headers": ["[redacted]"], "ok": true}' in (text or "")
+
+
+def test_the_beginning_of_a_secret_is_not_kept_where_an_answer_is_cut(endpoint: WebhookReceiver) -> None:
+    """Most of a secret is as good as all of it."""
+    endpoint.script(status(500, body=b"a" * 4_090 + b"the secret of this job"))
+    error = attempt(endpoint, secrets={"TOKEN": "the secret of this job"}).error
+    assert error == "500: " + "a" * 4_090
 
 
 def test_heads_are_kept_only_in_debug_mode(endpoint: WebhookReceiver, fallback: WebhookReceiver) -> None:

@@ -125,6 +125,18 @@ def test_an_open_circuit_lets_one_probe_through(attempts: Attempts) -> None:
     assert not attempts.row(runs[1]).is_ready
 
 
+def test_each_environment_has_its_circuit(attempts: Attempts) -> None:
+    """An endpoint that fails in staging would hold up the runs of production."""
+    url = "https://example.com/of-two-environments"
+    staging, production = (attempts.job(environment_id=name, endpoint_url=url, max_attempts=1) for name in ("s", "p"))
+    for _ in range(5):
+        (run_id,) = trigger(attempts, (staging, {}))
+        attempts.finish(run_id, attempts.begin(run_id), **FAILURE)
+    held, free = trigger(attempts, (staging, {}), (production, {}))
+    assert claim(attempts) == [free]
+    assert attempts.row(held).status == "queued"
+
+
 def test_a_run_that_waits_for_its_next_attempt_is_not_claimed_before(attempts: Attempts) -> None:
     """A retry would come at once, and an overloaded endpoint get more requests instead of fewer."""
     (run_id,) = trigger(attempts, (attempts.job(), {}))

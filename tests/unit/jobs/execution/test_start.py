@@ -16,7 +16,7 @@ import pytest
 from sluice_agent.jobs.environments import Environments
 from sluice_agent.jobs.runs.transitions import Canceled, Released
 from sluice_agent.jobs.store.schema import job as job_table
-from tests.support.job_attempts import FAILURE, Attempts
+from tests.support.job_attempts import Attempts
 
 
 def test_a_ticket_starts_an_attempt_once(attempts: Attempts) -> None:
@@ -203,15 +203,3 @@ def test_a_run_whose_environment_is_gone_ends(attempts: Attempts, staging: Path)
         assert row.status == "system_failed"
         assert "(serve --jobs-environments) has no 'staging' for jobs of the project project" in row.error
         assert [one.error_class for one in attempts.attempts(run)] == ["system"]
-
-
-def test_each_environment_has_its_circuit(attempts: Attempts) -> None:
-    """An endpoint that fails in staging would hold up the runs of production."""
-    url = "https://example.com/of-two-environments"
-    job = attempts.job(environment_id="staging", endpoint_url=url, max_attempts=1)
-    for _ in range(5):
-        run = attempts.trigger(job)
-        attempts.finish(run, attempts.begin(run), **FAILURE)
-    [open_one] = [row for row in attempts.circuits() if url in row.url]
-    assert open_one.open_until is not None
-    assert open_one.url == f"staging {url}"

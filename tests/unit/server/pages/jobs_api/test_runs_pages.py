@@ -278,3 +278,9 @@ def test_a_run_shows_the_heads_of_its_last_attempt(desk: JobsDesk) -> None:
     text = desk.page(f"/runs/{run}").one("main").text
     assert "Request to https://example.com/aX-<b>: 1Answer 503retry-after: 9" in text
     assert "Heads of" not in desk.page(f"/runs/{desk.runs['crashed']}").one("main").text
+
+
+def test_a_run_shows_its_environment(desk: JobsDesk) -> None:
+    """The address of the job would be taken for the one that is requested."""
+    run = desk.shop.trigger(desk.shop.plain("of staging", environment_id="staging"), {})
+    assert "POST https://example.com/i in the environment staging" in desk.page(f"/runs/{run}").one("main").text
