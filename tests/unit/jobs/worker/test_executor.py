@@ -16,6 +16,7 @@ from sluice_agent.jobs.worker.outcomes import Finish, OutcomeFiles
 from sluice_agent.jobs.worker.server import JobsServer as Client
 from sluice_agent.jobs.worker.under_way import UnderWay
 from tests.support.endpoint import running
+from tests.support.ingest_server import Exchange
 from tests.support.jobs_server import JobsServer
 from tests.support.misbehaviour import Behaviour, hangs, on_path, reset_before, status
 from tests.support.waiting import wait_until
@@ -155,6 +156,12 @@ def test_attempts_are_alive_while_a_backlog_of_outcomes_is_delivered(
         server.executions[name, 1] = name
         finish = Finish(run_id=name, attempt=1, execution=name, outcome=Outcome(status_code=200))
         (tmp_path / f"{name}.outcome").write_text(finish.model_dump_json())
+
+    def slow(_: Exchange) -> bool:
+        time.sleep(0.002)  # all outcomes together take longer than several of the thread's rounds
+        return False
+
+    server.standing(slow)
     server.add(RUN, target.hook)
     target.script(hangs())
     thread = threading.Thread(target=worker.run)
