@@ -268,7 +268,7 @@ def test_a_key_sees_its_own_project_only(desk: JobsDesk) -> None:
 
 def test_a_run_shows_the_heads_of_its_last_attempt(desk: JobsDesk) -> None:
     """What was kept to be looked at could be read by programs only."""
-    run = desk.shop.trigger(desk.shop.plain("with heads"), {})
+    run = desk.shop.trigger(desk.shop.plain("with heads"), {}, debug_mode=True)
     heads = {"url": "https://example.com/a", "request_headers": {"X-<b>": "1"}, "status_code": 503}
     trace = json.dumps({"total_ms": 1, "exchanges": [heads | {"answer_headers": {"retry-after": "9"}}]})
     with desk.store.writing() as writer:
@@ -276,6 +276,7 @@ def test_a_run_shows_the_heads_of_its_last_attempt(desk: JobsDesk) -> None:
         writer.execute(insert(attempt).values(retries=0, trace=trace, finished_at=2, **values))
         writer.execute(insert(attempt).values(retries=1, **values))
     text = desk.page(f"/runs/{run}").one("main").text
+    assert "Debug modeon" in text
     assert "Request to https://example.com/aX-<b>: 1Answer 503retry-after: 9" in text
     assert "Heads of" not in desk.page(f"/runs/{desk.runs['crashed']}").one("main").text
 
