@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,15 @@ class Server:
         """Stop and start on the same port."""
         self.stop()
         self.start()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Stop it, and start it again at the end, so that it is there for the next test even if this one fails."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
 
     def stop(self) -> None:
         """End it gracefully, or by SIGKILL if that takes too long."""
