@@ -120,9 +120,10 @@ class Installation:
 
     def make_job(self, path: str = "/main", **settings: Any) -> str:
         """Make a job whose endpoint is at `path`, and return its id."""
-        job = {"project_id": "shop", "name": "Mail", "slug": f"mail-{random.random()}", "max_attempts": MOST}
+        job = {"project_id": "shop", "name": "Mail", "slug": f"mail-{random.random()}"}
+        retries = {"max_attempts": MOST, "retry_strategy": "fixed"}  # after a second each
         urls = {"endpoint_url": f"{self.endpoint.url}{path}", "fallback_endpoint_url": f"{self.endpoint.url}/fallback"}
-        return str(self.send("POST", "/jobs", {**job, **urls, **settings})["id"])
+        return str(self.send("POST", "/jobs", {**job, **retries, **urls, **settings})["id"])
 
     def trigger(self, job: str, count: int) -> list[str]:
         """Trigger runs of a job, and return their ids."""

@@ -31,6 +31,7 @@ def main(port: int, database: str, broker: str, silence: float) -> None:
         claim=silence,
         lease=2.0,
         look=0.5,
+        rare=min(silence / 8, 5.0),
         task_slack=silence,
     )
     app = create_app(

@@ -28,7 +28,6 @@ from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 
 _SECOND = 1_000_000  # microseconds
-_SLOW = 5.0  # seconds between two looks for what happens rarely
 _SHORTEST = 0.01  # seconds of a round: one takes what came of several commits
 _STALL = 10 * _SECOND  # between two rounds: this process, or the machine, was asleep, and no worker could report
 _PAUSE = 2.0  # seconds for which nothing is claimed after the broker was away
@@ -126,7 +125,7 @@ class Engine:
         if has_ready or under_way:
             self._carrier.watch(is_executing=bool(under_way.get(Status.EXECUTING.value)))
         if now >= self._slow_at:
-            self._slow_at = now + round(_SLOW * _SECOND)
+            self._slow_at = now + round(self._options.rare * _SECOND)
             self._look_slowly(now, has_claims=bool(under_way))
             self._retention.delete_some(now)
             if self._tasks is not None and not has_events and self._may_lose(now):

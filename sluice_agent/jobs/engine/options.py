@@ -49,6 +49,8 @@ class EngineOptions:
     None: all stay."""
     look: float = 5.0
     """How often the workers are asked, while there are runs."""
+    rare: float = 5.0
+    """How often the engine looks for what happens rarely, such as attempts that are lost."""
 
 
 DEFAULT_SLOTS = 20
