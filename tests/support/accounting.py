@@ -14,6 +14,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from sluice_agent.cli import main
+from sluice_agent.model import JobState
 from tests.support import capture_log
 from tests.support.endpoint import Endpoint, event_id_of
 
@@ -36,7 +37,8 @@ def assert_balanced(env: Mapping[str, str], endpoint: Endpoint | None = None, *,
 
     With an `endpoint`, also compare them with the events that arrived there and with the capture log: each captured
     event is at the endpoint exactly once, or counted. `killed` processes may each have written one event to the
-    journal and died before they logged it.
+    journal and died before they logged it. The last event of each may also be reported twice under one id: Celery finds
+    the success stored that a lost process has reported.
     """
     report = status_of(env)
     dropped = sum(report["dropped"].values())
@@ -50,7 +52,8 @@ def assert_balanced(env: Mapping[str, str], endpoint: Endpoint | None = None, *,
     if captured is None:
         return report
     repeated_ids = [event_id for event_id, times in Counter(captured).items() if times > 1]
-    assert repeated_ids == [], "one id for two events"
+    successes = [event_id for event_id in repeated_ids if event_id.endswith(f".{JobState.COMPLETED.value}")]
+    assert repeated_ids == successes[:killed], f"one id for two events: {repeated_ids[:5]}"
     received = {str(event_id_of(event)) for event in with_ids}
     missing, surplus = set(captured) - received, received - set(captured)
     counted = report["rejected"] + dropped + report["pending"]
