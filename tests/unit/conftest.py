@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
@@ -19,7 +20,10 @@ settings.load_profile("sluice")
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the machine's own settings, and the log lines of earlier tests, which would suppress this one's."""
+    """Remove the machine's own settings, and what earlier tests leave of the log: the lines, which would suppress this
+    one's, and the level of a command that ran in this process.
+    """
     for name in [name for name in os.environ if name.startswith(("SLUICE_", "ACKLY_"))]:
         monkeypatch.delenv(name)
     log.last_logged.clear()
+    log.logger.setLevel(logging.NOTSET)
