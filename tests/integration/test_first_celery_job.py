@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.brokers import redis_broker
 from tests.support.process import ROOT, Process, free_port
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
@@ -27,7 +28,7 @@ def test_the_lines_lead_to_a_task_that_is_scheduled_and_runs(redis_server: Redis
     """The first thing that a user tries would not work. Only the ports are others here."""
     app, lines = blocks_of(_PAGES[0])
     assert blocks_of(_PAGES[1]) == (app, lines), "both pages have the same lines"
-    port, broker = free_port(), redis_server.url(15)
+    port, broker = free_port(), redis_broker(redis_server).url
     (tmp_path / "shop.py").write_text(app.replace("redis://127.0.0.1:6379/0", broker))
     lines = lines.replace("redis://127.0.0.1:6379/0", broker).replace(
         "sluice-agent serve", f"sluice-agent serve --port {port}"
