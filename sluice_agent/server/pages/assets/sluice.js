@@ -516,7 +516,8 @@ function startLive(main) {
   function settle(error, duration) {
     fetchedAt = performance.now();
     failures = error === null ? 0 : failures + 1;
-    const pause = error === null ? SHARE * duration : Math.min(LONGEST_RETRY, 500 * 2 ** failures);
+    const took = Math.min(duration, LONGEST_FETCH); // more, if the computer slept meanwhile
+    const pause = error === null ? SHARE * took : Math.min(LONGEST_RETRY, 500 * 2 ** failures);
     notBefore = fetchedAt + Math.max(SHORTEST_PAUSE, pause);
     if (error instanceof Refusal) refuse();
     else if (error instanceof TypeError) enter("lost");
@@ -591,6 +592,7 @@ function startLive(main) {
 
   function restart() {
     end();
+    notBefore = 0;
     begin();
   }
 
