@@ -313,6 +313,7 @@ def test_a_reader_who_was_signed_out_is_told_where_to_sign_in(browser: Browser, 
         sender = server.client({"Authorization": f"Bearer {key.secret}"})
         sender.post("/ingest", json={"events": new_job()[1]}).raise_for_status()
         page = opened.open(f"/login?token={server.access.sessions.create_token(Role.VIEWER)}")
+        page.wait_for_url(f"{server.url}/")  # the link leads on to there
         page.goto(f"{server.url}/jobs")
         page.wait_for_selector(LIVE)
         other = opened.open("/jobs")
@@ -394,6 +395,7 @@ def test_a_reader_who_has_signed_in_again_goes_on(browser: Browser, tmp_path: Pa
     options = AccessOptions(allowed_hosts=("sluice.example.com",), connection=CONNECTION)
     with local_sluice(tmp_path / "sluice.db", options=options) as server, session(browser, server.url) as opened:
         page = opened.open(f"/login?token={server.access.sessions.create_token(Role.VIEWER)}")
+        page.wait_for_url(f"{server.url}/")  # the link leads on to there
         page.goto(f"{server.url}/jobs")
         page.wait_for_selector(LIVE)
         cookies = opened.context.cookies()

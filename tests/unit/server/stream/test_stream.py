@@ -120,7 +120,7 @@ def test_only_chosen_types_are_sent_and_heartbeats_always(connection: Connection
 def test_the_position_moves_on_while_only_other_types_occur(connection: Connection) -> None:
     """A page of queues that loses its connection on a busy system would have to load everything again."""
     with open_stream(connection.url, connectionId=connection.id, types="queue") as stream:
-        frames = stream.frames()
+        frames = (frame for frame in stream.frames() if frame.event != "heartbeat")
         next(frames)
         connection.add(QUEUE, *map(job_frame, range(1, 2_000)))
         assert [next(frames).event, next(frames).id] == [QUEUE.event, connection.id_of(2_000)]
