@@ -3,6 +3,7 @@ connection, on a run whose row is locked."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
@@ -11,11 +12,10 @@ from sluice_agent.jobs.definitions.jobs import Change, Lock, find_job
 from sluice_agent.jobs.json_text import canonical, dumps, parse
 from sluice_agent.jobs.runs.call_requests import MOST_ANNOTATIONS, AnnotateCall, LogCall, ProgressCall
 from sluice_agent.jobs.runs.changes import change
-from sluice_agent.jobs.runs.payload import check_payload, payload_of
 from sluice_agent.jobs.runs.run_token import AttemptOfToken
 from sluice_agent.jobs.runs.runs import check_enabled
 from sluice_agent.jobs.runs.transitions import Completed, Failed
-from sluice_agent.jobs.runs.trigger import Wanted, make_run
+from sluice_agent.jobs.runs.trigger import make_run, want_again
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.schema import run, run_log
 from sluice_agent.server.errors import RefusedError
@@ -102,17 +102,8 @@ def continue_run(writer: Connection, row: Row[Any], payload: Any, author: Change
         raise RefusedError(409, f"The run is the continuation of {DEEPEST} others: no more follow.")
     job = find_job(writer, row.job_id, None, Lock.SHARED)
     check_enabled(job)
-    wanted_payload = payload_of(parse(row.payload.encode()) if payload is None else payload)
-    check_payload(job, wanted_payload)
-    wanted = Wanted(
-        payload=wanted_payload,
-        priority=row.priority,
-        tags={} if row.tags is None else parse(row.tags.encode()),
-        metadata={} if row.metadata is None else parse(row.metadata.encode()),
-        scheduled_at=None,
-        ttl_secs=0,
-        concurrency_key=row.concurrency_key,
-        idempotency_key=None,
+    wanted = replace(
+        want_again(job, row, payload),
         triggered_by=CONTINUE,
         continuation_of=row.id,
         lineage_depth=row.lineage_depth + 1,

@@ -3,15 +3,14 @@ connection."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, select, update
 
 from sluice_agent.jobs.definitions.jobs import Change, Job
-from sluice_agent.jobs.json_text import parse
 from sluice_agent.jobs.runs.changes import change, dependent_of
 from sluice_agent.jobs.runs.dependencies import are_met
-from sluice_agent.jobs.runs.payload import check_payload, payload_of
 from sluice_agent.jobs.runs.transitions import (
     Canceled,
     Due,
@@ -20,7 +19,7 @@ from sluice_agent.jobs.runs.transitions import (
     Rescheduled,
     TransitionError,
 )
-from sluice_agent.jobs.runs.trigger import Wanted, check_has_heads, make_run
+from sluice_agent.jobs.runs.trigger import check_has_heads, make_run, want_again
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
 from sluice_agent.jobs.store.page import Page, PageRequest, read_page
 from sluice_agent.jobs.store.schema import batch, is_not_completed, job, run, run_tag
@@ -103,19 +102,7 @@ def replay_run(writer: Connection, of: Job, row: Row[Any], author: Change, paylo
     if Status(row.status) not in UNSUCCESSFUL:
         raise RefusedError(409, f"The run is {row.status}: only a run that has failed is replayed.")
     check_enabled(of)
-    given = payload_of(parse(row.payload.encode()) if payload is None else payload)
-    check_payload(of, given)
-    wanted = Wanted(
-        payload=given,
-        priority=row.priority,
-        tags={} if row.tags is None else parse(row.tags.encode()),
-        metadata={} if row.metadata is None else parse(row.metadata.encode()),
-        scheduled_at=None,
-        ttl_secs=0,
-        concurrency_key=row.concurrency_key,
-        idempotency_key=None,
-        debug_mode=row.debug_mode,
-    )
+    wanted = replace(want_again(of, row, payload), debug_mode=row.debug_mode)
     return make_run(writer, of, wanted, author)
 
 

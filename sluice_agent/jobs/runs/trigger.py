@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from sluice_agent.jobs import cron
 from sluice_agent.jobs.definitions.jobs import Change, Job
-from sluice_agent.jobs.json_text import canonical
+from sluice_agent.jobs.json_text import canonical, parse
 from sluice_agent.jobs.runs.admission import check_rate, find_duplicate
 from sluice_agent.jobs.runs.dependencies import Dependent, are_met
 from sluice_agent.jobs.runs.payload import Payload, check_payload, payload_of
@@ -121,6 +121,25 @@ def want_by_cron(job: Job, firing: int) -> Wanted:
         idempotency_key=None,
         triggered_by=CRON,
         fire_at=firing,
+    )
+
+
+def want_again(job: Job, row: Row[Any], payload: Any = None) -> Wanted:
+    """Return a run with what that of `row` was given, or with another `payload`.
+
+    Raises `RefusedError` (400) if the job, with its settings of now, does not take the payload.
+    """
+    given = payload_of(parse(row.payload.encode()) if payload is None else payload)
+    check_payload(job, given)
+    return Wanted(
+        payload=given,
+        priority=row.priority,
+        tags={} if row.tags is None else parse(row.tags.encode()),
+        metadata={} if row.metadata is None else parse(row.metadata.encode()),
+        scheduled_at=None,
+        ttl_secs=0,
+        concurrency_key=row.concurrency_key,
+        idempotency_key=None,
     )
 
 
