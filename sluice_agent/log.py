@@ -15,10 +15,15 @@ last_logged: dict[str, float] = {}
 _left_out: Counter[str] = Counter()
 
 
-def warn_limited(subject: str, message: str, *values: object) -> None:
-    """Log `message` as a warning, at most once a minute for each `subject`, which is one of a few fixed words."""
-    if _is_due(subject):
-        logger.warning(message, *values)
+def warn_limited(subject: str, message: str, *values: object) -> bool:
+    """Log `message` as a warning, at most once a minute for each `subject`, which is one of a few fixed words.
+
+    Return whether it was logged.
+    """
+    if not _is_due(subject):
+        return False
+    logger.warning(message, *values)
+    return True
 
 
 def log_failure(error: BaseException, message: str, *values: object) -> None:

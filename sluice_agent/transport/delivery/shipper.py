@@ -311,8 +311,9 @@ class Shipper:
         values = (self.destination, failure.reason.rstrip("."), self._directory)
         if not failure.remedy:
             warn_limited(f"delivery {self.destination}", text, *values)
-        elif failure.remedy != self._logged_remedy:  # once: it lasts until a person does something
-            logger.warning(f"{text} %s", *values, failure.remedy)
+        elif failure.remedy != self._logged_remedy and warn_limited(  # once: it lasts until a person does something
+            f"remedy {self.destination}", f"{text} %s", *values, failure.remedy
+        ):
             self._logged_remedy = failure.remedy
         self._record_error(failure.reason)
         self._save()

@@ -118,6 +118,20 @@ def test_a_failure_that_a_person_must_mend_is_logged_once(
     assert len(endpoint.requests) == 6
 
 
+def test_a_failure_that_comes_and_goes_does_not_fill_the_log(
+    ship: Ship, directory: Path, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Behind a balancer one server of two may refuse the key: each batch would bring two lines, in a user's own log."""
+    caplog.set_level(logging.INFO, "sluice_agent")
+    endpoint.script(*[misbehaviour.status(401), misbehaviour.ok] * 5)
+    write_file(directory, *map(event, range(5)))
+    ship(max_lines=1)
+    wait_until(lambda: settled(directory, delivered=5))
+    wait_until(lambda: len(caplog.records) >= 2)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert len(endpoint.requests) == 10
+
+
 def test_two_batches_have_two_keys(ship: Ship, directory: Path, endpoint: Endpoint) -> None:
     """Under one key the second batch would be taken for a repetition of the first, and dropped."""
     write_file(directory, event(0), event(1))
