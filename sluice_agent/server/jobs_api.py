@@ -142,9 +142,7 @@ class JobsApi:
             room = open_jobs(
                 self._database, events, self._engine, self._broker, self._now, allows_private=allows_private
             )
-            routes = internal_routes(
-                room.store, room.changes, self._access.gate, engine.environments, allows_private=allows_private
-            )
+            routes = internal_routes(room.store, room.attempts, self._access.gate)
             tasks = TaskRules(engine.tasks, engine.task_queues, self._broker is not None)
             rules = EndpointRules(allows_private, tasks, engine.environments)
             api = JobsApp(room.store, self._access, rules, self._limits, self._clock)

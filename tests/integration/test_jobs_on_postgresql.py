@@ -16,6 +16,7 @@ from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.jobs.engine.stale import release_all
 from sluice_agent.jobs.runs.named_limits import limit_without_room
 from tests.support.job_attempts import FAILURE, Attempts
+from tests.support.jobs_together import check_requests_together
 from tests.support.local_sluice import local_sluice
 from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import SECRET, WebhookReceiver, is_signed
@@ -143,6 +144,7 @@ def test_attempts_start_and_finish(new_postgresql: str) -> None:
     execution = attempts.begin(run, 3)
     assert attempts.finish(run, execution, 3, status_code=200, result='{"a": "\x00"}') == "completed"
     assert attempts.circuits() == []
+    check_requests_together(attempts)
     attempts.store.close()
 
 

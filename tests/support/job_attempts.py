@@ -17,9 +17,9 @@ from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.jobs.engine.firings import fire
 from sluice_agent.jobs.environments import Environments
 from sluice_agent.jobs.execution.beat import note_beat
-from sluice_agent.jobs.execution.finish import finish_attempt
+from sluice_agent.jobs.execution.finish import finish_attempts
 from sluice_agent.jobs.execution.requests import FinishRequest, StartRequest
-from sluice_agent.jobs.execution.start import start_attempt
+from sluice_agent.jobs.execution.start import StartRules, start_attempts
 from sluice_agent.jobs.runs.changes import change
 from sluice_agent.jobs.runs.requests import TriggerItem
 from sluice_agent.jobs.runs.runs import find_run
@@ -134,17 +134,17 @@ class Attempts:
 
     def start(self, run_id: str, ticket: str, execution: str, attempt: int = 1) -> Spec | None:
         """Ask for the requests of an attempt."""
-        wanted = StartRequest(attempt=attempt, ticket=ticket, execution=execution)
+        return self.start_together([(run_id, ticket, execution)], attempt)[0]
+
+    def start_together(self, asked: list[tuple[str, str, str]], attempt: int = 1) -> list[Spec | None]:
+        """Ask for the requests of attempts in one transaction, each by its run, its ticket and its execution."""
+        wanted = [
+            (run_id, StartRequest(attempt=attempt, ticket=ticket, execution=execution))
+            for run_id, ticket, execution in asked
+        ]
+        rules = StartRules(self.store.token_secret, allows_private=False, environments=self.environments)
         with self.store.writing() as writer:
-            return start_attempt(
-                writer,
-                run_id,
-                wanted,
-                self.store.moment,
-                self.store.token_secret,
-                allows_private=False,
-                environments=self.environments,
-            )
+            return start_attempts(writer, wanted, self.store.moment, rules)
 
     def begin(self, run_id: str, attempt: int = 1) -> str:
         """Claim and start an attempt, and return its execution."""
@@ -154,9 +154,16 @@ class Attempts:
 
     def finish(self, run_id: str, execution: str, attempt: int = 1, **outcome: Any) -> str | None:
         """Report the end of an attempt."""
-        report = FinishRequest(attempt=attempt, execution=execution, outcome=Outcome(**(outcome or SUCCESS)))
+        return self.finish_together([(run_id, execution, outcome or SUCCESS)], attempt)[0]
+
+    def finish_together(self, ends: list[tuple[str, str, dict[str, Any]]], attempt: int = 1) -> list[str | None]:
+        """Report ends of attempts in one transaction, each by its run, its execution and its outcome."""
+        reports = [
+            (run_id, FinishRequest(attempt=attempt, execution=execution, outcome=Outcome(**outcome)))
+            for run_id, execution, outcome in ends
+        ]
         with self.store.writing() as writer:
-            return finish_attempt(writer, run_id, report, self.store.moment, lambda: 0.5)
+            return finish_attempts(writer, reports, self.store.moment, lambda: 0.5)
 
     def beat(self, executions: dict[str, str]) -> list[str]:
         """Report executions as going on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
@@ -15,6 +15,7 @@ from sluice_agent.jobs.definitions.schedule import counted_as_missed, due, next_
 from sluice_agent.jobs.definitions.settings import JobSettings, settings_from
 from sluice_agent.jobs.json_text import canonical
 from sluice_agent.jobs.status import UNDER_WAY
+from sluice_agent.jobs.store.id_lists import id_list
 from sluice_agent.jobs.store.ids import new_id, new_version_id
 from sluice_agent.jobs.store.page import Page, PageRequest, Position, read_page
 from sluice_agent.jobs.store.schema import (
@@ -123,6 +124,11 @@ def find_job(reader: Connection, job_id: str, project: str | None, lock: Lock | 
     return job_of(row)
 
 
+def find_jobs(reader: Connection, job_ids: Collection[str]) -> dict[str, Job]:
+    """Return the jobs with these ids by their ids, as far as they are there."""
+    return {row.id: job_of(row) for row in reader.execute(_JOBS_BY_ID, {"ids": id_list(job_ids)})} if job_ids else {}
+
+
 def create_job(writer: Connection, project: str, settings: JobSettings, change: Change, *, enabled: bool) -> Job:
     """Make a job and return it. Raises `RefusedError` (409) if the project has a job with this slug."""
     created = Job(
@@ -228,6 +234,7 @@ JOBS: Select[Any] = select(job, job_version.c.id.label("version_id"), job_versio
 
 # Each trigger does these: to make such a statement takes longer than to execute it.
 _JOB_BY_ID = JOBS.where(job.c.id == bindparam("job_id"))
+_JOBS_BY_ID = JOBS.where(job.c.id.in_(bindparam("ids", expanding=True)))
 _IDS = select(job.c.id).where(job.c.id.in_(bindparam("ids", expanding=True))).order_by(job.c.id)
 _LOCKS = {lock: _IDS.with_for_update(read=lock is Lock.SHARED) for lock in Lock}
 _COLUMNS = (

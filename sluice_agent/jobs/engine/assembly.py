@@ -12,6 +12,7 @@ from sluice_agent.jobs.engine.carrier import Carrier
 from sluice_agent.jobs.engine.engine import Engine
 from sluice_agent.jobs.engine.options import DEFAULT_SLOTS, EngineOptions
 from sluice_agent.jobs.engine.tasks import TaskEngine
+from sluice_agent.jobs.execution.attempts import AttemptChanges
 from sluice_agent.jobs.store.grouped import GroupedChanges
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.task_events.follower import held_jobs
@@ -28,6 +29,7 @@ class JobsRoom:
 
     store: JobsStore
     changes: GroupedChanges
+    attempts: AttemptChanges
     engine: Engine | None
     webhooks: Sender | None
 
@@ -66,31 +68,25 @@ def open_jobs(
     """
     store = JobsStore(database, now)
     changes = GroupedChanges(store)
+    environments = None if options is None else options.environments
+    attempts = AttemptChanges(store, changes, environments, allows_private=allows_private)
     events.hold_jobs(lambda connections: held_jobs(store, connections))
     if options is None:
-        return JobsRoom(store, changes, None, None)
+        return JobsRoom(store, changes, attempts, None, None)
     connection = None if broker is None else BrokerConnection(broker)
-    carrier = _carrier(store, changes, options, connection, allows_private=allows_private)
+    carrier = _carrier(store, attempts, options, connection)
     tasks = TaskEngine(store, events, connection, options, random.random)
     webhooks = webhook_sender(store, allows_private=allows_private)
-    return JobsRoom(store, changes, Engine(store, carrier, options, tasks=tasks), webhooks)
+    return JobsRoom(store, changes, attempts, Engine(store, carrier, options, tasks=tasks), webhooks)
 
 
 def _carrier(
-    store: JobsStore,
-    changes: GroupedChanges,
-    options: EngineOptions,
-    connection: BrokerConnection | None,
-    *,
-    allows_private: bool,
+    store: JobsStore, attempts: AttemptChanges, options: EngineOptions, connection: BrokerConnection | None
 ) -> Carrier:
     if connection is None:
         from sluice_agent.jobs.engine.pool import PoolCarrier  # noqa: PLC0415 - the HTTP client takes memory
 
-        slots = options.slots or DEFAULT_SLOTS
-        return PoolCarrier(
-            store, changes, slots, options.state_dir, options.environments, allows_private=allows_private
-        )
+        return PoolCarrier(attempts, store.token_secret, options.slots or DEFAULT_SLOTS, options.state_dir)
     from sluice_agent.jobs.engine.messages import MessageCarrier  # noqa: PLC0415 - not needed without a broker
 
     return MessageCarrier(connection, options)

@@ -20,7 +20,7 @@ from sluice_agent.jobs.celery_target import Arguments, CeleryTarget, TaskRules, 
 from sluice_agent.jobs.definitions.jobs import Job, find_job
 from sluice_agent.jobs.definitions.versions import JobVersion, version_to_start
 from sluice_agent.jobs.engine.candidates import Head, Position, claimed_counts, heads, ready_runs
-from sluice_agent.jobs.execution.circuits import admit_request
+from sluice_agent.jobs.execution.circuits import Admissions
 from sluice_agent.jobs.runs.changes import change, state_of
 from sluice_agent.jobs.runs.named_limits import Rooms
 from sluice_agent.jobs.runs.tickets import add_ticket, new_ticket
@@ -137,6 +137,7 @@ class _Walk:
         for (job_id, _), count in counts.items():
             self._of_job[job_id] += count
         self._rooms = Rooms(writer, now)
+        self._admissions = Admissions(writer, now)
         self._claims: list[Claim] = []
         self._changes: list[dict[str, Any]] = []
         self._tasks = tasks
@@ -211,7 +212,7 @@ class _Walk:
     def _admit(self, job: Job, row: Row[Any], version: JobVersion) -> bool:
         """Claim a request if the circuit of its endpoint is closed, and return whether it is."""
         probe = version.settings.timeout_secs + self._seconds
-        asks_at = admit_request(self._writer, job.project_id, version.settings.circuit, self._now, probe)
+        asks_at = self._admissions.asks_at(job.project_id, version.settings.circuit, probe)
         if asks_at is not None:
             self._change(row, Held(asks_at))
             return False

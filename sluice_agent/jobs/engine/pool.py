@@ -6,25 +6,17 @@ Its server is this process itself, without HTTP. Outcomes have files of their ow
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as WaitTimeoutError
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection
-
 from sluice_agent.attempt_message import AttemptMessage
 from sluice_agent.jobs.attempts.records import Outcome, Spec
 from sluice_agent.jobs.engine.claim import Claim
-from sluice_agent.jobs.environments import Environments
-from sluice_agent.jobs.execution.beat import note_beat
-from sluice_agent.jobs.execution.finish import finish_attempt
+from sluice_agent.jobs.execution.attempts import AttemptChanges
 from sluice_agent.jobs.execution.requests import FinishRequest, StartRequest
-from sluice_agent.jobs.execution.start import start_attempt
-from sluice_agent.jobs.store.grouped import GroupedChanges
-from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.worker.executor import Executor
 from sluice_agent.jobs.worker.outcomes import OutcomeFiles
 from sluice_agent.jobs.worker.server import ServerAwayError
@@ -42,70 +34,47 @@ _CLOSE_SECONDS = 5.0  # that attempts have after a signal, and again to report t
 class OwnServer:
     """What a worker asks of its server, asked in the server's own process."""
 
-    def __init__(
-        self, store: JobsStore, changes: GroupedChanges, environments: Environments | None, *, allows_private: bool
-    ) -> None:
-        self._store = store
-        self._changes = changes
-        self._environments = environments
-        self._allows_private = allows_private
+    def __init__(self, attempts: AttemptChanges) -> None:
+        self._attempts = attempts
 
     def start(self, run_id: str, attempt: int, ticket: str, execution: str) -> Spec | None:
         """Return the requests of an attempt; None if it must not begin. Raises `ServerAwayError`."""
         wanted = StartRequest(attempt=attempt, ticket=ticket, execution=execution)
-        store = self._store
-        return self._made(
-            lambda writer: start_attempt(
-                writer,
-                run_id,
-                wanted,
-                store.moment,
-                store.token_secret,
-                allows_private=self._allows_private,
-                environments=self._environments,
-            )
-        )
+        return _made(lambda: self._attempts.start(run_id, wanted))
 
     def finish(self, run_id: str, attempt: int, execution: str, outcome: Outcome) -> str | None:
         """Return the status of the run after an attempt; None if it had ended. Raises `ServerAwayError`."""
         report = FinishRequest(attempt=attempt, execution=execution, outcome=outcome)
-        return self._made(lambda writer: finish_attempt(writer, run_id, report, self._store.moment, random.random))
+        return _made(lambda: self._attempts.finish(run_id, report))
 
     def beat(self, executions: Mapping[str, str]) -> list[str]:
         """Report executions as going on, and return those that are canceled. Raises `ServerAwayError`."""
-        return self._made(lambda writer: note_beat(writer, executions, self._store.moment))
+        return _made(lambda: self._attempts.beat(executions))
 
-    def _made(self, change: Callable[[Connection], _Result]) -> _Result:
-        try:
-            return self._changes.submit(change).result(_ANSWER_SECONDS)
-        except WaitTimeoutError:
-            raise ServerAwayError("the database does not answer") from None
-        except DATABASE_ERRORS as error:
-            raise ServerAwayError(f"the database can't be used ({reason_of(error)})") from error
+
+def _made(submit: Callable[[], Future[_Result]]) -> _Result:
+    """Return the result of a change once it is made. Raises `ServerAwayError`."""
+    try:
+        return submit().result(_ANSWER_SECONDS)
+    except WaitTimeoutError:
+        raise ServerAwayError("the database does not answer") from None
+    except DATABASE_ERRORS as error:
+        raise ServerAwayError(f"the database can't be used ({reason_of(error)})") from error
 
 
 class PoolCarrier:
     """Executes at most `slots` attempts at a time, in threads that begin with the first one.
 
-    `state_dir` is where outcomes wait, as for a worker.
+    `state_dir` is where outcomes wait, as for a worker; `token_secret` is that of the database.
     """
 
     outlives_process = False
 
-    def __init__(
-        self,
-        store: JobsStore,
-        changes: GroupedChanges,
-        slots: int,
-        state_dir: Path | None,
-        environments: Environments | None = None,
-        *,
-        allows_private: bool,
-    ) -> None:
+    def __init__(self, attempts: AttemptChanges, token_secret: bytes, slots: int, state_dir: Path | None) -> None:
         self.slots = slots
-        name = hashlib.sha256(store.token_secret).hexdigest()[:16]  # one directory for each database
+        name = hashlib.sha256(token_secret).hexdigest()[:16]  # one directory for each database
         outcomes = OutcomeFiles(open_directory(state_dir, f"outcomes-{name}"))
-        server = OwnServer(store, changes, environments, allows_private=allows_private)
+        server = OwnServer(attempts)
         self._outcomes = outcomes
         self._under_way = UnderWay(server, outcomes)
         self._executor = Executor(server, outcomes, self._under_way)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,14 @@ from sluice_agent.jobs.attempts.answers import ErrorClass
 from sluice_agent.jobs.attempts.records import Outcome, Trace
 from sluice_agent.jobs.attempts.retries import RetryStrategy, retry_delay
 from sluice_agent.jobs.definitions.settings import JobSettings
-from sluice_agent.jobs.execution.circuits import note_answer
+from sluice_agent.jobs.execution.circuits import SeenAnswer, note_answers
 from sluice_agent.jobs.execution.requests import FinishRequest
 from sluice_agent.jobs.execution.start import settings_under_way
-from sluice_agent.jobs.runs.changes import LOST, change
-from sluice_agent.jobs.runs.transitions import Ending, Finished, TransitionError
+from sluice_agent.jobs.execution.turns import in_turns
+from sluice_agent.jobs.runs.changes import LOST, Step, change_locked, state_of
+from sluice_agent.jobs.runs.transitions import Ending, Finished, TransitionError, advance
 from sluice_agent.jobs.status import Status
+from sluice_agent.jobs.store.id_lists import id_list
 from sluice_agent.jobs.store.schema import attempt, run
 
 _SECOND = 1_000_000  # microseconds
@@ -31,38 +33,71 @@ _ENDINGS = {
 }
 
 
-def finish_attempt(
-    writer: Connection, run_id: str, report: FinishRequest, now: int, chance: Callable[[], float]
-) -> str | None:
-    """Take the report of an attempt, and return the status of the run after it. None: it has no effect any more.
+def finish_attempts(
+    writer: Connection, reports: Sequence[tuple[str, FinishRequest]], now: int, chance: Callable[[], float]
+) -> list[str | None]:
+    """Take the reports of attempts of the runs with these ids, and return the status of each run after it. None: it has
+    no effect any more.
 
     A report that comes again changes nothing. That of an attempt which was taken for lost counts while the next one has
     not started. `chance` returns a random number from 0 to 1.
     """
-    row = writer.execute(_LOCKED, {"run": run_id}).one_or_none()
-    if row is None or row.execution != report.execution:
-        return None
-    latest = _latest(writer, row)
-    settings = settings_under_way(writer, row)
-    if latest is None or settings is None or latest.attempt != report.attempt:
-        return None
-    if latest.is_reported:
-        _keep_trace(writer, row, latest, outcome=report.outcome)
-        return None if row.status == Status.CANCELED.value else str(row.status)
-    outcome = report.outcome
-    event = _event(outcome, settings, latest, now, chance)
-    is_last = row.status == Status.EXECUTING.value and row.attempt >= settings.max_attempts
-    also = _times(row, latest, outcome, ends=is_last or event.ending in (Ending.SUCCESS, Ending.FINAL))
-    try:
-        changed = change(writer, row, event, now, settings.max_attempts, also)
-    except TransitionError:
-        return None
-    if changed is None:
-        return None
-    writer.execute(_END, {"run": run_id, "number": latest.retries, **_end_of_attempt(row, outcome, now)})
-    if not outcome.was_stopped:
-        note_answer(writer, row.project_id, settings.circuit, outcome.error_class, now)
-    return str(changed.status)
+    return in_turns(reports, lambda of_runs: _Turn(writer, now, chance).take(of_runs))
+
+
+class _Turn:
+    """Reports of different runs, which change the database together."""
+
+    def __init__(self, writer: Connection, now: int, chance: Callable[[], float]) -> None:
+        self._writer = writer
+        self._now = now
+        self._chance = chance
+        self._settings: dict[tuple[str, int], JobSettings | None] = {}
+        self._steps: list[Step] = []
+        self._ends: list[dict[str, Any]] = []
+        self._answers: list[SeenAnswer] = []
+
+    def take(self, reports: Mapping[str, FinishRequest]) -> dict[str, str]:
+        """Take the reports, and return the status of each run on which one has had an effect."""
+        rows = {row.id: row for row in self._writer.execute(_LOCKED, {"runs": id_list(reports)})}
+        statuses = {run_id: self._judge(rows[run_id], report) for run_id, report in reports.items() if run_id in rows}
+        if self._steps:
+            change_locked(self._writer, self._steps, self._now)
+            self._writer.execute(_END, self._ends)
+            note_answers(self._writer, self._answers, self._now)
+        return {run_id: status for run_id, status in statuses.items() if status is not None}
+
+    def _judge(self, row: Row[Any], report: FinishRequest) -> str | None:
+        """Return the status of a run after a report, which is to have its effect with those of others."""
+        if row.execution != report.execution:
+            return None
+        latest = _latest(self._writer, row)
+        settings = self._settings_of(row)
+        if latest is None or settings is None or latest.attempt != report.attempt:
+            return None
+        outcome = report.outcome
+        if latest.is_reported:
+            _keep_trace(self._writer, row, latest, outcome)
+            return None if row.status == Status.CANCELED.value else str(row.status)
+        event = _event(outcome, settings, latest, self._now, self._chance)
+        is_last = row.status == Status.EXECUTING.value and row.attempt >= settings.max_attempts
+        also = _times(row, latest, outcome, ends=is_last or event.ending in (Ending.SUCCESS, Ending.FINAL))
+        try:
+            values = {**advance(state_of(row, settings.max_attempts), event, self._now), **also}
+        except TransitionError:
+            return None
+        step = Step(row, event, values, has_webhook=bool(settings.webhook_url))
+        self._steps.append(step)
+        self._ends.append({"run": row.id, "number": latest.retries, **_end_of_attempt(row, outcome, self._now)})
+        if not outcome.was_stopped:
+            self._answers.append(SeenAnswer(row.project_id, settings.circuit, outcome.error_class))
+        return step.status.value
+
+    def _settings_of(self, row: Row[Any]) -> JobSettings | None:
+        version = row.job_id, row.job_version
+        if version not in self._settings:
+            self._settings[version] = settings_under_way(self._writer, row)
+        return self._settings[version]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +185,16 @@ def _milliseconds(microseconds: int) -> int:
     return max(round(microseconds / _MILLISECOND), 1) if microseconds > 0 else 0
 
 
+_LARGE = {run.c[name] for name in ("payload", "tags", "metadata", "result", "error", "execution_trace", "progress")}
+"""What no report looks at."""
+
 # Each attempt does these: to make such a statement takes longer than to execute it.
-_LOCKED = select(run).where(run.c.id == bindparam("run")).with_for_update()
+_LOCKED = (
+    select(*(column for column in run.c if column not in _LARGE))
+    .where(run.c.id.in_(bindparam("runs", expanding=True)))
+    .order_by(run.c.id)
+    .with_for_update()
+)
 _LATEST = select(attempt).where(attempt.c.run_id == bindparam("run")).order_by(attempt.c.retries.desc()).limit(1)
 _TIMES = update(run).where(run.c.id == bindparam("run"))
 _END = update(attempt).where(attempt.c.run_id == bindparam("run"), attempt.c.retries == bindparam("number"))

@@ -8,23 +8,17 @@ framework does for others takes longer than the change of the run.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
 from typing import TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
-from sluice_agent.jobs.environments import Environments
-from sluice_agent.jobs.execution.beat import note_beat
-from sluice_agent.jobs.execution.finish import finish_attempt
+from sluice_agent.jobs.execution.attempts import AttemptChanges
 from sluice_agent.jobs.execution.requests import BeatRequest, FinishRequest, StartRequest
-from sluice_agent.jobs.execution.start import start_attempt
 from sluice_agent.jobs.routes.answers import answer
-from sluice_agent.jobs.store.grouped import GroupedChanges
 from sluice_agent.jobs.store.schema import can_be_claimed, run
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.store.takers import abandoned_queue
@@ -33,7 +27,6 @@ from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import read_body
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_Result = TypeVar("_Result")
 
 PATH = "/api/internal/runs"
 
@@ -42,30 +35,17 @@ _LARGE = 65_536  # bytes of a body that takes long to parse
 _READY = select(run.c.id).where(can_be_claimed).limit(1)
 
 
-def internal_routes(
-    store: JobsStore,
-    changes: GroupedChanges,
-    gate: Gate,
-    environments: Environments | None = None,
-    *,
-    allows_private: bool,
-) -> list[Route]:
-    """Return the routes of workers that `gate` admits. `changes` makes their changes in `store`.
-
-    `environments` are those of jobs. `allows_private`: requests may go to private addresses.
-    """
+def internal_routes(store: JobsStore, attempts: AttemptChanges, gate: Gate) -> list[Route]:
+    """Return the routes of workers that `gate` admits. `attempts` makes their changes in `store`."""
 
     async def read(request: Request, model: type[_Model]) -> _Model:
         await _admit(gate, request)
         body = await read_body(request)
         return await run_in_threadpool(_parse, model, body) if len(body) > _LARGE else _parse(model, body)
 
-    async def made(change: Callable[[Connection], _Result]) -> _Result:
-        return await asyncio.wrap_future(changes.submit(change))
-
     async def beat(request: Request) -> Response:
         executions = (await read(request, BeatRequest)).executions
-        return answer({"canceled": await made(lambda writer: note_beat(writer, executions, store.moment))})
+        return answer({"canceled": await asyncio.wrap_future(attempts.beat(executions))})
 
     async def queue(request: Request) -> Response:
         await _admit(gate, request)
@@ -75,17 +55,7 @@ def internal_routes(
     async def start(request: Request) -> Response:
         run_id = _run_in(request)
         wanted = await read(request, StartRequest)
-        spec = await made(
-            lambda writer: start_attempt(
-                writer,
-                run_id,
-                wanted,
-                store.moment,
-                store.token_secret,
-                allows_private=allows_private,
-                environments=environments,
-            )
-        )
+        spec = await asyncio.wrap_future(attempts.start(run_id, wanted))
         if spec is None:
             raise RefusedError(409, "The attempt is not to be started: drop its message.")
         return Response(spec.model_dump_json(), media_type="application/json")
@@ -93,7 +63,7 @@ def internal_routes(
     async def finish(request: Request) -> Response:
         run_id = _run_in(request)
         report = await read(request, FinishRequest)
-        status = await made(lambda writer: finish_attempt(writer, run_id, report, store.moment, random.random))
+        status = await asyncio.wrap_future(attempts.finish(run_id, report))
         if status is None:
             raise RefusedError(409, "The attempt has ended already: its report changes nothing.")
         return answer({"status": status})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,35 @@ def test_a_change_that_fails_takes_no_other_with_it(store: JobsStore) -> None:
         futures[1].result(10)
     changes.close()
     assert names(store) == {"a", "b"}
+
+
+def test_changes_of_one_kind_are_made_together(store: JobsStore) -> None:
+    """Under load each run would take as many statements as it does alone; or have the answer of another one."""
+    changes = GroupedChanges(store)
+    is_begun, goes_on = threading.Event(), threading.Event()
+    sizes: list[int] = []
+
+    def wait(_: Connection) -> None:
+        is_begun.set()
+        goes_on.wait(10)
+
+    def put_all(writer: Connection, given: Sequence[str]) -> list[str]:
+        sizes.append(len(given))
+        writer.execute(meta.insert(), [{"name": name, "value": ""} for name in given])
+        if "bad" in given:
+            raise ZeroDivisionError
+        return [f"{name}!" for name in given]
+
+    changes.submit(wait)
+    assert is_begun.wait(10)
+    futures = [changes.join(put_all, "a"), changes.submit(put("x")), changes.join(put_all, "b")]
+    bad = changes.join(put_all, "bad")
+    goes_on.set()
+    assert [future.result(10) for future in futures] == ["a!", "x", "b!"]
+    with pytest.raises(ZeroDivisionError):
+        bad.result(10)
+    changes.close()
+    assert (sizes, names(store)) == ([3, 1, 1, 1], {"a", "b", "x"})
 
 
 def test_what_waits_is_made_before_the_end(store: JobsStore) -> None:
