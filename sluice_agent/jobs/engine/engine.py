@@ -7,28 +7,27 @@ process, or for the time of a poll, in which another server may have made a run.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from threading import Event, Thread
-
-from sqlalchemy import Connection, select
 
 from sluice_agent.jobs.engine import firings, moves, stale
 from sluice_agent.jobs.engine.carrier import Carrier, CarrierAwayError
 from sluice_agent.jobs.engine.claim import NO_TASKS, Claim, JobCache, claim_runs, has_ready_tasks
 from sluice_agent.jobs.engine.leader import Leader
+from sluice_agent.jobs.engine.look import look
 from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.jobs.engine.retention import Retention
 from sluice_agent.jobs.engine.tasks import TaskEngine
-from sluice_agent.jobs.status import Status
-from sluice_agent.jobs.store.schema import can_be_claimed, is_claimed, run
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.store.takers import note_takers
-from sluice_agent.jobs.task_events.revocations import has_revocations
 from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 
 _SECOND = 1_000_000  # microseconds
-_SHORTEST = 0.01  # seconds of a round: one takes what came of several commits
+_SHORTEST = 0.01  # seconds from one round to the next: one takes what came of several commits
+_LONGEST = 0.05
+_PER_WAITING = 0.0025  # for each run that waits for a slot of a worker: meanwhile none is without work
 _STALL = 10 * _SECOND  # between two rounds: this process, or the machine, was asleep, and no worker could report
 _PAUSE = 2.0  # seconds for which nothing is claimed after the broker was away
 _CLOSE_SECONDS = 10.0
@@ -60,6 +59,7 @@ class Engine:
         self._worked_at = 0
         self._slow_at = 0
         self._paused_until = 0
+        self._until_next = _SHORTEST
         self._waiting_after = ""
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="jobs engine", daemon=True)
@@ -86,9 +86,11 @@ class Engine:
     def _run(self) -> None:
         while not self._stopped.is_set():
             self._store.changed.clear()
+            begun = time.monotonic()
+            self._until_next = _SHORTEST
             if not self._round():
                 self._store.changed.wait(self._options.poll)
-            self._stopped.wait(_SHORTEST)
+            self._stopped.wait(max(begun + self._until_next - time.monotonic(), 0))
 
     def _round(self) -> bool:
         """Work once, and return whether there is more to do."""
@@ -111,29 +113,26 @@ class Engine:
             self._loses_from = now + round(self._options.grace * _SECOND)
         self._worked_at = now
         with self._store.reading() as reader:
-            is_due = moves.has_due(reader, now)
-            has_firing = firings.has_due_firing(reader, now)
-            under_way = _count_under_way(reader)
-            has_ready = reader.execute(_READY).first() is not None
+            found = look(reader, now)
             places = round(self._carrier.slots * self._options.in_flight)
-            has_places = sum(under_way.values()) < places
-            can_claim = has_ready and (has_places or has_ready_tasks(reader, self._jobs))
-            revokes = self._tasks is not None and has_revocations(reader)
-        has_more = self._move(now) if is_due else False
-        has_more |= has_firing and self._fire(now)
-        has_events = self._tasks is not None and self._tasks.follow(now)
-        if has_ready or under_way:
-            self._carrier.watch(is_executing=bool(under_way.get(Status.EXECUTING.value)))
+            has_places = found.under_way < places
+            can_claim = found.has_ready and (has_places or has_ready_tasks(reader, self._jobs))
+        has_more = self._move(now) if found.is_due else False
+        has_more |= found.has_firing and self._fire(now)
+        has_events = self._tasks is not None and found.has_tasks and self._tasks.follow(now)
+        if found.has_ready or found.under_way:
+            self._carrier.watch(is_executing=found.executing > 0)
         if now >= self._slow_at:
             self._slow_at = now + round(self._options.rare * _SECOND)
-            self._look_slowly(now, has_claims=bool(under_way))
+            self._look_slowly(now, has_claims=found.under_way > 0)
             self._retention.delete_some(now)
             if self._tasks is not None and not has_events and self._may_lose(now):
                 self._tasks.look(now)
-        if now >= self._paused_until and self._tasks is not None and revokes and not self._tasks.revoke(now):
+        if now >= self._paused_until and self._tasks is not None and found.revokes and not self._tasks.revoke(now):
             self._pause(now)
-        if can_claim and now >= self._paused_until:
-            self._claim(places)
+        claimed = self._claim(places) if can_claim and now >= self._paused_until else 0
+        waiting = found.under_way + claimed - self._carrier.slots
+        self._until_next = min(max(waiting * _PER_WAITING, _SHORTEST), _LONGEST)
         return has_more or has_events
 
     def _take_over(self, now: int) -> None:
@@ -182,23 +181,28 @@ class Engine:
         """Send nothing for a while: the broker is away."""
         self._paused_until = now + round(_PAUSE * _SECOND)
 
-    def _claim(self, places: int) -> None:
+    def _claim(self, places: int) -> int:
+        """Claim runs and send their messages. Return how many requests are claimed."""
         now = self._store.moment
         rules = NO_TASKS if self._tasks is None else self._tasks.rules
         with self._store.writing() as writer:
             if not self._leader.lock(writer):
-                return
+                return 0
             claimed = claim_runs(writer, self._jobs, places, now, self._options.claim, rules)
-        claims = [claim for claim in claimed if claim.call is None]
-        calls = [claim for claim in claimed if claim.call is not None]
+            claims = [claim for claim in claimed if claim.call is None]
+            calls = [claim for claim in claimed if claim.call is not None]
+            if claims and not calls:
+                self._store.commit_early(writer)  # without the claim its ticket starts nothing, and another one follows
         if self._tasks is not None and not self._tasks.send(calls, now):
             self._pause(now)
         if not claims:
-            return
+            return 0
         confirmed = self._send(claims, now)
         with self._store.writing() as writer:
             stale.note_published(writer, confirmed, now, self._store.moment)
             stale.release(writer, {claim.run_id for claim in claims} - confirmed, now, self._store.moment)
+            self._store.commit_early(writer)  # a message more does no harm
+        return len(claims)
 
     def _send(self, claims: list[Claim], now: int) -> set[str]:
         try:
@@ -209,15 +213,3 @@ class Engine:
         if len(confirmed) < len(claims):
             self._pause(now)
         return confirmed
-
-
-def _count_under_way(reader: Connection) -> dict[str, int]:
-    """Return how many requests are claimed, and how many are executed."""
-    counts: dict[str, int] = {}
-    for status in reader.scalars(_UNDER_WAY):
-        counts[status] = counts.get(status, 0) + 1
-    return counts
-
-
-_READY = select(run.c.id).where(can_be_claimed).order_by(run.c.job_id).limit(1)
-_UNDER_WAY = select(run.c.status).where(is_claimed, run.c.task_id.is_(None))

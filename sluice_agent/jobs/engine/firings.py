@@ -25,11 +25,6 @@ MOST = 100
 _AUTHOR = "system:cron"
 
 
-def has_due_firing(reader: Connection, now: int) -> bool:
-    """Return whether the time of a firing has come."""
-    return reader.execute(_DUE, {"now": now, "most": 1}).first() is not None
-
-
 def fire(writer: Connection, now: int) -> int:
     """Make the firings whose time has come, of a limited number of jobs, and return of how many they were made."""
     count = 0
@@ -83,6 +78,9 @@ _DUE = (
     .order_by(job.c.next_fire_at)
     .limit(bindparam("most", type_=job.c.version.type))
 )
+HAS_DUE = _DUE.exists()
+"""The condition under which the time of a firing has come."""
+
 _DUE_LOCKED = _DUE.with_for_update(skip_locked=True)
 _IS_EARLIER = (run.c.job_id == bindparam("job"), is_fired)
 _ONE_EARLIER = select(run.c.id).where(*_IS_EARLIER).order_by(run.c.id).limit(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, or_, select, update
 
 from sluice_agent.jobs.attempts.retries import RetryStrategy, retry_delay
 from sluice_agent.jobs.definitions.jobs import find_job
@@ -23,11 +23,6 @@ MOST = 200
 """Runs that one transaction changes: others write as well."""
 
 _SECOND = 1_000_000  # microseconds
-
-
-def has_due(reader: Connection, now: int) -> bool:
-    """Return whether one of the functions that need only the time would change a run."""
-    return any(reader.execute(query, {"now": now, "most": 1}).first() for query in (_DUE, _HELD, _EXPIRED))
 
 
 def begin_due(writer: Connection, now: int) -> int:
@@ -87,6 +82,9 @@ _NOW = bindparam("now", type_=run.c.available_at.type)
 _DUE = select(run.c.id).where(is_delayed, run.c.available_at <= _NOW).order_by(run.c.available_at).limit(_MOST)
 _HELD = select(run.c.id).where(is_held, run.c.available_at <= _NOW).order_by(run.c.available_at).limit(_MOST)
 _EXPIRED = select(run.c.id).where(can_expire, run.c.expires_at <= _NOW).order_by(run.c.expires_at).limit(_MOST)
+HAS_DUE = or_(*(query.exists() for query in (_DUE, _HELD, _EXPIRED)))
+"""The condition under which one of the functions that need only the time changes a run."""
+
 _WAITING = select(run).where(is_waiting, run.c.id > bindparam("after")).order_by(run.c.id).limit(_MOST)
 _SILENT = (
     select(run)

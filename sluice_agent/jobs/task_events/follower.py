@@ -127,6 +127,9 @@ def _text_id(connection_id: str, task_id: str) -> str:
 
 
 _OPEN = select(run.c.task_id, run.c.id).where(is_open_task)
+HAS_OPEN_TASKS = _OPEN.exists()
+"""The condition under which tasks are under way."""
+
 _CURSORS = select(event_cursor)
 _FORGET = delete(event_cursor).where(event_cursor.c.connection == bindparam("id"))
 _POSITIONS = select(connection.c.number, connection.c.id, connection.c.position).order_by(connection.c.number)

@@ -10,11 +10,6 @@ _MOST = 500  # tasks that workers are asked at a time not to run
 _KEPT = 86_400 * 1_000_000  # microseconds: the messages of older ones have expired
 
 
-def has_revocations(reader: Connection) -> bool:
-    """Return whether workers are to be asked."""
-    return reader.execute(_ANY).first() is not None
-
-
 def tasks_to_revoke(writer: Connection, now: int) -> list[str]:
     """Return the first tasks that are to be revoked, and drop those that are too old for it."""
     writer.execute(_OLD, {"before": now - _KEPT})
@@ -26,7 +21,9 @@ def note_revoked(writer: Connection, task_ids: list[str]) -> None:
     writer.execute(_DONE, {"ids": task_ids})
 
 
-_ANY = select(revocation.c.task_id).limit(1)
+HAS_REVOCATIONS = select(revocation.c.task_id).exists()
+"""The condition under which workers are to be asked."""
+
 _FIRST = select(revocation.c.task_id).order_by(revocation.c.created_at).limit(_MOST)
 _OLD = delete(revocation).where(revocation.c.created_at < bindparam("before"))
 _DONE = delete(revocation).where(revocation.c.task_id.in_(bindparam("ids", expanding=True)))
