@@ -33,6 +33,8 @@ class JobsServer(Endpoint):
         """The outcome of each attempt."""
         self.calls: Counter[str] = Counter()
         """The requests of each kind, with those that were refused."""
+        self.alive: set[str] = set()
+        """The runs that were reported as going on."""
         self.canceled: set[str] = set()
         self.is_away = False
         super().__init__(key)
@@ -99,6 +101,7 @@ class JobsServer(Endpoint):
             return 503, {}
         body = json.loads(request.raw)
         if action == "beat":
+            self.alive.update(body["executions"].values())
             return 200, {"canceled": [name for name, run in body["executions"].items() if run in self.canceled]}
         return self._start(run[0], body) if action == "start" else self._finish(run[0], body)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from sluice_agent.log import warn_limited
 from sluice_agent.transport.journal.directory import open_private
 
 _SUFFIX = ".outcome"
+_BEGINNING = re.compile(rb'\{"run_id":"([\x20-\x7e]+?)",')  # of a file, as `Finish` is written
+_LONGEST_BEGINNING = 256  # bytes
 
 
 class Finish(BaseModel):
@@ -42,6 +45,7 @@ class OutcomeFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._runs: dict[Path, str] = {}  # of the files that `executions` has looked into
 
     def deliver(self, finish: Finish, send: Deliver) -> str | None:
         """Store an outcome, send it, and remove it. What `send` raises leaves it stored, for `deliver_waiting`."""
@@ -90,6 +94,16 @@ class OutcomeFiles:
                 sent += 1
         return sent
 
+    def executions(self) -> dict[str, str]:
+        """Return the executions whose outcomes wait, each with its run; those that are being sent are among them."""
+        runs: dict[Path, str] = {}
+        for path in self.waiting():
+            run_id = self._runs.get(path) or _run_in(path)
+            if run_id is not None:
+                runs[path] = run_id
+        self._runs = runs
+        return {path.stem: run_id for path, run_id in runs.items()}
+
     def waiting(self) -> list[Path]:
         """Return the files of outcomes, the oldest first; those that are being sent are among them."""
         found = []
@@ -114,6 +128,14 @@ def _store(path: Path, content: bytes) -> int:
         draft.unlink(missing_ok=True)
         raise
     return descriptor
+
+
+def _run_in(path: Path) -> str | None:
+    """Return the run in a file, of which only the beginning is read: an outcome may be large."""
+    with suppress(OSError), path.open("rb") as file:
+        begins = _BEGINNING.match(file.read(_LONGEST_BEGINNING))
+        return None if begins is None else begins[1].decode()
+    return None
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The attempts that this process executes, and its one thread beside them.
 
-The thread reports every ten seconds that the attempts are alive, aborts those that are canceled, and delivers outcomes
-that wait for a server which was away. It is started with the first attempt, and in a forked child with the child's own.
+The thread reports every ten seconds that the attempts are alive, with those whose outcomes wait for a server which was
+away; it aborts those that are canceled, and delivers the outcomes. It is started with the first attempt, and in a
+forked child with the child's own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from sluice_agent.jobs.worker.outcomes import Finish, OutcomeFiles
 from sluice_agent.jobs.worker.server import AttemptServer, RefusedError, ServerAwayError
@@ -18,6 +20,7 @@ from sluice_agent.log import warn_limited
 from sluice_agent.outbound.deadline import Watchdog
 
 BEAT_SECONDS = 10.0
+_MOST = 1_000  # executions of one request
 
 
 class UnderWay:
@@ -83,10 +86,13 @@ class UnderWay:
             time.sleep(max(due - time.monotonic(), 0))
 
     def _beat(self) -> None:
+        """Report attempts, and those whose outcomes wait: without it they would be taken for lost, and sent again."""
+        executions = self._outcomes.executions()
         with self._lock:
-            executions = {execution: run_id for execution, (run_id, _) in self._attempts.items()}
-        if executions:
-            for execution in self._server.beat(executions):
+            executions.update({execution: run_id for execution, (run_id, _) in self._attempts.items()})
+        remaining = iter(executions.items())
+        while some := dict(islice(remaining, _MOST)):
+            for execution in self._server.beat(some):
                 self._cancel(execution)
 
     def _cancel(self, execution: str) -> None:

@@ -108,10 +108,11 @@ def test_a_wrong_key_ends_at_once(
 def test_an_outcome_is_delivered_once_the_server_is_back(
     server: JobsServer, target: WebhookReceiver, worker: Worker
 ) -> None:
-    """A run would stay under way for ever, or be sent again."""
+    """A run would stay under way for ever, or be taken for lost meanwhile, and be sent again."""
     server.add(RUN, target.hook)
     server.standing(on_path(f"/api/internal/runs/{RUN}/finish", status(503)))
     assert worker.run() is End.COMPLETED, "as the attempt did"
+    wait_until(lambda: RUN in server.alive, 10, "it is not reported as alive")
     assert server.outcomes == {}
     server.standing()
     wait_until(lambda: (RUN, 1) in server.outcomes, 10, "the outcome was not delivered")
