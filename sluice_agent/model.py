@@ -70,7 +70,10 @@ class JobState(str, Enum):
     @property
     def is_final(self) -> bool:
         """True if the state is an end of a job."""
-        return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+        return self in _FINAL_STATES
+
+
+_FINAL_STATES = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
 class WorkerState(str, Enum):

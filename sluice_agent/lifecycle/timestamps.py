@@ -36,7 +36,7 @@ def timestamp(seconds: float) -> str:
     )  # as datetime rounds, so that a time that is converted twice stays the same
     if microseconds == 1_000_000:
         whole, microseconds = whole + 1, 0
-    return f"{_second(whole)}.{microseconds:06d}Z"
+    return f"{_second(whole)}.{str(microseconds + 1_000_000)[1:]}Z"  # `:06d` takes five times as long
 
 
 def timestamp_now() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from sluice_agent.model import JobState
-from sluice_agent.monitor.tracker.task_store import MessageVersion, Run, Task
+from sluice_agent.monitor.tracker.task_store import ACTIVE, RETRYING, UNKNOWN, MessageVersion, Run, Task
 
 MICROSECOND = 1e-6  # in seconds; the resolution of a timestamp
 _GAP = 4 * MICROSECOND  # leaves time for two more events of the previous run: that it is active, and its end
@@ -42,14 +42,14 @@ def record_date(task: Task, run: Run, state: JobState, at: float) -> float:
         gap = _GAP if run.previous is not None and run.previous.is_live else MICROSECOND
         end = _reported_after(task, run, same_attempt=False)
         run.reported_started = latest = _before(end, _after(latest, run.started, gap), 2 * MICROSECOND)
-    if state is JobState.ACTIVE:
+    if state is ACTIVE:
         at = run.reported_started
     else:
-        if run.started is not None and state is not JobState.UNKNOWN:  # its time is by our own clock
+        if run.started is not None and state is not UNKNOWN:  # its time is by our own clock
             at += run.reported_started - run.started
         at = _after(latest, at)
         if not state.is_final:  # another run, or the next attempt, follows
-            same_attempt = state is not JobState.RETRYING
+            same_attempt = state is not RETRYING
             at = _before(_reported_after(task, run, same_attempt=same_attempt), at)
     run.reported_at = max(run.reported_at, at)
     return at
@@ -72,7 +72,7 @@ def _before(earliest: float, at: float, gap: float = MICROSECOND) -> float:
 def record_agent_report(run: Run, state: JobState, at: float) -> None:
     """Record that the worker's agent reports `state` of `run`, by the same clock."""
     run.reported_at = max(run.reported_at, at)
-    if state is JobState.ACTIVE:
+    if state is ACTIVE:
         run.reported_started = at
 
 

@@ -102,7 +102,7 @@ class Publications:
         if not is_first or task.waiting_version >= version:
             return
         # It was published to start later, even if its ETA has passed while it waited.
-        transition = transitions.waiting(timestamp_from_iso(task.eta))
+        transition = transitions.waiting(timestamp_from_iso(task.eta)) if task.eta else transitions.QUEUED
         publication = Publication(version, at, task.name, transition, self._arguments(event))
         if self._producers_have_agents and task.published is None:
             # Its producer's event, with the mark of an agent, may follow.

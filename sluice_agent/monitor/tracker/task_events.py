@@ -26,7 +26,7 @@ from sluice_agent.monitor.tracker.parsing import (
 from sluice_agent.monitor.tracker.publications import Publications, is_another_publication
 from sluice_agent.monitor.tracker.recorder import Recorder
 from sluice_agent.monitor.tracker.registered_tasks import RegisteredTasks
-from sluice_agent.monitor.tracker.task_store import Run, Task, TaskStore
+from sluice_agent.monitor.tracker.task_store import ACTIVE, UNKNOWN, Run, Task, TaskStore
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 
@@ -108,9 +108,11 @@ class TaskEvents:
     def _on_started(self, task: Task, worker: TrackedWorker, _: Event, at: float) -> None:
         runs = task.runs_of(worker.process)
         waiting = [run for run in runs if run.state is None]
-        run = next((run for run in waiting if not run.has_begun), waiting[0] if waiting else None)
+        if len(waiting) > 1:
+            waiting.sort(key=lambda run: run.has_begun)
+        run = waiting[0] if waiting else None
         if run is None:
-            if any(run.state is JobState.ACTIVE for run in runs):
+            if any(run.state is ACTIVE for run in runs):
                 return  # a prefork process died before the pool recorded that it had the job; the next process got it
             run = task.add_run(worker.process)
         run.is_unconfirmed = False
@@ -128,8 +130,10 @@ class TaskEvents:
             run.assume_start(at - runtime)
         elif run.started is not None and at < run.started:  # its worker's clock was set back meanwhile
             at = run.started + (runtime or 0.0)
-        result = self._sink.redact("result", event.get("result")) if self._sink.redact else None
-        self._recorder.record(task, run, transitions.SUCCEEDED, at, runtime=runtime, result=result)
+        details: RunDetails = {"runtime": runtime}
+        if self._sink.redact is not None:
+            details["result"] = self._sink.redact("result", event.get("result"))
+        self._recorder.record(task, run, transitions.SUCCEEDED, at, **details)
 
     def _on_failed(self, task: Task, worker: TrackedWorker, event: Event, at: float) -> None:
         error, stacktrace = error_of(event)
@@ -194,7 +198,7 @@ class TaskEvents:
         runs = task.runs_of(worker.process)
         if len(runs) == 1:
             return runs[0]
-        for states in ((JobState.ACTIVE, JobState.UNKNOWN), (None,)):
+        for states in ((ACTIVE, UNKNOWN), (None,)):
             live = [run for run in runs if run.state in states]
             if live:
                 return max(live, key=lambda run: run.order)  # the first of equal ones

@@ -6,10 +6,10 @@ The number of tasks is bounded. A task whose events were all received takes abou
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -18,10 +18,14 @@ from sluice_agent.lifecycle.identity import run_of
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
 
+ACTIVE, RETRYING, UNKNOWN = JobState.ACTIVE, JobState.RETRYING, JobState.UNKNOWN
+"""States that each event is compared with: before Python 3.12 an attribute of an Enum takes ten times as long."""
+
 BYTES_PER_TASK = 1_050
 """Bytes of memory for each task that is remembered, as measured, rounded up."""
 
-_WAITING_AGAIN = (JobState.QUEUED, JobState.RETRYING)
+_WAITING_AGAIN = (JobState.QUEUED, RETRYING)
+_SHARE_FORGOTTEN = 100  # of the tasks, one in so many, are forgotten at once
 _MAX_RUNS = 8  # runs of one task that are kept: more are the redeliveries of a broken set-up
 
 
@@ -83,19 +87,17 @@ class Run:
     @property
     def has_begun(self) -> bool:
         """True if an event or an inspect reply shows that it is under way."""
-        return self.state is JobState.ACTIVE or (
-            self.state is None and self.is_unconfirmed and self.started is not None
-        )
+        return self.state is ACTIVE or (self.state is None and self.is_unconfirmed and self.started is not None)
 
     @property
     def is_live(self) -> bool:
         """True if its end is still to come, as far as is known."""
-        return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.UNKNOWN
+        return self.state is None or self.state is ACTIVE or self.state is UNKNOWN
 
     @property
     def may_be_retried(self) -> bool:
         """True if a later attempt may be its retry: it is under way, or was retried."""
-        return self.state is None or self.state is JobState.ACTIVE or self.state is JobState.RETRYING
+        return self.state is None or self.state is ACTIVE or self.state is RETRYING
 
 
 class MessageVersion(NamedTuple):
@@ -292,18 +294,30 @@ class Task:
         return successor if successor.publisher is run else None
 
     @property
+    def has_only_root(self) -> bool:
+        """True if its message has nothing that all its events repeat, but for the id of its root."""
+        return not self.parent_id and not self.eta and not self.expires and self.priority is None
+
+    @property
     def is_attempt_known(self) -> bool:
         """True if an event has named an attempt of it: the monitor may have started later."""
         return self.published is not None or self.received is not None
 
     def runs_of(self, worker: Process) -> list[Run]:
         """Return the runs of one worker process, oldest first."""
+        last = self.last_run
+        if last is None:
+            return []
+        if last.previous is None:
+            return [last] if last.worker == worker else []
         return [run for run in self.runs if run.worker == worker]
 
     def unconfirmed_run_of(self, worker: Process, received: float) -> Run | None:
         """Return an unconfirmed run of this process that may have been received at `received`, if any."""
-        unconfirmed = (run for run in self.runs_of(worker) if run.is_unconfirmed and run.state is None)
-        return next((run for run in unconfirmed if run.started is None or run.started >= received), None)
+        for run in self.runs_of(worker):
+            if run.is_unconfirmed and run.state is None and (run.started is None or run.started >= received):
+                return run
+        return None
 
     def forget_unconfirmed(self) -> list[Run]:
         """Forget the unconfirmed runs that may have ended since, and return them."""
@@ -323,17 +337,16 @@ class Task:
         attempt, replacement = self.attempt, self.replacement
         if self.received is None and self.successor is not None:  # its message is still to be received
             attempt = self.successor.version.attempt - 1
-        runs = self.runs
-        same_attempt = [run for run in runs if run.attempt == attempt]
-        same_worker = [run for run in same_attempt if run.worker == worker]
-        if redelivered is None:
-            redelivered = any(run.replacement == replacement for run in same_attempt)
-        receipt = same_worker[-1].receipt + 1 if same_worker else 0
-        self._make_room(runs)
-        is_known = self.is_attempt_known
-        self.last_run = run = Run(
-            worker, attempt, receipt, redelivered, replacement, is_attempt_known=is_known, previous=self.last_run
-        )
+        receipt = 0
+        if runs := self.runs:
+            same_attempt = [run for run in runs if run.attempt == attempt]
+            same_worker = [run for run in same_attempt if run.worker == worker]
+            if redelivered is None:
+                redelivered = any(run.replacement == replacement for run in same_attempt)
+            receipt = same_worker[-1].receipt + 1 if same_worker else 0
+            self._make_room(runs)
+        self.last_run = run = Run(worker, attempt, receipt, redelivered or False, replacement, previous=self.last_run)
+        run.is_attempt_known = self.is_attempt_known
         return run
 
     def add_unconfirmed_run(self, worker: Process, *, redelivered: bool) -> Run:
@@ -361,7 +374,7 @@ class TaskStore:
     def __init__(self, max_tasks: int, on_forget: Callable[[Task], None]) -> None:
         self.max_tasks = max_tasks
         self._on_forget = on_forget
-        self._tasks: OrderedDict[str, Task] = OrderedDict()
+        self._tasks: dict[str, Task] = {}  # an OrderedDict takes a tenth more memory for each task
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -388,11 +401,15 @@ class TaskStore:
 
     def get_or_create(self, external_id: str) -> Task:
         """Return the task, a new one if it is not known. From now on it is the last to be forgotten."""
-        task = self._tasks.get(external_id)
-        if task is not None:
-            self._tasks.move_to_end(external_id)
-            return task
-        if len(self._tasks) >= self.max_tasks:
-            self._on_forget(self._tasks.popitem(last=False)[1])
-        task = self._tasks[external_id] = Task(external_id)
+        task = self._tasks.pop(external_id, None)
+        if task is None:
+            if len(self._tasks) >= self.max_tasks:
+                self._forget_oldest()
+            task = Task(external_id)
+        self._tasks[external_id] = task
         return task
+
+    def _forget_oldest(self) -> None:
+        """Make room: for many tasks at once, as a dict looks for its first entry from its beginning each time."""
+        for external_id in list(islice(self._tasks, self.max_tasks // _SHARE_FORGOTTEN or 1)):
+            self._on_forget(self._tasks.pop(external_id))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import ast
 from itertools import product
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from sluice_agent.lifecycle import transitions
+from sluice_agent.lifecycle.encoding import JobEvents, JobExtensions, JobFacts, job_id
 from sluice_agent.lifecycle.sink import Sink
+from sluice_agent.lifecycle.timestamps import timestamp
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
 from sluice_agent.monitor import tracker
 from sluice_agent.monitor.tracker.recorder import Recorder
-from sluice_agent.monitor.tracker.task_store import Process, Run, Task
+from sluice_agent.monitor.tracker.task_store import Process, Run, Task, message_version
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 from tests.unit.monitor.cluster import CONNECTION, START
@@ -67,6 +70,51 @@ def test_a_transition_that_may_not_follow_is_not_reported(transition: Transition
     is_reported = before in REPORTED_AFTER[transition]
     assert len(recording.lines) == is_reported
     assert recording.run.state is (transition.state if is_reported else before)
+
+
+RANDOM_ID, OTHER_ID = "0d6c7ab4-3f5b-4d59-9a3e-6d1f6a1b2c3d", "1e6c7ab4-3f5b-4d59-9a3e-6d1f6a1b2c3d"
+
+
+@pytest.mark.parametrize("created", [None, START - 1, START + 1])
+@pytest.mark.parametrize(
+    ("message", "redelivered", "extensions"),
+    [
+        ({}, False, {}),
+        ({"external_id": "job-1"}, False, {"rootId": "job-1"}),
+        ({"external_id": 'it is "7"', "root_id": "\U0001f600"}, False, {}),
+        ({"root_id": OTHER_ID}, False, {"rootId": OTHER_ID}),
+        ({"root_id": 'it is "7"'}, False, {"rootId": 'it is "7"'}),
+        ({"parent_id": OTHER_ID}, False, {"parentId": OTHER_ID}),
+        ({"eta": "2026-02-27T10:00:00"}, False, {"eta": "2026-02-27T10:00:00.000000Z"}),
+        ({"expires": "2026-02-27T10:00:00"}, False, {"expires": "2026-02-27T10:00:00.000000Z"}),
+        ({"priority": 0}, False, {"priority": 0}),
+        ({"queue": "a", "name": ""}, True, {"redelivered": True}),
+        ({"attempt": 2, "publication": "@1"}, False, {}),
+        ({"received": None}, False, {}),
+    ],
+)
+def test_a_plain_task_has_the_bytes_of_any_other(
+    message: dict[str, Any], redelivered: bool, extensions: dict[str, Any], created: float | None
+) -> None:
+    """Its agent reports the same event: with other bytes under one id, which of them a user sees would be chance."""
+    recording = Recording()
+    version = message_version(0, 1)
+    task = Task(**{"external_id": RANDOM_ID, "name": "app.add", "received": version, "created": created, **message})
+    run = task.add_run(PROCESS, redelivered=redelivered)
+    recording.recorder.record(task, run, transitions.STARTED, START)
+    facts = JobFacts(
+        task.external_id,
+        task.name,
+        task.attempt,
+        task.queue,
+        PROCESS.hostname,
+        created_at=timestamp(created) if created else None,
+        run_name=run.name + task.publication,
+        extensions=cast("JobExtensions", {"rootId": job_id(task.root_id or task.external_id), **extensions}),
+        is_attempt_known=task.received is not None,
+    )
+    when = timestamp(run.reported_at)
+    assert recording.lines == [JobEvents(CONNECTION, facts).event(transitions.STARTED, when, started=when)]
 
 
 def test_a_run_is_under_way_until_it_ends() -> None:
