@@ -1,23 +1,31 @@
-"""The one file of the room that uses HTTP: a POST to one checked address, with a deadline for the whole exchange."""
+"""The one file of the room that uses HTTP: a POST to one checked address, with a deadline for the whole exchange.
+
+Each exchange has a connection of its own. By h11 alone it takes two fifths of the CPU of a client of httpx,
+whose pools and look-ups serve nothing here; httpx has the rules for URLs and certificates.
+"""
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
+import h11
 import httpx
 
 from sluice_agent.outbound.addresses import AddressError, Resolve, Target, look_up_host, resolve
 from sluice_agent.outbound.deadline import Watchdog
-from sluice_agent.outbound.quiet import quiet
 
 _TEXT_BYTES = 1_000  # of an error
+_LONGEST_HEAD = 102_400  # bytes
+_CHUNK = 65_536
+_AT_ONCE = 1e-3  # seconds: a timeout of 0 has another meaning
 Cause: TypeAlias = Literal["address", "network", "deadline", "aborted"]
 
 
@@ -40,6 +48,10 @@ class Reading:
     success: int = 0
     error: int = _TEXT_BYTES
     is_required: bool = False
+
+    def of(self, status: int) -> int:
+        """Return the bytes that are read of a response with this status."""
+        return self.success if 200 <= status < 300 else self.error
 
 
 STATUS_ONLY = Reading()
@@ -119,29 +131,25 @@ def _post(
     reading: Reading,
     watchdog: Watchdog,
 ) -> Answer:
-    trace = _Trace(watchdog)
+    moments = _Moments()
     try:
-        with trace.look_up():
-            target = resolve(url, allows_private=allows_private, look_up=_limited(look_up, watchdog))
-        for address in target.addresses[:-1]:
-            try:
-                return _exchange(url, address, body, headers, target, timeouts, reading, watchdog, trace)
-            except (httpx.ConnectError, httpx.ConnectTimeout):  # nothing was sent: the next address may do
-                _check(watchdog)
-        return _exchange(url, target.addresses[-1], body, headers, target, timeouts, reading, watchdog, trace)
+        target = resolve(url, allows_private=allows_private, look_up=_limited(look_up, watchdog))
+        moments.note("found")
+        with _connect(target, timeouts, watchdog, moments) as connection:
+            return _exchange(connection, url, body, headers, reading, watchdog, moments)
     except NoAnswerError as error:
-        error.timing = trace.timing()
+        error.timing = moments.timing()
         raise
     except AddressError as error:
-        raise NoAnswerError(str(error), "address", trace.timing()) from error
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        raise NoAnswerError(str(error), "address", moments.timing()) from error
+    except (h11.ProtocolError, httpx.InvalidURL, OSError, ValueError) as error:
         try:
             _check(watchdog)
         except NoAnswerError as ended:
-            ended.timing = trace.timing()
+            ended.timing = moments.timing()
             raise
         text = str(error) if type(error) is OSError else f"{type(error).__name__}: {error}"
-        raise NoAnswerError(text, "network", trace.timing()) from error
+        raise NoAnswerError(text, "network", moments.timing()) from error
 
 
 def _check(watchdog: Watchdog) -> None:
@@ -152,56 +160,85 @@ def _check(watchdog: Watchdog) -> None:
         raise NoAnswerError("the exchange takes too long", "deadline")
 
 
+def _connect(target: Target, timeouts: Timeouts, watchdog: Watchdog, moments: _Moments) -> socket.socket:
+    """Return a connection to the first address of a target that takes one."""
+    for address in target.addresses[:-1]:
+        try:
+            return _connect_to(address, target, timeouts, watchdog, moments)
+        except OSError:  # nothing was sent: the next address may do
+            continue
+    return _connect_to(target.addresses[-1], target, timeouts, watchdog, moments)
+
+
+def _connect_to(
+    address: str, target: Target, timeouts: Timeouts, watchdog: Watchdog, moments: _Moments
+) -> socket.socket:
+    _check(watchdog)
+    moments.begin()
+    connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(min(timeouts.connect, watchdog.remaining) or _AT_ONCE)
+        connection.connect((address, target.port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        moments.note("connected")
+        watchdog.watch(connection)
+        if target.scheme == "https":
+            connection = authorities().wrap_socket(connection, server_hostname=target.host)
+            moments.note("secured")
+        connection.settimeout(watchdog.remaining or _AT_ONCE)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _exchange(
+    connection: socket.socket,
     url: str,
-    address: str,
     body: bytes,
     headers: Mapping[str, str],
-    target: Target,
-    timeouts: Timeouts,
     reading: Reading,
     watchdog: Watchdog,
-    trace: _Trace,
+    moments: _Moments,
 ) -> Answer:
-    _check(watchdog)
-    remaining = watchdog.remaining
-    parsed = httpx.URL(url)
-    extensions: dict[str, Any] = {"trace": trace.on_event}
-    if target.host not in target.addresses:
-        extensions["sni_hostname"] = target.host  # the certificate is checked for the name
-    own_headers = {"Host": parsed.netloc.decode("ascii"), "Connection": "close", "Accept-Encoding": "identity"}
-    with (
-        quiet(),
-        httpx.Client(
-            timeout=httpx.Timeout(remaining, connect=min(timeouts.connect, remaining)),
-            follow_redirects=False,
-            trust_env=False,
-            verify=_tls(target.scheme),
-        ) as client,
-        client.stream(
-            "POST",
-            parsed.copy_with(host=address),
-            content=body,
-            headers={**headers, **own_headers},
-            extensions=extensions,
-        ) as response,
-    ):
-        content, is_cut = _read(response, reading, watchdog)
-        return Answer(response.status_code, dict(response.headers), content, is_cut, trace.timing())
+    host, path = _parts_of(url)
+    own_headers = {"Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close", "Host": host}
+    given = {**own_headers, **headers, "Content-Length": str(len(body))}
+    protocol = h11.Connection(h11.CLIENT, _LONGEST_HEAD)
+    head = protocol.send(h11.Request(method="POST", target=path, headers=[*given.items()])) or b""
+    sent = [protocol.send(event) or b"" for event in (h11.Data(data=body), h11.EndOfMessage())]
+    with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it has read all of the body
+        connection.sendall(b"".join([head, *sent]))
+    event = _next(connection, protocol)
+    while isinstance(event, h11.InformationalResponse):
+        event = _next(connection, protocol)
+    if not isinstance(event, h11.Response):
+        raise OSError("the endpoint has closed the connection without an answer")
+    moments.note("answered")
+    content, is_cut = _read(connection, protocol, reading.of(event.status_code), reading, watchdog)
+    return Answer(event.status_code, _headers_of(event), content, is_cut, moments.timing())
 
 
-def _read(response: httpx.Response, reading: Reading, watchdog: Watchdog) -> tuple[bytes, bool]:
+def _next(connection: socket.socket, protocol: h11.Connection) -> Any:
+    """Return the next event of an answer."""
+    event = protocol.next_event()
+    while event is h11.NEED_DATA:
+        protocol.receive_data(connection.recv(_CHUNK))
+        event = protocol.next_event()
+    return event
+
+
+def _read(
+    connection: socket.socket, protocol: h11.Connection, limit: int, reading: Reading, watchdog: Watchdog
+) -> tuple[bytes, bool]:
     """Return the body, at most as long as it is read, and whether it goes on."""
-    limit = reading.success if response.is_success else reading.error
     content = bytearray()
     if limit == 0:
         return b"", True
     try:
-        for chunk in response.iter_raw():
-            content += chunk
-            if len(content) > limit:
-                break
-    except httpx.HTTPError:
+        while len(content) <= limit and isinstance(event := _next(connection, protocol), h11.Data):
+            content += event.data
+    except (h11.RemoteProtocolError, OSError):
         if reading.is_required:
             raise
     if reading.is_required:
@@ -209,39 +246,49 @@ def _read(response: httpx.Response, reading: Reading, watchdog: Watchdog) -> tup
     return bytes(content[:limit]), len(content) > limit
 
 
-class _Trace:
-    """Follows the trace events of httpx: the moments of an exchange, and its socket."""
+def _headers_of(response: h11.Response) -> dict[str, str]:
+    """Return the headers by their lower-case names; those of one name are joined."""
+    headers: dict[str, str] = {}
+    for name, value in response.headers:
+        key, text = name.decode("ascii"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
 
-    def __init__(self, watchdog: Watchdog) -> None:
-        self._watchdog = watchdog
-        self._moments: dict[str, float] = {}
-        self._look_up = 0.0
 
-    @contextmanager
-    def look_up(self) -> Iterator[None]:
-        """Take the time of the look-up of a name."""
-        begin = time.monotonic()
-        try:
-            yield
-        finally:
-            self._look_up = time.monotonic() - begin
+@lru_cache(maxsize=1_024)
+def _parts_of(url: str) -> tuple[str, str]:
+    """Return the header Host of a URL, and its path with its query, as they are sent."""
+    parsed = httpx.URL(url)
+    return parsed.netloc.decode("ascii"), parsed.raw_path.decode("ascii")
 
-    def on_event(self, event: str, info: Mapping[str, Any]) -> None:
-        """Handle an event, such as `http11.receive_response_headers.complete`."""
-        self._moments[event.partition(".")[2]] = time.monotonic()
-        if event.endswith("connect_tcp.complete"):
-            self._watchdog.watch(info["return_value"].get_extra_info("socket"))
+
+class _Moments:
+    """The moments of an exchange, by name: the last one of each counts."""
+
+    def __init__(self) -> None:
+        self._moments = {"look up": time.monotonic()}
+
+    def begin(self) -> None:
+        """Note that a connection begins: what there was of another one counts no more."""
+        self._moments.pop("connected", None)
+        self._moments.pop("secured", None)
+        self.note("begun")
+
+    def note(self, name: str) -> None:
+        """Note that something has just happened."""
+        self._moments[name] = time.monotonic()
 
     def timing(self) -> Timing:
         """Return the times of an exchange that has just ended."""
         now = time.monotonic()
-        connected = self._moments.get("connect_tcp.complete", now)
-        secured = self._moments.get("start_tls.complete", now)
-        answered = self._moments.get("receive_response_headers.complete", now)
+        found = self._moments.get("found", now)
+        begun = self._moments.get("begun", now)
+        connected = self._moments.get("connected", now)
+        answered = self._moments.get("answered", now)
         return Timing(
-            look_up=self._look_up,
-            connect=connected - self._moments.get("connect_tcp.started", connected),
-            tls=secured - self._moments.get("start_tls.started", secured),
+            look_up=found - self._moments["look up"],
+            connect=connected - begun,
+            tls=self._moments.get("secured", connected) - connected,
             first_byte=answered - connected,
             transfer=now - answered,
         )
@@ -271,9 +318,9 @@ def _limited(look_up: Resolve, watchdog: Watchdog) -> Resolve:
     return limited
 
 
-@lru_cache(maxsize=2)
-def _tls(scheme: str) -> ssl.SSLContext:
-    """Return a context with authorities only where certificates are checked: loading them takes 20 ms."""
-    if scheme == "http":
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.create_ssl_context()
+@lru_cache(maxsize=1)
+def authorities() -> ssl.SSLContext:
+    """Return the context of connections over TLS: certificates are checked by the authorities of the environment."""
+    context = httpx.create_ssl_context()  # it takes 20 ms
+    context.set_alpn_protocols(["http/1.1"])
+    return context

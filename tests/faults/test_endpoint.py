@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import pytest
 
 from tests.faults.host import Host
 from tests.faults.recording import EVENTS
+from tests.support.certificate import self_signed
 from tests.support.endpoint import Endpoint, event_id_of
 from tests.support.ingest_server import Exchange
 from tests.support.misbehaviour import (
@@ -268,25 +268,7 @@ def test_hosts_without_a_proxy_get_direct_requests(recorded: Host) -> None:
 @pytest.fixture
 def secure_endpoint(tmp_path: Path) -> Iterator[Endpoint]:
     """An endpoint with a self-signed certificate, which is in the file `certificate.pem`."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("there is no `openssl` to make a certificate with")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    options = [
-        "-keyout",
-        str(key),
-        "-out",
-        str(certificate),
-        "-subj",
-        "/CN=tests",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-    ]
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *options]
-    subprocess.run(command, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    endpoint = Endpoint(tls=context)
+    endpoint = Endpoint(tls=self_signed(tmp_path, "IP:127.0.0.1"))
     yield endpoint
     endpoint.close()
 

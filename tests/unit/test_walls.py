@@ -288,7 +288,7 @@ OWNERS = {
     ),
     "cronsim": ("jobs/cron.py",),
     **dict.fromkeys(("jsonschema", "referencing", "re2"), ("jobs/payload_schema.py",)),
-    "h11": ("server/protocol.py",),
+    "h11": ("outbound/http.py", "server/protocol.py"),
     "msgspec": ("server/event_decoder.py", "server/record", "server/store"),
     "jinja2": ("server/pages/render.py",),
     "prometheus_client": ("health",),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from sluice_agent.outbound.deadline import Watchdog
-from sluice_agent.outbound.http import Answer, NoAnswerError, Reading, Timeouts, post
+from sluice_agent.outbound.http import Answer, NoAnswerError, Reading, Timeouts, authorities, post
+from tests.support.certificate import self_signed
 from tests.support.misbehaviour import (
     Behaviour,
     drips,
@@ -54,6 +57,61 @@ def test_the_request_goes_to_the_address_that_was_checked(receiver: WebhookRecei
     assert answer.status == 200
     assert request.headers["host"] == f"hooks.invalid:{receiver.port}"
     assert (request.path, request.headers["webhook-id"], request.raw) == ("/hook?a=b", "x", b"{}")
+
+
+def test_a_certificate_is_that_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers under another name's address would be sent payloads and tokens."""
+    secure = WebhookReceiver(tls=self_signed(tmp_path, "DNS:hooks.invalid"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    authorities.cache_clear()
+
+    def ask(host: str) -> Answer:
+        url = f"https://{host}:{secure.port}/hook"
+        return post(url, b"{}", {}, allows_private=True, look_up=lambda *_: ["127.0.0.1"])
+
+    answer = ask("hooks.invalid")
+    assert (answer.status, secure.requests[0].raw) == (200, b"{}")
+    assert 0 < answer.timing.tls < answer.timing.first_byte
+    with pytest.raises(NoAnswerError, match="CERTIFICATE_VERIFY_FAILED"):
+        ask("others.invalid")
+    assert len(secure.requests) == 1
+    authorities.cache_clear()
+    secure.close()
+
+
+def test_the_next_address_is_tried(receiver: WebhookReceiver) -> None:
+    """An endpoint of two machines would be away while one of them is."""
+    url = f"http://hooks.invalid:{receiver.port}/"
+    addresses = ["127.0.0.2", "::1", "127.0.0.1"]  # nothing listens at the first two
+    assert post(url, b"{}", {}, allows_private=True, look_up=lambda *_: addresses).status == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "body"),
+    [
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+        (b"HTTP/1.1 413 Too Large\r\nX-A: 1\r\nX-A: 2\r\n\r\nto the end", 413, b"to the end"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", 200, b"abc"),
+    ],
+)
+def test_an_answer_of_any_form_is_read(sent: bytes, status: int, body: bytes) -> None:
+    """What an endpoint, or a proxy before it, answers would be no answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1_000)
+                connection.sendall(sent)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        reading = Reading(success=1_000, is_required=True)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        found = post(url, b"{}", {}, allows_private=True, reading=reading)
+        thread.join()
+    assert (found.status, found.body) == (status, body)
+    assert found.headers.get("x-a") in (None, "1, 2")
 
 
 def test_redirects_are_not_followed(receiver: WebhookReceiver) -> None:
