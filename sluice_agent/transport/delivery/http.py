@@ -129,7 +129,8 @@ class HttpClient:
                 received += chunk
                 if len(received) > self._timeouts.response_bytes:
                     raise httpx.ReadError("the answer is too long")
-            return Response(response.status_code, dict(response.headers), bytes(received))
+            # Without `items` each header would be looked up in a list.
+            return Response(response.status_code, dict(response.headers.items()), bytes(received))
 
     def _on_trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Handle a trace event of httpx. The response's timeout starts when the request has been sent."""

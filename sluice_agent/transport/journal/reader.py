@@ -82,15 +82,16 @@ class Batch:
             self.close()
 
 
-class _Ahead(NamedTuple):
-    """Lines that were read and did not fit into a batch: their file, their offset, and the lines."""
+class _Section(NamedTuple):
+    """Lines that were read from a file: their offset there, and the block that ends with them, from an index on."""
 
-    name: str
     offset: int
+    lines: list[bytes]
     block: bytes
+    begin: int = 0
 
 
-_NOTHING = _Ahead("", 0, b"")
+_NOTHING = _Section(-1, [], b"")
 
 
 class Reader:
@@ -104,7 +105,8 @@ class Reader:
         self._directory = directory
         self._listed: deque[tuple[str, int]] = deque()  # the files still to be read, with their sizes
         self._lane: str | None = None
-        self._ahead = _NOTHING
+        self._ahead = _NOTHING  # of the file `_ahead_in`: lines that did not fit into the last batch
+        self._ahead_in = ""
 
     def next_batch(
         self,
@@ -172,19 +174,18 @@ class Reader:
     ) -> bool:
         """Add the lines of one file to the batch; return False as soon as the batch is full."""
         ahead, self._ahead = self._ahead, _NOTHING
-        known = ahead.block if (ahead.name, ahead.offset) == (name, offset) else b""
-        for block, start in _blocks(descriptor, offset, is_finished=is_finished, known=known):
-            lines = block.split(b"\n")
-            lines.pop()  # the empty text after the last newline
+        known = ahead if self._ahead_in == name else _NOTHING
+        for start, lines, block, begin in _sections(descriptor, offset, known, is_finished=is_finished):
             fitting = lines[: selector.prefix_length(lines, max_lines - len(batch.lines))]
             size = sum(map(len, fitting)) + len(fitting)
             while fitting and batch.bytes + size > max_bytes and (batch.lines or len(fitting) > 1):
                 size -= len(fitting.pop()) + 1
             if fitting:
-                _add_lines(batch, fitting, block[:size], selector)
+                _add_lines(batch, fitting, block, selector, begin, begin + size)
                 batch.offsets[name] = start + size
             if len(fitting) < len(lines):
-                self._ahead = _Ahead(name, start + size, block[size:])
+                self._ahead_in = name
+                self._ahead = _Section(start + size, lines[len(fitting) :], block, begin + size)
                 return False
         return True
 
@@ -232,16 +233,16 @@ def _count(block: bytes, selector: Selector) -> int:
     if selector.job_filter is None and has_only_events(block, lines):
         return lines
     batch = Batch()
-    _add_lines(batch, block.split(b"\n")[:-1], block, selector)
+    _add_lines(batch, block.split(b"\n")[:-1], block, selector, 0, len(block))
     return len(batch.lines) + batch.dropped.total()
 
 
-def _add_lines(batch: Batch, lines: list[bytes], block: bytes, selector: Selector) -> None:
-    """Add the selected events to the batch, and count the others. `block` is the same lines as bytes of the file."""
-    only_events = has_only_events(block, len(lines))
+def _add_lines(batch: Batch, lines: list[bytes], block: bytes, selector: Selector, begin: int, end: int) -> None:
+    """Add the selected events to the batch, and count the others. `block` has the lines between `begin` and `end`."""
+    only_events = has_only_events(block, len(lines), begin, end)
     if only_events and selector.job_filter is None:
         batch.lines += lines
-        batch.bytes += len(block)
+        batch.bytes += end - begin
         return
     prefix = selector.prefix
     for line in lines:
@@ -260,18 +261,25 @@ def _add_lines(batch: Batch, lines: list[bytes], block: bytes, selector: Selecto
             batch.dropped.update(drops_in(line, selector.destination))
 
 
-def _blocks(descriptor: int, offset: int, *, is_finished: bool, known: bytes = b"") -> Iterator[tuple[bytes, int]]:
+def _sections(descriptor: int, offset: int, known: _Section, *, is_finished: bool) -> Iterator[_Section]:
+    """Yield the lines from the offset on. `known` are lines that were read before, and are not read again."""
+    if known.offset == offset <= os.fstat(descriptor).st_size:
+        yield known
+        offset += len(known.block) - known.begin
+    for block, start in _blocks(descriptor, offset, is_finished=is_finished):
+        lines = block.split(b"\n")
+        lines.pop()  # the empty text after the last newline
+        yield _Section(start, lines, block)
+
+
+def _blocks(descriptor: int, offset: int, *, is_finished: bool) -> Iterator[tuple[bytes, int]]:
     """Yield blocks of whole lines, each line ended by a newline, and the offset of each block.
 
-    `known` are lines from the offset on that were read before, and are the first block.
     A blank line replaces the torn end of a file whose writer is gone, and a line that is too long to be one of ours:
     what can't be read must not be taken for an event because of how it happens to end.
     """
     if not 0 <= offset <= os.fstat(descriptor).st_size:
         offset = 0  # an offset of another file: sending again is safe, skipping is not
-    elif known:
-        yield known, offset
-        offset += len(known)
     rest, is_too_long = b"", False
     while chunk := os.pread(descriptor, _CHUNK_BYTES, offset + len(rest)):
         rest += chunk
