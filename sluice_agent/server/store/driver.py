@@ -172,7 +172,10 @@ class Driver(Protocol):
     def steps_of(self, jobs: Sequence[int]) -> list[StoredStep]:
         """Return all steps of the jobs."""
 
-    def put_steps(self, steps: Iterable[StoredStep]) -> None:
+    def insert_steps(self, steps: Sequence[StoredStep]) -> None:
+        """Add steps that do not exist."""
+
+    def put_steps(self, steps: Sequence[StoredStep]) -> None:
         """Add steps. One that exists is overwritten."""
 
     def insert_jobs(self, rows: Sequence[JobRow]) -> None:

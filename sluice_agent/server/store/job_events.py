@@ -157,13 +157,15 @@ class JobEvents:
     def _put_rows(self, done: Sequence[_Change]) -> None:
         names = {step.job["name"] for change in done for step in change.new.written.values()}
         labels = read_labels(self._memory, [change.after for change in done], names)
-        self._driver.put_steps(
-            [
-                StoredStep(change.job.number, key, labels.names[step.job["name"]], encode_body(step.event))
-                for change in done
-                for key, step in change.new.written.items()
-            ]
-        )
+        new: list[StoredStep] = []
+        progress: list[StoredStep] = []
+        for change in done:
+            number = change.job.number
+            for key, step in change.new.written.items():
+                stored = StoredStep(number, key, labels.names[step.job["name"]], encode_body(step.event))
+                (progress if step.is_progress else new).append(stored)
+        self._driver.insert_steps(new)
+        self._driver.put_steps(progress)
         added: list[JobRow] = []
         changed: defaultdict[frozenset[str], list[JobRow]] = defaultdict(list)
         future: list[tuple[int, int]] = []

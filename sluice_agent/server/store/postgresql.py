@@ -206,7 +206,11 @@ class PostgresqlDriver:
         query = "SELECT job, key, name, body FROM step WHERE job = ANY(%s::bigint[])"
         return [StoredStep(*row) for row in self._select(query, numbers_array(jobs))] if jobs else []
 
-    def put_steps(self, steps: Iterable[StoredStep]) -> None:
+    def insert_steps(self, steps: Sequence[StoredStep]) -> None:
+        """Add steps that do not exist."""
+        self._insert("step", sorted(steps))
+
+    def put_steps(self, steps: Sequence[StoredStep]) -> None:
         """Add steps. One that exists is overwritten."""
         self._merge("step", steps, "UPDATE SET name = excluded.name, body = excluded.body")
 

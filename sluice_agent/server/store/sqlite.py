@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -33,13 +34,14 @@ _CACHE = 8_192  # KiB of pages that the writer keeps in memory; the system keeps
 _LONGEST_LOG = 7_500  # pages, after which a commit moves them into the file: what `Checkpoints` does before
 _LOG_LIMIT = 64_000_000  # bytes that the log keeps after that
 _MAX_VALUES = 500  # in one list of a statement
-_ROWS = 100  # that one statement inserts
+_ROWS = (100, 20, 5, 1)  # that one statement has: a prepared statement is kept for each
 _FREE_PAGES = 100  # that are left for new rows at least
 _RELEASED_PAGES = 1_000  # at a time
 _NEVER = 2**62  # a moment after all others
 _VERSION = 0  # of all jobs
 
 
+@cache
 def _placeholders(row: int, count: int = 1) -> str:
     return ", ".join([f"({', '.join('?' * row)})"] * count)
 
@@ -49,16 +51,6 @@ def _known_columns(rows: Sequence[JobRow]) -> list[int]:
     return [index for index, column in enumerate(zip(*rows, strict=True)) if column.count(None) < len(rows)]
 
 
-_ADD_USAGE = "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events"
-_ADD_TALLY = "INSERT INTO tally VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs"
-_ADD_ROLLUP = (
-    "INSERT INTO rollup VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
-)
-_COUNT_ROLLUP_CHANGE = "INSERT INTO rollup_change VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET changes = changes + 1"
-_ADD_WORKER_ROLLUP = (
-    "INSERT INTO worker_rollup VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
-    " SET completed = completed + excluded.completed, failed = failed + excluded.failed"
-)
 _SERIES = "SELECT connection, worker AS label FROM worker UNION ALL SELECT connection, queue FROM queue"
 _OLDEST_JOBS = (
     "SELECT number, uuid, connection, state, created_at FROM job INDEXED BY job_by_state"
@@ -140,7 +132,7 @@ class SqliteDriver:
 
     def add_usage(self, rows: Iterable[tuple[int, str, int]]) -> None:
         """Add to the counts of (connection, day)."""
-        self._connection.executemany(_ADD_USAGE, rows)
+        self._add("usage", list(rows), "events = events + excluded.events")
 
     def version(self) -> int:
         """Return the same version always: no other process changes jobs."""
@@ -165,9 +157,13 @@ class SqliteDriver:
         rows = self._select("SELECT job, key, name, body FROM step WHERE job IN", [(job,) for job in jobs])
         return [StoredStep(*row) for row in rows]
 
-    def put_steps(self, steps: Iterable[StoredStep]) -> None:
+    def insert_steps(self, steps: Sequence[StoredStep]) -> None:
+        """Add steps that do not exist."""
+        self._put("INSERT OR FAIL INTO step VALUES ", steps)
+
+    def put_steps(self, steps: Sequence[StoredStep]) -> None:
         """Add steps. One that exists is overwritten."""
-        self._insert("INSERT OR REPLACE INTO step VALUES", list(steps))
+        self._put("INSERT OR REPLACE INTO step VALUES ", steps)
 
     def insert_jobs(self, rows: Sequence[JobRow]) -> None:
         """Add the rows of new jobs."""
@@ -176,7 +172,8 @@ class SqliteDriver:
         known = _known_columns(rows)
         values_of = itemgetter(*known)
         names = ", ".join(JobRow._fields[index] for index in known)
-        self._insert(f"INSERT INTO job ({names}) VALUES", [values_of(row) for row in rows])
+        statement = f"INSERT OR FAIL INTO job ({names}) VALUES "  # noqa: S608 (no user input)
+        self._put(statement, [values_of(row) for row in rows])
 
     def update_jobs(self, rows: Sequence[JobRow], changed: frozenset[str]) -> None:
         """Overwrite the columns `changed` of jobs, by their numbers."""
@@ -185,29 +182,38 @@ class SqliteDriver:
         known = _known_columns(rows)
         columns = [index for index in known if JobRow._fields[index] in changed]
         nulls = changed - {JobRow._fields[index] for index in known}
-        values = [*(f"{JobRow._fields[index]} = ?" for index in columns), *(f"{name} = NULL" for name in sorted(nulls))]
-        statement = f"UPDATE job SET {', '.join(values)} WHERE number = ?"  # noqa: S608 (no user input)
-        self._connection.executemany(statement, map(itemgetter(*columns, JobRow._fields.index("number")), rows))
+        new = [f"{JobRow._fields[index]} = new.column{order}" for order, index in enumerate(columns, 2)]
+        values = ", ".join([*new, *(f"{name} = NULL" for name in sorted(nulls))])
+        values_of = itemgetter(JobRow._fields.index("number"), *columns)
+        self._put(
+            f"UPDATE OR FAIL job SET {values} FROM (VALUES ",  # noqa: S608 (no user input)
+            [values_of(row) for row in rows],
+            ") AS new WHERE number = new.column1",
+        )
 
     def put_future_jobs(self, rows: Iterable[tuple[int, int]]) -> None:
         """Add rows (job, moment of receipt) of jobs of the future, or overwrite them."""
-        self._connection.executemany("INSERT OR REPLACE INTO future_job VALUES (?, ?)", rows)
+        self._put("INSERT OR REPLACE INTO future_job VALUES ", list(rows))
 
     def add_tallies(self, counts: Mapping[tuple[int, int], int]) -> None:
         """Add to the numbers of jobs by (connection, state)."""
-        self._connection.executemany(_ADD_TALLY, ((*key, count) for key, count in counts.items()))
+        self._add("tally", [(*key, count) for key, count in counts.items()], "jobs = jobs + excluded.jobs")
 
     def add_rollups(self, counts: Mapping[RollupKey, int]) -> None:
         """Add to counts of `rollup`."""
-        self._connection.executemany(_ADD_ROLLUP, [(*key, count) for key, count in counts.items()])
+        self._add("rollup", [(*key, count) for key, count in counts.items()], "count = count + excluded.count")
 
     def count_rollup_changes(self, hours: Iterable[tuple[int, int]]) -> None:
         """Count a change of the counts of each (connection, start of an hour)."""
-        self._connection.executemany(_COUNT_ROLLUP_CHANGE, hours)
+        self._add("rollup_change", [(*hour, 1) for hour in hours], "changes = changes + 1")
 
     def add_worker_rollups(self, counts: Mapping[tuple[int, int, int], tuple[int, int]]) -> None:
         """Add to the counts (completed, failed) of (connection, start, worker)."""
-        self._connection.executemany(_ADD_WORKER_ROLLUP, [(*key, *pair) for key, pair in counts.items()])
+        self._add(
+            "worker_rollup",
+            [(*key, *pair) for key, pair in counts.items()],
+            "completed = completed + excluded.completed, failed = failed + excluded.failed",
+        )
 
     def raise_positions(self, counts: Mapping[int, int]) -> dict[int, int]:
         """Add to the positions of connections, and return them as they are then."""
@@ -231,7 +237,7 @@ class SqliteDriver:
 
     def put_series(self, rows: Iterable[SeriesRow]) -> None:
         """Add rows of `series` that do not exist."""
-        self._connection.executemany("INSERT INTO series VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._put("INSERT INTO series VALUES ", list(rows))
 
     def workers(self, keys: Sequence[tuple[int, int]]) -> list[WorkerRow]:
         """Return the rows of the workers (connection, label) that exist."""
@@ -239,7 +245,7 @@ class SqliteDriver:
 
     def put_workers(self, rows: Iterable[WorkerRow]) -> None:
         """Add rows of workers, or overwrite them."""
-        self._connection.executemany("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._put("INSERT OR REPLACE INTO worker VALUES ", list(rows))
 
     def queues(self, keys: Sequence[tuple[int, int]]) -> list[QueueRow]:
         """Return the rows of the queues (connection, label) that exist."""
@@ -247,7 +253,7 @@ class SqliteDriver:
 
     def put_queues(self, rows: Iterable[QueueRow]) -> None:
         """Add rows of queues, or overwrite them."""
-        self._connection.executemany("INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._put("INSERT OR REPLACE INTO queue VALUES ", list(rows))
 
     def used_bytes(self) -> int:
         """Return the size of the file without its free pages."""
@@ -326,19 +332,25 @@ class SqliteDriver:
         self._connection.execute("DELETE FROM worker WHERE at < ?", (before,))
         self._connection.execute("DELETE FROM queue WHERE at < ?", (before,))
 
-    def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Do `statement`, which ends before its values, for all `rows`.
+    def _add(self, table: str, rows: Sequence[tuple[Any, ...]], change: str) -> None:
+        """Add rows of `table`; of those whose key exists, do `change`."""
+        statement = f"INSERT INTO {table} VALUES "  # noqa: S608 (no user input)
+        self._put(statement, rows, f" ON CONFLICT DO UPDATE SET {change}")
 
-        It is done for many at a time: before each, the thread lets go of the interpreter, and may have to wait for it.
+    def _put(self, before: str, rows: Sequence[Sequence[Any]], after: str = "") -> None:
+        """Do the statement whose list of rows is between `before` and `after`, for all `rows`.
+
+        It has many at a time, as the thread lets go of the interpreter before each statement, and may have to wait for
+        it. With ``OR FAIL`` SQLite does not copy the pages that the statement changes, in order to take it back alone:
+        the transaction is rolled back as a whole.
         """
-        if not rows:
-            return
-        width, whole = len(rows[0]), len(rows) // _ROWS * _ROWS
-        values = _placeholders(width, _ROWS)
-        for start in range(0, whole, _ROWS):
-            part = rows[start : start + _ROWS]
-            self._connection.execute(f"{statement} {values}", list(chain.from_iterable(part)))
-        self._connection.executemany(f"{statement} {_placeholders(width)}", rows[whole:])
+        start = 0
+        for count in _ROWS:
+            while len(rows) - start >= count:
+                part = rows[start : start + count]
+                values = _placeholders(len(part[0]), count)
+                self._connection.execute(f"{before}{values}{after}", list(chain.from_iterable(part)))
+                start += count
 
     def _series(self) -> list[tuple[int, int]]:
         return list(self._connection.execute(_SERIES))
