@@ -45,9 +45,12 @@ PAGES = {
     "runs": "/runs",
     "run": "/runs/run-dead-letter",
     "run that waits": "/runs/run-queued",
+    "run that reports": "/runs/run-executing",
+    "log of a run": "/runs/run-executing/log",
     "dead letters": "/dead-letters",
     "definitions": "/definitions",
     "definition": "/definitions/job-mail",
+    "dependencies": "/definitions/job-report/dependencies",
     "version": "/definitions/job-mail/versions",
     "schedules": "/schedules",
     "sign-in": "/login",
@@ -71,6 +74,12 @@ SIGNED_IN = {
     "another payload": "/runs/run-dead-letter/replay-as-new",
     "trigger": "/definitions/job-mail/trigger",
     "edit": "/definitions/job-mail/edit",
+    "clone": "/definitions/job-mail/clone",
+    "definition to change": "/definitions/job-mail",
+    "dependencies to change": "/definitions/job-report/dependencies",
+    "question of a deletion": "/definitions/job-report/delete",
+    "run to reschedule": "/runs/run-later/reschedule",
+    "hostile form": "/definitions/job-hostile/trigger",
 }
 """Pages that an operator sees otherwise than who has not signed in, at the desk of `tests/pages/desk.py`."""
 
@@ -95,7 +104,9 @@ HOSTILE = {
     "worker": named("/worker", id=HOSTILE_TEXT),
     "runs": "/runs",
     "run": "/runs/run-hostile",
+    "log of a run": "/runs/run-hostile/log",
     "definition": "/definitions/job-hostile",
+    "dependencies": "/definitions/job-hostile/dependencies",
     "a search for runs": named("/runs", search=HOSTILE_TEXT[:200]),
     "an unknown path": "/<script>document.title='run'</script>",
 }

@@ -11,7 +11,7 @@ import httpx
 from sqlalchemy import Connection, insert, update
 
 from sluice_agent.jobs.status import TERMINAL, Status
-from sluice_agent.jobs.store.schema import attempt, metadata, run
+from sluice_agent.jobs.store.schema import attempt, metadata, run, run_log
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.store.takers import note_takers
 from sluice_agent.server.timestamps import to_moment
@@ -28,11 +28,21 @@ SCHEMA = {
         "weight": {"type": "number"},
         "is_test": {"type": "boolean", "default": False},
         "values": {"type": "object", "properties": {"name": {"type": "string"}}},
+        "copy_to": {"type": "array", "items": {"type": "string"}, "description": "Who gets a copy"},
+        "flags": {"type": "array", "items": {"enum": ["urgent", "signed"]}},
+        "parts": {"type": "array", "items": {"type": "object"}},
     },
     "additionalProperties": False,
 }
 PAYLOAD = {"to": "ann@example.com", "template": "receipt", "values": {"name": "Ann"}}
 _SECOND = 1_000_000
+_LINES = 120  # of the log of a run
+_LEVELS = ("warning", "info", "debug", "error")
+_HEADS = {
+    "url": "https://mail.example.com/hooks/send",
+    "request_headers": {"content-type": "application/json", "x-run-token": "[redacted]"},
+    "status_code": 503,
+}
 
 
 class JobsShop:
@@ -113,7 +123,24 @@ class JobsShop:
             for status in Status:
                 self._bring(writer, runs[status.value], status)
             self._bring(writer, runs["hostile"], Status.DEAD_LETTER, HOSTILE_TEXT)
+            self._report(writer, runs["executing"], "<script>alert(1)</script>")
+            self._report(writer, runs["hostile"], HOSTILE_TEXT)
         return runs
+
+    def _report(self, writer: Connection, run_id: str, text: str) -> None:
+        """Add what an endpoint has reported of its run, in debug mode."""
+        now = to_moment(self._now)
+        progress = json.dumps({"percent": 40.0, "message": "2 of 5 files", "at": now})
+        writer.execute(update(run).where(run.c.id == run_id).values(progress=progress, debug_mode=True))
+        lines = [
+            {"run_id": run_id, "number": number, "attempt": 2, "at": now - (_LINES - number) * _SECOND}
+            | {"level": _LEVELS[number % 4], "message": text if number == _LINES else f"File {number}"}
+            | {"data": json.dumps({"file": number}) if number == _LINES else None}
+            for number in range(1, _LINES + 1)
+        ]
+        writer.execute(insert(run_log), lines)
+        trace = json.dumps({**json.loads(_TRACE), "exchanges": [{**_HEADS, "answer_headers": {"x": text}}]})
+        writer.execute(update(attempt).where(attempt.c.run_id == run_id, attempt.c.retries == 0).values(trace=trace))
 
     def dead_letters(self, store: JobsStore, count: int) -> list[str]:
         """Make so many dead letters, and return their ids."""

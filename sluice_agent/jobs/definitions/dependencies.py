@@ -39,6 +39,11 @@ def dependencies_of(reader: Connection, job_id: str) -> list[Dependency]:
     return [_dependency_of(row) for row in reader.execute(_OF_JOB, {"job_id": job_id})]
 
 
+def dependents_of(reader: Connection, job_id: str) -> list[Dependency]:
+    """Return all dependencies of other jobs on a job, the oldest first."""
+    return [_dependency_of(row) for row in reader.execute(_ON_JOB, {"job_id": job_id})]
+
+
 def create_dependency(writer: Connection, of: Job, target: str, condition: str, moment: int) -> Dependency:
     """Let a job depend on the job `target`, and return the dependency.
 
@@ -72,6 +77,11 @@ def delete_dependency(writer: Connection, job_id: str, dependency_id: str) -> No
 _OF_JOB = (
     select(dependency)
     .where(dependency.c.job_id == bindparam("job_id"))
+    .order_by(dependency.c.created_at, dependency.c.id)
+)
+_ON_JOB = (
+    select(dependency)
+    .where(dependency.c.depends_on_job_id == bindparam("job_id"))
     .order_by(dependency.c.created_at, dependency.c.id)
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluice_agent.server.pages.render import NO_STORE, Layout, render
+from sluice_agent.server.pages.render import JOBS_API_PATHS, NO_STORE, Layout, render
 
 _ERRORS_FROM = 400
 _HEADINGS = {
@@ -28,17 +28,20 @@ _REFUSALS = {400: "This was not done", 401: "Sign in to do this", 403: "You may 
 _NO_ROUTE = "Not Found."  # the framework's
 _NO_PAGE = "No page of this server has this address."
 _FOR_PROGRAMS = ("/api/", "/v1/")
+_LINKS = (("Now", "/"), ("Jobs", "/jobs"))
+_OF_JOBS_API = (("Runs", "/runs"), ("Job definitions", "/definitions"))
 _OF_THE_BODY = ("content-type", "content-length")
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorView:
-    """An error: what it is, its sentence, and a message for each wrong parameter."""
+    """An error: what it is, its sentence, a message for each wrong parameter, and where a reader can go on."""
 
     status: int
     heading: str
     message: str
     details: Mapping[str, str]
+    links: Sequence[tuple[str, str]]
 
 
 class ErrorPages:
@@ -78,7 +81,8 @@ class ErrorPages:
         headings = _HEADINGS if request.method == "GET" else {**_HEADINGS, **_REFUSALS}
         heading = headings.get(status) or HTTPStatus(status).phrase
         message = _NO_PAGE if error["message"] == _NO_ROUTE else error["message"]
-        view = ErrorView(status, heading, message, error.get("details", {}))
+        links = _OF_JOBS_API if request.url.path.startswith(JOBS_API_PATHS) else _LINKS
+        view = ErrorView(status, heading, message, error.get("details", {}), links)
         kept = {name: value for name, value in headers.items() if name not in _OF_THE_BODY}
         layout = Layout("error", heading, self._now())
         return render(request, "error.html", layout, view, status, {**kept, **NO_STORE})

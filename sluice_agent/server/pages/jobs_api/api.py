@@ -47,6 +47,13 @@ class Answer:
             raise RefusedError(self.status, " ".join([self.message, *(f"{line}." for line in self.details)]))
 
 
+def part_of_path(id_: str) -> str:
+    """Return an id as a part of a path of the API. Raises `RefusedError` (404) if it can't be an id."""
+    if not id_.replace("-", "").replace("_", "").isalnum() or not id_.isascii():
+        raise RefusedError(404, "There is nothing with this id.")
+    return id_
+
+
 class Api:
     """The routes of the jobs API, and the forms that this process has sent to them."""
 

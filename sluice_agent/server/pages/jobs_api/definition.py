@@ -7,30 +7,26 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
-from sluice_agent.jobs.definitions.dependencies import dependencies_of
 from sluice_agent.jobs.definitions.jobs import Job
 from sluice_agent.jobs.definitions.schedule import firings
 from sluice_agent.jobs.definitions.versions import JobVersion, list_versions
 from sluice_agent.jobs.json_text import indented
 from sluice_agent.jobs.runs.health import Health, HealthWindow, read_health
-from sluice_agent.jobs.runs.search import RunFilter, search_runs, settings_of
+from sluice_agent.jobs.runs.search import RunFilter, search_runs
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import PageRequest
 from sluice_agent.jobs.store.takers import abandoned_queue
-from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.pages.action_question import PageOperator
-from sluice_agent.server.pages.forms import OperatorForm, see_other
+from sluice_agent.server.pages.jobs_api.definition_actions import POSSIBLE, SWITCHES
 from sluice_agent.server.pages.jobs_api.definitions import state_of
+from sluice_agent.server.pages.jobs_api.dependencies import DependencyRow, awaited_by, waits_for
 from sluice_agent.server.pages.jobs_api.differences import differences
-from sluice_agent.server.pages.jobs_api.question import Question, ask
 from sluice_agent.server.pages.jobs_api.run_list import RunRow, rows_of
-from sluice_agent.server.pages.jobs_api.scope import JobsScope, JobsSources, Wanted, WantedScope, scope_of_job
+from sluice_agent.server.pages.jobs_api.scope import JobsScope, JobsSources, WantedScope, scope_of_job
 from sluice_agent.server.pages.jobs_api.settings_text import sentences
 from sluice_agent.server.pages.render import render
-from sluice_agent.server.pages.scope import ConnectionId
 from sluice_agent.server.pages.values import Value, values_within
 from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 
@@ -67,14 +63,6 @@ class HealthView(NamedTuple):
     p95: float
 
 
-class Dependency(NamedTuple):
-    """A job that this one waits for."""
-
-    job_id: str
-    name: str
-    condition: str
-
-
 @dataclass(frozen=True, slots=True)
 class DefinitionView:
     """The page of a job."""
@@ -96,46 +84,20 @@ class DefinitionView:
     """The windows of health: text, address, and whether it is shown."""
     health: HealthView
     firings: Sequence[str]
-    dependencies: Sequence[Dependency]
+    waits_for: Sequence[DependencyRow]
+    awaited_by: Sequence[DependencyRow]
     runs: Sequence[RunRow]
     versions: Sequence[VersionRow]
     has_more_versions: bool
     queue: str | None
     may_act: bool
     why_not: str | None
-    actions: Sequence[tuple[str, str]]
-    """What an operator can do beside triggering and editing: a part of the address, and the button's text."""
-
-
-class _Action(NamedTuple):
-    verb: str
-    """As the button names it."""
-    path: str
-    """Of the API, for the job."""
-    text: str
-    is_danger: bool = False
-
-
-_ACTIONS = {
-    "enable": _Action("Enable", "/jobs/batch-enable", "It can be triggered again, and its schedule goes on from now."),
-    "disable": _Action(
-        "Disable",
-        "/jobs/batch-disable",
-        "No run of it starts, and triggers are refused with 400. Runs under way go on. It makes no new version.",
-        is_danger=True,
-    ),
-    "pause": _Action(
-        "Pause",
-        "/jobs/{id}/pause",
-        "Runs can be triggered and keep their place, but none starts. Firings of its schedule are missed meanwhile.",
-    ),
-    "resume": _Action("Resume", "/jobs/{id}/resume", "Its runs start again."),
-}
-_POSSIBLE = {"enabled": ("pause", "disable"), "paused": ("resume", "disable"), "disabled": ("enable",)}
+    switches: Sequence[tuple[str, str]]
+    """What switches the job: a part of the address, and the button's text."""
 
 
 def definition_router(sources: JobsSources) -> APIRouter:
-    """Return the routes of the page, and of what switches the job."""
+    """Return the route of the page."""
     router = APIRouter()
 
     @router.get("/definitions/{job_id}")
@@ -151,37 +113,7 @@ def definition_router(sources: JobsSources) -> APIRouter:
         layout = scope.layout(sources, "definitions", view.name, is_live=True)
         return render(request, "definition.html", layout, view)
 
-    @router.get("/definitions/{job_id}/{action}")
-    def ask_to_switch(
-        request: Request, principal: PageOperator, job_id: str, action: str, connection_id: ConnectionId = None
-    ) -> HTMLResponse:
-        switch = _action(action)
-        with sources.store.reading() as reader:
-            scope, job = scope_of_job(sources, reader, Wanted(principal, None, connection_id), job_id)
-        path = f"/definitions/{job.id}"
-        title = f"{switch.verb} {job.settings.name}"
-        question = Question(
-            title, switch.text, f"{path}/{action}", switch.verb, scope.href(path), is_danger=switch.is_danger
-        )
-        return ask(request, scope.layout(sources, "definitions", title), question)
-
-    @router.post("/definitions/{job_id}/{action}")
-    async def switch(request: Request, _: OperatorForm, job_id: str, action: str) -> Response:
-        path = _action(action).path
-        if not job_id.replace("-", "").isalnum():
-            raise RefusedError(404, "Job not found.")
-        body = {"ids": [job_id]} if "batch" in path else None
-        answer = await sources.api.send(request, "POST", path.format(id=job_id), body)
-        answer.raise_refusal()
-        return see_other(f"/definitions/{job_id}")
-
     return router
-
-
-def _action(name: str) -> _Action:
-    if name not in _ACTIONS:
-        raise RefusedError(404, "No page of this server has this address.")
-    return _ACTIONS[name]
 
 
 def _view(sources: JobsSources, reader: Connection, scope: JobsScope, job: Job, window: HealthWindow) -> DefinitionView:
@@ -206,14 +138,15 @@ def _view(sources: JobsSources, reader: Connection, scope: JobsScope, job: Job, 
         windows=[(text, scope.href(path, window=choice.value), choice is window) for choice, text in WINDOWS.items()],
         health=_health(read_health(reader, job.id, window, now)),
         firings=[timestamp_of(firing) for firing in firings(settings, now, _FIRINGS)] if job.enabled else [],
-        dependencies=_dependencies(reader, job.id),
+        waits_for=waits_for(reader, job.id),
+        awaited_by=awaited_by(reader, job.id),
         runs=rows_of(reader, runs, now),
         versions=version_rows(versions)[:_VERSIONS],
         has_more_versions=len(versions) > _VERSIONS,
         queue=abandoned_queue(reader),
         may_act=scope.may_act,
         why_not=scope.why_not,
-        actions=[(name, _ACTIONS[name].verb) for name in _POSSIBLE[state]],
+        switches=[(name, SWITCHES[name].verb) for name in POSSIBLE[state]],
     )
 
 
@@ -248,12 +181,3 @@ def _health(health: Health) -> HealthView:
         mean=health.durations.mean * 1_000,
         p95=health.durations.p95 * 1_000,
     )
-
-
-def _dependencies(reader: Connection, job_id: str) -> list[Dependency]:
-    found = dependencies_of(reader, job_id)
-    settings = settings_of(reader, [dependency.depends_on_job_id for dependency in found])
-    return [
-        Dependency(dependency.depends_on_job_id, settings[dependency.depends_on_job_id].name, dependency.condition)
-        for dependency in found
-    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,20 +18,14 @@ from sluice_agent.jobs.json_text import indented, parse
 from sluice_agent.jobs.runs.changes import dependent_of
 from sluice_agent.jobs.runs.dependencies import standings
 from sluice_agent.jobs.runs.named_limits import limit_without_room
-from sluice_agent.jobs.runs.runs import find_run
 from sluice_agent.jobs.runs.search import attempts_of, children_of, settings_of
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
 from sluice_agent.jobs.store.page import PageRequest
 from sluice_agent.jobs.store.takers import abandoned_queue
 from sluice_agent.jobs.webhooks.deliveries import list_deliveries
 from sluice_agent.server.pages.jobs_api.run_list import RunRow, durations_of, rows_of
-from sluice_agent.server.pages.jobs_api.scope import (
-    JobsScope,
-    JobsSources,
-    WantedScope,
-    reader_of,
-    scope_of_project,
-)
+from sluice_agent.server.pages.jobs_api.run_log import LogLine, log_lines
+from sluice_agent.server.pages.jobs_api.scope import JobsScope, JobsSources, WantedScope, scope_of_run
 from sluice_agent.server.pages.render import NO_STORE, render
 from sluice_agent.server.pages.scope import Scope
 from sluice_agent.server.pages.values import Value, values_within
@@ -41,7 +35,9 @@ from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 from sluice_agent.server.webhooks.schedule import DeliveryState
 
 _CHARACTERS = 40_000
-"""Characters of payload, result and metadata together: the API has the whole."""
+"""Characters of each of payload, result, metadata, log and heads: the API has the whole."""
+
+_LINES = 20  # of the log
 
 _CHILDREN = 20
 _DELIVERIES = 10
@@ -83,6 +79,14 @@ class DeliveryRow(NamedTuple):
     due_at: str | None
 
 
+class ProgressView(NamedTuple):
+    """How far a run is, as its endpoint has reported last."""
+
+    percent: float
+    message: str
+    at: str
+
+
 class Awaited(NamedTuple):
     """A job that the run depends on: its name, the condition, and the run that has decided, if there is one."""
 
@@ -117,8 +121,15 @@ class RunView:
     """The parts of the run's trace, in milliseconds."""
     given: Sequence[Value]
     answered: Sequence[Value]
+    notes: Sequence[Value]
+    """Metadata, which the endpoint may add to, and tags."""
+    progress: ProgressView | None
+    log: Sequence[LogLine]
+    has_more_log: bool
     heads: Sequence[Value]
     """Those of the last attempt that has some, if the run is or was in `debug_mode`."""
+    heads_of: int | None
+    """The number of that attempt."""
     awaited: Sequence[Awaited]
     children: Sequence[RunRow]
     deliveries: Sequence[DeliveryRow]
@@ -128,7 +139,8 @@ class RunView:
     waits_for: str | None
     """Why it does not start, as far as its job is the reason."""
     actions: Sequence[str]
-    """What an operator can do with it: cancel, replay (the same run), or replay as a new run."""
+    """What an operator can do with it: cancel, replay (the same run), replay as a new run, reschedule, or switch
+    `debug_mode` on or off."""
     may_act: bool
     why_not: str | None
 
@@ -139,10 +151,8 @@ def run_router(sources: JobsSources) -> APIRouter:
 
     @router.get("/runs/{run_id}")
     def run(request: Request, wanted: WantedScope, run_id: str) -> HTMLResponse:
-        connections, project = reader_of(sources, wanted)
         with sources.store.reading() as reader:
-            row = find_run(reader, run_id.replace("\0", ""), project)
-            scope = scope_of_project(reader, wanted.principal, connections, row.project_id)
+            scope, row = scope_of_run(sources, reader, wanted, run_id)
             view = run_view(sources, reader, scope, row)
         layout = scope.layout(sources, "runs", f"{view.job_name} · {row.status.replace('_', ' ')}", is_live=True)
         return render(request, "run.html", layout, view, headers=NO_STORE)
@@ -159,6 +169,8 @@ def run_view(sources: JobsSources, reader: Connection, scope: JobsScope, row: Ro
     waited, ran = durations_of(row, now)
     status = Status(row.status)
     attempts = attempts_of(reader, row.id)
+    log = log_lines(reader, row.id, PageRequest(_LINES), _CHARACTERS)
+    heads_of, heads = _heads(attempts)
     return RunView(
         run=dict(row._mapping),
         job_name=live.name,
@@ -176,14 +188,19 @@ def run_view(sources: JobsSources, reader: Connection, scope: JobsScope, row: Ro
         times=_parts_of(row.execution_trace),
         given=_given(row),
         answered=_answered(row),
-        heads=_heads(attempts),
+        notes=_notes(row),
+        progress=_progress(row),
+        log=log.items,
+        has_more_log=log.next is not None,
+        heads=heads,
+        heads_of=heads_of,
         awaited=_awaited(reader, row) if status is Status.WAITING else [],
         children=rows_of(reader, children_of(reader, row, _CHILDREN), now),
         deliveries=_deliveries(reader, row),
         celery_job=_celery_job(sources, scope.connections, row.task_id or row.id),
         queue_without_workers=abandoned_queue(reader) if row.status in _FOR_WORKERS else None,
         waits_for=_reason(reader, row, now) if row.status in _FOR_WORKERS else None,
-        actions=_actions(status),
+        actions=_actions(status, row, settings),
         may_act=scope.may_act,
         why_not=scope.why_not,
     )
@@ -200,12 +217,26 @@ def _reason(reader: Connection, row: Row[Any], now: int) -> str | None:
     return None if limit is None else f"It waits for the limit {limit}, which is used up for now."
 
 
-def _actions(status: Status) -> list[str]:
+def _actions(status: Status, row: Row[Any], settings: JobSettings) -> list[str]:
+    actions = []
     if status in UNDER_WAY:
-        return ["cancel"]
+        actions.append("cancel")
+    if status is Status.DELAYED:
+        actions.append("reschedule")
     if status is Status.DEAD_LETTER:
-        return ["replay", "replay-as-new"]
-    return ["replay-as-new"] if status in UNSUCCESSFUL else []
+        actions.append("replay")
+    if status in UNSUCCESSFUL:
+        actions.append("replay-as-new")
+    if (status in UNDER_WAY or status in UNSUCCESSFUL) and settings.task is None:
+        actions.append("debug-off" if row.debug_mode else "debug-on")
+    return actions
+
+
+def _progress(row: Row[Any]) -> ProgressView | None:
+    if row.progress is None:
+        return None
+    stored = json.loads(row.progress)
+    return ProgressView(stored["percent"], stored.get("message", ""), timestamp_of(stored["at"]))
 
 
 def _times(row: Row[Any]) -> list[tuple[str, str | None]]:
@@ -243,24 +274,32 @@ def _parts_of(trace: str | None) -> list[tuple[str, int]]:
 
 
 def _given(row: Row[Any]) -> list[Value]:
-    others = [("Metadata", row.metadata), ("Tags", row.tags)]
-    pairs = [("Payload", row.payload), *((label, text) for label, text in others if text)]
-    return values_within([(label, _pretty(text)) for label, text in pairs], _CHARACTERS)
+    return values_within([("Payload", _pretty(row.payload))], _CHARACTERS)
+
+
+def _notes(row: Row[Any]) -> list[Value]:
+    pairs = [("Metadata", row.metadata), ("Tags", row.tags)]
+    return values_within([(label, _pretty(text)) for label, text in pairs if text], _CHARACTERS)
 
 
 def _answered(row: Row[Any]) -> list[Value]:
     return values_within([("Result", _pretty(row.result))] if row.result is not None else [], _CHARACTERS)
 
 
-def _heads(attempts: Sequence[Row[Any]]) -> list[Value]:
-    traces = [json.loads(attempt.trace) for attempt in attempts if attempt.trace is not None]
-    exchanges: list[Any] = next((trace["exchanges"] for trace in reversed(traces) if trace.get("exchanges")), [])
-    pairs = []
-    for exchange in exchanges:
-        pairs.append((f"Request to {exchange['url']}", _lines(exchange["request_headers"])))
-        if "status_code" in exchange:
-            pairs.append((f"Answer {exchange['status_code']}", _lines(exchange.get("answer_headers", {}))))
-    return values_within(pairs, _CHARACTERS)
+def _heads(attempts: Sequence[Row[Any]]) -> tuple[int | None, list[Value]]:
+    """Return the heads of the last attempt of which some were kept, and its number."""
+    for attempt in reversed(attempts):
+        exchanges = [] if attempt.trace is None else json.loads(attempt.trace).get("exchanges", [])
+        if exchanges:
+            pairs = [pair for exchange in exchanges for pair in _heads_of(exchange)]
+            return attempt.attempt, values_within(pairs, _CHARACTERS)
+    return None, []
+
+
+def _heads_of(exchange: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield f"Request to {exchange['url']}", _lines(exchange["request_headers"])
+    if "status_code" in exchange:
+        yield f"Answer {exchange['status_code']}", _lines(exchange.get("answer_headers", {}))
 
 
 def _lines(headers: Mapping[str, str]) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.jobs.json_text import indented, parse
-from sluice_agent.jobs.runs.runs import find_run
 from sluice_agent.jobs.runs.search import settings_of
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.action_question import PageOperator
 from sluice_agent.server.pages.forms import OperatorForm, SentForm, see_other
+from sluice_agent.server.pages.jobs_api.api import part_of_path
 from sluice_agent.server.pages.jobs_api.question import Question, ask
-from sluice_agent.server.pages.jobs_api.scope import JobsScope, JobsSources, Wanted, reader_of, scope_of_project
+from sluice_agent.server.pages.jobs_api.scope import JobsScope, JobsSources, Wanted, scope_of_run
 from sluice_agent.server.pages.render import NO_STORE, render
 from sluice_agent.server.pages.scope import ConnectionId
 
@@ -30,6 +31,8 @@ def run_actions_router(sources: JobsSources) -> APIRouter:
     _add_cancel(router, sources)
     _add_replay(router, sources)
     _add_replay_as_new(router, sources)
+    _add_debug(router, sources)
+    _add_reschedule(router, sources)
     _add_send_again(router, sources)
     return router
 
@@ -55,7 +58,7 @@ def _add_cancel(router: APIRouter, sources: JobsSources) -> None:
 
     @router.post("/runs/{run_id}/cancel")
     async def cancel(request: Request, form: OperatorForm, run_id: str) -> Response:
-        answer = await sources.api.send(request, "DELETE", f"/runs/{_id(run_id)}")
+        answer = await sources.api.send(request, "DELETE", f"/runs/{part_of_path(run_id)}")
         found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
         if found.status is not Status.CANCELED:  # another form may have done it
             answer.raise_refusal()
@@ -76,7 +79,7 @@ def _add_replay(router: APIRouter, sources: JobsSources) -> None:
 
     @router.post("/runs/{run_id}/replay")
     async def replay(request: Request, form: OperatorForm, run_id: str) -> Response:
-        answer = await sources.api.send(request, "POST", f"/runs/{_id(run_id)}/dlq-replay")
+        answer = await sources.api.send(request, "POST", f"/runs/{part_of_path(run_id)}/dlq-replay")
         answer.raise_refusal()
         found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
         return see_other(found.href)
@@ -98,6 +101,87 @@ def _add_replay_as_new(router: APIRouter, sources: JobsSources) -> None:
         return await _replay_as_new(sources, request, form, found)
 
 
+def _add_debug(router: APIRouter, sources: JobsSources) -> None:
+    @router.get("/runs/{run_id}/debug-on")
+    def ask_for_debug_mode(
+        request: Request, principal: PageOperator, run_id: str, connection_id: ConnectionId = None
+    ) -> HTMLResponse:
+        found = _Found(sources, Wanted(principal, None, connection_id), run_id)
+        question = Question(
+            f"Turn debug mode on for this run of {found.name}",
+            "The heads of requests and answers are kept with its next attempts, also after a replay, and shown on its "
+            "page. Secrets in them are replaced. Bodies are not kept.",
+            f"{found.path}/debug-on",
+            "Turn debug mode on",
+            found.href,
+        )
+        return ask(request, found.scope.layout(sources, "runs", question.title), question)
+
+    @router.get("/runs/{run_id}/debug-off")
+    def ask_for_no_debug_mode(
+        request: Request, principal: PageOperator, run_id: str, connection_id: ConnectionId = None
+    ) -> HTMLResponse:
+        found = _Found(sources, Wanted(principal, None, connection_id), run_id)
+        question = Question(
+            f"Turn debug mode off for this run of {found.name}",
+            "Its next attempts keep no heads. Those of earlier attempts stay.",
+            f"{found.path}/debug-off",
+            "Turn debug mode off",
+            found.href,
+        )
+        return ask(request, found.scope.layout(sources, "runs", question.title), question)
+
+    @router.post("/runs/{run_id}/debug-{mode}")
+    async def set_debug_mode(request: Request, form: OperatorForm, run_id: str, mode: Literal["on", "off"]) -> Response:
+        body = {"debug_mode": mode == "on"}
+        answer = await sources.api.send(request, "POST", f"/runs/{part_of_path(run_id)}/debug", body)
+        answer.raise_refusal()
+        found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
+        return see_other(found.href)
+
+
+def _add_reschedule(router: APIRouter, sources: JobsSources) -> None:
+    @router.get("/runs/{run_id}/reschedule")
+    def new_time(
+        request: Request, principal: PageOperator, run_id: str, connection_id: ConnectionId = None
+    ) -> HTMLResponse:
+        found = _Found(sources, Wanted(principal, None, connection_id), run_id)
+        if found.status is not Status.DELAYED:
+            raise RefusedError(409, f"The run is {found.status_text}: only one that is delayed gets another time.")
+        due = found.row.scheduled_at or found.row.available_at
+        return _reschedule_page(sources, request, found, formats.input_time(due))
+
+    @router.post("/runs/{run_id}/reschedule")
+    async def reschedule(request: Request, form: OperatorForm, run_id: str) -> Response:
+        found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
+        text = form.value("scheduled_at").strip()
+        answer = await sources.api.send(
+            request, "POST", f"/runs/{found.row.id}/reschedule", {"scheduled_at": text or None}
+        )
+        if not answer.is_refusal:
+            return see_other(found.href)
+        errors = [answer.message, *answer.details]
+        return await run_in_threadpool(_reschedule_page, sources, request, found, text, errors)
+
+
+class RescheduleView(NamedTuple):
+    """The page of another time for a delayed run."""
+
+    name: str
+    path: str
+    back: str
+    scheduled_at: str
+    errors: Sequence[str]
+
+
+def _reschedule_page(
+    sources: JobsSources, request: Request, found: _Found, text: str, errors: Sequence[str] = ()
+) -> HTMLResponse:
+    view = RescheduleView(found.name, found.path, found.href, text, errors)
+    layout = found.scope.layout(sources, "runs", f"Reschedule a run of {found.name}")
+    return render(request, "reschedule.html", layout, view, 400 if errors else 200, NO_STORE)
+
+
 def _add_send_again(router: APIRouter, sources: JobsSources) -> None:
     @router.get("/runs/{run_id}/webhooks/{delivery_id}/send-again")
     def ask_to_send_again(
@@ -108,7 +192,7 @@ def _add_send_again(router: APIRouter, sources: JobsSources) -> None:
             title=f"Send the webhook {formats.shortened(delivery_id)} again",
             text="It has the same id and body, and goes to the URL that the job has now. A receiver knows by its id "
             "whether it has come before.",
-            action=f"{found.path}/webhooks/{_id(delivery_id)}/send-again",
+            action=f"{found.path}/webhooks/{part_of_path(delivery_id)}/send-again",
             button="Send again",
             back=found.href,
         )
@@ -116,7 +200,7 @@ def _add_send_again(router: APIRouter, sources: JobsSources) -> None:
 
     @router.post("/runs/{run_id}/webhooks/{delivery_id}/send-again")
     async def send_again(request: Request, form: OperatorForm, run_id: str, delivery_id: str) -> Response:
-        answer = await sources.api.send(request, "POST", f"/webhook-deliveries/{_id(delivery_id)}/resend")
+        answer = await sources.api.send(request, "POST", f"/webhook-deliveries/{part_of_path(delivery_id)}/resend")
         answer.raise_refusal()
         found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
         return see_other(found.href)
@@ -137,10 +221,10 @@ class _Found:
     """A run, and the scope of its pages. Raises `RefusedError` (404) if the reader has no such run."""
 
     def __init__(self, sources: JobsSources, wanted: Wanted, run_id: str) -> None:
-        scope, project = reader_of(sources, wanted)
         with sources.store.reading() as reader:
-            self.row = find_run(reader, run_id.replace("\0", ""), project)
-            self.scope: JobsScope = scope_of_project(reader, wanted.principal, scope, self.row.project_id)
+            self.scope: JobsScope
+            self.row: Row[Any]
+            self.scope, self.row = scope_of_run(sources, reader, wanted, run_id)
             self.settings = settings_of(reader, [self.row.job_id])[self.row.job_id]
         self.status = Status(self.row.status)
         self.status_text = self.status.value.replace("_", " ")
@@ -179,10 +263,3 @@ def _replay_page(
     view = ReplayView(found.name, found.path, found.href, payload, errors or [], token or str(uuid4()))
     layout = found.scope.layout(sources, "runs", f"Replay {found.name} as a new run")
     return render(request, "replay.html", layout, view, 400 if errors else 200, NO_STORE)
-
-
-def _id(text: str) -> str:
-    """Return an id as a part of a path."""
-    if not text.replace("-", "").replace("_", "").isalnum():
-        raise RefusedError(404, "There is nothing with this id.")
-    return text

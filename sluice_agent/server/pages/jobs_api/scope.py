@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Query
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from sluice_agent.jobs.definitions.jobs import Job, find_job, list_projects
+from sluice_agent.jobs.runs.runs import find_run
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.access.principal import LOOPBACK, Principal
 from sluice_agent.server.errors import RefusedError
@@ -21,6 +22,11 @@ from sluice_agent.server.timestamps import to_moment
 
 SIGN_IN = "To trigger, change or replay, sign in as operator: sluice-agent key link prints a link."
 
+_NO_JOB = "There is no such job: it was deleted, or the address has a mistake. Job definitions has all that there are."
+_NO_RUN = (
+    "There is no such run: it was deleted with its job, or some time after its end (30 days, unless the server was "
+    "started with another --jobs-keep), or the address has a mistake."
+)
 _NO_NUL = r"^[^\x00]*$"
 
 ProjectName = Annotated[str | None, Query(alias="project", max_length=255, pattern=_NO_NUL)]
@@ -114,22 +120,29 @@ def jobs_scope_of(sources: JobsSources, reader: Connection, wanted: Wanted) -> J
 
 
 def scope_of_job(sources: JobsSources, reader: Connection, wanted: Wanted, job_id: str) -> tuple[JobsScope, Job]:
-    """Return a job, and the scope of its page. Raises `RefusedError` (404) as `find_job`."""
-    scope = _scope_of(sources, wanted)
-    job = find_job(reader, job_id.replace("\0", ""), _own_project(wanted.principal, scope))
-    return scope_of_project(reader, wanted.principal, scope, job.project_id), job
+    """Return a job, and the scope of its page. Raises `RefusedError` (404) if the reader has no such job."""
+    connections = _scope_of(sources, wanted)
+    try:
+        job = find_job(reader, job_id.replace("\0", ""), _own_project(wanted.principal, connections))
+    except RefusedError:
+        raise RefusedError(404, _NO_JOB) from None
+    return _scope_of_project(reader, wanted.principal, connections, job.project_id), job
 
 
-def scope_of_project(reader: Connection, principal: Principal, scope: Scope, project: str) -> JobsScope:
+def scope_of_run(sources: JobsSources, reader: Connection, wanted: Wanted, run_id: str) -> tuple[JobsScope, Row[Any]]:
+    """Return the row of a run, and the scope of its page. Raises `RefusedError` (404) if the reader has no such run."""
+    connections = _scope_of(sources, wanted)
+    try:
+        row = find_run(reader, run_id.replace("\0", ""), _own_project(wanted.principal, connections))
+    except RefusedError:
+        raise RefusedError(404, _NO_RUN) from None
+    return _scope_of_project(reader, wanted.principal, connections, row.project_id), row
+
+
+def _scope_of_project(reader: Connection, principal: Principal, connections: Scope, project: str) -> JobsScope:
     """Return the scope of the page of something in `project`, which the reader may use."""
-    own = _own_project(principal, scope)
-    return JobsScope(scope, project, [own] if own is not None else list_projects(reader))
-
-
-def reader_of(sources: JobsSources, wanted: Wanted) -> tuple[Scope, str | None]:
-    """Return the scope of a page, and the only project that its reader may use, None: any."""
-    scope = _scope_of(sources, wanted)
-    return scope, _own_project(wanted.principal, scope)
+    own = _own_project(principal, connections)
+    return JobsScope(connections, project, [own] if own is not None else list_projects(reader))
 
 
 def _scope_of(sources: JobsSources, wanted: Wanted) -> Scope:

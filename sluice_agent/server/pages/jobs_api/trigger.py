@@ -27,6 +27,7 @@ from sluice_agent.server.pages.scope import ConnectionId
 _OPTIONS = ("idempotency_key", "concurrency_key")
 _NUMBERS = ("priority", "ttl_secs")
 _OBJECTS = ("tags", "metadata")
+_OTHERS = ("scheduled_at", "debug_mode")
 _WHOLE = "payload"
 """The field of the whole payload as JSON."""
 
@@ -57,6 +58,8 @@ class TriggerView(NamedTuple):
     dry_run: DryRun | None
     token: str
     has_options: bool
+    has_heads: bool
+    """Whether there are heads that debug mode can keep: a Celery task has none."""
 
 
 def trigger_router(sources: JobsSources) -> APIRouter:
@@ -96,7 +99,7 @@ class _Page:
 
     async def send(self, request: Request, form: SentForm) -> Response:
         """Trigger a run, or try it without one, and answer with what has come of it."""
-        texts = dict(form.fields)
+        texts = _texts_of(form)
         token, is_json, is_dry = form.uuid("token"), _WHOLE in texts, form.value("do", "trigger") == "dry-run"
         body, wrong = self._body_of(texts, is_json=is_json)
         if wrong:
@@ -140,7 +143,9 @@ class _Page:
         dry_run: DryRun | None = None,
     ) -> HTMLResponse:
         """Return the page with what was typed."""
-        form = None if is_json or self._form is None else filled(self._form, texts)
+        form = None if is_json else self._form
+        if form is not None and texts:
+            form = filled(form, texts, errors)
         view = TriggerView(
             job_id=self._job.id,
             name=self._job.settings.name,
@@ -149,12 +154,13 @@ class _Page:
             is_paused=self._job.paused_at is not None,
             queue=self._queue,
             form=form,
-            texts={_WHOLE: "{}", **texts},
+            texts={_WHOLE: "{}", "debug_mode": "", **texts},
             can_switch=self._form is not None and not texts,
             errors=errors,
             dry_run=dry_run,
             token=texts.get("token") or str(uuid4()),
-            has_options=any(texts.get(name, "").strip() for name in (*_OPTIONS, *_NUMBERS, *_OBJECTS, "scheduled_at")),
+            has_options=any(texts.get(name, "").strip() for name in (*_OPTIONS, *_NUMBERS, *_OBJECTS, *_OTHERS)),
+            has_heads=self._job.settings.task is None,
         )
         layout = self._scope.layout(self._sources, "definitions", f"Trigger {view.name}")
         return render(request, "trigger.html", layout, view, 400 if errors else 200, NO_STORE)
@@ -179,7 +185,17 @@ class _Page:
                 body[name] = _json(name, texts[name], wrong)
         if texts.get("scheduled_at", "").strip():
             body["scheduled_at"] = texts["scheduled_at"].strip()
+        if texts.get("debug_mode") == "yes":
+            body["debug_mode"] = True
         return body, wrong
+
+
+def _texts_of(form: SentForm) -> dict[str, str]:
+    """Return the texts of a form: of boxes with one name the values of those that are ticked, one in each line."""
+    texts: dict[str, str] = {}
+    for name, value in form.fields:
+        texts[name] = f"{texts[name]}\n{value}" if name in texts else value
+    return texts
 
 
 def _json(name: str, text: str, wrong: list[str]) -> Any:

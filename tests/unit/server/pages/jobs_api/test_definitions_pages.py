@@ -19,7 +19,7 @@ def texts_of(form: Element) -> dict[str, str]:
         if "name" in field.attributes and (kind != "checkbox" or "checked" in field.attributes):
             texts[field["name"]] = field.attributes.get("value", "")
     for area in form.all("textarea"):
-        texts[area["name"]] = "".join(map(str, area.children)).replace("\n", "\r\n")
+        texts[area["name"]] = "".join(map(str, area.children)).removeprefix("\n").replace("\n", "\r\n")
     for choice in form.all("select"):
         options = choice.all("option")
         selected = [option for option in options if "selected" in option.attributes] or options[:1]
@@ -171,6 +171,79 @@ def test_a_job_is_switched_after_a_question(desk: JobsDesk, action: str, undo: s
     assert job(desk, made)["version"] == 1
 
 
+def test_a_job_is_deleted_after_a_question(desk: JobsDesk) -> None:
+    """A job that nobody needs would stay in each list; or one click would take the runs of a year along."""
+    made, other = desk.shop.plain("to-delete"), desk.shop.plain("stays")
+    run = desk.shop.trigger(made)
+    path = f"/definitions/{made}/delete"
+    question = desk.page(path)
+    assert "It has 1 run that has not ended" in question.one("main").text
+    assert question.all("button", class_="danger") == []
+    assert desk.send(path).status_code == 409
+    desk.api.delete(f"/runs/{run}")
+    question = desk.page(path)
+    assert question.one("h1").text == "Delete to-delete?"
+    assert "Its 1 run and all of its versions" in question.one("main").text
+    for _ in range(2):  # a form that is sent twice acts once
+        assert desk.send(path, form_of(question, path)).headers["Location"] == "/definitions"
+    for gone in (f"/definitions/{made}", f"/definitions/{made}/edit", f"/runs/{run}", path):
+        page = desk.page(gone, 404)
+        assert "it was deleted" in page.one("main").text
+        assert [link["href"] for link in page.one("main").all("a", class_="button")] == ["/runs", "/definitions"]
+    assert desk.page(f"/definitions/{other}").one("h1").text == "stays enabled"
+
+
+def test_a_job_is_cloned(desk: JobsDesk) -> None:
+    """A second job that differs in one setting would have to be typed anew."""
+    made = desk.shop.plain("source", cron="0 9 * * *", tags={"team": "shop"})
+    path = f"/definitions/{made}/clone"
+    fields = texts_of(desk.page(path).one("form", action=path))
+    assert fields == {"name": "source 2", "slug": "source-2"}
+    places = {desk.send(path, list(fields.items())).headers["Location"] for _ in range(2)}
+    [place] = places  # a form that is sent twice makes one
+    found = job(desk, place.removeprefix("/definitions/"))
+    assert (found["slug"], found["cron"], found["tags"], found["enabled"]) == (
+        "source-2", "0 9 * * *", {"team": "shop"}, False,
+    )  # fmt: skip
+    assert texts_of(desk.page(path).one("form", action=path))["slug"] == "source-3"
+    again = desk.send(path, [("name", "Another"), ("slug", "source-2"), ("enabled", "yes")])
+    page = parse_html(again.text)
+    assert "slug source-2 already" in page.one("div", role="alert").text
+    assert texts_of(page.one("form", action=path)) == {"name": "Another", "slug": "source-2", "enabled": "yes"}
+
+
+def test_dependencies_are_added_and_removed(desk: JobsDesk) -> None:
+    """Which job waits for which could be changed by programs only; or a circle of jobs would wait for ever."""
+    first, second = desk.shop.plain("first"), desk.shop.plain("second")
+    path = f"/definitions/{second}/dependencies"
+    slugs = [option["value"] for option in desk.page(path).one("datalist").all("option")]
+    assert "first" in slugs
+    assert "second" not in slugs
+    for _ in range(2):  # a form that is sent twice adds one
+        assert desk.send(path, [("slug", "first"), ("condition", "any")]).headers["Location"] == path
+    [row] = rows_of(desk.page(path))
+    assert "firsthave ended, however" in row.text
+    assert "Waits for the last run of first to have ended, however." in desk.page(f"/definitions/{second}").text
+    assert "second waits for its last run to have ended, however." in desk.page(f"/definitions/{first}").text
+    for sent, reason in (
+        ("second", "it would wait for itself"),
+        ("first", "a job can't depend on itself"),
+        ("none", "The project has no job with the slug none."),
+        ("", "Which job?"),
+    ):
+        answer = desk.send(f"/definitions/{first}/dependencies", [("slug", sent), ("condition", "failed")])
+        page = parse_html(answer.text)
+        assert reason in page.one("div", role="alert").text
+        form = page.one("form", action=f"/definitions/{first}/dependencies")
+        assert texts_of(form) == {"slug": sent, "condition": "failed"}
+    [link] = [link["href"] for link in row.all("a") if link.text == "Remove"]
+    assert desk.page(link).one("h1").text == "Let second wait no longer for first?"
+    for _ in range(2):
+        assert desk.send(link).headers["Location"] == path
+    assert rows_of(desk.page(path)) == []
+    assert desk.page(link, 404).one("h1").text
+
+
 def trigger(desk: JobsDesk, job_id: str, fields: dict[str, str], query: str = "") -> Any:
     path = f"/definitions/{job_id}/trigger"
     sent = texts_of(desk.page(path + query).one("form", action=path)) | fields
@@ -179,7 +252,7 @@ def trigger(desk: JobsDesk, job_id: str, fields: dict[str, str], query: str = ""
 
 def test_a_run_is_triggered_by_a_form_of_its_schema(desk: JobsDesk) -> None:
     """One would have to know the schema, and to type JSON without a fault."""
-    fields = {"payload.to": "ann@example.com", "payload.template": '"receipt"', "payload.values": '{"name": "Ann"}'}
+    fields = {"payload/to": "ann@example.com", "payload/template": '"receipt"', "payload/values/name": "Ann"}
     answer = trigger(desk, desk.shop.mail, {**fields, "do": "trigger", "priority": "7", "tags": '{"a": "b"}'})
     assert answer.status_code == 303
     run = desk.run(answer.headers["Location"].removeprefix("/runs/"))
@@ -213,11 +286,13 @@ def test_a_dry_run_makes_nothing(desk: JobsDesk) -> None:
 @pytest.mark.parametrize(
     ("fields", "query", "reason"),
     [
-        ({"payload.to": "x"}, "", "required property"),
+        ({"payload/to": "x"}, "", "required property"),
+        ({"payload/to": "ann", "payload/template": '"receipt"', "payload/copies": "10"}, "", "/copies: 10 is greater"),
+        ({"payload/to": "x\u202e\u200b", "payload/values/name": "\u2028"}, "", "required property"),
         ({"payload": "{"}, "?form=json", "not JSON"),
         ({"payload": '{"to": 1}'}, "?form=json", "is not of type"),
-        ({"payload.to": "ann", "payload.template": '"receipt"', "priority": "x"}, "", "priority: must be"),
-        ({"payload.to": "ann", "payload.template": '"receipt"', "tags": "[]"}, "", "tags"),
+        ({"payload/to": "ann", "payload/template": '"receipt"', "priority": "x"}, "", "priority: must be"),
+        ({"payload/to": "ann", "payload/template": '"receipt"', "tags": "[]"}, "", "tags"),
     ],
 )
 def test_a_trigger_that_is_refused_keeps_what_was_typed(
@@ -243,10 +318,12 @@ def test_viewers_change_nothing(desk: JobsDesk) -> None:
     made = desk.shop.plain("watched")
     page = desk.page(f"/definitions/{made}", browser=desk.viewer)
     assert [link.text for link in page.one("main").all("a") if link.text in ("Trigger", "Edit", "Disable")] == []
-    for action in ("trigger", "edit", "disable", "pause"):
+    for action in ("trigger", "edit", "disable", "pause", "clone", "delete"):
         assert desk.viewer.get(f"/definitions/{made}/{action}").status_code == 403
         assert desk.send(f"/definitions/{made}/{action}", [], desk.viewer).status_code == 403
-    assert desk.send(f"/definitions/{made}/save", [("version", "1")], desk.viewer).status_code == 403
+    for action in ("save", "dependencies", "dependencies/any/remove"):
+        assert desk.send(f"/definitions/{made}/{action}", [("version", "1")], desk.viewer).status_code == 403
+    assert desk.page(f"/definitions/{made}/dependencies", browser=desk.viewer).all("button", class_="primary") == []
     assert desk.send("/definitions/new", [], desk.stranger).status_code == 401
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
 
 from sluice_agent.jobs.status import Status
-from sluice_agent.jobs.store.schema import attempt
+from sluice_agent.jobs.store.schema import attempt, run_log
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.tokens import new_key
 from sluice_agent.server.pages.no_jobs import LISTS
@@ -211,7 +212,7 @@ def test_a_payload_that_does_not_fit_comes_back(desk: JobsDesk, payload: str, re
 def test_only_operators_act(desk: JobsDesk) -> None:
     """Whoever may look could end and repeat what others have begun."""
     run = desk.shop.trigger(desk.shop.mail, PAYLOAD)
-    for action in ("cancel", "replay", "replay-as-new"):
+    for action in ("cancel", "replay", "replay-as-new", "debug-on", "debug-off", "reschedule"):
         for browser, status in ((desk.viewer, 403), (desk.stranger, 401)):
             assert desk.send(f"/runs/{run}/{action}", [], browser).status_code == status
             assert browser.get(f"/runs/{run}/{action}").status_code == status
@@ -285,3 +286,77 @@ def test_a_run_shows_its_environment(desk: JobsDesk) -> None:
     """The address of the job would be taken for the one that is requested."""
     run = desk.shop.trigger(desk.shop.plain("of staging", environment_id="staging"), {})
     assert "POST https://example.com/i in the environment staging" in desk.page(f"/runs/{run}").one("main").text
+
+
+def test_debug_mode_is_turned_on_and_off(desk: JobsDesk) -> None:
+    """To see the heads of a failed request, one would have to write a request oneself."""
+    run = desk.shop.trigger(desk.shop.plain("debugged"))
+    for mode, is_on in (("on", True), ("off", False)):
+        path = f"/runs/{run}/debug-{mode}"
+        [link] = [link for link in desk.page(f"/runs/{run}").all("a") if link.text == f"Turn debug mode {mode}"]
+        assert link["href"] == path
+        assert desk.page(path).one("h1").text == f"Turn debug mode {mode} for this run of debugged?"
+        for _ in range(2):
+            assert desk.send(path).headers["Location"] == f"/runs/{run}"
+        assert desk.run(run).get("debug_mode", False) is is_on
+        assert ("debug mode keeps those of the next attempt" in desk.page(f"/runs/{run}").one("main").text) is is_on
+
+
+def test_a_delayed_run_gets_another_time(desk: JobsDesk) -> None:
+    """A run that was scheduled for the wrong day would have to be canceled, and its payload typed again."""
+    run = desk.shop.trigger(desk.shop.plain("moved"), scheduled_at=text_in(hours=3))
+    path = f"/runs/{run}/reschedule"
+    assert [link["href"] for link in desk.page(f"/runs/{run}").all("a") if link.text == "Reschedule"] == [path]
+    field = desk.page(path).one("input", name="scheduled_at")
+    assert field["value"] == text_in(hours=3)[:16]
+    for wrong, reason in (("", "scheduled_at"), ("soon", "scheduled_at"), (text_in(days=40), "more than 30 days")):
+        page = parse_html(desk.send(path, [("scheduled_at", wrong)]).text)
+        assert reason in page.one("div", role="alert").text
+        assert page.one("input", name="scheduled_at")["value"] == wrong
+    later = text_in(hours=5)[:16]
+    assert desk.send(path, [("scheduled_at", later)]).headers["Location"] == f"/runs/{run}"
+    assert desk.run(run)["scheduled_at"].startswith(later)
+    desk.send(path, [("scheduled_at", "2020-01-01T00:00")])
+    assert desk.run(run)["status"] == "queued"
+    assert desk.page(path, 409).one("h1").text
+
+
+def text_in(**duration: int) -> str:
+    """Return the time after a duration, as a request has it."""
+    return f"{datetime.now(timezone.utc) + timedelta(**duration):%Y-%m-%dT%H:%M:00Z}"
+
+
+def test_what_an_endpoint_reports_is_shown(desk: JobsDesk) -> None:
+    """How far a run of an hour is, and what it does, could be read by programs only."""
+    run = desk.runs["executing"]
+    page = desk.page(f"/runs/{run}")
+    assert "40 % 2 of 5 files" in page.one("div", class_="progress meter").text
+    lines = [row for row in rows_of(page) if row["data-key"].startswith("line-")]
+    assert len(lines) == 20
+    assert lines[0].text.endswith('warning<script>alert(1)</script>Data{ "file": 120 }2')
+    [link] = [link["href"] for link in page.all("a") if link["href"] == f"/runs/{run}/log"]
+    first = desk.page(link)
+    [older] = [each["href"] for each in first.all("a", rel="next")]
+    shown = [row["data-key"] for each in (first, desk.page(older)) for row in rows_of(each)]
+    assert shown == [f"line-{number}" for number in range(120, 0, -1)]
+    assert desk.page(f"/runs/{desk.runs['queued']}/log").one("div", class_="empty").one("h2").text == "No lines"
+    assert desk.page("/runs/none/log", 404).one("h1").text
+
+
+def test_a_long_log_is_a_page_of_bounded_size(desk: JobsDesk) -> None:
+    """A log of a thousand lines with data would be a page of 24 MB."""
+    run = desk.shop.trigger(desk.shop.plain("long log"))
+    with desk.store.writing() as writer:
+        line = {
+            "run_id": run,
+            "attempt": 1,
+            "at": 1,
+            "level": "info",
+            "message": "m" * 8_000,
+            "data": f'"{"d" * 16_000}"',
+        }
+        writer.execute(insert(run_log), [{**line, "number": number} for number in range(1, 101)])
+    page = desk.page(f"/runs/{run}/log")
+    assert len(rows_of(page)) == 100
+    assert len(page.text) < 100_000
+    assert "further characters" in rows_of(page)[0].text
