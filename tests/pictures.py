@@ -28,17 +28,33 @@ LISTS = {
     "errors": "/errors",
     "connections": "/connections",
     "settings": "/settings",
+    "runs": "/runs",
+    "dead-letters": "/dead-letters",
+    "definitions": "/definitions",
+    "schedules": "/schedules",
+    "definition-new": "/definitions/new",
     "sign-in": "/login",
 }
 FIRST = {
-    "job": ("failed-jobs", "/jobs/"),
-    "task": ("tasks", "/task?"),
-    "queue": ("queues", "/queue?"),
-    "worker": ("workers", "/worker?"),
-    "error": ("errors", "/error?"),
-    "canvas": ("job", "/canvas?"),
+    "job": ("failed-jobs", "^='/jobs/'"),
+    "task": ("tasks", "^='/task?'"),
+    "queue": ("queues", "^='/queue?'"),
+    "worker": ("workers", "^='/worker?'"),
+    "error": ("errors", "^='/error?'"),
+    "canvas": ("job", "^='/canvas?'"),
+    "run": ("runs", "^='/runs/'"),
+    "dead-letter": ("dead-letters", "^='/runs/'"),
+    "run-log": ("run", "*='/log'"),
+    "replay": ("dead-letter", "*='/replay-as-new'"),
+    "reschedule": ("run", "*='/reschedule'"),
+    "definition": ("definitions", "^='/definitions/'][data-row-link"),
+    "trigger": ("definition", "*='/trigger'"),
+    "definition-edit": ("definition", "*='/edit'"),
+    "clone": ("definition", "*='/clone'"),
+    "dependencies": ("definition", "*='/dependencies'"),
+    "version": ("definition", "*='/versions/'"),
 }
-"""Pages of one thing: where the first link that begins so leads to it."""
+"""Pages of one thing: where the first link whose address is so leads to it."""
 
 
 def addresses(page: Page, url: str) -> Iterator[tuple[str, str]]:
@@ -49,11 +65,11 @@ def addresses(page: Page, url: str) -> Iterator[tuple[str, str]]:
         if response is not None and response.ok:
             found[name] = page.url
             yield name, page.url
-    for name, (source, start) in FIRST.items():
+    for name, (source, address) in FIRST.items():
         if source not in found:
             continue
         page.goto(found[source])
-        link = page.locator(f"main a[href^='{start}']").first
+        link = page.locator(f"main a[href{address}]").first
         if link.count():
             found[name] = f"{url}{link.get_attribute('href')}"
             yield name, found[name]

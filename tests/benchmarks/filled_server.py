@@ -59,7 +59,7 @@ def _serve(database: Path, behind: timedelta | None) -> None:
     from tests.support.local_sluice import LocalSluice
 
     now = end_of_data if behind is None else lambda: datetime.now(timezone.utc) - behind
-    server = LocalSluice(database, now=now)
+    server = LocalSluice(database, now=now, has_jobs=True)
     limit_collections()
     print(f"{server.url}/api", flush=True)
     server.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -12,6 +13,8 @@ from urllib.parse import urlencode
 import httpx
 from sqlalchemy import select
 
+from sluice_agent.jobs.store import schema as jobs
+from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.model import JobState
 from sluice_agent.server.record.ids import job_id
 from sluice_agent.server.store.codes import JOB_STATES
@@ -118,6 +121,42 @@ def page_addresses(database: Path) -> dict[str, str]:
         "connections": _address("/connections"),
         "settings": _address("/settings"),
         "sign-in": "/login",
+    }
+
+
+def addresses_of_runs(database: Path) -> dict[str, str]:
+    """Return the address of each kind of page of the jobs API, for runs that `run_rows` has put beside the database."""
+    store = JobsStore(database, lambda: datetime.now(timezone.utc))
+    newest = select(jobs.run).order_by(jobs.run.c.created_at.desc()).limit(1)
+    with store.reading() as reader:
+        last = reader.execute(newest).one()
+        failed = reader.execute(newest.where(jobs.run.c.status == "dead_letter")).one()
+        versions = select(jobs.job_version.c.id).where(jobs.job_version.c.job_id == failed.job_id)
+        first, *_, newest_version = reader.scalars(versions.order_by(jobs.job_version.c.version))
+    store.close()
+    definition = f"/definitions/{failed.job_id}"
+    return {
+        "runs": "/runs",
+        "runs, failed": "/runs?status=dead_letter&status=failed",
+        "runs, completed": "/runs?status=completed",
+        "runs, of a job": f"/runs?job_id={failed.job_id}",
+        "runs, a search": "/runs?search=job",
+        "runs, a search of failed ones": "/runs?search=job&status=dead_letter",
+        "runs, of an error class": "/runs?error_class=server",
+        "runs, the last day": "/runs?from=2026-02-26T10:30:00Z",
+        "run": f"/runs/{last.id}",
+        "run, its log": f"/runs/{last.id}/log",
+        "run, failed": f"/runs/{failed.id}",
+        "dead letters": "/dead-letters",
+        "dead letters, a search": "/dead-letters?search=job",
+        "definitions": "/definitions",
+        "definitions, a search": "/definitions?search=job",
+        "definition": definition,
+        "definition, 30 days": f"{definition}?window=30d",
+        "dependencies": f"{definition}/dependencies",
+        "versions": f"{definition}/versions",
+        "version": f"{definition}/versions/{newest_version}?against={first}",
+        "schedules": "/schedules",
     }
 
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from tests.benchmarks.filled_server import fill_database, filled_server
-from tests.benchmarks.page_times import Answer, PageTimes, measurements, page_addresses, times_of
+from tests.benchmarks.filled_server import end_of_data, fill_database, filled_server
+from tests.benchmarks.page_times import (
+    Answer,
+    PageTimes,
+    addresses_of_runs,
+    measurements,
+    page_addresses,
+    times_of,
+)
 from tests.benchmarks.percentiles import percentile
 from tests.benchmarks.row_delay import Change, delays, summary
+from tests.benchmarks.run_rows import fill
 
 QUEUED, ACTIVE, COMPLETED = (Change("a", state) for state in ("queued", "active", "completed"))
 
@@ -60,7 +68,8 @@ def test_each_page_is_there(tmp_path: Path) -> None:
     """The benchmark would end with an error after minutes, or measure the page of an error."""
     database = tmp_path / "pages.db"
     fill_database(database, 2_000)
-    addresses = page_addresses(database)
+    fill(database, 2_000, end_of_data())
+    addresses = page_addresses(database) | addresses_of_runs(database)
     with filled_server(database) as server:
         measured = dict(measurements(server, addresses, requests=1))
     assert measured.keys() == addresses.keys()
