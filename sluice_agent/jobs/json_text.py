@@ -97,8 +97,7 @@ def _encode(value: Any, *, sort: bool, depth: int) -> str:
             return _text(value)
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+_text = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes an encoder for each value
 
 
 def _integer(text: str) -> int:

@@ -16,10 +16,9 @@ from threading import Condition, Event, Thread
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from sluice_agent.jobs.store.store import JobsStore
-from sluice_agent.server.store.database import is_away
+from sluice_agent.server.store.database import means_away
 from sluice_agent.server.store.driver import UnavailableError
 
 _Item = TypeVar("_Item")
@@ -99,7 +98,7 @@ class GroupedChanges:
             with self._store.writing() as writer:
                 results = _results(writer, group)
         except Exception as error:  # noqa: BLE001 - it is the answer to those who wait
-            if len(group) > 1 and not isinstance(error, UnavailableError) and not _means_away(error):
+            if len(group) > 1 and not means_away(error):
                 for waiting in group:
                     self._commit([waiting])
             else:
@@ -125,7 +124,3 @@ def _results(writer: Connection, group: Sequence[_Waiting]) -> list[Any]:
         for position, result in zip(of_kind, made, strict=True):
             results[position] = result
     return results
-
-
-def _means_away(error: Exception) -> bool:
-    return isinstance(error, DBAPIError) and is_away(error)

@@ -75,6 +75,11 @@ def is_away(error: DBAPIError) -> bool:
     return isinstance(error, (OperationalError, InterfaceError))
 
 
+def means_away(error: Exception) -> bool:
+    """Return whether the same may succeed once the database can be used again."""
+    return isinstance(error, UnavailableError) or (isinstance(error, DBAPIError) and is_away(error))
+
+
 def connect_file(database: Path) -> sqlite3.Connection:
     """Return a connection of the driver to the SQLite file `database`, without implicit transactions."""
     connection = sqlite3.connect(

@@ -63,6 +63,30 @@ class Due(NamedTuple):
     due_at: int
 
 
+Choose = Callable[[Sequence[Due]], Sequence[Due]]
+"""Returns those deliveries that may begin now, of such as are due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that has ended, and what follows. Times are microseconds since 1970."""
+
+    delivery: Delivery
+    outcome: Outcome
+    state: DeliveryState
+    due_at: int
+    started_at: int
+    ended_at: int
+
+
+class Turn(NamedTuple):
+    """What a turn has done. `settled` has of each attempt whether it counted: False if its claim had ended, and another
+    process has taken the delivery."""
+
+    settled: Sequence[bool]
+    claimed: Sequence[Delivery]
+
+
 def add_delivery(connection: Connection, new: NewDelivery, now: int) -> str:
     """Add a delivery in the transaction of `connection`, at `now` in microseconds since 1970, and return its id."""
     delivery_id = f"msg_{uuid4().hex}"
@@ -115,47 +139,18 @@ class Ledger:
         It takes as long as there are URLs, however many deliveries wait for one of them.
         """
         with self._reading() as reader:
-            return [Due(*row) for row in reader.execute(_FIRST_DUE, {"now": self._now(), "kinds": list(kinds)})]
+            return _first_due(reader, kinds, self._now())
 
-    def claim(self, ids: Sequence[str]) -> list[Delivery]:
-        """Claim deliveries, and return those that no other process has claimed meanwhile."""
-        now, claimed = self._now(), []
+    def turn(self, ended: Sequence[Ended], kinds: Collection[str], choose: Choose) -> Turn:
+        """Record attempts that have ended, and claim deliveries of `kinds` as long as `choose` takes some of those that
+        are due: all in one transaction, as a commit costs more than what is in it."""
         with self._writing() as connection:
-            for id_ in ids:
-                values = {"delivery": id_, "now": now, "name": uuid4().hex, "until": now + CLAIM}
-                row = connection.execute(_CLAIM, values).one_or_none()
-                if row is not None:
-                    content = NewDelivery(row.kind, row.subject, row.secret, row.url, row.body, row.allows_private)
-                    claimed.append(Delivery(row.id, content, row.attempts + 1, row.claim))
-        return claimed
-
-    def settle(self, delivery: Delivery, outcome: Outcome, state: DeliveryState, due_at: int, started_at: int) -> bool:
-        """Record an attempt that began at `started_at`, and what follows. Return False if the claim has ended and
-        another process has taken the delivery."""
-        now = self._now()
-        is_claimed = (webhook_delivery.c.id == delivery.id) & (webhook_delivery.c.claim == delivery.claim)
-        values = {
-            "state": state.value,
-            "attempts": delivery.attempt,
-            "due_at": due_at,
-            "claim": None,
-            "claimed_until": 0,
-            "ended_at": None if state is DeliveryState.PENDING else now,
-        }
-        attempt = {
-            "delivery": delivery.id,
-            "at": started_at,
-            "duration_ms": max(0, now - started_at) // 1_000,
-            "status": outcome.status,
-            "error": outcome.kept_error,
-        }
-        with self._writing() as connection:
-            if not connection.execute(update(webhook_delivery).where(is_claimed).values(values)).rowcount:
-                return False
-            last = connection.scalar(_LAST_NUMBER, {"of": delivery.id})
-            number = max(delivery.attempt, (last or 0) + 1)
-            connection.execute(webhook_attempt.insert().values(number=number, **attempt))
-        return True
+            settled = [_settle(connection, attempt) for attempt in ended]
+            claimed: list[Delivery] = []
+            now = self._now()
+            while chosen := choose(_first_due(connection, kinds, now)):
+                claimed += filter(None, (_claim(connection, due.id, now) for due in chosen))
+        return Turn(settled, claimed)
 
     def end_claims(self) -> None:
         """End all claims: no other process uses the database, so those that claimed are gone."""
@@ -175,7 +170,47 @@ class Ledger:
             connection.execute(webhook_delivery.delete().where(is_old))
 
 
-def _first_due() -> Any:
+def _first_due(reader: Connection, kinds: Collection[str], now: int) -> list[Due]:
+    return [Due(*row) for row in reader.execute(_FIRST_DUE, {"now": now, "kinds": list(kinds)})]
+
+
+def _claim(writer: Connection, id_: str, now: int) -> Delivery | None:
+    """Claim a delivery; None: another process has just claimed it."""
+    values = {"delivery": id_, "now": now, "name": uuid4().hex, "until": now + CLAIM}
+    row = writer.execute(_CLAIM, values).one_or_none()
+    if row is None:
+        return None
+    content = NewDelivery(row.kind, row.subject, row.secret, row.url, row.body, row.allows_private)
+    return Delivery(row.id, content, row.attempts + 1, row.claim)
+
+
+def _settle(writer: Connection, ended: Ended) -> bool:
+    """Record an attempt, and return whether it counts."""
+    delivery, outcome = ended.delivery, ended.outcome
+    values = {
+        "of": delivery.id,
+        "by": delivery.claim,
+        "state": ended.state.value,
+        "attempts": delivery.attempt,
+        "due_at": ended.due_at,
+        "ended_at": None if ended.state is DeliveryState.PENDING else ended.ended_at,
+    }
+    if not writer.execute(_SETTLE, values).rowcount:
+        return False
+    last = writer.scalar(_LAST_NUMBER, {"of": delivery.id})
+    attempt = {
+        "delivery": delivery.id,
+        "number": max(delivery.attempt, (last or 0) + 1),
+        "at": ended.started_at,
+        "duration_ms": max(0, ended.ended_at - ended.started_at) // 1_000,
+        "status": outcome.status,
+        "error": outcome.kept_error,
+    }
+    writer.execute(_ATTEMPT, attempt)
+    return True
+
+
+def _query_of_first_due() -> Any:
     """Return the query of the first delivery to each URL: from one URL to the next, as an index has them."""
     is_pending = text(f"state = '{DeliveryState.PENDING.value}'")  # the condition of an index, in its words
     first = select(webhook_delivery.c.url).where(is_pending).order_by(webhook_delivery.c.url).limit(1)
@@ -197,7 +232,7 @@ def _first_due() -> Any:
 
 
 _NOW = bindparam("now", type_=webhook_delivery.c.due_at.type)
-_FIRST_DUE = _first_due()
+_FIRST_DUE = _query_of_first_due()
 _CLAIM = (
     update(webhook_delivery)
     .where(
@@ -209,4 +244,10 @@ _CLAIM = (
     .values(claim=bindparam("name"), claimed_until=bindparam("until"))
     .returning(webhook_delivery)
 )
+_SETTLE = (
+    update(webhook_delivery)
+    .where(webhook_delivery.c.id == bindparam("of"), webhook_delivery.c.claim == bindparam("by"))
+    .values(claim=None, claimed_until=0)
+)
+_ATTEMPT = webhook_attempt.insert()
 _LAST_NUMBER = select(func.max(webhook_attempt.c.number)).where(webhook_attempt.c.delivery == bindparam("of"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event, Lock, Thread, current_thread
 from typing import TypeAlias
@@ -14,8 +14,9 @@ from typing import TypeAlias
 from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.outbound.addresses import origin_of
 from sluice_agent.server.store import DATABASE_ERRORS, reason_of
+from sluice_agent.server.store.database import means_away
 from sluice_agent.server.webhooks.endpoints import Endpoints
-from sluice_agent.server.webhooks.ledger import Delivery, Ledger
+from sluice_agent.server.webhooks.ledger import Choose, Delivery, Due, Ended, Ledger
 from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome, after_attempt
 
 _LATEST_START = 20.0  # seconds after the claim; then it may end before the exchange does
@@ -71,6 +72,7 @@ class Sender:
         self._chance = chance
         self._endpoints = Endpoints(self._pace.at_once, self._pace.to_one)
         self._threads: set[Thread] = set()
+        self._ended: list[Ended] = []
         self._lock = Lock()
         self._wake = Event()
         self._stopped = Event()
@@ -94,6 +96,11 @@ class Sender:
         deadline = time.monotonic() + self._pace.close
         for thread in self._senders():
             thread.join(max(0.0, deadline - time.monotonic()))
+        if not self._thread.is_alive():
+            try:
+                self._settle(self._take_ended(), _none)
+            except DATABASE_ERRORS as error:
+                _log.warning("Webhooks are sent again: their answers were not stored (%s)", reason_of(error))
 
     def _run(self) -> None:
         must_end_claims = self._is_alone
@@ -102,7 +109,7 @@ class Sender:
                 if must_end_claims:
                     self._ledger.end_claims()
                     must_end_claims = False
-                self._send_due()
+                self._take_turn()
                 self._delete_old()
             except DATABASE_ERRORS as error:
                 warn_limited("webhooks", "Webhooks wait for the database (%s)", reason_of(error))
@@ -111,17 +118,70 @@ class Sender:
             self._wake.wait(self._pace.poll)
             self._wake.clear()
 
-    def _send_due(self) -> None:
-        while not self._stopped.is_set() and not self._endpoints.is_full:
-            chosen = self._endpoints.choose(self._ledger.first_due(list(self._signs)), self._now())
-            if not chosen:
-                return
-            for delivery in self._ledger.claim([due.id for due in chosen]):
-                thread = Thread(target=self._send_one, args=(delivery, time.monotonic()), name="webhook", daemon=True)
-                self._endpoints.begin(delivery.content.url)
-                with self._lock:
-                    self._threads.add(thread)
-                thread.start()
+    def _take_turn(self) -> None:
+        """Record what has ended, and begin what is due. Nothing is written if there is neither."""
+        ended = self._take_ended()
+        if not ended and (self._endpoints.is_full or not self._choose(self._ledger.first_due(list(self._signs)))):
+            return
+        begun: list[Due] = []
+
+        def begin(due: Sequence[Due]) -> list[Due]:
+            chosen = [] if self._stopped.is_set() else self._choose(due)
+            for item in chosen:
+                self._endpoints.begin(item.url)
+            begun.extend(chosen)
+            return chosen
+
+        claimed: Sequence[Delivery] = ()
+        try:
+            claimed = self._settle(ended, begin)
+        finally:
+            ids = {delivery.id for delivery in claimed}
+            for item in begun:
+                if item.id not in ids:  # another process has it
+                    self._endpoints.end(item.url, None, 0, 0)
+        for delivery in claimed:
+            thread = Thread(target=self._send_one, args=(delivery, time.monotonic()), name="webhook", daemon=True)
+            with self._lock:
+                self._threads.add(thread)
+            thread.start()
+
+    def _choose(self, due: Sequence[Due]) -> list[Due]:
+        return self._endpoints.choose(due, self._now())
+
+    def _settle(self, ended: Sequence[Ended], choose: Choose) -> Sequence[Delivery]:
+        """Record attempts, and return what was claimed of what `choose` takes. While the database is away they are
+        kept; one that it does not store is left to the end of its claim, and takes no other with it."""
+        try:
+            turn = self._ledger.turn(ended, list(self._signs), choose)
+        except Exception as error:
+            if means_away(error):
+                self._keep_ended(ended)
+            elif len(ended) == 1:
+                _log.warning("The webhook %s is sent again: its answer was not stored", ended[0].delivery.id)
+            else:
+                for attempt in ended:
+                    self._settle_alone(attempt)
+            raise
+        for attempt, counts in zip(ended, turn.settled, strict=True):
+            if counts:
+                _report(attempt)
+        return turn.claimed
+
+    def _settle_alone(self, ended: Ended) -> None:
+        try:
+            self._settle([ended], _none)
+        except DATABASE_ERRORS:
+            return  # it is in the log
+
+    def _keep_ended(self, ended: Sequence[Ended]) -> None:
+        with self._lock:
+            self._ended[:0] = ended
+
+    def _take_ended(self) -> list[Ended]:
+        with self._lock:
+            ended, self._ended = self._ended, []
+        return ended
 
     def _senders(self) -> list[Thread]:
         with self._lock:
@@ -137,9 +197,11 @@ class Sender:
         try:
             if time.monotonic() - claimed < _LATEST_START:
                 outcome, unsigned = self._post_signed(delivery, started_at)
-                self._settle(delivery, outcome or unsigned, started_at)
+                ended = self._ended_of(delivery, outcome or unsigned, started_at)
+                with self._lock:
+                    self._ended.append(ended)
         except DATABASE_ERRORS as error:  # the claim ends by itself
-            _log.warning("The webhook %s is sent again: its answer was not stored (%s)", delivery.id, reason_of(error))
+            _log.warning("The webhook %s is sent again: it could not be signed (%s)", delivery.id, reason_of(error))
         except Exception as error:  # noqa: BLE001 - as before
             log_failure(error, "The webhook %s failed; it is sent again", delivery.id)
         finally:
@@ -158,10 +220,10 @@ class Sender:
         outcome = self._post(delivery, headers, body)
         return outcome, outcome
 
-    def _settle(self, delivery: Delivery, outcome: Outcome, started_at: int) -> None:
-        state, due_at = after_attempt(outcome, delivery.attempt, self._now(), self._chance)
-        if self._ledger.settle(delivery, outcome, state, due_at, started_at):
-            _report(delivery, outcome, state)
+    def _ended_of(self, delivery: Delivery, outcome: Outcome, started_at: int) -> Ended:
+        ended_at = self._now()
+        state, due_at = after_attempt(outcome, delivery.attempt, ended_at, self._chance)
+        return Ended(delivery, outcome, state, due_at, started_at, ended_at)
 
 
 def post_over_http(
@@ -183,8 +245,14 @@ def post_over_http(
     return Outcome(answer.status, answer.retry_after, answer.text)
 
 
-def _report(delivery: Delivery, outcome: Outcome, state: DeliveryState) -> None:
-    if state in (DeliveryState.GONE, DeliveryState.FAILED):
+def _none(_: Sequence[Due]) -> list[Due]:
+    """Choose nothing."""
+    return []
+
+
+def _report(ended: Ended) -> None:
+    delivery, outcome = ended.delivery, ended.outcome
+    if ended.state in (DeliveryState.GONE, DeliveryState.FAILED):
         _log.warning(
             "The webhook %s about %s to %s is given up after %d attempts: %s",
             delivery.id,

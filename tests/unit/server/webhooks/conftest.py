@@ -9,7 +9,8 @@ import pytest
 
 from sluice_agent.server.queries.webhook_deliveries import DeliveryRow, attempts_of, latest_deliveries
 from sluice_agent.server.store import Store
-from sluice_agent.server.webhooks.ledger import Delivery, Ledger, NewDelivery, add_delivery
+from sluice_agent.server.webhooks.ledger import Delivery, Ended, Ledger, NewDelivery, add_delivery
+from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome
 from sluice_agent.server.webhooks.sender import Pace, Post, Sender, post_over_http
 from sluice_agent.server.webhooks.signing import decode_secret, signed_headers
 from tests.support.webhook_receiver import SECRET, WebhookReceiver
@@ -40,6 +41,16 @@ class Outbox:
             self.ledger, {"alert": sign}, lambda: self.store.moment, is_alone=is_alone, pace=Pace(poll=0.01),
             post=post, chance=lambda: 0.0,
         )  # fmt: skip
+
+    def claim(self, *ids: str) -> list[Delivery]:
+        """Claim deliveries as a sender does, those that are due."""
+        turn = self.ledger.turn([], ["alert"], lambda due: [one for one in due if one.id in ids])
+        return list(turn.claimed)
+
+    def settle(self, delivery: Delivery) -> bool:
+        """Record that a delivery was taken, and return whether that counts."""
+        ended = Ended(delivery, Outcome(200, None, ""), DeliveryState.DELIVERED, 0, 0, self.store.moment)
+        return self.ledger.turn([ended], ["alert"], lambda _: []).settled[0]
 
     def row(self, delivery: str) -> DeliveryRow:
         """Return a delivery."""

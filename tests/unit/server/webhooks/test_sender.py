@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sluice_agent.server.store import UnavailableError
 from sluice_agent.server.store.webhook_tables import webhook_attempt, webhook_delivery
 from sluice_agent.server.webhooks.ledger import CLAIM, KEPT, Delivery, Due
-from sluice_agent.server.webhooks.schedule import WAITS, DeliveryState, Outcome
+from sluice_agent.server.webhooks.schedule import WAITS
 from sluice_agent.server.webhooks.sender import Sender, UnsignedError
 from tests.support.misbehaviour import hangs, lost_answer, reset_before, status, too_many
 from tests.support.waiting import wait_until
@@ -97,7 +97,7 @@ def test_what_a_killed_process_was_sending_is_sent_again(
 ) -> None:
     """An alert would be lost by a kill between its decision and its delivery."""
     waiting, claimed = outbox.add(receiver.hook), outbox.add(receiver.hook)
-    [killed] = outbox.ledger.claim([waiting])
+    [killed] = outbox.claim(waiting)
     start()
     wait_until(lambda: {outbox.row(one).state for one in (waiting, claimed)} == {"delivered"}, 10, "one is lost")
     assert sorted(receiver.ids()) == sorted([waiting, claimed])
@@ -107,17 +107,15 @@ def test_what_a_killed_process_was_sending_is_sent_again(
 def test_a_claimed_delivery_is_nobody_elses_until_the_claim_ends(outbox: Outbox) -> None:
     """Two processes would send an alert at once; or after a kill none would."""
     delivery = outbox.add("http://127.0.0.1:1/")
-    [first] = outbox.ledger.claim([delivery])
+    [first] = outbox.claim(delivery)
     assert outbox.ledger.first_due(["alert"]) == []
-    assert outbox.ledger.claim([delivery]) == []
+    assert outbox.claim(delivery) == []
     outbox.clock.seconds = CLAIM / 1_000_000
-    [due] = outbox.ledger.first_due(["alert"])
-    [second] = outbox.ledger.claim([due.id])
+    [second] = outbox.claim(delivery)
     assert (second.id, second.attempt) == (delivery, 1)
-    late = Outcome(200, None, "")
-    assert not outbox.ledger.settle(first, late, DeliveryState.DELIVERED, 0, 0)
+    assert not outbox.settle(first)
     assert outbox.row(delivery).state == "pending"
-    assert outbox.ledger.settle(second, late, DeliveryState.DELIVERED, 0, 0)
+    assert outbox.settle(second)
 
 
 def test_a_sender_takes_only_what_it_can_sign(outbox: Outbox, receiver: WebhookReceiver) -> None:
