@@ -33,6 +33,7 @@ project_option = click.option(
 @click.option("--idempotency-key", "key", metavar="KEY", help="A second trigger with it returns the first one's run.")
 @click.option("--delay", type=click.FloatRange(0, _LONGEST_DELAY), metavar="SECONDS", help="Start later, by so much.")
 @click.option("--priority", type=click.IntRange(0, 10), default=0, help="The highest is executed first.")
+@click.option("--debug", "is_debug", is_flag=True, help="Keep the heads of its requests and answers: not of a task.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end: exit code 1 unless the run is completed.")
 @project_option
 @url_option
@@ -42,6 +43,7 @@ def trigger(
     key: str | None,
     delay: float | None,
     priority: int,
+    is_debug: bool,
     waits: bool,
     project: str | None,
     url: str | None,
@@ -55,6 +57,8 @@ def trigger(
     text = read_payload(payload)
     client = jobs_client(api_settings(url))
     wanted: dict[str, Any] = {"priority": priority, **({"idempotency_key": key} if key else {})}
+    if is_debug:
+        wanted["debug_mode"] = True
     if delay:
         wanted["scheduled_at"] = (datetime.now(timezone.utc) + timedelta(seconds=delay)).isoformat()
     body = f'{json.dumps(wanted)[:-1]}, "payload": {text}}}'  # as it was given: numbers keep their digits
