@@ -69,10 +69,11 @@ def postgresql(sizes: Sizes) -> Iterator[Row]:
 
 def reads(sizes: Sizes) -> Iterator[Row]:
     """Measure lists and records."""
-    for name, times in server_reads.measurements(sizes.jobs, 3, server_reads.FILTERS):
-        if name == "health":
-            continue
-        yield _row("job" if name == "a job" else "list", times.p95, f"{sizes.jobs:,} jobs, {name}")
+    for store in server_reads.STORES:
+        for name, times in server_reads.measurements(sizes.jobs, 3, store=store):
+            if name == "health":
+                continue
+            yield _row("job" if name == "a job" else "list", times.p95, f"{store}, {sizes.jobs:,} jobs, {name}")
 
 
 def stream(sizes: Sizes) -> Iterator[Row]:

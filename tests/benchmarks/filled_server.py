@@ -1,7 +1,8 @@
 """A database that is filled with jobs of seven days, and a server over it in a process of its own.
 
-``python -m tests.benchmarks.filled_server FILE [SECONDS]`` serves a file that was filled by this module: at the moment
-at which its data ends, or with a clock that is so many seconds behind the machine's.
+``python -m tests.benchmarks.filled_server DATABASE [SECONDS]`` serves a file, or a database of PostgreSQL, that was
+filled by this module: at the moment at which its data ends, or with a clock that is so many seconds behind the
+machine's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from sluice_agent.server.store.database import open_database
+from sluice_agent.server.store.database import Database, open_database
 from sluice_agent.server.store.schema import job
 from tests.benchmarks.served import Served
 from tests.support.server_data import NOW, fill
@@ -24,7 +25,7 @@ _LOOKED_UP = 100  # jobs whose ids are returned
 _WITH_STEPS = 50_000  # jobs at most
 
 
-def fill_database(database: Path, jobs: int) -> list[str]:
+def fill_database(database: Database, jobs: int) -> list[str]:
     """Fill the database, and return the external ids of some jobs in it, whose records can be read."""
     engine = open_database(database)
     every = max(1, jobs // _WITH_STEPS)
@@ -42,7 +43,7 @@ def end_of_data() -> datetime:
 
 
 @contextmanager
-def filled_server(database: Path, behind: timedelta | None = None) -> Iterator[Served]:
+def filled_server(database: Database, behind: timedelta | None = None) -> Iterator[Served]:
     """Run a server over `database`. Its clock stands still at the end of the data, or is `behind` the machine's."""
     command = [sys.executable, "-m", __name__, str(database)]
     command += [] if behind is None else [str(behind.total_seconds())]
@@ -54,7 +55,7 @@ def filled_server(database: Path, behind: timedelta | None = None) -> Iterator[S
             process.kill()
 
 
-def _serve(database: Path, behind: timedelta | None) -> None:
+def _serve(database: Database, behind: timedelta | None) -> None:
     from sluice_agent.server.runner import limit_collections
     from tests.support.local_sluice import LocalSluice
 
@@ -66,4 +67,5 @@ def _serve(database: Path, behind: timedelta | None) -> None:
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]), timedelta(seconds=float(sys.argv[2])) if len(sys.argv) > 2 else None)
+    _behind = timedelta(seconds=float(sys.argv[2])) if len(sys.argv) > 2 else None
+    _serve(sys.argv[1] if "://" in sys.argv[1] else Path(sys.argv[1]), _behind)

@@ -1,7 +1,8 @@
 """What reading costs with many jobs: each list, filter, sort and search, a job, and the statistics.
 
 The lists of a filter are those of every sort in both orders, of all connections and of one. A row has the wall time of
-their requests, as a client on the same machine sees it, and the server's CPU time; the slowest list is named.
+their requests, as a client on the same machine sees it, and the server's CPU time (that of PostgreSQL is not in it);
+the slowest list is named.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
+from sluice_agent.server.store.database import Database
 from sluice_agent.server.timestamps import timestamp_of
 from tests.benchmarks.cpu import cpu_microseconds
 from tests.benchmarks.filled_server import fill_database, filled_server
+from tests.support.postgresql import PostgresqlServer, new_database
 from tests.support.server_data import CONNECTIONS, NOW
 
 _HOUR = 3_600_000_000
@@ -71,22 +76,50 @@ class Times:
         return f"{text}  {self.slowest_name}"
 
 
-def rows(
-    jobs: int = 1_000_000, repeats: int = 3, filters: Mapping[str, Parameters] = FILTERS
-) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of each row of the table, with so many `jobs`."""
-    for name, times in measurements(jobs, repeats, filters):
-        yield f"{jobs:,} jobs: {name}", str(times)
-
-
-def measurements(jobs: int, repeats: int, filters: Mapping[str, Parameters]) -> Iterator[tuple[str, Times]]:
-    """Yield the name and the times of each group of requests."""
+@contextmanager
+def sqlite(jobs: int) -> Iterator[tuple[Database, list[str]]]:
+    """Fill a file with `jobs` jobs; yield it, and the ids of some of them."""
     with tempfile.TemporaryDirectory() as directory:
         database = Path(directory) / "reads.db"
-        some = fill_database(database, jobs)
-        with filled_server(database) as server, httpx.Client(base_url=server.url, timeout=60) as client:
-            for name, requests in _groups(some, filters):
-                yield name, _measure(client, server.pid, requests, repeats)
+        yield database, fill_database(database, jobs)
+
+
+@contextmanager
+def postgresql(jobs: int) -> Iterator[tuple[Database, list[str]]]:
+    """Fill a database of PostgreSQL in the same way. Its statistics are those that autovacuum makes within minutes."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        closing(PostgresqlServer(Path(directory))) as server,
+        new_database(server.port) as address,
+    ):
+        some = fill_database(address, jobs)
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute("VACUUM ANALYZE")
+        yield address, some
+
+
+STORES = {"SQLite": sqlite, "PostgreSQL": postgresql}
+
+
+def rows(
+    jobs: int = 1_000_000, repeats: int = 3, filters: Mapping[str, Parameters] = FILTERS, store: str = "SQLite"
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each row of the table, with so many `jobs` in one of `STORES`."""
+    for name, times in measurements(jobs, repeats, filters, store):
+        yield f"{jobs:,} jobs in {store}: {name}", str(times)
+
+
+def measurements(
+    jobs: int, repeats: int, filters: Mapping[str, Parameters] = FILTERS, store: str = "SQLite"
+) -> Iterator[tuple[str, Times]]:
+    """Yield the name and the times of each group of requests."""
+    with (
+        STORES[store](jobs) as (database, some),
+        filled_server(database) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        for name, requests in _groups(some, filters):
+            yield name, _measure(client, server.pid, requests, repeats)
 
 
 def _groups(

@@ -24,9 +24,10 @@ WAYS = (
     Limits(),
     Limits(read_all=0),
     Limits(read_all=0, sorted=0),
-    Limits(read_all=0, sorted=0, counted=0),
-    Limits(read_all=0, sorted=0, counted=0, merged=1),
-    Limits(read_all=5, sorted=50, counted=50),
+    Limits(read_all=0, sorted=0, covered=0),
+    Limits(read_all=0, sorted=0, covered=0, merged=1),
+    Limits(read_all=0, tried=5),
+    Limits(read_all=5, sorted=50, covered=50),
 )
 """Limits by which each way to a page is taken, with few jobs."""
 

@@ -19,8 +19,10 @@ _LOOKED_AT = 50_000  # entries of an index that are looked at to count those tha
 _ROWS_LOOKED_AT = 10_000  # the same where the index lacks a column, so that each job's row is read
 _SHARE = 10  # a filter that selects more than are counted is taken for one that selects a tenth of all jobs
 
-_STATE_COLUMNS = frozenset({"state", "name", "queue", "worker"})
-_COLUMNS = {
+STATE_COLUMNS = frozenset({"state", "name", "queue", "worker"})
+"""The columns that each index of a state and a value has."""
+
+COLUMNS = {
     "name": frozenset({"name", "queue"}),
     "queue": frozenset({"name", "queue"}),
     "worker": frozenset({"name", "queue", "worker"}),
@@ -59,7 +61,7 @@ class Base:
 
     `ranges` together hold each of them once; in `sorted_ranges`, which may be more, an index sorts each range by
     creation. `residual` are the conditions that remain, and `lacking` the columns of these that the index, which has
-    `columns`, lacks. `size` is the number of jobs in the ranges, estimated if it is above `COUNT_LIMIT`.
+    `columns`, lacks. `size` is the number of jobs in the ranges, estimated if it is above what is counted.
     """
 
     ranges: Sequence[Ranges]
@@ -70,12 +72,13 @@ class Base:
     lacking: frozenset[str]
 
 
-def bases_of(reader: Connection, selection: Selection) -> tuple[Base, Base]:
-    """Return the base of the states, in which a state's jobs are sorted by creation, and the smallest base."""
-    states = _base_of_states(reader, selection)
+def bases_of(reader: Connection, selection: Selection, most: int = COUNT_LIMIT) -> tuple[Base, Base]:
+    """Return the base of the states, in which a state's jobs are sorted by creation, and the smallest base. At most
+    `most` jobs of each are counted."""
+    states = _base_of_states(reader, selection, most)
     indexed = (dimension for dimension in selection.dimensions if dimension.is_indexed)
     smallest = min(
-        (states, *(_base_of(reader, selection, dimension) for dimension in indexed)),
+        (states, *(_base_of(reader, selection, dimension, most) for dimension in indexed)),
         key=lambda base: (base.size, len(base.lacking)),
     )
     return states, smallest
@@ -131,23 +134,23 @@ def all_of(conditions: Iterable[Condition]) -> Condition:
     return and_(true(), *conditions)
 
 
-def _base_of_states(reader: Connection, selection: Selection) -> Base:
+def _base_of_states(reader: Connection, selection: Selection, most: int) -> Base:
     ranges = [ranges_of_states(selection, *selection.created(indexed=True))]
     size = selection.jobs_in_states
     if selection.created_from is not None or selection.created_to is not None:
-        size = _count(reader, selection, ranges)
+        size = _count(reader, selection, ranges, most)
     residual = [dimension.residual() for dimension in selection.dimensions]
-    return Base(ranges, ranges, residual, size, _STATE_COLUMNS, selection.residual_columns - _STATE_COLUMNS)
+    return Base(ranges, ranges, residual, size, STATE_COLUMNS, selection.residual_columns - STATE_COLUMNS)
 
 
-def _base_of(reader: Connection, selection: Selection, dimension: Dimension) -> Base:
+def _base_of(reader: Connection, selection: Selection, dimension: Dimension, most: int) -> Base:
     ranges = _ranges_of(selection, dimension.all_alternatives())
     sorted_ranges = _ranges_of(selection, dimension.alternatives())
     others = [other.residual() for other in selection.dimensions if other is not dimension]
     residual = [*others, *selection.in_states()]
-    columns = _COLUMNS.get(dimension.column.name, frozenset())
+    columns = COLUMNS.get(dimension.column.name, frozenset())
     lacking = selection.residual_columns - columns - {dimension.column.name}
-    return Base(ranges, sorted_ranges, residual, _count(reader, selection, ranges), columns, lacking)
+    return Base(ranges, sorted_ranges, residual, _count(reader, selection, ranges, most), columns, lacking)
 
 
 def _ranges_of(selection: Selection, every: Iterable[Alternatives]) -> list[Ranges]:
@@ -164,14 +167,14 @@ def _ranges_of(selection: Selection, every: Iterable[Alternatives]) -> list[Rang
     ]
 
 
-def _count(reader: Connection, selection: Selection, every: Iterable[Ranges]) -> int:
-    """Return the number of jobs in ranges, estimated if they are more than `COUNT_LIMIT`."""
+def _count(reader: Connection, selection: Selection, every: Iterable[Ranges], most: int) -> int:
+    """Return the number of jobs in ranges, estimated if they are more than `most`."""
     count = 0
     for ranges in every:
         inner = select(job.c.number).where(*ranges.conditions).limit(MOST).subquery()
         statement = select(func.count()).select_from(inner)
         for parameters in ranges.parameters:
-            count += reader.scalar(statement, {**parameters, "most": COUNT_LIMIT + 1 - count}) or 0
-            if count > COUNT_LIMIT:
+            count += reader.scalar(statement, {**parameters, "most": most + 1 - count}) or 0
+            if count > most:
                 return max(count, selection.jobs_in_connections // _SHARE)
     return count

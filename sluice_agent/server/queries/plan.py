@@ -2,12 +2,13 @@
 
 Where few jobs are selected, all are read and sorted. Elsewhere ranges of indexes are read in the order of the list, as
 far as the page needs: those of each connection and state by the sorted value, or those of one text after the other.
+Where more than a few and not very many jobs are selected, these ranges are tried first: they hold the page near their
+beginning, unless what is filtered and what is sorted depend on each other.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    func,
+    literal,
     or_,
     select,
     text,
@@ -28,10 +29,11 @@ from sqlalchemy import (
 )
 
 from sluice_agent.server.queries.base import (
-    MOST,
+    COLUMNS,
+    COUNT_LIMIT,
+    STATE_COLUMNS,
     Ranges,
     Total,
-    all_of,
     bases_of,
     ranges_of_connections,
     ranges_of_pairs,
@@ -63,10 +65,14 @@ class Limits:
     """Jobs that are all read and sorted."""
     sorted: int = 10_000
     """Jobs that are read and sorted by the database."""
-    counted: int = 20_000
-    """Jobs that are counted by their texts, where one index has all that this needs."""
+    covered: int = 25_000
+    """The same, where one index has all that this needs."""
     merged: int = 48
     """Ranges that are merged."""
+    tried: int = 20_000
+    """Entries of a range that are looked at for a page that may be elsewhere in it."""
+    texts_tried: int = 4
+    """Texts whose ranges are tried."""
 
 
 class Found(NamedTuple):
@@ -74,6 +80,10 @@ class Found(NamedTuple):
 
     keys: list[SortKey]
     total: Total
+
+
+class _TooFarError(Exception):
+    """The page is not within the entries of the ranges that are tried."""
 
 
 class _Text(NamedTuple):
@@ -107,33 +117,58 @@ class _Plan:
         self._after = after
         self._needed = needed
         self._limits = limits
-        self._states, self._base = bases_of(reader, selection)
+        is_counted = order.kind is not None or order.by is SortBy.DURATION_MS
+        self._states, self._base = bases_of(
+            reader, selection, max(COUNT_LIMIT, limits.covered) if is_counted else COUNT_LIMIT
+        )
 
     def find(self) -> Found:
         """Choose the way to the keys that reads least."""
         if self._base.size <= self._limits.read_all:
             return self._all()
-        counts = self._counts_of_texts() if self._can_count_texts() else None
-        if counts is not None:
-            return Found(self._by_counted_text(counts), Total(sum(counts.values()), is_exact=True))
-        if self._order.by is SortBy.CREATED_AT:
-            keys = self._by_creation()
-        else:
-            keys = self._by_text() if self._order.is_textual else self._by_value()
-        return Found(keys, total_of(self._reader, self._selection, self._base))
+        keys: list[SortKey] | None = None
+        if self._sorts_texts():
+            if not self._is_covered and self._has_texts_apart:
+                keys = self._tried_texts()
+            keys = self._sorted_by_text() if keys is None else keys
+        total = total_of(self._reader, self._selection, self._base)
+        if keys is None and total.is_exact and total.jobs <= self._limits.read_all and not self._base.lacking:
+            return self._all()
+        return Found(self._in_order() if keys is None else keys, total)
 
-    def _can_count_texts(self) -> bool:
-        """Return whether the jobs of the base can be counted by text: that finds the few texts that few of many jobs
-        have. States are few, and each is read at once; of more than half of all jobs, most texts have many."""
+    def _in_order(self) -> list[SortKey]:
+        """Read ranges of indexes in the order of the list."""
+        if self._order.by is SortBy.CREATED_AT:
+            return self._by_creation()
+        return self._by_text() if self._order.is_textual else self._by_value()
+
+    @property
+    def _is_covered(self) -> bool:
+        """True if the index of the base has the sorted column, and all that is filtered."""
+        return not self._base.lacking and self._order.column.name in self._base.columns
+
+    @property
+    def _is_of_a_range(self) -> bool:
+        """True if the creation is filtered."""
+        return self._selection.created_from is not None or self._selection.created_to is not None
+
+    @property
+    def _has_texts_apart(self) -> bool:
+        """True if the index of the sorted text has all that is filtered."""
+        return self._selection.residual_columns <= COLUMNS.get(self._order.column.name, frozenset())
+
+    def _sorts_texts(self) -> bool:
+        """Return whether to sort the jobs of the base by their texts: few of many jobs may have few of the texts.
+        States are few, and each is read at once; of more than half of all jobs, most texts have many."""
         is_of_most = not self._selection.filters_states or 2 * self._base.size > self._selection.jobs_in_connections
         if self._order.kind is None or (self._base is self._states and is_of_most):
             return False
-        if any(
+        are_known = any(
             dimension.column is self._order.column and not dimension.jobs for dimension in self._selection.dimensions
-        ):
-            return False  # the texts are known
-        is_lacking = self._base.lacking or self._order.column.name not in self._base.columns
-        return self._base.size <= (self._limits.sorted if is_lacking else self._limits.counted)
+        )
+        if are_known and self._has_texts_apart:
+            return False
+        return self._base.size <= (self._limits.covered if self._is_covered else self._limits.sorted)
 
     def _all(self) -> Found:
         """Read all jobs of the base, and sort them."""
@@ -162,19 +197,30 @@ class _Plan:
         column, after = self._order.column, self._after
         keys: list[SortKey] = []
         if after is None or after.value is not None:
-            known = [column.is_not(None)] if column.nullable else []
-            sort_key = after and (after.value, after.number)
-            if self._base.size <= self._limits.sorted:
-                rows = self._merged(self._base.ranges, [*self._base.residual, *known], sort_key, unindexed(column))
-            else:
-                rows = self._near_and_apart(known, sort_key)
+            rows = self._values([column.is_not(None)] if column.nullable else [], after and (after.value, after.number))
             keys = [SortKey(value, 0, number) for value, number in rows]
             after = None
         return self._with_unknown(keys, after)
 
-    def _near_and_apart(self, known: Sequence[Condition], after: tuple[Any, int] | None) -> list[tuple[int, int]]:
+    def _values(self, known: Sequence[Condition], after: tuple[Any, int] | None) -> list[tuple[int, int]]:
+        """Read the ranges of an index of the value. If few jobs are selected, those of the base are sorted if the page
+        is not near the beginning of these; at once, if the index of the base has all that this needs."""
+        most = self._limits.covered if self._is_covered else self._limits.sorted
+        if self._base.size > most:
+            return self._near_and_apart(known, after, None)
+        if not self._is_covered and self._selection.residual_columns <= STATE_COLUMNS and not self._is_of_a_range:
+            try:
+                return self._near_and_apart(known, after, self._limits.tried)
+            except _TooFarError:
+                pass
+        residual = [*self._base.residual, *known]
+        return self._merged(self._base.ranges, residual, after, unindexed(self._order.column))
+
+    def _near_and_apart(
+        self, known: Sequence[Condition], after: tuple[Any, int] | None, tried: int | None
+    ) -> list[tuple[int, int]]:
         """Read the ranges of an index of the value. If the creation is filtered, a time is in or soon after its range;
-        the few jobs of which that is not so are read from an index of their own."""
+        the few jobs of which that is not so are read from an index of their own. Raises `_TooFarError` as `_merged`."""
         selection, column = self._selection, self._order.column
         begin, end = selection.created_from, selection.created_to
         near: list[Condition] = []
@@ -186,7 +232,7 @@ class _Plan:
             near.append(column < end + NEAR)
             outside.append(unindexed(column) >= end + NEAR)
         residual = [*self._states.residual, *selection.created(indexed=False)]
-        rows = self._merged([ranges_of_states(selection, *known, *near)], residual, after, column)
+        rows = self._merged([ranges_of_states(selection, *known, *near)], residual, after, column, tried=tried)
         if not outside:
             return rows
         created = tuple(selection.created(indexed=True))
@@ -276,44 +322,48 @@ class _Plan:
         direction = candidate.c.text.desc() if self._order.is_descending else candidate.c.text.asc()
         return [_Text(*row) for row in self._reader.execute(statement.order_by(direction))]
 
-    def _counts_of_texts(self) -> Counter[int | None] | None:
-        """Return the number of selected jobs by their text's number; None if there are too many jobs to count."""
-        counts: Counter[int | None] = Counter()
-        looked_at = 0
-        matches = case((all_of(self._base.residual), 1)).label("matches")
-        value = self._order.column.label("value")
-        for ranges in self._base.ranges:
-            inner = select(value, matches).where(*ranges.conditions).limit(MOST).subquery()
-            counted = select(inner.c.value, func.count(), func.count(inner.c.matches)).group_by(inner.c.value)
-            for parameters in ranges.parameters:
-                most = self._limits.counted - looked_at
-                for number, every, matching in self._reader.execute(counted, {**parameters, "most": most}):
-                    counts[number] += matching
-                    looked_at += every
-                if looked_at >= self._limits.counted:
-                    return None
-        return +counts
-
-    def _by_counted_text(self, counts: Counter[int | None]) -> list[SortKey]:
-        """Read the rest of the sort key's text, then the texts that the page holds whole, then a part of the next."""
-        texts = self._texts(counts)
-        remaining = self._remaining(_Text(None if number is None else texts[number], number) for number in counts)
+    def _tried_texts(self) -> list[SortKey] | None:
+        """Return the page if it is near the beginnings of the ranges of the first texts; None if it is not."""
+        after = self._after
+        if after is not None and after.value is None:
+            return None
+        kind, shown = label.c.kind == self._order.kind, label.c.text
+        direction = shown.desc() if self._order.is_descending else shown.asc()
+        remaining = list[Condition]()
+        if after is not None:
+            remaining = [shown <= after.value if self._order.is_descending else shown >= after.value]
+        every = select(shown, label.c.number).where(kind, *remaining).order_by(direction)
+        texts = [_Text(*row) for row in self._reader.execute(every.limit(self._limits.texts_tried))]
+        residual = [dimension.residual() for dimension in self._selection.dimensions]
+        residual += self._selection.in_states()
+        created = tuple(self._selection.created(indexed=True))
         keys: list[SortKey] = []
-        if remaining and self._after is not None and remaining[0].text == self._after.value:
-            keys += self._of_counted_text(remaining.pop(0), self._needed)
-        whole: list[_Text] = []
-        room = self._needed - len(keys)
-        while remaining and counts[remaining[0].number] <= room:
-            room -= counts[remaining[0].number]
-            whole.append(remaining.pop(0))
-        keys += self._of_texts(whole) if whole else ()
-        keys += self._of_counted_text(remaining[0], room) if room and remaining else ()
-        return keys
+        try:
+            for text in texts:
+                ranges = ranges_of_connections(self._selection, self._order.column == text.number, *created)
+                needed = self._needed - len(keys)
+                keys += self._of_text(text, [ranges], residual, needed, tried=self._limits.tried)
+                if len(keys) == self._needed:
+                    return keys
+        except _TooFarError:
+            pass
+        return None
 
-    def _of_counted_text(self, text: _Text, needed: int) -> list[SortKey]:
-        base = self._base
-        ranges = base.sorted_ranges if 0 < _number_of(base.sorted_ranges) <= self._limits.merged else base.ranges
-        return self._of_text(text, ranges, [*base.residual, self._has_text(text.number)], needed)
+    def _sorted_by_text(self) -> list[SortKey]:
+        """Sort the jobs of the base by their texts; then read the jobs without a text."""
+        after, keys = self._after, list[SortKey]()
+        if after is None or after.value is not None:
+            position = (label.c.text, job.c.created_at, job.c.number)
+            conditions = [label.c.number == unindexed(self._order.column), *self._base.residual]
+            if after is not None:
+                is_behind = tuple_(*position) < after if self._order.is_descending else tuple_(*position) > after
+                conditions.append(is_behind)
+            sorting = [column.desc() if self._order.is_descending else column.asc() for column in position]
+            statement = select(*position).where(*conditions).order_by(*sorting).limit(self._needed)
+            rows = [SortKey._make(row) for row in self._rows(self._base.ranges, statement)]
+            keys = sorted(rows, reverse=self._order.is_descending)[: self._needed]
+            after = None
+        return self._with_unknown(keys, after)
 
     def _remaining(self, texts: Iterable[_Text]) -> list[_Text]:
         """Return `texts` in their order, the unknown one last, from that of the sort key on."""
@@ -338,26 +388,18 @@ class _Plan:
         return {code: state.value for code, state in enumerate(JOB_STATES)}
 
     def _of_text(
-        self, text: _Text, ranges: Iterable[Ranges], residual: Iterable[Condition], needed: int
+        self,
+        text: _Text,
+        ranges: Iterable[Ranges],
+        residual: Iterable[Condition],
+        needed: int,
+        *,
+        tried: int | None = None,
     ) -> list[SortKey]:
-        """Read the jobs of one text, after the sort key if it is among them."""
+        """Read the jobs of one text, after the sort key if it is among them. Raises `_TooFarError` as `_merged`."""
         after = self._after[1:] if self._after is not None and self._after.value == text.text else None
-        return [SortKey(text.text, *row) for row in self._merged(ranges, residual, after, needed=needed)]
-
-    def _of_texts(self, texts: Sequence[_Text]) -> list[SortKey]:
-        """Read all jobs of several texts."""
-        columns = self._order.column.label("value"), job.c.created_at, job.c.number
-        by_number = {text.number: text.text for text in texts}
-        conditions = [*self._base.residual, self._has_text(*by_number)]
-        rows = self._rows(self._base.ranges, select(*columns).where(*conditions))
-        keys = (SortKey(by_number[row.value], row.created_at, row.number) for row in rows)
-        return self._order.sorted(keys, None)
-
-    def _has_text(self, *numbers: int | None) -> Condition:
-        """Return the residual condition that a job's text is one of those with these numbers."""
-        column = unindexed(self._order.column)
-        known = column.in_([number for number in numbers if number is not None])
-        return or_(known, column.is_(None)) if None in numbers else known
+        rows = self._merged(ranges, residual, after, needed=needed, tried=tried)
+        return [SortKey(text.text, *row) for row in rows]
 
     def _merged(
         self,
@@ -367,31 +409,52 @@ class _Plan:
         column: ColumnElement[Any] = job.c.created_at,
         *,
         needed: int | None = None,
+        tried: int | None = None,
     ) -> list[tuple[int, int]]:
         """Return the first values of `column`, and numbers, of all ranges: each is part of an index sorted by the two,
-        or short. Once there are enough, of each further range only what comes before the last of these is read."""
+        or short. Once there are enough, of each further range only what comes before the last of these is read.
+
+        Raises `_TooFarError` if that needs a look at more than `tried` entries of a range; None: there is no bound.
+        """
         needed = self._needed if needed is None else needed
         is_descending = self._order.is_descending
         position = tuple_(column, job.c.number)
-        conditions = list(residual)
+        begin: list[Condition] = []
         if after is not None:
-            conditions.append(position < after if is_descending else position > after)
+            begin.append(position < after if is_descending else position > after)
         sorting = (column.desc(), job.c.number.desc()) if is_descending else (column, job.c.number)
-        statement = select(column, job.c.number).where(*conditions).order_by(*sorting).limit(needed)
         within = column >= _LAST if is_descending else column <= _LAST
         rows: list[tuple[int, int]] = []
         for ranges in every:
-            of_range = statement.where(*ranges.conditions)
-            of_rest = of_range.where(within)
+            of_range = select(column.label("value"), job.c.number).order_by(*sorting)
+            first = of_range.where(*ranges.conditions, *begin)
+            rest = of_range.where(within, *ranges.conditions, *begin)  # SQLite takes the first of two limits
             for parameters in ranges.parameters:
                 is_full = len(rows) == needed
                 values = {**parameters, "last": rows[-1][0]} if is_full else parameters
-                found = self._reader.execute(of_rest if is_full else of_range, values).all()
+                found = self._matching(rest if is_full else first, list(residual), values, needed, tried)
                 if found:
                     rows = sorted([*rows, *((value, number) for value, number in found)], reverse=is_descending)[
                         :needed
                     ]
         return rows
+
+    def _matching(
+        self, entries: Select[Any], residual: list[Condition], values: Mapping[str, Any], needed: int, tried: int | None
+    ) -> Sequence[Row[Any]]:
+        """Return the first of `entries`, which are sorted, that fulfil `residual`."""
+        if tried is None:
+            return self._reader.execute(entries.where(*residual).limit(needed), values).all()
+        matches: ColumnElement[int] = literal(1)
+        for condition in reversed(residual):  # SQLite would evaluate all of them, and look at each row for one
+            matches = case((condition, matches))
+        looked_at = entries.add_columns(matches.label("matches")).limit(tried).subquery()
+        first = select(looked_at.c.value, looked_at.c.number).where(looked_at.c.matches == 1).limit(needed)
+        found = self._reader.execute(first, values).all()
+        is_cut = len(found) < needed and self._selection.jobs_in(values) > tried
+        if is_cut and self._reader.execute(entries.offset(tried).limit(1), values).first() is not None:
+            raise _TooFarError
+        return found
 
     def _rows(self, every: Iterable[Ranges], statement: Select[Any]) -> Iterator[Row[Any]]:
         """Yield what `statement` selects in each range."""

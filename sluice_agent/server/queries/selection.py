@@ -95,6 +95,11 @@ class Selection:
         """The number of jobs of the connections in the states that are asked for."""
         return sum(sum(states.values()) for states in self.states.values())
 
+    def jobs_in(self, of_range: Mapping[str, Any]) -> int:
+        """Return the number of jobs in the connection, and in the state, that the parameters of a range name."""
+        states = self.states[of_range["connection"]]
+        return states[of_range["state"]] if "state" in of_range else self.jobs_in_connections
+
     @property
     def is_exactly_counted(self) -> bool:
         """True if nothing but connections and states is filtered."""

@@ -57,7 +57,7 @@ MAIN = {
 @pytest.mark.parametrize("by", list(SortBy))
 def test_no_list_reads_or_sorts_the_whole_table(jobs: Jobs, by: SortBy, name: str) -> None:
     """With a million jobs a list would otherwise take seconds; with the few jobs of a test nobody would see it."""
-    limits = Limits(read_all=0, sorted=0, counted=0)
+    limits = Limits(read_all=0, sorted=0, covered=0)
     for direction in SortOrder:
         selection = select_jobs(jobs.reader, jobs.connections, MAIN[name], NOW)
         with statements_of(jobs.reader) as statements:
@@ -74,7 +74,7 @@ def test_the_tasks_in_a_queue_and_the_queues_of_tasks_are_found_by_their_index(j
     selection = select_jobs(jobs.reader, jobs.connections, wanted, NOW)
     order = Order(SortBy.NAME if wanted.queues else SortBy.QUEUE, SortOrder.ASC)
     with statements_of(jobs.reader) as statements:
-        find_keys(jobs.reader, selection, order, None, 50, Limits(read_all=0, sorted=0, counted=0))
+        find_keys(jobs.reader, selection, order, None, 50, Limits(read_all=0, sorted=0, covered=0))
     found = [(statement, parameters) for statement, parameters in statements if "label.text" in statement]
     assert found
     for statement, parameters in found:
@@ -86,7 +86,7 @@ def test_jobs_apart_from_a_range_of_creation_are_read_from_their_index(jobs: Job
     """A list of the last day, sorted by another time, would otherwise read the jobs of all days."""
     wanted = JobFilter(created_from=NOW - 86_400_000_000)
     selection = select_jobs(jobs.reader, jobs.connections, wanted, NOW)
-    limits = Limits(read_all=0, sorted=0, counted=0)
+    limits = Limits(read_all=0, sorted=0, covered=0)
     with statements_of(jobs.reader) as statements:
         find_keys(jobs.reader, selection, Order(SortBy.COMPLETED_AT, SortOrder.DESC), None, 50, limits)
     apart = [(statement, parameters) for statement, parameters in statements if APART in statement]
@@ -94,6 +94,22 @@ def test_jobs_apart_from_a_range_of_creation_are_read_from_their_index(jobs: Job
     for statement, parameters in apart:
         plan = [row[3] for row in jobs.reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
         assert any("job_apart" in step for step in plan), plan
+
+
+@pytest.mark.parametrize("by", [SortBy.WORKER, SortBy.STARTED_AT])
+def test_a_page_of_some_tasks_is_at_the_beginning_of_an_index_or_sorted(jobs: Jobs, by: SortBy) -> None:
+    """A search of ten tasks would otherwise read each of their jobs; or miss jobs that are further away."""
+    selection = select_jobs(jobs.reader, jobs.connections, JobFilter(search="task_0"), NOW)
+    for direction in SortOrder:
+        order = Order(by, direction)
+        read = find_keys(jobs.reader, selection, order, None, 50, Limits(read_all=JOBS)).keys
+        with statements_of(jobs.reader) as statements:
+            near = find_keys(jobs.reader, selection, order, None, 50, Limits(read_all=0)).keys
+        for statement, parameters in statements:
+            plan = [row[3] for row in jobs.reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert not [step for step in plan if "TEMP B-TREE" in step], (statement, plan)
+        far = find_keys(jobs.reader, selection, order, None, 50, Limits(read_all=0, tried=5)).keys
+        assert [key.number for key in near] == [key.number for key in far] == [key.number for key in read]
 
 
 @contextmanager
