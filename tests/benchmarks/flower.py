@@ -13,6 +13,7 @@ VENV = "flower"
 PYTHON = ROOT / f".venv-bench-{VENV}" / "bin" / "python"
 IS_INSTALLED = PYTHON.exists()
 
+_ANSWER_TIMEOUT = 300.0  # seconds; with 800,000 tasks Flower has not answered for 30
 _EVENTS = re.compile(r'^flower_events_total\{.*type="task-.*} (\S+)$', re.MULTILINE)
 
 
@@ -30,6 +31,6 @@ class Flower:
 
     def task_events(self) -> int:
         """Return the number of events of tasks that it has received; raise OSError while it does not listen."""
-        with urlopen(f"{self.url}/metrics", timeout=30) as response:
+        with urlopen(f"{self.url}/metrics", timeout=_ANSWER_TIMEOUT) as response:
             page = response.read().decode()
         return int(sum(map(float, _EVENTS.findall(page))))
