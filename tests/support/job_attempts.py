@@ -27,6 +27,7 @@ from sluice_agent.jobs.runs.schedules import Schedule, find_schedule
 from sluice_agent.jobs.runs.tickets import add_ticket, new_ticket
 from sluice_agent.jobs.runs.transitions import Claimed, Event, Lost
 from sluice_agent.jobs.runs.trigger import make_run, want
+from sluice_agent.jobs.runs.waiting import obstacle_of
 from sluice_agent.jobs.store.schema import attempt, circuit, run
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.store.database import Database
@@ -178,6 +179,11 @@ class Attempts:
         """Return the row of a run."""
         with self.store.reading() as reader:
             return find_run(reader, run_id, None)
+
+    def why_it_waits(self, run_id: str) -> str:
+        """Return the sentence that says why a run does not start; "" if there is none."""
+        with self.store.reading() as reader:
+            return obstacle_of(reader, find_run(reader, run_id, None), self.store.moment).sentence or ""
 
     def attempts(self, run_id: str) -> list[Row[Any]]:
         """Return the rows of a run's attempts, the first one first."""

@@ -20,7 +20,7 @@ from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.jobs.engine.retention import Retention
 from sluice_agent.jobs.engine.tasks import TaskEngine
 from sluice_agent.jobs.store.store import JobsStore
-from sluice_agent.jobs.store.takers import note_takers
+from sluice_agent.jobs.store.takers import note_broker, note_takers
 from sluice_agent.log import log_failure, warn_limited
 from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 
@@ -61,6 +61,7 @@ class Engine:
         self._paused_until = 0
         self._until_next = _SHORTEST
         self._waiting_after = ""
+        self._was_away = True
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="jobs engine", daemon=True)
 
@@ -143,6 +144,7 @@ class Engine:
             else:
                 stale.release_all(writer, now)
         self._loses_from = now + round(self._options.grace * _SECOND)
+        self._was_away = True  # for the process before, as far as is known
         if self._tasks is not None:
             self._tasks.take_over(now)
 
@@ -197,19 +199,24 @@ class Engine:
             self._pause(now)
         if not claims:
             return 0
-        confirmed = self._send(claims, now)
+        confirmed, reason = self._send(claims, now)
         with self._store.writing() as writer:
+            if reason is not None or self._was_away:
+                note_broker(writer, reason)
             stale.note_published(writer, confirmed, now, self._store.moment)
             stale.release(writer, {claim.run_id for claim in claims} - confirmed, now, self._store.moment)
             self._store.commit_early(writer)  # a message more does no harm
+        self._was_away = reason is not None
         return len(claims)
 
-    def _send(self, claims: list[Claim], now: int) -> set[str]:
+    def _send(self, claims: list[Claim], now: int) -> tuple[set[str], str | None]:
+        """Send messages; return the runs of those that the broker has, and why it has none, if it is away."""
+        confirmed, reason = set[str](), None
         try:
             confirmed = set(self._carrier.send(claims))
         except CarrierAwayError as error:
             warn_limited("jobs-broker", "Runs wait for the broker: %s", error)
-            confirmed = set()
+            reason = str(error)
         if len(confirmed) < len(claims):
             self._pause(now)
-        return confirmed
+        return confirmed, reason

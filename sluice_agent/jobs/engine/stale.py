@@ -43,12 +43,12 @@ def release_task(
 
 def release_unpublished(writer: Connection, now: int) -> int:
     """Take back claims whose publish was never confirmed, as the process ended. No claim may be made meanwhile."""
-    return _release(writer, run.c.published_at.is_(None), now)
+    return _release(writer, run.c.published_at.is_(None), now, "the server ended before the broker had the message")
 
 
 def release_lost(writer: Connection, now: int) -> int:
     """Take back claims that are over while no message waits: theirs was with a worker that is gone."""
-    return _release(writer, run.c.claimed_until <= now, now)
+    return _release(writer, run.c.claimed_until <= now, now, "the worker that had the message is gone")
 
 
 def release_all(writer: Connection, now: int) -> int:
@@ -56,9 +56,10 @@ def release_all(writer: Connection, now: int) -> int:
     return _release(writer, true(), now)
 
 
-def _release(writer: Connection, condition: ColumnElement[bool], now: int) -> int:
+def _release(writer: Connection, condition: ColumnElement[bool], now: int, error: str | None = None) -> int:
+    also = {} if error is None else {"error": error}
     rows: list[Row[Any]] = list(writer.execute(_CLAIMED.where(condition)))
-    return sum(change(writer, row, Released(now), now) is not None for row in rows)
+    return sum(change(writer, row, Released(now), now, also=also) is not None for row in rows)
 
 
 _CLAIMED = (

@@ -17,11 +17,13 @@ _HIGHEST = 9  # priority of a message: those of runs go to 10
 @dataclass(slots=True)
 class Sent:
     """What has become of messages, by their runs: `confirmed` by the broker; `refused`, each for a reason, which may
-    be gone later; `unsent`, as the broker is away. Of all others it is unknown whether the broker has them."""
+    be gone later; `unsent`, as the broker is away, for the reason in `away`. Of all others it is unknown whether the
+    broker has them."""
 
     confirmed: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     unsent: set[str] = field(default_factory=set)
+    away: str | None = None
 
 
 def send_tasks(connection: BrokerConnection, claims: Sequence[Claim]) -> Sent:
@@ -46,6 +48,7 @@ def send_tasks(connection: BrokerConnection, claims: Sequence[Claim]) -> Sent:
             warn_limited("jobs-broker", "Runs wait for the broker: %s", error)
             connection.close()
             sent.unsent.update(other.run_id for other in claims[claims.index(claim) :])
+            sent.away = str(error)
             return sent
         else:
             sent.confirmed.add(claim.run_id)

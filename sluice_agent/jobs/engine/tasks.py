@@ -11,6 +11,7 @@ from sluice_agent.jobs.engine.claim import Claim
 from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.jobs.engine.task_messages import send_tasks
 from sluice_agent.jobs.store.store import JobsStore
+from sluice_agent.jobs.store.takers import note_broker
 from sluice_agent.jobs.task_events import revocations
 from sluice_agent.jobs.task_events.follower import Follower
 from sluice_agent.jobs.task_events.overdue import SilentWorkers, end_overdue
@@ -60,6 +61,8 @@ class TaskEngine:
         sent = send_tasks(self._connection, claims)
         moment = self._store.moment
         with self._store.writing() as writer:
+            if sent.away is not None or sent.confirmed:
+                note_broker(writer, sent.away)
             stale.note_published(writer, sent.confirmed, now, moment)
             for run_id in sorted(sent.unsent):
                 stale.release_task(writer, run_id, now, moment, moment)

@@ -338,7 +338,8 @@ class ProgressBody(_Closed):
 class FoundRunBody(RunBody):
     """A run that was asked for. `queue_without_workers` is there only while it waits and no worker takes from the queue
     of that name, `job_paused_at` only while it waits for its job to be resumed, and `waits_for_limit` only while the
-    named limit is used up. `note` is the reason why a Celery task waits for an event, or has no result."""
+    named limit is used up. `note` is the reason why a queued run does not start, or why a Celery task waits for an
+    event, or has no result."""
 
     queue_without_workers: str = ""
     job_paused_at: Timestamp = ""

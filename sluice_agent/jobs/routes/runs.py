@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection, Row
 
 from sluice_agent.jobs.definitions.jobs import Change, Job, Lock, find_job
-from sluice_agent.jobs.definitions.views import time_text
 from sluice_agent.jobs.routes.access import Caller, Sender
 from sluice_agent.jobs.routes.answers import answer
 from sluice_agent.jobs.routes.body import KeyFirst
@@ -26,19 +25,17 @@ from sluice_agent.jobs.routes.parameters import Id, OfJob, Project, TagKey, TagV
 from sluice_agent.jobs.runs import runs
 from sluice_agent.jobs.runs.changes import dependent_of
 from sluice_agent.jobs.runs.dependencies import standings
-from sluice_agent.jobs.runs.named_limits import limit_without_room
 from sluice_agent.jobs.runs.requests import LONGEST_TTL, DebugRequest, ReplayRequest, Reschedule, RunIds
-from sluice_agent.jobs.runs.views import progress_view, run_view, standing_view
+from sluice_agent.jobs.runs.views import obstacle_view, progress_view, run_view, standing_view
+from sluice_agent.jobs.runs.waiting import obstacle_of
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import Page
 from sluice_agent.jobs.store.store import JobsStore
-from sluice_agent.jobs.store.takers import abandoned_queue
 from sluice_agent.jobs.task_events.notes import note_of
 from sluice_agent.server.errors import RefusedError
 
 _NO_NUL = r"^[^\x00]*$"
 _SECOND = 1_000_000  # microseconds
-_FOR_WORKERS = (Status.QUEUED.value, Status.DEQUEUED.value)
 
 OfBatch = Annotated[str | None, Query(max_length=64, pattern=_NO_NUL, description="Only runs of this bulk trigger.")]
 
@@ -77,11 +74,10 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
         """Return a run."""
         with store.reading() as reader:
             row = runs.find_run(reader, run_id, caller.project)
-            is_for_workers = row.status in _FOR_WORKERS
-            waits_for = _waits_for(reader, row, store.moment) if is_for_workers else {}
-        note = note_of(row)
+            obstacle = obstacle_of(reader, row, store.moment)
+        note = note_of(row) or obstacle.sentence
         progress = {"progress": progress_view(row.progress)} if row.progress else {}
-        return answer(run_view(row) | waits_for | progress | ({} if note is None else {"note": note}))
+        return answer(run_view(row) | obstacle_view(obstacle) | progress | ({} if note is None else {"note": note}))
 
     @router.get("/{run_id}/dependency-status", responses=responses(200, list[StandingBody], 404))
     def get_dependency_status(run_id: Id, caller: Sender) -> Response:
@@ -89,17 +85,6 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
         with store.reading() as reader:
             row = runs.find_run(reader, run_id, caller.project)
             return answer([standing_view(standing) for standing in standings(reader, dependent_of(row))])
-
-
-def _waits_for(reader: Connection, row: Row[Any], now: int) -> dict[str, str]:
-    """Return why a run that could be executed is not: no worker takes its message, or its job is the reason."""
-    job = find_job(reader, row.job_id, None)
-    queue = abandoned_queue(reader) if job.settings.task is None else None
-    waits_for = {} if queue is None else {"queue_without_workers": queue}
-    if job.paused_at is not None:
-        return waits_for | {"job_paused_at": time_text(job.paused_at)}
-    limit = limit_without_room(reader, job, now) if row.status == Status.QUEUED.value else None
-    return waits_for | ({} if limit is None else {"waits_for_limit": limit})
 
 
 def _add_changes(router: APIRouter, store: JobsStore) -> None:

@@ -10,6 +10,7 @@ from sluice_agent.jobs.definitions.views import dependency_view, time_text
 from sluice_agent.jobs.json_text import Raw, parse
 from sluice_agent.jobs.runs.dependencies import Standing
 from sluice_agent.jobs.runs.schedules import Schedule
+from sluice_agent.jobs.runs.waiting import Obstacle
 
 _ALWAYS = ("id", "job_id", "project_id", "status", "attempt", "triggered_by", "priority", "job_version", "debug_mode")
 _OPTIONAL = (
@@ -44,6 +45,13 @@ def progress_view(stored: str) -> dict[str, Any]:
     """Return the progress of a run as it is shown."""
     progress: dict[str, Any] = parse(stored.encode())
     return {**progress, "at": time_text(progress["at"])}
+
+
+def obstacle_view(obstacle: Obstacle) -> dict[str, Any]:
+    """Return what keeps a run from its start as it is shown, but for the sentence."""
+    named = {"queue_without_workers": obstacle.queue_without_workers, "waits_for_limit": obstacle.limit}
+    paused = {} if obstacle.paused_at is None else {"job_paused_at": time_text(obstacle.paused_at)}
+    return {name: value for name, value in named.items() if value is not None} | paused
 
 
 def schedule_view(schedule: Schedule) -> dict[str, Any]:

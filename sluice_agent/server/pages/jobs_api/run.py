@@ -11,17 +11,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection, Row
 
-from sluice_agent.jobs.definitions.jobs import find_job
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.jobs.definitions.versions import version_at
 from sluice_agent.jobs.json_text import indented, parse
 from sluice_agent.jobs.runs.changes import dependent_of
 from sluice_agent.jobs.runs.dependencies import standings
-from sluice_agent.jobs.runs.named_limits import limit_without_room
 from sluice_agent.jobs.runs.search import attempts_of, children_of, settings_of
+from sluice_agent.jobs.runs.waiting import obstacle_of
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
 from sluice_agent.jobs.store.page import PageRequest
-from sluice_agent.jobs.store.takers import abandoned_queue
 from sluice_agent.jobs.webhooks.deliveries import list_deliveries
 from sluice_agent.server.pages.jobs_api.run_list import RunRow, durations_of, rows_of
 from sluice_agent.server.pages.jobs_api.run_log import LogLine, log_lines
@@ -41,7 +39,6 @@ _LINES = 20  # of the log
 
 _CHILDREN = 20
 _DELIVERIES = 10
-_FOR_WORKERS = (Status.QUEUED.value, Status.DEQUEUED.value)
 _PARTS = (
     ("dns_ms", "look-up"),
     ("connect_ms", "connect"),
@@ -137,7 +134,7 @@ class RunView:
     """The id of the Celery job of its attempts, if an agent has reported one."""
     queue_without_workers: str | None
     waits_for: str | None
-    """Why it does not start, as far as its job is the reason."""
+    """Why it does not start."""
     actions: Sequence[str]
     """What an operator can do with it: cancel, replay (the same run), replay as a new run, reschedule, or switch
     `debug_mode` on or off."""
@@ -171,6 +168,7 @@ def run_view(sources: JobsSources, reader: Connection, scope: JobsScope, row: Ro
     attempts = attempts_of(reader, row.id)
     log = log_lines(reader, row.id, PageRequest(_LINES), _CHARACTERS)
     heads_of, heads = _heads(attempts)
+    obstacle = obstacle_of(reader, row, now)
     return RunView(
         run=dict(row._mapping),
         job_name=live.name,
@@ -198,23 +196,12 @@ def run_view(sources: JobsSources, reader: Connection, scope: JobsScope, row: Ro
         children=rows_of(reader, children_of(reader, row, _CHILDREN), now),
         deliveries=_deliveries(reader, row),
         celery_job=_celery_job(sources, scope.connections, row.task_id or row.id),
-        queue_without_workers=abandoned_queue(reader) if row.status in _FOR_WORKERS else None,
-        waits_for=_reason(reader, row, now) if row.status in _FOR_WORKERS else None,
+        queue_without_workers=obstacle.queue_without_workers,
+        waits_for=obstacle.sentence,
         actions=_actions(status, row, settings),
         may_act=scope.may_act,
         why_not=scope.why_not,
     )
-
-
-def _reason(reader: Connection, row: Row[Any], now: int) -> str | None:
-    """Return why a run that could be executed is not, as far as its job is the reason."""
-    job = find_job(reader, row.job_id, None)
-    if not job.enabled:
-        return "Its job is disabled: it waits until the job is enabled."
-    if job.paused_at is not None:
-        return "Its job is paused: it keeps its position until the job is resumed."
-    limit = limit_without_room(reader, job, now) if row.status == Status.QUEUED.value else None
-    return None if limit is None else f"It waits for the limit {limit}, which is used up for now."
 
 
 def _actions(status: Status, row: Row[Any], settings: JobSettings) -> list[str]:

@@ -226,6 +226,7 @@ def test_what_was_certainly_not_sent_is_sent_later_under_the_same_id(shop: TaskJ
     shop.broker.is_away = True
     away = shop.run_of(shop.task_job())
     assert (shop.status(away), shop.row(away).attempt) == ("queued", 1)
+    assert "the broker can't be reached (refused)" in shop.why_it_waits(away)
     shop.broker.is_away = False
     shop.broker.failures.append(RejectedError("the broker has no queue mail"))
     shop.work()
@@ -236,6 +237,7 @@ def test_what_was_certainly_not_sent_is_sent_later_under_the_same_id(shop: TaskJ
     shop.work()
     ((task_id, _),) = shop.broker.sent
     assert shop.row(away).task_id == task_id
+    assert shop.why_it_waits(shop.trigger(shop.task_job())) == "", "the broker is there again"
 
 
 def test_a_task_without_events_ends_at_its_deadline(shop: TaskJobs) -> None:
