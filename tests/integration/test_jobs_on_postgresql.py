@@ -15,9 +15,11 @@ from sluice_agent.jobs.engine.claim import JobCache, claim_runs
 from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.jobs.engine.stale import release_all
 from sluice_agent.jobs.runs.named_limits import limit_without_room
+from tests.integration.test_pages_on_postgresql import operator_of, send
+from tests.support.html import parse_html
 from tests.support.job_attempts import FAILURE, Attempts
 from tests.support.jobs_together import check_requests_together
-from tests.support.local_sluice import local_sluice
+from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import SECRET, WebhookReceiver, is_signed
 
@@ -26,10 +28,16 @@ AT_ONCE = 16
 
 
 @pytest.fixture
-def clients(new_postgresql: str) -> Iterator[list[httpx.Client]]:
-    """A client of each of two servers."""
+def servers(new_postgresql: str) -> Iterator[list[LocalSluice]]:
+    """Two servers."""
     with local_sluice(new_postgresql, has_jobs=True) as first, local_sluice(new_postgresql, has_jobs=True) as second:
-        yield [first.client(path="/v1"), second.client(path="/v1")]
+        yield [first, second]
+
+
+@pytest.fixture
+def clients(servers: list[LocalSluice]) -> list[httpx.Client]:
+    """A client of each."""
+    return [server.client(path="/v1") for server in servers]
 
 
 def at_once(clients: list[httpx.Client], send: Callable[[httpx.Client, int], httpx.Response]) -> list[httpx.Response]:
@@ -73,6 +81,26 @@ def test_what_both_do_at_once_has_one_outcome(clients: list[httpx.Client], new_p
     with psycopg.connect(new_postgresql) as connection:
         schemas = connection.execute("SELECT table_schema FROM information_schema.tables WHERE table_name = 'run'")
         assert schemas.fetchall() == [("sluice_jobs",)]
+
+
+def test_a_form_that_both_get_is_sent_once(servers: list[LocalSluice], clients: list[httpx.Client]) -> None:
+    """A double click, which a balancer spreads over two servers, would trigger or replay a run twice."""
+    job = create(clients[0], "mail")
+    browsers = [operator_of(server) for server in servers]
+    runs = []
+    for path in (f"/definitions/{job}/trigger", "/runs/{}/replay-as-new"):
+        page = parse_html(browsers[0].get(path.format(*runs)).text)
+        answers = at_once(browsers, lambda browser, _, page=page: send(browser, page, payload='{"a": 1}'))
+        assert statuses(answers) == [303] * AT_ONCE, answers[-1].text
+        (place,) = {answer.headers["Location"] for answer in answers}
+        runs = [place.removeprefix("/runs/").partition("?")[0]]
+        with psycopg.connect(str(servers[0].database)) as connection:
+            connection.execute("UPDATE sluice_jobs.run SET status = 'dead_letter', finished_at = 1")
+    assert len(clients[1].get("/runs", params={"project_id": "shop"}).json()) == 2
+    other = create(clients[0], "other")
+    page = parse_html(browsers[0].get(f"/definitions/{other}/trigger").text)
+    foreign = send(browsers[1], page, payload="{}", token=runs[0])
+    assert (foreign.status_code, "another job" in foreign.text) == (400, True)
 
 
 def test_no_cycle_is_made_by_two_halves(clients: list[httpx.Client], new_postgresql: str) -> None:

@@ -20,6 +20,7 @@ from sluice_agent.jobs.routes.documented import (
     StandingBody,
     responses,
 )
+from sluice_agent.jobs.routes.new_id import new_id_of
 from sluice_agent.jobs.routes.pages import Envelope, WantedPage, page_answer
 from sluice_agent.jobs.routes.parameters import Id, OfJob, Project, TagKey, TagValue, project_of, tag_of
 from sluice_agent.jobs.runs import runs
@@ -124,12 +125,12 @@ def _add_changes(router: APIRouter, store: JobsStore) -> None:
 
 def _add_replays(router: APIRouter, store: JobsStore) -> None:
     @router.post("/{run_id}/replay", status_code=201, responses=responses(201, RunBody, 404, 409, has_body=True))
-    def replay_run(run_id: Id, body: ReplayRequest, caller: Sender) -> Response:
+    def replay_run(run_id: Id, body: ReplayRequest, request: Request, caller: Sender) -> Response:
         """Make a new run with the payload of one that has failed, or with another one, by the job's settings of now."""
 
         def replay(writer: Connection, row: Row[Any], now: int) -> Row[Any]:
             job = find_job(writer, row.job_id, caller.project, Lock.SHARED)
-            return runs.replay_run(writer, job, row, Change(caller.name, now), body.payload)
+            return runs.replay_run(writer, job, row, Change(caller.name, now), body.payload, new_id_of(request))
 
         return _change(store, run_id, caller, replay)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Body, Request, Response
@@ -19,6 +20,7 @@ from sluice_agent.jobs.routes.answers import answer
 from sluice_agent.jobs.routes.body import KeyFirst
 from sluice_agent.jobs.routes.documented import BulkBody, DryRunBody, TriggeredBody, responses
 from sluice_agent.jobs.routes.endpoints import EndpointRules
+from sluice_agent.jobs.routes.new_id import new_id_of
 from sluice_agent.jobs.routes.parameters import Id
 from sluice_agent.jobs.runs.admission import check_rate, find_duplicate, has_limits
 from sluice_agent.jobs.runs.requests import MOST_ITEMS, BulkRequest, TriggerItem, TriggerRequest
@@ -57,13 +59,14 @@ def triggers_router(store: JobsStore, rules: EndpointRules) -> APIRouter:
         wanted_run = _parse(TriggerRequest, body)
         now = store.moment
         key = _key_in(request) or wanted_run.idempotency_key
-        wanted = want(job, wanted_run, key, now)
+        run_id = new_id_of(request)
+        wanted = replace(want(job, wanted_run, key, now), run_id=run_id)
         if wanted_run.dry_run:
             return answer(_dry_run(store, job, wanted, now))
 
         def make(writer: Connection, current: Job) -> Triggered:
-            change = Change(caller.name, store.moment)
-            return trigger(writer, current, wanted if current == job else want(current, wanted_run, key, now), change)
+            again = wanted if current == job else replace(want(current, wanted_run, key, now), run_id=run_id)
+            return trigger(writer, current, again, Change(caller.name, store.moment))
 
         triggered = _make(store, job, caller, make)
         return answer(_triggered(store, triggered), 201 if triggered.is_new else 200)

@@ -19,7 +19,7 @@ from sluice_agent.jobs.runs.transitions import (
     Rescheduled,
     TransitionError,
 )
-from sluice_agent.jobs.runs.trigger import check_has_heads, make_run, want_again
+from sluice_agent.jobs.runs.trigger import check_has_heads, find_made, make_run, want_again
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
 from sluice_agent.jobs.store.page import Page, PageRequest, read_page
 from sluice_agent.jobs.store.schema import batch, is_not_completed, job, run, run_tag
@@ -93,17 +93,19 @@ def cancel_run(writer: Connection, row: Row[Any], now: int) -> Row[Any]:
     return canceled
 
 
-def replay_run(writer: Connection, of: Job, row: Row[Any], author: Change, payload: Any = None) -> Row[Any]:
-    """Make a new run with what an unsuccessful one was given, or with another `payload`, by the job's settings of now,
-    and return it.
+def replay_run(
+    writer: Connection, of: Job, row: Row[Any], author: Change, payload: Any = None, new_id: str | None = None
+) -> Row[Any]:
+    """Make a new run with what an unsuccessful one, whose row is locked, was given, or with another `payload`, by the
+    job's settings of now, and return it. With `new_id`, the run that has this id already.
 
     Raises `RefusedError`: 409 if that run has not failed, 400 if the job is disabled or does not take the payload.
     """
     if Status(row.status) not in UNSUCCESSFUL:
         raise RefusedError(409, f"The run is {row.status}: only a run that has failed is replayed.")
     check_enabled(of)
-    wanted = replace(want_again(of, row, payload), debug_mode=row.debug_mode)
-    return make_run(writer, of, wanted, author)
+    wanted = replace(want_again(of, row, payload), debug_mode=row.debug_mode, run_id=new_id)
+    return find_made(writer, of, wanted) or make_run(writer, of, wanted, author)
 
 
 def replay_dead_letter(writer: Connection, of: Job, row: Row[Any], now: int) -> Row[Any]:

@@ -52,11 +52,13 @@ class Wanted:
     """How many runs went before it so."""
     debug_mode: bool = False
     """Whether the heads of its requests are kept."""
+    run_id: str | None = None
+    """The id that it gets; None: any. A run that has it already is the one that is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Triggered:
-    """The run that a trigger has made, or the one that was there: by its key, or by its payload."""
+    """The run that a trigger has made, or the one that was there: by its id or key, or by its payload."""
 
     row: Row[Any]
     is_hit: bool = False
@@ -163,9 +165,12 @@ def plan_of(job: Job, wanted: Wanted, now: int) -> Plan:
 def trigger(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Triggered:
     """Make the run that is wanted of `job`, whose row is locked, or return the one that is there already.
 
-    Raises `RefusedError` (429) if the job's rate limit is used up, and `IntegrityError` if another transaction has just
-    made a run with this key.
+    Raises `RefusedError`: 429 if the job's rate limit is used up, 409 if the id that is wanted is of another job's run;
+    and `IntegrityError` if another transaction has just made a run with this key or id.
     """
+    made = find_made(writer, job, wanted)
+    if made is not None:
+        return Triggered(made, is_hit=True)
     if wanted.idempotency_key is not None:
         hit = writer.execute(_BY_KEY, {"job": job.id, "key": wanted.idempotency_key}).one_or_none()
         if hit is not None:
@@ -175,6 +180,16 @@ def trigger(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Tri
     if duplicate is not None:
         return Triggered(duplicate, is_duplicate=True)
     return Triggered(make_run(writer, job, wanted, change))
+
+
+def find_made(reader: Connection, job: Job, wanted: Wanted) -> Row[Any] | None:
+    """Return the run of `job` that has the id which is wanted. Raises `RefusedError` (409) if it is another job's."""
+    if wanted.run_id is None:
+        return None
+    row = reader.execute(_BY_ID, {"id": wanted.run_id}).one_or_none()
+    if row is not None and row.job_id != job.id:
+        raise RefusedError(409, "The form was sent for another job: open its page again.")
+    return row
 
 
 def trigger_all(writer: Connection, job: Job, items: Sequence[Wanted], change: Change) -> tuple[str, list[Triggered]]:
@@ -214,7 +229,7 @@ def make_run(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Ro
         status = Status.DELAYED
     else:
         status = Status.QUEUED if are_met(writer, dependent) else Status.WAITING
-    run_id = new_id(now)
+    run_id = wanted.run_id or new_id(now)
     values = {
         "id": run_id,
         "job_id": job.id,
@@ -251,6 +266,7 @@ def make_run(writer: Connection, job: Job, wanted: Wanted, change: Change) -> Ro
 
 
 # Each trigger does these: to make such a statement takes longer than to execute it.
+_BY_ID = select(run).where(run.c.id == bindparam("id"))
 _BY_KEY = select(run).where(run.c.job_id == bindparam("job"), run.c.idempotency_key == bindparam("key"))
 _INSERT = insert(run).returning(run)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +10,11 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message
 
 from sluice_agent.jobs.json_text import dumps, parse
+from sluice_agent.jobs.routes.new_id import NEW_ID
 from sluice_agent.server.errors import RefusedError
 
 _OF_THE_BODY = (b"accept", b"accept-encoding", b"content-encoding", b"content-length", b"content-type", b"x-request-id")
 _ERRORS_FROM = 400
-_MOST_TOKENS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +54,25 @@ def part_of_path(id_: str) -> str:
 
 
 class Api:
-    """The routes of the jobs API, and the forms that this process has sent to them."""
+    """The routes of the jobs API."""
 
     def __init__(self, routes: ASGIApp) -> None:
         self._routes = routes
-        self._addresses: OrderedDict[str, str | None] = OrderedDict()
 
     async def send(
-        self, request: Request, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        request: Request,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        new_id: str | None = None,
     ) -> Answer:
-        """Send `body`, as JSON, to a path below ``/v1``, with the key or session of `request`."""
+        """Send `body`, as JSON, to a path below ``/v1``, with the key or session of `request`.
+
+        `new_id`, of a form, is that of what the request makes: however often the form is sent, and to whichever server,
+        it is made once.
+        """
         kept = [pair for pair in request.scope["headers"] if pair[0] not in _OF_THE_BODY]
         own = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         content = b"" if body is None else dumps(body).encode()
@@ -76,6 +84,7 @@ class Api:
             "root_path": "",
             "query_string": b"",
             "headers": [*kept, *own],
+            **({} if new_id is None else {NEW_ID: new_id}),
         }
         status = 0
         received = bytearray()
@@ -92,23 +101,3 @@ class Api:
 
         await self._routes(scope, receive, note)
         return Answer(status, parse(bytes(received)) if received else None)
-
-    def begin(self, token: str) -> bool:
-        """Return whether the form with this random token is sent for the first time."""
-        if token in self._addresses:
-            return False
-        self._addresses[token] = None
-        if len(self._addresses) > _MOST_TOKENS:
-            self._addresses.popitem(last=False)
-        return True
-
-    def note(self, token: str, address: str | None) -> None:
-        """Record where the form with this token has led; None: it was refused, and may be sent again."""
-        if address is None:
-            self._addresses.pop(token, None)
-        else:
-            self._addresses[token] = address
-
-    def address_of(self, token: str) -> str | None:
-        """Return where the form with this token has led; None while that is not known."""
-        return self._addresses.get(token)

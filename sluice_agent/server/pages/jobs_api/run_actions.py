@@ -240,16 +240,12 @@ async def _replay_as_new(sources: JobsSources, request: Request, form: SentForm,
     except ValueError as error:
         errors = [f"payload: it is not JSON that can be used: {error}"]
         return await run_in_threadpool(_replay_page, sources, request, found, text, errors, token)
-    if not sources.api.begin(token):
-        return see_other(sources.api.address_of(token) or found.href)
-    answer = await sources.api.send(request, "POST", f"/runs/{found.row.id}/replay", {"payload": payload})
+    path = f"/runs/{found.row.id}/replay"
+    answer = await sources.api.send(request, "POST", path, {"payload": payload}, new_id=token)
     if answer.is_refusal:
-        sources.api.note(token, None)
         errors = [answer.message, *answer.details]
         return await run_in_threadpool(_replay_page, sources, request, found, text, errors, token)
-    address = found.scope.href(f"/runs/{answer.body['id']}")
-    sources.api.note(token, address)
-    return see_other(address)
+    return see_other(found.scope.href(f"/runs/{answer.body['id']}"))
 
 
 def _replay_page(

@@ -109,15 +109,10 @@ class _Page:
         if is_dry:
             answer = await api.send(request, "POST", path, {**body, "dry_run": True})
             return await self._again(request, texts, _faults(answer), is_json=is_json, dry_run=_dry_run(answer))
-        if not api.begin(token):
-            return see_other(api.address_of(token) or self._scope.href("/runs", job_id=self._job.id))
-        answer = await api.send(request, "POST", path, body)
+        answer = await api.send(request, "POST", path, body, new_id=token)
         if answer.is_refusal:
-            api.note(token, None)
             return await self._again(request, texts, _faults(answer), is_json=is_json)
-        address = self._scope.href(f"/runs/{answer.body['id']}")
-        api.note(token, address)
-        return see_other(address)
+        return see_other(self._scope.href(f"/runs/{answer.body['id']}"))
 
     async def _again(
         self,
