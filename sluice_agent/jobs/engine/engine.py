@@ -19,6 +19,7 @@ from sluice_agent.jobs.engine.look import look
 from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.jobs.engine.retention import Retention
 from sluice_agent.jobs.engine.tasks import TaskEngine
+from sluice_agent.jobs.runs import replays
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.jobs.store.takers import note_broker, note_takers
 from sluice_agent.log import log_failure, warn_limited
@@ -120,6 +121,7 @@ class Engine:
             can_claim = found.has_ready and (has_places or has_ready_tasks(reader, self._jobs))
         has_more = self._move(now) if found.is_due else False
         has_more |= found.has_firing and self._fire(now)
+        has_more |= found.has_replay and self._replay(now)
         has_events = self._tasks is not None and found.has_tasks and self._tasks.follow(now)
         if found.has_ready or found.under_way:
             self._carrier.watch(is_executing=found.executing > 0)
@@ -160,6 +162,12 @@ class Engine:
         """Make the firings whose time has come, and return whether there are more."""
         with self._store.writing() as writer:
             return firings.fire(writer, now) == firings.MOST
+
+    def _replay(self, now: int) -> bool:
+        """Replay some dead letters, and return whether there may be more."""
+        with self._store.writing() as writer:
+            replays.go_on(writer, now)
+        return True
 
     def _look_slowly(self, now: int, *, has_claims: bool) -> None:
         with self._store.writing() as writer:

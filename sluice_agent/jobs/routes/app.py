@@ -16,6 +16,7 @@ from sluice_agent.jobs.routes.endpoints import EndpointRules
 from sluice_agent.jobs.routes.errors import error_response, register_errors
 from sluice_agent.jobs.routes.health import health_router
 from sluice_agent.jobs.routes.middleware import Conventions
+from sluice_agent.jobs.routes.replays import replays_router
 from sluice_agent.jobs.routes.request_limits import RequestCounts, RequestLimit, RequestLimits
 from sluice_agent.jobs.routes.runs import runs_router
 from sluice_agent.jobs.routes.schedules import schedules_router
@@ -62,6 +63,7 @@ class JobsApp(OwnErrorsApp):
             definitions_router(store, rules),
             health_router(store),
             runs_router(store),
+            replays_router(store),
             attempts_router(store),
             webhooks_router(store),
         ):

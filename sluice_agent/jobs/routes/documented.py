@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sluice_agent.jobs.runs.health import HealthWindow
+from sluice_agent.jobs.runs.replays import ReplayState
 from sluice_agent.jobs.status import Status
 from sluice_agent.server.webhooks.schedule import DeliveryState
 
@@ -148,6 +149,43 @@ class ReplayedBody(_Closed):
 
     replayed: int
     refused: list[NotReplayed] = []
+
+
+class RefusalsBody(_Closed):
+    """A reason for which dead letters do not begin again, their number, and the first of them."""
+
+    reason: str
+    runs: int
+    examples: list[str]
+
+
+class ReplayBody(_Closed):
+    """A replay of all dead letters that match a filter: how many matched when it began, and how far it is."""
+
+    id: str
+    project_id: str
+    state: ReplayState
+    created_by: str = ""
+    job_id: str = ""
+    batch_id: str = ""
+    error_class: str = ""
+    search: str = ""
+    created_from: Timestamp = ""
+    created_before: Timestamp = ""
+    total: int
+    replayed: int
+    refused: int
+    refusals: list[RefusalsBody] = []
+    created_at: Timestamp
+    finished_at: Timestamp = ""
+
+
+class ReplayEnvelope(_Closed):
+    """A page of replays."""
+
+    data: list[ReplayBody]
+    next_cursor: str = ""
+    has_more: bool
 
 
 class DependencyBody(_Closed):

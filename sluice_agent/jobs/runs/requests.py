@@ -72,6 +72,22 @@ class RunIds(_Request):
     ids: Annotated[list[Annotated[str, line(64, least=1)]], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
+class DeadLetters(_Request):
+    """The dead letters that are to be replayed: those of a project that fulfil all conditions."""
+
+    project_id: Annotated[str, line(255)] = ""
+    job_id: Annotated[str | None, line(64, least=1)] = None
+    batch_id: Annotated[str | None, line(64, least=1)] = None
+    error_class: Annotated[str | None, line(64, least=1)] = None
+    search: Annotated[
+        str | None,
+        line(512, least=1),
+        Field(description="A part of a job's name or slug, or a run's whole id or idempotency key."),
+    ] = None
+    created_from: Moment | None = None
+    created_before: Moment | None = None
+
+
 class Reschedule(_Request):
     """Another time of a delayed run; one that has passed lets it begin at once."""
 

@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from sluice_agent.jobs.definitions.views import dependency_view, time_text
 from sluice_agent.jobs.json_text import Raw, parse
 from sluice_agent.jobs.runs.dependencies import Standing
+from sluice_agent.jobs.runs.replays import Replay
 from sluice_agent.jobs.runs.schedules import Schedule
 from sluice_agent.jobs.runs.waiting import Obstacle
 
@@ -52,6 +53,35 @@ def obstacle_view(obstacle: Obstacle) -> dict[str, Any]:
     named = {"queue_without_workers": obstacle.queue_without_workers, "waits_for_limit": obstacle.limit}
     paused = {} if obstacle.paused_at is None else {"job_paused_at": time_text(obstacle.paused_at)}
     return {name: value for name, value in named.items() if value is not None} | paused
+
+
+def replay_view(of: Replay) -> dict[str, Any]:
+    """Return a replay as it is shown."""
+    wanted = of.wanted
+    texts = {
+        "created_by": of.who,
+        "job_id": wanted.job_id,
+        "batch_id": wanted.batch_id,
+        "error_class": wanted.error_class,
+        "search": wanted.text,
+    }
+    times = {
+        "created_from": wanted.created_from,
+        "created_before": wanted.created_before,
+        "created_at": of.created_at,
+        "finished_at": of.finished_at,
+    }
+    return {
+        "id": of.id,
+        "project_id": wanted.project,
+        "state": of.state.value,
+        "total": of.total,
+        "replayed": of.replayed,
+        "refused": of.refused,
+        **{name: text for name, text in texts.items() if text},
+        **{name: time_text(moment) for name, moment in times.items() if moment is not None},
+        **({"refusals": [refusals._asdict() for refusals in of.refusals]} if of.refusals else {}),
+    }
 
 
 def schedule_view(schedule: Schedule) -> dict[str, Any]:

@@ -306,6 +306,32 @@ revocation = Table(
 )
 """Celery tasks whose attempts have ended without them: workers are still to be asked not to run them."""
 
+replay = Table(
+    "replay",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("state", Text, nullable=False),  # running, completed or canceled
+    Column("who", Text),
+    Column("filter", Text, nullable=False),  # which dead letters are wanted, as JSON
+    Column("ended_before", BigInteger, nullable=False),  # later ones are no part of it, so none is replayed twice
+    Column("total", Integer, nullable=False),  # dead letters that matched when it began
+    Column("replayed", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("refusals", Text, nullable=False),  # JSON: by reason their number, and the first runs
+    Column("after_created_at", BigInteger),  # the last dead letter that was looked at, in the order of lists
+    Column("after_id", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+)
+"""The replays of all dead letters that match a filter. What was done and how far it went change in one transaction."""
+Index("replay_by_creation", replay.c.project_id, replay.c.created_at, replay.c.id)
+_RUNNING = text("state = 'running'")
+Index("replay_running", replay.c.created_at, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+
+is_replaying = _RUNNING
+"""The condition of the replays that go on."""
+
 webhook_delivery = webhook_tables.webhook_delivery.to_metadata(metadata)
 webhook_delivery.indexes = {
     index for index in webhook_delivery.indexes if index.name != "webhook_delivery_by_due"
