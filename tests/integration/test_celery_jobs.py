@@ -7,14 +7,16 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import psutil
 import pytest
 
+from sluice_agent.jobs.definitions.views import time_text
+from sluice_agent.server.timestamps import to_moment
 from tests.support.brokers import Broker, redis_broker
 from tests.support.process import Process, free_port, listens
 from tests.support.servers import RedisServer
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.xdist_group("celery_jobs")  # they share a server and a
 
 TASKS = "tests.integration.tasks"
 SILENCE = 4.0  # seconds: of the engine's times
+SHOP = {"project_id": "shop"}
 HELD = {"queued", "dequeued", "executing", "delayed"}
 
 
@@ -116,6 +119,13 @@ class Shop:
         return wait_until(has_ended, 30, "the run has not ended", lambda: (self.run(run), self.processes[-1].tail()))
 
 
+class Minute(NamedTuple):
+    """A job, and the minute in which its schedule fires."""
+
+    job: str
+    fires_at: datetime
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """The server with a Redis of its own, which a test stops."""
@@ -140,7 +150,16 @@ def worker(shop: Shop) -> Iterator[WorkerProcess]:
     worker.teardown()
 
 
-@pytest.mark.usefixtures("worker")
+@pytest.fixture(scope="module")
+def scheduled(shop: Shop, worker: WorkerProcess) -> Minute:
+    """A job of a task that fires once, in the next minute: other tests run meanwhile."""
+    fires_at = datetime.now(timezone.utc) + timedelta(seconds=70)
+    cron = f"{fires_at.minute} {fires_at.hour} * * *"
+    job = shop.job("add", cron=cron, cron_payload={"x": 20, "y": 22})
+    return Minute(job, fires_at.replace(second=0, microsecond=0))
+
+
+@pytest.mark.usefixtures("worker", "scheduled")
 def test_outcomes_of_tasks_are_those_of_their_runs(shop: Shop) -> None:
     """A task that is triggered over HTTP would have no result, no error, or more attempts than Celery gave it."""
     add = shop.trigger(shop.job("add"), {"x": 2, "y": 3.5})
@@ -198,6 +217,7 @@ def test_a_run_waits_for_a_broker_that_is_down_and_is_sent_once(shop: Shop, tmp_
         wait_until(lambda: "Runs wait for the broker" in shop.processes[-1].logs(), 20, "nothing was tried")
         for run in runs:
             shop.reaches(run, "queued")  # dequeued while it is tried
+        wait_until(lambda: "waits for the broker" in shop.run(runs[0]).get("note", ""), 20, "nothing explains it")
     assert [shop.end(run)["status"] for run in runs] == ["completed"] * 3
     assert sorted((tmp_path / "ran").read_text().split()) == ["0", "1", "2"]
 
@@ -250,6 +270,23 @@ def test_the_task_of_a_killed_worker_ends_and_is_not_sent_again(shop: Shop, tmp_
         assert shop.run(run)["attempt"] == 1
     finally:
         victim.teardown()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_task_runs_at_the_minute_of_its_schedule(shop: Shop, scheduled: Minute) -> None:
+    """A nightly task that beat has sent until now would not run, run twice, or with other arguments."""
+
+    def runs() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = shop.client.get("/runs", params={"job_id": scheduled.job, **SHOP}).json()
+        return found
+
+    wait_until(runs, 140, "the schedule has not fired", shop.processes[-1].tail)
+    (run,) = runs()
+    done = shop.end(run["id"])
+    assert (done["status"], done["result"], done["triggered_by"]) == ("completed", 42, "cron")
+    assert done["fire_at"] == time_text(to_moment(scheduled.fires_at))
+    shown = shop.client.get(f"/jobs/{scheduled.job}/schedule").json()
+    assert (shown["last_run_id"], shown["last_run_status"], shown["missed_count"]) == (run["id"], "completed", 0)
 
 
 def test_tasks_are_followed_on_postgresql(new_postgresql: str) -> None:

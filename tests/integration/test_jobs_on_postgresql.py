@@ -15,9 +15,12 @@ from sluice_agent.jobs.engine.claim import JobCache, claim_runs
 from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.jobs.engine.stale import release_all
 from sluice_agent.jobs.runs.named_limits import limit_without_room
+from sluice_agent.jobs.store.store import SCHEMA, TABLES
+from sluice_agent.server.store.database import open_database
 from tests.integration.test_pages_on_postgresql import operator_of, send
 from tests.support.html import parse_html
 from tests.support.job_attempts import FAILURE, Attempts
+from tests.support.jobs_migrations import assert_each_revision_is_upgraded, fill
 from tests.support.jobs_together import check_requests_together
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.waiting import wait_until
@@ -101,6 +104,15 @@ def test_a_form_that_both_get_is_sent_once(servers: list[LocalSluice], clients: 
     page = parse_html(browsers[0].get(f"/definitions/{other}/trigger").text)
     foreign = send(browsers[1], page, payload="{}", token=runs[0])
     assert (foreign.status_code, "another job" in foreign.text) == (400, True)
+
+
+def test_a_database_of_each_earlier_version_is_migrated(new_postgresql: str) -> None:
+    """A team that updates its servers could not start them any more, or would miss its schedules and limits."""
+    engine = open_database(new_postgresql, TABLES, SCHEMA)
+    with engine.connect() as connection, connection.begin():
+        fill(connection)
+        assert_each_revision_is_upgraded(connection)
+    engine.dispose()
 
 
 def test_no_cycle_is_made_by_two_halves(clients: list[httpx.Client], new_postgresql: str) -> None:

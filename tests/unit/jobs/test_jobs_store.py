@@ -6,15 +6,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.jobs.store.migrations import versions
-from sluice_agent.jobs.store.schema import job, job_limit, job_version, metadata
+from sluice_agent.jobs.store.schema import job_version, metadata
 from sluice_agent.jobs.store.store import TABLES, JobsStore
 from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.migrate import upgrade
+from tests.support.jobs_migrations import UNDO, assert_each_revision_is_upgraded, fill
 from tests.support.migrations import assert_each_follows
 from tests.support.tables import tables_of
 from tests.unit.jobs.conftest import Clock
@@ -73,45 +73,18 @@ def test_migrations_make_the_tables_of_a_new_file(tmp_path: Path) -> None:
         engine.dispose()
 
 
-def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
+def test_a_file_of_each_earlier_version_is_migrated(tmp_path: Path) -> None:
     """Definitions and runs of an installation that is updated would be out of reach."""
-    new, old = open_database(tmp_path / "new.db", TABLES), open_database(tmp_path / "old.db", TABLES)
-    with old.connect().execution_options(writing=True) as connection, connection.begin():
-        for statement in _FIRST_VERSION:
-            connection.exec_driver_sql(statement)
-        upgrade(connection, TABLES)
-        migrated, expected = tables_of(connection), tables_of(new)
-        assert connection.scalar(select(job.c.has_cron)) is True
-        assert connection.execute(select(job_limit)).all() == [("j", "mail", "p", 10, 60)]
-    assert migrated.keys() == expected.keys()
-    for table, (columns, *others) in expected.items():
-        assert (sorted(migrated[table][0]), *migrated[table][1:]) == (sorted(columns), *others)
-    for engine in (old, new):
-        engine.dispose()
-
-
-_SETTINGS = """{"cron":"0 9 * * *","rate_limit_keys":[{"max":10,"name":"mail","window_secs":60}]}"""
-_FIRST_VERSION = (
-    *(f"DROP TABLE {name}" for name in ("webhook_delivery", "webhook_attempt", "run_log")),
-    *(f"DROP TABLE {name}" for name in ("circuit", "job_limit", "limited_start")),
-    *(f"DROP INDEX {name}" for name in ("run_to_claim", "run_to_expire", "run_held", "run_waiting")),
-    *(f"DROP INDEX {name}" for name in ("run_by_firing", "run_fired", "job_by_schedule", "run_by_continuation")),
-    *(f"ALTER TABLE run DROP COLUMN {name}" for name in ("is_ready", "execution", "fire_at", "progress")),
-    *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("paused_at", "has_cron", "last_fire_at", "last_fired_run_id")),
-    *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("missed_count", "last_missed_at", "missed_before_at")),
-    *(f"ALTER TABLE job DROP COLUMN {name}" for name in ("skipped_count", "last_skipped_at")),
-    (
-        "INSERT INTO job (id, project_id, slug, enabled, version, created_at, updated_at)"
-        " VALUES ('j', 'p', 's', 1, 1, 1, 1)"
-    ),
-    f"INSERT INTO job_version VALUES ('j', 1, 'ver_1', '{_SETTINGS}', 1)",
-    "CREATE INDEX run_to_claim ON run (priority DESC, created_at, id) WHERE status = 'queued'",
-    "CREATE INDEX run_to_expire ON run (expires_at) WHERE status IN ('delayed', 'queued', 'waiting')",
-    "UPDATE alembic_version SET version_num = '0001'",
-)
-"""Makes the tables of the first version of those of now."""
+    engine = open_database(tmp_path / "s.db", TABLES)
+    with engine.connect().execution_options(writing=True) as connection, connection.begin():
+        fill(connection)
+        assert_each_revision_is_upgraded(connection)
+    engine.dispose()
 
 
 def test_each_migration_follows_the_one_before() -> None:
     """Two that were added at the same time would both be the last, and no database could be migrated."""
     assert_each_follows(versions)
+    assert versions.__file__ is not None
+    newest = max(file.name[:4] for file in Path(versions.__file__).parent.glob("0*.py"))
+    assert newest in UNDO, "no test migrates a database of the revision before"
