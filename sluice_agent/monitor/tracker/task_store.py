@@ -6,10 +6,10 @@ The number of tasks is bounded. A task whose events were all received takes abou
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -25,7 +25,6 @@ BYTES_PER_TASK = 1_050
 """Bytes of memory for each task that is remembered, as measured, rounded up."""
 
 _WAITING_AGAIN = (JobState.QUEUED, RETRYING)
-_SHARE_FORGOTTEN = 100  # of the tasks, one in so many, are forgotten at once
 _MAX_RUNS = 8  # runs of one task that are kept: more are the redeliveries of a broken set-up
 
 
@@ -374,7 +373,7 @@ class TaskStore:
     def __init__(self, max_tasks: int, on_forget: Callable[[Task], None]) -> None:
         self.max_tasks = max_tasks
         self._on_forget = on_forget
-        self._tasks: dict[str, Task] = {}  # an OrderedDict takes a tenth more memory for each task
+        self._tasks: OrderedDict[str, Task] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -401,15 +400,11 @@ class TaskStore:
 
     def get_or_create(self, external_id: str) -> Task:
         """Return the task, a new one if it is not known. From now on it is the last to be forgotten."""
-        task = self._tasks.pop(external_id, None)
-        if task is None:
-            if len(self._tasks) >= self.max_tasks:
-                self._forget_oldest()
-            task = Task(external_id)
-        self._tasks[external_id] = task
+        task = self._tasks.get(external_id)
+        if task is not None:
+            self._tasks.move_to_end(external_id)
+            return task
+        if len(self._tasks) >= self.max_tasks:
+            self._on_forget(self._tasks.popitem(last=False)[1])
+        task = self._tasks[external_id] = Task(external_id)
         return task
-
-    def _forget_oldest(self) -> None:
-        """Make room: for many tasks at once, as a dict looks for its first entry from its beginning each time."""
-        for external_id in list(islice(self._tasks, self.max_tasks // _SHARE_FORGOTTEN or 1)):
-            self._on_forget(self._tasks.pop(external_id))

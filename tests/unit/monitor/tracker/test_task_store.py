@@ -7,7 +7,7 @@ import tracemalloc
 import uuid
 
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.monitor.tracker.task_store import BYTES_PER_TASK, Process, Task, TaskStore
+from sluice_agent.monitor.tracker.task_store import BYTES_PER_TASK, Process, Task
 from tests.unit.monitor.cluster import CONNECTION, START, Cluster, Tracker
 
 TASKS = 1_000
@@ -25,18 +25,6 @@ def test_the_oldest_is_forgotten() -> None:
     assert cluster.tracker.remembered == 3
     assert cluster.jobs("job-0")[-1]["job"]["name"] == "unknown"
     assert cluster.jobs("job-2")[-1]["job"]["name"] == "app.add"
-
-
-def test_those_without_an_event_for_longest_are_forgotten_together() -> None:
-    """A monitor that forgot others would show their next events as those of an unknown task."""
-    forgotten: list[Task] = []
-    store = TaskStore(300, forgotten.append)
-    for number in range(300):
-        store.get_or_create(f"job-{number}")
-    store.get_or_create("job-1")
-    store.get_or_create("job-300")
-    assert [task.external_id for task in forgotten] == ["job-0", "job-2", "job-3"]
-    assert [task.external_id for task in store][-2:] == ["job-1", "job-300"]
 
 
 def test_what_is_forgotten_runs_nowhere() -> None:
