@@ -79,13 +79,13 @@ def newer_position(reader: Connection, wanted: RunFilter, page: PageRequest) -> 
 
 def count_runs(reader: Connection, wanted: RunFilter) -> Count:
     """Return how many runs are wanted."""
-    total, is_exact = 0, True
+    total = 0
     for conditions in _parts(reader, wanted):
-        first = select(run.c.id).where(*conditions).limit(MOST_COUNTED + 1).subquery()
-        found = reader.scalar(select(func.count()).select_from(first)) or 0
-        total += min(found, MOST_COUNTED)
-        is_exact = is_exact and found <= MOST_COUNTED
-    return Count(total, is_exact)
+        first = select(run.c.id).where(*conditions).limit(MOST_COUNTED + 1 - total).subquery()
+        total += reader.scalar(select(func.count()).select_from(first)) or 0
+        if total > MOST_COUNTED:
+            return Count(MOST_COUNTED, is_exact=False)
+    return Count(total, is_exact=True)
 
 
 def count_all(reader: Connection, wanted: RunFilter) -> int:
@@ -96,16 +96,17 @@ def count_all(reader: Connection, wanted: RunFilter) -> int:
 
 def counts_by_status(reader: Connection, wanted: RunFilter) -> dict[Status, Count]:
     """Return how many runs there are in each state, whichever states are wanted."""
-    totals, cut = dict.fromkeys(Status, 0), set[Status]()
+    totals = dict.fromkeys(Status, 0)
+    is_of_jobs = wanted.job_id is not None or wanted.text is not None
     for conditions in _parts(reader, replace(wanted, statuses=()), is_counted=True):
-        states = len(Status) if is_not_completed in conditions[1:2] else 1
-        first = select(run.c.status).where(*conditions).limit(MOST_COUNTED * states + 1).subquery()
+        if is_not_completed in conditions[1:2]:
+            left = MOST_COUNTED * len(Status) + 1
+        else:  # those of jobs that are completed are read row by row: once there are many, no further ones
+            left = max(0, MOST_COUNTED + 1 - (totals[Status.COMPLETED] if is_of_jobs else 0))
+        first = select(run.c.status).where(*conditions).limit(left).subquery()
         for text, count in reader.execute(select(first.c.status, func.count()).group_by(first.c.status)):
-            status = Status(text)
-            totals[status] += min(count, MOST_COUNTED)
-            if count > MOST_COUNTED:
-                cut.add(status)
-    return {status: Count(total, status not in cut) for status, total in totals.items()}
+            totals[Status(text)] += count
+    return {status: Count(min(total, MOST_COUNTED), total <= MOST_COUNTED) for status, total in totals.items()}
 
 
 def settings_of(reader: Connection, ids: Sequence[str]) -> dict[str, JobSettings]:
