@@ -96,9 +96,9 @@ def changes(before: Summary | None, after: Summary) -> Counts:
     if not has_same_name or old.started != new.started or old.ready != new.ready:
         removed += _start_of_run(old, before.facts)
         added += _start_of_run(new, after.facts)
-    return _difference(
-        removed + _end_of_run(before.history, before.facts), added + _end_of_run(after.history, after.facts)
-    )
+    removed += _end_of_run(before.history, before.facts)
+    added += _end_of_run(after.history, after.facts)
+    return _difference(removed, added) if removed else dict.fromkeys(added, 1)
 
 
 def changes_of_walk(before: Walk | None, after: Walk) -> Counts:

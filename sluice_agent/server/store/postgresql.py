@@ -38,6 +38,7 @@ from sluice_agent.server.store.driver import (
     StoredJob,
     UnavailableError,
     WorkerRow,
+    known_columns,
 )
 from sluice_agent.server.store.postgresql_arrays import Array, array_of, numbers_array, register_arrays, storable
 from sluice_agent.server.store.schema import metadata
@@ -217,7 +218,10 @@ class PostgresqlDriver:
     def insert_jobs(self, rows: Sequence[JobRow]) -> None:
         """Add the rows of new jobs. It is a conflict if another process has just added one of them."""
         if rows:
-            self._insert("job", sorted(rows, key=attrgetter("uuid")))
+            known = known_columns(rows)
+            rows_in_order = sorted(rows, key=attrgetter("uuid"))
+            columns = tuple(JobRow._fields[index] for index in known)
+            self._insert_columns("job", columns, map(itemgetter(*known), rows_in_order))
 
     def update_jobs(self, rows: Sequence[JobRow], changed: frozenset[str]) -> None:
         """Overwrite the columns `changed` of jobs, by their numbers. Without any, only their version changes."""
@@ -421,7 +425,12 @@ class PostgresqlDriver:
 
     def _insert(self, table: str, rows: Iterable[Sequence[Any]], action: str = "") -> None:
         """Add `rows`, which have all columns of the table."""
-        columns = tuple(metadata.tables[table].columns.keys())
+        self._insert_columns(table, tuple(metadata.tables[table].columns.keys()), rows, action)
+
+    def _insert_columns(
+        self, table: str, columns: tuple[str, ...], rows: Iterable[Sequence[Any]], action: str = ""
+    ) -> None:
+        """Add `rows`, which have `columns` of the table; the others are null."""
         if arrays := _arrays(table, columns, rows):
             names = ", ".join(columns)
             new = _unnest(table, columns)

@@ -27,6 +27,7 @@ from sluice_agent.server.store.driver import (
     StoredJob,
     UnavailableError,
     WorkerRow,
+    known_columns,
 )
 from sluice_agent.server.store.steps import StoredStep
 
@@ -44,11 +45,6 @@ _VERSION = 0  # of all jobs
 @cache
 def _placeholders(row: int, count: int = 1) -> str:
     return ", ".join([f"({', '.join('?' * row)})"] * count)
-
-
-def _known_columns(rows: Sequence[JobRow]) -> list[int]:
-    """Return the columns that are not null in each of `rows`: to pass None costs the driver more than a number."""
-    return [index for index, column in enumerate(zip(*rows, strict=True)) if column.count(None) < len(rows)]
 
 
 _SERIES = "SELECT connection, worker AS label FROM worker UNION ALL SELECT connection, queue FROM queue"
@@ -169,7 +165,7 @@ class SqliteDriver:
         """Add the rows of new jobs."""
         if not rows:
             return
-        known = _known_columns(rows)
+        known = known_columns(rows)
         values_of = itemgetter(*known)
         names = ", ".join(JobRow._fields[index] for index in known)
         statement = f"INSERT OR FAIL INTO job ({names}) VALUES "  # noqa: S608 (no user input)
@@ -179,7 +175,7 @@ class SqliteDriver:
         """Overwrite the columns `changed` of jobs, by their numbers."""
         if not changed:
             return
-        known = _known_columns(rows)
+        known = known_columns(rows)
         columns = [index for index in known if JobRow._fields[index] in changed]
         nulls = changed - {JobRow._fields[index] for index in known}
         new = [f"{JobRow._fields[index]} = new.column{order}" for order, index in enumerate(columns, 2)]
