@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, bindparam, select, update
 
 from sluice_agent.jobs.status import UNDER_WAY, Status
+from sluice_agent.jobs.store.id_lists import id_list
 from sluice_agent.jobs.store.schema import run
 
 _GROUP = 500  # ids of one statement
@@ -24,7 +25,7 @@ def note_beat(writer: Connection, executions: Mapping[str, str], now: int) -> li
     unwanted = []
     for start in range(0, len(pairs), _GROUP):
         group = pairs[start : start + _GROUP]
-        found = {row.id: row for row in writer.execute(_FIND, {"ids": [run_id for _, run_id in group]})}
+        found = {row.id: row for row in writer.execute(_FIND, {"ids": id_list({run_id for _, run_id in group})})}
         alive = []
         for execution, run_id in group:
             row = found.get(run_id)
@@ -33,14 +34,19 @@ def note_beat(writer: Connection, executions: Mapping[str, str], now: int) -> li
             elif row.status == Status.EXECUTING.value:
                 alive.append(run_id)
         if alive:
-            writer.execute(_BEAT, {"ids": alive, "now": now})
+            writer.execute(_BEAT, {"ids": id_list(alive), "now": now})
     return unwanted
 
 
 _GOES_ON = {status.value for status in (*UNDER_WAY, Status.COMPLETED, Status.FAILED)}
 _FIND = select(run.c.id, run.c.status, run.c.execution).where(run.c.id.in_(bindparam("ids", expanding=True)))
+_ALIVE = (
+    select(run.c.id)
+    .where(run.c.id.in_(bindparam("ids", expanding=True)), run.c.status == Status.EXECUTING.value)
+    .with_for_update(skip_locked=True)  # what another transaction is changing is alive anyway
+)
 _BEAT = (
     update(run)
-    .where(run.c.id.in_(bindparam("ids", expanding=True)), run.c.status == Status.EXECUTING.value)
+    .where(run.c.id.in_(_ALIVE), run.c.status == Status.EXECUTING.value)
     .values(heartbeat_at=bindparam("now"))
 )

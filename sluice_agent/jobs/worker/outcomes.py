@@ -19,8 +19,10 @@ from sluice_agent.jobs.attempts.records import Outcome
 from sluice_agent.jobs.worker.server import InvalidError
 from sluice_agent.log import warn_limited
 from sluice_agent.transport.journal.directory import open_private
+from sluice_agent.transport.journal.flock import try_lock
 
 _SUFFIX = ".outcome"
+_LOCK = "reported.lock"  # of the process that reports the executions as alive
 _BEGINNING = re.compile(rb'\{"run_id":"([\x20-\x7e]+?)",')  # of a file, as `Finish` is written
 _LONGEST_BEGINNING = 256  # bytes
 
@@ -46,6 +48,8 @@ class OutcomeFiles:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._runs: dict[Path, str] = {}  # of the files that `executions` has looked into
+        self._lock: int | None = None  # the descriptor of the lock of the first process
+        os.register_at_fork(after_in_child=self._leave)
 
     def deliver(self, finish: Finish, send: Deliver) -> str | None:
         """Store an outcome, send it, and remove it. What `send` raises leaves it stored, for `deliver_waiting`."""
@@ -95,7 +99,12 @@ class OutcomeFiles:
         return sent
 
     def executions(self) -> dict[str, str]:
-        """Return the executions whose outcomes wait, each with its run; those that are being sent are among them."""
+        """Return the executions whose outcomes wait, each with its run; those that are being sent are among them.
+
+        Of the processes of a directory one is answered, until it ends: to all others none waits.
+        """
+        if not self._is_first():
+            return {}
         runs: dict[Path, str] = {}
         for path in self.waiting():
             run_id = self._runs.get(path) or _run_in(path)
@@ -103,6 +112,22 @@ class OutcomeFiles:
                 runs[path] = run_id
         self._runs = runs
         return {path.stem: run_id for path, run_id in runs.items()}
+
+    def _is_first(self) -> bool:
+        """Take the lock of the directory if it is free, and return whether this process has it."""
+        if self._lock is None:
+            descriptor = open_private(self._directory / _LOCK, os.O_RDWR | os.O_CREAT)
+            if try_lock(descriptor):
+                self._lock = descriptor
+            else:
+                os.close(descriptor)
+        return self._lock is not None
+
+    def _leave(self) -> None:
+        """Leave the lock to the parent: a forked child has a descriptor of it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def waiting(self) -> list[Path]:
         """Return the files of outcomes, the oldest first; those that are being sent are among them."""

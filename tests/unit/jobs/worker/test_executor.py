@@ -112,6 +112,7 @@ def test_an_outcome_is_delivered_once_the_server_is_back(
     server.add(RUN, target.hook)
     server.standing(on_path(f"/api/internal/runs/{RUN}/finish", status(503)))
     assert worker.run() is End.COMPLETED, "as the attempt did"
+    server.alive.clear()
     wait_until(lambda: RUN in server.alive, 10, "it is not reported as alive")
     assert server.outcomes == {}
     server.standing()
