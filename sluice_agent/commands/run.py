@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import click
 
 from sluice_agent.commands.common import UserError
 from sluice_agent.commands.logs import log_to_stderr
+from sluice_agent.commands.run_directory import run_directory
 from sluice_agent.settings import PREFIX
 from sluice_agent.transport.delivery.destinations import DESTINATIONS
 from sluice_agent.transport.journal.accounting import accounts
@@ -41,11 +41,11 @@ def run(port: int, command: tuple[str, ...]) -> None:
     programs must call sluice_agent.install(). When the command ends, the page and its data are gone.
     """
     log_to_stderr("text", "warning")
-    with tempfile.TemporaryDirectory(prefix="sluice-run-") as name, _server(Path(name), port) as server:
-        environment = {**server.environment, "SLUICE_STATE_DIR": str(Path(name) / "journal")}
+    with run_directory() as (directory, lock), _server(directory, port) as server:
+        environment = {**server.environment, "SLUICE_STATE_DIR": str(directory / "journal")}
         instrumented = with_agent(command)
         _echo(f"the page, until this command ends: {server.page}", _exports(environment), " ".join(instrumented))
-        code = _supervise(instrumented, child_environment(os.environ, environment))
+        code = _supervise(instrumented, child_environment(os.environ, environment), lock)
         _echo(_summary(environment))
     sys.exit(code)
 
@@ -122,26 +122,44 @@ def _server(directory: Path, port: int) -> Iterator[_Server]:
         thread.join(_STOP_SECONDS)
 
 
-def _supervise(command: list[str], environment: Mapping[str, str]) -> int:
+def _supervise(command: list[str], environment: Mapping[str, str], lock: int) -> int:
     """Run the command until it ends, and return its exit code. A signal to stop is passed on to it."""
-    try:
-        process = subprocess.Popen(command, env=dict(environment))  # noqa: S603 - the user's own command
-    except FileNotFoundError:
-        _echo(f"{command[0]} is not found: is its virtual environment active?")
-        return _NOT_FOUND
-    except OSError as error:
-        _echo(f"{command[0]} can't be run: {error.strerror}")
-        return _NOT_EXECUTABLE
+    with _guard() as guard:
+        try:
+            process = subprocess.Popen(command, env=dict(environment), pass_fds=[lock])  # noqa: S603 - the user's own
+        except FileNotFoundError:
+            _echo(f"{command[0]} is not found: is its virtual environment active?")
+            return _NOT_FOUND
+        except OSError as error:
+            _echo(f"{command[0]} can't be run: {error.strerror}")
+            return _NOT_EXECUTABLE
+        guard(process.pid)
 
-    def pass_on(number: int, _frame: object) -> None:
-        if number != signal.SIGINT or not sys.stdin.isatty():  # a terminal sends Ctrl-C to the command as well
-            with suppress(ProcessLookupError):
-                process.send_signal(number)
+        def pass_on(number: int, _frame: object) -> None:
+            if number != signal.SIGINT or not sys.stdin.isatty():  # a terminal sends Ctrl-C to the command as well
+                with suppress(ProcessLookupError):
+                    process.send_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, pass_on)
-    code = process.wait()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, pass_on)
+        code = process.wait()
     return code if code >= 0 else _SIGNALLED - code
+
+
+@contextmanager
+def _guard() -> Iterator[Callable[[int], object]]:
+    """Yield what has a process end by SIGTERM if this one is killed: a shell sees the end of a pipe from here."""
+    script = 'read -r pid && { read -r ended || kill "$pid"; }'
+    output, pipe = os.pipe()
+    shell = subprocess.Popen(["/bin/sh", "-c", script], stdin=output, start_new_session=True)  # noqa: S603
+    os.close(output)
+    try:
+        yield lambda pid: os.write(pipe, b"%d\n" % pid)
+    finally:
+        with suppress(BrokenPipeError):  # the shell was killed
+            os.write(pipe, b"ended\nended\n")  # also where it was given no process
+        os.close(pipe)
+        shell.wait()
 
 
 def _summary(environment: Mapping[str, str]) -> str:

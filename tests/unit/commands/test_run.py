@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -27,9 +28,15 @@ add.apply([1, 2])
 print(os.environ["SLUICE_API_URL"])
 sys.exit(3)
 """
-WAITING = (
-    "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(5)); print('ready', flush=True); time.sleep(60)"
-)
+WAITING = """
+import signal, sys, time
+def stop(*_):
+    print("stopped", flush=True)
+    sys.exit(5)
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+time.sleep(60)
+"""
 
 
 def run(*command: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
@@ -40,13 +47,22 @@ def run(*command: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_try_captures_prints_the_page_and_leaves_nothing(tmp_path: Path) -> None:
-    """A new user would have four variables to set before the first job is seen, and files to remove afterwards."""
-    ended = run(sys.executable, "-c", EAGER, tmp_path=tmp_path)
+    """A new user would have four variables to set before the first job is seen, and files to remove afterwards.
+
+    Also those of a run that was killed, and not those of one that goes on.
+    """
+    dead, alive = (tmp_path / f"sluice-run-{name}" for name in ("dead", "alive"))
+    for directory in (dead, alive):
+        directory.mkdir()
+        (directory / "lock").touch()
+    with (alive / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = run(sys.executable, "-c", EAGER, tmp_path=tmp_path)
     assert ended.returncode == 3, ended.stderr
     address = ended.stdout.strip().removesuffix("/api")
     assert f"the page, until this command ends: {address}/" in ended.stderr
     assert "captured 2 events = delivered 2 + rejected 0 + dropped 0 + pending 0" in ended.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [alive]
 
 
 def test_a_command_that_is_not_found_is_named(tmp_path: Path) -> None:
@@ -57,8 +73,9 @@ def test_a_command_that_is_not_found_is_named(tmp_path: Path) -> None:
     assert "no event was captured" in ended.stderr
 
 
-def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
-    """A supervisor that stops the try would leave its worker behind."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 5), (signal.SIGKILL, -signal.SIGKILL)])
+def test_the_command_ends_with_the_run(tmp_path: Path, number: int, code: int) -> None:
+    """A supervisor that stops the try, or a user who kills it, would leave its worker behind, to consume for ever."""
     out = tmp_path / "out"
     env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-m", "sluice_agent", "run", "--", sys.executable, "-c", WAITING]
@@ -66,8 +83,9 @@ def test_a_signal_reaches_the_command(tmp_path: Path) -> None:
         process = subprocess.Popen(words, env=env, stdout=file, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: "ready" in out.read_text(), 60)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 5
+        process.send_signal(number)
+        assert process.wait(60) == code
+        wait_until(lambda: "stopped" in out.read_text(), 10)
     finally:
         process.kill()
 
