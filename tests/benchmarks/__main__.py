@@ -1,4 +1,4 @@
-"""`make bench`: measures what everything costs, and writes the page of benchmarks.
+"""`make bench`: measures what everything costs, and writes the page of benchmarks, and the costs in the README.
 
 ARGS=--small shows in minutes that all parts run, and writes its page below build/. ARGS="--parts tasks,delay" measures
 parts, and replaces only their sections. ARGS="--compare REV" compares this checkout with a commit, and writes no page.
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.benchmarks import old_and_new, page, versions
+from tests.benchmarks import costs, old_and_new, page, versions
 from tests.benchmarks.comparison import Comparison, table
 from tests.benchmarks.parts import PARTS
 from tests.benchmarks.sizes import COMPARED, FULL, SMALL, Sizes
@@ -94,7 +94,7 @@ def _command(args: argparse.Namespace) -> str:
 
 def _measure(sizes: Sizes, parts: list[str], path: Path | None, options: str) -> None:
     is_full = sizes == FULL
-    target = path or ROOT / ("docs" if is_full else "build") / "benchmarks.md"
+    target = (path or (costs.PAGE if is_full else ROOT / "build" / costs.PAGE.name)).absolute()
     minutes = {name: PARTS[name].seconds(sizes) / 60 for name in parts}
     estimates = ", ".join(f"{name} {each:.0f}" for name, each in minutes.items())
     print(f"This takes about {sum(minutes.values()):.0f} minutes on a quiet machine: {estimates}.", flush=True)
@@ -107,6 +107,9 @@ def _measure(sizes: Sizes, parts: list[str], path: Path | None, options: str) ->
             print(f"\n{each.text()}", flush=True)
         page.write(target, name, section, measured, list(PARTS))
     print(f"\nWritten: {target.relative_to(ROOT) if target.is_relative_to(ROOT) else target}")
+    if target == costs.PAGE:
+        costs.main()
+        print("Written: what README.md says of costs")
 
 
 def _compare(revision: str, sizes: Sizes, parts: list[str]) -> None:

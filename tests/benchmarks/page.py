@@ -101,7 +101,7 @@ def _machine() -> str:
 
 def write(page: Path, part: str, section: Section, measured: Circumstances, parts: Sequence[str]) -> None:
     """Put a section into the page, in the order of `parts`, and its plots into the directory that is named like it."""
-    sections = dict(_SECTION.findall(page.read_text(encoding="utf-8"))) if page.exists() else {}
+    kept = sections(page.read_text(encoding="utf-8")) if page.exists() else {}
     pictures = page.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     for picture in pictures.glob(f"{part}-*.svg"):
@@ -111,6 +111,11 @@ def write(page: Path, part: str, section: Section, measured: Circumstances, part
     links = [f"![{plot.title}]({pictures.name}/{part}-{plot.name}.svg)" for plot in section.plots]
     blocks = [f"## {section.title}", str(measured), *section.paragraphs]
     blocks += [*(table.markdown() for table in section.tables), *links]
-    sections[part] = "\n\n".join(blocks)
-    kept = [f"<!-- part {name} -->\n{sections[name].strip()}\n" for name in parts if name in sections]
-    page.write_text("\n".join([INTRODUCTION, *kept]), encoding="utf-8")
+    kept[part] = "\n\n".join(blocks)
+    texts = [f"<!-- part {name} -->\n{kept[name].strip()}\n" for name in parts if name in kept]
+    page.write_text("\n".join([INTRODUCTION, *texts]), encoding="utf-8")
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return the sections of a page, by their parts."""
+    return dict(_SECTION.findall(text))

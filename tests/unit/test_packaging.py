@@ -95,6 +95,14 @@ def test_a_bare_install_brings_no_other_package() -> None:
     assert installed - DISTRIBUTIONS == set()
 
 
+def test_the_readme_names_what_a_bare_install_brings() -> None:
+    """Who reviews dependencies before a try would find one more in the image than the README has."""
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    names = sorted(Requirement(each).name for each in PROJECT["project"]["dependencies"])
+    listed = f"{', '.join(names[:-1])} and {names[-1]}".replace("celery", "Celery")
+    assert f"A bare install brings nothing but {listed}, and what these need." in readme
+
+
 WORKER = """
 import sys
 import sluice_agent
