@@ -6,6 +6,7 @@ import atexit
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from os import geteuid, getpid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ class Agent:
         process = self._process
         journal = process.opened.get("journal")
         # The first event, or that of another process or user: see `Process.is_current`. A call of it costs as much.
-        if journal is None or process.pid != os.getpid() or process.user != os.geteuid():
+        if journal is None or process.pid != getpid() or process.user != geteuid():
             process = self._current_process()
             journal = process.journal
             if journal is None:

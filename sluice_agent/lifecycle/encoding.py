@@ -17,7 +17,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from sluice_agent.lifecycle.identity import execution_id, run_in, transition_id, truncated_id, worker_event_id
-from sluice_agent.lifecycle.timestamps import timestamp
+from sluice_agent.lifecycle.timestamps import THREE_DIGITS, timestamp
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import (
     UNNAMED,
@@ -284,7 +284,8 @@ def _decimal(seconds: float) -> str:
     """Return a time as a number with six decimals: the format ``.6f`` takes five times as long."""
     microseconds = int(seconds * 1e6 + 0.5)
     if 0 <= microseconds < 1_000_000:
-        return f"0.{str(microseconds + 1_000_000)[1:]}"
+        milliseconds = microseconds // 1_000
+        return f"0.{THREE_DIGITS[milliseconds]}{THREE_DIGITS[microseconds - milliseconds * 1_000]}"
     return f"{seconds:.6f}"
 
 

@@ -44,13 +44,22 @@ _FORMS = {CREATED_AT: is_timestamp, PUBLISHED_AT: is_timestamp, REPLACEMENTS: is
 def read_header(headers: Mapping[str, Any]) -> dict[str, str]:
     """Return the members of the agent header; empty if it is absent, or if another library uses its name."""
     agent_header = headers.get(HEADER)
-    if type(agent_header) is dict and len(agent_header) == 1:  # most have no more than this
-        created_at = agent_header.get(CREATED_AT)
-        if type(created_at) is str and is_timestamp(created_at):
-            return {CREATED_AT: created_at}
     if agent_header is None:  # task protocol 1 keeps a message's headers apart from the task's
         custom = headers.get("headers")
         agent_header = custom.get(HEADER) if isinstance(custom, dict) else None
+    return _sound_members(agent_header)
+
+
+def received_header(agent_header: Any) -> dict[str, str]:
+    """Return the members of an agent header that a worker receives, but for those of one run: it adds these anew."""
+    if type(agent_header) is dict and len(agent_header) == 1 and CREATED_AT in agent_header:  # most have no more
+        created_at = agent_header[CREATED_AT]
+        if type(created_at) is str and is_timestamp(created_at):
+            return {CREATED_AT: created_at}
+    return {name: value for name, value in _sound_members(agent_header).items() if name not in OF_ONE_RUN}
+
+
+def _sound_members(agent_header: Any) -> dict[str, str]:
     if not isinstance(agent_header, dict):
         return {}
     return {

@@ -20,8 +20,8 @@ The entry is removed when the request is freed: that calls the dictionary's own 
 `WeakKeyDictionary`, which calls back into Python.
 """
 
-_executions: dict[int, ExecutedJob] = {}
-"""What each thread or greenlet executes for a worker."""
+EXECUTIONS: dict[int, ExecutedJob] = {}
+"""What each thread or greenlet executes for a worker, by `threading.get_ident()`."""
 
 _batches: WeakKeyDictionary[Context, dict[str, Run]] = WeakKeyDictionary()
 """The runs of each request that executes several jobs, by job id."""
@@ -73,19 +73,19 @@ class ExecutedJob:
 
 def begin_execution(external_id: str, agent_header: Mapping[str, str]) -> None:
     """Store that this thread executes a job, whose run has not begun yet."""
-    _executions[threading.get_ident()] = execution = ExecutedJob()
+    EXECUTIONS[threading.get_ident()] = execution = ExecutedJob()
     execution.external_id, execution.agent_header, execution.has_begun = external_id, agent_header, False
     execution.plain_run = execution.run = execution.state = None
 
 
 def end_execution() -> None:
     """Store that this thread executes nothing for a worker."""
-    _executions.pop(threading.get_ident(), None)
+    EXECUTIONS.pop(threading.get_ident(), None)
 
 
 def current_execution() -> ExecutedJob | None:
     """Return what this thread executes for a worker."""
-    return _executions.get(threading.get_ident())
+    return EXECUTIONS.get(threading.get_ident())
 
 
 def begin_run(request: Context, run: Run) -> None:
@@ -104,7 +104,7 @@ def agent_header_here() -> Mapping[str, str]:
     """
     if _by_request:
         return current_agent_header(get_current_task())
-    execution = current_execution()
+    execution = EXECUTIONS.get(threading.get_ident()) if EXECUTIONS else None
     return {} if execution is None else execution.agent_header
 
 

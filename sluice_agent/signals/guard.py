@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, cast
 
 from sluice_agent.async_exceptions import interrupted, is_ours
@@ -56,7 +56,7 @@ def plain_receiver(sink: Sink, ordinary: Receiver, handle_plain: PlainHandler) -
         else:
             return ordinary(**named)
         # Here, outside the `except`, exc_info() is the task's again.
-        return handle_fault(sink, fault, lambda: ordinary(**named))
+        return handle_fault(sink, fault, partial(ordinary, **named))
 
     return handled
 
@@ -66,20 +66,20 @@ def guarded(sink: Sink, handler: Callable[P, None]) -> Callable[P, None]:
     return cast("Callable[P, None]", _guard(sink, handler, raises=True))
 
 
-def guarded_plain(sink: Sink, handler: Callable[P, None], handle_plain: Callable[P, bool]) -> Callable[P, None]:
+def guarded_plain(sink: Sink, handler: Callable[..., None], handle_plain: Callable[..., bool]) -> Callable[..., None]:
     """Return `handler`, which is guarded, with a handler of plain jobs that is called before it, and in place of it."""
 
-    def handled(*args: P.args, **kwargs: P.kwargs) -> None:
+    def handled(*args: Any) -> None:
         try:
-            if handle_plain(*args, **kwargs):
+            if handle_plain(*args):
                 return
         except BaseException as error:  # noqa: BLE001 - the promise: nothing of ours reaches the host
             fault = error
         else:
-            handler(*args, **kwargs)
+            handler(*args)
             return
         # Here, outside the `except`, exc_info() is the task's again.
-        interruption = handle_fault(sink, fault, lambda: handler(*args, **kwargs))
+        interruption = handle_fault(sink, fault, partial(handler, *args))
         if interruption is not None:
             raise interruption.error
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+import threading
 from collections.abc import Mapping
+from time import monotonic, time_ns
 from typing import Any
 
 from sluice_agent.lifecycle.encoding import EARLIEST, plain_receipt, plain_start, plain_success, shared_by_kind
@@ -19,7 +20,7 @@ from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_now, timestamp_of_ns
 from sluice_agent.model import JobState
 from sluice_agent.signals.agent_header import CREATED_AT, HEAD, MEMBERS, PRIORITY, PROCESS, RUN, SUCCESSORS
-from sluice_agent.signals.current_runs import current_execution
+from sluice_agent.signals.current_runs import EXECUTIONS
 from sluice_agent.signals.message_headers import MAX_PRIORITY, max_retries_of
 from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.queue_name import queue_of
@@ -94,14 +95,14 @@ class PlainJobs:
 
     def started(self, named: Mapping[str, Any]) -> bool:
         """Report `active`."""
-        execution = current_execution()
+        execution = EXECUTIONS.get(threading.get_ident())
         if execution is None:
             return False
         external_id, agent_header = execution.external_id, execution.agent_header
         if execution.has_begun or HEAD not in agent_header or named["task_id"] != external_id:
             execution.release_plain_run()
             return False
-        started_ns, started_monotonic = time.time_ns(), time.monotonic()
+        started_ns, started_monotonic = time_ns(), monotonic()
         started, created = timestamp_of_ns(started_ns), agent_header.get(CREATED_AT, "")
         if created > started:  # its producer's clock is ahead
             return False
@@ -119,7 +120,7 @@ class PlainJobs:
 
     def succeeded(self, named: Mapping[str, Any]) -> bool:
         """Report `completed`."""
-        execution = current_execution()
+        execution = EXECUTIONS.get(threading.get_ident())
         if (
             execution is None
             or execution.state is not _ACTIVE
@@ -131,7 +132,7 @@ class PlainJobs:
         ):
             return False
         scope, head, members, created, _, started_ns, started_monotonic, started = execution.plain_run
-        runtime = time.monotonic() - started_monotonic
+        runtime = monotonic() - started_monotonic
         when = timestamp_of_ns(started_ns + int(runtime * 1e9))
         if created > when or started > when:
             return False

@@ -6,22 +6,20 @@ Every other takes the ordinary way: `PublishingProcess`. Both ways write the sam
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from sluice_agent.lifecycle.encoding import EARLIEST, PlainJobEvents, plain_receipt, shared_by_kind
+from sluice_agent.lifecycle.encoding import EARLIEST, plain_receipt, shared_by_kind
 from sluice_agent.lifecycle.identity import cached_scope_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_now
 from sluice_agent.signals.agent_header import CREATED_AT, PRIORITY
 from sluice_agent.signals.captured_call import options_of_call
-from sluice_agent.signals.current_runs import agent_header_here
 from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.publish_hook import Publication
 from sluice_agent.signals.published_for import periodic_task, retried
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.recorder import Recorder
-from sluice_agent.signals.replacing import expected_successors
+from sluice_agent.signals.replacing import expects_successors
 
 _MAX_PRIORITY = 255  # the highest of RabbitMQ's, and far above Redis's
 
@@ -44,15 +42,16 @@ class PlainPublications:
 
     def announce(self, publication: Publication, exchange: Any, routing_key: Any) -> bool:
         """Report `queued`, and return True; False if the job is not a plain one, or not all that there is to report."""
-        task, properties, _ = publication.message[:3]
+        message = publication.message
+        task, properties = message[0], message[1]
         if (
             type(task) is not dict
             or (members := plain_members(task)) is None
             or publication.is_nested  # only the guard around the ordinary way counts how deep
             or retried.get()
             or periodic_task.get()
-            or expected_successors(agent_header_here())
-            or task.get("delivery_info")
+            or expects_successors()
+            or "delivery_info" in task
         ):
             return False
         sink, priority = self._sink, properties.get("priority")
@@ -78,7 +77,7 @@ class PlainPublications:
         head = f'{kind},"externalId":"{external_id}","attempt":1,"createdAt":"{when}","state":"'
         scope = cached_scope_of(sink.connection_id, "")
         publication.on_failure = self._on_failure
-        publication.reported = partial(PlainJobEvents, external_id, scope, head, members, when, ""), when
+        publication.plain_job = external_id, scope, head, members, when
         publication.external_id, publication.created_at = external_id, when
         self._recorder.record_encoded(plain_receipt(external_id, scope, head, members, when))
         if self._message_header:

@@ -16,7 +16,7 @@ from celery._state import get_current_task
 from celery.worker.request import Request
 
 from sluice_agent.lifecycle import transitions
-from sluice_agent.lifecycle.encoding import JobEvents
+from sluice_agent.lifecycle.encoding import JobEvents, PlainJobEvents
 from sluice_agent.lifecycle.identity import publication_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_from_iso, timestamp_now
@@ -121,9 +121,11 @@ class PublishingProcess:
         """
         if publication.run is not None:
             self._recorder.record_unpublished_retry(publication.run)
-        if publication.reported is not None:
-            make_events, when = publication.reported
-            self._recorder.record_unpublished(make_events(), when, error_text(error), NOT_PUBLISHED)
+        reported = publication.reported
+        if publication.plain_job is not None:
+            reported = PlainJobEvents(*publication.plain_job, run_name=""), publication.created_at
+        if reported is not None:
+            self._recorder.record_unpublished(*reported, error_text(error), NOT_PUBLISHED)
 
     def _agent_header(
         self, task: Mapping[str, Any], properties: Mapping[str, Any], known: Mapping[str, str], when: str
@@ -151,7 +153,7 @@ class PublishingProcess:
     ) -> None:
         redact = self._sink.redact
         call = captured_call(redact, publication, task) if redact is not None else options_of_call(publication, task)
-        publication.reported = lambda: events, when
+        publication.reported = events, when
         self._recorder.record_waiting(
             events,
             transitions.waiting(timestamp_from_iso(task.get("eta")), when),

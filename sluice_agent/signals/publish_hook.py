@@ -30,7 +30,7 @@ from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.run import Run
 
 
-@dataclass(slots=True)
+@dataclass(init=False)  # most messages leave the members with a default as they are: a generated method would set them
 class Publication:
     """One message of a task that is being published."""
 
@@ -48,13 +48,24 @@ class Publication:
     """True if the broker has it, as far as Celery can know."""
     agent_header: dict[str, str] | None = None
     """Our header, set once the events that it claims are reported."""
-    reported: tuple[Callable[[], JobEvents], str] | None = None
-    """The function that makes the events of the job that was reported as waiting, and the time of that report."""
+    reported: tuple[JobEvents, str] | None = None
+    """The events of the job that was reported as waiting, and the time of that report."""
+    plain_job: tuple[str, str, str, str, str] | None = None
+    """In place of that for a plain job: the arguments of `PlainJobEvents`. It was reported as it was created."""
     external_id: object = None
     created_at: str = ""
     """When the job was created, once it is reported as waiting."""
     run: Run | None = None
     """The run that publishes its own next attempt."""
+
+    def __init__(
+        self, app: Celery, name: str, message: Any, options: Mapping[str, Any] | None = None, is_nested: bool = False
+    ) -> None:
+        self.app = app
+        self.name = name
+        self.message = message
+        self.options = options
+        self.is_nested = is_nested
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -134,7 +145,7 @@ def _patch_task_senders() -> bool:
         @wraps(send)
         def send_task_message(*args: Any, **kwargs: Any) -> Any:
             # Celery passes the producer, the name and the message by position.
-            name, message, options = (*args[1:], kwargs) if len(args) == 3 else _named(args, kwargs)
+            _, name, message, options = (*args, kwargs) if len(args) == 3 else _named(args, kwargs)
             is_message = isinstance(message, (tuple, list)) and len(message) >= _MIN_PARTS
             if not isinstance(name, str) or not is_message or app is None:
                 return send(*args, **kwargs)
@@ -169,10 +180,10 @@ def _patch_task_senders() -> bool:
     return is_patched
 
 
-def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    """Return the name, the message and all arguments of a call of Celery's sender, however they are passed."""
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Return producer, name, message and all arguments of a call of Celery's sender, however they are passed."""
     named = {**dict(zip(("producer", "name", "message"), args, strict=False)), **kwargs}
-    return named.get("name"), named.get("message"), named
+    return named.get("producer"), named.get("name"), named.get("message"), named
 
 
 def _patch_kombu_publish(
@@ -184,7 +195,8 @@ def _patch_kombu_publish(
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         headers, exchange, routing_key = _arguments_of(original, "headers", "exchange", "routing_key")
-        last = max(headers.index, exchange.index, routing_key.index)
+        sent_at, to_at, key_at = headers.index, exchange.index, routing_key.index
+        last = max(sent_at, to_at, key_at)
         announce_once = guarded_plain(sink, announce, announce_plain)
 
         def _publish(producer: Producer, *args: Any, **kwargs: Any) -> Any:
@@ -192,7 +204,7 @@ def _patch_kombu_publish(
             if publication is None:
                 return original(producer, *args, **kwargs)
             if len(args) > last:  # as kombu calls it: three look-ups by name would cost as much as the event
-                sent, to, key = args[headers.index], args[exchange.index], args[routing_key.index]
+                sent, to, key = args[sent_at], args[to_at], args[key_at]
             else:
                 sent, to, key = (argument.of(args, kwargs) for argument in (headers, exchange, routing_key))
             if not (sent is publication.message[0] or publication.has_headers(sent)):
@@ -200,7 +212,9 @@ def _patch_kombu_publish(
             if publication.on_failure is None:
                 announce_once(publication, to, key)
             if publication.agent_header and isinstance(sent, dict):
-                args, kwargs = headers.replaced(args, kwargs, {**sent, HEADER: publication.agent_header})
+                marked = sent.copy()
+                marked[HEADER] = publication.agent_header
+                args, kwargs = headers.replaced(args, kwargs, marked)
             result = original(producer, *args, **kwargs)
             publication.is_sent = True
             return result

@@ -15,7 +15,7 @@ from celery.worker.request import Request
 from kombu.transport.virtual import Message as VirtualMessage
 
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.signals.agent_header import CREATED_AT, HEADER, OF_ONE_RUN, PROCESS, RUN, pop_last, read_header
+from sluice_agent.signals.agent_header import HEADER, OF_ONE_RUN, PROCESS, RUN, pop_last, read_header, received_header
 from sluice_agent.signals.guard import guarded, guarded_plain
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.worker_pool import WorkerPool
@@ -36,7 +36,7 @@ class ReceivedRequests:
         self._older: list[ref[Request]] = []
         """Requests that were not freed when their job was received again."""
         self._room = _FEW
-        """The number of requests from which `_remove_freed` is called."""
+        """The number of newest requests from which `_remove_freed` is called."""
         self._current: tuple[Any, dict[str, str]] | None = None
         """The message that the worker handles now, and its agent header."""
 
@@ -98,18 +98,19 @@ class ReceivedRequests:
         if _KEPT in attributes:  # an interrupted handler runs again
             kept: dict[str, str] = attributes[_KEPT]
             return kept
-        current = self._current
+        current, message = self._current, request.message
         if current is None:  # the worker was started before the handlers were connected
-            agent_header = _received_header(request.message.headers)
+            agent_header = received_header(read_header(message.headers))
         else:
-            agent_header = current[1] if current[0] is request.message else {}
+            agent_header = current[1] if current[0] is message else {}
         newest, external_id = self._newest, request.id
         if type(external_id) is not str:
             external_id = str(external_id)
         if external_id in newest:
             self._older.append(newest[external_id])
+            self._room -= 1
         newest[external_id] = ref(request)
-        if len(newest) + len(self._older) >= self._room:
+        if len(newest) >= self._room:
             self._remove_freed()
         attributes[_KEPT] = agent_header
         return agent_header
@@ -130,7 +131,7 @@ class ReceivedRequests:
     def of_request(self, request: Any) -> dict[str, str]:
         """Return the agent header of a worker's `request`, with the pool process that runs it; else empty."""
         agent_header: dict[str, str] = vars(request).get(_KEPT, _NONE) if isinstance(request, Request) else _NONE
-        if RUN not in agent_header or (pid := request.worker_pid) is None or pid == os.getpid():
+        if not agent_header or (pid := request.worker_pid) is None or RUN not in agent_header or pid == os.getpid():
             return agent_header
         if self._pool.in_greenlets:  # there it is the number in its process
             return agent_header
@@ -152,12 +153,11 @@ class ReceivedRequests:
         return reference() if reference is not None else None
 
     def _take_header(self, message: Any, headers: dict[str, Any]) -> bool:
-        agent_header = _received_header(headers)
+        clean = headers.copy()  # with the memory transport they are the producer's own object
+        agent_header = received_header(pop_last(clean, HEADER))
         self._current = message, agent_header
         if isinstance(message, VirtualMessage):
             message.sluice_header = agent_header  # kombu may send it again when its request is freed
-        clean = headers.copy()  # with the memory transport they are the producer's own object
-        pop_last(clean, HEADER)
         message.headers = clean
         return True
 
@@ -165,15 +165,6 @@ class ReceivedRequests:
         """Search all requests that are held: for rare cases."""
         requests = (reference() for reference in (*self._newest.values(), *self._older))
         return next((request for request in requests if request is not None and matches(request)), None)
-
-
-def _received_header(headers: dict[str, Any]) -> dict[str, str]:
-    """Return a message's agent header without what is of one run: this process adds that anew."""
-    agent_header = read_header(headers)
-    if len(agent_header) > 1 or CREATED_AT not in agent_header:
-        for member in OF_ONE_RUN:
-            agent_header.pop(member, None)
-    return agent_header
 
 
 def _header_to_restore(message: VirtualMessage) -> dict[str, str]:

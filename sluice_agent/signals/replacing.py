@@ -16,7 +16,7 @@ from celery.utils.functional import maybe_list
 
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.agent_header import CREATED_AT, REPLACEMENTS, SUCCESSORS, replacements, successors
-from sluice_agent.signals.current_runs import current_agent_header
+from sluice_agent.signals.current_runs import agent_header_here, current_agent_header
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.patching import patch_method
 
@@ -53,6 +53,11 @@ def expected_successors(agent_header: Mapping[str, str]) -> Mapping[str, dict[st
     if replaced is None:
         return successors(agent_header) if SUCCESSORS in agent_header else {}
     return {**successors(agent_header), **replaced}
+
+
+def expects_successors() -> bool:
+    """Return whether `expected_successors` are any, for what this thread executes: most have none."""
+    return _replaced.get() is not None or SUCCESSORS in agent_header_here()
 
 
 def leads_to(name: str, body: Any, external_id: str) -> bool:

@@ -42,14 +42,14 @@ def replace_dispatcher(
     struck before `receiver` began, or after it. Return a function that puts the dispatcher back as it was.
     """
     original = signal.send
-    may_be_direct = handle_plain is not handle_nothing
+    alone = [entry for entry in signal.receivers if entry[1] is receiver]
+    may_be_direct = bool(alone) and handle_plain is not handle_nothing
     call_alone = partial(_responses, receiver, ordinary or receiver, signal=signal)
 
     def send(sender: Any, **named: Any) -> Any:
         is_direct = False
         try:
-            receivers = signal.receivers
-            is_direct = may_be_direct and len(receivers) == 1 and receivers[0][1] is receiver
+            is_direct = may_be_direct and signal.receivers == alone
             if is_direct and handle_plain(named):
                 return []
             is_alone, is_direct = is_direct, False
@@ -62,10 +62,10 @@ def replace_dispatcher(
         else:
             for called, response in responses:
                 if response is not None and called is receiver:
-                    _recover(response, lambda: receiver(signal=signal, sender=sender, **named), raises=raises)
+                    _recover(response, partial(receiver, signal=signal, sender=sender, **named), raises=raises)
             return responses
         # Here, outside the `except`, exc_info() is the task's again.
-        interruption = handle_fault(sink, fault, lambda: receiver(signal=signal, sender=sender, **named))
+        interruption = handle_fault(sink, fault, partial(receiver, signal=signal, sender=sender, **named))
         if interruption is not None and raises:
             raise interruption.error
         return []

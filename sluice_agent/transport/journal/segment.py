@@ -57,29 +57,33 @@ class SegmentWriter:
         self._owner = os.getpid()
         self.due_at = now + intervals.check
         """The monotonic time from which `unlinked_lines` and `should_rotate` should be called."""
-        self._lines_since_check = 0
+        self.lines_since_check = 0
         name = str(SegmentName(time.time_ns(), lane, os.getpid(), writer_id))
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_directory(directory)
         # A reader must never meet the file unlocked while we live: it would take it for finished, and remove it.
         hidden, self._path = directory / f".{name}", directory / name
-        self._descriptor = open_private(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+        self.descriptor = open_private(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         try:
-            self._opened = identity(self._descriptor)
-            try_lock(self._descriptor)
+            self._opened = identity(self.descriptor)
+            try_lock(self.descriptor)
             hidden.rename(self._path)
         except BaseException:
-            os.close(self._descriptor)
+            os.close(self.descriptor)
             raise
 
     def write(self, content: bytes, lines: int = 1) -> None:
         """Append `content`, so many lines, whole or not at all. Raises OSError on failure."""
-        written = os.write(self._descriptor, content)
+        written = os.write(self.descriptor, content)
         if written != len(content):
-            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            self.take_back(written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.room -= written
-        self._lines_since_check += lines
+        self.lines_since_check += lines
+
+    def take_back(self, written: int) -> None:
+        """Remove the last bytes, so many: a `write` that was short. Raises OSError on failure."""
+        os.ftruncate(self.descriptor, os.fstat(self.descriptor).st_size - written)
 
     def should_rotate(self, now: float, size: int) -> bool:
         """Return whether the file has no room for `size` bytes more, or is old enough to be finished."""
@@ -87,9 +91,9 @@ class SegmentWriter:
 
     def unlinked_lines(self) -> int:
         """Return the number of lines written since the last check, if the file was removed meanwhile; else 0."""
-        lines, self._lines_since_check = self._lines_since_check, 0
+        lines, self.lines_since_check = self.lines_since_check, 0
         self.due_at = time.monotonic() + self._intervals.check
-        return 0 if os.fstat(self._descriptor).st_nlink else max(lines, 1)
+        return 0 if os.fstat(self.descriptor).st_nlink else max(lines, 1)
 
     def close(self) -> None:
         """Finish the file. An empty one is removed: a full disk would collect them."""
@@ -103,4 +107,4 @@ class SegmentWriter:
 
     def close_descriptor(self) -> None:
         """Close the file. In a forked child this closes the copy: the parent goes on writing."""
-        close_locked(self._descriptor, self._owner, self._opened)
+        close_locked(self.descriptor, self._owner, self._opened)

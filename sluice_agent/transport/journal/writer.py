@@ -11,10 +11,11 @@ from __future__ import annotations
 import errno
 import secrets
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
+from os import write
 from pathlib import Path
+from time import monotonic
 
 from sluice_agent.async_exceptions import is_asynchronous
 from sluice_agent.log import warn_limited
@@ -48,17 +49,20 @@ class JournalWriter:
             # Most lines need no more than this: each further step costs a task as much again.
             if (
                 segment is not None
-                and self._refusing_until <= time.monotonic() < segment.due_at
+                and self._refusing_until <= monotonic() < segment.due_at
                 and len(line) < segment.room
                 and not self.unwritten
             ):
                 try:
-                    segment.write(line + b"\n")
+                    written = write(segment.descriptor, line + b"\n")
+                    if written > len(line):
+                        segment.room -= written
+                        segment.lines_since_check += 1
+                        return
+                    segment.take_back(written)
                 except OSError as error:
                     if is_asynchronous(error):
                         raise
-                else:
-                    return
             if self.unwritten:
                 self._write_drops()
             if not self._write(line, lane):
@@ -81,7 +85,7 @@ class JournalWriter:
     @property
     def is_refusing(self) -> bool:
         """Whether an `append` would now be refused: the directory was just full, or could not be written."""
-        return time.monotonic() < self._refusing_until
+        return monotonic() < self._refusing_until
 
     def drop(self, reason: str) -> None:
         """Count a captured event as dropped."""
@@ -105,7 +109,7 @@ class JournalWriter:
             self._segments.popitem()[1].close_descriptor()
 
     def _write(self, content: bytes, lane: str, lines: int = 1) -> bool:
-        now = time.monotonic()
+        now = monotonic()
         if now < self._refusing_until:
             return False
         try:

@@ -128,9 +128,9 @@ class JournalMachine(RuleBasedStateMachine):
         for lane, segment_writer in dead._segments.items():
             if torn and lane == EVENTS:
                 line = event(self.captured)
-                os.write(segment_writer._descriptor, line[: len(line) // 2])
+                os.write(segment_writer.descriptor, line[: len(line) // 2])
                 self.captured += 1
-            close_all(segment_writer._descriptor)
+            close_all(segment_writer.descriptor)
         self.writers[writer] = self.new_writer()
 
     @rule(rng=st.randoms(), rubbish=st.sampled_from([b"\0", b"\xff", b"{", b'{"type":"']))

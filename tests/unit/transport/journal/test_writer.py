@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from sluice_agent.transport.journal import writer
 from sluice_agent.transport.journal.directory import journal_files
 from sluice_agent.transport.journal.line import EVENTS, VITALS
 from sluice_agent.transport.journal.reader import Reader, finished
@@ -218,18 +219,21 @@ def test_threads_do_not_tear_each_others_lines(journal: JournalWriter, directory
     assert sorted(written(directory)) == list(range(800))
 
 
-def test_an_append_in_the_middle_of_an_append_is_no_deadlock(journal: JournalWriter, directory: Path) -> None:
+def test_an_append_in_the_middle_of_an_append_is_no_deadlock(
+    journal: JournalWriter, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A signal handler of the host that publishes a task must not stop the worker."""
     journal.append(event(0))
-    inner, outer = event(1), journal._segments[EVENTS].write
+    real = writer.write
 
-    def interrupted(content: bytes, lines: int = 1) -> None:
-        journal._segments[EVENTS].write = outer  # type: ignore[method-assign]
-        journal.append(inner)
-        outer(content, lines)
+    def interrupted(descriptor: int, content: bytes) -> int:
+        patch.undo()
+        journal.append(event(1))
+        return real(descriptor, content)
 
-    journal._segments[EVENTS].write = interrupted  # type: ignore[method-assign]
-    journal.append(event(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "write", interrupted)
+        journal.append(event(2))
     assert sorted(written(directory)) == [0, 1, 2]
 
 
@@ -304,7 +308,8 @@ def test_a_short_write_leaves_no_torn_line(
     journal.append(event(0))
     real = os.write
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda descriptor, line: real(descriptor, line[: len(line) // 2]))
+        for module in (os, writer):
+            patch.setattr(module, "write", lambda descriptor, line: real(descriptor, line[: len(line) // 2]))
         journal.append(event(1))
     assert journal.unwritten == {"disk": 1}
     assert b"".join((directory / name).read_bytes() for name in journal_files(directory)) == event(0) + b"\n"
