@@ -20,7 +20,7 @@ from sluice_agent.server.alerts.rules import Depth, FailureShare, Rule, Silence,
 from sluice_agent.server.queries.sums import PastSums
 from sluice_agent.server.record.ids import job_id
 from sluice_agent.server.store.retention import Keep
-from sluice_agent.server.webhooks.ledger import Ledger
+from sluice_agent.server.webhooks.ledger import Ended, Ledger
 from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome
 from tests.support.chromium import Session
 from tests.support.jobs_shop import fill_jobs
@@ -82,9 +82,10 @@ class Desk:
         Evaluation(store, RULES, PastSums()).run()
         ledger = Ledger(store.reading, store.writing, lambda: store.moment)
         outcome = Outcome(None, None, "ConnectError: the name hooks.example.com is not known")
-        while claimed := ledger.claim([due.id for due in ledger.first_due(["alert"])]):  # the first to each URL
-            for delivery in claimed:
-                ledger.settle(delivery, outcome, DeliveryState.PENDING, store.moment + 3_600_000_000, 0)
+        claimed = ledger.turn([], ["alert"], lambda due: due).claimed
+        now, later = store.moment, store.moment + 3_600_000_000
+        ended = [Ended(delivery, outcome, DeliveryState.PENDING, later, now, now) for delivery in claimed]
+        ledger.turn(ended, [], lambda _: [])
 
 
 @contextmanager
