@@ -259,13 +259,15 @@ def test_a_drop_is_written_down(journal: JournalWriter, directory: Path) -> None
 
 def test_a_directory_that_is_removed_comes_back(directory: Path) -> None:
     """A user cleans up the temporary directory: the worker goes on, and counts what is gone."""
-    journal = JournalWriter(directory, LIMIT, Intervals(check=0.0))
+    journal = JournalWriter(directory, LIMIT, Intervals(check=60.0))
     journal.append(event(0))
-    shutil.rmtree(directory)
     journal.append(event(1))
+    shutil.rmtree(directory)
+    journal._segments[EVENTS].due_at = 0.0  # a minute has passed
     journal.append(event(2))
-    assert written(directory) == [1, 2]
-    assert figures(directory)["captured"] == 3
+    journal.append(event(3))
+    assert written(directory) == [2, 3]
+    assert figures(directory)["captured"] == 4
 
 
 def test_a_full_disk_is_survived_and_counted(tiny_disk: Path) -> None:
