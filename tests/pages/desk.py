@@ -20,12 +20,12 @@ from sluice_agent.server.alerts.rules import Depth, FailureShare, Rule, Silence,
 from sluice_agent.server.queries.sums import PastSums
 from sluice_agent.server.record.ids import job_id
 from sluice_agent.server.store.retention import Keep
-from sluice_agent.server.webhooks.ledger import Ended, Ledger
-from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome
+from sluice_agent.server.webhooks.schedule import Outcome
 from tests.support.chromium import Session
 from tests.support.jobs_shop import fill_jobs
 from tests.support.local_sluice import LocalSluice, local_sluice
 from tests.support.shop import CONNECTION, HOSTILE_TEXT, MAIL, Shop, job_uuid
+from tests.support.webhooks import fail_alerts
 from tests.unit.server.actions.conftest import WHOLE, RecordedBroker
 
 _WEBHOOK = Webhook("ops", "https://hooks.example.com/path", "A_SECRET")
@@ -80,12 +80,7 @@ class Desk:
         """Evaluate the rules, and let the first attempt to deliver each webhook fail."""
         store = self.server.app.state.store
         Evaluation(store, RULES, PastSums()).run()
-        ledger = Ledger(store.reading, store.writing, lambda: store.moment)
-        outcome = Outcome(None, None, "ConnectError: the name hooks.example.com is not known")
-        claimed = ledger.turn([], ["alert"], lambda due: due).claimed
-        now, later = store.moment, store.moment + 3_600_000_000
-        ended = [Ended(delivery, outcome, DeliveryState.PENDING, later, now, now) for delivery in claimed]
-        ledger.turn(ended, [], lambda _: [])
+        fail_alerts(store, Outcome(None, None, "ConnectError: the name hooks.example.com is not known"), 3_600_000_000)
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from sluice_agent.server.access.principal import Role
 from sluice_agent.server.alerts.evaluation import Evaluation
 from sluice_agent.server.alerts.rules import Depth, Rule, Silence, Webhook
 from sluice_agent.server.queries.sums import PastSums
-from sluice_agent.server.webhooks.ledger import Ledger
-from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome
+from sluice_agent.server.webhooks.schedule import Outcome
 from tests.support.html import Element, parse_html
 from tests.support.local_sluice import LocalSluice, local_sluice
+from tests.support.webhooks import fail_alerts
 from tests.unit.server.events import CONNECTION, Clock, at, ingest, snapshot, worker_event
 from tests.unit.server.pages.conftest import HTML
 
@@ -35,9 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSluice]:
         ingest(server.client(), snapshot("mail", 59, 11), worker_event("heartbeat", 59))
         store = server.app.state.store
         Evaluation(store, RULES, PastSums()).run()
-        ledger = Ledger(store.reading, store.writing, lambda: store.moment)
-        [delivery] = ledger.claim([due.id for due in ledger.first_due(["alert"])])
-        ledger.settle(delivery, Outcome(500, None, "no"), DeliveryState.PENDING, store.moment + 5_000_000, 0)
+        fail_alerts(store, Outcome(500, None, "no"), 5_000_000)
         yield server
 
 
