@@ -243,7 +243,7 @@ def retry_and_hold(self: Task, started: str, release: str) -> bool:
 def retry_without_raising(self: Task) -> None:
     """Publish the second attempt, and return."""
     if not self.request.retries:
-        self.retry(countdown=0, throw=False)
+        self.retry(countdown=1, throw=False)
 
 
 @shared_task(bind=True)
@@ -251,7 +251,7 @@ def retry_swallowed(self: Task) -> None:
     """Catch the `Retry` that reports the second attempt to Celery, and fail."""
     if not self.request.retries:
         try:
-            self.retry(countdown=0)
+            self.retry(countdown=1)
         except Retry:
             raise ValueError("boom") from None
 
