@@ -117,7 +117,7 @@ def test_an_outcome_waits_for_a_server_that_is_away(
     assert len(list(state_dir.glob("outcomes-*/*.outcome"))) == 1
     other = start_worker(pool=pool, args=ARGS, env={"SLUICE_ENABLED": "0"})
     wait_until(lambda: (run_id, 1) in endpoint.outcomes, 30, "the outcome was not delivered", other.tail)
-    wait_until(lambda: not list(state_dir.glob("outcomes-*/*")), 10, "the outcome stays", other.tail)
+    wait_until(lambda: not list(state_dir.glob("outcomes-*/*.outcome")), 10, "the outcome stays", other.tail)
     assert len(target.requests) == 1
 
 

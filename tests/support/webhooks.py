@@ -10,7 +10,7 @@ from sluice_agent.server.webhooks.schedule import DeliveryState, Outcome
 def fail_alerts(store: Store, outcome: Outcome, delay: int) -> None:
     """Let the first attempt to deliver each alert end with `outcome`, and the next follow in `delay` microseconds."""
     ledger = Ledger(store.reading, store.writing, lambda: store.moment)
-    ended: list[Ended] = []
-    while claimed := ledger.turn(ended, ["alert"], lambda due: due).claimed:  # the first to each URL
-        now = store.moment
-        ended = [Ended(delivery, outcome, DeliveryState.PENDING, now + delay, now, now) for delivery in claimed]
+    claimed = ledger.turn([], ["alert"], lambda due: due).claimed
+    now = store.moment
+    ended = [Ended(delivery, outcome, DeliveryState.PENDING, now + delay, now, now) for delivery in claimed]
+    ledger.turn(ended, [], lambda _: ())
