@@ -28,7 +28,7 @@ help:
 	@echo "make test    all tests, on the built wheel, a real Redis, RabbitMQ, PostgreSQL and Chromium (installed by apt if absent, as root)"
 	@echo "make test-gevent  every outcome in one process that gevent has patched; part of make test"
 	@echo "make check   ruff, mypy and the pages in docs/"
-	@echo "make packages  wheel and sdist, checked, and run in empty venvs of each Python that is here"
+	@echo "make packages  wheel and sdist, checked, and run in empty venvs of each Python that is here; the newest Django; uWSGI"
 	@echo "make docs    the pages in docs/ as a site, into build/site"
 	@echo "make matrix  every outcome on every pool and broker, with Celery 5.4 to 5.7; takes an hour"
 	@echo "make celery-suite  Celery's own tests, without the agent and with it: outside CI, takes an hour"
@@ -107,8 +107,18 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/mypy --strict -m tests.packages.typed_user
 	@$(MAKE) --no-print-directory docs
 
-packages: $(VENV)/.installed-dev
+# The last uWSGI that runs no Python threads by default, and the newest.
+UWSGI := 2.0.26 2.0.31
+
+packages: $(VENV)/.installed-dev $(UWSGI:%=.venv-uwsgi-%/.installed)
+	@sh scripts/servers.sh
 	@sh scripts/packages.sh
+	@UWSGI="$(UWSGI)" $(BIN)/python -m pytest -q tests/packages/test_uwsgi.py
+
+.venv-uwsgi-%/.installed: $(VENV)/.installed-dev
+	@echo "setup: building uWSGI $* into $(@D)"
+	@sh scripts/overlay.sh $(VENV) $(@D) uwsgi==$*
+	@touch $@
 
 # mkdocs-material prints a note on MkDocs 2 at each build.
 docs: $(VENV)/.installed-dev

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Build wheel and sdist into build/dist, check both with twine, and run the wheel in an empty venv of each Python in PYTHONS
 # that this machine has: on the lowest versions that pyproject.toml allows, and on the newest. The last lines say which ran.
+# The last of them, the newest, also has the newest Django, on which examples/django_app is tested.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -36,6 +37,7 @@ PYTHON
 
     for python in $PYTHONS; do
         "$python" -c 'import ensurepip' 2>/dev/null || { echo "packages: $python is not here" && continue; }
+        last="$python"
         for versions in lowest newest; do
             venv="build/packages/$python-$versions"
             "$python" -m venv "$venv"
@@ -46,4 +48,10 @@ PYTHON
             echo "packages: $versions: $(sed -n '/^python/p' "$venv.log")"
         done
     done
+
+    venv="$root/build/packages/django"
+    "$last" -m venv "$venv"
+    "$venv/bin/python" $pip install build/dist/*.whl django django-celery-beat django-celery-results redis
+    echo "packages: newest: $("$last" --version), Django $("$venv/bin/python" -m django --version)"
+    NEWEST_DJANGO="$venv/bin/python" .venv/bin/python -m pytest -q tests/integration/test_django.py -k newest
 }

@@ -1,4 +1,7 @@
-"""examples/django_app on the oldest and the newest Django: requests, commands, beat and results of a real project."""
+"""examples/django_app on the oldest and a new Django: requests, commands, beat and results of a real project.
+
+`make packages` also runs it on the newest, which needs a newer Python than the tests have.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,11 @@ from tests.support.waiting import wait_until
 PROJECT = ROOT / "examples" / "django_app"
 OLDEST = "4.2"
 PYTHONS = {
-    "newest": Path(sys.executable),
+    "installed": Path(sys.executable),
     OLDEST: Path(os.environ.get("OLD_DJANGO", ROOT / ".venv-django-4.2"), "bin", "python"),
 }
+if "NEWEST_DJANGO" in os.environ:
+    PYTHONS["newest"] = Path(os.environ["NEWEST_DJANGO"])
 IS_FULL = os.environ.get("MATRIX") == "full"
 
 pytestmark = pytest.mark.xdist_group("django")
