@@ -101,35 +101,29 @@ def _add_replay_as_new(router: APIRouter, sources: JobsSources) -> None:
         return await _replay_as_new(sources, request, form, found)
 
 
-def _add_debug(router: APIRouter, sources: JobsSources) -> None:
-    @router.get("/runs/{run_id}/debug-on")
+_DEBUG_MODES = {
+    "on": "The heads of requests and answers are kept with its next attempts, also after a replay, and shown on its "
+    "page. Secrets in them are replaced. Bodies are not kept.",
+    "off": "Its next attempts keep no heads. Those of earlier attempts stay.",
+}
+
+
+def _add_debug_question(router: APIRouter, sources: JobsSources, mode: str, text: str) -> None:
+    @router.get(f"/runs/{{run_id}}/debug-{mode}")
     def ask_for_debug_mode(
         request: Request, principal: PageOperator, run_id: str, connection_id: ConnectionId = None
     ) -> HTMLResponse:
         found = _Found(sources, Wanted(principal, None, connection_id), run_id)
+        action = f"Turn debug mode {mode}"
         question = Question(
-            f"Turn debug mode on for this run of {found.name}",
-            "The heads of requests and answers are kept with its next attempts, also after a replay, and shown on its "
-            "page. Secrets in them are replaced. Bodies are not kept.",
-            f"{found.path}/debug-on",
-            "Turn debug mode on",
-            found.href,
+            f"{action} for this run of {found.name}", text, f"{found.path}/debug-{mode}", action, found.href
         )
         return ask(request, found.scope.layout(sources, "runs", question.title), question)
 
-    @router.get("/runs/{run_id}/debug-off")
-    def ask_for_no_debug_mode(
-        request: Request, principal: PageOperator, run_id: str, connection_id: ConnectionId = None
-    ) -> HTMLResponse:
-        found = _Found(sources, Wanted(principal, None, connection_id), run_id)
-        question = Question(
-            f"Turn debug mode off for this run of {found.name}",
-            "Its next attempts keep no heads. Those of earlier attempts stay.",
-            f"{found.path}/debug-off",
-            "Turn debug mode off",
-            found.href,
-        )
-        return ask(request, found.scope.layout(sources, "runs", question.title), question)
+
+def _add_debug(router: APIRouter, sources: JobsSources) -> None:
+    for mode, text in _DEBUG_MODES.items():
+        _add_debug_question(router, sources, mode, text)
 
     @router.post("/runs/{run_id}/debug-{mode}")
     async def set_debug_mode(request: Request, form: OperatorForm, run_id: str, mode: Literal["on", "off"]) -> Response:
