@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from sluice_agent.doctor.findings import Finding, fault, note, ok, warning
 from sluice_agent.errors import JournalUnavailableError
-from sluice_agent.settings import Settings
+from sluice_agent.settings import DEFAULT_API_URL, Settings
 from sluice_agent.transport.delivery.destinations import DESTINATIONS, SLUICE, Destination, configured
 from sluice_agent.transport.journal.directory import find_directory, nearest_existing, open_directory
 from sluice_agent.transport.journal.ship_lock import STALLED_SECONDS, current_shipper, seconds_since_touch
@@ -38,12 +38,13 @@ def check_settings(settings: Settings, destinations: tuple[Destination, ...] = D
         todo = "run `sluice-agent ship` beside it, on the same SLUICE_STATE_DIR"
         yield note("settings", "SLUICE_SHIP is never: this process only writes the journal", todo)
     interval, has_sluice_key = settings.heartbeat_interval, SLUICE.key(settings) is not None
+    is_hosted = settings.api_url == DEFAULT_API_URL  # a server of one's own has no plan
     if has_sluice_key and (not interval or interval >= _OFFLINE_AFTER):
         found = (
             f"SLUICE_HEARTBEAT_INTERVAL is {interval:g} s, and Sluice shows a worker offline after {_OFFLINE_AFTER:g} s"
         )
         yield warning("settings", found, "set it to 5, unless you don't look at workers there")
-    elif has_sluice_key and settings.daily_budget is None and _DAY / interval > _FREE_PLAN:
+    elif has_sluice_key and is_hosted and settings.daily_budget is None and _DAY / interval > _FREE_PLAN:
         found = f"a worker's heartbeats are {_DAY / interval:,.0f} events a day; the free plan accepts {_FREE_PLAN:,}"
         yield note("settings", found, "on that plan, set SLUICE_DAILY_BUDGET or a longer SLUICE_HEARTBEAT_INTERVAL")
 

@@ -20,7 +20,7 @@ from sluice_agent.doctor import host
 from sluice_agent.doctor.celery_app import missing_patch_findings
 from sluice_agent.doctor.findings import Level
 from sluice_agent.missing_patches import MissingPatches
-from sluice_agent.settings import Settings
+from sluice_agent.settings import DEFAULT_API_URL, Settings
 from sluice_agent.transport.delivery.destinations import ACKLY, SLUICE
 from sluice_agent.transport.journal.ship_lock import ShipLock, ship_lock
 from tests.support.ackly import Ackly
@@ -103,6 +103,19 @@ def test_settings(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, le
     findings = [finding for finding in doctor() if finding[:2] == (level, "settings")]
     [finding] = [finding for finding in findings if text in finding[2] + finding[3]]
     assert finding[3]
+
+
+def test_the_daily_plan_concerns_the_hosted_sluice_alone() -> None:
+    """A user of a server of his own would set a budget, and lose heartbeats to a limit that it does not have."""
+
+    def found_of(api_url: str) -> list[str]:
+        return [finding.found for finding in host.check_settings(Settings(api_url=api_url))]
+
+    own = found_of("http://127.0.0.1:8787/api")
+    assert found_of(DEFAULT_API_URL) == [
+        *own,
+        "a worker's heartbeats are 17,280 events a day; the free plan accepts 10,000",
+    ]
 
 
 @pytest.mark.parametrize(
