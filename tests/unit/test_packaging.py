@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -101,6 +102,35 @@ def test_the_readme_names_what_a_bare_install_brings() -> None:
     names = sorted(Requirement(each).name for each in PROJECT["project"]["dependencies"])
     listed = f"{', '.join(names[:-1])} and {names[-1]}".replace("celery", "Celery")
     assert f"A bare install brings nothing but {listed}, and what these need." in readme
+
+
+BROUGHT = {
+    "amqp": "celery",
+    "annotated_types": "pydantic",
+    "billiard": "celery",
+    "kombu": "celery",
+    "pydantic_core": "pydantic",
+    "re2": "google-re2",
+    "referencing": "jsonschema",
+    "starlette": "fastapi",
+}
+"""The modules that are imported under another name than that of the package which is asked for, or are a part of its
+interface."""
+
+OF_THE_USER = {"botocore", "django", "redis"}
+"""What is imported only where the user's own program has it."""
+
+
+def test_each_package_that_is_imported_is_asked_for() -> None:
+    """A release of another package that no longer needs it would leave a worker that does not start."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    required = [*PROJECT["project"]["dependencies"], *extras["monitor"], *extras["postgresql"], *extras["server"]]
+    asked_for = {canonicalize_name(Requirement(text).name) for text in required}
+    nodes = [node for path in (ROOT / "sluice_agent").rglob("*.py") for node in ast.walk(ast.parse(path.read_bytes()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    modules = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"sluice_agent"} - OF_THE_USER
+    assert {canonicalize_name(BROUGHT.get(module, module)) for module in modules} - asked_for == set()
 
 
 WORKER = """
