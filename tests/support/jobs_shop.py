@@ -150,6 +150,12 @@ class JobsShop:
                 self._bring(writer, id_, Status.DEAD_LETTER)
         return ids
 
+    def die(self, store: JobsStore, ids: list[str]) -> None:
+        """Let runs end as dead letters now."""
+        with store.writing() as writer:
+            ended = {"status": Status.DEAD_LETTER.value, "finished_at": store.moment}
+            writer.execute(update(run).where(run.c.id.in_(ids)).values(ended))
+
     def _bring(self, writer: Connection, run_id: str, status: Status, text: str = "") -> None:
         """Give a run a state, and the attempts that lead there."""
         now = to_moment(self._now)
@@ -204,10 +210,12 @@ def fill_jobs(client: httpx.Client, database: Path, project: str = PROJECT) -> N
     jobs = {"mail": shop.mail, "report": shop.report, "hostile": shop.hostile}
     names = {id_: f"job-{name}" for name, id_ in jobs.items()}
     names |= {id_: f"run-{name.replace('_', '-')}" for name, id_ in runs.items()}
+    replay = client.post("/replays", json={"project_id": project, "job_id": shop.hostile})
+    names[replay.json()["id"]] = "replay-hostile"
     with store.writing() as writer:
         for table in metadata.sorted_tables:
             for column in table.c:
-                if column.name in _IDS or (table.name in ("job", "run") and column.name == "id"):
+                if column.name in _IDS or (table.name in ("job", "run", "replay") and column.name == "id"):
                     for id_, name in names.items():
                         writer.execute(update(table).where(column == id_).values({column.name: name}))
     store.close()

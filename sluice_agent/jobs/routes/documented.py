@@ -172,6 +172,7 @@ class ReplayBody(_Closed):
     search: str = ""
     created_from: Timestamp = ""
     created_before: Timestamp = ""
+    ids: list[str] = []
     total: int
     replayed: int
     refused: int

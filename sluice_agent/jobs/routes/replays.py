@@ -71,6 +71,7 @@ def _filter(body: DeadLetters, caller: Caller) -> RunFilter:
         batch_id=body.batch_id,
         error_class=body.error_class,
         text=body.search,
+        ids=tuple(dict.fromkeys(body.ids)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Replays of all dead letters that match a filter, some at a time, by the engine.
+"""Replays of the dead letters that match a filter, some at a time, by the engine.
 
 What was replayed, the counts, and the place up to which runs were looked at change in one transaction: a replay goes on
 after any end of a server, and no run is replayed twice. One that is a dead letter again has ended after its beginning.
@@ -112,6 +112,11 @@ def list_replays(reader: Connection, project: str, wanted: PageRequest) -> Page[
     return read_page(reader, query, (replay.c.created_at, replay.c.id), wanted, _replay)
 
 
+def has_turn(reader: Connection, of: Replay) -> bool:
+    """Return whether no earlier replay goes on, of any project."""
+    return not reader.scalar(select(_EARLIER), {"moment": of.created_at})
+
+
 def cancel_replay(writer: Connection, id_: str, project: str | None, now: int) -> Replay:
     """End a replay: what it has not come to stays a dead letter. Raises `RefusedError`: 404 as `find_replay`, 409 if it
     has ended."""
@@ -155,7 +160,7 @@ def go_on(writer: Connection, now: int) -> None:
     writer.execute(_CHANGE.values(values), {"of": row.id})
 
 
-_FILTERS = ("project", "job_id", "created_from", "created_before", "batch_id", "error_class", "text")
+_FILTERS = ("project", "job_id", "created_from", "created_before", "batch_id", "error_class", "text", "ids")
 
 
 def _filter(row: Row[Any]) -> RunFilter:
@@ -192,6 +197,7 @@ _BY_ID = select(replay).where(replay.c.id == bindparam("id"))
 HAS_REPLAY = select(replay.c.id).where(is_replaying).exists()
 """Whether a replay goes on."""
 
+_EARLIER = select(replay.c.id).where(is_replaying, replay.c.created_at < bindparam("moment")).exists()
 _NEXT = select(replay).where(is_replaying).order_by(replay.c.created_at).limit(1).with_for_update(skip_locked=True)
 _CHANGE = update(replay).where(replay.c.id == bindparam("of")).returning(replay)
 _INSERT = insert(replay).returning(replay)

@@ -15,6 +15,7 @@ MOST_ITEMS = 500
 LONGEST_TTL = 30 * 86_400
 """Seconds; and how far ahead a run may be scheduled."""
 
+_RunId = Annotated[str, line(64, least=1)]
 IdempotencyKey = Annotated[str, line(256, least=1)]
 
 
@@ -69,7 +70,7 @@ class DebugRequest(_Request):
 class RunIds(_Request):
     """Runs by their ids."""
 
-    ids: Annotated[list[Annotated[str, line(64, least=1)]], Field(min_length=1, max_length=MOST_ITEMS)]
+    ids: Annotated[list[_RunId], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
 class DeadLetters(_Request):
@@ -86,6 +87,7 @@ class DeadLetters(_Request):
     ] = None
     created_from: Moment | None = None
     created_before: Moment | None = None
+    ids: Annotated[list[_RunId], Field(max_length=MOST_ITEMS, description="Without any it is all.")] = []
 
 
 class Reschedule(_Request):

@@ -30,7 +30,7 @@ MOST_JOBS = 20
 class RunFilter:
     """Which runs of a project are wanted. Without `statuses` it is all; times are microseconds since 1970, the first
     one included. `text` is a part of a job's name or slug, or the whole id or idempotency key of a run. `ended_before`
-    leaves out what has ended since."""
+    leaves out what has ended since, `ids` all others."""
 
     project: str
     job_id: str | None = None
@@ -41,6 +41,7 @@ class RunFilter:
     error_class: str | None = None
     text: str | None = None
     ended_before: int | None = None
+    ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,8 @@ def _parts(reader: Connection, wanted: RunFilter, *, is_counted: bool = False) -
     if not is_of_project(reader, wanted.project, wanted.job_id, wanted.batch_id):
         return
     common = list(_common(wanted))
+    if wanted.ids:
+        common.insert(0, run.c.id.in_(_ids_of_project(reader, wanted)))
     in_states = [run.c.status.in_([status.value for status in wanted.statuses])] if wanted.statuses else []
     of_job = [] if wanted.job_id is None else [run.c.job_id == wanted.job_id]
     jobs: Sequence[str] | None = None if wanted.job_id is None else [wanted.job_id]
@@ -159,9 +162,10 @@ def _parts(reader: Connection, wanted: RunFilter, *, is_counted: bool = False) -
             return
         named = _jobs_named(reader, wanted)
         jobs = named if jobs is None else [id_ for id_ in jobs if id_ in named]
-    if wanted.batch_id is not None:
+    if wanted.batch_id is not None or wanted.ids:
+        of_batch = [] if wanted.batch_id is None else [run.c.batch_id == wanted.batch_id]
         in_jobs = [] if jobs is None else [run.c.job_id.in_(jobs)]
-        yield [run.c.batch_id == wanted.batch_id, *in_jobs, *in_states, *common]
+        yield [*of_batch, *in_jobs, *in_states, *common]
         return
     beginnings = [run.c.project_id == wanted.project] if jobs is None else [run.c.job_id == id_ for id_ in jobs]
     for beginning in beginnings:
@@ -196,6 +200,11 @@ def _common(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield run.c.error_class == wanted.error_class
     if wanted.ended_before is not None:
         yield run.c.finished_at < wanted.ended_before
+
+
+def _ids_of_project(reader: Connection, wanted: RunFilter) -> list[str]:
+    found = reader.execute(select(run.c.id, run.c.project_id).where(run.c.id.in_(wanted.ids)))
+    return [row.id for row in found if row.project_id == wanted.project]
 
 
 def _runs_named(reader: Connection, wanted: RunFilter) -> list[str]:

@@ -80,6 +80,7 @@ def replay_view(of: Replay) -> dict[str, Any]:
         "refused": of.refused,
         **{name: text for name, text in texts.items() if text},
         **{name: time_text(moment) for name, moment in times.items() if moment is not None},
+        **({"ids": list(wanted.ids)} if wanted.ids else {}),
         **({"refusals": [refusals._asdict() for refusals in of.refusals]} if of.refusals else {}),
     }
 

@@ -20,11 +20,12 @@ _HEADINGS = {
     401: "Sign in to see this page",
     403: "You may not see this page",
     404: "There is nothing here",
+    409: "This can’t be done now",
     421: "Not the name of this server",
     500: "The server failed",
     503: "Not available now",
 }
-_REFUSALS = {400: "This was not done", 401: "Sign in to do this", 403: "You may not do this"}
+_REFUSALS = {400: "This was not done", 401: "Sign in to do this", 403: "You may not do this", 409: "This was not done"}
 _NO_ROUTE = "Not Found."  # the framework's
 _NO_PAGE = "No page of this server has this address."
 _FOR_PROGRAMS = ("/api/", "/v1/")

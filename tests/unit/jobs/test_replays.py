@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -38,11 +39,11 @@ class Shop(Attempts):
             writer.execute(update(run).where(run.c.id.in_(ids)).values(ended))
         self.pass_(1)
 
-    def begin(self, id_: str | None = None, **wanted: str) -> Replay:  # type: ignore[override]
+    def begin(self, id_: str | None = None, **wanted: Any) -> Replay:  # type: ignore[override]
         """Begin a replay."""
         with self.store.writing() as writer:
             change = Change("test", self.store.moment)
-            return begin_replay(writer, RunFilter("project", **wanted), change, id_)  # type: ignore[arg-type]
+            return begin_replay(writer, RunFilter("project", **wanted), change, id_)
 
     def step(self) -> None:
         """Go on as an engine does."""
@@ -82,6 +83,22 @@ def test_all_that_match_begin_again_some_at_a_time(shop: Shop) -> None:
     assert {shop.status(id_) for id_ in others} == {"dead_letter"}
     with shop.store.reading() as reader:
         assert not reader.scalar(select(HAS_REPLAY))
+
+
+def test_a_selection_begins_again(shop: Shop) -> None:
+    """A selection would be replayed by other rules than a filter; or by its ids somebody could replay runs of another
+    project, or what has ended well."""
+    mail = shop.job()
+    ids, rest = shop.dead_letters(mail, 6), shop.dead_letters(mail, 1)
+    queued = shop.trigger(mail)
+    replay = shop.begin(ids=[*ids, queued, "unknown"])
+    assert replay.total == 6
+    with shop.store.writing() as writer:
+        assert begin_replay(writer, RunFilter("other", ids=ids), Change("test", shop.store.moment)).total == 0
+    for _ in range(2):
+        shop.step()
+    assert (shop.found(replay).replayed, shop.found(replay).state) == (6, "completed")
+    assert [shop.status(id_) for id_ in (*ids, *rest)] == ["queued"] * 6 + ["dead_letter"]
 
 
 def test_no_run_is_replayed_twice(shop: Shop) -> None:
@@ -153,6 +170,14 @@ def test_the_api_shows_replays_to_their_project(project: Project) -> None:
     assert project.send("GET", f"/replays/{begun['id']}") == begun
     assert project.send("GET", "/replays", params={"project_id": project.id}) == [begun]
     assert "ended" in project.refused("DELETE", f"/replays/{begun['id']}", status=409)
-    for wrong in ({}, {**wanted, "status": "failed"}, {**wanted, "created_from": "soon"}, {**wanted, "job_id": 1}):
+    selected = project.send("POST", "/replays", {"project_id": project.id, "ids": ["a", "b", "a"]}, 202)
+    assert (selected["total"], selected["ids"]) == (0, ["a", "b"])
+    for wrong in (
+        {},
+        {**wanted, "ids": [1]},
+        {**wanted, "status": "failed"},
+        {**wanted, "created_from": "soon"},
+        {**wanted, "job_id": 1},
+    ):
         project.refused("POST", "/replays", wrong)
     project.refused("GET", f"/replays/{uuid.uuid4()}", status=404)

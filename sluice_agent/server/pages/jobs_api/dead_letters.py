@@ -1,73 +1,51 @@
-"""``/dead-letters``: runs whose attempts are used up, and the replay of some, or of all that match."""
+"""``/dead-letters``: runs whose attempts are used up, and the question before some, or all that match, are replayed."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
+from uuid import uuid4
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection
-from starlette.concurrency import run_in_threadpool
 
-from sluice_agent.jobs.runs.requests import MOST_ITEMS
-from sluice_agent.jobs.runs.search import MOST_COUNTED, Count, RunFilter, count_runs, search_runs, settings_of
+from sluice_agent.jobs.runs.replays import Replay, ReplayState, list_replays
+from sluice_agent.jobs.runs.search import RunFilter, count_runs, settings_of
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import PageRequest
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.action_question import PageOperator
-from sluice_agent.server.pages.forms import OperatorForm, SentForm, see_other
+from sluice_agent.server.pages.forms import see_other
+from sluice_agent.server.pages.jobs_api.api import part_of_path
 from sluice_agent.server.pages.jobs_api.parameters import RunsAddress, filter_of
 from sluice_agent.server.pages.jobs_api.question import Question, ask
 from sluice_agent.server.pages.jobs_api.run_list import RunsView, count_text, runs_view
 from sluice_agent.server.pages.jobs_api.runs import Cursor
 from sluice_agent.server.pages.jobs_api.scope import JobsScope, JobsSources, Wanted, WantedScope, jobs_scope_of
 from sluice_agent.server.pages.no_jobs import no_jobs_page
-from sluice_agent.server.pages.render import NO_STORE, render
-from sluice_agent.server.timestamps import moment_of, timestamp_of
+from sluice_agent.server.pages.render import render
+from sluice_agent.server.timestamps import timestamp_of
 
-_MOST = 5_000
-"""Dead letters that one form replays."""
-
-_DEAD = (Status.DEAD_LETTER,)
-_EXAMPLES = 5
+_REPLAYS = 20  # of which those are shown that go on
 
 
 class DeadLettersView(NamedTuple):
-    """The list. `replay_all` is the address of the question about all that match, None if the reader can't act."""
+    """The list. `replay_all` is the address of the question about all that match, None if the reader can't act;
+    `replays` are those that go on."""
 
     list: RunsView
+    replays: Sequence[Replay]
+    has_replays: bool
     replay_all: str | None
     may_act: bool
     why_not: str | None
 
 
-class Refusal(NamedTuple):
-    """A reason for which runs were not replayed, their number, and the ids of the first of them."""
-
-    text: str
-    runs: int
-    examples: Sequence[str]
-
-
-class ReplayedView(NamedTuple):
-    """What has come of a replay. `rest` are dead letters that match and were left to a further form, whose question
-    is at `again`."""
-
-    replayed: int
-    refusals: Sequence[Refusal]
-    rest: Count
-    rest_text: str
-    again: str
-    back: str
-    runs: str
-
-
 def dead_letters_router(sources: JobsSources) -> APIRouter:
-    """Return the routes of the list, of the question, and of its form."""
+    """Return the routes of the list and of the question."""
     router = APIRouter()
 
     @router.get("/dead-letters")
@@ -78,96 +56,73 @@ def dead_letters_router(sources: JobsSources) -> APIRouter:
                 return no_jobs_page(sources.pages, request, "dead-letters", scope.connections)
             address = _address(scope, request.query_params.multi_items())
             found = runs_view(reader, address, cursor or None, sources.moment)
+            replays = list_replays(reader, scope.project, PageRequest(_REPLAYS)).items
         all_href = replace(address, path="/dead-letters/replay").href() if scope.may_act and found.rows else None
-        view = DeadLettersView(found, all_href, scope.may_act, scope.why_not if found.rows else None)
+        open_ = [replay for replay in replays if replay.state is ReplayState.RUNNING]
+        why_not = scope.why_not if found.rows else None
+        view = DeadLettersView(found, open_, bool(replays), all_href, scope.may_act, why_not)
         title = f"Dead letters · {found.count}" if found.has_runs else "Dead letters"
         layout = scope.layout(sources, "dead-letters", title, is_live=True)
         return render(request, "dead_letters.html", layout, view)
 
     @router.get("/dead-letters/replay")
-    def ask_to_replay(request: Request, principal: PageOperator) -> HTMLResponse:
+    def ask_to_replay(request: Request, principal: PageOperator) -> Response:
         pairs = request.query_params.multi_items()
         wanted = Wanted(principal, request.query_params.get("project"))
         with sources.store.reading() as reader:
-            scope = _existing(jobs_scope_of(sources, reader, wanted))
+            scope = existing_scope(sources, reader, wanted)
             ids = [value for name, value in pairs if name == "run"]
+            if len(ids) == 1:
+                return see_other(scope.href(f"/runs/{part_of_path(ids[0])}/replay"))
             address = _address(scope, pairs)
-            question = _question_of_runs(scope, ids) if ids else _question_of_filter(sources, reader, address)
+            question = _question_of_runs(scope, ids) if ids else _question_of_filter(reader, address)
         return ask(request, scope.layout(sources, "dead-letters", question.title), question)
-
-    @router.post("/dead-letters/replay")
-    async def replay(request: Request, form: OperatorForm) -> Response:
-        scope = await run_in_threadpool(_scope_of_form, sources, form)
-        ids = form.values("run")
-        if len(ids) > MOST_ITEMS:
-            raise RefusedError(400, f"At most {MOST_ITEMS} runs can be selected.")
-        address = _address(scope, form.fields)
-        selected = replace(address.wanted, ended_before=_moment_in(form))
-        if not ids:
-            ids = await run_in_threadpool(_ids_of, sources, selected)
-        replayed, refused = 0, list[tuple[str, str]]()
-        for start in range(0, len(ids), MOST_ITEMS):
-            answer = await sources.api.send(
-                request, "POST", "/runs/dlq-replay", {"ids": ids[start : start + MOST_ITEMS]}
-            )
-            answer.raise_refusal()
-            replayed += answer.body["replayed"]
-            refused += ((item["id"], item["reason"]) for item in answer.body.get("refused", []))
-        if len(ids) == 1 and replayed:
-            return see_other(scope.href(f"/runs/{ids[0]}"))
-        is_of_filter = not form.values("run")
-        return await run_in_threadpool(
-            _replayed_page, sources, request, scope, address, selected, replayed, refused, is_of_filter=is_of_filter
-        )
 
     return router
 
 
+def filter_of_dead_letters(scope: JobsScope, pairs: Sequence[tuple[str, str]]) -> RunFilter:
+    """Return the filter in parameters or fields. Raises `RefusedError` (400) if one is not valid."""
+    wanted = filter_of(scope.project or "", [pair for pair in pairs if pair[0] != "status"])
+    return replace(wanted, statuses=(Status.DEAD_LETTER,))
+
+
 def _address(scope: JobsScope, pairs: Sequence[tuple[str, str]]) -> RunsAddress:
-    filters = filter_of(scope.project or "", [pair for pair in pairs if pair[0] != "status"])
-    return RunsAddress("/dead-letters", replace(filters, statuses=_DEAD), scope.parameters)
+    return RunsAddress("/dead-letters", filter_of_dead_letters(scope, pairs), scope.parameters)
 
 
-def _existing(scope: JobsScope) -> JobsScope:
+def existing_scope(sources: JobsSources, reader: Connection, wanted: Wanted) -> JobsScope:
+    """Return the scope of a page about dead letters. Raises `RefusedError` (404) if no job is defined."""
+    scope = jobs_scope_of(sources, reader, wanted)
     if scope.project is None:
         raise RefusedError(404, "No job is defined yet, and so there is no dead letter.")
     return scope
-
-
-def _scope_of_form(sources: JobsSources, form: SentForm) -> JobsScope:
-    with sources.store.reading() as reader:
-        wanted = Wanted(form.principal, form.value("project", "") or None)
-        return _existing(jobs_scope_of(sources, reader, wanted))
 
 
 def _question_of_runs(scope: JobsScope, ids: Sequence[str]) -> Question:
     return Question(
         title=f"Replay {formats.counted(len(ids), 'dead letter')}",
         text=_EXPLANATION,
-        action="/dead-letters/replay",
+        action="/dead-letters/replays",
         button=f"Replay {formats.counted(len(ids), 'run')}",
         back=scope.href("/dead-letters"),
-        fields=[*(("run", id_) for id_ in ids), ("project", scope.project or "")],
+        fields=[*(("run", id_) for id_ in ids), ("project", scope.project or ""), ("token", str(uuid4()))],
     )
 
 
-def _question_of_filter(sources: JobsSources, reader: Connection, address: RunsAddress) -> Question:
+def _question_of_filter(reader: Connection, address: RunsAddress) -> Question:
     count = count_runs(reader, address.wanted)
-    text = _described(reader, address.wanted)
-    explanation = _EXPLANATION
-    if count.runs > _MOST:
-        explanation += f" The newest {formats.number(_MOST)} go with this form, and further ones with the next."
-    button = f"Replay {formats.number(min(count.runs, _MOST))}"
+    text = described(reader, address.wanted)
     return Question(
         title=f"Replay {count_text(count)} dead letters{text}" if count.runs != 1 else f"Replay 1 dead letter{text}",
-        text=explanation if count.runs else "There is none any more: they have been replayed meanwhile.",
-        action="/dead-letters/replay",
-        button=button if count.runs else None,
+        text=_EXPLANATION if count.runs else "There is none any more: they have been replayed meanwhile.",
+        action="/dead-letters/replays",
+        button=f"Replay {count_text(count)}" if count.runs else None,
         back=address.href(),
         fields=[
             *(pair for pair in address.parameters() if pair[0] not in ("project", "connectionId")),
             ("project", address.wanted.project),
-            ("ended_before", timestamp_of(sources.moment + 1_000)),
+            ("token", str(uuid4())),
         ],
     )
 
@@ -175,7 +130,7 @@ def _question_of_filter(sources: JobsSources, reader: Connection, address: RunsA
 _EXPLANATION = "Each begins again as the same run, with its first attempt and the same payload."
 
 
-def _described(reader: Connection, wanted: RunFilter) -> str:
+def described(reader: Connection, wanted: RunFilter) -> str:
     """Return what a filter leaves, as the end of a sentence."""
     texts = []
     if wanted.job_id is not None:
@@ -192,42 +147,3 @@ def _described(reader: Connection, wanted: RunFilter) -> str:
     if wanted.created_before is not None:
         texts.append(f"created before {formats.full_time(timestamp_of(wanted.created_before))}")
     return "".join(f" {text}" for text in texts)
-
-
-def _moment_in(form: SentForm) -> int | None:
-    """Return the moment of the question: what has failed again since is not replayed once more."""
-    text = form.value("ended_before", "")
-    moment = moment_of(text) if text else None
-    if moment is None and not form.values("run"):
-        raise RefusedError(400, "The form must have the field ended_before: open its page again.")
-    return moment
-
-
-def _ids_of(sources: JobsSources, wanted: RunFilter) -> list[str]:
-    with sources.store.reading() as reader:
-        return [row.id for row in search_runs(reader, wanted, PageRequest(_MOST)).items]
-
-
-def _replayed_page(
-    sources: JobsSources,
-    request: Request,
-    scope: JobsScope,
-    address: RunsAddress,
-    selected: RunFilter,
-    replayed: int,
-    refused: Sequence[tuple[str, str]],
-    *,
-    is_of_filter: bool,
-) -> HTMLResponse:
-    reasons = Counter(reason for _, reason in refused)
-    refusals = [
-        Refusal(reason, runs, [id_ for id_, other in refused if other == reason][:_EXAMPLES])
-        for reason, runs in reasons.most_common()
-    ]
-    with sources.store.reading() as reader:
-        rest = count_runs(reader, selected) if is_of_filter else Count(0, is_exact=True)
-    rest = Count(max(0, rest.runs - len(refused)), rest.is_exact) if rest.runs < MOST_COUNTED else rest
-    again = replace(address, path="/dead-letters/replay").href()
-    view = ReplayedView(replayed, refusals, rest, count_text(rest), again, address.href(), scope.href("/runs"))
-    layout = scope.layout(sources, "dead-letters", f"{formats.counted(replayed, 'dead letter')} replayed")
-    return render(request, "replayed.html", layout, view, headers=NO_STORE)

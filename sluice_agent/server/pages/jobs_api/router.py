@@ -11,6 +11,7 @@ from sluice_agent.server.pages.jobs_api.definition_clone import definition_clone
 from sluice_agent.server.pages.jobs_api.definition_edit import definition_edit_router
 from sluice_agent.server.pages.jobs_api.definitions import definitions_router
 from sluice_agent.server.pages.jobs_api.dependencies import dependencies_router
+from sluice_agent.server.pages.jobs_api.replays import replays_router
 from sluice_agent.server.pages.jobs_api.run import run_router
 from sluice_agent.server.pages.jobs_api.run_actions import run_actions_router
 from sluice_agent.server.pages.jobs_api.run_log import run_log_router
@@ -30,6 +31,7 @@ def jobs_pages_router(sources: JobsSources) -> APIRouter:
         run_log_router,
         run_actions_router,
         dead_letters_router,
+        replays_router,
         definitions_router,
         definition_edit_router,  # this and the next four before that whose paths match their own
         definition_clone_router,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
@@ -74,14 +75,19 @@ def _add_replay(router: APIRouter, sources: JobsSources) -> None:
         if found.status is not Status.DEAD_LETTER:
             raise RefusedError(409, f"The run is {found.status_text}: only a dead letter begins again.")
         text = "It begins again as the same run, with its first attempt, the same payload and its idempotency key."
-        question = Question(f"Replay this run of {found.name}", text, f"{found.path}/replay", "Replay", found.href)
+        question = Question(
+            f"Replay this run of {found.name}", text, f"{found.path}/replay", "Replay", found.href,
+            [("finished_at", str(found.row.finished_at))],
+        )  # fmt: skip
         return ask(request, found.scope.layout(sources, "runs", question.title), question)
 
     @router.post("/runs/{run_id}/replay")
     async def replay(request: Request, form: OperatorForm, run_id: str) -> Response:
-        answer = await sources.api.send(request, "POST", f"/runs/{part_of_path(run_id)}/dlq-replay")
-        answer.raise_refusal()
         found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
+        if form.value("finished_at") == str(found.row.finished_at):  # else this form, or another, has replayed it
+            answer = await sources.api.send(request, "POST", f"/runs/{part_of_path(run_id)}/dlq-replay")
+            if answer.status != HTTPStatus.CONFLICT:
+                answer.raise_refusal()
         return see_other(found.href)
 
 

@@ -10,6 +10,7 @@ from fastapi import Depends, Query
 from sqlalchemy import Connection, Row
 
 from sluice_agent.jobs.definitions.jobs import Job, find_job, list_projects
+from sluice_agent.jobs.runs.replays import Replay, find_replay
 from sluice_agent.jobs.runs.runs import find_run
 from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.access.principal import LOOPBACK, Principal
@@ -26,6 +27,10 @@ _NO_JOB = "There is no such job: it was deleted, or the address has a mistake. J
 _NO_RUN = (
     "There is no such run: it was deleted with its job, or some time after its end (30 days, unless the server was "
     "started with another --jobs-keep), or the address has a mistake."
+)
+_NO_REPLAY = (
+    "There is no such replay: it was removed 30 days after its end, or the address has a mistake. Dead letters leads "
+    "to those that there are."
 )
 _NO_NUL = r"^[^\x00]*$"
 
@@ -137,6 +142,18 @@ def scope_of_run(sources: JobsSources, reader: Connection, wanted: Wanted, run_i
     except RefusedError:
         raise RefusedError(404, _NO_RUN) from None
     return _scope_of_project(reader, wanted.principal, connections, row.project_id), row
+
+
+def scope_of_replay(
+    sources: JobsSources, reader: Connection, wanted: Wanted, replay_id: str
+) -> tuple[JobsScope, Replay]:
+    """Return a replay, and the scope of its page. Raises `RefusedError` (404) if the reader has no such replay."""
+    connections = _scope_of(sources, wanted)
+    try:
+        found = find_replay(reader, replay_id.replace("\0", ""), _own_project(wanted.principal, connections))
+    except RefusedError:
+        raise RefusedError(404, _NO_REPLAY) from None
+    return _scope_of_project(reader, wanted.principal, connections, found.wanted.project), found
 
 
 def _scope_of_project(reader: Connection, principal: Principal, connections: Scope, project: str) -> JobsScope:
