@@ -193,7 +193,10 @@ def serve(
         from sluice_agent.server.actions.assembly import ActionOptions, brokers_of  # noqa: PLC0415
         from sluice_agent.server.alerts.assembly import options_of  # noqa: PLC0415
         from sluice_agent.server.alerts.file import read_alerts  # noqa: PLC0415
+        from sluice_agent.server.jobs_api import check_packages  # noqa: PLC0415
         from sluice_agent.server.store.retention import Keep  # noqa: PLC0415
+
+        check_packages()
     except ImportError as error:
         raise UserError(f"serve needs its extra: pip install 'sluice-agent[server]' ({error})") from None
     log_to_stderr("text", "info")

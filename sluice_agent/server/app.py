@@ -21,6 +21,7 @@ from sluice_agent.server.errors import register_error_handlers
 from sluice_agent.server.jobs_api import JobsApi
 from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.pages.error_pages import ErrorPages
+from sluice_agent.server.pages.no_jobs import no_jobs_api_router
 from sluice_agent.server.pages.router import pages_router
 from sluice_agent.server.pages.sources import Sources
 from sluice_agent.server.queries.sums import PastSums
@@ -126,5 +127,7 @@ def create_app(
         jobs = JobsApi(
             app, database, access, engine, actions.brokers.for_runs(), sources, request_limits or {}, now, clock
         )
+    else:
+        app.include_router(no_jobs_api_router())
     app.include_router(pages_router(sources))
     return app

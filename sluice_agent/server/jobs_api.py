@@ -5,8 +5,9 @@ Its modules take 0.3 s and 15 MB, which a server that only observes does not nee
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,8 +31,16 @@ from sluice_agent.server.store.database import Database
 if TYPE_CHECKING:
     from sluice_agent.jobs.engine.assembly import JobsRoom
 
+_PACKAGES = ("cronsim", "jsonschema", "re2")  # that the jobs API imports, which may be long after the start
 PATH = "/v1"
 CALLS_PATH = "/sdk/v1"  # of the calls that endpoints make about their runs
+
+
+def check_packages(names: Sequence[str] = _PACKAGES) -> None:
+    """Raise `ImportError` if a package is missing, as after an upgrade without the extra: the first job would fail."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(f"No module named {', '.join(missing)}")
 
 
 class _Applications(NamedTuple):

@@ -82,7 +82,8 @@ class ErrorPages:
         headings = _HEADINGS if request.method == "GET" else {**_HEADINGS, **_REFUSALS}
         heading = headings.get(status) or HTTPStatus(status).phrase
         message = _NO_PAGE if error["message"] == _NO_ROUTE else error["message"]
-        links = _OF_JOBS_API if request.url.path.startswith(JOBS_API_PATHS) else _LINKS
+        has_jobs_api = getattr(request.app.state, "has_jobs_api", False)
+        links = _OF_JOBS_API if has_jobs_api and request.url.path.startswith(JOBS_API_PATHS) else _LINKS
         view = ErrorView(status, heading, message, error.get("details", {}), links)
         kept = {name: value for name, value in headers.items() if name not in _OF_THE_BODY}
         layout = Layout("error", heading, self._now())

@@ -1,4 +1,5 @@
-"""Pages of the jobs API while it has no job: they load none of it, as an observing server does not need it."""
+"""Pages of the jobs API while it has no job, or is not there: they load none of it, as an observing server does not
+need it."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from sluice_agent.server.access.principal import LOOPBACK
+from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import ConnectionId, PageViewer, Scope, scope_of
 from sluice_agent.server.pages.sources import Sources
@@ -22,6 +24,13 @@ LISTS = {
     "/schedules": "Schedules",
 }
 """The lists of the jobs API: their paths and headings."""
+
+
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_NO_JOBS_API = (
+    "This server has no jobs API, as its application was made without: sluice-agent serve has it, and so has "
+    "create_app(has_jobs=True)."
+)
 
 
 class NoJobsView(NamedTuple):
@@ -41,6 +50,15 @@ def no_jobs_router(sources: Sources) -> APIRouter:
     return router
 
 
+def no_jobs_api_router() -> APIRouter:
+    """Return the routes of all pages of a server without the jobs API, and of the API: they say so."""
+    router = APIRouter(include_in_schema=False)
+    for path in (*LISTS, "/v1"):
+        router.add_api_route(path, _refuse, methods=_METHODS)
+        router.add_api_route(f"{path}/{{rest:path}}", _refuse, methods=_METHODS)
+    return router
+
+
 def no_jobs_page(sources: Sources, request: Request, page: str, scope: Scope) -> HTMLResponse:
     """Return the list `page`, which is empty because no job is defined."""
     connection = scope.connection
@@ -52,6 +70,10 @@ def no_jobs_page(sources: Sources, request: Request, page: str, scope: Scope) ->
     principal = scope.principal
     view = NoJobsView(LISTS[f"/{page}"], principal.may_act, principal is LOOPBACK, command)
     return render(request, "no_jobs.html", Layout(page, view.heading, sources.now(), scope), view)
+
+
+def _refuse() -> None:
+    raise RefusedError(404, _NO_JOBS_API)
 
 
 def _route(sources: Sources, page: str) -> Callable[..., HTMLResponse]:

@@ -16,6 +16,7 @@ import pytest
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.app import create_app
+from sluice_agent.server.jobs_api import check_packages
 from sluice_agent.server.runner import serve
 from tests.support.forked_server import ForkedServer
 from tests.unit.server.events import job_event
@@ -93,3 +94,10 @@ def test_a_file_that_is_not_our_database_is_a_readable_error(tmp_path: Path) -> 
         newer.execute("PRAGMA user_version = 99")
     with pytest.raises(ConfigError, match="another version"):
         create_app(tmp_path / "newer.db")
+
+
+def test_a_package_of_the_jobs_api_is_missed_at_the_start() -> None:
+    """After an upgrade without the extra the server would start, and the first job would be an internal error."""
+    check_packages()
+    with pytest.raises(ImportError, match="No module named none_such"):
+        check_packages(("json", "none_such"))

@@ -26,6 +26,16 @@ def test_errors_are_pages_for_browsers_only(browser: httpx.Client, server: Local
         assert answer.json()["error"]["code"] == "NOT_FOUND"
 
 
+def test_a_server_without_the_jobs_api_says_so(browser: httpx.Client, server: LocalSluice) -> None:
+    """Who follows a link of the documentation would search for a mistake in the address."""
+    for path in ("/runs", "/definitions/new", "/schedules"):
+        answer = browser.get(path)
+        page = parse_html(answer.text)
+        assert (answer.status_code, "sluice-agent serve has it" in page.text) == (404, True)
+        assert [link["href"] for link in page.one("main").all("a")][1:] == ["/", "/jobs"]
+    assert "sluice-agent serve has it" in server.client(path="/v1").post("/jobs").json()["error"]["message"]
+
+
 def test_an_address_with_a_slash_too_many_is_unknown(browser: httpx.Client) -> None:
     """Behind a proxy that does TLS, a redirect to the server's own scheme would send a key unencrypted."""
     for path in ("/tasks/", "/settings/", "/api/workers/"):
