@@ -6,7 +6,7 @@ set -eu
 
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
 missing=""
-for package in redis-server rabbitmq-server openssl systemd chromium; do
+for package in redis-server rabbitmq-server openssl systemd chromium-headless-shell; do
     program=$package
     [ "$package" != systemd ] || program=systemd-analyze
     command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
