@@ -14,6 +14,10 @@ from sluice_agent.server.store.migrate import upgrade
 from tests.support.tables import tables_of
 
 UNDO: Mapping[str, Sequence[str]] = {
+    "0008": (
+        "DROP INDEX run_by_job_status",
+        "CREATE INDEX run_not_completed ON run (job_id, status, created_at, id) WHERE status <> 'completed'",
+    ),
     "0007": ("DROP TABLE replay",),
     "0006": ("ALTER TABLE job DROP COLUMN missed_before_at",),
     "0005": (

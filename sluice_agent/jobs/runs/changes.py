@@ -26,7 +26,7 @@ from sluice_agent.jobs.runs.transitions import (
 )
 from sluice_agent.jobs.status import TERMINAL, Status
 from sluice_agent.jobs.store.id_lists import id_list
-from sluice_agent.jobs.store.schema import attempt, dependency, is_not_completed, revocation, run
+from sluice_agent.jobs.store.schema import attempt, dependency, revocation, run
 from sluice_agent.jobs.webhooks.outbox import add_webhook
 
 LOST = "lost"
@@ -153,7 +153,6 @@ _WAITING = (
     select(run)
     .where(
         run.c.status == Status.WAITING.value,
-        is_not_completed,
         run.c.job_id.in_(select(dependency.c.job_id).where(_IS_DEPENDED_ON)),
     )
     .order_by(run.c.created_at, run.c.id)

@@ -22,7 +22,7 @@ from sluice_agent.jobs.runs.transitions import (
 from sluice_agent.jobs.runs.trigger import check_has_heads, find_made, make_run, want_again
 from sluice_agent.jobs.status import UNDER_WAY, UNSUCCESSFUL, Status
 from sluice_agent.jobs.store.page import Page, PageRequest, read_page
-from sluice_agent.jobs.store.schema import batch, is_not_completed, job, run, run_tag
+from sluice_agent.jobs.store.schema import batch, job, run, run_tag
 from sluice_agent.server.errors import RefusedError
 
 
@@ -51,8 +51,6 @@ def list_runs(
         query = query if tag[1] is None else query.where(run_tag.c.value == tag[1])
     for column, value in ((run.c.batch_id, batch_id), (run.c.job_id, job_id), (run.c.status, status and status.value)):
         query = query if value is None else query.where(column == value)
-    if status not in (None, Status.COMPLETED):
-        query = query.where(is_not_completed)
     return read_page(reader, query, order, wanted, lambda row: row)
 
 

@@ -17,7 +17,7 @@ from sluice_agent.jobs.definitions.settings import JobSettings, settings_from
 from sluice_agent.jobs.runs.runs import is_of_project
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.page import Page, PageRequest, Position, read_page
-from sluice_agent.jobs.store.schema import attempt, is_not_completed, job, job_version, run
+from sluice_agent.jobs.store.schema import attempt, job, job_version, run
 
 MOST_COUNTED = 10_000
 """Runs of each state that are counted; further ones are not read."""
@@ -55,15 +55,18 @@ class Count:
 def search_runs(reader: Connection, wanted: RunFilter, page: PageRequest) -> Page[Row[Any]]:
     """Return a page of the runs that are wanted, the newest first. The rows are those of lists: without payload and
     result."""
-    rows: list[Row[Any]] = []
+    parts = list(_parts(reader, wanted))
+    if len(parts) == 1:
+        return read_page(reader, select(*_OF_LISTS).where(*parts[0]), _ORDER, page, lambda row: row)
+    found: list[Position] = []
     one_more = replace(page, limit=page.limit + 1)
-    for conditions in _parts(reader, wanted):
-        query = select(*_OF_LISTS).where(*conditions)
-        rows += read_page(reader, query, (run.c.created_at, run.c.id), one_more, lambda row: row).items
-    rows.sort(key=lambda row: (row.created_at, row.id), reverse=True)
-    shown = rows[: page.limit]
-    after = Position(shown[-1].created_at, shown[-1].id) if len(rows) > len(shown) else None
-    return Page(shown, after)
+    for conditions in parts:  # most of what they have is on no page: of that only the order is read
+        found += read_page(reader, select(*_ORDER).where(*conditions), _ORDER, one_more, _position_of).items
+    found.sort(reverse=True)
+    shown = found[: page.limit]
+    query = select(*_OF_LISTS).where(run.c.id.in_([position.id for position in shown]))
+    rows = {row.id: row for row in reader.execute(query)} if shown else {}
+    return Page([rows[position.id] for position in shown], shown[-1] if len(found) > len(shown) else None)
 
 
 def newer_position(reader: Connection, wanted: RunFilter, page: PageRequest) -> Position | None:
@@ -72,7 +75,7 @@ def newer_position(reader: Connection, wanted: RunFilter, page: PageRequest) -> 
         return None
     rows: list[Row[Any]] = []
     for conditions in _parts(reader, wanted):
-        query = select(run.c.created_at, run.c.id).where(*conditions, run.c.created_at >= page.after.value)
+        query = select(*_ORDER).where(*conditions, run.c.created_at >= page.after.value)
         rows += reader.execute(query.order_by(run.c.created_at, run.c.id).limit(page.limit + 2)).all()
     newer = sorted((row.created_at, row.id) for row in rows if (row.created_at, row.id) > tuple(page.after))
     return Position(*newer[page.limit - 1]) if len(newer) >= page.limit else None
@@ -81,9 +84,8 @@ def newer_position(reader: Connection, wanted: RunFilter, page: PageRequest) -> 
 def count_runs(reader: Connection, wanted: RunFilter) -> Count:
     """Return how many runs are wanted."""
     total = 0
-    for conditions in _parts(reader, wanted):
-        first = select(run.c.id).where(*conditions).limit(MOST_COUNTED + 1 - total).subquery()
-        total += reader.scalar(select(func.count()).select_from(first)) or 0
+    for _, count in _counts(reader, wanted, MOST_COUNTED + 1):
+        total += count
         if total > MOST_COUNTED:
             return Count(MOST_COUNTED, is_exact=False)
     return Count(total, is_exact=True)
@@ -91,22 +93,12 @@ def count_runs(reader: Connection, wanted: RunFilter) -> Count:
 
 def count_all(reader: Connection, wanted: RunFilter) -> int:
     """Return how many runs are wanted, however long it takes."""
-    parts = _parts(reader, wanted)
-    return sum(reader.scalar(select(func.count()).select_from(run).where(*conditions)) or 0 for conditions in parts)
+    return sum(count for _, count in _counts(reader, wanted))
 
 
 def counts_by_status(reader: Connection, wanted: RunFilter) -> dict[Status, Count]:
     """Return how many runs there are in each state, whichever states are wanted."""
-    totals = dict.fromkeys(Status, 0)
-    is_of_jobs = wanted.job_id is not None or wanted.text is not None
-    for conditions in _parts(reader, replace(wanted, statuses=()), is_counted=True):
-        if is_not_completed in conditions[1:2]:
-            left = MOST_COUNTED * len(Status) + 1
-        else:  # those of jobs that are completed are read row by row: once there are many, no further ones
-            left = max(0, MOST_COUNTED + 1 - (totals[Status.COMPLETED] if is_of_jobs else 0))
-        first = select(run.c.status).where(*conditions).limit(left).subquery()
-        for text, count in reader.execute(select(first.c.status, func.count()).group_by(first.c.status)):
-            totals[Status(text)] += count
+    totals = dict.fromkeys(Status, 0) | dict(_counts(reader, replace(wanted, statuses=()), MOST_COUNTED + 1))
     return {status: Count(min(total, MOST_COUNTED), total <= MOST_COUNTED) for status, total in totals.items()}
 
 
@@ -142,53 +134,87 @@ def children_of(reader: Connection, row: Row[Any], limit: int) -> list[Row[Any]]
 
 _LARGE = ("payload", "result", "execution_trace", "metadata")
 _OF_LISTS = tuple(column for column in run.c if column.name not in _LARGE)
+_ORDER = (run.c.created_at, run.c.id)
 
 
-def _parts(reader: Connection, wanted: RunFilter, *, is_counted: bool = False) -> Iterator[list[Any]]:
-    """Yield the conditions of each part. `is_counted`: only states are read, which an index has."""
+def _position_of(row: Row[Any]) -> Position:
+    return Position(row.created_at, row.id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the runs of a filter are: in a project, or in these jobs, or `is_small`: among a few that are named."""
+
+    conditions: Sequence[ColumnElement[bool]]
+    jobs: Sequence[str] | None = None
+    is_small: bool = False
+
+
+def _source(reader: Connection, wanted: RunFilter) -> _Source | None:
+    """Return where to look; None: there is none of what the filter names."""
     if not is_of_project(reader, wanted.project, wanted.job_id, wanted.batch_id):
-        return
-    common = list(_common(wanted))
-    if wanted.ids:
-        common.insert(0, run.c.id.in_(_ids_of_project(reader, wanted)))
-    in_states = [run.c.status.in_([status.value for status in wanted.statuses])] if wanted.statuses else []
+        return None
     of_job = [] if wanted.job_id is None else [run.c.job_id == wanted.job_id]
+    named = [] if wanted.batch_id is None else [run.c.batch_id == wanted.batch_id]
+    if wanted.ids:
+        named.append(run.c.id.in_(_ids_of_project(reader, wanted)))
     jobs: Sequence[str] | None = None if wanted.job_id is None else [wanted.job_id]
     if wanted.text is not None:
         ids = _runs_named(reader, wanted)
         if ids:
-            of_batch = [] if wanted.batch_id is None else [run.c.batch_id == wanted.batch_id]
-            yield [run.c.id.in_(ids), *of_job, *of_batch, *in_states, *common]
-            return
-        named = _jobs_named(reader, wanted)
-        jobs = named if jobs is None else [id_ for id_ in jobs if id_ in named]
-    if wanted.batch_id is not None or wanted.ids:
-        of_batch = [] if wanted.batch_id is None else [run.c.batch_id == wanted.batch_id]
-        in_jobs = [] if jobs is None else [run.c.job_id.in_(jobs)]
-        yield [*of_batch, *in_jobs, *in_states, *common]
-        return
-    beginnings = [run.c.project_id == wanted.project] if jobs is None else [run.c.job_id == id_ for id_ in jobs]
-    for beginning in beginnings:
-        for in_state in _states(wanted, of_job=jobs is not None, is_counted=is_counted):
-            yield [beginning, *in_state, *common]
+            return _Source([run.c.id.in_(ids), *of_job, *named], is_small=True)
+        with_text = _jobs_named(reader, wanted)
+        jobs = with_text if jobs is None else [id_ for id_ in jobs if id_ in with_text]
+    if named:
+        return _Source([*named, *([] if jobs is None else [run.c.job_id.in_(jobs)])], is_small=True)
+    return _Source([run.c.project_id == wanted.project]) if jobs is None else _Source([], jobs)
 
 
-def _states(wanted: RunFilter, *, of_job: bool, is_counted: bool) -> Iterator[list[Any]]:
-    """Yield the conditions of the states that are wanted, each of which an index serves."""
-    has_error = wanted.error_class is not None  # no run that has succeeded has one, and most have succeeded
-    if not wanted.statuses and of_job and (is_counted or has_error):
-        yield [is_not_completed]
-        statuses = [Status.COMPLETED]
-    elif not wanted.statuses and not (is_counted or has_error):
-        yield []
+def _parts(reader: Connection, wanted: RunFilter) -> Iterator[list[Any]]:
+    """Yield the conditions of each part, in the order of lists."""
+    source = _source(reader, wanted)
+    if source is None:
         return
+    beginnings = [source.conditions] if source.jobs is None else [[run.c.job_id == id_] for id_ in source.jobs]
+    common = list(_common(wanted))
+    statuses = _statuses(wanted)
+    if not wanted.statuses and wanted.error_class is None:
+        states: list[list[ColumnElement[bool]]] = [[]]
+    elif source.is_small:
+        states = [[_in(statuses)]]
     else:
-        statuses = list(dict.fromkeys(wanted.statuses)) or list(Status)
+        states = [[run.c.status == status.value] for status in statuses]
+    for beginning in beginnings:
+        for in_state in states:
+            yield [*beginning, *in_state, *common]
+
+
+def _counts(reader: Connection, wanted: RunFilter, most: int | None = None) -> Iterator[tuple[Status, int]]:
+    """Yield how many runs are wanted in each state that has any, at most `most` of each."""
+    source = _source(reader, wanted)
+    if source is None:
+        return
+    conditions = [*source.conditions, *_common(wanted)]
+    statuses = _statuses(wanted)
+    if source.is_small:
+        query = select(run.c.status, func.count()).where(*conditions, _in(statuses)).group_by(run.c.status)
+        yield from ((Status(status), count) for status, count in reader.execute(query))
+        return
+    if source.jobs is not None:
+        conditions.append(run.c.job_id.in_(source.jobs))
     for status in statuses:
-        if status is not Status.COMPLETED:
-            yield [run.c.status == status.value, *([is_not_completed] if of_job else [])]
-        elif not has_error:
-            yield [run.c.status == status.value]
+        first = select(run.c.id).where(*conditions, run.c.status == status.value).limit(most).subquery()
+        yield status, reader.scalar(select(func.count()).select_from(first)) or 0
+
+
+def _statuses(wanted: RunFilter) -> list[Status]:
+    """Return the states in which runs may be wanted: none that has succeeded has an error."""
+    statuses = dict.fromkeys(wanted.statuses or Status)
+    return [status for status in statuses if wanted.error_class is None or status is not Status.COMPLETED]
+
+
+def _in(statuses: Sequence[Status]) -> ColumnElement[bool]:
+    return run.c.status.in_([status.value for status in statuses])
 
 
 def _common(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:

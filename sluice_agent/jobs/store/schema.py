@@ -204,7 +204,7 @@ _FIRED = "fire_at IS NOT NULL AND finished_at IS NULL"
 _UNDER_WAY = "status IN ('dequeued', 'executing')"
 _OPEN_TASK = "status IN ('dequeued', 'executing') AND task_id IS NOT NULL"
 
-# A query uses a partial index only if it has its condition in the same words, as `is_not_completed` has.
+# A query uses a partial index only if it has its condition in the same words, as `can_be_claimed` has.
 RUN_INDEXES = (
     _index("run_by_creation", "project_id", "created_at", "id"),
     _index("run_by_status", "project_id", "status", "created_at", "id"),
@@ -221,16 +221,14 @@ RUN_INDEXES = (
     _index("run_to_expire", "expires_at", "id", where=_TO_EXPIRE),
     _index("run_under_way", "job_id", "concurrency_key", "status", where=_UNDER_WAY),
     _index("run_of_task", "claimed_until", "id", "task_id", where=_OPEN_TASK),
-    _index("run_not_completed", "job_id", "status", "created_at", "id", where="status <> 'completed'"),
+    # Lists of a state; counts and the health of a job, which read no rows beside it:
+    _index("run_by_job_status", "job_id", "status", "created_at", "id", "started_at", "finished_at"),
     _index("run_by_end", "job_id", "finished_at", where="finished_at IS NOT NULL"),
     _index("run_by_firing", "job_id", "fire_at", where="fire_at IS NOT NULL", unique=True),
     _index("run_fired", "job_id", "id", where=_FIRED),
     _index("run_by_dependency", "job_id", "dependency_key", "finished_at", where="dependency_key IS NOT NULL"),
 )
 
-
-is_not_completed = text("status <> 'completed'")
-"""The condition of the runs that are few among those of a job: all but those that have succeeded."""
 
 can_be_claimed = text(_TO_CLAIM)
 """The condition of the queued runs whose time has come."""

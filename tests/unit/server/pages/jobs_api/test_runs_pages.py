@@ -59,11 +59,12 @@ def test_a_wrong_parameter_is_refused_in_words(desk: JobsDesk, parameters: dict[
     assert desk.page("/runs", status, **parameters).one("h1").text
 
 
-def test_pages_go_on_where_the_last_one_ended(desk: JobsDesk) -> None:
+@pytest.mark.parametrize(("name", "states"), [("paged", []), ("paged by states", ["queued", "crashed"])])
+def test_pages_go_on_where_the_last_one_ended(desk: JobsDesk, name: str, states: list[str]) -> None:
     """Runs at the edge of a page would be shown twice, or never."""
-    job = desk.shop.plain("paged")
+    job = desk.shop.plain(name)
     made = [desk.shop.trigger(job) for _ in range(60)]
-    first = desk.page("/runs", job_id=job)
+    first = desk.page("/runs", job_id=job, status=states)
     [older] = [link["href"] for link in first.all("a", rel="next")]
     second = desk.page(older)
     assert [row["data-key"] for row in (*rows_of(first), *rows_of(second))] == made[::-1]
