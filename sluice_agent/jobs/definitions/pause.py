@@ -33,7 +33,8 @@ def resume_job(writer: Connection, found: Job, change: Change) -> Job:
 
 def _can_be_made(of: Job, firing: int, now: int) -> bool:
     """Return whether a firing that was missed is still one of the schedule, and not too old."""
-    is_firing = of.next_fire_at is not None and firings_between(of.settings, firing, firing + 1, 1)
+    cron, zone = of.settings.cron, of.settings.timezone
+    is_firing = of.next_fire_at is not None and firings_between(cron, zone, firing, firing + 1, 1)
     return bool(is_firing) and is_in_grace(of.settings, firing, now)
 
 

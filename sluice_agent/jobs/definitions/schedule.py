@@ -88,11 +88,12 @@ def preview(text: str, zone: str, after: int, most: int) -> list[tuple[int, str]
     return [(to_moment(firing), firing.astimezone(expression.zone).isoformat()) for firing in found]
 
 
-def firings_between(settings: JobSettings, start: int, end: int, most: int) -> list[int]:
-    """Return the first firings of a job from `start` on, and before `end`."""
-    if not settings.cron:
+def firings_between(text: str, zone: str, start: int, end: int, most: int) -> list[int]:
+    """Return the first firings of a valid expression from `start` on, and before `end`; none of an empty one. An empty
+    zone is UTC."""
+    if not text:
         return []
-    found = map(to_moment, cron.firings_after(_expression(settings), to_datetime(start - 1)))
+    found = map(to_moment, cron.firings_after(cron.parse(text, zone or "UTC"), to_datetime(start - 1)))
     return list(islice(takewhile(lambda firing: firing < end, found), most))
 
 

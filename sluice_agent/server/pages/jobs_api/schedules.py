@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
+from sluice_agent.jobs.definitions.jobs import Job
 from sluice_agent.jobs.definitions.schedule import firings_between
 from sluice_agent.jobs.routes.pages import cursor_of, position_of
 from sluice_agent.jobs.runs.schedules import Schedule, list_schedules
@@ -45,16 +47,22 @@ class ScheduleRow(NamedTuple):
     skipped_at: str | None
 
 
+class DayOfFirings(NamedTuple):
+    """The firings of a day: how many, the first of them as timestamps, and how many these leave out. `path` draws a
+    line at the position of each in the day, of 1,000 units."""
+
+    total: int
+    first: Sequence[str]
+    further: int
+    path: str
+
+
 class DayRow(NamedTuple):
-    """The firings of a job in a day. `marks` are their positions in the day, of 1,000 units; `first` are the first of
-    them as timestamps."""
+    """The firings of a job in a day."""
 
     id: str
     name: str
-    firings: int
-    marks: Sequence[float]
-    first: Sequence[str]
-    further: int
+    firings: DayOfFirings
 
 
 class SchedulesView(NamedTuple):
@@ -129,7 +137,7 @@ def _view(
         day=day.isoformat(),
         is_today=is_today,
         now_at=(moment - start) / _DAY * 1_000 if is_today else None,
-        days=[row for row in (_day_row(schedule, start) for schedule in schedules) if row.firings],
+        days=[row for row in (_day_row(schedule.job, start) for schedule in schedules) if row.firings.total],
         before=href(day - timedelta(days=1)),
         after=href(day + timedelta(days=1)),
         today=scope.href("/schedules", **kept),
@@ -155,10 +163,19 @@ def _row(schedule: Schedule) -> ScheduleRow:
     )
 
 
-def _day_row(schedule: Schedule, start: int) -> DayRow:
-    """Return the firings of a schedule in the day that begins at `start`; of one that is disabled none."""
-    job = schedule.job
-    found = firings_between(job.settings, start, start + _DAY, _MOST) if job.enabled else []
-    marks = [round((firing - start) / _DAY * 1_000, 1) for firing in found]
+def _day_row(job: Job, start: int) -> DayRow:
+    """Return the firings of a job in the day that begins at `start`; of one that is disabled none."""
+    settings = job.settings
+    found = _firings_of(settings.cron, settings.timezone, start) if job.enabled else _NONE
+    return DayRow(job.id, settings.name, found)
+
+
+@lru_cache(maxsize=256)  # a page has up to fifty, each of up to 1,500 firings, and is asked for again and again
+def _firings_of(cron: str, zone: str, start: int) -> DayOfFirings:
+    found = firings_between(cron, zone, start, start + _DAY, _MOST)
     first = [timestamp_of(firing) for firing in found[:_NAMED]]
-    return DayRow(job.id, job.settings.name, len(found), marks, first, len(found) - len(first))
+    path = "".join(f"M{round((firing - start) / _DAY * 1_000, 1)} 2v12" for firing in found)
+    return DayOfFirings(len(found), first, len(found) - len(first), path)
+
+
+_NONE = DayOfFirings(0, (), 0, "")
