@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -22,9 +23,16 @@ _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _LONGEST = 1_000  # characters: all values of all fields take 500
 _TERM = re.compile(r"(?:(?P<all>\*)|(?P<first>[0-9]+|[A-Z]+)(?:-(?P<last>[0-9]+|[A-Z]+))?)(?:/(?P<step>[0-9]+))?")
 
+# Files beside the zones: the clock of the machine, which is another one elsewhere, and clocks that count leap seconds.
+_OF_THE_MACHINE = re.compile(r"(localtime|posixrules)$|(posix|right)/")
+
 
 class CronError(ValueError):
     """An expression or a time zone that is none. The message is a sentence without its full stop."""
+
+
+class ZoneError(CronError):
+    """A time zone that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +108,11 @@ def parse(text: str, zone: str) -> Expression:
 
 
 def parse_zone(name: str) -> ZoneInfo:
-    """Return the time zone of an IANA name. Raises `CronError` if there is none."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, OSError, ValueError):  # not found; a directory of the database; not a possible name
-        raise CronError(f"{name!r} is no time zone of the IANA database, such as Europe/Berlin or UTC") from None
+    """Return the time zone of an IANA name. Raises `ZoneError` if there is none."""
+    with suppress(KeyError, OSError, ValueError):  # not found; a directory of the database; not a possible name
+        if not _OF_THE_MACHINE.match(name):
+            return ZoneInfo(name)
+    raise ZoneError(f"{name!r} is no time zone of the IANA database, such as Europe/Berlin or UTC")
 
 
 def firings_after(expression: Expression, moment: datetime) -> Iterator[datetime]:

@@ -198,11 +198,6 @@ class JobSettings(BaseModel):
             wrong = faults(compiled(self.payload_schema), self.cron_payload)
             if wrong:
                 raise ValueError(f"cron_payload: does not fit payload_schema: {'; '.join(wrong)}")
-        if self.task is not None:
-            try:
-                arguments_in(self.task, canonical(self.cron_payload))
-            except ValueError as error:
-                raise ValueError(f"cron_payload: {error}") from None
         return self
 
     @model_validator(mode="after")

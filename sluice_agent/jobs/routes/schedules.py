@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import Connection
 
+from sluice_agent.jobs.cron import ZoneError
 from sluice_agent.jobs.definitions.jobs import Change, Job, Lock, find_job
 from sluice_agent.jobs.definitions.pause import pause_job, resume_job
 from sluice_agent.jobs.definitions.schedule import firings, preview
@@ -69,6 +70,8 @@ def _add_reads(router: APIRouter, store: JobsStore) -> None:
         """Show when a cron expression would fire next, before a job has it."""
         try:
             found = preview(cron, timezone, store.moment, count)
+        except ZoneError as error:
+            raise RefusedError(400, "The request is not valid.", {"timezone": str(error)}) from None
         except ValueError as error:
             raise RefusedError(400, "The expression is not valid.", {"cron": str(error)}) from None
         return answer(

@@ -74,7 +74,7 @@ def test_what_no_expression_is_gets_a_reason(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Berlin", "Europe", "Europe/berlin", "../etc/passwd", "/etc/passwd", "a\0b", "é" * 300]
+    "name", ["", "Berlin", "Europe", "Europe/berlin", "../etc/passwd", "/etc/passwd", "a\0b", "é" * 300, "localtime"]
 )
 def test_a_zone_that_is_none_is_refused(name: str) -> None:
     """A schedule in a zone that does not exist would never fire, or the request would be a fault of the server."""

@@ -75,8 +75,8 @@ def test_an_expression_is_tried_before_a_job_has_it(project: Project) -> None:
     PreviewBody.model_validate(found)
     assert "2026-03-29T03:00:00+02:00" in found["local_firings"]
     assert found["next_firings"][0] == "2026-02-28T01:30:00Z"
-    for wrong in ({"cron": "@daily"}, {"cron": "* * * * *", "timezone": "Nowhere"}):
-        assert "cron" in project.refused("GET", "/schedules/preview", params=wrong)
+    for name, wrong in (("cron", {"cron": "@daily"}), ("timezone", {"cron": "* * * * *", "timezone": "Nowhere"})):
+        assert name in project.refused("GET", "/schedules/preview", params=wrong)
     assert "cron" in project.refused("GET", "/schedules/preview")
 
 
