@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from msgspec import Struct
+from msgspec.json import Decoder, Encoder
 
 from sluice_agent.server.record.history import Entry
 from sluice_agent.server.record.summary import Summary
@@ -26,10 +29,40 @@ class Frame(NamedTuple):
     data: str
 
 
+class JobFrame(Struct, frozen=True, gc=False, array_like=True):
+    """The change of a job's record, as it is stored. Its text is made when it is read, as few are; `moment` is in
+    microseconds since 1970. `progress` is that of a frame which reports it."""
+
+    uuid: bytes
+    name: str
+    state: str
+    previous: str | None
+    moment: int
+    progress: float | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """The event of the stream."""
+        fields: dict[str, Any] = {
+            "id": str(UUID(bytes=self.uuid)),
+            "name": self.name,
+            "state": self.state,
+            "previousState": self.previous,
+            "timestamp": timestamp_of(self.moment),
+        }
+        return Frame(
+            JOB_STATE_CHANGE, _encode(fields if self.progress is None else {**fields, "progress": self.progress})
+        )
+
+
+_encode_lines = Encoder().encode_lines
+_decode_line = Decoder(JobFrame).decode
+
+
 class FrameBlock:
     """Frames of one connection that follow each other, as the database has them: `body` is a line for each.
 
-    A frame in it takes a third of the memory that it takes as an object.
+    A frame in it takes a fifth of the memory that it takes as an object.
     """
 
     __slots__ = ("_length", "body")
@@ -39,38 +72,41 @@ class FrameBlock:
         self._length = body.count(b"\n")
 
     @classmethod
-    def of(cls, frames: Iterable[Frame]) -> FrameBlock:
+    def of(cls, frames: Sequence[Frame | JobFrame]) -> FrameBlock:
         """Return the block of `frames`."""
-        return cls("".join([f"{event} {data}\n" for event, data in frames]).encode())
+        if all(type(frame) is JobFrame for frame in frames):
+            return cls(_encode_lines(frames))
+        return cls(b"".join([_line_of(frame) for frame in frames]))
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Frame]:
-        for line in self.body.decode().split("\n")[:-1]:
-            event, _, data = line.partition(" ")
-            yield Frame(event, data)
+        for line in self.body.split(b"\n")[:-1]:
+            if line.startswith(b"["):
+                yield _decode_line(line).frame
+            else:
+                event, _, data = line.decode().partition(" ")
+                yield Frame(event, data)
 
 
-def job_frame(uuid: bytes, before: Summary | None, after: Summary) -> Frame | None:
+def _line_of(frame: Frame | JobFrame) -> bytes:
+    return _encode_lines([frame]) if isinstance(frame, JobFrame) else f"{frame.event} {frame.data}\n".encode()
+
+
+def job_frame(uuid: bytes, before: Summary | None, after: Summary) -> JobFrame | None:
     """Return the frame for the change of a job's summary, None if its present state is the same.
 
     A report of progress is a frame whose state is also the previous one.
     """
-    entry, previous, moment = after.history.entry, after.history.previous_state, after.changed_at
-    tail = "}"
+    history = after.history
+    entry, name = history.entry, after.facts.name
     if before is not None and _is_same_state(before.history.entry, entry):
-        progress = after.history.run.progress
+        progress = history.run.progress
         if progress is None or progress == before.history.run.progress:
             return None
-        previous, moment, tail = entry.state, after.reported_at, f',"progress":{progress}}}'
-    text = uuid.hex()
-    # Built by hand, as it is made for nearly each event: an encoder takes three times as long.
-    return Frame(
-        JOB_STATE_CHANGE,
-        f'{{"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}","name":{_quoted(after.facts.name)},'
-        f'"state":"{entry.state}","previousState":{_quoted(previous)},"timestamp":"{timestamp_of(moment)}"{tail}',
-    )
+        return JobFrame(uuid, name, entry.state, entry.state, after.reported_at, progress)
+    return JobFrame(uuid, name, entry.state, history.previous or entry.reported_previous, entry.at // 1_000)
 
 
 def _is_same_state(before: Entry, after: Entry) -> bool:
@@ -85,8 +121,3 @@ def worker_frame(event: str, worker_id: str, hostname: str, state: str, active_j
 def queue_frame(name: str, depth: int, consumers: int | None) -> Frame:
     """Return the frame of a queue's snapshot."""
     return Frame(QUEUE_SNAPSHOT, _encode({"name": name, "depth": depth, "consumers": consumers}))
-
-
-@lru_cache(maxsize=1024)
-def _quoted(text: str | None) -> str:
-    return _encode(text)

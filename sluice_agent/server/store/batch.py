@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sluice_agent.server.record.frames import Frame, FrameBlock
+from sluice_agent.server.record.frames import Frame, FrameBlock, JobFrame
 from sluice_agent.server.store.driver import Driver, FrameBlockRow
 from sluice_agent.server.store.job_events import JobEvents
 from sluice_agent.server.store.memory import Memory
@@ -101,7 +101,7 @@ class BatchWriter:
         self.memory.keep(jobs.jobs)
         return Written(results, committed)
 
-    def _put_frames(self, frames: dict[int, list[Frame]], ids: dict[int, str]) -> list[CommittedFrames]:
+    def _put_frames(self, frames: dict[int, list[Frame | JobFrame]], ids: dict[int, str]) -> list[CommittedFrames]:
         positions = self._driver.raise_positions({number: len(frames[number]) for number in sorted(frames)})
         committed: list[CommittedFrames] = []
         for number, last in positions.items():

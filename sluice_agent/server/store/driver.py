@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sluice_agent.server.store.steps import StoredStep
 
@@ -42,7 +42,7 @@ class JobRow(NamedTuple):
     expires_at: int | None
 
 
-def known_columns(rows: Sequence[JobRow]) -> list[int]:
+def known_columns(rows: Sequence[Sequence[Any]]) -> list[int]:
     """Return the columns that are not null in each of `rows`: to pass None costs a driver more than a number."""
     return [index for index, column in enumerate(zip(*rows, strict=True)) if column.count(None) < len(rows)]
 
@@ -186,8 +186,8 @@ class Driver(Protocol):
     def insert_jobs(self, rows: Sequence[JobRow]) -> None:
         """Add the rows of new jobs."""
 
-    def update_jobs(self, rows: Sequence[JobRow], changed: frozenset[str]) -> None:
-        """Overwrite the columns `changed` of jobs, by their numbers. Without any, only their version changes."""
+    def update_jobs(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Overwrite `columns` of jobs. Each row has the job's number, and their values."""
 
     def put_future_jobs(self, rows: Iterable[tuple[int, int]]) -> None:
         """Add rows (job, moment of receipt) of jobs of the future, or overwrite them."""

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
 from sluice_agent.log import warn_limited
-from sluice_agent.server.record.frames import Frame, job_frame
+from sluice_agent.server.record.frames import Frame, JobFrame, job_frame
 from sluice_agent.server.record.measures import Count, Counts, WorkerCount, changes, changes_of_walk
 from sluice_agent.server.record.step import Step, step_of
 from sluice_agent.server.record.summary import Summary, advanced, walk
 from sluice_agent.server.store.codes import JOB_STATE_CODES
 from sluice_agent.server.store.driver import Driver, JobRow
-from sluice_agent.server.store.job_rows import changed_columns, job_row, read_labels
+from sluice_agent.server.store.job_rows import Columns, changed_columns, changed_values, job_row, read_labels
 from sluice_agent.server.store.memory import Job, Memory, NewSteps
 from sluice_agent.server.store.rollups import put_counts
 from sluice_agent.server.store.schema import AHEAD
@@ -47,7 +48,7 @@ class JobEvents:
         self._connections = connections
         self._future = now + AHEAD
         self._now = now
-        self._frames: defaultdict[int, list[Frame]] = defaultdict(list)
+        self._frames: defaultdict[int, list[Frame | JobFrame]] = defaultdict(list)
         self._counts: defaultdict[int, Counter[Count | WorkerCount]] = defaultdict(Counter)
         self._tallies: defaultdict[tuple[int, int], int] = defaultdict(int)
         self.jobs: list[Job] = []
@@ -87,7 +88,7 @@ class JobEvents:
         else:
             job.add(step)
 
-    def put(self) -> defaultdict[int, list[Frame]]:
+    def put(self) -> defaultdict[int, list[Frame | JobFrame]]:
         """Write all that the added steps change, and return the frames of that by their connections."""
         changed = [(job, job.new) for job in self.jobs if job.new is not None]
         if not self._driver.owns_database:
@@ -118,7 +119,7 @@ class JobEvents:
 
     def _advance(self, job: Job, new: NewSteps) -> Summary | None:
         """Return the job's summary after the steps that arrived; None if it must walk through all of its steps."""
-        frames: list[Frame] = []
+        frames: list[JobFrame] = []
         counts: list[Counts] = []
         summary = job.summary
         steps = new.arrived if len(new.arrived) == 1 else sorted(new.arrived, key=lambda step: step.order)
@@ -146,7 +147,7 @@ class JobEvents:
         self._add(job, [frame] if frame else [], [changes_of_walk(before, after)])
         return after.summary
 
-    def _add(self, job: Job, frames: Sequence[Frame], counts: Sequence[Counts]) -> None:
+    def _add(self, job: Job, frames: Sequence[JobFrame], counts: Sequence[Counts]) -> None:
         if frames:
             self._frames[job.connection] += frames
         total = self._counts[job.connection]
@@ -167,21 +168,22 @@ class JobEvents:
         self._driver.insert_steps(new)
         self._driver.put_steps(progress)
         added: list[JobRow] = []
-        changed: defaultdict[frozenset[str], list[JobRow]] = defaultdict(list)
+        changed: defaultdict[Columns, list[tuple[Any, ...]]] = defaultdict(list)
         future: list[tuple[int, int]] = []
         for change in done:
             job, before, after = change.job, change.before, change.after
-            row = job_row(job, after, labels)
-            if row.created_at > self._future or row.changed_at > self._future:
+            if after.changed_at > self._future or after.created_at > self._future:
                 future.append((job.number, self._now))
-            self._tallies[job.connection, row.state] += 1
+            fold = after.to_bytes() if job.is_long else None
+            self._tallies[job.connection, JOB_STATE_CODES[after.state]] += 1
             if before is None:
-                added.append(row)
+                added.append(job_row(job, after, labels, fold))
             else:
                 self._tallies[job.connection, JOB_STATE_CODES[before.state]] -= 1
-                changed[changed_columns(before, after, row.fold)].append(row)
+                columns = changed_columns(before, after, fold)
+                changed[columns].append(changed_values(job, after, labels, columns, fold))
         self._driver.insert_jobs(added)
         for columns, rows in changed.items():
-            self._driver.update_jobs(rows, columns)
+            self._driver.update_jobs(columns, rows)
         if future:
             self._driver.put_future_jobs(future)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
 
 from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.summary import Summary
@@ -12,17 +13,21 @@ from sluice_agent.server.store.driver import JobRow
 from sluice_agent.server.store.memory import Job, Memory
 from sluice_agent.server.store.schema import LabelKind
 
-_NOTHING: frozenset[str] = frozenset()
-_FOLD = frozenset({"fold"})
-_STATE = frozenset(
-    {"state", "attempt", "changed_at", "started_at", "completed_at", "scheduled_for", "duration_ms", "fold"}
-)
-_WORKER = _STATE | {"worker"}
-_ERROR = _WORKER | {"error", "error_class", "error_location"}
-_ALL = frozenset(JobRow._fields) - {"number", "uuid", "connection", "external_id"}
+Columns: TypeAlias = tuple[str, ...]
+"""Names of columns of `job` that change together."""
+
+_NOTHING: Columns = ()
+_FOLD: Columns = ("fold",)
+_STATE: Columns = (
+    "state", "attempt", "changed_at", "started_at", "completed_at", "scheduled_for", "duration_ms", "fold",
+)  # fmt: skip
+_WORKER: Columns = (*_STATE, "worker")
+_ERROR: Columns = (*_WORKER, "error", "error_class", "error_location")
+_ALL: Columns = tuple(name for name in JobRow._fields if name not in {"number", "uuid", "connection", "external_id"})
+_VALUES_OF_ALL = itemgetter(*map(JobRow._fields.index, ("number", *_ALL)))
 
 
-def changed_columns(before: Summary, after: Summary, fold: bytes | None) -> frozenset[str]:
+def changed_columns(before: Summary, after: Summary, fold: bytes | None) -> Columns:
     """Return the columns in which the rows of two summaries of a job may differ, so that few indexes change. `fold` is
     that of `after`; without one there was none before either."""
     old, new = before.history.entry, after.history.entry
@@ -73,10 +78,50 @@ def _texts(texts: Iterable[str | None]) -> set[str]:
     return {text for text in texts if text is not None}
 
 
-def job_row(job: Job, summary: Summary, labels: JobLabels) -> JobRow:
+def changed_values(
+    job: Job, summary: Summary, labels: JobLabels, columns: Columns, fold: bytes | None
+) -> tuple[Any, ...]:
+    """Return the number of `job`, and the values of `columns`, one of those that `changed_columns` returns."""
+    if columns is _NOTHING:
+        return (job.number,)
+    if columns is _FOLD:
+        return job.number, fold
+    if columns is _ALL:
+        values: tuple[Any, ...] = _VALUES_OF_ALL(job_row(job, summary, labels, fold))
+        return values
+    entry, facts = summary.history.entry, summary.facts
+    values = (
+        job.number,
+        JOB_STATE_CODES[entry.state],
+        entry.attempt,
+        entry.at // 1_000,
+        summary.started_at,
+        summary.completed_at,
+        summary.scheduled_for,
+        summary.duration_ms,
+        fold,
+    )
+    if columns is _STATE:
+        return values
+    values = *values, None if facts.worker is None else labels.workers[facts.worker]
+    return values if columns is _WORKER else (*values, *_error_of(summary, labels))
+
+
+def _error_of(summary: Summary, labels: JobLabels) -> tuple[str | None, int | None, int | None]:
+    """Return the error, and the numbers of its class and its location."""
+    error, location = summary.error, summary.history.entry.location
+    error_class = summary.error_class if error else None
+    return (
+        error,
+        None if error_class is None else labels.error_classes[error_class],
+        None if location is None else labels.error_locations[location],
+    )
+
+
+def job_row(job: Job, summary: Summary, labels: JobLabels, fold: bytes | None) -> JobRow:
     """Return the row of `job`. `labels` has those of the summary."""
     facts, entry = summary.facts, summary.history.entry
-    error_class = summary.error_class if entry.error else None
+    error, error_class, error_location = _error_of(summary, labels)
     return JobRow(
         job.number,
         job.uuid,
@@ -86,7 +131,7 @@ def job_row(job: Job, summary: Summary, labels: JobLabels) -> JobRow:
         labels.names[facts.name],
         None if facts.queue is None else labels.queues[facts.queue],
         None if facts.worker is None else labels.workers[facts.worker],
-        None if error_class is None else labels.error_classes[error_class],
+        error_class,
         JOB_STATE_CODES[entry.state],
         entry.attempt,
         summary.created_at,
@@ -95,11 +140,11 @@ def job_row(job: Job, summary: Summary, labels: JobLabels) -> JobRow:
         summary.completed_at,
         summary.scheduled_for,
         summary.duration_ms,
-        entry.error,
+        error,
         None if facts.root_id == job.external_id else facts.root_id,
         facts.group_id,
-        summary.to_bytes() if job.is_long else None,
-        None if entry.location is None else labels.error_locations[entry.location],
+        fold,
+        error_location,
         None if facts.parent_id is None else job_uuid(job.connection_id, facts.parent_id),
         summary.expires_at,
     )

@@ -223,11 +223,11 @@ class PostgresqlDriver:
             columns = tuple(JobRow._fields[index] for index in known)
             self._insert_columns("job", columns, map(itemgetter(*known), rows_in_order))
 
-    def update_jobs(self, rows: Sequence[JobRow], changed: frozenset[str]) -> None:
-        """Overwrite the columns `changed` of jobs, by their numbers. Without any, only their version changes."""
-        columns = ("number", *sorted(changed or {"attempt"}))
-        values_of = itemgetter(*map(JobRow._fields.index, columns))
-        self._execute(_update_of_jobs(columns), *_arrays("job", columns, map(values_of, rows)))
+    def update_jobs(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Overwrite `columns` of jobs. Each row has the job's number, and their values. Without any columns, only the
+        version of the jobs changes."""
+        written = ("number", *columns)
+        self._execute(_update_of_jobs(written), *_arrays("job", written, rows))
 
     def put_future_jobs(self, rows: Iterable[tuple[int, int]]) -> None:
         """Add rows (job, moment of receipt) of jobs of the future, or overwrite them."""
@@ -460,7 +460,7 @@ def _unnest(table: str, columns: tuple[str, ...]) -> str:
 @cache
 def _update_of_jobs(columns: tuple[str, ...]) -> str:
     """Return the statement that overwrites `columns`, of which the first is the number."""
-    assignments = ", ".join(f"{column} = new.{column}" for column in columns[1:])
+    assignments = ", ".join(f"{column} = new.{column}" for column in columns[1:]) or "attempt = job.attempt"
     new = f"{_unnest('job', columns)} AS new({', '.join(columns)})"
     return f"UPDATE job SET {assignments} FROM {new} WHERE job.number = new.number"  # noqa: S608 (no user input)
 

@@ -171,19 +171,17 @@ class SqliteDriver:
         statement = f"INSERT OR FAIL INTO job ({names}) VALUES "  # noqa: S608 (no user input)
         self._put(statement, [values_of(row) for row in rows])
 
-    def update_jobs(self, rows: Sequence[JobRow], changed: frozenset[str]) -> None:
-        """Overwrite the columns `changed` of jobs, by their numbers."""
-        if not changed:
+    def update_jobs(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Overwrite `columns` of jobs. Each row has the job's number, and their values."""
+        if not columns:
             return
-        known = known_columns(rows)
-        columns = [index for index in known if JobRow._fields[index] in changed]
-        nulls = changed - {JobRow._fields[index] for index in known}
-        new = [f"{JobRow._fields[index]} = new.column{order}" for order, index in enumerate(columns, 2)]
-        values = ", ".join([*new, *(f"{name} = NULL" for name in sorted(nulls))])
-        values_of = itemgetter(JobRow._fields.index("number"), *columns)
+        known = known_columns(rows)  # the number is the first of them
+        new = [f"{columns[index - 1]} = new.column{order}" for order, index in enumerate(known[1:], 2)]
+        nulls = [name for index, name in enumerate(columns, 1) if index not in known]
+        values = ", ".join([*new, *(f"{name} = NULL" for name in nulls)])
         self._put(
             f"UPDATE OR FAIL job SET {values} FROM (VALUES ",  # noqa: S608 (no user input)
-            [values_of(row) for row in rows],
+            rows if not nulls else [tuple([row[index] for index in known]) for row in rows],
             ") AS new WHERE number = new.column1",
         )
 

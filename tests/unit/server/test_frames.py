@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sluice_agent.server.record.frames import WORKER_HEARTBEAT, job_frame, queue_frame, worker_frame
+from sluice_agent.server.record.frames import WORKER_HEARTBEAT, FrameBlock, job_frame, queue_frame, worker_frame
 from sluice_agent.server.record.ids import job_id, job_uuid
 from sluice_agent.server.record.summary import walk
 from tests.support.records import steps_of
@@ -17,9 +17,16 @@ UUID = job_uuid(CONNECTION, "job-1")
 def framed(before: list[dict[str, Any]], *events: dict[str, Any]) -> dict[str, Any] | None:
     """Return the data of the frame that `events` send if the job has the events `before`."""
     summary = walk(steps_of(before)).summary if before else None
-    frame = job_frame(UUID, summary, walk(steps_of([*before, *events])).summary)
-    assert frame is None or (frame.event == "job:state_change" and "\n" not in frame.data)
-    return None if frame is None else json.loads(frame.data)
+    change = job_frame(UUID, summary, walk(steps_of([*before, *events])).summary)
+    if change is None:
+        return None
+    heartbeat = worker_frame(WORKER_HEARTBEAT, "d4e5f6a7", "celery@worker-1", "online", 3)
+    (frame,), mixed = FrameBlock.of([change]), FrameBlock.of([change, heartbeat])
+    assert (list(mixed), len(mixed)) == ([frame, heartbeat], 2)
+    assert frame.event == "job:state_change"
+    assert "\n" not in frame.data
+    data: dict[str, Any] = json.loads(frame.data)
+    return data
 
 
 QUEUED, ACTIVE = job_event("queued", 0, createdAt=at(0)), job_event("active", 1, startedAt=at(1))
