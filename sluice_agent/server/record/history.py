@@ -10,6 +10,7 @@ the fold carries is bounded, so that the history can be kept beside the job and 
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Literal
 
 from msgspec import Struct
@@ -171,7 +172,8 @@ def _run_with(run: Run, step: Step) -> Run:
             progress, reporter = step.job["progress"], step.reporter
     elif ready is not None and step.eta is not None and step.is_waiting:
         ready = max(ready, step.eta)
-    return Run(run.queued, ready, start, started, progress, reporter, step.job.get("workerId", run.worker))
+    worker = intern(step.job["workerId"]) if "workerId" in step.job else run.worker
+    return Run(run.queued, ready, start, started, progress, reporter, worker)
 
 
 def _new_run(history: History, step: Step) -> Run:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from sys import intern
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -32,7 +33,10 @@ _LONGEST_ID = 512  # characters, as `Identifier` of the model
 
 
 class Facts(Struct, frozen=True, gc=False, array_like=True):
-    """Fields of the job as a whole, each from the last event that has it. Times are instants."""
+    """Fields of the job as a whole, each from the last event that has it. Times are instants.
+
+    Names are interned, and an own id is the object that it was: thousands of summaries are in memory.
+    """
 
     name: str
     queue: str | None
@@ -280,14 +284,15 @@ def walk(steps: Iterable[Step]) -> Walk:
 
 def _facts_of(step: Step) -> Facts:
     job, extensions = step.job, step.extensions
+    root_id = id_or_none(extensions.get("rootId"))
     return Facts(
-        job["name"],
-        job.get("queue"),
-        job.get("workerId"),
+        intern(job["name"]),
+        intern(job["queue"]) if "queue" in job else None,
+        intern(job["workerId"]) if "workerId" in job else None,
         step.event["framework"],
         step.eta,
         step.expires,
-        id_or_none(extensions.get("rootId")),
+        job["externalId"] if root_id == job["externalId"] else root_id,
         id_or_none(extensions.get("parentId")),
         id_or_none(extensions.get("groupId")),
         step.created,
@@ -305,7 +310,7 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
             eta = step.eta
         if extensions.get("expires") is not None:
             expires = step.expires
-        if "rootId" in extensions:
+        if "rootId" in extensions and extensions["rootId"] != root_id:
             root_id = id_or_none(extensions["rootId"])
         if "parentId" in extensions:
             parent_id = id_or_none(extensions["parentId"])
@@ -314,9 +319,9 @@ def _facts_with(facts: Facts, step: Step) -> Facts:
     if step.created is not None:
         dispatched = step.created if dispatched is None else min(dispatched, step.created)
     later = Facts(
-        facts.name if job["name"] == UNNAMED else job["name"],
-        job.get("queue", facts.queue),
-        job.get("workerId", facts.worker),
+        facts.name if job["name"] == UNNAMED else intern(job["name"]),
+        intern(job["queue"]) if "queue" in job else facts.queue,
+        intern(job["workerId"]) if "workerId" in job else facts.worker,
         step.event["framework"],
         eta,
         expires,

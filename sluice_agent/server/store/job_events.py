@@ -73,7 +73,7 @@ class JobEvents:
         """Return the step in `event`; None if it is known, if it is progress between two known ones, or if the job is
         too long for it."""
         key = key_of(event)
-        if key in job.keys:
+        if job.has(key):
             return None
         step = step_of(event, key)
         if not job.takes(step):

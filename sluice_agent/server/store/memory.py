@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from sys import intern
+from types import MappingProxyType
 
 from msgspec import Struct, field
-from msgspec.msgpack import Decoder, Encoder
 
 from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.step import Order, Reporter, Step
@@ -20,17 +20,18 @@ from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import KEY_BYTES, decode_step, encode_body, progress_key
 
-_WHOLE = 2_000  # jobs that are kept as they are
-_WHOLE_BYTES = 8_000_000  # of these, as JSON, which as objects takes ten times as much
-_KEY_SIZE = 12  # bytes that a key is counted as
-_PACKED = 27_000  # jobs before them: to read one from the database costs three times as much as to unpack it
-_PACKED_BYTES = 24_000_000  # of these: an outage leaves many jobs with an error of 10,000 characters each
+_JOBS = 30_000  # that are kept, each in about 1 kB
+_BYTES = 24_000_000  # of what may be long: an outage leaves many jobs with an error of 10,000 characters each
+_OBJECTS = 10  # bytes that an event takes for each of its JSON
 _WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps at each event would take too long
 MOST_WALKED_STEPS = 10_000
 """The steps of a job through which the writer walks: that takes half a second, in which all others wait. A job of more
 gets no step but those that follow its last one, so each of these changes its fold, and none changes another step."""
 
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
+
+
+_NO_PROGRESS: Mapping[Reporter, list[Step]] = MappingProxyType({})
 
 
 class NewSteps(Struct):
@@ -45,12 +46,12 @@ class NewSteps(Struct):
 
 
 class Job(Struct):
-    """A job with the keys of its steps; `summary` is None for one that is not in the database yet. All is as of the
-    `version` that the database had.
+    """A job with the keys of its steps, joined; `summary` is None for one that is not in the database yet. All is as of
+    the `version` that the database had.
 
     `progress` has the first and the last report of each run, None if they have not been read. `new` is None if the
     transaction has no new step of the job. `is_walked` is False for a job that had too many steps when the transaction
-    began: only steps that follow its last one are added. `size` is that of what may be long, in bytes as JSON.
+    began: only steps that follow its last one are added. `size` is that of what may be long, in bytes.
     """
 
     connection: int
@@ -60,8 +61,8 @@ class Job(Struct):
     number: int = 0
     version: int = 0
     summary: Summary | None = None
-    keys: set[bytes] = field(default_factory=set)
-    progress: dict[Reporter, list[Step]] | None = None
+    keys: bytes = b""
+    progress: Mapping[Reporter, list[Step]] | None = None
     new: NewSteps | None = None
     is_walked: bool = True
     size: int = 0
@@ -69,7 +70,14 @@ class Job(Struct):
     @property
     def is_long(self) -> bool:
         """True if the job has so many steps that it has a fold."""
-        return len(self.keys) > _WALKED_STEPS
+        return len(self.keys) > _WALKED_STEPS * KEY_BYTES
+
+    def has(self, key: bytes) -> bool:
+        """Return whether the job has a step with `key`."""
+        index = self.keys.find(key)
+        while index > 0 and index % KEY_BYTES:  # a part of two keys
+            index = self.keys.find(key, index + 1)
+        return index >= 0
 
     def add(self, step: Step) -> None:
         """Add a step that is not progress."""
@@ -77,7 +85,7 @@ class Job(Struct):
         new = self._new_steps()
         new.written[key] = step
         new.arrived.append(step)
-        self.keys.add(key)
+        self.keys += key
 
     def takes(self, step: Step) -> bool:
         """Return whether `step` may be added. A job that is not walked through takes nothing late, and no progress, as
@@ -89,24 +97,25 @@ class Job(Struct):
     def leave_out(self, step: Step) -> None:
         """Remove a new step that is not progress: it would need a walk."""
         key = step.order[-1]
-        self.keys.discard(key)
+        self.keys = b"".join([other for other in _split(self.keys) if other != key])
         if self.new is not None:
             del self.new.written[key]
 
     def measure(self) -> None:
         """Set `size`."""
         error = None if self.summary is None else self.summary.error
-        self.size = _KEY_SIZE * len(self.keys) + len(error or "")
+        self.size = len(self.keys) + len(error or "")
         if self.progress:
             reports = [step for steps in self.progress.values() for step in steps]
-            self.size += sum(len(encode_body(step.event)) for step in reports)
+            self.size += _OBJECTS * sum(len(encode_body(step.event)) for step in reports)
 
     def find_progress(self, steps: Iterable[Step]) -> None:
         """Take the progress of each run from `steps`, which are all that the database has."""
-        progress = self.progress = defaultdict(list)
+        progress = defaultdict(list)
         for step in sorted(steps, key=lambda step: step.order):
             if step.is_progress:
                 progress[step.reporter].append(step)
+        self.progress = progress or _NO_PROGRESS
 
     def keeps_progress(self, step: Step) -> bool:
         """Return whether `step` is the first or the last progress of its run, as far as is known; not a copy of it."""
@@ -115,10 +124,11 @@ class Job(Struct):
 
     def add_progress(self, step: Step) -> None:
         """Add the first or last progress of a run, in the place of the one that it was before."""
-        progress = self.progress = self.progress or {}
+        progress = self.progress or _NO_PROGRESS
         before = progress.get(step.reporter, [])
         ordered = sorted([*before, step], key=lambda kept: kept.order)
-        kept = progress[step.reporter] = [ordered[0], *ordered[1:][-1:]]
+        kept = [ordered[0], *ordered[1:][-1:]]
+        self.progress = {**progress, step.reporter: kept}
         new = self._new_steps()
         for index, report in enumerate(kept):
             if index >= len(before) or report is not before[index]:
@@ -137,95 +147,24 @@ JobKey = tuple[int, str]
 """A connection's number, and the job's external id."""
 
 
-class PackedJob(NamedTuple):
-    """A job under way in a third of the memory. Its progress is not in it. The form of `summary` is this process's own,
-    which is made and read in a third of the time of a fold."""
-
-    uuid: bytes
-    number: int
-    version: int
-    summary: bytes
-    keys: bytes
-
-    @property
-    def size(self) -> int:
-        """The bytes of what may be long."""
-        return len(self.summary) + len(self.keys)
-
-
-class _PackedJobs:
-    """Packed jobs up to a number and a size. Beyond these, those that were added first are removed."""
-
-    def __init__(self, size: int) -> None:
-        self._jobs: dict[JobKey, PackedJob] = {}
-        self._free = size
-
-    def add(self, jobs: Mapping[JobKey, PackedJob]) -> None:
-        self._jobs |= jobs
-        self._free -= sum(job.size for job in jobs.values())
-        surplus, missing = len(self._jobs) - _PACKED, -self._free
-        removed: list[JobKey] = []
-        for key, job in self._jobs.items():
-            if surplus <= 0 and missing <= 0:
-                break
-            removed.append(key)
-            surplus, missing = surplus - 1, missing - job.size
-        for key in removed:
-            self.pop(key)
-
-    def pop(self, key: JobKey) -> PackedJob | None:
-        job = self._jobs.pop(key, None)
-        self._free += 0 if job is None else job.size
-        return job
-
-    def drop(self, uuids: Collection[bytes]) -> None:
-        for key in [key for key, job in self._jobs.items() if job.uuid in uuids]:
-            self.pop(key)
-
-
-_encode_summary = Encoder().encode
-_decode_summary = Decoder(Summary).decode
-
-
-def _packed(job: Job) -> PackedJob | None:
-    """Return `job` packed; None if it is not in the database, or names a time after 2262, which has more than 64 bits:
-    such a job is read again."""
-    if job.summary is None:
-        return None
-    try:
-        summary = _encode_summary(job.summary)
-    except OverflowError:
-        return None
-    return PackedJob(job.uuid, job.number, job.version, summary, b"".join(job.keys))
-
-
-def _unpacked(packed: PackedJob, connection: int, connection_id: str, external_id: str) -> Job:
-    uuid, number, version, summary, joined = packed
-    keys = {joined[start : start + KEY_BYTES] for start in range(0, len(joined), KEY_BYTES)}
-    return Job(connection, connection_id, external_id, uuid, number, version, _decode_summary(summary), keys)
-
-
 class Memory:
-    """The writer's memory over `driver`. The latest `whole` jobs are kept as they are, in at most `whole_bytes` by
-    their `size`, those before them packed, in at most `packed_bytes`. Up to `walked_steps` of a job are walked through.
-    """
+    """The writer's memory over `driver`: the latest `most` jobs under way, in at most `most_bytes` by their `size`. Up
+    to `walked_steps` of a job are walked through."""
 
     def __init__(
         self,
         driver: Driver,
-        whole: int = _WHOLE,
-        whole_bytes: int = _WHOLE_BYTES,
-        packed_bytes: int = _PACKED_BYTES,
+        most: int = _JOBS,
+        most_bytes: int = _BYTES,
         walked_steps: int = MOST_WALKED_STEPS,
     ) -> None:
         self._driver = driver
         self._walked_steps = walked_steps
-        self._whole = whole
-        self._free = whole_bytes
+        self._most = most
+        self._free = most_bytes
         self._connections: dict[str, int] = {}
         self._labels: defaultdict[LabelKind, dict[str, int]] = defaultdict(dict)
-        self._jobs: dict[JobKey, Job] = {}  # in the order of their last event, as the next
-        self._packed = _PackedJobs(packed_bytes)
+        self._jobs: dict[JobKey, Job] = {}  # in the order of their last event
 
     def connections(self, ids: Collection[str], now: int) -> dict[str, int]:
         """Return the numbers of all known connections; those of `ids` that are missing in the database are made."""
@@ -258,10 +197,9 @@ class Memory:
             if job is None:
                 job = self._jobs.pop(key, None)
                 self._free += 0 if job is None else job.size
-                if job is None and (packed := self._packed.pop(key)) is not None:
-                    job = _unpacked(packed, connection, connection_id, external_id)
                 if job is None:
-                    job = Job(connection, connection_id, external_id, job_uuid(connection_id, external_id))
+                    uuid = job_uuid(connection_id, external_id)
+                    job = Job(connection, intern(connection_id), external_id, uuid)
                     unsure.append(job)
                 elif not self._driver.owns_database:
                     unsure.append(job)
@@ -270,7 +208,7 @@ class Memory:
         if unsure:
             self._load(unsure)
         for job in taken.values():
-            job.is_walked = len(job.keys) <= self._walked_steps
+            job.is_walked = len(job.keys) <= self._walked_steps * KEY_BYTES
         return jobs
 
     def keep(self, jobs: Iterable[Job]) -> None:
@@ -283,26 +221,24 @@ class Memory:
                     job.measure()
                 self._jobs[job.connection, job.external_id] = job
                 self._free -= job.size
-        self._pack()
+        self._remove_oldest()
 
-    def _pack(self) -> None:
-        """Pack the jobs whose last event is the oldest, if there are too many or they are too large."""
-        surplus, missing = len(self._jobs) - self._whole, -self._free
-        removed: dict[JobKey, PackedJob | None] = {}
+    def _remove_oldest(self) -> None:
+        """Remove the jobs whose last event is the oldest, if there are too many or they are too large."""
+        surplus, missing = len(self._jobs) - self._most, -self._free
+        removed: list[JobKey] = []
         for key, job in self._jobs.items():
             if surplus <= 0 and missing <= 0:
                 break
-            removed[key] = _packed(job)
+            removed.append(key)
             surplus, missing = surplus - 1, missing - job.size
         for key in removed:
             self._free += self._jobs.pop(key).size
-        self._packed.add({key: job for key, job in removed.items() if job is not None})
 
     def drop(self, uuids: Collection[bytes]) -> None:
         """Discard jobs that were deleted from the database."""
         for key in [key for key, job in self._jobs.items() if job.uuid in uuids]:
             self._free += self._jobs.pop(key).size
-        self._packed.drop(uuids)
 
     def steps_of(self, jobs: Mapping[int, Job]) -> dict[int, dict[bytes, Step]]:
         """Return the steps of each of `jobs` in the database, by their keys."""
@@ -335,13 +271,19 @@ class Memory:
         for number, steps in self.steps_of(walked).items():
             job = walked[number]
             job.summary = summary_of(steps.values())
-            job.keys = set(steps)
+            job.keys = b"".join(steps)
             job.find_progress(steps.values())
         for job, number in zip(new.values(), self._driver.new_jobs(len(new)), strict=True):
-            job.number, job.summary, job.keys, job.progress = number, None, set(), {}
+            job.number, job.summary, job.keys, job.progress = number, None, b"", _NO_PROGRESS
 
     def _read_keys(self, jobs: Mapping[int, Job]) -> None:
-        for job in jobs.values():
-            job.keys = set()
+        keys: dict[int, list[bytes]] = {number: [] for number in jobs}
         for number, key in self._driver.step_keys(sorted(jobs)):
-            jobs[number].keys.add(key)
+            keys[number].append(key)
+        for number, job in jobs.items():
+            job.keys = b"".join(keys[number])
+
+
+def _split(keys: bytes) -> list[bytes]:
+    """Return each of `keys`, which are joined."""
+    return [keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES)]

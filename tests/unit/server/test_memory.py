@@ -51,10 +51,10 @@ class File:
         self.driver.close()
         self.engine.dispose()
 
-    def write(self, events: Sequence[dict[str, Any]], *, forgets: bool = False, packs: bool = False) -> str:
+    def write(self, events: Sequence[dict[str, Any]], *, forgets: bool = False) -> str:
         """Write each of `events` in a transaction, to a connection of their own, and return its id. `forgets`: nothing
-        is in memory then; `packs`: all is packed in it."""
-        self.writer.memory = Memory(self.driver, whole=0) if packs else Memory(self.driver)
+        is in memory then."""
+        self.writer.memory = Memory(self.driver)
         connection_id = str(UUID(int=next(_numbers)))
         for event in events:
             if forgets:
@@ -97,10 +97,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[File]:
 def test_a_job_goes_on_as_if_it_had_stayed_in_memory(file: File, events: list[dict[str, Any]]) -> None:
     """A job that waits for long, or a restart of the server, would otherwise leave another state or other counts."""
     events = [with_id(event) for event in events]
-    connection_ids = [file.write(events), file.write(events, forgets=True), file.write(events, packs=True)]
+    connection_ids = [file.write(events), file.write(events, forgets=True)]
     for table in _TABLES:
-        kept, forgotten, packed = (file.rows(table, connection_id) for connection_id in connection_ids)
-        assert kept == forgotten == packed, table.name
+        kept, forgotten = (file.rows(table, connection_id) for connection_id in connection_ids)
+        assert kept == forgotten, table.name
 
 
 def test_a_job_of_a_far_future_goes_on(file: File) -> None:
@@ -110,8 +110,8 @@ def test_a_job_of_a_far_future_goes_on(file: File) -> None:
         with_id(job_event(state, 0, externalId="job", createdAt=times[0])) | {"timestamp": time}
         for state, time in zip(("queued", "active", "completed"), times, strict=True)
     ]
-    kept, packed = (file.rows(schema.job, file.write(events, packs=packs)) for packs in (False, True))
-    assert kept == packed
+    kept, forgotten = (file.rows(schema.job, file.write(events, forgets=forgets)) for forgets in (False, True))
+    assert kept == forgotten
 
 
 def test_a_job_of_many_steps_is_not_walked_through_for_each(file: File) -> None:
@@ -133,7 +133,7 @@ def test_long_errors_do_not_fill_the_memory(file: File) -> None:
         job_event("retrying", 0, externalId=f"job-{number}", connectionId=connection_id, error="E" * 1_000)
         for number in range(20)
     ]
-    file.writer.memory = Memory(file.driver, whole=0, packed_bytes=5_000)
+    file.writer.memory = Memory(file.driver, most_bytes=5_000)
 
     def steps_read(event: dict[str, Any]) -> int:
         before = file.driver.read
@@ -186,7 +186,7 @@ def test_a_job_of_too_many_steps_goes_on_without_walks(file: File) -> None:
 def test_large_arguments_do_not_fill_the_memory(file: File) -> None:
     """Thousands of jobs that report progress, each event with its long arguments, would otherwise end the server."""
     connection_id = str(UUID(int=next(_numbers)))
-    file.writer.memory = Memory(file.driver, whole_bytes=20_000)
+    file.writer.memory = Memory(file.driver, most_bytes=200_000)
 
     def steps_read(number: int, seconds: float) -> int:
         before = file.driver.read
