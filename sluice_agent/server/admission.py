@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
-_THREADS = 2  # that identify senders and parse: more would only wait for each other, and others for all of them
+_THREADS = 2  # that identify senders
 
 
 class BusyError(Exception):
@@ -36,12 +36,17 @@ class Admission:
         self._limits = limits
         self._places = asyncio.Semaphore(limits.parsed)
         self._threads = ThreadPoolExecutor(_THREADS, "ingest")
+        self._parser = ThreadPoolExecutor(1, "parser")  # a second one would only wait for it, and others for both
         self._waiting = 0
         self._waiting_bytes = 0
 
     async def run(self, function: Callable[[], _Result]) -> _Result:
         """Return the result of `function`, called in one of a few threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    async def parse(self, function: Callable[[], _Result]) -> _Result:
+        """Return the result of `function`, called in the one thread that parses."""
+        return await asyncio.get_running_loop().run_in_executor(self._parser, function)
 
     @asynccontextmanager
     async def admit(self, size: int) -> AsyncIterator[None]:

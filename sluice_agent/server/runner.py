@@ -35,7 +35,7 @@ from sluice_agent.server.store.database import Database
 from sluice_agent.server.store.named_connection import NamedConnection
 from sluice_agent.server.store.retention import EVERYTHING, Keep
 
-_SWITCH = 0.0005  # seconds for which a thread may keep the others waiting: each request changes threads several times
+_SWITCH = 0.002  # seconds for which a thread may keep the others waiting: each request changes threads several times
 _COLLECTION = (50_000, 20, 50)  # each batch makes thousands of objects, of which none is in a cycle
 GRACE = 5  # seconds that requests in progress have after a signal
 

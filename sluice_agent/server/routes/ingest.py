@@ -71,7 +71,7 @@ def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
         body = await read_body(request)
         try:
             async with admission.admit(len(body)):
-                batch, faults = await admission.run(partial(_parse, body, encoding, sender))
+                batch, faults = await admission.parse(partial(_parse, body, encoding, sender))
                 del body
                 result = await _stored(store, batch)
         except BusyError:
