@@ -12,6 +12,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sluice_agent.server.pages.forms import SENT_FORM, SentForm
 from sluice_agent.server.pages.render import JOBS_API_PATHS, NO_STORE, Layout, render
 
 _ERRORS_FROM = 400
@@ -31,18 +32,24 @@ _NO_PAGE = "No page of this server has this address."
 _FOR_PROGRAMS = ("/api/", "/v1/")
 _LINKS = (("Now", "/"), ("Jobs", "/jobs"))
 _OF_JOBS_API = (("Runs", "/runs"), ("Job definitions", "/definitions"))
+_HIDDEN = ("token", "version", "changes", "project", "finished_at", "run", "do")  # fields that nobody types
 _OF_THE_BODY = ("content-type", "content-length")
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorView:
-    """An error: what it is, its sentence, a message for each wrong parameter, and where a reader can go on."""
+    """An error: what it is, its sentence, a message for each wrong parameter, and where a reader can go on.
+
+    `is_of_form` if a form was sent, and `typed` are the fields of it that were typed.
+    """
 
     status: int
     heading: str
     message: str
     details: Mapping[str, str]
     links: Sequence[tuple[str, str]]
+    is_of_form: bool
+    typed: Sequence[tuple[str, str]]
 
 
 class ErrorPages:
@@ -60,6 +67,7 @@ class ErrorPages:
         if not _is_navigation(scope):
             await self._app(scope, receive, send)
             return
+        scope.setdefault("state", {})
         start: Message = {}
         body = bytearray()
 
@@ -84,10 +92,20 @@ class ErrorPages:
         message = _NO_PAGE if error["message"] == _NO_ROUTE else error["message"]
         has_jobs_api = getattr(request.app.state, "has_jobs_api", False)
         links = _OF_JOBS_API if has_jobs_api and request.url.path.startswith(JOBS_API_PATHS) else _LINKS
-        view = ErrorView(status, heading, message, error.get("details", {}), links)
+        view = ErrorView(
+            status, heading, message, error.get("details", {}), links, request.method == "POST", _typed_in(request)
+        )
         kept = {name: value for name, value in headers.items() if name not in _OF_THE_BODY}
         layout = Layout("error", heading, self._now())
         return render(request, "error.html", layout, view, status, {**kept, **NO_STORE})
+
+
+def _typed_in(request: Request) -> list[tuple[str, str]]:
+    """Return what was typed in the form that a request has sent, of those in which somebody types much."""
+    form: SentForm | None = request.scope["state"].get(SENT_FORM)
+    if form is None or not request.url.path.startswith(JOBS_API_PATHS):
+        return []
+    return [(name, value) for name, value in form.fields if name not in _HIDDEN and value.strip()]
 
 
 def _is_navigation(scope: Scope) -> bool:

@@ -20,6 +20,9 @@ from sluice_agent.server.request_body import read_body
 _TYPE = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 1_000
 
+SENT_FORM = "sluice_agent.sent_form"
+"""The key, in the state of a request, of the form that it has sent, so that a page about an error loses none of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SentForm:
@@ -55,9 +58,11 @@ async def _form_of_operator(request: Request) -> SentForm:
         raise RefusedError(415, f"A form is sent as {_TYPE}.")
     body = await read_body(request)
     try:
-        return SentForm(principal, parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+        form = SentForm(principal, parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
     except ValueError:
         raise RefusedError(400, f"The form is not UTF-8, or has more than {_MOST_FIELDS} fields.") from None
+    request.scope["state"][SENT_FORM] = form
+    return form
 
 
 def may_manage(principal: Principal) -> bool:

@@ -6,15 +6,16 @@ A change is shown before it is made, with the version that it makes. Whatever wa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from sluice_agent.jobs.definitions.jobs import Job
-from sluice_agent.jobs.definitions.requests import JobUpdate, changed
+from sluice_agent.jobs.definitions.requests import JobCreate, JobUpdate, changed
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.jobs.json_text import dumps, parse
 from sluice_agent.jobs.routes.errors import detail
@@ -29,9 +30,18 @@ from sluice_agent.server.pages.jobs_api.scope import (
     jobs_scope_of,
     scope_of_job,
 )
-from sluice_agent.server.pages.jobs_api.settings_form import Group, changes_in, default_texts, groups_of, texts_of
+from sluice_agent.server.pages.jobs_api.settings_form import (
+    Group,
+    changes_in,
+    default_texts,
+    groups_of,
+    labelled,
+    texts_of,
+)
 from sluice_agent.server.pages.render import NO_STORE, render
 from sluice_agent.server.pages.scope import ConnectionId
+
+_DELETED = "The job was deleted meanwhile. This form has what you typed, and defines a new job."
 
 
 class EditView(NamedTuple):
@@ -86,7 +96,9 @@ def _add_create(router: APIRouter, sources: JobsSources) -> None:
             answer = await sources.api.send(request, "POST", "/jobs", body)
             if not answer.is_refusal:
                 return see_other(f"/definitions/{answer.body['id']}")
-            wrong = [answer.message, *answer.details]
+            wrong = [*(answer.details or [answer.message])]
+        else:
+            wrong += _further(JobCreate, {**changes, "project_id": project}, wrong)
         return await run_in_threadpool(_create_page, sources, request, scope, texts, project, wrong)
 
 
@@ -113,14 +125,23 @@ def _add_edit(router: APIRouter, sources: JobsSources) -> None:
         answer = await sources.api.send(request, "PATCH", f"/jobs/{job.id}", changes, headers)
         if not answer.is_refusal:
             return see_other(scope.href(f"/definitions/{job.id}"))
+        if answer.status == HTTPStatus.CONFLICT:
+            return await run_in_threadpool(_show_change, sources, request, form, job_id)
         texts = {**texts_of(job.settings), **_texts_of_changes(job, changes)}
-        wrong = [answer.message, *answer.details]
+        wrong = [*(answer.details or [answer.message])]
         return await run_in_threadpool(_edit_page, sources, request, scope, job, texts, job.version, wrong)
 
 
 def _review(sources: JobsSources, request: Request, form: SentForm, job_id: str) -> HTMLResponse:
-    """Return the page that shows what a change would do, or the form again if it can't be made."""
-    scope, job = _found(sources, Wanted(form.principal), job_id)
+    """Return the page that shows what a change would do, or the form again if it can't be made; that of a new job if
+    the job is deleted."""
+    try:
+        scope, job = _found(sources, Wanted(form.principal), job_id)
+    except RefusedError:
+        if form.values("changes"):
+            raise
+        texts = {**_texts(form), "webhook_secret": ""}  # which the form did not have
+        return _create_page(sources, request, _scope(sources, Wanted(form.principal)), texts, errors=[_DELETED])
     version = _version_of(form)
     if form.values("changes"):  # back from the page that shows the change
         texts = {**texts_of(job.settings), **_texts_of_changes(job, _changes_of(form))}
@@ -128,12 +149,39 @@ def _review(sources: JobsSources, request: Request, form: SentForm, job_id: str)
     texts = _texts(form)
     changes, wrong = changes_in(texts, texts_of(job.settings))
     settings = job.settings
-    if not wrong:
+    if wrong:
+        wrong += _further(JobUpdate, changes, wrong)
+    else:
         settings, wrong = _proposed(job, changes)
     if not wrong and settings == job.settings:
         wrong = ["Nothing is changed."]
     if wrong:
         return _edit_page(sources, request, scope, job, texts, version, wrong)
+    return _review_page(sources, request, scope, job, settings, changes, version)
+
+
+def _show_change(sources: JobsSources, request: Request, form: SentForm, job_id: str) -> HTMLResponse:
+    """Return the page again whose change was refused, as another form has made a version meanwhile."""
+    scope, job = _found(sources, Wanted(form.principal), job_id)
+    changes, version = _changes_of(form), _version_of(form)
+    settings, wrong = _proposed(job, changes)
+    if wrong:
+        texts = {**texts_of(job.settings), **_texts_of_changes(job, changes)}
+        return _edit_page(sources, request, scope, job, texts, job.version, wrong)
+    return _review_page(sources, request, scope, job, settings, changes, version, HTTPStatus.CONFLICT)
+
+
+def _review_page(
+    sources: JobsSources,
+    request: Request,
+    scope: JobsScope,
+    job: Job,
+    settings: JobSettings,
+    changes: Mapping[str, Any],
+    version: int,
+    status: int = HTTPStatus.OK,
+) -> HTMLResponse:
+    """Return the page that shows what `changes`, made for `version`, would do."""
     warning = None
     if version != job.version:
         warning = f"The job has got version {job.version} since the form was opened. This is what differs from that."
@@ -148,7 +196,7 @@ def _review(sources: JobsSources, request: Request, form: SentForm, job_id: str)
         warning=warning,
     )
     layout = scope.layout(sources, "definitions", f"Change {view.name}")
-    return render(request, "definition_review.html", layout, view, headers=NO_STORE)
+    return render(request, "definition_review.html", layout, view, status, NO_STORE)
 
 
 def _proposed(job: Job, changes: Mapping[str, Any]) -> tuple[JobSettings, list[str]]:
@@ -157,6 +205,17 @@ def _proposed(job: Job, changes: Mapping[str, Any]) -> tuple[JobSettings, list[s
         return changed(job.settings, JobUpdate.model_validate(changes)), []
     except ValidationError as error:
         return job.settings, [detail(fault["loc"], fault["msg"]) for fault in error.errors()]
+
+
+def _further(model: type[BaseModel], given: Mapping[str, Any], wrong: Sequence[str]) -> list[str]:
+    """Return what else is wrong with settings, beside those that `wrong` is about, which are not among them."""
+    known = {line.partition(": ")[0] for line in wrong}
+    try:
+        model.model_validate(given)
+    except ValidationError as error:
+        faults = [fault for fault in error.errors() if not fault["loc"] or fault["loc"][0] not in known]
+        return [detail(fault["loc"], fault["msg"]) for fault in faults]
+    return []
 
 
 def _is_made(job: Job, changes: Mapping[str, Any]) -> bool:
@@ -219,8 +278,8 @@ def _create_page(
         title="Define a job",
         action="/definitions/new",
         back=scope.href("/definitions"),
-        groups=groups_of(texts),
-        errors=errors,
+        groups=groups_of(texts, errors),
+        errors=[labelled(error) for error in errors],
         version=None,
         project=own or project or usual,
         is_project_fixed=own is not None,
@@ -243,8 +302,8 @@ def _edit_page(
         title=f"Edit {job.settings.name}",
         action=f"{path}/edit",
         back=scope.href(path),
-        groups=groups_of(texts),
-        errors=errors,
+        groups=groups_of(texts, errors),
+        errors=[labelled(error) for error in errors],
         version=version,
         project=job.project_id,
         is_project_fixed=True,

@@ -35,6 +35,7 @@ class DefinitionRow(NamedTuple):
     state: str
     version: int
     cron: str
+    zone: str
     next_fire_at: str | None
     last_status: str | None
     last_at: str | None
@@ -96,6 +97,7 @@ def _row(job: Job, last: Row[tuple[object, ...]] | None) -> DefinitionRow:
         state=state_of(job),
         version=job.version,
         cron=settings.cron,
+        zone=settings.timezone or "UTC",
         next_fire_at=timestamp_or_none(job.next_fire_at),
         last_status=None if last is None else last.status,
         last_at=None if last is None else timestamp_of(last.created_at),

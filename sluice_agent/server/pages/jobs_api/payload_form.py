@@ -119,8 +119,8 @@ def payload_in(form: PayloadForm, texts: Mapping[str, str]) -> tuple[dict[str, A
     if form.has_further and further:
         try:
             value = parse(further.encode())
-        except ValueError:
-            wrong.append("Further properties: is no JSON that can be used")
+        except ValueError as error:
+            wrong.append(f"Further properties: is no JSON that can be used: {error}")
         else:
             payload = value if isinstance(value, dict) else {}
             if not isinstance(value, dict):

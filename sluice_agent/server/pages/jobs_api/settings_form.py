@@ -53,21 +53,47 @@ _HINTS = {
     "retry_delays_secs": "[1, 10, 60]",
     "rate_limit_keys": '[{"name": "mail", "max": 10, "window_secs": 60}]',
 }
+_NOTES = {
+    "group_id": "Of jobs that belong together: any name.",
+    "default_run_metadata": "Texts that each run has beside those of its trigger.",
+    "cron": "Minute, hour, day, month, day of the week, in the time zone below.",
+    "cron_payload": "Empty: an empty object.",
+    "cron_grace_secs": "A firing that was missed for less is made up for, once.",
+    "execution_window_cron": "Runs begin in minutes that match, others wait for the next one.",
+    "timezone": "Such as Europe/Berlin: of both expressions.",
+    "retry_delays_secs": "Seconds before each further attempt, with the strategy custom.",
+    "run_ttl_secs": "A run that has not begun by then expires.",
+    "rate_limit_max": "Further ones within the window are refused.",
+    "dedup_window_secs": "A trigger with the same payload within it makes no second run.",
+    "rate_limit_keys": "Starts of runs, of all jobs with a limit of the same name.",
+    "webhook_url": "Gets a request at the end of each run.",
+    "webhook_secret": "Signs requests to the endpoint and to the webhook.",
+    "backwards_compatible": "Runs that wait take it with the policy minor.",
+    "environment_id": "One of the file of serve --jobs-environments.",
+}
+_MESSAGES = {
+    "Field required": "is required",
+    "Input should be a valid dictionary": 'must be a JSON object, such as {"a": 1}',
+    "Input should be a valid list": "must be a JSON array, such as [1, 2]",
+}
 _CHOICES = {"retry_strategy": {"": "exponential (default)"}, "cron_overlap_policy": {"": "allow (default)"}}
 _SHORT = 60  # characters of JSON in one line
+_DIGITS = 18
 _REQUIRED = ("name", "slug", "endpoint_url")
 _LONG = ("description", "payload_schema", "default_run_metadata", "cron_payload")
 
 
 class Field(NamedTuple):
     """A field. `kind` is text, long (a text of several lines), number, json, yes-no or choice; `choices` are values
-    and what is shown of them."""
+    and what is shown of them. `hint` is an example or a unit, `note` says what it does, and `error` what is wrong."""
 
     name: str
     label: str
     kind: str
     value: str
     hint: str = ""
+    note: str = ""
+    error: str = ""
     is_required: bool = False
     choices: Sequence[tuple[str, str]] = ()
 
@@ -79,13 +105,14 @@ class Group(NamedTuple):
     fields: Sequence[Field]
 
 
-def groups_of(values: Mapping[str, str]) -> list[Group]:
-    """Return the form with these texts in its fields."""
+def groups_of(values: Mapping[str, str], errors: Sequence[str] = ()) -> list[Group]:
+    """Return the form with these texts in its fields, and with those `errors` that are about a field beside it."""
+    wrong = {field: message for field, message in map(_field_of, errors) if field is not None}
     named = {name for _, names in GROUPS for name in names}
     rest = [name for name in JobSettings.model_fields if name not in named]
     groups = [*GROUPS, *([("Further settings", tuple(rest))] if rest else [])]
     return [
-        Group(title, [_field(name, values.get(name, "")) for name in names if name in JobSettings.model_fields])
+        Group(title, [_field(name, values.get(name, ""), wrong) for name in names if name in JobSettings.model_fields])
         for title, names in groups
     ]
 
@@ -103,7 +130,8 @@ def default_texts() -> dict[str, str]:
 
 
 def changes_in(texts: Mapping[str, str], before: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings whose texts differ from those `before`, as the API takes them; and what is wrong."""
+    """Return the settings whose texts differ from those `before`, as the API takes them; and what is wrong, in lines
+    such as ``tags: must be JSON``."""
     changes: dict[str, Any] = {}
     wrong: list[str] = []
     for name in JobSettings.model_fields:
@@ -113,8 +141,24 @@ def changes_in(texts: Mapping[str, str], before: Mapping[str, str]) -> tuple[dic
         try:
             changes[name] = _value(name, text)
         except ValueError as error:
-            wrong.append(f"{name_of(name)}: {error}")
+            wrong.append(f"{name}: {error}")
     return changes, wrong
+
+
+def labelled(error: str) -> str:
+    """Return a line about what is wrong, with the name that its field has on the page."""
+    field, message = _field_of(error)
+    return error if field is None else f"{name_of(field)}: {message}"
+
+
+def _field_of(error: str) -> tuple[str | None, str]:
+    """Return the field that a line is about, None for none; and what is wrong there: ``tags.team: …`` is about tags."""
+    place, separator, message = error.partition(": ")
+    field, _, rest = place.partition(".")
+    if not separator or field not in JobSettings.model_fields:
+        return None, error
+    message = _MESSAGES.get(message, message)
+    return field, f"{rest}: {message}" if rest else message
 
 
 def _plain(text: str) -> str:
@@ -122,10 +166,20 @@ def _plain(text: str) -> str:
     return text.replace("\r\n", "\n").strip()
 
 
-def _field(name: str, value: str) -> Field:
+def _field(name: str, value: str, wrong: Mapping[str, str]) -> Field:
     kind = _kind(name)
     choices = list(_choices(name)) if kind == "choice" else []
-    return Field(name, name_of(name), kind, value, _HINTS.get(name, ""), name in _REQUIRED, choices)
+    return Field(
+        name=name,
+        label=name_of(name),
+        kind=kind,
+        value=value,
+        hint=_HINTS.get(name, ""),
+        note=_NOTES.get(name, ""),
+        error=wrong.get(name, ""),
+        is_required=name in _REQUIRED,
+        choices=choices,
+    )
 
 
 def _kind(name: str) -> str:
@@ -171,7 +225,7 @@ def _value(name: str, text: str) -> Any:
             return _number(text.strip())
         case "json":
             empty = type(JobSettings.model_fields[name].default)()
-            return parse(text.encode()) if text.strip() else empty
+            return _json(text) if text.strip() else empty
         case "yes-no":
             return text == "yes"
         case "long":
@@ -179,7 +233,16 @@ def _value(name: str, text: str) -> Any:
     return text.strip()
 
 
+def _json(text: str) -> Any:
+    try:
+        return parse(text.encode())
+    except ValueError as error:
+        raise ValueError(f"is not JSON that can be used: {error}") from None
+
+
 def _number(text: str) -> int:
-    if text and not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise ValueError("must be a whole number")
+    if text and not (text.isascii() and text.isdigit()):
+        raise ValueError("must be a whole number, such as 10, or empty")
+    if len(text) > _DIGITS:
+        raise ValueError("is too large")
     return int(text or 0)

@@ -5,6 +5,7 @@ A dry run shows what would become of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 from uuid import uuid4
@@ -28,6 +29,7 @@ _OPTIONS = ("idempotency_key", "concurrency_key")
 _NUMBERS = ("priority", "ttl_secs")
 _OBJECTS = ("tags", "metadata")
 _OTHERS = ("scheduled_at", "debug_mode")
+_NUMBERED = re.compile(r"^payload \(\d+\): ")
 _WHOLE = "payload"
 """The field of the whole payload as JSON."""
 
@@ -204,7 +206,8 @@ def _json(name: str, text: str, wrong: list[str]) -> Any:
 
 
 def _faults(answer: Answer) -> list[str]:
-    return [answer.message, *answer.details] if answer.is_refusal else []
+    """Return what is wrong: of several faults of a payload each line is as that of a single one."""
+    return [answer.message, *(_NUMBERED.sub("payload: ", line) for line in answer.details)] if answer.is_refusal else []
 
 
 def _dry_run(answer: Answer) -> DryRun | None:

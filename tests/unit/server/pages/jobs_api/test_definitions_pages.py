@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -82,19 +83,40 @@ def test_a_change_is_shown_before_it_is_made(desk: JobsDesk) -> None:
 
 
 def test_a_change_of_another_one_meanwhile_is_not_lost(desk: JobsDesk) -> None:
-    """Who saves last would undo what a colleague has just done."""
+    """Who saves last would undo what a colleague has just done, or would have to begin again."""
     made = desk.shop.plain("of two")
     review, _ = edit(desk, made, max_attempts="7")
     desk.shop.change(made, timeout_secs=9)
     path = f"/definitions/{made}/save"
     answer = desk.send(path, form_of(review, path))
-    assert answer.status_code == 400
+    assert answer.status_code == 409
     page = parse_html(answer.text)
-    assert "The job is at version 2" in page.one("div", role="alert").text
-    fields = texts_of(page.one("form", action=f"/definitions/{made}/edit"))
-    assert (fields["max_attempts"], fields["timeout_secs"], fields["version"]) == ("7", "9", "2")
+    assert "got version 2 since" in page.one("main").text
+    assert page.one("h1").text == "Version 3 would change"
+    assert "3 →becomes 7" in page.one("main").text
     found = job(desk, made)
     assert (found["max_attempts"], found["timeout_secs"]) == (3, 9)
+    desk.send(path, form_of(page, path))
+    found = job(desk, made)
+    assert (found["max_attempts"], found["timeout_secs"], found["version"]) == (7, 9, 3)
+
+
+def test_what_was_typed_outlives_its_job(desk: JobsDesk) -> None:
+    """Who has typed for ten minutes would see that somebody has deleted the job, and have nothing left."""
+    made = desk.shop.plain("deleted meanwhile")
+    edited, trigger = f"/definitions/{made}/edit", f"/definitions/{made}/trigger"
+    fields = texts_of(desk.page(edited).one("form", action=edited)) | {"description": "<b>Long"}
+    payload = [("token", str(uuid4())), ("payload", '{"a": "<i>"}')]
+    desk.send(f"/definitions/{made}/delete")
+    page = parse_html(desk.send(edited, list(fields.items())).text)
+    assert "The job was deleted" in page.one("div", role="alert").text
+    again = texts_of(page.one("form", action="/definitions/new"))
+    assert (again["description"], again["slug"]) == ("<b>Long", fields["slug"])
+    answer = desk.send(trigger, payload)
+    assert answer.status_code == 404
+    [typed] = parse_html(answer.text).one("dl").all("dd")
+    assert typed.text == '{"a": "<i>"}'
+    assert "another tab" in desk.send(trigger, payload, desk.stranger).text
 
 
 def test_edit_further_keeps_what_was_typed(desk: JobsDesk) -> None:
@@ -110,9 +132,9 @@ def test_edit_further_keeps_what_was_typed(desk: JobsDesk) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"cron": "* * *"}, "cron"),
+        ({"cron": "* * *"}, "Cron expression: "),
         ({"max_attempts": "x"}, "Attempts at most: must be a whole number"),
-        ({"endpoint_url": "ftp://x"}, "endpoint_url"),
+        ({"max_attempts": "x", "endpoint_url": "ftp://x"}, "Endpoint: "),
         ({"payload_schema": "{"}, "Payload schema"),
         ({}, "Nothing is changed."),
     ],
@@ -305,6 +327,14 @@ def test_a_trigger_that_is_refused_keeps_what_was_typed(
     assert reason in page.one("div", role="alert").text
     texts = texts_of(page.one("form", action=f"/definitions/{desk.shop.mail}/trigger"))
     assert {name: texts[name] for name in fields} == fields
+
+
+def test_each_fault_of_a_payload_is_beside_its_field(desk: JobsDesk) -> None:
+    """Who has two faults would search the fields for those that the list above is about."""
+    fields = {"payload/to": "x", "payload/template": '"receipt"', "payload/copies": "10"}
+    page = parse_html(trigger(desk, desk.shop.mail, fields).text)
+    wrong = {field["name"] for field in page.all("input") if "aria-invalid" in field.attributes}
+    assert wrong == {"payload/to", "payload/copies"}
 
 
 def test_a_disabled_job_is_not_triggered(desk: JobsDesk) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sluice_agent.jobs.definitions.settings import JobSettings
 from sluice_agent.server.pages.jobs_api.differences import Line, differences
-from sluice_agent.server.pages.jobs_api.settings_form import changes_in, default_texts, groups_of, texts_of
+from sluice_agent.server.pages.jobs_api.settings_form import changes_in, default_texts, groups_of, labelled, texts_of
 from sluice_agent.server.pages.jobs_api.settings_text import NAMES, sentences
 
 REQUIRED = {"name": "Mail", "slug": "mail", "endpoint_url": "https://example.com/"}
@@ -76,7 +76,9 @@ def test_a_text_that_is_no_value_is_named(name: str, text: str) -> None:
     """One would look for the fault in thirty fields."""
     changes, [wrong] = changes_in({**texts_of(settings()), name: text}, texts_of(settings()))
     assert changes == {}
-    assert wrong.startswith(f"{NAMES[name]}: ")
+    assert labelled(wrong).startswith(f"{NAMES[name]}: ")
+    beside = {field.name: field.error for group in groups_of({}, [wrong]) for field in group.fields if field.error}
+    assert beside == {name: wrong.removeprefix(f"{name}: ")}
 
 
 def test_short_settings_are_compared_as_a_whole() -> None:
