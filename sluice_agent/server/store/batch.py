@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sluice_agent.server.record.frames import Frame, FrameBlock, JobFrame
 from sluice_agent.server.store.driver import Driver, FrameBlockRow
 from sluice_agent.server.store.job_events import JobEvents
-from sluice_agent.server.store.memory import Memory
+from sluice_agent.server.store.memory import JOBS, JOBS_BYTES, Memory
 from sluice_agent.server.store.samples import Samples
 from sluice_agent.server.validation import ReceivedEvent
 
@@ -71,15 +71,19 @@ class Written(NamedTuple):
 
 
 class BatchWriter:
-    """Writes batches through `driver`, in transactions of the caller. After a rollback the caller calls `forget`."""
+    """Writes batches through `driver`, in transactions of the caller. After a rollback the caller calls `forget`.
 
-    def __init__(self, driver: Driver) -> None:
+    What is remembered is limited for `writers` together.
+    """
+
+    def __init__(self, driver: Driver, writers: int = 1) -> None:
         self._driver = driver
-        self.memory = Memory(driver)
+        self._writers = writers
+        self.forget()
 
     def forget(self) -> None:
         """Discard what is kept in memory: what was rolled back is not in the database."""
-        self.memory = Memory(self._driver)
+        self.memory = Memory(self._driver, JOBS // self._writers, JOBS_BYTES // self._writers)
 
     def write(self, batches: Sequence[IngestBatch], now: int) -> Written:
         """Write the new events of `batches`, in their order; `now` in microseconds since 1970."""

@@ -20,8 +20,12 @@ from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
 from sluice_agent.server.store.steps import KEY_BYTES, decode_step, encode_body, progress_key
 
-_JOBS = 30_000  # that are kept, each in about 1 kB
-_BYTES = 24_000_000  # of what may be long: an outage leaves many jobs with an error of 10,000 characters each
+JOBS = 30_000
+"""The jobs that are kept, each in about 1 kB."""
+
+JOBS_BYTES = 24_000_000
+"""Bytes of what may be long in them: an outage leaves many jobs with an error of 10,000 characters each."""
+
 _OBJECTS = 10  # bytes that an event takes for each of its JSON
 _WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps at each event would take too long
 MOST_WALKED_STEPS = 10_000
@@ -154,8 +158,8 @@ class Memory:
     def __init__(
         self,
         driver: Driver,
-        most: int = _JOBS,
-        most_bytes: int = _BYTES,
+        most: int = JOBS,
+        most_bytes: int = JOBS_BYTES,
         walked_steps: int = MOST_WALKED_STEPS,
     ) -> None:
         self._driver = driver
@@ -171,6 +175,10 @@ class Memory:
         if missing := [connection_id for connection_id in ids if connection_id not in self._connections]:
             self._connections |= self._driver.connections(missing, now)
         return self._connections
+
+    def has(self, connection_id: str, external_id: str) -> bool:
+        """Return whether a job is in memory. It may be called in any thread."""
+        return (self._connections.get(connection_id), external_id) in self._jobs
 
     def labels(self, kind: LabelKind, texts: Collection[str]) -> dict[str, int]:
         """Return the numbers of all known labels of `kind`; those of `texts` that the database lacks are made."""

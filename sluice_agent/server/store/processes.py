@@ -1,4 +1,4 @@
-"""What a store needs beside its driver where several processes use one database: PostgreSQL's."""
+"""What a store needs beside its drivers where several processes use one database: PostgreSQL's."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from sluice_agent.server.store.postgresql_database import connect_postgresql
 _log = logging.getLogger("sluice_agent.server")
 
 _UPKEEP = "upkeep"
+_WRITERS = 2  # one prepares rows while PostgreSQL works on those of the other
 _LEASE = 60.0  # seconds: if the process that does the upkeep dies, another one does it after that
 
 
 class Processes:
-    """This process among those that use the database at `address`: its driver, and the lease of the upkeep.
+    """This process among those that use the database at `address`: its drivers, and the lease of the upkeep.
 
     `lease` makes a lease of a name and seconds. `deliver` is called with what any of them commits.
     """
@@ -32,7 +33,7 @@ class Processes:
         deliver: Callable[[Sequence[CommittedFrames]], None],
     ) -> None:
         connect = partial(connect_postgresql, address)
-        self.driver = PostgresqlDriver(connect)
+        self.drivers = [PostgresqlDriver(connect) for _ in range(_WRITERS)]
         self._lease = lease(_UPKEEP, _LEASE)
         self._notifications = Notifications(connect, deliver)
 

@@ -1,13 +1,15 @@
-"""The facade of the room: the database, its one writer, and consistent reads."""
+"""The facade of the room: the database, its writers, and consistent reads.
+
+A file has one writer. PostgreSQL has two, as a writer mostly waits for it: they are to each other what those of two
+processes are. A batch is for the writer that remembers its jobs.
+"""
 
 from __future__ import annotations
 
-import gc
-import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,25 +17,24 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import CompoundSelect, Connection, event, func, select, union_all
 
 from sluice_agent.server.store import schema
-from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
+from sluice_agent.server.store.batch import BatchResult, CommittedFrames, IngestBatch
 from sluice_agent.server.store.checkpoints import Checkpoints
 from sluice_agent.server.store.database import Database, connect_file, open_database, reading, writing
-from sluice_agent.server.store.driver import ConflictError, StoreDriver, UnavailableError
+from sluice_agent.server.store.driver import StoreDriver
 from sluice_agent.server.store.lease import Lease
 from sluice_agent.server.store.migrate import epoch_of
 from sluice_agent.server.store.ownership import PATIENCE, Ownership
 from sluice_agent.server.store.placement import Placement
 from sluice_agent.server.store.retention import EVERYTHING, FINAL_STATES, Keep, Retention
 from sluice_agent.server.store.sqlite import SqliteDriver
+from sluice_agent.server.store.transactions import Transactions
 from sluice_agent.server.store.writer import Writer
 from sluice_agent.server.timestamps import to_datetime, to_moment
 
 if TYPE_CHECKING:
     from sluice_agent.server.store.processes import Processes
 
-_log = logging.getLogger("sluice_agent.server")
-
-_ATTEMPTS = 3  # to write what other processes write too: from the second on they wait
+_NO_UPKEEP = 3_600.0  # seconds until a writer that does none is asked again
 _LEASE_POLL = 5.0  # seconds until a process that does no upkeep looks again whether it should
 
 Listener = Callable[[Sequence[CommittedFrames]], None]
@@ -53,7 +54,7 @@ _OLDEST_ENDED = _oldest_ended()
 
 
 class Store:
-    """The database and its one writer. `epoch` is a random text of this database: a new one has another.
+    """The database and its writers. `epoch` is a random text of this database: a new one has another.
 
     Raises `ConfigError` if `database` can't be used, or if it is a file that another server uses.
     """
@@ -83,17 +84,24 @@ class Store:
             event.listen(self.engine, "begin", lambda _: placement.check())
             connection = connect_file(database)
             checkpoints = Checkpoints(connection, connect_file(database))
-            self._driver: StoreDriver = SqliteDriver(connection, checkpoints)
+            self._drivers: list[StoreDriver] = [SqliteDriver(connection, checkpoints)]
             self._reading: dict[str, Any] = {}
         else:
             from sluice_agent.server.store.processes import Processes  # noqa: PLC0415 - an extra
 
             self._processes = Processes(database, self.lease, self._deliver)
-            self._driver = self._processes.driver
+            self._drivers = [*self._processes.drivers]
             self._reading = {"isolation_level": "REPEATABLE READ"}
-        self._batch_writer = BatchWriter(self._driver)
-        self._retention = Retention(self._driver, keep, now, self._forget_jobs)
-        self._writer = Writer(self._write, self._maintain)
+        self._transactions = [
+            Transactions(driver, len(self._drivers), lambda: self.moment, self._check, self._publish)
+            for driver in self._drivers
+        ]
+        first = self._transactions[0]
+        self._retention = Retention(self._drivers[0], keep, now, first.forget_jobs)
+        self._writers = [
+            Writer(transactions.write, self._maintain if transactions is first else _nothing)
+            for transactions in self._transactions
+        ]
 
     @property
     def is_shared(self) -> bool:
@@ -105,7 +113,16 @@ class Store:
 
         It fails with `UnavailableError` if the database can't be written now, which is raised if the store is closing.
         """
-        return self._writer.submit(batch)
+        return self._writer_for(batch).submit(batch)
+
+    def _writer_for(self, batch: IngestBatch) -> Writer:
+        """Return the writer that remembers jobs of `batch`, else the one that has the least to do."""
+        if len(self._writers) == 1:
+            return self._writers[0]
+        for writer, transactions in zip(self._writers, self._transactions, strict=True):
+            if transactions.remembers(batch):
+                return writer
+        return min(self._writers, key=lambda writer: writer.pending)
 
     @property
     def moment(self) -> int:
@@ -154,10 +171,12 @@ class Store:
 
     def close(self) -> None:
         """Write what waits, and close all connections."""
-        self._writer.close()
+        for writer in self._writers:
+            writer.close()
         if self._processes is not None:
             self._processes.close()
-        self._driver.close()
+        for driver in self._drivers:
+            driver.close()
         self.engine.dispose()
         self._release()
 
@@ -165,23 +184,9 @@ class Store:
         if self._ownership is not None:
             self._ownership.release()
 
-    def _write(self, batches: Sequence[IngestBatch]) -> list[BatchResult]:
+    def _check(self) -> None:
         if self._placement is not None:
             self._placement.check()
-        for attempt in range(_ATTEMPTS):
-            try:
-                with _without_collection(), self._driver.transaction(excludes_others=attempt > 0):
-                    written = self._batch_writer.write(batches, self.moment)
-            except ConflictError as error:  # jobs in memory have a version that the database lacks: it is read
-                _log.debug("Another process has written the same rows (%s): writing again", error)
-            except BaseException:
-                self._batch_writer.forget()
-                raise
-            else:
-                if written.frames:
-                    self._publish(written.frames)
-                return written.results
-        raise UnavailableError(f"other processes have written the same rows {_ATTEMPTS} times")
 
     def _publish(self, frames: Sequence[CommittedFrames]) -> None:
         if self._processes is None:
@@ -199,16 +204,7 @@ class Store:
             return self._retention.work()
         return _LEASE_POLL
 
-    def _forget_jobs(self, uuids: set[bytes]) -> None:
-        self._batch_writer.memory.drop(uuids)
 
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Return a block in which no cycles are collected: a look at all objects of a transaction, none of which is in a
-    cycle, costs a sixth of its time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+def _nothing() -> float:
+    """Do no upkeep: another writer does it."""
+    return _NO_UPKEEP

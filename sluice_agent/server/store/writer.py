@@ -1,4 +1,4 @@
-"""The one thread that writes: it takes all batches that wait, and writes them in one transaction.
+"""A thread that writes: it takes all batches that wait, and writes them in one transaction.
 
 A client's request waits for its future and holds no thread. What waits is limited by the few requests that the server
 admits at a time. After each transaction the thread does a part of the upkeep, if that is due.
@@ -44,10 +44,16 @@ class Writer:
         self._maintain = maintain
         self._condition = Condition()
         self._waiting: deque[_Waiting] = deque()
+        self._pending = 0
         self._is_closing = False
         self._upkeep_from = 0.0  # after a failure
         self._thread = Thread(target=self._run, name="store writer", daemon=True)
         self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """The number of batches that wait or are being written. It may be read in any thread."""
+        return self._pending
 
     def submit(self, batch: IngestBatch) -> Future[BatchResult]:
         """Put `batch` into the queue. Raises `UnavailableError` if the writer is closing."""
@@ -56,6 +62,7 @@ class Writer:
             if self._is_closing:
                 raise UnavailableError("the server is shutting down")
             self._waiting.append(waiting)
+            self._pending += 1
             self._condition.notify()
         return waiting.future
 
@@ -77,6 +84,8 @@ class Writer:
                 group = self._take()
             if group:
                 self._write_group(group)
+                with self._condition:
+                    self._pending -= len(group)
             due = monotonic() + self._maintain_safely()
 
     def _take(self) -> list[_Waiting]:
@@ -88,6 +97,8 @@ class Writer:
             if waiting.future.set_running_or_notify_cancel():
                 events += len(waiting.batch.events)
                 group.append(waiting)
+            else:
+                self._pending -= 1
         return group
 
     def _write_group(self, group: Sequence[_Waiting]) -> None:
