@@ -182,7 +182,7 @@ class Settings(BaseSettings):
         if key is not None:
             text = key.get_secret_value()
             if not text.startswith("sk_") or not text.isascii() or not text.isprintable() or " " in text:
-                raise ValueError("an ingest key: it begins with sk_ and has no spaces")
+                raise ValueError("a key: it begins with sk_ and has no spaces")
         return key
 
     @field_validator("ackly_ingest_key")

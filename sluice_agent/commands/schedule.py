@@ -47,9 +47,9 @@ def list_schedules(project: str | None, url: str | None, as_json: bool) -> None:
         return
     for line in table([_HEADER, *rows], state_column=1) if rows else []:
         print_line(line)
-    click.echo(
-        f"Schedules: {len(rows):,}" if rows else "No job has a schedule: the setting cron gives it one", err=True
-    )
+    of_project = f" of the project {printable(project)}" if project else ""
+    nothing = f"No job{of_project} has a schedule: the setting cron gives it one"
+    click.echo(f"Schedules: {len(rows):,}" if rows else nothing, err=True)
 
 
 def _schedules(client: ApiClient, project: str | None) -> Iterator[dict[str, Any]]:

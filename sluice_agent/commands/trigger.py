@@ -95,9 +95,17 @@ def read_payload(given: str) -> str:
     except OSError as error:
         raise UserError(f"can't read {source} ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        advice = "give JSON, @FILE, or - for standard input"
-        raise UserError(f"{source} is not JSON ({error}): {advice}") from None
+        reason = "it is empty" if not text.strip() else error
+        advice = f"@{given} reads the file" if _is_file(given) else "give JSON, @FILE, or - for standard input"
+        raise UserError(f"{source} is not JSON ({reason}): {advice}") from None
     return text.strip()
+
+
+def _is_file(given: str) -> bool:
+    try:
+        return Path(given).is_file()
+    except (OSError, ValueError):  # a long payload, for instance, is no path
+        return False
 
 
 def _check_text(given: str) -> None:

@@ -92,10 +92,11 @@ def test_a_key_finds_the_run_that_is_there(run: Run) -> None:
 
 
 def test_a_run_can_be_delayed(run: Run, sluice: LocalSluice) -> None:
-    """A report for later would be made at once."""
-    result = run("trigger", "nightly report", "--project", "shop", "--delay", "3600", "--priority", "7")
-    made = found(sluice, result.stdout.strip())
-    assert (made["status"], made["priority"]) == ("delayed", 7)
+    """A report for later would be made at once; or the first attempt of a run in debug mode would keep no heads."""
+    trigger = ("trigger", "nightly report", "--project", "shop", "--delay", "3600", "--priority", "7")
+    for option, has_heads in (("--debug", True), ("--priority=7", False)):
+        made = found(sluice, run(*trigger, option).stdout.strip())
+        assert (made["status"], made["priority"], made.get("debug_mode", False)) == ("delayed", 7, has_heads)
     assert run("trigger", "nightly report", "--project", "shop", "--delay", "99999999").exit_code == 2
 
 
@@ -117,7 +118,9 @@ def test_the_wait_for_a_failure_is_a_failure(run: Run, target: WebhookReceiver) 
         (("nightly report", "--payload", "[" * 100_000), None, "the payload is not JSON"),
         (("nightly report", "--payload", "@/nowhere"), None, "can't read /nowhere (No such file or directory)"),
         (("nightly report", "--payload", "@"), None, "can't read"),
-        (("nightly report", "--payload", "-"), "", "standard input is not JSON"),
+        (("nightly report", "--payload", "@/dev/null"), None, "/dev/null is not JSON (it is empty)"),
+        (("nightly report", "--payload", __file__), None, f"@{__file__} reads the file"),
+        (("nightly report", "--payload", "-"), "", "standard input is not JSON (it is empty)"),
         (("nightly report", "--payload", "\udcff"), None, "the payload is not JSON"),
         (("\udcff", "--project", "shop"), None, "is not UTF-8"),
         (("nightly report", "--project", "shop", "--idempotency-key", "x" * 257), None, "idempotency_key"),
@@ -159,8 +162,10 @@ def test_a_key_that_may_only_read_is_named(tmp_path: Path) -> None:
             CliRunner().invoke(main, ["trigger", "x", "--url", url], env={"SLUICE_API_KEY": given})
             for given in ("sk_wrong", reads, key)
         ]
+        refused = CliRunner().invoke(main, ["schedule", "list", "--url", url], env={"SLUICE_API_KEY": "sk_wrong"})
     assert [result.exit_code for result in results] == [2, 2, 0]
     assert "--role operator" in results[1].stderr
+    assert "--role viewer" in refused.stderr
 
 
 def test_the_client_of_the_document_works(sluice: LocalSluice, target: WebhookReceiver) -> None:
@@ -189,5 +194,8 @@ def test_schedules_are_a_table(run: Run) -> None:
     assert json.loads(line)["slug"] == "nightly report"
     nothing = run("schedule", "list", "--project", "other")
     assert (nothing.exit_code, nothing.stdout) == (0, "")
-    assert "No job has a schedule" in nothing.stderr
-    assert run("schedule", "list").exit_code == 2
+    assert "No job of the project other has a schedule" in nothing.stderr
+    for wrong, reason in (("", "name one with --project"), ("http://127.0.0.1:9/api", "is the server running")):
+        result = run("schedule", "list", *(("--url", wrong) if wrong else ()))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert reason in result.stderr
