@@ -222,6 +222,8 @@ def _at_once(installation: _Installation, part: float, path: str, body: Any, siz
 def _delays(installation: _Installation, part: float) -> list[float]:
     """Return the seconds from each trigger to its request, while nothing else is under way."""
     job, client = installation.job("delays"), installation.client()
+    first = client.post(f"/v1/jobs/{job}/trigger", {"payload": {"order": 1}})["id"]
+    wait_until(lambda: first in installation.arrivals(), 60, "no request")  # connections are open, the worker is known
     begun: dict[str, float] = {}
     end = time.perf_counter() + part
     while time.perf_counter() < end:
@@ -230,7 +232,7 @@ def _delays(installation: _Installation, part: float) -> list[float]:
         time.sleep(_PAUSE)
     arrivals: dict[str, float] = {}
     wait_until(lambda: arrivals.update(installation.arrivals()) or begun.keys() <= arrivals.keys(), 60, "requests lack")
-    return [arrivals[run] - moment for run, moment in list(begun.items())[3:]]  # the first ones open connections
+    return [arrivals[run] - moment for run, moment in begun.items()]
 
 
 def _rate(installation: _Installation, part: float) -> float:

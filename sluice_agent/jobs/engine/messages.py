@@ -145,7 +145,7 @@ class _Watch:
                 warn_limited("jobs-broker", "Runs wait for the broker: %s", error)
             except Exception as error:  # noqa: BLE001 - the next look may succeed
                 log_failure(error, "The workers of the jobs API could not be asked")
-            self._stopped.wait(self._options.look)
+            self._stopped.wait(self._options.look if self.slots else self._options.search)
 
     def _note(self, takers: Takers) -> None:
         with self._lock:

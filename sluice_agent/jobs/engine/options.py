@@ -49,6 +49,8 @@ class EngineOptions:
     None: all stay."""
     look: float = 5.0
     """How often the workers are asked, while there are runs."""
+    search: float = 1.0
+    """How often they are asked while none takes messages: runs wait for the answer of the first that is there again."""
     rare: float = 5.0
     """How often the engine looks for what happens rarely, such as attempts that are lost."""
 
