@@ -10,10 +10,13 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from sqlalchemy import Connection, text
 
+from sluice_agent.jobs.engine import moves
 from sluice_agent.jobs.engine.claim import JobCache, claim_runs
 from sluice_agent.jobs.engine.options import EngineOptions
 from sluice_agent.jobs.engine.stale import release_all
+from sluice_agent.jobs.execution.beat import note_beat
 from sluice_agent.jobs.runs.named_limits import limit_without_room
 from sluice_agent.jobs.store.store import SCHEMA, TABLES
 from sluice_agent.server.store.database import open_database
@@ -209,6 +212,46 @@ def test_two_engines_make_each_firing_once(new_postgresql: str) -> None:
     engines[0].resume(jobs[0])
     for engine in engines:
         engine.store.close()
+
+
+def test_what_another_server_is_changing_is_passed(new_postgresql: str) -> None:
+    """One transaction that takes long would hold the engine, and the signs of life of all workers."""
+    attempts = Attempts(new_postgresql)
+    job = attempts.job(timeout_secs=5)
+    executions: dict[str, str] = {}
+
+    def begun(run: str) -> None:
+        executions[attempts.begin(run)] = run
+
+    def held(run: str) -> None:
+        attempts.begin(run)
+        attempts.lose(run)
+
+    soon = (attempts.now + timedelta(seconds=1)).isoformat()
+    cases: list[tuple[dict[str, Any], Callable[[str], object], Callable[[Connection, int], object]]] = [
+        ({"scheduled_at": soon}, str, moves.begin_due),
+        ({"ttl_secs": 1}, str, moves.expire),
+        ({}, str, lambda writer, now: claim_runs(writer, JobCache(), 99, now, 300)),
+        ({}, attempts.claim, release_all),
+        ({}, held, moves.end_holds),
+        ({}, begun, lambda writer, now: note_beat(writer, executions, now)),
+        ({}, begun, lambda writer, now: moves.lose(writer, now, now, lambda: 0.5)),
+        ({}, begun, lambda writer, now: moves.end_overdue(writer, now, now)),
+    ]
+    for item, prepare, work in cases:
+        locked, free = attempts.trigger(job, **item), attempts.trigger(job, **item)
+        prepare(locked)
+        prepare(free)
+        attempts.pass_(10)
+        before = attempts.row(locked), attempts.row(free)
+        with psycopg.connect(new_postgresql) as other:
+            other.execute("SELECT 1 FROM sluice_jobs.run WHERE id = %s FOR UPDATE", (locked,))
+            with attempts.store.writing() as writer:
+                writer.execute(text("SET LOCAL lock_timeout = '1s'"))
+                work(writer, attempts.store.moment)
+        after = attempts.row(locked), attempts.row(free)
+        assert (after[0] == before[0], after[1] == before[1]) == (True, False), work
+    attempts.store.close()
 
 
 def test_named_limits_hold(new_postgresql: str) -> None:

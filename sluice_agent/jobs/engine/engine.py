@@ -177,15 +177,18 @@ class Engine:
                 return
             if self._may_lose(now):
                 moves.lose(writer, now - round(self._options.silence * _SECOND), now, self._chance)
+            overdue_since = now - round(self._options.overdue * _SECOND)
+            if self._may_lose(overdue_since):
+                moves.end_overdue(writer, overdue_since, now)
             stale.release_unpublished(writer, now)
             if not self._carrier.slots:
                 stale.release_all(writer, now)
             elif self._carrier.is_empty():
                 stale.release_lost(writer, now)
 
-    def _may_lose(self, now: int) -> bool:
-        """Return whether attempts may be taken for lost: workers could report until now."""
-        return self._loses_from is not None and now >= self._loses_from
+    def _may_lose(self, since: int) -> bool:
+        """Return whether workers could report since then: what was not reported is lost."""
+        return self._loses_from is not None and since >= self._loses_from
 
     def _pause(self, now: int) -> None:
         """Send nothing for a while: the broker is away."""

@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Row, Select, bindparam, or_, select, update
 from sluice_agent.jobs.attempts.retries import RetryStrategy, retry_delay
 from sluice_agent.jobs.definitions.jobs import find_job
 from sluice_agent.jobs.definitions.versions import version_to_start
+from sluice_agent.jobs.execution.start import settings_under_way
 from sluice_agent.jobs.runs.changes import change, dependent_of
 from sluice_agent.jobs.runs.dependencies import are_met
-from sluice_agent.jobs.runs.transitions import Due, Expired, Lost, Met
+from sluice_agent.jobs.runs.transitions import Due, Expired, Faulted, Lost, Met
 from sluice_agent.jobs.status import Status
 from sluice_agent.jobs.store.schema import can_expire, is_claimed, is_delayed, is_held, is_waiting, run
 
@@ -23,6 +24,10 @@ MOST = 200
 """Runs that one transaction changes: others write as well."""
 
 _SECOND = 1_000_000  # microseconds
+_UNREPORTED = (
+    "the attempt had to end long ago, and its worker could not report how: is there a proxy before this server, or is "
+    "the worker of another version?"
+)
 
 
 def begin_due(writer: Connection, now: int) -> int:
@@ -64,6 +69,23 @@ def lose(writer: Connection, silent_since: int, now: int, chance: Callable[[], f
     return sum(_lose(writer, row, now, chance) for row in rows)
 
 
+def end_overdue(writer: Connection, deadline: int, now: int) -> int:
+    """End runs whose attempt had to be over by `deadline`, though its worker is alive: it can't report the outcome. The
+    endpoint may have answered, so no attempt follows."""
+    timeouts: dict[tuple[str, int], int] = {}
+    overdue = []
+    for row in writer.execute(_BEGUN, {"before": deadline}):
+        version = row.job_id, row.job_version
+        if version not in timeouts:
+            settings = settings_under_way(writer, row)
+            timeouts[version] = 0 if settings is None else settings.timeout_secs * _SECOND
+        if row.started_at + timeouts[version] <= deadline:
+            overdue.append(row)
+    for row in overdue[:MOST]:
+        change(writer, row, Faulted(_UNREPORTED), now)
+    return len(overdue[:MOST])
+
+
 def _lose(writer: Connection, row: Row[Any], now: int, chance: Callable[[], float]) -> bool:
     settings = version_to_start(writer, find_job(writer, row.job_id, None), row.job_version).settings
     strategy = RetryStrategy(settings.retry_strategy or RetryStrategy.EXPONENTIAL)
@@ -96,6 +118,21 @@ _SILENT = (
     )
     .order_by(run.c.id)
     .limit(_MOST)
+    .with_for_update(skip_locked=True)
+)
+_BEGUN = (
+    select(
+        *(run.c[name] for name in ("id", "job_id", "job_version", "task_id", "status", "attempt", "retries")),
+        run.c.started_at,
+        run.c.first_started_at,
+    )
+    .where(
+        is_claimed,
+        run.c.status == Status.EXECUTING.value,
+        run.c.task_id.is_(None),
+        run.c.started_at <= bindparam("before"),
+    )
+    .order_by(run.c.id)
     .with_for_update(skip_locked=True)
 )
 _BY_ID = (

@@ -40,6 +40,9 @@ class EngineOptions:
     grace: float = 90.0
     """For how long no attempt is lost after a start, a takeover, or a failure of the database: workers could not report
     meanwhile."""
+    overdue: float = 3_600.0
+    """For how long after its deadline the outcome of an attempt may be under way: its worker is alive, and can't report
+    it."""
     claim: float = 300.0
     """After which the message of a claim is looked for, and for how long a worker waits for a server that is away."""
     task_slack: float = 30.0

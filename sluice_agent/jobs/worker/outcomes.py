@@ -9,14 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sluice_agent.jobs.attempts.records import Outcome
-from sluice_agent.jobs.worker.server import InvalidError
+from sluice_agent.jobs.worker.server import RefusedError, ServerAwayError
 from sluice_agent.log import warn_limited
 from sluice_agent.transport.journal.directory import open_private
 from sluice_agent.transport.journal.flock import try_lock
@@ -25,6 +25,7 @@ _SUFFIX = ".outcome"
 _LOCK = "reported.lock"  # of the process that reports the executions as alive
 _BEGINNING = re.compile(rb'\{"run_id":"([\x20-\x7e]+?)",')  # of a file, as `Finish` is written
 _LONGEST_BEGINNING = 256  # bytes
+_FAILURES = 3  # in a row, after which what waits is left for later: the server is away
 
 
 class Finish(BaseModel):
@@ -71,12 +72,15 @@ class OutcomeFiles:
         finally:
             os.close(descriptor)
 
-    def deliver_waiting(self, send: Deliver, goes_on: Callable[[], bool] = lambda: True) -> int:
+    def deliver_waiting(
+        self, send: Deliver, goes_on: Callable[[], bool] = lambda: True, unwanted: Collection[str] = ()
+    ) -> int:
         """Send what waits, the oldest first, while `goes_on` returns true, and return how many that were.
 
-        What `send` raises ends it, but for `InvalidError`: such an outcome is set aside, and keeps no other waiting.
+        An outcome that the server does not take, or that can't be read, waits behind all others. It is removed if its
+        execution is one of `unwanted`: its attempt has ended for the server. The third failure in a row is raised.
         """
-        sent = 0
+        sent = failures = 0
         for path in self.waiting():
             if not goes_on():
                 break
@@ -84,18 +88,16 @@ class OutcomeFiles:
                 if content is None:
                     continue
                 try:
-                    finish = Finish.model_validate_json(content)
-                except ValidationError:
-                    path.rename(path.with_suffix(".unreadable"))  # of another version; it is not lost
+                    send(Finish.model_validate_json(content))
+                except (RefusedError, ServerAwayError, ValidationError) as error:
+                    _put_off(path, error, is_wanted=path.stem not in unwanted)
+                    failures += 1
+                    if failures == _FAILURES:
+                        raise
                     continue
-                try:
-                    send(finish)
-                except InvalidError as error:
-                    warn_limited("jobs-invalid", "The outcome of run %s is set aside: %s", finish.run_id, error)
-                    path.rename(path.with_suffix(".refused"))
-                    continue
-                path.unlink()
+                path.unlink(missing_ok=True)
                 sent += 1
+                failures = 0
         return sent
 
     def executions(self) -> dict[str, str]:
@@ -153,6 +155,20 @@ def _store(path: Path, content: bytes) -> int:
         draft.unlink(missing_ok=True)
         raise
     return descriptor
+
+
+def _put_off(path: Path, error: Exception, *, is_wanted: bool) -> None:
+    """Let an outcome wait behind all others, or remove it. A file without a run is set aside."""
+    reason = "another version has written it" if isinstance(error, ValidationError) else str(error)
+    run_id = _run_in(path)
+    if run_id is None:
+        path.rename(path.with_suffix(".unreadable"))
+    elif is_wanted:
+        warn_limited("jobs-server", "The outcome of run %s waits for its server: %s", run_id, reason)
+        os.utime(path)
+    else:
+        warn_limited("jobs-unwanted", "The outcome of run %s, which has ended, is removed: %s", run_id, reason)
+        path.unlink(missing_ok=True)
 
 
 def _run_in(path: Path) -> str | None:

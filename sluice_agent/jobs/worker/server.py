@@ -23,7 +23,6 @@ from sluice_agent.jobs.attempts.records import Outcome, Spec
 from sluice_agent.jobs.worker.connection import Connection, Response, UnreachableError
 
 _MOST_IDLE = 100  # connections that are kept open
-_INVALID = (400, 413)
 
 
 class ServerAwayError(Exception):
@@ -32,10 +31,6 @@ class ServerAwayError(Exception):
 
 class RefusedError(Exception):
     """The server refuses what this worker asks for: a retry alone does not help. The message has the reason."""
-
-
-class InvalidError(RefusedError):
-    """The server does not understand what this worker sends, and never will: they are of different versions."""
 
 
 class AttemptServer(Protocol):
@@ -117,13 +112,12 @@ class JobsServer:
             return answer
         if answer.status in (408, 425, 429) or answer.status >= 500:
             raise ServerAwayError(f"{self.url} answers {answer.status}")
-        message = f"{self.url} answers {answer.status}{_remedy(answer.status)}"
-        raise InvalidError(message) if answer.status in _INVALID else RefusedError(message)
+        raise RefusedError(f"{self.url} answers {answer.status}{_remedy(answer.status)}")
 
 
 def _remedy(status: int) -> str:
     if status in (401, 403):
         return ": set SLUICE_API_KEY to a key that may run jobs"
-    if status in _INVALID:
+    if status in (400, 413):
         return ": are this worker and the server of the same version?"
     return ": is SLUICE_API_URL the address of a server with the jobs API?"

@@ -77,23 +77,27 @@ class UnderWay:
         while True:
             due = time.monotonic() + self._beat_seconds  # also while thousands of outcomes wait
             try:
-                self._beat()
-                self._outcomes.deliver_waiting(self._deliver, lambda: time.monotonic() < due)  # noqa: B023
+                unwanted = self._beat()
+                self._outcomes.deliver_waiting(self._deliver, lambda: time.monotonic() < due, unwanted)  # noqa: B023
             except (ServerAwayError, RefusedError) as error:
                 warn_limited("jobs-server", "Attempts and their outcomes can't be reported now: %s", error)
             except Exception as error:  # noqa: BLE001 - the thread must go on, or the runs are taken for lost
                 warn_limited("jobs-thread", "Attempts can't be reported: %s: %s", type(error).__name__, error)
             time.sleep(max(due - time.monotonic(), 0))
 
-    def _beat(self) -> None:
-        """Report attempts, and those whose outcomes wait: without it they would be taken for lost, and sent again."""
+    def _beat(self) -> set[str]:
+        """Report attempts, and those whose outcomes wait: without it they would be taken for lost, and sent again.
+        Return the executions that the server does not want any more."""
         executions = self._outcomes.executions()
         with self._lock:
             executions.update({execution: run_id for execution, (run_id, _) in self._attempts.items()})
         remaining = iter(executions.items())
+        unwanted = set[str]()
         while some := dict(islice(remaining, _MOST)):
-            for execution in self._server.beat(some):
-                self._cancel(execution)
+            unwanted.update(self._server.beat(some))
+        for execution in unwanted:
+            self._cancel(execution)
+        return unwanted
 
     def _cancel(self, execution: str) -> None:
         with self._lock:

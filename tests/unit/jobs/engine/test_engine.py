@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -56,10 +57,10 @@ class Messages:
 
 
 @contextmanager
-def engine_of(attempts: Attempts, messages: Messages, claim: float = 300.0) -> Iterator[None]:
+def engine_of(attempts: Attempts, messages: Messages, **options: float) -> Iterator[None]:
     """Run an engine, by the time of now."""
     attempts.now = datetime.now(timezone.utc)
-    engine = Engine(attempts.store, messages, EngineOptions(poll=0.05, claim=claim), lambda: 0.5)
+    engine = Engine(attempts.store, messages, replace(EngineOptions(poll=0.05), **options), lambda: 0.5)
     engine.start()
     try:
         yield
@@ -132,6 +133,21 @@ def test_no_attempt_is_lost_before_its_worker_could_report(attempts: Attempts) -
         attempts.pass_(9)
         wait_until(lambda: attempts.row(run_id).attempt == 2, 30, "the attempt is never lost")
     assert attempts.finish(run_id, execution) == "completed", "its report may still come"
+
+
+def test_no_outcome_is_overdue_before_its_worker_could_report(attempts: Attempts) -> None:
+    """Runs whose outcomes wait for a server that was away would fail as it comes back; or never end without them."""
+    messages = Messages()
+    run_id = attempts.trigger(attempts.job(timeout_secs=1))
+    attempts.now = datetime.now(timezone.utc)
+    execution = attempts.begin(run_id)
+    with engine_of(attempts, messages, overdue=12.0):
+        for _ in range(16):  # 96 s, of which 90 are those after a start
+            _look_again(attempts, messages)
+            attempts.beat({execution: run_id})
+        assert attempts.row(run_id).status == "executing"
+        ended = "system_failed"
+        wait_until(lambda: attempts.row(run_id).status == ended or _pass(attempts), 30, "it is executing for ever")
 
 
 def _look_again(attempts: Attempts, messages: Messages, seconds: float = 6) -> None:

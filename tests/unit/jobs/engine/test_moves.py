@@ -84,6 +84,26 @@ def test_an_attempt_without_a_sign_of_life_is_lost(attempts: Attempts) -> None:
     assert attempts.row(run_id).status == "crashed"
 
 
+def test_an_outcome_that_can_not_be_reported_ends_its_run(attempts: Attempts) -> None:
+    """A run would be executing for ever, as its worker is alive; or its request be sent again after an answer."""
+    run_id, long = attempts.trigger(attempts.job(timeout_secs=60)), attempts.trigger(attempts.job(timeout_secs=61))
+    executions = {attempts.begin(run_id): run_id, attempts.begin(long): long}
+
+    def end_overdue(writer: Connection, now: int) -> int:
+        return moves.end_overdue(writer, now - 3600 * SECOND, now)
+
+    attempts.pass_(3659)
+    assert do(attempts, end_overdue) == 0
+    attempts.pass_(1)
+    assert do(attempts, end_overdue) == 1
+    assert (attempts.row(run_id).status, attempts.row(long).status) == ("system_failed", "executing")
+    execution, _ = executions
+    assert attempts.beat(executions) == [execution], "its worker gives it up"
+    assert attempts.finish(run_id, execution) == "system_failed"
+    (attempt,) = attempts.attempts(run_id)
+    assert (attempt.status_code, attempt.error_class) == (200, "system"), "a late report adds to the attempt only"
+
+
 def test_only_claims_without_a_message_go_back(attempts: Attempts) -> None:
     """The runs of a killed server would never be executed, or each message of a backlog be sent again and again."""
     job = attempts.job()

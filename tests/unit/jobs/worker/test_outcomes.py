@@ -14,12 +14,8 @@ import pytest
 
 from sluice_agent.jobs.attempts.records import Outcome
 from sluice_agent.jobs.worker.outcomes import Finish, OutcomeFiles
-from sluice_agent.jobs.worker.server import InvalidError
+from sluice_agent.jobs.worker.server import RefusedError, ServerAwayError
 from tests.support.process import ROOT
-
-
-class AwayError(Exception):
-    """The server is away."""
 
 
 class Server:
@@ -31,7 +27,7 @@ class Server:
 
     def __call__(self, finish: Finish) -> str | None:
         if self.is_away:
-            raise AwayError
+            raise ServerAwayError("it answers 503")
         self.taken.append(finish)
         return "completed"
 
@@ -53,10 +49,9 @@ def test_an_outcome_waits_for_a_server_that_is_away(tmp_path: Path) -> None:
     server, files = Server(), OutcomeFiles(tmp_path)
     server.is_away = True
     for execution in ("e1", "e2"):
-        with pytest.raises(AwayError):
+        with pytest.raises(ServerAwayError):
             files.deliver(finish(execution), server)
-    with pytest.raises(AwayError):
-        OutcomeFiles(tmp_path).deliver_waiting(server)
+    assert OutcomeFiles(tmp_path).deliver_waiting(server) == 0
     server.is_away = False
     assert OutcomeFiles(tmp_path).deliver_waiting(server) == 2
     assert [taken.execution for taken in server.taken] == ["e1", "e2"]
@@ -67,7 +62,7 @@ def test_only_its_user_reads_an_outcome(tmp_path: Path) -> None:
     """Other users of the host could read results."""
     server = Server()
     server.is_away = True
-    with pytest.raises(AwayError):
+    with pytest.raises(ServerAwayError):
         OutcomeFiles(tmp_path).deliver(finish(), server)
     [file] = tmp_path.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -77,7 +72,7 @@ def test_no_two_processes_deliver_one_outcome(tmp_path: Path) -> None:
     """The server would get it twice, and the second delivery fail for a run that goes on."""
     server, files = Server(), OutcomeFiles(tmp_path)
     server.is_away = True
-    with pytest.raises(AwayError):
+    with pytest.raises(ServerAwayError):
         files.deliver(finish(), server)
     server.is_away = False
     [path] = files.waiting()
@@ -106,33 +101,71 @@ def test_a_process_that_is_killed_as_it_delivers_leaves_the_outcome(tmp_path: Pa
 
 
 def test_an_unreadable_file_stops_no_other(tmp_path: Path) -> None:
-    """A file of another version would keep all later outcomes from the server, or be lost."""
+    """A file of another version would keep all later outcomes from the server, or its request be sent again."""
     server, files = Server(), OutcomeFiles(tmp_path)
-    (tmp_path / "e0.outcome").write_text('{"run_id": 5')
-    os.utime(tmp_path / "e0.outcome", (0, 0))
-    server.is_away = True
-    with pytest.raises(AwayError):
-        files.deliver(finish(), server)
-    server.is_away = False
+    for name, content in (("e0", '{"run_id": 5'), ("e1", '{"run_id":"r1","attempt":1}')):
+        (tmp_path / f"{name}.outcome").write_text(content)
+    (tmp_path / "e2.outcome").write_text(finish("e2").model_dump_json())
     assert files.deliver_waiting(server) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["e0.unreadable"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e0.unreadable", "e1.outcome"]
+    assert files.executions() == {"e1": "r1"}, "it is reported as under way"
 
 
-def test_an_outcome_that_is_never_taken_stops_no_other(tmp_path: Path) -> None:
-    """After an update of the server one outcome of an old worker would keep all later ones from it, for ever."""
+@pytest.mark.parametrize("error", [RefusedError("400"), ServerAwayError("502")])
+def test_an_outcome_that_is_never_taken_stops_no_other(tmp_path: Path, error: Exception) -> None:
+    """Outcomes that a proxy blocks would keep all later ones from the server, for ever; or be taken for lost, so that
+    their requests are sent again; or stay for ever."""
     server, files = Server(), OutcomeFiles(tmp_path)
-    server.is_away = True
-    for execution in ("e1", "e2"):
-        with pytest.raises(AwayError):
-            files.deliver(finish(execution), server)
+    for number in range(1, 5):
+        path = tmp_path / f"e{number}.outcome"
+        path.write_text(finish(path.stem).model_dump_json())
+        os.utime(path, (number, number))
+    tried: list[str] = []
 
     def take(given: Finish) -> str | None:
-        if given.execution == "e1":
-            raise InvalidError("no such field")
-        return "completed"
+        tried.append(given.execution)
+        if given.execution != "e4":
+            raise error
+        return server(given)
 
-    assert files.deliver_waiting(take) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["e1.refused"]
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            files.deliver_waiting(take)
+    assert tried == ["e1", "e2", "e3", "e4", "e1", "e2", "e3"]
+    assert server.taken == [finish("e4")]
+    assert files.executions() == {"e1": "r1", "e2": "r1", "e3": "r1"}, "they are reported as under way"
+    with pytest.raises(type(error)):
+        files.deliver_waiting(take, unwanted={"e1", "e2", "e4"})
+    assert files.executions() == {"e3": "r1"}
+
+
+def test_one_process_reports_what_waits(tmp_path: Path) -> None:
+    """Each process of a pool would report all outcomes that wait, or none would, and their requests be sent again."""
+    (tmp_path / "e1.outcome").write_text(finish().model_dump_json())
+    code = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from sluice_agent.jobs.worker.outcomes import OutcomeFiles\n"
+        "files = OutcomeFiles(Path(sys.argv[1]))\n"
+        "assert files.executions()\n"
+        "asked, answer = os.pipe()\n"
+        "over, end = os.pipe()\n"
+        "if os.fork():\n"
+        "    os.read(asked, 1)\n"
+        "    assert files.executions(), 'the child has taken the lock away'\n"
+        "    os._exit(0)\n"
+        "os.close(end)\n"
+        "print('beside its parent', files.executions())\n"
+        "os.write(answer, b'.')\n"
+        "os.read(over, 1)\n"
+        "while not files.executions():\n"
+        "    time.sleep(0.01)\n"
+        "print('after it', files.executions())\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "beside its parent {}\nafter it {'e1': 'r1'}\n", run.stderr
 
 
 def test_an_outcome_that_can_not_be_stored_is_sent(tmp_path: Path) -> None:
