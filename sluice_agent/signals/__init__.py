@@ -123,7 +123,7 @@ def connect(
     progress.patch_stored_ends()
     forget_attempts = attempt_message.on_start(guarded(sink, task_process.attempt_started))
 
-    plain_jobs = PlainJobs(sink, recorder, names, requests)
+    plain_jobs = PlainJobs(sink, names, requests)
     disconnect_handlers = _connect_handlers(
         sink,
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from weakref import WeakKeyDictionary, ref
@@ -10,7 +11,9 @@ from celery import Task
 from celery._state import get_current_task
 from celery.app.task import Context
 
+from sluice_agent.lifecycle.identity import is_named_by
 from sluice_agent.model import JobState
+from sluice_agent.signals.agent_header import PROCESS, RUN
 from sluice_agent.signals.run import PlainRun, Run
 
 _by_request: dict[ref[Context], Run] = {}
@@ -34,16 +37,16 @@ class ExecutedJob:
     kept here, without a request, until anything but its end asks for it.
     """
 
-    __slots__ = ("agent_header", "external_id", "has_begun", "plain_run", "run", "state")
+    __slots__ = ("agent_header", "external_id", "has_begun", "plain_run", "reported", "run")
 
     external_id: str
     agent_header: Mapping[str, str]
     has_begun: bool
     plain_run: PlainRun | None
-    run: Run | None
-    """The same, once anything has asked for it, until its request is known."""
-    state: JobState | None
+    reported: JobState | None
     """The state of the plain run that was reported last."""
+    run: Run | None
+    """The same run, once anything has asked for it, until its request is known."""
 
     def take_run(self, request: Context) -> Run | None:
         """Return the run that is kept here, and keep it no more, if `request` is that of this job."""
@@ -67,15 +70,20 @@ class ExecutedJob:
         """Let the run end in the ordinary way: more happens to it, or another one begins within it."""
         self.has_begun = True
         if self.plain_run is not None:
-            self.run = Run.of_plain_run(self.external_id, self.plain_run, self.agent_header, self.state)
+            self.run = Run.of_plain_run(self.external_id, self.plain_run, self.agent_header, self.reported)
             self.plain_run = None
 
 
-def begin_execution(external_id: str, agent_header: Mapping[str, str]) -> None:
-    """Store that this thread executes a job, whose run has not begun yet."""
+def begin_execution(external_id: str, agent_header: Mapping[str, str], *, is_own: bool = False) -> None:
+    """Store that this thread executes a job, whose run has not begun yet.
+
+    If this process is another than the one that received it, and `is_own` is False, the agent header gets its number.
+    """
+    if not is_own and RUN in agent_header and not is_named_by(agent_header[RUN], pid := os.getpid()):
+        agent_header = {**agent_header, PROCESS: str(pid)}
     EXECUTIONS[threading.get_ident()] = execution = ExecutedJob()
     execution.external_id, execution.agent_header, execution.has_begun = external_id, agent_header, False
-    execution.plain_run = execution.run = execution.state = None
+    execution.plain_run = execution.run = execution.reported = None
 
 
 def end_execution() -> None:

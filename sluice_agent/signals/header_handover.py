@@ -17,6 +17,7 @@ from celery.worker.request import Request
 
 from sluice_agent.signals.current_runs import begin_execution, end_execution
 from sluice_agent.signals.patching import patch_method
+from sluice_agent.signals.received_requests import kept_header
 
 _ID_INDEX, _REQUEST_INDEX = 1, 2  # among the arguments with which the pool executes a task
 _IN_THIS_PROCESS = ("celery.concurrency.solo", "celery.concurrency.thread")
@@ -43,17 +44,17 @@ def patch_handover(agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
 
         return __init__
 
-    _patch_acceptance(agent_header_of)
+    _patch_acceptance()
     patch_method(BasePool, "__init__", around_pool_init, without=_EFFECT)
 
 
-def _patch_acceptance(agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
+def _patch_acceptance() -> None:
     def around_on_accepted(original: Callable[..., Any]) -> Callable[..., Any]:
         def on_accepted(request: Request, *args: Any, **kwargs: Any) -> Any:
             if args and args[0] == os.getpid():  # the process that executes it
-                agent_header = agent_header_of(request)
+                agent_header = kept_header(request)
                 if agent_header:
-                    begin_execution(request.id, agent_header)
+                    begin_execution(request.id, agent_header, is_own=True)
             return original(request, *args, **kwargs)
 
         return on_accepted

@@ -7,7 +7,6 @@ success without a result, takes the ordinary way: `MainProcess`, `TaskProcess`. 
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from time import monotonic, time_ns
 from typing import Any
 
 from sluice_agent.lifecycle.encoding import EARLIEST, plain_receipt, plain_start, plain_success, shared_by_kind
-from sluice_agent.lifecycle.identity import cached_scope_of, is_named_by, run_in, scope_of
+from sluice_agent.lifecycle.identity import cached_scope_of, run_in, scope_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_now, timestamp_of_ns
 from sluice_agent.model import JobState
@@ -25,7 +24,6 @@ from sluice_agent.signals.message_headers import MAX_PRIORITY, max_retries_of
 from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.received_requests import ReceivedRequests
-from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.run_names import RunNames
 
 _MEMBERS = frozenset({CREATED_AT, PRIORITY, RUN, SUCCESSORS})
@@ -40,9 +38,8 @@ class PlainJobs:
     Each returns True if it has handled the signal. If not, the ordinary handler must be called: nothing is reported.
     """
 
-    def __init__(self, sink: Sink, recorder: Recorder, names: RunNames, requests: ReceivedRequests) -> None:
+    def __init__(self, sink: Sink, names: RunNames, requests: ReceivedRequests) -> None:
         self._sink = sink
-        self._recorder = recorder
         self._run_names = names
         self._requests = requests
         self._kinds: dict[tuple[Any, ...], str] = {}
@@ -52,8 +49,8 @@ class PlainJobs:
         """Name the run that is about to begin, make the text of its events, and report `queued` if no producer has."""
         request, sink = named["request"], self._sink
         fields = request.request_dict
-        delivery, members = fields.get("delivery_info"), plain_members(fields)
-        if members is None or not delivery or delivery["redelivered"] or sink.is_ignored(name := fields["task"]):
+        delivery, members = fields["delivery_info"], plain_members(fields)
+        if members is None or delivery["redelivered"] or sink.is_ignored(name := fields["task"]):
             return False
         exchange, routing_key, priority = delivery["exchange"], delivery["routing_key"], delivery["priority"]
         if type(exchange) is not str or type(routing_key) is not str:
@@ -63,22 +60,21 @@ class PlainJobs:
                 return False
             members += f'"priority":{priority},'
         agent_header = self._requests.keep(request)
-        created = ""
-        if agent_header:
-            created = agent_header.get(CREATED_AT, "")
-            if not (len(agent_header) == 1 and created) and not agent_header.keys() <= _MEMBERS:
-                return False
-            if created and created <= EARLIEST:
-                return False
+        created = agent_header.get(CREATED_AT, "")
+        if created and created <= EARLIEST:
+            return False
+        if not (created and len(agent_header) == 1) and not agent_header.keys() <= _MEMBERS:
+            return False
         hostname, external_id = fields["hostname"], fields["id"]
         kind = self._kinds.get((name, exchange, routing_key, hostname, sink.connection_id))
         if kind is None:
             kind = self._new_kind(request, delivery)
-        at = f',"createdAt":"{created}"' if created else ""
-        head = f'{kind},"externalId":"{external_id}","attempt":1{at},"state":"'
-        if not created:
+        if created:
+            head = f'{kind},"externalId":"{external_id}","attempt":1,"createdAt":"{created}","state":"'
+        else:
+            head = f'{kind},"externalId":"{external_id}","attempt":1,"state":"'
             scope = cached_scope_of(sink.connection_id, "")
-            self._recorder.record_encoded(plain_receipt(external_id, scope, head, members, timestamp_now()))
+            sink.emit(plain_receipt(external_id, scope, head, members, timestamp_now()))
         agent_header[RUN] = self._run_names.next(hostname)
         agent_header[HEAD], agent_header[MEMBERS] = head, members
         return True
@@ -106,24 +102,22 @@ class PlainJobs:
         started, created = timestamp_of_ns(started_ns), agent_header.get(CREATED_AT, "")
         if created > started:  # its producer's clock is ahead
             return False
-        run_name, pid = agent_header[RUN], os.getpid()
-        if is_named_by(run_name, pid):
-            scope = scope_of(self._sink.connection_id, run_name)
-        else:
-            execution.agent_header = {**agent_header, PROCESS: str(pid)}
-            scope = scope_of(self._sink.connection_id, run_in(run_name, str(pid)))
+        sink, run_name = self._sink, agent_header[RUN]
+        in_process = run_in(run_name, agent_header[PROCESS]) if PROCESS in agent_header else run_name
+        scope = scope_of(sink.connection_id, in_process)
         head, members = agent_header[HEAD], agent_header[MEMBERS]
         execution.plain_run = scope, head, members, created, run_name, started_ns, started_monotonic, started
         execution.has_begun = True
-        self._recorder.record_encoded(plain_start(external_id, scope, head, members, started), execution, _ACTIVE)
+        sink.emit(plain_start(external_id, scope, head, members, started))
+        execution.reported = _ACTIVE
         return True
 
     def succeeded(self, named: Mapping[str, Any]) -> bool:
-        """Report `completed`."""
+        """Report `completed`: its time is never earlier than the start, from which the monotonic clock counts."""
         execution = EXECUTIONS.get(threading.get_ident())
         if (
             execution is None
-            or execution.state is not _ACTIVE
+            or execution.reported is not _ACTIVE
             or execution.plain_run is None
             or named["state"] != "SUCCESS"
             or named["task_id"] != execution.external_id
@@ -131,11 +125,9 @@ class PlainJobs:
             or sys.exc_info()[1] is not None  # the result can't be stored
         ):
             return False
-        scope, head, members, created, _, started_ns, started_monotonic, started = execution.plain_run
+        scope, head, members, _, _, started_ns, started_monotonic, started = execution.plain_run
         runtime = monotonic() - started_monotonic
         when = timestamp_of_ns(started_ns + int(runtime * 1e9))
-        if created > when or started > when:
-            return False
-        line = plain_success(execution.external_id, scope, head, members, when, started, runtime)
-        self._recorder.record_encoded(line, execution, _COMPLETED)
+        self._sink.emit(plain_success(execution.external_id, scope, head, members, when, started, runtime))
+        execution.reported = _COMPLETED
         return True

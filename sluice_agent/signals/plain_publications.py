@@ -18,7 +18,6 @@ from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.publish_hook import Publication
 from sluice_agent.signals.published_for import periodic_task, retried
 from sluice_agent.signals.queue_name import queue_of
-from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.replacing import expects_successors
 
 _MAX_PRIORITY = 255  # the highest of RabbitMQ's, and far above Redis's
@@ -30,13 +29,11 @@ class PlainPublications:
     def __init__(
         self,
         sink: Sink,
-        recorder: Recorder,
         on_failure: Callable[[Publication, BaseException], None],
         *,
         message_header: bool = True,
     ) -> None:
         self._sink = sink
-        self._recorder = recorder
         self._on_failure = on_failure
         self._message_header = message_header
 
@@ -79,7 +76,7 @@ class PlainPublications:
         publication.on_failure = self._on_failure
         publication.plain_job = external_id, scope, head, members, when
         publication.external_id, publication.created_at = external_id, when
-        self._recorder.record_encoded(plain_receipt(external_id, scope, head, members, when))
+        sink.emit(plain_receipt(external_id, scope, head, members, when))
         if self._message_header:
             publication.agent_header = agent_header
         return True

@@ -55,7 +55,7 @@ class PublishingProcess:
         self._recorder = recorder
         self._message_header = message_header
         self._on_failure = guarded(sink, self.failed)
-        self.plain = PlainPublications(sink, recorder, self._on_failure, message_header=message_header)
+        self.plain = PlainPublications(sink, self._on_failure, message_header=message_header)
 
     def patch(self, agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
         """Patch the publishing of tasks. `agent_header_of` returns the agent header of a worker's request."""

@@ -130,7 +130,7 @@ class ReceivedRequests:
 
     def of_request(self, request: Any) -> dict[str, str]:
         """Return the agent header of a worker's `request`, with the pool process that runs it; else empty."""
-        agent_header: dict[str, str] = vars(request).get(_KEPT, _NONE) if isinstance(request, Request) else _NONE
+        agent_header = kept_header(request) if isinstance(request, Request) else _NONE
         if not agent_header or (pid := request.worker_pid) is None or RUN not in agent_header or pid == os.getpid():
             return agent_header
         if self._pool.in_greenlets:  # there it is the number in its process
@@ -165,6 +165,12 @@ class ReceivedRequests:
         """Search all requests that are held: for rare cases."""
         requests = (reference() for reference in (*self._newest.values(), *self._older))
         return next((request for request in requests if request is not None and matches(request)), None)
+
+
+def kept_header(request: Request) -> dict[str, str]:
+    """Return the agent header of a worker's `request`; empty if it has none."""
+    agent_header: dict[str, str] = request.__dict__.get(_KEPT, _NONE)
+    return agent_header
 
 
 def _header_to_restore(message: VirtualMessage) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The recorder: it alone changes the state of a run, knows which end is reported already, and emits the events of jobs.
 
+But for those of plain jobs, as long as they are plain: nothing has to be decided about them.
+
 The other files of this package find out what happened to which run, and pass it on to here. Celery announces some ends
 twice, some in two processes, and some that another one replaces. So these are the rules:
 
@@ -23,7 +25,6 @@ from sluice_agent.lifecycle.encoding import Extensions, JobEvents
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
-from sluice_agent.signals.current_runs import ExecutedJob
 from sluice_agent.signals.outcome import Outcome
 from sluice_agent.signals.reported_ends import ReportedEnds, is_marked, mark_exception
 from sluice_agent.signals.run import ReceivedRun, Run
@@ -89,12 +90,6 @@ class Recorder:
     def record_unstored_success(self, run: Run, error: BaseException) -> None:
         """Record that the result of `run` can't be stored due to `error`: after the end Celery announces a failure."""
         run.unstored_by = id(error)
-
-    def record_encoded(self, event: bytes, execution: ExecutedJob | None = None, state: JobState | None = None) -> None:
-        """Record what `event` reports: the run of `execution` enters `state`, or without any, a job waits."""
-        self._sink.emit(event)
-        if execution is not None:
-            execution.state = state
 
     def record_end(
         self, run: Run, outcome: Outcome, *, when: str | None = None, **extensions: Unpack[Extensions]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -14,10 +13,9 @@ from celery.exceptions import Ignore, Reject, Retry
 from sluice_agent.attempt_message import HEADER
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import JobEvents
-from sluice_agent.lifecycle.identity import is_named_by
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_of_ns
-from sluice_agent.signals.agent_header import PROCESS, RUN
+from sluice_agent.signals.agent_header import RUN
 from sluice_agent.signals.batches import jobs_in, outcome_in_batch
 from sluice_agent.signals.current_runs import (
     agent_header_of,
@@ -86,8 +84,6 @@ class TaskProcess:
         hostname = request.get("hostname")
         if RUN not in agent_header:  # not received by an agent: an eager task, or a main process without the agent
             agent_header = {**agent_header, RUN: self._run_names.next(hostname or "")}
-        elif not is_named_by(agent_header[RUN], os.getpid()):
-            agent_header = {**agent_header, PROCESS: str(os.getpid())}
         facts = facts_of(
             request,
             agent_header,

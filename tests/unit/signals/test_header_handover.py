@@ -10,7 +10,7 @@ import pytest
 from celery.app.task import Context
 from celery.concurrency.solo import TaskPool
 
-from sluice_agent.signals.agent_header import RUN
+from sluice_agent.signals.agent_header import PROCESS, RUN
 from sluice_agent.signals.current_runs import agent_header_of, current_execution, end_execution
 from sluice_agent.signals.header_handover import execute_with_header, patch_handover
 from tests.unit.signals.observed import Observed, ProcessPool
@@ -44,7 +44,7 @@ def test_the_header_reaches_the_process_and_no_task(kind: type[ProcessPool]) -> 
     assert pool.targets == [execute_with_header]
     _, *handed_over = pickle.loads(pickle.dumps(pool.executed[0]))
     fields, agent_header = execute_with_header(seen_by_task, *handed_over)
-    assert agent_header == AGENT_HEADER
+    assert agent_header == {**AGENT_HEADER, PROCESS: str(os.getpid())}
     assert request.request_dict == before == handed_over[3]
     assert not [name for name in (*fields, *fields["delivery_info"]) if "sluice" in name]
     assert current_execution() is None

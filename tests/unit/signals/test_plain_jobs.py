@@ -55,7 +55,7 @@ class Watched(Observed):
         self.lines: list[bytes] = []
         self.sink.emit = self.lines.append
         self.main_process = MainProcess(self.sink, self.recorder, self.names, self.requests, self.runs)
-        self.plain_jobs = PlainJobs(self.sink, self.recorder, self.names, self.requests)
+        self.plain_jobs = PlainJobs(self.sink, self.names, self.requests)
 
     def receive_plain(self, request: Request, agent_header: dict[str, str] | None = None) -> bool:
         """Pass the receipt of a message to the way of plain jobs."""

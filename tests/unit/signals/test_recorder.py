@@ -203,4 +203,5 @@ def test_nothing_else_emits_the_event_of_a_job() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "emit"
     }
-    assert emitters == {"recorder.py", "worker.py"}, "a worker's own events are no job's"
+    plain = {"plain_jobs.py", "plain_publications.py"}  # of which it has nothing to decide
+    assert emitters - plain == {"recorder.py", "worker.py"}, "a worker's own events are no job's"
