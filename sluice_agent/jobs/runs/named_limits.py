@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, bindparam, delete, func, insert, select
+from sqlalchemy import BigInteger, Connection, Row, bindparam, cast, delete, func, insert, select
 
 from sluice_agent.jobs.definitions.jobs import Job
 from sluice_agent.jobs.status import Status
@@ -88,7 +88,7 @@ _STARTED = select(func.count()).select_from(
     .limit(bindparam("most", type_=job_limit.c.max.type))
     .subquery()
 )
-_LONGEST = select(func.max(job_limit.c.window_secs)).where(*_OF_LIMIT).scalar_subquery()
+_LONGEST = select(func.max(cast(job_limit.c.window_secs, BigInteger))).where(*_OF_LIMIT).scalar_subquery()
 _FORGET = delete(limited_start).where(
     *_STARTS, limited_start.c.started_at <= bindparam("now", type_=BigInteger) - _LONGEST * _SECOND
 )

@@ -114,6 +114,7 @@ class Executor:
                 if remaining <= 0:
                     warn_limited("jobs-away", "Run %s is not executed, its claim has ended: %s", run_id, error)
                     return None
+                warn_limited("jobs-waits", "Run %s waits for its server: %s", run_id, error)
                 self._sleep(min(wait * random.uniform(0.5, 1), remaining))  # noqa: S311 - no secret
                 wait = min(wait * 2, _LONGEST_WAIT)
 
