@@ -26,7 +26,7 @@ from sluice_agent.server.actions.request import AWAY, ActionRequest, Preview, kn
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.ability import VERBS, ask_href
-from sluice_agent.server.pages.forms import OperatorForm, see_other
+from sluice_agent.server.pages.forms import OperatorForm, check_selection, see_other
 from sluice_agent.server.pages.jobs_address import NEWEST, Address
 from sluice_agent.server.pages.render import NO_STORE, Layout, render
 from sluice_agent.server.pages.scope import Scope, scope_of
@@ -109,6 +109,7 @@ def question_router(sources: Sources) -> APIRouter:
         job: Annotated[list[str], Query(max_length=_MOST_JOBS, default_factory=list)],
         again: bool = False,
     ) -> HTMLResponse:
+        check_selection(request, job)
         now = sources.now()
         wanted = requested_filter((name, value) for name, value in request.query_params.multi_items() if value)
         asked = ActionRequest(acting, principal, kind, again=again)

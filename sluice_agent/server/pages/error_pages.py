@@ -91,7 +91,11 @@ class ErrorPages:
         heading = headings.get(status) or HTTPStatus(status).phrase
         message = _NO_PAGE if error["message"] == _NO_ROUTE else error["message"]
         has_jobs_api = getattr(request.app.state, "has_jobs_api", False)
-        links = _OF_JOBS_API if has_jobs_api and request.url.path.startswith(JOBS_API_PATHS) else _LINKS
+        links: Sequence[tuple[str, str]] = (
+            _OF_JOBS_API if has_jobs_api and request.url.path.startswith(JOBS_API_PATHS) else _LINKS
+        )
+        if status == HTTPStatus.BAD_REQUEST and request.method == "GET" and request.url.query:
+            links = [("This page without parameters", request.url.path), *links]
         view = ErrorView(
             status, heading, message, error.get("details", {}), links, request.method == "POST", _typed_in(request)
         )

@@ -18,7 +18,7 @@ from sluice_agent.jobs.store.page import PageRequest
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.action_question import PageOperator
-from sluice_agent.server.pages.forms import see_other
+from sluice_agent.server.pages.forms import check_selection, see_other
 from sluice_agent.server.pages.jobs_api.api import part_of_path
 from sluice_agent.server.pages.jobs_api.parameters import RunsAddress, filter_of
 from sluice_agent.server.pages.jobs_api.question import Question, ask
@@ -72,6 +72,7 @@ def dead_letters_router(sources: JobsSources) -> APIRouter:
         with sources.store.reading() as reader:
             scope = existing_scope(sources, reader, wanted)
             ids = [value for name, value in pairs if name == "run"]
+            check_selection(request, ids)
             if len(ids) == 1:
                 return see_other(scope.href(f"/runs/{part_of_path(ids[0])}/replay"))
             address = _address(scope, pairs)

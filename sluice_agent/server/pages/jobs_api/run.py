@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -37,6 +38,9 @@ _CHARACTERS = 40_000
 
 _LINES = 20  # of the log
 
+_TIMESTAMP = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)"
+)  # in sentences, which clients of the API read too
 _CHILDREN = 20
 _DELIVERIES = 10
 _PARTS = (
@@ -133,8 +137,8 @@ class RunView:
     celery_job: str | None
     """The id of the Celery job of its attempts, if an agent has reported one."""
     queue_without_workers: str | None
-    waits_for: str | None
-    """Why it does not start."""
+    waits_for: Sequence[str]
+    """Why it does not start: a sentence, in parts, of which each second one is a timestamp."""
     actions: Sequence[str]
     """What an operator can do with it: cancel, replay (the same run), replay as a new run, reschedule, or switch
     `debug_mode` on or off."""
@@ -197,7 +201,7 @@ def run_view(sources: JobsSources, reader: Connection, scope: JobsScope, row: Ro
         deliveries=_deliveries(reader, row),
         celery_job=_celery_job(sources, scope.connections, row.task_id or row.id),
         queue_without_workers=obstacle.queue_without_workers,
-        waits_for=obstacle.sentence,
+        waits_for=_TIMESTAMP.split(obstacle.sentence) if obstacle.sentence else [],
         actions=_actions(status, row, settings),
         may_act=scope.may_act,
         why_not=scope.why_not,

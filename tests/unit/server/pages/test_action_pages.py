@@ -168,6 +168,7 @@ def test_a_wrong_state_is_refused(desk: Desk) -> None:
     place = desk.send(fields_of(asked)).headers["Location"]
     assert "The job is completed" in desk.page(place).one("tbody").text
     refused = desk.page("/actions/new", 400, kind="retry", state="active")
+    assert "Nothing is selected" in desk.page("/actions/new", 409, kind="retry", isSelection="true").one("main").text
     assert "The filter selects jobs that are active" in refused.text
 
 

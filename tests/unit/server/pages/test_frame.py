@@ -21,6 +21,8 @@ def test_errors_are_pages_for_browsers_only(browser: httpx.Client, server: Local
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "No page of this server has this address" in page.text
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    without = parse_html(browser.get("/jobs?state=none").text).one("main").all("a")[1]
+    assert (without["href"], without.text) == ("/jobs", "This page without parameters")
     for path, accept in (("/nothing", "*/*"), ("/api/nothing", "text/html")):
         answer = server.client({"Accept": accept}, path="").get(path)
         assert answer.json()["error"]["code"] == "NOT_FOUND"

@@ -23,7 +23,8 @@ def test_only_dead_letters_are_listed(desk: JobsDesk) -> None:
 def test_a_selection_is_replayed_once(desk: JobsDesk) -> None:
     """Each would have to be opened and replayed alone; or a double click would replay again what fails at once."""
     ids = desk.shop.dead_letters(desk.store, 3)
-    question = desk.page(PATH, run=ids[:2])
+    assert "Nothing is selected" in desk.page(PATH, 409, isSelection="true").one("main").text
+    question = desk.page(PATH, run=ids[:2], isSelection="true")
     assert question.one("h1").text == "Replay 2 dead letters?"
     fields = form_of(question, REPLAYS)
     sent = [desk.send(REPLAYS, fields).headers["location"] for _ in range(2)]

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from sluice_agent.jobs.status import Status
+from sluice_agent.jobs.store import schema as tables
 from sluice_agent.jobs.store.schema import attempt, run_log
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.access.tokens import new_key
@@ -142,9 +143,14 @@ def test_a_webhook_is_sent_again(desk: JobsDesk) -> None:
 
 
 def test_why_a_run_does_not_start_is_named(desk: JobsDesk) -> None:
-    """A run of a job that a colleague has paused would look as if it were lost."""
+    """A run of a job that a colleague has paused would look as if it were lost; or the time would be for programs."""
     made = desk.shop.plain("why")
     run = desk.shop.trigger(made)
+    with desk.store.writing() as writer:
+        later = {"is_ready": False, "available_at": 4_000_000_000_000_000}
+        writer.execute(update(tables.run).where(tables.run.c.id == run).values(later))
+    [notice] = [text for text in desk.page(f"/runs/{run}").all("p") if "several times" in text.text]
+    assert notice.one("time")["datetime"] == "2096-10-02T07:06:40.000Z"
     assert "paused" not in desk.page(f"/runs/{run}").one("main").text
     desk.api.post(f"/jobs/{made}/pause")
     assert "Its job is paused" in desk.page(f"/runs/{run}").one("main").text
