@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 from sluice_agent.errors import ConfigError
 
@@ -32,7 +43,7 @@ def key_text(key: SecretStr | None) -> str | None:
     return key.get_secret_value() if key is not None else None
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The agent's settings, read from its environment: field ``api_key`` is the variable ``SLUICE_API_KEY``, and so on.
 
     Those of the second destination, Ackly, begin with ``ACKLY_``: ``ackly_url`` is the variable ``ACKLY_URL``. An
@@ -40,14 +51,7 @@ class Settings(BaseSettings):
     Raises `ConfigError`, which names the variable, its value (never a key) and the values that are allowed.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-    )
+    model_config = ConfigDict(extra="ignore", frozen=True, validate_by_name=True, validate_by_alias=False)
 
     api_key: IngestKey = None
     """The ingest key, ``sk_…``. Without one the agent is off."""
@@ -97,7 +101,7 @@ class Settings(BaseSettings):
     queue_interval: Seconds = 10.0
     """Seconds between two samples of a queue's depth; ``0``: none."""
 
-    ignore_tasks: Annotated[tuple[str, ...], NoDecode] = ()
+    ignore_tasks: tuple[str, ...] = ()
     """Names of tasks that are not captured, comma-separated; ``*`` and ``?`` match as in file names."""
 
     capture_args: bool = False
@@ -123,17 +127,20 @@ class Settings(BaseSettings):
     ackly_url: Annotated[str, Field(validation_alias="ACKLY_URL")] = DEFAULT_ACKLY_URL
     """Ackly's events are POSTed here, one per request."""
 
-    ackly_tasks: Annotated[tuple[str, ...], NoDecode, Field(validation_alias="ACKLY_TASKS")] = ("*",)
+    ackly_tasks: Annotated[tuple[str, ...], Field(validation_alias="ACKLY_TASKS")] = ("*",)
     """Names of the tasks whose ends are sent to Ackly, comma-separated; ``*`` and ``?`` match as in file names."""
 
-    ackly_states: Annotated[tuple[EndState, ...], NoDecode, Field(validation_alias="ACKLY_STATES")] = END_STATES
+    ackly_states: Annotated[tuple[EndState, ...], Field(validation_alias="ACKLY_STATES")] = END_STATES
     """The ends of jobs that are sent to Ackly, comma-separated: ``completed``, ``failed``, ``cancelled``."""
 
     def __init__(self, **values: Any) -> None:
+        variables = {name: _variable(name, field) for name, field in type(self).model_fields.items()}
+        environment = {name.upper(): value for name, value in os.environ.items() if value}
+        found = {name: environment[variable] for name, variable in variables.items() if variable in environment}
         try:
-            super().__init__(**values)
+            super().__init__(**{**found, **values})
         except ValidationError as error:
-            raise ConfigError(_error_text(error)) from None
+            raise ConfigError(_error_text(error, variables)) from None
 
     @property
     def active(self) -> bool:
@@ -261,24 +268,27 @@ class Settings(BaseSettings):
 
 def variables() -> dict[str, str]:
     """Return the fields of the settings by the names of their variables."""
-    fields = Settings.model_fields.items()
-    return {str(field.validation_alias or f"{PREFIX}{name.upper()}"): name for name, field in fields}
+    return {_variable(name, field): name for name, field in Settings.model_fields.items()}
 
 
-def _error_text(error: ValidationError) -> str:
+def _variable(name: str, field: FieldInfo) -> str:
+    return str(field.validation_alias or f"{PREFIX}{name.upper()}")
+
+
+def _error_text(error: ValidationError, variables: Mapping[str, str]) -> str:
     errors = {str(detail["loc"][0]) if detail["loc"] else "": detail for detail in error.errors()}
     if "base_url" in errors:  # `api_url` was made from it
         errors.pop("api_url", None)
     return "; ".join(
-        _field_error(field, detail["type"], detail["msg"], detail.get("input")) for field, detail in errors.items()
+        _field_error(variables.get(field, field), detail["type"], detail["msg"], detail.get("input"))
+        for field, detail in errors.items()
     )
 
 
-def _field_error(field: str, kind: str, message: str, value: Any) -> str:
+def _field_error(variable: str, kind: str, message: str, value: Any) -> str:
     message = message.removeprefix("Value error, ")
-    if not field:
+    if not variable:
         return message
-    variable = field if field.isupper() else PREFIX + field.upper()
     # A key may have been put into the wrong variable, and an address may hold a password.
     is_secret = variable.endswith("_KEY") or "sk_" in str(value) or "@" in str(value)
     value_text = "its value" if is_secret else repr(value)

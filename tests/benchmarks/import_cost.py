@@ -52,6 +52,7 @@ def measure_once(directory: Path, environment: Mapping[str, str]) -> ImportCost:
     """Import the agent once, in a process with this environment."""
     variables = {
         **environment,
+        "PYTHONDONTWRITEBYTECODE": "",  # it is written where a package is installed
         "SLUICE_API_KEY": "sk_bench",
         "SLUICE_CONNECTION_ID": str(uuid.UUID(int=1)),
         "SLUICE_SHIP": "never",

@@ -37,6 +37,6 @@ assert counts["captured"] >= 3, counts  # queued, active, completed
 assert counts["captured"] == counts["pending"], counts
 assert not [name for name in sluice_agent.__all__ if not hasattr(sluice_agent, name)]
 main(["--version"], standalone_mode=False)
-chosen = ("celery", "kombu", "httpx", "pydantic", "pydantic-settings", "tenacity", "click")
+chosen = ("celery", "kombu", "httpx", "pydantic", "tenacity", "click")
 print("python", sys.version.split()[0], *(f"{name} {version(name)}" for name in chosen))
 print(len(list(distributions())), "distributions")

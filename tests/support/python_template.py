@@ -22,7 +22,7 @@ from typing import Any
 
 IMPORTS = (
     "celery.app.trace", "celery.backends.redis", "httpx", "kombu.transport.filesystem", "kombu.transport.memory",
-    "kombu.transport.pyamqp", "kombu.transport.redis", "pydantic_settings", "tenacity",
+    "kombu.transport.pyamqp", "kombu.transport.redis", "pydantic", "tenacity",
 )  # fmt: skip
 """Code of others only."""
 

@@ -12,10 +12,8 @@ import pytest
 OWN = {"_public", "errors", "host_budgets", "log", "stats"}
 SETTINGS = {
     "annotated_types",
-    "dotenv",
     "pydantic",
     "pydantic_core",
-    "pydantic_settings",
     "typing_extensions",
     "typing_inspection",
 }

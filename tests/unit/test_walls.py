@@ -293,7 +293,6 @@ OWNERS = {
     "jinja2": ("server/pages/render.py",),
     "prometheus_client": ("health",),
     "botocore": ("monitor/queues",),
-    "pydantic_settings": ("settings.py",),
 }
 """The files and folders that may import a third-party library.
 
