@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from billiard.pool import ApplyResult
@@ -21,13 +20,12 @@ from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
 from sluice_agent.signals.guard import guarded
-from sluice_agent.signals.missing_ends import MissingEnds, StoppedRun
+from sluice_agent.signals.missing_ends import MissingEnds
 from sluice_agent.signals.outcome import Outcome, Report
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.worker_pool import WorkerPool
 
 _POOL_STOP_TIMEOUT = 5.0  # seconds; if a child dies with a lock that the others need, billiard's pool never stops
-_KILLED_GREENLET = "GreenletExit"  # the error of a run whose greenlet is killed
 
 
 class ColdShutdown:
@@ -84,7 +82,7 @@ class ColdShutdown:
             if self._pool.in_greenlets or not _is_alive(request.worker_pid):
                 self._report_cut_off(request, transitions.CUT_OFF)
         for stopped in self._missing_ends.take_all():
-            self._missing_ends.report(_cut_off_if_killed(stopped))
+            self._missing_ends.report(stopped)
 
     def _cancelled(self, request: Request, transition: Transition) -> None:
         handle = request._apply_result
@@ -127,13 +125,6 @@ class ColdShutdown:
             self._report(request, Outcome(transition), reason=transitions.CUT_OFF_REASON)
         else:
             self._report(request, Outcome(transition._replace(state=JobState.QUEUED)), requeued=True)
-
-
-def _cut_off_if_killed(stopped: StoppedRun) -> StoppedRun:
-    """Return the end of a run whose end was not announced: a cold shutdown kills greenlets."""
-    if stopped.outcome.error != _KILLED_GREENLET:
-        return stopped
-    return replace(stopped, outcome=Outcome(transitions.CUT_OFF), reason=transitions.CUT_OFF_REASON)
 
 
 def _is_alive(pid: int | None) -> bool:

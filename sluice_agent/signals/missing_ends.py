@@ -1,7 +1,7 @@
-"""Runs whose end Celery does not announce: reported as failed by a process that can be sure.
+"""Runs whose end Celery does not announce: reported by a process that can be sure.
 
-`sys.exit()` in a task and, before Celery 5.7, the hard time limit of gevent end a run in this way. Everything here
-runs seldom.
+`sys.exit()` in a task and, before Celery 5.7, the hard time limit of gevent end a run in this way: it has failed. So
+does a cold shutdown, which kills greenlets, and may then take any time: they are cut off. Everything here runs seldom.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sluice_agent.signals.outcome import Outcome, error_text, format_traceback
 from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.run import Run
 
+_KILLED_GREENLET = "GreenletExit"  # gevent and eventlet raise it in a greenlet that is killed, and nothing else
 _END_TIMEOUT = 3.0  # seconds until Celery announces the end of a run that it stopped itself; it takes milliseconds
 
 
@@ -30,7 +31,7 @@ class StoppedRun:
     stopped_monotonic: float
     when: str
     outcome: Outcome
-    reason: str = "Celery announced no end"
+    reason: str
 
 
 class MissingEnds:
@@ -48,8 +49,11 @@ class MissingEnds:
         """Add `run`, which was ended by `raised`, an exception that Celery does not handle."""
         if raised is None or run.has_ended:
             return
-        outcome = Outcome(transitions.FAILED, error_text(raised), format_traceback(raised))
-        stopped = StoppedRun(run, time.monotonic(), run.now(), outcome)
+        outcome, reason = Outcome(transitions.CUT_OFF), transitions.CUT_OFF_REASON
+        if run.is_eager or error_text(raised) != _KILLED_GREENLET:
+            outcome = Outcome(transitions.FAILED, error_text(raised), format_traceback(raised))
+            reason = "Celery announced no end"
+        stopped = StoppedRun(run, time.monotonic(), run.now(), outcome, reason)
         if run.is_eager:
             self.report(stopped)
         # Only the process that received the job, and so named the run, receives every end.

@@ -40,7 +40,8 @@ A run that is ended by something that is not an `Exception` (`sys.exit()`, a kil
 before Celery 5.7) ends without a state, and in these cases no end is announced:
 
 - threads, gevent, eventlet, solo: the worker's process has run the job and receives every end. If none arrives
-  within 3 s, or before the worker ends, the agent reports `failed`, with the exception and with `extensions.reason`.
+  within 3 s, or before the worker ends, the agent reports `failed`, with the exception and with `extensions.reason`,
+  or `cancelled` of a killed greenlet: a cold shutdown kills them.
 - prefork, `sys.exit()` before Celery 5.7 with billiard 4.3 or newer: the worker's main process receives `SystemExit`,
   and Celery raises an error while it stores that. There the agent reports `failed`, with `SystemExit` and at once, so
   without `extensions.reason`. On other versions Celery announces the failure itself, with `WorkerLostError`.

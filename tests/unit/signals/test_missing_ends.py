@@ -44,6 +44,20 @@ def test_a_run_without_an_end_has_failed_when_its_time_is_over() -> None:
     wait_until(lambda: not _timers(0.01), message="a worker would start a thread every few seconds, for ever")
 
 
+class GreenletExit(BaseException):
+    """As gevent kills a greenlet."""
+
+
+def test_a_killed_greenlet_was_cut_off_even_if_the_worker_takes_long_to_end() -> None:
+    """A worker whose broker is slow would report the jobs that its shutdown has cut off as failed."""
+    observed = Observed()
+    missing_ends = MissingEnds(observed.sink, observed.recorder, timeout=0.01)
+    missing_ends.add(named_here(), GreenletExit())
+    wait_until(lambda: observed.jobs)
+    assert (observed.walk, observed.last["reason"]) == ("cancelled", transitions.CUT_OFF_REASON)
+    assert "error" not in observed.last
+
+
 def test_an_announced_end_that_comes_in_time_counts() -> None:
     """A run that is terminated ends by `SystemExit` too: it would be shown as failed, and not as cancelled."""
     observed, executed = Observed(), named_here()
