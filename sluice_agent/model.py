@@ -73,7 +73,7 @@ class JobState(str, Enum):
         return self in _FINAL_STATES
 
 
-_FINAL_STATES = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+_FINAL_STATES = frozenset((JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED))
 
 
 class WorkerState(str, Enum):

@@ -92,7 +92,8 @@ _OPTIONS = (
         default=100_000,
         show_default=True,
         type=click.IntRange(1),
-        help="Number of tasks to remember, at about 1 kB per task: most events carry only the task's id.",
+        help="Number of tasks to remember, at about 1 kB per task, and a third of that once it has ended: most events "
+        "carry only the task's id.",
     ),
     click.option(
         "--management-url",

@@ -22,7 +22,7 @@ from sluice_agent.monitor.tracker.publications import Publications
 from sluice_agent.monitor.tracker.recorder import Recorder
 from sluice_agent.monitor.tracker.registered_tasks import RegisteredTasks
 from sluice_agent.monitor.tracker.task_events import TaskEvents
-from sluice_agent.monitor.tracker.task_store import TaskStore
+from sluice_agent.monitor.tracker.task_store import RECENT, TaskStore
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_events import WorkerEvents
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
@@ -34,10 +34,10 @@ class Tracker:
     """The state of a cluster, as its events show it, and the reporter of its jobs and workers.
 
     The sink's `redact` receives arguments and results as the texts that events carry; its `drop` counts events that
-    could not be processed. `remember` is a number of tasks. A worker's heartbeat is reported once in
-    `heartbeat_interval` seconds; 0: never. `agent_seconds` is how long it may take until a worker shows that its agent
-    reports its jobs: events before that are held for so long. A job that has waited for `missing_seconds`, and is in no
-    queue and with no worker, is reported as `unknown`.
+    could not be processed. `remember` is a number of tasks; but for the `recent` ones, those that have ended take less
+    memory. A worker's heartbeat is reported once in `heartbeat_interval` seconds; 0: never. `agent_seconds` is how long
+    it may take until a worker shows that its agent reports its jobs: events before that are held for so long. A job
+    that has waited for `missing_seconds`, and is in no queue and with no worker, is reported as `unknown`.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Tracker:
         sink: Sink,
         *,
         remember: int = 100_000,
+        recent: int = RECENT,
         heartbeat_interval: float = 5.0,
         agent_seconds: float = 0.0,
         missing_seconds: float = MISSING_SECONDS,
@@ -57,7 +58,7 @@ class Tracker:
         self._workers = workers = WorkerStore(timers, agent_discovery.on_new)
         self._inspections = inspections = Inspections(workers, timers)
         self._recorder = recorder = Recorder(sink, workers)
-        self._tasks = tasks = TaskStore(remember, recorder.forget)
+        self._tasks = tasks = TaskStore(remember, recorder.forget, recent)
         self._task_events = TaskEvents(
             sink=sink,
             recorder=recorder,

@@ -16,7 +16,8 @@ from sluice_agent.monitor.tracker.missing_jobs import MissingJobs
 from sluice_agent.monitor.tracker.parsing import as_count, as_time, external_id_of, get_text
 from sluice_agent.monitor.tracker.recorder import Recorder
 from sluice_agent.monitor.tracker.registered_tasks import RegisteredTasks
-from sluice_agent.monitor.tracker.task_store import Publication, Run, Task, TaskStore, message_version
+from sluice_agent.monitor.tracker.task_store import TaskStore
+from sluice_agent.monitor.tracker.tasks import Publication, Run, Task, message_version
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_events import WorkerEvents
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from sluice_agent.model import JobState
-from sluice_agent.monitor.tracker.task_store import ACTIVE, RETRYING, UNKNOWN, MessageVersion, Run, Task
+from sluice_agent.monitor.tracker.tasks import ACTIVE, RETRYING, UNKNOWN, MessageVersion, Run, Task
 
 MICROSECOND = 1e-6  # in seconds; the resolution of a timestamp
 _GAP = 4 * MICROSECOND  # leaves time for two more events of the previous run: that it is active, and its end

@@ -12,7 +12,8 @@ from sluice_agent.lifecycle.routing import DELAYED
 from sluice_agent.lifecycle.timestamps import seconds_from_iso
 from sluice_agent.monitor.tracker.inspections import Inspections
 from sluice_agent.monitor.tracker.recorder import Recorder
-from sluice_agent.monitor.tracker.task_store import Task, TaskStore
+from sluice_agent.monitor.tracker.task_store import TaskStore
+from sluice_agent.monitor.tracker.tasks import Task
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_store import WorkerStore
 

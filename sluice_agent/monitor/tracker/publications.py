@@ -17,7 +17,7 @@ from sluice_agent.monitor.tracker.bindings import Bindings
 from sluice_agent.monitor.tracker.event_dates import MICROSECOND
 from sluice_agent.monitor.tracker.parsing import Event, attempt_of, event_time, get_text
 from sluice_agent.monitor.tracker.recorder import Recorder
-from sluice_agent.monitor.tracker.task_store import MessageVersion, Publication, Task, message_version
+from sluice_agent.monitor.tracker.tasks import MessageVersion, Publication, Task, message_version
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 

@@ -27,7 +27,7 @@ from sluice_agent.lifecycle.timestamps import timestamp, timestamp_from_iso
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
 from sluice_agent.monitor.tracker.event_dates import date_of_refusal, date_of_waiting, record_agent_report, record_date
-from sluice_agent.monitor.tracker.task_store import ACTIVE, RETRYING, UNKNOWN, Publication, Run, Task
+from sluice_agent.monitor.tracker.tasks import ACTIVE, RETRYING, UNKNOWN, Publication, Run, Task
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ _MAY_FOLLOW: Mapping[JobState, tuple[JobState | None, ...]] = {
 """The legal walk of a run: the states that each may follow. Celery announces some ends twice, and some after another:
 the first counts, but for the corrections. None: only its receipt is known."""
 
-_ENDS = (JobState.COMPLETED, JobState.FAILED, RETRYING, JobState.CANCELLED)
-_ATTEMPT_ENDS = (JobState.COMPLETED, JobState.FAILED, RETRYING)
+_ENDS = frozenset((JobState.COMPLETED, JobState.FAILED, RETRYING, JobState.CANCELLED))
+_ATTEMPT_ENDS = frozenset((JobState.COMPLETED, JobState.FAILED, RETRYING))
 """The states in which a run ends by itself."""
 
 
@@ -74,7 +74,8 @@ class Recorder:
         state = transition.state
         if state in _ENDS:
             self._leave_worker(task, run, at)
-            if run.is_live and state in _ATTEMPT_ENDS and (successor := task.successor_of(run)) is not None:
+            is_attempt = task.successor is not None and run.is_live and state in _ATTEMPT_ENDS
+            if is_attempt and (successor := task.successor_of(run)) is not None:
                 # It has published the next attempt, whether or not Celery knows of a `Retry`: the job has not ended.
                 transition = transition._replace(state=RETRYING)
                 at = min(at, successor.at) if successor.at >= (run.started or 0.0) else at
@@ -262,7 +263,7 @@ class Recorder:
             and not redelivered
             and task.has_only_root
             and is_random_id(external_id)
-            and is_random_id(root_id)
+            and (root_id is external_id or is_random_id(root_id))
         ):  # as of most tasks: the same text at a third of the cost
             kind = shared_by_kind(connection_id, name, task.queue, worker, None)
             at = f',"createdAt":"{created}"' if created else ""

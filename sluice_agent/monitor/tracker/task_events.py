@@ -26,7 +26,8 @@ from sluice_agent.monitor.tracker.parsing import (
 from sluice_agent.monitor.tracker.publications import Publications, is_another_publication
 from sluice_agent.monitor.tracker.recorder import Recorder
 from sluice_agent.monitor.tracker.registered_tasks import RegisteredTasks
-from sluice_agent.monitor.tracker.task_store import ACTIVE, UNKNOWN, Run, Task, TaskStore
+from sluice_agent.monitor.tracker.task_store import TaskStore
+from sluice_agent.monitor.tracker.tasks import ACTIVE, UNKNOWN, Run, Task
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 
@@ -97,6 +98,9 @@ class TaskEvents:
 
     def _on_received(self, task: Task, worker: TrackedWorker, event: Event, at: float) -> None:
         self._publications.on_received(task, event, worker, at)
+        if task.last_run is None:  # as of nearly all tasks
+            task.add_run(worker.process).confirm_receipt(task, at)
+            return
         self._recorder.end_replaced(task)
         run = task.unconfirmed_run_of(worker.process, at) or task.add_run(worker.process)
         if task.attempt > 1:

@@ -1,389 +1,69 @@
-"""Records of the tasks seen last: broker events after `task-received` carry no more than an id.
+"""The store of the tasks seen last: their number is bounded, and each of them in bytes.
 
-The number of tasks is bounded. A task whose events were all received takes about BYTES_PER_TASK bytes
-(tests/unit/monitor/tracker/test_task_store.py measures it).
+A task whose events were all received takes about BYTES_PER_TASK bytes, and BYTES_PER_ENDED_TASK once it has ended and
+many others have followed (tests/unit/monitor/tracker/test_task_store.py measures both).
 """
 
 from __future__ import annotations
 
+import marshal
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from sys import intern
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from struct import Struct
+from typing import Any
 
-from sluice_agent.lifecycle.encoding import JobEvents
-from sluice_agent.lifecycle.identity import run_of
-from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
+from sluice_agent.monitor.tracker.tasks import NO_VERSION, Run, Task
 
-ACTIVE, RETRYING, UNKNOWN = JobState.ACTIVE, JobState.RETRYING, JobState.UNKNOWN
-"""States that each event is compared with: before Python 3.12 an attribute of an Enum takes ten times as long."""
-
-BYTES_PER_TASK = 1_050
+BYTES_PER_TASK = 1_100
 """Bytes of memory for each task that is remembered, as measured, rounded up."""
 
-_WAITING_AGAIN = (JobState.QUEUED, RETRYING)
-_MAX_RUNS = 8  # runs of one task that are kept: more are the redeliveries of a broken set-up
+BYTES_PER_ENDED_TASK = 450
+"""The same of most tasks that have ended."""
 
+RECENT = 4_096
+"""Number of tasks that are kept as they are: more events of them are likely."""
 
-class Process(NamedTuple):
-    """A worker's main process: its node name, and its number on its host."""
-
-    hostname: str
-    pid: int
-
-
-@dataclass(slots=True, eq=False)
-class Run:
-    """One execution of one attempt of a task by one worker process, or the receipt of one that is to begin."""
-
-    worker: Process
-    attempt: int
-    receipt: int
-    redelivered: bool
-    replacement: int
-    task_name: str = ""
-    """As received: another task may have replaced this one before the event that this run has begun arrives."""
-    received: float | None = None
-    started: float | None = None
-    state: JobState | None = None
-    """The state reported last; None: only its receipt is known."""
-    reported_started: float = 0.0
-    """The reported start, which may be later than the start by its worker's clock; 0: not reported yet."""
-    reported_at: float = 0.0
-    """The latest time reported of it; 0: none."""
-    is_unconfirmed: bool = False
-    """True if it is known from an inspect reply only, which names no attempt; its end is an event."""
-    is_attempt_known: bool = True
-    """True if an event has named its attempt, or that of the message it was made of or of one it has published."""
-    encoder: tuple[tuple[Any, ...], JobEvents] | None = None
-    """What the events of the run share, and their encoder, while it is active."""
-    previous: Run | None = None
-    """The run before. A chain: most tasks have one run, and a tuple around it takes half as much as the run itself."""
-
-    @property
-    def name(self) -> str:
-        """The run's name, which distinguishes it from other executions: see `identity.run_of`."""
-        name = run_of(*self.worker, self.receipt, self.redelivered)
-        return f"{name}+{self.replacement}" if self.replacement else name
-
-    def confirm_receipt(self, task: Task, at: float) -> None:
-        """Record that an event reports its receipt at `at`, with the message of `task` as it is now."""
-        self.attempt, self.replacement, self.received, self.is_unconfirmed = task.attempt, task.replacement, at, False
-        self.task_name, self.is_attempt_known = task.name, True
-
-    def assume_start(self, at: float) -> None:
-        """Record that it has begun at `at`, which no event of the start has reported."""
-        self.started = at
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """The sort key among the runs of a task: each replacement counts its attempts from 1 again."""
-        return self.replacement, self.attempt
-
-    @property
-    def has_begun(self) -> bool:
-        """True if an event or an inspect reply shows that it is under way."""
-        return self.state is ACTIVE or (self.state is None and self.is_unconfirmed and self.started is not None)
-
-    @property
-    def is_live(self) -> bool:
-        """True if its end is still to come, as far as is known."""
-        return self.state is None or self.state is ACTIVE or self.state is UNKNOWN
-
-    @property
-    def may_be_retried(self) -> bool:
-        """True if a later attempt may be its retry: it is under way, or was retried."""
-        return self.state is None or self.state is ACTIVE or self.state is RETRYING
-
-
-class MessageVersion(NamedTuple):
-    """One of a task's messages: how often the task had replaced itself by then, and its attempt.
-
-    It compares with the `order` of the runs: the message's own has the same.
-    """
-
-    replacement: int
-    attempt: int
-
-
-message_version = lru_cache(1_024)(MessageVersion)
-"""Return a `MessageVersion` that all tasks share: most tasks have only one."""
-
-_NO_VERSION = MessageVersion(-1, 1)
-
-
-@dataclass(slots=True, eq=False)
-class Publication:
-    """A message that waits for a run: its time and task, whether it waits for an ETA, and the arguments to report."""
-
-    version: MessageVersion
-    at: float
-    name: str
-    transition: Transition
-    arguments: Mapping[str, Any]
-
-
-@dataclass(slots=True, eq=False)
-class Successor:
-    """The message of a later attempt, published by an attempt of the same task."""
-
-    version: MessageVersion
-    at: float
-    eta: str | None
-    publisher: Run | None
-    """The run that has published it; None: not known yet."""
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """The record of one task; times are seconds of the epoch."""
-
-    external_id: str
-    name: str = ""
-    queue: str | None = None
-    attempt: int = 1
-    """The attempt published or received last."""
-    root_id: str | None = None
-    """None where it is the task's own id."""
-    parent_id: str | None = None
-    eta: str | None = None
-    expires: str | None = None
-    priority: int | None = None
-    created: float | None = None
-    published: MessageVersion | None = None
-    """The message published last, as its producer described it."""
-    published_kind: int = 0
-    """A hash of the name and the arguments of `published`."""
-    received: MessageVersion | None = None
-    """The message received last, as its worker described it: of a task with two names, these two hold one each."""
-    received_kind: int = 0
-    publication: str = ""
-    """A suffix that distinguishes it from earlier jobs under its id, which had ended; empty for the first."""
-    is_queue_certain: bool = False
-    """True if its message was certainly put into its queue."""
-    is_missing: bool = False
-    """True if it was reported as in its queue no more, and with no worker."""
-    is_refused: bool = False
-    """True if a worker has refused its message for good: nothing of it waits or will run."""
-    previous_reported_at: float = 0.0
-    """The latest time reported of earlier jobs under its id; 0: none."""
-    pending: Publication | None = None
-    """The publication that is still to be reported."""
-    waiting_version: MessageVersion = _NO_VERSION
-    """The message that was last reported to wait. Its attempt is above 1 where the producer has set `retries`."""
-    waiting_since: float = 0.0
-    """The time of that report; before there is one, a time at which the task had waited, or 0."""
-    successor: Successor | None = None
-    """The next attempt, as far as is known: the message that the task has published last under its own id."""
-    last_run: Run | None = None
-
-    @property
-    def runs(self) -> list[Run]:
-        """All runs, oldest first."""
-        run = self.last_run
-        if run is None:
-            return []
-        if run.previous is None:  # as of nearly all tasks
-            return [run]
-        runs = []
-        while run is not None:
-            runs.append(run)
-            run = run.previous
-        runs.reverse()
-        return runs
-
-    @property
-    def is_over(self) -> bool:
-        """True if all publications under its id have ended, as far as is known."""
-        published, last = self.published, self.last_run
-        if (
-            published is None
-            or self.pending is not None
-            or (self.received and self.received.replacement > published.replacement)
-        ):
-            return False
-        has_ended = self.is_refused or (last is not None and last.state is not None and last.state.is_final)
-        return has_ended and not any(run.is_live for run in self.runs)
-
-    @property
-    def reported_at(self) -> float:
-        """The latest time reported of it, or of earlier jobs under its id; 0: none."""
-        latest = max((run.reported_at for run in self.runs), default=0.0)
-        return max(latest, self.previous_reported_at, self.waiting_since if self.is_wait_reported else 0.0)
-
-    @property
-    def is_waiting(self) -> bool:
-        """True if it was reported to wait in its queue, and no event since shows that a worker has received it."""
-        if (
-            not self.is_wait_reported
-            or not self.is_queue_certain
-            or self.is_missing
-            or self.is_refused
-            or self.pending is not None
-        ):
-            return False
-        last = self.last_run
-        return last is None or last.state in _WAITING_AGAIN or (last.state is None and last.is_unconfirmed)
-
-    @property
-    def is_wait_reported(self) -> bool:
-        """True if any message of it was reported to wait."""
-        return self.waiting_version is not _NO_VERSION
-
-    def record_wait(self, version: MessageVersion, since: float) -> None:
-        """Record that this message was reported to wait since then, here or by an agent."""
-        self.waiting_version, self.waiting_since = version, since
-
-    @property
-    def replacement(self) -> int:
-        """Number of times that another task has replaced it under its id, as far as workers have received those."""
-        return self.received.replacement if self.received else 0
-
-    def runs_before(self, attempt: int, at: float) -> list[Run]:
-        """Return the runs of attempts before `attempt`, whose message is seen at `at`, oldest first.
-
-        A run known from an inspect reply only may be that very attempt, unless it began before.
-        """
-        runs = [run for run in self.runs if run.attempt < attempt]
-        return [run for run in runs if run.is_attempt_known or (run.started is not None and run.started < at)]
-
-    def fill_in(
-        self,
-        *,
-        name: str | None,
-        queue: str | None = None,
-        is_queue_certain: bool = False,
-        eta: str | None = None,
-        priority: int | None = None,
-    ) -> None:
-        """Learn what no event has shown of its message."""
-        self.name = self.name or intern(name or "")
-        self.queue = self.queue or queue
-        self.is_queue_certain = self.is_queue_certain or is_queue_certain
-        self.eta = self.eta or eta
-        self.priority = priority if self.priority is None else self.priority
-
-    def expect_attempt(self, attempt: int) -> None:
-        """Record that this attempt has been published, or will be."""
-        self.attempt = max(self.attempt, attempt)
-
-    def record_successor(self, version: MessageVersion, at: float, eta: str | None) -> None:
-        """Record that a run of the task has published this message, a later attempt, at `at`."""
-        runs = [run for run in self.runs_before(version.attempt, at) if run.replacement == version.replacement]
-        live = [run for run in runs if run.is_live] or runs
-        publisher = max(live, key=lambda run: (run.has_begun, run.attempt), default=None)
-        self.successor = Successor(version, at, eta, publisher)
-
-    def has_published(self, version: MessageVersion) -> bool:
-        """Return whether it is recorded that a run of the task has published this message."""
-        return self.successor is not None and self.successor.version == version
-
-    def successor_of(self, run: Run) -> Successor | None:
-        """Return the next attempt that `run`, which ends now, has published, if any."""
-        successor = self.successor
-        if successor is None:
-            return None
-        if successor.version.replacement != run.replacement or successor.version.attempt <= run.attempt:
-            return None
-        if successor.publisher is None:
-            successor.publisher = run
-        return successor if successor.publisher is run else None
-
-    @property
-    def has_only_root(self) -> bool:
-        """True if its message has nothing that all its events repeat, but for the id of its root."""
-        return not self.parent_id and not self.eta and not self.expires and self.priority is None
-
-    @property
-    def is_attempt_known(self) -> bool:
-        """True if an event has named an attempt of it: the monitor may have started later."""
-        return self.published is not None or self.received is not None
-
-    def runs_of(self, worker: Process) -> list[Run]:
-        """Return the runs of one worker process, oldest first."""
-        last = self.last_run
-        if last is None:
-            return []
-        if last.previous is None:
-            return [last] if last.worker == worker else []
-        return [run for run in self.runs if run.worker == worker]
-
-    def unconfirmed_run_of(self, worker: Process, received: float) -> Run | None:
-        """Return an unconfirmed run of this process that may have been received at `received`, if any."""
-        for run in self.runs_of(worker):
-            if run.is_unconfirmed and run.state is None and (run.started is None or run.started >= received):
-                return run
-        return None
-
-    def forget_unconfirmed(self) -> list[Run]:
-        """Forget the unconfirmed runs that may have ended since, and return them."""
-        runs = self.runs
-        forgotten = [run for run in runs if run.is_unconfirmed and run.is_live]
-        if forgotten:
-            self.last_run = None
-            for run in runs:
-                if run in forgotten:
-                    run.is_unconfirmed = False
-                else:
-                    run.previous, self.last_run = self.last_run, run
-        return forgotten
-
-    def add_run(self, worker: Process, *, redelivered: bool | None = None) -> Run:
-        """Add a run of the present attempt. By default it is `redelivered` if the attempt already has a run."""
-        attempt, replacement = self.attempt, self.replacement
-        if self.received is None and self.successor is not None:  # its message is still to be received
-            attempt = self.successor.version.attempt - 1
-        receipt = 0
-        if runs := self.runs:
-            same_attempt = [run for run in runs if run.attempt == attempt]
-            same_worker = [run for run in same_attempt if run.worker == worker]
-            if redelivered is None:
-                redelivered = any(run.replacement == replacement for run in same_attempt)
-            receipt = same_worker[-1].receipt + 1 if same_worker else 0
-            self._make_room(runs)
-        self.last_run = run = Run(worker, attempt, receipt, redelivered or False, replacement, previous=self.last_run)
-        run.is_attempt_known = self.is_attempt_known
-        return run
-
-    def add_unconfirmed_run(self, worker: Process, *, redelivered: bool) -> Run:
-        """Add a run that an inspect reply lists, and of which no event was received."""
-        run = self.add_run(worker, redelivered=redelivered)
-        run.is_unconfirmed = True
-        return run
-
-    def insert_previous_run(self, run: Run) -> Run:
-        """Insert and return the run that has asked for `run`, of which nothing else is known."""
-        self._make_room(self.runs)
-        run.attempt = max(run.attempt, 2)
-        run.previous = previous = Run(run.worker, run.attempt - 1, 0, False, run.replacement, previous=run.previous)
-        return previous
-
-    def _make_room(self, runs: list[Run]) -> None:
-        """Drop the oldest runs if there is no room for one more."""
-        if len(runs) >= _MAX_RUNS:
-            runs[-_MAX_RUNS + 1].previous = None
+_FORGOTTEN_AT_ONCE = 128  # of so many tasks one: a dict finds its first key slowly where others before it were removed
+_MIN_SHARED = 1_000  # values that packed tasks share, before those are removed that none has any more
+_NUMBERS = Struct("<3L6d")  # the numbers of a packed task: see `TaskStore._packed`
+_Shared = tuple[Any, ...]
+_ENDS = frozenset(state for state in JobState if state.is_final)
 
 
 class TaskStore:
-    """The tasks by id. The one without an event for longest is forgotten first, and passed to `on_forget`."""
+    """The tasks by id. The one without an event for longest is forgotten first; a live one is passed to `on_forget`.
 
-    def __init__(self, max_tasks: int, on_forget: Callable[[Task], None]) -> None:
-        self.max_tasks = max_tasks
+    Of `max_tasks`, the `recent` ones are objects. Among the others, those that have ended are packed as bytes, until an
+    event names them again. What refers to a task must not change it once it has ended: it may be packed meanwhile.
+    """
+
+    def __init__(self, max_tasks: int, on_forget: Callable[[Task], None], recent: int = RECENT) -> None:
         self._on_forget = on_forget
-        self._tasks: OrderedDict[str, Task] = OrderedDict()
+        self._max_recent = min(recent, max_tasks)
+        self._max_older = max_tasks - self._max_recent
+        self._forgotten_at_once = max(max_tasks // _FORGOTTEN_AT_ONCE, 1)
+        self._recent: OrderedDict[str, Task] = OrderedDict()
+        self._older: dict[str, Task | bytes] = {}
+        self._shared: dict[int, _Shared] = {}
+        self._shared_numbers: dict[_Shared, int] = {}
+        self._next_shared = 0
+        self._max_shared = _MIN_SHARED
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._recent) + len(self._older)
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(self._tasks.values())
+        """Iterate over all tasks but those that are packed."""
+        return (task for task in chain(self._older.values(), self._recent.values()) if not isinstance(task, bytes))
 
     def get(self, external_id: str) -> Task | None:
         """Return the task, if it is known."""
-        return self._tasks.get(external_id)
+        task: Task | bytes | None = self._recent.get(external_id) or self._older.get(external_id)
+        if isinstance(task, bytes):
+            self._older[external_id] = task = self._unpacked(external_id, task)
+        return task
 
     def renew(self, last: Task, attempt: int, at: float) -> Task:
         """Replace a task that is over by the one that is published at `at` under the same id, and return that.
@@ -393,18 +73,98 @@ class TaskStore:
         external_id = last.external_id
         is_distinct = attempt > last.attempt and not last.publication
         publication = "" if is_distinct else f"@{at:.6f}"
-        task = self._tasks[external_id] = Task(
-            external_id, publication=publication, previous_reported_at=last.reported_at
-        )
+        task = Task(external_id, publication=publication, previous_reported_at=last.reported_at)
+        self._recent[external_id] = task  # its event, which is being processed, has made the last one recent
         return task
 
     def get_or_create(self, external_id: str) -> Task:
         """Return the task, a new one if it is not known. From now on it is the last to be forgotten."""
-        task = self._tasks.get(external_id)
+        task = self._recent.get(external_id)
         if task is not None:
-            self._tasks.move_to_end(external_id)
+            self._recent.move_to_end(external_id)
             return task
-        if len(self._tasks) >= self.max_tasks:
-            self._on_forget(self._tasks.popitem(last=False)[1])
-        task = self._tasks[external_id] = Task(external_id)
+        older = self._older.pop(external_id, None)
+        task = self._unpacked(external_id, older) if isinstance(older, bytes) else older or Task(external_id)
+        if len(self._recent) >= self._max_recent:
+            self._make_room()
+        self._recent[external_id] = task
         return task
+
+    def _make_room(self) -> None:
+        """Move the least recent task to the older ones, and forget the oldest of those if they are too many."""
+        external_id, task = self._recent.popitem(last=False)
+        self._older[external_id] = self._packed(task)
+        if len(self._older) <= self._max_older:
+            return
+        for oldest_id in list(islice(self._older, self._forgotten_at_once)):
+            oldest = self._older.pop(oldest_id)
+            if not isinstance(oldest, bytes):
+                self._on_forget(oldest)
+
+    def _packed(self, task: Task) -> Task | bytes:
+        """Return the task as bytes if it has ended, in one run as most do; else the task itself."""
+        run = task.last_run
+        if (
+            run is None
+            or run.state not in _ENDS
+            or run.previous is not None
+            or task.waiting_version is NO_VERSION
+            or task.pending is not None
+            or task.successor is not None
+            or task.publication
+            or task.previous_reported_at
+        ):
+            return task
+        shared = (
+            *(task.name, task.queue, task.attempt, task.priority, task.published, task.received, task.waiting_version),
+            *(task.is_queue_certain, task.is_missing, task.is_refused),
+            *(run.worker, run.attempt, run.receipt, run.redelivered, run.replacement, run.task_name, run.state),
+            *(run.is_unconfirmed, run.is_attempt_known),
+        )
+        number = self._shared_numbers.get(shared)
+        if number is None:
+            number = self._add_shared(shared)
+        packed = _NUMBERS.pack(
+            number,
+            task.published_kind,
+            task.received_kind,
+            task.waiting_since,
+            run.reported_started,
+            run.reported_at,
+            task.created or 0.0,
+            run.received or 0.0,
+            run.started or 0.0,
+        )
+        if task.root_id or task.parent_id or task.eta or task.expires:
+            packed += marshal.dumps((task.root_id, task.parent_id, task.eta, task.expires))
+        return packed
+
+    def _unpacked(self, external_id: str, packed: bytes) -> Task:
+        """Return the task that `_packed` has returned as `packed`."""
+        numbers = _NUMBERS.unpack_from(packed)
+        shared, task = self._shared[numbers[0]], Task(external_id)
+        (task.name, task.queue, task.attempt, task.priority, task.published, task.received) = shared[:6]
+        (task.waiting_version, task.is_queue_certain, task.is_missing, task.is_refused) = shared[6:10]
+        (worker, attempt, receipt, redelivered, replacement, task_name, state) = shared[10:17]
+        (task.published_kind, task.received_kind, task.waiting_since) = numbers[1:4]
+        (reported_started, reported_at, created, received, started) = numbers[4:]
+        task.created = created or None
+        if len(packed) > _NUMBERS.size:
+            texts = marshal.loads(packed[_NUMBERS.size :])  # noqa: S302 - made by `_packed`, in this process
+            task.root_id, task.parent_id, task.eta, task.expires = texts
+        task.last_run = run = Run(worker, attempt, receipt, redelivered, replacement, task_name, state=state)
+        run.received, run.started = received or None, started or None
+        run.reported_started, run.reported_at = reported_started, reported_at
+        run.is_unconfirmed, run.is_attempt_known = shared[17:]
+        return task
+
+    def _add_shared(self, shared: _Shared) -> int:
+        if len(self._shared) >= self._max_shared:  # names of workers come and go
+            used = {_NUMBERS.unpack_from(task)[0] for task in self._older.values() if isinstance(task, bytes)}
+            self._shared = {number: values for number, values in self._shared.items() if number in used}
+            self._shared_numbers = {values: number for number, values in self._shared.items()}
+            self._max_shared = max(2 * len(self._shared), _MIN_SHARED)
+        number = self._next_shared
+        self._next_shared += 1
+        self._shared[number], self._shared_numbers[shared] = shared, number
+        return number

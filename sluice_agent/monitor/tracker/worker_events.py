@@ -12,7 +12,8 @@ from sluice_agent.monitor.tracker.agent_discovery import AgentDiscovery
 from sluice_agent.monitor.tracker.inspections import Inspections
 from sluice_agent.monitor.tracker.parsing import Event, as_count, as_seconds, event_time, get_text
 from sluice_agent.monitor.tracker.recorder import Recorder
-from sluice_agent.monitor.tracker.task_store import Run, TaskStore
+from sluice_agent.monitor.tracker.task_store import TaskStore
+from sluice_agent.monitor.tracker.tasks import Run
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_store import USUAL_FREQUENCY, TrackedWorker, WorkerStore
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sys import intern
 
 from sluice_agent.monitor.tracker.parsing import Event, as_count, as_time, get_text
-from sluice_agent.monitor.tracker.task_store import Process, Run
+from sluice_agent.monitor.tracker.tasks import Process, Run
 from sluice_agent.monitor.tracker.timers import Timers
 
 USUAL_FREQUENCY = 2.0
@@ -181,7 +181,8 @@ class WorkerStore:
                 Process(intern(get_text(event, "hostname") or "unknown"), as_count(event.get("pid")) or 0)
             )
         worker.last_seen = now
-        worker.sends_no_events = worker.sends_no_events and "type" not in event
+        if worker.sends_no_events:
+            worker.sends_no_events = "type" not in event
         at = as_time(event.get("timestamp"), now)
         if at is None:
             return worker, now

@@ -14,7 +14,7 @@ from sluice_agent.monitor.broker.backlog import Raw
 from sluice_agent.monitor.broker.control_client import ENABLE, ControlClient, ControlReply, EnableBackoff, RoundFinished
 from sluice_agent.monitor.broker.receiver import Receiver
 from sluice_agent.monitor.broker.subscription import Transient
-from sluice_agent.monitor.tracker.task_store import Process
+from sluice_agent.monitor.tracker.tasks import Process
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker
 from tests.unit.monitor.cluster import CONNECTION, Cluster
 

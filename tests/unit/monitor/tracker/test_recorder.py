@@ -17,7 +17,7 @@ from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
 from sluice_agent.monitor import tracker
 from sluice_agent.monitor.tracker.recorder import Recorder
-from sluice_agent.monitor.tracker.task_store import Process, Run, Task, message_version
+from sluice_agent.monitor.tracker.tasks import Process, Run, Task, message_version
 from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 from tests.unit.monitor.cluster import CONNECTION, START
