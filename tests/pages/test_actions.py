@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from sluice_agent.jobs.runs.replays import go_on
+from sluice_agent.jobs.store.store import JobsStore
 from sluice_agent.server.access.principal import Role
 from sluice_agent.server.record.ids import job_id
 from tests.pages.conftest import SignIn
@@ -156,3 +159,23 @@ def test_a_new_key_stays_until_its_first_event(desk: Desk, sign_in: SignIn) -> N
     expect(page.locator(QUESTION)).to_be_visible()
     assert violations_everywhere(page) == []
     assert violations_everywhere(session.open("/connections/log")) == []
+
+
+def test_dead_letters_are_replayed(desk: Desk, sign_in: SignIn) -> None:
+    """A double click would replay again what fails at once; or the page would not say when the replay is done."""
+    page = sign_in().open("/dead-letters")
+    for row in ("run-dead-letter", "run-hostile"):
+        page.locator(f"tr[data-key='{row}'] [data-select]").check()
+    page.locator("#selection").get_by_role("button", name="Replay").press("Enter")
+    page.locator(QUESTION).get_by_role("button", name="Replay 2 runs").dblclick()
+    status = page.locator("main [role=status]")
+    expect(status).to_have_text("Running: 0 of 2")
+    expect(page.locator("main .notice")).to_have_text("It waits: replays take turns, and an earlier one goes on.")
+    store = JobsStore(Path(desk.server.database), lambda: datetime.now(timezone.utc))
+    for _ in range(2):  # as an engine does
+        with store.writing() as writer:
+            go_on(writer, store.moment)
+    store.close()
+    expect(status).to_have_text("Done")
+    page.get_by_role("link", name="Replays").click()
+    expect(page.locator("main tbody tr")).to_have_count(2)
