@@ -73,7 +73,11 @@ def parse_url(url: str) -> SplitResult:
         raise AddressError("it must have no user and no password")
     if not parts.hostname.isascii():
         raise AddressError("its host must be written in ASCII, an international one as xn--…")
-    if port == 0 or any(character.isspace() or ord(character) < 33 for character in url):
+    try:
+        parts.hostname.encode("idna")  # as the look-up does
+    except UnicodeError:
+        raise AddressError("its host has a part that is empty, or longer than 63 characters") from None
+    if port == 0 or any(character.isspace() or ord(character) < 33 or character == "\x7f" for character in url):
         raise AddressError("it has a port or a character that no URL has")
     return parts
 

@@ -25,6 +25,8 @@ from sluice_agent.outbound.deadline import Watchdog
 _TEXT_BYTES = 1_000  # of an error
 _LONGEST_HEAD = 102_400  # bytes
 _CHUNK = 65_536
+_MOST_INFORMATIONAL = 100  # while an endpoint sends without a pause, gevent runs nothing else, no deadline either
+_MOST_CHUNKS = 100_000  # half a second of CPU
 _AT_ONCE = 1e-3  # seconds: a timeout of 0 has another meaning
 Cause: TypeAlias = Literal["address", "network", "deadline", "aborted"]
 
@@ -140,16 +142,22 @@ def _post(
     except NoAnswerError as error:
         error.timing = moments.timing()
         raise
-    except AddressError as error:
+    except (AddressError, httpx.InvalidURL) as error:
         raise NoAnswerError(str(error), "address", moments.timing()) from error
-    except (h11.ProtocolError, httpx.InvalidURL, OSError, ValueError) as error:
+    except (h11.ProtocolError, OSError, ValueError) as error:
         try:
             _check(watchdog)
         except NoAnswerError as ended:
             ended.timing = moments.timing()
             raise
-        text = str(error) if type(error) is OSError else f"{type(error).__name__}: {error}"
-        raise NoAnswerError(text, "network", moments.timing()) from error
+        raise NoAnswerError(_reason_of(error), "network", moments.timing()) from error
+
+
+def _reason_of(error: Exception) -> str:
+    """Return a sentence without what the endpoint has sent: it may repeat secrets."""
+    if isinstance(error, h11.ProtocolError):
+        return f"{type(error).__name__}: {str(error).partition(': b')[0]}"  # "illegal header line: bytearray(…"
+    return str(error) if type(error) is OSError else f"{type(error).__name__}: {error}"
 
 
 def _check(watchdog: Watchdog) -> None:
@@ -183,7 +191,7 @@ def _connect_to(
         moments.note("connected")
         watchdog.watch(connection)
         if target.scheme == "https":
-            connection = authorities().wrap_socket(connection, server_hostname=target.host)
+            connection = authorities().wrap_socket(connection, server_hostname=target.host.rstrip("."))
             moments.note("secured")
         connection.settimeout(watchdog.remaining or _AT_ONCE)
     except BaseException:
@@ -207,23 +215,31 @@ def _exchange(
     protocol = h11.Connection(h11.CLIENT, _LONGEST_HEAD)
     head = protocol.send(h11.Request(method="POST", target=path, headers=[*given.items()])) or b""
     sent = [protocol.send(event) or b"" for event in (h11.Data(data=body), h11.EndOfMessage())]
-    with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it has read all of the body
+    with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):  # it may have answered before the end
         connection.sendall(b"".join([head, *sent]))
-    event = _next(connection, protocol)
-    while isinstance(event, h11.InformationalResponse):
-        event = _next(connection, protocol)
-    if not isinstance(event, h11.Response):
-        raise OSError("the endpoint has closed the connection without an answer")
+    response = _response(connection, protocol)
     moments.note("answered")
-    content, is_cut = _read(connection, protocol, reading.of(event.status_code), reading, watchdog)
-    return Answer(event.status_code, _headers_of(event), content, is_cut, moments.timing())
+    content, is_cut = _read(connection, protocol, reading.of(response.status_code), reading, watchdog)
+    return Answer(response.status_code, _headers_of(response), content, is_cut, moments.timing())
+
+
+def _response(connection: socket.socket, protocol: h11.Connection) -> h11.Response:
+    """Return the head of the answer, which informational ones may precede."""
+    for _ in range(_MOST_INFORMATIONAL):
+        event = _next(connection, protocol)
+        if isinstance(event, h11.Response):
+            return event
+    raise h11.RemoteProtocolError("too many informational responses")
 
 
 def _next(connection: socket.socket, protocol: h11.Connection) -> Any:
     """Return the next event of an answer."""
     event = protocol.next_event()
     while event is h11.NEED_DATA:
-        protocol.receive_data(connection.recv(_CHUNK))
+        data = connection.recv(_CHUNK)
+        if not data and protocol.their_state is h11.SEND_RESPONSE:
+            raise OSError("the endpoint has closed the connection without an answer")
+        protocol.receive_data(data)
         event = protocol.next_event()
     return event
 
@@ -235,9 +251,13 @@ def _read(
     content = bytearray()
     if limit == 0:
         return b"", True
+    chunks = 0
     try:
         while len(content) <= limit and isinstance(event := _next(connection, protocol), h11.Data):
             content += event.data
+            chunks += 1
+            if chunks > _MOST_CHUNKS:
+                raise h11.RemoteProtocolError("too many chunks")  # noqa: TRY301 - as a body that breaks off
     except (h11.RemoteProtocolError, OSError):
         if reading.is_required:
             raise
@@ -298,12 +318,12 @@ def _limited(look_up: Resolve, watchdog: Watchdog) -> Resolve:
     """Return a look-up that the deadline ends: the system's own may take half a minute, and nothing interrupts it."""
 
     def limited(host: str, port: int) -> Sequence[str]:
-        found: list[Sequence[str] | OSError] = []
+        found: list[Sequence[str] | OSError | ValueError] = []
 
         def run() -> None:
             try:
                 found.append(look_up(host, port))
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 found.append(error)
 
         thread = threading.Thread(target=run, daemon=True, name="sluice-look-up")
@@ -311,7 +331,7 @@ def _limited(look_up: Resolve, watchdog: Watchdog) -> Resolve:
         thread.join(watchdog.remaining)
         if not found:
             raise OSError(f"the address of {host} is not found in time")
-        if isinstance(found[0], OSError):
+        if isinstance(found[0], (OSError, ValueError)):
             raise found[0]
         return found[0]
 

@@ -53,7 +53,8 @@ def test_a_name_is_refused_for_any_of_its_addresses(found: Sequence[str]) -> Non
 @pytest.mark.parametrize(
     "url",
     ["ftp://example.com", "file:///etc/passwd", "//example.com", "https://", "http://a:b@example.com", "http://x:0/",
-     "http://x:99999/", "http://x y/", "http://[::1", "http://x/\r\nHost: y", ""],
+     "http://x:99999/", "http://x y/", "http://[::1", "http://x/\r\nHost: y", "http://x/\x7f", "http://x..y/",
+     f"http://{64 * 'x'}.example/", ""],
 )  # fmt: skip
 def test_other_urls_are_refused(url: str) -> None:
     """A URL of another kind would be read in another way than it was checked."""

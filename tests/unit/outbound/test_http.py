@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -69,7 +71,7 @@ def test_a_certificate_is_that_of_the_name(tmp_path: Path, monkeypatch: pytest.M
         url = f"https://{host}:{secure.port}/hook"
         return post(url, b"{}", {}, allows_private=True, look_up=lambda *_: ["127.0.0.1"])
 
-    answer = ask("hooks.invalid")
+    answer = ask("hooks.invalid.")  # with the root's dot, which certificates have not
     assert (answer.status, secure.requests[0].raw) == (200, b"{}")
     assert 0 < answer.timing.tls < answer.timing.first_byte
     with pytest.raises(NoAnswerError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -86,32 +88,80 @@ def test_the_next_address_is_tried(receiver: WebhookReceiver) -> None:
     assert post(url, b"{}", {}, allows_private=True, look_up=lambda *_: addresses).status == 200
 
 
-@pytest.mark.parametrize(
-    ("sent", "status", "body"),
-    [
-        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
-        (b"HTTP/1.1 413 Too Large\r\nX-A: 1\r\nX-A: 2\r\n\r\nto the end", 413, b"to the end"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", 200, b"abc"),
-    ],
-)
-def test_an_answer_of_any_form_is_read(sent: bytes, status: int, body: bytes) -> None:
-    """What an endpoint, or a proxy before it, answers would be no answer."""
+@contextmanager
+def answering(sent: bytes, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Run an endpoint that sends these bytes after the beginning of one request, and yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
             connection, _ = server.accept()
-            with connection:
+            if tls is not None:
+                connection = tls.wrap_socket(connection, server_side=True)
+            with connection, suppress(OSError):  # who reads no more has closed it
                 connection.recv(1_000)
                 connection.sendall(sent)
 
         thread = threading.Thread(target=answer)
         thread.start()
-        reading = Reading(success=1_000, is_required=True)
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        found = post(url, b"{}", {}, allows_private=True, reading=reading)
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.getsockname()[1]}/"
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "body"),
+    [
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+        (b"HTTP/1.1 413 Too Large\r\nX-A: 1\r\nX-A: 2\r\n\r\nto the end", 413, b"to the end"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n1\r\nc\r\n0\r\nX-B: 1\r\n\r\n",
+            200,
+            b"abc",
+        ),
+        (b"HTTP/1.0 200 OK\nContent-Length: 2\n\nok", 200, b"ok"),
+    ],
+)
+def test_an_answer_of_any_form_is_read(sent: bytes, status: int, body: bytes) -> None:
+    """What an endpoint, or a proxy before it, answers would be no answer."""
+    with answering(sent) as url:
+        found = post(url, b"{}", {}, allows_private=True, reading=Reading(success=1_000, is_required=True))
     assert (found.status, found.body) == (status, body)
     assert found.headers.get("x-a") in (None, "1, 2")
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (b"", "the endpoint has closed the connection without an answer"),
+        (b"HTTP/1.1 200", "the endpoint has closed the connection without an answer"),
+        (b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 200_000, "RemoteProtocolError: Receive buffer too long"),
+        (b"HTTP/1.1 200 OK\r\nX-Repeated: a secret\x00\r\n\r\n", "RemoteProtocolError: illegal header line"),
+        (b"HTTP/1.1 102 Processing\r\n\r\n" * 200, "RemoteProtocolError: too many informational responses"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 100_001,
+            "RemoteProtocolError: too many chunks",
+        ),
+    ],
+    ids=["nothing", "half", "long head", "no header", "no end of heads", "small chunks"],
+)
+def test_an_answer_that_is_none_has_a_reason(sent: bytes, reason: str) -> None:
+    """One endpoint would stop all attempts of a worker, put a secret into the run's error, or nobody see its fault."""
+    reading = Reading(success=1_000_000, is_required=True)
+    with answering(sent) as url, pytest.raises(NoAnswerError) as caught:
+        post(url, b"{}", {}, allows_private=True, reading=reading)
+    assert (str(caught.value), caught.value.cause) == (reason, "network")
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+def test_an_answer_before_the_end_of_the_body_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_tls: bool
+) -> None:
+    """A body that is too large would be sent again and again, as the refusal was not read."""
+    tls = self_signed(tmp_path, "IP:127.0.0.1") if has_tls else None
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    authorities.cache_clear()
+    with answering(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno", tls) as url:
+        assert post(url, b"x" * 20_000_000, {}, allows_private=True).text == "no"
+    authorities.cache_clear()
 
 
 def test_redirects_are_not_followed(receiver: WebhookReceiver) -> None:
