@@ -40,6 +40,11 @@ class Answer:
         details: Sequence[str] = self.body["error"].get("details", [])
         return details
 
+    @property
+    def reasons(self) -> Sequence[str]:
+        """What is wrong, for a form with a single field: without the name that this has in the API."""
+        return [line.partition(": ")[2] or line for line in self.details] or [self.message]
+
     def raise_refusal(self) -> None:
         """Raise `RefusedError` if nothing was done."""
         if self.is_refusal:

@@ -125,7 +125,7 @@ async def _add(sources: JobsSources, request: Request, form: SentForm, job_id: s
         answer = await sources.api.send(request, "POST", f"/jobs/{job.id}/dependencies", body)
         if not answer.is_refusal or answer.status == _TAKEN:
             return see_other(scope.href(f"/definitions/{job.id}/dependencies"))
-        errors = [answer.message, *answer.details]
+        errors = [f"It can't wait for {slug}: {'; '.join(answer.reasons)}."]
     return await run_in_threadpool(_page, sources, request, wanted, job.id, slug, condition, errors)
 
 

@@ -155,12 +155,13 @@ def _add_reschedule(router: APIRouter, sources: JobsSources) -> None:
     async def reschedule(request: Request, form: OperatorForm, run_id: str) -> Response:
         found = await run_in_threadpool(_Found, sources, Wanted(form.principal), run_id)
         text = form.value("scheduled_at").strip()
-        answer = await sources.api.send(
-            request, "POST", f"/runs/{found.row.id}/reschedule", {"scheduled_at": text or None}
-        )
-        if not answer.is_refusal:
-            return see_other(found.href)
-        errors = [answer.message, *answer.details]
+        errors: Sequence[str] = ["Choose a time: with one that has passed it begins at once."]
+        if text:
+            path = f"/runs/{found.row.id}/reschedule"
+            answer = await sources.api.send(request, "POST", path, {"scheduled_at": text})
+            if not answer.is_refusal:
+                return see_other(found.href)
+            errors = [f"Not before: {reason}" for reason in answer.reasons]
         return await run_in_threadpool(_reschedule_page, sources, request, found, text, errors)
 
 

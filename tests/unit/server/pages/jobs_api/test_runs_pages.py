@@ -318,7 +318,7 @@ def test_a_delayed_run_gets_another_time(desk: JobsDesk) -> None:
     assert [link["href"] for link in desk.page(f"/runs/{run}").all("a") if link.text == "Reschedule"] == [path]
     field = desk.page(path).one("input", name="scheduled_at")
     assert field["value"] == text_in(hours=3)[:16]
-    for wrong, reason in (("", "scheduled_at"), ("soon", "scheduled_at"), (text_in(days=40), "more than 30 days")):
+    for wrong, reason in (("", "Choose a time"), ("soon", "Not before: "), (text_in(days=40), "more than 30 days")):
         page = parse_html(desk.send(path, [("scheduled_at", wrong)]).text)
         assert reason in page.one("div", role="alert").text
         assert page.one("input", name="scheduled_at")["value"] == wrong
