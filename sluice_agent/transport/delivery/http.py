@@ -83,6 +83,7 @@ class HttpClient:
         self._on_sending = on_sending
         self._timeouts = timeouts
         self._client: httpx.Client | None = None
+        self._parsed_url: httpx.URL | None = None
         self._tls: ssl.SSLContext | None = None
         self._takes_gzip = False
         self._deadline = 0.0
@@ -121,10 +122,11 @@ class HttpClient:
             self._client = httpx.Client(
                 headers=self._headers, timeout=timeout, follow_redirects=False, verify=self._tls
             )
+        url = self._parsed_url = self._parsed_url or httpx.URL(self._url)
         self._deadline = time.monotonic() + self._timeouts.response
         received = bytearray()
         trace = {"trace": self._on_trace}
-        with self._client.stream(method, self._url, content=body, headers=headers, extensions=trace) as response:
+        with self._client.stream(method, url, content=body, headers=headers, extensions=trace) as response:
             for chunk in response.iter_bytes():
                 received += chunk
                 if len(received) > self._timeouts.response_bytes:

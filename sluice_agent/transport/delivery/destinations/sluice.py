@@ -10,7 +10,10 @@ from sluice_agent.transport.delivery.responses import classify
 
 
 def _encode(lines: list[bytes]) -> Request:
-    body = b'{"events":[' + b",".join(lines) + b"]}"
+    parts = lines.copy()
+    parts[0] = b'{"events":[' + parts[0]
+    parts[-1] += b"]}"
+    body = b",".join(parts)  # the only copy of the events: each takes as long as their checksum
     return Request(body, {"Idempotency-Key": sha256(body).hexdigest()})
 
 
