@@ -35,6 +35,7 @@ BROKERS: dict[str, type[RedisServer | RabbitMQServer]] = {"rabbitmq": RabbitMQSe
 _START_TIMEOUT = 60.0  # seconds
 _SETTLING_SECONDS = 4.0  # in which a monitor that already listens finishes its start
 _EVENT_SECONDS = 0.0002
+_JOURNAL_BYTES = 2_000_000_000  # room for all events: nothing ships them
 _ARRIVAL_TIMEOUT = 5.0  # seconds without a further event: no more will arrive
 
 
@@ -105,6 +106,7 @@ class Sidecar(MonitorProcess):
             "SLUICE_BROKER_URL": url,
             "SLUICE_CONNECTION_ID": str(uuid.uuid4()),
             "SLUICE_SHIP": "never",
+            "SLUICE_JOURNAL_MAX_BYTES": str(_JOURNAL_BYTES),
             "SLUICE_STATE_DIR": str(directory),
         }
         return Process([sys.executable, "-m", "sluice_agent", "monitor"], directory / "log", env, self._cwd)
