@@ -180,7 +180,9 @@ def soak(directory: Path, redis: RedisServer, endpoint: Endpoint) -> list[str]:
         CAPTURE_LOG: str(directory / "capture.log"),
     }
     broker = redis_broker(redis, {"task_ignore_result": True})
-    worker = WorkerProcess(directory, broker, app="tests.faults.app", env=env, args=["--max-tasks-per-child=500"])
+    worker = WorkerProcess(
+        directory, broker, app="tests.faults.app", env=env, args=["--max-tasks-per-child=500"], forks=False
+    )
     sender: Process = Producer(directory, broker, env={**env, "SLUICE_SHIP": "never"}).start(SENDS)
     unreliable, samples, begun = UnreliableEndpoint(endpoint), [], time.monotonic()
     print(" ".join(f"{field.name:>16}" for field in fields(Sample)))

@@ -41,7 +41,7 @@ class Host:
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
         """Start `python …` without waiting."""
         log = self._directory / f"process-{next(self._numbers)}.log"
-        process = Process([sys.executable, *arguments], log, {**self.env, **(env or {})})
+        process = Process([sys.executable, *arguments], log, {**self.env, **(env or {})}, forks=True)
         self._started.append(process)
         return process
 

@@ -45,10 +45,10 @@ def states_of(endpoint: Endpoint, hostname: str) -> list[str]:
 @pytest.mark.long
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 def test_many_workers(
-    start_sidecar: MakeSidecar, brokers: Brokers, endpoint: Endpoint, tmp_path: Path, broker: str
+    sluice_env: dict[str, str], brokers: Brokers, endpoint: Endpoint, tmp_path: Path, broker: str
 ) -> None:
     """A large fleet must cost a fixed amount of memory, and only the workers that die may be reported offline."""
-    sidecar = start_sidecar(broker)
+    sidecar = Sidecar(tmp_path, brokers(broker), sluice_env, forks=False)  # a fork has the memory of what it came from
     halved = tmp_path / "halved"
     command = [sys.executable, "-m", heartbeats.__name__, str(MANY), str(halved)]
     fleet = Process(command, tmp_path / "fleet.log", python_env(brokers(broker), {"SLUICE_TEST_INSTALL": "0"}))
@@ -68,6 +68,7 @@ def test_many_workers(
         assert states(endpoint) == half
     finally:
         fleet.stop()
+        sidecar.stop()
 
 
 @pytest.mark.parametrize("broker", ["rabbitmq"])

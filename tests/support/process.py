@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.support import session_killer
+from tests.support.python_forks import Fork, can_fork
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,35 +60,46 @@ class Process:
     """A command in a new session, with its output in a file.
 
     `stop()` sends a signal, then kills, and leaves no process of the session; if pytest dies first, the session killer
-    ends them.
+    ends them. With `forks`, a Python command runs in a fork of a process that has imported Celery, if it does the same
+    there.
     """
 
     def __init__(
-        self, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+        self,
+        command: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        *,
+        forks: bool = False,
     ) -> None:
         self.command = list(command)
         self.log = log
         self._is_stopped = False
+        self._process: Fork | subprocess.Popen[bytes]
         with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                self.command,
-                cwd=cwd,
-                env=dict(env) if env is not None else None,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            if forks and env is not None and can_fork(command, env):
+                self._process = Fork(command, env, cwd, output.fileno(), output.fileno())
+            else:
+                self._process = subprocess.Popen(
+                    self.command,
+                    cwd=cwd,
+                    env=dict(env) if env is not None else None,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
         _send_to_killer(f"+{self.pid}")
 
     @property
     def pid(self) -> int:
-        return self._popen.pid
+        return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
         """The exit code: None while it runs; minus the signal's number if a signal ended it."""
-        return self._popen.poll()
+        return self._process.poll()
 
     @property
     def running(self) -> bool:
@@ -131,7 +143,7 @@ class Process:
             while self.running and time.monotonic() < deadline:
                 time.sleep(0.02)
         session_killer.kill_session(self.pid)
-        self._popen.wait()
+        self._process.wait()
         for child in children:  # those in other sessions may still be alive
             with suppress(psutil.NoSuchProcess):
                 child.kill()

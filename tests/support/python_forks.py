@@ -20,7 +20,7 @@ __all__ = ["Fork", "can_fork", "run_fork"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _OWN = {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
-_READ_AT_START = ("CELERY_CUSTOM", "LD_", "MALLOC_", "PYTHON", "TEST_CLOCK")
+_READ_AT_START = ("AUTOSCALE_", "C_", "CELERY_", "KOMBU_", "LD_", "MALLOC_", "PYTHON", "TEST_CLOCK")
 """How the names of variables begin that an interpreter reads at its start, or that change what Celery imports."""
 
 
@@ -47,6 +47,13 @@ class Fork:
             os.close(status)
         self._code: int | None = None
         self.pid = self._read()
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        try:
+            return self.wait(0)
+        except TimeoutError:
+            return None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; return the exit code. Raise TimeoutError if it has not ended in so many seconds."""

@@ -21,8 +21,10 @@ from importlib import import_module
 from typing import Any
 
 IMPORTS = (
-    "celery.app.trace", "celery.backends.redis", "httpx", "kombu.transport.filesystem", "kombu.transport.memory",
-    "kombu.transport.pyamqp", "kombu.transport.redis", "pydantic", "tenacity",
+    "celery.app.trace", "celery.apps.worker", "celery.backends.redis", "celery.bin.base", "celery.bin.worker",
+    "celery.concurrency.prefork", "celery.events.state", "celery.worker.consumer", "celery.worker.strategy", "httpx",
+    "kombu.transport.filesystem", "kombu.transport.memory", "kombu.transport.pyamqp", "kombu.transport.redis",
+    "pydantic", "tenacity",
 )  # fmt: skip
 """Code of others only."""
 

@@ -17,9 +17,11 @@ from tests.support.worker import python_env
 
 
 class Sidecar:
-    """A monitor that listens when the constructor returns, with its own journal."""
+    """A monitor that listens when the constructor returns, with its own journal. `forks` is that of `Process`."""
 
-    def __init__(self, directory: Path, broker: Broker, env: Mapping[str, str], args: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, broker: Broker, env: Mapping[str, str], args: Sequence[str] = (), *, forks: bool = True
+    ) -> None:
         name = f"sidecar-{uuid.uuid4().hex[:8]}"
         state = directory / name
         state.mkdir(mode=0o700)
@@ -32,6 +34,7 @@ class Sidecar:
             ],
             directory / f"{name}.log",
             self.env,
+            forks=forks,
         )
         wait_until(self._listens, 40, "the monitor does not listen", self.tail)
 

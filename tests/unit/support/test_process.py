@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -28,6 +29,22 @@ def test_stop_ends_the_whole_family(tmp_path: Path) -> None:
     family = [child.pid for child in process.children()]
     process.stop()
     wait_until(lambda: not any(map(_alive, family)), message="a process is left over")
+
+
+def test_a_fork_is_ended_as_a_process_is(tmp_path: Path) -> None:
+    """A worker that runs in a fork would be left over, or its exit code would not be known."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    code = "import subprocess, sys; print('celery' in sys.modules, subprocess.Popen(['sleep', '600']).pid)"
+    process = Process([sys.executable, "-c", f"{code}; input()"], tmp_path / "log", env, forks=True)
+    assert process.wait() == 1, "it has no input"
+    assert process.logs().startswith("True ")
+    process.stop()
+    assert not _alive(int(process.logs().split()[1]))
+    process = Process([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "log", env, forks=True)
+    assert process.running
+    process.send(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stop()
 
 
 def test_a_killed_test_run_leaves_nothing(tmp_path: Path) -> None:
