@@ -249,19 +249,19 @@ def test_several_jobs_by_their_ids(cluster: Cluster, calls: Path) -> None:
 
 def test_all_jobs_that_a_filter_selects(cluster: Cluster, calls: Path) -> None:
     """Twelve hundred failed jobs would be retried one by one, by hand."""
-    jobs = cluster.publish(f"for number in range(250): print(fail_without_result.delay({str(calls)!r}, number).id)")
+    jobs = cluster.publish(f"for number in range(120): print(fail_without_result.delay({str(calls)!r}, number).id)")
     wanted = {"name": f"{APP}.fail_without_result", "from": cluster.wait_for(jobs[0], "failed")["createdAt"]}
-    wait_until(lambda: len(read(calls)) == 250, 60, "the jobs did not run", cluster.worker.tail)
+    wait_until(lambda: len(read(calls)) == 120, 60, "the jobs did not run", cluster.worker.tail)
     cluster.wait_for(jobs[-1], "failed")
     preview = cluster.api.post("/jobs/bulk/retry", params={"dryRun": True}, json={"filter": wanted}).json()
-    assert (preview["total"], preview["jobs"][0]["args"]) == (250, [str(calls), 0])
+    assert (preview["total"], preview["jobs"][0]["args"]) == (120, [str(calls), 0])
     begun = cluster.api.post("/jobs/bulk/retry", json={"filter": wanted})
     assert begun.status_code == 202, begun.text
     path = f"/bulk-actions/{begun.json()['id']}"
     wait_until(lambda: cluster.api.get(path).json()["state"] == "completed", 60, "the action does not end")
     progress = cluster.api.get(path).json()
-    assert (progress["total"], progress["succeeded"], progress["errors"]) == (250, 250, [])
-    wait_until(lambda: len(read(calls)) == 500, 60, "the retries did not run", cluster.worker.tail)
+    assert (progress["total"], progress["succeeded"], progress["errors"]) == (120, 120, [])
+    wait_until(lambda: len(read(calls)) == 240, 60, "the retries did not run", cluster.worker.tail)
     assert set(Counter(call["args"][0] for call in read(calls)).values()) == {2}
     assert error_of(cluster.api.post(f"{path}/cancel"))[0] == 400
 
@@ -314,18 +314,18 @@ def test_a_job_is_revoked_from_its_page(cluster: Cluster, calls: Path) -> None:
 
 def test_all_jobs_that_a_list_shows_are_retried_from_it(cluster: Cluster, calls: Path) -> None:
     """Twelve hundred failed jobs would be retried page by page."""
-    jobs = cluster.publish(f"for number in range(250): print(fail_without_result.delay({str(calls)!r}, number).id)")
-    wait_until(lambda: len(read(calls)) == 250, 60, "the jobs did not run", cluster.worker.tail)
+    jobs = cluster.publish(f"for number in range(120): print(fail_without_result.delay({str(calls)!r}, number).id)")
+    wait_until(lambda: len(read(calls)) == 120, 60, "the jobs did not run", cluster.worker.tail)
     start = cluster.wait_for(jobs[0], "failed")["createdAt"]
     wanted = {"name": f"{APP}.fail_without_result", "from": start, "state": "failed"}
-    wait_until(lambda: "Retry 250 failed" in cluster.ask(kind="retry", **wanted).one("h1").text, 20, "some are missing")
+    wait_until(lambda: "Retry 120 failed" in cluster.ask(kind="retry", **wanted).one("h1").text, 20, "some are missing")
     listed = parse_html(cluster.pages.get("/jobs", params=wanted).text).one("main")
-    [link] = [link["href"] for link in listed.all("a") if link.text == "Retry all 250"]
+    [link] = [link["href"] for link in listed.all("a") if link.text == "Retry all 120"]
     place = cluster.confirm(parse_html(cluster.pages.get(link).text).one("main"))
     wait_until(lambda: "Done" in cluster.page(place).text, 60, "the action does not end")
     facts = {pair.one("dt").text: pair.one("dd").text for pair in cluster.page(place).one("dl").all("div")}
-    assert facts["Sent again"] == "250"
-    wait_until(lambda: len(read(calls)) == 500, 60, "the retries did not run", cluster.worker.tail)
+    assert facts["Sent again"] == "120"
+    wait_until(lambda: len(read(calls)) == 240, 60, "the retries did not run", cluster.worker.tail)
     assert set(Counter(call["args"][0] for call in read(calls)).values()) == {2}
 
 

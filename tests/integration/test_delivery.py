@@ -18,8 +18,8 @@ from tests.support.waiting import wait_until
 from tests.support.worker import WorkerProcess
 
 IS_LONG = os.environ.get("FAULTS") == "long"
-TASKS = 2_000 if IS_LONG else 1_000
-FORKS = 2_000 if IS_LONG else 100
+TASKS = 2_000 if IS_LONG else 500
+FORKS = 2_000 if IS_LONG else 50
 NOOPS = """
     from tests.integration.tasks import app, noop
     with app.producer_pool.acquire() as producer:
