@@ -103,6 +103,11 @@ def test_a_form_that_both_get_is_sent_once(servers: list[LocalSluice], clients: 
         with psycopg.connect(str(servers[0].database)) as connection:
             connection.execute("UPDATE sluice_jobs.run SET status = 'dead_letter', finished_at = 1")
     assert len(clients[1].get("/runs", params={"project_id": "shop"}).json()) == 2
+    page = parse_html(browsers[0].get("/dead-letters/replay").text)
+    (place,) = {answer.headers["Location"] for answer in at_once(browsers, lambda browser, _: send(browser, page))}
+    [replay] = clients[1].get("/replays", params={"project_id": "shop"}).json()
+    assert (place.rpartition("/")[2], replay["total"]) == (replay["id"], 2)
+    assert "Running: 0 of 2" in browsers[1].get(place).text
     other = create(clients[0], "other")
     page = parse_html(browsers[0].get(f"/definitions/{other}/trigger").text)
     foreign = send(browsers[1], page, payload="{}", token=runs[0])
