@@ -120,6 +120,19 @@ def test_an_outcome_is_delivered_once_the_server_is_back(
     assert server.outcomes[RUN, 1]["status_code"] == 200
 
 
+def test_an_outcome_that_nobody_waits_for_is_removed(
+    server: JobsServer, target: WebhookReceiver, worker: Worker, tmp_path: Path
+) -> None:
+    """What a proxy does not let through would be sent for ever, also after the run has ended without it."""
+    server.add(RUN, target.hook)
+    server.standing(on_path(f"/api/internal/runs/{RUN}/finish", status(502)))
+    worker.run()
+    wait_until(lambda: RUN in server.alive, 10, "it is not reported as alive")
+    assert len(list(tmp_path.glob("*.outcome"))) == 1
+    server.canceled.add(RUN)
+    wait_until(lambda: not list(tmp_path.glob("*.outcome")), 10, "the file stays")
+
+
 def test_a_canceled_run_ends_its_request(server: JobsServer, target: WebhookReceiver, worker: Worker) -> None:
     """A slot would be held for a request that nobody needs."""
     server.add(RUN, target.hook)
