@@ -109,7 +109,7 @@ class Engine:
 
     def _work(self) -> bool:
         now = self._store.moment
-        if self._loses_from is None:
+        if self._loses_from is None or now < self._worked_at - _STALL:
             self._take_over(now)
         elif now - self._worked_at > _STALL:
             self._loses_from = now + round(self._options.grace * _SECOND)
@@ -139,12 +139,15 @@ class Engine:
         return has_more or has_events
 
     def _take_over(self, now: int) -> None:
-        """Begin to be the leader: claims of the one before, whose messages are not sent any more, go back."""
+        """Begin to be the leader, or anew after the clock was set back: claims of the one before, whose messages are
+        not sent any more, go back."""
         with self._store.writing() as writer:
             if self._carrier.outlives_process:
                 stale.release_unpublished(writer, now)
             else:
                 stale.release_all(writer, now)
+            firings.set_back(writer, now)
+        self._slow_at = self._paused_until = 0
         self._loses_from = now + round(self._options.grace * _SECOND)
         self._was_away = True  # for the process before, as far as is known
         if self._tasks is not None:

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from sluice_agent.jobs.definitions.jobs import Change, Job, find_job
-from sluice_agent.jobs.definitions.schedule import counted_as_missed, due
+from sluice_agent.jobs.definitions.jobs import JOBS, Change, Job, find_job, job_of
+from sluice_agent.jobs.definitions.schedule import counted_as_missed, due, next_firing
 from sluice_agent.jobs.runs.admission import wait_for_rate
 from sluice_agent.jobs.runs.runs import cancel_run
 from sluice_agent.jobs.runs.trigger import make_run, want_by_cron
@@ -38,6 +38,16 @@ def fire(writer: Connection, now: int) -> int:
         except Exception as error:  # noqa: BLE001 - the schedules of all other jobs go on
             log_failure(error, "A firing of the job %s failed: it is tried again", job_id)
     return count
+
+
+def set_back(writer: Connection, now: int) -> None:
+    """Let schedules fire next when their expressions say, if that is earlier than what was stored: a clock that was
+    ahead has stored it. No minute has a second run."""
+    for of in [job_of(row) for row in writer.execute(_SCHEDULED)]:
+        firing = next_firing(of.settings, now)
+        if firing is not None and of.next_fire_at is not None and firing < of.next_fire_at:
+            is_same = (job.c.id == of.id) & (job.c.next_fire_at == of.next_fire_at)
+            writer.execute(update(job).where(is_same).values(next_fire_at=firing))
 
 
 def _fire(writer: Connection, of: Job, now: int) -> None:
@@ -78,6 +88,7 @@ _DUE = (
     .order_by(job.c.next_fire_at)
     .limit(bindparam("most", type_=job.c.version.type))
 )
+_SCHEDULED = JOBS.where(job.c.next_fire_at.is_not(None))
 HAS_DUE = _DUE.exists()
 """The condition under which the time of a firing has come."""
 

@@ -1,5 +1,5 @@
 """What a job lets in: at most so many runs in a window of time, and no second run with the same payload within another
-one."""
+one. Runs of the future count up to the length of the window: later ones were made by a clock that was ahead."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def wait_for_rate(reader: Connection, job: Job, now: int) -> int:
     if not _is_limited(job):
         return 0
     most, window = job.settings.rate_limit_max, job.settings.rate_limit_window_secs
-    oldest_counted = reader.scalar(_OLDEST_COUNTED, {"job": job.id, "newer": most - 1})
+    oldest_counted = reader.scalar(_OLDEST_COUNTED, {"job": job.id, "newer": most - 1, "until": now + window * _SECOND})
     return 0 if oldest_counted is None else max(0, math.ceil((oldest_counted + window * _SECOND - now) / _SECOND))
 
 
@@ -44,14 +44,15 @@ def find_duplicate(reader: Connection, job: Job, payload_hash: str, now: int) ->
     None: there is none."""
     if not job.settings.dedup_window_secs:
         return None
-    since = now - job.settings.dedup_window_secs * _SECOND
-    return reader.execute(_DUPLICATE, {"job": job.id, "hash": payload_hash, "since": since}).one_or_none()
+    window = job.settings.dedup_window_secs * _SECOND
+    wanted = {"job": job.id, "hash": payload_hash, "since": now - window, "until": now + window}
+    return reader.execute(_DUPLICATE, wanted).one_or_none()
 
 
 _NEWEST_FIRST = (run.c.created_at.desc(), run.c.id.desc())
 _OLDEST_COUNTED = (
     select(run.c.created_at)
-    .where(run.c.job_id == bindparam("job"))
+    .where(run.c.job_id == bindparam("job"), run.c.created_at <= bindparam("until"))
     .order_by(*_NEWEST_FIRST)
     .offset(bindparam("newer"))
     .limit(1)
@@ -62,6 +63,7 @@ _DUPLICATE = (
         run.c.job_id == bindparam("job"),
         run.c.payload_hash == bindparam("hash"),
         run.c.created_at > bindparam("since"),
+        run.c.created_at <= bindparam("until"),
     )
     .order_by(*_NEWEST_FIRST)
     .limit(1)

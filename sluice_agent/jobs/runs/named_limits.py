@@ -61,8 +61,9 @@ class Rooms:
         return self._rooms[key]
 
     def _count_starts(self, limit: dict[str, str], most: int, window: int) -> int:
-        since = self._now - window * _SECOND
-        return self._connection.scalar(_STARTED, {**limit, "since": since, "most": most}) or 0
+        # Later starts than these were made by a clock that was ahead.
+        times = {"since": self._now - window * _SECOND, "until": self._now + window * _SECOND}
+        return self._connection.scalar(_STARTED, {**limit, **times, "most": most}) or 0
 
 
 def _names(of: Job) -> list[str]:
@@ -84,7 +85,11 @@ _CLAIMED = (
 _STARTS = (limited_start.c.project_id == bindparam("project"), limited_start.c.name == bindparam("name"))
 _STARTED = select(func.count()).select_from(
     select(limited_start.c.run_id)
-    .where(*_STARTS, limited_start.c.started_at > bindparam("since"))
+    .where(
+        *_STARTS,
+        limited_start.c.started_at > bindparam("since"),
+        limited_start.c.started_at <= bindparam("until"),
+    )
     .limit(bindparam("most", type_=job_limit.c.max.type))
     .subquery()
 )

@@ -32,7 +32,7 @@ class Lease:
     def is_held(self) -> bool:
         """Take the lease if it is free, extend it if a half of it is over, and return whether it is held."""
         now = self._now()
-        if now >= self._next_attempt:
+        if not self._next_attempt - self._length <= now < self._next_attempt:  # earlier: the clock was set back
             try:
                 with self._writing() as connection:
                     self._is_held = self._take(connection, now)

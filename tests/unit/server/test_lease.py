@@ -57,9 +57,11 @@ def test_one_has_it_until_it_ends(lease: Callable[[str], Lease], clock: Clock) -
 def test_it_is_extended_while_it_is_used(lease: Callable[[str], Lease], clock: Clock) -> None:
     """The work would otherwise change its process each minute, or be done by two."""
     first, second = lease("first"), lease("second")
-    for minute in range(10):
+    for minute in [*range(10), -1_440]:  # at last the clock is set back by a day
         clock.now = minute * 45 * SECOND
         assert (first.is_held(), second.is_held()) == (True, False)
+    clock.now += 90 * SECOND  # the first has extended it by the clock of now
+    assert second.is_held()
 
 
 def test_it_is_released(lease: Callable[[str], Lease], clock: Clock) -> None:

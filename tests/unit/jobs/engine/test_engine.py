@@ -135,6 +135,19 @@ def test_no_attempt_is_lost_before_its_worker_could_report(attempts: Attempts) -
     assert attempts.finish(run_id, execution) == "completed", "its report may still come"
 
 
+def test_a_clock_that_was_ahead_stops_nothing(attempts: Attempts) -> None:
+    """Once it is corrected by a day, schedules would not fire for that day, and limits refuse runs for as long."""
+    with engine_of(attempts, Messages()):
+        job = attempts.job(cron="* * * * *")
+        limited = attempts.job(rate_limit_max=1, rate_limit_window_secs=60, dedup_window_secs=60)
+        attempts.pass_(86_400)
+        wait_until(lambda: attempts.runs(job), 30, "the schedule did not fire")
+        ahead = attempts.trigger(limited)
+        attempts.pass_(-86_400)
+        assert attempts.trigger(limited) != ahead
+        wait_until(lambda: len(attempts.runs(job)) > 1 or _pass(attempts), 30, "the schedule does not fire any more")
+
+
 def test_no_outcome_is_overdue_before_its_worker_could_report(attempts: Attempts) -> None:
     """Runs whose outcomes wait for a server that was away would fail as it comes back; or never end without them."""
     messages = Messages()
