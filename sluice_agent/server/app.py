@@ -18,6 +18,7 @@ from sluice_agent.server.actions.assembly import NO_ACTIONS, ActionOptions, acti
 from sluice_agent.server.alerts.assembly import AlertOptions, alerting_of
 from sluice_agent.server.database_errors import register_database_errors
 from sluice_agent.server.errors import register_error_handlers
+from sluice_agent.server.first_statistics import FirstStatistics
 from sluice_agent.server.jobs_api import JobsApi
 from sluice_agent.server.middleware import ServerMiddleware
 from sluice_agent.server.pages.error_pages import ErrorPages
@@ -83,6 +84,7 @@ def create_app(
     acting = acting_of(store, actions, access.accounts, access.audit, now)
     hub = Hub(store, now, stream_limits)
     past_sums = PastSums()
+    first_statistics = FirstStatistics(store, past_sums, now)
     alerting = None if alerts is None else alerting_of(store, alerts, past_sums)
     jobs: JobsApi | None = None
 
@@ -90,6 +92,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         hub.start()
         acting.start()
+        first_statistics.start()
         if alerting is not None:
             alerting.start()
         if jobs is not None:
@@ -99,6 +102,7 @@ def create_app(
         if alerting is not None:
             await run_in_threadpool(alerting.close)
         await run_in_threadpool(acting.close)
+        await run_in_threadpool(first_statistics.close)
         if jobs is not None:
             await run_in_threadpool(jobs.close)
         await run_in_threadpool(store.close)  # waits for a write in progress; the loop sends responses meanwhile

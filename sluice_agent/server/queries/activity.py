@@ -98,18 +98,18 @@ def activity_of(
     queue_label: int | None = None,
 ) -> list[Interval]:
     """Return what the jobs of a connection did in each interval of `window`: all, or those of one task or queue."""
-    columns = (rollup.c.measure, window.interval_of(rollup.c.start), rollup.c.bucket)
     measures = (Measure.QUEUED, Measure.STARTED, *RAN, Measure.CANCELLED)
     summed = Summed(
         measures,
-        columns,
+        (rollup.c.measure, rollup.c.bucket),
+        by_interval=True,
         of_queues=queue_label is not None and name is None,
         longest=window.interval_rollup,
         names=None if name is None else (name,),
         queue=queue_label,
     )
     counts: dict[int, dict[Measure, dict[int, int]]] = {}
-    for (measure, index, bucket), count in sums_of(reader, [connection], window, summed, past_sums).items():
+    for (measure, bucket, index), count in sums_of(reader, [connection], window, summed, past_sums).items():
         counts.setdefault(index, {}).setdefault(MEASURES[measure], {})[bucket] = count
     known = known_intervals(reader, connection, window, counts)
     return [

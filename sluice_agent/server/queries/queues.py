@@ -95,13 +95,18 @@ def _counts(
     reader: Connection, connections: Collection[int], window: Window, past_sums: PastSums
 ) -> dict[tuple[int, int], _Counts]:
     counts: dict[tuple[int, int], _Counts] = {}
-    by_queue = rollup.c.connection, rollup.c.queue
-    by_interval = *by_queue, rollup.c.measure, window.interval_of(rollup.c.start)
-    ends = Summed((Measure.COMPLETED, Measure.FAILED), by_interval, of_queues=True, longest=window.interval_rollup)
+    ends = Summed(
+        (Measure.COMPLETED, Measure.FAILED),
+        (rollup.c.queue, rollup.c.measure),
+        by_connection=True,
+        by_interval=True,
+        of_queues=True,
+        longest=window.interval_rollup,
+    )
     for (*key, measure, interval), count in sums_of(reader, connections, window, ends, past_sums).items():
         of_queue = counts.setdefault((key[0], key[1]), _Counts())
         (of_queue.failed if measure == Measure.FAILED else of_queue.succeeded)[interval] = count
-    waits = Summed((Measure.STARTED,), (*by_queue, rollup.c.bucket), of_queues=True)
+    waits = Summed((Measure.STARTED,), (rollup.c.queue, rollup.c.bucket), by_connection=True, of_queues=True)
     for (connection, label, bucket), count in sums_of(reader, connections, window, waits, past_sums).items():
         counts.setdefault((connection, label), _Counts()).waits[bucket] = count
     return counts

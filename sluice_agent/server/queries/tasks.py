@@ -78,9 +78,14 @@ def ends_by_task(
     names: Iterable[str] | None = None,
 ) -> dict[str, Ends]:
     """Return the ends of jobs of each task, or of those `names`, by interval of `window`."""
-    columns = (rollup.c.name, rollup.c.measure, window.interval_of(rollup.c.start))
     labels = None if names is None else tuple(find_labels(reader, LabelKind.NAME, names))
-    summed = Summed((Measure.COMPLETED, Measure.FAILED), columns, longest=window.interval_rollup, names=labels)
+    summed = Summed(
+        (Measure.COMPLETED, Measure.FAILED),
+        (rollup.c.name, rollup.c.measure),
+        by_interval=True,
+        longest=window.interval_rollup,
+        names=labels,
+    )
     intervals = len(window.moments())
     ends: dict[int, Ends] = {}
     for (name, measure, index), count in sums_of(reader, [connection], window, summed, past_sums).items():

@@ -71,6 +71,10 @@ class Window:
         """Return the index of the interval with this minute of the window."""
         return minute // self.width - self.start // self.width
 
+    def interval_at(self, minute: int) -> int:
+        """Return the same of a minute that is known."""
+        return minute // self.width - self.start // self.width
+
     def moments(self) -> list[tuple[int, int]]:
         """Return the moments between which each interval lies."""
         edges = [self.start, *range(_floor(self.start, self.width) + self.width, self.stop, self.width), self.stop]

@@ -5,15 +5,22 @@ from __future__ import annotations
 import random
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import event
 
+from sluice_agent.server.first_statistics import FirstStatistics
+from sluice_agent.server.queries.kept_counts import KeptCounts
 from sluice_agent.server.queries.sums import PastSums
-from sluice_agent.server.queries.window import Window
+from sluice_agent.server.queries.tasks import list_tasks
+from sluice_agent.server.queries.window import Span, Window, window_of
+from sluice_agent.server.timestamps import to_moment
+from tests.support.local_sluice import local_sluice
 from tests.unit.server.conftest import Start
 from tests.unit.server.events import CONNECTION, TEN, Clock, at, ingest, job_event, run, snapshot, worker_event
 
@@ -241,6 +248,39 @@ def test_sums_of_the_past_take_bounded_memory() -> None:
         assert past_sums.find(0, 1) is sums
     assert [past_sums.find(key, 1) for key in range(4)] == [sums, None, sums, sums]
     assert past_sums.find(3, 2) is past_sums.find(3, 1) is None
+
+
+def test_the_counts_of_hours_take_bounded_memory() -> None:
+    """A server with many tasks would otherwise grow with each window that somebody looks at."""
+    kept = KeptCounts(most=100)
+    kinds = [kept.kind(name) for name in "ab"]
+    for hour in range(3):
+        kept.keep(kinds[hour % 2], (1, 60, 60 * hour), 1, [1] * 40, [(number, 1) for number in range(40)])
+    assert kept.kind("b") is kinds[1]
+    assert kept.kind("a") is not kinds[0]
+
+
+def test_only_hours_that_have_changed_are_read_again(tmp_path: Path, clock: Clock) -> None:
+    """Whoever opens the week after a restart, an hour later or while late events come would wait for all its counts."""
+    clock.seconds = 10 * 86_400 + 1_800
+    with local_sluice(tmp_path / "hours.db", now=clock) as server:
+        store, past_sums, client = server.app.state.store, PastSums(), server.client()
+        ingest(client, *(ended(clock.seconds - hours * 3_600) for hours in (0, 3, 30, 100)))
+        FirstStatistics(store, past_sums, clock).read()
+
+        def read() -> tuple[int, int]:
+            """Return the completed jobs of the week, and how often counts of past hours or days were read."""
+            statements: list[str] = []
+            with store.reading() as reader:
+                event.listen(reader, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+                (task,) = list_tasks(reader, [1], window_of(Span("7d"), to_moment(clock())), past_sums)
+            return task["completed"], sum("ORDER BY rollup.start" in statement for statement in statements)
+
+        assert read() == (4, 0)
+        clock.seconds += 3_600
+        assert read() == (4, 1)
+        ingest(client, ended(clock.seconds - 50 * 3_600))
+        assert read() == (5, 1)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000), st.integers(0, 20_000))
