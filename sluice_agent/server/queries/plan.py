@@ -205,6 +205,8 @@ class _Plan:
     def _values(self, known: Sequence[Condition], after: tuple[Any, int] | None) -> list[tuple[int, int]]:
         """Read the ranges of an index of the value. If few jobs are selected, those of the base are sorted if the page
         is not near the beginning of these; at once, if the index of the base has all that this needs."""
+        if (runs := self._runs_of_tasks()) is not None:
+            return self._merged([runs], [], after, self._order.column)
         most = self._limits.covered if self._is_covered else self._limits.sorted
         if self._base.size > most:
             return self._near_and_apart(known, after, None)
@@ -215,6 +217,16 @@ class _Plan:
                 pass
         residual = [*self._base.residual, *known]
         return self._merged(self._base.ranges, residual, after, unindexed(self._order.column))
+
+    def _runs_of_tasks(self) -> Ranges | None:
+        """Return the ranges of each task by duration, if nothing but a few tasks is filtered, and the list is sorted by
+        that; else None."""
+        names = [dimension for dimension in self._selection.dimensions if dimension.column is job.c.name]
+        is_of_names = self._selection.residual_columns == {"name"} and not self._is_of_a_range
+        if self._order.by is not SortBy.DURATION_MS or not is_of_names or any(name.jobs for name in names):
+            return None
+        ranges = ranges_of_pairs(self._selection, job.c.duration_ms.is_not(None), names[0])
+        return ranges if len(ranges.parameters) <= self._limits.merged else None
 
     def _near_and_apart(
         self, known: Sequence[Condition], after: tuple[Any, int] | None, tried: int | None

@@ -149,6 +149,7 @@ job = Table(
     Column("expires_at", BigInteger),  # the job may not start after it
     *_sorted_indexes(),
     Index("job_by_name", "connection", "name", "created_at", "number", "queue"),
+    _partial("job_by_name_and_duration", "duration_ms IS NOT NULL", "name", "duration_ms", "number"),
     Index("job_by_queue", "connection", "queue", "created_at", "number", "name"),
     _partial("job_by_queue_and_name", "queue IS NOT NULL", "queue", "name", "created_at", "number"),
     _partial("job_by_worker", "worker IS NOT NULL", "worker", "created_at", "number", "name", "queue"),
@@ -179,6 +180,7 @@ _STATISTICS = {
     **dict.fromkeys(("job_by_state", "job_by_change", "job_by_start", "job_by_end"), "1000000 500000 60000 2 1 1 1 1"),
     "job_by_duration": "1000000 500000 60000 20 1 1 1 1",
     "job_by_name": "1000000 500000 2500 2 1 1",
+    "job_by_name_and_duration": "1000000 500000 2500 10 1",
     "job_by_queue": "1000000 500000 20000 2 1 1",
     "job_by_queue_and_name": "1000000 500000 20000 2000 2 1",
     "job_by_worker": "1000000 500000 10000 2 1 1 1",

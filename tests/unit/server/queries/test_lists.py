@@ -82,6 +82,21 @@ def test_the_tasks_in_a_queue_and_the_queues_of_tasks_are_found_by_their_index(j
         assert any("job_by_queue_and_name (connection=? AND queue=? AND name=?" in step for step in plan), plan
 
 
+@pytest.mark.parametrize("direction", list(SortOrder))
+def test_the_longest_and_the_shortest_runs_of_tasks_are_read_from_their_index(jobs: Jobs, direction: SortOrder) -> None:
+    """A list of the longest runs of a short task would otherwise pass all longer runs of other tasks."""
+    selection = select_jobs(jobs.reader, jobs.connections, JobFilter(search="task_00"), NOW)
+    order = Order(SortBy.DURATION_MS, direction)
+    with statements_of(jobs.reader) as statements:
+        found = find_keys(jobs.reader, selection, order, None, 50, Limits(read_all=0, sorted=0, covered=0)).keys
+    every = find_keys(jobs.reader, selection, order, None, 50, Limits(read_all=JOBS)).keys
+    assert [key.number for key in found] == [key.number for key in every]
+    statement, parameters = statements[-1]
+    plan = [row[3] for row in jobs.reader.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+    assert any("job_by_name_and_duration (connection=? AND name=?" in step for step in plan), plan
+    assert not [step for step in plan if "TEMP B-TREE" in step]
+
+
 def test_jobs_apart_from_a_range_of_creation_are_read_from_their_index(jobs: Jobs) -> None:
     """A list of the last day, sorted by another time, would otherwise read the jobs of all days."""
     wanted = JobFilter(created_from=NOW - 86_400_000_000)
