@@ -172,8 +172,14 @@ class _Plan:
 
     def _all(self) -> Found:
         """Read all jobs of the base, and sort them."""
-        columns = self._order.column.label("value"), job.c.created_at, job.c.number
-        rows = list(self._rows(self._base.ranges, select(*columns).where(*self._base.residual)))
+        shown = job.alias()
+        columns = shown.c[self._order.column.name].label("value"), shown.c.created_at, shown.c.number
+        rows: list[Row[Any]] = []
+        for ranges in self._base.ranges:  # PostgreSQL would read the rows of all jobs of the base
+            numbers = select(job.c.number).where(*ranges.conditions, *self._base.residual)
+            statement = select(*columns).where(shown.c.number.in_(numbers))
+            for parameters in ranges.parameters:
+                rows += self._reader.execute(statement, parameters)
         if self._order.is_textual:
             texts = self._texts({value for value, _, _ in rows})
             keys = [SortKey(texts.get(value), created_at, number) for value, created_at, number in rows]

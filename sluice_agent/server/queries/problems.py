@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, and_, case, false, func, or_, select
 
 from sluice_agent.model import JobState
 from sluice_agent.server.queries.activity import RAN
-from sluice_agent.server.queries.conditions import Condition, unindexed
+from sluice_agent.server.queries.conditions import Condition, is_one_of, unindexed
 from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.sums import PastSums, Summed, sums_of
 from sluice_agent.server.queries.under_way import longest_in_state
@@ -83,7 +83,9 @@ def _of_slow_tasks(reader: Connection, connection: int, now: int) -> Condition:
             names_by_limit.setdefault(limit, []).append(name)
     if not names_by_limit:
         return false()
-    starts = ((job.c.name.in_(names), now - limit) for limit, names in names_by_limit.items())  # most have one limit
+    starts = (
+        (is_one_of(job.c.name, names), now - limit) for limit, names in names_by_limit.items()
+    )  # most have one limit
     return unindexed(job.c.started_at) < case(*starts)
 
 

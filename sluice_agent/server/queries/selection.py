@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, and_, bindparam, false, or_, select, text
+from sqlalchemy import Column, ColumnElement, Connection, and_, bindparam, false, or_, select, text
 
 from sluice_agent.model import JobState
 from sluice_agent.server.errors import RefusedError
-from sluice_agent.server.queries.conditions import Condition, unindexed
+from sluice_agent.server.queries.conditions import Condition, is_one_of, unindexed
 from sluice_agent.server.queries.job_filter import InvalidFilterError, JobFilter
 from sluice_agent.server.queries.job_problem import JobProblem
 from sluice_agent.server.queries.labels import find_labels, find_names
@@ -57,7 +57,7 @@ class Dimension:
         if self.conditions is not None:
             yield Alternatives(self.conditions[0])
         elif len(self.values) > 1 and self.column is not job.c.framework:
-            yield Alternatives(self.column.in_(self.values))
+            yield Alternatives(self._has_value(self.column))
             if self.jobs:
                 yield Alternatives(job.c.number == bindparam("value"), self.jobs)
         else:
@@ -69,10 +69,14 @@ class Dimension:
             return self.conditions[1]
         conditions: list[Condition] = []
         if self.values:
-            conditions.append(unindexed(self.column).in_(self.values))
+            conditions.append(self._has_value(unindexed(self.column)))
         if self.jobs:
             conditions.append(unindexed(job.c.number).in_(self.jobs))
         return or_(*conditions) if conditions else false()
+
+    def _has_value(self, column: ColumnElement[Any]) -> Condition:
+        """Return the condition that `column` has one of the values."""
+        return is_one_of(column, self.values) if isinstance(self.values[0], int) else column.in_(self.values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, and_, cast, func, select, true
 
+from sluice_agent.server.queries.conditions import is_one_of
 from sluice_agent.server.queries.kept_counts import Counts, Interval, KeptCounts, Values
 from sluice_agent.server.queries.window import Part, Window
 from sluice_agent.server.record.measures import Measure
@@ -88,7 +89,7 @@ class Summed:
         if has_all_names:
             is_named = rollup.c.name == ALL_NAMES
         else:
-            is_named = rollup.c.name != ALL_NAMES if self.names is None else rollup.c.name.in_(self.names)
+            is_named = rollup.c.name != ALL_NAMES if self.names is None else is_one_of(rollup.c.name, self.names)
         # each interval, rather than all between the two ends, if only a part of its rows is read
         is_looked_up = has_all_names or self.names is not None or not isinstance(starts, range)
         in_part = rollup.c.start.in_(starts) if is_looked_up else rollup.c.start.between(starts[0], starts[-1])
