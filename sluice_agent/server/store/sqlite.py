@@ -31,7 +31,7 @@ from sluice_agent.server.store.driver import (
 )
 from sluice_agent.server.store.steps import StoredStep
 
-_CACHE = 8_192  # KiB of pages that the writer keeps in memory; the system keeps more of the file
+_CACHE = 6_144  # KiB of pages that the writer keeps in memory; the system keeps more of the file
 _LONGEST_LOG = 7_500  # pages, after which a commit moves them into the file: what `Checkpoints` does before
 _LOG_LIMIT = 64_000_000  # bytes that the log keeps after that
 _MAX_VALUES = 500  # in one list of a statement
