@@ -160,6 +160,13 @@ CASES: dict[str, Case] = {
 }
 
 
+def failure_of(host: Host, shipper: Process) -> str:
+    """Return why nothing is delivered, once it is logged and then recorded."""
+    wait_until(lambda: "can't be delivered" in shipper.logs(), 30, "nothing is logged")
+    wait_until(lambda: host.status()["last_error"], 20, "it is not recorded")
+    return str(host.balanced()["last_error"]["message"])
+
+
 def delivered(host: Host, shipper: Process, timeout: float = 20.0) -> dict[str, Any]:
     """Wait until no event is pending, end the shipper, and return the report."""
     wait_until(lambda: not host.pending(), timeout, "events are still pending", host.report)
@@ -219,8 +226,7 @@ def test_an_endpoint_that_refuses_connections_is_retried(recorded: Host) -> None
     """Without it a restart of the endpoint needs a restart of every worker."""
     recorded.endpoint.down()
     shipper = recorded.ship()
-    wait_until(lambda: "can't be delivered" in shipper.logs(), 20, "nothing is logged")
-    assert "ConnectError" in recorded.balanced()["last_error"]["message"]
+    assert "ConnectError" in failure_of(recorded, shipper)
     recorded.endpoint.up()
     assert delivered(recorded, shipper)["delivered"] == EVENTS
 
@@ -228,8 +234,7 @@ def test_an_endpoint_that_refuses_connections_is_retried(recorded: Host) -> None
 def test_an_unknown_host_name_is_retried(recorded: Host) -> None:
     """Without it a name server that is unavailable for a minute loses the events of that minute."""
     shipper = recorded.ship(env={"SLUICE_API_URL": "http://no-such-host.invalid/api"})
-    wait_until(lambda: "can't be delivered" in shipper.logs(), 30, "nothing is logged")
-    assert "ConnectError" in recorded.balanced()["last_error"]["message"]
+    assert "ConnectError" in failure_of(recorded, shipper)
     assert recorded.status()["pending"] == EVENTS
     shipper.stop()
     recorded.ship_once()
@@ -280,8 +285,7 @@ def test_a_private_certificate_is_refused_until_it_is_configured(
     """Without it a company's own certificate can't be used; or any certificate can, and its owner reads the key."""
     address = {"SLUICE_API_URL": secure_endpoint.url}
     shipper = recorded.ship(env=address)
-    wait_until(lambda: "can't be delivered" in shipper.logs(), 20, "nothing is logged")
-    assert "CERTIFICATE_VERIFY_FAILED" in recorded.balanced()["last_error"]["message"]
+    assert "CERTIFICATE_VERIFY_FAILED" in failure_of(recorded, shipper)
     assert secure_endpoint.requests == []
     shipper.stop()
 
