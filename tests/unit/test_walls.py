@@ -226,6 +226,7 @@ MAY_IMPORT = {
     "jobs/routes": {
         "errors",
         "jobs/celery_target",
+        "jobs/cron",
         "jobs/definitions",
         "jobs/environments",
         "jobs/execution",

@@ -41,8 +41,8 @@ def fire(writer: Connection, now: int) -> int:
 
 
 def set_back(writer: Connection, now: int) -> None:
-    """Let schedules fire next when their expressions say, if that is earlier than what was stored: a clock that was
-    ahead has stored it. No minute has a second run."""
+    """Let schedules fire next as their expressions have it, if that is earlier than what a clock that was ahead has
+    stored. No minute has a second run."""
     for of in [job_of(row) for row in writer.execute(_SCHEDULED)]:
         firing = next_firing(of.settings, now)
         if firing is not None and of.next_fire_at is not None and firing < of.next_fire_at:

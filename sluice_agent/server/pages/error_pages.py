@@ -32,7 +32,7 @@ _NO_PAGE = "No page of this server has this address."
 _FOR_PROGRAMS = ("/api/", "/v1/")
 _LINKS = (("Now", "/"), ("Jobs", "/jobs"))
 _OF_JOBS_API = (("Runs", "/runs"), ("Job definitions", "/definitions"))
-_HIDDEN = ("token", "version", "changes", "project", "finished_at", "run", "do")  # fields that nobody types
+_HIDDEN = ("token", "version", "changes", "project", "finished_at", "run", "do")  # fields that are not typed
 _OF_THE_BODY = ("content-type", "content-length")
 
 
@@ -105,7 +105,7 @@ class ErrorPages:
 
 
 def _typed_in(request: Request) -> list[tuple[str, str]]:
-    """Return what was typed in the form that a request has sent, of those in which somebody types much."""
+    """Return what was typed in the form that a request has sent, of those that hold much text."""
     form: SentForm | None = request.scope["state"].get(SENT_FORM)
     if form is None or not request.url.path.startswith(JOBS_API_PATHS):
         return []

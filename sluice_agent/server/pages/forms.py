@@ -94,7 +94,7 @@ def _check_manager(principal: Principal) -> None:
 
 def check_selection(request: Request, selected: Sequence[str]) -> None:
     """Raise `RefusedError` (409) if a list has sent its selection, and nothing is in it: without the script its buttons
-    can be pressed then, and nobody means all that there is."""
+    can be pressed then, and does not mean all that there is."""
     if "isSelection" in request.query_params and not selected:
         raise RefusedError(409, "Nothing is selected: go back, and tick the boxes of those that you mean.")
 

@@ -51,7 +51,7 @@ def no_jobs_router(sources: Sources) -> APIRouter:
 
 
 def no_jobs_api_router() -> APIRouter:
-    """Return the routes of all pages of a server without the jobs API, and of the API: they say so."""
+    """Return the routes of the pages and of the API of a server without the jobs API, which answer that it has none."""
     router = APIRouter(include_in_schema=False)
     for path in (*LISTS, "/v1"):
         router.add_api_route(path, _refuse, methods=_METHODS)

@@ -180,7 +180,7 @@ def _add_kept(
                 changes[interval] += count
     kind = kept.kind(summed.kind)
     known = {interval: counts for interval in changes if (counts := kind.find(interval, changes[interval])) is not None}
-    for interval, read, values in _read(reader, summed, [each for each in changes if each not in known]):
+    for interval, read, values in _read(reader, summed, [interval for interval in changes if interval not in known]):
         known[interval] = kept.keep(kind, interval, changes[interval], read, values)
     groups: dict[tuple[int | None, int | None], list[Counts]] = {}
     for (number, _, start), counts in known.items():

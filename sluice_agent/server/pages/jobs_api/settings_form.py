@@ -85,7 +85,7 @@ _LONG = ("description", "payload_schema", "default_run_metadata", "cron_payload"
 
 class Field(NamedTuple):
     """A field. `kind` is text, long (a text of several lines), number, json, yes-no or choice; `choices` are values
-    and what is shown of them. `hint` is an example or a unit, `note` says what it does, and `error` what is wrong."""
+    and what is shown of them. `hint` is an example or a unit, `note` is what it does, and `error` what is wrong."""
 
     name: str
     label: str
@@ -153,8 +153,8 @@ def labelled(error: str) -> str:
 
 def _field_of(error: str) -> tuple[str | None, str]:
     """Return the field that a line is about, None for none; and what is wrong there: ``tags.team: …`` is about tags."""
-    place, separator, message = error.partition(": ")
-    field, _, rest = place.partition(".")
+    path, separator, message = error.partition(": ")
+    field, _, rest = path.partition(".")
     if not separator or field not in JobSettings.model_fields:
         return None, error
     message = _MESSAGES.get(message, message)
