@@ -4,7 +4,8 @@ TEST_CAPTURE_LOG  a file: the id of each event that the process captures is appe
 TEST_SHORT_WAITS  1: the transport's waits of minutes take fractions of a second
 TEST_CLOCK        a file: the wall clock is wrong by the seconds in it
 TEST_NO_LOCKS     1: the file system can't lock, like some network file systems
-TEST_SLOW_POOL    a file: while it exists, a pool that has found a dead process stops there; `….found` is created then
+TEST_SLOW_POOL    a file: while it exists, a pool that has found a dead process stops there; `….found` is created then;
+                  `….up` gets a line for each process that takes jobs
 TEST_PRIVILEGES   1: a process that stops being root can still read the clone and its Python, wherever they are
 """
 
@@ -67,10 +68,16 @@ def _shift_the_clock(file: Path) -> None:
 
 
 def _slow_down_the_pool(file: Path) -> None:
-    """Block the pool of a worker's main process, as on a busy machine, for as long as the file exists."""
+    """Block the pool of a worker's main process, as on a busy machine, for as long as the file exists; and record its
+    processes: one that is stopped before the pool knows it is given no job."""
     from celery.concurrency.asynpool import AsynPool
 
-    flush = AsynPool.process_flush_queues
+    flush, on_process_alive = AsynPool.process_flush_queues, AsynPool.on_process_alive
+
+    def process_alive(pool: AsynPool, pid: int) -> None:
+        on_process_alive(pool, pid)
+        with file.with_suffix(".up").open("a") as up:
+            up.write(f"{pid}\n")
 
     def process_flush_queues(pool: AsynPool, process: object) -> None:
         flush(pool, process)
@@ -79,4 +86,4 @@ def _slow_down_the_pool(file: Path) -> None:
         while file.exists():
             time.sleep(0.01)
 
-    AsynPool.process_flush_queues = process_flush_queues
+    AsynPool.process_flush_queues, AsynPool.on_process_alive = process_flush_queues, process_alive

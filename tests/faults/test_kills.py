@@ -77,7 +77,7 @@ def test_a_job_that_two_pool_processes_run_has_two_runs(
     """Without it a job that Celery ran twice, as two processes died at once, is shown with one run."""
     slow = tmp_path / "slow"
     worker = start_worker(app="tests.faults.app", env={"TEST_SLOW_POOL": str(slow)})
-    first, second = map(psutil.Process, wait_until(lambda: _pair(worker.pids()), 10, "there are no children"))
+    first, second = map(psutil.Process, wait_until(lambda: _pair(slow), 20, "no two processes take jobs", worker.tail))
     first.suspend()
     second.suspend()
     jobs = producer().send_all(("noop",), ("noop",))
@@ -166,8 +166,10 @@ def test_killed_publishers_lose_no_captured_event(host: Host, repeats: Repeats) 
     assert host.files() == []
 
 
-def _pair(children: list[int]) -> list[int]:
-    """Return both processes of the pool in the order of their start; an empty list while there is only one."""
+def _pair(slow: Path) -> list[int]:
+    """Return both processes of the pool in the order of their start; an empty list until both take jobs."""
+    file = slow.with_suffix(".up")
+    children = sorted(map(int, file.read_text().split())) if file.exists() else []
     return children if len(children) == 2 else []
 
 
