@@ -1,4 +1,4 @@
-"""The database: its tables and migrations, the one writer, and what the writer decides. Routes see only the facade."""
+"""The database: its tables and migrations, the writers, and what a writer decides. Routes see only the facade."""
 
 from sluice_agent.server.store.batch import BatchResult, CommittedFrames, IngestBatch
 from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
