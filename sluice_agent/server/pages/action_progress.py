@@ -19,6 +19,7 @@ from sluice_agent.server.pages import formats
 from sluice_agent.server.pages.ability import VERBS
 from sluice_agent.server.pages.forms import OperatorForm, see_other
 from sluice_agent.server.pages.jobs_address import NEWEST, Address
+from sluice_agent.server.pages.progress import Progress
 from sluice_agent.server.pages.render import Layout, render
 from sluice_agent.server.pages.scope import PageViewer, Scope, scope_of
 from sluice_agent.server.pages.sources import Sources
@@ -38,25 +39,11 @@ class Failure(NamedTuple):
     examples: Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionProgress(Progress):
     """The page of a bulk action: jobs by what has become of them."""
 
-    id: str
-    title: str
-    state: str
-    is_open: bool
-    may_stop: bool
-    who: str
-    created_at: str
-    finished_at: str | None
-    waiting_for: str | None
-    total: int | None
-    done: int
-    counts: Sequence[tuple[str, int]]
-    failures: Sequence[Failure]
-    further: int
-    """Jobs that did not go for reasons that are not listed."""
+    reasons: Sequence[Failure]
     jobs: str | None
     """The address of the list of the jobs, if a filter selects them."""
 
@@ -79,7 +66,7 @@ def progress_router(sources: Sources) -> APIRouter:
             scope = scope_of(reader, principal, ids[0] if ids else None)
             failures = _failures(reader, progress["errors"])
         view = _progress(found, progress, failures, principal, scope, to_moment(now))
-        return render(request, "action.html", Layout("jobs", _title(view), now, scope, ("job",)), view)
+        return render(request, "action.html", Layout("jobs", view.page_title, now, scope, ("job",)), view)
 
     @router.post("/actions/{action}/stop")
     def stop(form: OperatorForm, action: str) -> Response:
@@ -110,15 +97,17 @@ def _progress(
     principal: Principal,
     scope: Scope,
     now: int,
-) -> Progress:
+) -> ActionProgress:
     wanted = _filter_of(action)
     verb = VERBS[action.kind]
     total: int | None = progress["total"]
     not_gone = progress["failed"] + progress["unconfirmed"]
-    return Progress(
-        id=action.id,
+    path = f"/actions/{action.id}"
+    return ActionProgress(
         title=f"{verb} {_subject(wanted, total, action.kind, now)}",
         state=_state_text(progress),
+        path=path,
+        href=path,
         is_open=action.state.is_open,
         may_stop=action.state.is_open and principal.may_act,
         who=action.who,
@@ -128,7 +117,7 @@ def _progress(
         total=total,
         done=progress["succeeded"] + not_gone,
         counts=_counts(action.kind, progress),
-        failures=failures,
+        reasons=failures,
         further=not_gone - sum(failure.jobs for failure in failures),
         jobs=None if wanted is None else _list_href(wanted, scope),
     )
@@ -168,9 +157,3 @@ def _state_text(progress: Mapping[str, Any]) -> str:
         ActionState.COMPLETED: "done",
         ActionState.CANCELLED: "stopped",
     }[state]
-
-
-def _title(view: Progress) -> str:
-    if view.is_open and view.total:
-        return f"{view.title} · {formats.number(view.done)} of {formats.number(view.total)}"
-    return f"{view.title} · {view.state}"

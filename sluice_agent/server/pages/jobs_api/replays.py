@@ -22,10 +22,13 @@ from sluice_agent.server.pages.jobs_api.api import part_of_path
 from sluice_agent.server.pages.jobs_api.dead_letters import described, existing_scope, filter_of_dead_letters
 from sluice_agent.server.pages.jobs_api.runs import Cursor
 from sluice_agent.server.pages.jobs_api.scope import JobsScope, JobsSources, Wanted, WantedScope, scope_of_replay
+from sluice_agent.server.pages.progress import Progress
 from sluice_agent.server.pages.render import render
 from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 
+_PATH = "/dead-letters/replays"
 _LIMIT = 50
+_EARLIER = "replays take turns, and an earlier one goes on."
 _STATES = {ReplayState.RUNNING: "running", ReplayState.COMPLETED: "done", ReplayState.CANCELED: "stopped"}
 _REST = {
     ReplayState.RUNNING: "Still to go",
@@ -34,36 +37,21 @@ _REST = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayProgress(Progress):
     """A replay: dead letters by what has become of them."""
 
-    id: str
-    title: str
-    state: str
-    is_open: bool
-    may_stop: bool
-    is_waiting: bool
-    """True if an earlier one has its turn."""
-    who: str | None
-    created_at: str
-    finished_at: str | None
-    total: int
-    done: int
     replayed: int
     refused: int
-    counts: Sequence[tuple[str, int]]
     missing: int
     """Runs that were selected, and were no dead letters any more when it began."""
-    refusals: Sequence[Refusals]
-    further: int
-    """Runs that did not go for reasons that are not listed."""
+    reasons: Sequence[Refusals]
 
 
 class ReplaysView(NamedTuple):
     """A page of the list."""
 
-    rows: Sequence[Progress]
+    rows: Sequence[ReplayProgress]
     first: str | None
     older: str | None
 
@@ -72,41 +60,40 @@ def replays_router(sources: JobsSources) -> APIRouter:
     """Return the routes of the list, of the form that begins a replay, of its page, and of its button."""
     router = APIRouter()
 
-    @router.get("/dead-letters/replays")
+    @router.get(_PATH)
     def replays(request: Request, wanted: WantedScope, cursor: Cursor = None) -> HTMLResponse:
         page = PageRequest(_LIMIT, position_of(cursor) if cursor else None)
         with sources.store.reading() as reader:
             scope = existing_scope(sources, reader, wanted)
             found = list_replays(reader, scope.project or "", page)
             rows = [_progress(reader, scope, replay) for replay in found.items]
-        path = "/dead-letters/replays"
-        older = None if found.next is None else scope.href(path, cursor=cursor_of(found.next))
-        view = ReplaysView(rows, scope.href(path) if cursor else None, older)
+        older = None if found.next is None else scope.href(_PATH, cursor=cursor_of(found.next))
+        view = ReplaysView(rows, scope.href(_PATH) if cursor else None, older)
         layout = scope.layout(sources, "dead-letters", "Replays", is_live=True)
         return render(request, "replays.html", layout, view)
 
-    @router.post("/dead-letters/replays")
+    @router.post(_PATH)
     async def begin(request: Request, form: OperatorForm) -> Response:
         scope, body = await run_in_threadpool(_wanted_by, sources, form)
         answer = await sources.api.send(request, "POST", "/replays", body, new_id=form.uuid("token"))
         answer.raise_refusal()
-        return see_other(scope.href(f"/dead-letters/replays/{answer.body['id']}"))
+        return see_other(scope.href(f"{_PATH}/{answer.body['id']}"))
 
-    @router.get("/dead-letters/replays/{replay_id}")
+    @router.get(_PATH + "/{replay_id}")
     def replay(request: Request, wanted: WantedScope, replay_id: str) -> HTMLResponse:
         with sources.store.reading() as reader:
             scope, found = scope_of_replay(sources, reader, wanted, replay_id)
             view = _progress(reader, scope, found)
-        layout = scope.layout(sources, "dead-letters", _title(view), is_live=True)
+        layout = scope.layout(sources, "dead-letters", view.page_title, is_live=True)
         return render(request, "replay_progress.html", layout, view)
 
-    @router.post("/dead-letters/replays/{replay_id}/stop")
+    @router.post(_PATH + "/{replay_id}/stop")
     async def stop(request: Request, form: OperatorForm, replay_id: str) -> Response:
         answer = await sources.api.send(request, "DELETE", f"/replays/{part_of_path(replay_id)}")
         if answer.status != HTTPStatus.CONFLICT:  # it has ended meanwhile
             answer.raise_refusal()
         scope, found = await run_in_threadpool(_found, sources, Wanted(form.principal), replay_id)
-        return see_other(scope.href(f"/dead-letters/replays/{found.id}"))
+        return see_other(scope.href(f"{_PATH}/{found.id}"))
 
     return router
 
@@ -134,18 +121,20 @@ def _found(sources: JobsSources, wanted: Wanted, replay_id: str) -> tuple[JobsSc
         return scope_of_replay(sources, reader, wanted, replay_id)
 
 
-def _progress(reader: Connection, scope: JobsScope, replay: Replay) -> Progress:
+def _progress(reader: Connection, scope: JobsScope, replay: Replay) -> ReplayProgress:
     is_open = replay.state is ReplayState.RUNNING
     done = replay.replayed + replay.refused
     rest = max(0, replay.total - done)
     others = (("Did not go", replay.refused), (_REST[replay.state], rest))
-    return Progress(
-        id=replay.id,
+    path = f"{_PATH}/{replay.id}"
+    return ReplayProgress(
         title=f"Replay {formats.counted(replay.total, 'dead letter')}{_selection(reader, replay.wanted)}",
         state=_STATES[replay.state],
+        path=path,
+        href=scope.href(path),
         is_open=is_open,
         may_stop=is_open and scope.may_act,
-        is_waiting=is_open and not has_turn(reader, replay),
+        waiting_for=_EARLIER if is_open and not has_turn(reader, replay) else None,
         who=replay.who,
         created_at=timestamp_of(replay.created_at),
         finished_at=timestamp_or_none(replay.finished_at),
@@ -155,16 +144,10 @@ def _progress(reader: Connection, scope: JobsScope, replay: Replay) -> Progress:
         refused=replay.refused,
         counts=[("Replayed", replay.replayed), *((label, runs) for label, runs in others if runs)],
         missing=max(0, len(replay.wanted.ids) - replay.total),
-        refusals=replay.refusals,
+        reasons=replay.refusals,
         further=replay.refused - sum(refusals.runs for refusals in replay.refusals),
     )
 
 
 def _selection(reader: Connection, wanted: RunFilter) -> str:
     return " of a selection" if wanted.ids else described(reader, wanted)
-
-
-def _title(view: Progress) -> str:
-    if view.is_open and view.total:
-        return f"{view.title} · {formats.number(view.done)} of {formats.number(view.total)}"
-    return f"{view.title} · {view.state}"
