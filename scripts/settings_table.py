@@ -6,11 +6,11 @@ import ast
 import inspect
 import itertools
 import re
+from dataclasses import fields
 from pathlib import Path
 
-from annotated_types import Ge, Le
-
 from sluice_agent import settings as module
+from sluice_agent.setting_values import Number
 from sluice_agent.settings import Settings, variables
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
@@ -33,9 +33,9 @@ def table() -> str:
     """Return the table: a row for each variable, with its default, its bounds and its meaning."""
     meanings = _docstrings()
     rows = ["| variable | default | bounds | meaning |", "|---|---|---|---|"]
-    for variable, name in variables().items():
-        field = Settings.model_fields[name]
-        rows.append(f"| `{variable}` | {_default(field.default)} | {_bounds(field.metadata)} | {meanings[name]} |")
+    for variable, field in zip(variables(), fields(Settings), strict=True):
+        bounds = _bounds(field.metadata["parse"])
+        rows.append(f"| `{variable}` | {_default(field.default)} | {bounds} | {meanings[field.name]} |")
     return "\n".join(rows) + "\n"
 
 
@@ -61,10 +61,10 @@ def _default(value: object) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-def _bounds(metadata: list[object]) -> str:
-    lowest = next((f"{item.ge:,}" for item in metadata if isinstance(item, Ge)), "")
-    highest = next((f"{item.le:,}" for item in metadata if isinstance(item, Le)), "")
-    return f"{lowest} to {highest}" if highest else (f"from {lowest}" if lowest else "")
+def _bounds(parse: object) -> str:
+    if not isinstance(parse, Number):
+        return ""
+    return f"from {parse.lowest:,}" if parse.highest is None else f"{parse.lowest:,} to {parse.highest:,}"
 
 
 if __name__ == "__main__":

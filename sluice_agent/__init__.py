@@ -20,7 +20,8 @@ from sluice_agent.errors import ConfigError, JournalUnavailableError, SluiceErro
 from sluice_agent.stats import Stats
 
 if TYPE_CHECKING:
-    from sluice_agent.model import Event, EventType, Framework, Job, JobState, Queue, Worker, WorkerState
+    from sluice_agent.event import Event, Job, Queue, Worker
+    from sluice_agent.model import EventType, Framework, JobState, WorkerState
     from sluice_agent.settings import Settings
 
 __all__ = [
@@ -45,10 +46,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("Event", "EventType", "Framework", "Job", "JobState", "Queue", "Worker", "WorkerState"), "model"),
+    **dict.fromkeys(("Event", "Job", "Queue", "Worker"), "event"),
+    **dict.fromkeys(("EventType", "Framework", "JobState", "WorkerState"), "model"),
     "Settings": "settings",
 }
-"""The modules of the names that are imported when they are first used: they load pydantic."""
+"""The modules of the names that are imported when they are first used: `event` loads pydantic."""
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,8 @@ from sluice_agent.log import logger
 from sluice_agent.stats import Counts, Stats
 
 if TYPE_CHECKING:
-    from sluice_agent.agent import Agent, BeforeSend
+    from sluice_agent.agent import Agent
+    from sluice_agent.before_send import BeforeSend
     from sluice_agent.lifecycle.redaction import Redact
     from sluice_agent.settings import Settings
     from sluice_agent.signals import Instrumentation

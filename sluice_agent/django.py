@@ -17,7 +17,7 @@ from sluice_agent.errors import ConfigError
 from sluice_agent.settings import Settings, variables
 
 if TYPE_CHECKING:
-    from sluice_agent.agent import BeforeSend
+    from sluice_agent.before_send import BeforeSend
     from sluice_agent.lifecycle.redaction import Redact
 
 _PREFIXES = ("SLUICE_", "ACKLY_")

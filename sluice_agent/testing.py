@@ -1,6 +1,6 @@
 """A test double of the agent, for the tests of an app: the events that would be sent, as a list.
 
-Nothing of the package imports this module, and it imports what a worker imports: no test framework.
+Nothing of the package imports this module, and it imports what a worker with a hook imports: no test framework.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 from sluice_agent import _public, signals
-from sluice_agent.agent import BeforeSend, apply_hook
+from sluice_agent.before_send import BeforeSend, apply_hook
+from sluice_agent.event import Event
 from sluice_agent.lifecycle.redaction import Redact
 from sluice_agent.lifecycle.sink import Sink
-from sluice_agent.model import Event
 from sluice_agent.settings import Settings
 from sluice_agent.stats import Counts, Stats
 
@@ -81,7 +81,7 @@ class _Recorder:
     def capture(self, event: bytes) -> None:
         """Append `event`, a line of JSON, to the list, unless the hook drops it."""
         if self._before_send is not None:
-            event = apply_hook(self._before_send, event, self.drop)
+            event = apply_hook(self._before_send, self.drop, event)
         if event:
             self.events.append(Event.model_validate_json(event))
 

@@ -9,8 +9,9 @@ from uuid import uuid4
 from sluice_agent.agent import Agent
 from sluice_agent.commands.status import inspect_journal
 from sluice_agent.doctor.findings import Finding, fault, ok
+from sluice_agent.event import Event, Job
 from sluice_agent.lifecycle.timestamps import timestamp_now
-from sluice_agent.model import Event, EventType, Job, JobState
+from sluice_agent.model import EventType, JobState
 from sluice_agent.settings import Settings
 from sluice_agent.transport.delivery.destinations import configured
 from sluice_agent.transport.journal.dead_letters import letters_in

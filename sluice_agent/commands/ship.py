@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from dataclasses import replace
 
 import click
 
@@ -48,7 +49,7 @@ def ship(once: bool) -> None:
     shippers.request_priority()
     if not shippers.start():
         raise click.ClickException("the shipper's thread can't be started: raise this user's limit of processes")
-    ships_here = settings.model_copy(update={"ship": "auto"})  # `never` is for the workers beside this command
+    ships_here = replace(settings, ship="auto")  # `never` is for the workers beside this command
     log_start(ships_here, directory, "`sluice-agent ship`")
     signal.sigwait(stop_signals)
     shippers.stop(EXIT_BUDGET)

@@ -20,24 +20,25 @@ from sluice_agent.lifecycle.identity import execution_id, run_in, transition_id,
 from sluice_agent.lifecycle.timestamps import THREE_DIGITS, timestamp
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import (
+    MAX_ERROR,
+    MAX_IDENTIFIER,
+    MAX_JOB_NAME,
+    MAX_SHORT_TEXT,
+    MAX_STACKTRACE,
     UNNAMED,
     EventType,
     Framework,
-    Job,
     JobState,
     WorkerState,
     cut_to,
     encode,
-    limits,
     to_valid_utf8,
-    truncated,
 )
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _FINAL = frozenset(state.value for state in JobState if state.is_final)
-_SHORTEST_LIMIT = 255  # characters: the lowest limit of a text in the contract
 # A worker goes online once within these seconds, and offline: two observers read the time from its event.
 _SAME_STATE_SECONDS = 1.0
 _POOL_NAMES = {"thread": "threads"}  # by module, where the name on the command line differs
@@ -204,9 +205,9 @@ class JobEvents:
         if progress is not None:
             job += f',"progress":{progress!r}'
         if error is not None:
-            job += f',"error":{quoted(_truncated("error", error))}'
+            job += f',"error":{quoted(_truncated(error, MAX_ERROR))}'
         if stacktrace is not None:
-            job += f',"stacktrace":{quoted(_truncated("stacktrace", stacktrace))}'
+            job += f',"stacktrace":{quoted(_truncated(stacktrace, MAX_STACKTRACE, keep_end=True))}'
         if extensions:
             own = self._extensions
             if not own.keys().isdisjoint(extensions):  # a retry has an ETA, and its next retry another one
@@ -262,7 +263,7 @@ def plain_success(
 def shared_text(connection_id: str, facts: JobFacts) -> SharedText:
     """Return what all events of the attempt with these facts share."""
     external_id = facts.external_id
-    if len(external_id) > _SHORTEST_LIMIT or not external_id.isascii():
+    if len(external_id) > MAX_SHORT_TEXT or not external_id.isascii():
         external_id = job_id(external_id)
     created = f',"createdAt":"{facts.created_at}"' if facts.created_at and facts.created_at > EARLIEST else ""
     attempt = f',"attempt":{facts.attempt}' if facts.is_attempt_known else ""
@@ -303,27 +304,27 @@ def worker_event(
     """Return the event of a state that the worker `hostname` (its node name) had at `at`.
 
     Two equal states `within` as many seconds are one event. `fields` are further fields of the contract's worker, by
-    their wire names.
+    their wire names. Raises ValueError if the contract does not allow one of them.
     """
     kind = EventType.WORKER_HEARTBEAT if state is WorkerState.HEARTBEAT else EventType.WORKER_STATE_CHANGE
     event_id = worker_event_id(connection_id, hostname, state.value, pid, int(at / within))
-    event = truncated(
+    return encode(
         {
             "type": kind.value,
             "timestamp": timestamp(at),
             "framework": Framework.CELERY.value,
             "connectionId": connection_id,
             "worker": {
-                "externalId": hostname,
+                "externalId": _named(hostname),
                 "hostname": hostname.partition("@")[2] or hostname,
-                **({"pid": pid} if pid else {}),  # 0: the worker has not sent it
+                **_counts(pid=pid or None),  # 0: the worker has not sent it
                 "state": state.value,
-                **fields,
+                **_counts(concurrency=fields.get("concurrency"), activeJobs=fields.get("activeJobs")),
+                **({"queues": queues} if (queues := fields.get("queues")) is not None else {}),
                 "metadata": {**metadata, "eventId": event_id},
             },
         }
     )
-    return encode(event)
 
 
 def pool_name(module: str) -> str:
@@ -335,14 +336,13 @@ def pool_name(module: str) -> str:
 def job_id(value: Any) -> str:
     """Return a job's id as the contract allows it: one that a caller chooses may be a number, or of any length."""
     text = str(value)
-    if len(text) <= _SHORTEST_LIMIT and text.isascii():
+    if len(text) <= MAX_SHORT_TEXT and text.isascii():
         return text
-    return truncated_id(to_valid_utf8(text), limits(Job)["externalId"])
+    return truncated_id(to_valid_utf8(text), MAX_IDENTIFIER)
 
 
-def _truncated(field_name: str, text: str) -> str:
-    """Return `text` as the contract allows it in this field of a job."""
-    limit, keep_end = limits(Job)[field_name], field_name == "stacktrace"
+def _truncated(text: str, limit: int, *, keep_end: bool = False) -> str:
+    """Return `text` as the contract allows it in a field with this limit."""
     # Cut first, so that a text of 100 MB is not copied, and cut again: invalid characters become longer escapes.
     return cut_to(to_valid_utf8(cut_to(text, limit, keep_end=keep_end)), limit, keep_end=keep_end)
 
@@ -353,11 +353,11 @@ def shared_by_kind(
 ) -> str:
     """Return what the events of all jobs of one kind share: from the end of the timestamp into the job."""
     text = f'","framework":"celery","connectionId":"{connection_id}","job":{{"name":'
-    text += quoted(_truncated("name", name or UNNAMED))
+    text += quoted(_truncated(name or UNNAMED, MAX_JOB_NAME))
     if queue:
-        text += f',"queue":{quoted(_truncated("queue", queue))}'
+        text += f',"queue":{quoted(_truncated(queue, MAX_SHORT_TEXT))}'
     if worker_id:
-        text += f',"workerId":{quoted(_truncated("workerId", worker_id))}'
+        text += f',"workerId":{quoted(_truncated(worker_id, MAX_IDENTIFIER))}'
     return text if max_retries is None else f'{text},"maxRetries":{max_retries}'
 
 
@@ -375,15 +375,32 @@ def _members(values: Mapping[str, Any]) -> str:
 
 
 def queue_event(connection_id: str, name: str, ready: int, consumers: int | None, at: float) -> bytes:
-    """Return the snapshot of the queue `name`, in which `ready` jobs waited at `at`, in seconds since the epoch."""
-    queue = {"name": name, "depth": ready, "consumers": consumers}
-    event = truncated(
+    """Return the snapshot of the queue `name`, in which `ready` jobs waited at `at`, in seconds since the epoch.
+
+    Raises ValueError if the contract does not allow a value.
+    """
+    return encode(
         {
             "type": EventType.QUEUE_SNAPSHOT.value,
             "timestamp": timestamp(at),
             "framework": Framework.CELERY.value,
             "connectionId": connection_id,
-            "queue": {field: value for field, value in queue.items() if value is not None},
+            "queue": {"name": _truncated(_named(name), MAX_SHORT_TEXT), **_counts(depth=ready, consumers=consumers)},
         }
     )
-    return encode(event)
+
+
+def _named(name: str) -> str:
+    """Return the name of a worker or a queue. Raises ValueError if it is empty: a whole batch would be refused."""
+    if not name:
+        raise ValueError("it has no name")
+    return name
+
+
+def _counts(**counts: int | None) -> dict[str, int]:
+    """Return the counts that are known. Raises ValueError if one is none: a whole batch would be refused."""
+    known = {name: count for name, count in counts.items() if count is not None}
+    for name, count in known.items():
+        if type(count) is not int or count < 0:
+            raise ValueError(f"{name} is {count!r}, which is no count")
+    return known

@@ -16,10 +16,10 @@ from math import inf, isfinite
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from typing_extensions import NotRequired, TypedDict
 
-from sluice_agent.model import (
+from sluice_agent.event import (
     Attempt,
     ConnectionId,
     Count,
@@ -31,9 +31,8 @@ from sluice_agent.model import (
     ShortText,
     StacktraceText,
     Timestamp,
-    WireEvent,
-    encode,
 )
+from sluice_agent.model import WireEvent, to_valid_deep
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.event_decoder import event_decoder
 
@@ -296,7 +295,7 @@ def _events_in(content: Any) -> list[Any]:
 
 def _encodable(data: Any) -> Any:
     try:
-        event = json.loads(encode(data))
+        event = json.loads(to_json(to_valid_deep(data)))  # raises ValueError where it is deeper than it will be read
         if event != data:
             _remove_whole_marks(event)
     except (ValueError, RecursionError) as error:

@@ -9,10 +9,10 @@ import timeit
 import uuid
 from pathlib import Path
 
+from sluice_agent.event import Event
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import JobEvents, JobFacts
 from sluice_agent.lifecycle.timestamps import timestamp
-from sluice_agent.model import Event
 from sluice_agent.transport.journal.writer import JournalWriter
 from tests.benchmarks.page import Section
 from tests.benchmarks.sizes import Sizes

@@ -23,6 +23,7 @@ from sluice_agent.server.app import BODY_LIMIT
 from sluice_agent.server.runner import GRACE
 from sluice_agent.server.stream.limits import STREAM_LIMITS
 from sluice_agent.settings import Settings
+from sluice_agent.settings import variables as settings_variables
 from tests.support.process import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -37,7 +38,7 @@ OLDEST_KUBERNETES, NEWEST_KUBERNETES = "1.29", "1.37"  # native sidecars are on 
 
 def settings_from(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Return the settings in `variables`; fail if one is unknown or malformed."""
-    known = {f"SLUICE_{name.upper()}" for name in Settings.model_fields} | variables_of_options()
+    known = settings_variables().keys() | variables_of_options()
     agent_variables = {name: value for name, value in variables.items() if name.startswith("SLUICE_")}
     assert agent_variables.keys() <= known
     for name in known:

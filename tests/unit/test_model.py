@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sluice_agent.model import Event, Job, Queue, Worker, cut_to, encode, truncated
+from sluice_agent.event import Event, Job, Queue, Worker
+from sluice_agent.model import cut_to, encode
 from tests.support.examples import examples
 from tests.support.wire import body_faults, faults
 
@@ -46,8 +47,12 @@ def event(payload: str = "job", **changes: Any) -> dict[str, Any]:
     return {"type": kind, **ENVELOPE, payload: {**content, **changes}}
 
 
-def body(wire: bytes) -> bytes:
-    return b'{"events":[' + wire + b"]}"
+def wire(made: dict[str, Any]) -> dict[str, Any]:
+    return Event.model_validate(made).to_wire()
+
+
+def body(line: bytes) -> bytes:
+    return b'{"events":[' + line + b"]}"
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=examples(150), deadline=None)
@@ -114,15 +119,14 @@ def test_a_cut_text_shows_how_much_is_missing(text: str, limit: int, keep_end: b
 
 def test_a_long_traceback_keeps_both_ends() -> None:
     """The error's own line is at the end of a traceback, the task's call at its beginning."""
-    cut = truncated(event(stacktrace="BEGIN" + "x" * 60_000 + "END"))["job"]["stacktrace"]
+    cut = wire(event(stacktrace="BEGIN" + "x" * 60_000 + "END"))["job"]["stacktrace"]
     assert cut.startswith("BEGIN")
     assert cut.endswith("END")
 
 
 def test_a_lone_surrogate_is_written_out() -> None:
     """A text that UTF-8 can't carry would otherwise cost the event."""
-    wire = truncated(event(name="a\ud800b"))
-    assert wire["job"]["name"] == "a\\ud800b"
+    assert wire(event(name="a\ud800b"))["job"]["name"] == "a\\ud800b"
 
 
 @pytest.mark.parametrize("value", [None, 1, "\udfff", {"\ud800": None}, ["\ud800"]])
@@ -145,8 +149,8 @@ def test_the_wire_has_camel_case_and_no_null() -> None:
 def test_an_invalid_event_is_not_repaired() -> None:
     """An event without an id can't be repaired: to send it would have it refused, to invent one would mislead."""
     with pytest.raises(ValidationError):
-        truncated(event(externalId=""))
+        wire(event(externalId=""))
     with pytest.raises(ValidationError):
-        truncated({**event(), "worker": WORKER})
+        wire({**event(), "worker": WORKER})
     with pytest.raises(ValidationError):
-        truncated({name: value for name, value in event().items() if name != "job"})
+        wire({name: value for name, value in event().items() if name != "job"})

@@ -7,18 +7,18 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from pydantic import SecretStr
 
 from sluice_agent.notices import log_start, log_stop
 from sluice_agent.settings import Settings
 from sluice_agent.transport.journal.ship_lock import ShipLock
 from tests.unit.transport.lines import CONNECTION, event, write_file
 
-SETTINGS = Settings(api_key=SecretStr("sk_test"), connection_id=UUID(CONNECTION), api_url="http://sluice.test/api")
+SETTINGS = Settings(api_key="sk_test", connection_id=UUID(CONNECTION), api_url="http://sluice.test/api")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_start_names_another_process_that_ships(log: pytest.LogCaptureFixture,
 
 def test_a_start_without_a_shipper_names_the_command(log: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     """With SLUICE_SHIP=never and no shipper beside it, events collect until the disk's limit."""
-    log_start(SETTINGS.model_copy(update={"ship": "never"}), tmp_path, "celery@host")
+    log_start(replace(SETTINGS, ship="never"), tmp_path, "celery@host")
     assert "`sluice-agent ship`" in log.records[0].getMessage()
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from pydantic import SecretStr
 
 from sluice_agent.process import Process
 from sluice_agent.settings import Settings
@@ -99,7 +98,7 @@ def test_a_child_that_has_closed_its_copies_closes_nothing_else(process: Process
 
 def test_a_process_without_threads_leaves_the_lock_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a limit of threads each process would raise as it captures and as it ends, and ship nothing for its life."""
-    process = Process(Settings(connection_id=UUID(CONNECTION), state_dir=tmp_path, api_key=SecretStr("sk_field")))
+    process = Process(Settings(connection_id=UUID(CONNECTION), state_dir=tmp_path, api_key="sk_field"))
     append(process, 1)
     assert process.journal is not None
     with monkeypatch.context() as full:

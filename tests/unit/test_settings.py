@@ -6,6 +6,7 @@ import os
 import pickle
 import traceback
 import uuid
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> str:
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
     """A user who sets nothing expects the values in the table of variables."""
-    assert Settings().model_dump() == DEFAULTS
+    assert asdict(Settings()) == DEFAULTS
 
 
 @pytest.mark.parametrize(("variable", "text", "value"), READ)
@@ -163,14 +164,14 @@ def test_a_variable_is_read(monkeypatch: pytest.MonkeyPatch, variable: str, text
 def test_every_variable_is_read_in_some_test() -> None:
     """A variable that no test sets could be renamed under its users."""
     tested = {field_of(variable) for variable, _, _ in READ}
-    assert tested | {"api_key", "base_url", "ackly_ingest_key"} == set(Settings.model_fields)
+    assert tested | {"api_key", "base_url", "ackly_ingest_key"} == {field.name for field in fields(Settings)}
 
 
 @pytest.mark.parametrize("variable", sorted(variable_of(name) for name in DEFAULTS))
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """Compose files pass variables on as empty texts: a worker must start all the same."""
     monkeypatch.setenv(variable, "")
-    assert Settings().model_dump() == DEFAULTS
+    assert asdict(Settings()) == DEFAULTS
 
 
 @pytest.mark.parametrize(("variable", "text", "rule"), REFUSED)
@@ -202,6 +203,12 @@ def test_an_argument_overrides_a_variable(monkeypatch: pytest.MonkeyPatch) -> No
     """`install(Settings(batch_size=…))` must not be overridden by the machine's environment."""
     monkeypatch.setenv("SLUICE_BATCH_SIZE", "7")
     assert Settings(batch_size=9).batch_size == 9
+
+
+def test_an_argument_that_is_no_setting_is_refused() -> None:
+    """A typo in `install(Settings(…))` would leave the default in force, unseen."""
+    with pytest.raises(TypeError, match="there is no setting batchsize"):
+        Settings(batchsize=9)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +272,7 @@ def test_the_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings()
     assert settings.api_key is not None
     assert settings.api_key.get_secret_value() == SECRET
-    shown = [repr(settings), str(settings), repr(settings.model_dump()), settings.model_dump_json()]
+    shown = [repr(settings), str(settings), repr(asdict(settings)), repr(vars(settings))]
     assert not [text for text in shown if "do_not_show_me" in text]
     assert pickle.loads(pickle.dumps(settings)) == settings
 

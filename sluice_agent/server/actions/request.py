@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, select
 
-from sluice_agent.model import encode
+from sluice_agent.model import to_valid_deep
 from sluice_agent.server.access.audit import AuditEntry
 from sluice_agent.server.access.principal import Principal
 from sluice_agent.server.actions.acting import Senders, SentRetry, Subject
@@ -218,6 +219,6 @@ def cancel_action(acting: Acting, action: BulkAction, principal: Principal) -> N
 
 def _plain(value: Any) -> Any:
     try:
-        return json.loads(encode(value))
-    except (TypeError, ValueError):
+        return json.loads(to_json(to_valid_deep(value)))
+    except (TypeError, ValueError, RecursionError):
         return str(type(value).__name__)

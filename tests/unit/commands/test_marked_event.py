@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import SecretStr
-
 from sluice_agent.commands.marked_event import TASK, send_marked_event
 from sluice_agent.doctor.findings import Level
 from sluice_agent.settings import Settings
@@ -17,7 +15,7 @@ from tests.unit.transport.lines import CONNECTION
 
 def settings(endpoint: Endpoint, tmp_path: Path, **options: object) -> Settings:
     """Return the settings of a host that delivers to `endpoint`."""
-    given = {"api_key": SecretStr("sk_test"), "api_url": endpoint.url, "flush_interval": 0.05, "heartbeat_interval": 0}
+    given = {"api_key": "sk_test", "api_url": endpoint.url, "flush_interval": 0.05, "heartbeat_interval": 0}
     return Settings(connection_id=UUID(CONNECTION), state_dir=tmp_path, **{**given, **options})
 
 

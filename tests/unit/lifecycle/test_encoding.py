@@ -6,15 +6,17 @@ import json
 import re
 import uuid
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice_agent.event import Event
 from sluice_agent.lifecycle import transitions
-from sluice_agent.lifecycle.encoding import JobEvents, JobFacts, job_id, pool_name, worker_event
+from sluice_agent.lifecycle.encoding import JobEvents, JobFacts, job_id, pool_name, queue_event, worker_event
 from sluice_agent.lifecycle.timestamps import seconds_from_iso, timestamp, timestamp_from_iso
-from sluice_agent.model import Event, JobState, WorkerState
+from sluice_agent.model import JobState, WorkerState
 from tests.support.wire import faults
 
 CONNECTION = str(uuid.uuid4())
@@ -76,6 +78,12 @@ def test_events_encoded_without_the_model_keep_the_contract(job_id: str, name: s
     for event in (
         json.loads(events.event(transitions.STARTED, timestamp(AT), started=timestamp(AT), progress=0.5)),
         json.loads(events.event(transitions.FAILED, timestamp(AT), error="E: " + name, stacktrace=name * 60, eta=None)),
+        json.loads(
+            worker_event(
+                CONNECTION, worker or "w", 0, WorkerState.BUSY, AT, metadata={"pool": name}, queues=[queue or "q"]
+            )
+        ),
+        json.loads(queue_event(CONNECTION, name or "q", 0, None, AT)),
     ):
         assert faults(event) == []
         assert Event.model_validate(event).to_wire() == event
@@ -123,6 +131,21 @@ def test_two_observers_of_a_worker_going_online_report_one_event() -> None:
     assert first["worker"]["metadata"]["eventId"] == second["worker"]["metadata"]["eventId"]
     assert first["worker"]["metadata"]["eventId"] != later["worker"]["metadata"]["eventId"]
     assert (first["worker"]["externalId"], first["worker"]["hostname"]) == ("celery@a", "a")
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, "1", True])
+def test_a_count_that_is_none_is_not_sent(count: Any) -> None:
+    """A pool or a broker of a user's own may count in any way: one such event has a whole batch refused."""
+    with pytest.raises(ValueError, match="no count"):
+        worker_event(CONNECTION, "a", 7, WorkerState.ONLINE, AT, metadata={}, concurrency=count)
+    with pytest.raises(ValueError, match="no count"):
+        queue_event(CONNECTION, "q", count, 0, AT)
+
+
+def test_a_queue_without_a_name_is_not_sent() -> None:
+    """As above."""
+    with pytest.raises(ValueError, match="no name"):
+        queue_event(CONNECTION, "", 0, 0, AT)
 
 
 def test_heartbeats_have_different_ids() -> None:

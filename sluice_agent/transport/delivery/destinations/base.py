@@ -38,7 +38,7 @@ class Destination:
 
     The functions of the settings return what they have for this destination: `key`, which is sent as a bearer token,
     None if it is not set; `url`, the address of every POST; `limits`; `job_filter`, which selects the jobs that it
-    takes, None: all lines. A field of the settings that holds a key is an `IngestKey`.
+    takes, None: all lines. The field of the settings that holds a key is parsed by an `IngestKey`.
     """
 
     name: str

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
 
 import pytest
-from pydantic import Field
 
 from sluice_agent.commands.doctor import findings_on
 from sluice_agent.commands.probes import health_of
 from sluice_agent.commands.status import inspect_journal, render
 from sluice_agent.doctor.findings import Level
-from sluice_agent.settings import IngestKey, Settings, key_text
+from sluice_agent.setting_values import Address, IngestKey, Secret
+from sluice_agent.settings import Settings, key_text, setting
 from sluice_agent.transport.delivery.destinations import DESTINATIONS
 from sluice_agent.transport.delivery.destinations.base import Destination, Limits, Request
 from sluice_agent.transport.delivery.responses import Response, Settled, Verdict, classify
@@ -27,11 +27,12 @@ from tests.support.ackly import Ackly
 from tests.unit.transport.lines import CONNECTION, job
 
 
+@dataclass(frozen=True, init=False)
 class PagerSettings(Settings):
     """The settings with the fields of the third destination."""
 
-    pager_key: Annotated[IngestKey, Field(validation_alias="PAGER_KEY")] = None
-    pager_url: Annotated[str, Field(validation_alias="PAGER_URL")] = ""
+    pager_key: Secret | None = setting(None, IngestKey("a key", begins_with_sk=False), variable="PAGER_KEY")
+    pager_url: str = setting("", Address("https://pager.example"), variable="PAGER_URL")
 
 
 def encode(lines: list[bytes]) -> Request:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from sluice_agent.event import Event
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import JobEvents, JobFacts, queue_event, worker_event
-from sluice_agent.model import Event, EventType, WorkerState
+from sluice_agent.model import EventType, WorkerState
 from sluice_agent.transport.journal.line import (
     VITAL_PREFIXES,
     Kind,
