@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeAlias
@@ -155,9 +155,8 @@ def _add(
     columns = (*before, *summed.columns, *after)
     for part in parts:
         statement = select(*columns, total).where(rollup.c.connection.in_(connections), summed.condition(part))
-        for row in reader.execute(statement.group_by(*columns)).all():
-            key = tuple(row[:-1])
-            sums[key] = sums.get(key, 0) + row[-1]
+        rows = reader.execute(statement.group_by(*columns)).all()
+        _add_counts(sums, ((tuple(row[:-1]), row[-1]) for row in rows))
 
 
 def _add_kept(
@@ -190,9 +189,13 @@ def _add_kept(
     for (of_connection, of_interval), of_group in groups.items():
         before = () if of_connection is None else (of_connection,)
         after = () if of_interval is None else (of_interval,)
-        for of_columns, count in kind.total(of_group).items():
-            key = (*before, *of_columns, *after)
-            sums[key] = sums.get(key, 0) + count
+        total = kind.total(of_group).items()
+        _add_counts(sums, (((*before, *of_columns, *after), count) for of_columns, count in total))
+
+
+def _add_counts(sums: Sums, counts: Iterable[tuple[Values, int]]) -> None:
+    for values, count in counts:
+        sums[values] = sums.get(values, 0) + count
 
 
 def _read(
