@@ -51,13 +51,14 @@ def running_with(reader: Connection, connections: Iterable[int], problem: JobPro
 
 def slow_after(reader: Connection, connection: int, now: int, names: Iterable[int]) -> dict[int, int]:
     """Return the microseconds after which a job of each of the tasks `names` is slow. Tasks of which too few runs are
-    known are left out. Whole days are read: with the hours around them it would be three times as much."""
-    summed = Summed(RAN, (rollup.c.name, rollup.c.bucket), names=tuple(sorted(names)))
-    counts: dict[int, dict[int, int]] = {}
+    known are left out. The counts of all tasks are read: they are kept, as are those of other tasks that run later."""
+    summed = Summed(RAN, (rollup.c.name, rollup.c.bucket))
+    counts: dict[int, dict[int, int]] = {name: {} for name in names}
     window = days_until(now, _DAYS_KNOWN)
     past_sums = _past_sums.setdefault(reader.engine, PastSums())
     for (name, bucket), count in sums_of(reader, [connection], window, summed, past_sums).items():
-        counts.setdefault(name, {})[bucket] = count
+        if name in counts:
+            counts[name][bucket] = count
     runs = {name: Histogram(of_task) for name, of_task in counts.items()}
     return {
         name: max(SLOW_AFTER, SLOW_FACTOR * 1_000 * (histogram.percentiles([0.99])[0] or 0))
@@ -74,7 +75,7 @@ def _of_slow_tasks(reader: Connection, connection: int, now: int) -> Condition:
     looked_at = longest_in_state(connection, JobState.ACTIVE, job.c.started_at, job.c.name)
     oldest = func.min(looked_at.c.at)
     statement = select(looked_at.c.label, oldest).group_by(looked_at.c.label).order_by(oldest).limit(_TASKS)
-    running_since: Mapping[int, int] = {row[0]: row[1] for row in reader.execute(statement)}
+    running_since: Mapping[int, int] = {row[0]: row[1] for row in reader.execute(statement).all()}
     suspects = [name for name, since in running_since.items() if since < now - SLOW_AFTER]
     limits = slow_after(reader, connection, now, suspects) if suspects else {}
     names_by_limit: dict[int, list[int]] = {}
@@ -92,7 +93,7 @@ def _of_slow_tasks(reader: Connection, connection: int, now: int) -> Condition:
 def _on_gone_workers(reader: Connection, connection: int, now: int) -> Condition:
     looked_at = longest_in_state(connection, JobState.ACTIVE, job.c.started_at, job.c.worker)
     oldest = select(looked_at.c.label, func.min(looked_at.c.at)).group_by(looked_at.c.label)
-    running_since: Mapping[int, int] = {row[0]: row[1] for row in reader.execute(oldest)}
+    running_since: Mapping[int, int] = {row[0]: row[1] for row in reader.execute(oldest).all()}
     of_active = select(looked_at.c.label).distinct()
     statement = select(worker).where(worker.c.connection == connection, worker.c.worker.in_(of_active))
     gone: list[int] = []

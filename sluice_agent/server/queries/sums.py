@@ -106,7 +106,7 @@ def sums_of(
     reader: Connection, connections: Collection[int], window: Window, summed: Summed, past_sums: PastSums
 ) -> Sums:
     """Return the counts in `window` by the values of the columns."""
-    past, present = window.past_and_present(summed.longest)
+    past, present = window.past_and_present(summed.longest, splits_today=not summed.is_narrow)
     key = window.start, window.width, tuple(connections), tuple(past), summed.key
     changes = _changes(reader, connections, past)
     sums = past_sums.find(key, changes)
@@ -173,7 +173,7 @@ def _add_kept(
         ((number, length, start) for number in connections for length, starts in parts for start in starts), 0
     )
     columns = rollup_change.c.connection, rollup_change.c.start, rollup_change.c.changes
-    for number, start, count in reader.execute(select(*columns).where(_of_hours(connections, parts))):
+    for number, start, count in reader.execute(select(*columns).where(_of_hours(connections, parts))).all():
         for interval in ((number, HOUR, start), (number, DAY, start // DAY * DAY)):
             if interval in changes:
                 changes[interval] += count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
@@ -46,10 +47,13 @@ def list_tasks(
     reader: Connection, connections: Collection[int], window: Window, past_sums: PastSums
 ) -> list[dict[str, Any]]:
     """Return the statistics of all tasks of `connections` that had runs in `window`, by name."""
-    counts: dict[int, dict[Measure, dict[int, int]]] = {}
+    histograms: defaultdict[tuple[int, int], dict[int, int]] = defaultdict(dict)
     summed = Summed(tuple(Measure), (rollup.c.name, rollup.c.measure, rollup.c.bucket))
     for (name, measure, bucket), count in sums_of(reader, connections, window, summed, past_sums).items():
-        counts.setdefault(name, {}).setdefault(MEASURES[measure], {})[bucket] = count
+        histograms[name, measure][bucket] = count
+    counts: defaultdict[int, dict[Measure, dict[int, int]]] = defaultdict(dict)
+    for (name, measure), histogram in histograms.items():
+        counts[name][MEASURES[measure]] = histogram
     texts = texts_of(reader, counts)
     return sorted((_statistics(texts[name], by, window) for name, by in counts.items()), key=lambda task: task["name"])
 

@@ -89,15 +89,21 @@ class Window:
         lengths = [length for length in (DAY, HOUR, MINUTE) if length <= longest]
         return [part for part in _parts(self.start, self.stop, lengths) if part[1]]
 
-    def past_and_present(self, longest: int = DAY) -> tuple[list[Part], list[Part]]:
-        """Return the parts of the window of which each hour is over, and the others."""
+    def past_and_present(self, longest: int = DAY, *, splits_today: bool = False) -> tuple[list[Part], list[Part]]:
+        """Return the parts of the window of which each hour is over, and the others. Of today, these are its hours if
+        it is to be split."""
         past: list[Part] = []
         present: list[Part] = []
         for length, starts in self.parts(longest):
             over = _floor(self.now // _MINUTE, max(length, HOUR))
             middle = min(max(starts.start, over), starts.stop)
             past.append((length, range(starts.start, middle, length)))
-            present.append((length, range(middle, starts.stop, length)))
+            if length == DAY and splits_today:
+                this_hour = min(max(middle, _floor(self.now // _MINUTE, HOUR)), starts.stop)
+                past.append((HOUR, range(middle, this_hour, HOUR)))
+                present.append((HOUR, range(this_hour, starts.stop, HOUR)))
+            else:
+                present.append((length, range(middle, starts.stop, length)))
         return [part for part in past if part[1]], [part for part in present if part[1]]
 
 
@@ -206,10 +212,10 @@ class Histogram:
     def percentiles(self, shares: Sequence[float]) -> list[int | None]:
         """Return for each of `shares` the milliseconds below which such a share of the durations is, as far as buckets
         show; None if there is none."""
-        known = sorted((bucket, count) for bucket, count in self.counts.items() if bucket and count > 0)
+        known = sorted([(bucket, count) for bucket, count in self.counts.items() if bucket and count > 0])
         if not known:
             return [None] * len(shares)
-        passed = list(accumulate(count for _, count in known))  # with each bucket
+        passed = list(accumulate([count for _, count in known]))  # with each bucket
         return [_duration_at(share * passed[-1], known, passed) for share in shares]
 
 
