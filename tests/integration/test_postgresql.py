@@ -8,12 +8,18 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 
 from sluice_agent.errors import ConfigError
+from sluice_agent.server.queries.job_filter import JobFilter
+from sluice_agent.server.queries.order import Order
+from sluice_agent.server.queries.plan import Limits, find_keys
+from sluice_agent.server.queries.selection import known_connections, select_jobs
+from sluice_agent.server.queries.sorting import SortBy, SortOrder
 from sluice_agent.server.record.frames import FrameBlock
 from sluice_agent.server.store import CommittedFrames, IngestBatch, Store, schema
 from sluice_agent.server.store.codes import JOB_STATE_CODES
@@ -379,3 +385,22 @@ def test_an_address_that_can_not_be_used(address: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as raised:
         Store(address, now=now)
     assert "secret" not in str(raised.value)
+
+
+def test_a_list_takes_few_statements_which_stay_prepared(store: Store) -> None:
+    """Lists of jobs in many states would slow down with each round trip, and with each statement planned anew."""
+    id_ = new_connection()
+    send(store, *of_connection(id_, *[event for job in range(20) for event in life(job)][:-1]))
+    statements: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _connection, _cursor, text, *_: statements.append(text))
+    order, limits = Order(SortBy.STARTED_AT, SortOrder.DESC), Limits(read_all=1)
+    for _ in range(7):
+        statements.clear()
+        with store.reading() as reader:
+            selection = select_jobs(reader, known_connections(reader, None), JobFilter(connection_id=UUID(id_)), 0)
+            keys, _ = find_keys(reader, selection, order, None, 5, limits)
+            prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%job.started_at%'"
+            count = reader.scalar(text(prepared))
+    assert len(keys) == 6
+    assert len(statements) <= 5, statements  # connections, counts of states, the largest range, the others, and `count`
+    assert count >= 2

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Integer, and_, bindparam, case, func, select, true
+from sqlalchemy import Connection, and_, bindparam, case, func, select, true
 
 from sluice_agent.server.queries.conditions import Condition
+from sluice_agent.server.queries.ranges import MOST, OF_CONNECTION, Ranges
 from sluice_agent.server.queries.selection import Alternatives, Dimension, Selection
 from sluice_agent.server.store.schema import job
 
@@ -30,22 +31,6 @@ COLUMNS = {
     "error_location": frozenset({"error_class"}),
 }
 """The columns that the index of a dimension has, as `schema` makes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ranges:
-    """Ranges of an index, one for each of `parameters`, which are the values that `conditions` on its first columns
-    name. One statement reads them all, executed once for each: to make a statement costs more than such a range."""
-
-    conditions: Sequence[Condition]
-    parameters: Sequence[Mapping[str, Any]]
-
-
-OF_CONNECTION = job.c.connection == bindparam("connection")
-"""The condition that begins each range."""
-
-MOST = bindparam("most", type_=Integer())
-"""The number of rows that are read at most."""
 
 
 class Total(NamedTuple):
@@ -118,10 +103,11 @@ def total_of(reader: Connection, selection: Selection, base: Base) -> Total:
     most = _ROWS_LOOKED_AT if base.lacking else _LOOKED_AT
     matches = case((all_of(base.residual), 1)).label("matches")
     for ranges in base.ranges:
-        inner = select(matches).where(*ranges.conditions).limit(MOST).subquery()
-        statement = select(func.count(), func.count(inner.c.matches)).select_from(inner)
-        for parameters in ranges.parameters:
-            seen, found = reader.execute(statement, {**parameters, "most": most - looked_at}).all()[0]
+        of_range = select(matches).where(*ranges.conditions).limit(MOST)
+        for part in ranges.parts(reader):
+            inner = part.select(of_range, MOST).subquery()
+            statement = select(func.count(), func.count(inner.c.matches)).select_from(inner)
+            seen, found = reader.execute(statement, {**part.values, "most": most - looked_at}).all()[0]
             looked_at += seen
             matching += found
             if looked_at >= most or matching > COUNT_LIMIT:
@@ -171,10 +157,10 @@ def _count(reader: Connection, selection: Selection, every: Iterable[Ranges], mo
     """Return the number of jobs in ranges, estimated if they are more than `most`."""
     count = 0
     for ranges in every:
-        inner = select(job.c.number).where(*ranges.conditions).limit(MOST).subquery()
-        statement = select(func.count()).select_from(inner)
-        for parameters in ranges.parameters:
-            count += reader.scalar(statement, {**parameters, "most": most + 1 - count}) or 0
+        of_range = select(job.c.number).where(*ranges.conditions).limit(MOST)
+        for part in ranges.parts(reader):
+            statement = select(func.count()).select_from(part.select(of_range, MOST).subquery())
+            count += reader.scalar(statement, {**part.values, "most": most + 1 - count}) or 0
             if count > most:
                 return max(count, selection.jobs_in_connections // _SHARE)
     return count

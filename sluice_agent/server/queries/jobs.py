@@ -100,7 +100,7 @@ def attempts_of(reader: Connection, ids: Sequence[str]) -> dict[str, int]:
 
 def rows_of(reader: Connection, numbers: Sequence[int]) -> list[Row[Any]]:
     """Return the rows of jobs, in the order of `numbers`."""
-    rows = {row.number: row for row in reader.execute(_ROWS, {"numbers": numbers})}
+    rows = {row.number: row for row in reader.execute(_ROWS, {"numbers": numbers}).all()}
     return [rows[number] for number in numbers]
 
 

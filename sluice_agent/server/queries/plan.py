@@ -32,7 +32,6 @@ from sluice_agent.server.queries.base import (
     COLUMNS,
     COUNT_LIMIT,
     STATE_COLUMNS,
-    Ranges,
     Total,
     bases_of,
     ranges_of_connections,
@@ -43,6 +42,7 @@ from sluice_agent.server.queries.base import (
 from sluice_agent.server.queries.conditions import Condition, unindexed
 from sluice_agent.server.queries.labels import texts_of
 from sluice_agent.server.queries.order import Order, SortKey
+from sluice_agent.server.queries.ranges import Part, Ranges
 from sluice_agent.server.queries.selection import Dimension, Selection
 from sluice_agent.server.queries.sorting import SortBy
 from sluice_agent.server.store.codes import JOB_STATES
@@ -172,14 +172,19 @@ class _Plan:
 
     def _all(self) -> Found:
         """Read all jobs of the base, and sort them."""
-        shown = job.alias()
+        has_all = self._is_covered or (self._order.by is SortBy.CREATED_AT and not self._base.lacking)
+        shown = job if has_all else job.alias()
         columns = shown.c[self._order.column.name].label("value"), shown.c.created_at, shown.c.number
         rows: list[Row[Any]] = []
-        for ranges in self._base.ranges:  # PostgreSQL would read the rows of all jobs of the base
-            numbers = select(job.c.number).where(*ranges.conditions, *self._base.residual)
-            statement = select(*columns).where(shown.c.number.in_(numbers))
-            for parameters in ranges.parameters:
-                rows += self._reader.execute(statement, parameters)
+        for ranges in self._base.ranges:
+            conditions = *ranges.conditions, *self._base.residual
+            for part in ranges.parts(self._reader):
+                if has_all:
+                    statement = part.select(select(*columns).where(*conditions))
+                else:  # PostgreSQL would read the rows of all jobs of the base
+                    numbers = part.select(select(job.c.number).where(*conditions))
+                    statement = select(*columns).where(shown.c.number.in_(numbers))
+                rows += self._reader.execute(statement, part.values).all()
         if self._order.is_textual:
             texts = self._texts({value for value, _, _ in rows})
             keys = [SortKey(texts.get(value), created_at, number) for value, created_at, number in rows]
@@ -372,12 +377,13 @@ class _Plan:
         after, keys = self._after, list[SortKey]()
         if after is None or after.value is not None:
             position = (label.c.text, job.c.created_at, job.c.number)
-            conditions = [label.c.number == unindexed(self._order.column), *self._base.residual]
+            conditions = list(self._base.residual)
             if after is not None:
                 is_behind = tuple_(*position) < after if self._order.is_descending else tuple_(*position) > after
                 conditions.append(is_behind)
             sorting = [column.desc() if self._order.is_descending else column.asc() for column in position]
-            statement = select(*position).where(*conditions).order_by(*sorting).limit(self._needed)
+            texts = job.join(label, label.c.number == unindexed(self._order.column))
+            statement = select(*position).select_from(texts).where(*conditions).order_by(*sorting).limit(self._needed)
             rows = [SortKey._make(row) for row in self._rows(self._base.ranges, statement)]
             keys = sorted(rows, reverse=self._order.is_descending)[: self._needed]
             after = None
@@ -447,29 +453,44 @@ class _Plan:
             of_range = select(column.label("value"), job.c.number).order_by(*sorting)
             first = of_range.where(*ranges.conditions, *begin)
             rest = of_range.where(within, *ranges.conditions, *begin)  # SQLite takes the first of two limits
-            for parameters in ranges.parameters:
-                is_full = len(rows) == needed
-                values = {**parameters, "last": rows[-1][0]} if is_full else parameters
-                found = self._matching(rest if is_full else first, list(residual), values, needed, tried)
+            for part in ranges.parts(self._reader, self._read_alone(ranges, tried)):
+                entries, values = first, part.values
+                if len(rows) == needed:
+                    entries, values = rest, {**values, "last": rows[-1][0]}
+                found = self._matching(part, entries, list(residual), values, needed, tried)
                 if found:
                     rows = sorted([*rows, *((value, number) for value, number in found)], reverse=is_descending)[
                         :needed
                     ]
         return rows
 
-    def _matching(
-        self, entries: Select[Any], residual: list[Condition], values: Mapping[str, Any], needed: int, tried: int | None
-    ) -> Sequence[Row[Any]]:
-        """Return the first of `entries`, which are sorted, that fulfil `residual`."""
+    def _read_alone(self, ranges: Ranges, tried: int | None) -> int:
+        """Return how many of `ranges` are read each for itself: the first, which bounds the others, and those
+        in which more than `tried` entries may have to be looked at."""
         if tried is None:
-            return self._reader.execute(entries.where(*residual).limit(needed), values).all()
+            return 1
+        return max(1, sum(self._selection.jobs_in(of_range) > tried for of_range in ranges.parameters))
+
+    def _matching(
+        self,
+        part: Part,
+        entries: Select[Any],
+        residual: list[Condition],
+        values: Mapping[str, Any],
+        needed: int,
+        tried: int | None,
+    ) -> Sequence[Row[Any]]:
+        """Return the first of `entries` of each range, which are sorted, that fulfil `residual`."""
+        if tried is None:
+            return self._reader.execute(part.select(entries.where(*residual).limit(needed)), values).all()
         matches: ColumnElement[int] = literal(1)
         for condition in reversed(residual):  # SQLite would evaluate all of them, and look at each row for one
             matches = case((condition, matches))
         looked_at = entries.add_columns(matches.label("matches")).limit(tried).subquery()
         first = select(looked_at.c.value, looked_at.c.number).where(looked_at.c.matches == 1).limit(needed)
-        found = self._reader.execute(first, values).all()
-        is_cut = len(found) < needed and self._selection.jobs_in(values) > tried
+        found = self._reader.execute(part.select(first), values).all()
+        (of_range, *others) = part.ranges
+        is_cut = not others and len(found) < needed and self._selection.jobs_in(of_range) > tried
         if is_cut and self._reader.execute(entries.offset(tried).limit(1), values).first() is not None:
             raise _TooFarError
         return found
@@ -478,8 +499,8 @@ class _Plan:
         """Yield what `statement` selects in each range."""
         for ranges in every:
             of_range = statement.where(*ranges.conditions)
-            for parameters in ranges.parameters:
-                yield from self._reader.execute(of_range, parameters).all()
+            for part in ranges.parts(self._reader):
+                yield from self._reader.execute(part.select(of_range), part.values).all()
 
 
 def _number_of(every: Iterable[Ranges]) -> int:

@@ -140,7 +140,7 @@ def requested_filter(parameters: Iterable[tuple[str, str]]) -> JobFilter:
 
 def known_connections(reader: Connection, only: Collection[int] | None) -> dict[str, int]:
     """Return the numbers of connections by their ids, or of those whose numbers are in `only`."""
-    rows = reader.execute(_CONNECTIONS)
+    rows = reader.execute(_CONNECTIONS).all()
     return {id_: number for id_, number in rows if only is None or number in only}
 
 
@@ -175,7 +175,7 @@ def select_jobs(reader: Connection, connections: Mapping[str, int], wanted: JobF
 
 def _jobs_by_state(reader: Connection, connections: Collection[int]) -> dict[int, dict[int, int]]:
     states: dict[int, dict[int, int]] = {}
-    for number, state, jobs in reader.execute(_TALLIES, {"connections": list(connections)}):
+    for number, state, jobs in reader.execute(_TALLIES, {"connections": list(connections)}).all():
         states.setdefault(number, {})[state] = jobs
     return states
 

@@ -51,9 +51,8 @@ def open_database(database: Database, tables: Tables = EVENTS, schema: str | Non
 @contextmanager
 def reading(engine: Engine, options: Mapping[str, Any]) -> Iterator[Connection]:
     """Return a connection with these options for the queries of one request, which all see the same state."""
-    with engine.connect().execution_options(**options) as connection, connection.begin() as transaction:
-        yield connection
-        transaction.rollback()
+    with engine.connect().execution_options(**options) as connection, connection.begin():
+        yield connection  # and a commit, as psycopg would forget its prepared statements after a rollback
 
 
 @contextmanager
