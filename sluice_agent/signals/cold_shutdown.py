@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from billiard.pool import ApplyResult
 from celery.worker import state as worker_state
 from celery.worker.request import Request
 
@@ -24,6 +23,9 @@ from sluice_agent.signals.missing_ends import MissingEnds
 from sluice_agent.signals.outcome import Outcome, Report
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.worker_pool import WorkerPool
+
+if TYPE_CHECKING:
+    from billiard.pool import ApplyResult
 
 _POOL_STOP_TIMEOUT = 5.0  # seconds; if a child dies with a lock that the others need, billiard's pool never stops
 
@@ -85,6 +87,8 @@ class ColdShutdown:
             self._missing_ends.report(stopped)
 
     def _cancelled(self, request: Request, transition: Transition) -> None:
+        from billiard.pool import ApplyResult  # noqa: PLC0415 - 2 ms, which a process without a pool does not need
+
         handle = request._apply_result
         result = handle and handle()
         is_in_pool_process = isinstance(result, ApplyResult)
