@@ -56,7 +56,6 @@ def guarded_redact(hook: Redact | None) -> Redact:
             redacted_value = hook(name, value)
             if hook is not redact:
                 redacted_value = bounded(redacted_value, _HOOK_LIMITS, name_others=False)
-            encode(redacted_value)
         except Exception as error:
             if is_asynchronous(error):
                 raise
