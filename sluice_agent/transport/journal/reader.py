@@ -17,7 +17,7 @@ from typing import NamedTuple
 from sluice_agent.stats import Counts
 from sluice_agent.transport.journal.directory import file_sizes, open_private
 from sluice_agent.transport.journal.flock import close_locked, identity, try_lock
-from sluice_agent.transport.journal.line import addressed_event, drops_in, has_only_events, is_addressed, is_event
+from sluice_agent.transport.journal.line import addressed_event, are_events, drops_in, is_addressed, is_event
 from sluice_agent.transport.journal.line_selector import ALL, Selector
 
 _CHUNK_BYTES = 262_144  # bytes read at once
@@ -83,15 +83,14 @@ class Batch:
 
 
 class _Section(NamedTuple):
-    """Lines that were read from a file: their offset there, and the block that ends with them, from an index on."""
+    """Lines that were read from a file: their offset there, and their size in bytes with their newlines."""
 
     offset: int
     lines: list[bytes]
-    block: bytes
-    begin: int = 0
+    size: int
 
 
-_NOTHING = _Section(-1, [], b"")
+_NOTHING = _Section(-1, [], 0)
 
 
 class Reader:
@@ -175,17 +174,17 @@ class Reader:
         """Add the lines of one file to the batch; return False as soon as the batch is full."""
         ahead, self._ahead = self._ahead, _NOTHING
         known = ahead if self._ahead_in == name else _NOTHING
-        for start, lines, block, begin in _sections(descriptor, offset, known, is_finished=is_finished):
+        for start, lines, total in _sections(descriptor, offset, known, is_finished=is_finished):
             fitting = lines[: selector.prefix_length(lines, max_lines - len(batch.lines))]
             size = sum(map(len, fitting)) + len(fitting)
             while fitting and batch.bytes + size > max_bytes and (batch.lines or len(fitting) > 1):
                 size -= len(fitting.pop()) + 1
             if fitting:
-                _add_lines(batch, fitting, block, selector, begin, begin + size)
+                _add_lines(batch, fitting, size, selector)
                 batch.offsets[name] = start + size
             if len(fitting) < len(lines):
                 self._ahead_in = name
-                self._ahead = _Section(start + size, lines[len(fitting) :], block, begin + size)
+                self._ahead = _Section(start + size, lines[len(fitting) :], total - size)
                 return False
         return True
 
@@ -201,7 +200,8 @@ def count_beyond(path: Path, offset: int, *, is_finished: bool = False, selector
         return 0
     try:
         is_finished = is_finished or _is_finished(descriptor)
-        return sum(_count(block, selector) for block, _ in _blocks(descriptor, offset, is_finished=is_finished))
+        sections = _sections(descriptor, offset, _NOTHING, is_finished=is_finished)
+        return sum(_count(section, selector) for section in sections)
     finally:
         close_locked(descriptor)
 
@@ -228,21 +228,18 @@ def _is_finished(descriptor: int) -> bool:
         return False
 
 
-def _count(block: bytes, selector: Selector) -> int:
-    lines = block.count(b"\n")
-    if selector.job_filter is None and has_only_events(block, lines):
-        return lines
+def _count(section: _Section, selector: Selector) -> int:
     batch = Batch()
-    _add_lines(batch, block.split(b"\n")[:-1], block, selector, 0, len(block))
+    _add_lines(batch, section.lines, section.size, selector)
     return len(batch.lines) + batch.dropped.total()
 
 
-def _add_lines(batch: Batch, lines: list[bytes], block: bytes, selector: Selector, begin: int, end: int) -> None:
-    """Add the selected events to the batch, and count the others. `block` has the lines between `begin` and `end`."""
-    only_events = has_only_events(block, len(lines), begin, end)
+def _add_lines(batch: Batch, lines: list[bytes], size: int, selector: Selector) -> None:
+    """Add the selected events to the batch, and count the others. `size` is that of all lines with their newlines."""
+    only_events = are_events(lines)
     if only_events and selector.job_filter is None:
         batch.lines += lines
-        batch.bytes += end - begin
+        batch.bytes += size
         return
     prefix = selector.prefix
     for line in lines:
@@ -262,39 +259,30 @@ def _add_lines(batch: Batch, lines: list[bytes], block: bytes, selector: Selecto
 
 
 def _sections(descriptor: int, offset: int, known: _Section, *, is_finished: bool) -> Iterator[_Section]:
-    """Yield the lines from the offset on. `known` are lines that were read before, and are not read again."""
-    if known.offset == offset <= os.fstat(descriptor).st_size:
-        yield known
-        offset += len(known.block) - known.begin
-    for block, start in _blocks(descriptor, offset, is_finished=is_finished):
-        lines = block.split(b"\n")
-        lines.pop()  # the empty text after the last newline
-        yield _Section(start, lines, block)
-
-
-def _blocks(descriptor: int, offset: int, *, is_finished: bool) -> Iterator[tuple[bytes, int]]:
-    """Yield blocks of whole lines, each line ended by a newline, and the offset of each block.
+    """Yield the lines from the offset on. `known` are lines that were read before, and are not read again.
 
     A blank line replaces the torn end of a file whose writer is gone, and a line that is too long to be one of ours:
     what can't be read must not be taken for an event because of how it happens to end.
     """
-    if not 0 <= offset <= os.fstat(descriptor).st_size:
+    size = os.fstat(descriptor).st_size
+    if known.offset == offset <= size:
+        yield known
+        offset += known.size
+    if not 0 <= offset <= size:
         offset = 0  # an offset of another file: sending again is safe, skipping is not
     rest, is_too_long = b"", False
     while chunk := os.pread(descriptor, _CHUNK_BYTES, offset + len(rest)):
-        rest += chunk
-        if is_too_long and (end := rest.find(b"\n") + 1):
-            yield _blank(end), offset
-            offset, rest, is_too_long = offset + end, rest[end:], False
-        if end := rest.rfind(b"\n") + 1:
-            yield rest[:end], offset
-            offset, rest = offset + end, rest[end:]
-        elif is_too_long or len(rest) > _MAX_LINE_BYTES:
-            offset, rest, is_too_long = offset + len(rest), b"", True
+        lines = chunk.split(b"\n")
+        read = len(rest) + len(chunk)
+        lines[0] = rest + lines[0]
+        rest = lines.pop()
+        if lines:
+            if is_too_long:
+                lines[0], is_too_long = b" " * len(lines[0]), False
+            yield _Section(offset, lines, read - len(rest))
+            offset += read - len(rest)
+        elif is_too_long or read > _MAX_LINE_BYTES:
+            offset, rest, is_too_long = offset + read, b"", True
     if is_finished and (rest or is_too_long):
-        size = max(len(rest), 1)
-        yield _blank(size), offset + len(rest) - size
-
-
-def _blank(size: int) -> bytes:
-    return b" " * (size - 1) + b"\n"
+        blanks = max(len(rest) - 1, 0)
+        yield _Section(offset + len(rest) - blanks - 1, [b" " * blanks], blanks + 1)

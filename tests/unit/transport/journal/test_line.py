@@ -16,9 +16,9 @@ from sluice_agent.transport.journal.line import (
     address,
     address_prefix,
     addressed_event,
+    are_events,
     drop_line,
     drops_in,
-    has_only_events,
     is_addressed,
     is_event,
     kind_of,
@@ -61,7 +61,7 @@ def every_line() -> Iterator[object]:
 def test_an_encoded_event_is_recognised(line: bytes, kind: Kind, is_vital: bool, state: str) -> None:
     """Whoever reorders an encoder's fields would silently change what is evicted, thinned out and sent to Ackly."""
     assert is_event(line)
-    assert has_only_events(line + b"\n" + line + b"\n", 2)
+    assert are_events([line, line])
     assert kind_of(line) is kind
     assert line.startswith(VITAL_PREFIXES) is is_vital
     states = ("completed", "failed", "active")
@@ -92,3 +92,5 @@ def test_drops_are_counted_where_they_belong() -> None:
     assert drops_in(for_one, "sluice") == {}
     assert drops_in(b"rubbish", "sluice") == {"corrupt": 1}
     assert not is_event(for_all)
+    assert not are_events([PROGRESS, for_all])
+    assert not are_events([PROGRESS, PROGRESS[:-4]])
