@@ -69,6 +69,10 @@ class Retrier:
     def verdict(self, attempt: Callable[[], Verdict]) -> FinalVerdict:
         """Return the first verdict of `attempt` that is not `TryAgain`. Raises `GivenUpError`."""
         self._wait_until_allowed()
+        first = attempt()  # almost always the last: `Retrying` would take as long as a tenth of the request
+        if not isinstance(first, TryAgain):
+            return first
+        results = [first]
         retrying = Retrying(
             retry=retry_if_result(lambda verdict: isinstance(verdict, TryAgain)),
             wait=self._time_to_wait,
@@ -77,7 +81,7 @@ class Retrier:
             before_sleep=self._report,
             retry_error_callback=_result,
         )
-        verdict = retrying(attempt)
+        verdict = retrying(lambda: results.pop() if results else attempt())
         if isinstance(verdict, TryAgain):
             self._record(verdict)
             raise GivenUpError

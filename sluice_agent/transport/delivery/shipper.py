@@ -288,7 +288,6 @@ class Shipper:
 
     def _attempt(self, lines: list[bytes]) -> Verdict:
         self._moved_at = time.monotonic()
-        self._check_lock_held()
         return self._client.send(lines)
 
     def _record_refusal(self, lines: list[bytes], answer: str) -> None:
