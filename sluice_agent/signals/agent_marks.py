@@ -46,9 +46,9 @@ class AgentMarks:
 
         def around_publish(original: Callable[..., Any]) -> Callable[..., Any]:
             def publish(dispatcher: EventDispatcher, *args: Any, **kwargs: Any) -> Any:
-                event = {**dict(zip(("type", "fields"), args, strict=False)), **kwargs}
+                event = {**dict(zip(("type", "fields", "producer"), args, strict=False)), **kwargs}
                 if event.get("type") == _TASK_SENT:
-                    mark_sent(event.get("fields"))
+                    mark_sent(event.get("fields"), event.get("producer"))
                 return original(dispatcher, *args, **kwargs)
 
             return publish
@@ -66,13 +66,14 @@ class AgentMarks:
         )
         patch_method(WorkController, "stats", around_stats, without="a sidecar reports the jobs of this worker as well")
 
-    def _mark_sent(self, fields: Any) -> None:
-        publication = current_publication()
-        if publication is None or not publication.created_at or type(fields) is not dict:
+    def _mark_sent(self, fields: Any, producer: Any) -> None:
+        publication = current_publication(producer)
+        if publication is None or type(fields) is not dict:
             return
-        if fields.get("uuid") == publication.external_id and self._sink.can_keep():
+        external_id, created_at = publication.created_job
+        if created_at and fields.get("uuid") == external_id and self._sink.can_keep():
             fields[agent_fields.AGENT] = self._sink.connection_id
-            fields[agent_fields.CREATED_AT] = publication.created_at
+            fields[agent_fields.CREATED_AT] = created_at
 
     def _mark_stats(self, reply: Any) -> None:
         if type(reply) is not dict:

@@ -14,7 +14,6 @@ from sluice_agent.lifecycle.encoding import CapturedCall, MessageOptions
 from sluice_agent.lifecycle.redaction import Redact, are_whole, is_whole
 from sluice_agent.signals.publish_hook import Publication
 
-_NO_CALL: CapturedCall = {}
 _NO_LIMITS = ([None, None], (None, None), None)
 _DEFAULT_SERIALIZERS = (None, "json")
 _CANVAS = ("chain", "chord", "callbacks", "errbacks")  # members of a message's body: what follows the job
@@ -35,20 +34,27 @@ def captured_call(redact: Redact, publication: Publication, task: Mapping[str, A
 
 
 def options_of_call(publication: Publication, task: Mapping[str, Any]) -> CapturedCall:
-    """Return the options of a message whose arguments are not captured; empty for most, at the cost of a few looks."""
-    options, body = publication.options, publication.message[2]
-    embed = body[2] if type(body) is tuple and len(body) > 2 else None
-    if options is None or (
-        not options.get("headers")
-        and options.get("serializer") in _DEFAULT_SERIALIZERS
-        and task.get("timelimit") in _NO_LIMITS
-        and not (type(embed) is dict and any(embed.values()))
-    ):
-        return _NO_CALL
-    message = _message_options(None, options, task, embed)
-    if options.get("serializer"):
-        message["serializer"] = str(options["serializer"])
+    """Return the options of a message whose arguments are not captured; empty for most."""
+    if publication.options is None or not has_options(publication, task):
+        return {}
+    message = _message_options(None, publication.options, task, _body_parts(publication.message[2])[2])
+    if publication.options.get("serializer"):
+        message["serializer"] = str(publication.options["serializer"])
     return {"message": message}
+
+
+def has_options(publication: Publication, task: Mapping[str, Any]) -> bool:
+    """Return whether `options_of_call` are any: few messages have some."""
+    options, body = publication.options, publication.message[2]
+    if options is None:
+        return False
+    embed = body[2] if type(body) is tuple and len(body) > 2 else None
+    return bool(
+        options.get("headers")
+        or options.get("serializer") not in _DEFAULT_SERIALIZERS
+        or task.get("timelimit") not in _NO_LIMITS
+        or (type(embed) is dict and any(embed.values()))
+    )
 
 
 def _message_options(

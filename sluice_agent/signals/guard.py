@@ -79,9 +79,7 @@ def guarded_plain(sink: Sink, handler: Callable[..., None], handle_plain: Callab
             handler(*args)
             return
         # Here, outside the `except`, exc_info() is the task's again.
-        interruption = handle_fault(sink, fault, partial(handler, *args))
-        if interruption is not None:
-            raise interruption.error
+        raise_interruption(sink, fault, partial(handler, *args))
 
     return handled
 
@@ -136,3 +134,10 @@ def handle_fault(sink: Sink, fault: BaseException, handle: Callable[[], object])
     if isinstance(fault, Exception):
         return Interruption(fault)
     raise fault
+
+
+def raise_interruption(sink: Sink, fault: BaseException, handle: Callable[[], object]) -> None:
+    """Do the same, and raise what was raised asynchronously: for the host's code to call."""
+    interruption = handle_fault(sink, fault, handle)
+    if interruption is not None:
+        raise interruption.error

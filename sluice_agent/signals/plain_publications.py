@@ -12,15 +12,16 @@ from sluice_agent.lifecycle.encoding import EARLIEST, plain_receipt, shared_by_k
 from sluice_agent.lifecycle.identity import cached_scope_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp_now
-from sluice_agent.signals.agent_header import CREATED_AT, PRIORITY
-from sluice_agent.signals.captured_call import options_of_call
+from sluice_agent.signals.agent_header import CREATED_AT, PRIORITY, SUCCESSORS
+from sluice_agent.signals.captured_call import has_options
+from sluice_agent.signals.current_runs import EXECUTIONS, agent_header_here
 from sluice_agent.signals.plain_headers import plain_members
 from sluice_agent.signals.publish_hook import Publication
-from sluice_agent.signals.published_for import periodic_task, retried
+from sluice_agent.signals.published_for import CALLS
 from sluice_agent.signals.queue_name import queue_of
-from sluice_agent.signals.replacing import expects_successors
 
 _MAX_PRIORITY = 255  # the highest of RabbitMQ's, and far above Redis's
+_MAX_KINDS = 1_000
 
 
 class PlainPublications:
@@ -36,47 +37,63 @@ class PlainPublications:
         self._sink = sink
         self._on_failure = on_failure
         self._message_header = message_header
+        self._kinds: dict[str, tuple[Any, Any, str, str, str]] = {}
+        """By the name of a task, of its last job: exchange, routing key, connection, shared text, scope of ids."""
+        self._is_reporting = False
 
     def announce(self, publication: Publication, exchange: Any, routing_key: Any) -> bool:
-        """Report `queued`, and return True; False if the job is not a plain one, or not all that there is to report."""
-        message = publication.message
-        task, properties = message[0], message[1]
+        """Report `queued`, and return True; False if the job is not a plain one, or not all that there is to report.
+
+        While one job is reported, every other takes the ordinary way: a `before_send` hook may publish it, and the
+        guard around the ordinary way counts how deep.
+        """
+        message, name, sink = publication.message, publication.name, self._sink
+        task = message[0]
         if (
-            type(task) is not dict
+            self._is_reporting
+            or type(task) is not dict
             or (members := plain_members(task)) is None
-            or publication.is_nested  # only the guard around the ordinary way counts how deep
-            or retried.get()
-            or periodic_task.get()
-            or expects_successors()
+            or sink.redact is not None
+            or CALLS
+            or (EXECUTIONS and SUCCESSORS in agent_header_here())
             or "delivery_info" in task
+            or has_options(publication, task)
+            or sink.is_ignored(name)
         ):
             return False
-        sink, priority = self._sink, properties.get("priority")
-        if (
-            not (priority is None or (type(priority) is int and 0 <= priority <= _MAX_PRIORITY))
-            or sink.redact is not None
-            or sink.is_ignored(publication.name)
-            or options_of_call(publication, task)
-        ):
+        priority = message[1].get("priority")
+        if priority is not None and not (type(priority) is int and 0 <= priority <= _MAX_PRIORITY):
             return False
         when = timestamp_now()
         if when <= EARLIEST:
             return False
-        external_id, agent_header = task["id"], {CREATED_AT: when}
+        agent_header = {CREATED_AT: when}
         if priority is not None:
             agent_header[PRIORITY] = str(priority)
             members += f'"priority":{priority},'
-        if exchange == "" and type(routing_key) is str and routing_key:
-            queue: str | None = routing_key
-        else:
-            queue = queue_of(publication.app, {"exchange": exchange, "routing_key": routing_key})
-        kind = shared_by_kind(sink.connection_id, publication.name, queue, None, None)
-        head = f'{kind},"externalId":"{external_id}","attempt":1,"createdAt":"{when}","state":"'
-        scope = cached_scope_of(sink.connection_id, "")
+        kind = self._kinds.get(name)
+        if kind is None or kind[1] != routing_key or kind[0] != exchange or kind[2] != sink.connection_id:
+            kind = self._new_kind(publication, exchange, routing_key)
+        _, _, _, text, scope = kind
+        external_id = task["id"]
+        head = f'{text},"externalId":"{external_id}","attempt":1,"createdAt":"{when}","state":"'
         publication.on_failure = self._on_failure
-        publication.plain_job = external_id, scope, head, members, when
-        publication.external_id, publication.created_at = external_id, when
-        sink.emit(plain_receipt(external_id, scope, head, members, when))
+        publication.reported = external_id, scope, head, members, when
+        try:
+            self._is_reporting = True
+            sink.emit(plain_receipt(external_id, scope, head, members, when))
+        finally:
+            self._is_reporting = False
         if self._message_header:
             publication.agent_header = agent_header
         return True
+
+    def _new_kind(self, publication: Publication, exchange: Any, routing_key: Any) -> tuple[Any, Any, str, str, str]:
+        if len(self._kinds) >= _MAX_KINDS:
+            self._kinds.clear()
+        connection_id, name = self._sink.connection_id, publication.name
+        queue = queue_of(publication.app, {"exchange": exchange, "routing_key": routing_key})
+        text = shared_by_kind(connection_id, name, queue, None, None)
+        kind = exchange, routing_key, connection_id, text, cached_scope_of(connection_id, "")
+        self._kinds[name] = kind
+        return kind

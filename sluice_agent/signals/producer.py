@@ -37,14 +37,16 @@ from sluice_agent.signals.message_headers import facts_of, priority_of
 from sluice_agent.signals.outcome import error_text
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.plain_publications import PlainPublications
-from sluice_agent.signals.publish_hook import Publication, patch_publishing
-from sluice_agent.signals.published_for import periodic_task, retried
+from sluice_agent.signals.publish_hook import Publication, WaitingJob, patch_publishing
+from sluice_agent.signals.published_for import call_for, periodic_task, retried
 from sluice_agent.signals.queue_name import queue_of
 from sluice_agent.signals.recorder import Recorder
 from sluice_agent.signals.replacing import expected_successors, leads_to
 from sluice_agent.signals.run import Run
 
 NOT_PUBLISHED = "its producer failed or was interrupted while publishing it: it is unknown whether the broker has it"
+
+_MIN_PARTS = 3  # headers, properties and body; Celery's own message has a fourth
 
 
 class PublishingProcess:
@@ -63,11 +65,8 @@ class PublishingProcess:
 
         def around(original: Callable[..., Any]) -> Callable[..., Any]:
             def _retry_worker_lost(request: Request, *args: Any, **kwargs: Any) -> Any:
-                token = retried.set((str(getattr(request, "id", "")), agent_header_of(request)))
-                try:
-                    return original(request, *args, **kwargs)
-                finally:
-                    retried.reset(token)
+                job = str(getattr(request, "id", "")), agent_header_of(request)
+                return call_for(retried, job, original, request, *args, **kwargs)
 
             return _retry_worker_lost
 
@@ -84,6 +83,8 @@ class PublishingProcess:
         if publication.on_failure is not None:  # the first call was interrupted: the message is not sent
             return
         publication.on_failure = self._on_failure
+        if not isinstance(publication.name, str) or len(publication.message) < _MIN_PARTS:
+            return
         headers, properties, body = publication.message[:3]
         task = _task_headers(body, headers)
         if "id" not in task:
@@ -101,14 +102,13 @@ class PublishingProcess:
                 known = retried_header
             agent_header = self._agent_header(task, properties, known, when)
             if run is not None:
-                publication.run = run
+                publication.reported = WaitingJob(None, when, run=run)
                 self._recorder.record_published_retry(run, timestamp_from_iso(task.get("eta")))
             elif retried_id != external_id:
                 delivery = {"exchange": exchange, "routing_key": routing_key}
                 queue = queue_of(publication.app, delivery)
                 with_run = {**agent_header, RUN: publication_of(external_id, when)}
                 facts = facts_of(task, with_run, name=publication.name, queue=queue)
-                publication.external_id, publication.created_at = task["id"], agent_header[CREATED_AT]
                 self._report(publication, JobEvents(self._sink.connection_id, facts), task, agent_header, when)
         if expected:
             agent_header |= _successors(publication.name, body, external_id, expected)
@@ -119,13 +119,15 @@ class PublishingProcess:
 
         The event has the time of publishing: if the message was sent, the worker's events follow it.
         """
-        if publication.run is not None:
-            self._recorder.record_unpublished_retry(publication.run)
         reported = publication.reported
-        if publication.plain_job is not None:
-            reported = PlainJobEvents(*publication.plain_job, run_name=""), publication.created_at
-        if reported is not None:
-            self._recorder.record_unpublished(*reported, error_text(error), NOT_PUBLISHED)
+        if reported is None:
+            return
+        if not isinstance(reported, WaitingJob):
+            reported = WaitingJob(PlainJobEvents(*reported, run_name=""), reported[-1])
+        if reported.run is not None:
+            self._recorder.record_unpublished_retry(reported.run)
+        if reported.events is not None:
+            self._recorder.record_unpublished(reported.events, reported.when, error_text(error), NOT_PUBLISHED)
 
     def _agent_header(
         self, task: Mapping[str, Any], properties: Mapping[str, Any], known: Mapping[str, str], when: str
@@ -153,7 +155,7 @@ class PublishingProcess:
     ) -> None:
         redact = self._sink.redact
         call = captured_call(redact, publication, task) if redact is not None else options_of_call(publication, task)
-        publication.reported = events, when
+        publication.reported = WaitingJob(events, when, task["id"], agent_header[CREATED_AT])
         self._recorder.record_waiting(
             events,
             transitions.waiting(timestamp_from_iso(task.get("eta")), when),
@@ -170,11 +172,7 @@ class PublishingProcess:
         @wraps(apply)
         def apply_async(*args: Any, **kwargs: Any) -> Any:
             entry = kwargs.get("entry", args[0] if args else None)
-            token = periodic_task.set(str(getattr(entry, "name", "")) or None)
-            try:
-                return apply(*args, **kwargs)
-            finally:
-                periodic_task.reset(token)
+            return call_for(periodic_task, str(getattr(entry, "name", "")) or None, apply, *args, **kwargs)
 
         scheduler.apply_async = apply_async
 

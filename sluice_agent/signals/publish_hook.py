@@ -25,53 +25,63 @@ from kombu import Producer
 from sluice_agent.lifecycle.encoding import JobEvents
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.agent_header import HEADER
-from sluice_agent.signals.guard import guarded, guarded_plain, guarded_receiver
+from sluice_agent.signals.guard import guarded, guarded_receiver, raise_interruption
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.run import Run
 
+PlainJob = tuple[str, str, str, str, str]
+"""A plain job that was reported as waiting: the arguments of `PlainJobEvents`. The last is when it was created."""
 
-@dataclass(init=False)  # most messages leave the members with a default as they are: a generated method would set them
+
+@dataclass(slots=True)
+class WaitingJob:
+    """Any other job that was reported as waiting, or as the next attempt of a run."""
+
+    events: JobEvents | None
+    """None: the run reports it."""
+    when: str
+    """When it was reported."""
+    external_id: object = None
+    created_at: str = ""
+    run: Run | None = None
+    """The run that publishes its own next attempt."""
+
+
 class Publication:
-    """One message of a task that is being published."""
+    """One message of a task that is being published: see `new_publication`."""
+
+    __slots__ = ("agent_header", "app", "is_sent", "message", "name", "on_failure", "options", "reported")
 
     app: Celery
     name: str
     message: Any
     """Celery's tuple of headers, properties, body and the Celery event that it may send."""
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None
     """The arguments of Celery's sender, such as the serializer; None if they are not known."""
-    is_nested: bool = False
-    """True if it began within another one: in a hook, or in an OS signal handler."""
-    on_failure: Callable[[Publication, BaseException], None] | None = None
+    on_failure: Callable[[Publication, BaseException], None] | None
     """Called if sending the message raises; set once the message is announced."""
-    is_sent: bool = False
+    is_sent: bool
     """True if the broker has it, as far as Celery can know."""
-    agent_header: dict[str, str] | None = None
+    agent_header: dict[str, str] | None
     """Our header, set once the events that it claims are reported."""
-    reported: tuple[JobEvents, str] | None = None
-    """The events of the job that was reported as waiting, and the time of that report."""
-    plain_job: tuple[str, str, str, str, str] | None = None
-    """In place of that for a plain job: the arguments of `PlainJobEvents`. It was reported as it was created."""
-    external_id: object = None
-    created_at: str = ""
-    """When the job was created, once it is reported as waiting."""
-    run: Run | None = None
-    """The run that publishes its own next attempt."""
-
-    def __init__(
-        self, app: Celery, name: str, message: Any, options: Mapping[str, Any] | None = None, is_nested: bool = False
-    ) -> None:
-        self.app = app
-        self.name = name
-        self.message = message
-        self.options = options
-        self.is_nested = is_nested
+    reported: PlainJob | WaitingJob | None
+    """What was reported of its job; a plain job's is set before it is reported."""
 
     @property
     def headers(self) -> dict[str, Any]:
         """The message's headers, which every receiver of Celery's signals may see."""
         headers: dict[str, Any] = self.message[0]
         return headers
+
+    @property
+    def created_job(self) -> tuple[object, str]:
+        """The id of the job that was reported as waiting, and when it was created; an empty time if none was."""
+        reported = self.reported
+        if reported is None:
+            return None, ""
+        if isinstance(reported, WaitingJob):
+            return reported.external_id, reported.created_at
+        return reported[0], reported[-1]
 
     def has_headers(self, headers: Any) -> bool:
         """Return whether `headers` are of this message: Celery's event about it is published within the same call.
@@ -82,41 +92,54 @@ class Publication:
         return headers is own or (isinstance(headers, dict) and "id" in own and headers.get("id") == own["id"])
 
 
+def new_publication(app: Celery, name: str, message: Any, options: Mapping[str, Any] | None = None) -> Publication:
+    """Return the publication of `message`, which is not announced yet. An `__init__` would cost twice as much."""
+    publication = Publication()
+    publication.app, publication.name, publication.message, publication.options = app, name, message, options
+    publication.on_failure = publication.agent_header = publication.reported = None
+    publication.is_sent = False
+    return publication
+
+
 BEFORE_PUBLISH_UID = "sluice_agent.before_task_publish"
 _WRAPPED = "_sluice_agent_watched"
-_MIN_PARTS = 3  # headers, properties and body; Celery's own message has a fourth
-_WITHOUT_PUBLISHER = (
-    "other receivers of `before_task_publish` see the agent's header, and what they change after it is not reported"
+Announce = Callable[[Publication, str, str], None]
+AnnouncePlain = Callable[[Publication, str, str], bool]
+Prepare = Callable[[Publication, Any, str, str], Any]
+
+_PUBLISH_PARAMETERS = (
+    *("self", "body", "priority", "content_type", "content_encoding", "headers", "properties", "routing_key"),
+    *("mandatory", "immediate", "exchange", "declare", "timeout", "confirm_timeout", "retry", "retry_policy"),
 )
-_WITHOUT_SENDERS = "a job whose publication fails stays queued, and its queue is named as the current app would"
+_WITHOUT = (
+    "other receivers of `before_task_publish` see the agent's header, and what they change after it is not reported; "
+    "a job whose publication fails stays queued, and its queue is named as the current app would"
+)
 
-_current: ContextVar[Publication | None] = ContextVar("sluice_agent_publication", default=None)
+_ATTRIBUTE = "sluice_agent_publication"
+"""Of a kombu producer: what it publishes now. A context variable costs seven times as much."""
+
 _last: ContextVar[Publication | None] = ContextVar("sluice_agent_last_publication", default=None)
-"""The same where Celery's sender could not be patched."""
+"""The last publication where a method could not be patched."""
 
 
-def current_publication() -> Publication | None:
-    """Return what this thread publishes now."""
-    return _current.get() or _last.get()
+def current_publication(producer: Any) -> Publication | None:
+    """Return what `producer` publishes now, in this thread."""
+    return getattr(producer, _ATTRIBUTE, None) or _last.get()
 
 
-def patch_publishing(
-    sink: Sink,
-    announce: Callable[[Publication, str, str], None],
-    announce_plain: Callable[[Publication, str, str], bool] = lambda *_: False,
-) -> None:
+def patch_publishing(sink: Sink, announce: Announce, announce_plain: AnnouncePlain = lambda *_: False) -> None:
     """Call `announce` with exchange and routing key before a message is sent; it sets `on_failure`.
 
     `announce_plain` is called before it, and in place of it for a plain job: then it returns True.
     """
-    is_patched = _patch_kombu_publish(sink, guarded(sink, announce), announce_plain)
-    if not (_patch_task_senders() and is_patched):
+    if not (_patch_kombu_publish(_preparing(sink, announce, announce_plain)) and _patch_task_senders()):
         receiver = guarded_receiver(sink, partial(_before_task_publish, announce))
         before_task_publish.connect(receiver, weak=False, dispatch_uid=BEFORE_PUBLISH_UID)
 
 
 def _before_task_publish(
-    announce: Callable[[Publication, str, str], None],
+    announce: Announce,
     sender: Any = None,
     headers: Any = None,
     properties: Any = None,
@@ -125,13 +148,11 @@ def _before_task_publish(
     routing_key: Any = None,
     **_: Any,
 ) -> None:
-    publication = _current.get()
-    if publication is None:
-        # `celery.current_app` may make an app, and import settings that the host never imports.
-        app = getattr(_state._tls, "current_app", None) or _state.default_app
-        publication = Publication(app, sender, (headers, properties, body)) if app is not None else None
-    if publication is None or not isinstance(headers, dict) or not publication.has_headers(headers):
+    # `celery.current_app` may make an app, and import settings that the host never imports.
+    app = getattr(_state._tls, "current_app", None) or _state.default_app
+    if app is None or not isinstance(headers, dict):
         return
+    publication = new_publication(app, sender, (headers, properties, body))
     announce(publication, exchange, routing_key)
     _last.set(publication)
     if publication.agent_header:
@@ -139,45 +160,52 @@ def _before_task_publish(
 
 
 def _patch_task_senders() -> bool:
-    def wrapped(amqp: AMQP, send: Callable[..., Any]) -> Callable[..., Any]:
-        app = getattr(amqp, "app", None)
-
-        @wraps(send)
-        def send_task_message(*args: Any, **kwargs: Any) -> Any:
-            # Celery passes the producer, the name and the message by position.
-            _, name, message, options = (*args, kwargs) if len(args) == 3 else _named(args, kwargs)
-            is_message = isinstance(message, (tuple, list)) and len(message) >= _MIN_PARTS
-            if not isinstance(name, str) or not is_message or app is None:
-                return send(*args, **kwargs)
-            publication = Publication(app, name, message, options, _current.get() is not None)
-            token = _current.set(publication)
-            try:
-                return send(*args, **kwargs)
-            except BaseException as error:
-                if publication.on_failure is not None and not publication.is_sent:
-                    publication.on_failure(publication, error)
-                raise
-            finally:
-                _current.reset(token)
-
-        setattr(send_task_message, _WRAPPED, True)
-        return send_task_message
-
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def create_task_sender(amqp: AMQP, *args: Any, **kwargs: Any) -> Any:
             sender = original(amqp, *args, **kwargs)
-            return wrapped(amqp, sender) if callable(sender) else sender
+            return _watched(amqp, sender) if callable(sender) else sender
 
         return create_task_sender
 
-    is_patched = patch_method(AMQP, "_create_task_sender", around, without=_WITHOUT_SENDERS)
+    is_patched = patch_method(AMQP, "_create_task_sender", around, without=_WITHOUT)
     for app in tuple(getattr(_state, "_get_active_apps", tuple)()):
         amqp: Any = getattr(app, "__dict__", {}).get("amqp")
         sender = getattr(amqp, "__dict__", {}).get("send_task_message")
         # The app made its sender before our patch, and another library may have wrapped it since.
         if isinstance(sender, FunctionType) and not hasattr(sender, _WRAPPED):
-            amqp.send_task_message = wrapped(amqp, sender)
+            amqp.send_task_message = _watched(amqp, sender)
     return is_patched
+
+
+def _watched(amqp: AMQP, send: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the sender `send` in a function that marks its producer, and learns of a failure."""
+    app = getattr(amqp, "app", None)
+    if app is None:
+        return send
+
+    @wraps(send)
+    def send_task_message(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 3:  # Celery passes the producer, the name and the message by position
+            producer, name, message = args
+            options = kwargs
+        else:
+            producer, name, message, options = _named(args, kwargs)
+        if not isinstance(producer, Producer) or not isinstance(message, tuple):
+            return send(*args, **kwargs)
+        publication = new_publication(app, name, message, options)
+        outer = producer.sluice_agent_publication
+        try:
+            producer.sluice_agent_publication = publication
+            return send(*args, **kwargs)
+        except BaseException as error:
+            if publication.on_failure is not None and not publication.is_sent:
+                publication.on_failure(publication, error)
+            raise
+        finally:
+            producer.sluice_agent_publication = outer
+
+    setattr(send_task_message, _WRAPPED, True)
+    return send_task_message
 
 
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any, dict[str, Any]]:
@@ -186,42 +214,107 @@ def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any
     return named.get("producer"), named.get("name"), named.get("message"), named
 
 
-def _patch_kombu_publish(
-    sink: Sink,
-    announce: Callable[[Publication, str, str], None],
-    announce_plain: Callable[[Publication, str, str], bool],
-) -> bool:
+def _preparing(sink: Sink, announce: Announce, announce_plain: AnnouncePlain) -> Prepare:
+    """Return a function that announces a message, once, and returns a copy of its headers that has ours."""
+    announce = guarded(sink, announce)
+
+    def prepare(publication: Publication, headers: Any, exchange: str, routing_key: str) -> Any:
+        if publication.on_failure is None:
+            fault, is_announced = None, False
+            try:
+                is_announced = announce_plain(publication, exchange, routing_key)
+            except BaseException as error:  # noqa: BLE001 - the promise: nothing of ours reaches the host
+                fault = error
+            if fault is not None:  # here, outside the `except`, exc_info() is the task's again
+                raise_interruption(sink, fault, partial(announce, publication, exchange, routing_key))
+            elif not is_announced:
+                announce(publication, exchange, routing_key)
+        if publication.agent_header and isinstance(headers, dict):
+            headers = headers.copy()
+            headers[HEADER] = publication.agent_header
+        return headers
+
+    return prepare
+
+
+def _patch_kombu_publish(prepare: Prepare) -> bool:
     """Patch kombu's `_publish`, which is called with a serialised message, and again if it could not be delivered."""
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
-        headers, exchange, routing_key = _arguments_of(original, "headers", "exchange", "routing_key")
-        sent_at, to_at, key_at = headers.index, exchange.index, routing_key.index
-        last = max(sent_at, to_at, key_at)
-        announce_once = guarded_plain(sink, announce, announce_plain)
+        if tuple(signature(original, follow_wrapped=False).parameters) == _PUBLISH_PARAMETERS:
+            return _with_known_parameters(original, prepare)
+        return _with_other_parameters(original, prepare)
 
-        def _publish(producer: Producer, *args: Any, **kwargs: Any) -> Any:
-            publication = _current.get()
-            if publication is None:
-                return original(producer, *args, **kwargs)
-            if len(args) > last:  # as kombu calls it: three look-ups by name would cost as much as the event
-                sent, to, key = args[sent_at], args[to_at], args[key_at]
+    setattr(Producer, _ATTRIBUTE, None)
+    return patch_method(Producer, "_publish", around, without=_WITHOUT)
+
+
+def _with_known_parameters(original: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
+    """Return the replacement of `_publish` as it is in kombu since 5.5. To pass on `*args` costs four times as much."""
+
+    def _publish(
+        producer: Producer,
+        body: Any,
+        priority: Any,
+        content_type: Any,
+        content_encoding: Any,
+        headers: Any,
+        properties: Any,
+        routing_key: Any,
+        mandatory: Any,
+        immediate: Any,
+        exchange: Any,
+        declare: Any,
+        timeout: Any = None,
+        confirm_timeout: Any = None,
+        retry: Any = False,
+        retry_policy: Any = None,
+    ) -> Any:
+        publication = producer.sluice_agent_publication
+        if publication is not None:
+            if headers is publication.message[0] or publication.has_headers(headers):
+                headers = prepare(publication, headers, exchange, routing_key)
             else:
-                sent, to, key = (argument.of(args, kwargs) for argument in (headers, exchange, routing_key))
-            if not (sent is publication.message[0] or publication.has_headers(sent)):
-                return original(producer, *args, **kwargs)
-            if publication.on_failure is None:
-                announce_once(publication, to, key)
-            if publication.agent_header and isinstance(sent, dict):
-                marked = sent.copy()
-                marked[HEADER] = publication.agent_header
-                args, kwargs = headers.replaced(args, kwargs, marked)
-            result = original(producer, *args, **kwargs)
+                publication = None
+        result = original(
+            producer,
+            body,
+            priority,
+            content_type,
+            content_encoding,
+            headers,
+            properties,
+            routing_key,
+            mandatory,
+            immediate,
+            exchange,
+            declare,
+            timeout,
+            confirm_timeout,
+            retry,
+            retry_policy,
+        )
+        if publication is not None:
             publication.is_sent = True
-            return result
+        return result
 
-        return _publish
+    return _publish
 
-    return patch_method(Producer, "_publish", around, without=_WITHOUT_PUBLISHER)
+
+def _with_other_parameters(original: Callable[..., Any], prepare: Prepare) -> Callable[..., Any]:
+    headers, exchange, routing_key = _arguments_of(original, "headers", "exchange", "routing_key")
+
+    def _publish(producer: Producer, *args: Any, **kwargs: Any) -> Any:
+        publication, sent = getattr(producer, _ATTRIBUTE, None), headers.of(args, kwargs)
+        if publication is None or not publication.has_headers(sent):
+            return original(producer, *args, **kwargs)
+        marked = prepare(publication, sent, exchange.of(args, kwargs), routing_key.of(args, kwargs))
+        args, kwargs = headers.replaced(args, kwargs, marked)
+        result = original(producer, *args, **kwargs)
+        publication.is_sent = True
+        return result
+
+    return _publish
 
 
 @dataclass(frozen=True, slots=True)

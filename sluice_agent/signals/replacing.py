@@ -8,7 +8,6 @@ each message that leads to the replacement.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import Any
 
 from celery import Task
@@ -16,11 +15,10 @@ from celery.utils.functional import maybe_list
 
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.signals.agent_header import CREATED_AT, REPLACEMENTS, SUCCESSORS, replacements, successors
-from sluice_agent.signals.current_runs import agent_header_here, current_agent_header
+from sluice_agent.signals.current_runs import current_agent_header
 from sluice_agent.signals.guard import guarded
 from sluice_agent.signals.patching import patch_method
-
-_replaced: ContextVar[Mapping[str, dict[str, str]] | None] = ContextVar("sluice_agent_replaced", default=None)
+from sluice_agent.signals.published_for import call_for, replaced
 
 _UNLOCK_CHORD = "celery.chord_unlock"  # its arguments contain the chord's body
 
@@ -31,13 +29,9 @@ def patch_replacements(sink: Sink) -> None:
 
     def around(original: Callable[..., Any]) -> Callable[..., Any]:
         def on_replace(task: Task, *args: Any, **kwargs: Any) -> Any:
-            replaced = dict(_replaced.get() or {})
-            agent_header(task, replaced)
-            token = _replaced.set(replaced)
-            try:
-                return original(task, *args, **kwargs)
-            finally:
-                _replaced.reset(token)
+            headers = dict(replaced.get() or {})
+            agent_header(task, headers)
+            return call_for(replaced, headers, original, task, *args, **kwargs)
 
         return on_replace
 
@@ -49,15 +43,10 @@ def expected_successors(agent_header: Mapping[str, str]) -> Mapping[str, dict[st
 
     `agent_header` is that of the task that runs here.
     """
-    replaced = _replaced.get()
-    if replaced is None:
+    headers = replaced.get()
+    if headers is None:
         return successors(agent_header) if SUCCESSORS in agent_header else {}
-    return {**successors(agent_header), **replaced}
-
-
-def expects_successors() -> bool:
-    """Return whether `expected_successors` are any, for what this thread executes: most have none."""
-    return _replaced.get() is not None or SUCCESSORS in agent_header_here()
+    return {**successors(agent_header), **headers}
 
 
 def leads_to(name: str, body: Any, external_id: str) -> bool:
@@ -74,9 +63,9 @@ def leads_to(name: str, body: Any, external_id: str) -> bool:
     return any(_contains(part, external_id) for part in parts)
 
 
-def _agent_header(task: Task, replaced: dict[str, dict[str, str]]) -> None:
+def _agent_header(task: Task, headers: dict[str, dict[str, str]]) -> None:
     known = current_agent_header(task)  # empty for a task that is ignored
-    agent_header = replaced[str(task.request.id)] = {REPLACEMENTS: str(replacements(vars(task.request), known) + 1)}
+    agent_header = headers[str(task.request.id)] = {REPLACEMENTS: str(replacements(vars(task.request), known) + 1)}
     if CREATED_AT in known:
         agent_header[CREATED_AT] = known[CREATED_AT]
 

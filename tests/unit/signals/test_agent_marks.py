@@ -14,7 +14,7 @@ from celery.worker import state as worker_state
 
 from sluice_agent.lifecycle.agent_fields import AGENT, CONNECTION, CREATED_AT, REPORTS
 from sluice_agent.signals.agent_marks import AgentMarks
-from sluice_agent.signals.publish_hook import Publication, _current
+from sluice_agent.signals.publish_hook import WaitingJob, new_publication
 from tests.unit.signals.observed import CONNECTION as CONNECTION_ID
 from tests.unit.signals.observed import STARTED, Observed, app
 
@@ -48,13 +48,13 @@ def test_the_event_of_a_publication_that_is_reported_is_marked(
 ) -> None:
     """A sidecar would report the publication as well, under another id."""
     marks(can_keep=can_keep)
-    published = _current.set(publication := Publication(app, "task", ({}, {}, ())))
-    publication.external_id, publication.created_at = "job", STARTED
+    publication = new_publication(app, "task", ({}, {}, ()))
+    publication.reported = WaitingJob(None, STARTED, "job", STARTED)
     fields: dict[str, Any] = {"uuid": external_id}
     sent: list[Any] = []
     dispatcher = EventDispatcher(app=app, enabled=False, connection=app.connection())
-    dispatcher.publish("task-sent", fields, SimpleNamespace(publish=lambda event, **_: sent.append(event)))
-    _current.reset(published)
+    producer = SimpleNamespace(publish=lambda event, **_: sent.append(event), sluice_agent_publication=publication)
+    dispatcher.publish("task-sent", fields, producer)
     assert (fields.get(AGENT), fields.get(CREATED_AT)) == ((CONNECTION_ID, STARTED) if is_marked else (None, None))
     assert sent[0].get(AGENT) == fields.get(AGENT)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sluice_agent.attempt_message import HEADER
 from sluice_agent.signals.agent_header import CREATED_AT, PERIODIC_TASK, REPLACEMENTS
 from sluice_agent.signals.producer import PublishingProcess
-from sluice_agent.signals.publish_hook import Publication
-from sluice_agent.signals.published_for import periodic_task, retried
+from sluice_agent.signals.publish_hook import Publication, new_publication
+from sluice_agent.signals.published_for import call_for, periodic_task, retried
 from tests.unit.signals.observed import STARTED, Observed
 
 ID, OTHER = "cd613e30-d8f1-4adf-91b7-584a2265b1f5", "1e2feb89-414c-443c-9027-c4d1c386bbc4"
@@ -53,7 +53,7 @@ def publication(
 ) -> Publication:
     """Return the publication of a plain job, but for what is given."""
     sent = app.amqp.as_task_v2(ID, "plain.task")
-    return Publication(
+    return new_publication(
         app,
         "plain.task",
         ({**sent.headers, "id": external_id, "root_id": external_id, **headers}, properties or {}, sent.body, None),
@@ -146,20 +146,20 @@ def test_an_ignored_task_is_not_reported() -> None:
 
 def test_what_the_process_knows_of_a_job_is_not_lost() -> None:
     """The name of beat's entry, or when a job was created whose pool process was lost, would be missing."""
-    entry = periodic_task.set("nightly")
     published = publication()
-    Producer().publish(published)
-    periodic_task.reset(entry)
+    call_for(periodic_task, "nightly", Producer().publish, published)
     assert (published.agent_header or {})[PERIODIC_TASK] == "nightly"
-    lost = retried.set((ID, {CREATED_AT: STARTED, REPLACEMENTS: "1"}))
     published = publication()
-    Producer().publish(published)
-    retried.reset(lost)
+    call_for(retried, (ID, {CREATED_AT: STARTED, REPLACEMENTS: "1"}), Producer().publish, published)
     assert (published.agent_header or {})[CREATED_AT] == STARTED
 
 
-def test_a_publication_within_another_takes_the_ordinary_way() -> None:
+def test_a_publication_within_the_report_of_another_takes_the_ordinary_way() -> None:
     """A `before_send` that publishes a task would call itself until Python's stack ends."""
-    published = publication()
-    published.is_nested = True
-    assert not Producer().is_plain(published)
+    producer = Producer()
+    within: list[bool] = []
+    producer.observed.sink.emit = lambda _: within.append(producer.process.plain.announce(publication(), "", "celery"))
+    assert producer.process.plain.announce(publication(), "", "celery")
+    assert within == [False]
+    producer.observed.sink.emit = producer.lines.append
+    assert producer.is_plain(publication()), "and the next one is a plain one again"

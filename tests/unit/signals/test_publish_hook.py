@@ -91,6 +91,25 @@ def test_a_broker_that_fails_is_reported() -> None:
     assert [(name, type(error)) for name, error in hook.failed] == [("published.task", OSError)]
 
 
+def test_a_job_that_is_published_within_another_by_one_producer() -> None:
+    """Of a task whose publication starts another task, with the same producer, one job would not be reported."""
+    hook = Hook()
+    inner = hook.app.task(name="published.inner")(do_nothing)
+    with hook.app.producer_pool.acquire() as producer:
+
+        def receiver(sender: str, **_: Any) -> None:
+            if sender == "published.task":
+                inner.apply_async(queue=f"inner-{id(hook)}", producer=producer)
+
+        before_task_publish.connect(receiver)
+        try:
+            headers = hook.publish(producer=producer)
+        finally:
+            before_task_publish.disconnect(receiver)
+    assert headers[HEADER] == {"createdAt": "now"}
+    assert [name for name, _, _ in hook.announced] == ["published.inner", "published.task"]
+
+
 def test_what_fails_before_the_message_is_made_is_not_reported() -> None:
     """The caller gets the error, and no job exists: it would be shown as lost."""
     hook = Hook()
