@@ -86,7 +86,7 @@ class Agent:
             if not event:
                 return
         process = self._process
-        journal = process.opened.get("journal")
+        journal = process.opened_journal
         # The first event, or that of another process or user: see `Process.is_current`. A call of it costs as much.
         if journal is None or process.pid != getpid() or process.user != geteuid():
             process = self._current_process()

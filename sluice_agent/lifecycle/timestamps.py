@@ -24,7 +24,7 @@ _ISO_8601 = re.compile(
 _latest = (0, "1970-01-01T00:00:00")
 """The beginning of the second of the last timestamp, in nanoseconds, and its text, which the next one mostly shares."""
 
-THREE_DIGITS = tuple(f"{number:03d}" for number in range(1_000))
+_THREE_DIGITS = tuple(f"{number:03d}" for number in range(1_000))
 """The numbers below 1,000 as text: to format one takes several times as long, and this runs around every task."""
 
 is_timestamp = re.compile(TIMESTAMP).fullmatch
@@ -58,7 +58,7 @@ def timestamp_of_ns(nanoseconds: int) -> str:
         _latest = nanoseconds - rest, text
     microseconds = rest // 1_000  # of the small difference: a division of the whole time costs three times as much
     milliseconds = microseconds // 1_000
-    return f"{text}.{THREE_DIGITS[milliseconds]}{THREE_DIGITS[microseconds - milliseconds * 1_000]}Z"
+    return f"{text}.{_THREE_DIGITS[milliseconds]}{_THREE_DIGITS[microseconds - milliseconds * 1_000]}Z"
 
 
 def timestamp_from_iso(text: str | datetime | None) -> str | None:

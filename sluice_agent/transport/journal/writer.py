@@ -46,13 +46,8 @@ class JournalWriter:
         """Write one event; `line` is without its newline."""
         with self._lock:
             segment = self._segments.get(lane)
-            # Most lines need no more than this: each further step costs a task as much again.
-            if (
-                segment is not None
-                and self._refusing_until <= monotonic() < segment.due_at
-                and len(line) < segment.room
-                and not self.unwritten
-            ):
+            # Most lines need no more than this. While the journal refuses lines, some are counted as unwritten.
+            if segment is not None and len(line) < segment.room and not self.unwritten and monotonic() < segment.due_at:
                 try:
                     written = write(segment.descriptor, line + b"\n")
                     if written > len(line):
