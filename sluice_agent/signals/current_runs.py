@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from weakref import WeakKeyDictionary, ref
@@ -11,9 +10,7 @@ from celery import Task
 from celery._state import get_current_task
 from celery.app.task import Context
 
-from sluice_agent.lifecycle.identity import is_named_by
 from sluice_agent.model import JobState
-from sluice_agent.signals.agent_header import PROCESS, RUN
 from sluice_agent.signals.run import PlainRun, Run
 
 _by_request: dict[ref[Context], Run] = {}
@@ -74,13 +71,8 @@ class ExecutedJob:
             self.plain_run = None
 
 
-def begin_execution(external_id: str, agent_header: Mapping[str, str], *, is_own: bool = False) -> None:
-    """Store that this thread executes a job, whose run has not begun yet.
-
-    If this process is another than the one that received it, and `is_own` is False, the agent header gets its number.
-    """
-    if not is_own and RUN in agent_header and not is_named_by(agent_header[RUN], pid := os.getpid()):
-        agent_header = {**agent_header, PROCESS: str(pid)}
+def begin_execution(external_id: str, agent_header: Mapping[str, str]) -> None:
+    """Store that this thread executes a job, whose run has not begun yet."""
     EXECUTIONS[threading.get_ident()] = execution = ExecutedJob()
     execution.external_id, execution.agent_header, execution.has_begun = external_id, agent_header, False
     execution.plain_run = execution.run = execution.reported = None

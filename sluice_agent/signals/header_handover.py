@@ -12,9 +12,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celery.app.trace import fast_trace_task
 from celery.concurrency.base import BasePool
 from celery.worker.request import Request
 
+from sluice_agent.signals.agent_header import PROCESS, RUN
 from sluice_agent.signals.current_runs import begin_execution, end_execution
 from sluice_agent.signals.patching import patch_method
 from sluice_agent.signals.received_requests import kept_header
@@ -28,11 +30,13 @@ def patch_handover(agent_header_of: Callable[[Any], Mapping[str, str]]) -> None:
     """Hand over what `agent_header_of` returns for a worker's request to where it is executed."""
 
     def around_apply_async(original: Callable[..., Any]) -> Callable[..., Any]:
-        def apply_async(pool: BasePool, *positional: Any, **options: Any) -> Any:
-            agent_header = agent_header_of(getattr(options.get("accept_callback"), "__self__", None))
-            if agent_header:
-                positional, options = _with_header(positional, options, agent_header)
-            return original(pool, *positional, **options)
+        def apply_async(pool: BasePool, target: Any, args: Any = None, *rest: Any, **options: Any) -> Any:
+            if type(args) is tuple and len(args) > _REQUEST_INDEX and type(args[_REQUEST_INDEX]) is dict:
+                agent_header = agent_header_of(getattr(options.get("accept_callback"), "__self__", None))
+                if agent_header:
+                    args = (None if target is fast_trace_task else target, agent_header, os.getpid(), *args)
+                    target = execute_with_header
+            return original(pool, target, args, *rest, **options)
 
         return apply_async
 
@@ -54,7 +58,7 @@ def _patch_acceptance() -> None:
             if args and args[0] == os.getpid():  # the process that executes it
                 agent_header = kept_header(request)
                 if agent_header:
-                    begin_execution(request.id, agent_header, is_own=True)
+                    begin_execution(request.id, agent_header)
             return original(request, *args, **kwargs)
 
         return on_accepted
@@ -62,26 +66,18 @@ def _patch_acceptance() -> None:
     patch_method(Request, "on_accepted", around_on_accepted, without=_EFFECT)
 
 
-def execute_with_header(target: Callable[..., Any], agent_header: Mapping[str, str], *args: Any, **kwargs: Any) -> Any:
-    """Execute a task, of which `target` is Celery's function. A pool process finds this one by its name."""
+def execute_with_header(
+    target: Callable[..., Any] | None, agent_header: dict[str, str], received_by: int, *args: Any, **kwargs: Any
+) -> Any:
+    """Execute a task that process `received_by` has received. A pool process finds this function by its name.
+
+    `target` is Celery's function; None: `fast_trace_task`, the usual one. To pass a second function on to another
+    process would cost as much there as an event does.
+    """
+    if (pid := os.getpid()) != received_by and RUN in agent_header:
+        agent_header[PROCESS] = str(pid)  # the header is a copy: it came from another process
     begin_execution(args[_ID_INDEX], agent_header)
     try:
-        return target(*args, **kwargs)
+        return (target or fast_trace_task)(*args, **kwargs)
     finally:
         end_execution()
-
-
-def _with_header(
-    positional: tuple[Any, ...], options: dict[str, Any], agent_header: Mapping[str, str]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a pool's `apply_async` with our function in place of Celery's, and the header."""
-    if not positional:
-        return positional, options
-    target, *rest = positional
-    args = rest[0] if rest else options.get("args")
-    if type(args) is not tuple or len(args) <= _REQUEST_INDEX or type(args[_REQUEST_INDEX]) is not dict:
-        return positional, options
-    args = (target, agent_header, *args)
-    if rest:
-        return (execute_with_header, args, *rest[1:]), options
-    return (execute_with_header,), {**options, "args": args}

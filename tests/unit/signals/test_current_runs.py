@@ -41,7 +41,7 @@ def test_a_task_has_the_run_of_its_own_request() -> None:
 def test_the_agent_header_is_known_before_the_run_begins_and_after() -> None:
     """A task that publishes others in `before_start`, or in its body, would lose the creation time of its job."""
     with executing() as context:
-        begin_execution("job", {"run": "a"}, is_own=True)
+        begin_execution("job", {"run": "a"})
         assert (run_of(context), agent_header_of(context)) == (None, {"run": "a"})
         begin_run(context, executed := run())
         end_execution()
@@ -52,7 +52,7 @@ def test_the_agent_header_is_known_before_the_run_begins_and_after() -> None:
 
 def test_a_call_within_a_job_under_its_id_has_no_header_of_it() -> None:
     """A task that calls another one under its own id would give that the creation time, and the run, of its job."""
-    begin_execution("job", {"run": "a"}, is_own=True)
+    begin_execution("job", {"run": "a"})
     with executing(is_eager=True) as within:
         assert (run_of(within), agent_header_of(within)) == (None, {})
     with executing(external_id="other") as other:
@@ -81,7 +81,7 @@ def test_what_is_published_in_a_plain_job_is_found_by_the_thread() -> None:
     """A replacement that is published by a later part of a chain would be a new job."""
     gc.collect()  # the requests of other tests
     assert agent_header_here() == {}
-    begin_execution("job", {"run": "a"}, is_own=True)
+    begin_execution("job", {"run": "a"})
     assert agent_header_here() == {"run": "a"}
     with executing(external_id="other") as other:
         begin_run(other, executed := run())

@@ -40,14 +40,28 @@ def test_the_header_reaches_the_process_and_no_task(kind: type[ProcessPool]) -> 
     pool = kind()
     request = observed.receive(**AGENT_HEADER)
     before = dict(request.request_dict)
-    request.execute_using_pool(pool)
+    request._app.use_fast_trace_task = True  # as in a worker
+    try:
+        request.execute_using_pool(pool)
+    finally:
+        request._app.use_fast_trace_task = False
     assert pool.targets == [execute_with_header]
-    _, *handed_over = pickle.loads(pickle.dumps(pool.executed[0]))
-    fields, agent_header = execute_with_header(seen_by_task, *handed_over)
+    target, handed_over, received_by, *args = pickle.loads(pickle.dumps(pool.executed[0]))
+    assert (target, received_by) == (None, os.getpid()), "Celery's usual function is not named"
+    fields, agent_header = execute_with_header(seen_by_task, handed_over, received_by + 1, *args)
     assert agent_header == {**AGENT_HEADER, PROCESS: str(os.getpid())}
-    assert request.request_dict == before == handed_over[3]
+    assert request.request_dict == before == args[2]
     assert not [name for name in (*fields, *fields["delivery_info"]) if "sluice" in name]
     assert current_execution() is None
+
+
+def test_another_function_than_the_usual_one_is_executed() -> None:
+    """A pool that spawns its processes, or a library's function, would find no task."""
+    patch_handover(lambda _: AGENT_HEADER)
+    pool = OwnPool()
+    pool.apply_async(seen_by_task, ("task", "job", {}), accept_callback=Observed().receive().on_accepted)
+    fields, agent_header = pool.targets[0](*pool.executed[0])
+    assert (fields["id"], agent_header) == ("job", AGENT_HEADER), "in its own process"
 
 
 def test_the_header_is_there_in_a_pool_of_this_process() -> None:

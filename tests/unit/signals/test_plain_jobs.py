@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -143,7 +142,7 @@ def test_both_ways_write_the_same_bytes(
     again = request(external_id, delivery, root_id=root_id, parent_id=parent_id)
     ordinary.receive_ordinarily(again, header)
     if not is_own_process:
-        carried[RUN] = carried[RUN].replace(f"/{os.getpid()}/", "/1/")
+        carried[PROCESS] = "5"
     with executing(received, carried, external_id):
         is_plain = created != LATER  # else its producer's clock is ahead
         assert plain.plain_jobs.started(arguments(external_id)) is is_plain
@@ -284,12 +283,14 @@ def test_the_run_in_a_pool_process_has_the_number_of_that() -> None:
     """The main process reports its end under the same id."""
     observed, received = Watched(), request()
     observed.receive_plain(received)
-    carried = {**observed.requests.of_request(received), RUN: "w@h/1/a.0"}
-    with executing(received, carried) as context:
+    with executing(received, {**observed.requests.of_request(received), PROCESS: "5"}) as context:
         observed.plain_jobs.started(arguments())
         executed = run_of(context)
+    received.worker_pid = 5
+    ended = observed.runs.of_request(received)
     assert executed is not None
-    assert executed.agent_header[PROCESS] == str(os.getpid())
+    assert ended is not None
+    assert executed.events.event(transitions.FAILED, STARTED) == ended.events.event(transitions.FAILED, STARTED)
 
 
 def started(observed: Watched, received: Request) -> dict[str, str]:
