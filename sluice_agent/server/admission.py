@@ -1,4 +1,4 @@
-"""How many requests with events the server holds at a time: parsed events take six times the memory of their JSON."""
+"""How many requests with events the server holds at a time: events that are read take six times their JSON's memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class BusyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """Requests that are parsed and written at a time; requests that wait for that, and their bytes."""
+    """Requests that are read and written at a time; requests that wait for that, and their bytes."""
 
-    parsed: int = 3
+    admitted: int = 3
     waiting: int = 64
     waiting_bytes: int = 32_000_000
 
@@ -34,7 +34,7 @@ class Admission:
 
     def __init__(self, limits: AdmissionLimits = ADMISSION_LIMITS) -> None:
         self._limits = limits
-        self._places = asyncio.Semaphore(limits.parsed)
+        self._places = asyncio.Semaphore(limits.admitted)
         self._threads = ThreadPoolExecutor(_THREADS, "ingest")
         self._parser = ThreadPoolExecutor(1, "parser")  # a second one would only wait for it, and others for both
         self._waiting = 0

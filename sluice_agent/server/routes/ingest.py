@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +15,7 @@ from fastapi import APIRouter, Request, Security
 from sluice_agent.log import warn_limited
 from sluice_agent.server.access.gate import Gate, Sender
 from sluice_agent.server.access.principal import BEARER
-from sluice_agent.server.admission import Admission, BusyError
+from sluice_agent.server.admission import ADMISSION_LIMITS, Admission, AdmissionLimits, BusyError
 from sluice_agent.server.errors import RefusedError
 from sluice_agent.server.request_body import decode_body, read_body
 from sluice_agent.server.routes.documented import errors
@@ -38,6 +39,7 @@ _BODY = {
         }
     },
 }
+_UNREAD = 12  # requests whose bodies wait for the one writer: as many as it writes in one transaction, and more
 _RETRY_SOON = {"Retry-After": "1"}
 _RETRY_LATER = {"Retry-After": "10"}  # seconds: room on the disk takes its time
 
@@ -54,7 +56,7 @@ class IngestPolicy:
 def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
     """Return the route that adds events to `store`, for those whom `gate` admits."""
     router = APIRouter(tags=["ingest"])
-    admission = Admission()
+    admission = Admission(ADMISSION_LIMITS if store.is_shared else AdmissionLimits(admitted=_UNREAD))
 
     @router.post(
         "/ingest",
@@ -71,36 +73,47 @@ def ingest_router(store: Store, gate: Gate, policy: IngestPolicy) -> APIRouter:
         body = await read_body(request)
         try:
             async with admission.admit(len(body)):
-                batch, faults = await admission.parse(partial(_parse, body, encoding, sender))
+                reader = _Reader(gate, policy, sender, body, encoding)
                 del body
-                result = await _stored(store, batch)
+                result = await _stored(admission.parse(partial(store.submit_unread, reader.read)))
         except BusyError:
             raise RefusedError(503, "The server is busy: send the batch again.", headers=_RETRY_SOON) from None
         if result.truncated and not result.accepted:
             raise _limit_reached(policy)
-        usage = {"day": batch.day, "events": result.used, "limit": batch.limit}
-        counts = {"accepted": result.accepted, "rejected": faults, "skipped": result.skipped}
+        usage = {"day": reader.day, "events": result.used, "limit": policy.daily_limit}
+        counts = {"accepted": result.accepted, "rejected": reader.rejected, "skipped": result.skipped}
         return {**counts, "truncated": result.truncated, "usage": usage}
-
-    def _parse(body: bytes, encoding: str, sender: Sender) -> tuple[IngestBatch, int]:
-        """Return the batch in `body`, and the number of events that were rejected."""
-        content = decode_body(body, encoding, policy.body_limit)
-        batch = parse_batch(content)
-        gate.check_connections(sender, {event["connectionId"] for event in batch.events})
-        if batch.faults:  # the response has no field for reasons
-            total = len(batch.events) + len(batch.faults)
-            warn_limited("events", "%d of %d events rejected; %s", len(batch.faults), total, batch.faults[0])
-        day = policy.now().date().isoformat()
-        parsed = IngestBatch(batch.events, day, policy.daily_limit, sender.connection_id)
-        return parsed, len(batch.faults)
 
     return router
 
 
-async def _stored(store: Store, batch: IngestBatch) -> BatchResult:
-    """Return the result of `batch` when it is written. No thread waits for it."""
+class _Reader:
+    """Reads the batch in the `body` of a request of `sender`. `rejected` are its invalid events."""
+
+    def __init__(self, gate: Gate, policy: IngestPolicy, sender: Sender, body: bytes, encoding: str) -> None:
+        self._gate = gate
+        self._policy = policy
+        self._sender = sender
+        self._body = body
+        self._encoding = encoding
+        self.day = policy.now().date().isoformat()
+        self.rejected = 0
+
+    def read(self) -> IngestBatch:
+        """Return the valid events. Raises `RefusedError` if the body can't be used."""
+        batch = parse_batch(decode_body(self._body, self._encoding, self._policy.body_limit))
+        self._gate.check_connections(self._sender, {event["connectionId"] for event in batch.events})
+        self.rejected = len(batch.faults)
+        if batch.faults:  # the response has no field for reasons
+            total = len(batch.events) + self.rejected
+            warn_limited("events", "%d of %d events rejected; %s", self.rejected, total, batch.faults[0])
+        return IngestBatch(batch.events, self.day, self._policy.daily_limit, self._sender.connection_id)
+
+
+async def _stored(submission: Awaitable[Future[BatchResult]]) -> BatchResult:
+    """Return the result of a batch when it is written. No thread waits for it."""
     try:
-        return await asyncio.wrap_future(store.submit(batch))
+        return await asyncio.wrap_future(await submission)
     except UnavailableError as error:
         message = f"The server can't write now ({error}): send the batch again later."
         raise RefusedError(503, message, headers=_RETRY_LATER) from None

@@ -113,7 +113,15 @@ class Store:
 
         It fails with `UnavailableError` if the database can't be written now, which is raised if the store is closing.
         """
-        return self._writer_for(batch).submit(batch)
+        return self._writer_for(batch).submit(lambda: batch)
+
+    def submit_unread(self, read: Callable[[], IngestBatch]) -> Future[BatchResult]:
+        """Return the future result of the batch that `read` returns, as `submit` does.
+
+        With one writer `read` is called in its thread, just before the batch is written, and may be called again; what
+        it raises is raised by the future. With several it is called now, as the writer is chosen by the batch's jobs.
+        """
+        return self._writers[0].submit(read) if len(self._writers) == 1 else self.submit(read())
 
     def _writer_for(self, batch: IngestBatch) -> Writer:
         """Return the writer that remembers jobs of `batch`, else the one that has the least to do."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from threading import Lock
 
-from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch
+from sluice_agent.server.store.batch import BatchResult, BatchWriter, CommittedFrames, IngestBatch, Written
 from sluice_agent.server.store.driver import ConflictError, Driver, UnavailableError
 
 _ATTEMPTS = 3  # to write what other writers write too: from the second on they wait
@@ -38,13 +38,23 @@ class Transactions:
         self._check = check
         self._publish = publish
 
-    def write(self, batches: Sequence[IngestBatch]) -> list[BatchResult]:
-        """Write `batches` in one transaction, and return the result of each."""
+    def write(self, batches: Iterable[IngestBatch]) -> list[BatchResult]:
+        """Write `batches` in one transaction, and return the result of each.
+
+        They are written together only where another process may have the transaction repeated: else each is let go of
+        before the next is taken.
+        """
         self._check()
+        owns_database = self._driver.owns_database
+        groups: Iterable[list[IngestBatch]] = ([batch] for batch in batches) if owns_database else [list(batches)]
         for attempt in range(_ATTEMPTS):
+            written = Written([], [])
             try:
                 with _without_collection(), self._driver.transaction(excludes_others=attempt > 0):
-                    written = self._batch_writer.write(batches, self._moment())
+                    for group in groups:
+                        part = self._batch_writer.write(group, self._moment())
+                        written.results.extend(part.results)
+                        written.frames.extend(part.frames)
             except ConflictError as error:  # jobs in memory have a version that the database lacks: it is read
                 _log.debug("Another writer has written the same rows (%s): writing again", error)
             except BaseException:

@@ -1,15 +1,17 @@
 """A thread that writes: it takes all batches that wait, and writes them in one transaction.
 
 A client's request waits for its future and holds no thread. What waits is limited by the few requests that the server
-admits at a time. After each transaction the thread does a part of the upkeep, if that is due.
+admits at a time. A batch is read when the transaction comes to it, so that few events are in memory at a time. After
+each transaction the thread does a part of the upkeep, if that is due.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from itertools import chain
 from threading import Condition, Thread
 from time import monotonic
 from typing import NamedTuple
@@ -19,13 +21,13 @@ from sluice_agent.server.store.batch import BatchResult, IngestBatch
 from sluice_agent.server.store.database import DATABASE_ERRORS, reason_of
 from sluice_agent.server.store.driver import UnavailableError
 
-_GROUP = 5_000  # events that one transaction takes
+_GROUP = 3_000  # events after which a transaction takes no further batch
 _RETRY = 60.0  # seconds after which upkeep that has failed is tried again
 _log = logging.getLogger("sluice_agent.server")
 
 
 class _Waiting(NamedTuple):
-    batch: IngestBatch
+    read: Callable[[], IngestBatch]
     future: Future[BatchResult]
 
 
@@ -37,7 +39,7 @@ class Writer:
 
     def __init__(
         self,
-        write: Callable[[Sequence[IngestBatch]], list[BatchResult]],
+        write: Callable[[Iterable[IngestBatch]], list[BatchResult]],
         maintain: Callable[[], float],
     ) -> None:
         self._write = write
@@ -55,9 +57,10 @@ class Writer:
         """The number of batches that wait or are being written. It may be read in any thread."""
         return self._pending
 
-    def submit(self, batch: IngestBatch) -> Future[BatchResult]:
-        """Put `batch` into the queue. Raises `UnavailableError` if the writer is closing."""
-        waiting = _Waiting(batch, Future())
+    def submit(self, read: Callable[[], IngestBatch]) -> Future[BatchResult]:
+        """Put the batch that `read` returns into the queue. It is called in the thread that writes, again if the batch
+        is written again; what it raises is the result. Raises `UnavailableError` if the writer is closing."""
+        waiting = _Waiting(read, Future())
         with self._condition:
             if self._is_closing:
                 raise UnavailableError("the server is shutting down")
@@ -81,41 +84,51 @@ class Writer:
                     self._condition.wait(max(0.0, due - monotonic()))
                 if not self._waiting and self._is_closing:
                     return
-                group = self._take()
-            if group:
-                self._write_group(group)
-                with self._condition:
-                    self._pending -= len(group)
+            self._write_group()
             due = monotonic() + self._maintain_safely()
 
-    def _take(self) -> list[_Waiting]:
-        """Return the batches of one transaction: the first, and as many of the next as it has room for."""
+    def _write_group(self) -> None:
+        """Write batches that wait, in one transaction. If that fails for another reason than the database, each is
+        written alone: the content of one must not fail the others."""
         group: list[_Waiting] = []
-        events = 0
-        while self._waiting and (not group or events + len(self._waiting[0].batch.events) <= _GROUP):
-            waiting = self._waiting.popleft()
-            if waiting.future.set_running_or_notify_cancel():
-                events += len(waiting.batch.events)
-                group.append(waiting)
-            else:
-                self._pending -= 1
-        return group
-
-    def _write_group(self, group: Sequence[_Waiting]) -> None:
-        """Write `group`. If that fails for another reason than the database, each batch is written alone: the content
-        of one must not fail the others."""
+        batches = self._batches(group)
+        if (first := next(batches, None)) is None:
+            return
+        remaining = chain([first], batches)
+        del first  # its events are in memory as long as they are needed
         try:
-            results = self._write([waiting.batch for waiting in group])
+            results = self._write(remaining)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client that waits gets it
-            if len(group) > 1 and not isinstance(error, UnavailableError):
-                for waiting in group:
-                    self._write_group([waiting])
-                return
+            is_alone = len(group) == 1 or isinstance(error, UnavailableError)
             for waiting in group:
-                waiting.future.set_exception(error)
+                waiting.future.set_exception(error) if is_alone else self._write_alone(waiting)
         else:
             for waiting, result in zip(group, results, strict=True):
                 waiting.future.set_result(result)
+        with self._condition:
+            self._pending -= len(group)
+
+    def _batches(self, group: list[_Waiting]) -> Iterator[IngestBatch]:
+        """Yield the batches of one transaction, each as it is needed, and add what waits for them to `group`."""
+        events = 0
+        while self._waiting and events < _GROUP:
+            waiting = self._waiting.popleft()
+            batch = _read(waiting) if waiting.future.set_running_or_notify_cancel() else None
+            if batch is None:
+                with self._condition:
+                    self._pending -= 1
+            else:
+                events += len(batch.events)
+                group.append(waiting)
+                yield batch
+
+    def _write_alone(self, waiting: _Waiting) -> None:
+        if (batch := _read(waiting)) is None:
+            return
+        try:
+            waiting.future.set_result(self._write([batch])[0])
+        except Exception as error:  # noqa: BLE001 - as above
+            waiting.future.set_exception(error)
 
     def _maintain_safely(self) -> float:
         """Call `maintain`, unless it has just failed, and return the seconds after which it is due."""
@@ -129,3 +142,12 @@ class Writer:
             log_failure(error, "Could not delete old rows; the next attempt is in %d seconds", _RETRY)
         self._upkeep_from = monotonic() + _RETRY
         return _RETRY
+
+
+def _read(waiting: _Waiting) -> IngestBatch | None:
+    """Return the batch; None if it can't be read, which is its result."""
+    try:
+        return waiting.read()
+    except Exception as error:  # noqa: BLE001 - most are refusals
+        waiting.future.set_exception(error)
+        return None

@@ -17,7 +17,7 @@ async def _enter(admission: Admission, entered: list[str], name: str, leave: asy
 
 @pytest.mark.parametrize(
     ("limits", "size"),
-    [(AdmissionLimits(parsed=1, waiting=1), 1), (AdmissionLimits(parsed=1, waiting=9, waiting_bytes=1_000), 999)],
+    [(AdmissionLimits(admitted=1, waiting=1), 1), (AdmissionLimits(admitted=1, waiting=9, waiting_bytes=1_000), 999)],
     ids=["requests", "bytes"],
 )
 def test_requests_enter_in_turn_and_too_many_are_refused(limits: AdmissionLimits, size: int) -> None:
@@ -42,7 +42,7 @@ def test_a_request_that_gives_up_leaves_its_place() -> None:
     """Each client that closed its connection while it waited would otherwise take a place for ever."""
 
     async def scenario() -> list[str]:
-        admission, entered, leave = Admission(AdmissionLimits(parsed=1, waiting=1)), [], asyncio.Event()
+        admission, entered, leave = Admission(AdmissionLimits(admitted=1, waiting=1)), [], asyncio.Event()
         first = asyncio.create_task(_enter(admission, entered, "a", leave))
         gone = asyncio.create_task(_enter(admission, entered, "gone", leave))
         await asyncio.sleep(0)

@@ -8,10 +8,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+from weakref import ReferenceType, ref
 
 import pytest
 from hypothesis import given, settings
@@ -172,6 +174,39 @@ def test_a_fault_in_one_batch_leaves_the_others_whole(tmp_path: Path) -> None:
         futures[1].result(30)
     assert send(store, job_event("active", 1), job_event("failed", 2)) == BatchResult(0, 2, 0, 3)
     store.close()
+
+
+class Events(list[dict[str, Any]]):
+    """Events that a weak reference can be made of."""
+
+
+def test_a_transaction_reads_the_batches_that_wait_one_after_the_other(tmp_path: Path) -> None:
+    """The events of all clients that wait would otherwise be in memory together, in six times the size of their JSON. A
+    body that can't be used fails its own client only."""
+    store = Store(tmp_path / "s.db", now=now)
+    references: list[ReferenceType[Events]] = []
+    in_memory: list[int] = []
+
+    def read(number: int) -> IngestBatch:
+        in_memory.append(sum(reference() is not None for reference in references))
+        if number == 2:
+            raise UnreadableError
+        events = Events([job_event("active", number, externalId=f"job-{number}")])
+        references.append(ref(events))
+        return IngestBatch(events, DAY)
+
+    with locked(tmp_path / "s.db"):  # so that the batches wait together
+        first = store.submit(IngestBatch([job_event("active", 9)], DAY))
+        futures = [store.submit_unread(partial(read, number)) for number in range(5)]
+    assert [future.result(30).accepted for future in [first, *futures[:2], *futures[3:]]] == [1] * 5
+    with pytest.raises(UnreadableError):
+        futures[2].result(30)
+    assert max(in_memory) == 1  # the one whose rows were written last
+    store.close()
+
+
+class UnreadableError(Exception):
+    """A body that can't be used."""
 
 
 @contextmanager
