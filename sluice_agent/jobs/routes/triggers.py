@@ -83,7 +83,7 @@ def triggers_router(store: JobsStore, rules: EndpointRules) -> APIRouter:
             change = Change(caller.name, store.moment)
             return trigger_all(writer, current, wanted if current == job else _want_all(current, items, now), change)
 
-        batch_id, triggered = _make(store, job, caller, make)
+        batch_id, triggered = _make(store, job, caller, make, bulk=True)
         results = [_result(store, made) for made in triggered]
         created = sum(made.is_new for made in triggered)
         return answer({"batch_id": batch_id, "results": results, "total": len(results), "created": created}, 201)
@@ -139,12 +139,14 @@ def _want_all(job: Job, items: list[TriggerItem], now: int) -> list[Wanted]:
     return wanted
 
 
-def _make(store: JobsStore, job: Job, caller: Caller, make: Callable[[Connection, Job], _Result]) -> _Result:
+def _make(
+    store: JobsStore, job: Job, caller: Caller, make: Callable[[Connection, Job], _Result], *, bulk: bool = False
+) -> _Result:
     """Return what `make` returns in a transaction in which the job's row is locked."""
     lock = Lock.EXCLUSIVE if has_limits(job) else Lock.SHARED
     for attempt in range(_ATTEMPTS):
         try:
-            with store.writing() as writer:
+            with store.writing(bulk=bulk) as writer:
                 current = find_job(writer, job.id, caller.project, lock)
                 check_enabled(current)
                 return make(writer, current)

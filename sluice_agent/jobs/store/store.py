@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event
 from typing import Any
 
 from sqlalchemy import Connection, event, select, text
@@ -39,8 +39,6 @@ class JobsStore:
         self.engine = open_database(own, TABLES, SCHEMA)
         self.is_shared = not isinstance(own, Path)
         self.changed = Event()
-        # SQLite itself lets a writer sleep, up to 0.1 s, and look again.
-        self._turn: AbstractContextManager[object] = nullcontext() if self.is_shared else Lock()
         self._now = now
         self._reading: dict[str, Any] = {}
         if isinstance(own, Path):
@@ -62,12 +60,13 @@ class JobsStore:
         return reading(self.engine, self._reading)
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, bulk: bool = False) -> Iterator[Connection]:
         """Return a connection for one transaction, which is committed at the end, and rolled back if it raises.
 
-        On SQLite no other transaction writes meanwhile; on PostgreSQL rows are locked by who changes or locks them.
+        On SQLite no other transaction writes meanwhile, and one in `bulk` lets others go first; on PostgreSQL rows are
+        locked by who changes or locks them.
         """
-        with self._turn, writing(self.engine) as writer:
+        with writing(self.engine, bulk=bulk) as writer:
             yield writer
         self.changed.set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.store.driver import UnavailableError
 from sluice_agent.server.store.migrate import EVENTS, USER_VERSION, MigrationError, Tables, migrate
+from sluice_agent.server.store.turns import Turns
 
 Database: TypeAlias = Path | str
 """A SQLite file, or the address of a database of PostgreSQL."""
@@ -30,6 +31,7 @@ DATABASE_ERRORS = (SQLAlchemyError, UnavailableError)
 
 _FIRST_VERSION = 1  # the user_version of files that were made before there were migrations
 _PAGE_SIZE = 8_192  # bytes: a commit of a batch costs a fifth less than with SQLite's 4,096
+_TURNS = "turns"  # the execution option of an engine over a file
 _READERS = 8  # connections of the pool
 
 
@@ -56,10 +58,17 @@ def reading(engine: Engine, options: Mapping[str, Any]) -> Iterator[Connection]:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """Return a connection for a small transaction, which is committed at the end. It may wait for the writer."""
-    with engine.connect().execution_options(writing=True) as connection, connection.begin():
+def writing(engine: Engine, *, bulk: bool = False) -> Iterator[Connection]:
+    """Return a connection for a transaction, which is committed at the end. It may wait for others that write; `bulk`:
+    it lets those that are not go first."""
+    with turn_of(engine, bulk=bulk), engine.connect().execution_options(writing=True) as connection, connection.begin():
         yield connection
+
+
+def turn_of(engine: Engine, *, bulk: bool) -> AbstractContextManager[None]:
+    """Return a block in which no other thread writes to the file of `engine`; in PostgreSQL many may write."""
+    turns: Turns | None = engine.get_execution_options().get(_TURNS)
+    return nullcontext() if turns is None else turns.take(bulk=bulk)
 
 
 def reason_of(error: Exception) -> str:
@@ -123,6 +132,7 @@ def _engine(database: Path) -> Engine:
         pool_size=_READERS,
         max_overflow=0,
         hide_parameters=True,  # an error is logged, and rows have what users keep secret
+        execution_options={_TURNS: Turns()},
     )
 
     @event.listens_for(engine, "begin")

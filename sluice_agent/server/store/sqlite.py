@@ -7,8 +7,8 @@ as a new key, go through the database's lock.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from itertools import chain
 from operator import itemgetter
@@ -67,13 +67,19 @@ _RAISE_POSITION = "UPDATE connection SET position = position + ? WHERE number = 
 
 class SqliteDriver:
     """The writer's connection to a SQLite file. `checkpoints` are of the same connection; without them SQLite moves its
-    log at some of the commits."""
+    log at some of the commits. `turn` returns a block in which no other thread writes."""
 
     owns_database = True
     jobs_at_once = 5_000  # statements of many rows are cheaper, and the writer waits for each
 
-    def __init__(self, connection: sqlite3.Connection, checkpoints: Checkpoints | None = None) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        checkpoints: Checkpoints | None = None,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._connection = connection
+        self._turn = turn
         self._checkpoints = checkpoints
         for pragma in (
             f"cache_size = -{_CACHE}",
@@ -85,16 +91,17 @@ class SqliteDriver:
     @contextmanager
     def transaction(self, *, excludes_others: bool = False) -> Iterator[None]:  # noqa: ARG002 - it always does
         """Return a block that is committed as a whole, or rolled back as a whole if it raises."""
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and str(error).startswith(AWAY):
-                raise UnavailableError(str(error)) from error
-            raise
+        with self._turn():
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError) and str(error).startswith(AWAY):
+                    raise UnavailableError(str(error)) from error
+                raise
         if self._checkpoints is not None:
             self._checkpoints.after_commit()
 

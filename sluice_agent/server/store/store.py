@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from sqlalchemy import CompoundSelect, Connection, event, func, select, union_al
 from sluice_agent.server.store import schema
 from sluice_agent.server.store.batch import BatchResult, CommittedFrames, IngestBatch
 from sluice_agent.server.store.checkpoints import Checkpoints
-from sluice_agent.server.store.database import Database, connect_file, open_database, reading, writing
+from sluice_agent.server.store.database import Database, connect_file, open_database, reading, turn_of, writing
 from sluice_agent.server.store.driver import StoreDriver
 from sluice_agent.server.store.lease import Lease
 from sluice_agent.server.store.migrate import epoch_of
@@ -84,7 +85,9 @@ class Store:
             event.listen(self.engine, "begin", lambda _: placement.check())
             connection = connect_file(database)
             checkpoints = Checkpoints(connection, connect_file(database))
-            self._drivers: list[StoreDriver] = [SqliteDriver(connection, checkpoints)]
+            self._drivers: list[StoreDriver] = [
+                SqliteDriver(connection, checkpoints, partial(turn_of, self.engine, bulk=True))
+            ]
             self._reading: dict[str, Any] = {}
         else:
             from sluice_agent.server.store.processes import Processes  # noqa: PLC0415 - an extra

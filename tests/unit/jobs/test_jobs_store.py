@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from sluice_agent.jobs.store.schema import job_version, metadata
 from sluice_agent.jobs.store.store import TABLES, JobsStore
 from sluice_agent.server.store.database import open_database
 from sluice_agent.server.store.migrate import upgrade
+from sluice_agent.server.store.turns import Turns
 from tests.support.jobs_migrations import UNDO, assert_each_revision_is_upgraded, fill
 from tests.support.migrations import assert_each_follows
 from tests.support.tables import tables_of
+from tests.support.waiting import wait_until
 from tests.unit.jobs.conftest import Clock
 
 
@@ -34,6 +37,24 @@ def test_the_secret_of_tokens_stays(tmp_path: Path) -> None:
     assert stores[0].token_secret == stores[1].token_secret != stores[2].token_secret
     for store in stores:
         store.close()
+
+
+def test_a_transaction_in_bulk_lets_others_go_first(tmp_path: Path) -> None:
+    """Runs that are due would wait for seconds while others are triggered in bulk."""
+    store = JobsStore(tmp_path / "s.db", Clock())
+    turns: Turns = store.engine.get_execution_options()["turns"]
+    order: list[bool] = []
+
+    def write(*, bulk: bool) -> None:
+        with store.writing(bulk=bulk):
+            order.append(bulk)
+
+    with ThreadPoolExecutor(3) as threads, store.writing():
+        for count, bulk in enumerate((True, True, False), 1):
+            threads.submit(write, bulk=bulk)
+            wait_until(lambda count=count: turns.waiting == count)  # type: ignore[misc]
+    assert order == [False, True, True]
+    store.close()
 
 
 def test_no_secret_is_in_an_error(tmp_path: Path) -> None:
