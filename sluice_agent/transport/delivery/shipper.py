@@ -28,7 +28,7 @@ from sluice_agent.transport.delivery.retry import GivenUpError, Retrier
 from sluice_agent.transport.delivery.timing import TIMING, Timing
 from sluice_agent.transport.journal import dead_letters
 from sluice_agent.transport.journal.cursor import Cursor, cursor_path, load_cursor
-from sluice_agent.transport.journal.directory import check_directory, journal_files, other_versions
+from sluice_agent.transport.journal.directory import check_directory, other_versions
 from sluice_agent.transport.journal.line_selector import JobFilter
 from sluice_agent.transport.journal.reader import Batch, Reader
 from sluice_agent.transport.journal.retention import remove_passed
@@ -327,8 +327,8 @@ class Shipper:
         self._check_lock_held()
         if not self._may_remove():
             return
-        remove_passed(self._directory, self._cursor, writes_off=writes_off)
-        gone = self._cursor.offsets.keys() - set(journal_files(self._directory))
+        left = remove_passed(self._directory, self._cursor, writes_off=writes_off)
+        gone = self._cursor.offsets.keys() - left
         for name in gone:
             del self._cursor.offsets[name]
         if gone or not self._is_saved or not self._cursor.is_unchanged():

@@ -91,11 +91,11 @@ def cursor_path(directory: Path, destination: str) -> Path:
     return directory / f"cursor-{destination}.{FORMAT}{_SUFFIX}"
 
 
-def cursors_in(directory: Path) -> list[Cursor]:
-    """Return the cursors of all destinations."""
+def cursors_in(directory: Path, except_for: Path | None = None) -> list[Cursor]:
+    """Return the cursors of all destinations, but for the one with the path `except_for`."""
     files = directory.glob(f"cursor-*.{FORMAT}.*")
     paths = {path.with_suffix(_SUFFIX) for path in files if path.suffix in (_SUFFIX, _FORMER_SUFFIX)}
-    return [load_cursor(path) for path in sorted(paths)]
+    return [load_cursor(path) for path in sorted(paths) if path != except_for]
 
 
 def load_cursor(path: Path) -> Cursor:

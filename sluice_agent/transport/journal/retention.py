@@ -108,16 +108,20 @@ def _unread_events(directory: Path, name: str, cursors: Sequence[Cursor]) -> Evi
     return {destination: events for destination, events in unread.items() if events}
 
 
-def remove_passed(directory: Path, own: Cursor, *, writes_off: bool = False) -> None:
-    """Remove the finished files that all destinations have passed. `own` is the caller's cursor in its present state.
+def remove_passed(directory: Path, own: Cursor, *, writes_off: bool = False) -> set[str]:
+    """Remove the finished files that all destinations have passed, and return the names of all others.
+
+    `own` is the caller's cursor in its present state.
 
     A destination keeps files while a process ships to it, and for a day after. The unread events of one that was
     switched off are counted as dropped, reason ``switched_off``, in its accounts, by a caller that `writes_off`: one
     that has run for long enough to know that no process that ships there is about to start.
     """
-    others = [cursor for cursor in cursors_in(directory) if cursor.path != own.path]
+    others = cursors_in(directory, except_for=own.path)
     active = [own, *(cursor for cursor in others if _is_active(cursor))]
-    for name in journal_files(directory):
+    names = journal_files(directory)
+    left = set(names)
+    for name in names:
         with finished(directory / name) as size:
             if size is None or not all(_has_passed(cursor, name, size) for cursor in active):
                 continue
@@ -128,6 +132,8 @@ def remove_passed(directory: Path, own: Cursor, *, writes_off: bool = False) -> 
                 for cursor in others
             ):
                 (directory / name).unlink(missing_ok=True)
+                left.remove(name)
+    return left
 
 
 def _is_active(cursor: Cursor) -> bool:
