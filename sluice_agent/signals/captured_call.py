@@ -15,8 +15,9 @@ from sluice_agent.lifecycle.redaction import Redact, are_whole, is_whole
 from sluice_agent.signals.publish_hook import Publication
 
 _NO_LIMITS = ([None, None], (None, None), None)
-_DEFAULT_SERIALIZERS = (None, "json")
+_DEFAULT_SERIALIZERS = ("json", None)
 _CANVAS = ("chain", "chord", "callbacks", "errbacks")  # members of a message's body: what follows the job
+_NO_CANVAS = dict.fromkeys(_CANVAS)
 
 
 def captured_call(redact: Redact, publication: Publication, task: Mapping[str, Any]) -> CapturedCall:
@@ -53,7 +54,7 @@ def has_options(publication: Publication, task: Mapping[str, Any]) -> bool:
         options.get("headers")
         or options.get("serializer") not in _DEFAULT_SERIALIZERS
         or task.get("timelimit") not in _NO_LIMITS
-        or (type(embed) is dict and any(embed.values()))
+        or (embed != _NO_CANVAS and type(embed) is dict and any(embed.values()))
     )
 
 

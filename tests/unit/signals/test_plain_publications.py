@@ -134,6 +134,14 @@ def test_a_call_with_options_takes_the_ordinary_way(options: dict[str, Any]) -> 
     assert not Producer().is_plain(publication(options=options))
 
 
+def test_a_call_that_others_follow_takes_the_ordinary_way() -> None:
+    """A server that sends the job again would start it without what follows it."""
+    published = publication()
+    headers, properties, (args, kwargs, embed), _ = published.message
+    published.message = headers, properties, (args, kwargs, {**embed, "callbacks": [app.signature("next")]}), None
+    assert not Producer().is_plain(published)
+
+
 def test_captured_arguments_take_the_ordinary_way() -> None:
     """A user who asks for arguments would get none."""
     assert not Producer(redact=lambda _, value: value).is_plain(publication())
