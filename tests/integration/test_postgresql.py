@@ -16,11 +16,15 @@ from sqlalchemy import event, func, select, text
 
 from sluice_agent.errors import ConfigError
 from sluice_agent.server.queries.job_filter import JobFilter
+from sluice_agent.server.queries.job_steps import MOST_STATES, JobSteps
 from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.plan import Limits, find_keys
 from sluice_agent.server.queries.selection import known_connections, select_jobs
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
+from sluice_agent.server.queries.stored_job import find_head
+from sluice_agent.server.queries.stored_job import steps_of as all_steps_of
 from sluice_agent.server.record.frames import FrameBlock
+from sluice_agent.server.record.record import record_of, record_of_walk, state_history
 from sluice_agent.server.store import CommittedFrames, IngestBatch, Store, schema
 from sluice_agent.server.store.codes import JOB_STATE_CODES
 from sluice_agent.server.store.migrate import upgrade
@@ -385,6 +389,27 @@ def test_an_address_that_can_not_be_used(address: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason) as raised:
         Store(address, now=now)
     assert "secret" not in str(raised.value)
+
+
+def test_a_job_of_many_steps_is_read_by_its_parts(store: Store) -> None:
+    """A task that is retried for days would take seconds at each look."""
+    id_ = new_connection()
+    states = ("queued", "active", "retrying")
+    steps = [job_event(states[n % 3], n / 100, attempt=n // 3 + 1, queue="q", event_id=str(n)) for n in range(1_700)]
+    for batch in (steps[:900], steps[900:1_650], steps[1_650:]):
+        send(store, *of_connection(id_, *batch))
+    with store.reading() as reader:
+        head = find_head(reader, {id_: known_connections(reader, None)[id_]}, "job-1")
+        assert head is not None
+        read = JobSteps(reader, head)
+        record, expected = record_of_walk(read.walked), record_of(all_steps_of(reader, head))
+        window, earlier = read.window(), read.window(200)
+    assert read.walked.earlier
+    history = expected.pop("stateHistory")
+    assert record.pop("stateHistory") == history[read.walked.earlier :]
+    assert record == expected
+    assert (window.total, len(window.states), len(earlier.states)) == (1_700, MOST_STATES, 200)
+    assert state_history(earlier.states) == history[:200]
 
 
 def test_a_list_takes_few_statements_which_stay_prepared(store: Store) -> None:

@@ -36,14 +36,16 @@ from sluice_agent.server.queries.canvas import (
     find_members,
 )
 from sluice_agent.server.queries.connections import named_connections
+from sluice_agent.server.queries.job_steps import JobSteps, Window
 from sluice_agent.server.queries.recent_runs import recent_runs
-from sluice_agent.server.queries.stored_job import StoredJob, find_stored_job
+from sluice_agent.server.queries.stored_job import JobHead, find_head
 from sluice_agent.server.record.ids import job_uuid
 from sluice_agent.server.record.record import Record, record_of_walk
-from sluice_agent.server.record.summary import Walk, id_or_none, walk
+from sluice_agent.server.record.summary import id_or_none
 from sluice_agent.server.timestamps import moment_of, timestamp_of, to_moment
 
 _MOST_STATES = 200
+_PARTS = 3  # of the steps of a long job: those of the runs that are drawn, and of as many states
 _SECOND = 1_000_000  # in microseconds
 _MOST_EXTENSIONS = 100
 _CAPTURED = 40_000  # characters of arguments and result together
@@ -98,6 +100,8 @@ class JobView:
     is_without_retry: bool
     """True if it has failed although further attempts were allowed."""
     timeline: Timeline
+    window: Window
+    """The states and the runs that are shown."""
     states: Sequence[StateRow]
     hidden_states: int
     traceback: Sequence[TracebackPart]
@@ -124,6 +128,7 @@ def job_router(sources: Sources) -> APIRouter:
         principal: PageViewer,
         job: str,
         events: Annotated[int | None, Query(ge=1, le=1_000_000, description="A page of its raw events.")] = None,
+        before: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only the first so many states.")] = None,
     ) -> HTMLResponse:
         now = sources.now()
         with sources.store.reading() as reader:
@@ -132,11 +137,11 @@ def job_router(sources: Sources) -> APIRouter:
                 for connection in named_connections(reader)
                 if principal.may_use(connection.number)
             }
-            stored = find_stored_job(reader, usable, job)
-            if stored is not None:
-                scope = scope_of(reader, principal, UUID(stored.connection_id))
-                view = job_view(reader, stored, ability_of(sources, reader, scope), to_moment(now), events)
-        if stored is None:
+            head = find_head(reader, usable, job)
+            if head is not None:
+                scope = scope_of(reader, principal, UUID(head.connection_id))
+                view = job_view(reader, head, ability_of(sources, reader, scope), to_moment(now), events, before)
+        if head is None:
             raise RefusedError(404, _not_found(sources))
         layout = Layout("jobs", _title(view.job), now, scope, ("job",), view.job["id"])
         return render(request, "job.html", layout, view, headers=NO_STORE)
@@ -144,28 +149,36 @@ def job_router(sources: Sources) -> APIRouter:
     return router
 
 
-def job_view(reader: Connection, stored: StoredJob, ability: Ability, now: int, events: int | None = None) -> JobView:
-    """Return the page of a job at the moment `now`, with the page `events` of its events."""
-    walked = walk(stored.steps)
-    record = record_of_walk(walked)
+def job_view(
+    reader: Connection,
+    head: JobHead,
+    ability: Ability,
+    now: int,
+    events: int | None = None,
+    before: int | None = None,
+) -> JobView:
+    """Return the page of a job at the moment `now`, with the page `events` of its events; with the last of its states
+    and runs, or of the first `before` states."""
+    steps = JobSteps(reader, head, _PARTS)
+    record, window = record_of_walk(steps.walked), steps.window(before)
     extensions = record["extensions"]
-    states = _states(walked)
-    timeline = timeline_of(walked, now)
+    states = _states(window)
     return JobView(
         job=record,
         last=last_run_of(record, record["attempt"], now),
         time_format=_time_format([record["createdAt"], record["startedAt"], record["completedAt"]]),
         is_without_retry=record["state"] == "failed" and record["attempt"] <= (record["maxRetries"] or 0),
-        timeline=timeline,
+        timeline=timeline_of(window.runs, steps.walked.summary, now),
+        window=window,
         states=ends_of(states, _MOST_STATES),
         hidden_states=max(0, len(states) - _MOST_STATES),
         traceback=parts_of(record["stacktrace"]) if record["stacktrace"] else (),
         captured=_captured(record),
-        relatives=_relatives(reader, stored, record),
-        retry_of=_link(stored, extensions.get("retryOf")),
-        retried_as=_link(stored, extensions.get("retriedAs")),
-        runs=run_plot(recent_runs(reader, stored), record["id"]),
-        events=raw_events(stored.steps, events),
+        relatives=_relatives(reader, head, record),
+        retry_of=_link(head, extensions.get("retryOf")),
+        retried_as=_link(head, extensions.get("retriedAs")),
+        runs=run_plot(recent_runs(reader, head), record["id"]),
+        events=raw_events(steps, events),
         action=next((kind.value for kind in Kind if JobState(record["state"]) in kind.states), None),
         ability=ability,
         others=_others(extensions),
@@ -191,10 +204,10 @@ def _not_found(sources: Sources) -> str:
     )
 
 
-def _states(walked: Walk) -> list[StateRow]:
+def _states(window: Window) -> list[StateRow]:
     rows: list[StateRow] = []
-    following = [at for _, at in walked.states[1:]]
-    for (state, at), after in zip(walked.states, [*following, None], strict=True):
+    following = [at for _, at in window.states[1:]]
+    for (state, at), after in zip(window.states, [*following, None], strict=True):
         lasted = None if after is None else (after - at) / 1_000_000
         is_skewed = lasted is not None and lasted < 0
         rows.append(
@@ -214,15 +227,15 @@ def _captured(record: Record) -> list[Value]:
     return values_within([(label, extensions[name]) for label, name in named if name in extensions], _CAPTURED)
 
 
-def _relatives(reader: Connection, stored: StoredJob, record: Record) -> Relatives:
-    number, own_id = stored.connection, record["externalId"]
-    parent, root = _link(stored, record["parentId"]), _link(stored, record["rootId"])
+def _relatives(reader: Connection, head: JobHead, record: Record) -> Relatives:
+    number, own_id = head.connection, record["externalId"]
+    parent, root = _link(head, record["parentId"]), _link(head, record["rootId"])
     if root is not None and root.external_id == own_id:
         root = None
     known = find_members(reader, number, [UUID(link.id).bytes for link in (parent, root) if link is not None])
     group_id = id_or_none(record["extensions"].get("groupId"))
     children: States = States()
-    for states in branches_of(reader, number, [stored.uuid]).values():
+    for states in branches_of(reader, number, [head.uuid]).values():
         children.update(states)
     root_id = own_id if root is None else root.external_id
     return Relatives(
@@ -238,9 +251,9 @@ def _relatives(reader: Connection, stored: StoredJob, record: Record) -> Relativ
     )
 
 
-def _link(stored: StoredJob, external_id: Any) -> Link | None:
+def _link(head: JobHead, external_id: Any) -> Link | None:
     known = id_or_none(external_id)
-    return None if known is None else Link(str(UUID(bytes=job_uuid(stored.connection_id, known))), known)
+    return None if known is None else Link(str(UUID(bytes=job_uuid(head.connection_id, known))), known)
 
 
 _SHOWN_ELSEWHERE = frozenset(

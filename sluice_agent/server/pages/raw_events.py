@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sluice_agent.server.pages.values import Value, ends_of, values_within
-from sluice_agent.server.record.step import Step
+from sluice_agent.server.pages.values import Value, values_within
+from sluice_agent.server.queries.job_steps import JobSteps
 
 MOST_EVENTS = 200
 """Events that are shown: without a page, the first half and the last half of these."""
@@ -32,18 +32,20 @@ class RawEvents(NamedTuple):
     pages: int
 
 
-def raw_events(steps: Sequence[Step], page: int | None) -> RawEvents:
+def raw_events(steps: JobSteps, page: int | None) -> RawEvents:
     """Return a page of the events of a job, the last one if there are fewer."""
-    numbered = list(enumerate(sorted(steps, key=lambda step: step.order), 1))
-    pages = -(-len(numbered) // MOST_EVENTS)
-    if page is None:
-        shown = ends_of(numbered, MOST_EVENTS)
-    else:
+    total, half = steps.total, MOST_EVENTS // 2
+    pages = -(-total // MOST_EVENTS)
+    if page is not None:
         page = min(page, pages)
-        shown = numbered[(page - 1) * MOST_EVENTS : page * MOST_EVENTS]
+        shown = steps.numbered((page - 1) * MOST_EVENTS, min(page * MOST_EVENTS, total))
+    elif total > MOST_EVENTS:
+        shown = [*steps.numbered(0, half), *steps.numbered(total - half, total)]
+    else:
+        shown = steps.numbered(0, total)
     texts = values_within([("", step.event) for _, step in shown], _RAW)
     rows = [
         EventRow(number, step.state, step.event["timestamp"], text)
         for (number, step), text in zip(shown, texts, strict=True)
     ]
-    return RawEvents(rows, len(numbered), page, pages)
+    return RawEvents(rows, total, page, pages)

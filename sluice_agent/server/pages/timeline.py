@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sluice_agent.server.pages.formats import duration
 from sluice_agent.server.record.history import History
-from sluice_agent.server.record.summary import Walk
+from sluice_agent.server.record.summary import Summary
 
 MOST_LANES = 24
 """Runs that are drawn: the first, and the last ones."""
@@ -139,22 +139,28 @@ class Timeline:
         return (self.end - self.start) / 1_000
 
 
-def timeline_of(walk: Walk, now: int) -> Timeline:
-    """Return the timeline of a job at the moment `now`."""
-    histories = [*walk.past, walk.summary.history]
-    runs = [_run(history, _next_start(histories, index, now), now) for index, history in enumerate(histories)]
-    start = min([walk.summary.created_at, *(span.start for run in runs for span in run.spans)])
-    is_open = not walk.summary.is_final
-    end = max([start, walk.summary.changed_at, *(span.end for run in runs for span in run.spans)])
-    scale = _Scale(start, end, [span for run in runs for span in run.spans])
+def timeline_of(histories: Sequence[History], summary: Summary, now: int) -> Timeline:
+    """Return the timeline of a job at the moment `now`. If `histories` are not those of all runs, the last of them are
+    drawn."""
+    is_first, is_last = histories[0].runs == 1, histories[-1].runs == summary.history.runs
+    others = summary.history.runs - len(histories)
+    if others:
+        histories = histories[-MOST_LANES:]
+    moment = now if is_last else histories[-1].entry.at // _MICROSECOND
+    runs = [_run(history, _next_start(histories, index, moment), moment) for index, history in enumerate(histories)]
+    spans = [span for run in runs for span in run.spans]
+    start = min([summary.created_at if is_first else runs[0].at, *(span.start for span in spans)])
+    end = max([start, histories[-1].entry.at // _MICROSECOND, *(span.end for span in spans)])
+    is_open = is_last and not summary.is_final
+    scale = _Scale(start, end, spans)
     shown = runs if len(runs) <= MOST_LANES else [runs[0], *runs[1 - MOST_LANES :]]
     last = runs[-1]
     lanes = [_lane(run, scale, is_open=is_open and run is last) for run in shown]
-    published = walk.summary.facts.dispatched  # a history's own begins no later than its first run
+    published = summary.facts.dispatched if is_first else None  # a history's own begins no later than its first run
     skews = [skew for index, history in enumerate(histories) for skew in _skews(history, None if index else published)]
     return Timeline(
         lanes,
-        len(runs) - len(shown),
+        summary.history.runs - len(shown),
         scale.folds,
         scale.ticks(),
         skews[:MOST_SKEWS],

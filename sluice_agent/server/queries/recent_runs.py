@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from sluice_agent.server.queries.stored_job import StoredJob
+from sluice_agent.server.queries.stored_job import JobHead
 from sluice_agent.server.store.codes import JOB_STATES
 from sluice_agent.server.store.schema import job
 
@@ -32,17 +32,17 @@ class RecentRun(NamedTuple):
     duration_ms: int | None
 
 
-def recent_runs(reader: Connection, stored: StoredJob) -> list[RecentRun]:
-    """Return the newest jobs of the task of `stored`, the newest first, and itself if it is older than these."""
+def recent_runs(reader: Connection, head: JobHead) -> list[RecentRun]:
+    """Return the newest jobs of the task of `head`, the newest first, and itself if it is older than these."""
     statement = (
         select(*_COLUMNS)
-        .where(job.c.connection == stored.connection, job.c.name == stored.name)
+        .where(job.c.connection == head.connection, job.c.name == head.name)
         .order_by(job.c.created_at.desc(), job.c.number.desc())
         .limit(RUNS)
     )
     rows = list(reader.execute(statement))
-    if stored.uuid not in {row.uuid for row in rows}:
-        rows += reader.execute(select(*_COLUMNS).where(job.c.number == stored.number))
+    if head.uuid not in {row.uuid for row in rows}:
+        rows += reader.execute(select(*_COLUMNS).where(job.c.number == head.number))
     return [
         RecentRun(str(UUID(bytes=row.uuid)), row.external_id, JOB_STATES[row.state].value, *row[3:]) for row in rows
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
+from sluice_agent.server.record.history import History
 from sluice_agent.server.record.ids import job_id
-from sluice_agent.server.record.step import Step
-from sluice_agent.server.record.summary import Walk, id_or_none, walk
+from sluice_agent.server.record.step import Fields, Reported, Step
+from sluice_agent.server.record.summary import State, Summary, id_or_none, walk
 from sluice_agent.server.timestamps import timestamp_of, timestamp_or_none
 
 _STATE_EXTENSIONS = ("reason", "terminated", "signum", "expired")  # extensions that explain one state, not the job
@@ -16,6 +17,38 @@ _EMPTY_IF_NULL = ("eta", "expires")  # the vendor's SDK sends null for none
 
 Record = dict[str, Any]
 """The response of ``GET /api/jobs/{id}`` without ``recentExecutions``: the documented fields, None if unknown."""
+
+
+class Walked(Protocol):
+    """What a record and the page of a job need of its steps."""
+
+    @property
+    def summary(self) -> Summary:
+        """The summary of all steps."""
+
+    @property
+    def first(self) -> Sequence[State]:
+        """The states that belong before all others, of steps that may have come later."""
+
+    @property
+    def states(self) -> Sequence[State]:
+        """The last states, or all."""
+
+    @property
+    def earlier(self) -> int:
+        """The number of states before these."""
+
+    @property
+    def past(self) -> Sequence[History]:
+        """The history at the end of each run that was over during these states."""
+
+    @property
+    def steps(self) -> Sequence[Reported]:
+        """All steps, in the order in which a later one replaces the fields of one before."""
+
+    @property
+    def last_state_steps(self) -> Sequence[Reported]:
+        """Those of them that report the present state."""
 
 
 def record_of(steps: Iterable[Step]) -> Record:
@@ -28,7 +61,7 @@ def record_of(steps: Iterable[Step]) -> Record:
     return record_of_walk(walk(steps))
 
 
-def record_of_walk(walked: Walk) -> Record:
+def record_of_walk(walked: Walked) -> Record:
     """Return the record of the job whose steps are `walked`, as `record_of` does."""
     summary, last = walked.summary, walked.last_state_steps
     facts = summary.facts
@@ -62,15 +95,48 @@ def record_of_walk(walked: Walk) -> Record:
         "parentId": id_or_none(extensions.get("parentId")),
         "rootId": facts.root_id,
         "extensions": extensions,
-        "stateHistory": [{"state": state, "timestamp": timestamp_of(at // 1_000)} for state, at in walked.states],
+        "stateHistory": state_history(walked.states),
     }
 
 
-def _extensions_of(steps: Iterable[Step], last_state_steps: Iterable[Step]) -> dict[str, Any]:
+def state_history(states: Iterable[State]) -> list[dict[str, Any]]:
+    """Return states as a record shows them."""
+    return [{"state": state, "timestamp": timestamp_of(at // 1_000)} for state, at in states]
+
+
+def merged(steps: Sequence[Reported]) -> Fields | None:
+    """Return what stands for `steps` among those of which a record is made; None if there are none."""
+    return _fields_of(steps, ("externalId", "maxRetries"), _latest_extensions(steps)) if steps else None
+
+
+def merged_of_state(steps: Sequence[Reported]) -> Fields | None:
+    """Return what stands for `steps`, which report the present state, among such steps."""
+    extensions = {
+        name: step.extensions[name] for step in steps for name in _STATE_EXTENSIONS if name in step.extensions
+    }
+    return _fields_of(steps, ("stacktrace",), extensions) if steps else None
+
+
+def _fields_of(steps: Sequence[Reported], names: Sequence[str], extensions: dict[str, Any]) -> Fields:
+    job = {name: step.job[name] for step in steps for name in names if name in step.job}
+    return Fields({"connectionId": steps[-1].event["connectionId"]}, job, extensions)
+
+
+def _extensions_of(steps: Iterable[Reported], last_state_steps: Iterable[Reported]) -> dict[str, Any]:
     """Return the latest value of each extension.
 
     Those that explain a state are the present state's only, and those of a call the latest call's.
     """
+    extensions = _latest_extensions(steps)
+    extensions.pop("eventId", None)
+    for name in _STATE_EXTENSIONS:
+        extensions.pop(name, None)
+    for step in last_state_steps:
+        extensions |= {name: step.extensions[name] for name in _STATE_EXTENSIONS if name in step.extensions}
+    return extensions
+
+
+def _latest_extensions(steps: Iterable[Reported]) -> dict[str, Any]:
     extensions: dict[str, Any] = {}
     for step in steps:
         if any(name in step.extensions for name in _CALL):  # another call: a replacement's
@@ -79,11 +145,6 @@ def _extensions_of(steps: Iterable[Step], last_state_steps: Iterable[Step]) -> d
         extensions |= {
             key: value for key, value in step.extensions.items() if value is not None or key not in _EMPTY_IF_NULL
         }
-    extensions.pop("eventId", None)
-    for name in _STATE_EXTENSIONS:
-        extensions.pop(name, None)
-    for step in last_state_steps:
-        extensions |= {name: step.extensions[name] for name in _STATE_EXTENSIONS if name in step.extensions}
     return extensions
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -56,6 +56,18 @@ class Step(Struct, frozen=True, gc=False):
     def reporter(self) -> Reporter:
         """The run whose progress it reports."""
         return self.job.get("attempt"), self.job.get("startedAt"), self.job.get("workerId")
+
+
+class Fields(Struct, frozen=True, gc=False, array_like=True):
+    """What some steps report together, as if one had: the parts of an event that a record is made of."""
+
+    event: dict[str, Any]
+    job: dict[str, Any]
+    extensions: dict[str, Any]
+
+
+Reported: TypeAlias = Step | Fields
+"""Of both, a later one replaces the fields of one before."""
 
 
 def step_of(event: dict[str, Any], key: bytes) -> Step:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from sys import intern
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import Struct
 from pydantic_core import from_json, to_json
@@ -205,12 +205,17 @@ class Summary(Struct, frozen=True, gc=False, array_like=True):
         return cls(history, facts, (base, attempt, rank), bool(is_replaceable))
 
 
+State: TypeAlias = tuple[str, int]
+"""A state, and the instant at which it began."""
+
+
 class Walk(NamedTuple):
     """All steps of a job, taken in their order: its summary, its states, and the runs that are over."""
 
     summary: Summary
-    states: list[tuple[str, int]]
-    """Each state, and the instant at which it began."""
+    first: list[State]
+    """Those of the states that belong before all others, whenever they were reported."""
+    states: list[State]
     past: list[History]
     """The history at the end of each run but the last."""
     excluded: list[Step]
@@ -218,6 +223,54 @@ class Walk(NamedTuple):
     """All but repeated progress, in the order in which a later one replaces the fields of one before."""
     last_state_steps: list[Step]
     """Those of them that report the present state."""
+
+    @property
+    def earlier(self) -> int:
+        """The number of states before `states`."""
+        return 0
+
+
+class Course:
+    """What steps come to, taken one by one in their order after those of `history`."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.placement: Placement = "new run"
+        self.first: list[State] = []
+        """States that belong before all others, of `dispatch`."""
+        self.states: list[State] = []
+        self.past: list[History] = []
+        self.excluded: list[Step] = []
+        self.dispatch: list[Step] = []
+        self.included: list[Step] = []
+        self.last_state_steps: list[Step] = []
+        self.has_new_state = False
+        self.order = (0, 0, 0)
+        """That of the last step, without its key."""
+
+    def take(self, step: Step) -> None:
+        """Take the next step."""
+        before, self.order = self.history, step.order[:3]
+        self.placement, self.history = followed_by(before, step)
+        if self.placement == "excluded":
+            self.excluded.append(step)
+        elif self.placement == "first":
+            self.dispatch.append(step)
+            self.first.insert(0, (step.state, self.history.first_at))
+        elif self.placement != "progress":
+            self.included.append(step)
+            if self.placement == "same":
+                self.last_state_steps.append(step)
+            else:
+                self.begin_state(step)
+                if self.placement == "new run":
+                    self.past.append(before)
+
+    def begin_state(self, step: Step) -> None:
+        """Add the state that `step` begins."""
+        self.states.append((step.state, step.timestamp))
+        self.last_state_steps = [step]
+        self.has_new_state = True
 
 
 def summary_of(steps: Iterable[Step]) -> Summary:
@@ -248,38 +301,32 @@ def advanced(summary: Summary | None, step: Step, *, keeps_counts: bool = False)
     return Summary(history, facts, order, False)
 
 
+def course_of(steps: Iterable[Step], after: History | None = None) -> Course:
+    """Take `steps`, given in any order, which come after those of a history; None: they are the first of a job."""
+    ordered = sorted(steps, key=lambda step: step.order)
+    if after is not None:
+        course = Course(after)
+    else:
+        first = ordered.pop(0)
+        course = Course(begun_by(first))
+        course.order = first.order[:3]
+        course.included.append(first)
+        course.begin_state(first)
+    for step in ordered:
+        course.take(step)
+    return course
+
+
 def walk(steps: Iterable[Step]) -> Walk:
     """Walk through all `steps` of a job, given in any order. There is at least one."""
-    first, *others = sorted(steps, key=lambda step: step.order)
-    history, last = begun_by(first), first
-    placement: Placement = "new run"
-    states = [(first.state, first.timestamp)]
-    past: list[History] = []
-    excluded: list[Step] = []
-    dispatch: list[Step] = []
-    included, last_state_steps = [first], [first]
-    for step in others:
-        before, last = history, step
-        placement, history = followed_by(before, step)
-        if placement == "excluded":
-            excluded.append(step)
-        elif placement == "first":
-            dispatch.append(step)
-            states.insert(0, (step.state, history.first_at))
-        elif placement != "progress":
-            included.append(step)
-            if placement != "same":
-                states.append((step.state, step.timestamp))
-                last_state_steps = []
-                if placement == "new run":
-                    past.append(before)
-            last_state_steps.append(step)
-    all_steps = [*excluded, *dispatch, *included]
+    course = course_of(steps)
+    all_steps = [*course.excluded, *course.dispatch, *course.included]
     facts = _facts_of(all_steps[0])
     for step in all_steps[1:]:
         facts = _facts_with(facts, step)
-    summary = Summary(history, facts, last.order[:3], placement == "progress")
-    return Walk(summary, states, past, excluded, all_steps, last_state_steps)
+    summary = Summary(course.history, facts, course.order, course.placement == "progress")
+    states = [*course.first, *course.states]
+    return Walk(summary, course.first, states, course.past, course.excluded, all_steps, course.last_state_steps)
 
 
 def _facts_of(step: Step) -> Facts:

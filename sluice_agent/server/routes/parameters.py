@@ -45,6 +45,15 @@ From = Annotated[
 ]
 To = Annotated[Moment | None, Query(alias="to", description="With `from`: they end then. The default is now.")]
 Cursor = Annotated[str | None, Query(max_length=1_000, pattern=_NO_NUL, description="`nextCursor` of the page before.")]
+HistoryBefore = Annotated[
+    int | None,
+    Query(
+        alias="historyBefore",
+        ge=1,
+        le=2**31 - 1,
+        description="Only the first so many states: `extensions.stateHistoryOffset` asks for those before a record's.",
+    ),
+]
 
 
 async def refuse_repeated(request: Request) -> None:

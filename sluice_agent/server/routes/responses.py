@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from sluice_agent.model import Framework, JobState, WorkerState
+from sluice_agent.server.queries.job_steps import MOST_STATES
 
 Timestamp = Annotated[
     str,
@@ -109,7 +110,8 @@ class Execution(_Closed):
 
 
 class JobRecord(_Closed):
-    """All that is known of a job."""
+    """All that is known of a job. If `stateHistory` has not all states, `extensions.stateHistoryOffset` counts those
+    before it, and `extensions.stateHistoryTotal` all."""
 
     id: UUID
     external_id: str
@@ -137,7 +139,7 @@ class JobRecord(_Closed):
     parent_id: str | None
     root_id: str | None
     extensions: dict[str, Any]
-    state_history: list[StateChange]
+    state_history: Annotated[list[StateChange], Field(max_length=MOST_STATES)]
     recent_executions: Annotated[list[Execution], Field(max_length=10)]
 
 

@@ -103,6 +103,16 @@ class FrameBlockRow(NamedTuple):
     body: bytes
 
 
+class StepPartRow(NamedTuple):
+    """A row of `step_part`."""
+
+    job: int
+    start: int
+    states: int
+    snapshot: bytes
+    keys: bytes
+
+
 class OldJob(NamedTuple):
     """A job that may be deleted."""
 
@@ -176,6 +186,15 @@ class Driver(Protocol):
 
     def steps_of(self, jobs: Sequence[int]) -> list[StoredStep]:
         """Return all steps of the jobs."""
+
+    def steps_with(self, job: int, keys: Sequence[bytes]) -> list[StoredStep]:
+        """Return the steps of a job with these keys."""
+
+    def last_parts(self, jobs: Sequence[int]) -> list[StepPartRow]:
+        """Return the last part of the steps of each of the jobs that have parts."""
+
+    def put_parts(self, rows: Sequence[StepPartRow]) -> None:
+        """Add parts of steps. One that exists is overwritten."""
 
     def insert_steps(self, steps: Sequence[StoredStep]) -> None:
         """Add steps that do not exist."""

@@ -24,6 +24,7 @@ from sluice_agent.server.store.job_rows import Columns, changed_columns, changed
 from sluice_agent.server.store.memory import Job, Memory, NewSteps
 from sluice_agent.server.store.rollups import put_counts
 from sluice_agent.server.store.schema import AHEAD
+from sluice_agent.server.store.step_parts import ChangedJob, StepParts
 from sluice_agent.server.store.steps import StoredStep, encode_body, key_of
 from sluice_agent.server.validation import ReceivedEvent
 
@@ -48,6 +49,7 @@ class JobEvents:
         self._connections = connections
         self._future = now + AHEAD
         self._now = now
+        self._parts = StepParts(driver, memory)
         self._frames: defaultdict[int, list[Frame | JobFrame]] = defaultdict(list)
         self._counts: defaultdict[int, Counter[Count | WorkerCount]] = defaultdict(Counter)
         self._tallies: defaultdict[tuple[int, int], int] = defaultdict(int)
@@ -106,11 +108,14 @@ class JobEvents:
             self._put_rows(part)
             done += part
         walked: list[_Change] = []
+        changed_jobs = [ChangedJob(change.job, change.new, None) for change in done]
         for number, stored in self._memory.steps_of({number: job for number, (job, _) in unordered.items()}).items():
             job, new = unordered[number]
             walked.append(_Change(job, new, job.summary, self._walk(job, new, stored)))
+            changed_jobs.append(ChangedJob(job, new, stored | new.written))
         self._put_rows(walked)
         done += walked
+        self._parts.put(changed_jobs)
         self._driver.add_tallies({key: count for key, count in sorted(self._tallies.items()) if count})
         put_counts(self._driver, self._memory, self._counts)
         for change in done:

@@ -18,7 +18,7 @@ from sluice_agent.server.record.step import Order, Reporter, Step
 from sluice_agent.server.record.summary import Summary, summary_of
 from sluice_agent.server.store.driver import Driver
 from sluice_agent.server.store.schema import LabelKind
-from sluice_agent.server.store.steps import KEY_BYTES, decode_step, encode_body, progress_key
+from sluice_agent.server.store.steps import KEY_BYTES, StoredStep, decode_step, encode_body, progress_key, split_keys
 
 JOBS = 30_000
 """The jobs that are kept, each in about 1 kB."""
@@ -31,6 +31,12 @@ _WALKED_STEPS = 16  # a job of more has a fold: a walk through all of its steps 
 MOST_WALKED_STEPS = 10_000
 """The steps of a job through which the writer walks: that takes half a second, in which all others wait. A job of more
 gets no step but those that follow its last one, so each of these changes its fold, and none changes another step."""
+
+LONG_STEPS = 1_000
+"""The steps of a job of which a record is made at once: one of more has parts."""
+
+PART_STEPS = 200
+"""The steps of a part."""
 
 _LABELS = 50_000  # labels that are kept: programs that name a queue for each reply must not fill the memory
 
@@ -101,7 +107,7 @@ class Job(Struct):
     def leave_out(self, step: Step) -> None:
         """Remove a new step that is not progress: it would need a walk."""
         key = step.order[-1]
-        self.keys = b"".join([other for other in _split(self.keys) if other != key])
+        self.keys = b"".join([other for other in split_keys(self.keys) if other != key])
         if self.new is not None:
             del self.new.written[key]
 
@@ -153,7 +159,7 @@ JobKey = tuple[int, str]
 
 class Memory:
     """The writer's memory over `driver`: the latest `most` jobs under way, in at most `most_bytes` by their `size`. Up
-    to `walked_steps` of a job are walked through."""
+    to `walked_steps` of a job are walked through; one of more than `long_steps` has parts, each of `part_steps`."""
 
     def __init__(
         self,
@@ -161,8 +167,11 @@ class Memory:
         most: int = JOBS,
         most_bytes: int = JOBS_BYTES,
         walked_steps: int = MOST_WALKED_STEPS,
+        long_steps: int = LONG_STEPS,
+        part_steps: int = PART_STEPS,
     ) -> None:
         self._driver = driver
+        self.long_steps, self.part_steps = long_steps, part_steps
         self._walked_steps = walked_steps
         self._most = most
         self._free = most_bytes
@@ -252,7 +261,13 @@ class Memory:
         """Return the steps of each of `jobs` in the database, by their keys."""
         if not jobs:
             return {}
-        stored = self._driver.steps_of(sorted(jobs))
+        return self._decoded(jobs, self._driver.steps_of(sorted(jobs)))
+
+    def steps_with(self, job: Job, keys: Sequence[bytes]) -> dict[bytes, Step]:
+        """Return the steps of a job in the database that have these keys."""
+        return self._decoded({job.number: job}, self._driver.steps_with(job.number, keys))[job.number]
+
+    def _decoded(self, jobs: Mapping[int, Job], stored: Sequence[StoredStep]) -> dict[int, dict[bytes, Step]]:
         names = self._driver.texts(sorted({row.name for row in stored}))
         steps: dict[int, dict[bytes, Step]] = {number: {} for number in jobs}
         for row in stored:
@@ -290,8 +305,3 @@ class Memory:
             keys[number].append(key)
         for number, job in jobs.items():
             job.keys = b"".join(keys[number])
-
-
-def _split(keys: bytes) -> list[bytes]:
-    """Return each of `keys`, which are joined."""
-    return [keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES)]

@@ -35,6 +35,7 @@ from sluice_agent.server.store.driver import (
     QueueRow,
     RollupKey,
     SeriesRow,
+    StepPartRow,
     StoredJob,
     UnavailableError,
     WorkerRow,
@@ -207,6 +208,20 @@ class PostgresqlDriver:
         query = "SELECT job, key, name, body FROM step WHERE job = ANY(%s::bigint[])"
         return [StoredStep(*row) for row in self._select(query, numbers_array(jobs))] if jobs else []
 
+    def steps_with(self, job: int, keys: Sequence[bytes]) -> list[StoredStep]:
+        """Return the steps of a job with these keys."""
+        query = "SELECT job, key, name, body FROM step WHERE job = %s AND key = ANY(%s::bytea[])"
+        return [StoredStep(*row) for row in self._select(query, job, array_of(keys, "BYTEA"))]
+
+    def last_parts(self, jobs: Sequence[int]) -> list[StepPartRow]:
+        """Return the last part of the steps of each of the jobs that have parts."""
+        query = "SELECT DISTINCT ON (job) * FROM step_part WHERE job = ANY(%s::bigint[]) ORDER BY job, start DESC"
+        return [StepPartRow(*row) for row in self._select(query, numbers_array(jobs))] if jobs else []
+
+    def put_parts(self, rows: Sequence[StepPartRow]) -> None:
+        """Add parts of steps. One that exists is overwritten."""
+        self._overwrite("step_part", StepPartRow._fields[2:], rows)
+
     def insert_steps(self, steps: Sequence[StoredStep]) -> None:
         """Add steps that do not exist."""
         self._insert("step", sorted(steps))
@@ -342,6 +357,7 @@ class PostgresqlDriver:
         """Delete jobs with their steps."""
         self._used -= len(numbers) * self._job_size
         self._execute("DELETE FROM future_job WHERE job = ANY(%s::bigint[])", numbers_array(numbers))
+        self._execute("DELETE FROM step_part WHERE job = ANY(%s::bigint[])", numbers_array(numbers))
         self._execute("DELETE FROM step WHERE job = ANY(%s::bigint[])", numbers_array(numbers))
         self._execute("DELETE FROM job WHERE number = ANY(%s::bigint[])", numbers_array(numbers))
 

@@ -238,6 +238,18 @@ step = Table(
     sqlite_with_rowid=False,
 )
 
+step_part = Table(
+    "step_part",
+    metadata,
+    Column("job", BigInteger, primary_key=True),
+    Column("start", Integer, primary_key=True),  # the number of steps before it
+    Column("states", Integer, nullable=False),  # before it, as the snapshot has them
+    Column("snapshot", LargeBinary, nullable=False),  # the `Snapshot` of all steps before it; empty for the first part
+    Column("keys", LargeBinary, nullable=False),  # of its steps in their order, joined
+    sqlite_with_rowid=False,
+)
+"""The order of the steps of a job that has many."""
+
 worker = Table(
     "worker",
     metadata,

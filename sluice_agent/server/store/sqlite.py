@@ -24,6 +24,7 @@ from sluice_agent.server.store.driver import (
     QueueRow,
     RollupKey,
     SeriesRow,
+    StepPartRow,
     StoredJob,
     UnavailableError,
     WorkerRow,
@@ -160,6 +161,20 @@ class SqliteDriver:
         rows = self._select("SELECT job, key, name, body FROM step WHERE job IN", [(job,) for job in jobs])
         return [StoredStep(*row) for row in rows]
 
+    def steps_with(self, job: int, keys: Sequence[bytes]) -> list[StoredStep]:
+        """Return the steps of a job with these keys."""
+        query = "SELECT job, key, name, body FROM step WHERE (job, key) IN"
+        return [StoredStep(*row) for row in self._select(query, [(job, key) for key in keys])]
+
+    def last_parts(self, jobs: Sequence[int]) -> list[StepPartRow]:
+        """Return the last part of the steps of each of the jobs that have parts."""
+        query = "SELECT * FROM step_part WHERE job = ? ORDER BY start DESC LIMIT 1"
+        return [StepPartRow(*row) for job in jobs for row in self._connection.execute(query, (job,))]
+
+    def put_parts(self, rows: Sequence[StepPartRow]) -> None:
+        """Add parts of steps. One that exists is overwritten."""
+        self._put("INSERT OR REPLACE INTO step_part VALUES ", rows)
+
     def insert_steps(self, steps: Sequence[StoredStep]) -> None:
         """Add steps that do not exist."""
         self._put("INSERT OR FAIL INTO step VALUES ", steps)
@@ -286,6 +301,7 @@ class SqliteDriver:
     def delete_jobs(self, numbers: Sequence[int]) -> None:
         """Delete jobs with their steps."""
         self._connection.executemany("DELETE FROM future_job WHERE job = ?", [(number,) for number in sorted(numbers)])
+        self._connection.executemany("DELETE FROM step_part WHERE job = ?", [(number,) for number in sorted(numbers)])
         self._connection.executemany("DELETE FROM step WHERE job = ?", [(number,) for number in sorted(numbers)])
         self._connection.executemany("DELETE FROM job WHERE number = ?", [(number,) for number in sorted(numbers)])
 

@@ -46,6 +46,11 @@ def progress_key(step: Step, *, is_last: bool) -> bytes:
     return blake2b(text.encode(), digest_size=KEY_BYTES, person=b"progress").digest()
 
 
+def split_keys(keys: bytes) -> list[bytes]:
+    """Return each of `keys`, which are joined."""
+    return [keys[start : start + KEY_BYTES] for start in range(0, len(keys), KEY_BYTES)]
+
+
 def encode_body(event: ReceivedEvent) -> bytes:
     """Return the compact body of a job's `event`. Its type and framework are in it only if they are not the usual."""
     job = event["job"].copy()

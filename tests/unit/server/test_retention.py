@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from sluice_agent.server.store import IngestBatch, Store, schema
 from sluice_agent.server.store.codes import JOB_STATES
+from sluice_agent.server.store.database import writing
 from sluice_agent.server.store.retention import Keep
 from tests.support.waiting import wait_until
 from tests.unit.server.events import CONNECTION, job_event
@@ -80,6 +81,9 @@ def test_ended_jobs_go_by_age_and_others_stay(open_store: Callable[[Keep], Store
     store = open_store(Keep(age=timedelta(days=7)))
     for state in JOB_STATES:
         send(store, event(state.value, START, f"old {state.value}"))
+    parts = [{"job": job, "start": 0, "states": 0, "snapshot": b"", "keys": b""} for job in range(1, 20)]
+    with writing(store.engine) as connection:
+        connection.execute(schema.step_part.insert(), parts)  # of these and of no other jobs
     send(store, event("queued", START, "late"), event("completed", START + timedelta(days=6), "late"))
     clock.time = START + timedelta(days=7, minutes=2)
     send(store, event("completed", clock.time, "new"))
@@ -92,6 +96,7 @@ def test_ended_jobs_go_by_age_and_others_stay(open_store: Callable[[Keep], Store
         "queued": 1, "scheduled": 1, "active": 1, "retrying": 1, "completed": 2,
     }  # fmt: skip
     assert number_of(store, schema.step) == len(kept) + 1
+    assert number_of(store, schema.step_part) == len(parts) - (len(JOB_STATES) - 4)
     assert store.reaches_back_to() == START  # of "late"
     send(store, event("failed", clock.time, "old completed"))  # it is a new job: nothing of it is in memory
     assert "old completed" in jobs(store)

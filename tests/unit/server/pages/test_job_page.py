@@ -244,3 +244,29 @@ def test_a_job_that_is_not_here(page: Page, database: Path) -> None:
         answer = empty.client(HTML, path="").get("/jobs/absent")
         assert answer.status_code == 404
         assert "no job of this server has ended yet" in parse_html(answer.text).one("main").text
+
+
+def test_a_job_of_very_many_events_shows_the_last_and_leads_to_the_first(page: Page, client: httpx.Client) -> None:
+    """The page of a task that is retried for days would take seconds, or show another end than the list."""
+    states = ("queued", "active", "retrying")
+    for start in range(0, 1_500, 500):
+        same = {"externalId": "very-long", "queue": "mail"}
+        steps = ((n, {**same, "attempt": n // 3 + 1}) for n in range(start, start + 500))
+        ingest(client, *(job_event(states[n % 3], n, event_id=f"very-long-{n}", **job) for n, job in steps))
+    shown = page("/jobs/very-long")
+    assert "States 1,001 to 1,500 of 1,500." in shown.text
+    assert "476 further runs are not drawn." in shown.text
+    assert "1,500 received" in section(shown, "Events").text
+    second = section(page("/jobs/very-long", events=2), "Events").all("details", class_="event")
+    assert [event["data-key"] for event in second] == [f"event-{number}" for number in range(201, 401)]
+    (earlier,) = [link["href"] for link in shown.all("a") if link.text == "Earlier"]
+    before = page(earlier)
+    assert "States 401 to 1,000 of 1,500." in before.text
+    assert [link.text for link in before.all("a") if link.text in ("Earlier", "Latest")] == ["Earlier", "Latest"]
+    record = client.get("/jobs/very-long").json()
+    assert len(record["stateHistory"]) == 1_000
+    offset = record["extensions"]["stateHistoryOffset"]
+    first = client.get("/jobs/very-long", params={"historyBefore": offset}).json()
+    assert [entry["timestamp"] for entry in first["stateHistory"] + record["stateHistory"]] == [
+        at(n) for n in range(1_500)
+    ]

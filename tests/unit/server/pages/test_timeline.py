@@ -16,7 +16,8 @@ HOUR = 3_599  # seconds: the last moment that events of tests can have
 def timeline(*events: dict[str, Any], now: float = 100) -> Timeline:
     moment = moment_of(at(now))
     assert moment is not None
-    return timeline_of(walk(steps_of(list(events))), moment)
+    walked = walk(steps_of(list(events)))
+    return timeline_of([*walked.past, walked.summary.history], walked.summary, moment)
 
 
 def kinds(drawn: Timeline) -> list[list[tuple[str, float]]]:
