@@ -104,9 +104,10 @@ class Tracker:
         """Process one event as it came off the wire. Never raise: an event that can't be processed is counted."""
         try:
             kind = event["type"]
-            if kind in self._task_events.kinds:
+            task_events = self._task_events
+            if kind in task_events.kinds:
                 self.event_counts[kind] += 1
-                self._task_events.take(kind, event)
+                task_events.take(kind, event)
             elif kind in self._worker_events.handlers:
                 self.event_counts[kind] += 1
                 self._worker_events.take(kind, event)

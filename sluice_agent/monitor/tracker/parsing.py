@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-_EARLIEST = 1_000_000_000.0  # seconds of the epoch: Celery is younger
+EARLIEST_TIME = 1_000_000_000.0
+"""Seconds of the epoch: Celery is younger."""
+
 _LATEST = 100_000_000_000.0
 # A clock that is ahead of ours by more is broken, and all later events of the job would be dated behind it.
 _MAX_AHEAD_SECONDS = 86_400.0
@@ -46,8 +48,8 @@ def event_time(event: Event, now: float) -> float:
 
 def as_time(value: Any, now: float) -> float | None:
     """Return `value` if it is a plausible wall-clock time, in seconds of the epoch, while our clock is at `now`."""
-    latest = now + _MAX_AHEAD_SECONDS if now > _EARLIEST else _LATEST
-    return float(value) if isinstance(value, (int, float)) and _EARLIEST < value < latest else None
+    latest = now + _MAX_AHEAD_SECONDS if now > EARLIEST_TIME else _LATEST
+    return float(value) if isinstance(value, (int, float)) and EARLIEST_TIME < value < latest else None
 
 
 def get_text(event: Event, name: str) -> str | None:

@@ -111,6 +111,27 @@ class Publications:
         else:
             self._recorder.record_waiting(task, publication, worker)
 
+    def on_plain_receipt(self, task: Task, event: Event, worker: TrackedWorker, at: float) -> bool:
+        """Handle what `on_received` does, and add the run, if it is a plain one of a task that was not known before.
+
+        Most are. Else return False, and leave the task as it is.
+        """
+        get = event.get
+        name, root_id = get("name"), get("root_id")
+        if (
+            get("retries")
+            or get("parent_id")
+            or get("eta")
+            or get("expires")
+            or type(name) is not str
+            or self._sink.redact is not None
+            or self._producers_have_agents
+            or not self._recorder.record_plain_receipt(task, worker, name, root_id, at)
+        ):
+            return False
+        task.received_kind = _kind((name, get("args"), get("kwargs"))) & _KIND_MASK
+        return True
+
     def on_worker_event(self, task: Task, pending: Publication, worker: TrackedWorker, at: float) -> None:
         """Report the `pending` publication before an event of the worker that has received its message."""
         if pending.version.replacement <= task.replacement:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from sys import intern
+from typing import TYPE_CHECKING, Any
 
 from sluice_agent.lifecycle import transitions
 from sluice_agent.lifecycle.encoding import (
@@ -19,15 +20,34 @@ from sluice_agent.lifecycle.encoding import (
     PlainJobEvents,
     RunDetails,
     job_id,
+    plain_receipt,
+    plain_start,
+    plain_success,
     shared_by_kind,
 )
-from sluice_agent.lifecycle.identity import cached_scope_of, is_random_id
+from sluice_agent.lifecycle.identity import cached_scope_of, is_random_id, run_of, scope_of
 from sluice_agent.lifecycle.sink import Sink
 from sluice_agent.lifecycle.timestamps import timestamp, timestamp_from_iso
 from sluice_agent.lifecycle.transitions import Transition
 from sluice_agent.model import JobState
-from sluice_agent.monitor.tracker.event_dates import date_of_refusal, date_of_waiting, record_agent_report, record_date
-from sluice_agent.monitor.tracker.tasks import ACTIVE, RETRYING, UNKNOWN, Publication, Run, Task
+from sluice_agent.monitor.tracker.event_dates import (
+    MICROSECOND,
+    date_of_refusal,
+    date_of_waiting,
+    record_agent_report,
+    record_date,
+)
+from sluice_agent.monitor.tracker.parsing import EARLIEST_TIME
+from sluice_agent.monitor.tracker.tasks import (
+    ACTIVE,
+    FIRST_VERSION,
+    RETRYING,
+    UNKNOWN,
+    Process,
+    Publication,
+    Run,
+    Task,
+)
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 
 if TYPE_CHECKING:
@@ -55,6 +75,29 @@ the first counts, but for the corrections. None: only its receipt is known."""
 _ENDS = frozenset((JobState.COMPLETED, JobState.FAILED, RETRYING, JobState.CANCELLED))
 _ATTEMPT_ENDS = frozenset((JobState.COMPLETED, JobState.FAILED, RETRYING))
 """The states in which a run ends by itself."""
+
+
+@lru_cache(1024)
+def _first_scope(connection_id: str, worker: Process) -> str:
+    """Return the scope of the ids of a plain run of this process: it is its first one of the task."""
+    return scope_of(connection_id, run_of(*worker, 0, False))
+
+
+def _is_plain(task: Task, run: Run, worker: TrackedWorker, at: float) -> bool:
+    """Return whether `run` is the only one of its task, `worker` has it, and the task has one message, a plain one.
+
+    An event of it at `at` comes after the creation of the task.
+    """
+    created = task.created
+    return (
+        run.is_plain
+        and run.worker is worker.process
+        and task.waiting_version is FIRST_VERSION
+        and task.pending is None
+        and task.successor is None
+        and task.has_only_root
+        and (created is None or EARLIEST_TIME < created <= at)
+    )
 
 
 class Recorder:
@@ -128,6 +171,83 @@ class Recorder:
         for run in task.runs:
             if run.state is ACTIVE:
                 self._remove_running(task, run)
+
+    # Plain tasks: the commonest events, in fewer steps. Each of these methods records and emits what the
+    # ordinary way would, or returns False, and nothing has changed then.
+
+    def record_plain_receipt(self, task: Task, worker: TrackedWorker, name: str, root_id: Any, at: float) -> bool:
+        """Record that `worker` has received a new task, of which nothing else is known, and that it has waited."""
+        external_id, emit = task.external_id, worker.emit
+        if (
+            emit is None
+            or at <= EARLIEST_TIME
+            or not name
+            or self._sink.is_ignored(name)
+            or not is_random_id(external_id)
+            or (root_id != external_id and not (type(root_id) is str and is_random_id(root_id)))
+        ):
+            return False
+        task.name = name = intern(name)
+        task.queue = worker.only_queue
+        if root_id != external_id:
+            task.root_id = root_id
+        task.received = FIRST_VERSION
+        task.record_wait(FIRST_VERSION, at)
+        task.add_plain_run(worker.process, at)
+        connection_id = self._sink.connection_id
+        kind = shared_by_kind(connection_id, name, task.queue, None, None)
+        head = f'{kind},"externalId":"{external_id}","attempt":1,"state":"'
+        scope = cached_scope_of(connection_id, "")
+        emit(plain_receipt(external_id, scope, head, f'"rootId":"{root_id}",', timestamp(at)))
+        return True
+
+    def record_plain_start(self, task: Task, worker: TrackedWorker, at: float) -> bool:
+        """Record that `worker` has begun the run that it has received."""
+        run, emit = task.last_run, worker.emit
+        if (
+            run is None
+            or run.state is not None
+            or not _is_plain(task, run, worker, at)
+            or emit is None
+            or at <= task.waiting_since + 2 * MICROSECOND
+        ):
+            return False
+        run.state = ACTIVE
+        run.started = run.reported_started = run.reported_at = at
+        worker.add_run(task.external_id, run)
+        emit(plain_start(*self._plain_text(task, run), _timestamp(at)))
+        return True
+
+    def record_plain_success(self, task: Task, worker: TrackedWorker, at: float, runtime: float) -> bool:
+        """Record that the run that `worker` has begun has succeeded."""
+        run, emit = task.last_run, worker.emit
+        if (
+            run is None
+            or run.state is not ACTIVE
+            or not _is_plain(task, run, worker, at)
+            or emit is None
+            or (started := run.reported_started) != run.started
+            or at <= run.reported_at + 2 * MICROSECOND
+        ):
+            return False
+        worker.on_run_ended(task.external_id, run, at)
+        run.state = JobState.COMPLETED
+        run.reported_at = at
+        run.encoder = None
+        emit(plain_success(*self._plain_text(task, run), timestamp(at), _timestamp(started), runtime))
+        return True
+
+    def _plain_text(self, task: Task, run: Run) -> tuple[str, str, str, str]:
+        """Return what the events of a plain run share, as `plain_start` and `plain_success` take it."""
+        external_id, connection_id, worker = task.external_id, self._sink.connection_id, run.worker
+        created = f',"createdAt":"{_timestamp(task.created)}"' if task.created is not None else ""
+        kind = shared_by_kind(connection_id, run.task_name, task.queue, worker.hostname, None)
+        return (
+            external_id,
+            _first_scope(connection_id, worker),
+            f'{kind},"externalId":"{external_id}","attempt":1{created},"state":"',
+            f'"rootId":"{task.root_id or external_id}",',
+        )
 
     # Jobs
 

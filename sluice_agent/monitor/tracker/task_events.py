@@ -32,6 +32,7 @@ from sluice_agent.monitor.tracker.timers import Timers
 from sluice_agent.monitor.tracker.worker_store import TrackedWorker, WorkerStore
 
 _SENT = "task-sent"
+_RECEIVED = "task-received"
 _REJECTION_SECONDS = 2.0  # a failure, which has more detail, may follow a rejection
 _CUT_OFF_SECONDS = 2.0  # a run that a shutdown cuts off may have just ended: the pool reports that as it stops
 _MAYBE_CUT_OFF = "cut off when its worker was stopped or lost its broker; it runs again if it is acknowledged late"
@@ -62,7 +63,7 @@ class TaskEvents:
         self._registered_tasks = registered_tasks
         self._timers = timers
         self._handlers: Mapping[str, Callable[[Task, TrackedWorker, Event, float], None]] = {
-            "task-received": self._on_received,
+            _RECEIVED: self._on_received,
             "task-started": self._on_started,
             "task-succeeded": self._on_succeeded,
             "task-failed": self._on_failed,
@@ -76,10 +77,19 @@ class TaskEvents:
 
     def take(self, kind: str, event: Event) -> None:
         """Process an event of a task. Raises ValueError where it names none."""
-        external_id = external_id_of(event.get("uuid"))
-        if external_id is None:
-            raise ValueError("it names no job")
-        task = self._tasks.get_or_create(external_id)
+        external_id = event.get("uuid")
+        if type(external_id) is not str or not external_id:
+            external_id = external_id_of(external_id)
+            if external_id is None:
+                raise ValueError("it names no job")
+        task = self._tasks.recall(external_id)
+        if task is None:
+            task = self._tasks.add(external_id)
+            if kind == _RECEIVED:
+                worker, at = self._workers.touch(event)
+                if not self._publications.on_plain_receipt(task, event, worker, at):
+                    self._on_received(task, worker, event, at)
+                return
         if kind == _SENT:  # by its producer; all others are sent by workers
             self._on_sent(task, event)
             return
@@ -110,6 +120,8 @@ class TaskEvents:
         run.confirm_receipt(task, at)
 
     def _on_started(self, task: Task, worker: TrackedWorker, _: Event, at: float) -> None:
+        if self._recorder.record_plain_start(task, worker, at):
+            return
         runs = task.runs_of(worker.process)
         waiting = [run for run in runs if run.state is None]
         if len(waiting) > 1:
@@ -124,6 +136,8 @@ class TaskEvents:
 
     def _on_succeeded(self, task: Task, worker: TrackedWorker, event: Event, at: float) -> None:
         runtime = as_seconds(event.get("runtime"))
+        if runtime is not None and self._recorder.record_plain_success(task, worker, at, runtime):
+            return
         run = self._run_that_ends(task, worker)
         if event.get("runtime", ...) is None and not isinstance(event.get("result"), str):
             # A greenlet was killed: Celery has acknowledged its message. The stored result of a process that was then

@@ -79,15 +79,27 @@ class TaskStore:
 
     def get_or_create(self, external_id: str) -> Task:
         """Return the task, a new one if it is not known. From now on it is the last to be forgotten."""
+        return self.recall(external_id) or self.add(external_id)
+
+    def recall(self, external_id: str) -> Task | None:
+        """Return the task, if it is known. From now on it is the last to be forgotten."""
         task = self._recent.get(external_id)
         if task is not None:
             self._recent.move_to_end(external_id)
             return task
         older = self._older.pop(external_id, None)
-        task = self._unpacked(external_id, older) if isinstance(older, bytes) else older or Task(external_id)
+        if older is None:
+            return None
+        return self._add_recent(self._unpacked(external_id, older) if isinstance(older, bytes) else older)
+
+    def add(self, external_id: str) -> Task:
+        """Add and return a task that is not known."""
+        return self._add_recent(Task(external_id))
+
+    def _add_recent(self, task: Task) -> Task:
         if len(self._recent) >= self._max_recent:
             self._make_room()
-        self._recent[external_id] = task
+        self._recent[task.external_id] = task
         return task
 
     def _make_room(self) -> None:

@@ -50,6 +50,8 @@ class Run:
     """True if it is known from an inspect reply only, which names no attempt; its end is an event."""
     is_attempt_known: bool = True
     """True if an event has named its attempt, or that of the message it was made of or of one it has published."""
+    is_plain: bool = False
+    """True for the first run of a task, whose id and message are as most are: see `Recorder.record_plain_receipt`."""
     encoder: tuple[tuple[Any, ...], JobEvents] | None = None
     """What the events of the run share, and their encoder, while it is active."""
     previous: Run | None = None
@@ -106,6 +108,9 @@ message_version = lru_cache(1_024)(MessageVersion)
 
 NO_VERSION = MessageVersion(-1, 1)
 """The version of no message."""
+
+FIRST_VERSION = message_version(0, 1)
+"""The version of the only message that most tasks have."""
 
 
 @dataclass(slots=True, eq=False)
@@ -341,6 +346,10 @@ class Task:
         self.last_run = run = Run(worker, attempt, receipt, redelivered or False, replacement, previous=self.last_run)
         run.is_attempt_known = self.is_attempt_known
         return run
+
+    def add_plain_run(self, worker: Process, received: float) -> None:
+        """Add the run of a new task that `worker` has received."""
+        self.last_run = Run(worker, 1, 0, False, 0, self.name, received, is_plain=True)
 
     def add_unconfirmed_run(self, worker: Process, *, redelivered: bool) -> Run:
         """Add a run that an inspect reply lists, and of which no event was received."""

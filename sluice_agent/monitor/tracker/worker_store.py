@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from sys import intern
 
-from sluice_agent.monitor.tracker.parsing import Event, as_count, as_time, get_text
+from sluice_agent.monitor.tracker.parsing import EARLIEST_TIME, Event, as_count, as_time, get_text
 from sluice_agent.monitor.tracker.tasks import Process, Run
 from sluice_agent.monitor.tracker.timers import Timers
 
@@ -183,9 +183,11 @@ class WorkerStore:
         worker.last_seen = now
         if worker.sends_no_events:
             worker.sends_no_events = "type" not in event
-        at = as_time(event.get("timestamp"), now)
-        if at is None:
-            return worker, now
+        at = event.get("timestamp")
+        if type(at) is not float or not EARLIEST_TIME < at <= now:  # as nearly all are
+            at = as_time(at, now)
+            if at is None:
+                return worker, now
         worker.last_timestamp = at
         return worker, at
 
